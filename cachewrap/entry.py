@@ -1,0 +1,98 @@
+"""What is stored for one request, and how a call was answered."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class Outcome(enum.Enum):
+    """How a call was answered."""
+
+    HIT = "hit"
+    MISS = "miss"
+    JOINED = "joined"
+    BYPASSED = "bypassed"
+
+
+class Kind(enum.IntEnum):
+    """How an entry's answer bytes are to be read. The numbers are stored: they are never reused."""
+
+    TEXT = 1
+    VALUE = 2
+    HTTP = 3
+    ITEMS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about an answer beside the answer itself.
+
+    Args:
+        created: when the answer was stored, in seconds since the epoch.
+        seconds: how long upstream took to answer.
+        expires: when the entry stops being fresh, in seconds since the epoch; 0.0 is never.
+        source: the function (``module:qualname``) or the endpoint (``POST /v1/chat/completions``).
+        model: the model's name as upstream reported it, or ``""``.
+        tokens_in: prompt tokens that upstream reported, or 0.
+        tokens_out: completion tokens that upstream reported, or 0.
+    """
+
+    created: float
+    seconds: float
+    expires: float = 0.0
+    source: str = ""
+    model: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+@dataclass(slots=True)
+class Entry:
+    """One stored answer, read from its envelope.
+
+    ``kind``, ``answer`` and the numbers come from the envelope's head and are there at once; the
+    record (canonical request, source, model) is only unpacked when it is asked for.
+    """
+
+    kind: Kind
+    answer: bytes
+    created: float
+    seconds: float
+    expires: float
+    tokens_in: int
+    tokens_out: int
+    read_record: Callable[[], dict[str, Any]]
+
+    def fresh(self, now: float) -> bool:
+        """Whether the entry may still be served at ``now`` (seconds since the epoch)."""
+        return not self.expires or now < self.expires
+
+
+@dataclass(slots=True)
+class HttpAnswer:
+    """An HTTP answer as it is stored: decoded bytes, never credentials.
+
+    Args:
+        status: the status code.
+        headers: name and value pairs in the order received, without those that must not be stored.
+        chunks: the decoded body as it arrived; a body that was read at once is one chunk.
+        delays: for a stream, seconds from the start of the call to each chunk; else empty.
+        streamed: whether the answer was recorded from an open stream.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    chunks: list[bytes]
+    delays: list[float]
+    streamed: bool = False
+
+
+@dataclass(slots=True)
+class Items:
+    """The recorded items of a generator, with the seconds from its start to each of them."""
+
+    values: list[Any]
+    delays: list[float]
