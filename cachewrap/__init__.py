@@ -1,0 +1,65 @@
+"""A cache for LLM calls: repeatable, and free the second time, in code that never heard of it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cachewrap.blocks import no_cache
+    from cachewrap.cache import Cache, active_cache
+    from cachewrap.decorator import llm_cached
+    from cachewrap.errors import (
+        CacheWarning,
+        CachewrapError,
+        CodecError,
+        ConfigurationError,
+        CorruptEntryError,
+        MissingTypeError,
+        StoreError,
+        UnkeyableError,
+        UnsupportedTypeError,
+    )
+    from cachewrap.patch.openai import patch_openai, unpatch_openai
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cache",
+    "CacheWarning",
+    "CachewrapError",
+    "CodecError",
+    "ConfigurationError",
+    "CorruptEntryError",
+    "MissingTypeError",
+    "StoreError",
+    "UnkeyableError",
+    "UnsupportedTypeError",
+    "active_cache",
+    "llm_cached",
+    "no_cache",
+    "patch_openai",
+    "unpatch_openai",
+]
+
+_HOMES = {
+    "Cache": "cachewrap.cache",
+    "active_cache": "cachewrap.cache",
+    "llm_cached": "cachewrap.decorator",
+    "no_cache": "cachewrap.blocks",
+    "patch_openai": "cachewrap.patch.openai",
+    "unpatch_openai": "cachewrap.patch.openai",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at first use, so that `import cachewrap` stays cheap.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "cachewrap.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -92,7 +92,14 @@ class HttpAnswer:
 
 @dataclass(slots=True)
 class Items:
-    """The recorded items of a generator, with the seconds from its start to each of them."""
+    """The recorded items of a generator, each encoded as it passed.
 
-    values: list[Any]
+    Args:
+        values: kind and bytes of each item, as `codec.encode` gave them.
+        delays: seconds from the start of the call to each item.
+        returned: kind and bytes of what the generator returned; None's for most.
+    """
+
+    values: list[tuple[Kind, bytes]]
     delays: list[float]
+    returned: tuple[Kind, bytes]

@@ -1,0 +1,90 @@
+"""A call's arguments under their names: `f(1)`, `f(x=1)` and `f(1, default)` are one request."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from inspect import Parameter
+from typing import Any
+
+from cachewrap.errors import ConfigurationError
+
+Binder = Callable[..., dict[str, Any]]
+
+
+def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder:
+    """A function that takes what ``function`` takes and returns its arguments as a dictionary.
+
+    Defaults are filled in; ``*args`` is a list under its name, ``**kwargs`` a dictionary under its
+    name. Like `collections.namedtuple`, it is compiled from the signature, because
+    `inspect.Signature.bind` costs more than the store's own read.
+
+    Args:
+        function: whose signature is taken.
+        ignore: parameters to leave out, named ones and those in ``**kwargs`` alike.
+
+    Raises `ConfigurationError` for a name in ``ignore`` that the function cannot take. The binder
+    raises `TypeError` where the function would.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # some builtins have no signature
+        parameters = [
+            Parameter("args", Parameter.VAR_POSITIONAL),
+            Parameter("kwargs", Parameter.VAR_KEYWORD),
+        ]
+    _check_ignored(function, parameters, ignore)
+    namespace: dict[str, Any] = {"_cachewrap_ignore": frozenset(ignore)}
+    header: list[str] = []
+    items: list[str] = []
+    previous: Any = None
+    for index, parameter in enumerate(parameters):
+        name, kind = parameter.name, parameter.kind
+        if previous is Parameter.POSITIONAL_ONLY and kind is not previous:
+            header.append("/")
+        if kind is Parameter.KEYWORD_ONLY and previous not in (kind, Parameter.VAR_POSITIONAL):
+            header.append("*")
+        previous = kind
+        default = ""
+        if parameter.default is not Parameter.empty:
+            namespace[f"_cachewrap_{index}"] = parameter.default
+            default = f"=_cachewrap_{index}"
+        stars = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}.get(kind, "")
+        header.append(f"{stars}{name}{default}")
+        if name in ignore:
+            continue
+        if kind is Parameter.VAR_POSITIONAL:
+            items.append(f"{name!r}: [*{name}]")
+        elif kind is Parameter.VAR_KEYWORD and ignore:
+            kept = f"{{k: v for k, v in {name}.items() if k not in _cachewrap_ignore}}"
+            items.append(f"{name!r}: {kept}")
+        else:
+            items.append(f"{name!r}: {name}")
+    if previous is Parameter.POSITIONAL_ONLY:
+        header.append("/")
+    source = f"def binder({', '.join(header)}): return {{{', '.join(items)}}}"
+    exec(compile(source, "<cachewrap binder>", "exec"), namespace)
+    binder: Binder = namespace["binder"]
+    # A wrong call then reads "complete() missing 1 required …", as from the function itself.
+    binder.__qualname__ = getattr(function, "__qualname__", "binder")
+    return binder
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether the function has a parameter of this very name."""
+    try:
+        return name in inspect.signature(function).parameters
+    except ValueError:
+        return False
+
+
+def _check_ignored(
+    function: Callable[..., Any], parameters: list[Parameter], ignore: Collection[str]
+) -> None:
+    names = {parameter.name for parameter in parameters}
+    unknown = sorted(set(ignore) - names)
+    if unknown and not any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        raise ConfigurationError(
+            f"ignore={unknown[0]!r}: {getattr(function, '__qualname__', function)} has no such "
+            f"parameter; it has {', '.join(sorted(names)) or 'none'}"
+        )

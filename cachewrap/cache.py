@@ -1,0 +1,459 @@
+"""`Cache`: the answers of one seed in one store, as a block, as a server of calls, as a mapping."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from cachewrap import blocks, codec
+from cachewrap.drivers import arun, run
+from cachewrap.entry import Facts
+from cachewrap.envelope import seal, unseal
+from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
+from cachewrap.faults import survive
+from cachewrap.flow import Absent, Exchange, Reply, fetch, keep, look
+from cachewrap.key import canonical, decode_request, encode, key_of, salted
+from cachewrap.policy import UNSET, Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
+from cachewrap.stats import Stats
+from cachewrap.stores.base import Store
+from cachewrap.stores.memory import MemoryStore
+from cachewrap.urls import parse_url
+
+R = TypeVar("R")
+
+_PLAIN_KEY: Final = salted("key")
+_KEY: Final = re.compile("[0-9a-f]{64}")
+_SET: Final = "cache.set"
+
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# Another thread may have held the lock at the fork; in the child nobody would release it.
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class Cache:
+    """The answers of one seed in one store.
+
+    Make one with `Cache.disk`, `Cache.redis`, `Cache.memory` or `Cache.from_url`, and enter it:
+    every decorated function and every patched SDK called inside the block, in code that knows
+    nothing of cachewrap, is served from it. Blocks nest (the innermost wins), a cache may be
+    entered again inside its own block and from several threads at once, and ``async with`` does
+    the same. Leaving the last block closes the store; the next use opens it again.
+
+    >>> with Cache.memory() as cache:
+    ...     cache.set("greeting", "hello")
+    ...     cache.get("greeting")
+    'hello'
+
+    Args:
+        store: where the entries live; any `Store`.
+        cache_seed: the seed whose answers these are; None is a cache that caches nothing.
+        ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
+        store_requests: whether the canonical request is stored beside the answer.
+
+    Raises `ConfigurationError` for a seed or a ttl that cannot be.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cache_seed: Seed | None = 41,
+        ttl: Ttl | None = None,
+        store_requests: bool = True,
+    ) -> None:
+        self._store = store
+        self._seed = None if cache_seed is None else seed_text(cache_seed)
+        self.policy = Policy(ttl=ttl_seconds(ttl), store_requests=store_requests)
+        self.stats = Stats()
+        self._entered = 0
+        self._siblings: dict[str | None, Cache] = {}
+
+    # -- making one ---------------------------------------------------------------------------
+
+    @classmethod
+    def disk(
+        cls,
+        cache_seed: Seed | None = 41,
+        cache_path_root: str | os.PathLike[str] = ".cache",
+        *,
+        ttl: Ttl | None = None,
+        max_bytes: int | None = None,
+        store_requests: bool = True,
+    ) -> Self:
+        """A cache on disk, in the folder ``<cache_path_root>/<cache_seed>/``.
+
+        Nothing is written before the first call. The folder is readable by its owner alone.
+
+        Args:
+            cache_seed: the seed; None is a cache that caches nothing.
+            cache_path_root: the folder that holds one folder for each seed.
+            ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
+            max_bytes: evict the least recently used entries above this size; None evicts nothing.
+            store_requests: whether the canonical request is stored beside the answer.
+        """
+        from cachewrap.stores.disk import DiskStore
+
+        store = DiskStore(Path(cache_path_root), _partition(cache_seed), max_bytes=max_bytes)
+        return cls(store, cache_seed=cache_seed, ttl=ttl, store_requests=store_requests)
+
+    @classmethod
+    def redis(
+        cls,
+        cache_seed: Seed | None = 41,
+        redis_url: str = "redis://localhost:6379/0",
+        *,
+        ttl: Ttl | None = None,
+        namespace: str = "default",
+        store_requests: bool = True,
+    ) -> Self:
+        """A cache on a Redis or Valkey server, shared by every process that reaches it.
+
+        Args:
+            cache_seed: the seed; None is a cache that caches nothing.
+            redis_url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with the options that
+                redis-py reads from it.
+            ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
+            namespace: keeps applications on one server apart.
+            store_requests: whether the canonical request is stored beside the answer.
+        """
+        from cachewrap.stores.redis import RedisStore
+
+        store = RedisStore(redis_url, _partition(cache_seed), namespace=namespace)
+        return cls(store, cache_seed=cache_seed, ttl=ttl, store_requests=store_requests)
+
+    @classmethod
+    def memory(
+        cls,
+        cache_seed: Seed | None = 41,
+        *,
+        ttl: Ttl | None = None,
+        store_requests: bool = True,
+    ) -> Self:
+        """A cache in this process. A copy pickled to another process starts empty there.
+
+        Args:
+            cache_seed: the seed; None is a cache that caches nothing.
+            ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
+            store_requests: whether the canonical request is stored beside the answer.
+        """
+        store = MemoryStore(_partition(cache_seed))
+        return cls(store, cache_seed=cache_seed, ttl=ttl, store_requests=store_requests)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """A cache from one line of configuration.
+
+        ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
+        ``unix://…`` or ``memory://``, with ``cache_seed``, ``ttl`` (seconds) and
+        ``store_requests`` in the query, ``max_bytes`` for disk, ``namespace`` for Redis.
+
+        >>> Cache.from_url("memory://?cache_seed=7").seed
+        '7'
+
+        Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
+        """
+        kind, place, options = parse_url(url)
+        if kind == "memory":
+            return cls.memory(**options)
+        if kind == "disk":
+            return cls.disk(cache_path_root=place, **options)
+        return cls.redis(redis_url=place, **options)
+
+    def reseed(self, cache_seed: Seed | None) -> Self:
+        """A cache on the same store with another seed, and counters of its own.
+
+        Raises `ConfigurationError` for a seed that cannot be.
+        """
+        other = type(self)(
+            self._store.reseed(_partition(cache_seed)),
+            cache_seed=cache_seed,
+            store_requests=self.policy.store_requests,
+        )
+        other.policy = self.policy
+        return other
+
+    def sibling(self, cache_seed: Seed | None) -> Cache:
+        """The cache that serves one call with a seed of its own: counted with this cache's calls."""
+        seed = None if cache_seed is None else seed_text(cache_seed)
+        if seed == self._seed:
+            return self
+        other = self._siblings.get(seed)
+        if other is None:
+            other = self.reseed(cache_seed)
+            other.stats = self.stats
+            other = self._siblings.setdefault(seed, other)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._store, self._seed, self.policy)
+
+    def __repr__(self) -> str:
+        return f"<Cache {self._store.url} seed={self._seed}>"
+
+    def __bool__(self) -> bool:
+        """Always true, even when empty: code in the field asks ``if cache:``."""
+        return True
+
+    @property
+    def seed(self) -> str | None:
+        """The seed as text, or None for a cache that caches nothing."""
+        return self._seed
+
+    @property
+    def url(self) -> str:
+        """Where the entries are, without credentials."""
+        return self._store.url
+
+    # -- as a block ---------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        if self._seed is not None:
+            self._store.check()
+        with _lock:
+            self._entered += 1
+        blocks.push(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._leave():
+            self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._leave():
+            await self.aclose()
+
+    def _leave(self) -> bool:
+        blocks.pop(self)
+        with _lock:
+            self._entered -= 1
+            return self._entered == 0
+
+    def close(self) -> None:
+        """Release files and connections. The next use opens them again."""
+        self._store.close()
+        for other in list(self._siblings.values()):
+            other.close()
+
+    async def aclose(self) -> None:
+        """`close` for async callers, which also closes the connections of their event loop."""
+        await self._store.aclose()
+        for other in list(self._siblings.values()):
+            await other.aclose()
+
+    # -- as the server of calls: for decorators, patches and integrations ------------------------
+
+    def serve(self, exchange: Exchange[R], call: Callable[[], R]) -> Reply[R]:
+        """Answer one request: from the store, else by ``call`` whose answer is stored.
+
+        Only errors of ``call`` come out; faults of the store and of entries are survived.
+        """
+        reply = run(fetch(exchange, self.survive), self._store, call)
+        self.stats.count(reply)
+        return reply
+
+    async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
+        """`serve` for async callers."""
+        reply = await arun(fetch(exchange, self.survive), self._store, call)
+        self.stats.count(reply)
+        return reply
+
+    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        """The first half of `serve`, for streams: what is stored, if anything."""
+        return self._found(run(look(exchange, self.survive), self._store))
+
+    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        """`look` for async callers."""
+        return self._found(await arun(look(exchange, self.survive), self._store))
+
+    def _found(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
+        if isinstance(found, Reply):
+            self.stats.count(found)
+        return found
+
+    def keep(
+        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
+    ) -> Reply[R]:
+        """The second half of `serve`, for streams: store what upstream took ``seconds`` to answer."""
+        reply = run(keep(exchange, result, seconds, absent, self.survive), self._store)
+        self.stats.count(reply)
+        return reply
+
+    async def akeep(
+        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
+    ) -> Reply[R]:
+        """`keep` for async callers."""
+        reply = await arun(keep(exchange, result, seconds, absent, self.survive), self._store)
+        self.stats.count(reply)
+        return reply
+
+    def discard(self, key: str) -> bool:
+        """Remove the entry under a key; whether there was one. Raises `StoreError`."""
+        return self._seed is not None and self._store.delete(key)
+
+    def survive(self, error: CachewrapError, source: str) -> None:
+        """Count a fault that does not stop the call of ``source``, and warn of it once."""
+        self.stats.count_error()
+        survive(error, source, self._store.url)
+
+    # -- as a plain key-value cache -----------------------------------------------------------------
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value under the key, or the default.
+
+        Args:
+            key: any string; the key of a cached call (64 hexadecimal characters, as
+                ``f.cache_key(...)`` gives it) finds its answer.
+            default: what to return where nothing fresh is stored.
+
+        A store or an entry that cannot be read costs a `CacheWarning` and gives the default.
+        Raises `MissingTypeError` for a value whose type this process has not imported.
+        """
+        if self._seed is None:
+            return default
+        try:
+            raw = self._store.get(_store_key(key))
+            if raw is None:
+                return default
+            entry = unseal(raw)
+            return (
+                codec.decode(entry.kind, entry.answer) if entry.fresh(time.time()) else default
+            )
+        except (StoreError, CorruptEntryError) as error:
+            self.survive(error, "cache.get")
+            return default
+
+    def set(self, key: str, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
+        """Store a value under a key, in place of what is there.
+
+        Args:
+            key: any string.
+            value: anything that the codec takes.
+            ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
+                the cache's own by default.
+
+        A store that cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a
+        value that no codec takes.
+        """
+        if self._seed is None:
+            return
+        now = time.time()
+        policy = self.policy if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
+        expires = policy.expires(now)
+        kind, answer = codec.encode(value)
+        request = _plain_request(key)
+        facts = Facts(created=now, seconds=0.0, expires=expires, source=_SET)
+        try:
+            self._store.set(_store_key(key), seal(kind, answer, request, facts), expires=expires)
+        except StoreError as error:
+            self.survive(error, _SET)
+
+    def delete(self, key: str) -> bool:
+        """Remove a key; whether it was there. Raises `StoreError`."""
+        return self.discard(_store_key(key))
+
+    def clear(self) -> int:
+        """Remove every entry of this seed and nothing else; how many there were. Raises `StoreError`."""
+        return 0 if self._seed is None else self._store.clear()
+
+    def keys(self) -> Iterator[str]:
+        """Every key, one by one: what was given to `set`, and the keys of cached calls.
+
+        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
+        """
+        if self._seed is None:
+            return
+        for key in self._store.keys():
+            raw = self._store.get(key)
+            if raw is None:
+                continue
+            try:
+                record = unseal(raw).read_record()
+            except CorruptEntryError:
+                continue
+            if record["source"] == _SET:
+                given = decode_request(record["request"])["key"]
+                yield given if isinstance(given, str) else key
+            else:
+                yield key
+
+
+def _plain_request(key: str) -> bytes:
+    if not isinstance(key, str):
+        raise UnkeyableError(f"the key of a plain cache must be a str, got {type(key).__name__}")
+    return encode({"key": canonical(key)})
+
+
+def _store_key(key: str) -> str:
+    return key if _is_key(key) else key_of(_PLAIN_KEY, _plain_request(key))
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and _KEY.fullmatch(key) is not None
+
+
+def _partition(cache_seed: Seed | None) -> str:
+    return "off" if cache_seed is None else seed_text(cache_seed)
+
+
+def _rebuild(cls: type[Cache], store: Store, seed: str | None, policy: Policy) -> Cache:
+    cache = cls(store, cache_seed=seed)
+    cache.policy = policy
+    return cache
+
+
+def active_cache() -> Cache | None:
+    """The cache of the innermost block, or None outside any block and inside `no_cache`."""
+    stack = blocks.blocks.get()
+    return stack[-1] if stack and isinstance(stack[-1], Cache) else None
+
+
+def choose_cache(
+    cache: Cache | None = None,
+    cache_seed: Seed | None | Unset = UNSET,
+    default: Callable[[], Cache | None] | None = None,
+) -> Cache | None:
+    """The cache that serves a call, or None where the call is not cached.
+
+    It is the call's own ``cache``, else the innermost block's, else what ``default`` gives; then
+    the call's ``cache_seed`` overrides its seed. Inside `no_cache` it is None.
+    """
+    stack = blocks.blocks.get()
+    if stack:
+        innermost = stack[-1]
+        if innermost is blocks.OFF:
+            return None
+        if cache is None:
+            cache = innermost  # type: ignore[assignment]
+    elif cache is None and default is not None and cache_seed is not None:
+        cache = default()
+    if cache is None or cache_seed is None:
+        return None
+    if not isinstance(cache_seed, Unset):
+        cache = cache.sibling(cache_seed)
+    return None if cache.seed is None else cache

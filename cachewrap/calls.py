@@ -1,0 +1,184 @@
+"""What the calls of one decorated function have in common, and the exchange of one of them."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any, TypeAlias
+
+from cachewrap import codec
+from cachewrap.arguments import make_binder, takes
+from cachewrap.cache import Cache
+from cachewrap.entry import Entry, Facts, Items
+from cachewrap.envelope import seal
+from cachewrap.errors import ConfigurationError, UnkeyableError
+from cachewrap.faults import warn_once
+from cachewrap.key import canonical, encode, key_of, salted
+from cachewrap.plain import function_name
+from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
+from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.stream import astream, stream
+from cachewrap.usage import usage_of
+
+When: TypeAlias = Callable[[Any], bool]
+"""Decides whether an answer is stored; a stream's answer is the list of its items."""
+
+_defaults: dict[str, Cache] = {}
+
+
+def default_cache(seed: str) -> Cache:
+    """The disk cache that serves decorated functions of this seed outside any block."""
+    cache = _defaults.get(seed)
+    if cache is None:
+        cache = _defaults.setdefault(seed, Cache.disk(seed))
+    return cache
+
+
+@atexit.register
+def _close_defaults() -> None:
+    for cache in _defaults.values():
+        cache.close()
+
+
+class Plan:
+    """What a decorated function's calls have in common, worked out once."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        seed: Seed | None,
+        cache: Cache | None,
+        ttl: Ttl | None | Unset,
+        ignore: Collection[str],
+        key: Callable[..., Any] | None,
+        when: When | None,
+        retry: Retry | None,
+        version: str | int | None,
+    ) -> None:
+        plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
+        if not callable(plain):
+            raise ConfigurationError(f"llm_cached decorates functions, got {function!r}")
+        self.source = function_name(plain)
+        self.off = seed is None
+        self.default: Callable[[], Cache] | None = None
+        if seed is not None:
+            self.default = (
+                partial(default_cache, seed_text(seed)) if cache is None else lambda: cache
+            )
+        self.policy = None if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
+        self.when = when
+        self.retry = retry
+        self.serve = _serving(plain)
+        check_retry(retry, colour="async" if self.serve in (_aserve, _astream) else "sync")
+        self.takes_cache = not takes(plain, "cache")
+        self.takes_seed = not takes(plain, "cache_seed")
+        self._bind = make_binder(plain, _names(ignore))
+        self._key = key
+        self._prefix = salted("" if seed is None else seed_text(seed))
+        self._head: dict[str, Any] = {"function": self.source}
+        if version is not None:
+            self._head["version"] = canonical(version, where="version")
+
+    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
+        try:
+            if self._key is not None:
+                given = canonical(self._key(*args, **kwargs), where="key")
+                return encode({**self._head, "key": given})
+            arguments = canonical(self._bind(*args, **kwargs))
+        except UnkeyableError as error:
+            raise UnkeyableError(f"{self.source}: {error}") from None
+        return encode({**self._head, "arguments": arguments})
+
+    def key(self, request: bytes) -> str:
+        """The key of a canonical request."""
+        return key_of(self._prefix, request)
+
+
+class FunctionExchange:
+    """One call of a decorated function."""
+
+    __slots__ = ("cache", "key", "plan", "request")
+
+    def __init__(self, plan: Plan, cache: Cache, request: bytes) -> None:
+        self.plan = plan
+        self.cache = cache
+        self.request = request
+        self.key = plan.key(request)
+
+    @property
+    def source(self) -> str:
+        return self.plan.source
+
+    def load(self, entry: Entry) -> Any:
+        return codec.decode(entry.kind, entry.answer)
+
+    def dump(self, result: Any, seconds: float) -> tuple[bytes, float] | None:
+        plan = self.plan
+        if plan.when is not None and not self._wanted(plan.when, result):
+            return None
+        now = time.time()
+        policy = self.cache.policy
+        expires = (plan.policy or policy).expires(now)
+        kind, answer = codec.encode(result)
+        usage = usage_of(result)
+        facts = Facts(
+            created=now,
+            seconds=seconds,
+            expires=expires,
+            source=plan.source,
+            model=usage.model,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+        )
+        request = self.request if policy.store_requests else b""
+        return seal(kind, answer, request, facts), expires
+
+    def _wanted(self, when: When, result: Any) -> bool:
+        if isinstance(result, Items):
+            result = [codec.decode(*encoded) for encoded in result.values]
+        try:
+            return bool(when(result))
+        except Exception as error:  # what was paid for is returned all the same
+            warn_once(
+                ("when", self.plan.source),
+                f"{self.plan.source}: the answer is not stored: when= raised {error!r}",
+            )
+            return False
+
+
+def _serve(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
+    return exchange.cache.serve(exchange, with_retry(exchange.plan.retry, call)).value
+
+
+async def _aserve(exchange: FunctionExchange, call: Callable[[], Awaitable[Any]]) -> Any:
+    upstream = with_async_retry(exchange.plan.retry, call)
+    return (await exchange.cache.aserve(exchange, upstream)).value
+
+
+def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
+    return stream(exchange.cache, exchange, call, exchange.plan.retry)
+
+
+def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
+    return astream(exchange.cache, exchange, call, exchange.plan.retry)
+
+
+def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], Any]:
+    if inspect.isasyncgenfunction(function):
+        return _astream
+    if inspect.isgeneratorfunction(function):
+        return _stream
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)
+    ):
+        return _aserve
+    return _serve
+
+
+def _names(ignore: str | Collection[str]) -> frozenset[str]:
+    return frozenset([ignore] if isinstance(ignore, str) else ignore)

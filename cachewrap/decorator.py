@@ -1,0 +1,195 @@
+"""`llm_cached`: any completion function of one's own, served from the active cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, ParamSpec, TypeVar, overload
+
+import wrapt
+
+from cachewrap.cache import Cache, choose_cache
+from cachewrap.calls import FunctionExchange, Plan, When
+from cachewrap.policy import UNSET, Seed, Ttl, Unset
+from cachewrap.retry import Retry
+from cachewrap.signatures import Cached, CachedClassMethod, CachedStaticMethod, Decorator
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return args if instance is None else (instance, *args)
+
+
+class _Calls:
+    """What a decorated function and its bound form share."""
+
+    def cache_key(self, *args: Any, **kwargs: Any) -> str:
+        """The key of a call with these arguments, whatever its cache."""
+        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
+        kwargs, _, _ = _own_options(plan, kwargs)
+        return plan.key(plan.request(_with_instance(instance, args), kwargs))
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> bool:
+        """Remove the stored answer of a call with these arguments; whether there was one.
+
+        It is removed from the cache that would serve the call here and now. Raises `StoreError`.
+        """
+        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
+        kwargs, own, own_seed = _own_options(plan, kwargs)
+        cache = choose_cache(own, own_seed, plan.default)
+        if plan.off or cache is None:
+            return False
+        return cache.discard(plan.key(plan.request(_with_instance(instance, args), kwargs)))
+
+    @property
+    def uncached(self) -> Any:
+        """The function itself: what it returns is neither looked up nor stored."""
+        return self.__wrapped__  # type: ignore[attr-defined]
+
+
+class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[misc]
+    """A decorated method of one instance or class."""
+
+    def _plan_and_instance(self) -> tuple[Plan, Any]:
+        return self._self_parent._self_plan, self._self_instance
+
+
+class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[misc]
+    """A decorated function: calls, looks, pickles and types as the function that it wraps."""
+
+    __bound_function_wrapper__ = BoundCachedFunction
+
+    def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
+        super().__init__(function, partial(_answer, plan))
+        self._self_plan = plan
+
+    def _plan_and_instance(self) -> tuple[Plan, Any]:
+        return self._self_plan, None
+
+
+def _answer(
+    plan: Plan,
+    wrapped: Callable[..., Any],
+    instance: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    own: Cache | None = None
+    own_seed: Seed | None | Unset = UNSET
+    if kwargs:
+        kwargs, own, own_seed = _own_options(plan, kwargs)
+    if plan.off:
+        return wrapped(*args, **kwargs)
+    cache = choose_cache(own, own_seed, plan.default)
+    if cache is None:
+        return wrapped(*args, **kwargs)
+    request = plan.request(args if instance is None else (instance, *args), kwargs)
+    return plan.serve(FunctionExchange(plan, cache, request), partial(wrapped, *args, **kwargs))
+
+
+def _own_options(
+    plan: Plan, kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], Cache | None, Seed | None | Unset]:
+    cache: Cache | None = None
+    seed: Seed | None | Unset = UNSET
+    if "cache" in kwargs and plan.takes_cache:
+        kwargs = dict(kwargs)
+        cache = kwargs.pop("cache")
+    if "cache_seed" in kwargs and plan.takes_seed:
+        kwargs = dict(kwargs)
+        seed = kwargs.pop("cache_seed")
+    return kwargs, cache, seed
+
+
+@overload
+def llm_cached(function: staticmethod[P, R], /) -> CachedStaticMethod[P, R]: ...
+
+
+@overload
+def llm_cached(function: classmethod[C, P, R], /) -> CachedClassMethod[P, R]: ...
+
+
+@overload
+def llm_cached(function: Callable[P, R], /) -> Cached[P, R]: ...
+
+
+@overload
+def llm_cached(
+    *,
+    seed: Seed | None = 41,
+    cache: Cache | None = None,
+    ttl: Ttl | None | Unset = UNSET,
+    ignore: str | Collection[str] = (),
+    key: Callable[..., Any] | None = None,
+    when: When | None = None,
+    retry: Retry | None = None,
+    version: str | int | None = None,
+) -> Decorator: ...
+
+
+def llm_cached(
+    function: Any = None,
+    /,
+    *,
+    seed: Seed | None = 41,
+    cache: Cache | None = None,
+    ttl: Ttl | None | Unset = UNSET,
+    ignore: str | Collection[str] = (),
+    key: Callable[..., Any] | None = None,
+    when: When | None = None,
+    retry: Retry | None = None,
+    version: str | int | None = None,
+) -> Any:
+    """Cache a function that asks a model: sync or async, generator or async generator, or a method.
+
+    Inside a cache's block its answers are kept in that cache; outside, in ``cache``, by default
+    ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=`` and
+    ``cache_seed=`` of its own, unless the function has parameters of these names.
+
+    Two calls are the same request when the function (module and qualified name), its ``version``,
+    its ``seed`` and its bound arguments are the same. Variables that an inner function closes over
+    are no arguments: pass them, or name them in ``key``.
+
+    >>> @llm_cached(cache=Cache.memory())
+    ... def complete(prompt: str, *, temperature: float = 0.0) -> str:
+    ...     print("going upstream")
+    ...     return prompt.upper()
+    >>> complete("hello"), complete(prompt="hello", temperature=0.0)
+    going upstream
+    ('HELLO', 'HELLO')
+
+    Args:
+        function: what is decorated, where the decorator is used bare.
+        seed: names an independent draw of answers; None switches caching off for this function.
+        cache: serves the calls made outside any block.
+        ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever; the
+            cache's own by default.
+        ignore: parameters that are no part of the request, such as a client or a logger.
+        key: takes the call's arguments and returns what identifies it, in their place.
+        when: takes an answer (of a generator: the list of its items) and says whether to store it.
+        retry: tries a failed upstream call again: a count of retries, with exponential waits, or
+            a tenacity ``Retrying`` or ``AsyncRetrying``. A generator is tried again until its
+            first item.
+        version: change it when the function itself changes what it asks or returns.
+
+    Raises `ConfigurationError` for arguments that cannot be. A call raises `UnkeyableError` for an
+    argument without a canonical form, and whatever the function raises; that is never stored.
+    """
+
+    def decorate(decorated: Callable[..., Any]) -> CachedFunction:
+        plan = Plan(
+            decorated,
+            seed=seed,
+            cache=cache,
+            ttl=ttl,
+            ignore=ignore,
+            key=key,
+            when=when,
+            retry=retry,
+            version=version,
+        )
+        return CachedFunction(decorated, plan)
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,72 @@
+"""How a decorated function looks to a type checker: the wrapped signature, and three names beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+C = TypeVar("C")
+
+
+class _Names(Protocol[P, R_co]):
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key of a call with these arguments."""
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the stored answer of a call with these arguments; whether there was one."""
+
+    @property
+    def uncached(self) -> Callable[P, R_co]:
+        """The function itself, past every cache."""
+
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]: ...
+
+    @property
+    def __name__(self) -> str: ...
+
+    @property
+    def __qualname__(self) -> str: ...
+
+
+class Cached(_Names[P, R_co], Protocol[P, R_co]):
+    """A decorated function or method."""
+
+    @overload
+    def __get__(self, instance: None, owner: Any = None, /) -> Cached[P, R_co]: ...
+
+    @overload
+    def __get__(
+        self: Cached[Concatenate[Any, Q], R], instance: object, owner: Any = None, /
+    ) -> Cached[Q, R]: ...
+
+
+class CachedStaticMethod(_Names[P, R_co], Protocol[P, R_co]):
+    """A decorated staticmethod."""
+
+    def __get__(self, instance: Any, owner: Any = None, /) -> Cached[P, R_co]: ...
+
+
+class CachedClassMethod(Protocol[P, R_co]):
+    """A decorated classmethod."""
+
+    def __get__(self, instance: Any, owner: Any = None, /) -> Cached[P, R_co]: ...
+
+
+class Decorator(Protocol):
+    """`llm_cached` with arguments, about to be given a function."""
+
+    @overload
+    def __call__(self, function: staticmethod[P, R], /) -> CachedStaticMethod[P, R]: ...
+
+    @overload
+    def __call__(self, function: classmethod[C, P, R], /) -> CachedClassMethod[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...

@@ -1,0 +1,77 @@
+"""Cache URLs: which store, where, and the options of the cache in the query."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from cachewrap.errors import ConfigurationError
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+_COMMON = {"cache_seed": str, "ttl": float, "store_requests": None}
+_DISK = {**_COMMON, "max_bytes": int}
+_REDIS = {**_COMMON, "namespace": str}
+
+
+def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
+    """Split a cache URL into the kind of store, its place, and keyword arguments for it.
+
+    >>> parse_url("disk:///srv/answers?cache_seed=7")
+    ('disk', '/srv/answers', {'cache_seed': '7'})
+    >>> parse_url("redis://localhost/0?namespace=ci&socket_timeout=2")
+    ('redis', 'redis://localhost/0?socket_timeout=2', {'namespace': 'ci'})
+
+    Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme
+    if scheme == "memory":
+        options, rest = _take(url, parts.query, _COMMON)
+        place = ""
+    elif scheme == "disk":
+        options, rest = _take(url, parts.query, _DISK)
+        place = unquote(parts.netloc + parts.path)
+        if not place:
+            raise ConfigurationError(
+                f"{url!r} names no folder: write disk:///absolute/folder or disk:relative/folder"
+            )
+    elif scheme in REDIS_SCHEMES:
+        options, rest = _take(url, parts.query, _REDIS)
+        place = urlunsplit(parts._replace(query=urlencode(rest)))
+        rest = []
+    else:
+        raise ConfigurationError(
+            f"no store for the scheme {scheme!r}: "
+            "write disk:, redis:, rediss:, unix: or memory: in front"
+        )
+    if rest:
+        raise ConfigurationError(
+            f"unknown option {rest[0][0]!r} in a {scheme}: URL; "
+            f"known: {', '.join(_DISK if scheme == 'disk' else _COMMON)}"
+        )
+    return ("redis" if scheme in REDIS_SCHEMES else scheme), place, options
+
+
+def _take(
+    url: str, query: str, known: dict[str, Any]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    options: dict[str, Any] = {}
+    rest: list[tuple[str, str]] = []
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            rest.append((name, text))
+            continue
+        try:
+            options[name] = _flag(text) if known[name] is None else known[name](text)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}={text!r} in a cache URL: {error}") from None
+    return options, rest
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in {"1", "true", "yes"}:
+        return True
+    if text.lower() in {"0", "false", "no"}:
+        return False
+    raise ValueError("write true or false")
