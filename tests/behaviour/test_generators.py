@@ -25,9 +25,10 @@ class Log:
 def words(log: Log) -> Generator[Any, Any, Any]:
     """Three items that are new at each start."""
     log.starts += 1
+    start = log.starts
     try:
         for word in ("a", "b", "c"):
-            sent = yield f"{word}{log.starts}"
+            sent = yield f"{word}{start}"
             if sent is not None:
                 log.notes.append(sent)
                 yield f"got {sent}"
@@ -128,8 +129,6 @@ def log() -> Log:
 def test_an_exhausted_generator_is_replayed_item_by_item(
     cache: Cache, colour: Colour, log: Log
 ) -> None:
-    if colour.asynchronous:
-        colour.loop = colour.loop or asyncio.new_event_loop()
     generate = colour.decorate(words, log)
     with cache:
         first = colour.all(generate())
