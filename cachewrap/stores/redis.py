@@ -212,9 +212,7 @@ class RedisStore(Store):
                 script = client.register_script(_OVER)
                 return bytes(await script([name], [value, over, _pxat(expires) or 0]))
             pipeline = client.pipeline(transaction=False).get(name)
-            present, added = await pipeline.set(
-                name, value, nx=True, pxat=_pxat(expires)
-            ).execute()
+            present, added = await pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
             if present is None and not added:
                 present = await client.get(name)
         return value if added or present is None else bytes(present)
