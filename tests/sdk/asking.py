@@ -10,9 +10,9 @@ from typing import Any
 
 import openai
 from pydantic import BaseModel
-from sdk.shapes import Shape
 
 from cachewrap.testing.upstream import Upstream
+from sdk.shapes import Shape
 
 HIT = "x-cachewrap"
 """The one header that tells a hit from its miss."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import openai
 import pytest
-from sdk.asking import Colour
 
 import cachewrap
 from cachewrap.testing.upstream import Upstream
+from sdk.asking import Colour
 
 
 @pytest.fixture
