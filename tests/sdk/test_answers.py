@@ -101,15 +101,6 @@ def test_a_compressed_answer_is_served_like_any_other(
     )
 
 
-def test_a_hit_belongs_to_the_client_that_asked(up: Upstream, colour: Colour, cache: Cache) -> None:
-    with cache:
-        colour.ask(colour.client(up), BY_NAME["chat"])
-        other = colour.client(up, default_headers={"User-Agent": "mine/1.0"})
-        raw = colour.wait(other.chat.completions.with_raw_response.create(**chat(1)))
-    assert up.calls == 1
-    assert raw.http_request.headers["user-agent"] == "mine/1.0"
-
-
 def test_a_hit_costs_no_connection(up: Upstream, colour: Colour, cache: Cache) -> None:
     with cache:
         with Upstream() as gone:
