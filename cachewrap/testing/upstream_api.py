@@ -1,0 +1,57 @@
+"""Which request gets which answer from the stand-in upstream."""
+
+from __future__ import annotations
+
+from cachewrap.testing import upstream_media as media
+from cachewrap.testing import upstream_text as text
+from cachewrap.testing.upstream_wire import Answer, Draw, Request, fault, plain
+
+
+def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
+    """The answer to one request, as OpenAI, Azure or Anthropic would give it.
+
+    Args:
+        request: the request.
+        draw: what makes the answer unique.
+        may_stream: False to give a plain answer even where a stream was asked for.
+    """
+    endpoint = request.endpoint
+    first = endpoint.split("/")[0]
+    if first == "files":
+        return media.files(request, draw)
+    if first == "models" and request.method == "GET":
+        return media.models(request, draw)
+    if request.method != "POST":
+        if first == "responses" and request.method == "GET":
+            return text.responses({"input": endpoint}, draw, streamed=False)
+        return fault(404, f"Unknown request URL: {request.method} {request.path}")
+    try:
+        fields = request.fields()
+    except ValueError as error:
+        return fault(400, f"We could not parse the body of your request: {error}")
+    streamed = may_stream and str(fields.get("stream", False)).lower() == "true"
+    match endpoint:
+        case "chat/completions":
+            return text.chat(fields, draw, streamed)
+        case "completions":
+            return text.completions(fields, draw, streamed)
+        case "responses":
+            return text.responses(fields, draw, streamed)
+        case "messages":
+            return text.messages(fields, draw, streamed)
+        case "messages/count_tokens":
+            return text.count_tokens(fields, draw)
+        case "embeddings":
+            return media.embeddings(fields, draw)
+        case "moderations":
+            return media.moderations(fields, draw)
+        case "images/generations" | "images/edits":
+            return media.images(fields, draw, endpoint.endswith("edits"), streamed)
+        case "audio/speech":
+            return media.speech(draw)
+        case "audio/transcriptions" | "audio/translations":
+            return media.transcript(request, draw, streamed)
+        case "conversations":
+            return plain({"id": f"conv_{draw.token}", "object": "conversation", "metadata": {}})
+        case _:
+            return fault(404, f"Unknown request URL: POST {request.path}")
