@@ -1,4 +1,4 @@
-"""Which answers may be stored, and the facts that are stored with them."""
+"""Which answers may be stored, and what they report of themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.patch.endpoints import Endpoint
-from cachewrap.patch.events import Facts, read_stream
+from cachewrap.patch.events import read_stream
+from cachewrap.usage import Usage, usage_of
 
 _EVENTS: Final = "text/event-stream"
 _PAGE: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -16,8 +17,8 @@ _PAGE: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 def read_answer(
     endpoint: Endpoint, answer: HttpAnswer, *, stream: bool, ended: bool, framed: bool
-) -> Facts | None:
-    """The facts of an answer that may be stored, None for one that may not.
+) -> Usage | None:
+    """What an answer that may be stored reports, None for one that may not.
 
     Args:
         endpoint: what was called.
@@ -38,18 +39,18 @@ def read_answer(
         # A stream that was answered with plain JSON is read as an empty stream by the SDK.
         return None if stream else _read_json(endpoint, body)
     if endpoint.media and framed and body and kind not in _PAGE:
-        return Facts()
+        return Usage()
     return None
 
 
-def _read_json(endpoint: Endpoint, body: bytes) -> Facts | None:
+def _read_json(endpoint: Endpoint, body: bytes) -> Usage | None:
     try:
         value = json.loads(body)
     except ValueError:
         return None
     if not isinstance(value, Mapping):
         # A transcription asked for as text is a JSON string for some servers.
-        return Facts() if endpoint.media else None
+        return Usage() if endpoint.media else None
     if value.get("error") or (endpoint.status and value.get("status") not in endpoint.status):
         return None
     choices = value.get("choices")
@@ -57,9 +58,7 @@ def _read_json(endpoint: Endpoint, body: bytes) -> Facts | None:
         isinstance(choice, Mapping) and choice.get("error") for choice in choices
     ):
         return None
-    facts = Facts()
-    facts.read(value)
-    return facts
+    return usage_of(value)
 
 
 def _content_type(answer: HttpAnswer) -> str:

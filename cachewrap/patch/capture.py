@@ -48,14 +48,14 @@ class Slot:
             chunks=[body] if body else [],
             delays=[],
         )
-        told = read_answer(
+        usage = read_answer(
             self._exchange.endpoint,
             answer,
             stream=self.stream,
             ended=True,
             framed=is_framed(response),
         )
-        self.answered = Answered(answer if told else None, told, result)
+        self.answered = Answered(answer if usage else None, usage, result)
 
     def take_open(self, response: Any, *, is_async: bool) -> None:
         """Record a response that its reader will consume, and store it when it was whole."""
@@ -86,10 +86,10 @@ class Slot:
             except family.decoding_error:
                 return Answered(None)
             answer = HttpAnswer(status, headers, chunks, delays, streamed=True)
-            told = read_answer(
+            usage = read_answer(
                 endpoint, answer, stream=stream, ended=recording.ended, framed=framed
             )
-            return Answered(answer if told else None, told)
+            return Answered(answer if usage else None, usage)
 
         return judge
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from cachewrap.usage import Usage, usage_of
 
 # After these nothing follows that a caller would see.
 _LAST: Final = frozenset(
@@ -18,52 +19,18 @@ _DONE: Final = frozenset({"image_generation.completed", "image_edit.completed"})
 _FAILED: Final = frozenset({"error", "response.failed", "response.error", "response.cancelled"})
 
 
-@dataclass(slots=True)
-class Facts:
-    """What an answer says about itself.
-
-    Args:
-        model: the model's name, or ``""``.
-        tokens_in: prompt tokens, or 0.
-        tokens_out: completion tokens, or 0.
-    """
-
-    model: str = ""
-    tokens_in: int = 0
-    tokens_out: int = 0
-
-    def read(self, body: Mapping[str, Any]) -> None:
-        """Take in what a JSON answer or one event of a stream says."""
-        for part in (body, body.get("response"), body.get("message")):
-            if not isinstance(part, Mapping):
-                continue
-            if isinstance(model := part.get("model"), str):
-                self.model = model
-            usage = part.get("usage")
-            if isinstance(usage, Mapping):
-                self.tokens_in = _count(usage, "prompt_tokens", "input_tokens", self.tokens_in)
-                self.tokens_out = _count(
-                    usage, "completion_tokens", "output_tokens", self.tokens_out
-                )
-
-
-def _count(usage: Mapping[str, Any], chat: str, responses: str, before: int) -> int:
-    value = usage.get(chat, usage.get(responses))
-    return value if isinstance(value, int) else before
-
-
-def read_stream(body: bytes, *, ended: bool) -> Facts | None:
-    """The facts of a recorded event stream that is whole, else None.
+def read_stream(body: bytes, *, ended: bool) -> Usage | None:
+    """The usage that a recorded event stream reports, or None if it is not whole.
 
     Args:
         body: the decoded bytes that were recorded.
         ended: whether the stream came to its own end, rather than being closed by its reader.
 
     A stream is whole when its last event was seen; one that has no such event, when every choice
-    has a finish reason (every picture is complete) and the stream ended by itself. One with an error in it is
-    never whole.
+    has a finish reason (every picture is complete) and the stream ended by itself. One with an
+    error in it is never whole.
     """
-    facts = Facts()
+    usage = Usage()
     last = done = False
     open_choices: dict[Any, bool] = {}
     for name, data in _events(body):
@@ -81,7 +48,7 @@ def read_stream(body: bytes, *, ended: bool) -> Facts | None:
             return None
         last = last or kind in _LAST
         done = done or kind in _DONE
-        facts.read(event)
+        usage = _updated(usage, event)
         for choice in event.get("choices") or ():
             if choice.get("error"):
                 return None
@@ -89,14 +56,27 @@ def read_stream(body: bytes, *, ended: bool) -> Facts | None:
             open_choices[index] = open_choices.get(index, True) and not choice.get("finish_reason")
     if open_choices and not any(open_choices.values()):
         done = True
-    return facts if last or (done and ended) else None
+    return usage if last or (done and ended) else None
+
+
+def _updated(usage: Usage, event: Mapping[str, Any]) -> Usage:
+    # Some events wrap what they tell of: ``response.completed``, ``message_start``.
+    for part in (event, event.get("response"), event.get("message")):
+        told = usage_of(part)
+        usage = Usage(
+            model=told.model or usage.model,
+            tokens_in=told.tokens_in or usage.tokens_in,
+            tokens_out=told.tokens_out or usage.tokens_out,
+        )
+    return usage
 
 
 def _events(body: bytes) -> Iterator[tuple[str, str]]:
     """The name and data of each event, https://html.spec.whatwg.org/multipage/server-sent-events.html."""
     name = ""
     data: list[str] = []
-    for line in body.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+    text = body.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    for line in text.split("\n"):
         if not line:
             if data:
                 yield name, "\n".join(data)

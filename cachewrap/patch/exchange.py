@@ -11,8 +11,8 @@ from cachewrap.entry import Entry, Facts, HttpAnswer, Kind
 from cachewrap.envelope import seal
 from cachewrap.errors import CorruptEntryError
 from cachewrap.patch.endpoints import Endpoint
-from cachewrap.patch.events import Facts as Told
 from cachewrap.policy import Policy
+from cachewrap.usage import Usage
 
 _PREFIX: Final = key.salted()
 
@@ -23,12 +23,12 @@ class Answered:
 
     Args:
         answer: the HTTP answer to store or to build a result from; None if it is not to be stored.
-        told: what the answer says about itself.
+        usage: what the answer reports.
         result: what the SDK made of it; None for an answer that was read from the store.
     """
 
     answer: HttpAnswer | None
-    told: Told | None = None
+    usage: Usage | None = None
     result: Any = None
 
 
@@ -72,15 +72,15 @@ class SdkExchange:
         if answer is None:
             return None
         now = time.time()
-        told = result.told or Told()
+        usage = result.usage or Usage()
         facts = Facts(
             created=now,
             seconds=seconds,
             expires=self._policy.expires(now),
             source=self.source,
-            model=told.model,
-            tokens_in=told.tokens_in,
-            tokens_out=told.tokens_out,
+            model=usage.model,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
         )
         kind, data = codec.encode(answer)
         request = self._raw if self._policy.store_requests else b""

@@ -82,12 +82,15 @@ class Patcher:
         self._awaited: set[str] = set()
         self._wrapped: list[tuple[type, str, Any, Any]] = []
         self.patches: tuple[Patch, ...] = ()
-        seam = Seam(sdk.endpoints, self._default)
+        seam = Seam(sdk.endpoints, self._default, self._active)
         self._client_wrappers: dict[str, dict[str, Callable[..., Any]]] = {
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
         }
-        self._choosing = choosing(lambda: bool(self.patches))
+        self._choosing = choosing(self._active)
+
+    def _active(self) -> bool:
+        return bool(self.patches)
 
     def _default(self) -> Cache | None:
         for patch in reversed(self.patches):

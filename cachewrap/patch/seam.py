@@ -45,13 +45,19 @@ class Seam:
     Args:
         endpoints: what may be cached, by path.
         default: gives the cache of calls outside any block, or None.
+        active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
+            can outlive that.
     """
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], default: Callable[[], Cache | None]
+        self,
+        endpoints: Mapping[str, Endpoint],
+        default: Callable[[], Cache | None],
+        active: Callable[[], bool],
     ) -> None:
         self._endpoints = endpoints
         self._default = default
+        self._active = active
 
     def request(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -127,7 +133,7 @@ class Seam:
             cache = choose_cache(default=self._default)
         else:
             cache = choose_cache(choice.cache, choice.cache_seed, self._default)
-        if cache is None:
+        if cache is None or not self._active():
             return None
         stream = bool(kwargs.get("stream", False))
         source = options.url
