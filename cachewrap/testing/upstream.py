@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cachewrap.testing.upstream_api import answer
-from cachewrap.testing.upstream_wire import Answer, Draw, Part, Request, fault
+from cachewrap.testing.upstream_wire import Answer, Draw, Part, Request, dump, fault
 
 __all__ = ["SECRET_HEADERS", "Manner", "Part", "Request", "Upstream"]
 
@@ -51,6 +51,7 @@ class Manner:
         pause: a stream stops until this event is set ...
         pause_after: ... when this many of its pieces are sent.
         cut_after: close the socket when this many pieces of a stream are sent.
+        error_after: a stream of events goes on with an error event after this many, and ends.
         done: False leaves out the ``[DONE]`` of streams that have one.
         finish: False leaves out the finish reason, or the terminal event.
         awkward: lines end in CRLF, and pieces break inside events, characters and line ends.
@@ -70,6 +71,7 @@ class Manner:
     pause: threading.Event | None = None
     pause_after: int = 1
     cut_after: int | None = None
+    error_after: int | None = None
     done: bool = True
     finish: bool = True
     awkward: bool = False
@@ -248,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(request, _choose(request, manner, draw), manner, draw)
 
-    do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _respond  # noqa: N815
+    do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _respond
 
     def _read_body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() != "chunked":
@@ -314,11 +316,14 @@ def _choose(request: Request, manner: Manner, draw: Draw) -> Answer:
 def _sse(reply: Answer, manner: Manner) -> list[bytes]:
     """Server-sent events as the pieces in which they are written to the socket."""
     end = "\r\n" if manner.awkward else "\n"
+    events = reply.events
+    if manner.error_after is not None:
+        error = {"message": "It broke.", "type": "server_error", "param": None, "code": None}
+        events = (*events[: manner.error_after], ("error", dump({"error": error})))
     texts = [
-        (f"event: {name}{end}" if name else "") + f"data: {data}{end}{end}"
-        for name, data in reply.events
+        (f"event: {name}{end}" if name else "") + f"data: {data}{end}{end}" for name, data in events
     ]
-    if reply.done and manner.done:
+    if reply.done and manner.done and manner.error_after is None:
         texts.append(f"data: [DONE]{end}{end}")
     pieces = [text.encode() for text in texts]
     return _break_up(b"".join(pieces)) if manner.awkward else pieces

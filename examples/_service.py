@@ -1,0 +1,57 @@
+"""Which service the examples talk to: the real one with a key, a stand-in on this machine without."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cachewrap.testing.upstream import Upstream
+
+PORT = 14141
+MANNER = {"delay": 0.4, "gap": 0.02}
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where an example sends its requests.
+
+    Args:
+        model: the model to ask for.
+        client: the arguments of an OpenAI client that reach the service.
+        stand_in: the stand-in, or None for the real service.
+    """
+
+    model: str
+    client: dict[str, Any]
+    stand_in: Upstream | None
+
+    def calls(self, misses: int) -> int:
+        """Requests that reached the service: the stand-in counts them itself, and for the real
+        one the cache's own count of ``misses`` has to do."""
+        return misses if self.stand_in is None else self.stand_in.calls
+
+
+@contextmanager
+def service() -> Iterator[Service]:
+    """The service to talk to; says which on the first line of output.
+
+    A service's address is part of every request. So the stand-in takes the same port each time,
+    if that is free, and a second run of an example finds the answers of the first.
+    """
+    with ExitStack() as stack:
+        if os.environ.get("OPENAI_API_KEY"):
+            model = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
+            print(f"Service: OpenAI with model {model} (OPENAI_API_KEY is set).", flush=True)
+            yield Service(model, {}, None)
+            return
+        try:
+            upstream = stack.enter_context(Upstream(PORT, **MANNER))
+        except OSError:
+            upstream = stack.enter_context(Upstream(**MANNER))
+        print(
+            f"Service: a stand-in at {upstream.base_url} (OPENAI_API_KEY is not set).", flush=True
+        )
+        yield Service("stand-in", {"base_url": upstream.base_url, "api_key": "none"}, upstream)

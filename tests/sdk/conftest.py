@@ -1,0 +1,50 @@
+"""Fixtures of the SDK tests: the stand-in upstream, both colours, the patch, a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+import cachewrap
+from cachewrap.testing.upstream import Upstream
+from sdk.asking import Colour
+
+
+@pytest.fixture
+def up() -> Iterator[Upstream]:
+    """A stand-in upstream of the test's own."""
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
+    """Sync and async callers; a table may name the colours of its rows itself."""
+    colour = Colour(request.param)
+    yield colour
+    colour.close()
+
+
+@pytest.fixture
+def client(up: Upstream, colour: Colour) -> Any:
+    """A client of the colour, pointed at the stand-in, that does not retry."""
+    return colour.client(up, max_retries=0)
+
+
+@pytest.fixture(autouse=True)
+def patched() -> Iterator[None]:
+    """The SDK is patched in every test of this folder, and as it was afterwards."""
+    cachewrap.patch_openai()
+    yield
+    cachewrap.unpatch_openai()
+    openai.api_key = openai.base_url = None
+    openai._reset_client()
+
+
+@pytest.fixture
+def cache() -> cachewrap.Cache:
+    """An empty cache in memory, not entered."""
+    return cachewrap.Cache.memory()
