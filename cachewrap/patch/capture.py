@@ -57,6 +57,15 @@ class Slot:
         )
         self.answered = Answered(answer if usage else None, usage, result)
 
+    def keep_read(self) -> tuple[SdkExchange, Answered, float, Absent] | None:
+        """What `Cache.keep` takes where a response was expected open but came read, else None.
+
+        Transports that hold the whole body (mocks, for one) answer like that.
+        """
+        if self.absent is None or self.answered.answer is None:
+            return None
+        return self._exchange, self.answered, time.perf_counter() - self._started, self.absent
+
     def take_open(self, response: Any, *, is_async: bool) -> None:
         """Record a response that its reader will consume, and store it when it was whole."""
         judge = self._judge(response)
@@ -136,14 +145,13 @@ def process_response(
     if slot is None:
         return wrapped(*args, **kwargs)
     response = kwargs["response"]
-    if not response.is_closed:
-        if slot.absent is not None:
-            slot.take_open(response, is_async=False)
-        return wrapped(*args, **kwargs)
-    result = wrapped(*args, **kwargs)
-    if slot.absent is None:
+    if response.is_closed:
+        result = wrapped(*args, **kwargs)
         slot.take_read(response, result)
-    return result
+        return result
+    if slot.absent is not None:
+        slot.take_open(response, is_async=False)
+    return wrapped(*args, **kwargs)
 
 
 def aprocess_response(
@@ -164,11 +172,10 @@ async def _aprocess(
     kwargs: dict[str, Any],
 ) -> Any:
     response = kwargs["response"]
-    if not response.is_closed:
-        if slot.absent is not None:
-            slot.take_open(response, is_async=True)
-        return await wrapped(*args, **kwargs)
-    result = await wrapped(*args, **kwargs)
-    if slot.absent is None:
+    if response.is_closed:
+        result = await wrapped(*args, **kwargs)
         slot.take_read(response, result)
-    return result
+        return result
+    if slot.absent is not None:
+        slot.take_open(response, is_async=True)
+    return await wrapped(*args, **kwargs)

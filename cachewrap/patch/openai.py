@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
 
 from cachewrap.cache import Cache
 from cachewrap.patch.endpoints import Endpoint
@@ -28,6 +31,21 @@ _ENDPOINTS: Final = (
     Endpoint("audio/translations", media=True),
 )
 
+
+def _path(client: Any, options: Any, body: Any) -> str:
+    """Where a request goes: Azure's clients put the deployment, which is the model, in front."""
+    url: str = options.url
+    azure = sys.modules.get("openai.lib.azure")
+    if azure is None or not isinstance(client, azure.BaseAzureClient):
+        return url
+    model = body.get("model") if isinstance(body, Mapping) else None
+    if model is None or url not in azure._deployments_endpoints:
+        return url
+    if "/deployments" in client.base_url.path:
+        return url
+    return f"/deployments/{quote(str(model), safe='')}{url}"
+
+
 _openai: Final = Patcher(
     Sdk(
         name="openai",
@@ -49,6 +67,7 @@ _openai: Final = Patcher(
             "openai.resources.audio.transcriptions": {"Transcriptions": _CREATE},
             "openai.resources.audio.translations": {"Translations": _CREATE},
         },
+        path=_path,
     )
 )
 

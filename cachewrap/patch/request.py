@@ -31,12 +31,15 @@ _IDLE_HEADERS: Final = frozenset(
 _IDLE_PREFIXES: Final = ("x-stainless-", "x-b3-", "x-datadog-", "____stainless", "x-cachewrap")
 
 
-def canonical_request(client: Any, options: Any, body: Any, *, stream: bool) -> dict[str, Any]:
+def canonical_request(
+    client: Any, options: Any, path: str, body: Any, *, stream: bool
+) -> dict[str, Any]:
     """The request as plain JSON-like values, independent of the SDK's objects.
 
     Args:
         client: the SDK's client.
         options: its request options.
+        path: where the request goes, below the client's base URL.
         body: the JSON body as it will be sent, see `merged_body`.
         stream: whether the answer is asked for as a stream.
 
@@ -45,7 +48,7 @@ def canonical_request(client: Any, options: Any, body: Any, *, stream: bool) -> 
 
     Raises `UnkeyableError` for a body or an upload that has no canonical form.
     """
-    url, url_query = split_url(str(client._prepare_url(options.url)))
+    url, url_query = split_url(str(client._prepare_url(path)))
     request: dict[str, Any] = {"method": options.method.upper(), "url": url}
     if query := _query(client, options, url_query):
         request["query"] = query
@@ -101,6 +104,7 @@ def _query(client: Any, options: Any, url_query: Iterable[tuple[str, str]]) -> d
     for name, value in fixed:
         if not is_secret(name):
             query.setdefault(name, []).append(value)
+    query = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
     for params in (client.default_query, options.params):
         for name, value in (params or {}).items():
             if not is_given(value):
@@ -135,7 +139,7 @@ def _layers(client: Any, options: Any) -> Iterator[tuple[str, Any]]:
     transport = getattr(client._client, "headers", None)
     if transport:
         yield from transport.items()
-    yield from client._custom_headers.items()
+    yield from client.default_headers.items()
     if options.headers:
         yield from options.headers.items()
 

@@ -19,7 +19,13 @@ from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.seam import Seam
 
 # What the seam leans on beside the methods that it wraps.
-_NEEDED: Final = ("_maybe_override_cast_to", "_prepare_url", "default_query")
+_NEEDED: Final = (
+    "_maybe_override_cast_to",
+    "_prepare_url",
+    "default_headers",
+    "default_query",
+    "qs",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +40,15 @@ class Sdk:
             ``Async…``) and the methods that take ``cache=`` and ``cache_seed=``. The first method
             of a class is always there; the others as far as this version of the SDK has them. A
             module that this version does not have is never imported, and costs nothing.
+        path: gives the path to which a request goes, of its client, options and JSON body, where a
+            client changes it on its way out.
     """
 
     name: str
     client_module: str
     endpoints: Mapping[str, Endpoint]
     methods: Mapping[str, Mapping[str, tuple[str, ...]]]
+    path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
 
 
 class Patch:
@@ -82,7 +91,7 @@ class Patcher:
         self._awaited: set[str] = set()
         self._wrapped: list[tuple[type, str, Any, Any]] = []
         self.patches: tuple[Patch, ...] = ()
-        seam = Seam(sdk.endpoints, self._default, self._active)
+        seam = Seam(sdk.endpoints, sdk.path, self._default, self._active)
         self._client_wrappers: dict[str, dict[str, Callable[..., Any]]] = {
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from cachewrap import faults
 from cachewrap.cache import Cache, choose_cache
@@ -44,6 +43,7 @@ class Seam:
 
     Args:
         endpoints: what may be cached, by path.
+        path: gives the path of a request, of its client, options and body.
         default: gives the cache of calls outside any block, or None.
         active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
             can outlive that.
@@ -52,10 +52,12 @@ class Seam:
     def __init__(
         self,
         endpoints: Mapping[str, Endpoint],
+        path: Callable[[Any, Any, Any], str],
         default: Callable[[], Cache | None],
         active: Callable[[], bool],
     ) -> None:
         self._endpoints = endpoints
+        self._path = path
         self._default = default
         self._active = active
 
@@ -63,18 +65,24 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
+        plan = self._plan(client, args, kwargs)
+        if plan is None and not under_way():
+            return wrapped(*args, **kwargs)
 
         def upstream() -> Any:
             return wrapped(*args, **kwargs)
 
-        plan = self._plan(client, args, kwargs)
         if plan is None:
-            return send(None, upstream) if under_way() else wrapped(*args, **kwargs)
+            return send(None, upstream)
         if plan.open:
             found = plan.cache.look(plan.exchange)
             if isinstance(found, Reply):
                 return _rebuild(plan, found.value, client, args, kwargs)
-            return send(Slot(plan.cache, plan.exchange, found), upstream)
+            slot = Slot(plan.cache, plan.exchange, found)
+            result = send(slot, upstream)
+            if kept := slot.keep_read():
+                plan.cache.keep(*kept)
+            return result
         slot = Slot(plan.cache, plan.exchange)
 
         def call() -> Answered:
@@ -113,7 +121,11 @@ class Seam:
             found = await plan.cache.alook(plan.exchange)
             if isinstance(found, Reply):
                 return await _arebuild(plan, found.value, client, args, kwargs)
-            return await asend(Slot(plan.cache, plan.exchange, found), upstream)
+            slot = Slot(plan.cache, plan.exchange, found)
+            result = await asend(slot, upstream)
+            if kept := slot.keep_read():
+                await plan.cache.akeep(*kept)
+            return result
         slot = Slot(plan.cache, plan.exchange)
 
         async def call() -> Answered:
@@ -144,7 +156,8 @@ class Seam:
                 cache.stats.count_bypass(endpoint.reason)
                 return None
             source = endpoint.source
-            request = canonical_request(client, options, body, stream=stream)
+            path = self._path(client, options, body)
+            request = canonical_request(client, options, path, body, stream=stream)
             exchange = SdkExchange(endpoint, request, cache.policy)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
@@ -175,7 +188,7 @@ def _processed(
         client._client,
         answer,
         method=request["method"],
-        url=f"{request['url']}?{urlencode(query, doseq=True)}" if query else request["url"],
+        url=f"{request['url']}?{client.qs.stringify(query)}" if query else request["url"],
         headers=headers,
     )
     return response, {
