@@ -1,0 +1,68 @@
+"""Which answers may be stored, and what they report of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from cachewrap.entry import HttpAnswer
+from cachewrap.patch.endpoints import Endpoint
+from cachewrap.patch.events import read_stream
+from cachewrap.usage import Usage, usage_of
+
+_EVENTS: Final = "text/event-stream"
+_PAGE: Final = frozenset({"text/html", "application/xhtml+xml"})
+
+
+def read_answer(
+    endpoint: Endpoint, answer: HttpAnswer, *, stream: bool, ended: bool, framed: bool
+) -> Usage | None:
+    """What an answer that may be stored reports, None for one that may not.
+
+    Args:
+        endpoint: what was called.
+        answer: what upstream answered, decoded.
+        stream: whether a stream was asked for.
+        ended: whether the body came to its own end, rather than being closed by its reader.
+        framed: whether the transport would have noticed a body that was cut off.
+    """
+    if answer.status != 200:
+        return None
+    body = b"".join(answer.chunks)
+    kind = _content_type(answer)
+    if kind == _EVENTS:
+        return read_stream(body, ended=ended) if stream else None
+    if not ended:
+        return None
+    if kind.endswith("json"):
+        # A stream that was answered with plain JSON is read as an empty stream by the SDK.
+        return None if stream else _read_json(endpoint, body)
+    if endpoint.media and framed and body and kind not in _PAGE:
+        return Usage()
+    return None
+
+
+def _read_json(endpoint: Endpoint, body: bytes) -> Usage | None:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(value, Mapping):
+        # A transcription asked for as text is a JSON string for some servers.
+        return Usage() if endpoint.media else None
+    if value.get("error") or (endpoint.status and value.get("status") not in endpoint.status):
+        return None
+    choices = value.get("choices")
+    if isinstance(choices, list) and any(
+        isinstance(choice, Mapping) and choice.get("error") for choice in choices
+    ):
+        return None
+    return usage_of(value)
+
+
+def _content_type(answer: HttpAnswer) -> str:
+    for name, value in answer.headers:
+        if name.lower() == "content-type":
+            return value.partition(";")[0].strip().lower()
+    return ""

@@ -1,0 +1,181 @@
+"""Catching the response of a call under way, after the SDK's retries and authentication."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from cachewrap.cache import Cache
+from cachewrap.entry import HttpAnswer
+from cachewrap.flow import Absent
+from cachewrap.patch.answer import read_answer
+from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.recorder import Recorder, Recording
+from cachewrap.patch.response import decode, family_of, is_framed, kept_headers
+
+
+class Slot:
+    """Where the response of one call is put.
+
+    Args:
+        cache: the cache that serves the call.
+        exchange: the call's exchange.
+        absent: for a call whose response stays open, what `Cache.look` gave; else None.
+    """
+
+    __slots__ = ("_cache", "_exchange", "_started", "absent", "answered")
+
+    def __init__(self, cache: Cache, exchange: SdkExchange, absent: Absent | None = None) -> None:
+        self._cache = cache
+        self._exchange = exchange
+        self._started = time.perf_counter()
+        self.absent = absent
+        self.answered = Answered(None)
+
+    @property
+    def stream(self) -> bool:
+        """Whether the request asks for a stream."""
+        return "stream" in self._exchange.request
+
+    def take_read(self, response: Any, result: Any) -> None:
+        """Take a response that was read, and what the SDK made of it."""
+        body = response.content
+        answer = HttpAnswer(
+            status=response.status_code,
+            headers=kept_headers(response),
+            chunks=[body] if body else [],
+            delays=[],
+        )
+        usage = read_answer(
+            self._exchange.endpoint,
+            answer,
+            stream=self.stream,
+            ended=True,
+            framed=is_framed(response),
+        )
+        self.answered = Answered(answer if usage else None, usage, result)
+
+    def keep_read(self) -> tuple[SdkExchange, Answered, float, Absent] | None:
+        """What `Cache.keep` takes where a response was expected open but came read, else None.
+
+        Transports that hold the whole body (mocks, for one) answer like that.
+        """
+        if self.absent is None or self.answered.answer is None:
+            return None
+        return self._exchange, self.answered, time.perf_counter() - self._started, self.absent
+
+    def take_open(self, response: Any, *, is_async: bool) -> None:
+        """Record a response that its reader will consume, and store it when it was whole."""
+        judge = self._judge(response)
+        cache, exchange, absent = self._cache, self._exchange, self.absent
+        assert absent is not None
+
+        def done(recording: Recording) -> None:
+            cache.keep(exchange, judge(recording), _seconds(recording), absent)
+
+        async def adone(recording: Recording) -> None:
+            await cache.akeep(exchange, judge(recording), _seconds(recording), absent)
+
+        response.stream = Recorder(
+            response.stream, Recording(self._started), adone if is_async else done
+        )
+
+    def _judge(self, response: Any) -> Callable[[Recording], Answered]:
+        # Taken apart here, so that the recorder does not lead back to the response.
+        status, headers = response.status_code, kept_headers(response)
+        encoding = response.headers.get("content-encoding")
+        framed, family = is_framed(response), family_of(response)
+        endpoint, stream = self._exchange.endpoint, self.stream
+
+        def judge(recording: Recording) -> Answered:
+            try:
+                chunks, delays = decode(family, encoding, recording.chunks, recording.delays)
+            except family.decoding_error:
+                return Answered(None)
+            answer = HttpAnswer(status, headers, chunks, delays, streamed=True)
+            usage = read_answer(
+                endpoint, answer, stream=stream, ended=recording.ended, framed=framed
+            )
+            return Answered(answer if usage else None, usage)
+
+        return judge
+
+
+def _seconds(recording: Recording) -> float:
+    return time.perf_counter() - recording.started
+
+
+# One slot for each call under way. Every request of the SDK sets it, also those that are not
+# cached: what an authentication hook or a nested call fetches is never taken for the call's own.
+_slot: Final[ContextVar[Slot | None]] = ContextVar("cachewrap_sdk_call", default=None)
+
+
+def under_way() -> bool:
+    """Whether this context is inside a call whose response is awaited."""
+    return _slot.get() is not None
+
+
+def send(slot: Slot | None, request: Callable[[], Any]) -> Any:
+    """Make a request whose response goes to the slot."""
+    outer = _slot.get()
+    _slot.set(slot)
+    try:
+        return request()
+    finally:
+        _slot.set(outer)
+
+
+async def asend(slot: Slot | None, request: Callable[[], Awaitable[Any]]) -> Any:
+    """`send` for async callers."""
+    outer = _slot.get()
+    _slot.set(slot)
+    try:
+        return await request()
+    finally:
+        _slot.set(outer)
+
+
+def process_response(
+    wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Wraps the sync ``_process_response``."""
+    slot = _slot.get()
+    if slot is None:
+        return wrapped(*args, **kwargs)
+    response = kwargs["response"]
+    if response.is_closed:
+        result = wrapped(*args, **kwargs)
+        slot.take_read(response, result)
+        return result
+    if slot.absent is not None:
+        slot.take_open(response, is_async=False)
+    return wrapped(*args, **kwargs)
+
+
+def aprocess_response(
+    wrapped: Callable[..., Awaitable[Any]],
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Awaitable[Any]:
+    """Wraps the async ``_process_response``."""
+    slot = _slot.get()
+    return wrapped(*args, **kwargs) if slot is None else _aprocess(slot, wrapped, args, kwargs)
+
+
+async def _aprocess(
+    slot: Slot,
+    wrapped: Callable[..., Awaitable[Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    response = kwargs["response"]
+    if response.is_closed:
+        result = await wrapped(*args, **kwargs)
+        slot.take_read(response, result)
+        return result
+    if slot.absent is not None:
+        slot.take_open(response, is_async=True)
+    return await wrapped(*args, **kwargs)

@@ -1,0 +1,68 @@
+"""A call's own ``cache=`` and ``cache_seed=``, carried from its keywords to the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cachewrap.cache import Cache
+from cachewrap.errors import ConfigurationError
+from cachewrap.policy import UNSET, Seed, Unset
+
+CHOICE_HEADER: Final = "x-cachewrap-choice"
+
+
+class Choice(str):
+    """What a call chose, as the value of a header.
+
+    Lazy results (`.stream()` managers) send their request long after the method returned, so the
+    choice travels with the request's headers, through every merge that an SDK makes of them. It
+    is taken out again before the request is built. As text it is empty.
+    """
+
+    __slots__ = ("cache", "cache_seed")
+
+    cache: Cache | None
+    cache_seed: Seed | None | Unset
+
+    @classmethod
+    def of(cls, cache: Cache | None, cache_seed: Seed | None | Unset) -> Choice:
+        """The choice of one call. Raises `ConfigurationError` unless ``cache`` is a `Cache`."""
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(
+                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
+            )
+        choice = cls()
+        choice.cache = cache
+        choice.cache_seed = cache_seed
+        return choice
+
+
+def take_choice(options: Any) -> Choice | None:
+    """The choice that a request's options carry, taken out of their headers."""
+    headers = options.headers
+    if not headers or CHOICE_HEADER not in headers:
+        return None
+    kept = dict(headers)
+    choice = kept.pop(CHOICE_HEADER)
+    options.headers = kept
+    return choice if isinstance(choice, Choice) else None
+
+
+def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
+    """A wrapper for resource methods that takes the choice out of their keywords.
+
+    Args:
+        active: whether the seam that takes it out of the headers again is in place.
+    """
+
+    def wrapper(
+        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if ("cache" in kwargs or "cache_seed" in kwargs) and active():
+            choice = Choice.of(kwargs.pop("cache", None), kwargs.pop("cache_seed", UNSET))
+            headers: Mapping[str, Any] = kwargs.get("extra_headers") or {}
+            kwargs["extra_headers"] = {**headers, CHOICE_HEADER: choice}
+        return wrapped(*args, **kwargs)
+
+    return wrapper

@@ -1,0 +1,92 @@
+"""What a recorded event stream tells: whether it is whole, and what it says about model and usage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from cachewrap.usage import Usage, usage_of
+
+# After these nothing follows that a caller would see.
+_LAST: Final = frozenset(
+    """
+    response.completed response.incomplete message_stop transcript.text.done speech.audio.done
+    """.split()
+)
+# One comes for each of several results: the stream is whole when it also ends properly.
+_DONE: Final = frozenset({"image_generation.completed", "image_edit.completed"})
+_FAILED: Final = frozenset({"error", "response.failed", "response.error", "response.cancelled"})
+
+
+def read_stream(body: bytes, *, ended: bool) -> Usage | None:
+    """The usage that a recorded event stream reports, or None if it is not whole.
+
+    Args:
+        body: the decoded bytes that were recorded.
+        ended: whether the stream came to its own end, rather than being closed by its reader.
+
+    A stream is whole when its last event was seen; one that has no such event, when every choice
+    has a finish reason (every picture is complete) and the stream ended by itself. One with an
+    error in it is never whole.
+    """
+    usage = Usage()
+    last = done = False
+    open_choices: dict[Any, bool] = {}
+    for name, data in _events(body):
+        if data.startswith("[DONE]"):
+            last = True
+            break
+        try:
+            event = json.loads(data)
+        except ValueError:
+            return None
+        if not isinstance(event, Mapping):
+            continue
+        kind = event.get("type") or name
+        if kind in _FAILED or name == "error" or event.get("error"):
+            return None
+        last = last or kind in _LAST
+        done = done or kind in _DONE
+        usage = _updated(usage, event)
+        for choice in event.get("choices") or ():
+            if choice.get("error"):
+                return None
+            index = choice.get("index", 0)
+            open_choices[index] = open_choices.get(index, True) and not choice.get("finish_reason")
+    if open_choices and not any(open_choices.values()):
+        done = True
+    return usage if last or (done and ended) else None
+
+
+def _updated(usage: Usage, event: Mapping[str, Any]) -> Usage:
+    # Some events wrap what they tell of: ``response.completed``, ``message_start``.
+    for part in (event, event.get("response"), event.get("message")):
+        told = usage_of(part)
+        usage = Usage(
+            model=told.model or usage.model,
+            tokens_in=told.tokens_in or usage.tokens_in,
+            tokens_out=told.tokens_out or usage.tokens_out,
+        )
+    return usage
+
+
+def _events(body: bytes) -> Iterator[tuple[str, str]]:
+    """The name and data of each event, https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    name = ""
+    data: list[str] = []
+    text = body.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    for line in text.split("\n"):
+        if not line:
+            if data:
+                yield name, "\n".join(data)
+            name, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+    if data:
+        yield name, "\n".join(data)

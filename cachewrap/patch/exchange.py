@@ -1,0 +1,87 @@
+"""One request of an SDK, and how its answer becomes an entry and an entry its answer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cachewrap import codec, key
+from cachewrap.entry import Entry, Facts, HttpAnswer, Kind
+from cachewrap.envelope import seal
+from cachewrap.errors import CorruptEntryError
+from cachewrap.patch.endpoints import Endpoint
+from cachewrap.policy import Policy
+from cachewrap.usage import Usage
+
+_PREFIX: Final = key.salted()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a call gave.
+
+    Args:
+        answer: the HTTP answer to store or to build a result from; None if it is not to be stored.
+        usage: what the answer reports.
+        result: what the SDK made of it; None for an answer that was read from the store.
+    """
+
+    answer: HttpAnswer | None
+    usage: Usage | None = None
+    result: Any = None
+
+
+class SdkExchange:
+    """The exchange of one SDK call.
+
+    Args:
+        endpoint: what is called.
+        request: the canonical request.
+        policy: of the cache that serves the call.
+
+    Raises `UnkeyableError` for a request that has no canonical form.
+    """
+
+    __slots__ = ("_policy", "_raw", "endpoint", "key", "request")
+
+    def __init__(self, endpoint: Endpoint, request: dict[str, Any], policy: Policy) -> None:
+        self.endpoint = endpoint
+        self.request = request
+        self._raw = key.encode(request)
+        self.key = key.key_of(_PREFIX, self._raw)
+        self._policy = policy
+
+    @property
+    def source(self) -> str:
+        """What is called, for messages."""
+        return self.endpoint.source
+
+    def load(self, entry: Entry) -> Answered:
+        """The stored answer. Raises `CodecError` if it cannot be read."""
+        if entry.kind is not Kind.HTTP:
+            raise CorruptEntryError(f"an entry of kind {entry.kind.name} holds no HTTP answer")
+        answer = codec.decode(Kind.HTTP, entry.answer)
+        if not isinstance(answer, HttpAnswer):
+            raise CorruptEntryError(f"expected an HTTP answer, found {type(answer).__name__}")
+        return Answered(answer)
+
+    def dump(self, result: Answered, seconds: float) -> tuple[bytes, float] | None:
+        """The answer's envelope and its expiry, or None where it is not to be stored."""
+        answer = result.answer
+        if answer is None:
+            return None
+        now = time.time()
+        usage = result.usage or Usage()
+        facts = Facts(
+            created=now,
+            seconds=seconds,
+            expires=self._policy.expires(now),
+            source=self.source,
+            model=usage.model,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+        )
+        kind, data = codec.encode(answer)
+        request = self._raw if self._policy.store_requests else b""
+        return seal(kind, data, request, facts), facts.expires

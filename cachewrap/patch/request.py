@@ -1,0 +1,150 @@
+"""From an SDK's client and request options to the canonical request that is hashed and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from cachewrap import key
+from cachewrap.errors import UnkeyableError
+from cachewrap.patch.files import fingerprints
+from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
+
+RAW_RESPONSE: Final = "x-stainless-raw-response"
+"""The header in which the SDKs carry what kind of response the caller wants."""
+
+_MULTIPART: Final = "multipart/form-data"
+
+# Transport and tracing: they differ from call to call and change no answer.
+_IDLE_HEADERS: Final = frozenset(
+    """
+    accept accept-charset accept-encoding accept-language connection content-length host
+    keep-alive te trailer transfer-encoding upgrade user-agent
+    idempotency-key x-idempotency-key
+    baggage b3 correlation-id elastic-apm-traceparent request-id sentry-trace traceparent
+    tracestate uber-trace-id x-amzn-trace-id x-client-request-id x-cloud-trace-context
+    x-correlation-id x-ms-client-request-id x-request-id x-span-id x-trace-id
+    """.split()
+)
+_IDLE_PREFIXES: Final = ("x-stainless-", "x-b3-", "x-datadog-", "____stainless", "x-cachewrap")
+
+
+def canonical_request(
+    client: Any, options: Any, path: str, body: Any, *, stream: bool
+) -> dict[str, Any]:
+    """The request as plain JSON-like values, independent of the SDK's objects.
+
+    Args:
+        client: the SDK's client.
+        options: its request options.
+        path: where the request goes, below the client's base URL.
+        body: the JSON body as it will be sent, see `merged_body`.
+        stream: whether the answer is asked for as a stream.
+
+    ``method`` and ``url`` (base and path, without credentials) are always there; ``query``,
+    ``headers``, ``body``, ``files`` and ``stream`` where there are any.
+
+    Raises `UnkeyableError` for a body or an upload that has no canonical form.
+    """
+    url, url_query = split_url(str(client._prepare_url(path)))
+    request: dict[str, Any] = {"method": options.method.upper(), "url": url}
+    if query := _query(client, options, url_query):
+        request["query"] = query
+    if headers := _headers(client, options):
+        request["headers"] = headers
+    if body is not None:
+        request["body"] = key.canonical_json(
+            without_secrets(body) if isinstance(body, Mapping) else body
+        )
+    if options.files:
+        request["files"] = fingerprints(options.files)
+    if stream:
+        request["stream"] = True
+    return request
+
+
+def merged_body(options: Any) -> Any:
+    """The JSON body with the caller's ``extra_body`` merged in, as the SDK merges it."""
+    body, extra = options.json_data, options.extra_json
+    if extra is None:
+        return body
+    if body is None:
+        return extra
+    if isinstance(body, Mapping):
+        return {**body, **extra}
+    raise UnkeyableError(f"extra_body cannot be merged into a body of type {type(body).__name__}")
+
+
+def header(headers: Any, name: str) -> Any:
+    """The value of a header (its name in lower case) in a mapping of any case, or None."""
+    if not headers:
+        return None
+    for given, value in headers.items():
+        if given.lower() == name:
+            return value
+    return None
+
+
+@lru_cache(maxsize=256)
+def split_url(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The URL without user, query and fragment, and the pairs of its query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}", tuple(
+        parse_qsl(parts.query, keep_blank_values=True)
+    )
+
+
+def _query(client: Any, options: Any, url_query: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    transport = getattr(client._client, "params", None)
+    fixed = [*(transport.multi_items() if transport else ()), *url_query]
+    query: dict[str, Any] = {}
+    for name, value in fixed:
+        if not is_secret(name):
+            query.setdefault(name, []).append(value)
+    query = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
+    for params in (client.default_query, options.params):
+        for name, value in (params or {}).items():
+            if not is_given(value):
+                query.pop(name, None)
+            elif not is_secret(name):
+                query[name] = value
+    canonical: dict[str, Any] = key.canonical_json(query) if query else {}
+    return canonical
+
+
+def _headers(client: Any, options: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in _layers(client, options):
+        name = name.lower()
+        if name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES) or is_secret(name):
+            continue
+        if not is_given(value) or value is None:
+            found.pop(name, None)
+        elif name == "content-type":
+            if value.startswith(_MULTIPART):
+                found[name] = _MULTIPART
+            elif value.startswith("application/json"):
+                found.pop(name, None)
+            else:
+                found[name] = value
+        elif not is_secret_value(value):
+            found[name] = str(value)
+    return found
+
+
+def _layers(client: Any, options: Any) -> Iterator[tuple[str, Any]]:
+    transport = getattr(client._client, "headers", None)
+    if transport:
+        yield from transport.items()
+    yield from client.default_headers.items()
+    if options.headers:
+        yield from options.headers.items()
+
+
+def is_given(value: object) -> bool:
+    """Whether a value is more than an SDK's own mark for "not given" or "leave out"."""
+    # Every SDK of the family has classes of its own, of these names.
+    return type(value).__name__ not in ("Omit", "NotGiven")

@@ -1,0 +1,168 @@
+"""Between stored answers and the responses of httpx and httpx2, in both directions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, Final
+
+from cachewrap.entry import HttpAnswer
+from cachewrap.patch.secrets import is_secret
+
+HIT_HEADER: Final = ("x-cachewrap", "hit")
+"""The one response header that tells a hit from the miss."""
+
+_FAMILIES: Final = ("httpx", "httpx2")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One HTTP library, as far as it is needed to make its responses.
+
+    Args:
+        response: its response class.
+        request: its request class.
+        replay: a stream class of ours that its responses take, for sync and async readers.
+        plain: its content decoder that changes nothing; it keeps no state.
+        decoding_error: what it raises for a body that is not what its encoding says.
+    """
+
+    response: Any
+    request: Any
+    replay: Any
+    plain: Any
+    decoding_error: type[Exception]
+
+
+def family_of(transport: object) -> Family:
+    """The library that a client (or a response) belongs to, through whatever subclass.
+
+    Raises `TypeError` for an object of neither httpx nor httpx2.
+    """
+    return _family_of_class(type(transport))
+
+
+@lru_cache(maxsize=64)
+def _family_of_class(cls: type) -> Family:
+    for base in cls.__mro__:
+        root = base.__module__.partition(".")[0]
+        if root in _FAMILIES:
+            return _family(sys.modules[root])
+    raise TypeError(f"{cls.__module__}.{cls.__qualname__} is of neither httpx nor httpx2")
+
+
+@lru_cache(maxsize=4)
+def _family(library: ModuleType) -> Family:
+    replay = type("ReplayStream", (_Replay, library.SyncByteStream, library.AsyncByteStream), {})
+    return Family(
+        response=library.Response,
+        request=library.Request,
+        replay=replay,
+        plain=library.Response(200)._get_content_decoder(),
+        decoding_error=library.DecodingError,
+    )
+
+
+class _Replay:
+    """A body that was stored, chunk by chunk. What one reader took another does not see again."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+
+def build(
+    transport: object,
+    answer: HttpAnswer,
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+) -> Any:
+    """The response that a stored answer is, unread, of the library of the client's transport.
+
+    Args:
+        transport: the HTTP client that would have sent the request.
+        answer: what is stored.
+        method: of the request, which the response carries.
+        url: of the request, with its query.
+        headers: of the request.
+    """
+    family = family_of(transport)
+    response = family.response(
+        answer.status,
+        headers=[*answer.headers, HIT_HEADER],
+        stream=family.replay(answer.chunks),
+        request=family.request(method, url, headers=headers),
+        default_encoding=getattr(transport, "_default_encoding", "utf-8"),
+    )
+    # The headers stay as they came, so the decoder that they ask for must be put out of action.
+    response._decoder = family.plain
+    response.elapsed = timedelta(0)
+    return response
+
+
+def snapshot(response: Any, chunks: list[bytes], delays: list[float], *, streamed: bool) -> HttpAnswer:
+    """What is stored of a response with these decoded chunks."""
+    return HttpAnswer(
+        status=response.status_code,
+        headers=kept_headers(response),
+        chunks=chunks,
+        delays=delays,
+        streamed=streamed,
+    )
+
+
+def kept_headers(response: Any) -> list[tuple[str, str]]:
+    """A response's headers without credentials and names of accounts."""
+    return [pair for pair in response.headers.multi_items() if not is_secret(pair[0])]
+
+
+def is_framed(response: Any) -> bool:
+    """Whether a body cut off on its way would have been an error, not just a short body."""
+    headers = response.headers
+    return (
+        "content-length" in headers
+        or "chunked" in headers.get("transfer-encoding", "").lower()
+        or response.http_version.startswith("HTTP/2")
+    )
+
+
+def decode(
+    family: Family, encoding: str | None, raw: list[bytes], delays: list[float]
+) -> tuple[list[bytes], list[float]]:
+    """Raw chunks as the reader of the response saw them, with the delay of each.
+
+    Raises the library's decoding error for bytes that are not what the encoding says.
+    """
+    if not encoding or encoding == "identity":
+        kept = [(chunk, delay) for chunk, delay in zip(raw, delays, strict=True) if chunk]
+        return [chunk for chunk, _ in kept], [delay for _, delay in kept]
+    clock = iter(delays)
+    now = 0.0
+
+    def feed() -> Iterator[bytes]:
+        nonlocal now
+        for chunk in raw:
+            now = next(clock)
+            yield chunk
+
+    chunks: list[bytes] = []
+    seen: list[float] = []
+    reader = family.response(
+        200, headers={"content-encoding": encoding}, stream=family.replay(feed())
+    )
+    for chunk in reader.iter_bytes():
+        chunks.append(chunk)
+        seen.append(now)
+    return chunks, seen

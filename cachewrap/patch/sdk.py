@@ -1,0 +1,198 @@
+"""Putting the seam into an SDK and taking it out again, before or after the SDK is imported."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self
+
+import wrapt
+
+from cachewrap.cache import Cache
+from cachewrap.errors import ConfigurationError
+from cachewrap.patch.capture import aprocess_response, process_response
+from cachewrap.patch.choice import choosing
+from cachewrap.patch.endpoints import Endpoint
+from cachewrap.patch.seam import Seam
+
+# What the seam leans on beside the methods that it wraps.
+_NEEDED: Final = (
+    "_maybe_override_cast_to",
+    "_prepare_url",
+    "default_headers",
+    "default_query",
+    "qs",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sdk:
+    """What there is to know of one SDK.
+
+    Args:
+        name: its top-level module.
+        client_module: where ``SyncAPIClient`` and ``AsyncAPIClient`` are.
+        endpoints: what may be cached, by path.
+        methods: for each module of resources the classes (their async twins are called
+            ``Async…``) and the methods that take ``cache=`` and ``cache_seed=``. The first method
+            of a class is always there; the others as far as this version of the SDK has them. A
+            module that this version does not have is never imported, and costs nothing.
+        path: gives the path to which a request goes, of its client, options and JSON body, where a
+            client changes it on its way out.
+    """
+
+    name: str
+    client_module: str
+    endpoints: Mapping[str, Endpoint]
+    methods: Mapping[str, Mapping[str, tuple[str, ...]]]
+    path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
+
+
+class Patch:
+    """One application of the patch. The seam stays in place until the last one is undone.
+
+    Use it as a block, or call `undo`.
+    """
+
+    def __init__(self, patcher: Patcher, cache: Cache | None) -> None:
+        self._patcher = patcher
+        self.cache = cache
+
+    @property
+    def active(self) -> bool:
+        """Whether this application still holds."""
+        return self in self._patcher.patches
+
+    def undo(self) -> None:
+        """Undo this application; a second time does nothing."""
+        self._patcher.undo(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.undo()
+
+
+class Patcher:
+    """The seam of one SDK, put in with the first `Patch` and taken out with the last."""
+
+    def __init__(self, sdk: Sdk) -> None:
+        self._sdk = sdk
+        self._lock = threading.RLock()
+        self._awaited: set[str] = set()
+        self._wrapped: list[tuple[type, str, Any, Any]] = []
+        self.patches: tuple[Patch, ...] = ()
+        seam = Seam(sdk.endpoints, sdk.path, self._default, self._active)
+        self._client_wrappers: dict[str, dict[str, Callable[..., Any]]] = {
+            "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
+            "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
+        }
+        self._choosing = choosing(self._active)
+
+    def _active(self) -> bool:
+        return bool(self.patches)
+
+    def _default(self) -> Cache | None:
+        for patch in reversed(self.patches):
+            if patch.cache is not None:
+                return patch.cache
+        return None
+
+    def patch(self, cache: Cache | None) -> Patch:
+        """Put the seam in, now or when the SDK is imported.
+
+        Args:
+            cache: serves calls outside any block; the newest application that has one decides.
+
+        Raises `ConfigurationError` where the SDK lacks what the seam needs.
+        """
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(
+                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
+            )
+        with self._lock:
+            patch = Patch(self, cache)
+            first = not self.patches
+            self.patches = (*self.patches, patch)
+            if first:
+                try:
+                    for name in (self._sdk.client_module, *self._sdk.methods):
+                        self._await(name)
+                except BaseException:
+                    self.undo(patch)
+                    raise
+            return patch
+
+    def undo(self, patch: Patch | None = None) -> None:
+        """Undo one application, or all of them."""
+        with self._lock:
+            self.patches = tuple(p for p in self.patches if patch is not None and p is not patch)
+            if self.patches:
+                return
+            for owner, name, original, wrapper in reversed(self._wrapped):
+                # What somebody else wrapped around ours stays, and ours in it does nothing.
+                if vars(owner).get(name) is wrapper:
+                    setattr(owner, name, original)
+            self._wrapped.clear()
+
+    def _await(self, name: str) -> None:
+        module = sys.modules.get(name)
+        if module is not None:
+            self._apply(module)
+        elif name not in self._awaited:
+            self._awaited.add(name)
+            wrapt.register_post_import_hook(self._imported, name)
+
+    def _imported(self, module: ModuleType) -> None:
+        with self._lock:
+            self._awaited.discard(module.__name__)
+            if self.patches:
+                self._apply(module)
+
+    def _apply(self, module: ModuleType) -> None:
+        name = module.__name__
+        if name == self._sdk.client_module:
+            for cls, wrappers in self._client_wrappers.items():
+                owner = self._class(module, cls)
+                for needed in (*_NEEDED, *wrappers):
+                    if not hasattr(owner, needed):
+                        raise self._missing(f"{name}.{cls}.{needed}")
+                for method, wrapper in wrappers.items():
+                    self._wrap(owner, method, wrapper)
+        # In newer versions some of these are packages, whose modules are in the table as well.
+        elif not hasattr(module, "__path__"):
+            for cls, (first, *others) in self._sdk.methods[name].items():
+                for owner in (self._class(module, cls), self._class(module, f"Async{cls}")):
+                    if first not in vars(owner):
+                        raise self._missing(f"{name}.{owner.__name__}.{first}")
+                    for method in (first, *(m for m in others if m in vars(owner))):
+                        self._wrap(owner, method, self._choosing)
+
+    def _class(self, module: ModuleType, name: str) -> type:
+        found = vars(module).get(name)
+        if not isinstance(found, type):
+            raise self._missing(f"{module.__name__}.{name}")
+        return found
+
+    def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
+        original = vars(owner)[name]
+        wrapped = wrapt.FunctionWrapper(original, wrapper)
+        setattr(owner, name, wrapped)
+        self._wrapped.append((owner, name, original, wrapped))
+
+    def _missing(self, target: str) -> ConfigurationError:
+        sdk = sys.modules.get(self._sdk.name)
+        version = getattr(sdk, "__version__", None) or "of an unknown version"
+        return ConfigurationError(
+            f"{self._sdk.name} {version} has no {target}, which the cache needs to step in; "
+            "this version of the SDK is not supported"
+        )

@@ -1,0 +1,220 @@
+"""The way of one SDK call: from its request options to a hit, or to upstream and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cachewrap import faults
+from cachewrap.cache import Cache, choose_cache
+from cachewrap.entry import HttpAnswer
+from cachewrap.errors import UnkeyableError
+from cachewrap.flow import Reply
+from cachewrap.patch.capture import Slot, asend, send, under_way
+from cachewrap.patch.choice import take_choice
+from cachewrap.patch.endpoints import Bypass, Endpoint, classify
+from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.request import RAW_RESPONSE, canonical_request, header, merged_body
+from cachewrap.patch.response import build
+
+Request = Callable[..., Any]
+
+
+@dataclass(slots=True)
+class Plan:
+    """A call that a cache serves.
+
+    Args:
+        cache: the cache.
+        exchange: the call's exchange.
+        open: whether the caller gets a response that is still to be consumed.
+        headers: the request options' headers, before the SDK takes its own out of them.
+    """
+
+    cache: Cache
+    exchange: SdkExchange
+    open: bool
+    headers: Any
+
+
+class Seam:
+    """The wrappers of ``request`` for one SDK.
+
+    Args:
+        endpoints: what may be cached, by path.
+        path: gives the path of a request, of its client, options and body.
+        default: gives the cache of calls outside any block, or None.
+        active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
+            can outlive that.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        path: Callable[[Any, Any, Any], str],
+        default: Callable[[], Cache | None],
+        active: Callable[[], bool],
+    ) -> None:
+        self._endpoints = endpoints
+        self._path = path
+        self._default = default
+        self._active = active
+
+    def request(
+        self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wraps the sync ``request``."""
+        plan = self._plan(client, args, kwargs)
+        if plan is None and not under_way():
+            return wrapped(*args, **kwargs)
+
+        def upstream() -> Any:
+            return wrapped(*args, **kwargs)
+
+        if plan is None:
+            return send(None, upstream)
+        if plan.open:
+            found = plan.cache.look(plan.exchange)
+            if isinstance(found, Reply):
+                return _rebuild(plan, found.value, client, args, kwargs)
+            slot = Slot(plan.cache, plan.exchange, found)
+            result = send(slot, upstream)
+            if kept := slot.keep_read():
+                plan.cache.keep(*kept)
+            return result
+        slot = Slot(plan.cache, plan.exchange)
+
+        def call() -> Answered:
+            send(slot, upstream)
+            return slot.answered
+
+        reply = plan.cache.serve(plan.exchange, call)
+        if reply.own or reply.value is slot.answered:
+            return slot.answered.result
+        return _rebuild(plan, reply.value, client, args, kwargs)
+
+    def arequest(
+        self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[Any]:
+        """Wraps the async ``request``."""
+        plan = self._plan(client, args, kwargs)
+        if plan is not None:
+            return self._aserve(plan, wrapped, client, args, kwargs)
+        if under_way():
+            return asend(None, lambda: wrapped(*args, **kwargs))
+        straight: Awaitable[Any] = wrapped(*args, **kwargs)
+        return straight
+
+    async def _aserve(
+        self,
+        plan: Plan,
+        wrapped: Request,
+        client: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        def upstream() -> Any:
+            return wrapped(*args, **kwargs)
+
+        if plan.open:
+            found = await plan.cache.alook(plan.exchange)
+            if isinstance(found, Reply):
+                return await _arebuild(plan, found.value, client, args, kwargs)
+            slot = Slot(plan.cache, plan.exchange, found)
+            result = await asend(slot, upstream)
+            if kept := slot.keep_read():
+                await plan.cache.akeep(*kept)
+            return result
+        slot = Slot(plan.cache, plan.exchange)
+
+        async def call() -> Answered:
+            await asend(slot, upstream)
+            return slot.answered
+
+        reply = await plan.cache.aserve(plan.exchange, call)
+        if reply.own or reply.value is slot.answered:
+            return slot.answered.result
+        return await _arebuild(plan, reply.value, client, args, kwargs)
+
+    def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
+        """How the call is served, or None where it goes straight through."""
+        options = _argument(1, "options", args, kwargs)
+        choice = take_choice(options)
+        if choice is None:
+            cache = choose_cache(default=self._default)
+        else:
+            cache = choose_cache(choice.cache, choice.cache_seed, self._default)
+        if cache is None or not self._active():
+            return None
+        stream = bool(kwargs.get("stream", False))
+        source = options.url
+        try:
+            body = merged_body(options)
+            endpoint = classify(self._endpoints, client, options, body)
+            if isinstance(endpoint, Bypass):
+                cache.stats.count_bypass(endpoint.reason)
+                return None
+            source = endpoint.source
+            path = self._path(client, options, body)
+            request = canonical_request(client, options, path, body, stream=stream)
+            exchange = SdkExchange(endpoint, request, cache.policy)
+        except UnkeyableError as error:
+            # What is wrong with the request is for the SDK to say; here it only has no key.
+            cache.stats.count_bypass("unkeyable")
+            faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
+            return None
+        raw = header(options.headers, RAW_RESPONSE)
+        return Plan(cache, exchange, stream or raw == "stream", options.headers)
+
+
+def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[index] if len(args) > index else kwargs[name]
+
+
+def _processed(
+    plan: Plan, answer: HttpAnswer, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The response of a stored answer, and what the client's ``_process_response`` takes."""
+    options = _argument(1, "options", args, kwargs)
+    options.headers = plan.headers
+    request = plan.exchange.request
+    headers = dict(request.get("headers", {}))
+    raw = header(plan.headers, RAW_RESPONSE)
+    if raw is not None:
+        headers[RAW_RESPONSE] = raw
+    query = request.get("query")
+    response = build(
+        client._client,
+        answer,
+        method=request["method"],
+        url=f"{request['url']}?{client.qs.stringify(query)}" if query else request["url"],
+        headers=headers,
+    )
+    return response, {
+        "cast_to": client._maybe_override_cast_to(_argument(0, "cast_to", args, kwargs), options),
+        "options": options,
+        "response": response,
+        "stream": kwargs.get("stream", False),
+        "stream_cls": kwargs.get("stream_cls"),
+    }
+
+
+def _rebuild(
+    plan: Plan, stored: Answered, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    assert stored.answer is not None
+    response, given = _processed(plan, stored.answer, client, args, kwargs)
+    if not plan.open:
+        response.read()
+    return send(None, lambda: client._process_response(**given))
+
+
+async def _arebuild(
+    plan: Plan, stored: Answered, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    assert stored.answer is not None
+    response, given = _processed(plan, stored.answer, client, args, kwargs)
+    if not plan.open:
+        await response.aread()
+    return await asend(None, lambda: client._process_response(**given))

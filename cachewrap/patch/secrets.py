@@ -1,0 +1,74 @@
+"""What is a credential or names an account: never hashed, never stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+_LAST: Final = "key|token|auth|authorization|secret|password|passwd|signature|sig|jwt|cookie|apikey"
+_CREDENTIAL: Final = re.compile(
+    rf"(^|[-_.])({_LAST})$"  # x-api-key, helicone-auth, x-amz-security-token, ?sig=
+    r"|(^|[-_.])(set-cookie2?|credentials?|secret|password|jwt)([-_.]|$)"
+    r"|authorization|authenticat|api[-_]?key|access[-_]?token",
+    re.IGNORECASE,
+)
+_SCHEME: Final = re.compile(r"\s*(bearer|basic|digest|negotiate)\s", re.IGNORECASE)
+_ACCOUNT: Final = frozenset({"openai-organization", "openai-project"})
+_KEEPS: Final = frozenset({"type", "managed_identity_resource_id"})
+
+
+@lru_cache(maxsize=1024)
+def is_secret(name: str) -> bool:
+    """Whether a header or a query parameter of this name carries a credential or an account's name."""
+    return name.lower() in _ACCOUNT or _CREDENTIAL.search(name) is not None
+
+
+def is_secret_value(value: object) -> bool:
+    """Whether a header's value is a credential by its scheme, whatever the header is called."""
+    return isinstance(value, str) and _SCHEME.match(value) is not None
+
+
+def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The request body without the credentials that some APIs take in it.
+
+    They are a remote MCP tool's ``authorization`` and headers, and the ``authentication`` of
+    Azure's data sources. The body itself is left as it is.
+    """
+    found: dict[str, Any] = {}
+    tools = body.get("tools")
+    if isinstance(tools, (list, tuple)):
+        if any(isinstance(tool, Mapping) and tool.get("type") == "mcp" for tool in tools):
+            found["tools"] = [_tool(tool) for tool in tools]
+    sources = body.get("data_sources")
+    if isinstance(sources, (list, tuple)):
+        found["data_sources"] = [_source(source) for source in sources]
+    return {**body, **found} if found else body
+
+
+def _tool(tool: Any) -> Any:
+    if not isinstance(tool, Mapping) or tool.get("type") != "mcp":
+        return tool
+    clean = {name: value for name, value in tool.items() if name != "authorization"}
+    headers = clean.get("headers")
+    if isinstance(headers, Mapping):
+        clean["headers"] = {
+            name: value
+            for name, value in headers.items()
+            if not is_secret(str(name)) and not is_secret_value(value)
+        }
+    return clean
+
+
+def _source(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            name: {n: v for n, v in inner.items() if n in _KEEPS}
+            if name == "authentication" and isinstance(inner, Mapping)
+            else _source(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_source(inner) for inner in value]
+    return value

@@ -1,0 +1,121 @@
+"""When a recorded stream of events is whole, and what it reports."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cachewrap.patch.events import read_stream
+from cachewrap.usage import Usage
+
+
+def sse(*events: Any) -> bytes:
+    """Events on the wire; a pair is a name and its data."""
+    out = []
+    for event in events:
+        name, data = event if isinstance(event, tuple) else ("", event)
+        text = data if isinstance(data, str) else json.dumps(data)
+        out.append((f"event: {name}\n" if name else "") + f"data: {text}\n\n")
+    return "".join(out).encode()
+
+
+def choice(index: int = 0, finish: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": index, "delta": {}, "finish_reason": finish}]}
+
+
+ERROR = {"error": {"message": "overloaded"}}
+WHOLE_AT_ONCE = [
+    sse(choice(), choice(finish="stop"), "[DONE]"),
+    sse(choice(), "[DONE]"),
+    sse(("response.created", {"type": "response.created"}), {"type": "response.completed"}),
+    sse({"type": "response.incomplete"}),
+    sse({"type": "message_stop"}),
+    sse({"type": "transcript.text.done"}),
+    sse({"type": "speech.audio.done"}),
+    sse(("message_stop", {})),
+    sse(choice(finish="stop"), "[DONE]").replace(b"\n", b"\r\n"),
+    sse(choice(finish="stop"), "[DONE]").replace(b"\n", b"\r"),
+    sse(choice(), "[DONE]").removesuffix(b"\n\n"),
+]
+WHOLE_AT_ITS_END = [
+    sse(choice(), choice(finish="stop")),
+    sse(choice(0), choice(1), choice(1, "stop"), choice(0, "length")),
+    sse(choice(finish="stop"), {"choices": [], "usage": {"prompt_tokens": 1}}),
+    sse({"type": "image_generation.completed"}, {"type": "image_generation.completed"}),
+    sse({"type": "image_edit.completed"}),
+]
+NEVER_WHOLE = [
+    b"",
+    b": only a comment\n\n",
+    sse(choice()),
+    sse(choice(0, "stop"), choice(1)),
+    sse(choice(), ERROR, "[DONE]"),
+    sse(choice(finish="stop"), ("error", {"message": "x"}), "[DONE]"),
+    sse({"choices": [{"index": 0, "error": {"code": 502}, "finish_reason": "error"}]}, "[DONE]"),
+    sse({"type": "response.failed"}, "[DONE]"),
+    sse({"type": "error"}),
+    sse({"type": "response.created"}),
+    sse("{not json", "[DONE]"),
+    sse(choice(finish="stop"))[:-20],
+]
+
+
+@pytest.mark.parametrize("body", WHOLE_AT_ONCE)
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_stream_with_its_last_event_is_whole(body: bytes, ended: bool) -> None:
+    assert read_stream(body, ended=ended) is not None
+
+
+@pytest.mark.parametrize("body", WHOLE_AT_ITS_END)
+def test_a_stream_without_one_is_whole_where_it_ended_by_itself(body: bytes) -> None:
+    assert read_stream(body, ended=True) is not None
+    assert read_stream(body, ended=False) is None
+
+
+@pytest.mark.parametrize("body", NEVER_WHOLE)
+def test_a_stream_that_failed_or_was_cut_is_not_whole(body: bytes) -> None:
+    assert read_stream(body, ended=True) is None
+
+
+def test_null_errors_are_no_errors() -> None:
+    assert read_stream(sse({**choice(finish="stop"), "error": None}), ended=True) is not None
+
+
+USAGE = [
+    (
+        sse(
+            {**choice(finish="stop"), "model": "m-1", "usage": None},
+            {"choices": [], "model": "m-1", "usage": {"prompt_tokens": 5, "completion_tokens": 7}},
+            "[DONE]",
+        ),
+        Usage("m-1", 5, 7),
+    ),
+    (
+        sse(
+            {
+                "type": "response.completed",
+                "response": {"model": "m-2", "usage": {"input_tokens": 3, "output_tokens": 4}},
+            }
+        ),
+        Usage("m-2", 3, 4),
+    ),
+    (
+        sse(
+            {
+                "type": "message_start",
+                "message": {"model": "m-3", "usage": {"input_tokens": 9, "output_tokens": 1}},
+            },
+            {"type": "message_delta", "usage": {"output_tokens": 12}},
+            {"type": "message_stop"},
+        ),
+        Usage("m-3", 9, 12),
+    ),
+    (sse("[DONE]"), Usage()),
+]
+
+
+@pytest.mark.parametrize(("body", "usage"), USAGE)
+def test_the_usage_that_a_stream_reports(body: bytes, usage: Usage) -> None:
+    assert read_stream(body, ended=True) == usage

@@ -1,0 +1,77 @@
+"""What is never hashed and never stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
+
+SECRET = """
+authorization Authorization proxy-authorization api-key x-api-key X-Goog-Api-Key apikey helicone-auth
+x-amz-security-token x-auth-token cookie set-cookie Set-Cookie2 x-client-secret sig signature
+x-amz-signature key access_token code-key ocp-apim-subscription-key www-authenticate
+cf-access-jwt-assertion openai-organization OpenAI-Project password
+""".split()
+
+PLAIN = """
+content-type x-request-id x-ratelimit-remaining-tokens x-ratelimit-limit-tokens openai-version
+openai-processing-ms api-version model x-tenant openai-beta x-keyboard tokenizer x-author date
+""".split()
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_a_secret_name(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_plain_name(name: str) -> None:
+    assert not is_secret(name)
+
+
+@pytest.mark.parametrize("value", ["Bearer abc", "bearer abc", "Basic dXNlcg==", "Digest x"])
+def test_a_value_with_a_scheme_is_secret(value: str) -> None:
+    assert is_secret_value(value)
+
+
+@pytest.mark.parametrize("value", ["bearers of news", "basics", "", 7, None])
+def test_other_values_are_not(value: object) -> None:
+    assert not is_secret_value(value)
+
+
+BODIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (
+        {"tools": [{"type": "mcp", "server_url": "u", "authorization": "s", "headers": {"A": "1"}}]},
+        {"tools": [{"type": "mcp", "server_url": "u", "headers": {"A": "1"}}]},
+    ),
+    (
+        {"tools": [{"type": "mcp", "headers": {"X-Api-Key": "s", "Auth": "Bearer s", "B": "Basic s"}}]},
+        {"tools": [{"type": "mcp", "headers": {}}]},
+    ),
+    (
+        {"tools": [{"type": "function", "authorization": "part of the schema"}]},
+        {"tools": [{"type": "function", "authorization": "part of the schema"}]},
+    ),
+    (
+        {
+            "data_sources": [
+                {"parameters": {"index": "i", "authentication": {"type": "api_key", "key": "s"}}}
+            ]
+        },
+        {"data_sources": [{"parameters": {"index": "i", "authentication": {"type": "api_key"}}}]},
+    ),
+    ({"tools": None, "authorization": "x"}, {"tools": None, "authorization": "x"}),
+]
+
+
+@pytest.mark.parametrize(("body", "clean"), BODIES)
+def test_bodies_lose_their_credentials(body: dict[str, Any], clean: dict[str, Any]) -> None:
+    assert without_secrets(body) == clean
+
+
+def test_the_body_itself_is_left_alone() -> None:
+    body = {"tools": [{"type": "mcp", "authorization": "s"}]}
+    without_secrets(body)
+    assert body == {"tools": [{"type": "mcp", "authorization": "s"}]}
