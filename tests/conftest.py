@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cachewrap import Cache, faults
 from cachewrap.stores.base import Store
 from cachewrap.testing.servers import redis_server
 
@@ -85,3 +86,15 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
 def store(store_kind: str, make_store: Callable[[str], Store]) -> Store:
     """A store of each kind, empty and this test's own."""
     return make_store(store_kind)
+
+
+@pytest.fixture
+def cache(store: Store) -> Cache:
+    """A cache on a store of each kind."""
+    return Cache(store)
+
+
+@pytest.fixture(autouse=True)
+def untold() -> None:
+    """Warnings that are given once for each cause are given once in each test."""
+    faults.forget()
