@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -49,11 +48,9 @@ class Connections:
     def __init__(self, url: str) -> None:
         self.url = url
         pool = self._pool(redis.ConnectionPool, Retry, max_connections=2**31)
-        self.sync = redis.Redis(connection_pool=pool)
+        self.sync: Any = redis.Redis(connection_pool=pool)  # typed differently in every version
         self.place = _place(url, pool.connection_kwargs)
-        self._loops: dict[
-            asyncio.AbstractEventLoop, tuple[redis.asyncio.Redis, AsyncGenerator[None, None]]
-        ] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
 
     def _pool(self, pool_class: Any, retry_class: Any, max_connections: int) -> Any:
         defaults: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
@@ -76,7 +73,7 @@ class Connections:
             ) from None
         return pool
 
-    async def running(self) -> redis.asyncio.Redis:
+    async def running(self) -> Any:
         """The client of the running event loop, made at the loop's first call."""
         loop = asyncio.get_running_loop()
         known = self._loops.get(loop)
@@ -181,12 +178,14 @@ class RedisStore(Store):
 
     def get(self, key: str) -> bytes | None:
         with self._errors():
-            return cast("bytes | None", self._connections.sync.get(self._name(key)))
+            value: bytes | None = self._connections.sync.get(self._name(key))
+        return value
 
     async def aget(self, key: str) -> bytes | None:
         with self._errors():
             client = await self._connections.running()
-            return cast("bytes | None", await client.get(self._name(key)))
+            value: bytes | None = await client.get(self._name(key))
+        return value
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
