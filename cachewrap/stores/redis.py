@@ -54,6 +54,9 @@ class Connections:
 
     def _pool(self, pool_class: Any, retry_class: Any, max_connections: int) -> Any:
         defaults: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance notices,
+        # and where the server has none, the error that it keeps holds on to whoever connected.
+        defaults["protocol"] = 2
         if self.url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
             del defaults["socket_connect_timeout"]
         retry = retry_class(ExponentialBackoff(cap=0.1, base=0.05), 1)
@@ -79,25 +82,12 @@ class Connections:
         known = self._loops.get(loop)
         if known is None:
             pool = self._pool(redis.asyncio.BlockingConnectionPool, AsyncRetry, max_connections=100)
-            known = redis.asyncio.Redis(connection_pool=pool), self._until_shutdown(loop, pool)
+            known = redis.asyncio.Redis(connection_pool=pool), _until_shutdown(pool)
             for other in [other for other in self._loops if other.is_closed()]:
                 del self._loops[other]
             self._loops[loop] = known
             await anext(known[1])
         return known[0]
-
-    async def _until_shutdown(
-        self, loop: asyncio.AbstractEventLoop, pool: Any
-    ) -> AsyncGenerator[None, None]:
-        """Close the loop's connections at the last moment at which that can be done properly.
-
-        A loop closes the asynchronous generators that were started in it as it shuts down.
-        """
-        try:
-            yield
-        finally:
-            self._loops.pop(loop, None)
-            await pool.disconnect()
 
     def close(self) -> None:
         """Close the idle connections of sync callers; one in use is another thread's."""
@@ -108,6 +98,18 @@ class Connections:
         known = self._loops.get(asyncio.get_running_loop())
         if known is not None:
             await known[0].connection_pool.disconnect(inuse_connections=False)
+
+
+async def _until_shutdown(pool: Any) -> AsyncGenerator[None, None]:
+    """Close a loop's connections at the last moment at which that can be done properly.
+
+    A loop closes the asynchronous generators that were started in it when it shuts down, and when
+    they are dropped. It must not refer to its owner: collected as a cycle, it would come too late.
+    """
+    try:
+        yield
+    finally:
+        await pool.disconnect()
 
 
 def _place(url: str, options: dict[str, Any]) -> str:

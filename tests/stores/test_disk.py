@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -325,16 +326,17 @@ class TestBytesDisk:
 
     @pytest.mark.parametrize("value", ["text", 1, None, {"a": 1}, bytearray(b"x")])
     def test_anything_but_bytes_is_refused(self, tmp_path: Path, value: object) -> None:
-        with diskcache.Cache(str(tmp_path), disk=BytesDisk) as cache:
-            with pytest.raises(StoreError):
-                cache[key_of(1)] = value
+        with diskcache.Cache(str(tmp_path), disk=BytesDisk) as cache, pytest.raises(StoreError):
+            cache[key_of(1)] = value
 
     def test_a_pickled_key_is_refused(self, tmp_path: Path) -> None:
         with diskcache.Cache(str(tmp_path / "c")) as plain:
             plain[Mine(tmp_path / "unpickled")] = 1
-        with diskcache.Cache(str(tmp_path / "c"), disk=BytesDisk) as cache:
-            with pytest.raises(StoreError):
-                list(cache)
+        with (
+            diskcache.Cache(str(tmp_path / "c"), disk=BytesDisk) as cache,
+            pytest.raises(StoreError),
+        ):
+            list(cache)
         assert not (tmp_path / "unpickled").exists()
 
 
@@ -433,8 +435,6 @@ def as_somebody_else(code: str, *arguments: object) -> str:
 @pytest.fixture
 def open_path(tmp_path_factory: pytest.TempPathFactory):
     """A folder that another user reaches."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
