@@ -15,8 +15,10 @@ import textwrap
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import diskcache
 import pytest
@@ -28,6 +30,8 @@ from cachewrap.testing.stores import key_of
 
 pytestmark = pytest.mark.stores("disk")
 
+Use: TypeAlias = Callable[[DiskStore], object]
+
 VALUE = b"answer"
 BIG = b"x" * 2**21  # kept in a file of its own
 
@@ -38,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def disk(root: Path):
+def disk(root: Path) -> Iterator[DiskStore]:
     store = DiskStore(root)
     yield store
     store.close()
@@ -77,7 +81,7 @@ class TestFolder:
         ],
         ids=["make", "check", "url", "reseed", "pickle", "get", "keys", "delete", "clear", "close"],
     )
-    def test_nothing_is_written_before_the_first_write(self, root: Path, use) -> None:
+    def test_nothing_is_written_before_the_first_write(self, root: Path, use: Use) -> None:
         use(DiskStore(root))
         assert not root.exists()
 
@@ -104,12 +108,16 @@ class TestFolder:
         disk.set(key_of(1), VALUE)
         assert not (root / ".gitignore").exists()
 
-    def test_home_and_variables_are_expanded(self, root: Path, monkeypatch) -> None:
+    def test_home_and_variables_are_expanded(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("HOME", str(root))
         monkeypatch.setenv("PLACE", "here")
         assert DiskStore("~/$PLACE").url == DiskStore(root / "here").url
 
-    def test_changing_directory_does_not_move_the_store(self, tmp_path: Path, monkeypatch) -> None:
+    def test_changing_directory_does_not_move_the_store(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         store = DiskStore("cache")
         (tmp_path / "elsewhere").mkdir()
@@ -170,7 +178,7 @@ class TestValues:
         ],
         ids=["set", "set-large", "add-over", "delete", "clear"],
     )
-    def test_the_file_goes_with_its_entry(self, root: Path, disk: DiskStore, end) -> None:
+    def test_the_file_goes_with_its_entry(self, root: Path, disk: DiskStore, end: Use) -> None:
         disk.set(key_of(1), BIG)
         (before,) = files_in(root)
         end(disk)
@@ -211,7 +219,7 @@ class Mine:
     def __init__(self, trace: Path) -> None:
         self.trace = trace
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return os.mkdir, (str(self.trace),)
 
 
@@ -219,29 +227,29 @@ class TestNeighbours:
     """AutoGen keeps pickles under text keys in the very same folder."""
 
     @pytest.fixture
-    def autogen(self, root: Path):
+    def autogen(self, root: Path) -> Iterator[Any]:
         with diskcache.Cache(str(root / "41")) as cache:
             cache["a long text"] = {"answer": 1}
             cache["another"] = "text"
             yield cache
 
-    def test_its_rows_are_not_listed(self, disk: DiskStore, autogen) -> None:
+    def test_its_rows_are_not_listed(self, disk: DiskStore, autogen: Any) -> None:
         disk.set(key_of(1), VALUE)
         assert list(disk.keys()) == [key_of(1)]
 
-    def test_its_rows_are_not_cleared(self, disk: DiskStore, autogen) -> None:
+    def test_its_rows_are_not_cleared(self, disk: DiskStore, autogen: Any) -> None:
         disk.set(key_of(1), VALUE)
         assert disk.clear() == 1
         assert (autogen["a long text"], autogen["another"]) == ({"answer": 1}, "text")
 
-    def test_its_rows_are_not_evicted(self, root: Path, autogen) -> None:
+    def test_its_rows_are_not_evicted(self, root: Path, autogen: Any) -> None:
         store = DiskStore(root, max_bytes=1)
         for number in range(10):
             store.set(key_of(number), VALUE)
         store.close()
         assert (autogen["a long text"], autogen["another"]) == ({"answer": 1}, "text")
 
-    def test_its_settings_stay(self, root: Path, disk: DiskStore, autogen) -> None:
+    def test_its_settings_stay(self, root: Path, disk: DiskStore, autogen: Any) -> None:
         before = settings_of(root / "41")
         disk.set(key_of(1), VALUE)
         disk.get(key_of(1))
@@ -279,7 +287,7 @@ class TestNeighbours:
         assert disk.get(key_of(1)) == VALUE
 
     def test_a_pickled_row_under_our_key_is_refused(
-        self, root: Path, tmp_path: Path, disk: DiskStore, autogen
+        self, root: Path, tmp_path: Path, disk: DiskStore, autogen: Any
     ) -> None:
         autogen[bytes.fromhex(key_of(1))] = Mine(tmp_path / "unpickled")
         for use in (disk.get, lambda key: disk.add(key, VALUE)):
@@ -288,7 +296,7 @@ class TestNeighbours:
         assert not (tmp_path / "unpickled").exists()
 
     def test_listing_and_clearing_unpickle_nothing(
-        self, root: Path, tmp_path: Path, disk: DiskStore, autogen
+        self, root: Path, tmp_path: Path, disk: DiskStore, autogen: Any
     ) -> None:
         autogen[("pickled", "key")] = Mine(tmp_path / "unpickled")
         autogen[bytes.fromhex(key_of(1))] = Mine(tmp_path / "unpickled")
@@ -296,7 +304,7 @@ class TestNeighbours:
         assert disk.clear() == 0
         assert not (tmp_path / "unpickled").exists()
 
-    def test_deleting_a_refused_row_mends_the_key(self, disk: DiskStore, autogen) -> None:
+    def test_deleting_a_refused_row_mends_the_key(self, disk: DiskStore, autogen: Any) -> None:
         autogen[bytes.fromhex(key_of(1))] = {"pickled": 1}
         assert disk.delete(key_of(1)) is True
         assert disk.add(key_of(1), VALUE) == VALUE
@@ -433,7 +441,7 @@ def as_somebody_else(code: str, *arguments: object) -> str:
 
 
 @pytest.fixture
-def open_path(tmp_path_factory: pytest.TempPathFactory):
+def open_path() -> Iterator[Path]:
     """A folder that another user reaches."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
@@ -499,9 +507,11 @@ class TestFaults:
         (root / "41").mkdir(parents=True)
         (root / "41" / "cache.db").write_bytes(content)
         store = DiskStore(root)
-        for use in (lambda: store.get(key_of(1)), lambda: store.add(key_of(1), VALUE)):
-            with pytest.raises(StoreError, match=r"no database at all.*Delete it or move it away"):
-                use()
+        reason = r"no database at all.*Delete it or move it away"
+        with pytest.raises(StoreError, match=reason):
+            store.get(key_of(1))
+        with pytest.raises(StoreError, match=reason):
+            store.add(key_of(1), VALUE)
 
     def test_a_damaged_database(self, root: Path) -> None:
         store = DiskStore(root)

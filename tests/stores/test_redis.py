@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -417,7 +417,7 @@ class TestClients:
         assert asyncio.run(work()) == [b"%d" % number for number in range(20)]
 
 
-def _uses(store: RedisStore):
+def _uses(store: RedisStore) -> list[Callable[[], object]]:
     key = key_of(1)
     return [
         lambda: store.get(key),
@@ -436,7 +436,7 @@ def _uses(store: RedisStore):
     ]
 
 
-def _settles(read, expected: int) -> bool:
+def _settles(read: Callable[[], int], expected: int) -> bool:
     """Whether the server's count reaches what is expected; it notices a closed socket later."""
     for _ in range(200):
         if read() == expected:
