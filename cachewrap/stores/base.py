@@ -42,12 +42,13 @@ class Store(ABC):
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        """Store the value if the key is absent, in one atomic step; return what is there afterwards.
+        """Store the value if the key is absent, in one atomic step; return what is there then.
 
         Args:
             key: the key.
             value: the bytes to store.
-            expires: when the store may drop the value by itself, in seconds since the epoch; 0.0 is never.
+            expires: when the store may drop the value by itself, in seconds since the epoch; 0.0
+                is never.
             over: bytes that count as absent (a damaged or expired entry): if exactly they are
                 there, they are replaced.
         """

@@ -3,98 +3,35 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-import re
 import sqlite3
 import threading
 import time
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias
+from contextlib import contextmanager
+from typing import Any
 
-import diskcache
+from diskcache import Timeout
 
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.stores._folder import (
+    BATCH,
+    DATABASE,
+    GET,
+    OURS,
+    TIMEOUT,
+    BytesDisk,
+    Transaction,
+    connect,
+    folder_name,
+    lay_out,
+)
 from cachewrap.stores.base import Store
-
-_TIMEOUT = 60.0
-"""Seconds to wait for another process's write; SQLite lets readers through meanwhile."""
-
-_IN_FILE = 2**20
-"""Values of this many bytes and more go to files of their own beside the database."""
-
-_BATCH = 500
-"""Rows that are listed or removed in one statement, so that other writers get their turn."""
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
-
-_RAW, _BINARY = 1, 2  # diskcache's modes: the value is in its row, or in a file
-
-_OURS = "raw = 1 AND typeof(key) = 'blob' AND length(key) = 32 AND mode IN (1, 2)"
-_GET = "SELECT mode, filename, value, expire_time FROM Cache WHERE key = ? AND raw = 1"
-_PUT = (
-    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count,"
-    " tag, size, mode, filename, value)"
-    " VALUES (:key, 1, :now, :expires, :now, 0, NULL, :size, :mode, :file, :value)"
-    " ON CONFLICT (key, raw) DO UPDATE SET store_time = :now, expire_time = :expires,"
-    " access_time = :now, access_count = 0, tag = NULL,"
-    " size = :size, mode = :mode, filename = :file, value = :value"
-)
-_LAID_OUT = "SELECT 1 FROM sqlite_master WHERE name = 'Settings_size_delete'"  # laid out last
-_VOLUME = (
-    "SELECT (page_count - freelist_count) * page_size"
-    " + (SELECT value FROM Settings WHERE key = 'size')"
-    " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-)
-
-_BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
-_PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
-_CONNECT: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}
-
-_Row: TypeAlias = tuple[int, "str | None", Any, "float | None"]
-
-
-class BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """The part of diskcache that turns values into columns and files: for bytes and nothing else.
-
-    Keys are 64 hexadecimal characters and are kept as the 32 bytes they stand for. Everything else
-    is refused, pickled rows above all, which are never unpickled.
-    """
-
-    _FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
-
-    def put(self, key: str) -> tuple[memoryview, bool]:
-        return memoryview(bytes.fromhex(key)), True
-
-    def get(self, key: object, raw: bool) -> str:
-        if raw and isinstance(key, bytes) and len(key) == 32:
-            return key.hex()
-        raise StoreError(f"{self._directory} holds a key that is not cachewrap's; it was not read")
-
-    def store(self, value: bytes, read: bool, key: object = None) -> tuple[Any, ...]:
-        if type(value) is not bytes or read:
-            raise StoreError(f"a cachewrap folder holds bytes only, not {type(value).__name__}")
-        columns: tuple[Any, ...] = super().store(value, False)
-        return columns
-
-    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
-        if mode == _RAW and type(value) is bytes:
-            return value
-        if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
-            content: bytes = super().fetch(mode, filename, value, False)
-            return content
-        raise StoreError(
-            f"{self._directory} holds a row under a key of cachewrap's that cachewrap did not write"
-            " (pickled, perhaps); it was not read. Delete the key, or use another folder or seed."
-        )
-
-    def remove(self, file_path: str) -> None:
-        if self._FILE.fullmatch(file_path):
-            super().remove(file_path)
 
 
 class _Link:
@@ -103,7 +40,7 @@ class _Link:
     __slots__ = ("__weakref__", "con", "lock")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.con: sqlite3.Connection | None = None
 
     def close(self) -> None:
@@ -114,17 +51,6 @@ class _Link:
     __del__ = close  # a thread that ends leaves no open connection behind
 
 
-def _folder_name(seed: str) -> str:
-    """The seed as the name of one folder: plain names as they are, others percent-encoded."""
-    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(?<!\.)", seed):
-        return seed
-    name = urllib.parse.quote(seed, safe="", errors="surrogatepass").replace("~", "%7E")
-    name = re.sub(r"^\.|\.$", "%2E", name)
-    if seed and len(name) <= 100:
-        return name
-    return "%%" + hashlib.sha256(seed.encode(errors="surrogatepass")).hexdigest()
-
-
 class DiskStore(Store):
     """Entries in ``<path_root>/<seed>/``, a folder that plain ``diskcache.Cache`` opens as well.
 
@@ -133,6 +59,7 @@ class DiskStore(Store):
     Rows of other programs in the same database (AutoGen keeps pickles there) are neither read,
     listed, counted nor removed. A folder made here tells every program that opens it to evict
     nothing; in a folder made by another program, its own settings stay, and are obeyed by it alone.
+    A folder that this user cannot write is read as it is: nobody else may write to it meanwhile.
 
     Args:
         path_root: the folder that holds one folder for each seed; ``~`` and ``$NAME`` are expanded.
@@ -153,9 +80,9 @@ class DiskStore(Store):
         self._root = os.path.abspath(os.path.expandvars(os.path.expanduser(path_root)))
         self._seed = seed
         self._max_bytes = max_bytes
-        self._folder = os.path.join(self._root, _folder_name(seed))
-        self._path = os.path.join(self._folder, diskcache.core.DBNAME)
-        self._disk = BytesDisk(self._folder, min_file_size=_IN_FILE)
+        self._folder = os.path.join(self._root, folder_name(seed))
+        self._path = os.path.join(self._folder, DATABASE)
+        self._disk = BytesDisk(self._folder)
         self._start()
         _stores.add(self)
 
@@ -201,7 +128,7 @@ class DiskStore(Store):
             if con is None:
                 return None
             try:
-                rows = con.execute(_GET, (name,)).fetchall()
+                rows = con.execute(GET, (name,)).fetchall()
             except sqlite3.Error as error:
                 raise self._failed("read", error) from error
         value = self._value(rows)
@@ -216,7 +143,7 @@ class DiskStore(Store):
     ) -> bytes:
         name = bytes.fromhex(key)
         with self._writing() as writing:
-            present = self._value(writing.con.execute(_GET, (name,)).fetchall())
+            present = self._value(writing.con.execute(GET, (name,)).fetchall())
             if present is not None and present != over:
                 return present
             writing.put(name, value, expires)
@@ -234,21 +161,21 @@ class DiskStore(Store):
 
     def keys(self) -> Iterator[str]:
         sql = (
-            f"SELECT rowid, key FROM Cache WHERE rowid > ? AND {_OURS}"
+            f"SELECT rowid, key FROM Cache WHERE rowid > ? AND {OURS}"
             " AND (expire_time IS NULL OR expire_time > ?) ORDER BY rowid LIMIT ?"
         )
         last = 0
-        while rows := self._read(sql, (last, time.time(), _BATCH)):
+        while rows := self._read(sql, (last, time.time(), BATCH)):
             last = rows[-1][0]
             for _, name in rows:
                 yield name.hex()
 
     def clear(self) -> int:
         newest = self._read("SELECT max(rowid) FROM Cache", ())
-        count, removed = 0, _BATCH
-        while newest and removed == _BATCH:
+        count, removed = 0, BATCH
+        while newest and removed == BATCH:
             with self._writing() as writing:
-                removed = writing.remove(f"rowid <= ? AND {_OURS} LIMIT {_BATCH}", newest[0][0])
+                removed = writing.remove(f"rowid <= ? AND {OURS} LIMIT {BATCH}", newest[0][0])
             count += removed
         return count
 
@@ -288,51 +215,15 @@ class DiskStore(Store):
         """Open the thread's connection; None if there is no database and none is to be made."""
         try:
             if make and not os.path.exists(self._path):
-                self._make()
+                lay_out(self._root, self._folder)
             if os.path.exists(self._path):
-                link.con = self._open()
+                link.con = connect(self._path)
                 if link.con is None and make:  # a database that is being made, or has no tables
-                    self._make()
-                    link.con = self._open()
-        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+                    lay_out(self._root, self._folder)
+                    link.con = connect(self._path)
+        except (sqlite3.Error, Timeout, OSError) as error:
             raise self._failed("open", error) from error
         return link.con
-
-    def _make(self) -> None:
-        os.makedirs(os.path.dirname(self._root), exist_ok=True)
-        for folder in (self._root, self._folder):
-            with suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
-                if folder == self._folder:
-                    with open(os.path.join(folder, ".gitignore"), "x", encoding="utf-8") as file:
-                        file.write("*\n")
-        # The settings are stored: whatever program opens the folder later evicts nothing either.
-        diskcache.Cache(
-            self._folder, timeout=_TIMEOUT, disk=BytesDisk, eviction_policy="none"
-        ).close()
-
-    def _open(self) -> sqlite3.Connection | None:
-        """A connection that has written nothing, not even the settings that diskcache rewrites."""
-        try:
-            return self._ready(sqlite3.connect(self._path, _TIMEOUT, **_CONNECT))
-        except sqlite3.OperationalError:
-            if os.access(self._folder, os.W_OK):
-                raise
-            # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
-            place = f"file:{urllib.parse.quote(self._path)}?immutable=1"
-            return self._ready(sqlite3.connect(place, _TIMEOUT, uri=True, **_CONNECT))
-
-    @staticmethod
-    def _ready(con: sqlite3.Connection) -> sqlite3.Connection | None:
-        try:
-            if con.execute(_LAID_OUT).fetchall():
-                con.executescript(_PRAGMAS)
-                return con
-        except BaseException:
-            con.close()
-            raise
-        con.close()
-        return None
 
     def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         link = getattr(self._local, "link", None) or self._link()
@@ -343,7 +234,7 @@ class DiskStore(Store):
             except sqlite3.Error as error:
                 raise self._failed("read", error) from error
 
-    def _value(self, rows: list[_Row]) -> bytes | None:
+    def _value(self, rows: list[Any]) -> bytes | None:
         if not rows:
             return None
         ((mode, filename, column, expires),) = rows
@@ -357,7 +248,7 @@ class DiskStore(Store):
             raise self._failed("read", error) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[_Writing]:
+    def _writing(self) -> Iterator[Transaction]:
         """One transaction, and the files that go with it."""
         link = getattr(self._local, "link", None) or self._link()
         remove: list[str] = []
@@ -369,10 +260,10 @@ class DiskStore(Store):
                 if con is None:
                     raise StoreError(f"cannot write {self._path}: it went away while it was opened")
                 con.execute("BEGIN IMMEDIATE")
-                writing = _Writing(con, self._disk)
+                writing = Transaction(con, self._disk)
                 try:
                     yield writing
-                    writing.remove(f"{_OURS} AND expire_time < ? LIMIT 10", time.time())
+                    writing.remove(f"{OURS} AND expire_time < ? LIMIT 10", time.time())
                     if self._max_bytes is not None:
                         used, self._used = self._used, {}
                         writing.evict(self._max_bytes, used)
@@ -390,9 +281,17 @@ class DiskStore(Store):
                 self._disk.remove(filename)
 
     def _note_use(self) -> None:
-        """Write down when entries were read; every write does so as it ends."""
-        with self._writing():
-            pass
+        """Write down when entries were read, as every write does when it ends.
+
+        What was read is good even where nothing can be written, so a failure is left to the next
+        write to report.
+        """
+        try:
+            if os.path.exists(self._path):
+                with self._writing():
+                    pass
+        except StoreError:
+            self._used.clear()
 
     def _unusable(self, place: str, why: str) -> StoreError:
         return StoreError(
@@ -410,50 +309,9 @@ class DiskStore(Store):
         if code == sqlite3.SQLITE_BUSY:
             return StoreError(
                 f"cannot {doing} {self._path}: another program kept it locked"
-                f" for more than {_TIMEOUT:.0f} seconds ({error})"
+                f" for more than {TIMEOUT} seconds ({error})"
             )
         return StoreError(f"cannot {doing} {self._path}: {error}")
-
-
-class _Writing:
-    """What one transaction changes: rows at once, files when it has ended."""
-
-    def __init__(self, con: sqlite3.Connection, disk: BytesDisk) -> None:
-        self.con = con
-        self.stored: list[str] = []  # to be removed if the transaction fails
-        self.replaced: list[str] = []  # to be removed once it is committed
-        self._disk = disk
-
-    def put(self, name: bytes, value: bytes, expires: float) -> None:
-        sql = "SELECT filename FROM Cache WHERE key = ? AND raw = 1"
-        self.replaced += [row[0] for row in self.con.execute(sql, (name,)) if row[0]]
-        size, mode, filename, column = self._disk.store(value, False)
-        if filename is not None:
-            self.stored.append(filename)
-        columns = {"size": size, "mode": mode, "file": filename, "value": column}
-        times = {"now": time.time(), "expires": expires or None}
-        self.con.execute(_PUT, {"key": name, **columns, **times})
-
-    def remove(self, where: str, *values: Any) -> int:
-        rows = self.con.execute(f"SELECT rowid, filename FROM Cache WHERE {where}", values)
-        gone = rows.fetchall()
-        if gone:
-            self.con.executemany("DELETE FROM Cache WHERE rowid = ?", [row[:1] for row in gone])
-            self.replaced += [row[1] for row in gone if row[1]]
-        return len(gone)
-
-    def evict(self, max_bytes: int, used: dict[bytes, float]) -> None:
-        """Remove what was not used for longest until the rest fits; the newest always stays."""
-        note = "UPDATE Cache SET access_time = max(access_time, ?) WHERE key = ? AND raw = 1"
-        self.con.executemany(note, [(when, name) for name, when in list(used.items())])
-        for _ in range(_BATCH):  # a folder that is far too big shrinks over several writes
-            if self.con.execute(_VOLUME).fetchone()[0] <= max_bytes:
-                return
-            self.con.execute(_BY_USE)
-            newest = f"(SELECT max(access_time) FROM Cache WHERE {_OURS})"
-            where = f"{_OURS} AND access_time < {newest} ORDER BY access_time LIMIT 1"
-            if not self.remove(where):
-                return
 
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -49,14 +48,15 @@ class Connections:
     def __init__(self, url: str) -> None:
         self.url = url
         pool = self._pool(redis.ConnectionPool, Retry, max_connections=2**31)
-        self.sync = redis.Redis(connection_pool=pool)
+        self.sync: Any = redis.Redis(connection_pool=pool)  # typed differently in every version
         self.place = _place(url, pool.connection_kwargs)
-        self._loops: dict[
-            asyncio.AbstractEventLoop, tuple[redis.asyncio.Redis, AsyncGenerator[None, None]]
-        ] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
 
     def _pool(self, pool_class: Any, retry_class: Any, max_connections: int) -> Any:
         defaults: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance notices,
+        # and where the server has none, the error that it keeps holds on to whoever connected.
+        defaults["protocol"] = 2
         if self.url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
             del defaults["socket_connect_timeout"]
         retry = retry_class(ExponentialBackoff(cap=0.1, base=0.05), 1)
@@ -76,31 +76,18 @@ class Connections:
             ) from None
         return pool
 
-    async def running(self) -> redis.asyncio.Redis:
+    async def running(self) -> Any:
         """The client of the running event loop, made at the loop's first call."""
         loop = asyncio.get_running_loop()
         known = self._loops.get(loop)
         if known is None:
             pool = self._pool(redis.asyncio.BlockingConnectionPool, AsyncRetry, max_connections=100)
-            known = redis.asyncio.Redis(connection_pool=pool), self._until_shutdown(loop, pool)
+            known = redis.asyncio.Redis(connection_pool=pool), _until_shutdown(pool)
             for other in [other for other in self._loops if other.is_closed()]:
                 del self._loops[other]
             self._loops[loop] = known
             await anext(known[1])
         return known[0]
-
-    async def _until_shutdown(
-        self, loop: asyncio.AbstractEventLoop, pool: Any
-    ) -> AsyncGenerator[None, None]:
-        """Close the loop's connections at the last moment at which that can be done properly.
-
-        A loop closes the asynchronous generators that were started in it as it shuts down.
-        """
-        try:
-            yield
-        finally:
-            self._loops.pop(loop, None)
-            await pool.disconnect()
 
     def close(self) -> None:
         """Close the idle connections of sync callers; one in use is another thread's."""
@@ -111,6 +98,18 @@ class Connections:
         known = self._loops.get(asyncio.get_running_loop())
         if known is not None:
             await known[0].connection_pool.disconnect(inuse_connections=False)
+
+
+async def _until_shutdown(pool: Any) -> AsyncGenerator[None, None]:
+    """Close a loop's connections at the last moment at which that can be done properly.
+
+    A loop closes the asynchronous generators that were started in it when it shuts down, and when
+    they are dropped. It must not refer to its owner: collected as a cycle, it would come too late.
+    """
+    try:
+        yield
+    finally:
+        await pool.disconnect()
 
 
 def _place(url: str, options: dict[str, Any]) -> str:
@@ -181,12 +180,14 @@ class RedisStore(Store):
 
     def get(self, key: str) -> bytes | None:
         with self._errors():
-            return cast("bytes | None", self._connections.sync.get(self._name(key)))
+            value: bytes | None = self._connections.sync.get(self._name(key))
+        return value
 
     async def aget(self, key: str) -> bytes | None:
         with self._errors():
             client = await self._connections.running()
-            return cast("bytes | None", await client.get(self._name(key)))
+            value: bytes | None = await client.get(self._name(key))
+        return value
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None

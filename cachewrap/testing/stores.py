@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import pytest
@@ -348,7 +349,7 @@ class StoreSuite:
 
     def test_threads_that_race_to_add_all_get_the_winner(self, store: Store) -> None:
         for key in map(key_of, range(20)):
-            answers = _at_once(16, lambda n, key=key: store.add(key, b"from thread %d" % n))
+            answers = _at_once(16, partial(_add_own, store, key))
             assert set(answers) == {store.get(key)}
         store.close()
 
@@ -435,9 +436,13 @@ class StoreSuite:
         context = multiprocessing.get_context("spawn")
         with context.Pool(3) as pool:
             for key in map(key_of, range(10)):
-                adds = [pool.apply_async(store.add, (key, b"from %d" % n)) for n in range(6)]
+                adds = [pool.apply_async(_add_own, (store, key, n)) for n in range(6)]
                 assert {add.get(60) for add in adds} == {store.get(key)}
         store.close()
+
+
+def _add_own(store: Store, key: str, number: int) -> bytes:
+    return store.add(key, b"from caller %d" % number)
 
 
 def _at_once(count: int, work: Callable[[int], _T]) -> list[_T]:

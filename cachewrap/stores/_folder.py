@@ -1,0 +1,191 @@
+"""A diskcache folder as the disk store uses it: rows, files, and connections, in bytes only.
+
+The tables are diskcache's own, laid out by diskcache, and the statements follow its `Cache`; they
+are written out here because its constructor writes every setting at each open, its `get` updates
+rows once a size limit is set, and its `add` does not hand back what it found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+import time
+import urllib.parse
+from contextlib import suppress
+from typing import Any
+
+import diskcache
+
+from cachewrap.errors import StoreError
+
+DATABASE = "cache.db"
+"""diskcache's name for the database in its folder."""
+
+TIMEOUT = 60
+"""Seconds to wait for another process's write; SQLite lets readers through meanwhile."""
+
+BATCH = 500
+"""Rows that are listed or removed in one statement, so that other writers get their turn."""
+
+_IN_FILE = 2**20
+"""Values of this many bytes and more go to files of their own beside the database."""
+
+_RAW, _BINARY = 1, 2  # diskcache's modes: the value is in its row, or in a file
+
+OURS = "raw = 1 AND typeof(key) = 'blob' AND length(key) = 32 AND mode IN (1, 2)"
+GET = "SELECT mode, filename, value, expire_time FROM Cache WHERE key = ? AND raw = 1"
+_PUT = (
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count,"
+    " tag, size, mode, filename, value)"
+    " VALUES (:key, 1, :now, :expires, :now, 0, NULL, :size, :mode, :file, :value)"
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = :now, expire_time = :expires,"
+    " access_time = :now, access_count = 0, tag = NULL,"
+    " size = :size, mode = :mode, filename = :file, value = :value"
+)
+_LAID_OUT = "SELECT 1 FROM sqlite_master WHERE name = 'Settings_size_delete'"  # laid out last
+_VOLUME = (
+    "SELECT (page_count - freelist_count) * page_size"
+    " + (SELECT value FROM Settings WHERE key = 'size')"
+    " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+)
+
+_BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
+_PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
+_CONNECT: dict[str, Any] = {
+    "timeout": TIMEOUT,
+    "isolation_level": None,
+    "check_same_thread": False,
+}
+
+
+class BytesDisk(diskcache.Disk):  # type: ignore[misc]
+    """The part of diskcache that turns values into columns and files: for bytes and nothing else.
+
+    Keys are 64 hexadecimal characters and are kept as the 32 bytes they stand for. Everything else
+    is refused, pickled rows above all, which are never unpickled.
+    """
+
+    _FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")  # and nothing outside
+
+    def __init__(self, directory: str, **settings: Any) -> None:
+        super().__init__(directory, **{**settings, "min_file_size": _IN_FILE})
+
+    def put(self, key: str) -> Any:
+        return memoryview(bytes.fromhex(key)), True
+
+    def get(self, key: object, raw: bool) -> str:
+        if raw and isinstance(key, bytes) and len(key) == 32:
+            return key.hex()
+        raise StoreError(f"{self._directory} holds a key that is not cachewrap's; it was not read")
+
+    def store(self, value: bytes, read: bool, key: object = None) -> tuple[Any, ...]:
+        if type(value) is not bytes or read:
+            raise StoreError(f"a cachewrap folder holds bytes only, not {type(value).__name__}")
+        columns: tuple[Any, ...] = super().store(value, False)
+        return columns
+
+    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
+        if mode == _RAW and type(value) is bytes:
+            return value
+        if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
+            content: Any = super().fetch(mode, filename, value, False)
+            return bytes(content)
+        raise StoreError(
+            f"{self._directory} holds a row under a key of cachewrap's that cachewrap did not write"
+            " (pickled, perhaps); it was not read. Delete the key, or use another folder or seed."
+        )
+
+    def remove(self, file_path: str) -> None:
+        if self._FILE.fullmatch(file_path):
+            super().remove(file_path)
+
+
+class Transaction:
+    """What one transaction changes: rows at once, files when it has ended."""
+
+    def __init__(self, con: sqlite3.Connection, disk: BytesDisk) -> None:
+        self.con = con
+        self.stored: list[str] = []  # to be removed if the transaction fails
+        self.replaced: list[str] = []  # to be removed once it is committed
+        self._disk = disk
+
+    def put(self, name: bytes, value: bytes, expires: float) -> None:
+        sql = "SELECT filename FROM Cache WHERE key = ? AND raw = 1"
+        self.replaced += [row[0] for row in self.con.execute(sql, (name,)) if row[0]]
+        size, mode, filename, column = self._disk.store(value, False)
+        if filename is not None:
+            self.stored.append(filename)
+        columns = {"size": size, "mode": mode, "file": filename, "value": column}
+        times = {"now": time.time(), "expires": expires or None}
+        self.con.execute(_PUT, {"key": name, **columns, **times})
+
+    def remove(self, where: str, *values: Any) -> int:
+        rows = self.con.execute(f"SELECT rowid, filename FROM Cache WHERE {where}", values)
+        gone = rows.fetchall()
+        if gone:
+            self.con.executemany("DELETE FROM Cache WHERE rowid = ?", [row[:1] for row in gone])
+            self.replaced += [row[1] for row in gone if row[1]]
+        return len(gone)
+
+    def evict(self, max_bytes: int, used: dict[bytes, float]) -> None:
+        """Remove what was not used for longest until the rest fits; the newest always stays."""
+        note = "UPDATE Cache SET access_time = max(access_time, ?) WHERE key = ? AND raw = 1"
+        self.con.executemany(note, [(when, name) for name, when in list(used.items())])
+        for _ in range(BATCH):  # a folder that is far too big shrinks over several writes
+            if self.con.execute(_VOLUME).fetchone()[0] <= max_bytes:
+                return
+            self.con.execute(_BY_USE)
+            newest = f"(SELECT max(access_time) FROM Cache WHERE {OURS})"
+            where = f"{OURS} AND access_time < {newest} ORDER BY access_time LIMIT 1"
+            if not self.remove(where):
+                return
+
+
+def folder_name(seed: str) -> str:
+    """The seed as the name of one folder: plain names as they are, others percent-encoded."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(?<!\.)", seed):
+        return seed
+    name = urllib.parse.quote(seed, safe="", errors="surrogatepass").replace("~", "%7E")
+    name = re.sub(r"^\.|\.$", "%2E", name)
+    if seed and len(name) <= 100:
+        return name
+    return "%%" + hashlib.sha256(seed.encode(errors="surrogatepass")).hexdigest()
+
+
+def lay_out(root: str, folder: str) -> None:
+    """Make the folder for its owner alone, with an empty database; keep what exists."""
+    os.makedirs(os.path.dirname(root), exist_ok=True)
+    for place in (root, folder):
+        with suppress(FileExistsError):
+            os.mkdir(place, 0o700)
+            if place == folder:
+                with open(os.path.join(folder, ".gitignore"), "x", encoding="utf-8") as file:
+                    file.write("*\n")
+    # The settings are stored: whatever program opens the folder later evicts nothing either.
+    diskcache.Cache(folder, timeout=TIMEOUT, disk=BytesDisk, eviction_policy="none").close()
+
+
+def connect(path: str) -> sqlite3.Connection | None:
+    """Open the database without writing a thing; None if it has not been laid out (yet)."""
+    try:
+        return _ready(sqlite3.connect(path, **_CONNECT))
+    except sqlite3.OperationalError:
+        if os.access(os.path.dirname(path), os.W_OK):
+            raise
+        # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
+        place = f"file:{urllib.parse.quote(path)}?immutable=1"
+        return _ready(sqlite3.connect(place, uri=True, **_CONNECT))
+
+
+def _ready(con: sqlite3.Connection) -> sqlite3.Connection | None:
+    try:
+        if con.execute(_LAID_OUT).fetchall():
+            con.executescript(_PRAGMAS)
+            return con
+    except BaseException:
+        con.close()
+        raise
+    con.close()
+    return None
