@@ -280,6 +280,8 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
     [
         ({"tool_choice": "required"}, True),
         ({"tool_choice": {"type": "function", "function": {"name": "weather"}}}, True),
+        ({"tool_choice": {"type": "any"}}, True),
+        ({"tool_choice": {"type": "function", "function": {"name": "another"}}}, False),
         ({"messages": [{"role": "user", "content": "use weather"}]}, True),
         ({}, False),
         ({"tool_choice": "none"}, False),
