@@ -10,7 +10,7 @@ from typing import Any
 
 from cachewrap.testing.upstream import Upstream
 
-PORT = 14141
+PORT = int(os.environ.get("EXAMPLES_PORT", "14141"))
 MANNER = {"delay": 0.4, "gap": 0.02}
 
 

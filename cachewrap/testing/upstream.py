@@ -11,73 +11,19 @@ import socket
 import sys
 import threading
 import time
-import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Any, Self
 
 from cachewrap.testing.upstream_api import answer
-from cachewrap.testing.upstream_wire import Answer, Draw, Part, Request, dump, fault
+from cachewrap.testing.upstream_manner import SECRET_HEADERS, Manner, sse, zipped
+from cachewrap.testing.upstream_wire import Answer, Draw, Part, Request, fault
 
 __all__ = ["SECRET_HEADERS", "Manner", "Part", "Request", "Upstream"]
-
-SECRET_HEADERS = (
-    ("set-cookie", "session=upstream-secret; Path=/; HttpOnly"),
-    ("set-cookie", "__cf_bm=upstream-secret"),
-    ("authorization", "Bearer upstream-secret"),
-    ("x-api-key", "upstream-secret"),
-    ("openai-organization", "org-upstream-secret"),
-)
-"""Headers that no store may keep; every value contains ``upstream-secret``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a request is answered. The defaults are a well-behaved upstream.
-
-    Args:
-        delay: seconds between the request and its answer.
-        gate: nothing is answered until this event is set.
-        status: anything but 200 is answered with an error body of the API's form.
-        retry_after: seconds that an error asks the client to wait; the SDK takes values above 0.
-        body: sent as it is, as ``application/json``, in place of the answer.
-        drop: close the connection without a word.
-        stream: False answers ``stream=True`` with plain JSON.
-        gap: seconds between the pieces of a stream.
-        pause: a stream stops until this event is set ...
-        pause_after: ... when this many of its pieces are sent.
-        cut_after: close the socket when this many pieces of a stream are sent.
-        error_after: a stream of events goes on with an error event after this many, and ends.
-        done: False leaves out the ``[DONE]`` of streams that have one.
-        finish: False leaves out the finish reason, or the terminal event.
-        awkward: lines end in CRLF, and pieces break inside events, characters and line ends.
-        gzip: compress bodies, if the client accepts that.
-        headers: more headers of the answer.
-        response_status: the status of Responses: completed, incomplete, failed, queued, ...
-    """
-
-    delay: float = 0.0
-    gate: threading.Event | None = None
-    status: int = 200
-    retry_after: float | None = None
-    body: bytes | None = None
-    drop: bool = False
-    stream: bool = True
-    gap: float = 0.0
-    pause: threading.Event | None = None
-    pause_after: int = 1
-    cut_after: int | None = None
-    error_after: int | None = None
-    done: bool = True
-    finish: bool = True
-    awkward: bool = False
-    gzip: bool = False
-    headers: tuple[tuple[str, str], ...] = ()
-    response_status: str = "completed"
 
 
 class Upstream:
@@ -231,7 +177,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the requests are kept, whoever wants them can look."""
@@ -240,8 +185,10 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, path, query, headers, self._read_body())
-        manner = self.server.upstream.admit(request)
-        draw = Draw(self.server.number(), manner.finish, manner.response_status)
+        server = self.server
+        assert isinstance(server, _Server)
+        manner = server.upstream.admit(request)
+        draw = Draw(server.number(), manner.finish, manner.response_status)
         if manner.gate is not None:
             manner.gate.wait()
         time.sleep(manner.delay)
@@ -264,10 +211,10 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _send(self, request: Request, reply: Answer, manner: Manner, draw: Draw) -> None:
-        pieces = _sse(reply, manner) if reply.events else list(reply.pieces)
+        pieces = sse(reply, manner) if reply.events else list(reply.pieces)
         compress = manner.gzip and "gzip" in request.headers.get("accept-encoding", "")
         if compress:
-            pieces = list(_gzip(pieces))
+            pieces = list(zipped(pieces))
         chunked = bool(reply.events) or len(pieces) > 1
         self.send_response(reply.status)
         self.send_header("content-type", reply.content_type)
@@ -311,44 +258,6 @@ def _choose(request: Request, manner: Manner, draw: Draw) -> Answer:
     if manner.status != 200:
         return fault(manner.status, f"Failure {draw.number} ({draw.token})", "stand_in_failure")
     return answer(request, draw, may_stream=manner.stream)
-
-
-def _sse(reply: Answer, manner: Manner) -> list[bytes]:
-    """Server-sent events as the pieces in which they are written to the socket."""
-    end = "\r\n" if manner.awkward else "\n"
-    events = reply.events
-    if manner.error_after is not None:
-        error = {"message": "It broke.", "type": "server_error", "param": None, "code": None}
-        events = (*events[: manner.error_after], ("error", dump({"error": error})))
-    texts = [
-        (f"event: {name}{end}" if name else "") + f"data: {data}{end}{end}" for name, data in events
-    ]
-    if reply.done and manner.done and manner.error_after is None:
-        texts.append(f"data: [DONE]{end}{end}")
-    pieces = [text.encode() for text in texts]
-    return _break_up(b"".join(pieces)) if manner.awkward else pieces
-
-
-def _break_up(data: bytes, size: int = 50) -> list[bytes]:
-    """The data in pieces that end inside every CRLF, inside every character beyond ASCII, and else
-    after ``size`` bytes wherever that falls."""
-    pieces, start = [], 0
-    for index, byte in enumerate(data, 1):
-        if byte == 0x0D or byte >= 0xC0 or index - start == size or index == len(data):
-            pieces.append(data[start:index])
-            start = index
-    return pieces
-
-
-def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces compressed one by one, so that each can be read when it arrives."""
-    packer = zlib.compressobj(wbits=31)
-    held: bytes | None = None
-    for piece in pieces:
-        if held is not None:
-            yield held
-        held = packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
-    yield (held or b"") + packer.flush()
 
 
 def main() -> None:

@@ -38,7 +38,10 @@ def _wanted_tool(body: Body, subject: str) -> tuple[str, Any] | None:
     They are asked for by ``tool_choice``, or by a last message that contains the function's name.
     """
     choice = body.get("tool_choice", "auto")
-    named = choice.get("function", choice).get("name") if isinstance(choice, dict) else None
+    named = None
+    if isinstance(choice, dict):
+        named = choice.get("function", choice).get("name")
+        choice = choice.get("type")
     for tool in body.get("tools") or ():
         function = tool.get("function", tool)
         name = function.get("name") or ""

@@ -7,12 +7,12 @@ from typing import Any
 
 import openai
 import pytest
-from sdk.asking import Colour, anatomy
-from sdk.shapes import BY_NAME, chat
 
 from cachewrap import Cache
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
+from sdk.asking import Colour, anatomy
+from sdk.shapes import BY_NAME, chat
 
 SPOILS: list[Callable[[Any], Any]] = [
     lambda answer: setattr(answer.choices[0].message, "content", "spoilt"),

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
-from sdk.asking import Colour
-from sdk.shapes import BY_NAME
 
 import cachewrap
 from cachewrap import Cache, no_cache
 from cachewrap.testing.upstream import Upstream
+from sdk.asking import Colour
+from sdk.shapes import BY_NAME
 
 CHAT = BY_NAME["chat"]
 STREAM = BY_NAME["chat-stream"]

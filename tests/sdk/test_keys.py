@@ -6,11 +6,11 @@ from typing import Any
 
 import openai
 import pytest
-from sdk.asking import Colour
-from sdk.shapes import BY_NAME, INSTALLED, chat
 
 from cachewrap import Cache
 from cachewrap.testing.upstream import Upstream
+from sdk.asking import Colour
+from sdk.shapes import BY_NAME, INSTALLED, chat
 
 CHAT = BY_NAME["chat"]
 UNSET = getattr(openai, "omit", openai.NOT_GIVEN)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sdk.asking import Colour, Seen, unmarked
-from sdk.shapes import SHAPES, Shape
 
 import cachewrap
 from cachewrap import Cache
 from cachewrap.testing.upstream import Upstream
+from sdk.asking import Colour, Seen, unmarked
+from sdk.shapes import SHAPES, Shape
 
 matrix = pytest.mark.parametrize(
     ("shape", "colour"),

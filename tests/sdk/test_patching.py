@@ -10,11 +10,11 @@ from typing import Any
 import openai
 import pytest
 from openai._base_client import AsyncAPIClient, SyncAPIClient
-from sdk.asking import Colour
-from sdk.shapes import BY_NAME, chat
 
 from cachewrap import Cache, patch_openai, unpatch_openai
 from cachewrap.testing.upstream import Upstream
+from sdk.asking import Colour
+from sdk.shapes import BY_NAME, chat
 
 CHAT = BY_NAME["chat"]
 STREAM = BY_NAME["chat-stream"]
@@ -109,7 +109,6 @@ def test_the_handle_undoes_the_patch_at_the_end_of_its_block(
 def test_the_handle_undoes_the_patch_when_its_block_fails() -> None:
     places = Places()
     with pytest.raises(ZeroDivisionError), patch_openai():
-        assert places.changed()
         raise ZeroDivisionError
     assert not places.changed()
 

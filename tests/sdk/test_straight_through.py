@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdk.asking import Colour, unmarked
-from sdk.shapes import BY_NAME, INSTALLED, RESPONSES, respond
 
 from cachewrap import Cache
 from cachewrap.testing.upstream import Upstream
+from sdk.asking import Colour, unmarked
+from sdk.shapes import BY_NAME, INSTALLED, RESPONSES, respond
 
 Use = Callable[[Any], Any]
 

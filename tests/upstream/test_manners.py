@@ -241,7 +241,7 @@ def test_it_stops_with_its_block() -> None:
         address = up.root_url.removeprefix("http://")
         held = HTTPConnection(address, timeout=10)
         post(held).read()
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         HTTPConnection(address, timeout=10).request("GET", "/")
     held.close()
 
@@ -280,6 +280,8 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
     [
         ({"tool_choice": "required"}, True),
         ({"tool_choice": {"type": "function", "function": {"name": "weather"}}}, True),
+        ({"tool_choice": {"type": "any"}}, True),
+        ({"tool_choice": {"type": "function", "function": {"name": "another"}}}, False),
         ({"messages": [{"role": "user", "content": "use weather"}]}, True),
         ({}, False),
         ({"tool_choice": "none"}, False),
@@ -318,7 +320,8 @@ def test_it_serves_as_a_program() -> None:
     command = [sys.executable, "-m", "cachewrap.testing.upstream"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program:
-        assert program.stdin is not None and program.stdout is not None
+        assert program.stdin is not None
+        assert program.stdout is not None
         url = program.stdout.readline().strip()
         line = HTTPConnection(url.removeprefix("http://").removesuffix("/v1"), timeout=10)
         assert post(line).status == 200
