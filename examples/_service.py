@@ -1,4 +1,4 @@
-"""Which service the examples talk to: the real one with a key, a stand-in on this machine without."""
+"""Which service the examples talk to: the real one with a key, without one a local stand-in."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def main() -> None:
     with service() as target, redis_url() as url:
         client = OpenAI(**target.client)
         for name in ("First", "Second"):
-            # Each turn stands for another process: it has the URL in common with the other, no more.
+            # Each turn stands for another process: the URL is all that it shares with the other.
             with Cache.redis(cache_seed="redis-block", redis_url=url) as cache:
                 calls = target.calls(cache.stats.misses)
                 answer = client.chat.completions.create(
