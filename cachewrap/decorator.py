@@ -65,6 +65,11 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[misc]
         super().__init__(function, partial(_answer, plan))
         self._self_plan = plan
 
+    def __reduce_ex__(self, protocol: Any) -> str:
+        # Pickled and copied by name, as a plain function is.
+        name: str = self.__wrapped__.__qualname__
+        return name
+
     def _plan_and_instance(self) -> tuple[Plan, Any]:
         return self._self_plan, None
 

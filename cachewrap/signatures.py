@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -13,6 +13,9 @@ C = TypeVar("C")
 
 
 class _Names(Protocol[P, R_co]):
+    __name__: str
+    __qualname__: str
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -27,12 +30,6 @@ class _Names(Protocol[P, R_co]):
 
     @property
     def __wrapped__(self) -> Callable[P, R_co]: ...
-
-    @property
-    def __name__(self) -> str: ...
-
-    @property
-    def __qualname__(self) -> str: ...
 
 
 class Cached(_Names[P, R_co], Protocol[P, R_co]):

@@ -1,0 +1,460 @@
+"""Values to bytes and back, faithful in type, without ever running what was stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import Enum
+from types import NoneType, SimpleNamespace
+from typing import Any, Final
+
+import msgspec
+
+from cachewrap.entry import HttpAnswer, Items, Kind
+from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
+from cachewrap.plain import (
+    LEAVES,
+    LOADERS,
+    SCALARS,
+    array_of,
+    dump_enum,
+    is_plain,
+    is_tag,
+    load_enum,
+    mend_float,
+    mend_int,
+    mend_str,
+    stored_name,
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder()
+
+# MessagePack has bytes of its own, so here they are as good as plain.
+_SCALARS: Final = SCALARS | {bytes}
+_LEAVES: Final = {kind: leaf for kind, leaf in LEAVES.items() if kind is not bytes}
+
+_PLAIN: Final = b"\x00"
+_TAGGED: Final = b"\x01"
+
+
+class _Http(msgspec.Struct, array_like=True):
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    lengths: list[int]
+    delays: list[float]
+    streamed: bool
+
+
+class _Items(msgspec.Struct, array_like=True):
+    values: list[tuple[int, bytes]]
+    delays: list[float]
+    returned: tuple[int, bytes]
+
+
+_http_decoder = msgspec.msgpack.Decoder(_Http)
+_items_decoder = msgspec.msgpack.Decoder(_Items)
+
+
+def encode(value: object) -> tuple[Kind, bytes]:
+    """A value as bytes, and how they are to be read.
+
+    Args:
+        value: None, numbers, text, bytes, lists, tuples, sets, dictionaries, dates, UUIDs,
+            decimals, paths, enums, dataclasses, named tuples, `SimpleNamespace`, pydantic models,
+            numpy arrays, in one another; or an `HttpAnswer` or `Items`.
+
+    Raises `UnsupportedTypeError` for anything else, for a class that could not be found again
+    (one defined inside a function), and for a value that refers to itself. References that are
+    shared inside the value come back as separate copies.
+    """
+    kind = type(value)
+    if kind is str:
+        try:
+            return Kind.TEXT, value.encode()  # type: ignore[attr-defined]
+        except UnicodeEncodeError:
+            pass
+    elif kind is HttpAnswer:
+        return Kind.HTTP, _dump_http(value)  # type: ignore[arg-type]
+    elif kind is Items:
+        return Kind.ITEMS, _dump_items(value)  # type: ignore[arg-type]
+    elif is_plain(value, _SCALARS):
+        try:
+            return Kind.VALUE, _PLAIN + _encoder.encode(value)
+        except (OverflowError, UnicodeEncodeError, RecursionError):
+            pass
+    try:
+        return Kind.VALUE, _TAGGED + _encoder.encode(_tag(value, "the value"))
+    except RecursionError:
+        raise UnsupportedTypeError("the value refers to itself or is nested too deeply") from None
+
+
+def decode(kind: Kind, data: bytes) -> Any:
+    """The value that `encode` was given, built anew.
+
+    Builds only classes that the program has imported, by setting their state: no constructor,
+    validator or property of theirs runs, and nothing is imported.
+
+    Raises `MissingTypeError` for a class that the program has not imported, and
+    `CorruptEntryError` for bytes that `encode` did not give.
+    """
+    try:
+        if kind == Kind.TEXT:
+            return data.decode()
+        if kind == Kind.VALUE:
+            plain = _decoder.decode(memoryview(data)[1:])
+            if data[:1] == _PLAIN:
+                return plain
+            if data[:1] == _TAGGED:
+                return _untag(plain)
+        elif kind == Kind.HTTP:
+            return _load_http(data)
+        elif kind == Kind.ITEMS:
+            return _load_items(data)
+    except (MissingTypeError, CorruptEntryError):
+        raise
+    except (
+        msgspec.MsgspecError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+    raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
+
+
+# -- HTTP answers and items ----------------------------------------------------------------------------
+
+
+def _dump_http(answer: HttpAnswer) -> bytes:
+    return _encoder.encode(
+        _Http(
+            answer.status,
+            answer.headers,
+            b"".join(answer.chunks),
+            [len(chunk) for chunk in answer.chunks],
+            [round(delay, 4) for delay in answer.delays],
+            answer.streamed,
+        )
+    )
+
+
+def _load_http(data: bytes) -> HttpAnswer:
+    http = _http_decoder.decode(data)
+    chunks: list[bytes] = []
+    start = 0
+    for length in http.lengths:
+        chunks.append(http.body[start : start + length])
+        start += length
+    if start != len(http.body) or any(length < 0 for length in http.lengths):
+        raise CorruptEntryError("the chunks of an answer do not make up its body")
+    return HttpAnswer(http.status, http.headers, chunks, http.delays, http.streamed)
+
+
+def _dump_items(items: Items) -> bytes:
+    return _encoder.encode(
+        _Items(items.values, [round(delay, 4) for delay in items.delays], items.returned)  # type: ignore[arg-type]
+    )
+
+
+def _load_items(data: bytes) -> Items:
+    items = _items_decoder.decode(data)
+    values = [(_item_kind(kind), item) for kind, item in items.values]
+    kind, returned = items.returned
+    return Items(values, items.delays, (_item_kind(kind), returned))
+
+
+def _item_kind(kind: int) -> Kind:
+    if kind not in (Kind.TEXT, Kind.VALUE):
+        raise CorruptEntryError(f"an item of the kind {kind}")
+    return Kind(kind)
+
+
+# -- values to tagged form --------------------------------------------------------------------------------
+
+
+def _tag(value: Any, where: str) -> Any:
+    kind = type(value)
+    if kind is str:
+        return mend_str(value)
+    if kind is int:
+        return mend_int(value)
+    if kind is float:
+        return mend_float(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return _tag_dict(value, where)
+    if kind is list:
+        return [_tag(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if kind is tuple:
+        return {"!tuple": [_tag(item, f"{where}[{i}]") for i, item in enumerate(value)]}
+    if kind is set or kind is frozenset:
+        tag = "!set" if kind is set else "!frozenset"
+        return {tag: [_tag(item, f"an item of {where}") for item in value]}
+    if leaf := _LEAVES.get(kind):
+        tag, dump = leaf
+        try:
+            return {tag: dump(value)}
+        except TypeError as error:
+            raise UnsupportedTypeError(f"{where} has {error}, which no codec takes") from None
+    return _tag_object(value, kind, where)
+
+
+def _tag_dict(value: dict[Any, Any], where: str) -> Any:
+    simple = all(type(key) is str and type(mend_str(key)) is str for key in value)
+    if simple and not (len(value) == 1 and is_tag(value)):
+        return {key: _tag(item, f"{where}.{key}") for key, item in value.items()}
+    return {"!dict": _pairs(value, where)}
+
+
+def _pairs(value: dict[Any, Any], where: str) -> list[Any]:
+    return [
+        [_tag(key, f"a key of {where}"), _tag(item, f"{where}[{key!r}]")]
+        for key, item in value.items()
+    ]
+
+
+def _tag_object(value: Any, kind: type, where: str) -> Any:
+    if isinstance(value, Enum):
+        try:
+            return {"!enum": [_findable(kind, where), dump_enum(value)]}
+        except TypeError as error:
+            raise UnsupportedTypeError(f"{where} is {error}") from None
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        items = [_tag(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return {"!namedtuple": [_findable(kind, where), items]}
+    if kind is SimpleNamespace:
+        return {"!namespace": _tag_dict(vars(value), where)}
+    if kind is OrderedDict:
+        return {"!ordered": _pairs(value, where)}
+    if _is_pydantic(kind):
+        return {"!pydantic": _tag_model(value, kind, where)}
+    if dataclasses.is_dataclass(kind) and _is_bare(kind):
+        names = {field.name for field in dataclasses.fields(kind)}
+        state = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        state.update(getattr(value, "__dict__", {}))
+        return {"!dataclass": [_findable(kind, where), _tag_dict(state, where)]}
+    try:
+        array = array_of(value)
+    except TypeError as error:
+        raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
+    if array:
+        return {"!array" if kind.__name__ == "ndarray" else "!number": list(array)}
+    raise UnsupportedTypeError(f"{where} is a {_readable(kind)}, which no codec takes")
+
+
+def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
+    extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    return [
+        _model_spec(kind, where),
+        _tag_dict(model.__dict__, where),
+        None if extra is None else _tag_dict(extra, where),
+        sorted(model.__pydantic_fields_set__),
+        None if private is None else _tag_dict(_without_undefined(private), where),
+    ]
+
+
+def _without_undefined(private: dict[str, Any]) -> dict[str, Any]:
+    undefined = sys.modules["pydantic_core"].PydanticUndefined
+    return {name: value for name, value in private.items() if value is not undefined}
+
+
+def _model_spec(kind: Any, where: str) -> Any:
+    """The name of a class, or of a generic model and of the classes that it is parametrised with."""
+    generic = getattr(kind, "__pydantic_generic_metadata__", None)
+    if generic and generic["origin"] is not None:
+        if not all(isinstance(arg, type) for arg in generic["args"]):
+            raise UnsupportedTypeError(f"{where} is a {_readable(kind)}, which no codec takes")
+        arguments = [_model_spec(argument, where) for argument in generic["args"]]
+        return [_findable(generic["origin"], where), arguments]
+    return "None" if kind is NoneType else _findable(kind, where)
+
+
+def _is_bare(kind: type) -> bool:
+    """Whether an instance is made by `object` alone, so that its fields are its whole state."""
+    try:
+        object.__new__(kind)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_pydantic(kind: object) -> bool:
+    base = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    return base is not None and isinstance(kind, type) and issubclass(kind, base)
+
+
+def _findable(kind: type, where: str) -> str:
+    name = stored_name(kind)
+    try:
+        found: object = _find(name)
+    except MissingTypeError:
+        found = None
+    if found is not kind:
+        raise UnsupportedTypeError(
+            f"{where} is a {_readable(kind)}, which could not be found again under that name: "
+            "define the class at the top level of a module"
+        )
+    return name
+
+
+def _readable(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+# -- tagged form to values ---------------------------------------------------------------------------------
+
+
+def _untag(plain: Any) -> Any:
+    kind = type(plain)
+    if kind is list:
+        return [_untag(item) for item in plain]
+    if kind is dict:
+        if len(plain) == 1 and is_tag(plain):
+            ((tag, inner),) = plain.items()
+            return _build(tag, inner)
+        return {key: _untag(item) for key, item in plain.items()}
+    if kind in _SCALARS or kind is float:
+        return plain
+    raise CorruptEntryError(f"a {kind.__qualname__} where none belongs")
+
+
+def _build(tag: str, inner: Any) -> Any:
+    if loader := LOADERS.get(tag):
+        return loader(inner)
+    if builder := _BUILDERS.get(tag):
+        return builder(inner)
+    raise CorruptEntryError(f"an unknown tag {tag!r}")
+
+
+def _find(name: str) -> type:
+    """The class of a name, by looks into namespaces alone: nothing is imported, no attribute run."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        space = getattr(found, "__dict__", None) if isinstance(found, (type, _MODULE)) else None
+        if space is None or part not in space:
+            raise MissingTypeError(
+                f"the stored value is a {name.replace(':', '.')}, which this program has not "
+                f"imported: import {module} before the call"
+            )
+        found = space[part]
+    if not isinstance(found, type):
+        raise CorruptEntryError(f"{name} is not a class")
+    return found
+
+
+_MODULE: Final = type(sys)
+
+
+def _class(name: Any, fits: Callable[[type], bool]) -> Any:
+    if not isinstance(name, str):
+        raise CorruptEntryError("a class without a name")
+    cls = _find(name)
+    if not fits(cls):
+        raise CorruptEntryError(f"{name} is not a class of the stored sort")
+    return cls
+
+
+def _load_enum(inner: Any) -> Any:
+    name, members = inner
+    return load_enum(_class(name, lambda cls: issubclass(cls, Enum)), members)
+
+
+def _load_namedtuple(inner: Any) -> Any:
+    name, items = inner
+    cls = _class(name, lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"))
+    if len(items) != len(cls._fields):
+        raise CorruptEntryError(f"{name} has other fields now")
+    return tuple.__new__(cls, [_untag(item) for item in items])
+
+
+def _load_dataclass(inner: Any) -> Any:
+    name, state = inner
+    cls = _class(name, lambda cls: dataclasses.is_dataclass(cls) and _is_bare(cls))
+    instance = object.__new__(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for attribute, value in _members(state).items():
+        if attribute in fields:
+            object.__setattr__(instance, attribute, value)
+        else:
+            instance.__dict__[attribute] = value
+    return instance
+
+
+def _members(state: Any) -> dict[str, Any]:
+    members = _untag(state)
+    if not isinstance(members, dict) or not all(isinstance(name, str) for name in members):
+        raise CorruptEntryError("the state of an object is not a dictionary of names")
+    return members
+
+
+def _load_model(inner: Any) -> Any:
+    spec, state, extra, fields_set, private = inner
+    cls = _model_class(spec)
+    model = object.__new__(cls)
+    object.__setattr__(model, "__dict__", _members(state))
+    object.__setattr__(model, "__pydantic_extra__", None if extra is None else _members(extra))
+    object.__setattr__(model, "__pydantic_fields_set__", {str(name) for name in fields_set})
+    object.__setattr__(
+        model, "__pydantic_private__", None if private is None else _members(private)
+    )
+    return model
+
+
+def _model_class(spec: Any) -> Any:
+    if isinstance(spec, str):
+        return _class(spec, _is_pydantic)
+    name, arguments = spec
+    origin = _class(name, _is_pydantic)
+    if not origin.__pydantic_generic_metadata__["parameters"]:
+        raise CorruptEntryError(f"{name} is not generic")
+    return origin[tuple(_argument_class(argument) for argument in arguments)]
+
+
+def _argument_class(spec: Any) -> Any:
+    if spec == "None":
+        return NoneType
+    return _class(spec, lambda cls: True) if isinstance(spec, str) else _model_class(spec)
+
+
+_DTYPE: Final = re.compile(r"[<>|=]?[biufcmMSU]\d+(\[\w+\])?")
+
+
+def _load_array(inner: Any) -> Any:
+    dtype, shape, data = inner
+    if not _DTYPE.fullmatch(dtype):
+        raise CorruptEntryError(f"an array of {dtype!r}")
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        raise MissingTypeError("the stored value is a numpy array: import numpy before the call")
+    return numpy.frombuffer(data, dtype=dtype).reshape(shape).copy()
+
+
+def _load_dict(inner: Any) -> dict[Any, Any]:
+    return {_untag(key): _untag(value) for key, value in inner}
+
+
+_BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "!tuple": lambda inner: tuple(_untag(item) for item in inner),
+    "!set": lambda inner: {_untag(item) for item in inner},
+    "!frozenset": lambda inner: frozenset(_untag(item) for item in inner),
+    "!dict": _load_dict,
+    "!ordered": lambda inner: OrderedDict(_load_dict(inner)),
+    "!namespace": lambda inner: SimpleNamespace(**_members(inner)),
+    "!enum": _load_enum,
+    "!namedtuple": _load_namedtuple,
+    "!dataclass": _load_dataclass,
+    "!pydantic": _load_model,
+    "!array": _load_array,
+    "!number": lambda inner: _load_array(inner)[()],
+}

@@ -1,0 +1,278 @@
+"""The canonical form of a request, and its key: the same in every process, on every Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from enum import Enum
+from types import SimpleNamespace
+from typing import Any, Final
+
+import msgspec
+
+from cachewrap.errors import UnkeyableError
+from cachewrap.plain import (
+    LEAVES,
+    SCALARS,
+    array_of,
+    dump_enum,
+    is_plain,
+    is_tag,
+    key_name,
+    mend_float,
+    mend_int,
+    mend_str,
+)
+
+_FORMAT: Final = b"cachewrap:1:"
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_BUILTINS: Final = (str, bytes, bool, int, float, dict, list, tuple, set, frozenset)
+
+
+def salted(*salt: str) -> bytes:
+    """What stands in front of a request when it is hashed: the format's version and the salt."""
+    return _FORMAT + _encoder.encode(list(salt))
+
+
+def key_of(prefix: bytes, request: bytes) -> str:
+    """The key of an encoded request: SHA-256 in 64 hexadecimal characters.
+
+    Args:
+        prefix: what `salted` gave.
+        request: what `encode` gave.
+    """
+    return hashlib.sha256(prefix + request).hexdigest()
+
+
+def encode(request: Any) -> bytes:
+    """A canonical request as bytes: MessagePack with sorted keys and smallest forms.
+
+    Raises `UnkeyableError` where it is nested too deeply.
+    """
+    try:
+        return _encoder.encode(request)
+    except (OverflowError, UnicodeEncodeError):
+        return _encoder.encode(_mend(request))
+    except RecursionError:
+        raise _endless("") from None
+
+
+def decode_request(request: bytes) -> Any:
+    """The canonical request that `encode` gave as bytes. Raises `msgspec.DecodeError`."""
+    return msgspec.msgpack.decode(request)
+
+
+def canonical(value: object, *, where: str = "") -> Any:
+    """The canonical form of Python values: equal for equal requests, different for different ones.
+
+    ``1``, ``1.0``, ``True`` and ``"1"`` differ, as do lists and tuples, and objects of different
+    classes with the same fields; the order of sets and dictionaries makes no difference.
+
+    Args:
+        value: numbers, text, bytes, containers, dates, paths, enums, classes, dataclasses, named
+            tuples, pydantic models, numpy arrays, and objects with a ``__cache_key__`` method.
+        where: what the value is called in an error.
+
+    Raises `UnkeyableError` for anything else. A value that is plain already is returned as it is.
+    """
+    if is_plain(value):
+        return value
+    try:
+        return _canonical(value, where)
+    except RecursionError:
+        raise _endless(where) from None
+
+
+def canonical_json(value: object, *, where: str = "") -> Any:
+    """The canonical form of a JSON body: ``1`` and ``1.0`` are one number, a tuple is a list.
+
+    Pydantic models, dates and enums stand for the JSON that the OpenAI SDK sends for them, and
+    what it omits (`NotGiven`, `Omit`) is left out. Raises `UnkeyableError` for what is not JSON.
+    """
+    try:
+        return value if _is_json(value) else _json(value, where)
+    except RecursionError:
+        raise _endless(where) from None
+
+
+# -- Python values ----------------------------------------------------------------------------------
+
+
+def _canonical(value: Any, where: str) -> Any:
+    kind = type(value)
+    if kind in SCALARS or kind is float:
+        return _scalar(value)
+    if kind is dict:
+        return _dict(value, where)
+    if kind is list:
+        return [_canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if kind is tuple:
+        return {"!tuple": [_canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]}
+    if leaf := LEAVES.get(kind):
+        tag, dump = leaf
+        try:
+            return {tag: dump(value)}
+        except TypeError as error:
+            raise UnkeyableError(f"{where or 'the value'} has {error}, {_ADVICE}") from None
+    if kind is set or kind is frozenset:
+        items = [_canonical(item, f"{where}{{}}") for item in value]
+        return {"!set" if kind is set else "!frozenset": sorted(items, key=encode)}
+    return _object(value, kind, where)
+
+
+def _scalar(value: Any) -> Any:
+    if type(value) is str:
+        return mend_str(value)
+    if type(value) is int:
+        return mend_int(value)
+    return mend_float(value) if type(value) is float else value
+
+
+def _dict(value: dict[Any, Any], where: str) -> Any:
+    if all(type(k) is str and type(mend_str(k)) is str for k in value) and not (
+        len(value) == 1 and is_tag(value)
+    ):
+        # A long conversation beside one odd argument is still taken as it is.
+        return {
+            k: v if is_plain(v) else _canonical(v, f"{where}.{k}" if where else k)
+            for k, v in value.items()
+        }
+    pairs = [
+        [_canonical(k, f"a key of {where or 'the value'}"), _canonical(v, f"{where}[{k!r}]")]
+        for k, v in value.items()
+    ]
+    return {"!dict": sorted(pairs, key=lambda pair: encode(pair[0]))}
+
+
+def _object(value: Any, kind: type, where: str) -> Any:
+    if hasattr(kind, "__cache_key__"):
+        return {"!object": [key_name(kind), canonical(value.__cache_key__(), where=where)]}
+    if isinstance(value, type):
+        return {"!type": key_name(value)}
+    if isinstance(value, Enum):
+        try:
+            return {"!enum": [key_name(kind), dump_enum(value)]}
+        except TypeError as error:
+            raise UnkeyableError(f"{where or 'the value'} has {error}, {_ADVICE}") from None
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        fields = {n: getattr(value, n) for n in names if hasattr(value, n)}
+        return {"!dataclass": [key_name(kind), _dict(fields, where)]}
+    if _is_pydantic(kind):
+        state = value.__dict__
+        fields = {n: state[n] for n in kind.model_fields if n in state}  # type: ignore[attr-defined]
+        fields.update(value.__pydantic_extra__ or {})
+        return {"!pydantic": [key_name(kind), _dict(fields, where)]}
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return {"!namedtuple": [key_name(kind), [_canonical(v, where) for v in value]]}
+    if kind is SimpleNamespace:
+        return {"!namespace": _dict(vars(value), where)}
+    if kind is OrderedDict:
+        return {"!ordered": [[_canonical(k, where), _canonical(v, where)] for k, v in value.items()]}
+    try:
+        array = array_of(value)
+    except TypeError as error:
+        raise UnkeyableError(f"{where or 'the value'} is {error}, {_ADVICE}") from None
+    if array:
+        dtype, shape, data = array
+        return {"!array": [kind.__name__, dtype, shape, hashlib.sha256(data).hexdigest()]}
+    for base in _BUILTINS:
+        if isinstance(value, base):
+            state = {**getattr(value, "__dict__", {})}
+            factory = getattr(value, "default_factory", None)
+            if factory is not None:
+                state["default_factory"] = factory
+            plain = _canonical(base(value), where)
+            return {"!subclass": [key_name(kind), plain, _dict(state, where)]}
+    raise UnkeyableError(f"{where or 'the value'} is a {kind.__qualname__}, {_ADVICE}")
+
+
+def _is_pydantic(kind: type) -> bool:
+    pydantic = sys.modules.get("pydantic")
+    base = getattr(pydantic, "BaseModel", None)
+    return base is not None and issubclass(kind, base)
+
+
+_ADVICE: Final = (
+    "which has no canonical form: leave the argument out with ignore=, compute the key with key=, "
+    "or give the class a __cache_key__ method"
+)
+
+
+def _endless(where: str) -> UnkeyableError:
+    return UnkeyableError(f"{where or 'the request'} refers to itself or is nested too deeply")
+
+
+# -- JSON bodies ------------------------------------------------------------------------------------
+
+
+def _is_json(value: object) -> bool:
+    return is_plain(value, float_is_plain=_is_fraction)
+
+
+def _is_fraction(value: float) -> bool:
+    return math.isfinite(value) and not value.is_integer()
+
+
+def _json(value: Any, where: str) -> Any:
+    kind = type(value)
+    if kind in SCALARS:
+        return _scalar(value)
+    if isinstance(value, Enum):
+        return _json(value.value, where)
+    if isinstance(value, float):
+        return _number(float(value), where)
+    if isinstance(value, Mapping):
+        return _json_object(value, where)
+    if isinstance(value, (list, tuple)):
+        return [_json(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, str):
+        return mend_str(str.__str__(value))
+    if isinstance(value, int):
+        return mend_int(int(value))
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if _is_pydantic(kind):
+        return _json(value.model_dump(mode="json", by_alias=True, exclude_unset=True), where)
+    raise UnkeyableError(f"{where or 'the body'} is a {kind.__qualname__}, which is not JSON")
+
+
+def _json_object(value: Mapping[Any, Any], where: str) -> Any:
+    members: dict[str, Any] = {}
+    for key, item in value.items():
+        if type(item).__name__ in ("NotGiven", "Omit"):
+            continue
+        if not isinstance(key, str):
+            raise UnkeyableError(f"{where or 'the body'} has the key {key!r}, which is not text")
+        path = f"{where}.{key}" if where else key
+        members[key] = item if _is_json(item) else _json(item, path)
+    return _mend_dict(members)
+
+
+def _number(value: float, where: str) -> Any:
+    if not math.isfinite(value):
+        raise UnkeyableError(f"{where or 'the body'} is {value}, which is not JSON")
+    return value if _is_fraction(value) or abs(value) > 2**53 else int(value)
+
+
+def _mend_dict(members: dict[str, Any]) -> Any:
+    if (len(members) == 1 and is_tag(members)) or any(
+        type(mend_str(key)) is not str for key in members
+    ):
+        pairs = [[mend_str(key), value] for key, value in members.items()]
+        return {"!dict": sorted(pairs, key=lambda pair: encode(pair[0]))}
+    return members
+
+
+def _mend(value: Any) -> Any:
+    if type(value) is dict:
+        if len(value) == 1 and is_tag(value):
+            return {tag: _mend(inner) for tag, inner in value.items()}
+        return _mend_dict({key: _mend(inner) for key, inner in value.items()})
+    if type(value) is list:
+        return [_mend(inner) for inner in value]
+    return _scalar(value)

@@ -1,0 +1,264 @@
+"""Plain values: what JSON has, and the tagged forms of the leaf types that it lacks.
+
+Plain are None, bool, int of 64 bits, finite float, str, list, and dict with str keys. Anything
+else is a dictionary with one key, which starts with "!": ``{"!bytes": "aGk="}``. A dictionary that
+could be taken for one of these is itself written as ``{"!dict": [[key, value]]}``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import fractions
+import functools
+import math
+import operator
+import pathlib
+import sys
+import uuid
+import zoneinfo
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection
+from enum import Enum, Flag
+from pathlib import PurePath
+from typing import Any, Final
+
+SCALARS: Final = frozenset({str, int, bool, type(None)})
+
+# A structure that refers to itself would never be walked to its end.
+_MOST_CONTAINERS: Final = 50_000
+
+
+def is_plain(
+    value: object,
+    scalars: Collection[type] = SCALARS,
+    float_is_plain: Callable[[float], bool] = math.isfinite,
+) -> bool:
+    """Whether the value is plain as it stands, apart from what only the encoder can tell.
+
+    Left to the encoder are integers beyond 64 bits and lone surrogates in text.
+
+    Args:
+        value: what is asked about; it is walked once, without recursion.
+        scalars: the exact types that need no look.
+        float_is_plain: which floats count as plain.
+    """
+    if type(value) in scalars:
+        return True
+    stack = [value]
+    budget = _MOST_CONTAINERS
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is dict:
+            if len(item) == 1 and is_tag(item):  # type: ignore[arg-type]
+                return False
+            for key, inner in item.items():  # type: ignore[attr-defined]
+                if type(key) is not str:
+                    return False
+                if type(inner) not in scalars:
+                    stack.append(inner)
+        elif kind is list:
+            for inner in item:  # type: ignore[attr-defined]
+                if type(inner) not in scalars:
+                    stack.append(inner)
+        elif kind is float:
+            if not float_is_plain(item):  # type: ignore[arg-type]
+                return False
+        else:
+            return False
+        budget -= 1
+        if not budget:
+            return False
+    return True
+
+
+def is_tag(value: dict[Any, Any]) -> bool:
+    """Whether a dictionary with one key has the form of a tagged value."""
+    (key,) = value
+    return type(key) is str and key.startswith("!")
+
+
+def mend_int(value: int) -> Any:
+    """An integer; tagged where it does not fit 64 bits."""
+    return value if -(2**63) <= value < 2**64 else {"!int": hex(value)}
+
+
+def mend_str(value: str) -> Any:
+    """A text; tagged where it holds lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return {"!str": b64encode(value.encode("utf-8", "surrogatepass")).decode()}
+    return value
+
+
+def mend_float(value: float) -> Any:
+    """A float; tagged where it is not finite."""
+    return value if math.isfinite(value) else {"!float": repr(value)}
+
+
+# -- names of types and functions --------------------------------------------------------------------
+
+
+def main_name() -> str:
+    """What the program's own module is called when another program imports it."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return pathlib.Path(file).stem if file else "__main__"
+
+
+def key_name(thing: Any) -> str:
+    """``module:qualname`` of a class or function, the same whoever runs or imports its module.
+
+    ``__main__`` is replaced by the name under which it could be imported, so that two programs
+    with a function of one name never share keys.
+    """
+    module = getattr(thing, "__module__", None) or "builtins"
+    if module in ("__main__", "__mp_main__"):
+        module = main_name()
+    name = getattr(thing, "__qualname__", None)
+    return f"{module}:{name}" if name else key_name(type(thing))
+
+
+function_name = key_name
+
+
+def stored_name(cls: type) -> str:
+    """``module:qualname`` of a class, under which it can be found again in this program."""
+    module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
+    return f"{module}:{cls.__qualname__}"
+
+
+# -- leaf types: one row each -----------------------------------------------------------------------
+
+
+def _dump_zone(zone: dt.tzinfo | None) -> Any:
+    if zone is None:
+        return None
+    if type(zone) is dt.timezone:
+        offset = zone.utcoffset(None)
+        name = zone.tzname(None)
+        whole = [offset.days, offset.seconds, offset.microseconds]
+        return whole if name == dt.timezone(offset).tzname(None) else [*whole, name]
+    if type(zone) is zoneinfo.ZoneInfo and zone.key:
+        return zone.key
+    raise TypeError(f"a time zone of type {type(zone).__qualname__}")
+
+
+def _load_zone(zone: Any) -> dt.tzinfo | None:
+    if zone is None:
+        return None
+    if isinstance(zone, str):
+        return zoneinfo.ZoneInfo(zone)
+    days, seconds, microseconds, *name = zone
+    offset = dt.timedelta(days, seconds, microseconds)
+    if name:
+        return dt.timezone(offset, *name)
+    return dt.timezone(offset) if offset else dt.UTC
+
+
+def _dump_moment(value: dt.datetime | dt.time) -> Any:
+    return [value.replace(tzinfo=None, fold=0).isoformat(), value.fold, _dump_zone(value.tzinfo)]
+
+
+def _moment(cls: type[Any]) -> Callable[[Any], Any]:
+    def load(plain: Any) -> Any:
+        text, fold, zone = plain
+        return cls.fromisoformat(text).replace(fold=fold, tzinfo=_load_zone(zone))
+
+    return load
+
+
+def _path(plain: Any) -> PurePath:
+    name, text = plain
+    if name not in _PATHS:
+        raise ValueError(name)
+    path: PurePath = getattr(pathlib, name)(text)
+    return path
+
+
+_PATHS: Final = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
+
+Dump = Callable[[Any], Any]
+LEAVES: Final[dict[type, tuple[str, Dump]]] = {
+    bytes: ("!bytes", lambda v: b64encode(v).decode()),
+    bytearray: ("!bytearray", lambda v: b64encode(v).decode()),
+    complex: ("!complex", lambda v: [v.real.hex(), v.imag.hex()]),
+    dt.date: ("!date", dt.date.isoformat),
+    dt.datetime: ("!datetime", _dump_moment),
+    dt.time: ("!time", _dump_moment),
+    dt.timedelta: ("!timedelta", lambda v: [v.days, v.seconds, v.microseconds]),
+    uuid.UUID: ("!uuid", lambda v: v.hex),
+    decimal.Decimal: ("!decimal", str),
+    fractions.Fraction: ("!fraction", lambda v: [hex(v.numerator), hex(v.denominator)]),
+    **{
+        getattr(pathlib, name): ("!path", lambda v: [type(v).__name__, str(v)]) for name in _PATHS
+    },
+}
+
+LOADERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "!int": lambda p: int(p, 16),
+    "!float": lambda p: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[p],
+    "!str": lambda p: b64decode(p, validate=True).decode("utf-8", "surrogatepass"),
+    "!bytes": lambda p: b64decode(p, validate=True),
+    "!bytearray": lambda p: bytearray(b64decode(p, validate=True)),
+    "!complex": lambda p: complex(float.fromhex(p[0]), float.fromhex(p[1])),
+    "!date": dt.date.fromisoformat,
+    "!datetime": _moment(dt.datetime),
+    "!time": _moment(dt.time),
+    "!timedelta": lambda p: dt.timedelta(*p),
+    "!uuid": uuid.UUID,
+    "!decimal": lambda p: decimal.Decimal(_text(p)),
+    "!fraction": lambda p: fractions.Fraction(int(p[0], 16), int(p[1], 16)),
+    "!path": _path,
+}
+
+
+def _text(plain: Any) -> str:
+    if not isinstance(plain, str):
+        raise ValueError("text expected")
+    return plain
+
+
+# -- enums and arrays, which are told by more than their exact type ------------------------------------
+
+
+def dump_enum(value: Enum) -> Any:
+    """The names of the members that make up an enum's or flag's value. Raises `TypeError`."""
+    if not isinstance(value, Flag) or value.name in type(value).__members__:
+        return value.name
+    names = [member.name for member in type(value) if member in value]
+    if _combine(type(value), names) != value:
+        raise TypeError(f"a {type(value).__qualname__} with bits that have no name")
+    return names
+
+
+def load_enum(cls: type[Enum], plain: Any) -> Enum:
+    """The member of a name, or the combination of a list of names. Raises `KeyError`."""
+    if isinstance(plain, list) and issubclass(cls, Flag):
+        return _combine(cls, plain)
+    return cls.__members__[_text(plain)]
+
+
+def _combine(cls: type[Flag], names: list[str]) -> Flag:
+    return functools.reduce(operator.or_, [cls.__members__[_text(n)] for n in names], cls(0))
+
+
+def array_of(value: object) -> tuple[str, list[int], bytes] | None:
+    """dtype, shape and bytes of a numpy array or scalar; None for anything else.
+
+    Only looked at where the program has imported numpy. Raises `TypeError` for arrays of objects
+    and for structured ones.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(value).__module__ != "numpy":
+        return None
+    if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
+        return None
+    if value.dtype.kind not in "biufcmMSU":  # type: ignore[union-attr]
+        raise TypeError(f"a numpy array of {value.dtype}")  # type: ignore[union-attr]
+    return value.dtype.str, list(value.shape), value.tobytes()  # type: ignore[union-attr]

@@ -1,0 +1,304 @@
+"""The Redis store: entries live on a server that every process and host can share."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import urllib.parse
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.stores.base import Store
+
+_BATCH = 1000
+"""Keys that the server looks through for one answer to SCAN."""
+
+_ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
+
+_OVER = """
+local present = redis.call('GET', KEYS[1])
+if present and present ~= ARGV[2] then return present end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
+else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
+return ARGV[1]
+"""
+
+
+class Connections:
+    """The clients of one server: one for sync callers, and one for each running event loop.
+
+    Args:
+        url: as redis-py reads it, with its query parameters. What the URL does not say is set here:
+            connecting and reading may take 1 second each, a lost connection is tried once more
+            after 50 milliseconds, and an event loop has 100 connections at most, for which its
+            other callers wait.
+
+    Raises:
+        ConfigurationError: redis-py cannot read the URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        pool = self._pool(redis.ConnectionPool, Retry, max_connections=2**31)
+        self.sync = redis.Redis(connection_pool=pool)
+        self.place = _place(url, pool.connection_kwargs)
+        self._loops: dict[
+            asyncio.AbstractEventLoop, tuple[redis.asyncio.Redis, AsyncGenerator[None, None]]
+        ] = {}
+
+    def _pool(self, pool_class: Any, retry_class: Any, max_connections: int) -> Any:
+        defaults: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+        if self.url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
+            del defaults["socket_connect_timeout"]
+        retry = retry_class(ExponentialBackoff(cap=0.1, base=0.05), 1)
+        try:
+            pool = pool_class.from_url(
+                self.url, retry=retry, max_connections=max_connections, **defaults
+            )
+            pool.connection_kwargs["decode_responses"] = False  # values are bytes, whatever the URL
+            pool.connection_class(**pool.connection_kwargs)  # refuses an unknown option; no I/O
+        except (ValueError, TypeError, redis.RedisError) as error:
+            # The parser's messages may quote a part of the password, so they are not handed on.
+            reason = f" ({error})" if isinstance(error, TypeError) else ""
+            raise ConfigurationError(
+                f"the Redis URL cannot be read{reason}. Use redis://[user:password@]host:port/db,"
+                " rediss://… for TLS or unix:///path/to/socket, with the query parameters of"
+                " redis-py; percent-encode special characters in the password."
+            ) from None
+        return pool
+
+    async def running(self) -> redis.asyncio.Redis:
+        """The client of the running event loop, made at the loop's first call."""
+        loop = asyncio.get_running_loop()
+        known = self._loops.get(loop)
+        if known is None:
+            pool = self._pool(redis.asyncio.BlockingConnectionPool, AsyncRetry, max_connections=100)
+            known = redis.asyncio.Redis(connection_pool=pool), self._until_shutdown(loop, pool)
+            for other in [other for other in self._loops if other.is_closed()]:
+                del self._loops[other]
+            self._loops[loop] = known
+            await anext(known[1])
+        return known[0]
+
+    async def _until_shutdown(
+        self, loop: asyncio.AbstractEventLoop, pool: Any
+    ) -> AsyncGenerator[None, None]:
+        """Close the loop's connections at the last moment at which that can be done properly.
+
+        A loop closes the asynchronous generators that were started in it as it shuts down.
+        """
+        try:
+            yield
+        finally:
+            self._loops.pop(loop, None)
+            await pool.disconnect()
+
+    def close(self) -> None:
+        """Close the idle connections of sync callers; one in use is another thread's."""
+        self.sync.connection_pool.disconnect(inuse_connections=False)
+
+    async def aclose(self) -> None:
+        """Close the idle connections of the running event loop."""
+        known = self._loops.get(asyncio.get_running_loop())
+        if known is not None:
+            await known[0].connection_pool.disconnect(inuse_connections=False)
+
+
+def _place(url: str, options: dict[str, Any]) -> str:
+    """The server and database of a URL, without credentials and other options."""
+    scheme, db = url.partition(":")[0], options.get("db", 0)
+    if "path" in options:
+        return f"{scheme}://{urllib.parse.quote(options['path'])}?db={db}"
+    host = options.get("host", "localhost")
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{options.get('port', 6379)}/{db}"
+
+
+def _quoted(name: str) -> str:
+    """The name with nothing in it that divides a key or means something in a pattern."""
+    return urllib.parse.quote(name, safe="", errors="surrogatepass")
+
+
+class RedisStore(Store):
+    """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
+
+    In namespace and seed, characters other than letters, digits and ``_.-~`` are percent-encoded.
+    Sync callers share a client, and so do the async callers of each event loop. Expired entries are
+    dropped by the server, which needs version 6.2 for it. `close` and `aclose` leave connections
+    alone that another thread or task is using.
+
+    Args:
+        url: the server, as redis-py reads it: ``redis://[user:password@]host:port/db``,
+            ``rediss://`` for TLS, ``unix:///path``. Options in its query are obeyed; without them
+            connecting and each answer may take 1 second, and one more attempt is made.
+        seed: the partition.
+        namespace: keeps the tenants of one database apart.
+
+    Raises:
+        ConfigurationError: redis-py cannot read the URL, or the namespace is empty.
+    """
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        seed: str = "41",
+        *,
+        namespace: str = "default",
+    ) -> None:
+        if not namespace:
+            raise ConfigurationError("the Redis namespace is empty: give it a name")
+        self._enter(Connections(url), namespace, seed)
+
+    def _enter(self, connections: Connections, namespace: str, seed: str) -> None:
+        self._connections = connections
+        self._namespace = namespace
+        self._seed = seed
+        self._prefix = f"cachewrap:{_quoted(namespace)}:{_quoted(seed)}:{{".encode()
+
+    def __reduce__(self) -> tuple[Callable[..., RedisStore], tuple[str, str]]:
+        remake = functools.partial(type(self), namespace=self._namespace)
+        return remake, (self._connections.url, self._seed)
+
+    @property
+    def url(self) -> str:
+        place = self._connections.place
+        options = f"namespace={_quoted(self._namespace)}&cache_seed={_quoted(self._seed)}"
+        return f"{place}{'&' if '?' in place else '?'}{options}"
+
+    def reseed(self, seed: str) -> RedisStore:
+        other = RedisStore.__new__(type(self))
+        other._enter(self._connections, self._namespace, seed)
+        return other
+
+    def get(self, key: str) -> bytes | None:
+        with self._errors():
+            return cast("bytes | None", self._connections.sync.get(self._name(key)))
+
+    async def aget(self, key: str) -> bytes | None:
+        with self._errors():
+            client = await self._connections.running()
+            return cast("bytes | None", await client.get(self._name(key)))
+
+    def add(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        name, client = self._name(key), self._connections.sync
+        with self._errors():
+            if over is not None:
+                script = client.register_script(_OVER)
+                return bytes(script([name], [value, over, _pxat(expires) or 0]))
+            pipeline = client.pipeline(transaction=False).get(name)
+            present, added = pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
+            if present is None and not added:  # another caller's add came between the two
+                present = client.get(name)
+        return value if added or present is None else bytes(present)
+
+    async def aadd(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        name = self._name(key)
+        with self._errors():
+            client = await self._connections.running()
+            if over is not None:
+                script = client.register_script(_OVER)
+                return bytes(await script([name], [value, over, _pxat(expires) or 0]))
+            pipeline = client.pipeline(transaction=False).get(name)
+            present, added = await pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
+            if present is None and not added:
+                present = await client.get(name)
+        return value if added or present is None else bytes(present)
+
+    def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        with self._errors():
+            self._connections.sync.set(self._name(key), value, pxat=_pxat(expires))
+
+    async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        with self._errors():
+            client = await self._connections.running()
+            await client.set(self._name(key), value, pxat=_pxat(expires))
+
+    def delete(self, key: str) -> bool:
+        with self._errors():
+            return bool(self._connections.sync.delete(self._name(key)))
+
+    async def adelete(self, key: str) -> bool:
+        with self._errors():
+            client = await self._connections.running()
+            return bool(await client.delete(self._name(key)))
+
+    def keys(self) -> Iterator[str]:
+        """Every key of this partition; one may come twice while the server resizes its table."""
+        for names in self._scan():
+            yield from (name[len(self._prefix) : -1].decode() for name in names)
+
+    async def akeys(self) -> AsyncIterator[str]:
+        async for names in self._ascan():
+            for name in names:
+                yield name[len(self._prefix) : -1].decode()
+
+    def clear(self) -> int:
+        count = 0
+        for names in self._scan():
+            with self._errors():
+                count += self._connections.sync.unlink(*names)
+        return count
+
+    async def aclear(self) -> int:
+        count = 0
+        async for names in self._ascan():
+            with self._errors():
+                count += await (await self._connections.running()).unlink(*names)
+        return count
+
+    def close(self) -> None:
+        with self._errors():
+            self._connections.close()
+
+    async def aclose(self) -> None:
+        with self._errors():
+            await self._connections.aclose()
+
+    def _scan(self) -> Iterator[list[bytes]]:
+        cursor: Any = None
+        while cursor != 0:
+            with self._errors():
+                client = self._connections.sync
+                cursor, names = client.scan(cursor or 0, self._prefix + _ANY_KEY, _BATCH)
+            if names:
+                yield names
+
+    async def _ascan(self) -> AsyncIterator[list[bytes]]:
+        cursor: Any = None
+        while cursor != 0:
+            with self._errors():
+                client = await self._connections.running()
+                cursor, names = await client.scan(cursor or 0, self._prefix + _ANY_KEY, _BATCH)
+            if names:
+                yield names
+
+    def _name(self, key: str) -> bytes:
+        return b"%b%b}" % (self._prefix, key.encode())
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            raise StoreError(
+                f"Redis at {self._connections.place} did not do its work:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+
+
+def _pxat(expires: float) -> int | None:
+    """The time in whole milliseconds; None is never."""
+    return max(1, int(expires * 1000)) if expires else None

@@ -1,0 +1,408 @@
+"""`Cache`: blocks, seeds, the plain key-value side, and what crosses threads and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import multiprocessing
+import os
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cachewrap import (
+    Cache,
+    CacheWarning,
+    ConfigurationError,
+    StoreError,
+    UnkeyableError,
+    UnsupportedTypeError,
+    active_cache,
+    llm_cached,
+    no_cache,
+)
+from cachewrap.stores.base import Store
+from cachewrap.stores.memory import MemoryStore
+
+
+class TestBlocks:
+    def test_outside_any_block_nothing_is_active(self) -> None:
+        assert active_cache() is None
+
+    def test_a_block_makes_its_cache_active_until_it_ends(self) -> None:
+        with Cache.memory() as cache:
+            assert active_cache() is cache
+        assert active_cache() is None
+
+    def test_the_innermost_block_wins(self) -> None:
+        with Cache.memory() as outer:
+            with Cache.memory() as inner:
+                assert active_cache() is inner
+            assert active_cache() is outer
+
+    def test_a_block_can_be_entered_inside_itself(self) -> None:
+        with Cache.memory() as cache:
+            with cache, no_cache(), cache:
+                assert active_cache() is cache
+            assert active_cache() is cache
+
+    def test_an_error_leaves_the_block(self) -> None:
+        with contextlib.suppress(ZeroDivisionError), Cache.memory():
+            1 / 0  # noqa: B018
+        assert active_cache() is None
+
+    def test_no_cache_hides_the_block_around_it(self) -> None:
+        with Cache.memory(), no_cache():
+            assert active_cache() is None
+
+    def test_async_with_does_the_same(self) -> None:
+        async def inside() -> bool:
+            async with Cache.memory() as cache:
+                return active_cache() is cache
+
+        assert asyncio.run(inside())
+
+    def test_tasks_inherit_the_block_and_do_not_share_their_own(self) -> None:
+        async def own() -> bool:
+            with Cache.memory() as mine:
+                await asyncio.sleep(0)
+                return active_cache() is mine
+
+        async def inside() -> list[bool]:
+            with Cache.memory() as block:
+
+                async def inherited() -> bool:
+                    return active_cache() is block
+
+                return await asyncio.gather(own(), own(), inherited())
+
+        assert asyncio.run(inside()) == [True, True, True]
+
+    def test_a_block_left_in_another_context_than_it_was_entered_in(self) -> None:
+        cache = Cache.memory()
+        ran = []
+
+        def leave() -> None:
+            cache.__exit__(None, None, None)
+            ran.append(active_cache())
+
+        cache.__enter__()
+        thread = threading.Thread(target=leave)
+        thread.start()
+        thread.join()
+        cache.__exit__(None, None, None)
+        assert (ran, active_cache()) == ([None], None)
+
+
+@pytest.mark.store
+class TestStoresBehindABlock:
+    def test_used_after_the_block_the_store_opens_again(self, cache: Cache) -> None:
+        with cache:
+            cache.set("key", "value")
+        assert cache.get("key") == "value"
+        with cache:
+            assert cache.get("key") == "value"
+
+    def test_use_after_close(self, cache: Cache) -> None:
+        cache.set("key", "value")
+        cache.close()
+        assert cache.get("key") == "value"
+
+    def test_sixteen_threads_enter_and_use_one_cache_at_once(self, cache: Cache) -> None:
+        barrier = threading.Barrier(16)
+
+        def work(number: int) -> list[object]:
+            barrier.wait()
+            seen: list[object] = []
+            for turn in range(5):
+                with cache as entered:
+                    entered.set(f"key {number} {turn}", number)
+                    seen.append(entered.get(f"key {number} {turn}"))
+            return seen
+
+        with ThreadPoolExecutor(16) as pool:
+            results = list(pool.map(work, range(16)))
+        assert results == [[number] * 5 for number in range(16)]
+        assert cache.stats.errors == 0
+
+    def test_sixteen_threads_call_one_decorated_function(self, cache: Cache) -> None:
+        @llm_cached
+        def complete(prompt: str) -> str:
+            return f"{prompt} {os.urandom(4).hex()}"
+
+        def work(_: int) -> str:
+            with cache:
+                return complete("hi")
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = set(pool.map(work, range(64)))
+        assert (len(answers), cache.stats.errors) == (1, 0)
+
+    def test_several_event_loops_in_a_row(self, cache: Cache) -> None:
+        @llm_cached
+        async def complete(prompt: str) -> str:
+            return f"{prompt} {os.urandom(4).hex()}"
+
+        async def ask() -> str:
+            async with cache:
+                return await complete("hi")
+
+        assert len({asyncio.run(ask()) for _ in range(3)}) == 1
+
+    def test_another_seed_is_another_partition_of_the_same_store(self, cache: Cache) -> None:
+        other = cache.reseed("another")
+        cache.set("key", "mine")
+        other.set("key", "its")
+        assert (cache.get("key"), other.get("key")) == ("mine", "its")
+        assert cache.reseed("another").get("key") == "its"
+
+    def test_clear_removes_this_partition_only(self, cache: Cache) -> None:
+        other = cache.reseed("another")
+        cache.set("one", 1)
+        cache.set("two", 2)
+        other.set("one", 1)
+        assert cache.clear() == 2
+        assert (list(cache.keys()), list(other.keys())) == ([], ["one"])
+
+
+@pytest.mark.store
+class TestAcrossProcesses:
+    @pytest.mark.parametrize("method", ["spawn", "fork"])
+    def test_a_cache_travels_to_another_process(
+        self, cache: Cache, store: Store, method: str
+    ) -> None:
+        if isinstance(store, MemoryStore):
+            pytest.skip("a memory cache ends with its process")
+        cache.set("key", {"from": "parent"})
+        context = multiprocessing.get_context(method)
+        with context.Pool(1) as pool:
+            assert pool.apply(_swap, (cache,)) == {"from": "parent"}
+        assert cache.get("key") == {"from": "child"}
+
+    def test_a_pickled_cache_keeps_its_seed_and_policy(self, cache: Cache) -> None:
+        copy = pickle.loads(pickle.dumps(cache))
+        assert (copy.seed, copy.policy) == (cache.seed, cache.policy)
+
+    def test_a_fork_inside_a_block(self, cache: Cache) -> None:
+        with cache:
+            cache.set("key", "value")
+            child = os.fork()
+            if not child:
+                os._exit(0 if cache.get("key") == "value" else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert cache.get("key") == "value"
+
+
+def _swap(cache: Cache) -> Any:
+    value = cache.get("key")
+    cache.set("key", {"from": "child"})
+    return value
+
+
+@pytest.mark.store
+class TestPlainKeyValues:
+    @pytest.mark.parametrize(
+        "value", ["text", b"bytes", None, 1, 1.5, ("tuple", 2), {"a": [1]}, SimpleNamespace(cost=1)]
+    )
+    def test_what_is_set_is_got(self, cache: Cache, value: object) -> None:
+        cache.set("key", value)
+        got = cache.get("key", "default")
+        assert (got, type(got)) == (value, type(value))
+
+    def test_a_missing_key_gives_the_default(self, cache: Cache) -> None:
+        assert (cache.get("key"), cache.get("key", 7)) == (None, 7)
+
+    def test_set_replaces(self, cache: Cache) -> None:
+        cache.set("key", "old")
+        cache.set("key", "new")
+        assert cache.get("key") == "new"
+
+    def test_delete_tells_whether_it_was_there(self, cache: Cache) -> None:
+        cache.set("key", "value")
+        assert (cache.delete("key"), cache.delete("key"), cache.get("key")) == (True, False, None)
+
+    def test_keys_are_those_that_were_given(self, cache: Cache) -> None:
+        long = "x" * 100_000
+        given = {"", "key", "ключ", "a/b:{c}*", long}
+        for key in given:
+            cache.set(key, 1)
+        assert set(cache.keys()) == given
+
+    def test_what_a_caller_does_to_a_value_stays_with_that_caller(self, cache: Cache) -> None:
+        value = {"list": [1]}
+        cache.set("key", value)
+        value["list"].append(2)
+        cache.get("key")["list"].append(3)
+        assert cache.get("key") == {"list": [1]}
+
+    def test_an_empty_cache_is_true(self, cache: Cache) -> None:
+        assert cache
+
+    def test_a_value_that_no_codec_takes_is_an_error(self, cache: Cache) -> None:
+        with pytest.raises(UnsupportedTypeError, match="object"):
+            cache.set("key", object())
+
+    def test_a_key_that_is_no_string_is_an_error(self, cache: Cache) -> None:
+        with pytest.raises(UnkeyableError, match="str"):
+            cache.set(1, "value")  # type: ignore[arg-type]
+
+
+def test_a_value_goes_stale_after_its_ttl() -> None:
+    cache = Cache.memory()
+    cache.set("soon", 1, ttl=1e-9)
+    cache.set("later", 2, ttl=60)
+    assert (cache.get("soon"), cache.get("later")) == (None, 2)
+
+
+def test_the_caches_ttl_is_the_default() -> None:
+    cache = Cache.memory(ttl=1e-9)
+    cache.set("soon", 1)
+    cache.set("never", 2, ttl=None)
+    assert (cache.get("soon"), cache.get("never")) == (None, 2)
+
+
+def test_a_cache_without_a_seed_keeps_nothing() -> None:
+    cache = Cache.memory(cache_seed=None)
+    cache.set("key", "value")
+    assert (cache.get("key", "default"), list(cache.keys()), cache.clear()) == ("default", [], 0)
+
+
+def test_a_cache_without_a_seed_writes_nothing(tmp_path: Path) -> None:
+    with Cache.disk(cache_seed=None, cache_path_root=tmp_path / "root") as cache:
+        cache.set("key", "value")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_requests_can_be_left_out_of_the_store() -> None:
+    @llm_cached
+    def complete(prompt: str) -> str:
+        return "answer"
+
+    kept, bare = MemoryStore(), MemoryStore()
+    with Cache(kept):
+        complete("the secret prompt")
+    with Cache(bare, store_requests=False):
+        complete("the secret prompt")
+    (kept_key,), (bare_key,) = kept.keys(), bare.keys()
+    assert kept_key == bare_key
+    assert b"the secret prompt" in (kept.get(kept_key) or b"")
+    assert b"the secret prompt" not in (bare.get(bare_key) or b"")
+
+
+class BrokenStore(MemoryStore):
+    """A store whose every operation fails."""
+
+    def _fail(self, *args: Any, **kwargs: Any) -> Any:
+        raise StoreError("the disk is on fire")
+
+    get = add = set = _fail  # type: ignore[assignment]
+
+
+class TestAStoreThatFails:
+    def test_a_call_goes_on_with_one_warning(self) -> None:
+        calls = iter("ab")
+
+        @llm_cached
+        def complete(prompt: str) -> str:
+            return next(calls)
+
+        with Cache(BrokenStore()) as cache:
+            with pytest.warns(CacheWarning, match="on fire") as warned:
+                assert [complete("hi"), complete("hi")] == ["a", "b"]
+        assert len(warned) == 1
+        assert (cache.stats.misses, cache.stats.stored, cache.stats.errors) == (2, 0, 4)
+
+    def test_get_gives_the_default_and_set_goes_on(self) -> None:
+        cache = Cache(BrokenStore())
+        with pytest.warns(CacheWarning, match="on fire"):
+            cache.set("key", "value")
+            assert cache.get("key", "default") == "default"
+
+
+def test_stats_count_tokens_and_seconds_saved() -> None:
+    @llm_cached
+    def complete(prompt: str) -> dict[str, Any]:
+        return {"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+
+    with Cache.memory() as cache:
+        for _ in range(3):
+            complete("hi")
+    assert (cache.stats.tokens_saved, cache.stats.hits) == (14, 2)
+    assert cache.stats.seconds_saved > 0
+
+
+class TestFromUrl:
+    def test_disk_with_an_absolute_folder(self, tmp_path: Path) -> None:
+        cache = Cache.from_url(f"disk://{tmp_path}?cache_seed=7")
+        cache.set("key", "value")
+        assert (tmp_path / "7").is_dir()
+
+    def test_disk_with_a_relative_folder(self, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.chdir(tmp_path)
+        Cache.from_url("disk:here").set("key", "value")
+        assert (tmp_path / "here" / "41").is_dir()
+
+    def test_memory_with_options(self) -> None:
+        cache = Cache.from_url("memory://?cache_seed=7&ttl=60&store_requests=false")
+        assert (cache.seed, cache.policy.ttl, cache.policy.store_requests) == ("7", 60.0, False)
+
+    def test_redis_keeps_the_options_of_its_client(self) -> None:
+        cache = Cache.from_url("redis://user:secret@localhost:7000/2?cache_seed=7&socket_timeout=2")
+        assert cache.seed == "7"
+        assert "secret" not in repr(cache)
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("ftp://host", "ftp"),
+            ("plain text", "scheme"),
+            ("disk://", "folder"),
+            ("disk:///x?colour=red", "colour"),
+            ("memory://?ttl=soon", "ttl"),
+            ("memory://?max_bytes=1", "max_bytes"),
+            ("memory://?store_requests=maybe", "true or false"),
+        ],
+    )
+    def test_what_cannot_be_is_a_clear_error(self, url: str, message: str) -> None:
+        with pytest.raises(ConfigurationError, match=message):
+            Cache.from_url(url)
+
+
+@pytest.mark.parametrize("seed", [1.5, "", True, b"x"])
+def test_a_seed_that_cannot_be_is_an_error(seed: Any) -> None:
+    with pytest.raises(ConfigurationError, match="seed"):
+        Cache.memory(cache_seed=seed)
+
+
+def test_an_int_seed_and_its_text_are_one_seed(tmp_path: Path) -> None:
+    Cache.disk(7, tmp_path).set("key", "value")
+    assert Cache.disk("7", tmp_path).get("key") == "value"
+
+
+def test_a_block_on_a_folder_that_cannot_be_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match="file"), Cache.disk(cache_path_root=tmp_path / "file"):
+        pytest.fail("the block ran")
+
+
+def test_counting_in_many_threads_loses_nothing() -> None:
+    @llm_cached
+    def complete(prompt: str) -> str:
+        return prompt
+
+    with Cache.memory() as cache:
+        complete("hi")
+
+        def work(_: int) -> None:
+            for _ in range(200):
+                complete("hi", cache=cache)
+
+        with ThreadPoolExecutor(8) as pool:
+            collections.deque(pool.map(work, range(8)), maxlen=0)
+    assert cache.stats.hits == 1600

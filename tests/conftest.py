@@ -1,0 +1,87 @@
+"""One store fixture over every backend, chosen with --stores."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cachewrap.stores.base import Store
+from cachewrap.testing.servers import redis_server
+
+pytest.register_assert_rewrite("cachewrap.testing.stores")
+
+STORES = ("memory", "disk", "redis")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stores",
+        default=",".join(STORES),
+        help="the stores to test, separated by commas (default: %(default)s)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "stores(name): skip the test unless --stores has the name")
+    unknown = set(_chosen(config)) - set(STORES)
+    if unknown:
+        raise pytest.UsageError(f"--stores knows {', '.join(STORES)}, not {', '.join(unknown)}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "store_kind" in metafunc.fixturenames:
+        metafunc.parametrize("store_kind", _chosen(metafunc.config))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in item.iter_markers("stores"):
+            if marker.args[0] not in _chosen(config):
+                item.add_marker(pytest.mark.skip(reason=f"--stores does not have {marker.args[0]}"))
+
+
+def _chosen(config: pytest.Config) -> list[str]:
+    return [name for name in config.getoption("--stores").split(",") if name]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis-compatible server for the whole run."""
+    with redis_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Store]]:
+    """Makes a store of the kind named, in a place of this test's own."""
+    made: list[Store] = []
+
+    def make(kind: str) -> Store:
+        if kind == "memory":
+            from cachewrap.stores.memory import MemoryStore
+
+            made.append(MemoryStore())
+        elif kind == "disk":
+            from cachewrap.stores.disk import DiskStore
+
+            made.append(DiskStore(tmp_path / "cache"))
+        else:
+            from cachewrap.stores.redis import RedisStore
+
+            url = request.getfixturevalue("redis_url")
+            made.append(RedisStore(url, namespace=f"test-{uuid.uuid4()}"))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.clear()
+        store.close()
+
+
+@pytest.fixture
+def store(store_kind: str, make_store: Callable[[str], Store]) -> Store:
+    """A store of each kind, empty and this test's own."""
+    return make_store(store_kind)

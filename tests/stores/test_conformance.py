@@ -1,0 +1,34 @@
+"""The three stores keep the promises of every store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cachewrap.stores.base import Store
+from cachewrap.testing.stores import StoreSuite
+
+
+@pytest.mark.stores("memory")
+class TestMemoryStore(StoreSuite):
+    persistent = False
+    drops_expired = False
+
+    @pytest.fixture
+    def store(self, make_store: Callable[[str], Store]) -> Store:
+        return make_store("memory")
+
+
+@pytest.mark.stores("disk")
+class TestDiskStore(StoreSuite):
+    @pytest.fixture
+    def store(self, make_store: Callable[[str], Store]) -> Store:
+        return make_store("disk")
+
+
+@pytest.mark.stores("redis")
+class TestRedisStore(StoreSuite):
+    @pytest.fixture
+    def store(self, make_store: Callable[[str], Store]) -> Store:
+        return make_store("redis")
