@@ -9,13 +9,13 @@ from typing import Any, Final
 from cachewrap.usage import Usage, usage_of
 
 # After these nothing follows that a caller would see.
-_LAST: Final = frozenset(
+_CLOSING: Final = frozenset(
     """
     response.completed response.incomplete message_stop transcript.text.done speech.audio.done
     """.split()
 )
 # One comes for each of several results: the stream is whole when it also ends properly.
-_DONE: Final = frozenset({"image_generation.completed", "image_edit.completed"})
+_COMPLETE: Final = frozenset({"image_generation.completed", "image_edit.completed"})
 _FAILED: Final = frozenset({"error", "response.failed", "response.error", "response.cancelled"})
 
 
@@ -26,16 +26,16 @@ def read_stream(body: bytes, *, ended: bool) -> Usage | None:
         body: the decoded bytes that were recorded.
         ended: whether the stream came to its own end, rather than being closed by its reader.
 
-    A stream is whole when its last event was seen; one that has no such event, when every choice
-    has a finish reason (every picture is complete) and the stream ended by itself. One with an
-    error in it is never whole.
+    A stream is whole when its closing event was seen. One of an API that has none is whole when
+    every choice has a finish reason (pictures are complete), and it then ended by itself or with
+    ``[DONE]``. One with an error in it is never whole.
     """
     usage = Usage()
-    last = done = False
-    open_choices: dict[Any, bool] = {}
+    closed = finished = False
+    unfinished: dict[Any, bool] = {}
     for name, data in _events(body):
         if data.startswith("[DONE]"):
-            last = True
+            ended = True
             break
         try:
             event = json.loads(data)
@@ -46,17 +46,17 @@ def read_stream(body: bytes, *, ended: bool) -> Usage | None:
         kind = event.get("type") or name
         if kind in _FAILED or name == "error" or event.get("error"):
             return None
-        last = last or kind in _LAST
-        done = done or kind in _DONE
+        closed = closed or kind in _CLOSING
+        finished = finished or kind in _COMPLETE
         usage = _updated(usage, event)
         for choice in event.get("choices") or ():
             if choice.get("error"):
                 return None
             index = choice.get("index", 0)
-            open_choices[index] = open_choices.get(index, True) and not choice.get("finish_reason")
-    if open_choices and not any(open_choices.values()):
-        done = True
-    return usage if last or (done and ended) else None
+            unfinished[index] = unfinished.get(index, True) and not choice.get("finish_reason")
+    if unfinished:
+        finished = not any(unfinished.values())
+    return usage if closed or (finished and ended) else None
 
 
 def _updated(usage: Usage, event: Mapping[str, Any]) -> Usage:

@@ -79,6 +79,9 @@ def patch_openai(cache: Cache | None = None) -> Patch:
     clients of Azure and of third parties, sync and async. ``client.….create(..., cache=cache)`` gives one
     call a cache of its own, ``cache_seed=None`` leaves one call uncached.
 
+    While it is patched, the active block also reaches the threads that are started inside it, by
+    `threading.Thread` or a `ThreadPoolExecutor`.
+
     Args:
         cache: serves the calls outside any block. Without it they go straight through.
 

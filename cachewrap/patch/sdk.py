@@ -13,6 +13,7 @@ import wrapt
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
+from cachewrap.patch import threads
 from cachewrap.patch.capture import aprocess_response, process_response
 from cachewrap.patch.choice import choosing
 from cachewrap.patch.endpoints import Endpoint
@@ -124,6 +125,7 @@ class Patcher:
             first = not self.patches
             self.patches = (*self.patches, patch)
             if first:
+                threads.hold()
                 try:
                     for name in (self._sdk.client_module, *self._sdk.methods):
                         self._await(name)
@@ -135,6 +137,8 @@ class Patcher:
     def undo(self, patch: Patch | None = None) -> None:
         """Undo one application, or all of them."""
         with self._lock:
+            if not self.patches:
+                return
             self.patches = tuple(p for p in self.patches if patch is not None and p is not patch)
             if self.patches:
                 return
@@ -143,6 +147,7 @@ class Patcher:
                 if vars(owner).get(name) is wrapper:
                     setattr(owner, name, original)
             self._wrapped.clear()
+            threads.release()
 
     def _await(self, name: str) -> None:
         module = sys.modules.get(name)

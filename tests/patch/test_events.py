@@ -28,7 +28,6 @@ def choice(index: int = 0, finish: str | None = None) -> dict[str, Any]:
 ERROR = {"error": {"message": "overloaded"}}
 WHOLE_AT_ONCE = [
     sse(choice(), choice(finish="stop"), "[DONE]"),
-    sse(choice(), "[DONE]"),
     sse(("response.created", {"type": "response.created"}), {"type": "response.completed"}),
     sse({"type": "response.incomplete"}),
     sse({"type": "message_stop"}),
@@ -37,7 +36,8 @@ WHOLE_AT_ONCE = [
     sse(("message_stop", {})),
     sse(choice(finish="stop"), "[DONE]").replace(b"\n", b"\r\n"),
     sse(choice(finish="stop"), "[DONE]").replace(b"\n", b"\r"),
-    sse(choice(), "[DONE]").removesuffix(b"\n\n"),
+    sse(choice(finish="stop"), "[DONE]").removesuffix(b"\n\n"),
+    sse({"type": "image_generation.completed"}, "[DONE]"),
 ]
 WHOLE_AT_ITS_END = [
     sse(choice(), choice(finish="stop")),
@@ -47,6 +47,9 @@ WHOLE_AT_ITS_END = [
     sse({"type": "image_edit.completed"}),
 ]
 NEVER_WHOLE = [
+    sse("[DONE]"),
+    sse(choice(), "[DONE]"),
+    sse(choice(0, "stop"), choice(1), "[DONE]"),
     b"",
     b": only a comment\n\n",
     sse(choice()),
@@ -112,7 +115,7 @@ USAGE = [
         ),
         Usage("m-3", 9, 12),
     ),
-    (sse("[DONE]"), Usage()),
+    (sse(choice(finish="stop"), "[DONE]"), Usage()),
 ]
 
 

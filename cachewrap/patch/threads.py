@@ -1,0 +1,110 @@
+"""Carrying the active blocks into worker threads, which Python starts with an empty context."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import wrapt
+
+from cachewrap.blocks import blocks
+
+# `run_in_executor`, `map` and `asyncio.to_thread` all come down to these two.
+_TARGETS: Final[tuple[tuple[type, str], ...]] = (
+    (threading.Thread, "start"),
+    (ThreadPoolExecutor, "submit"),
+)
+
+_lock = threading.RLock()
+_holders = 0
+_wrapped: list[tuple[type, str, Any, Any]] = []
+
+
+def hold() -> None:
+    """Carry the active blocks over, until every `hold` was answered by a `release`."""
+    global _holders
+    with _lock:
+        _holders += 1
+        if _holders > 1:
+            return
+        for (owner, name), wrapper in zip(_TARGETS, (_start, _submit), strict=True):
+            original = vars(owner)[name]
+            wrapped = wrapt.FunctionWrapper(original, wrapper)
+            setattr(owner, name, wrapped)
+            _wrapped.append((owner, name, original, wrapped))
+
+
+def release() -> None:
+    """Take back one `hold`."""
+    global _holders
+    with _lock:
+        _holders -= 1
+        if _holders:
+            return
+        for owner, name, original, wrapped in _wrapped:
+            # What somebody else wrapped around ours stays, and ours in it does nothing.
+            if vars(owner).get(name) is wrapped:
+                setattr(owner, name, original)
+        _wrapped.clear()
+
+
+def _start(
+    wrapped: Callable[..., Any],
+    thread: threading.Thread,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    stack = blocks.get()
+    if not stack or not _holders:
+        return wrapped(*args, **kwargs)
+    run = thread.run
+    own = vars(thread).get("run")
+
+    def carrying() -> None:
+        # The thread is as it was before its own code sees it.
+        _put_back(thread, own)
+        blocks.set(stack)
+        run()
+
+    vars(thread)["run"] = carrying
+    try:
+        return wrapped(*args, **kwargs)
+    except BaseException:
+        _put_back(thread, own)
+        raise
+
+
+def _put_back(thread: threading.Thread, own: Any) -> None:
+    if own is None:
+        vars(thread).pop("run", None)
+    else:
+        vars(thread)["run"] = own
+
+
+def _submit(
+    wrapped: Callable[..., Any],
+    pool: ThreadPoolExecutor,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    stack = blocks.get()
+    if not stack or not _holders or not args:
+        return wrapped(*args, **kwargs)
+    work, *rest = args
+
+    def carrying(*given: Any, **named: Any) -> Any:
+        outer = blocks.get()
+        blocks.set(stack)
+        try:
+            return work(*given, **named)
+        finally:
+            blocks.set(outer)
+
+    # A worker started for this task outlives it, so it must not be born inside these blocks.
+    blocks.set(())
+    try:
+        return wrapped(carrying, *rest, **kwargs)
+    finally:
+        blocks.set(stack)

@@ -1,0 +1,133 @@
+"""The active block reaches the threads that are started inside it, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cachewrap.cache import Cache, active_cache
+from cachewrap.patch import threads
+from cachewrap.patch.openai import patch_openai
+
+Work = Callable[[], Any]
+
+
+def in_a_thread(work: Work) -> Any:
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.append(work()))
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
+def in_a_subclass(work: Work) -> Any:
+    class Mine(threading.Thread):
+        seen: Any = None
+
+        def run(self) -> None:
+            self.seen = work()
+
+    thread = Mine()
+    thread.start()
+    thread.join()
+    assert "run" not in vars(thread)
+    return thread.seen
+
+
+def in_a_pool(work: Work) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def in_a_mapped_pool(work: Work) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return next(pool.map(lambda _: work(), [None]))
+
+
+def in_an_executor(work: Work) -> Any:
+    async def run() -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    return asyncio.run(run())
+
+
+WAYS = [in_a_thread, in_a_subclass, in_a_pool, in_a_mapped_pool, in_an_executor]
+
+
+@pytest.fixture
+def held() -> Iterator[None]:
+    threads.hold()
+    yield
+    threads.release()
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("way", WAYS)
+def test_the_block_is_active_there(cache: Cache, way: Callable[[Work], Any]) -> None:
+    with cache:
+        assert way(active_cache) is cache
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("way", WAYS)
+def test_outside_a_block_none_is(way: Callable[[Work], Any]) -> None:
+    assert way(active_cache) is None
+
+
+@pytest.mark.usefixtures("held")
+def test_a_worker_forgets_the_block_after_its_task(cache: Cache) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with cache:
+            assert pool.submit(active_cache).result() is cache
+        assert pool.submit(active_cache).result() is None
+
+
+@pytest.mark.usefixtures("held")
+def test_the_submitter_keeps_its_block(cache: Cache) -> None:
+    with ThreadPoolExecutor(1) as pool, cache:
+        pool.submit(active_cache).result()
+        assert active_cache() is cache
+
+
+@pytest.mark.usefixtures("held")
+def test_arguments_and_errors_pass(cache: Cache) -> None:
+    with ThreadPoolExecutor(1) as pool, cache:
+        assert pool.submit(divmod, 7, 2).result() == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divmod, 7, 0).result()
+
+
+@pytest.mark.usefixtures("held")
+def test_a_thread_that_was_started_cannot_be_started_again(cache: Cache) -> None:
+    thread = threading.Thread(target=lambda: None)
+    with cache:
+        thread.start()
+        thread.join()
+        with pytest.raises(RuntimeError):
+            thread.start()
+    assert "run" not in vars(thread)
+
+
+def test_patching_the_sdk_carries_blocks_and_unpatching_ends_it(cache: Cache) -> None:
+    originals = (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+    with patch_openai(), cache:
+        assert in_a_thread(active_cache) is cache
+    with cache:
+        assert in_a_thread(active_cache) is None
+    assert originals == (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+
+
+def test_it_lasts_until_the_last_one_lets_go(cache: Cache) -> None:
+    threads.hold()
+    threads.hold()
+    threads.release()
+    with cache:
+        assert in_a_pool(active_cache) is cache
+    threads.release()
+    with cache:
+        assert in_a_pool(active_cache) is None
