@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +22,16 @@ class City(BaseModel):
     population: int
 
 
+_LOOP = asyncio.new_event_loop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loop() -> Iterator[None]:
+    yield
+    _LOOP.run_until_complete(_LOOP.shutdown_asyncgens())
+    _LOOP.close()
+
+
 @pytest.fixture(autouse=True)
 def patched() -> Iterator[None]:
     with patch_openai():
@@ -30,6 +40,11 @@ def patched() -> Iterator[None]:
 
 def chat(upstream: Upstream, **options: Any) -> ChatOpenAI:
     return ChatOpenAI(model="gpt-4o-mini", base_url=upstream.base_url, api_key="test", **options)
+
+
+def _run(asked: Coroutine[Any, Any, object]) -> object:
+    # LangChain keeps its HTTP clients, so every call must come from one event loop.
+    return _LOOP.run_until_complete(asked)
 
 
 def _invoke(up: Upstream) -> object:
@@ -52,21 +67,21 @@ def _ainvoke(up: Upstream) -> object:
     async def ask() -> object:
         return (await chat(up).ainvoke("hi")).content
 
-    return asyncio.run(ask())
+    return _run(ask())
 
 
 def _astream(up: Upstream) -> object:
     async def ask() -> object:
         return [chunk.content async for chunk in chat(up).astream("hi")]
 
-    return asyncio.run(ask())
+    return _run(ask())
 
 
 def _abatch(up: Upstream) -> object:
     async def ask() -> object:
         return [message.content for message in await chat(up).abatch(["one", "two"])]
 
-    return asyncio.run(ask())
+    return _run(ask())
 
 
 def _structured(up: Upstream) -> object:
