@@ -7,25 +7,39 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, codec
+from cachewrap import blocks, codec, leases
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Facts
 from cachewrap.envelope import seal, unseal
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.faults import survive
-from cachewrap.flow import Absent, Exchange, Reply, fetch, keep, look
+from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
 from cachewrap.key import canonical, decode_request, encode, key_of, salted
-from cachewrap.policy import UNSET, Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
+from cachewrap.policy import (
+    UNSET,
+    CacheOptions,
+    Policy,
+    Seed,
+    Ttl,
+    Unset,
+    make_policy,
+    seed_text,
+    ttl_seconds,
+)
 from cachewrap.stats import Stats
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.urls import parse_url
 
 R = TypeVar("R")
+C = TypeVar("C", bound="Cache")
+
+_OFF: Final = "off"
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -60,24 +74,35 @@ class Cache:
     Args:
         store: where the entries live; any `Store`.
         cache_seed: the seed whose answers these are; None is a cache that caches nothing.
-        ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
-        store_requests: whether the canonical request is stored beside the answer.
+        options: see `CacheOptions`.
 
-    Raises `ConfigurationError` for a seed or a ttl that cannot be.
+    Raises `ConfigurationError` for a seed or an option that cannot be.
     """
 
+    _store: Store
+    _seed: str | None
+    policy: Policy
+    stats: Stats
+
     def __init__(
-        self,
-        store: Store,
-        *,
-        cache_seed: Seed | None = 41,
-        ttl: Ttl | None = None,
-        store_requests: bool = True,
+        self, store: Store, *, cache_seed: Seed | None = 41, **options: Unpack[CacheOptions]
     ) -> None:
+        self._set_up(store, None if cache_seed is None else seed_text(cache_seed), options)
+
+    def _set_up(self, store: Store, seed: str | None, options: CacheOptions | Policy) -> None:
+        policy = options if isinstance(options, Policy) else make_policy(options)
+        shared = type(store).acquire is not Store.acquire
         self._store = store
-        self._seed = None if cache_seed is None else seed_text(cache_seed)
-        self.policy = Policy(ttl=ttl_seconds(ttl), store_requests=store_requests)
+        self._seed = seed
+        self.policy = policy
         self.stats = Stats()
+        self._terms = Terms(
+            place=store.url,
+            report=self.survive,
+            single_flight=policy.single_flight,
+            lease_seconds=policy.lease_seconds if shared else None,
+            give_up=partial(leases.give_up, store),
+        )
         self._entered = 0
         self._siblings: dict[str | None, Cache] = {}
 
@@ -89,9 +114,8 @@ class Cache:
         cache_seed: Seed | None = 41,
         cache_path_root: str | os.PathLike[str] = ".cache",
         *,
-        ttl: Ttl | None = None,
         max_bytes: int | None = None,
-        store_requests: bool = True,
+        **options: Unpack[CacheOptions],
     ) -> Self:
         """A cache on disk, in the folder ``<cache_path_root>/<cache_seed>/``.
 
@@ -100,14 +124,13 @@ class Cache:
         Args:
             cache_seed: the seed; None is a cache that caches nothing.
             cache_path_root: the folder that holds one folder for each seed.
-            ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
             max_bytes: evict the least recently used entries above this size; None evicts nothing.
-            store_requests: whether the canonical request is stored beside the answer.
+            options: see `CacheOptions`.
         """
         from cachewrap.stores.disk import DiskStore
 
         store = DiskStore(Path(cache_path_root), _partition(cache_seed), max_bytes=max_bytes)
-        return cls(store, cache_seed=cache_seed, ttl=ttl, store_requests=store_requests)
+        return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod
     def redis(
@@ -115,9 +138,8 @@ class Cache:
         cache_seed: Seed | None = 41,
         redis_url: str = "redis://localhost:6379/0",
         *,
-        ttl: Ttl | None = None,
         namespace: str = "default",
-        store_requests: bool = True,
+        **options: Unpack[CacheOptions],
     ) -> Self:
         """A cache on a Redis or Valkey server, shared by every process that reaches it.
 
@@ -125,40 +147,31 @@ class Cache:
             cache_seed: the seed; None is a cache that caches nothing.
             redis_url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with the options that
                 redis-py reads from it.
-            ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
             namespace: keeps applications on one server apart.
-            store_requests: whether the canonical request is stored beside the answer.
+            options: see `CacheOptions`.
         """
         from cachewrap.stores.redis import RedisStore
 
         store = RedisStore(redis_url, _partition(cache_seed), namespace=namespace)
-        return cls(store, cache_seed=cache_seed, ttl=ttl, store_requests=store_requests)
+        return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod
-    def memory(
-        cls,
-        cache_seed: Seed | None = 41,
-        *,
-        ttl: Ttl | None = None,
-        store_requests: bool = True,
-    ) -> Self:
+    def memory(cls, cache_seed: Seed | None = 41, **options: Unpack[CacheOptions]) -> Self:
         """A cache in this process. A copy pickled to another process starts empty there.
 
         Args:
             cache_seed: the seed; None is a cache that caches nothing.
-            ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever.
-            store_requests: whether the canonical request is stored beside the answer.
+            options: see `CacheOptions`.
         """
-        store = MemoryStore(_partition(cache_seed))
-        return cls(store, cache_seed=cache_seed, ttl=ttl, store_requests=store_requests)
+        return cls(MemoryStore(_partition(cache_seed)), cache_seed=cache_seed, **options)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
         """A cache from one line of configuration.
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
-        ``unix://…`` or ``memory://``, with ``cache_seed``, ``ttl`` (seconds) and
-        ``store_requests`` in the query, ``max_bytes`` for disk, ``namespace`` for Redis.
+        ``unix://…`` or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query,
+        ``max_bytes`` for disk, ``namespace`` for Redis.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'
@@ -177,13 +190,8 @@ class Cache:
 
         Raises `ConfigurationError` for a seed that cannot be.
         """
-        other = type(self)(
-            self._store.reseed(_partition(cache_seed)),
-            cache_seed=cache_seed,
-            store_requests=self.policy.store_requests,
-        )
-        other.policy = self.policy
-        return other
+        seed = None if cache_seed is None else seed_text(cache_seed)
+        return _rebuild(type(self), self._store.reseed(seed or _OFF), seed, self.policy)
 
     def sibling(self, cache_seed: Seed | None) -> Cache:
         """The cache that serves one call with a seed of its own: counted with this cache's calls."""
@@ -273,23 +281,23 @@ class Cache:
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
-        reply = run(fetch(exchange, self.survive), self._store, call)
+        reply = run(fetch(exchange, self._terms), self._store, call)
         self.stats.count(reply)
         return reply
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
-        reply = await arun(fetch(exchange, self.survive), self._store, call)
+        reply = await arun(fetch(exchange, self._terms), self._store, call)
         self.stats.count(reply)
         return reply
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        return self._found(run(look(exchange, self.survive), self._store))
+        return self._found(run(look(exchange, self._terms), self._store))
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        return self._found(await arun(look(exchange, self.survive), self._store))
+        return self._found(await arun(look(exchange, self._terms), self._store))
 
     def _found(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
         if isinstance(found, Reply):
@@ -300,7 +308,7 @@ class Cache:
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
     ) -> Reply[R]:
         """The second half of `serve`, for streams: store what upstream took ``seconds`` to answer."""
-        reply = run(keep(exchange, result, seconds, absent, self.survive), self._store)
+        reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
         self.stats.count(reply)
         return reply
 
@@ -308,7 +316,7 @@ class Cache:
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
     ) -> Reply[R]:
         """`keep` for async callers."""
-        reply = await arun(keep(exchange, result, seconds, absent, self.survive), self._store)
+        reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
         self.stats.count(reply)
         return reply
 
@@ -317,8 +325,13 @@ class Cache:
         return self._seed is not None and self._store.delete(key)
 
     def survive(self, error: CachewrapError, source: str) -> None:
-        """Count a fault that does not stop the call of ``source``, and warn of it once."""
+        """Count a fault that does not stop the call of ``source``, and warn of it once.
+
+        A cache with ``on_error="raise"`` raises faults of the store and of entries.
+        """
         self.stats.count_error()
+        if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
+            raise error
         survive(error, source, self._store.url)
 
     # -- as a plain key-value cache -----------------------------------------------------------------
@@ -418,12 +431,12 @@ def _is_key(key: object) -> bool:
 
 
 def _partition(cache_seed: Seed | None) -> str:
-    return "off" if cache_seed is None else seed_text(cache_seed)
+    return _OFF if cache_seed is None else seed_text(cache_seed)
 
 
-def _rebuild(cls: type[Cache], store: Store, seed: str | None, policy: Policy) -> Cache:
-    cache = cls(store, cache_seed=seed)
-    cache.policy = policy
+def _rebuild(cls: type[C], store: Store, seed: str | None, policy: Policy) -> C:
+    cache = cls.__new__(cls)
+    cache._set_up(store, seed, policy)
     return cache
 
 

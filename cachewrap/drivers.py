@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from cachewrap.flow import Flow, Lookup, Save
-from cachewrap.stores.base import Store
+from cachewrap import leases
+from cachewrap.flight import leading
+from cachewrap.flow import Acquire, Call, Flow, Lookup, Release, Save, Sleep, Wait
+from cachewrap.stores.base import Claim, Store
 
 T = TypeVar("T")
+
+
+class _Stopped(Exception):
+    """Carries a `StopIteration` of the upstream call through a flow (PEP 479 allows none in it)."""
 
 
 def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T:
@@ -16,7 +24,7 @@ def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T
 
     Args:
         flow: the flow; it is used up.
-        store: where `Lookup` and `Save` go.
+        store: where its effects go.
         call: what `Call` calls; a flow without one needs none.
     """
     step: Callable[[], Any] = flow.__next__
@@ -25,25 +33,45 @@ def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T
             effect = step()
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+        except _Stopped as stopped:
+            raise stopped.args[0] from None
         try:
-            result: Any
-            if type(effect) is Lookup:
-                result = store.get(effect.key)
-            elif type(effect) is Save:
-                result = store.add(
-                    effect.key, effect.value, expires=effect.expires, over=effect.over
-                )
-            else:
-                assert call is not None
-                result = call()
-        except StopIteration:
-            # Thrown into a generator it would come out as a RuntimeError (PEP 479).
-            flow.close()
-            raise
+            result = _perform(effect, store, call)
+        except StopIteration as error:
+            step = _thrower(flow, _Stopped(error))
         except BaseException as error:
             step = _thrower(flow, error)
         else:
             step = _sender(flow, result)
+
+
+def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
+    kind = type(effect)
+    if kind is Lookup:
+        return store.get(effect.key)
+    if kind is Call:
+        assert call is not None
+        if effect.flight is None:
+            return call()
+        inside = leading.set((*leading.get(), effect.flight))
+        try:
+            return call()
+        finally:
+            leading.reset(inside)
+    if kind is Save:
+        return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
+    if kind is Wait:
+        return effect.flight.wait()
+    if kind is Acquire:
+        claim = store.acquire(effect.key, effect.token, effect.seconds)
+        if claim is Claim.TAKEN:
+            leases.hold(store, effect.key, effect.token, effect.seconds)
+        return claim
+    if kind is Release:
+        leases.drop(effect.token)
+        return store.release(effect.key, effect.token, failed=effect.failed)
+    assert kind is Sleep
+    return time.sleep(effect.seconds)
 
 
 async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] | None = None) -> T:
@@ -55,20 +83,40 @@ async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] |
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         try:
-            result: Any
-            if type(effect) is Lookup:
-                result = await store.aget(effect.key)
-            elif type(effect) is Save:
-                result = await store.aadd(
-                    effect.key, effect.value, expires=effect.expires, over=effect.over
-                )
-            else:
-                assert call is not None
-                result = await call()
+            result = await _aperform(effect, store, call)
         except BaseException as error:
             step = _thrower(flow, error)
         else:
             step = _sender(flow, result)
+
+
+async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]] | None) -> Any:
+    kind = type(effect)
+    if kind is Lookup:
+        return await store.aget(effect.key)
+    if kind is Call:
+        assert call is not None
+        if effect.flight is None:
+            return await call()
+        inside = leading.set((*leading.get(), effect.flight))
+        try:
+            return await call()
+        finally:
+            leading.reset(inside)
+    if kind is Save:
+        return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
+    if kind is Wait:
+        return await effect.flight.await_landing()
+    if kind is Acquire:
+        claim = await store.aacquire(effect.key, effect.token, effect.seconds)
+        if claim is Claim.TAKEN:
+            leases.hold(store, effect.key, effect.token, effect.seconds)
+        return claim
+    if kind is Release:
+        leases.drop(effect.token)
+        return await store.arelease(effect.key, effect.token, failed=effect.failed)
+    assert kind is Sleep
+    return await asyncio.sleep(effect.seconds)
 
 
 def _sender(flow: Flow[Any], result: Any) -> Callable[[], Any]:

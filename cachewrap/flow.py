@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Outcome
 from cachewrap.envelope import unseal
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
+from cachewrap.flight import AGAIN, FAILED, Flight, Landing, board
+from cachewrap.stores.base import Claim
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +49,41 @@ class Save(Effect[bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Call(Effect[Any]):
-    """Go upstream."""
+    """Go upstream, as the leader of a flight or alone."""
+
+    flight: Flight | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Effect[Landing]):
+    """Wait for a flight to land."""
+
+    flight: Flight
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire(Effect[Claim]):
+    """Try to take the lease of the key, and renew it while it is held."""
+
+    key: str
+    token: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Effect[None]):
+    """Give the lease back."""
+
+    key: str
+    token: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep(Effect[None]):
+    """Let time pass."""
+
+    seconds: float
 
 
 class Exchange(Protocol[R]):
@@ -75,6 +112,30 @@ Report: TypeAlias = Callable[[CachewrapError, str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What the calls of one cache have in common.
+
+    Args:
+        place: the partition, as its store's URL.
+        report: told of every fault that a call survives.
+        single_flight: whether callers of one request at one time share one upstream call.
+        lease_seconds: how long a lease may outlive its last renewal; None where the store is
+            reached by this process alone.
+        give_up: releases a lease, given its key and token, where the flow cannot any more.
+        unseal: opens an envelope.
+        close: is given an envelope, and gives what is to be stored.
+    """
+
+    place: str
+    report: Report
+    single_flight: bool = True
+    lease_seconds: float | None = None
+    give_up: Callable[[str, str], None] = lambda key, token: None
+    unseal: Callable[[bytes], Entry] = unseal
+    close: Callable[[bytes], bytes] = lambda raw: raw
+
+
+@dataclass(frozen=True, slots=True)
 class Reply(Generic[R]):
     """How a call was answered.
 
@@ -98,67 +159,178 @@ class Absent:
     stale: bytes | None = None
 
 
-_ABSENT = Absent()
+_ABSENT: Final = Absent()
+
+# Between two looks for the answer of another process: at first short, for quick models.
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.25
 
 
-def look(exchange: Exchange[R], report: Report) -> Flow[Reply[R] | Absent]:
+def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     """Look the request up. A store or an entry that cannot be read is reported, and absent."""
     try:
         raw = yield from Lookup(exchange.key)
     except StoreError as error:
-        report(error, exchange.source)
+        terms.report(error, exchange.source)
         return _ABSENT
     if raw is None:
         return _ABSENT
     try:
-        entry = unseal(raw)
+        entry = terms.unseal(raw)
         if entry.expires and not entry.fresh(time.time()):
             return Absent(raw)
         return Reply(Outcome.HIT, exchange.load(entry), entry)
     except MissingTypeError as error:
-        report(error, exchange.source)
+        terms.report(error, exchange.source)
         return _ABSENT
     except CodecError as error:
-        report(error, exchange.source)
+        terms.report(error, exchange.source)
         return Absent(raw)
 
 
 def keep(
-    exchange: Exchange[R], result: R, seconds: float, absent: Absent, report: Report
+    exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
 ) -> Flow[Reply[R]]:
     """Store a result that came from upstream; the reply holds the answer that won.
 
     What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
     reported and the reply holds the result as it came.
     """
+    reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
+    return reply
+
+
+def _keep(
+    exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
+) -> Flow[tuple[Reply[R], Landing]]:
     try:
         sealed = exchange.dump(result, seconds)
     except CodecError as error:
-        report(error, exchange.source)
-        return Reply(Outcome.MISS, result)
+        terms.report(error, exchange.source)
+        return Reply(Outcome.MISS, result), FAILED
     if sealed is None:
-        return Reply(Outcome.MISS, result)
-    raw, expires = sealed
+        return Reply(Outcome.MISS, result), FAILED
+    raw, expires = terms.close(sealed[0]), sealed[1]
     stored = True
     try:
         won = yield from Save(exchange.key, raw, expires, absent.stale)
     except StoreError as error:
-        report(error, exchange.source)
+        terms.report(error, exchange.source)
         won, stored = raw, False
     try:
-        entry = unseal(won)
+        entry = terms.unseal(won)
         value = exchange.load(entry)
     except CodecError as error:
-        report(error, exchange.source)
-        return Reply(Outcome.MISS, result)
-    return Reply(Outcome.MISS, value, entry if stored else None, own=won == raw)
+        terms.report(error, exchange.source)
+        return Reply(Outcome.MISS, result), FAILED
+    reply = Reply(Outcome.MISS, value, entry if stored else None, own=won == raw)
+    return reply, Landing(won)
 
 
-def fetch(exchange: Exchange[R], report: Report) -> Flow[Reply[R]]:
-    """The one flow of a cached call: look, else call and keep. Upstream's errors pass through."""
-    found = yield from look(exchange, report)
-    if isinstance(found, Reply):
-        return found
+def fetch(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R]]:
+    """The one flow of a cached call. Upstream's errors pass through.
+
+    It looks; else it joins the flight of the same request; else it leads one: calls, keeps, lands.
+    A leader that fails lets every caller who waited go upstream at once; one that is cancelled
+    leaves its place to one of them.
+    """
+    while True:
+        found = yield from look(exchange, terms)
+        if isinstance(found, Reply):
+            return found
+        if not terms.single_flight:
+            break
+        flight, leads = board(terms.place, exchange.key)
+        if leads:
+            landing = AGAIN
+            try:
+                reply, landing = yield from _lead(exchange, flight, terms)
+                return reply
+            except Exception:
+                landing = FAILED
+                raise
+            finally:
+                flight.land(landing)
+        if flight.is_led_here():
+            break
+        landing = yield from Wait(flight)
+        if landing.again:
+            continue
+        if landing.raw is not None:
+            try:
+                entry = terms.unseal(landing.raw)
+                return Reply(Outcome.JOINED, exchange.load(entry), entry)
+            except CodecError as error:
+                terms.report(error, exchange.source)
+        break
+    reply, _ = yield from _ask(exchange, None, found, terms)
+    return reply
+
+
+def _ask(
+    exchange: Exchange[R], flight: Flight | None, absent: Absent, terms: Terms
+) -> Flow[tuple[Reply[R], Landing]]:
     started = time.perf_counter()
-    result: R = yield from Call()
-    return (yield from keep(exchange, result, time.perf_counter() - started, found, report))
+    result: R = yield from Call(flight)
+    seconds = time.perf_counter() - started
+    return (yield from _keep(exchange, result, seconds, absent, terms))
+
+
+def _lead(
+    exchange: Exchange[R], flight: Flight, terms: Terms
+) -> Flow[tuple[Reply[R], Landing]]:
+    """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
+    if terms.lease_seconds is None:
+        # Between the look and the boarding another flight of this key may have landed.
+        found = yield from look(exchange, terms)
+        if isinstance(found, Reply):
+            return found, AGAIN
+        return (yield from _ask(exchange, flight, found, terms))
+    token = uuid.uuid4().hex
+    claim, answered = yield from _claim(exchange, token, terms)
+    if answered is not None:
+        return answered, AGAIN
+    failed = False
+    try:
+        found = yield from look(exchange, terms)
+        if isinstance(found, Reply):
+            return found, AGAIN
+        return (yield from _ask(exchange, flight, found, terms))
+    except GeneratorExit:
+        terms.give_up(exchange.key, token)
+        claim = Claim.HELD
+        raise
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if claim is Claim.TAKEN:
+            yield from _release(exchange, token, failed, terms)
+
+
+def _claim(
+    exchange: Exchange[R], token: str, terms: Terms
+) -> Flow[tuple[Claim, Reply[R] | None]]:
+    """Take the lease, or wait until its owner's answer is there, or until he failed or is gone."""
+    pause = _FIRST_PAUSE
+    assert terms.lease_seconds is not None
+    while True:
+        try:
+            claim = yield from Acquire(exchange.key, token, terms.lease_seconds)
+        except StoreError as error:
+            terms.report(error, exchange.source)
+            return Claim.FAILED, None
+        if claim is not Claim.HELD:
+            return claim, None
+        yield from Sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        found = yield from look(exchange, terms)
+        if isinstance(found, Reply):
+            return claim, Reply(Outcome.JOINED, found.value, found.entry)
+
+
+def _release(exchange: Exchange[R], token: str, failed: bool, terms: Terms) -> Flow[None]:
+    try:
+        yield from Release(exchange.key, token, failed)
+    except StoreError as error:
+        terms.report(error, exchange.source)

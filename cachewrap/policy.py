@@ -1,10 +1,10 @@
-"""What a cache does with the answers it is given: how long they stay fresh, what is kept beside them."""
+"""What a cache does with the answers it is given, and the options that say so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal, TypedDict
 
 from cachewrap.errors import ConfigurationError
 
@@ -40,8 +40,8 @@ def seed_text(seed: Seed) -> str:
     )
 
 
-def ttl_seconds(ttl: Ttl | None) -> float | None:
-    """The time to live in seconds. Raises `ConfigurationError` unless it is positive and finite."""
+def ttl_seconds(ttl: Ttl | None, name: str = "ttl") -> float | None:
+    """A span in seconds. Raises `ConfigurationError` unless it is positive and finite."""
     if ttl is None:
         return None
     if isinstance(ttl, timedelta):
@@ -49,24 +49,70 @@ def ttl_seconds(ttl: Ttl | None) -> float | None:
     elif isinstance(ttl, (int, float)) and not isinstance(ttl, bool):
         seconds = float(ttl)
     else:
-        raise ConfigurationError(f"ttl must be seconds or a timedelta, got {ttl!r}")
+        raise ConfigurationError(f"{name} must be seconds or a timedelta, got {ttl!r}")
     if not 0 < seconds < float("inf"):
-        raise ConfigurationError(f"ttl must be positive and finite, got {ttl!r}")
+        raise ConfigurationError(f"{name} must be positive and finite, got {ttl!r}")
     return seconds
+
+
+class CacheOptions(TypedDict, total=False):
+    """What every cache can be told, wherever its entries live.
+
+    Keys:
+        ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None, the default, is
+            for ever.
+        store_requests: whether the canonical request is stored beside the answer; default True.
+        single_flight: whether callers of one request at one time share one upstream call, in this
+            process and, on a shared store, in all of them; default True.
+        lease_seconds: after how many seconds another process takes over the call of one that was
+            killed; default 10.
+        on_error: what a fault of the store or of an entry costs: ``"warn"``, the default, a
+            `CacheWarning` and a miss; ``"raise"`` raises it.
+    """
+
+    ttl: Ttl | None
+    store_requests: bool
+    single_flight: bool
+    lease_seconds: float
+    on_error: Literal["warn", "raise"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a cache keeps answers.
+    """How a cache keeps and shares answers: `CacheOptions`, checked.
 
     Args:
         ttl: seconds for which an answer stays fresh; None is for ever.
         store_requests: whether the canonical request is stored beside the answer.
+        single_flight: whether callers share one upstream call.
+        lease_seconds: how long a lease outlives its last renewal.
+        raise_errors: whether faults are raised.
     """
 
     ttl: float | None = None
     store_requests: bool = True
+    single_flight: bool = True
+    lease_seconds: float = 10.0
+    raise_errors: bool = False
 
     def expires(self, now: float) -> float:
         """When an answer stored at ``now`` stops being fresh (epoch seconds); 0.0 is never."""
         return 0.0 if self.ttl is None else now + self.ttl
+
+
+def make_policy(options: CacheOptions) -> Policy:
+    """Check the options of a cache. Raises `ConfigurationError`, or `TypeError` for an unknown one."""
+    unknown = options.keys() - CacheOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"a cache has no option {min(unknown)!r}")
+    on_error = options.get("on_error", "warn")
+    if on_error not in ("warn", "raise"):
+        raise ConfigurationError(f'on_error must be "warn" or "raise", got {on_error!r}')
+    lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
+    return Policy(
+        ttl=ttl_seconds(options.get("ttl")),
+        store_requests=bool(options.get("store_requests", True)),
+        single_flight=bool(options.get("single_flight", True)),
+        lease_seconds=lease_seconds or 10.0,
+        raise_errors=on_error == "raise",
+    )

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import Self
+
+
+class Claim(enum.Enum):
+    """What became of an attempt to take a lease."""
+
+    TAKEN = "taken"
+    """The lease is the caller's now."""
+
+    HELD = "held"
+    """Another owner has it, and lives."""
+
+    FAILED = "failed"
+    """The last owner's call failed moments ago: whoever waited for it goes upstream itself."""
 
 
 class Store(ABC):
@@ -69,6 +83,33 @@ class Store(ABC):
     def clear(self) -> int:
         """Remove every entry of this partition and nothing else; how many there were."""
 
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
+        """Try to take the lease of a key, without waiting.
+
+        A lease says that its owner is asking upstream. It ends when it is released, when its owner
+        dies, and at the latest ``seconds`` after it was taken or renewed last. A store that no
+        other process can reach needs none: here every attempt succeeds.
+
+        Args:
+            key: the key.
+            token: names the owner: unique for each call.
+            seconds: how long the lease may outlive its last renewal.
+        """
+        return Claim.TAKEN
+
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        """Keep a lease for ``seconds`` from now on; False if it is no longer this owner's."""
+        return True
+
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        """Give a lease back, if it is still this owner's.
+
+        Args:
+            key: the key.
+            token: the owner.
+            failed: the call failed: for a moment (2 seconds) `acquire` tells others so.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release files and connections. The next operation opens them again."""
@@ -99,6 +140,18 @@ class Store(ABC):
     async def aclear(self) -> int:
         """`clear` for async callers."""
         return await asyncio.to_thread(self.clear)
+
+    async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+        """`acquire` for async callers."""
+        return self.acquire(key, token, seconds)
+
+    async def arenew(self, key: str, token: str, seconds: float) -> bool:
+        """`renew` for async callers."""
+        return self.renew(key, token, seconds)
+
+    async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
+        """`release` for async callers."""
+        self.release(key, token, failed=failed)
 
     async def aclose(self) -> None:
         """`close` for async callers."""

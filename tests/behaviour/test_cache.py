@@ -323,7 +323,7 @@ class TestAStoreThatFails:
             with pytest.warns(CacheWarning, match="on fire") as warned:
                 assert [complete("hi"), complete("hi")] == ["a", "b"]
         assert len(warned) == 1
-        assert (cache.stats.misses, cache.stats.stored, cache.stats.errors) == (2, 0, 4)
+        assert (cache.stats.misses, cache.stats.stored, cache.stats.errors) == (2, 0, 6)
 
     def test_get_gives_the_default_and_set_goes_on(self) -> None:
         cache = Cache(BrokenStore())

@@ -16,7 +16,7 @@ from cachewrap.errors import (
     StoreError,
     UnsupportedTypeError,
 )
-from cachewrap.flow import Call, Effect, Flow, Lookup, Reply, Save, fetch
+from cachewrap.flow import Call, Effect, Flow, Lookup, Reply, Save, Terms, fetch
 
 KEY = "ab" * 32
 
@@ -54,9 +54,12 @@ class Drive:
 
     def __init__(self, exchange: TextExchange | None = None) -> None:
         self.reports: list[CachewrapError] = []
-        self.flow: Flow[Reply[str]] = fetch(
-            exchange or TextExchange(), lambda error, source: self.reports.append(error)
+        terms = Terms(
+            place="here",
+            report=lambda error, source: self.reports.append(error),
+            single_flight=False,
         )
+        self.flow: Flow[Reply[str]] = fetch(exchange or TextExchange(), terms)
         self.first: Effect[object] = next(self.flow)
 
     def send(self, value: object) -> Effect[object]:

@@ -1,0 +1,96 @@
+"""Leases held by this process, renewed by one thread for as long as their calls are under way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cachewrap.errors import StoreError
+from cachewrap.stores.base import Store
+
+_RENEWALS = 3
+"""How often a lease is renewed in the time that it may outlive its last renewal."""
+
+
+@dataclass(slots=True)
+class _Held:
+    store: Store
+    key: str
+    seconds: float
+    due: float
+    given_up: bool = False
+
+
+_held: dict[str, _Held] = {}
+_changed = threading.Condition()
+_thread: threading.Thread | None = None
+
+
+def hold(store: Store, key: str, token: str, seconds: float) -> None:
+    """Renew a lease that was just taken, until `drop` or `give_up`; where nothing needs renewal, nothing runs."""
+    if type(store).renew is Store.renew:
+        return
+    global _thread
+    with _changed:
+        _held[token] = _Held(store, key, seconds, time.monotonic() + seconds / _RENEWALS)
+        if _thread is None:
+            _thread = threading.Thread(target=_renew, name="cachewrap-leases", daemon=True)
+            _thread.start()
+        _changed.notify()
+
+
+def drop(token: str) -> None:
+    """Renew a lease no more: its owner releases it."""
+    with _changed:
+        _held.pop(token, None)
+
+
+def give_up(store: Store, key: str, token: str) -> None:
+    """Release a lease whose owner can do nothing any more, without waiting for it."""
+    with _changed:
+        held = _held.get(token)
+        if held is not None:
+            held.given_up, held.due = True, 0.0
+            _changed.notify()
+            return
+    with suppress(StoreError):
+        store.release(key, token)
+
+
+def _renew() -> None:
+    global _thread
+    while True:
+        with _changed:
+            while not (due := _due()):
+                if not _held:
+                    _thread = None
+                    return
+                _changed.wait(min(held.due for held in _held.values()) - time.monotonic())
+        for token, held in due:
+            # A store that is down renews nothing; the lease then ends by itself.
+            with suppress(StoreError):
+                if held.given_up:
+                    drop(token)
+                    held.store.release(held.key, token)
+                else:
+                    held.due = time.monotonic() + held.seconds / _RENEWALS
+                    held.store.renew(held.key, token, held.seconds)
+
+
+def _due() -> list[tuple[str, _Held]]:
+    now = time.monotonic()
+    return [(token, held) for token, held in _held.items() if held.due <= now]
+
+
+def _forget() -> None:
+    """In a forked child: the leases are the parent's, and its thread does not exist."""
+    global _changed, _thread
+    _changed = threading.Condition()
+    _thread = None
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,340 @@
+"""Once: however many callers ask at the same time, one goes upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cachewrap import Cache, llm_cached
+from cachewrap.flight import _flights
+
+WAIT = 20.0
+
+
+class Upstream:
+    """Answers when it is let; tells when a call has come."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.came = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.failures: list[BaseException] = []
+        self._lock = threading.Lock()
+
+    def answer(self, prompt: str) -> str:
+        number = self._count()
+        assert self.gate.wait(WAIT)
+        return self._end(prompt, number)
+
+    async def aanswer(self, prompt: str) -> str:
+        number = self._count()
+        while not self.gate.is_set():
+            await asyncio.sleep(0.001)
+        return self._end(prompt, number)
+
+    def _count(self) -> int:
+        with self._lock:
+            self.calls += 1
+            number = self.calls
+        self.came.release()
+        return number
+
+    def _end(self, prompt: str, number: int) -> str:
+        if self.failures:
+            with self._lock:
+                if self.failures:
+                    raise self.failures.pop()
+        return f"{prompt} #{number}"
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream()
+
+
+@pytest.fixture(autouse=True)
+def all_flights_land() -> Any:
+    yield
+    assert _flights == {}
+
+
+def functions(upstream: Upstream) -> tuple[Callable[[str], str], Callable[[str], Any]]:
+    """A sync and an async function of one name, whose calls are the same requests."""
+
+    @llm_cached
+    def complete(prompt: str) -> str:
+        return upstream.answer(prompt)
+
+    sync = complete
+
+    @llm_cached
+    async def complete(prompt: str) -> str:  # type: ignore[no-redef]
+        return await upstream.aanswer(prompt)
+
+    return sync, complete  # type: ignore[return-value]
+
+
+def waiting(count: int) -> bool:
+    """Whether that many callers wait for the one flight."""
+    return sum(len(f._callbacks) for f in list(_flights.values())) >= count
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = asyncio.get_running_loop().time() + WAIT
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.store
+def test_sixteen_threads_make_one_call(cache: Cache, upstream: Upstream) -> None:
+    complete, _ = functions(upstream)
+    started = threading.Barrier(17)
+
+    def ask() -> str:
+        started.wait(WAIT)
+        return complete("hi", cache=cache)  # type: ignore[call-arg]
+
+    with cache, ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(ask) for _ in range(16)]
+        started.wait(WAIT)
+        assert upstream.came.acquire(timeout=WAIT)
+        upstream.gate.set()
+        answers = {future.result(WAIT) for future in asked}
+    assert (answers, upstream.calls) == ({"hi #1"}, 1)
+    assert cache.stats.misses == 1
+    assert cache.stats.joined + cache.stats.hits == 15
+
+
+@pytest.mark.store
+def test_two_hundred_tasks_make_one_call(cache: Cache, upstream: Upstream) -> None:
+    _, acomplete = functions(upstream)
+
+    async def ask_all() -> list[str]:
+        async with cache:
+            tasks = [asyncio.create_task(acomplete("hi")) for _ in range(200)]
+            await until(lambda: waiting(199))
+            upstream.gate.set()
+            return await asyncio.gather(*tasks)
+
+    assert (set(asyncio.run(ask_all())), upstream.calls) == ({"hi #1"}, 1)
+    assert (cache.stats.misses, cache.stats.joined) == (1, 199)
+
+
+def test_tasks_of_several_loops_and_threads_make_one_call(upstream: Upstream) -> None:
+    complete, acomplete = functions(upstream)
+    cache = Cache.memory()
+    started = threading.Barrier(9)
+
+    def in_thread() -> set[str]:
+        started.wait(WAIT)
+        return {complete("hi", cache=cache)}  # type: ignore[call-arg]
+
+    def in_loop() -> set[str]:
+        async def ask() -> set[str]:
+            started.wait(WAIT)
+            return set(
+                await asyncio.gather(*(acomplete("hi", cache=cache) for _ in range(5)))  # type: ignore[call-arg]
+            )
+
+        return asyncio.run(ask())
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(work) for work in [in_thread, in_loop] * 4]
+        started.wait(WAIT)
+        assert upstream.came.acquire(timeout=WAIT)
+        upstream.gate.set()
+        answers = set().union(*(future.result(WAIT) for future in asked))
+    assert (answers, upstream.calls) == ({"hi #1"}, 1)
+
+
+def test_every_caller_has_an_object_of_its_own() -> None:
+    gate = threading.Event()
+    came = threading.Event()
+
+    @llm_cached
+    def complete(prompt: str) -> list[str]:
+        came.set()
+        gate.wait(WAIT)
+        return ["answer"]
+
+    cache = Cache.memory()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(complete, "hi", cache=cache) for _ in range(4)]  # type: ignore[call-arg]
+        came.wait(WAIT)
+        gate.set()
+        answers = [future.result(WAIT) for future in asked]
+    answers[0].append("mine")
+    assert [len(answer) for answer in answers] == [2, 1, 1, 1]
+
+
+def test_when_the_leader_fails_every_waiter_goes_upstream_at_once(upstream: Upstream) -> None:
+    _, acomplete = functions(upstream)
+    upstream.failures = [ZeroDivisionError()]
+
+    async def ask_all() -> list[Any]:
+        with Cache.memory():
+            leader = asyncio.create_task(acomplete("hi"))
+            await until(lambda: upstream.calls == 1)
+            waiters = [asyncio.create_task(acomplete("hi")) for _ in range(5)]
+            await until(lambda: waiting(5))
+            upstream.gate.set()
+            with pytest.raises(ZeroDivisionError):
+                await leader
+            upstream.gate.clear()
+            # None of them waits for another: all five are upstream before one has an answer.
+            await until(lambda: upstream.calls == 6)
+            upstream.gate.set()
+            return await asyncio.gather(*waiters)
+
+    # The first stored answer wins, for all of them.
+    assert len(set(asyncio.run(ask_all()))) == 1
+
+
+def test_a_cancelled_leader_leaves_its_place_to_one_waiter(upstream: Upstream) -> None:
+    _, acomplete = functions(upstream)
+
+    async def ask_all() -> list[str]:
+        with Cache.memory():
+            leader = asyncio.create_task(acomplete("hi"))
+            await until(lambda: upstream.calls == 1)
+            waiters = [asyncio.create_task(acomplete("hi")) for _ in range(5)]
+            await until(lambda: waiting(5))
+            leader.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leader
+            await until(lambda: upstream.calls == 2)
+            upstream.gate.set()
+            return await asyncio.gather(*waiters)
+
+    assert (set(asyncio.run(ask_all())), upstream.calls) == ({"hi #2"}, 2)
+
+
+def test_a_cancelled_waiter_harms_nobody(upstream: Upstream) -> None:
+    _, acomplete = functions(upstream)
+
+    async def ask_all() -> list[str]:
+        with Cache.memory():
+            tasks = [asyncio.create_task(acomplete("hi")) for _ in range(5)]
+            await until(lambda: waiting(4))
+            tasks[2].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await tasks[2]
+            upstream.gate.set()
+            return await asyncio.gather(*tasks[:2], *tasks[3:])
+
+    assert (set(asyncio.run(ask_all())), upstream.calls) == ({"hi #1"}, 1)
+
+
+def test_an_answer_that_is_not_to_be_stored_is_asked_for_by_each(upstream: Upstream) -> None:
+    @llm_cached(when=lambda answer: False)
+    async def acomplete(prompt: str) -> str:
+        return await upstream.aanswer(prompt)
+
+    async def ask_all() -> list[str]:
+        with Cache.memory():
+            tasks = [asyncio.create_task(acomplete("hi")) for _ in range(3)]
+            await until(lambda: waiting(2))
+            upstream.gate.set()
+            return await asyncio.gather(*tasks)
+
+    assert sorted(asyncio.run(ask_all())) == ["hi #1", "hi #2", "hi #3"]
+
+
+class TestACallInsideItsOwnCall:
+    """To wait for the leader would be to wait for itself."""
+
+    def test_sync(self) -> None:
+        depth: list[int] = []
+
+        @llm_cached
+        def complete(prompt: str) -> str:
+            depth.append(1)
+            return complete(prompt) if len(depth) == 1 else "bottom"
+
+        with Cache.memory():
+            assert complete("hi") == "bottom"
+
+    def test_async_and_in_a_child_task(self) -> None:
+        depth: list[int] = []
+
+        @llm_cached
+        async def complete(prompt: str) -> str:
+            depth.append(1)
+            if len(depth) > 1:
+                return "bottom"
+            return await asyncio.create_task(complete(prompt))  # type: ignore[arg-type]
+
+        async def ask() -> str:
+            with Cache.memory():
+                return await asyncio.wait_for(complete("hi"), WAIT)
+
+        assert asyncio.run(ask()) == "bottom"
+
+    def test_a_sync_call_on_the_event_loops_own_thread(self, upstream: Upstream) -> None:
+        complete, acomplete = functions(upstream)
+
+        async def ask() -> tuple[str, str]:
+            with Cache.memory():
+                leader = asyncio.create_task(acomplete("hi"))
+                await until(lambda: upstream.calls == 1)
+                upstream.gate.set()
+                return complete("hi"), await leader
+
+        own, led = asyncio.run(ask())
+        assert (own, led, upstream.calls) == ("hi #2", "hi #2", 2)
+
+    def test_an_event_loop_inside_a_sync_call(self) -> None:
+        @llm_cached
+        async def complete(prompt: str) -> str:
+            return "bottom"
+
+        inner = complete
+
+        @llm_cached
+        def complete(prompt: str) -> str:  # type: ignore[no-redef]
+            return asyncio.run(inner(prompt))  # type: ignore[arg-type]
+
+        with Cache.memory():
+            assert complete("hi") == "bottom"
+
+
+def test_single_flight_can_be_switched_off(upstream: Upstream) -> None:
+    complete, _ = functions(upstream)
+    cache = Cache.memory(single_flight=False)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(complete, "hi", cache=cache) for _ in range(4)]  # type: ignore[call-arg]
+        for _ in range(4):
+            assert upstream.came.acquire(timeout=WAIT)
+        upstream.gate.set()
+        answers = {future.result(WAIT) for future in asked}
+    # Each goes upstream; the first stored answer wins all the same.
+    assert (upstream.calls, len(answers)) == (4, 1)
+
+
+def test_a_stop_iteration_of_the_call_comes_out_as_it_is() -> None:
+    @llm_cached
+    def complete(prompt: str) -> str:
+        raise StopIteration("odd")
+
+    with Cache.memory(), pytest.raises(StopIteration, match="odd"):
+        complete("hi")
+
+
+def test_another_seed_is_another_flight(upstream: Upstream) -> None:
+    complete, _ = functions(upstream)
+    cache = Cache.memory()
+    with ThreadPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(complete, "hi", cache=cache, cache_seed=seed)  # type: ignore[call-arg]
+            for seed in (1, 2)
+        ]
+        for _ in range(2):
+            assert upstream.came.acquire(timeout=WAIT)
+        upstream.gate.set()
+        assert {future.result(WAIT) for future in asked} == {"hi #1", "hi #2"}
