@@ -16,7 +16,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Claim, Store
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -30,6 +30,22 @@ if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
 return ARGV[1]
 """
+
+
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], '', 'PX', ARGV[2])
+return 1
+"""
+
+_FAILED_FOR = 2000
+"""Milliseconds for which a failed call is told to those who waited for it: as an empty lease."""
 
 
 class Connections:
@@ -131,6 +147,7 @@ def _quoted(name: str) -> str:
 class RedisStore(Store):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
+    A lease has the name of its entry with ``:lease`` behind it, and so shares its slot.
     In namespace and seed, characters other than letters, digits and ``_.-~`` are percent-encoded.
     Sync callers share a client, and so do the async callers of each event loop. Expired entries are
     dropped by the server, which needs version 6.2 for it. `close` and `aclose` leave connections
@@ -261,6 +278,37 @@ class RedisStore(Store):
                 count += await (await self._connections.running()).unlink(*names)
         return count
 
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
+        with self._errors():
+            pipeline = self._connections.sync.pipeline(transaction=False)
+            return _claim(*_ask_for_lease(pipeline, self._lease(key), token, seconds).execute())
+
+    async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+        with self._errors():
+            pipeline = (await self._connections.running()).pipeline(transaction=False)
+            asked = _ask_for_lease(pipeline, self._lease(key), token, seconds)
+            return _claim(*await asked.execute())
+
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        with self._errors():
+            script = self._connections.sync.register_script(_RENEW)
+            return bool(script([self._lease(key)], [token, int(seconds * 1000)]))
+
+    async def arenew(self, key: str, token: str, seconds: float) -> bool:
+        with self._errors():
+            script = (await self._connections.running()).register_script(_RENEW)
+            return bool(await script([self._lease(key)], [token, int(seconds * 1000)]))
+
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        with self._errors():
+            script = self._connections.sync.register_script(_RELEASE)
+            script([self._lease(key)], [token, _FAILED_FOR if failed else 0])
+
+    async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
+        with self._errors():
+            script = (await self._connections.running()).register_script(_RELEASE)
+            await script([self._lease(key)], [token, _FAILED_FOR if failed else 0])
+
     def close(self) -> None:
         with self._errors():
             self._connections.close()
@@ -287,6 +335,9 @@ class RedisStore(Store):
             if names:
                 yield names
 
+    def _lease(self, key: str) -> bytes:
+        return self._name(key) + b":lease"
+
     def _name(self, key: str) -> bytes:
         return b"%b%b}" % (self._prefix, key.encode())
 
@@ -299,6 +350,16 @@ class RedisStore(Store):
                 f"Redis at {self._connections.place} did not do its work:"
                 f" {type(error).__name__}: {error}"
             ) from error
+
+
+def _ask_for_lease(pipeline: Any, name: bytes, token: str, seconds: float) -> Any:
+    return pipeline.set(name, token, nx=True, px=int(seconds * 1000)).get(name)
+
+
+def _claim(taken: Any, present: Any) -> Claim:
+    if taken:
+        return Claim.TAKEN
+    return Claim.FAILED if present == b"" else Claim.HELD
 
 
 def _pxat(expires: float) -> int | None:
