@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 import time
 from typing import Final
 
 from cachewrap.stores.base import Claim
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # not on Windows: there every attempt succeeds
-    fcntl = None  # type: ignore[assignment]
 
 _PLACES: Final = 2**20
 _MARK: Final = struct.Struct("<d")
@@ -78,7 +77,7 @@ _opening = threading.Lock()
 
 def locks(folder: str) -> Locks | None:
     """The leases of a folder that exists; None on a system without such locks."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return None
     path = os.path.join(os.path.realpath(folder), "leases")
     with _opening:
