@@ -49,7 +49,7 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder
         if parameter.default is not Parameter.empty:
             namespace[f"_cachewrap_{index}"] = parameter.default
             default = f"=_cachewrap_{index}"
-        stars = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}.get(kind, "")
+        stars = "*" if kind is Parameter.VAR_POSITIONAL else "**" if _is_rest(parameter) else ""
         header.append(f"{stars}{name}{default}")
         if name in ignore:
             continue
@@ -70,6 +70,10 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder
     return binder
 
 
+def _is_rest(parameter: Parameter) -> bool:
+    return parameter.kind is Parameter.VAR_KEYWORD
+
+
 def takes(function: Callable[..., Any], name: str) -> bool:
     """Whether the function has a parameter of this very name."""
     try:
@@ -83,7 +87,7 @@ def _check_ignored(
 ) -> None:
     names = {parameter.name for parameter in parameters}
     unknown = sorted(set(ignore) - names)
-    if unknown and not any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+    if unknown and not any(_is_rest(parameter) for parameter in parameters):
         raise ConfigurationError(
             f"ignore={unknown[0]!r}: {getattr(function, '__qualname__', function)} has no such "
             f"parameter; it has {', '.join(sorted(names)) or 'none'}"

@@ -1,4 +1,4 @@
-"""The blocks that are active in the current context, and the one context variable that holds them."""
+"""The blocks that are active in the current context, and the context variable that holds them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def push(block: object) -> None:
 
 
 def pop(block: object) -> None:
-    """Leave the block: its innermost occurrence goes; a context that never saw it stays as it is."""
+    """Leave the block: its innermost occurrence goes; a context without it stays as it is."""
     stack = blocks.get()
     for index in range(len(stack) - 1, -1, -1):
         if stack[index] is block:

@@ -180,7 +180,8 @@ class Cache:
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'
 
-        Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
+        Raises `ConfigurationError` for another scheme, an unknown option or a value that does not
+        fit.
         """
         kind, place, options = parse_url(url)
         if kind == "memory":
@@ -198,7 +199,7 @@ class Cache:
         return _rebuild(type(self), self._store.reseed(seed or _OFF), seed, self.policy)
 
     def sibling(self, cache_seed: Seed | None) -> Cache:
-        """The cache that serves one call with a seed of its own: counted with this cache's calls."""
+        """The cache that serves a call with a seed of its own: counted with this cache's calls."""
         seed = None if cache_seed is None else seed_text(cache_seed)
         if seed == self._seed:
             return self
@@ -308,10 +309,8 @@ class Cache:
             self.stats.count(found)
         return found
 
-    def keep(
-        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
-    ) -> Reply[R]:
-        """The second half of `serve`, for streams: store what upstream took ``seconds`` to answer."""
+    def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
+        """The second half of `serve`, for streams: store an answer that took ``seconds``."""
         reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
         self.stats.count(reply)
         return reply
@@ -338,7 +337,7 @@ class Cache:
             raise error
         survive(error, source, self._store.url)
 
-    # -- as a plain key-value cache -----------------------------------------------------------------
+    # -- as a plain key-value cache ----------------------------------------------------------
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under the key, or the default.
@@ -353,15 +352,13 @@ class Cache:
         """
         if self._seed is None:
             return default
+        stored = _store_key(key)
         try:
-            stored = _store_key(key)
             raw = self._store.get(stored)
             if raw is None:
                 return default
             entry = self._guard.unseal(stored, raw)
-            return (
-                codec.decode(entry.kind, entry.answer) if entry.fresh(time.time()) else default
-            )
+            return codec.decode(entry.kind, entry.answer) if entry.fresh(time.time()) else default
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
@@ -398,7 +395,10 @@ class Cache:
         return self.discard(_store_key(key))
 
     def clear(self) -> int:
-        """Remove every entry of this seed and nothing else; how many there were. Raises `StoreError`."""
+        """Remove every entry of this seed and nothing else; how many there were.
+
+        Raises `StoreError`.
+        """
         return 0 if self._seed is None else self._store.clear()
 
     def keys(self) -> Iterator[str]:

@@ -174,7 +174,7 @@ def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], 
     if inspect.isgeneratorfunction(function):
         return _stream
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)
+        type(function).__call__
     ):
         return _aserve
     return _serve

@@ -18,6 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
 
+
 def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args if instance is None else (instance, *args)
 
@@ -29,7 +30,8 @@ class _Calls:
         """The key of a call with these arguments, whatever its cache."""
         plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
         kwargs, _, _ = _own_options(plan, kwargs)
-        return plan.key(plan.request(_with_instance(instance, args), kwargs))
+        key: str = plan.key(plan.request(_with_instance(instance, args), kwargs))
+        return key
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Remove the stored answer of a call with these arguments; whether there was one.
@@ -49,14 +51,14 @@ class _Calls:
         return self.__wrapped__  # type: ignore[attr-defined]
 
 
-class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[misc]
+class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     """A decorated method of one instance or class."""
 
     def _plan_and_instance(self) -> tuple[Plan, Any]:
         return self._self_parent._self_plan, self._self_instance
 
 
-class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[misc]
+class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A decorated function: calls, looks, pickles and types as the function that it wraps."""
 
     __bound_function_wrapper__ = BoundCachedFunction
@@ -109,7 +111,9 @@ def _own_options(
 
 
 @overload
-def llm_cached(function: staticmethod[P, R], /) -> CachedStaticMethod[P, R]: ...
+def llm_cached(  # type: ignore[overload-overlap]
+    function: staticmethod[P, R], /
+) -> CachedStaticMethod[P, R]: ...
 
 
 @overload

@@ -8,7 +8,7 @@ class CachewrapError(Exception):
 
 
 class ConfigurationError(CachewrapError, ValueError):
-    """A URL, a seed, an option or a decorator argument that cannot work, found before any call is made."""
+    """A URL, a seed or an option that cannot work, found before any call is made."""
 
 
 class UnkeyableError(CachewrapError, TypeError):
@@ -37,7 +37,7 @@ class MissingTypeError(CodecError, LookupError):
 
 
 class StoreError(CachewrapError):
-    """The store could not do what it was asked; ``__cause__`` is the error of its client library."""
+    """The store could not do its work; ``__cause__`` is the error of its client library."""
 
 
 class CacheWarning(UserWarning):

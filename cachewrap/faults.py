@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-from cachewrap.errors import CachewrapError, CacheWarning, CorruptEntryError, UnsupportedTypeError
+from cachewrap.errors import CacheWarning, CachewrapError, CorruptEntryError, UnsupportedTypeError
 
 log = logging.getLogger("cachewrap")
 

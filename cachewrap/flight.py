@@ -44,7 +44,7 @@ class Flight:
         self.landing: Landing = FAILED
 
     def is_led_here(self) -> bool:
-        """Whether this very call was made inside the leader's: to wait would be to wait for itself."""
+        """Whether this call was made inside the leader's: it would wait for itself."""
         return self in leading.get()
 
     def wait(self) -> Landing:

@@ -24,7 +24,8 @@ class Effect(Generic[T]):
     __slots__ = ()
 
     def __iter__(self) -> Generator[Effect[Any], Any, T]:
-        return (yield self)
+        result: T = yield self
+        return result
 
 
 Flow: TypeAlias = Generator[Effect[Any], Any, T]
@@ -39,7 +40,7 @@ class Lookup(Effect[bytes | None]):
 
 @dataclass(frozen=True, slots=True)
 class Save(Effect[bytes]):
-    """Add the value under the key if it is absent (or holds ``over``); the result is what is there."""
+    """Add the value if the key is absent (or holds ``over``); the result is what is there."""
 
     key: str
     value: bytes
@@ -92,18 +93,22 @@ class Exchange(Protocol[R]):
     @property
     def key(self) -> str:
         """The key of the request."""
+        ...
 
     @property
     def source(self) -> str:
         """What is called, for messages: a function's name or an endpoint."""
+        ...
 
     def load(self, entry: Entry) -> R:
         """The result that the entry holds. Raises `CodecError` if it cannot be read."""
+        ...
 
     def dump(self, result: R, seconds: float) -> tuple[bytes, float] | None:
         """The result's envelope and its expiry, or None where it is not to be stored.
 
-        Raises `UnsupportedTypeError` where no codec takes it. ``seconds`` is how long upstream took.
+        Raises `UnsupportedTypeError` where no codec takes it. ``seconds`` is how long upstream
+        took.
         """
 
 
@@ -274,9 +279,7 @@ def _ask(
     return (yield from _keep(exchange, result, seconds, absent, terms))
 
 
-def _lead(
-    exchange: Exchange[R], flight: Flight, terms: Terms
-) -> Flow[tuple[Reply[R], Landing]]:
+def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Reply[R], Landing]]:
     """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
     if terms.lease_seconds is None:
         # Between the look and the boarding another flight of this key may have landed.
@@ -306,9 +309,7 @@ def _lead(
             yield from _release(exchange, token, failed, terms)
 
 
-def _claim(
-    exchange: Exchange[R], token: str, terms: Terms
-) -> Flow[tuple[Claim, Reply[R] | None]]:
+def _claim(exchange: Exchange[R], token: str, terms: Terms) -> Flow[tuple[Claim, Reply[R] | None]]:
     """Take the lease, or wait until its owner's answer is there, or until he failed or is gone."""
     pause = _FIRST_PAUSE
     assert terms.lease_seconds is not None

@@ -172,7 +172,9 @@ def _object(value: Any, kind: type, where: str) -> Any:
     if kind is SimpleNamespace:
         return {"!namespace": _dict(vars(value), where)}
     if kind is OrderedDict:
-        return {"!ordered": [[_canonical(k, where), _canonical(v, where)] for k, v in value.items()]}
+        return {
+            "!ordered": [[_canonical(k, where), _canonical(v, where)] for k, v in value.items()]
+        }
     try:
         array = array_of(value)
     except TypeError as error:

@@ -30,7 +30,7 @@ _thread: threading.Thread | None = None
 
 
 def hold(store: Store, key: str, token: str, seconds: float) -> None:
-    """Renew a lease that was just taken, until `drop` or `give_up`; where nothing needs renewal, nothing runs."""
+    """Renew a lease that was just taken, until `drop` or `give_up`; some stores need no renewal."""
     if type(store).renew is Store.renew:
         return
     global _thread

@@ -195,9 +195,7 @@ LEAVES: Final[dict[type, tuple[str, Dump]]] = {
     uuid.UUID: ("!uuid", lambda v: v.hex),
     decimal.Decimal: ("!decimal", str),
     fractions.Fraction: ("!fraction", lambda v: [hex(v.numerator), hex(v.denominator)]),
-    **{
-        getattr(pathlib, name): ("!path", lambda v: [type(v).__name__, str(v)]) for name in _PATHS
-    },
+    **{getattr(pathlib, name): ("!path", lambda v: [type(v).__name__, str(v)]) for name in _PATHS},
 }
 
 LOADERS: Final[dict[str, Callable[[Any], Any]]] = {

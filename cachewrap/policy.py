@@ -33,7 +33,7 @@ UNSET: Final = Unset()
 
 
 def seed_text(seed: Seed) -> str:
-    """The seed as text. Raises `ConfigurationError` for what is neither an int nor a non-empty str."""
+    """The seed as text. Raises `ConfigurationError` unless it is an int or a non-empty str."""
     if (isinstance(seed, int) and not isinstance(seed, bool)) or (isinstance(seed, str) and seed):
         return str(seed)
     raise ConfigurationError(
@@ -47,7 +47,7 @@ def ttl_seconds(ttl: Ttl | None, name: str = "ttl") -> float | None:
         return None
     if isinstance(ttl, timedelta):
         seconds = ttl.total_seconds()
-    elif isinstance(ttl, (int, float)) and not isinstance(ttl, bool):
+    elif type(ttl) in (int, float):
         seconds = float(ttl)
     else:
         raise ConfigurationError(f"{name} must be seconds or a timedelta, got {ttl!r}")
@@ -108,7 +108,10 @@ class Policy:
 
 
 def make_policy(options: CacheOptions) -> Policy:
-    """Check the options of a cache. Raises `ConfigurationError`, or `TypeError` for an unknown one."""
+    """Check the options of a cache.
+
+    Raises `ConfigurationError`, and `TypeError` for an unknown one.
+    """
     unknown = options.keys() - CacheOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"a cache has no option {min(unknown)!r}")

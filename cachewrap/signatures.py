@@ -1,4 +1,4 @@
-"""How a decorated function looks to a type checker: the wrapped signature, and three names beside it."""
+"""How a decorated function looks to a type checker: as the wrapped one, with three names more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 C = TypeVar("C")
 
@@ -20,28 +21,39 @@ class _Names(Protocol[P, R_co]):
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of a call with these arguments."""
+        ...
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the stored answer of a call with these arguments; whether there was one."""
+        ...
 
     @property
     def uncached(self) -> Callable[P, R_co]:
         """The function itself, past every cache."""
+        ...
 
     @property
     def __wrapped__(self) -> Callable[P, R_co]: ...
 
 
 class Cached(_Names[P, R_co], Protocol[P, R_co]):
-    """A decorated function or method."""
+    """A decorated function or method; what binds is told by its first parameter."""
+
+    @overload
+    def __get__(
+        self: Cached[Concatenate[type[T], Q], R], instance: T | None, owner: type[T], /
+    ) -> Cached[Q, R]: ...
 
     @overload
     def __get__(self, instance: None, owner: Any = None, /) -> Cached[P, R_co]: ...
 
     @overload
     def __get__(
-        self: Cached[Concatenate[Any, Q], R], instance: object, owner: Any = None, /
+        self: Cached[Concatenate[T, Q], R], instance: T, owner: Any = None, /
     ) -> Cached[Q, R]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: Any = None, /) -> Cached[P, R_co]: ...
 
 
 class CachedStaticMethod(_Names[P, R_co], Protocol[P, R_co]):
@@ -60,7 +72,9 @@ class Decorator(Protocol):
     """`llm_cached` with arguments, about to be given a function."""
 
     @overload
-    def __call__(self, function: staticmethod[P, R], /) -> CachedStaticMethod[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: staticmethod[P, R], /
+    ) -> CachedStaticMethod[P, R]: ...
 
     @overload
     def __call__(self, function: classmethod[C, P, R], /) -> CachedClassMethod[P, R]: ...

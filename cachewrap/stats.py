@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 from cachewrap.entry import Outcome
 from cachewrap.flow import Reply
@@ -59,7 +60,7 @@ class Stats:
         self.seconds_saved = 0.0
         self.bypass_reasons: dict[str, int] = {}
 
-    def count(self, reply: Reply[object]) -> None:
+    def count(self, reply: Reply[Any]) -> None:
         """Count one served call."""
         entry = reply.entry
         with _lock:

@@ -136,7 +136,9 @@ def _record(
     return returned
 
 
-def _take_over(generator: Generator[Any, Any, Any], passed: int, sent: Any) -> Generator[Any, Any, Any]:
+def _take_over(
+    generator: Generator[Any, Any, Any], passed: int, sent: Any
+) -> Generator[Any, Any, Any]:
     for _ in range(passed):
         try:
             next(generator)

@@ -1,4 +1,4 @@
-"""What a recorded event stream tells: whether it is whole, and what it says about model and usage."""
+"""What a recorded event stream tells: whether it is whole, its model and its usage."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from cachewrap.usage import Usage, usage_of
 
 # After these nothing follows that a caller would see.
 _CLOSING: Final = frozenset(
-    """
-    response.completed response.incomplete message_stop transcript.text.done speech.audio.done
-    """.split()
+    {
+        "message_stop",
+        "response.completed",
+        "response.incomplete",
+        "speech.audio.done",
+        "transcript.text.done",
+    }
 )
 # One comes for each of several results: the stream is whole when it also ends properly.
 _COMPLETE: Final = frozenset({"image_generation.completed", "image_edit.completed"})

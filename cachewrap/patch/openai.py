@@ -76,8 +76,8 @@ def patch_openai(cache: Cache | None = None) -> Patch:
     """Make the OpenAI SDK cacheable: inside a cache's block its calls are served by that cache.
 
     It works before and after ``openai`` is imported, on clients that exist already, on the
-    clients of Azure and of third parties, sync and async. ``client.….create(..., cache=cache)`` gives one
-    call a cache of its own, ``cache_seed=None`` leaves one call uncached.
+    clients of Azure and of third parties, sync and async. ``create(..., cache=cache)`` gives one
+    call a cache of its own, ``create(..., cache_seed=None)`` leaves one call uncached.
 
     While it is patched, the active block also reaches the threads that are started inside it, by
     `threading.Thread` or a `ThreadPoolExecutor`.

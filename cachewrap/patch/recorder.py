@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -33,7 +33,13 @@ class Recording:
         self.delays.append(time.perf_counter() - self.started)
 
 
-class Recorder(wrapt.ObjectProxy):  # type: ignore[misc]
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy
+
+
+class Recorder(_Proxy):
     """A stream in whose place a response reads, closes and asks as if nothing had been changed.
 
     It knows nothing of its response: a reference would make a cycle, and the collector would then

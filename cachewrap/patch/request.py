@@ -19,14 +19,40 @@ _MULTIPART: Final = "multipart/form-data"
 
 # Transport and tracing: they differ from call to call and change no answer.
 _IDLE_HEADERS: Final = frozenset(
-    """
-    accept accept-charset accept-encoding accept-language connection content-length host
-    keep-alive te trailer transfer-encoding upgrade user-agent
-    idempotency-key x-idempotency-key
-    baggage b3 correlation-id elastic-apm-traceparent request-id sentry-trace traceparent
-    tracestate uber-trace-id x-amzn-trace-id x-client-request-id x-cloud-trace-context
-    x-correlation-id x-ms-client-request-id x-request-id x-span-id x-trace-id
-    """.split()
+    {
+        "accept",
+        "accept-charset",
+        "accept-encoding",
+        "accept-language",
+        "b3",
+        "baggage",
+        "connection",
+        "content-length",
+        "correlation-id",
+        "elastic-apm-traceparent",
+        "host",
+        "idempotency-key",
+        "keep-alive",
+        "request-id",
+        "sentry-trace",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "uber-trace-id",
+        "upgrade",
+        "user-agent",
+        "x-amzn-trace-id",
+        "x-client-request-id",
+        "x-cloud-trace-context",
+        "x-correlation-id",
+        "x-idempotency-key",
+        "x-ms-client-request-id",
+        "x-request-id",
+        "x-span-id",
+        "x-trace-id",
+    }
 )
 _IDLE_PREFIXES: Final = ("x-stainless-", "x-b3-", "x-datadog-", "____stainless", "x-cachewrap")
 

@@ -43,11 +43,7 @@ def family_of(transport: object) -> Family:
 
     Raises `TypeError` for an object of neither httpx nor httpx2.
     """
-    return _family_of_class(type(transport))
-
-
-@lru_cache(maxsize=64)
-def _family_of_class(cls: type) -> Family:
+    cls = type(transport)
     for base in cls.__mro__:
         root = base.__module__.partition(".")[0]
         if root in _FAMILIES:
@@ -112,7 +108,9 @@ def build(
     return response
 
 
-def snapshot(response: Any, chunks: list[bytes], delays: list[float], *, streamed: bool) -> HttpAnswer:
+def snapshot(
+    response: Any, chunks: list[bytes], delays: list[float], *, streamed: bool
+) -> HttpAnswer:
     """What is stored of a response with these decoded chunks."""
     return HttpAnswer(
         status=response.status_code,

@@ -21,7 +21,7 @@ _KEEPS: Final = frozenset({"type", "managed_identity_resource_id"})
 
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
-    """Whether a header or a query parameter of this name carries a credential or an account's name."""
+    """Whether a header or query parameter of this name carries a credential or an account."""
     return name.lower() in _ACCOUNT or _CREDENTIAL.search(name) is not None
 
 
@@ -38,17 +38,20 @@ def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     found: dict[str, Any] = {}
     tools = body.get("tools")
-    if isinstance(tools, (list, tuple)):
-        if any(isinstance(tool, Mapping) and tool.get("type") == "mcp" for tool in tools):
-            found["tools"] = [_tool(tool) for tool in tools]
+    if isinstance(tools, (list, tuple)) and any(_is_remote(tool) for tool in tools):
+        found["tools"] = [_tool(tool) for tool in tools]
     sources = body.get("data_sources")
     if isinstance(sources, (list, tuple)):
         found["data_sources"] = [_source(source) for source in sources]
     return {**body, **found} if found else body
 
 
+def _is_remote(tool: Any) -> bool:
+    return isinstance(tool, Mapping) and tool.get("type") == "mcp"
+
+
 def _tool(tool: Any) -> Any:
-    if not isinstance(tool, Mapping) or tool.get("type") != "mcp":
+    if not _is_remote(tool):
         return tool
     clean = {name: value for name, value in tool.items() if name != "authorization"}
     headers = clean.get("headers")

@@ -5,17 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 import wrapt
 
 from cachewrap.blocks import blocks
-
-# `run_in_executor`, `map` and `asyncio.to_thread` all come down to these two.
-_TARGETS: Final[tuple[tuple[type, str], ...]] = (
-    (threading.Thread, "start"),
-    (ThreadPoolExecutor, "submit"),
-)
 
 _lock = threading.RLock()
 _holders = 0
@@ -29,7 +23,7 @@ def hold() -> None:
         _holders += 1
         if _holders > 1:
             return
-        for (owner, name), wrapper in zip(_TARGETS, (_start, _submit), strict=True):
+        for owner, name, wrapper in _TARGETS:
             original = vars(owner)[name]
             wrapped = wrapt.FunctionWrapper(original, wrapper)
             setattr(owner, name, wrapped)
@@ -108,3 +102,10 @@ def _submit(
         return wrapped(carrying, *rest, **kwargs)
     finally:
         blocks.set(stack)
+
+
+# `run_in_executor` and `map` come down to `submit`.
+_TARGETS: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+    (threading.Thread, "start", _start),
+    (ThreadPoolExecutor, "submit", _submit),
+)

@@ -319,9 +319,8 @@ class TestAStoreThatFails:
         def complete(prompt: str) -> str:
             return next(calls)
 
-        with Cache(BrokenStore()) as cache:
-            with pytest.warns(CacheWarning, match="on fire") as warned:
-                assert [complete("hi"), complete("hi")] == ["a", "b"]
+        with Cache(BrokenStore()) as cache, pytest.warns(CacheWarning, match="on fire") as warned:
+            assert [complete("hi"), complete("hi")] == ["a", "b"]
         assert len(warned) == 1
         assert (cache.stats.misses, cache.stats.stored, cache.stats.errors) == (2, 0, 6)
 
@@ -329,7 +328,7 @@ class TestAStoreThatFails:
         cache = Cache(BrokenStore())
         with pytest.warns(CacheWarning, match="on fire"):
             cache.set("key", "value")
-            assert cache.get("key", "default") == "default"
+        assert cache.get("key", "default") == "default"
 
 
 def test_stats_count_tokens_and_seconds_saved() -> None:

@@ -148,7 +148,9 @@ def test_an_answer_that_no_codec_takes_is_returned_uncached_with_one_warning(
     answer = object()
     complete = colour.decorate(lambda prompt: answer)
     with Cache.memory() as cache:
-        with pytest.warns(CacheWarning, match=r"object.*returned but not stored|not stored.*object"):
+        with pytest.warns(
+            CacheWarning, match=r"object.*returned but not stored|not stored.*object"
+        ):
             assert colour.call(complete, "hi") is answer
         assert colour.call(complete, "hi") is answer
     assert (cache.stats.misses, cache.stats.stored, cache.stats.errors) == (2, 0, 2)
@@ -579,5 +581,3 @@ def test_importing_a_module_that_decorates_opens_nothing(tmp_path: Path) -> None
         [sys.executable, "-c", program], cwd=tmp_path, text=True, capture_output=True, check=True
     )
     assert run.stdout.split() == ["[]", "False", "False"]
-
-

@@ -23,9 +23,7 @@ def read(
 ) -> Usage | None:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = HttpAnswer(status, [("Content-Type", kind)] if kind else [], [raw], [])
-    return read_answer(
-        endpoint, answer, **{"stream": False, "ended": True, "framed": True, **how}
-    )
+    return read_answer(endpoint, answer, **{"stream": False, "ended": True, "framed": True, **how})
 
 
 STORED: list[tuple[Endpoint, Any, str, dict[str, bool]]] = [

@@ -13,6 +13,7 @@ from openai._types import Omit
 
 from cachewrap import key
 from cachewrap.cache import Cache
+from cachewrap.envelope import unseal
 from cachewrap.testing.upstream import Upstream
 
 pytestmark = pytest.mark.usefixtures("patched")
@@ -170,10 +171,9 @@ def test_the_canonical_request(up: Upstream, client: OpenAI) -> None:
             extra_query={"q": "1"},
             extra_headers={"X-Tenant": "t"},
         )
-    (raw,) = [cache._store.get(name) for name in cache._store.keys()]
+    (name,) = cache._store.keys()
+    raw = cache._store.get(name)
     assert raw is not None
-    from cachewrap.envelope import unseal
-
     record = unseal(raw).read_record()
     assert key.decode_request(record["request"]) == {
         "method": "POST",

@@ -8,17 +8,51 @@ import pytest
 
 from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
 
-SECRET = """
-authorization Authorization proxy-authorization api-key x-api-key X-Goog-Api-Key apikey helicone-auth
-x-amz-security-token x-auth-token cookie set-cookie Set-Cookie2 x-client-secret sig signature
-x-amz-signature key access_token code-key ocp-apim-subscription-key www-authenticate
-cf-access-jwt-assertion openai-organization OpenAI-Project password
-""".split()
+SECRET = [
+    "authorization",
+    "Authorization",
+    "proxy-authorization",
+    "api-key",
+    "x-api-key",
+    "X-Goog-Api-Key",
+    "apikey",
+    "helicone-auth",
+    "x-amz-security-token",
+    "x-auth-token",
+    "cookie",
+    "set-cookie",
+    "Set-Cookie2",
+    "x-client-secret",
+    "sig",
+    "signature",
+    "x-amz-signature",
+    "key",
+    "access_token",
+    "code-key",
+    "ocp-apim-subscription-key",
+    "www-authenticate",
+    "cf-access-jwt-assertion",
+    "openai-organization",
+    "OpenAI-Project",
+    "password",
+]
 
-PLAIN = """
-content-type x-request-id x-ratelimit-remaining-tokens x-ratelimit-limit-tokens openai-version
-openai-processing-ms api-version model x-tenant openai-beta x-keyboard tokenizer x-author date
-""".split()
+PLAIN = [
+    "content-type",
+    "x-request-id",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-limit-tokens",
+    "openai-version",
+    "openai-processing-ms",
+    "api-version",
+    "model",
+    "x-tenant",
+    "openai-beta",
+    "x-keyboard",
+    "tokenizer",
+    "x-author",
+    "date",
+]
 
 
 @pytest.mark.parametrize("name", SECRET)
@@ -43,11 +77,19 @@ def test_other_values_are_not(value: object) -> None:
 
 BODIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (
-        {"tools": [{"type": "mcp", "server_url": "u", "authorization": "s", "headers": {"A": "1"}}]},
+        {
+            "tools": [
+                {"type": "mcp", "server_url": "u", "authorization": "s", "headers": {"A": "1"}}
+            ]
+        },
         {"tools": [{"type": "mcp", "server_url": "u", "headers": {"A": "1"}}]},
     ),
     (
-        {"tools": [{"type": "mcp", "headers": {"X-Api-Key": "s", "Auth": "Bearer s", "B": "Basic s"}}]},
+        {
+            "tools": [
+                {"type": "mcp", "headers": {"X-Api-Key": "s", "Auth": "Bearer s", "B": "Basic s"}}
+            ]
+        },
         {"tools": [{"type": "mcp", "headers": {}}]},
     ),
     (

@@ -93,9 +93,7 @@ def _responses(up: Upstream) -> object:
 
 
 def _embeddings(up: Upstream) -> object:
-    model = OpenAIEmbeddings(
-        base_url=up.base_url, api_key="test", check_embedding_ctx_length=False
-    )
+    model = OpenAIEmbeddings(base_url=up.base_url, api_key="test", check_embedding_ctx_length=False)
     return model.embed_query("hi")
 
 

@@ -64,7 +64,7 @@ def test_leaves_out_what_is_ignored() -> None:
 
 
 def test_an_ignored_name_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="'client'.*plain.*it has x, y"):
+    with pytest.raises(ConfigurationError, match=r"'client'.*plain.*it has x, y"):
         make_binder(plain, ("client",))
 
 

@@ -1,0 +1,1 @@
+"""What a hit costs, beside what its store alone costs: `python -m benchmarks`."""

@@ -1,0 +1,192 @@
+"""What a type checker sees of the public API: checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import assert_type
+
+import tenacity
+
+from cachewrap import Cache, active_cache, llm_cached, no_cache, patch_openai, unpatch_openai
+
+
+@llm_cached
+def bare(prompt: str, *, temperature: float = 0.0) -> str:
+    return prompt
+
+
+@llm_cached()
+def empty(prompt: str, *, temperature: float = 0.0) -> str:
+    return prompt
+
+
+@llm_cached(
+    seed=7,
+    cache=Cache.memory(),
+    ttl=dt.timedelta(days=1),
+    ignore=["temperature"],
+    when=lambda answer: bool(answer),
+    retry=2,
+    version="2",
+)
+def full(prompt: str, *, temperature: float = 0.0) -> str:
+    return prompt
+
+
+assert_type(bare("hi"), str)
+assert_type(bare("hi", temperature=1.0), str)
+assert_type(empty("hi", temperature=1.0), str)
+assert_type(full("hi", temperature=1.0), str)
+bare(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+bare()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+bare("hi", 1.0)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+bare("hi", heat=1.0)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+full(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+# The names beside the call have its signature.
+assert_type(bare.cache_key("hi", temperature=1.0), str)
+assert_type(bare.invalidate("hi"), bool)
+assert_type(bare.uncached("hi"), str)
+assert_type(bare.__wrapped__("hi"), str)
+assert_type(bare.__name__, str)
+bare.cache_key(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+bare.invalidate()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+bare.uncached(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+bare.cache_clear()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+
+# A decorated function is a callable like the one that it wraps.
+as_callable: Callable[[str], str] = bare
+as_other: Callable[[int], str] = bare  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+
+
+@llm_cached
+async def coroutine(prompt: str) -> int:
+    return len(prompt)
+
+
+@llm_cached(seed="draw 2", retry=tenacity.AsyncRetrying())
+async def coroutine_full(prompt: str) -> int:
+    return len(prompt)
+
+
+async def awaits() -> None:
+    assert_type(await coroutine("hi"), int)
+    assert_type(await coroutine_full("hi"), int)
+    assert_type(await coroutine.uncached("hi"), int)
+    assert_type(coroutine.cache_key("hi"), str)
+    await coroutine(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+@llm_cached
+def generator(prompt: str) -> Iterator[str]:
+    yield prompt
+
+
+@llm_cached(version=2)
+async def async_generator(prompt: str) -> AsyncIterator[bytes]:
+    yield prompt.encode()
+
+
+assert_type(generator("hi"), Iterator[str])
+for piece in generator("hi"):
+    assert_type(piece, str)
+
+
+async def iterates() -> None:
+    assert_type(async_generator("hi"), AsyncIterator[bytes])
+    async for piece in async_generator("hi"):
+        assert_type(piece, bytes)
+
+
+class Client:
+    @llm_cached
+    def method(self, prompt: str) -> str:
+        return prompt
+
+    @llm_cached(ignore="self")
+    async def async_method(self, prompt: str) -> str:
+        return prompt
+
+    @llm_cached
+    @classmethod
+    def of_class(cls, prompt: str) -> str:
+        return prompt
+
+    @llm_cached(version=1)
+    @classmethod
+    def of_class_full(cls, prompt: str) -> str:
+        return prompt
+
+    @llm_cached
+    @staticmethod
+    def static(prompt: str) -> str:
+        return prompt
+
+    @llm_cached(version=1)
+    @staticmethod
+    def static_full(prompt: str) -> str:
+        return prompt
+
+
+client = Client()
+assert_type(client.method("hi"), str)
+assert_type(Client.method(client, "hi"), str)  # type: ignore[call-arg, arg-type]
+assert_type(client.method.cache_key("hi"), str)
+assert_type(client.method.uncached("hi"), str)
+client.method(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+client.method()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+# mypy compares no first parameter when it chooses among the overloads of `__get__`: it takes a
+# static method, and a method that is reached through its class, for one that is to be bound.
+assert_type(client.of_class("hi"), str)
+assert_type(client.of_class_full("hi"), str)
+assert_type(Client.of_class("hi"), str)
+assert_type(Client.of_class.invalidate("hi"), bool)
+Client.of_class(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+assert_type(Client.static("hi"), str)  # type: ignore[call-arg]
+assert_type(client.static_full("hi"), str)  # type: ignore[call-arg]
+Client.static(1)  # type: ignore[call-arg] # pyright: ignore[reportArgumentType]
+
+
+async def awaits_method() -> None:
+    assert_type(await client.async_method("hi"), str)
+
+
+# Options.
+llm_cached(seed=None)
+llm_cached(seed=1.5)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+llm_cached(cold=True)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+llm_cached(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+
+# Caches and blocks.
+assert_type(Cache.disk(), Cache)
+assert_type(Cache.disk(7, "answers", ttl=60.0, max_bytes=1_000_000), Cache)
+assert_type(Cache.redis("draw 2", "redis://localhost:6379/0", namespace="app"), Cache)
+assert_type(Cache.memory(None), Cache)
+assert_type(Cache.from_url("memory://"), Cache)
+assert_type(Cache.memory().reseed(7), Cache)
+assert_type(active_cache(), Cache | None)
+Cache.disk(1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+with Cache.memory() as cache:
+    assert_type(cache, Cache)
+    assert_type(cache.stats.hits, int)
+    assert_type(cache.delete("key"), bool)
+    assert_type(cache.keys(), Iterator[str])
+    cache.set("key", {"any": ["value"]})
+with no_cache():
+    pass
+
+
+async def enters() -> None:
+    async with Cache.memory() as cache:
+        assert_type(cache, Cache)
+
+
+# The patch.
+patch_openai()
+with patch_openai(cache=Cache.memory()):
+    pass
+unpatch_openai()
