@@ -34,7 +34,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()
 
 # MessagePack has bytes of its own, so here they are as good as plain.
-_SCALARS: Final = SCALARS | {bytes}
+_SCALARS: Final[frozenset[type]] = SCALARS | {bytes}
 _LEAVES: Final = {kind: leaf for kind, leaf in LEAVES.items() if kind is not bytes}
 
 _PLAIN: Final = b"\x00"
@@ -131,7 +131,7 @@ def decode(kind: Kind, data: bytes) -> Any:
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
 
 
-# -- HTTP answers and items ----------------------------------------------------------------------------
+# -- HTTP answers and items --------------------------------------------------------------------
 
 
 def _dump_http(answer: HttpAnswer) -> bytes:
@@ -160,9 +160,9 @@ def _load_http(data: bytes) -> HttpAnswer:
 
 
 def _dump_items(items: Items) -> bytes:
-    return _encoder.encode(
-        _Items(items.values, [round(delay, 4) for delay in items.delays], items.returned)  # type: ignore[arg-type]
-    )
+    values: Any = items.values
+    delays = [round(delay, 4) for delay in items.delays]
+    return _encoder.encode(_Items(values, delays, items.returned))
 
 
 def _load_items(data: bytes) -> Items:
@@ -178,7 +178,7 @@ def _item_kind(kind: int) -> Kind:
     return Kind(kind)
 
 
-# -- values to tagged form --------------------------------------------------------------------------------
+# -- values to tagged form ---------------------------------------------------------------------
 
 
 def _tag(value: Any, where: str) -> Any:
@@ -235,7 +235,8 @@ def _tag_object(value: Any, kind: type, where: str) -> Any:
     if kind is SimpleNamespace:
         return {"!namespace": _tag_dict(vars(value), where)}
     if kind is OrderedDict:
-        return {"!ordered": _pairs(value, where)}
+        ordered: Any = value
+        return {"!ordered": _pairs(ordered, where)}
     if _is_pydantic(kind):
         return {"!pydantic": _tag_model(value, kind, where)}
     if dataclasses.is_dataclass(kind) and _is_bare(kind):
@@ -269,7 +270,7 @@ def _without_undefined(private: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model_spec(kind: Any, where: str) -> Any:
-    """The name of a class, or of a generic model and of the classes that it is parametrised with."""
+    """The name of a class, or of a generic model and of the classes in its brackets."""
     generic = getattr(kind, "__pydantic_generic_metadata__", None)
     if generic and generic["origin"] is not None:
         if not all(isinstance(arg, type) for arg in generic["args"]):
@@ -311,7 +312,7 @@ def _readable(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-# -- tagged form to values ---------------------------------------------------------------------------------
+# -- tagged form to values ---------------------------------------------------------------------
 
 
 def _untag(plain: Any) -> Any:
@@ -337,7 +338,7 @@ def _build(tag: str, inner: Any) -> Any:
 
 
 def _find(name: str) -> type:
-    """The class of a name, by looks into namespaces alone: nothing is imported, no attribute run."""
+    """The class of a name, by looks into namespaces alone: nothing is imported or run."""
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):

@@ -27,22 +27,21 @@ def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T
         store: where its effects go.
         call: what `Call` calls; a flow without one needs none.
     """
-    step: Callable[[], Any] = flow.__next__
+    result: Any = None
+    error: BaseException | None = None
     while True:
         try:
-            effect = step()
+            effect = flow.send(result) if error is None else flow.throw(error)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except _Stopped as stopped:
             raise stopped.args[0] from None
         try:
-            result = _perform(effect, store, call)
-        except StopIteration as error:
-            step = _thrower(flow, _Stopped(error))
-        except BaseException as error:
-            step = _thrower(flow, error)
-        else:
-            step = _sender(flow, result)
+            result, error = _perform(effect, store, call), None
+        except StopIteration as stop:
+            error = _Stopped(stop)
+        except BaseException as raised:
+            error = raised
 
 
 def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
@@ -76,18 +75,17 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
 
 async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] | None = None) -> T:
     """Run a flow for an async caller. See `run`."""
-    step: Callable[[], Any] = flow.__next__
+    result: Any = None
+    error: BaseException | None = None
     while True:
         try:
-            effect = step()
+            effect = flow.send(result) if error is None else flow.throw(error)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         try:
-            result = await _aperform(effect, store, call)
-        except BaseException as error:
-            step = _thrower(flow, error)
-        else:
-            step = _sender(flow, result)
+            result, error = await _aperform(effect, store, call), None
+        except BaseException as raised:
+            error = raised
 
 
 async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]] | None) -> Any:
@@ -117,11 +115,3 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         return await store.arelease(effect.key, effect.token, failed=effect.failed)
     assert kind is Sleep
     return await asyncio.sleep(effect.seconds)
-
-
-def _sender(flow: Flow[Any], result: Any) -> Callable[[], Any]:
-    return lambda: flow.send(result)
-
-
-def _thrower(flow: Flow[Any], error: BaseException) -> Callable[[], Any]:
-    return lambda: flow.throw(error)

@@ -30,7 +30,18 @@ from cachewrap.plain import (
 
 _FORMAT: Final = b"cachewrap:1:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_BUILTINS: Final = (str, bytes, bool, int, float, dict, list, tuple, set, frozenset)
+_BUILTINS: Final[tuple[Any, ...]] = (
+    str,
+    bytes,
+    bool,
+    int,
+    float,
+    dict,
+    list,
+    tuple,
+    set,
+    frozenset,
+)
 
 
 def salted(*salt: str) -> bytes:
@@ -99,7 +110,7 @@ def canonical_json(value: object, *, where: str = "") -> Any:
         raise _endless(where) from None
 
 
-# -- Python values ----------------------------------------------------------------------------------
+# -- Python values -----------------------------------------------------------------------------
 
 
 def _canonical(value: Any, where: str) -> Any:
@@ -172,9 +183,9 @@ def _object(value: Any, kind: type, where: str) -> Any:
     if kind is SimpleNamespace:
         return {"!namespace": _dict(vars(value), where)}
     if kind is OrderedDict:
-        return {
-            "!ordered": [[_canonical(k, where), _canonical(v, where)] for k, v in value.items()]
-        }
+        ordered: Any = value
+        pairs = ordered.items()
+        return {"!ordered": [[_canonical(k, where), _canonical(v, where)] for k, v in pairs]}
     try:
         array = array_of(value)
     except TypeError as error:
@@ -209,7 +220,7 @@ def _endless(where: str) -> UnkeyableError:
     return UnkeyableError(f"{where or 'the request'} refers to itself or is nested too deeply")
 
 
-# -- JSON bodies ------------------------------------------------------------------------------------
+# -- JSON bodies -------------------------------------------------------------------------------
 
 
 def _is_json(value: object) -> bool:

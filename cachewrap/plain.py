@@ -23,7 +23,7 @@ from enum import Enum, Flag
 from pathlib import PurePath
 from typing import Any, Final
 
-SCALARS: Final = frozenset({str, int, bool, type(None)})
+SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
 
 # A structure that refers to itself would never be walked to its end.
 _MOST_CONTAINERS: Final = 50_000
@@ -98,7 +98,7 @@ def mend_float(value: float) -> Any:
     return value if math.isfinite(value) else {"!float": repr(value)}
 
 
-# -- names of types and functions --------------------------------------------------------------------
+# -- names of types and functions -----------------------------------------------------------
 
 
 def main_name() -> str:
@@ -133,7 +133,7 @@ def stored_name(cls: type) -> str:
     return f"{module}:{cls.__qualname__}"
 
 
-# -- leaf types: one row each -----------------------------------------------------------------------
+# -- leaf types: one row each ---------------------------------------------------------------
 
 
 def _dump_zone(zone: dt.tzinfo | None) -> Any:
@@ -222,14 +222,14 @@ def _text(plain: Any) -> str:
     return plain
 
 
-# -- enums and arrays, which are told by more than their exact type ------------------------------------
+# -- enums and arrays, which are told by more than their exact type ---------------------------
 
 
 def dump_enum(value: Enum) -> Any:
     """The names of the members that make up an enum's or flag's value. Raises `TypeError`."""
     if not isinstance(value, Flag) or value.name in type(value).__members__:
         return value.name
-    names = [member.name for member in type(value) if member in value]
+    names = [name for name, member in type(value).__members__.items() if member in value]
     if _combine(type(value), names) != value:
         raise TypeError(f"a {type(value).__qualname__} with bits that have no name")
     return names
@@ -257,6 +257,7 @@ def array_of(value: object) -> tuple[str, list[int], bytes] | None:
         return None
     if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
         return None
-    if value.dtype.kind not in "biufcmMSU":  # type: ignore[union-attr]
-        raise TypeError(f"a numpy array of {value.dtype}")  # type: ignore[union-attr]
-    return value.dtype.str, list(value.shape), value.tobytes()  # type: ignore[union-attr]
+    array: Any = value
+    if array.dtype.kind not in "biufcmMSU":
+        raise TypeError(f"a numpy array of {array.dtype}")
+    return array.dtype.str, list(array.shape), array.tobytes()

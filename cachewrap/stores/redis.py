@@ -54,8 +54,8 @@ class Connections:
 
     def _pool(self, pool_class: Any, retry_class: Any, max_connections: int) -> Any:
         defaults: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
-        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance notices,
-        # and where the server has none, the error that it keeps holds on to whoever connected.
+        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance
+        # notices, and where there are none, the error that it keeps holds on to the caller.
         defaults["protocol"] = 2
         if self.url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
             del defaults["socket_connect_timeout"]

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Self
 
 import pytest
 import redis
@@ -461,7 +462,7 @@ class _Counted:
         self.turns = 0
         self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> _Counted:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
