@@ -101,13 +101,13 @@ def mend_float(value: float) -> Any:
 # -- names of types and functions -----------------------------------------------------------
 
 
-def main_name() -> str:
-    """What the program's own module is called when another program imports it."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
+def _importable_name(module: str) -> str:
+    """The name under which another program would import the program that runs as this module."""
+    namespace = vars(sys.modules[module]) if module in sys.modules else {}
+    spec = namespace.get("__spec__")
     if spec is not None:
         return str(spec.name)
-    file = getattr(main, "__file__", None)
+    file = namespace.get("__file__")
     return pathlib.Path(file).stem if file else "__main__"
 
 
@@ -118,8 +118,8 @@ def key_name(thing: Any) -> str:
     with a function of one name never share keys.
     """
     module = getattr(thing, "__module__", None) or "builtins"
-    if module in ("__main__", "__mp_main__"):
-        module = main_name()
+    if module in ("__main__", "__mp_main__"):  # the latter in a spawned child
+        module = _importable_name(module)
     name = getattr(thing, "__qualname__", None)
     return f"{module}:{name}" if name else key_name(type(thing))
 

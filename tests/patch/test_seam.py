@@ -276,7 +276,8 @@ def test_a_transport_that_answers_with_a_whole_body(cache: Cache) -> None:
 # -- one answer for all --------------------------------------------------------------------------
 
 
-def test_the_answer_that_was_stored_first_wins(up: Upstream, client: OpenAI, cache: Cache) -> None:
+def test_the_answer_that_was_stored_first_wins(up: Upstream, client: OpenAI) -> None:
+    cache = Cache.memory(single_flight=False)
     gate = threading.Event()
     up.once(gate=gate)
     late: list[Any] = []
@@ -296,9 +297,8 @@ def test_the_answer_that_was_stored_first_wins(up: Upstream, client: OpenAI, cac
     assert late[0].id == first.id
 
 
-def test_a_raw_answer_that_lost_is_built_from_the_first(
-    up: Upstream, client: OpenAI, cache: Cache
-) -> None:
+def test_a_raw_answer_that_lost_is_built_from_the_first(up: Upstream, client: OpenAI) -> None:
+    cache = Cache.memory(single_flight=False)
     gate = threading.Event()
     up.once(gate=gate)
     late: list[Any] = []

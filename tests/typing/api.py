@@ -156,7 +156,7 @@ async def awaits_method() -> None:
 
 # Options.
 llm_cached(seed=None)
-llm_cached(seed=1.5)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+llm_cached(seed=1.5)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 llm_cached(cold=True)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
 llm_cached(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
 
