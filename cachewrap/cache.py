@@ -15,10 +15,11 @@ from typing import Any, Final, Self, TypeVar, Unpack
 from cachewrap import blocks, codec, leases
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal, unseal
+from cachewrap.envelope import seal
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
+from cachewrap.guard import make_guard
 from cachewrap.key import canonical, decode_request, encode, key_of, salted
 from cachewrap.policy import (
     UNSET,
@@ -96,12 +97,14 @@ class Cache:
         self._seed = seed
         self.policy = policy
         self.stats = Stats()
+        self._guard = make_guard(policy.encryption_keys, seed)
         self._terms = Terms(
             place=store.url,
             report=self.survive,
             single_flight=policy.single_flight,
             lease_seconds=policy.lease_seconds if shared else None,
             give_up=partial(leases.give_up, store),
+            guard=self._guard,
         )
         self._entered = 0
         self._siblings: dict[str | None, Cache] = {}
@@ -178,7 +181,8 @@ class Cache:
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
         ``unix://…`` or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query,
-        ``max_bytes`` for disk, ``namespace`` for Redis.
+        ``max_bytes`` for disk, ``namespace`` for Redis. An encryption key has no place in a URL:
+        it is taken from the environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'
@@ -355,11 +359,12 @@ class Cache:
         """
         if self._seed is None:
             return default
+        stored = _store_key(key)
         try:
-            raw = self._store.get(_store_key(key))
+            raw = self._store.get(stored)
             if raw is None:
                 return default
-            entry = unseal(raw)
+            entry = self._guard.unseal(stored, raw)
             return codec.decode(entry.kind, entry.answer) if entry.fresh(time.time()) else default
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
@@ -385,8 +390,10 @@ class Cache:
         kind, answer = codec.encode(value)
         request = _plain_request(key)
         facts = Facts(created=now, seconds=0.0, expires=expires, source=_SET)
+        stored = _store_key(key)
+        raw = self._guard.close(stored, seal(kind, answer, request, facts))
         try:
-            self._store.set(_store_key(key), seal(kind, answer, request, facts), expires=expires)
+            self._store.set(stored, raw, expires=expires)
         except StoreError as error:
             self.survive(error, _SET)
 
@@ -413,7 +420,7 @@ class Cache:
             if raw is None:
                 continue
             try:
-                record = unseal(raw).read_record()
+                record = self._guard.unseal(key, raw).read_record()
             except CorruptEntryError:
                 continue
             if record["source"] == _SET:

@@ -123,6 +123,7 @@ def decode(kind: Kind, data: bytes) -> Any:
         AttributeError,
         LookupError,
         RecursionError,
+        SystemError,
         TypeError,
         ValueError,
         OSError,
@@ -239,7 +240,7 @@ def _tag_object(value: Any, kind: type, where: str) -> Any:
         return {"!ordered": _pairs(ordered, where)}
     if _is_pydantic(kind):
         return {"!pydantic": _tag_model(value, kind, where)}
-    if dataclasses.is_dataclass(kind) and _is_bare(kind):
+    if dataclasses.is_dataclass(kind) and not hasattr(kind, "__del__") and _is_bare(kind):
         names = {field.name for field in dataclasses.fields(kind)}
         state = {name: getattr(value, name) for name in names if hasattr(value, name)}
         state.update(getattr(value, "__dict__", {}))
@@ -300,6 +301,8 @@ def _findable(kind: type, where: str) -> str:
         found: object = _find(name)
     except MissingTypeError:
         found = None
+    if hasattr(kind, "__del__"):
+        raise UnsupportedTypeError(f"{where} is a {_readable(kind)}, whose __del__ is not to run")
     if found is not kind:
         raise UnsupportedTypeError(
             f"{where} is a {_readable(kind)}, which could not be found again under that name: "
@@ -361,7 +364,8 @@ def _class(name: Any, fits: Callable[[type], bool]) -> Any:
     if not isinstance(name, str):
         raise CorruptEntryError("a class without a name")
     cls = _find(name)
-    if not fits(cls):
+    # An instance with a state that a stranger chose would run it as soon as it goes.
+    if hasattr(cls, "__del__") or not fits(cls):
         raise CorruptEntryError(f"{name} is not a class of the stored sort")
     return cls
 
@@ -438,7 +442,10 @@ def _load_array(inner: Any) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is None:
         raise MissingTypeError("the stored value is a numpy array: import numpy before the call")
-    return numpy.frombuffer(data, dtype=dtype).reshape(shape).copy()
+    array = numpy.frombuffer(data, dtype=dtype).reshape(shape).copy()
+    if array.dtype.kind == "U":
+        array.tolist()  # numpy looks at the characters only when they are read
+    return array
 
 
 def _load_dict(inner: Any) -> dict[Any, Any]:

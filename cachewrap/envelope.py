@@ -165,7 +165,7 @@ def _read_record(raw: bytes, start: int, packed: bool) -> dict[str, Any]:
         raise CorruptEntryError("an entry is damaged: the checksum of its record does not fit")
     try:
         fields = _record_decoder.decode(_unpack(record) if packed else record)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise CorruptEntryError(f"the record of an entry cannot be read: {error}") from error
     return {"request": fields.request, "source": fields.source, "model": fields.model}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Outcome
-from cachewrap.envelope import unseal
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
 from cachewrap.flight import AGAIN, FAILED, Flight, Landing, board
+from cachewrap.guard import PLAIN, Guard
 from cachewrap.stores.base import Claim
 
 T = TypeVar("T")
@@ -127,8 +127,7 @@ class Terms:
         lease_seconds: how long a lease may outlive its last renewal; None where the store is
             reached by this process alone.
         give_up: releases a lease, given its key and token, where the flow cannot any more.
-        unseal: opens an envelope.
-        close: is given an envelope, and gives what is to be stored.
+        guard: stands between envelopes and the store.
     """
 
     place: str
@@ -136,8 +135,7 @@ class Terms:
     single_flight: bool = True
     lease_seconds: float | None = None
     give_up: Callable[[str, str], None] = lambda key, token: None
-    unseal: Callable[[bytes], Entry] = unseal
-    close: Callable[[bytes], bytes] = lambda raw: raw
+    guard: Guard = PLAIN
 
 
 @dataclass(slots=True)
@@ -182,7 +180,7 @@ def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     if raw is None:
         return _ABSENT
     try:
-        entry = terms.unseal(raw)
+        entry = terms.guard.unseal(exchange.key, raw)
         if entry.expires and not entry.fresh(time.time()):
             return Absent(raw)
         return Reply(Outcome.HIT, exchange.load(entry), entry)
@@ -216,7 +214,7 @@ def _keep(
         return Reply(Outcome.MISS, result), FAILED
     if sealed is None:
         return Reply(Outcome.MISS, result), FAILED
-    raw, expires = terms.close(sealed[0]), sealed[1]
+    raw, expires = terms.guard.close(exchange.key, sealed[0]), sealed[1]
     stored = True
     try:
         won = yield from Save(exchange.key, raw, expires, absent.stale)
@@ -224,7 +222,7 @@ def _keep(
         terms.report(error, exchange.source)
         won, stored = raw, False
     try:
-        entry = terms.unseal(won)
+        entry = terms.guard.unseal(exchange.key, won)
         value = exchange.load(entry)
     except CodecError as error:
         terms.report(error, exchange.source)
@@ -264,7 +262,7 @@ def fetch(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R]]:
             continue
         if landing.raw is not None:
             try:
-                entry = terms.unseal(landing.raw)
+                entry = terms.guard.unseal(exchange.key, landing.raw)
                 return Reply(Outcome.JOINED, exchange.load(entry), entry)
             except CodecError as error:
                 terms.report(error, exchange.source)

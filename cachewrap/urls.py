@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -33,6 +34,11 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     """
     parts = urlsplit(url)
     scheme = parts.scheme
+    if "encryption_key=" in unquote(parts.query):
+        raise ConfigurationError(
+            "an encryption key has no place in a URL, which ends up in logs: "
+            f"set {VARIABLE} in the environment"
+        )
     if scheme == "memory":
         options, rest = _take(url, parts.query, _COMMON)
         place = ""
