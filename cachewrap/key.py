@@ -221,7 +221,7 @@ def _is_model(kind: type) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _schema(cls: type) -> Any:
     """What a pydantic model asks for: two of one name, or one that was edited, are different."""
-    if not _is_model(cls):
+    if not _is_model(cls) or cls is model_base():
         return None
     errors = sys.modules["pydantic.errors"]
     try:
