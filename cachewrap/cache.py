@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, codec, leases
 from cachewrap.drivers import arun, run
-from cachewrap.entry import Facts
+from cachewrap.entry import Entry, Facts, Items
 from cachewrap.envelope import seal
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.faults import survive
@@ -41,6 +41,7 @@ R = TypeVar("R")
 C = TypeVar("C", bound="Cache")
 
 _OFF: Final = "off"
+_SIBLINGS: Final = 32  # each may hold files or connections open
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -215,6 +216,8 @@ class Cache:
             other = self.reseed(cache_seed)
             other.stats = self.stats
             other = self._siblings.setdefault(seed, other)
+            if len(self._siblings) > _SIBLINGS:
+                self._siblings.pop(next(iter(self._siblings))).close()
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -365,7 +368,7 @@ class Cache:
             if raw is None:
                 return default
             entry = self._guard.unseal(stored, raw)
-            return codec.decode(entry.kind, entry.answer) if entry.fresh(time.time()) else default
+            return _value(entry) if entry.fresh(time.time()) else default
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
@@ -428,6 +431,11 @@ class Cache:
                 yield given if isinstance(given, str) else key
             else:
                 yield key
+
+
+def _value(entry: Entry) -> Any:
+    value = codec.decode(entry.kind, entry.answer)
+    return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
 
 
 def _plain_request(key: str) -> bytes:

@@ -29,19 +29,22 @@ def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T
     """
     result: Any = None
     error: BaseException | None = None
-    while True:
-        try:
-            effect = flow.send(result) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        except _Stopped as stopped:
-            raise stopped.args[0] from None
-        try:
-            result, error = _perform(effect, store, call), None
-        except StopIteration as stop:
-            error = _Stopped(stop)
-        except BaseException as raised:
-            error = raised
+    try:
+        while True:
+            try:
+                effect = flow.send(result) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            except _Stopped as stopped:
+                raise stopped.args[0] from None
+            try:
+                result, error = _perform(effect, store, call), None
+            except StopIteration as stop:
+                error = _Stopped(stop)
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
 
 
 def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
@@ -52,11 +55,12 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
         assert call is not None
         if effect.flight is None:
             return call()
-        inside = leading.set((*leading.get(), effect.flight))
+        outside = leading.get()
+        leading.set((*outside, effect.flight))
         try:
             return call()
         finally:
-            leading.reset(inside)
+            leading.set(outside)
     if kind is Save:
         return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
@@ -77,15 +81,18 @@ async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] |
     """Run a flow for an async caller. See `run`."""
     result: Any = None
     error: BaseException | None = None
-    while True:
-        try:
-            effect = flow.send(result) if error is None else flow.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            result, error = await _aperform(effect, store, call), None
-        except BaseException as raised:
-            error = raised
+    try:
+        while True:
+            try:
+                effect = flow.send(result) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            try:
+                result, error = await _aperform(effect, store, call), None
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None
 
 
 async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]] | None) -> Any:
@@ -96,11 +103,12 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         assert call is not None
         if effect.flight is None:
             return await call()
-        inside = leading.set((*leading.get(), effect.flight))
+        outside = leading.get()
+        leading.set((*outside, effect.flight))
         try:
             return await call()
         finally:
-            leading.reset(inside)
+            leading.set(outside)  # no token: a loop may close its tasks from another context
     if kind is Save:
         return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:

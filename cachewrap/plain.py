@@ -113,7 +113,7 @@ def _importable_name(module: str) -> str:
     file = namespace.get("__file__")
     if not file:
         return "__main__"
-    folder, name = os.path.split(file)
+    folder, name = os.path.split(str(file))
     stem = os.path.splitext(name)[0]
     # A folder or an archive that is run is called by its own name.
     return os.path.basename(folder) or stem if stem == "__main__" else stem

@@ -97,7 +97,7 @@ def build(
     family = family_of(transport)
     response = family.response(
         answer.status,
-        headers=[*answer.headers, HIT_HEADER],
+        headers=[(name.encode(), value.encode()) for name, value in (*answer.headers, HIT_HEADER)],
         stream=family.replay(answer.chunks),
         request=family.request(method, url, headers=headers),
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),
