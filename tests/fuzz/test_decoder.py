@@ -39,7 +39,7 @@ from fuzz.hostile import (
 )
 
 often = settings(
-    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 KINDS = st.sampled_from(Kind)
 RECORD = msgspec.msgpack.encode([b"", "", ""])
@@ -82,7 +82,7 @@ def test_hostile_trees_reach_every_end() -> None:
     for _ in range(5000):
         take = Take(numbers.randbytes(60))
         ends[decode(Kind.VALUE, b"\x01" + pack(tree(take)))] += 1
-    assert min(ends["read"], ends["corrupt"], ends["missing"]) > 10
+    assert min(ends["read"], ends["corrupt"], ends["missing"]) >= 5
 
 
 # -- the envelope ---------------------------------------------------------------------------------
