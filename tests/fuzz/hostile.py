@@ -57,6 +57,16 @@ class Open:
     one: int = 0
 
 
+@dataclasses.dataclass
+class Unsure:
+    """A class that hostile bytes may name, and put into a set."""
+
+    one: int = 0
+
+    def __hash__(self) -> int:
+        raise RuntimeError("not of this state")
+
+
 class Model(pydantic.BaseModel):
     """A class that hostile bytes may name. Neither its validator nor its property may run."""
 
@@ -90,7 +100,10 @@ class Mourned(Final_):
 
 
 CLASSES: Final = (
-    *(f"{__name__}:{name}" for name in "Colour Pair Slotted Open Model Box Final_ Mourned".split()),
+    *(
+        f"{__name__}:{name}"
+        for name in "Colour Pair Slotted Open Unsure Model Box Final_ Mourned".split()
+    ),
     *"builtins:object builtins:type builtins:tuple builtins:bytearray builtins:Exception".split(),
     *"enum:Enum re:RegexFlag http:HTTPStatus uuid:SafeUUID sys:version_info os:stat_result".split(),
     *"urllib.parse:SplitResult inspect:Signature dataclasses:Field typing:NamedTuple".split(),

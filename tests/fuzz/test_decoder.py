@@ -252,6 +252,18 @@ def test_a_class_whose_instances_run_code_when_they_go_is_never_built() -> None:
     assert decode(Kind.VALUE, b"\x01" + data) == "corrupt"
 
 
+def test_a_model_that_cannot_be_parametrised_is_corrupt() -> None:
+    for argument in ("os:stat_result", "fuzz.hostile:Final_", "builtins:type"):
+        spec = ["fuzz.hostile:Box", [argument]]
+        data = msgspec.msgpack.encode({"!pydantic": [spec, {}, None, [], None]})
+        assert decode(Kind.VALUE, b"\x01" + data) in ("corrupt", "read")
+
+
+def test_a_hash_that_fails_makes_an_entry_corrupt() -> None:
+    data = msgspec.msgpack.encode({"!set": [{"!dataclass": ["fuzz.hostile:Unsure", {"one": 1}]}]})
+    assert decode(Kind.VALUE, b"\x01" + data) == "corrupt"
+
+
 # -- the guard ------------------------------------------------------------------------------------
 
 
