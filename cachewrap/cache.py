@@ -142,6 +142,7 @@ class Cache:
         redis_url: str = "redis://localhost:6379/0",
         *,
         namespace: str = "default",
+        breaker_seconds: float = 30.0,
         **options: Unpack[CacheOptions],
     ) -> Self:
         """A cache on a Redis or Valkey server, shared by every process that reaches it.
@@ -151,11 +152,17 @@ class Cache:
             redis_url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with the options that
                 redis-py reads from it.
             namespace: keeps applications on one server apart.
+            breaker_seconds: how long a server that did not answer is left alone.
             options: see `CacheOptions`.
         """
         from cachewrap.stores.redis import RedisStore
 
-        store = RedisStore(redis_url, _partition(cache_seed), namespace=namespace)
+        store = RedisStore(
+            redis_url,
+            _partition(cache_seed),
+            namespace=namespace,
+            breaker_seconds=breaker_seconds,
+        )
         return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod

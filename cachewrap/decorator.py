@@ -55,7 +55,14 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
     """A decorated method of one instance or class."""
 
     def _plan_and_instance(self) -> tuple[Plan, Any]:
-        return self._self_parent._self_plan, self._self_instance
+        # Whom a call is given as its first argument, as wrapt decides it.
+        if self._self_binding == "staticmethod":
+            instance = None
+        elif self._self_binding == "classmethod":
+            instance = getattr(self.__wrapped__, "__self__", None)
+        else:
+            instance = self._self_instance
+        return self._self_parent._self_plan, instance
 
 
 class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]

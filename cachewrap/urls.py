@@ -10,9 +10,16 @@ from cachewrap.errors import ConfigurationError
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
-_COMMON = {"cache_seed": str, "ttl": float, "store_requests": None}
+_COMMON = {
+    "cache_seed": str,
+    "ttl": float,
+    "store_requests": None,
+    "single_flight": None,
+    "lease_seconds": float,
+    "on_error": str,
+}
 _DISK = {**_COMMON, "max_bytes": int}
-_REDIS = {**_COMMON, "namespace": str}
+_REDIS = {**_COMMON, "namespace": str, "breaker_seconds": float}
 
 
 def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:

@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shared: runs over the stores that several processes reach")
     config.addinivalue_line("markers", "stores(name): only where --stores has the name")
     unknown = set(_chosen(config)) - set(STORES)
     if unknown:
@@ -34,7 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store_kind" in metafunc.fixturenames:
-        metafunc.parametrize("store_kind", _chosen(metafunc.config))
+        shared = metafunc.definition.get_closest_marker("shared")
+        kinds = [kind for kind in _chosen(metafunc.config) if kind != "memory" or not shared]
+        metafunc.parametrize("store_kind", kinds)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

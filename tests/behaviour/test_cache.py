@@ -29,7 +29,6 @@ from cachewrap import (
     no_cache,
 )
 from cachewrap.envelope import unseal
-from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
 
 
@@ -175,12 +174,9 @@ class TestStoresBehindABlock:
 
 @pytest.mark.store
 class TestAcrossProcesses:
+    @pytest.mark.shared
     @pytest.mark.parametrize("method", ["spawn", "fork"])
-    def test_a_cache_travels_to_another_process(
-        self, cache: Cache, store: Store, method: str
-    ) -> None:
-        if isinstance(store, MemoryStore):
-            pytest.skip("a memory cache ends with its process")
+    def test_a_cache_travels_to_another_process(self, cache: Cache, method: str) -> None:
         cache.set("key", {"from": "parent"})
         context = multiprocessing.get_context(method)
         with ProcessPoolExecutor(1, mp_context=context) as pool:

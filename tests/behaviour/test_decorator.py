@@ -458,6 +458,19 @@ class TestMethods:
             answers = {getattr(Agent, name)("hi"), getattr(Agent("a"), name)("hi")}
         assert (len(answers), cache.stats.hits) == (1, 1)
 
+    @pytest.mark.parametrize("name", ["above_class", "below_class", "above_static", "below_static"])
+    @pytest.mark.parametrize("owner", [Agent, Agent("a")], ids=["from the class", "an instance"])
+    def test_class_and_static_methods_have_the_names_beside_the_call(
+        self, owner: Any, name: str
+    ) -> None:
+        method = getattr(owner, name)
+        with Cache.memory() as cache:
+            first = method("hi")
+            assert list(cache.keys()) == [method.cache_key("hi")]
+            assert method.uncached("hi") != first
+            assert method.invalidate("hi") is True
+            assert method("hi") != first
+
     def test_a_subclass_makes_requests_of_its_own(self) -> None:
         class Other(Agent): ...
 

@@ -82,7 +82,7 @@ def test_hostile_trees_reach_every_end() -> None:
     for _ in range(5000):
         take = Take(numbers.randbytes(60))
         ends[decode(Kind.VALUE, b"\x01" + pack(tree(take)))] += 1
-    assert min(ends["read"], ends["corrupt"], ends["missing"]) >= 5
+    assert min(ends["read"], ends["corrupt"], ends["missing"]) > 0
 
 
 # -- the envelope ---------------------------------------------------------------------------------

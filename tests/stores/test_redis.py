@@ -286,7 +286,7 @@ class TestFaults:
     def test_a_server_that_is_not_there(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-        store = RedisStore(f"redis://me:secret@127.0.0.1:{port}/0")
+        store = RedisStore(f"redis://me:secret@127.0.0.1:{port}/0", breaker_seconds=1e-9)
         store.check()
         for use in _uses(store):
             start = time.monotonic()
