@@ -104,7 +104,7 @@ def main() -> None:
         inputs = Path(name) / "inputs"
         inputs.mkdir()
         seed(inputs)
-        options = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"]
+        options = ["-max_len=4096", "-timeout=120", "-rss_limit_mb=2048", "-print_final_stats=1"]
         given = sys.argv[1:]
         again = any(Path(argument).is_file() for argument in given)
         if not again:
