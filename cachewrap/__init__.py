@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnsupportedTypeError,
     )
     from cachewrap.patch.openai import patch_openai, unpatch_openai
+    from cachewrap.patch.threads import patch_threads
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ __all__ = [
     "llm_cached",
     "no_cache",
     "patch_openai",
+    "patch_threads",
     "unpatch_openai",
 ]
 
@@ -48,6 +50,7 @@ _HOMES = {
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
     "patch_openai": "cachewrap.patch.openai",
+    "patch_threads": "cachewrap.patch.threads",
     "unpatch_openai": "cachewrap.patch.openai",
 }
 

@@ -122,7 +122,7 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
 
 
 def unseal(raw: bytes) -> Entry:
-    """Open an envelope.
+    """Open an envelope. Takes at most `MAX_RATIO` times the memory of the envelope.
 
     Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read.
     """

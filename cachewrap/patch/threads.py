@@ -14,6 +14,42 @@ from cachewrap.flight import leading
 
 _lock = threading.RLock()
 _holders = 0
+
+
+class ThreadsPatch:
+    """One application of `patch_threads`; use it as a block, or call `undo`."""
+
+    def __init__(self) -> None:
+        self._held = True
+        hold()
+
+    def undo(self) -> None:
+        """Undo this application; a second time does nothing."""
+        with _lock:
+            if self._held:
+                self._held = False
+                release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.undo()
+
+
+def patch_threads() -> ThreadsPatch:
+    """Let blocks reach the worker threads that are given work inside them.
+
+    `threading.Thread` and `ThreadPoolExecutor` (and with it ``run_in_executor``) start with an
+    empty context before Python 3.14; with this patch they see the active blocks, and nothing else
+    of the context. `patch_openai` applies it as well.
+
+    Returns a handle with `undo`, which also works as a block. It may be applied several times, and
+    holds until the last application is undone.
+    """
+    return ThreadsPatch()
+
+
 _wrapped: list[tuple[type, str, Any, Any]] = []
 
 

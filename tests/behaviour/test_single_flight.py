@@ -397,9 +397,8 @@ def test_an_error_of_the_call_leaves_no_cycle(upstream: Upstream) -> None:
     try:
         argument = Argument()
         seen = weakref.ref(argument)
-        with Cache.memory():
-            with contextlib.suppress(ZeroDivisionError):
-                complete(argument)
+        with Cache.memory(), contextlib.suppress(ZeroDivisionError):
+            complete(argument)
         del argument
         assert seen() is None
     finally:

@@ -104,11 +104,12 @@ def main() -> None:
         inputs = Path(name) / "inputs"
         inputs.mkdir()
         seed(inputs)
-        options = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", f"-runs={RUNS}"]
-        options += [f"-dict={name}/words", "-print_final_stats=1"]
+        options = ["-max_len=4096", "-timeout=120", "-rss_limit_mb=2048", "-print_final_stats=1"]
         given = sys.argv[1:]
         again = any(Path(argument).is_file() for argument in given)
-        atheris.Setup([sys.argv[0], *options, *given, *([] if again else [str(inputs)])], one)
+        if not again:
+            options += [f"-runs={RUNS}", f"-dict={name}/words", str(inputs)]
+        atheris.Setup([sys.argv[0], *options, *given], one)
         atheris.Fuzz()
 
 

@@ -13,7 +13,7 @@ import tracemalloc
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -57,6 +57,16 @@ class Open:
     one: int = 0
 
 
+@dataclasses.dataclass
+class Unsure:
+    """A class that hostile bytes may name, and put into a set."""
+
+    one: int = 0
+
+    def __hash__(self) -> int:
+        raise RuntimeError("not of this state")
+
+
 class Model(pydantic.BaseModel):
     """A class that hostile bytes may name. Neither its validator nor its property may run."""
 
@@ -90,7 +100,10 @@ class Mourned(Final_):
 
 
 CLASSES: Final = (
-    *(f"{__name__}:{name}" for name in "Colour Pair Slotted Open Model Box Final_ Mourned".split()),
+    *(
+        f"{__name__}:{name}"
+        for name in "Colour Pair Slotted Open Unsure Model Box Final_ Mourned".split()
+    ),
     *"builtins:object builtins:type builtins:tuple builtins:bytearray builtins:Exception".split(),
     *"enum:Enum re:RegexFlag http:HTTPStatus uuid:SafeUUID sys:version_info os:stat_result".split(),
     *"urllib.parse:SplitResult inspect:Signature dataclasses:Field typing:NamedTuple".split(),
@@ -133,6 +146,8 @@ class Broken(AssertionError):
 # What tells of code being loaded or run, or of the world being touched. Files are only read for
 # time zones, and time zones that the system does not have are looked for in the package tzdata.
 _TELLING: Final = ("import", "compile", "exec", "marshal", "pickle", "os.", "subprocess", "socket")
+_OF_PYDANTIC: Final = ("import", "compile", "exec")
+_LOOKS: Final = ("os.listdir", "os.scandir")
 _ZONES: Final = ("tzdata", "importlib", "zoneinfo")
 _watching = False
 
@@ -142,15 +157,20 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
         return
     if event == "import" and str(args[0]).partition(".")[0] in _ZONES:
         return
-    if event in ("os.listdir", "os.scandir") or "pydantic" in _caller():
+    if event in _LOOKS or (event in _OF_PYDANTIC and _inside_pydantic()):
         return
     ran.append(f"{event} {args!r:.200}")
 
 
-def _caller() -> str:
-    """The module whose code runs, below the standard library's."""
-    frame = sys._getframe(2)
-    return str(frame.f_globals.get("__name__"))
+def _inside_pydantic() -> bool:
+    """Whether pydantic, parametrising a generic model, is at work: it reads the annotations of the
+    classes that are named, which are the program's own text."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("pydantic."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 sys.addaudithook(_hear)

@@ -39,7 +39,7 @@ from fuzz.hostile import (
 )
 
 often = settings(
-    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 KINDS = st.sampled_from(Kind)
 RECORD = msgspec.msgpack.encode([b"", "", ""])
@@ -249,6 +249,18 @@ def test_a_class_whose_instances_run_code_when_they_go_is_never_built() -> None:
     with watched(b"", 2**20), pytest.raises(UnsupportedTypeError):
         codec.encode(mourned)
     data = msgspec.msgpack.encode({"!dataclass": ["fuzz.hostile:Mourned", {"one": 1}]})
+    assert decode(Kind.VALUE, b"\x01" + data) == "corrupt"
+
+
+def test_a_model_that_cannot_be_parametrised_is_corrupt() -> None:
+    for argument in ("os:stat_result", "fuzz.hostile:Final_", "builtins:type"):
+        spec = ["fuzz.hostile:Box", [argument]]
+        data = msgspec.msgpack.encode({"!pydantic": [spec, {}, None, [], None]})
+        assert decode(Kind.VALUE, b"\x01" + data) in ("corrupt", "read")
+
+
+def test_a_hash_that_fails_makes_an_entry_corrupt() -> None:
+    data = msgspec.msgpack.encode({"!set": [{"!dataclass": ["fuzz.hostile:Unsure", {"one": 1}]}]})
     assert decode(Kind.VALUE, b"\x01" + data) == "corrupt"
 
 

@@ -13,6 +13,7 @@ import pytest
 from cachewrap.cache import Cache, active_cache
 from cachewrap.patch import threads
 from cachewrap.patch.openai import patch_openai
+from cachewrap.patch.threads import patch_threads
 
 Work = Callable[[], Any]
 
@@ -131,3 +132,15 @@ def test_it_lasts_until_the_last_one_lets_go(cache: Cache) -> None:
     threads.release()
     with cache:
         assert in_a_pool(active_cache) is None
+
+
+def test_patch_threads_alone_carries_a_block_and_can_be_undone() -> None:
+    def active_in_a_worker() -> object:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(active_cache).result()
+
+    with Cache.memory() as cache:
+        with patch_threads() as patch:
+            assert active_in_a_worker() is cache
+        patch.undo()
+        assert active_in_a_worker() is None

@@ -108,6 +108,39 @@ def test_a_type_that_another_process_has_not_imported_is_named(tmp_path: Path) -
         codec.decode(Kind.VALUE, bytes.fromhex(written.stdout))
 
 
+GREW = """
+import dataclasses
+import pydantic
+
+@dataclasses.dataclass(slots=True)
+class Record:
+    name: str
+{record}
+class Person(pydantic.BaseModel):
+    name: str
+{person}
+"""
+
+
+def test_a_class_that_has_gained_a_field_gives_its_default(monkeypatch: Any) -> None:
+    def define(record: str, person: str) -> types.ModuleType:
+        module = types.ModuleType("grew")
+        monkeypatch.setitem(sys.modules, "grew", module)
+        exec(GREW.format(record=record, person=person), vars(module))
+        return module
+
+    old = define("", "")
+    stored = codec.encode([old.Record("bob"), old.Person(name="bob")])
+    new = define(
+        "    mail: str = 'none'\n    tags: list = dataclasses.field(default_factory=list)\n",
+        "    mail: str = 'none'\n    tags: list = pydantic.Field(default_factory=list)\n",
+    )
+    assert codec.decode(*stored) == [new.Record("bob"), new.Person(name="bob")]
+    define("    mail: str\n", "")
+    with pytest.raises(CorruptEntryError, match="Record has the new field mail"):
+        codec.decode(*stored)
+
+
 @dataclasses.dataclass
 class Holder:
     """Defined at the top of a module, unlike what it holds."""
