@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -260,9 +261,15 @@ class AsyncSharedStream(Stream[T]):
     async def leave(self) -> None:
         """One reader less; the last one closes the source.
 
-        Not so while a source that is exhausted is being kept, nor after the loop has ended.
+        Not so while a source that is exhausted is being kept. A reader that was abandoned may be
+        finalised outside the loop, which then closes the source when it runs again, if it does.
         """
-        if not self._leave() or self.source.exhausted or running_loop() is not self._name[2]:
+        if not self._leave() or self.source.exhausted:
+            return
+        loop = self._task.get_loop()
+        if running_loop() is not loop:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._task.cancel)
             return
         self._task.cancel()
         await asyncio.wait((self._task,))
