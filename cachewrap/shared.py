@@ -6,8 +6,8 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -93,6 +93,15 @@ class Stream(Generic[T]):
         with _lock:
             if _under_way.get(self._name) is self:
                 del _under_way[self._name]
+
+    @contextmanager
+    def mark(self) -> Iterator[None]:
+        """While the stream is being asked for: calls of the same request inside go alone."""
+        inside = _inside.set((*_inside.get(), self._mark))
+        try:
+            yield
+        finally:
+            _inside.reset(inside)
 
     def _land_in_child(self) -> None:
         raise NotImplementedError
@@ -198,17 +207,14 @@ class AsyncSharedStream(Stream[T]):
         self._orders: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
         self._ordered: asyncio.Future[None] | None = None
         self._pulling: asyncio.Future[Any] | None = None
-        self._task = asyncio.get_running_loop().create_task(self._work(), context=self._context)
-        # While nobody reads, the task rests like a generator that nobody reads: a loop that ends
-        # without a word about the one need not complain of the other.
-        self._task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._task: asyncio.Task[None] | None = None
 
     async def has(self, index: int, *, leads: bool) -> bool:
         """See `SharedStream.has`."""
         while (there := self._is_there(index, leads)) is None:
             if self._pulling is None or self._pulling.done():
                 self._pulling = self._order(self._pull)
-            await asyncio.wait((self._pulling, self._task), return_when=asyncio.FIRST_COMPLETED)
+            await self._wait(self._pulling)
         return there
 
     async def _pull(self) -> None:
@@ -225,10 +231,21 @@ class AsyncSharedStream(Stream[T]):
         """See `SharedStream.run`."""
         order = self._order(step)
         try:
-            await asyncio.wait((order, self._task), return_when=asyncio.FIRST_COMPLETED)
+            task = await self._wait(order)
         finally:
             order.cancel()
-        return self._task.result() if order.cancelled() else order.result()
+        return task.result() if order.cancelled() else order.result()
+
+    async def _wait(self, order: asyncio.Future[Any]) -> asyncio.Task[None]:
+        task = self._task
+        if task is None:
+            loop = asyncio.get_running_loop()
+            task = self._task = loop.create_task(self._work(), context=self._context)
+            # While nobody reads, the task rests like a generator that nobody reads: a loop that
+            # ends without a word about the one need not complain of the other.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await asyncio.wait((order, task), return_when=asyncio.FIRST_COMPLETED)
+        return task
 
     def _order(self, step: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
         done = asyncio.get_running_loop().create_future()
@@ -266,14 +283,16 @@ class AsyncSharedStream(Stream[T]):
         """
         if not self._leave() or self.source.exhausted:
             return
-        loop = self._task.get_loop()
+        if (task := self._task) is None:
+            return await self.source.close()
+        loop = task.get_loop()
         if running_loop() is not loop:
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._task.cancel)
+                loop.call_soon_threadsafe(task.cancel)
             return
-        self._task.cancel()
-        await asyncio.wait((self._task,))
-        if not self._task.cancelled() and (error := self._task.exception()):
+        task.cancel()
+        await asyncio.wait((task,))
+        if not task.cancelled() and (error := task.exception()):
             raise error
 
     def _land_in_child(self) -> None:
