@@ -76,6 +76,11 @@ class Stream(Generic[T]):
         self._context.run(_inside.set, (*_inside.get(), self._mark))
         _live.add(self)
 
+    @property
+    def readers(self) -> int:
+        """How many callers read the stream."""
+        return self._readers
+
     def seize(self, passed: int) -> bool:
         """Make the source the only reader's own, if the caller is that and has read all there is.
 

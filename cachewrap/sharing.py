@@ -145,9 +145,7 @@ class Reader:
     real generator becomes his own; else one of his own takes over, and an error comes out again.
     """
 
-    def __init__(
-        self, server: Server, start: Start, stream: GeneratorStream, leads: bool
-    ) -> None:
+    def __init__(self, server: Server, start: Start, stream: GeneratorStream, leads: bool) -> None:
         self._server = server
         self._start = start
         self._stream = stream
