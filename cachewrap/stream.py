@@ -13,7 +13,8 @@ from cachewrap.flow import Absent, Exchange
 from cachewrap.recording import Recording, Server
 from cachewrap.retry import Retry, with_async_retry, with_retry
 from cachewrap.shared import Alone
-from cachewrap.sharing import END, AsyncReader, Reader, abegin, aread, begin, read
+from cachewrap.sharing import AsyncReader, Reader, aread, read
+from cachewrap.sources import END, abegin, begin
 
 _Step: TypeAlias = Callable[[], Awaitable[Any]]
 

@@ -8,14 +8,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 
-import wrapt
-
 from cachewrap.cache import Cache
 from cachewrap.entry import Entry, HttpAnswer
 from cachewrap.flight import Flight
 from cachewrap.patch.exchange import Answered
-from cachewrap.patch.recorder import Recording
-from cachewrap.shared import Alone, AsyncSharedStream, Name, SharedStream
+from cachewrap.patch.recorder import Proxy, Recording
+from cachewrap.shared import Alone, Name, SharedStream
+from cachewrap.shared_async import AsyncSharedStream
 
 Judge: TypeAlias = Callable[[Recording], Answered]
 Keep: TypeAlias = Callable[[Answered, float], Any]
@@ -68,7 +67,7 @@ class Body:
         self.head = head
 
     def _take(self, *, whole: bool) -> Callable[[], Any] | None:
-        """What stores the recording, once; None if that is done, or if it must be whole and is not."""
+        """What stores the recording; None if that is done, or if it is not whole but must be."""
         recording = self._recording
         count = len(recording.delays)
         passed = Recording(
@@ -211,7 +210,7 @@ class Reader:
             raise self._broken("the stream was cut off by another of its readers") from None
 
     def close(self) -> None:
-        """Leave; the last reader closes the response. What is whole is stored by the first to know."""
+        """Leave; the last reader closes the response. Who first has read it all has it stored."""
         if self._left:
             return
         self._left = True
@@ -247,7 +246,7 @@ class Reader:
             self._cache.count_joined(self._stream.source.entry)
 
 
-class Joint(wrapt.ObjectProxy):  # type: ignore[misc]
+class Joint(Proxy):
     """The first caller's stream, in whose place a reader of the joint stream reads and closes."""
 
     def __init__(self, stream: Any, reader: Reader) -> None:

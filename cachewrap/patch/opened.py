@@ -17,7 +17,7 @@ from cachewrap.flight import AGAIN, FAILED
 from cachewrap.flow import Reply
 from cachewrap.patch.capture import Slot, asend, send
 from cachewrap.patch.exchange import SdkExchange
-from cachewrap.patch.joint import AsyncJointStream, JointStream, Reader
+from cachewrap.patch.joint import AsyncJointStream, JointStream
 from cachewrap.shared import join, running_loop
 
 Rebuild: TypeAlias = Callable[[HttpAnswer | None, JointStream | AsyncJointStream | None], Any]

@@ -15,8 +15,8 @@ from cachewrap.patch.capture import Slot, asend, send, under_way
 from cachewrap.patch.choice import take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
 from cachewrap.patch.exchange import Answered, SdkExchange
-from cachewrap.patch.request import RAW_RESPONSE, canonical_request, header, merged_body
 from cachewrap.patch.joint import AsyncJointStream, JointStream, Reader
+from cachewrap.patch.request import RAW_RESPONSE, canonical_request, header, merged_body
 from cachewrap.patch.response import build, family_of
 
 Request = Callable[..., Any]

@@ -94,9 +94,7 @@ def test_all_see_what_the_first_sees(
     opener.start()
     if colour.name == "sync":
         with ThreadPoolExecutor(4) as pool:
-            asked = [
-                pool.submit(colour.ask, client, BY_NAME[name], cache=cache) for _ in range(4)
-            ]
+            asked = [pool.submit(colour.ask, client, BY_NAME[name], cache=cache) for _ in range(4)]
             seen = [future.result(WAIT) for future in asked]
     else:
         seen = colour.wait(_ask_all(colour, client, name, cache))
