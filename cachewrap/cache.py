@@ -14,11 +14,12 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, codec, leases
 from cachewrap.drivers import arun, run
-from cachewrap.entry import Entry, Facts, Outcome
-from cachewrap.envelope import seal, unseal
+from cachewrap.entry import Entry, Facts, Items, Outcome
+from cachewrap.envelope import seal
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
+from cachewrap.guard import make_guard
 from cachewrap.key import canonical, decode_request, encode, key_of, salted
 from cachewrap.policy import (
     UNSET,
@@ -40,6 +41,7 @@ R = TypeVar("R")
 C = TypeVar("C", bound="Cache")
 
 _OFF: Final = "off"
+_SIBLINGS: Final = 32  # each may hold files or connections open
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -96,12 +98,14 @@ class Cache:
         self._seed = seed
         self.policy = policy
         self.stats = Stats()
+        self._guard = make_guard(policy.encryption_keys, seed)
         self._terms = Terms(
             place=store.url,
             report=self.survive,
             single_flight=policy.single_flight,
             lease_seconds=policy.lease_seconds if shared else None,
             give_up=partial(leases.give_up, store),
+            guard=self._guard,
         )
         self._entered = 0
         self._siblings: dict[str | None, Cache] = {}
@@ -139,6 +143,7 @@ class Cache:
         redis_url: str = "redis://localhost:6379/0",
         *,
         namespace: str = "default",
+        breaker_seconds: float = 30.0,
         **options: Unpack[CacheOptions],
     ) -> Self:
         """A cache on a Redis or Valkey server, shared by every process that reaches it.
@@ -148,11 +153,17 @@ class Cache:
             redis_url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with the options that
                 redis-py reads from it.
             namespace: keeps applications on one server apart.
+            breaker_seconds: how long a server that did not answer is left alone.
             options: see `CacheOptions`.
         """
         from cachewrap.stores.redis import RedisStore
 
-        store = RedisStore(redis_url, _partition(cache_seed), namespace=namespace)
+        store = RedisStore(
+            redis_url,
+            _partition(cache_seed),
+            namespace=namespace,
+            breaker_seconds=breaker_seconds,
+        )
         return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod
@@ -171,7 +182,8 @@ class Cache:
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
         ``unix://…`` or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query,
-        ``max_bytes`` for disk, ``namespace`` for Redis.
+        ``max_bytes`` for disk, ``namespace`` for Redis. An encryption key has no place in a URL:
+        it is taken from the environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'
@@ -204,6 +216,8 @@ class Cache:
             other = self.reseed(cache_seed)
             other.stats = self.stats
             other = self._siblings.setdefault(seed, other)
+            if len(self._siblings) > _SIBLINGS:
+                self._siblings.pop(next(iter(self._siblings))).close()
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -357,12 +371,13 @@ class Cache:
         """
         if self._seed is None:
             return default
+        stored = _store_key(key)
         try:
-            raw = self._store.get(_store_key(key))
+            raw = self._store.get(stored)
             if raw is None:
                 return default
-            entry = unseal(raw)
-            return codec.decode(entry.kind, entry.answer) if entry.fresh(time.time()) else default
+            entry = self._guard.unseal(stored, raw)
+            return _value(entry) if entry.fresh(time.time()) else default
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
@@ -387,8 +402,10 @@ class Cache:
         kind, answer = codec.encode(value)
         request = _plain_request(key)
         facts = Facts(created=now, seconds=0.0, expires=expires, source=_SET)
+        stored = _store_key(key)
+        raw = self._guard.close(stored, seal(kind, answer, request, facts))
         try:
-            self._store.set(_store_key(key), seal(kind, answer, request, facts), expires=expires)
+            self._store.set(stored, raw, expires=expires)
         except StoreError as error:
             self.survive(error, _SET)
 
@@ -415,7 +432,7 @@ class Cache:
             if raw is None:
                 continue
             try:
-                record = unseal(raw).read_record()
+                record = self._guard.unseal(key, raw).read_record()
             except CorruptEntryError:
                 continue
             if record["source"] == _SET:
@@ -423,6 +440,11 @@ class Cache:
                 yield given if isinstance(given, str) else key
             else:
                 yield key
+
+
+def _value(entry: Entry) -> Any:
+    value = codec.decode(entry.kind, entry.answer)
+    return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
 
 
 def _plain_request(key: str) -> bytes:

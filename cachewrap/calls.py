@@ -16,8 +16,8 @@ from cachewrap.entry import Entry, Facts, Items
 from cachewrap.envelope import seal
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.faults import warn_once
+from cachewrap.identity import bound_to, check_name, source_of
 from cachewrap.key import canonical, encode, key_of, salted
-from cachewrap.plain import function_name
 from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.stream import astream, stream
@@ -62,7 +62,14 @@ class Plan:
         plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
         if not callable(plain):
             raise ConfigurationError(f"llm_cached decorates functions, got {function!r}")
-        self.source = function_name(plain)
+        if key is None and version is None:
+            check_name(plain)
+        self.source = source_of(plain)
+        self._bound = bound_to(plain)
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
+        if not all(given is None or callable(given) for given in (key, when)):
+            raise ConfigurationError("key= and when= take functions")
         self.off = seed is None
         self.default: Callable[[], Cache] | None = None
         if seed is not None:
@@ -86,13 +93,16 @@ class Plan:
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
+            head = self._head
+            if self._bound is not None and (bound := self._bound()):
+                head = {**head, "bound": canonical(bound)}
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
-                return encode({**self._head, "key": given})
+                return encode({**head, "key": given})
             arguments = canonical(self._bind(*args, **kwargs))
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
-        return encode({**self._head, "arguments": arguments})
+        return encode({**head, "arguments": arguments})
 
     def key(self, request: bytes) -> str:
         """The key of a canonical request."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
-from types import NoneType, SimpleNamespace
+from types import BuiltinFunctionType, ModuleType, NoneType, SimpleNamespace
 from typing import Any, Final
 
 import msgspec
@@ -23,19 +25,32 @@ from cachewrap.plain import (
     dump_enum,
     is_plain,
     is_tag,
+    key_name,
     load_enum,
+    main_name,
     mend_float,
     mend_int,
     mend_str,
-    stored_name,
+    model_base,
+    slots_of,
+    state_of,
 )
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder()
+
+
+def _refuse_extension(code: int, data: memoryview) -> None:
+    raise CorruptEntryError(f"an extension of type {code}")
+
+
+_decoder = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
 
 # MessagePack has bytes of its own, so here they are as good as plain.
-_SCALARS: Final = SCALARS | {bytes}
+_SCALARS: Final[frozenset[type]] = SCALARS | {bytes}
 _LEAVES: Final = {kind: leaf for kind, leaf in LEAVES.items() if kind is not bytes}
+
+# Decoding takes up to two frames for each level, and is to succeed wherever encoding did.
+_DEEPEST: Final = 200
 
 _PLAIN: Final = b"\x00"
 _TAGGED: Final = b"\x01"
@@ -69,8 +84,9 @@ def encode(value: object) -> tuple[Kind, bytes]:
             numpy arrays, in one another; or an `HttpAnswer` or `Items`.
 
     Raises `UnsupportedTypeError` for anything else, for a class that could not be found again
-    (one defined inside a function), and for a value that refers to itself. References that are
-    shared inside the value come back as separate copies.
+    (one defined inside a function), and for a value that refers to itself or, unless it is what
+    JSON has, is nested more than some 60 levels deep. References that are shared inside the value
+    come back as separate copies.
     """
     kind = type(value)
     if kind is str:
@@ -88,16 +104,22 @@ def encode(value: object) -> tuple[Kind, bytes]:
         except (OverflowError, UnicodeEncodeError, RecursionError):
             pass
     try:
-        return Kind.VALUE, _TAGGED + _encoder.encode(_tag(value, "the value"))
+        tagged = _tag(value, "the value")
+        if _is_shallow(tagged):
+            return Kind.VALUE, _TAGGED + _encoder.encode(tagged)
     except RecursionError:
-        raise UnsupportedTypeError("the value refers to itself or is nested too deeply") from None
+        pass
+    raise UnsupportedTypeError("the value refers to itself or is nested too deeply")
 
 
 def decode(kind: Kind, data: bytes) -> Any:
     """The value that `encode` was given, built anew.
 
     Builds only classes that the program has imported, by setting their state: no constructor,
-    validator or property of theirs runs, and nothing is imported.
+    validator, property or descriptor of theirs runs, and nothing is imported. What does run is
+    ``__hash__`` and ``__eq__`` of what was a member of a set or a key of a dictionary, and
+    pydantic's own making of a generic model's class. The memory taken is at most some 200 times
+    the length of the bytes, beside what a class takes.
 
     Raises `MissingTypeError` for a class that the program has not imported, and
     `CorruptEntryError` for bytes that `encode` did not give.
@@ -123,6 +145,7 @@ def decode(kind: Kind, data: bytes) -> Any:
         AttributeError,
         LookupError,
         RecursionError,
+        SystemError,
         TypeError,
         ValueError,
         OSError,
@@ -131,7 +154,7 @@ def decode(kind: Kind, data: bytes) -> Any:
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
 
 
-# -- HTTP answers and items ----------------------------------------------------------------------------
+# -- HTTP answers and items --------------------------------------------------------------------
 
 
 def _dump_http(answer: HttpAnswer) -> bytes:
@@ -149,20 +172,20 @@ def _dump_http(answer: HttpAnswer) -> bytes:
 
 def _load_http(data: bytes) -> HttpAnswer:
     http = _http_decoder.decode(data)
+    if sum(http.lengths) != len(http.body) or any(length < 0 for length in http.lengths):
+        raise CorruptEntryError("the chunks of an answer do not make up its body")
     chunks: list[bytes] = []
     start = 0
     for length in http.lengths:
         chunks.append(http.body[start : start + length])
         start += length
-    if start != len(http.body) or any(length < 0 for length in http.lengths):
-        raise CorruptEntryError("the chunks of an answer do not make up its body")
     return HttpAnswer(http.status, http.headers, chunks, http.delays, http.streamed)
 
 
 def _dump_items(items: Items) -> bytes:
-    return _encoder.encode(
-        _Items(items.values, [round(delay, 4) for delay in items.delays], items.returned)  # type: ignore[arg-type]
-    )
+    values: Any = items.values
+    delays = [round(delay, 4) for delay in items.delays]
+    return _encoder.encode(_Items(values, delays, items.returned))
 
 
 def _load_items(data: bytes) -> Items:
@@ -178,7 +201,21 @@ def _item_kind(kind: int) -> Kind:
     return Kind(kind)
 
 
-# -- values to tagged form --------------------------------------------------------------------------------
+# -- values to tagged form ---------------------------------------------------------------------
+
+
+def _is_shallow(tagged: Any) -> bool:
+    level = [tagged]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if type(item) is dict else item)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _tag(value: Any, where: str) -> Any:
@@ -228,21 +265,19 @@ def _tag_object(value: Any, kind: type, where: str) -> Any:
         try:
             return {"!enum": [_findable(kind, where), dump_enum(value)]}
         except TypeError as error:
-            raise UnsupportedTypeError(f"{where} is {error}") from None
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
+    if isinstance(value, tuple) and hasattr(kind, "_fields") and not state_of(value):
         items = [_tag(item, f"{where}[{i}]") for i, item in enumerate(value)]
         return {"!namedtuple": [_findable(kind, where), items]}
     if kind is SimpleNamespace:
         return {"!namespace": _tag_dict(vars(value), where)}
     if kind is OrderedDict:
-        return {"!ordered": _pairs(value, where)}
-    if _is_pydantic(kind):
+        ordered: Any = value
+        return {"!ordered": _pairs(ordered, where)}
+    if _is_model(kind) and _is_bare(kind):
         return {"!pydantic": _tag_model(value, kind, where)}
-    if dataclasses.is_dataclass(kind) and _is_bare(kind):
-        names = {field.name for field in dataclasses.fields(kind)}
-        state = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        state.update(getattr(value, "__dict__", {}))
-        return {"!dataclass": [_findable(kind, where), _tag_dict(state, where)]}
+    if dataclasses.is_dataclass(kind) and not hasattr(kind, "__del__") and _is_bare(kind):
+        return {"!dataclass": [_findable(kind, where), _tag_dict(state_of(value), where)]}
     try:
         array = array_of(value)
     except TypeError as error:
@@ -258,7 +293,7 @@ def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
         _model_spec(kind, where),
         _tag_dict(model.__dict__, where),
         None if extra is None else _tag_dict(extra, where),
-        sorted(model.__pydantic_fields_set__),
+        [mend_str(name) for name in sorted(model.__pydantic_fields_set__)],
         None if private is None else _tag_dict(_without_undefined(private), where),
     ]
 
@@ -269,7 +304,7 @@ def _without_undefined(private: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model_spec(kind: Any, where: str) -> Any:
-    """The name of a class, or of a generic model and of the classes that it is parametrised with."""
+    """The name of a class, or of a generic model and of the classes in its brackets."""
     generic = getattr(kind, "__pydantic_generic_metadata__", None)
     if generic and generic["origin"] is not None:
         if not all(isinstance(arg, type) for arg in generic["args"]):
@@ -279,26 +314,31 @@ def _model_spec(kind: Any, where: str) -> Any:
     return "None" if kind is NoneType else _findable(kind, where)
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_bare(kind: type) -> bool:
-    """Whether an instance is made by `object` alone, so that its fields are its whole state."""
-    try:
-        object.__new__(kind)
-    except TypeError:
-        return False
-    return True
+    """Whether an instance is made by `object` alone, so that its attributes are its whole state."""
+    return not any(
+        type(vars(base).get("__new__")) is BuiltinFunctionType for base in kind.__mro__[:-1]
+    )
 
 
-def _is_pydantic(kind: object) -> bool:
-    base = getattr(sys.modules.get("pydantic"), "BaseModel", None)
-    return base is not None and isinstance(kind, type) and issubclass(kind, base)
+def _has(cls: type, name: str) -> bool:
+    """Whether the class has an attribute; it is not run, as `hasattr` might."""
+    return any(name in vars(base) for base in cls.__mro__)
+
+
+def _is_model(cls: type) -> bool:
+    return model_base() in cls.__mro__
 
 
 def _findable(kind: type, where: str) -> str:
-    name = stored_name(kind)
+    name = key_name(kind)
     try:
         found: object = _find(name)
     except MissingTypeError:
         found = None
+    if hasattr(kind, "__del__"):
+        raise UnsupportedTypeError(f"{where} is a {_readable(kind)}, whose __del__ is not to run")
     if found is not kind:
         raise UnsupportedTypeError(
             f"{where} is a {_readable(kind)}, which could not be found again under that name: "
@@ -311,7 +351,7 @@ def _readable(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-# -- tagged form to values ---------------------------------------------------------------------------------
+# -- tagged form to values ---------------------------------------------------------------------
 
 
 def _untag(plain: Any) -> Any:
@@ -337,57 +377,60 @@ def _build(tag: str, inner: Any) -> Any:
 
 
 def _find(name: str) -> type:
-    """The class of a name, by looks into namespaces alone: nothing is imported, no attribute run."""
+    """The class of a name, by looks into namespaces alone: nothing is imported or run."""
     module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
+    # `type()` and not `isinstance()`, which asks an object for its class and may load a lazy one.
+    found: Any = sys.modules.get("__main__" if module == main_name() else module)
+    space: Any = None
+    if issubclass(type(found), ModuleType):
+        space = object.__getattribute__(found, "__dict__")
     for part in path.split("."):
-        space = getattr(found, "__dict__", None) if isinstance(found, (type, _MODULE)) else None
         if space is None or part not in space:
             raise MissingTypeError(
                 f"the stored value is a {name.replace(':', '.')}, which this program has not "
                 f"imported: import {module} before the call"
             )
         found = space[part]
-    if not isinstance(found, type):
+        space = type.__getattribute__(found, "__dict__") if issubclass(type(found), type) else None
+    if space is None:
         raise CorruptEntryError(f"{name} is not a class")
-    return found
-
-
-_MODULE: Final = type(sys)
+    return found  # type: ignore[no-any-return]
 
 
 def _class(name: Any, fits: Callable[[type], bool]) -> Any:
     if not isinstance(name, str):
         raise CorruptEntryError("a class without a name")
     cls = _find(name)
-    if not fits(cls):
+    # An instance with a state that a stranger chose would run it as soon as it goes.
+    if hasattr(cls, "__del__") or not fits(cls):
         raise CorruptEntryError(f"{name} is not a class of the stored sort")
     return cls
 
 
 def _load_enum(inner: Any) -> Any:
     name, members = inner
-    return load_enum(_class(name, lambda cls: issubclass(cls, Enum)), members)
+    return load_enum(_class(name, lambda cls: Enum in cls.__mro__), members)
 
 
 def _load_namedtuple(inner: Any) -> Any:
     name, items = inner
-    cls = _class(name, lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"))
+    cls = _class(name, lambda cls: tuple in cls.__mro__ and _has(cls, "_fields"))
     if len(items) != len(cls._fields):
         raise CorruptEntryError(f"{name} has other fields now")
     return tuple.__new__(cls, [_untag(item) for item in items])
 
 
 def _load_dataclass(inner: Any) -> Any:
-    name, state = inner
-    cls = _class(name, lambda cls: dataclasses.is_dataclass(cls) and _is_bare(cls))
+    name, stored = inner
+    cls = _class(name, lambda cls: _has(cls, "__dataclass_fields__") and _is_bare(cls))
+    state = _members(stored)
+    slots = slots_of(cls)
     instance = object.__new__(cls)
-    fields = {field.name for field in dataclasses.fields(cls)}
-    for attribute, value in _members(state).items():
-        if attribute in fields:
-            object.__setattr__(instance, attribute, value)
+    for attribute, value in state.items():
+        if slot := slots.get(attribute):
+            slot.__set__(instance, value)
         else:
-            instance.__dict__[attribute] = value
+            object.__getattribute__(instance, "__dict__")[attribute] = value
     return instance
 
 
@@ -399,26 +442,40 @@ def _members(state: Any) -> dict[str, Any]:
 
 
 def _load_model(inner: Any) -> Any:
-    spec, state, extra, fields_set, private = inner
+    spec, stored, extra, fields_set, private = inner
     cls = _model_class(spec)
+    state = {
+        "__dict__": _members(stored),
+        "__pydantic_extra__": None if extra is None else _members(extra),
+        "__pydantic_fields_set__": {_text(name) for name in fields_set},
+        "__pydantic_private__": None if private is None else _members(private),
+    }
     model = object.__new__(cls)
-    object.__setattr__(model, "__dict__", _members(state))
-    object.__setattr__(model, "__pydantic_extra__", None if extra is None else _members(extra))
-    object.__setattr__(model, "__pydantic_fields_set__", {str(name) for name in fields_set})
-    object.__setattr__(
-        model, "__pydantic_private__", None if private is None else _members(private)
-    )
+    for attribute, value in state.items():
+        object.__setattr__(model, attribute, value)
     return model
+
+
+def _text(plain: Any) -> str:
+    text = _untag(plain)
+    if not isinstance(text, str):
+        raise CorruptEntryError("a name that is not text")
+    return text
 
 
 def _model_class(spec: Any) -> Any:
     if isinstance(spec, str):
-        return _class(spec, _is_pydantic)
+        return _class(spec, lambda cls: _is_model(cls) and _is_bare(cls))
     name, arguments = spec
-    origin = _class(name, _is_pydantic)
-    if not origin.__pydantic_generic_metadata__["parameters"]:
-        raise CorruptEntryError(f"{name} is not generic")
-    return origin[tuple(_argument_class(argument) for argument in arguments)]
+    origin = _class(name, lambda cls: _is_model(cls) and _is_bare(cls))
+    classes = tuple(_argument_class(argument) for argument in arguments)
+    if len(classes) != len(origin.__pydantic_generic_metadata__["parameters"]):
+        raise CorruptEntryError(f"{name} takes another number of parameters")
+    try:
+        # Pydantic's own, whatever the class has made of it.
+        return model_base().__class_getitem__.__func__(origin, classes)
+    except Exception as error:  # making a class is up to pydantic, and to hooks of the parameters
+        raise CorruptEntryError(f"{name} cannot be made of {arguments}: {error}") from error
 
 
 def _argument_class(spec: Any) -> Any:
@@ -431,13 +488,28 @@ _DTYPE: Final = re.compile(r"[<>|=]?[biufcmMSU]\d+(\[\w+\])?")
 
 
 def _load_array(inner: Any) -> Any:
-    dtype, shape, data = inner
-    if not _DTYPE.fullmatch(dtype):
-        raise CorruptEntryError(f"an array of {dtype!r}")
+    name, shape, data = inner
+    if not _DTYPE.fullmatch(name):
+        raise CorruptEntryError(f"an array of {name!r}")
     numpy = sys.modules.get("numpy")
     if numpy is None:
         raise MissingTypeError("the stored value is a numpy array: import numpy before the call")
-    return numpy.frombuffer(data, dtype=dtype).reshape(shape).copy()
+    dtype = numpy.dtype(name)
+    if any(type(side) is not int or side < 0 for side in shape) or (
+        math.prod(shape) * dtype.itemsize != len(data) or (shape and not dtype.itemsize)
+    ):
+        raise CorruptEntryError(f"{len(data)} bytes for an array of {shape} {name}")
+    array = numpy.ndarray(shape, dtype, data).copy()
+    if dtype.kind == "U":
+        array.tolist()  # numpy looks at the characters only when they are read
+    return array
+
+
+def _load_number(inner: Any) -> Any:
+    array = _load_array(inner)
+    if array.shape:
+        raise CorruptEntryError("a number with a shape")
+    return array[()]
 
 
 def _load_dict(inner: Any) -> dict[Any, Any]:
@@ -456,5 +528,5 @@ _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!dataclass": _load_dataclass,
     "!pydantic": _load_model,
     "!array": _load_array,
-    "!number": lambda inner: _load_array(inner)[()],
+    "!number": _load_number,
 }

@@ -10,6 +10,7 @@ import wrapt
 
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.calls import FunctionExchange, Plan, When
+from cachewrap.errors import ConfigurationError
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.retry import Retry
 from cachewrap.signatures import Cached, CachedClassMethod, CachedStaticMethod, Decorator
@@ -54,8 +55,21 @@ class _Calls:
 class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     """A decorated method of one instance or class."""
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # As a plain method is: by its owner and its name.
+        _, instance = self._plan_and_instance()
+        owner = self._self_parent.__wrapped__ if instance is None else instance
+        return getattr, (owner, self.__wrapped__.__name__)
+
     def _plan_and_instance(self) -> tuple[Plan, Any]:
-        return self._self_parent._self_plan, self._self_instance
+        # Whom a call is given as its first argument, as wrapt decides it.
+        if self._self_binding == "staticmethod":
+            instance = None
+        elif self._self_binding == "classmethod":
+            instance = getattr(self.__wrapped__, "__self__", None)
+        else:
+            instance = self._self_instance
+        return self._self_parent._self_plan, instance
 
 
 class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
@@ -104,6 +118,8 @@ def _own_options(
     if "cache" in kwargs and plan.takes_cache:
         kwargs = dict(kwargs)
         cache = kwargs.pop("cache")
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
     if "cache_seed" in kwargs and plan.takes_seed:
         kwargs = dict(kwargs)
         seed = kwargs.pop("cache_seed")
@@ -158,8 +174,9 @@ def llm_cached(
     ``cache_seed=`` of its own, unless the function has parameters of these names.
 
     Two calls are the same request when the function (module and qualified name), its ``version``,
-    its ``seed`` and its bound arguments are the same. Variables that an inner function closes over
-    are no arguments: pass them, or name them in ``key``.
+    its ``seed`` and its bound arguments are the same. Of the variables that an inner function
+    closes over only text, bytes and numbers count: pass others as arguments, or name them in
+    ``key``. A lambda, which has no name, needs a ``version`` or a ``key``.
 
     >>> @llm_cached(cache=Cache.memory())
     ... def complete(prompt: str, *, temperature: float = 0.0) -> str:

@@ -27,22 +27,24 @@ def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T
         store: where its effects go.
         call: what `Call` calls; a flow without one needs none.
     """
-    step: Callable[[], Any] = flow.__next__
-    while True:
-        try:
-            effect = step()
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        except _Stopped as stopped:
-            raise stopped.args[0] from None
-        try:
-            result = _perform(effect, store, call)
-        except StopIteration as error:
-            step = _thrower(flow, _Stopped(error))
-        except BaseException as error:
-            step = _thrower(flow, error)
-        else:
-            step = _sender(flow, result)
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                effect = flow.send(result) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            except _Stopped as stopped:
+                raise stopped.args[0] from None
+            try:
+                result, error = _perform(effect, store, call), None
+            except StopIteration as stop:
+                error = _Stopped(stop)
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
 
 
 def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
@@ -53,11 +55,12 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
         assert call is not None
         if effect.flight is None:
             return call()
-        inside = leading.set((*leading.get(), effect.flight))
+        outside = leading.get()
+        leading.set((*outside, effect.flight))
         try:
             return call()
         finally:
-            leading.reset(inside)
+            leading.set(outside)
     if kind is Save:
         return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
@@ -76,18 +79,20 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
 
 async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] | None = None) -> T:
     """Run a flow for an async caller. See `run`."""
-    step: Callable[[], Any] = flow.__next__
-    while True:
-        try:
-            effect = step()
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            result = await _aperform(effect, store, call)
-        except BaseException as error:
-            step = _thrower(flow, error)
-        else:
-            step = _sender(flow, result)
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                effect = flow.send(result) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            try:
+                result, error = await _aperform(effect, store, call), None
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None
 
 
 async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]] | None) -> Any:
@@ -98,11 +103,12 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         assert call is not None
         if effect.flight is None:
             return await call()
-        inside = leading.set((*leading.get(), effect.flight))
+        outside = leading.get()
+        leading.set((*outside, effect.flight))
         try:
             return await call()
         finally:
-            leading.reset(inside)
+            leading.set(outside)  # no token: a loop may close its tasks from another context
     if kind is Save:
         return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
@@ -117,11 +123,3 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         return await store.arelease(effect.key, effect.token, failed=effect.failed)
     assert kind is Sleep
     return await asyncio.sleep(effect.seconds)
-
-
-def _sender(flow: Flow[Any], result: Any) -> Callable[[], Any]:
-    return lambda: flow.send(result)
-
-
-def _thrower(flow: Flow[Any], error: BaseException) -> Callable[[], Any]:
-    return lambda: flow.throw(error)

@@ -17,12 +17,14 @@ offset bytes
 32     4     prompt tokens
 36     4     completion tokens
 40     4     length of the answer as stored
-44           the answer
+44     4     length of the record as stored
+48           the answer
 then   4     CRC-32 of the record
 then         the record: MessagePack of request, source and model
 ====== ===== ==============================================================
 
-Sections are compressed with Zstandard where that saves space. A hit reads the head and the answer
+Sections are compressed with Zstandard where that saves space; a short answer is not, because to
+decompress it would cost as much as to read it from the disk. A hit reads the head and the answer
 alone.
 """
 
@@ -42,14 +44,15 @@ from cachewrap.errors import CorruptEntryError
 VERSION: Final = 1
 
 MAX_RATIO: Final = 4096
-"""What a section may grow by when it is decompressed; sections that shrink by more stay as they are."""
+"""What a section may grow by when it is decompressed; one that would shrink by more is not."""
 
-_HEAD: Final = struct.Struct("<3sBIBBHddfIII")
+_HEAD: Final = struct.Struct("<3sBIBBHddfIIII")
 _MAGIC: Final = b"cw\x00"
 _CHECKED_FROM: Final = 8
 _ANSWER_PACKED: Final = 1
 _RECORD_PACKED: Final = 2
-_WORTH_TRYING: Final = 128
+_SHORT_ANSWER: Final = 2048
+_SHORT_RECORD: Final = 128
 _LARGEST_COUNT: Final = 2**32 - 1
 
 _CRC: Final = struct.Struct("<I")
@@ -86,7 +89,7 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
         facts: what is known about the answer.
     """
     record = _encoder.encode(_Record(request, facts.source, facts.model))
-    packed_answer, packed_record = _pack(answer), _pack(record)
+    packed_answer, packed_record = _pack(answer, _SHORT_ANSWER), _pack(record, _SHORT_RECORD)
     flags = (_ANSWER_PACKED if packed_answer else 0) | (_RECORD_PACKED if packed_record else 0)
     answer, record = packed_answer or answer, packed_record or record
     rest = _HEAD.pack(
@@ -102,6 +105,7 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
         min(facts.tokens_in, _LARGEST_COUNT),
         min(facts.tokens_out, _LARGEST_COUNT),
         len(answer),
+        len(record),
     )[_CHECKED_FROM:]
     checksum = crc32(answer, crc32(rest))
     return b"".join(
@@ -124,7 +128,7 @@ def unseal(raw: bytes) -> Entry:
     """
     if raw[:3] != _MAGIC or len(raw) < _HEAD.size:
         raise CorruptEntryError("these bytes are not an entry of cachewrap's")
-    _, version, checksum, kind, flags, _, expires, created, seconds, asked, told, length = (
+    (_, version, checksum, kind, flags, _, expires, created, seconds, asked, told, length, rest) = (
         _HEAD.unpack_from(raw)
     )
     if version != VERSION:
@@ -132,7 +136,7 @@ def unseal(raw: bytes) -> Entry:
             f"an entry of format version {version}; this cachewrap reads version {VERSION}"
         )
     end = _HEAD.size + length
-    if crc32(memoryview(raw)[_CHECKED_FROM:end]) != checksum or end > len(raw):
+    if end + _CRC.size + rest != len(raw) or crc32(memoryview(raw)[_CHECKED_FROM:end]) != checksum:
         raise CorruptEntryError("an entry is damaged: its checksum does not fit")
     answer = raw[_HEAD.size : end]
     if flags & _ANSWER_PACKED:
@@ -157,18 +161,18 @@ _KINDS: Final = {int(kind): kind for kind in Kind}
 
 def _read_record(raw: bytes, start: int, packed: bool) -> dict[str, Any]:
     record = raw[start + _CRC.size :]
-    if len(raw) < start + _CRC.size or _CRC.unpack_from(raw, start)[0] != crc32(record):
+    if _CRC.unpack_from(raw, start)[0] != crc32(record):
         raise CorruptEntryError("an entry is damaged: the checksum of its record does not fit")
     try:
         fields = _record_decoder.decode(_unpack(record) if packed else record)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise CorruptEntryError(f"the record of an entry cannot be read: {error}") from error
     return {"request": fields.request, "source": fields.source, "model": fields.model}
 
 
-def _pack(section: bytes) -> bytes | None:
-    """The compressed section, or None where compressing it is not worth a decompression."""
-    if len(section) < _WORTH_TRYING:
+def _pack(section: bytes, short: int) -> bytes | None:
+    """The compressed section, or None where it is short, or does not shrink enough."""
+    if len(section) < short:
         return None
     packed = _zstd.compressor.compress(section)
     worth = len(packed) * 10 < len(section) * 9 and len(packed) * MAX_RATIO >= len(section)

@@ -33,29 +33,44 @@ AGAIN: Final = Landing(again=True)
 class Flight:
     """One upstream call under way. Its leader lands it, whatever happens."""
 
-    __slots__ = ("_callbacks", "_landed", "_lock", "_place", "_thread", "landing")
+    __slots__ = ("_callbacks", "_landed", "_lock", "_place", "_thread", "landing", "waits_for")
 
     def __init__(self, place: tuple[str, str]) -> None:
         self._place = place
         self._thread = threading.get_ident()
         self._landed = threading.Event()
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may land an abandoned flight at any moment.
+        self._lock = threading.RLock()
         self._callbacks: list[Callable[[], None]] = []
         self.landing: Landing = FAILED
+        self.waits_for: Flight | None = None
 
     def is_led_here(self) -> bool:
         """Whether this call was made inside the leader's: it would wait for itself."""
         return self in leading.get()
 
     def wait(self) -> Landing:
-        """Wait for the landing; a sync caller on the leader's own thread is not to wait for it."""
+        """Wait for the landing, unless it could never come.
+
+        That is so for a sync caller on the leader's own thread, and where the leader waits, be it
+        through others, for a call that this one is made inside of.
+        """
         if self._thread == threading.get_ident() and not self._landed.is_set():
             return FAILED
-        self._landed.wait()
+        inside = leading.get()
+        if not self._announce(inside):
+            return FAILED
+        try:
+            self._landed.wait()
+        finally:
+            _stop_waiting(inside)
         return self.landing
 
     async def await_landing(self) -> Landing:
         """`wait` for async callers; cancelling one of them touches nobody else."""
+        inside = leading.get()
+        if not self._announce(inside):
+            return FAILED
         loop = asyncio.get_running_loop()
         landed: asyncio.Future[None] = loop.create_future()
 
@@ -68,9 +83,24 @@ class Flight:
             waiting = not self._landed.is_set()
             if waiting:
                 self._callbacks.append(wake)
-        if waiting:
-            await landed
+        try:
+            if waiting:
+                await landed
+        finally:
+            _stop_waiting(inside)
         return self.landing
+
+    def _announce(self, inside: tuple[Flight, ...]) -> bool:
+        """Say that the flights we are inside of wait for this one; False if it waits for them."""
+        with _lock:
+            ahead: Flight | None = self
+            while ahead is not None:
+                if ahead in inside:
+                    return False
+                ahead = ahead.waits_for
+            for flight in inside:
+                flight.waits_for = self
+        return True
 
     def land(self, landing: Landing) -> None:
         """End the flight: everybody who waits goes on."""
@@ -85,6 +115,11 @@ class Flight:
             wake()
 
 
+def _stop_waiting(inside: tuple[Flight, ...]) -> None:
+    for flight in inside:
+        flight.waits_for = None
+
+
 def _finish(landed: asyncio.Future[None]) -> None:
     if not landed.done():
         landed.set_result(None)
@@ -94,7 +129,7 @@ leading: ContextVar[tuple[Flight, ...]] = ContextVar("cachewrap_leading", defaul
 """The flights whose upstream call the current code runs inside of."""
 
 _flights: dict[tuple[str, str], Flight] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def board(place: str, key: str) -> tuple[Flight, bool]:
@@ -105,18 +140,16 @@ def board(place: str, key: str) -> tuple[Flight, bool]:
         key: the key of the request.
     """
     name = (place, key)
+    new = Flight(name)
     with _lock:
-        flight = _flights.get(name)
-        if flight is not None:
-            return flight, False
-        flight = _flights[name] = Flight(name)
-        return flight, True
+        flight = _flights.setdefault(name, new)
+    return flight, flight is new
 
 
 def _ground() -> None:
     """In a forked child the leaders do not exist, and another thread may have held the lock."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _flights.clear()
 
 

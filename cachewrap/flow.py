@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Outcome
-from cachewrap.envelope import unseal
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
 from cachewrap.flight import AGAIN, FAILED, Flight, Landing, board
+from cachewrap.guard import PLAIN, Guard
 from cachewrap.stores.base import Claim
 
 T = TypeVar("T")
@@ -31,14 +31,14 @@ class Effect(Generic[T]):
 Flow: TypeAlias = Generator[Effect[Any], Any, T]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lookup(Effect[bytes | None]):
     """Read the key from the store."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Save(Effect[bytes]):
     """Add the value if the key is absent (or holds ``over``); the result is what is there."""
 
@@ -48,21 +48,21 @@ class Save(Effect[bytes]):
     over: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call(Effect[Any]):
     """Go upstream, as the leader of a flight or alone."""
 
     flight: Flight | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait(Effect[Landing]):
     """Wait for a flight to land."""
 
     flight: Flight
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Acquire(Effect[Claim]):
     """Try to take the lease of the key, and renew it while it is held."""
 
@@ -71,7 +71,7 @@ class Acquire(Effect[Claim]):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Release(Effect[None]):
     """Give the lease back."""
 
@@ -80,7 +80,7 @@ class Release(Effect[None]):
     failed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sleep(Effect[None]):
     """Let time pass."""
 
@@ -127,8 +127,7 @@ class Terms:
         lease_seconds: how long a lease may outlive its last renewal; None where the store is
             reached by this process alone.
         give_up: releases a lease, given its key and token, where the flow cannot any more.
-        unseal: opens an envelope.
-        close: is given an envelope, and gives what is to be stored.
+        guard: stands between envelopes and the store.
     """
 
     place: str
@@ -136,11 +135,10 @@ class Terms:
     single_flight: bool = True
     lease_seconds: float | None = None
     give_up: Callable[[str, str], None] = lambda key, token: None
-    unseal: Callable[[bytes], Entry] = unseal
-    close: Callable[[bytes], bytes] = lambda raw: raw
+    guard: Guard = PLAIN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply(Generic[R]):
     """How a call was answered.
 
@@ -157,7 +155,7 @@ class Reply(Generic[R]):
     own: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Absent:
     """Nothing to serve under the key. ``stale``: the bytes that a new entry may replace."""
 
@@ -174,14 +172,15 @@ _LONGEST_PAUSE: Final = 0.25
 def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     """Look the request up. A store or an entry that cannot be read is reported, and absent."""
     try:
-        raw = yield from Lookup(exchange.key)
+        # Yielded as it is: this is the way of every hit, and `yield from` costs a generator more.
+        raw: bytes | None = yield Lookup(exchange.key)
     except StoreError as error:
         terms.report(error, exchange.source)
         return _ABSENT
     if raw is None:
         return _ABSENT
     try:
-        entry = terms.unseal(raw)
+        entry = terms.guard.unseal(exchange.key, raw)
         if entry.expires and not entry.fresh(time.time()):
             return Absent(raw)
         return Reply(Outcome.HIT, exchange.load(entry), entry)
@@ -215,7 +214,7 @@ def _keep(
         return Reply(Outcome.MISS, result), FAILED
     if sealed is None:
         return Reply(Outcome.MISS, result), FAILED
-    raw, expires = terms.close(sealed[0]), sealed[1]
+    raw, expires = terms.guard.close(exchange.key, sealed[0]), sealed[1]
     stored = True
     try:
         won = yield from Save(exchange.key, raw, expires, absent.stale)
@@ -223,7 +222,7 @@ def _keep(
         terms.report(error, exchange.source)
         won, stored = raw, False
     try:
-        entry = terms.unseal(won)
+        entry = terms.guard.unseal(exchange.key, won)
         value = exchange.load(entry)
     except CodecError as error:
         terms.report(error, exchange.source)
@@ -263,7 +262,7 @@ def fetch(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R]]:
             continue
         if landing.raw is not None:
             try:
-                entry = terms.unseal(landing.raw)
+                entry = terms.guard.unseal(exchange.key, landing.raw)
                 return Reply(Outcome.JOINED, exchange.load(entry), entry)
             except CodecError as error:
                 terms.report(error, exchange.source)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import functools
 import hashlib
 import math
 import sys
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any, Final
@@ -26,11 +28,25 @@ from cachewrap.plain import (
     mend_float,
     mend_int,
     mend_str,
+    model_base,
+    state_of,
 )
 
 _FORMAT: Final = b"cachewrap:1:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-_BUILTINS: Final = (str, bytes, bool, int, float, dict, list, tuple, set, frozenset)
+
+# What a subclass of a builtin type holds as one, past every method that it has redefined.
+_BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
+    str: str.__str__,
+    bytes: lambda value: bytes(memoryview(value)),
+    int: int.__int__,
+    float: float.__float__,
+    dict: lambda value: dict(dict.items(value)),
+    list: lambda value: list(list.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
 
 
 def salted(*salt: str) -> bytes:
@@ -54,9 +70,10 @@ def encode(request: Any) -> bytes:
     Raises `UnkeyableError` where it is nested too deeply.
     """
     try:
-        return _encoder.encode(request)
-    except (OverflowError, UnicodeEncodeError):
-        return _encoder.encode(_mend(request))
+        try:
+            return _encoder.encode(request)
+        except (OverflowError, UnicodeEncodeError):
+            return _encoder.encode(_mend(request))
     except RecursionError:
         raise _endless("") from None
 
@@ -99,7 +116,7 @@ def canonical_json(value: object, *, where: str = "") -> Any:
         raise _endless(where) from None
 
 
-# -- Python values ----------------------------------------------------------------------------------
+# -- Python values -----------------------------------------------------------------------------
 
 
 def _canonical(value: Any, where: str) -> Any:
@@ -145,58 +162,74 @@ def _dict(value: dict[Any, Any], where: str) -> Any:
         [_canonical(k, f"a key of {where or 'the value'}"), _canonical(v, f"{where}[{k!r}]")]
         for k, v in value.items()
     ]
-    return {"!dict": sorted(pairs, key=lambda pair: encode(pair[0]))}
+    return {"!dict": sorted(pairs, key=encode)}
 
 
 def _object(value: Any, kind: type, where: str) -> Any:
     if hasattr(kind, "__cache_key__"):
         return {"!object": [key_name(kind), canonical(value.__cache_key__(), where=where)]}
     if isinstance(value, type):
-        return {"!type": key_name(value)}
-    if isinstance(value, Enum):
-        try:
-            return {"!enum": [key_name(kind), dump_enum(value)]}
-        except TypeError as error:
-            raise UnkeyableError(f"{where or 'the value'} has {error}, {_ADVICE}") from None
-    if dataclasses.is_dataclass(kind):
-        names = [field.name for field in dataclasses.fields(kind)]
-        fields = {n: getattr(value, n) for n in names if hasattr(value, n)}
-        return {"!dataclass": [key_name(kind), _dict(fields, where)]}
-    if _is_pydantic(kind):
+        return {"!type": [key_name(value), _schema(value)]}
+    if _is_model(kind):
         state = value.__dict__
         fields = {n: state[n] for n in kind.model_fields if n in state}  # type: ignore[attr-defined]
         fields.update(value.__pydantic_extra__ or {})
         return {"!pydantic": [key_name(kind), _dict(fields, where)]}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
-        return {"!namedtuple": [key_name(kind), [_canonical(v, where) for v in value]]}
+        items = [_canonical(v, f"{where}[{i}]") for i, v in enumerate(tuple.__iter__(value))]
+        return {"!namedtuple": [key_name(kind), items, _dict(state_of(value), where)]}
     if kind is SimpleNamespace:
         return {"!namespace": _dict(vars(value), where)}
     if kind is OrderedDict:
-        return {
-            "!ordered": [[_canonical(k, where), _canonical(v, where)] for k, v in value.items()]
-        }
+        ordered: Any = value
+        pairs = ordered.items()
+        return {"!ordered": [[_canonical(k, where), _canonical(v, where)] for k, v in pairs]}
     try:
+        if isinstance(value, Enum):
+            return {"!enum": [key_name(kind), dump_enum(value)]}
         array = array_of(value)
     except TypeError as error:
         raise UnkeyableError(f"{where or 'the value'} is {error}, {_ADVICE}") from None
     if array:
         dtype, shape, data = array
         return {"!array": [kind.__name__, dtype, shape, hashlib.sha256(data).hexdigest()]}
-    for base in _BUILTINS:
+    for base, held in _BUILTINS.items():
         if isinstance(value, base):
-            state = {**getattr(value, "__dict__", {})}
-            factory = getattr(value, "default_factory", None)
-            if factory is not None:
-                state["default_factory"] = factory
-            plain = _canonical(base(value), where)
-            return {"!subclass": [key_name(kind), plain, _dict(state, where)]}
+            return _subclass(value, kind, held(value), where)
+    if dataclasses.is_dataclass(kind):
+        return {"!dataclass": [key_name(kind), _dict(_fields(value), where)]}
     raise UnkeyableError(f"{where or 'the value'} is a {kind.__qualname__}, {_ADVICE}")
 
 
-def _is_pydantic(kind: type) -> bool:
-    pydantic = sys.modules.get("pydantic")
-    base = getattr(pydantic, "BaseModel", None)
+def _fields(value: Any) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(value)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def _subclass(value: Any, kind: type, held: object, where: str) -> Any:
+    state = state_of(value)
+    if dataclasses.is_dataclass(kind):
+        state.update(_fields(value))
+    if isinstance(value, defaultdict):
+        state["default_factory"] = value.default_factory
+    return {"!subclass": [key_name(kind), _canonical(held, where), _dict(state, where)]}
+
+
+def _is_model(kind: type) -> bool:
+    base = model_base()
     return base is not None and issubclass(kind, base)
+
+
+@functools.lru_cache(maxsize=1024)
+def _schema(cls: type) -> Any:
+    """What a pydantic model asks for: two of one name, or one that was edited, are different."""
+    if not _is_model(cls) or cls is model_base():
+        return None
+    errors = sys.modules["pydantic.errors"]
+    try:
+        return _canonical(cls.model_json_schema(), "")  # type: ignore[attr-defined]
+    except errors.PydanticUserError:  # it has none
+        return None
 
 
 _ADVICE: Final = (
@@ -209,7 +242,7 @@ def _endless(where: str) -> UnkeyableError:
     return UnkeyableError(f"{where or 'the request'} refers to itself or is nested too deeply")
 
 
-# -- JSON bodies ------------------------------------------------------------------------------------
+# -- JSON bodies -------------------------------------------------------------------------------
 
 
 def _is_json(value: object) -> bool:
@@ -227,7 +260,7 @@ def _json(value: Any, where: str) -> Any:
     if isinstance(value, Enum):
         return _json(value.value, where)
     if isinstance(value, float):
-        return _number(float(value), where)
+        return _number(float.__float__(value), where)
     if isinstance(value, Mapping):
         return _json_object(value, where)
     if isinstance(value, (list, tuple)):
@@ -235,10 +268,10 @@ def _json(value: Any, where: str) -> Any:
     if isinstance(value, str):
         return mend_str(str.__str__(value))
     if isinstance(value, int):
-        return mend_int(int(value))
-    if hasattr(value, "isoformat"):
+        return mend_int(int.__int__(value))
+    if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
-    if _is_pydantic(kind):
+    if _is_model(kind):
         return _json(value.model_dump(mode="json", by_alias=True, exclude_unset=True), where)
     raise UnkeyableError(f"{where or 'the body'} is a {kind.__qualname__}, which is not JSON")
 
@@ -251,7 +284,7 @@ def _json_object(value: Mapping[Any, Any], where: str) -> Any:
         if not isinstance(key, str):
             raise UnkeyableError(f"{where or 'the body'} has the key {key!r}, which is not text")
         path = f"{where}.{key}" if where else key
-        members[key] = item if _is_json(item) else _json(item, path)
+        members[str.__str__(key)] = item if _is_json(item) else _json(item, path)
     return _mend_dict(members)
 
 
@@ -266,7 +299,7 @@ def _mend_dict(members: dict[str, Any]) -> Any:
         type(mend_str(key)) is not str for key in members
     ):
         pairs = [[mend_str(key), value] for key, value in members.items()]
-        return {"!dict": sorted(pairs, key=lambda pair: encode(pair[0]))}
+        return {"!dict": sorted(pairs, key=encode)}
     return members
 
 

@@ -12,7 +12,7 @@ import decimal
 import fractions
 import functools
 import math
-import operator
+import os
 import pathlib
 import sys
 import uuid
@@ -21,9 +21,12 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection
 from enum import Enum, Flag
 from pathlib import PurePath
+from types import MemberDescriptorType
 from typing import Any, Final
 
-SCALARS: Final = frozenset({str, int, bool, type(None)})
+from cachewrap.errors import MissingTypeError
+
+SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
 
 # A structure that refers to itself would never be walked to its end.
 _MOST_CONTAINERS: Final = 50_000
@@ -98,28 +101,38 @@ def mend_float(value: float) -> Any:
     return value if math.isfinite(value) else {"!float": repr(value)}
 
 
-# -- names of types and functions --------------------------------------------------------------------
+# -- names of types and functions -----------------------------------------------------------
+
+
+def _importable_name(module: str) -> str:
+    """The name under which another program would import the program that runs as this module."""
+    namespace = vars(sys.modules[module]) if module in sys.modules else {}
+    spec = namespace.get("__spec__")
+    if spec is not None and spec.name != "__main__":
+        return str(spec.name)
+    file = namespace.get("__file__")
+    if not file:
+        return "__main__"
+    folder, name = os.path.split(str(file))
+    stem = os.path.splitext(name)[0]
+    # A folder or an archive that is run is called by its own name.
+    return os.path.basename(folder) or stem if stem == "__main__" else stem
 
 
 def main_name() -> str:
     """What the program's own module is called when another program imports it."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name)
-    file = getattr(main, "__file__", None)
-    return pathlib.Path(file).stem if file else "__main__"
+    return _importable_name("__main__")
 
 
 def key_name(thing: Any) -> str:
     """``module:qualname`` of a class or function, the same whoever runs or imports its module.
 
     ``__main__`` is replaced by the name under which it could be imported, so that two programs
-    with a function of one name never share keys.
+    with a function of one name do not share keys.
     """
     module = getattr(thing, "__module__", None) or "builtins"
-    if module in ("__main__", "__mp_main__"):
-        module = main_name()
+    if module in ("__main__", "__mp_main__"):  # the latter in a spawned child
+        module = _importable_name(module)
     name = getattr(thing, "__qualname__", None)
     return f"{module}:{name}" if name else key_name(type(thing))
 
@@ -127,13 +140,36 @@ def key_name(thing: Any) -> str:
 function_name = key_name
 
 
-def stored_name(cls: type) -> str:
-    """``module:qualname`` of a class, under which it can be found again in this program."""
-    module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
-    return f"{module}:{cls.__qualname__}"
+@functools.lru_cache(maxsize=1024)
+def slots_of(cls: type) -> dict[str, Any]:
+    """The descriptors of a class's slots, by the names of their attributes."""
+    return {
+        name: member
+        for base in reversed(cls.__mro__)
+        for name, member in vars(base).items()
+        if type(member) is MemberDescriptorType
+    }
 
 
-# -- leaf types: one row each -----------------------------------------------------------------------
+def state_of(value: object) -> dict[str, Any]:
+    """The attributes of an object itself, in its dictionary and its slots; nothing is computed."""
+    state = dict(getattr(value, "__dict__", ()))
+    kind: Any = type(value)
+    for name, slot in slots_of(kind).items():
+        try:
+            state[name] = slot.__get__(value)
+        except AttributeError:  # the slot is empty
+            continue
+    return state
+
+
+def model_base() -> Any:
+    """Pydantic's `BaseModel` where the program has imported it; nothing is imported by asking."""
+    module = sys.modules.get("pydantic.main")
+    return None if module is None else vars(module).get("BaseModel")
+
+
+# -- leaf types: one row each ---------------------------------------------------------------
 
 
 def _dump_zone(zone: dt.tzinfo | None) -> Any:
@@ -143,10 +179,18 @@ def _dump_zone(zone: dt.tzinfo | None) -> Any:
         offset = zone.utcoffset(None)
         name = zone.tzname(None)
         whole = [offset.days, offset.seconds, offset.microseconds]
-        return whole if name == dt.timezone(offset).tzname(None) else [*whole, name]
+        return whole if name == dt.timezone(offset).tzname(None) else [*whole, mend_str(name)]
     if type(zone) is zoneinfo.ZoneInfo and zone.key:
         return zone.key
+    if type(zone) is _pydantic_zone():
+        offset = zone.utcoffset(None) or dt.timedelta(0)
+        return {"pydantic": int(offset.total_seconds())}
     raise TypeError(f"a time zone of type {type(zone).__qualname__}")
+
+
+def _pydantic_zone() -> Any:
+    """The class of the time zones that pydantic makes, where the program has imported it."""
+    return getattr(sys.modules.get("pydantic_core"), "TzInfo", None)
 
 
 def _load_zone(zone: Any) -> dt.tzinfo | None:
@@ -154,10 +198,16 @@ def _load_zone(zone: Any) -> dt.tzinfo | None:
         return None
     if isinstance(zone, str):
         return zoneinfo.ZoneInfo(zone)
+    if isinstance(zone, dict):
+        make = _pydantic_zone()
+        if make is None:
+            raise MissingTypeError("the stored value has a time zone of pydantic: import pydantic")
+        made: dt.tzinfo = make(zone["pydantic"])
+        return made
     days, seconds, microseconds, *name = zone
     offset = dt.timedelta(days, seconds, microseconds)
     if name:
-        return dt.timezone(offset, *name)
+        return dt.timezone(offset, *map(_text, name))
     return dt.timezone(offset) if offset else dt.UTC
 
 
@@ -173,11 +223,18 @@ def _moment(cls: type[Any]) -> Callable[[Any], Any]:
     return load
 
 
+def _dump_path(value: PurePath) -> Any:
+    return [type(value).__name__, mend_str(str(value))]
+
+
 def _path(plain: Any) -> PurePath:
     name, text = plain
     if name not in _PATHS:
         raise ValueError(name)
-    path: PurePath = getattr(pathlib, name)(text)
+    try:
+        path: PurePath = getattr(pathlib, name)(_text(text))
+    except NotImplementedError as error:  # a path of another system
+        raise ValueError(str(error)) from None
     return path
 
 
@@ -193,9 +250,10 @@ LEAVES: Final[dict[type, tuple[str, Dump]]] = {
     dt.time: ("!time", _dump_moment),
     dt.timedelta: ("!timedelta", lambda v: [v.days, v.seconds, v.microseconds]),
     uuid.UUID: ("!uuid", lambda v: v.hex),
-    decimal.Decimal: ("!decimal", str),
+    # Whether the exponent's "E" is a capital is up to the context.
+    decimal.Decimal: ("!decimal", lambda v: str(v).upper()),
     fractions.Fraction: ("!fraction", lambda v: [hex(v.numerator), hex(v.denominator)]),
-    **{getattr(pathlib, name): ("!path", lambda v: [type(v).__name__, str(v)]) for name in _PATHS},
+    **{getattr(pathlib, name): ("!path", _dump_path) for name in _PATHS},
 }
 
 LOADERS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -217,33 +275,47 @@ LOADERS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def _text(plain: Any) -> str:
+    if isinstance(plain, dict):
+        return str(LOADERS["!str"](plain["!str"]))
     if not isinstance(plain, str):
         raise ValueError("text expected")
     return plain
 
 
-# -- enums and arrays, which are told by more than their exact type ------------------------------------
+# -- enums and arrays, which are told by more than their exact type ---------------------------
 
 
 def dump_enum(value: Enum) -> Any:
     """The names of the members that make up an enum's or flag's value. Raises `TypeError`."""
-    if not isinstance(value, Flag) or value.name in type(value).__members__:
-        return value.name
-    names = [member.name for member in type(value) if member in value]
-    if _combine(type(value), names) != value:
-        raise TypeError(f"a {type(value).__qualname__} with bits that have no name")
-    return names
+    kind = type(value)
+    if value._name_ in kind.__members__:
+        return value._name_
+    if isinstance(value, Flag):
+        names = [member._name_ for member in kind if member._value_ & value._value_]
+        if _bits(kind, names) == value._value_:
+            return names
+    raise TypeError(f"a {kind.__qualname__} with a value that has no name")
 
 
 def load_enum(cls: type[Enum], plain: Any) -> Enum:
-    """The member of a name, or the combination of a list of names. Raises `KeyError`."""
-    if isinstance(plain, list) and issubclass(cls, Flag):
-        return _combine(cls, plain)
+    """The member of a name, or the combination of a list of names. Raises `KeyError`.
+
+    No method of the class itself runs.
+    """
+    if isinstance(plain, list) and issubclass(cls, Flag) and cls.__members__:
+        bits = _bits(cls, plain)
+        return cls._value2member_map_.get(bits) or _combination(cls, bits)
     return cls.__members__[_text(plain)]
 
 
-def _combine(cls: type[Flag], names: list[str]) -> Flag:
-    return functools.reduce(operator.or_, [cls.__members__[_text(n)] for n in names], cls(0))
+_combination: Final[Callable[[type[Enum], int], Enum]] = vars(Flag)["_missing_"].__func__
+
+
+def _bits(cls: type[Enum], names: list[str]) -> int:
+    bits = 0
+    for name in names:
+        bits |= cls.__members__[_text(name)]._value_
+    return bits
 
 
 def array_of(value: object) -> tuple[str, list[int], bytes] | None:
@@ -257,6 +329,7 @@ def array_of(value: object) -> tuple[str, list[int], bytes] | None:
         return None
     if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
         return None
-    if value.dtype.kind not in "biufcmMSU":  # type: ignore[union-attr]
-        raise TypeError(f"a numpy array of {value.dtype}")  # type: ignore[union-attr]
-    return value.dtype.str, list(value.shape), value.tobytes()  # type: ignore[union-attr]
+    array: Any = value
+    if array.dtype.kind not in "biufcmMSU" or array.dtype.itemsize * array.ndim < array.ndim:
+        raise TypeError(f"a numpy array of {array.dtype}")
+    return array.dtype.str, list(array.shape), array.tobytes()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal, TypedDict
 
+from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.errors import ConfigurationError
 
 Ttl = float | int | timedelta
@@ -68,6 +69,9 @@ class CacheOptions(TypedDict, total=False):
             killed; default 10.
         on_error: what a fault of the store or of an entry costs: ``"warn"``, the default, a
             `CacheWarning` and a miss; ``"raise"`` raises it.
+        encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
+            it, or a list of keys, of which the first writes and all read; None stores plain text.
+            By default what the environment variable ``CACHEWRAP_ENCRYPTION_KEY`` holds, if any.
     """
 
     ttl: Ttl | None
@@ -75,6 +79,7 @@ class CacheOptions(TypedDict, total=False):
     single_flight: bool
     lease_seconds: float
     on_error: Literal["warn", "raise"]
+    encryption_key: EncryptionKey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Policy:
         single_flight: whether callers share one upstream call.
         lease_seconds: how long a lease outlives its last renewal.
         raise_errors: whether faults are raised.
+        encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
     """
 
     ttl: float | None = None
@@ -94,6 +100,7 @@ class Policy:
     single_flight: bool = True
     lease_seconds: float = 10.0
     raise_errors: bool = False
+    encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     def expires(self, now: float) -> float:
         """When an answer stored at ``now`` stops being fresh (epoch seconds); 0.0 is never."""
@@ -118,4 +125,9 @@ def make_policy(options: CacheOptions) -> Policy:
         single_flight=bool(options.get("single_flight", True)),
         lease_seconds=lease_seconds or 10.0,
         raise_errors=on_error == "raise",
+        encryption_keys=(
+            read_keys(options["encryption_key"])
+            if "encryption_key" in options
+            else keys_from_environment()
+        ),
     )

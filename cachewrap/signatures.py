@@ -41,15 +41,17 @@ class Cached(_Names[P, R_co], Protocol[P, R_co]):
 
     @overload
     def __get__(
-        self: Cached[Concatenate[type[T], Q], R], instance: T | None, owner: type[T], /
-    ) -> Cached[Q, R]: ...
-
-    @overload
-    def __get__(self, instance: None, owner: Any = None, /) -> Cached[P, R_co]: ...
+        self: Cached[Concatenate[T, Q], R], instance: None, owner: type[T], /
+    ) -> Cached[P, R_co]: ...
 
     @overload
     def __get__(
         self: Cached[Concatenate[T, Q], R], instance: T, owner: Any = None, /
+    ) -> Cached[Q, R]: ...
+
+    @overload
+    def __get__(
+        self: Cached[Concatenate[type[T], Q], R], instance: object, owner: type[T], /
     ) -> Cached[Q, R]: ...
 
     @overload

@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
-_COMMON = {"cache_seed": str, "ttl": float, "store_requests": None}
+_COMMON = {
+    "cache_seed": str,
+    "ttl": float,
+    "store_requests": None,
+    "single_flight": None,
+    "lease_seconds": float,
+    "on_error": str,
+}
 _DISK = {**_COMMON, "max_bytes": int}
-_REDIS = {**_COMMON, "namespace": str}
+_REDIS = {**_COMMON, "namespace": str, "breaker_seconds": float}
 
 
 def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
@@ -26,6 +34,11 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     """
     parts = urlsplit(url)
     scheme = parts.scheme
+    if "encryption_key=" in unquote(parts.query):
+        raise ConfigurationError(
+            "an encryption key has no place in a URL, which ends up in logs: "
+            f"set {VARIABLE} in the environment"
+        )
     if scheme == "memory":
         options, rest = _take(url, parts.query, _COMMON)
         place = ""

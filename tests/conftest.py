@@ -26,7 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "stores(name): skip the test unless --stores has the name")
+    config.addinivalue_line("markers", "shared: runs over the stores that several processes reach")
+    config.addinivalue_line("markers", "stores(name): only where --stores has the name")
     unknown = set(_chosen(config)) - set(STORES)
     if unknown:
         raise pytest.UsageError(f"--stores knows {', '.join(STORES)}, not {', '.join(unknown)}")
@@ -34,14 +35,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store_kind" in metafunc.fixturenames:
-        metafunc.parametrize("store_kind", _chosen(metafunc.config))
+        shared = metafunc.definition.get_closest_marker("shared")
+        kinds = [kind for kind in _chosen(metafunc.config) if kind != "memory" or not shared]
+        metafunc.parametrize("store_kind", kinds)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of stores that are not chosen, and mark those that run over stores."""
+    kept, left_out = [], []
     for item in items:
-        for marker in item.iter_markers("stores"):
-            if marker.args[0] not in _chosen(config):
-                item.add_marker(pytest.mark.skip(reason=f"--stores does not have {marker.args[0]}"))
+        stores = {marker.args[0] for marker in item.iter_markers("stores")}
+        if stores or "store_kind" in getattr(item, "fixturenames", ()):
+            item.add_marker("store")
+        (kept if stores <= set(_chosen(config)) else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 def _chosen(config: pytest.Config) -> list[str]:

@@ -27,6 +27,16 @@ def read_answer(
         ended: whether the body came to its own end, rather than being closed by its reader.
         framed: whether the transport would have noticed a body that was cut off.
     """
+    try:
+        return _read(endpoint, answer, stream, ended, framed)
+    except (AttributeError, TypeError):
+        # The SDK made something of it, but it is not of a shape that any API documents.
+        return None
+
+
+def _read(
+    endpoint: Endpoint, answer: HttpAnswer, stream: bool, ended: bool, framed: bool
+) -> Usage | None:
     if answer.status != 200:
         return None
     body = b"".join(answer.chunks)

@@ -23,7 +23,6 @@ _IDLE_HEADERS: Final = frozenset(
         "accept",
         "accept-charset",
         "accept-encoding",
-        "accept-language",
         "b3",
         "baggage",
         "connection",

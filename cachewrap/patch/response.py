@@ -123,9 +123,10 @@ def build(
         reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
     family = family_of(transport)
+    mark = (MARK, "joined" if reader else "hit")
     response = family.response(
         answer.status,
-        headers=[*answer.headers, (MARK, "joined" if reader else "hit")],
+        headers=[(name.encode(), value.encode()) for name, value in (*answer.headers, mark)],
         stream=family.joint(reader) if reader else family.replay(answer.chunks),
         request=family.request(method, url, headers=headers),
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),

@@ -7,15 +7,27 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-_LAST: Final = "key|token|auth|authorization|secret|password|passwd|signature|sig|jwt|cookie|apikey"
+_LAST: Final = (
+    "key|token|auth|authorization|bearer|secret|password|passwd|passphrase|pwd|sig|cookie|apikey"
+    "|assertion|dpop|otp"
+)
 _CREDENTIAL: Final = re.compile(
     rf"(^|[-_.])({_LAST})$"  # x-api-key, helicone-auth, x-amz-security-token, ?sig=
-    r"|(^|[-_.])(set-cookie2?|credentials?|secret|password|jwt)([-_.]|$)"
-    r"|authorization|authenticat|api[-_]?key|access[-_]?token",
+    r"|(^|[-_.])(set-cookie2?|credentials?|secret|password|jwt|signature|hmac)([-_.]|$)"
+    r"|(api|app|auth|access|bearer|client|csrf|private|refresh|secret|session)(key|token)$"
+    r"|authorization|authenticat|api[-_]?key|access[-_]?token|client[-_]cert|access[-_]?key"
+    r"|^code$"  # of an Azure function
+    r"|^x-amzn-oidc-|^x-ms-client-principal",
     re.IGNORECASE,
 )
 _SCHEME: Final = re.compile(r"\s*(bearer|basic|digest|negotiate)\s", re.IGNORECASE)
 _ACCOUNT: Final = frozenset({"openai-organization", "openai-project"})
+# What gateways take in the body, to call a provider with the caller's own account.
+_BODY: Final = re.compile(
+    r"(?:.*_)?api_?key|(?:.*_)?(?:access|auth|ad|session)_token|aws_access_key_id"
+    r"|(?:.*_)?(?:secret|password|credentials|secret_access_key)",
+    re.IGNORECASE,
+)
 _KEEPS: Final = frozenset({"type", "managed_identity_resource_id"})
 
 
@@ -33,10 +45,13 @@ def is_secret_value(value: object) -> bool:
 def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The request body without the credentials that some APIs take in it.
 
-    They are a remote MCP tool's ``authorization`` and headers, and the ``authentication`` of
-    Azure's data sources. The body itself is left as it is.
+    They are a remote MCP tool's ``authorization`` and headers, the ``authentication`` of Azure's
+    data sources, and parameters like ``api_key`` that a gateway takes. The body itself is left as
+    it is.
     """
     found: dict[str, Any] = {}
+    if any(map(_is_account, body)):
+        body = {name: value for name, value in body.items() if not _is_account(name)}
     tools = body.get("tools")
     if isinstance(tools, (list, tuple)) and any(_is_remote(tool) for tool in tools):
         found["tools"] = [_tool(tool) for tool in tools]
@@ -44,6 +59,10 @@ def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(sources, (list, tuple)):
         found["data_sources"] = [_source(source) for source in sources]
     return {**body, **found} if found else body
+
+
+def _is_account(name: object) -> bool:
+    return isinstance(name, str) and _BODY.fullmatch(name) is not None
 
 
 def _is_remote(tool: Any) -> bool:

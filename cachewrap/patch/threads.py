@@ -10,6 +10,7 @@ from typing import Any
 import wrapt
 
 from cachewrap.blocks import blocks
+from cachewrap.flight import leading
 
 _lock = threading.RLock()
 _holders = 0
@@ -50,8 +51,8 @@ def _start(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    stack = blocks.get()
-    if not stack or not _holders:
+    stack, flights = blocks.get(), leading.get()
+    if not (stack or flights) or not _holders:
         return wrapped(*args, **kwargs)
     run = thread.run
     own = vars(thread).get("run")
@@ -60,6 +61,7 @@ def _start(
         # The thread is as it was before its own code sees it.
         _put_back(thread, own)
         blocks.set(stack)
+        leading.set(flights)
         run()
 
     vars(thread)["run"] = carrying
@@ -83,25 +85,29 @@ def _submit(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    stack = blocks.get()
-    if not stack or not _holders or not args:
+    stack, flights = blocks.get(), leading.get()
+    if not (stack or flights) or not _holders or not args:
         return wrapped(*args, **kwargs)
     work, *rest = args
 
     def carrying(*given: Any, **named: Any) -> Any:
-        outer = blocks.get()
+        outer = blocks.get(), leading.get()
         blocks.set(stack)
+        leading.set(flights)
         try:
             return work(*given, **named)
         finally:
-            blocks.set(outer)
+            blocks.set(outer[0])
+            leading.set(outer[1])
 
     # A worker started for this task outlives it, so it must not be born inside these blocks.
     blocks.set(())
+    leading.set(())
     try:
         return wrapped(carrying, *rest, **kwargs)
     finally:
         blocks.set(stack)
+        leading.set(flights)
 
 
 # `run_in_executor` and `map` come down to `submit`.

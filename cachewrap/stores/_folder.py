@@ -154,8 +154,8 @@ def folder_name(seed: str) -> str:
     return "%%" + hashlib.sha256(seed.encode(errors="surrogatepass")).hexdigest()
 
 
-def lay_out(root: str, folder: str) -> None:
-    """Make the folder for its owner alone, with an empty database; keep what exists."""
+def make(root: str, folder: str) -> None:
+    """Make the folder for its owner alone; keep what exists."""
     os.makedirs(os.path.dirname(root), exist_ok=True)
     for place in (root, folder):
         with suppress(FileExistsError):
@@ -163,6 +163,11 @@ def lay_out(root: str, folder: str) -> None:
             if place == folder:
                 with open(os.path.join(folder, ".gitignore"), "x", encoding="utf-8") as file:
                     file.write("*\n")
+
+
+def lay_out(root: str, folder: str) -> None:
+    """Make the folder, with an empty database in it; keep what exists."""
+    make(root, folder)
     # The settings are stored: whatever program opens the folder later evicts nothing either.
     diskcache.Cache(folder, timeout=TIMEOUT, disk=BytesDisk, eviction_policy="none").close()
 

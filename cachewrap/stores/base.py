@@ -4,9 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+
+_writers: ThreadPoolExecutor | None = None
+
+
+def _forget_writers() -> None:
+    global _writers
+    _writers = None
+
+
+# The threads of a pool do not exist in a forked child.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_writers)
+
+
+async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Do blocking work in a thread of the package's own.
+
+    The event loop's default executor may be full of callers who wait for this very work.
+    """
+    global _writers
+    if _writers is None:
+        _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_writers, partial(work, *args, **options))
 
 
 class Claim(enum.Enum):
@@ -122,15 +152,15 @@ class Store(ABC):
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
         """`add` for async callers."""
-        return await asyncio.to_thread(self.add, key, value, expires=expires, over=over)
+        return await in_thread(self.add, key, value, expires=expires, over=over)
 
     async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         """`set` for async callers."""
-        await asyncio.to_thread(self.set, key, value, expires=expires)
+        await in_thread(self.set, key, value, expires=expires)
 
     async def adelete(self, key: str) -> bool:
         """`delete` for async callers."""
-        return await asyncio.to_thread(self.delete, key)
+        return await in_thread(self.delete, key)
 
     async def akeys(self) -> AsyncIterator[str]:
         """`keys` for async callers."""
@@ -139,7 +169,7 @@ class Store(ABC):
 
     async def aclear(self) -> int:
         """`clear` for async callers."""
-        return await asyncio.to_thread(self.clear)
+        return await in_thread(self.clear)
 
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
         """`acquire` for async callers."""

@@ -27,8 +27,10 @@ from cachewrap.stores._folder import (
     connect,
     folder_name,
     lay_out,
+    make,
 )
-from cachewrap.stores.base import Store
+from cachewrap.stores._locks import locks
+from cachewrap.stores.base import Claim, Store
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
@@ -178,6 +180,28 @@ class DiskStore(Store):
                 removed = writing.remove(f"rowid <= ? AND {OURS} LIMIT {BATCH}", newest[0][0])
             count += removed
         return count
+
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
+        """Try to take the lease of a key, among the processes of this machine.
+
+        The lease ends with its process, so that nothing has to be renewed and ``seconds`` does not
+        matter. Where the system has no locks of this kind every attempt succeeds.
+        """
+        try:
+            if not os.path.isdir(self._folder):
+                make(self._root, self._folder)
+            known = locks(self._folder)
+            return Claim.TAKEN if known is None else known.acquire(key, token)
+        except OSError as error:
+            raise self._failed("lock", error) from error
+
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        try:
+            known = locks(self._folder) if os.path.isdir(self._folder) else None
+            if known is not None:
+                known.release(key, token, failed)
+        except OSError as error:
+            raise self._failed("unlock", error) from error
 
     def close(self) -> None:
         """Close the connections of every thread; one that is at work finishes first."""

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
 from cachewrap.stores.base import Store
+
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# Another thread may have held the lock at the fork; in the child nobody would release it.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class MemoryStore(Store):
@@ -17,7 +30,6 @@ class MemoryStore(Store):
     def __init__(self, seed: str = "41") -> None:
         self._seed = seed
         self._places: dict[str, dict[str, bytes]] = {}
-        self._lock = threading.Lock()
         self._entries = self._places.setdefault(seed, {})
 
     def __reduce__(self) -> tuple[type[MemoryStore], tuple[str]]:
@@ -31,8 +43,7 @@ class MemoryStore(Store):
         other = MemoryStore.__new__(MemoryStore)
         other._seed = seed
         other._places = self._places
-        other._lock = self._lock
-        with self._lock:
+        with _lock:
             other._entries = self._places.setdefault(seed, {})
         return other
 
@@ -42,26 +53,26 @@ class MemoryStore(Store):
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        with self._lock:
+        with _lock:
             present = self._entries.get(key)
             if present is None or present == over:
                 self._entries[key] = present = value
             return present
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        with self._lock:
+        with _lock:
             self._entries[key] = value
 
     def delete(self, key: str) -> bool:
-        with self._lock:
+        with _lock:
             return self._entries.pop(key, None) is not None
 
     def keys(self) -> Iterator[str]:
-        with self._lock:
+        with _lock:
             return iter(list(self._entries))
 
     def clear(self) -> int:
-        with self._lock:
+        with _lock:
             count = len(self._entries)
             self._entries.clear()
             return count

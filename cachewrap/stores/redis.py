@@ -6,7 +6,7 @@ import asyncio
 import functools
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
@@ -16,7 +16,8 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Store
+from cachewrap.stores._breaker import Breaker
+from cachewrap.stores.base import Claim, Store
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -32,6 +33,29 @@ return ARGV[1]
 """
 
 
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '0' then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], '', 'PX', ARGV[2])
+return 1
+"""
+
+_FAILED_FOR = 2000
+"""Milliseconds for which a failed call is told to those who waited for it: as an empty lease."""
+
+
+_PROBE_SECONDS = 3.0
+"""What connecting and reading may take with one more attempt, and a little more."""
+
+# One for each server in this process: a breaker serves those who come after the one that opened it.
+_breakers: dict[tuple[str, float], Breaker] = {}
+
+
 class Connections:
     """The clients of one server: one for sync callers, and one for each running event loop.
 
@@ -45,17 +69,20 @@ class Connections:
         ConfigurationError: redis-py cannot read the URL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, breaker_seconds: float) -> None:
         self.url = url
         pool = self._pool(redis.ConnectionPool, Retry, max_connections=2**31)
         self.sync: Any = redis.Redis(connection_pool=pool)  # typed differently in every version
         self.place = _place(url, pool.connection_kwargs)
+        self.breaker = _breakers.setdefault(
+            (url, breaker_seconds), Breaker(self.place, breaker_seconds, _PROBE_SECONDS)
+        )
         self._loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
 
     def _pool(self, pool_class: Any, retry_class: Any, max_connections: int) -> Any:
         defaults: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
-        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance notices,
-        # and where the server has none, the error that it keeps holds on to whoever connected.
+        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance
+        # notices, and where there are none, the error that it keeps holds on to the caller.
         defaults["protocol"] = 2
         if self.url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
             del defaults["socket_connect_timeout"]
@@ -131,6 +158,7 @@ def _quoted(name: str) -> str:
 class RedisStore(Store):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
+    A lease has the name of its entry with ``:lease`` behind it, and so shares its slot.
     In namespace and seed, characters other than letters, digits and ``_.-~`` are percent-encoded.
     Sync callers share a client, and so do the async callers of each event loop. Expired entries are
     dropped by the server, which needs version 6.2 for it. `close` and `aclose` leave connections
@@ -142,6 +170,8 @@ class RedisStore(Store):
             connecting and each answer may take 1 second, and one more attempt is made.
         seed: the partition.
         namespace: keeps the tenants of one database apart.
+        breaker_seconds: how long a server that did not answer is left alone: until then every
+            operation fails at once, and then one of them tries again.
 
     Raises:
         ConfigurationError: redis-py cannot read the URL, or the namespace is empty.
@@ -153,10 +183,12 @@ class RedisStore(Store):
         seed: str = "41",
         *,
         namespace: str = "default",
+        breaker_seconds: float = 30.0,
     ) -> None:
         if not namespace:
             raise ConfigurationError("the Redis namespace is empty: give it a name")
-        self._enter(Connections(url), namespace, seed)
+        self._enter(Connections(url, breaker_seconds), namespace, seed)
+        self._breaker_seconds = breaker_seconds
 
     def _enter(self, connections: Connections, namespace: str, seed: str) -> None:
         self._connections = connections
@@ -165,7 +197,9 @@ class RedisStore(Store):
         self._prefix = f"cachewrap:{_quoted(namespace)}:{_quoted(seed)}:{{".encode()
 
     def __reduce__(self) -> tuple[Callable[..., RedisStore], tuple[str, str]]:
-        remake = functools.partial(type(self), namespace=self._namespace)
+        remake = functools.partial(
+            type(self), namespace=self._namespace, breaker_seconds=self._breaker_seconds
+        )
         return remake, (self._connections.url, self._seed)
 
     @property
@@ -177,6 +211,7 @@ class RedisStore(Store):
     def reseed(self, seed: str) -> RedisStore:
         other = RedisStore.__new__(type(self))
         other._enter(self._connections, self._namespace, seed)
+        other._breaker_seconds = self._breaker_seconds
         return other
 
     def get(self, key: str) -> bytes | None:
@@ -261,12 +296,43 @@ class RedisStore(Store):
                 count += await (await self._connections.running()).unlink(*names)
         return count
 
-    def close(self) -> None:
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
         with self._errors():
+            pipeline = self._connections.sync.pipeline(transaction=False)
+            return _claim(*_ask_for_lease(pipeline, self._lease(key), token, seconds).execute())
+
+    async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+        with self._errors():
+            pipeline = (await self._connections.running()).pipeline(transaction=False)
+            asked = _ask_for_lease(pipeline, self._lease(key), token, seconds)
+            return _claim(*await asked.execute())
+
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        with self._errors():
+            script = self._connections.sync.register_script(_RENEW)
+            return bool(script([self._lease(key)], [token, int(seconds * 1000)]))
+
+    async def arenew(self, key: str, token: str, seconds: float) -> bool:
+        with self._errors():
+            script = (await self._connections.running()).register_script(_RENEW)
+            return bool(await script([self._lease(key)], [token, int(seconds * 1000)]))
+
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        with self._errors():
+            script = self._connections.sync.register_script(_RELEASE)
+            script([self._lease(key)], [token, _FAILED_FOR if failed else 0])
+
+    async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
+        with self._errors():
+            script = (await self._connections.running()).register_script(_RELEASE)
+            await script([self._lease(key)], [token, _FAILED_FOR if failed else 0])
+
+    def close(self) -> None:
+        with suppress(redis.RedisError, OSError):  # what cannot be closed is closed already
             self._connections.close()
 
     async def aclose(self) -> None:
-        with self._errors():
+        with suppress(redis.RedisError, OSError):
             await self._connections.aclose()
 
     def _scan(self) -> Iterator[list[bytes]]:
@@ -287,18 +353,38 @@ class RedisStore(Store):
             if names:
                 yield names
 
+    def _lease(self, key: str) -> bytes:
+        return self._name(key) + b":lease"
+
     def _name(self, key: str) -> bytes:
         return b"%b%b}" % (self._prefix, key.encode())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        breaker = self._connections.breaker
+        breaker.enter()
         try:
             yield
+            breaker.answered()
         except (redis.RedisError, OSError) as error:
+            if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+                breaker.unanswered()
+            else:
+                breaker.answered()
             raise StoreError(
                 f"Redis at {self._connections.place} did not do its work:"
                 f" {type(error).__name__}: {error}"
             ) from error
+
+
+def _ask_for_lease(pipeline: Any, name: bytes, token: str, seconds: float) -> Any:
+    return pipeline.set(name, token, nx=True, px=int(seconds * 1000)).get(name)
+
+
+def _claim(taken: Any, present: Any) -> Claim:
+    if taken:
+        return Claim.TAKEN
+    return Claim.FAILED if present == b"" else Claim.HELD
 
 
 def _pxat(expires: float) -> int | None:

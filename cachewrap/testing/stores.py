@@ -12,13 +12,13 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Claim, Store
 
 _T = TypeVar("_T")
 
@@ -56,6 +56,9 @@ class Calls(Protocol):
     def keys(self) -> list[str]: ...
     def clear(self) -> int: ...
     def close(self) -> None: ...
+    def acquire(self, key: str, token: str, seconds: float) -> Claim: ...
+    def renew(self, key: str, token: str, seconds: float) -> bool: ...
+    def release(self, key: str, token: str, *, failed: bool = False) -> None: ...
 
 
 class SyncCalls:
@@ -69,6 +72,9 @@ class SyncCalls:
         self.delete = store.delete
         self.clear = store.clear
         self.close = store.close
+        self.acquire = store.acquire
+        self.renew = store.renew
+        self.release = store.release
 
     def of(self, store: Store) -> SyncCalls:
         return SyncCalls(store)
@@ -89,6 +95,9 @@ class AsyncCalls:
         self.delete = self._run(store.adelete)
         self.clear = self._run(store.aclear)
         self.close = self._run(store.aclose)
+        self.acquire = self._run(store.aacquire)
+        self.renew = self._run(store.arenew)
+        self.release = self._run(store.arelease)
 
     def of(self, store: Store) -> AsyncCalls:
         return AsyncCalls(store, self._runner)
@@ -114,10 +123,12 @@ class StoreSuite:
     Attributes:
         persistent: entries can be reached from other processes and through unpickled copies.
         drops_expired: the store lets go of an expired entry by itself.
+        leases: other processes respect a lease; a store without them grants every attempt.
     """
 
     persistent = True
     drops_expired = True
+    leases = True
 
     @pytest.fixture
     def store(self) -> Store:
@@ -439,6 +450,68 @@ class StoreSuite:
                 adds = [pool.apply_async(_add_own, (store, key, n)) for n in range(6)]
                 assert {add.get(60) for add in adds} == {store.get(key)}
         store.close()
+
+    # Leases
+
+    def test_a_free_lease_is_taken(self, calls: Calls) -> None:
+        assert calls.acquire(key_of(1), "me", 5.0) is Claim.TAKEN
+        calls.release(key_of(1), "me")
+
+    def test_a_lease_that_was_given_back_is_free(self, calls: Calls) -> None:
+        calls.acquire(key_of(1), "me", 5.0)
+        calls.release(key_of(1), "me")
+        assert self._elsewhere(calls.store, key_of(1)) is Claim.TAKEN
+
+    def test_a_lease_is_held_against_other_processes(self, calls: Calls) -> None:
+        self._needs_leases()
+        calls.acquire(key_of(1), "me", 5.0)
+        assert self._elsewhere(calls.store, key_of(1)) is Claim.HELD
+        calls.release(key_of(1), "me")
+
+    def test_leases_of_other_keys_and_partitions_are_free(self, calls: Calls) -> None:
+        calls.acquire(key_of(1), "me", 5.0)
+        assert self._elsewhere(calls.store, key_of(2)) is Claim.TAKEN
+        assert self._elsewhere(calls.store.reseed("other"), key_of(1)) is Claim.TAKEN
+        calls.release(key_of(1), "me")
+
+    def test_only_its_owner_gives_a_lease_back(self, calls: Calls) -> None:
+        self._needs_leases()
+        calls.acquire(key_of(1), "me", 5.0)
+        calls.release(key_of(1), "somebody")
+        assert self._elsewhere(calls.store, key_of(1)) is Claim.HELD
+        calls.release(key_of(1), "me")
+
+    def test_a_lease_can_be_renewed(self, calls: Calls) -> None:
+        calls.acquire(key_of(1), "me", 5.0)
+        assert calls.renew(key_of(1), "me", 5.0)
+        calls.release(key_of(1), "me")
+
+    def test_the_failure_of_its_owners_call_is_told_to_others(self, calls: Calls) -> None:
+        self._needs_leases()
+        calls.acquire(key_of(1), "me", 5.0)
+        calls.release(key_of(1), "me", failed=True)
+        assert self._elsewhere(calls.store, key_of(1)) is Claim.FAILED
+
+    def test_leases_are_no_entries(self, calls: Calls) -> None:
+        calls.acquire(key_of(1), "me", 5.0)
+        assert (calls.get(key_of(1)), calls.keys(), calls.clear()) == (None, [], 0)
+        calls.release(key_of(1), "me")
+
+    def _needs_leases(self) -> None:
+        if not self.leases:
+            pytest.skip("this store is reached by one process alone")
+
+    def _elsewhere(self, store: Store, key: str) -> Claim:
+        """What an attempt of another process comes to."""
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(_claim, store, key).result(60)
+
+
+def _claim(store: Store, key: str) -> Claim:
+    claim = store.acquire(key, "somebody", 5.0)
+    store.close()
+    return claim
 
 
 def _add_own(store: Store, key: str, number: int) -> bytes:

@@ -9,11 +9,12 @@ import multiprocessing
 import os
 import pickle
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import elsewhere
 import pytest
 
 from cachewrap import (
@@ -28,7 +29,6 @@ from cachewrap import (
     no_cache,
 )
 from cachewrap.envelope import unseal
-from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
 
 
@@ -174,16 +174,13 @@ class TestStoresBehindABlock:
 
 @pytest.mark.store
 class TestAcrossProcesses:
+    @pytest.mark.shared
     @pytest.mark.parametrize("method", ["spawn", "fork"])
-    def test_a_cache_travels_to_another_process(
-        self, cache: Cache, store: Store, method: str
-    ) -> None:
-        if isinstance(store, MemoryStore):
-            pytest.skip("a memory cache ends with its process")
+    def test_a_cache_travels_to_another_process(self, cache: Cache, method: str) -> None:
         cache.set("key", {"from": "parent"})
         context = multiprocessing.get_context(method)
-        with context.Pool(1) as pool:
-            assert pool.apply(_swap, (cache,)) == {"from": "parent"}
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            assert pool.submit(elsewhere.swap, cache).result(60) == {"from": "parent"}
         assert cache.get("key") == {"from": "child"}
 
     def test_a_pickled_cache_keeps_its_seed_and_policy(self, cache: Cache) -> None:
@@ -198,12 +195,6 @@ class TestAcrossProcesses:
                 os._exit(0 if cache.get("key") == "value" else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             assert cache.get("key") == "value"
-
-
-def _swap(cache: Cache) -> Any:
-    value = cache.get("key")
-    cache.set("key", {"from": "child"})
-    return value
 
 
 @pytest.mark.store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import inspect
 import os
 import pickle
@@ -37,6 +38,10 @@ class Upstream:
     def answer(self, prompt: str) -> str:
         self.calls += 1
         return f"{prompt} #{self.calls}"
+
+
+def echo(prompt: str) -> str:
+    return prompt
 
 
 @pytest.fixture
@@ -280,7 +285,7 @@ class TestRetry:
 
     def test_an_async_retrying_cannot_serve_a_sync_function(self) -> None:
         with pytest.raises(ConfigurationError, match="sync"):
-            llm_cached(retry=tenacity.AsyncRetrying())(lambda prompt: prompt)
+            llm_cached(retry=tenacity.AsyncRetrying())(echo)
 
 
 class TestWhichCache:
@@ -458,6 +463,19 @@ class TestMethods:
             answers = {getattr(Agent, name)("hi"), getattr(Agent("a"), name)("hi")}
         assert (len(answers), cache.stats.hits) == (1, 1)
 
+    @pytest.mark.parametrize("name", ["above_class", "below_class", "above_static", "below_static"])
+    @pytest.mark.parametrize("owner", [Agent, Agent("a")], ids=["from the class", "an instance"])
+    def test_class_and_static_methods_have_the_names_beside_the_call(
+        self, owner: Any, name: str
+    ) -> None:
+        method = getattr(owner, name)
+        with Cache.memory() as cache:
+            first = method("hi")
+            assert list(cache.keys()) == [method.cache_key("hi")]
+            assert method.uncached("hi") != first
+            assert method.invalidate("hi") is True
+            assert method("hi") != first
+
     def test_a_subclass_makes_requests_of_its_own(self) -> None:
         class Other(Agent): ...
 
@@ -477,6 +495,12 @@ class TestMethods:
         with Cache.memory():
             first = KeyedClient("one").ask("hi")
             assert KeyedClient("one").ask("hi") == first != KeyedClient("two").ask("hi")
+
+    def test_bound_methods_can_be_pickled(self) -> None:
+        with Cache.memory():
+            first = Agent("a").ask("hi")
+            assert pickle.loads(pickle.dumps(Agent("a").ask))("hi") == first
+            assert pickle.loads(pickle.dumps(Agent.below_class))("hi") == Agent.below_class("hi")
 
     def test_bound_methods_have_the_names_beside_the_call(self) -> None:
         agent = Agent("a")
@@ -560,13 +584,70 @@ class TestTheWrappedFunctionShowsThrough:
         ({"seed": ""}, "seed"),
         ({"seed": True}, "seed"),
         ({"ignore": ["client"]}, "client"),
+        ({"cache": "disk"}, "cache="),
+        ({"key": "prompt"}, "key="),
+        ({"when": True}, "when="),
     ],
 )
 def test_options_that_cannot_be_are_errors_at_decoration(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        llm_cached(**options)(lambda prompt: prompt)
+        llm_cached(**options)(echo)
+
+
+def test_a_calls_cache_that_is_none_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="cache="):
+        llm_cached(echo)("hi", cache="disk")  # type: ignore[call-arg]
+
+
+def of_model(model: str, prompt: str) -> str:
+    return f"{model}: {prompt} {os.urandom(4).hex()}"
+
+
+class Callable1:
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    def __cache_key__(self) -> str:
+        return self.model
+
+    def __call__(self, prompt: str) -> str:
+        return of_model(self.model, prompt)
+
+
+def closing_over(model: str) -> Any:
+    count = 0
+    log: list[str] = []
+
+    def complete(prompt: str) -> str:
+        nonlocal count
+        count += 1
+        log.append(prompt)
+        return f"{of_model(model, prompt)} {count}"
+
+    return complete
+
+
+class TestFunctionsOfOneName:
+    @pytest.mark.parametrize(
+        "make",
+        [lambda model: functools.partial(of_model, model), Callable1, closing_over],
+        ids=["partial", "object", "closure"],
+    )
+    def test_are_told_apart_by_what_is_bound_to_them(self, make: Callable[[str], Any]) -> None:
+        with Cache.memory():
+            first = llm_cached(make("one"))("hi")
+            assert llm_cached(make("one"))("hi") == first
+            assert llm_cached(make("two"))("hi") != first
+
+    def test_a_lambda_has_none(self) -> None:
+        with pytest.raises(ConfigurationError, match="lambda"):
+            llm_cached(lambda prompt: prompt)
+
+    def test_a_lambda_with_a_version_is_told_by_it(self) -> None:
+        with Cache.memory():
+            assert llm_cached(version="echo")(lambda prompt: prompt)("hi") == "hi"
 
 
 def test_importing_a_module_that_decorates_opens_nothing(tmp_path: Path) -> None:

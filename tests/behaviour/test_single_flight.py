@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -302,6 +306,104 @@ class TestACallInsideItsOwnCall:
 
         with Cache.memory():
             assert complete("hi") == "bottom"
+
+
+class TestCallsThatWaitForEachOther:
+    """A calls B and B calls A, each the leader of its own: one of them goes alone."""
+
+    def test_tasks(self) -> None:
+        async def body(mine: str, other: str, depth: int) -> str:
+            arrived.add(mine)
+            if depth:
+                await until(lambda: len(arrived) == 2)
+                return await ask(other, mine, 0)
+            return "bottom"
+
+        @llm_cached(ignore=["other", "depth"])
+        async def ask(mine: str, other: str, depth: int) -> str:
+            return await body(mine, other, depth)
+
+        arrived: set[str] = set()
+
+        async def both() -> list[str]:
+            with Cache.memory():
+                calls = asyncio.gather(ask("a", "b", 1), ask("b", "a", 1))
+                return await asyncio.wait_for(calls, WAIT)
+
+        assert set(asyncio.run(both())) == {"bottom"}
+
+    def test_threads(self) -> None:
+        both_lead = threading.Barrier(2)
+
+        @llm_cached(ignore=["other", "depth"])
+        def ask(mine: str, other: str, depth: int) -> str:
+            if depth:
+                both_lead.wait(WAIT)
+                return ask(other, mine, 0)
+            return "bottom"
+
+        cache = Cache.memory()
+        with ThreadPoolExecutor(2) as pool:
+            calls = [
+                pool.submit(ask, "a", "b", 1, cache=cache),  # type: ignore[call-arg]
+                pool.submit(ask, "b", "a", 1, cache=cache),  # type: ignore[call-arg]
+            ]
+            with cache:
+                assert {call.result(WAIT) for call in calls} == {"bottom"}
+
+
+def test_waiters_that_fill_the_default_executor_do_not_block_the_leaders_write(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    complete, acomplete = functions(upstream)
+
+    async def ask_all() -> set[str]:
+        with Cache.disk(cache_path_root=tmp_path):
+            leader = asyncio.create_task(acomplete("hi"))
+            await until(lambda: upstream.calls == 1)
+            waiters = [asyncio.create_task(asyncio.to_thread(complete, "hi")) for _ in range(40)]
+            await asyncio.sleep(0)
+            upstream.gate.set()
+            return {await asyncio.wait_for(task, WAIT) for task in [leader, *waiters]}
+
+    assert asyncio.run(ask_all()) == {"hi #1"}
+
+
+def test_a_task_that_its_loop_abandoned_lands_its_flight(upstream: Upstream) -> None:
+    _, acomplete = functions(upstream)
+    cache = Cache.memory()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(acomplete("hi", cache=cache))  # type: ignore[call-arg]
+    loop.call_later(0.05, loop.stop)
+    loop.run_forever()
+    assert len(_flights) == 1
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    del task
+    gc.collect()
+    assert _flights == {}
+
+
+def test_an_error_of_the_call_leaves_no_cycle(upstream: Upstream) -> None:
+    class Argument:
+        def __cache_key__(self) -> str:
+            return "key"
+
+    @llm_cached
+    def complete(argument: Argument) -> str:
+        raise ZeroDivisionError
+
+    gc.disable()
+    try:
+        argument = Argument()
+        seen = weakref.ref(argument)
+        with Cache.memory():
+            with contextlib.suppress(ZeroDivisionError):
+                complete(argument)
+        del argument
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_single_flight_can_be_switched_off(upstream: Upstream) -> None:

@@ -35,6 +35,18 @@ SECRET = [
     "openai-organization",
     "OpenAI-Project",
     "password",
+    "x-authtoken",
+    "secretkey",
+    "AWSAccessKeyId",
+    "bearer",
+    "x-passphrase",
+    "pwd",
+    "x-hub-signature-256",
+    "x-hmac-sha256",
+    "client_assertion",
+    "x-forwarded-client-cert",
+    "x-amzn-oidc-data",
+    "code",
 ]
 
 PLAIN = [
@@ -51,6 +63,9 @@ PLAIN = [
     "x-keyboard",
     "tokenizer",
     "x-author",
+    "x-session-id",
+    "x-status-code",
+    "x-signatures",
     "date",
 ]
 
@@ -103,6 +118,14 @@ BODIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
             ]
         },
         {"data_sources": [{"parameters": {"index": "i", "authentication": {"type": "api_key"}}}]},
+    ),
+    (
+        {"api_key": "s", "aws_secret_access_key": "s", "azure_ad_token": "s", "user": "u", 7: 7},
+        {"user": "u", 7: 7},
+    ),
+    (
+        {"prompt_cache_key": "k", "max_tokens": 1, "password_hint": "h", "token": "t"},
+        {"prompt_cache_key": "k", "max_tokens": 1, "password_hint": "h", "token": "t"},
     ),
     ({"tools": None, "authorization": "x"}, {"tools": None, "authorization": "x"}),
 ]

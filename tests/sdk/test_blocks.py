@@ -235,6 +235,7 @@ def test_threads_that_ask_at_the_same_time_get_one_answer(
         gate.set()
         answers = [future.result(20) for future in asked]
     assert all(answer == answers[0] for answer in answers)
+    assert up.calls == 1
 
 
 def test_tasks_that_ask_at_the_same_time_get_one_answer(up: Upstream, cache: Cache) -> None:
@@ -245,6 +246,7 @@ def test_tasks_that_ask_at_the_same_time_get_one_answer(up: Upstream, cache: Cac
 
     with cache:
         assert len(asyncio.run(run())) == 1
+    assert up.calls == 1
 
 
 PROGRAM = """

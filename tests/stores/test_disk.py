@@ -15,6 +15,7 @@ import textwrap
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -523,8 +524,7 @@ class TestFaults:
         content[4096:] = os.urandom(len(content) - 4096)
         database.write_bytes(content)
         with pytest.raises(StoreError, match="is damaged") as caught:
-            for number in range(200):
-                store.get(key_of(number))
+            deque((store.get(key_of(number)) for number in range(200)), maxlen=0)
         assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
         store.close()
 

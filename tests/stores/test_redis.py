@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Self
 
 import pytest
 import redis
@@ -285,7 +286,7 @@ class TestFaults:
     def test_a_server_that_is_not_there(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-        store = RedisStore(f"redis://me:secret@127.0.0.1:{port}/0")
+        store = RedisStore(f"redis://me:secret@127.0.0.1:{port}/0", breaker_seconds=1e-9)
         store.check()
         for use in _uses(store):
             start = time.monotonic()
@@ -461,7 +462,7 @@ class _Counted:
         self.turns = 0
         self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> _Counted:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

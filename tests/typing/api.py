@@ -131,23 +131,23 @@ class Client:
 
 client = Client()
 assert_type(client.method("hi"), str)
-assert_type(Client.method(client, "hi"), str)  # type: ignore[call-arg, arg-type]
+assert_type(Client.method(client, "hi"), str)
 assert_type(client.method.cache_key("hi"), str)
 assert_type(client.method.uncached("hi"), str)
 client.method(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 client.method()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
 
-# mypy compares no first parameter when it chooses among the overloads of `__get__`: it takes a
-# static method, and a method that is reached through its class, for one that is to be bound.
+# mypy chooses among the overloads of `__get__` without a look at `self`, and so takes a classmethod
+# that is reached through its class for a function that is to be given the class.
 assert_type(client.of_class("hi"), str)
 assert_type(client.of_class_full("hi"), str)
-assert_type(Client.of_class("hi"), str)
-assert_type(Client.of_class.invalidate("hi"), bool)
-Client.of_class(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+assert_type(Client.of_class("hi"), str)  # type: ignore[call-arg, arg-type]
+assert_type(Client.of_class.invalidate("hi"), bool)  # type: ignore[call-arg, arg-type]
+Client.of_class(1)  # type: ignore[call-arg, arg-type] # pyright: ignore[reportArgumentType]
 
-assert_type(Client.static("hi"), str)  # type: ignore[call-arg]
-assert_type(client.static_full("hi"), str)  # type: ignore[call-arg]
-Client.static(1)  # type: ignore[call-arg] # pyright: ignore[reportArgumentType]
+assert_type(Client.static("hi"), str)
+assert_type(Client.static_full("hi"), str)
+Client.static(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 async def awaits_method() -> None:
@@ -156,7 +156,7 @@ async def awaits_method() -> None:
 
 # Options.
 llm_cached(seed=None)
-llm_cached(seed=1.5)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+llm_cached(seed=1.5)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 llm_cached(cold=True)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
 llm_cached(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
 

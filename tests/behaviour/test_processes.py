@@ -1,0 +1,131 @@
+"""Once across processes: a lease in the store lets one of them go upstream for all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import elsewhere
+import pytest
+from elsewhere import Stage
+
+from cachewrap import Cache
+from cachewrap.stores.base import Store
+
+SPAWN = multiprocessing.get_context("spawn")
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    return Stage(folder)
+
+
+@pytest.fixture
+def shared(store: Store) -> Cache:
+    """A cache that other processes reach; what a killed one held is taken over after a second."""
+    return Cache(store, lease_seconds=1.0)
+
+
+@pytest.fixture
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(8, mp_context=SPAWN) as running:
+        yield running
+
+
+def test_eight_processes_make_one_call(
+    shared: Cache, stage: Stage, pool: ProcessPoolExecutor
+) -> None:
+    asked = [pool.submit(elsewhere.ask, shared, "hi", stage) for _ in range(8)]
+    stage.until("asked", 8)
+    stage.until("call")
+    stage.note("answer")
+    assert len({future.result(60) for future in asked}) == 1
+    assert stage.count("call") == 1
+
+
+def test_fifty_tasks_in_each_of_four_processes_make_one_call(
+    shared: Cache, stage: Stage, pool: ProcessPoolExecutor
+) -> None:
+    asked = [pool.submit(elsewhere.ask_fifty, shared, "hi", stage) for _ in range(4)]
+    stage.until("asked", 4)
+    stage.until("call")
+    stage.note("answer")
+    answers = [answer for future in asked for answer in future.result(60)]
+    assert (len(answers), len(set(answers)), stage.count("call")) == (200, 1, 1)
+
+
+def test_when_the_leader_fails_the_others_go_upstream_at_once(
+    shared: Cache, stage: Stage, pool: ProcessPoolExecutor
+) -> None:
+    leader = pool.submit(elsewhere.ask, shared, "fails", stage)
+    stage.until("call")
+    waiters = [pool.submit(elsewhere.ask, shared, "fails", stage) for _ in range(3)]
+    stage.until("asked", 4)
+    stage.note("fail")
+    with pytest.raises(ConnectionError):
+        leader.result(60)
+    # None of them waits for another: all three are upstream before one has an answer.
+    stage.until("call", 4)
+    stage.note("answer")
+    assert len({future.result(60) for future in waiters}) == 1
+
+
+def _run(*args: Any) -> BaseProcess:
+    process = SPAWN.Process(target=elsewhere.ask, args=args)
+    process.start()
+    return process
+
+
+def test_the_call_of_a_killed_process_is_taken_over(shared: Cache, stage: Stage) -> None:
+    leader = _run(shared, "hi", stage)
+    stage.until("call")
+    waiter = _run(shared, "hi", stage)
+    stage.until("asked", 2)
+    assert leader.pid is not None
+    os.kill(leader.pid, signal.SIGKILL)
+    leader.join()
+    stage.until("call", 2, seconds=15)
+    stage.note("answer")
+    waiter.join(60)
+    assert waiter.exitcode == 0
+    assert shared.get(elsewhere.complete.cache_key("hi", stage)) == f"hi {waiter.pid}"
+
+
+def test_a_lease_outlives_its_seconds_while_its_owner_lives(shared: Cache, stage: Stage) -> None:
+    leader = _run(shared, "hi", stage)
+    stage.until("call")
+    waiter = _run(shared, "hi", stage)
+    stage.until("asked", 2)
+    with pytest.raises(AssertionError, match="1 of 2 call"):
+        stage.until("call", 2, seconds=3 * shared.policy.lease_seconds)
+    stage.note("answer")
+    for process in (leader, waiter):
+        process.join(60)
+        assert process.exitcode == 0
+    assert stage.count("call") == 1
+
+
+def test_a_forked_child_does_not_hold_its_parents_lease(shared: Cache, stage: Stage) -> None:
+    """The child lives on when the parent, which leads, is killed."""
+    leader = SPAWN.Process(target=elsewhere.ask_and_fork, args=(shared, "hi", stage))
+    leader.start()
+    stage.until("forked")
+    waiter = _run(shared, "hi", stage)
+    stage.until("asked", 2)
+    assert leader.pid is not None
+    os.kill(leader.pid, signal.SIGKILL)
+    leader.join()
+    stage.until("call", 2, seconds=15)
+    stage.note("answer")
+    waiter.join(60)
+    assert waiter.exitcode == 0

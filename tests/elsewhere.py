@@ -1,0 +1,99 @@
+"""What tests run in other processes, where test modules cannot be imported."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from cachewrap import Cache, llm_cached
+
+WAIT = 60.0
+
+
+def swap(cache: Cache) -> Any:
+    """Give the value of "key", and put another one in its place."""
+    value = cache.get("key")
+    cache.set("key", {"from": "child"})
+    return value
+
+
+class Stage:
+    """A folder in which processes tell each other what they do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def note(self, what: str) -> None:
+        """Say that this process has come to something."""
+        (self.folder / f"{what} {os.getpid()} {time.monotonic_ns()}").touch()
+
+    def count(self, what: str) -> int:
+        """How often processes said so."""
+        return len(list(self.folder.glob(f"{what} *")))
+
+    def until(self, what: str, count: int = 1, seconds: float = WAIT) -> None:
+        """Wait until processes have said so that often."""
+        deadline = time.monotonic() + seconds
+        while self.count(what) < count:
+            assert time.monotonic() < deadline, f"{self.count(what)} of {count} {what}"
+            time.sleep(0.002)
+
+
+def _upstream(prompt: str, stage: Stage) -> str:
+    stage.note("call")
+    while not stage.count("answer"):
+        if stage.count("fail") and prompt == "fails" and stage.count("call") == 1:
+            raise ConnectionError("upstream is down")
+        time.sleep(0.002)
+    return f"{prompt} {os.getpid()}"
+
+
+@llm_cached(ignore=["stage"])
+def complete(prompt: str, stage: Stage) -> str:
+    """Answers when it is let."""
+    return _upstream(prompt, stage)
+
+
+@llm_cached(ignore=["stage"])
+async def acomplete(prompt: str, stage: Stage) -> str:
+    """Answers when it is let, in a thread."""
+    return await asyncio.to_thread(_upstream, prompt, stage)
+
+
+def ask(cache: Cache, prompt: str, stage: Stage) -> str:
+    """One question, from one process."""
+    stage.note("asked")
+    with cache:
+        return complete(prompt, stage)
+
+
+def ask_fifty(cache: Cache, prompt: str, stage: Stage) -> list[str]:
+    """One question, from fifty tasks of one process."""
+
+    async def all_at_once() -> list[str]:
+        async with cache:
+            return await asyncio.gather(*(acomplete(prompt, stage) for _ in range(50)))
+
+    stage.note("asked")
+    return asyncio.run(all_at_once())
+
+
+class ForkingStage(Stage):
+    """A stage on which the first process that calls upstream forks, and its child waits."""
+
+    def note(self, what: str) -> None:
+        super().note(what)
+        if what == "call" and not self.count("forked"):
+            if not os.fork():
+                while not self.count("answer"):
+                    time.sleep(0.002)
+                os._exit(0)
+            super().note("forked")
+
+
+def ask_and_fork(cache: Cache, prompt: str, stage: Stage) -> None:
+    """One question from a process that forks while it is upstream."""
+    ask(cache, prompt, ForkingStage(stage.folder))

@@ -1,0 +1,116 @@
+"""The atheris harness: as many hostile entries as ``CACHEWRAP_FUZZ_RUNS`` says, led by coverage.
+
+Run it with ``tox -e fuzz``. It ends with 0 where every promise was kept; else it prints the input
+that broke one, and leaves it in the working directory. Arguments go to libFuzzer, a file among them
+is an input to try again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(
+    include=["cachewrap.codec", "cachewrap.envelope", "cachewrap.plain"]
+):
+    from fuzz import hostile
+
+import msgspec
+import zstandard
+
+from cachewrap.entry import Facts, Kind
+from cachewrap.envelope import seal
+from cachewrap.errors import CorruptEntryError
+from cachewrap.guard import AesGuard
+
+RUNS = int(os.environ.get("CACHEWRAP_FUZZ_RUNS") or 500_000)  # about a minute
+RECORD = msgspec.msgpack.encode([b"request", "source", "model"])
+KEY = "ab" * 32
+
+guard = AesGuard((b"k" * 32,), "41")
+pack = zstandard.ZstdCompressor().compress
+ends: Counter[str] = Counter()
+
+
+def one(data: bytes) -> None:
+    """One hostile entry. The first byte says where the rest of them goes."""
+    way, rest = data[:1] or b"\0", data[1:]
+    match way[0] % 10:
+        case 0:
+            end = hostile.read(rest)
+        case 1:
+            end = hostile.read(seal(Kind.TEXT, b"", b"", Facts(0.0, 0.0))[:4] + rest)
+        case 2:
+            # Everything behind the seal is hostile: numbers of the head, and both sections.
+            take = hostile.Take(rest)
+            numbers = (take.number(2**16), *(take.number(2**40) - 1.5 for _ in range(3)))
+            counts = (take.number(2**32), take.number(2**32))
+            flags, kind, length = take.number(4), take.number(6), take.number(256)
+            answer, record = take.data(length), take.data(len(rest))
+            end = hostile.read(
+                hostile.enclose(answer, record, kind=kind, flags=flags, numbers=(*numbers, *counts))
+            )
+        case 3:
+            end = hostile.read(hostile.enclose(pack(rest), pack(RECORD), kind=2, flags=3))
+        case 4:
+            end = hostile.read(hostile.enclose(b"\0\xc0", pack(rest), kind=2, flags=2))
+        case 5:
+            end = hostile.decode(Kind.VALUE, rest)
+        case 6:
+            end = hostile.decode(
+                Kind.VALUE, b"\x01" + hostile.pack(hostile.tree(hostile.Take(rest)))
+            )
+        case 7:
+            end = hostile.decode(Kind.HTTP, rest)
+        case 8:
+            end = hostile.decode(Kind.ITEMS, rest)
+        case _:
+            try:
+                guard.unseal(KEY, rest)
+                end = "forged"
+            except CorruptEntryError:
+                end = "not opened"
+    if end == "forged":
+        raise hostile.Broken(f"an entry that nobody encrypted was opened: {rest!r}")
+    ends[end] += 1
+    if sum(ends.values()) == RUNS:
+        # libFuzzer ends the process without a word of Python's.
+        print(f"{RUNS} hostile entries, all kept to the rules: {dict(ends)}", flush=True)
+
+
+def seed(folder: Path) -> None:
+    """Write inputs to start from: entries as they are, and their sections."""
+    for number, (kind, data) in enumerate(hostile.samples()):
+        way = {Kind.VALUE: 5, Kind.HTTP: 7, Kind.ITEMS: 8}.get(kind, 0)
+        whole = seal(kind, data, b"request", Facts(created=1.0, seconds=2.0))
+        starts = {0: whole, 1: whole[4:], 3: data, 4: RECORD, 9: guard.close(KEY, whole)[:-1]}
+        for start, content in {**starts, way: data}.items():
+            (folder / f"{number}-{start}").write_bytes(bytes([start]) + content)
+    for number in range(64):
+        (folder / f"tree-{number}").write_bytes(b"\x06" + os.urandom(100))
+    words = (*hostile.CLASSES, *(f"!{tag}" for tag in hostile.TAGS))
+    lines = [f'"{chr(92)}x{0xA0 + len(word):02x}{word}"' for word in words if len(word) < 32]
+    (folder.parent / "words").write_text("\n".join(lines))
+
+
+def main() -> None:
+    hostile.warm_up()
+    with tempfile.TemporaryDirectory() as name:
+        inputs = Path(name) / "inputs"
+        inputs.mkdir()
+        seed(inputs)
+        options = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", f"-runs={RUNS}"]
+        options += [f"-dict={name}/words", "-print_final_stats=1"]
+        given = sys.argv[1:]
+        again = any(Path(argument).is_file() for argument in given)
+        atheris.Setup([sys.argv[0], *options, *given, *([] if again else [str(inputs)])], one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

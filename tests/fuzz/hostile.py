@@ -1,0 +1,344 @@
+"""What every reading of hostile bytes must keep to, and envelopes that are hostile behind the seal.
+
+Used by the hypothesis tests beside it, and by the atheris harness, which has no pytest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+import sys
+import tracemalloc
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+from zlib import crc32
+
+import msgspec
+import numpy
+import pydantic
+
+from cachewrap import codec
+from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
+from cachewrap.envelope import MAX_RATIO, seal, unseal
+from cachewrap.errors import CorruptEntryError, MissingTypeError
+
+T = TypeVar("T")
+
+
+class Colour(enum.Flag):
+    """A class that hostile bytes may name."""
+
+    RED = 1
+    BLUE = 2
+
+
+class Pair(NamedTuple):
+    """A class that hostile bytes may name."""
+
+    one: int
+    two: object = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    """A class that hostile bytes may name."""
+
+    one: int = 0
+
+
+@dataclasses.dataclass
+class Open:
+    """A class that hostile bytes may name."""
+
+    one: int = 0
+
+
+class Model(pydantic.BaseModel):
+    """A class that hostile bytes may name. Neither its validator nor its property may run."""
+
+    one: int = 0
+
+    @pydantic.field_validator("one")
+    @classmethod
+    def check(cls, value: int) -> int:
+        ran.append("a validator")
+        return value
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    """A class that hostile bytes may name."""
+
+    content: T
+
+
+class Final_:
+    """A class of no stored sort, whose instances would run code of theirs when they go."""
+
+    def __del__(self) -> None:
+        ran.append("a finalizer")
+
+
+@dataclasses.dataclass
+class Mourned(Final_):
+    """A dataclass whose instances would run code of theirs when they go."""
+
+    one: int = 0
+
+
+CLASSES: Final = (
+    *(f"{__name__}:{name}" for name in "Colour Pair Slotted Open Model Box Final_ Mourned".split()),
+    *"builtins:object builtins:type builtins:tuple builtins:bytearray builtins:Exception".split(),
+    *"enum:Enum re:RegexFlag http:HTTPStatus uuid:SafeUUID sys:version_info os:stat_result".split(),
+    *"urllib.parse:SplitResult inspect:Signature dataclasses:Field typing:NamedTuple".split(),
+    *"pydantic.main:BaseModel pydantic.root_model:RootModel subprocess:Popen os:system".split(),
+    *"not.imported:Thing nothing : :: a:b.c __main__:x decimal:DecimalTuple".split(),
+)
+TAGS: Final = (
+    *"int float str bytes bytearray complex date datetime time timedelta uuid decimal".split(),
+    *"fraction path tuple set frozenset dict ordered namespace enum namedtuple dataclass".split(),
+    *"pydantic array number unknown".split(),
+)
+WORDS: Final = (
+    *"2020-01-01 2020-01-01T00:00:00 00:00 Europe/Berlin UTC ../etc/passwd posixrules nan".split(),
+    *"1e999999999 sNaN123 0x1p-1 -0x8 ff aGk= PosixPath WindowsPath u1 <U1 <M8[ns] S3 c16".split(),
+    *"one two RED BLUE IGNORECASE OK __class__ __dict__ __init__ __del__ content \ud800".split(),
+    *"00000000000000000000000000000000 !tuple !dict !!".split(),
+    "\0",
+    "",
+)
+
+ran: Final[list[str]] = []
+"""Code that ran and was not to."""
+
+PER_BYTE: Final = 256
+"""Bytes that `codec.decode` may take for each byte that it is given ..."""
+
+BESIDE: Final = 2**20
+"""... beside this many ..."""
+
+PER_MODEL: Final = 2**19
+"""... and this many for each model, as a parametrised generic one is a class of its own."""
+
+
+class Broken(AssertionError):
+    """A promise that was not kept."""
+
+
+# -- watching -------------------------------------------------------------------------------------
+
+# What tells of code being loaded or run, or of the world being touched. Files are only read for
+# time zones, and time zones that the system does not have are looked for in the package tzdata.
+_TELLING: Final = ("import", "compile", "exec", "marshal", "pickle", "os.", "subprocess", "socket")
+_ZONES: Final = ("tzdata", "importlib", "zoneinfo")
+_watching = False
+
+
+def _hear(event: str, args: tuple[Any, ...]) -> None:
+    if not _watching or not event.startswith(_TELLING):
+        return
+    if event == "import" and str(args[0]).partition(".")[0] in _ZONES:
+        return
+    if event in ("os.listdir", "os.scandir") or "pydantic" in _caller():
+        return
+    ran.append(f"{event} {args!r:.200}")
+
+
+def _caller() -> str:
+    """The module whose code runs, below the standard library's."""
+    frame = sys._getframe(2)
+    return str(frame.f_globals.get("__name__"))
+
+
+sys.addaudithook(_hear)
+
+
+@contextmanager
+def watched(data: bytes, allowance: int) -> Iterator[None]:
+    """Raise `Broken` where code runs, a module is imported, or too much memory is taken."""
+    global _watching
+    ran.clear()
+    before, _ = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    _watching = True
+    try:
+        yield
+    finally:
+        _watching = False
+        taken = tracemalloc.get_traced_memory()[1] - before
+    if ran:
+        raise Broken(f"{ran}: {data!r}")
+    if taken > allowance:
+        raise Broken(f"{taken} bytes for {len(data)}, not {allowance}: {data[:200]!r}")
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def decode(kind: Kind, data: bytes) -> str:
+    """Decode an answer; how that went."""
+    allowance = PER_BYTE * len(data) + BESIDE + PER_MODEL * data.count(b"!pydantic")
+    with watched(data, allowance):
+        try:
+            codec.decode(kind, data)
+        except CorruptEntryError:
+            return "corrupt"
+        except MissingTypeError:
+            return "missing"
+    return "read"
+
+
+def read(raw: bytes) -> str:
+    """Open an envelope, read its record and decode its answer; how that went."""
+    entry: Entry | None = None
+    with watched(raw, MAX_RATIO * len(raw) + BESIDE):
+        try:
+            entry = unseal(raw)
+        except CorruptEntryError:
+            return "not opened"
+    with watched(raw, 2 * MAX_RATIO * len(raw) + BESIDE):
+        try:
+            entry.read_record()
+        except CorruptEntryError:
+            return "no record"
+    return decode(entry.kind, entry.answer)
+
+
+# -- making ---------------------------------------------------------------------------------------
+
+_HEAD: Final = struct.Struct("<BBHddfIII")
+
+
+def enclose(
+    answer: bytes,
+    record: bytes,
+    *,
+    kind: int = 2,
+    flags: int = 0,
+    numbers: tuple[int, float, float, float, int, int] = (0, 0.0, 0.0, 0.0, 0, 0),
+) -> bytes:
+    """An envelope whose checksums and lengths fit, whatever its sections hold."""
+    zero, expires, created, seconds, asked, told = numbers
+    like = seal(Kind.TEXT, b"", b"", Facts(created=0.0, seconds=0.0))
+    rest = _HEAD.pack(kind, flags, zero, expires, created, seconds, asked, told, len(answer))
+    # Later versions of the head go on with the length of the record.
+    empty = len(like) - len(_EMPTY_RECORD) - 4
+    if empty > 8 + _HEAD.size:
+        rest += struct.pack("<I", len(record))
+    checksum = struct.pack("<I", crc32(answer, crc32(rest)))
+    return b"".join((like[:4], checksum, rest, answer, struct.pack("<I", crc32(record)), record))
+
+
+_EMPTY_RECORD: Final = msgspec.msgpack.encode([b"", "", ""])
+
+
+def tree(take: Take, depth: int = 0) -> Any:
+    """A value as the codec stores them, hostile in its tags, names and shapes."""
+    choice = take.number(16 if depth < 6 else 9)
+    if choice < 3:
+        return take.pick(WORDS)
+    if choice == 3:
+        return take.pick(CLASSES)
+    if choice == 4:
+        return take.number(2**64) - 2**63
+    if choice == 5:
+        return take.data(take.number(12))
+    if choice == 6:
+        return struct.unpack("<d", take.data(8).ljust(8, b"\0"))[0]
+    if choice == 7:
+        return take.pick((None, True, False, 0, 1, -1, 2**63, 1e308))
+    if choice == 8:
+        return take.data(take.number(8)).decode("latin-1")
+    if choice == 9:
+        return {take.pick(WORDS): tree(take, depth + 1) for _ in range(take.number(4))}
+    if choice == 10:
+        return [tree(take, depth + 1) for _ in range(take.number(6))]
+    return {f"!{take.pick(TAGS)}": _inner(take, depth + 1)}
+
+
+def _inner(take: Take, depth: int) -> Any:
+    choice = take.number(10)
+    if choice < 2:
+        return tree(take, depth)
+    if choice < 5:
+        # Of the shape that most tags have: a name, and then what belongs to it.
+        return [take.pick(CLASSES), tree(take, depth), *_some(take, depth)]
+    if choice == 5:
+        spec = [take.pick(CLASSES), [take.pick(CLASSES)]]
+        return [spec, tree(take, depth), None, [], None]
+    if choice == 6:
+        return [take.pick(WORDS), [take.number(4)], take.data(take.number(16))]
+    if choice == 7:
+        return [take.pick(CLASSES), {"one": tree(take, depth)}, None, ["one"], None]
+    return [[tree(take, depth), tree(take, depth)] for _ in range(take.number(3))]
+
+
+def _some(take: Take, depth: int) -> list[Any]:
+    return [tree(take, depth) for _ in range(take.number(4))]
+
+
+def pack(value: Any) -> bytes:
+    """A tree as MessagePack; lone surrogates, which cannot be packed, as bytes that are no text."""
+    try:
+        return msgspec.msgpack.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.msgpack.encode(None)
+
+
+class Take:
+    """Takes numbers and bytes from a string of bytes, and zeros when it is used up."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def data(self, count: int) -> bytes:
+        """The next bytes, fewer at the end."""
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def number(self, below: int) -> int:
+        """A number from the next bytes, as few as are needed."""
+        size = max(1, (below - 1).bit_length() + 7 >> 3)
+        return int.from_bytes(self.data(size)) % below
+
+    def pick(self, choices: tuple[Any, ...]) -> Any:
+        """One of some."""
+        return choices[self.number(len(choices))]
+
+
+def samples() -> list[tuple[Kind, bytes]]:
+    """Answers of every kind, as the codec writes them."""
+    values: list[object] = [
+        "text",
+        None,
+        [1, -1, 2.5, True, "a", b"b"],
+        {"a": {"b": [{}]}},
+        (1, {2, 3}, frozenset("a"), {1: 2}, SimpleNamespace(a=1)),
+        Colour.RED | Colour.BLUE,
+        Pair(1),
+        Open(2),
+        Slotted(3),
+        Model(one=4),
+        numpy.array([1, 2]),
+        numpy.float32(0.5),
+        numpy.array(["text"]),
+        Box[int](content=5),
+        float("nan"),
+        2**70,
+        HttpAnswer(200, [("content-type", "text/plain")], [b"ab", b"c"], [0.1, 0.2], True),
+        Items([codec.encode("a"), codec.encode((1,))], [0.0, 0.1], codec.encode(None)),
+    ]
+    return [codec.encode(value) for value in values]
+
+
+def warm_up() -> None:
+    """Have everything imported that the codec itself imports, and start to count memory."""
+    tracemalloc.start(1)
+    for kind, data in samples():
+        codec.decode(kind, data)
+    for names in (("content",), ("one",)):
+        typing.get_type_hints(Box if names == ("content",) else Model)

@@ -1,0 +1,24 @@
+"""Writes the golden files that are missing, and none that is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+
+from kinds import VALUES
+from test_envelope import FACTS, REQUEST, STORED, golden
+from test_key import GOLDEN, key
+
+from cachewrap import codec
+from cachewrap.envelope import seal
+
+for name, value in STORED.items():
+    if not golden(name).exists():
+        golden(name).write_bytes(seal(*codec.encode(value), REQUEST, FACTS))
+keys = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+keys.update({name: key(value) for name, value in VALUES.items() if name not in keys})
+GOLDEN.write_text(json.dumps(keys, indent=1, sort_keys=True) + "\n")

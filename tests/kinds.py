@@ -1,0 +1,270 @@
+"""One value of every kind that keys and the codec take, and classes to make them of."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import math
+import pathlib
+import uuid
+import zoneinfo
+from collections import OrderedDict, namedtuple
+from types import SimpleNamespace
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+
+import numpy
+import pydantic
+
+T = TypeVar("T")
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Shade(enum.Enum):
+    RED = 1
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Word(enum.StrEnum):
+    HI = "hi"
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclasses.dataclass
+class Point:
+    x: Any
+    y: Any = None
+
+
+@dataclasses.dataclass
+class Spot:
+    x: Any
+    y: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: int
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Slotted:
+    x: int
+    later: list[int] = dataclasses.field(init=False, default_factory=list)
+
+
+@dataclasses.dataclass
+class Eager:
+    """Computes in its constructor, and counts how often that ran."""
+
+    x: int
+
+    def __post_init__(self) -> None:
+        RAN.append("Eager")
+        self.double = 2 * self.x
+
+
+RAN: list[str] = []
+
+
+class City(NamedTuple):
+    name: str
+    people: int
+
+
+Pair = namedtuple("Pair", "a b")  # noqa: PYI024
+
+
+class Answer(TypedDict):
+    text: str
+
+
+class Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    a: int = 1
+    inner: Model | None = None
+    _private: int = pydantic.PrivateAttr(default=5)
+
+
+class Twin(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    a: int = 1
+    inner: Model | None = None
+
+
+class Strict(pydantic.BaseModel):
+    """Counts how often its validator ran."""
+
+    a: int
+
+    @pydantic.field_validator("a")
+    @classmethod
+    def check(cls, value: int) -> int:
+        RAN.append("Strict")
+        return value
+
+
+class Box(pydantic.BaseModel, Generic[T]):
+    content: T
+
+
+def eager() -> Eager:
+    made = Eager(2)
+    made.note = "added"  # type: ignore[attr-defined]
+    return made
+
+
+def extended() -> Model:
+    made = Model.model_validate({"a": 2, "more": [1, {"b": (2,)}]})
+    made._private = 6
+    made.added = 1.5  # type: ignore[attr-defined]
+    made.__pydantic_fields_set__.add("added")  # newer versions of pydantic do so themselves
+    return made
+
+
+PARIS = zoneinfo.ZoneInfo("Europe/Paris")
+EAST = dt.timezone(dt.timedelta(hours=2))
+
+VALUES: dict[str, Any] = {
+    "none": None,
+    "true": True,
+    "false": False,
+    "zero": 0,
+    "one": 1,
+    "minus one": -1,
+    "largest 64-bit integer": 2**64 - 1,
+    "large integer": 2**80,
+    "large negative integer": -(2**70),
+    "float one": 1.0,
+    "float": 0.1,
+    "minus zero": -0.0,
+    "tiny": 5e-324,
+    "nan": math.nan,
+    "infinity": math.inf,
+    "minus infinity": -math.inf,
+    "complex": 1 + 2j,
+    "complex with nan": complex(math.nan, -math.inf),
+    "empty text": "",
+    "text": "text",
+    "digit": "1",
+    "unicode": "grüß dich, 世界 🌍",
+    "lone surrogate": "a\ud800b",
+    "bytes": b"text",
+    "empty bytes": b"",
+    "bytearray": bytearray(b"text"),
+    "empty list": [],
+    "list": [1, "two", None],
+    "nested list": [[1], [[2]]],
+    "empty tuple": (),
+    "tuple": (1, "two", None),
+    "tuple in list": [(1,)],
+    "set": {1, 2, 3},
+    "empty set": set(),
+    "frozenset": frozenset({1, 2, 3}),
+    "empty dict": {},
+    "dict": {"b": 1, "a": [2]},
+    "dict of ints": {1: "a", 2: "b"},
+    "dict of mixed keys": {1: "a", "1": "b", (1, 2): "c", None: "d", 1.5: "e", b"1": "f"},
+    "dict with a surrogate key": {"\ud800": 1},
+    "look-alike of a tag": {"!tuple": [1]},
+    "look-alike of bytes": {"!bytes": "dGV4dA=="},
+    "look-alike of a dict": {"!dict": [["a", 1]]},
+    "two keys with marks": {"!a": 1, "!b": 2},
+    "ordered dict": OrderedDict(b=1, a=2),
+    "date": dt.date(2024, 2, 29),
+    "datetime": dt.datetime(2024, 2, 29, 12, 30, 15, 123456),
+    "datetime in UTC": dt.datetime(2024, 2, 29, tzinfo=dt.UTC),
+    "datetime with an offset": dt.datetime(2024, 2, 29, tzinfo=EAST),
+    "datetime with a named offset": dt.datetime(
+        2024, 2, 29, tzinfo=dt.timezone(dt.timedelta(hours=2), "EET")
+    ),
+    "datetime in a zone": dt.datetime(2024, 10, 27, 2, 30, tzinfo=PARIS),
+    "datetime in a fold": dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=PARIS),
+    "time": dt.time(12, 30),
+    "time with an offset": dt.time(12, 30, tzinfo=EAST),
+    "timedelta": dt.timedelta(days=-1, seconds=2, microseconds=3),
+    "uuid": uuid.UUID("12345678123456781234567812345678"),
+    "decimal": decimal.Decimal("1.10"),
+    "decimal of other digits": decimal.Decimal("1.1"),
+    "decimal nan": decimal.Decimal("NaN"),
+    "fraction": fractions.Fraction(1, 3),
+    "pure posix path": pathlib.PurePosixPath("a/b"),
+    "pure windows path": pathlib.PureWindowsPath("a\\b"),
+    "path": pathlib.Path("a/b"),
+    "enum": Colour.RED,
+    "enum of another class": Shade.RED,
+    "int enum": Level.LOW,
+    "str enum": Word.HI,
+    "flag": Right.READ,
+    "flags": Right.READ | Right.WRITE,
+    "no flags": Right(0),
+    "dataclass": Point(1, Point("a")),
+    "dataclass of another class": Spot(1, Point("a")),
+    "frozen dataclass": Frozen(1),
+    "slotted dataclass": Slotted(x=1),
+    "dataclass with added attributes": eager(),
+    "named tuple": City("Paris", 2_100_000),
+    "classic named tuple": Pair(1, [2]),
+    "typed dict": Answer(text="hi"),
+    "namespace": SimpleNamespace(cost=1.5, self=[1]),
+    "model": Model(a=2),
+    "model with defaults": Model(),
+    "model of another class": Twin(a=2),
+    "model with extras and privates": extended(),
+    "nested model": Model(inner=Model(a=3)),
+    "generic model": Box[int](content=1),
+    "generic model of a model": Box[Model](content=Model()),
+    "array": numpy.arange(6, dtype="<i8").reshape(2, 3),
+    "array of another shape": numpy.arange(6, dtype="<i8").reshape(3, 2),
+    "array of another type": numpy.arange(6, dtype="<f4").reshape(2, 3),
+    "empty array": numpy.zeros((0, 3)),
+    "array of dates": numpy.array(["2024-02-29"], dtype="<M8[D]"),
+    "numpy number": numpy.float32(1.5),
+    "numpy text": numpy.str_("text"),
+    "conversation": {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0.7,
+    },
+}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal in type and value, all the way down; NaN is the same as NaN."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, numpy.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
+    if isinstance(one, OrderedDict):
+        return same(list(one.items()), list(other.items()))
+    if isinstance(one, dict):
+        return len(one) == len(other) and all(
+            same(a, b) for a, b in zip(one.items(), other.items(), strict=True)
+        )
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, pydantic.BaseModel):
+        return all(
+            same(getattr(one, part), getattr(other, part))
+            for part in ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__")
+        ) and same(one.__pydantic_private__, other.__pydantic_private__)
+    if dataclasses.is_dataclass(one) and hasattr(one, "__dict__"):
+        return same(dict(sorted(vars(one).items())), dict(sorted(vars(other).items())))
+    if isinstance(one, (dt.datetime, dt.time)):
+        return one == other and one.fold == other.fold and repr(one.tzinfo) == repr(other.tzinfo)
+    if isinstance(one, (float, complex, decimal.Decimal)):
+        return repr(one) == repr(other)
+    return bool(one == other)

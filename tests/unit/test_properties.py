@@ -1,0 +1,179 @@
+"""What holds for every value: keys tell apart, the codec gives back, decoding is total."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from typing import Any
+
+import kinds
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kinds import same
+
+from cachewrap import codec
+from cachewrap.entry import Facts, Kind
+from cachewrap.envelope import seal, unseal
+from cachewrap.errors import CorruptEntryError, MissingTypeError
+from cachewrap.key import canonical, canonical_json, encode, key_of, salted
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
+    ["!tuple", "!dict", "!int", "!str", "!bytes"]
+)
+
+HASHABLE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    ANY_TEXT,
+    st.binary(max_size=8),
+    st.dates(),
+    st.datetimes(timezones=st.none() | st.just(dt.UTC)),
+    st.timedeltas(),
+    st.uuids(),
+    st.decimals(allow_nan=False),
+    st.fractions(),
+    st.complex_numbers(allow_nan=False),
+    st.sampled_from(list(kinds.Colour) + list(kinds.Shade) + list(kinds.Level)),
+    st.builds(kinds.Frozen, st.integers()),
+)
+
+HASHABLES = st.recursive(
+    HASHABLE, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3), max_leaves=5
+)
+
+
+def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner),
+        st.dictionaries(HASHABLES, inner, max_size=3),
+        st.dictionaries(ANY_TEXT, inner, max_size=3),
+        st.sets(HASHABLES, max_size=3),
+        st.builds(kinds.Point, inner, inner),
+        st.builds(kinds.Spot, inner, inner),
+        st.builds(kinds.City, inner, inner),
+        st.builds(lambda value: kinds.Model.model_construct(extra=value), inner),
+    )
+
+
+VALUES = st.recursive(
+    HASHABLES | st.floats() | st.binary().map(bytearray), _containers, max_leaves=8
+)
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def key(value: object) -> str:
+    return key_of(salted(), encode(canonical(value)))
+
+
+def shuffled(value: Any) -> Any:
+    """An equal value whose dictionaries and sets were filled in another order."""
+    if type(value) is dict:
+        return {k: shuffled(v) for k, v in reversed(value.items())}
+    if type(value) in (list, tuple):
+        return type(value)(shuffled(item) for item in value)
+    if type(value) in (set, frozenset):
+        return type(value)(sorted(value, key=lambda item: repr(item), reverse=True))
+    return value
+
+
+@given(VALUES, VALUES)
+@settings(max_examples=400, deadline=None)
+def test_two_values_share_a_key_only_if_they_are_the_same(one: Any, other: Any) -> None:
+    if key(one) == key(other):
+        assert same(one, other) or one == other
+
+
+@given(VALUES)
+@settings(max_examples=300, deadline=None)
+def test_the_order_of_dictionaries_and_sets_makes_no_difference(value: Any) -> None:
+    assert key(shuffled(value)) == key(value)
+
+
+@given(VALUES)
+@settings(max_examples=300, deadline=None)
+def test_a_value_in_a_container_has_another_key(value: Any) -> None:
+    assert len({key(value), key([value]), key((value,)), key({"x": value})}) == 4
+
+
+@given(VALUES)
+@settings(max_examples=400, deadline=None)
+def test_the_codec_gives_back_what_it_was_given(value: Any) -> None:
+    assert same(codec.decode(*codec.encode(value)), value)
+
+
+@given(JSON)
+@settings(max_examples=300, deadline=None)
+def test_a_json_body_has_one_key_however_its_numbers_are_written(body: Any) -> None:
+    def rewritten(value: Any) -> Any:
+        if type(value) is int and abs(value) <= 2**53:
+            return float(value)
+        if type(value) is list:
+            return tuple(rewritten(item) for item in value)
+        if type(value) is dict:
+            return {k: rewritten(v) for k, v in reversed(value.items())}
+        return value
+
+    assert encode(canonical_json(rewritten(body))) == encode(canonical_json(body))
+
+
+def decode_quietly(kind: Kind, data: bytes) -> None:
+    with contextlib.suppress(CorruptEntryError, MissingTypeError):
+        codec.decode(kind, data)
+
+
+@given(st.sampled_from(Kind), st.sampled_from([b"", b"\x00", b"\x01"]), st.binary(max_size=200))
+@settings(max_examples=600, deadline=None)
+def test_decoding_any_bytes_raises_nothing_else(kind: Kind, mark: bytes, data: bytes) -> None:
+    decode_quietly(kind, mark + data)
+
+
+TAGS = st.sampled_from(
+    "!int !float !str !bytes !bytearray !complex !date !datetime !time !timedelta !uuid !decimal "
+    "!fraction !path !tuple !set !frozenset !dict !ordered !namespace !enum !namedtuple !dataclass "
+    "!pydantic !array !number !nonsense".split()
+)
+NAMES = st.sampled_from(
+    "kinds:Point kinds:Model kinds:Box kinds:Colour kinds:Right kinds:City kinds:Slotted "
+    "builtins:dict subprocess:Popen os:system nowhere:Thing kinds:RAN :".split()
+)
+HOSTILE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats()
+    | st.binary(max_size=8) | st.text(st.characters(codec="utf-8"), max_size=8) | NAMES | TAGS,
+    lambda inner: st.lists(inner, max_size=5)
+    | st.dictionaries(TAGS, inner, min_size=1, max_size=1)
+    | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(HOSTILE)
+@settings(max_examples=1000, deadline=None)
+def test_decoding_any_tagged_form_raises_nothing_else(plain: Any) -> None:
+    decode_quietly(Kind.VALUE, b"\x01" + msgspec.msgpack.encode(plain))
+
+
+@given(st.binary(max_size=300), st.integers(0, 299), st.integers(1, 255))
+@settings(max_examples=500, deadline=None)
+def test_opening_any_bytes_raises_nothing_else(data: bytes, position: int, flip: int) -> None:
+    raw = bytearray(seal(Kind.VALUE, b"\x00" + data, data, Facts(1.0, 1.0)))
+    raw[position % len(raw)] ^= flip
+    for candidate in (data, b"cw\x00\x01" + data, bytes(raw)):
+        try:
+            entry = unseal(candidate)
+            entry.read_record()
+        except CorruptEntryError:
+            continue
+        decode_quietly(entry.kind, entry.answer)
