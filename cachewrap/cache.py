@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, codec, leases
 from cachewrap.drivers import arun, run
-from cachewrap.entry import Entry, Facts, Items
+from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.faults import survive
@@ -332,6 +332,15 @@ class Cache:
         reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
         self.stats.count(reply)
         return reply
+
+    @property
+    def shared_place(self) -> str | None:
+        """Where callers of one request at one time share its stream; None if they do not."""
+        return self._store.url if self.policy.single_flight else None
+
+    def count_joined(self, entry: Entry | None) -> None:
+        """Count a call that read the stream of another caller; ``entry`` is what was stored of it."""
+        self.stats.count(Reply(Outcome.JOINED, None, entry))
 
     def discard(self, key: str) -> bool:
         """Remove the entry under a key; whether there was one. Raises `StoreError`."""

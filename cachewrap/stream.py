@@ -2,94 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import closing, suppress
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from cachewrap import codec
 from cachewrap.entry import Items
-from cachewrap.errors import CachewrapError, CodecError
-from cachewrap.flow import Absent, Exchange, Reply
+from cachewrap.flow import Absent, Exchange
+from cachewrap.recording import Recording, Server
 from cachewrap.retry import Retry, with_async_retry, with_retry
+from cachewrap.shared import Alone
+from cachewrap.sharing import AsyncReader, Reader, aread, read
+from cachewrap.sources import END, abegin, begin
 
-R = TypeVar("R")
-
-_END: Final = object()
-_Running: TypeAlias = tuple[AsyncGenerator[Any, Any], Callable[[], Awaitable[Any]]]
-
-
-class Server(Protocol):
-    """What a stream needs of a cache."""
-
-    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent: ...
-
-    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent: ...
-
-    def keep(
-        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
-    ) -> Reply[R]: ...
-
-    async def akeep(
-        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
-    ) -> Reply[R]: ...
-
-    def survive(self, error: CachewrapError, source: str) -> None: ...
-
-
-class Recording:
-    """A generator's items, encoded as they pass, so that what a caller does to one stays his.
-
-    It is spoiled, and will not be kept, by an item that no codec takes and by whatever a caller
-    sends or throws into the generator: from there on the items are an answer to that caller alone.
-    """
-
-    def __init__(self, server: Server, exchange: Exchange[Items], absent: Absent) -> None:
-        self._server = server
-        self._exchange = exchange
-        self._absent = absent
-        self._started = time.perf_counter()
-        self._items: Items | None = Items([], [], codec.encode(None))
-
-    def take(self, item: object) -> object:
-        """Record an item; what comes back is what a replay will give."""
-        items = self._items
-        if items is None:
-            return item
-        try:
-            encoded = codec.encode(item)
-        except CodecError as error:
-            self._server.survive(error, self._exchange.source)
-            self.spoil()
-            return item
-        items.values.append(encoded)
-        items.delays.append(time.perf_counter() - self._started)
-        return codec.decode(*encoded)
-
-    def spoil(self) -> None:
-        """Keep nothing of this stream."""
-        self._items = None
-
-    def _finished(self, returned: object) -> tuple[Items, float] | None:
-        items = self._items
-        if items is None:
-            return None
-        try:
-            items.returned = codec.encode(returned)
-        except CodecError as error:
-            self._server.survive(error, self._exchange.source)
-            return None
-        return items, time.perf_counter() - self._started
-
-    def finish(self, returned: object) -> None:
-        """The generator is exhausted: keep what was recorded."""
-        if finished := self._finished(returned):
-            self._server.keep(self._exchange, *finished, self._absent)
-
-    async def afinish(self) -> None:
-        """`finish` for async generators, which return nothing."""
-        if finished := self._finished(None):
-            await self._server.akeep(self._exchange, *finished, self._absent)
+_Step: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 def stream(
@@ -111,6 +38,9 @@ def stream(
     """
     found = server.look(exchange)
     if isinstance(found, Absent):
+        if reader := read(server, exchange, start, retry):
+            with suppress(Alone), closing(reader):
+                return (yield from _pass_on(reader, reader.__next__, None))
         return (yield from _record(start, retry, Recording(server, exchange, found)))
     for passed, encoded in enumerate(found.value.values, start=1):
         sent = yield codec.decode(*encoded)
@@ -122,15 +52,8 @@ def stream(
 def _record(
     start: Callable[[], Generator[Any, Any, Any]], retry: Retry | None, recording: Recording
 ) -> Generator[Any, Any, Any]:
-    def begin() -> tuple[Generator[Any, Any, Any], Any, Any]:
-        generator = start()
-        try:
-            return generator, next(generator), None
-        except StopIteration as stop:
-            return generator, _END, stop.value
-
-    generator, first, returned = with_retry(retry, begin)()
-    if first is not _END:
+    generator, first, returned = with_retry(retry, partial(begin, start))()
+    if first is not END:
         returned = yield from _pass_on(generator, lambda: first, recording)
     recording.finish(returned)
     return returned
@@ -148,7 +71,9 @@ def _take_over(
 
 
 def _pass_on(
-    generator: Generator[Any, Any, Any], step: Callable[[], Any], recording: Recording | None
+    generator: Generator[Any, Any, Any] | Reader,
+    step: Callable[[], Any],
+    recording: Recording | None,
 ) -> Generator[Any, Any, Any]:
     while True:
         try:
@@ -179,11 +104,10 @@ async def astream(
 ) -> AsyncGenerator[Any, Any]:
     """`stream` for async generators."""
     recording: Recording | None = None
+    generator: AsyncGenerator[Any, Any] | AsyncReader
+    step: _Step
     found = await server.alook(exchange)
-    if isinstance(found, Absent):
-        recording = Recording(server, exchange, found)
-        generator, step = await with_async_retry(retry, partial(_begin, start))()
-    else:
+    if not isinstance(found, Absent):
         for passed, encoded in enumerate(found.value.values, start=1):
             sent = yield codec.decode(*encoded)
             if sent is not None:
@@ -191,6 +115,12 @@ async def astream(
                 break
         else:
             return
+    elif reader := await _join(aread(server, exchange, start, retry)):
+        generator, step = reader
+    else:
+        recording = Recording(server, exchange, found)
+        generator, item = await with_async_retry(retry, partial(abegin, start))()
+        step = partial(_give, item)
     # An async generator cannot delegate: this loop is `_pass_on` with `await`.
     while True:
         try:
@@ -215,19 +145,23 @@ async def astream(
         await recording.afinish()
 
 
-async def _begin(start: Callable[[], AsyncGenerator[Any, Any]]) -> _Running:
-    generator = start()
-    return generator, partial(_give, await anext(generator, _END))
+async def _join(reader: AsyncReader | None) -> tuple[AsyncReader, _Step] | None:
+    if reader is not None:
+        with suppress(Alone):
+            return reader, partial(_give, await anext(reader, END))
+    return None
 
 
-async def _catch_up(generator: AsyncGenerator[Any, Any], passed: int, sent: Any) -> _Running:
+async def _catch_up(
+    generator: AsyncGenerator[Any, Any], passed: int, sent: Any
+) -> tuple[AsyncGenerator[Any, Any], _Step]:
     for _ in range(passed):
-        if await anext(generator, _END) is _END:
-            return generator, partial(_give, _END)
+        if await anext(generator, END) is END:
+            return generator, partial(_give, END)
     return generator, partial(generator.asend, sent)
 
 
 async def _give(item: Any) -> Any:
-    if item is _END:
+    if item is END:
         raise StopAsyncIteration
     return item

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
+from cachewrap.flight import FAILED
 from cachewrap.flow import Absent
 from cachewrap.patch.answer import read_answer
 from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.joint import AsyncJointStream, Joint, JointStream, Reader
 from cachewrap.patch.recorder import Recorder, Recording
 from cachewrap.patch.response import decode, family_of, is_framed, kept_headers
 
@@ -23,14 +25,23 @@ class Slot:
         cache: the cache that serves the call.
         exchange: the call's exchange.
         absent: for a call whose response stays open, what `Cache.look` gave; else None.
+        joint: the stream through which other calls read an open response, if they may.
     """
 
-    __slots__ = ("_cache", "_exchange", "_started", "absent", "answered")
+    __slots__ = ("_cache", "_exchange", "_joint", "_started", "absent", "answered", "reader")
 
-    def __init__(self, cache: Cache, exchange: SdkExchange, absent: Absent | None = None) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        exchange: SdkExchange,
+        absent: Absent | None = None,
+        joint: JointStream | AsyncJointStream | None = None,
+    ) -> None:
         self._cache = cache
         self._exchange = exchange
         self._started = time.perf_counter()
+        self._joint = joint
+        self.reader: Reader | None = None
         self.absent = absent
         self.answered = Answered(None)
 
@@ -71,6 +82,21 @@ class Slot:
         judge = self._judge(response)
         cache, exchange, absent = self._cache, self._exchange, self.absent
         assert absent is not None
+
+        if (joint := self._joint) is not None:
+            keep = cache.akeep if is_async else cache.keep
+            joint.source.arrive(
+                HttpAnswer(response.status_code, kept_headers(response), [], []),
+                response.stream,
+                self._started,
+                judge,
+                lambda answered, seconds: keep(exchange, answered, seconds, absent),
+            )
+            broken = family_of(response).read_error
+            self.reader = Reader(cache, joint, leads=True, broken=broken)
+            response.stream = Joint(response.stream, self.reader)
+            joint.flight.land(FAILED)
+            return
 
         def done(recording: Recording) -> None:
             cache.keep(exchange, judge(recording), _seconds(recording), absent)

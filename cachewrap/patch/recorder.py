@@ -34,12 +34,12 @@ class Recording:
 
 
 if TYPE_CHECKING:
-    _Proxy = wrapt.ObjectProxy[Any]
+    Proxy = wrapt.ObjectProxy[Any]
 else:
-    _Proxy = wrapt.ObjectProxy
+    Proxy = wrapt.ObjectProxy
 
 
-class Recorder(_Proxy):
+class Recorder(Proxy):
     """A stream in whose place a response reads, closes and asks as if nothing had been changed.
 
     It knows nothing of its response: a reference would make a cycle, and the collector would then

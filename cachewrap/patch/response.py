@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -13,8 +13,8 @@ from typing import Any, Final
 from cachewrap.entry import HttpAnswer
 from cachewrap.patch.secrets import is_secret
 
-HIT_HEADER: Final = ("x-cachewrap", "hit")
-"""The one response header that tells a hit from the miss."""
+MARK: Final = "x-cachewrap"
+"""The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
 
 _FAMILIES: Final = ("httpx", "httpx2")
 
@@ -27,15 +27,19 @@ class Family:
         response: its response class.
         request: its request class.
         replay: a stream class of ours that its responses take, for sync and async readers.
+        joint: one that reads what another call was given.
         plain: its content decoder that changes nothing; it keeps no state.
         decoding_error: what it raises for a body that is not what its encoding says.
+        read_error: what it raises for a body that cannot be read on.
     """
 
     response: Any
     request: Any
     replay: Any
+    joint: Any
     plain: Any
     decoding_error: type[Exception]
+    read_error: type[Exception]
 
 
 def family_of(transport: object) -> Family:
@@ -53,13 +57,15 @@ def family_of(transport: object) -> Family:
 
 @lru_cache(maxsize=4)
 def _family(library: ModuleType) -> Family:
-    replay = type("ReplayStream", (_Replay, library.SyncByteStream, library.AsyncByteStream), {})
+    streams = (library.SyncByteStream, library.AsyncByteStream)
     return Family(
         response=library.Response,
         request=library.Request,
-        replay=replay,
+        replay=type("ReplayStream", (_Replay, *streams), {}),
+        joint=type("JointStream", (_Joint, *streams), {}),
         plain=library.Response(200)._get_content_decoder(),
         decoding_error=library.DecodingError,
+        read_error=library.ReadError,
     )
 
 
@@ -77,6 +83,26 @@ class _Replay:
             yield chunk
 
 
+class _Joint:
+    """A body that is read, chunk by chunk, by a reader that is told when it is closed."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._reader)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._reader)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def aclose(self) -> Awaitable[None]:
+        awaitable: Awaitable[None] = self._reader.aclose()
+        return awaitable
+
+
 def build(
     transport: object,
     answer: HttpAnswer,
@@ -84,6 +110,7 @@ def build(
     method: str,
     url: str,
     headers: Mapping[str, str],
+    reader: Any = None,
 ) -> Any:
     """The response that a stored answer is, unread, of the library of the client's transport.
 
@@ -93,17 +120,20 @@ def build(
         method: of the request, which the response carries.
         url: of the request, with its query.
         headers: of the request.
+        reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
     family = family_of(transport)
+    mark = (MARK, "joined" if reader else "hit")
     response = family.response(
         answer.status,
-        headers=[(name.encode(), value.encode()) for name, value in (*answer.headers, HIT_HEADER)],
-        stream=family.replay(answer.chunks),
+        headers=[(name.encode(), value.encode()) for name, value in (*answer.headers, mark)],
+        stream=family.joint(reader) if reader else family.replay(answer.chunks),
         request=family.request(method, url, headers=headers),
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),
     )
-    # The headers stay as they came, so the decoder that they ask for must be put out of action.
-    response._decoder = family.plain
+    if not reader:
+        # The headers stay as they came, so the decoder that they ask for is put out of action.
+        response._decoder = family.plain
     response.elapsed = timedelta(0)
     return response
 

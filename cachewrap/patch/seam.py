@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from cachewrap import faults
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
-from cachewrap.flow import Reply
+from cachewrap.patch import opened
 from cachewrap.patch.capture import Slot, asend, send, under_way
 from cachewrap.patch.choice import take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
 from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.joint import AsyncJointStream, JointStream, Reader
 from cachewrap.patch.request import RAW_RESPONSE, canonical_request, header, merged_body
-from cachewrap.patch.response import build
+from cachewrap.patch.response import build, family_of
 
 Request = Callable[..., Any]
+Joint: TypeAlias = JointStream | AsyncJointStream | None
 
 
 @dataclass(slots=True)
@@ -75,14 +77,12 @@ class Seam:
         if plan is None:
             return send(None, upstream)
         if plan.open:
-            found = plan.cache.look(plan.exchange)
-            if isinstance(found, Reply):
-                return _rebuild(plan, found.value, client, args, kwargs)
-            slot = Slot(plan.cache, plan.exchange, found)
-            result = send(slot, upstream)
-            if kept := slot.keep_read():
-                plan.cache.keep(*kept)
-            return result
+            return opened.serve(
+                plan.cache,
+                plan.exchange,
+                upstream,
+                lambda answer, stream: _rebuild(plan, answer, client, args, kwargs, stream),
+            )
         slot = Slot(plan.cache, plan.exchange)
 
         def call() -> Answered:
@@ -92,7 +92,7 @@ class Seam:
         reply = plan.cache.serve(plan.exchange, call)
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return _rebuild(plan, reply.value, client, args, kwargs)
+        return _rebuild(plan, reply.value.answer, client, args, kwargs)
 
     def arequest(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -118,14 +118,12 @@ class Seam:
             return wrapped(*args, **kwargs)
 
         if plan.open:
-            found = await plan.cache.alook(plan.exchange)
-            if isinstance(found, Reply):
-                return await _arebuild(plan, found.value, client, args, kwargs)
-            slot = Slot(plan.cache, plan.exchange, found)
-            result = await asend(slot, upstream)
-            if kept := slot.keep_read():
-                await plan.cache.akeep(*kept)
-            return result
+            return await opened.aserve(
+                plan.cache,
+                plan.exchange,
+                upstream,
+                lambda answer, stream: _arebuild(plan, answer, client, args, kwargs, stream),
+            )
         slot = Slot(plan.cache, plan.exchange)
 
         async def call() -> Answered:
@@ -135,7 +133,7 @@ class Seam:
         reply = await plan.cache.aserve(plan.exchange, call)
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return await _arebuild(plan, reply.value, client, args, kwargs)
+        return await _arebuild(plan, reply.value.answer, client, args, kwargs)
 
     def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """How the call is served, or None where it goes straight through."""
@@ -173,9 +171,18 @@ def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _processed(
-    plan: Plan, answer: HttpAnswer, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    plan: Plan,
+    answer: HttpAnswer,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    stream: Joint,
 ) -> tuple[Any, dict[str, Any]]:
-    """The response of a stored answer, and what the client's ``_process_response`` takes."""
+    """The response of an answer, and what the client's ``_process_response`` takes."""
+    reader = None
+    if stream is not None:
+        broken = family_of(client._client).read_error
+        reader = Reader(plan.cache, stream, leads=False, broken=broken)
     options = _argument(1, "options", args, kwargs)
     options.headers = plan.headers
     request = plan.exchange.request
@@ -190,6 +197,7 @@ def _processed(
         method=request["method"],
         url=f"{request['url']}?{client.qs.stringify(query)}" if query else request["url"],
         headers=headers,
+        reader=reader,
     )
     return response, {
         "cast_to": client._maybe_override_cast_to(_argument(0, "cast_to", args, kwargs), options),
@@ -201,20 +209,30 @@ def _processed(
 
 
 def _rebuild(
-    plan: Plan, stored: Answered, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    plan: Plan,
+    answer: HttpAnswer | None,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    stream: Joint = None,
 ) -> Any:
-    assert stored.answer is not None
-    response, given = _processed(plan, stored.answer, client, args, kwargs)
+    assert answer is not None
+    response, given = _processed(plan, answer, client, args, kwargs, stream)
     if not plan.open:
         response.read()
     return send(None, lambda: client._process_response(**given))
 
 
 async def _arebuild(
-    plan: Plan, stored: Answered, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    plan: Plan,
+    answer: HttpAnswer | None,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    stream: Joint = None,
 ) -> Any:
-    assert stored.answer is not None
-    response, given = _processed(plan, stored.answer, client, args, kwargs)
+    assert answer is not None
+    response, given = _processed(plan, answer, client, args, kwargs, stream)
     if not plan.open:
         await response.aread()
     return await asend(None, lambda: client._process_response(**given))

@@ -1,0 +1,268 @@
+"""Open responses that several calls of one request read: one connection, each at its own pace."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias
+
+from cachewrap.cache import Cache
+from cachewrap.entry import Entry, HttpAnswer
+from cachewrap.flight import Flight
+from cachewrap.patch.exchange import Answered
+from cachewrap.patch.recorder import Proxy, Recording
+from cachewrap.shared import Alone, Name, SharedStream
+from cachewrap.shared_async import AsyncSharedStream
+
+Judge: TypeAlias = Callable[[Recording], Answered]
+Keep: TypeAlias = Callable[[Answered, float], Any]
+
+
+class Body:
+    """The upstream end: the stream of the response that the first caller was given.
+
+    Attributes:
+        head: status and headers of the response, once it has arrived.
+        entry: what is stored of it, once it is.
+        abandoned: whether the last reader was finalised in place of closing his response: that may
+            happen under any lock, so nothing is stored then.
+    """
+
+    spoiled = False
+
+    def __init__(self) -> None:
+        self.head: HttpAnswer | None = None
+        self.entry: Entry | None = None
+        self.abandoned = False
+        self._recording = Recording(time.perf_counter())
+        self._stream: Any = None
+        self._chunks: Any = None
+        self._judge: Judge | None = None
+        self._keep: Keep | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stream came to its own end."""
+        return self._recording.ended
+
+    def arrive(
+        self, head: HttpAnswer, stream: Any, started: float, judge: Judge, keep: Keep
+    ) -> None:
+        """The response has come.
+
+        Args:
+            head: its status and headers.
+            stream: its own stream.
+            started: when the call began, by `time.perf_counter`.
+            judge: says what is to be stored of a recording.
+            keep: stores that, given the seconds that the call took; what it gives is a `Reply`, or
+                an awaitable of one for an async stream.
+        """
+        self._recording.started = started
+        self._stream = stream
+        self._judge, self._keep = judge, keep
+        self.head = head
+
+    def _take(self, *, whole: bool) -> Callable[[], Any] | None:
+        """What stores the recording; None if that is done, or if it is not whole but must be."""
+        recording = self._recording
+        count = len(recording.delays)
+        passed = Recording(
+            recording.started, recording.chunks[:count], recording.delays[:count], recording.ended
+        )
+        if self._judge is None or self._keep is None:
+            return None
+        answered = self._judge(passed)
+        if whole and answered.answer is None:
+            return None
+        with self._lock:
+            keep, self._keep = self._keep, None
+        if keep is None:
+            return None
+        return lambda: keep(answered, time.perf_counter() - recording.started)
+
+
+class SyncBody(Body):
+    """`Body` of a sync response."""
+
+    def pull(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = iter(self._stream)
+        try:
+            chunk: bytes = next(self._chunks)
+        except StopIteration:
+            self._recording.ended = True
+            self.close()
+            raise
+        self._recording.add(chunk)
+        return chunk
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            if not self.abandoned:
+                self.store(whole=False)
+
+    def store(self, *, whole: bool) -> None:
+        """Store what has passed; with ``whole`` only if nothing of it is missing."""
+        if keep := self._take(whole=whole):
+            self.entry = keep().entry
+
+
+class AsyncBody(Body):
+    """`Body` of an async response."""
+
+    async def pull(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = aiter(self._stream)
+        try:
+            chunk: bytes = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._recording.ended = True
+            await self.close()
+            raise
+        self._recording.add(chunk)
+        return chunk
+
+    async def close(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+            if not self.abandoned:
+                await self.store(whole=False)
+
+    async def store(self, *, whole: bool) -> None:
+        """See `SyncBody.store`."""
+        if keep := self._take(whole=whole):
+            self.entry = (await keep()).entry
+
+
+class JointStream(SharedStream[bytes]):
+    """A response that threads share. Who joins before it has arrived waits for the ``flight``."""
+
+    source: SyncBody
+
+    def __init__(self, name: Name) -> None:
+        super().__init__(name, SyncBody())
+        self.flight = Flight(name[:2])
+
+
+class AsyncJointStream(AsyncSharedStream[bytes]):
+    """A response that the tasks of one event loop share."""
+
+    source: AsyncBody
+
+    def __init__(self, name: Name) -> None:
+        super().__init__(name, AsyncBody())
+        self.flight = Flight(name[:2])
+
+
+class Reader:
+    """One call's place in a joint stream, for either colour.
+
+    Args:
+        cache: the cache that serves the call.
+        stream: what it reads, a `JointStream` or an `AsyncJointStream`.
+        leads: whether the call is the one that went upstream.
+        broken: makes the error of a stream that another caller's interrupt has ended.
+    """
+
+    def __init__(
+        self, cache: Cache, stream: Any, *, leads: bool, broken: Callable[[str], Exception]
+    ) -> None:
+        self._cache = cache
+        self._stream = stream
+        self._leads = leads
+        self._broken = broken
+        self._passed = 0
+        self._left = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while self._has():
+                self._passed += 1
+                yield self._stream.items[self._passed - 1]
+        except BaseException:
+            self.close()
+            raise
+
+    def _has(self) -> bool:
+        try:
+            return bool(self._stream.has(self._passed, leads=True))
+        except Alone:
+            raise self._broken("the stream was cut off by another of its readers") from None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while await self._ahas():
+                self._passed += 1
+                yield self._stream.items[self._passed - 1]
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _ahas(self) -> bool:
+        try:
+            return bool(await self._stream.has(self._passed, leads=True))
+        except Alone:
+            raise self._broken("the stream was cut off by another of its readers") from None
+
+    def close(self) -> None:
+        """Leave; the last reader closes the response. Who first has read it all has it stored."""
+        if self._left:
+            return
+        self._left = True
+        try:
+            if self._has_all():
+                self._stream.source.store(whole=True)
+        finally:
+            self._stream.leave()
+            self._count()
+
+    async def aclose(self) -> None:
+        """`close` for async callers."""
+        if self._left:
+            return
+        self._left = True
+        try:
+            if self._has_all():
+                await self._stream.source.store(whole=True)
+        finally:
+            await self._stream.leave()
+            self._count()
+
+    def _has_all(self) -> bool:
+        """Whether the reader has read all that came, and others may take their time to do so."""
+        source = self._stream.source
+        source.abandoned = isinstance(sys.exception(), GeneratorExit)
+        if source.abandoned or self._stream.readers == 1:
+            return False
+        return self._passed == len(self._stream.items)
+
+    def _count(self) -> None:
+        if not self._leads:
+            self._cache.count_joined(self._stream.source.entry)
+
+
+class Joint(Proxy):
+    """The first caller's stream, in whose place a reader of the joint stream reads and closes."""
+
+    def __init__(self, stream: Any, reader: Reader) -> None:
+        super().__init__(stream)
+        self._self_reader = reader
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._self_reader)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._self_reader)
+
+    def close(self) -> None:
+        """Leave the stream."""
+        self._self_reader.close()
+
+    def aclose(self) -> Awaitable[None]:
+        """`close` for async callers."""
+        return self._self_reader.aclose()

@@ -1,0 +1,235 @@
+"""Shared streams: upstream streams under way, each read by every caller of its request at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from types import TracebackType
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from weakref import WeakSet, WeakValueDictionary
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+S = TypeVar("S", bound="Stream[Any]")
+
+Name: TypeAlias = tuple[str, str, asyncio.AbstractEventLoop | None]
+"""Partition and key of a request, and the event loop of async callers."""
+
+
+class Alone(Exception):
+    """The reader cannot go on with the shared stream: it goes upstream by itself."""
+
+
+class Source(Protocol[T_co]):
+    """The upstream end of a sync stream."""
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether nobody may join any more, as it will not be kept."""
+
+    def pull(self) -> T_co:
+        """The next item; raises `StopIteration` when everything has passed and is kept."""
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+
+
+class Stream(Generic[T]):
+    """What has come of one upstream stream, and how many callers read it.
+
+    Items are only ever added. The source runs in one context, a copy of the first caller's,
+    whoever needs the next item: what it sets there it finds there again.
+
+    Attributes:
+        items: what has come so far, for every reader.
+    """
+
+    def __init__(self, name: Name) -> None:
+        self.items: list[T] = []
+        self._name = name
+        self._readers = 1
+        self._outcome: type[Exception] | BaseException | None = None
+        self._trace: TracebackType | None = None
+        self._context = copy_context()
+        # A mark in place of the stream: no cycle keeps what is abandoned until a collection.
+        self._mark = object()
+        self._context.run(_inside.set, (*_inside.get(), self._mark))
+        _live.add(self)
+
+    @property
+    def readers(self) -> int:
+        """How many callers read the stream."""
+        return self._readers
+
+    def seize(self, passed: int) -> bool:
+        """Make the source the only reader's own, if the caller is that and has read all there is.
+
+        Args:
+            passed: how many items the caller has read.
+        """
+        with _lock:
+            if self._readers > 1 or self._outcome is not None or passed < len(self.items):
+                return False
+            self.withdraw()
+            return True
+
+    def withdraw(self) -> None:
+        """From now on nobody joins."""
+        with _lock:
+            if _under_way.get(self._name) is self:
+                del _under_way[self._name]
+
+    @contextmanager
+    def mark(self) -> Iterator[None]:
+        """While the stream is being asked for: calls of the same request inside go alone."""
+        inside = _inside.set((*_inside.get(), self._mark))
+        try:
+            yield
+        finally:
+            _inside.reset(inside)
+
+    def _land_in_child(self) -> None:
+        raise NotImplementedError
+
+    def _add(self, item: T, spoiled: bool) -> None:
+        if spoiled:
+            self.withdraw()
+        self.items.append(item)
+
+    def _settle(self, outcome: type[Exception] | BaseException) -> None:
+        with _lock:
+            if self._outcome is None:
+                self._outcome = outcome
+                if isinstance(outcome, BaseException):
+                    self._trace = outcome.__traceback__
+            self.withdraw()
+
+    def _is_there(self, index: int, leads: bool) -> bool | None:
+        """Whether an item is there; None if it must be pulled. Raises what upstream raised."""
+        if index < len(self.items):
+            return True
+        outcome = self._outcome
+        if outcome is None:
+            if self._mark in _inside.get():
+                raise Alone
+            return None
+        if outcome is StopIteration:
+            return False
+        # Before the first item an error is that of the first caller alone, as with other calls.
+        if not isinstance(outcome, BaseException) or not (index or leads):
+            raise Alone
+        raise outcome.with_traceback(self._trace)
+
+    def _leave(self) -> bool:
+        with _lock:
+            self._readers -= 1
+            if self._readers:
+                return False
+            self.withdraw()
+            return True
+
+
+class SharedStream(Stream[T]):
+    """A stream that threads share. Whoever needs the next item pulls it; the others wait for it."""
+
+    def __init__(self, name: Name, source: Source[T]) -> None:
+        super().__init__(name)
+        self.source = source
+        self._pulling = threading.Lock()
+
+    def has(self, index: int, *, leads: bool) -> bool:
+        """Whether the stream has an item, which is pulled if need be; False at its end.
+
+        Args:
+            index: of the item; every earlier one is there.
+            leads: whether the caller is the first.
+
+        Raises what upstream raised, and `Alone` where the caller is to go upstream by itself.
+        """
+        while (there := self._is_there(index, leads)) is None:
+            with self._pulling:
+                if index == len(self.items) and self._outcome is None:
+                    self._pull()
+        return there
+
+    def _pull(self) -> None:
+        try:
+            self._add(self._context.run(self.source.pull), self.source.spoiled)
+        except StopIteration:
+            self._settle(StopIteration)
+        except Exception as error:
+            self._settle(error)
+        except BaseException:
+            # Meant for this thread, such as KeyboardInterrupt; but the source is gone for all.
+            self._settle(Alone)
+            raise
+
+    def run(self, step: Callable[[], Any]) -> Any:
+        """Run a step of a source that the caller has seized."""
+        return self._context.run(step)
+
+    def leave(self) -> None:
+        """One reader less; the last one closes the source."""
+        if self._leave():
+            self._context.run(self.source.close)
+
+    def _land_in_child(self) -> None:
+        if self._pulling.locked():
+            self._outcome = Alone
+        self._pulling = threading.Lock()
+
+
+# An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.
+_lock = threading.RLock()
+_under_way: WeakValueDictionary[Name, Stream[Any]] = WeakValueDictionary()
+_live: WeakSet[Stream[Any]] = WeakSet()
+
+_inside: Final[ContextVar[tuple[object, ...]]] = ContextVar("cachewrap_inside", default=())
+"""The marks of the streams whose source the current code runs in."""
+
+
+def join(
+    place: str, key: str, loop: asyncio.AbstractEventLoop | None, start: Callable[[Name], S]
+) -> tuple[S, bool] | None:
+    """The stream of a request, and whether the caller is its first reader; None for a caller in it.
+
+    Args:
+        place: the partition, as its store's URL.
+        key: the key of the request.
+        loop: the event loop of an async caller, None for a sync one.
+        start: makes the stream if there is none. What is made for one place and key is of one type.
+    """
+    name = (place, key, loop)
+    with _lock:
+        stream = _under_way.get(name)
+        if stream is None:
+            stream = _under_way[name] = start(name)
+            return stream, True
+        if stream._mark in _inside.get():
+            return None
+        stream._readers += 1
+        return stream, False  # type: ignore[return-value]
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread, if any."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _land_in_child() -> None:
+    """In a forked child other threads do not exist: what they were pulling never comes."""
+    global _lock
+    _lock = threading.RLock()
+    _under_way.clear()
+    for stream in list(_live):
+        stream._land_in_child()
+
+
+os.register_at_fork(after_in_child=_land_in_child)

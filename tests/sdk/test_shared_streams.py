@@ -1,0 +1,354 @@
+"""Open responses that are asked for while the same request is under way: one upstream call."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import openai
+import pytest
+
+from cachewrap import Cache
+from cachewrap.shared import _under_way
+from cachewrap.testing.upstream import Upstream
+from sdk.asking import TAKES, Colour, unmarked
+from sdk.shapes import BY_NAME, INSTALLED, RESPONSES, chat
+from sdk.test_streams import BROKEN
+
+WAIT = 20.0
+
+NAMES = ["chat-stream", "chat-open-chunks", "chat-open-lines", "speech-open-chunks"]
+NAMES += ["responses-stream"] if INSTALLED >= RESPONSES else []
+
+
+@pytest.fixture(autouse=True)
+def no_stream_is_left_under_way() -> Iterator[None]:
+    yield
+    assert [stream for stream in _under_way.values() if stream.readers] == []
+
+
+def until(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(int(WAIT * 1000)):
+        if condition():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it never came to that")
+
+
+async def auntil(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def readers() -> int:
+    return sum(stream.readers for stream in list(_under_way.values()))
+
+
+def open_stream(colour: Colour, client: Any) -> Any:
+    return colour.wait(client.chat.completions.create(**chat(1, stream=True)))
+
+
+def take(colour: Colour, stream: Any, count: int) -> list[Any]:
+    if colour.name == "sync":
+        return [next(stream) for _ in range(count)]
+
+    async def atake() -> list[Any]:
+        return [await anext(stream) for _ in range(count)]
+
+    return colour.wait(atake())  # type: ignore[no-any-return]
+
+
+def rest(colour: Colour, stream: Any) -> list[Any]:
+    if colour.name == "sync":
+        return list(stream)
+
+    async def arest() -> list[Any]:
+        return [item async for item in stream]
+
+    return colour.wait(arest())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "manner",
+    [{}, {"gzip": True, "awkward": True}, {"gap": 0.002}, {"done": False}],
+    ids=lambda manner: "-".join(manner) or "plain",
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_all_see_what_the_first_sees(
+    up: Upstream, client: Any, colour: Colour, name: str, manner: dict[str, Any]
+) -> None:
+    gate = threading.Event()
+    up.behave(gate=gate, **manner)
+    cache = Cache.memory()
+
+    def release() -> None:
+        until(lambda: readers() == 4)
+        gate.set()
+
+    opener = threading.Thread(target=release)
+    opener.start()
+    if colour.name == "sync":
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(colour.ask, client, BY_NAME[name], cache=cache) for _ in range(4)]
+            seen = [future.result(WAIT) for future in asked]
+    else:
+        seen = colour.wait(_ask_all(colour, client, name, cache))
+    opener.join()
+    assert sorted(str(one["mark"]) for one in seen) == ["None", "joined", "joined", "joined"]
+    assert [unmarked(one) for one in seen] == [unmarked(seen[0])] * 4
+    assert up.calls == 1
+    assert (cache.stats.misses, cache.stats.joined, cache.stats.stored) == (1, 3, 1)
+    assert unmarked(colour.ask(client, BY_NAME[name], cache=cache)) == unmarked(seen[0])
+    assert (up.calls, cache.stats.hits) == (1, 1)
+
+
+async def _ask_all(colour: Colour, client: Any, name: str, cache: Cache) -> list[Any]:
+    shape = BY_NAME[name]
+
+    def call() -> Any:
+        method = client
+        for part in shape.method.split("."):
+            method = getattr(method, part)
+        return method(**shape.ask(1), cache=cache)
+
+    return await asyncio.gather(*(TAKES[shape.take][1](call) for _ in range(4)))
+
+
+def test_two_streams_of_one_thread_are_read_in_turns(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        one, two = open_stream(colour, client), open_stream(colour, client)
+        begun = [take(colour, stream, count) for stream, count in ((one, 1), (two, 3), (one, 2))]
+    assert begun[0] + begun[2] == begun[1]
+    assert rest(colour, two) == rest(colour, one)
+    assert (up.calls, cache.stats.joined, cache.stats.stored) == (1, 1, 1)
+
+
+def test_pieces_are_shared_as_they_come(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    pause = threading.Event()
+    up.once(pause=pause, pause_after=3)
+    with cache:
+        streams = [open_stream(colour, client) for _ in range(3)]
+        assert [len(take(colour, stream, 2)) for stream in streams] == [2, 2, 2]
+        pause.set()
+        first, *others = [rest(colour, stream) for stream in streams]
+    assert others == [first, first]
+    assert up.calls == 1
+
+
+@pytest.mark.parametrize("leaver", [0, 1], ids=["the first", "the second"])
+def test_a_caller_that_leaves_does_not_cut_off_the_others(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, leaver: int
+) -> None:
+    with cache:
+        streams = [open_stream(colour, client) for _ in range(2)]
+        taken = [take(colour, stream, 2) for stream in streams]
+        assert taken[0] == taken[1]
+        colour.wait(streams.pop(leaver).close())
+        assert len(rest(colour, streams[0])) > 1
+        again = open_stream(colour, client)
+        assert take(colour, again, 2) == taken[0]
+    assert (up.calls, cache.stats.stored, cache.stats.hits) == (1, 1, 1)
+
+
+def test_when_all_leave_the_connection_is_closed_and_nothing_is_stored(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    pause = threading.Event()
+    up.once(pause=pause, pause_after=3)
+    with cache:
+        streams = [open_stream(colour, client) for _ in range(2)]
+        for stream in streams:
+            take(colour, stream, 1)
+        original = streams[0].response
+        for stream in streams:
+            colour.wait(stream.close())
+        pool = client._client._transport._pool
+        assert original.is_closed
+        assert pool.connections == []
+        pause.set()
+        assert rest(colour, open_stream(colour, client))
+    assert (up.calls, cache.stats.stored) == (2, 1)
+
+
+def test_it_is_stored_when_the_first_has_read_it_all(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        quick, slow = open_stream(colour, client), open_stream(colour, client)
+        take(colour, slow, 1)
+        whole = rest(colour, quick)
+        assert cache.stats.stored == 1
+        assert rest(colour, open_stream(colour, client)) == whole
+        assert rest(colour, slow) == whole[1:]
+    assert (up.calls, cache.stats.misses) == (1, 1)
+
+
+def test_a_break_reaches_every_reader(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    up.once(cut_after=3)
+    with cache:
+        streams = [open_stream(colour, client) for _ in range(2)]
+        for stream in streams:
+            with pytest.raises(BROKEN):
+                rest(colour, stream)
+        assert rest(colour, open_stream(colour, client))
+    assert (up.calls, cache.stats.stored) == (2, 1)
+
+
+def test_another_seed_is_another_stream(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        for seed in (1, 2):
+            asked = client.chat.completions.create(**chat(1, stream=True), cache_seed=seed)
+            colour.wait(colour.wait(asked).close())
+    assert up.calls == 2
+
+
+def test_single_flight_can_be_switched_off(up: Upstream, client: Any, colour: Colour) -> None:
+    with Cache.memory(single_flight=False):
+        streams = [open_stream(colour, client) for _ in range(2)]
+        for stream in streams:
+            rest(colour, stream)
+    assert up.calls == 2
+
+
+class TestTheRequestItself:
+    """The first caller's request has not been answered yet."""
+
+    def test_when_it_fails_the_others_go_upstream_at_once(
+        self, up: Upstream, client: Any, colour: Colour, cache: Cache
+    ) -> None:
+        gate = threading.Event()
+        up.once(gate=gate, status=500)
+        later = threading.Event()
+        up.behave(gate=later)
+
+        def release() -> None:
+            until(lambda: readers() == 4)
+            gate.set()
+            up.wait_for(4)
+            later.set()
+
+        opener = threading.Thread(target=release)
+        opener.start()
+        results = self._all(client, colour, cache, 4)
+        opener.join()
+        assert [isinstance(one, openai.APIStatusError) for one in results].count(True) == 1
+        assert (up.calls, cache.stats.stored) == (4, 1)
+
+    def _all(self, client: Any, colour: Colour, cache: Cache, count: int) -> list[Any]:
+        create = client.chat.completions.create
+        if colour.name == "sync":
+
+            def ask() -> Any:
+                try:
+                    return list(create(**chat(1, stream=True), cache=cache))
+                except openai.APIError as error:
+                    return error
+
+            with ThreadPoolExecutor(count) as pool:
+                return [f.result(WAIT) for f in [pool.submit(ask) for _ in range(count)]]
+
+        async def aask() -> Any:
+            return [item async for item in await create(**chat(1, stream=True), cache=cache)]
+
+        async def ask_all() -> list[Any]:
+            return await asyncio.gather(*(aask() for _ in range(count)), return_exceptions=True)
+
+        return colour.wait(ask_all())  # type: ignore[no-any-return]
+
+    @pytest.mark.parametrize("colour", ["async"], indirect=True)
+    def test_when_it_is_cancelled_one_of_the_others_takes_its_place(
+        self, up: Upstream, client: Any, colour: Colour, cache: Cache
+    ) -> None:
+        gate = threading.Event()
+        up.once(gate=gate)
+
+        async def aask() -> list[Any]:
+            stream = await client.chat.completions.create(**chat(1, stream=True), cache=cache)
+            return [item async for item in stream]
+
+        async def ask_all() -> list[Any]:
+            tasks = [asyncio.create_task(aask()) for _ in range(4)]
+            await auntil(lambda: readers() == 4 and up.calls == 1)
+            tasks[0].cancel()
+            await asyncio.wait(tasks[:1])
+            answers = await asyncio.gather(*tasks[1:])
+            gate.set()
+            return answers
+
+        first, *others = colour.wait(ask_all())
+        assert others == [first, first]
+        assert (up.calls, cache.stats.joined) == (2, 2)
+
+    @pytest.mark.parametrize("colour", ["async"], indirect=True)
+    @pytest.mark.parametrize("reading", [False, True], ids=["before", "amid"])
+    def test_a_cancelled_reader_harms_nobody(
+        self, up: Upstream, client: Any, colour: Colour, cache: Cache, reading: bool
+    ) -> None:
+        gate = threading.Event()
+        up.once(**({"pause": gate, "pause_after": 3} if reading else {"gate": gate}))
+        begun: list[int] = []
+
+        async def aask() -> list[Any]:
+            stream = await client.chat.completions.create(**chat(1, stream=True), cache=cache)
+            items = []
+            async for item in stream:
+                items.append(item)
+                begun.append(len(items))
+            return items
+
+        async def ask_all() -> list[Any]:
+            tasks = [asyncio.create_task(aask()) for _ in range(4)]
+            await auntil(lambda: readers() == 4 and up.calls == 1)
+            if reading:
+                await auntil(lambda: begun.count(2) == 4)
+            for cancelled in tasks[1:] if not reading else tasks[:3]:
+                cancelled.cancel()
+            await asyncio.sleep(0)
+            gate.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        results = colour.wait(ask_all())
+        assert [isinstance(one, asyncio.CancelledError) for one in results].count(True) == 3
+        assert (up.calls, cache.stats.stored) == (1, 1)
+
+
+@pytest.mark.parametrize("colour", ["async"], indirect=True)
+def test_loops_do_not_share(up: Upstream, colour: Colour, cache: Cache) -> None:
+    async def begin(depth: int) -> None:
+        async with openai.AsyncOpenAI(base_url=up.base_url, api_key="k") as client:
+            stream = await client.chat.completions.create(**chat(1, stream=True), cache=cache)
+            await anext(aiter(stream))
+            if depth == 0:
+                await asyncio.to_thread(asyncio.run, begin(1))
+            await stream.close()
+
+    asyncio.run(begin(0))
+    assert up.calls == 2
+
+
+@pytest.mark.parametrize("colour", ["sync"], indirect=True)
+def test_a_sync_call_on_an_event_loops_thread_goes_alone(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    async def ask() -> list[Any]:
+        return rest(colour, open_stream(colour, client))
+
+    with cache:
+        first = open_stream(colour, client)
+        take(colour, first, 1)
+        assert asyncio.run(ask())
+        first.close()
+    assert up.calls == 2
