@@ -30,9 +30,11 @@ class Source(Protocol[T_co]):
     @property
     def spoiled(self) -> bool:
         """Whether nobody may join any more, as it will not be kept."""
+        ...
 
     def pull(self) -> T_co:
         """The next item; raises `StopIteration` when everything has passed and is kept."""
+        ...
 
     def close(self) -> None:
         """Nobody reads any more."""

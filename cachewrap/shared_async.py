@@ -23,6 +23,7 @@ class AsyncSource(Protocol[T_co]):
     @property
     def exhausted(self) -> bool:
         """Whether everything has passed, though it may not be kept yet."""
+        ...
 
     async def pull(self) -> T_co: ...
 
