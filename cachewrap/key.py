@@ -99,7 +99,7 @@ def canonical(value: object, *, where: str = "") -> Any:
     if is_plain(value):
         return value
     try:
-        return _canonical(value, where)
+        return _canonical(value, where, _LOOKS)
     except RecursionError:
         raise _endless(where) from None
 
@@ -111,7 +111,7 @@ def canonical_json(value: object, *, where: str = "") -> Any:
     what it omits (`NotGiven`, `Omit`) is left out. Raises `UnkeyableError` for what is not JSON.
     """
     try:
-        return value if _is_json(value) else _json(value, where)
+        return value if _is_json(value) else _json(value, where, _LOOKS)
     except RecursionError:
         raise _endless(where) from None
 
@@ -119,12 +119,17 @@ def canonical_json(value: object, *, where: str = "") -> Any:
 # -- Python values -----------------------------------------------------------------------------
 
 
-def _canonical(value: Any, where: str) -> Any:
+# A long conversation beside one odd argument is still taken as it is. That is looked for in the
+# outermost dictionaries alone: every look walks all that is below.
+_LOOKS: Final = 2
+
+
+def _canonical(value: Any, where: str, looks: int = 0) -> Any:
     kind = type(value)
     if kind in SCALARS or kind is float:
         return _scalar(value)
     if kind is dict:
-        return _dict(value, where)
+        return _dict(value, where, looks)
     if kind is list:
         return [_canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if kind is tuple:
@@ -149,13 +154,14 @@ def _scalar(value: Any) -> Any:
     return mend_float(value) if type(value) is float else value
 
 
-def _dict(value: dict[Any, Any], where: str) -> Any:
+def _dict(value: dict[Any, Any], where: str, looks: int = 0) -> Any:
     if all(type(k) is str and type(mend_str(k)) is str for k in value) and not (
         len(value) == 1 and is_tag(value)
     ):
-        # A long conversation beside one odd argument is still taken as it is.
         return {
-            k: v if is_plain(v) else _canonical(v, f"{where}.{k}" if where else k)
+            k: v
+            if looks and is_plain(v)
+            else _canonical(v, f"{where}.{k}" if where else k, looks and looks - 1)
             for k, v in value.items()
         }
     pairs = [
@@ -253,7 +259,7 @@ def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and not value.is_integer()
 
 
-def _json(value: Any, where: str) -> Any:
+def _json(value: Any, where: str, looks: int = 0) -> Any:
     kind = type(value)
     if kind in SCALARS:
         return _scalar(value)
@@ -262,7 +268,7 @@ def _json(value: Any, where: str) -> Any:
     if isinstance(value, float):
         return _number(float.__float__(value), where)
     if isinstance(value, Mapping):
-        return _json_object(value, where)
+        return _json_object(value, where, looks)
     if isinstance(value, (list, tuple)):
         return [_json(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, str):
@@ -276,15 +282,18 @@ def _json(value: Any, where: str) -> Any:
     raise UnkeyableError(f"{where or 'the body'} is a {kind.__qualname__}, which is not JSON")
 
 
-def _json_object(value: Mapping[Any, Any], where: str) -> Any:
+def _json_object(value: Mapping[Any, Any], where: str, looks: int) -> Any:
     members: dict[str, Any] = {}
+    deeper = looks and looks - 1
     for key, item in value.items():
         if type(item).__name__ in ("NotGiven", "Omit"):
             continue
         if not isinstance(key, str):
             raise UnkeyableError(f"{where or 'the body'} has the key {key!r}, which is not text")
         path = f"{where}.{key}" if where else key
-        members[str.__str__(key)] = item if _is_json(item) else _json(item, path)
+        members[str.__str__(key)] = (
+            item if looks and _is_json(item) else _json(item, path, deeper)
+        )
     return _mend_dict(members)
 
 
