@@ -99,7 +99,7 @@ def canonical(value: object, *, where: str = "") -> Any:
     if is_plain(value):
         return value
     try:
-        return _canonical(value, where, _LOOKS)
+        return _dict(value, where, _LOOKS) if type(value) is dict else _canonical(value, where)
     except RecursionError:
         raise _endless(where) from None
 
@@ -124,12 +124,14 @@ def canonical_json(value: object, *, where: str = "") -> Any:
 _LOOKS: Final = 2
 
 
-def _canonical(value: Any, where: str, looks: int = 0) -> Any:
+# The functions that call themselves have no defaults: Python 3.13.0 does not count such calls, so
+# that what refers to itself would fill the memory.
+def _canonical(value: Any, where: str) -> Any:
     kind = type(value)
     if kind in SCALARS or kind is float:
         return _scalar(value)
     if kind is dict:
-        return _dict(value, where, looks)
+        return _dict(value, where, 0)
     if kind is list:
         return [_canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if kind is tuple:
@@ -154,16 +156,20 @@ def _scalar(value: Any) -> Any:
     return mend_float(value) if type(value) is float else value
 
 
-def _dict(value: dict[Any, Any], where: str, looks: int = 0) -> Any:
+def _dict(value: dict[Any, Any], where: str, looks: int) -> Any:
     if all(type(k) is str and type(mend_str(k)) is str for k in value) and not (
         len(value) == 1 and is_tag(value)
     ):
-        return {
-            k: v
-            if looks and is_plain(v)
-            else _canonical(v, f"{where}.{k}" if where else k, looks and looks - 1)
-            for k, v in value.items()
-        }
+        members: dict[str, Any] = {}
+        for k, v in value.items():
+            path = f"{where}.{k}" if where else k
+            if looks and is_plain(v):
+                members[k] = v
+            elif looks and type(v) is dict:
+                members[k] = _dict(v, path, looks - 1)
+            else:
+                members[k] = _canonical(v, path)
+        return members
     pairs = [
         [_canonical(k, f"a key of {where or 'the value'}"), _canonical(v, f"{where}[{k!r}]")]
         for k, v in value.items()
@@ -180,12 +186,12 @@ def _object(value: Any, kind: type, where: str) -> Any:
         state = value.__dict__
         fields = {n: state[n] for n in kind.model_fields if n in state}  # type: ignore[attr-defined]
         fields.update(value.__pydantic_extra__ or {})
-        return {"!pydantic": [key_name(kind), _dict(fields, where)]}
+        return {"!pydantic": [key_name(kind), _dict(fields, where, 0)]}
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
         items = [_canonical(v, f"{where}[{i}]") for i, v in enumerate(tuple.__iter__(value))]
-        return {"!namedtuple": [key_name(kind), items, _dict(state_of(value), where)]}
+        return {"!namedtuple": [key_name(kind), items, _dict(state_of(value), where, 0)]}
     if kind is SimpleNamespace:
-        return {"!namespace": _dict(vars(value), where)}
+        return {"!namespace": _dict(vars(value), where, 0)}
     if kind is OrderedDict:
         ordered: Any = value
         pairs = ordered.items()
@@ -203,7 +209,7 @@ def _object(value: Any, kind: type, where: str) -> Any:
         if isinstance(value, base):
             return _subclass(value, kind, held(value), where)
     if dataclasses.is_dataclass(kind):
-        return {"!dataclass": [key_name(kind), _dict(_fields(value), where)]}
+        return {"!dataclass": [key_name(kind), _dict(_fields(value), where, 0)]}
     raise UnkeyableError(f"{where or 'the value'} is a {kind.__qualname__}, {_ADVICE}")
 
 
@@ -218,7 +224,7 @@ def _subclass(value: Any, kind: type, held: object, where: str) -> Any:
         state.update(_fields(value))
     if isinstance(value, defaultdict):
         state["default_factory"] = value.default_factory
-    return {"!subclass": [key_name(kind), _canonical(held, where), _dict(state, where)]}
+    return {"!subclass": [key_name(kind), _canonical(held, where), _dict(state, where, 0)]}
 
 
 def _is_model(kind: type) -> bool:
@@ -259,18 +265,18 @@ def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and not value.is_integer()
 
 
-def _json(value: Any, where: str, looks: int = 0) -> Any:
+def _json(value: Any, where: str, looks: int) -> Any:
     kind = type(value)
     if kind in SCALARS:
         return _scalar(value)
     if isinstance(value, Enum):
-        return _json(value.value, where)
+        return _json(value.value, where, looks)
     if isinstance(value, float):
         return _number(float.__float__(value), where)
     if isinstance(value, Mapping):
         return _json_object(value, where, looks)
     if isinstance(value, (list, tuple)):
-        return [_json(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [_json(item, f"{where}[{i}]", 0) for i, item in enumerate(value)]
     if isinstance(value, str):
         return mend_str(str.__str__(value))
     if isinstance(value, int):
@@ -278,7 +284,7 @@ def _json(value: Any, where: str, looks: int = 0) -> Any:
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if _is_model(kind):
-        return _json(value.model_dump(mode="json", by_alias=True, exclude_unset=True), where)
+        return _json(value.model_dump(mode="json", by_alias=True, exclude_unset=True), where, 0)
     raise UnkeyableError(f"{where or 'the body'} is a {kind.__qualname__}, which is not JSON")
 
 
@@ -291,9 +297,7 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int) -> Any:
         if not isinstance(key, str):
             raise UnkeyableError(f"{where or 'the body'} has the key {key!r}, which is not text")
         path = f"{where}.{key}" if where else key
-        members[str.__str__(key)] = (
-            item if looks and _is_json(item) else _json(item, path, deeper)
-        )
+        members[str.__str__(key)] = item if looks and _is_json(item) else _json(item, path, deeper)
     return _mend_dict(members)
 
 
