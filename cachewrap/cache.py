@@ -339,7 +339,7 @@ class Cache:
         return self._store.url if self.policy.single_flight else None
 
     def count_joined(self, entry: Entry | None) -> None:
-        """Count a call that read the stream of another caller; ``entry`` is what was stored of it."""
+        """Count a call that read another caller's stream; ``entry`` is what was stored of it."""
         self.stats.count(Reply(Outcome.JOINED, None, entry))
 
     def discard(self, key: str) -> bool:
