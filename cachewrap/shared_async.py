@@ -105,11 +105,15 @@ class AsyncSharedStream(Stream[T]):
                 else:
                     if not done.done():
                         done.set_result(result)
-        except asyncio.CancelledError as error:
-            self._settle(error)
+        except GeneratorExit:
+            # Destroyed with all that read: nothing can be awaited any more. What the source holds
+            # is finalised as that of any abandoned stream.
             raise
-        finally:
+        except BaseException as error:
+            self._settle(error)
             await self.source.close()
+            raise
+        await self.source.close()
 
     async def leave(self) -> None:
         """One reader less; the last one closes the source.

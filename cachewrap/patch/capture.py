@@ -12,6 +12,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.flight import FAILED
 from cachewrap.flow import Absent
 from cachewrap.patch.answer import read_answer
+from cachewrap.patch.events import shows_error
 from cachewrap.patch.exchange import Answered, SdkExchange
 from cachewrap.patch.joint import AsyncJointStream, Joint, JointStream, Reader
 from cachewrap.patch.recorder import Recorder, Recording
@@ -91,6 +92,7 @@ class Slot:
                 self._started,
                 judge,
                 lambda answered, seconds: keep(exchange, answered, seconds, absent),
+                self._fails(response),
             )
             broken = family_of(response).read_error
             self.reader = Reader(cache, joint, leads=True, broken=broken)
@@ -127,6 +129,18 @@ class Slot:
             return Answered(answer if usage else None, usage)
 
         return judge
+
+    def _fails(self, response: Any) -> Callable[[Recording], bool]:
+        family, encoding = family_of(response), response.headers.get("content-encoding")
+
+        def fails(recording: Recording) -> bool:
+            try:
+                chunks, _ = decode(family, encoding, recording.chunks, recording.delays)
+            except family.decoding_error:
+                return True
+            return shows_error(b"".join(chunks))
+
+        return fails
 
 
 def _seconds(recording: Recording) -> float:

@@ -48,7 +48,7 @@ def read_stream(body: bytes, *, ended: bool) -> Usage | None:
         if not isinstance(event, Mapping):
             continue
         kind = event.get("type") or name
-        if kind in _FAILED or name == "error" or event.get("error"):
+        if _is_error(name, event):
             return None
         closed = closed or kind in _CLOSING
         finished = finished or kind in _COMPLETE
@@ -61,6 +61,23 @@ def read_stream(body: bytes, *, ended: bool) -> Usage | None:
     if unfinished:
         finished = not any(unfinished.values())
     return usage if closed or (finished and ended) else None
+
+
+def shows_error(body: bytes) -> bool:
+    """Whether an event stream, which may not be whole yet, has an event that tells of an error."""
+    for name, data in _events(body):
+        try:
+            event = json.loads(data)
+        except ValueError:
+            continue
+        if isinstance(event, Mapping) and _is_error(name, event):
+            return True
+    return False
+
+
+def _is_error(name: str, event: Mapping[str, Any]) -> bool:
+    kind = event.get("type") or name
+    return kind in _FAILED or name == "error" or bool(event.get("error"))
 
 
 def _updated(usage: Usage, event: Mapping[str, Any]) -> Usage:

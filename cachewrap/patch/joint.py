@@ -41,6 +41,7 @@ class Body:
         self._chunks: Any = None
         self._judge: Judge | None = None
         self._keep: Keep | None = None
+        self._fails: Callable[[Recording], bool] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -49,7 +50,13 @@ class Body:
         return self._recording.ended
 
     def arrive(
-        self, head: HttpAnswer, stream: Any, started: float, judge: Judge, keep: Keep
+        self,
+        head: HttpAnswer,
+        stream: Any,
+        started: float,
+        judge: Judge,
+        keep: Keep,
+        fails: Callable[[Recording], bool],
     ) -> None:
         """The response has come.
 
@@ -60,29 +67,38 @@ class Body:
             judge: says what is to be stored of a recording.
             keep: stores that, given the seconds that the call took; what it gives is a `Reply`, or
                 an awaitable of one for an async stream.
+            fails: whether a recording tells of an error.
         """
         self._recording.started = started
         self._stream = stream
-        self._judge, self._keep = judge, keep
+        self._judge, self._keep, self._fails = judge, keep, fails
         self.head = head
+
+    def fails(self) -> bool:
+        """Whether what has passed tells of an error, so that a new caller does better to ask anew.
+
+        A reader that raised such an error may not have closed its response.
+        """
+        return self._fails is not None and self._fails(self._passed())
 
     def _take(self, *, whole: bool) -> Callable[[], Any] | None:
         """What stores the recording; None if that is done, or if it is not whole but must be."""
-        recording = self._recording
-        count = len(recording.delays)
-        passed = Recording(
-            recording.started, recording.chunks[:count], recording.delays[:count], recording.ended
-        )
         if self._judge is None or self._keep is None:
             return None
-        answered = self._judge(passed)
+        answered = self._judge(self._passed())
         if whole and answered.answer is None:
             return None
         with self._lock:
             keep, self._keep = self._keep, None
         if keep is None:
             return None
-        return lambda: keep(answered, time.perf_counter() - recording.started)
+        return lambda: keep(answered, time.perf_counter() - self._recording.started)
+
+    def _passed(self) -> Recording:
+        """What has passed, while another thread may be adding to it."""
+        full = self._recording
+        count = len(full.delays)
+        return Recording(full.started, full.chunks[:count], full.delays[:count], full.ended)
 
 
 class SyncBody(Body):

@@ -42,10 +42,13 @@ def serve(
         if leads:
             return _lead(cache, exchange, stream, upstream, rebuild)
         landing = stream.flight.wait()
-        if stream.source.head is not None:
-            return rebuild(stream.source.head, stream)
+        head, fails = stream.source.head, stream.source.fails()
+        if head is not None and not fails:
+            return rebuild(head, stream)
+        if fails:
+            stream.withdraw()
         stream.leave()
-        if not landing.again:
+        if not (fails or landing.again):
             break
     return _ask(cache, Slot(cache, exchange, found), upstream)
 
@@ -112,10 +115,13 @@ async def aserve(
         except BaseException:
             await stream.leave()
             raise
-        if stream.source.head is not None:
-            return await rebuild(stream.source.head, stream)
+        head, fails = stream.source.head, stream.source.fails()
+        if head is not None and not fails:
+            return await rebuild(head, stream)
+        if fails:
+            stream.withdraw()
         await stream.leave()
-        if not landing.again:
+        if not (fails or landing.again):
             break
     return await _aask(cache, Slot(cache, exchange, found), upstream)
 

@@ -205,6 +205,20 @@ def test_a_break_reaches_every_reader(
     assert (up.calls, cache.stats.stored) == (2, 1)
 
 
+def test_who_comes_after_an_error_event_asks_anew(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    up.once(error_after=2)
+    with cache:
+        first = open_stream(colour, client)
+        with pytest.raises(openai.APIError, match=r"It broke\."):
+            rest(colour, first)
+        # The first response is still there, and need not have been closed by the SDK.
+        assert rest(colour, open_stream(colour, client))
+    assert (up.calls, cache.stats.stored) == (2, 1)
+    colour.wait(first.close())
+
+
 def test_another_seed_is_another_stream(
     up: Upstream, client: Any, colour: Colour, cache: Cache
 ) -> None:
