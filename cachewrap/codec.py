@@ -447,7 +447,7 @@ def _load_model(inner: Any) -> Any:
     spec, stored, extra, fields_set, private = inner
     cls = _model_class(spec)
     members = _members(stored)
-    for name, field in cls.__pydantic_fields__.items():
+    for name, field in cls.model_fields.items():
         # As for a dataclass; a model without a field that it should have is left as it was.
         if name not in members and not field.is_required():
             members[name] = field.get_default(call_default_factory=True)
