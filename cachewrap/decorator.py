@@ -169,6 +169,7 @@ def llm_cached(
 ) -> Any:
     """Cache a function that asks a model: sync or async, generator or async generator, or a method.
 
+    Put it above ``@classmethod``, so that ``cache_key`` and its like know the class as well.
     Inside a cache's block its answers are kept in that cache; outside, in ``cache``, by default
     ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=`` and
     ``cache_seed=`` of its own, unless the function has parameters of these names.

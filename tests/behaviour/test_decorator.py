@@ -463,7 +463,12 @@ class TestMethods:
             answers = {getattr(Agent, name)("hi"), getattr(Agent("a"), name)("hi")}
         assert (len(answers), cache.stats.hits) == (1, 1)
 
-    @pytest.mark.parametrize("name", ["above_class", "below_class", "above_static", "below_static"])
+    # Since Python 3.13 a classmethod binds what it wraps by itself, past any decorator below it.
+    @pytest.mark.parametrize(
+        "name",
+        ["above_class", "above_static", "below_static"]
+        + (["below_class"] if sys.version_info < (3, 13) else []),
+    )
     @pytest.mark.parametrize("owner", [Agent, Agent("a")], ids=["from the class", "an instance"])
     def test_class_and_static_methods_have_the_names_beside_the_call(
         self, owner: Any, name: str
