@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -12,6 +12,24 @@ OFF: Final = object()
 
 # A tuple, never a token: the same cache is entered from many threads and left in other contexts.
 blocks: ContextVar[tuple[object, ...]] = ContextVar("cachewrap", default=())
+
+_program: Callable[[], tuple[object, ...]] | None = None
+
+
+def serve_program(outermost: Callable[[], tuple[object, ...]] | None) -> None:
+    """Let blocks stand around the whole program: in every context of this process.
+
+    Args:
+        outermost: gives them whenever a context has no block of its own; None for none.
+    """
+    global _program
+    _program = outermost
+
+
+def active() -> tuple[object, ...]:
+    """The blocks of this context, the innermost last; outside any, those of the whole program."""
+    stack = blocks.get()
+    return stack if stack or _program is None else _program()
 
 
 def push(block: object) -> None:

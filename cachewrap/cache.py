@@ -240,6 +240,11 @@ class Cache:
         """Where the entries are, without credentials."""
         return self._store.url
 
+    @property
+    def store(self) -> Store:
+        """Where the entries live, as bytes, for tools: in envelopes, encrypted with a key."""
+        return self._store
+
     # -- as a block ---------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -297,32 +302,32 @@ class Cache:
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
         reply = run(fetch(exchange, self._terms), self._store, call)
-        self.stats.count(reply)
+        self.stats.count(reply, exchange)
         return reply
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
         reply = await arun(fetch(exchange, self._terms), self._store, call)
-        self.stats.count(reply)
+        self.stats.count(reply, exchange)
         return reply
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        return self._found(run(look(exchange, self._terms), self._store))
+        return self._found(run(look(exchange, self._terms), self._store), exchange)
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        return self._found(await arun(look(exchange, self._terms), self._store))
+        return self._found(await arun(look(exchange, self._terms), self._store), exchange)
 
-    def _found(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
+    def _found(self, found: Reply[R] | Absent, exchange: Exchange[R]) -> Reply[R] | Absent:
         if isinstance(found, Reply):
-            self.stats.count(found)
+            self.stats.count(found, exchange)
         return found
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
         reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
-        self.stats.count(reply)
+        self.stats.count(reply, exchange)
         return reply
 
     async def akeep(
@@ -330,7 +335,7 @@ class Cache:
     ) -> Reply[R]:
         """`keep` for async callers."""
         reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
-        self.stats.count(reply)
+        self.stats.count(reply, exchange)
         return reply
 
     @property
@@ -473,7 +478,7 @@ def _rebuild(cls: type[C], store: Store, seed: str | None, policy: Policy) -> C:
 
 def active_cache() -> Cache | None:
     """The cache of the innermost block, or None outside any block and inside `no_cache`."""
-    stack = blocks.blocks.get()
+    stack = blocks.active()
     return stack[-1] if stack and isinstance(stack[-1], Cache) else None
 
 
@@ -487,7 +492,7 @@ def choose_cache(
     It is the call's own ``cache``, else the innermost block's, else what ``default`` gives; then
     the call's ``cache_seed`` overrides its seed. Inside `no_cache` it is None.
     """
-    stack = blocks.blocks.get()
+    stack = blocks.active()
     if stack:
         innermost = stack[-1]
         if innermost is blocks.OFF:

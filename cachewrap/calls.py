@@ -124,6 +124,10 @@ class FunctionExchange:
     def source(self) -> str:
         return self.plan.source
 
+    @property
+    def model(self) -> None:
+        return None
+
     def load(self, entry: Entry) -> Any:
         return codec.decode(entry.kind, entry.answer)
 

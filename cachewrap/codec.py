@@ -146,6 +146,21 @@ def decode(kind: Kind, data: bytes) -> Any:
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
 
 
+def plain_form(kind: Kind, data: bytes) -> Any:
+    """A text or value as it is stored, for people: of objects their names and fields as tags.
+
+    Needs none of the classes, and builds none. Bytes are left as they are.
+
+    Raises `CorruptEntryError` for bytes that `encode` did not give, and for another kind.
+    """
+    if kind not in (Kind.TEXT, Kind.VALUE):
+        raise CorruptEntryError(f"an answer of the kind {kind!r} is no single value")
+    try:
+        return data.decode() if kind == Kind.TEXT else _decoder.decode(memoryview(data)[1:])
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+
+
 # -- HTTP answers and items --------------------------------------------------------------------
 
 

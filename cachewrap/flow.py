@@ -100,6 +100,11 @@ class Exchange(Protocol[R]):
         """What is called, for messages: a function's name or an endpoint."""
         ...
 
+    @property
+    def model(self) -> str | None:
+        """The model that is asked, for counting; None where only the answer tells."""
+        ...
+
     def load(self, entry: Entry) -> R:
         """The result that the entry holds. Raises `CodecError` if it cannot be read."""
         ...

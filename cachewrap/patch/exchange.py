@@ -57,6 +57,13 @@ class SdkExchange:
         """What is called, for messages."""
         return self.endpoint.source
 
+    @property
+    def model(self) -> str:
+        """The model that is asked, for counting."""
+        body = self.request.get("body")
+        model = body.get("model") if isinstance(body, dict) else None
+        return model if isinstance(model, str) else ""
+
     def load(self, entry: Entry) -> Answered:
         """The stored answer. Raises `CodecError` if it cannot be read."""
         if entry.kind is not Kind.HTTP:

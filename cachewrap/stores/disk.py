@@ -28,6 +28,7 @@ from cachewrap.stores._folder import (
     folder_name,
     lay_out,
     make,
+    seed_of,
 )
 from cachewrap.stores._locks import locks
 from cachewrap.stores.base import Claim, Store
@@ -171,6 +172,30 @@ class DiskStore(Store):
             last = rows[-1][0]
             for _, name in rows:
                 yield name.hex()
+
+    def seeds(self) -> list[str]:
+        """The seeds with a database below the same root.
+
+        A seed whose folder has a name of its hash cannot be told from it, and is left out.
+        """
+        try:
+            with os.scandir(self._root) as folders:
+                named = [seed_of(f.name) for f in folders if os.path.exists(f"{f.path}/{DATABASE}")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._failed("list", error) from error
+        return sorted(seed for seed in named if seed is not None)
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read: only caches with ``max_bytes`` note that here.
+
+        None for an entry that was not read since it was stored, by a cache that notes it.
+        """
+        sql = f"SELECT store_time, access_time FROM Cache WHERE key = ? AND {OURS}"
+        for stored, used in self._read(sql, (bytes.fromhex(key),)):
+            return float(used) if used > stored else None
+        return None
 
     def clear(self) -> int:
         newest = self._read("SELECT max(rowid) FROM Cache", ())

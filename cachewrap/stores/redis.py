@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 import urllib.parse
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -282,6 +283,26 @@ class RedisStore(Store):
             for name in names:
                 yield name[len(self._prefix) : -1].decode()
 
+    def seeds(self) -> list[str]:
+        """The seeds with entries in this namespace. Goes through every name in the database."""
+        namespace = f"cachewrap:{_quoted(self._namespace)}:".encode()
+        found = set()
+        for names in self._scan(namespace + b"*:{" + _ANY_KEY):
+            found |= {name[len(namespace) : -len(_ANY_KEY) - 2] for name in names}
+        quoted = (name.decode() for name in found)
+        return sorted(urllib.parse.unquote(name, errors="surrogatepass") for name in quoted)
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read or written; None where the server evicts by frequency."""
+        try:
+            with self._errors():
+                idle = self._connections.sync.object("IDLETIME", self._name(key))
+        except StoreError as error:
+            if isinstance(error.__cause__, redis.ResponseError):
+                return None
+            raise
+        return None if idle is None else time.time() - float(idle)
+
     def clear(self) -> int:
         count = 0
         for names in self._scan():
@@ -335,12 +356,13 @@ class RedisStore(Store):
         with suppress(redis.RedisError, OSError):
             await self._connections.aclose()
 
-    def _scan(self) -> Iterator[list[bytes]]:
+    def _scan(self, pattern: bytes | None = None) -> Iterator[list[bytes]]:
+        pattern = pattern or self._prefix + _ANY_KEY
         cursor: Any = None
         while cursor != 0:
             with self._errors():
                 client = self._connections.sync
-                cursor, names = client.scan(cursor or 0, self._prefix + _ANY_KEY, _BATCH)
+                cursor, names = client.scan(cursor or 0, pattern, _BATCH)
             if names:
                 yield names
 
