@@ -67,6 +67,7 @@ class Program:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._opened = False
+        self._blocks = blocks.OUTSIDE
         self._cache: Cache | None = None
         self._told = False
         self._first = TALLY not in os.environ
@@ -77,18 +78,21 @@ class Program:
         atexit.register(self.finish)
         os.register_at_fork(after_in_child=self._forked)
 
-    def blocks(self) -> tuple[object, ...]:
+    def blocks(self) -> blocks.Stack:
         """What stands outside every block of the program."""
-        cache = self._cache if self._opened else self.open()
-        return () if cache is None else (cache,)
+        if not self._opened:
+            self.open()
+        return self._blocks
 
-    def open(self) -> Cache | None:
-        """The cache, opened at the first call; None, with a line on stderr, where it cannot be."""
+    def open(self) -> None:
+        """Open the cache, at the first call; say so on stderr where it cannot be."""
         with self._lock:
-            if not self._opened:
-                self._opened = True
-                self._cache = self._open()
-            return self._cache
+            if self._opened:
+                return
+            self._cache = self._open()
+            if self._cache is not None:
+                self._blocks = blocks.OUTSIDE.entered(self._cache)
+            self._opened = True
 
     def _open(self) -> Cache | None:
         from cachewrap.cache import Cache
@@ -105,6 +109,7 @@ class Program:
         return cache
 
     def _forked(self) -> None:
+        """In a forked child: it counts for itself."""
         self._lock = threading.RLock()
         self._first = self._told = False
         if self._cache is not None:

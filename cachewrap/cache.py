@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +25,12 @@ from cachewrap.key import canonical, decode_request, encode, key_of, salted
 from cachewrap.policy import (
     UNSET,
     CacheOptions,
+    Mode,
     Policy,
     Seed,
     Ttl,
     Unset,
+    check_mode,
     make_policy,
     seed_text,
     ttl_seconds,
@@ -85,6 +88,7 @@ class Cache:
     _seed: str | None
     policy: Policy
     stats: Stats
+    numbering: blocks.Numbering  # of calls that this cache serves without having been entered
 
     def __init__(
         self, store: Store, *, cache_seed: Seed | None = 41, **options: Unpack[CacheOptions]
@@ -93,22 +97,29 @@ class Cache:
 
     def _set_up(self, store: Store, seed: str | None, options: CacheOptions | Policy) -> None:
         policy = options if isinstance(options, Policy) else make_policy(options)
-        shared = type(store).acquire is not Store.acquire
+        # Nobody waits for an answer that will not be stored.
+        shared = type(store).acquire is not Store.acquire and policy.mode != "read_only"
         self._store = store
         self._seed = seed
         self.policy = policy
         self.stats = Stats()
+        self.numbering = blocks.Numbering()
         self._guard = make_guard(policy.encryption_keys, seed)
+        # Callers of one request share its answer with those alone who want the same done with it.
+        self._place = store.url if policy.mode == "normal" else f"{store.url}#{policy.mode}"
         self._terms = Terms(
-            place=store.url,
+            place=self._place,
             report=self.survive,
+            mode=policy.mode,
             single_flight=policy.single_flight,
             lease_seconds=policy.lease_seconds if shared else None,
             give_up=partial(leases.give_up, store),
             guard=self._guard,
         )
-        self._entered = 0
+        self._idle = seed is None or policy.mode == "off"
+        self._entered = [0]
         self._siblings: dict[str | None, Cache] = {}
+        self._views: dict[Policy, Self] = {}
 
     # -- making one ---------------------------------------------------------------------------
 
@@ -206,6 +217,50 @@ class Cache:
         seed = None if cache_seed is None else seed_text(cache_seed)
         return _rebuild(type(self), self._store.reseed(seed or _OFF), seed, self.policy)
 
+    def mode(self, mode: Mode) -> Self:
+        """This cache in another mode: the same entries, seed and counters.
+
+        Use it as a block, ``with cache.mode("refresh"):``, or as the ``cache=`` of one call. For
+        the modes see `CacheOptions`. Raises `ConfigurationError` for a mode that there is not.
+        """
+        return self._view(replace(self.policy, mode=check_mode(mode)))
+
+    def samples(self) -> Self:
+        """This cache, in whose blocks the n-th occurrence of a request is a sample of its own.
+
+        The first run of ``with cache.samples():`` asks upstream for every occurrence; every later
+        run gets the same answers. Each entering of the block counts anew, and threads and tasks
+        that are started inside count together. The first occurrence is what is stored without
+        samples; a call that raises leaves its number to the next one; a call with ``sample=`` of
+        its own is not counted. What a sampled call of a decorated function asks itself is counted
+        in that call alone.
+
+        >>> import itertools
+        >>> dice = itertools.cycle([3, 1, 6])
+        >>> from cachewrap import llm_cached
+        >>> @llm_cached
+        ... def roll(prompt: str) -> int:
+        ...     return next(dice)
+        >>> cache = Cache.memory()
+        >>> for _ in range(2):
+        ...     with cache.samples():
+        ...         [roll("a die"), roll("a die"), roll("a die")]
+        [3, 1, 6]
+        [3, 1, 6]
+        """
+        return self._view(replace(self.policy, samples=True))
+
+    def _view(self, policy: Policy) -> Self:
+        """The same entries under another policy."""
+        if policy == self.policy:
+            return self
+        view = self._views.get(policy)
+        if view is None:
+            view = _rebuild(type(self), self._store, self._seed, policy)
+            view.stats, view.numbering, view._entered = self.stats, self.numbering, self._entered
+            view = self._views.setdefault(policy, view)
+        return view
+
     def sibling(self, cache_seed: Seed | None) -> Cache:
         """The cache that serves a call with a seed of its own: counted with this cache's calls."""
         seed = None if cache_seed is None else seed_text(cache_seed)
@@ -251,7 +306,7 @@ class Cache:
         if self._seed is not None:
             self._store.check()
         with _lock:
-            self._entered += 1
+            self._entered[0] += 1
         blocks.push(self)
         return self
 
@@ -279,20 +334,23 @@ class Cache:
     def _leave(self) -> bool:
         blocks.pop(self)
         with _lock:
-            self._entered -= 1
-            return self._entered == 0
+            self._entered[0] -= 1
+            return self._entered[0] == 0
 
     def close(self) -> None:
         """Release files and connections. The next use opens them again."""
         self._store.close()
-        for other in list(self._siblings.values()):
+        for other in self._others():
             other.close()
 
     async def aclose(self) -> None:
         """`close` for async callers, which also closes the connections of their event loop."""
         await self._store.aclose()
-        for other in list(self._siblings.values()):
+        for other in self._others():
             await other.aclose()
+
+    def _others(self) -> list[Cache]:
+        return [*self._siblings.values(), *self._views.values()]
 
     # -- as the server of calls: for decorators, patches and integrations ------------------------
 
@@ -341,7 +399,7 @@ class Cache:
     @property
     def shared_place(self) -> str | None:
         """Where callers of one request at one time share its stream; None if they do not."""
-        return self._store.url if self.policy.single_flight else None
+        return self._place if self.policy.single_flight else None
 
     def count_joined(self, entry: Entry | None) -> None:
         """Count a call that read another caller's stream; ``entry`` is what was stored of it."""
@@ -486,11 +544,23 @@ def choose_cache(
     cache: Cache | None = None,
     cache_seed: Seed | None | Unset = UNSET,
     default: Callable[[], Cache | None] | None = None,
+    mode: Mode | None = None,
+    *,
+    counted: bool = True,
 ) -> Cache | None:
     """The cache that serves a call, or None where the call is not cached.
 
     It is the call's own ``cache``, else the innermost block's, else what ``default`` gives; then
-    the call's ``cache_seed`` overrides its seed. Inside `no_cache` it is None.
+    the call's ``cache_seed`` and ``mode`` override those of the cache. Inside `no_cache`, and in
+    mode ``"off"``, it is None.
+
+    Args:
+        cache: the call's own cache.
+        cache_seed: the call's own seed.
+        default: gives the cache of a call outside any block.
+        mode: the call's own mode.
+        counted: whether it is for a call that is made, which the mode ``"off"`` lets go past and
+            counts; else the mode does not matter.
     """
     stack = blocks.active()
     if stack:
@@ -505,4 +575,25 @@ def choose_cache(
         return None
     if not isinstance(cache_seed, Unset):
         cache = cache.sibling(cache_seed)
-    return None if cache.seed is None else cache
+    if mode is not None:
+        cache = cache.mode(mode)
+    if cache._idle:
+        if cache.seed is None:
+            return None
+        if counted:
+            cache.stats.count_bypass("mode off")
+            return None
+    return cache
+
+
+def numbering_of(own: Cache | None, fallback: blocks.Numbering) -> blocks.Numbering:
+    """What counts the occurrences of a request, for a call that is sampled.
+
+    Args:
+        own: the call's own cache.
+        fallback: counts where no block does.
+    """
+    stack = blocks.active()
+    if own is None:
+        return stack.numberings[-1] if stack else stack.inside or fallback
+    return stack.numbering(own) or stack.inside or own.numbering

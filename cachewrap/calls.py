@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, TypeAlias
 
-from cachewrap import codec
+from cachewrap import blocks, codec
 from cachewrap.arguments import make_binder, takes
 from cachewrap.cache import Cache
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.envelope import seal
 from cachewrap.errors import ConfigurationError, UnkeyableError
-from cachewrap.faults import warn_once
+from cachewrap.faults import wanted
 from cachewrap.identity import bound_to, check_name, source_of
 from cachewrap.key import canonical, encode, key_of, salted
+from cachewrap.options import NAMES, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.stream import astream, stream
@@ -53,6 +54,7 @@ class Plan:
         seed: Seed | None,
         cache: Cache | None,
         ttl: Ttl | None | Unset,
+        samples: bool,
         ignore: Collection[str],
         key: Callable[..., Any] | None,
         when: When | None,
@@ -81,8 +83,9 @@ class Plan:
         self.retry = retry
         self.serve = _serving(plain)
         check_retry(retry, colour="async" if self.serve in (_aserve, _astream) else "sync")
-        self.takes_cache = not takes(plain, "cache")
-        self.takes_seed = not takes(plain, "cache_seed")
+        self.options = frozenset(name for name in NAMES if not takes(plain, name))
+        self.samples = samples
+        self.numbering = blocks.Numbering()
         self._bind = make_binder(plain, _names(ignore))
         self._key = key
         self._prefix = salted("" if seed is None else seed_text(seed))
@@ -112,13 +115,14 @@ class Plan:
 class FunctionExchange:
     """One call of a decorated function."""
 
-    __slots__ = ("cache", "key", "plan", "request")
+    __slots__ = ("cache", "key", "plan", "policy", "request")
 
     def __init__(self, plan: Plan, cache: Cache, request: bytes) -> None:
         self.plan = plan
         self.cache = cache
         self.request = request
         self.key = plan.key(request)
+        self.policy = plan.policy or cache.policy
 
     @property
     def source(self) -> str:
@@ -128,16 +132,19 @@ class FunctionExchange:
     def model(self) -> None:
         return None
 
+    @property
+    def asked(self) -> bytes:
+        return self.request
+
     def load(self, entry: Entry) -> Any:
         return codec.decode(entry.kind, entry.answer)
 
     def dump(self, result: Any, seconds: float) -> tuple[bytes, float] | None:
         plan = self.plan
-        if plan.when is not None and not self._wanted(plan.when, result):
+        if plan.when is not None and not wanted(plan.when, _listed(result), plan.source):
             return None
         now = time.time()
-        policy = self.cache.policy
-        expires = (plan.policy or policy).expires(now)
+        expires = self.policy.expires(now)
         kind, answer = codec.encode(result)
         usage = usage_of(result)
         facts = Facts(
@@ -149,20 +156,81 @@ class FunctionExchange:
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
-        request = self.request if policy.store_requests else b""
+        request = self.request if self.cache.policy.store_requests else b""
         return seal(kind, answer, request, facts), expires
 
-    def _wanted(self, when: When, result: Any) -> bool:
-        if isinstance(result, Items):
-            result = [codec.decode(*encoded) for encoded in result.values]
+
+def _listed(result: Any) -> Any:
+    if isinstance(result, Items):
+        return [codec.decode(*encoded) for encoded in result.values]
+    return result
+
+
+def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions) -> Any:
+    """Serve a call that is sampled, or has options of its own, or is made inside such a call."""
+    plan, cache = exchange.plan, exchange.cache
+    sampled = Sampled(cache, exchange.key, options, plan.samples, plan.numbering)
+    exchange.key = sampled.key
+    exchange.policy = options.policy(exchange.policy)
+    if plan.serve is _serve:
+        return _serve_sampled(exchange, call, sampled, options)
+    if plan.serve is _aserve:
+        return _aserve_sampled(exchange, call, sampled, options)
+    return plan.serve(exchange, call)
+
+
+def _serve_sampled(
+    exchange: FunctionExchange, call: Callable[[], Any], sampled: Sampled, options: CallOptions
+) -> Any:
+    def upstream() -> Any:
+        outside = blocks.blocks.get()
+        blocks.blocks.set(_inside(blocks.active(), exchange, sampled, options))
         try:
-            return bool(when(result))
-        except Exception as error:  # what was paid for is returned all the same
-            warn_once(
-                ("when", self.plan.source),
-                f"{self.plan.source}: the answer is not stored: when= raised {error!r}",
-            )
-            return False
+            return call()
+        finally:
+            blocks.blocks.set(outside)
+
+    try:
+        return _serve(exchange, upstream)
+    except BaseException:
+        sampled.failed()
+        raise
+
+
+async def _aserve_sampled(
+    exchange: FunctionExchange,
+    call: Callable[[], Awaitable[Any]],
+    sampled: Sampled,
+    options: CallOptions,
+) -> Any:
+    async def upstream() -> Any:
+        outside = blocks.blocks.get()
+        blocks.blocks.set(_inside(blocks.active(), exchange, sampled, options))
+        try:
+            return await call()
+        finally:
+            blocks.blocks.set(outside)
+
+    try:
+        return await _aserve(exchange, upstream)
+    except BaseException:
+        sampled.failed()
+        raise
+
+
+def _inside(
+    stack: blocks.Stack, exchange: FunctionExchange, sampled: Sampled, options: CallOptions
+) -> blocks.Stack:
+    """The blocks inside the upstream call: what it asks belongs to this sample and this mode.
+
+    Otherwise another sample, or an answer that is to be refreshed, would come from what is stored
+    of the calls inside.
+    """
+    if sampled.counted:
+        stack = stack.within(exchange.key)
+    if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
+        stack = stack.entered(active.mode(options.mode))
+    return stack
 
 
 def _serve(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:

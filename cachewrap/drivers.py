@@ -62,6 +62,9 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
         finally:
             leading.set(outside)
     if kind is Save:
+        if effect.replace:
+            store.set(effect.key, effect.value, expires=effect.expires)
+            return effect.value
         return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return effect.flight.wait()
@@ -110,6 +113,9 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         finally:
             leading.set(outside)  # no token: a loop may close its tasks from another context
     if kind is Save:
+        if effect.replace:
+            await store.aset(effect.key, effect.value, expires=effect.expires)
+            return effect.value
         return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return await effect.flight.await_landing()

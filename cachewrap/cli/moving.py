@@ -16,7 +16,7 @@ from cachewrap.cli.units import count_text
 from cachewrap.entry import Facts
 from cachewrap.envelope import seal
 from cachewrap.errors import ConfigurationError, CorruptEntryError
-from cachewrap.policy import seed_text
+from cachewrap.policy import kept_until, seed_text
 
 
 @dataclass(slots=True)
@@ -130,10 +130,9 @@ def _copy(
             moved.expired += 1
         elif fits:
             raw = _covered(row, raw, there, cover)
-            if overwrite:
-                there.store.set(key, raw, expires=row.entry.expires)
-            else:
-                there.store.add(key, raw, expires=row.entry.expires)
+            until = kept_until(row.entry.expires, row.entry.created)
+            put = there.store.set if overwrite else there.store.add
+            put(key, raw, expires=until)
             moved.stored += 1
 
 

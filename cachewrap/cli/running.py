@@ -17,6 +17,7 @@ import click
 import cachewrap.activation as activation
 from cachewrap.cache import Cache
 from cachewrap.cli._open import DEFAULT_URL
+from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.urls import parse_url
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +44,8 @@ class _Run(click.Command):
 def _cache_options(command: F) -> F:
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
+        click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
+        click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
         click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
         click.option("--url", metavar="URL", help="The cache, as in Cache.from_url."),
         click.option("--redis", metavar="URL", help="The cache on this server."),
@@ -66,6 +69,7 @@ Examples:
 \b
 Environment, for services:
   CACHEWRAP_URL     the cache, where no option names one (else disk:.cache)
+  CACHEWRAP_MODE    what is done with a call, where neither --mode nor the URL says it
   CACHEWRAP_QUIET   1: print nothing at the end
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
@@ -112,32 +116,42 @@ def env_command(**given: Any) -> None:
 
 
 def _environment(
-    disk: str | None, redis: str | None, url: str | None, seed: str | None, quiet: bool
+    disk: str | None,
+    redis: str | None,
+    url: str | None,
+    seed: str | None,
+    mode: str | None,
+    samples: bool,
+    quiet: bool,
 ) -> dict[str, str]:
     named = [given for given in (disk, redis, url) if given is not None]
     if len(named) > 1:
         raise click.UsageError("give one of --disk, --redis and --url")
     if disk is not None:
         url = f"disk:{quote(disk)}"
-    whole = _absolute(redis or url or os.environ.get(activation.URL) or DEFAULT_URL, seed)
+    given = {"cache_seed": seed, "samples": "true" if samples else None}
+    whole = _absolute(redis or url or os.environ.get(activation.URL) or DEFAULT_URL, given)
     Cache.from_url(whole).store.check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
     environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), activation.URL: whole}
+    if mode is not None:
+        environment[MODE_VARIABLE] = mode
     if quiet:
         environment[activation.QUIET] = "1"
     return environment
 
 
-def _absolute(url: str, seed: str | None) -> str:
-    """The URL with the seed in it, and a folder as it is seen from everywhere."""
+def _absolute(url: str, given: dict[str, str | None]) -> str:
+    """The URL with the options that are given, and a folder as it is seen from everywhere."""
     kind, place, _ = parse_url(url)
     front, _, query = url.partition("?")
     if kind == "disk":
         place = os.path.abspath(os.path.expandvars(os.path.expanduser(place)))
         front = f"disk://{quote(place)}"
     options = parse_qsl(query, keep_blank_values=True)
-    if seed is not None:
-        options = [(n, v) for n, v in options if n != "cache_seed"] + [("cache_seed", seed)]
+    for name, value in given.items():
+        if value is not None:
+            options = [(n, v) for n, v in options if n != name] + [(name, value)]
     return f"{front}?{urlencode(options)}" if options else front
 
 

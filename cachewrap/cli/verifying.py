@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 import click
 
@@ -16,12 +16,15 @@ from cachewrap.cli.rows import Row, read_row
 from cachewrap.cli.units import count_text
 from cachewrap.entry import Kind
 from cachewrap.errors import CodecError
-from cachewrap.key import key_of, salted
+from cachewrap.key import key_of, salted, sample_key
 
 _GOOD: Final = "good"
 _UNCHECKED: Final = "key not checkable"
 _DAMAGED: Final = "damaged"
 _MISPLACED: Final = "under a wrong key"
+
+_SAMPLES: Final = 256
+"""How many samples of a request are tried."""
 
 
 @click.command(
@@ -53,9 +56,7 @@ def verify_command(
     """
     counts = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
     with opened(url, seed, all_seeds) as places:
-        entries = progress(every_entry(places), places, "verifying")
-        for place, key, raw in entries:
-            verdict, why = _verdict(place, key, raw, function_seeds)
+        for verdict, place, key, why in _verdicts(places, function_seeds):
             counts[verdict] += 1
             if verdict in (_DAMAGED, _MISPLACED):
                 facts = {"key": key, "seed": place.seed, "verdict": verdict, "why": why}
@@ -69,34 +70,51 @@ def verify_command(
     sys.exit(1 if counts[_DAMAGED] or counts[_MISPLACED] else 0)
 
 
-def _verdict(place: Place, key: str, raw: bytes, seeds: Iterable[str]) -> tuple[str, str]:
-    try:
-        row = read_row(place, key, raw)
-        _read_answer(row)
-        request = row.request
-    except CodecError as error:
-        return _DAMAGED, str(error)
+def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, Place, str, str]]:
+    """What each entry is: the verdict, where it is, and why."""
+    sampled = False
+    doubtful: list[tuple[Place, str]] = []
+    for place, key, raw in progress(every_entry(places), places, "verifying"):
+        try:
+            row = read_row(place, key, raw)
+            _read_answer(row)
+            keys, sure = _keys(row, seeds)
+        except CodecError as error:
+            yield _DAMAGED, place, key, str(error)
+            continue
+        if not keys:
+            yield _UNCHECKED, place, key, "stored without its request"
+            continue
+        number = next((n for n in range(_SAMPLES) for k in keys if sample_key(k, n) == key), None)
+        sampled = sampled or bool(number)
+        if number is not None:
+            yield _GOOD, place, key, ""
+        elif sure:
+            doubtful.append((place, key))
+        else:
+            yield _UNCHECKED, place, key, "none of the seeds that were tried is the function's"
+    for place, key in doubtful:
+        # A request that is made inside a sampled call has a key that depends on that call.
+        if sampled:
+            yield _UNCHECKED, place, key, "it may have been asked inside a sampled call"
+        else:
+            yield _MISPLACED, place, key, "the key of its request is another"
+
+
+def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
+    """The keys that the entry's request may have, and whether there are no others."""
+    request = row.request
     if request is None:
-        return _UNCHECKED, "stored without its request"
+        return [], False
     if row.entry.kind is Kind.HTTP:
         prefixes, sure = [salted()], True
-    elif _is_plain_key(row):
-        given = request.get("key")
-        if given == key:
-            return _GOOD, ""
+    elif row.source == "cache.set":
+        if isinstance(request, dict) and request.get("key") == row.key:
+            return [row.key], True
         prefixes, sure = [salted("key")], True
     else:
-        prefixes, sure = [salted(s) for s in {place.seed, "41", *seeds}], False
-    if any(key_of(prefix, row.raw_request) == key for prefix in prefixes):
-        return _GOOD, ""
-    if sure:
-        return _MISPLACED, "the key of its request is another"
-    return _UNCHECKED, "none of the seeds that were tried is the function's"
-
-
-def _is_plain_key(row: Row) -> bool:
-    request: Any = row.request
-    return row.source == "cache.set" and isinstance(request, dict)
+        prefixes, sure = [salted(s) for s in {row.place.seed, "41", *seeds}], False
+    return [key_of(prefix, row.raw_request) for prefix in prefixes], sure
 
 
 def _read_answer(row: Row) -> None:

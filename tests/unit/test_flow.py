@@ -31,6 +31,7 @@ class TextExchange:
 
     key = KEY
     source = "tests:complete"
+    asked = b"\x80"
 
     def __init__(self, *, store: bool = True, unreadable: tuple[str, ...] = ()) -> None:
         self.store = store
