@@ -95,14 +95,15 @@ class Program:
             self._opened = True
 
     def _open(self) -> Cache | None:
-        from cachewrap.cache import Cache
         from cachewrap.errors import CachewrapError
 
         try:
+            from cachewrap.cache import Cache
+
             cache = Cache.from_url(os.environ.get(URL) or "disk:.cache")
             cache.store.check()
             _patch_sdks()
-        except CachewrapError as error:
+        except (CachewrapError, ImportError) as error:
             sys.stderr.write(f"cachewrap: this program goes without a cache: {error}\n")
             return None
         _when_imported("multiprocessing.util", self._watch_workers)
