@@ -85,13 +85,15 @@ class Explanation:
         message = f"{self}\n(mode replay asks no model: store it in mode normal or refresh)"
         if why is not None:
             message = f"{self.source}: mode replay cannot serve what may be stored: {why}"
-        return ReplayMissError(
+        error = ReplayMissError(
             message,
             key=self.key,
             source=self.source,
             nearest=nearest.request if nearest else None,
             diff=nearest.diff if nearest else (),
         )
+        error.explanation = self
+        return error
 
 
 def nearest(
