@@ -556,7 +556,9 @@ class Cache:
     def keys(self) -> Iterator[str]:
         """Every key, one by one: what was given to `set`, and the keys of cached calls.
 
-        What has expired is left out. Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
+        What has expired is left out. Each of them works with `get` and `delete`. Reads every entry.
+
+        Raises `StoreError`.
         """
         if self._seed is None:
             return

@@ -183,8 +183,7 @@ def llm_cached(
     Inside a cache's block its answers are kept in that cache; outside, in ``cache``, by default
     ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=``,
     ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of its own, unless the function has
-    parameters of these names. Unless it is a generator, ``mode`` and ``sample`` also hold for
-    what it calls.
+    parameters of these names. ``mode`` and ``sample`` also hold for what the function calls.
 
     Two calls are the same request when the function (module and qualified name), its ``version``,
     its ``seed`` and its bound arguments are the same. Of the variables that an inner function
