@@ -53,10 +53,7 @@ class Place:
 
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every key and what is stored under it, without loading them all at once."""
-        for key in self.store.keys():
-            raw = self.store.get(key)
-            if raw is not None:
-                yield key, raw
+        return self.store.scan()
 
 
 def is_encrypted(raw: bytes) -> bool:

@@ -112,7 +112,7 @@ def jsonable(value: Any) -> Any:
         return {"!bytes": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
         return {str(key): jsonable(inner) for key, inner in value.items()}
-    return [jsonable(inner) for inner in value] if isinstance(value, list) else value
+    return [jsonable(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _turns(name: str, said: Any) -> Iterator[Turn]:

@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "completion": "cachewrap.cli.completion",
     "copy": "cachewrap.cli.moving",
     "env": "cachewrap.cli.running",
+    "explain": "cachewrap.cli.explaining",
     "ls": "cachewrap.cli.listing",
     "prune": "cachewrap.cli.pruning",
     "run": "cachewrap.cli.running",
