@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnkeyableError,
         UnsupportedTypeError,
     )
+    from cachewrap.events import Event
     from cachewrap.patch.openai import patch_openai, unpatch_openai
     from cachewrap.patch.threads import patch_threads
 
@@ -33,6 +34,7 @@ __all__ = [
     "CodecError",
     "ConfigurationError",
     "CorruptEntryError",
+    "Event",
     "MissingTypeError",
     "ReplayMissError",
     "StoreError",
@@ -51,6 +53,7 @@ _HOMES = {
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
+    "Event": "cachewrap.events",
     "patch_openai": "cachewrap.patch.openai",
     "patch_threads": "cachewrap.patch.threads",
     "unpatch_openai": "cachewrap.patch.openai",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, codec, leases
+from cachewrap import blocks, codec, events, leases
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
@@ -24,6 +25,7 @@ from cachewrap.errors import (
     StoreError,
     UnkeyableError,
 )
+from cachewrap.events import Watch
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
 from cachewrap.guard import make_guard
@@ -367,41 +369,65 @@ class Cache:
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
-        reply = run(fetch(exchange, self._terms), self._store, call)
-        self.stats.count(reply, exchange)
-        return reply
+        if not self._is_watched():
+            reply = run(fetch(exchange, self._terms), self._store, call)
+            self.stats.count(reply, exchange)
+            return reply
+        with self._watch(exchange) as watch:
+            reply = run(fetch(exchange, self._terms), self._store, call)
+        return self._told(reply, exchange, watch)
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
-        reply = await arun(fetch(exchange, self._terms), self._store, call)
-        self.stats.count(reply, exchange)
-        return reply
+        if not self._is_watched():
+            reply = await arun(fetch(exchange, self._terms), self._store, call)
+            self.stats.count(reply, exchange)
+            return reply
+        with self._watch(exchange) as watch:
+            reply = await arun(fetch(exchange, self._terms), self._store, call)
+        return self._told(reply, exchange, watch)
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        return self._found(run(look(exchange, self._terms), self._store), exchange)
+        watch = self._watch(exchange) if self._is_watched() else None
+        return self._found(run(look(exchange, self._terms), self._store), exchange, watch)
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        return self._found(await arun(look(exchange, self._terms), self._store), exchange)
+        watch = self._watch(exchange) if self._is_watched() else None
+        return self._found(await arun(look(exchange, self._terms), self._store), exchange, watch)
 
-    def _found(self, found: Reply[R] | Absent, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if isinstance(found, Reply):
-            self.stats.count(found, exchange)
-        return found
+    def _found(
+        self, found: Reply[R] | Absent, exchange: Exchange[R], watch: Watch | None
+    ) -> Reply[R] | Absent:
+        return self._told(found, exchange, watch) if isinstance(found, Reply) else found
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
+        watch = self._watch(exchange, seconds) if self._is_watched() else None
         reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
-        self.stats.count(reply, exchange)
-        return reply
+        return self._told(reply, exchange, watch)
 
     async def akeep(
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
     ) -> Reply[R]:
         """`keep` for async callers."""
+        watch = self._watch(exchange, seconds) if self._is_watched() else None
         reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
+        return self._told(reply, exchange, watch)
+
+    def _is_watched(self) -> bool:
+        return self.policy.on_event is not None or events.log.isEnabledFor(logging.DEBUG)
+
+    def _watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch:
+        hook, seed, place = self.policy.on_event, self._seed or "", self._store.url
+        return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
+
+    def _told(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
         self.stats.count(reply, exchange)
+        if watch is not None:
+            stored = reply.own and reply.entry is not None
+            watch.tell(reply.outcome, reply.entry, stored=stored)
         return reply
 
     @property

@@ -122,7 +122,7 @@ class Stats:
 
         Args:
             reply: how it was answered.
-            exchange: the request; without it the call counts for no function and no model.
+            exchange: the request; without it the entry tells what was called.
         """
         entry = reply.entry
         name = self._name(exchange, entry)
@@ -149,7 +149,7 @@ class Stats:
 
     def _name(self, exchange: Exchange[Any] | None, entry: Entry | None) -> tuple[str, str]:
         if exchange is None:
-            return "", ""
+            return self._name_of(entry)
         model = exchange.model
         if model is None:
             # Only the entry's record tells, which a hit does not read: it holds the whole request.
@@ -162,6 +162,21 @@ class Stats:
                     self._models.clear()
                 self._models[exchange.key] = model
         return exchange.source, model
+
+    def _name_of(self, entry: Entry | None) -> tuple[str, str]:
+        """The source and model of an entry, under the name that its other calls have."""
+        if entry is None:
+            return "", ""
+        try:
+            record = entry.read_record()
+        except CorruptEntryError:
+            return "", ""
+        source, model = record["source"], record["model"]
+        with _lock:
+            for (known, name), group in self._groups.items():
+                if known == source and group.reported == model:
+                    return known, name
+        return source, model
 
     def count_bypass(self, reason: str) -> None:
         """Count one call that went past the cache."""
