@@ -214,8 +214,8 @@ class Cache:
         """A cache from one line of configuration.
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
-        ``unix://…``, ``jsonl:relative/file.jsonl`` or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query,
-        ``max_bytes`` for disk, ``namespace`` for Redis. An encryption key has no place in a URL:
+        ``unix://…``, ``jsonl:relative/file.jsonl`` or ``memory://``, with ``cache_seed`` and the
+        `CacheOptions` in the query, ``max_bytes`` for disk, ``namespace`` for Redis. An encryption key has no place in a URL:
         it is taken from the environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
