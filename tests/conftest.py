@@ -14,7 +14,7 @@ from cachewrap.testing.servers import redis_server
 
 pytest.register_assert_rewrite("cachewrap.testing.stores")
 
-STORES = ("memory", "disk", "redis")
+STORES = ("memory", "disk", "redis", "jsonl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,6 +77,10 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
             from cachewrap.stores.disk import DiskStore
 
             made.append(DiskStore(tmp_path / "cache"))
+        elif kind == "jsonl":
+            from cachewrap.stores.jsonl import JsonlStore
+
+            made.append(JsonlStore(tmp_path / "cassettes" / "answers.jsonl"))
         else:
             from cachewrap.stores.redis import RedisStore
 

@@ -1,4 +1,4 @@
-"""The three stores keep the promises of every store."""
+"""The four stores keep the promises of every store."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ class TestRedisStore(StoreSuite):
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:
         return make_store("redis")
+
+
+@pytest.mark.stores("jsonl")
+class TestJsonlStore(StoreSuite):
+    drops_expired = False
+    leases = False
+
+    @pytest.fixture
+    def store(self, make_store: Callable[[str], Store]) -> Store:
+        return make_store("jsonl")
