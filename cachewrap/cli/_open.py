@@ -17,6 +17,7 @@ from cachewrap.guard import PLAIN, Guard, make_guard
 from cachewrap.policy import seed_text
 from cachewrap.stores.base import Store
 from cachewrap.stores.disk import DiskStore
+from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.urls import parse_url
 
 DEFAULT_URL: Final = "disk:.cache"
@@ -121,6 +122,10 @@ def opened(url: str, seed: str | None, all_seeds: bool = False) -> Iterator[list
 
 def check_there(store: Store, url: str) -> None:
     """Raise `StoreError` unless there is a cache to read."""
+    if isinstance(store, JsonlStore):
+        if not os.path.exists(store.path):
+            raise StoreError(f"there is no cache at {store.path}: no such file")
+        store.check()
     if not isinstance(store, DiskStore):
         store.get("0" * 64)  # a server that is down says so here
         return

@@ -22,7 +22,9 @@ _COMMANDS: Final = {
     "completion": "cachewrap.cli.completion",
     "copy": "cachewrap.cli.moving",
     "env": "cachewrap.cli.running",
+    "export": "cachewrap.cli.moving",
     "explain": "cachewrap.cli.explaining",
+    "import": "cachewrap.cli.moving",
     "ls": "cachewrap.cli.listing",
     "prune": "cachewrap.cli.pruning",
     "run": "cachewrap.cli.running",
@@ -51,6 +53,7 @@ class Commands(click.Group):
     epilog="""\b
 Where the cache is: --url, else CACHEWRAP_URL, else disk:.cache
   disk:/srv/answers          a folder with one folder for each seed
+  jsonl:answers.jsonl        one file, a line for each entry
   redis://host:6379/0        also rediss:// and unix://; ?namespace=… as in Cache.redis
 A cache that is encrypted is read with the key in CACHEWRAP_ENCRYPTION_KEY.
 

@@ -1,48 +1,54 @@
-"""``cachewrap copy``: entries from one cache into another."""
+"""``cachewrap copy``, ``export`` and ``import``: entries between caches and files."""
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import click
 
-from cachewrap.cli._open import Place, is_encrypted, json_option, open_store, opened, url_options
-from cachewrap.cli.progress import progress
-from cachewrap.cli.rows import Filter, Row, Skipped, filter_options, read_row
-from cachewrap.cli.units import count_text
-from cachewrap.entry import Facts
-from cachewrap.envelope import seal
-from cachewrap.errors import ConfigurationError, CorruptEntryError
-from cachewrap.policy import kept_until, seed_text
+from cachewrap.cli._open import Place, json_option, open_store, opened, url_options
+from cachewrap.cli.files import Export, check_head, names_of, open_import
+from cachewrap.cli.mover import Mover, cover_options
+from cachewrap.cli.progress import progress, progress_of_file
+from cachewrap.cli.rows import Filter, Row, filter_options
+from cachewrap.errors import ConfigurationError
+from cachewrap.policy import seed_text
+from cachewrap.stores import _lines as lines
+from cachewrap.stores.base import Store
+
+_overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace what is there; by default it stays."
+)
+_to_seed = click.option("--to-seed", metavar="SEED", help="Another seed than that of the entries.")
 
 
-@dataclass(slots=True)
-class Moved:
-    """What became of the entries."""
+class _Targets:
+    """The partitions of the store that is written to, one for each seed."""
 
-    stored: int = 0
-    there_already: int = 0
-    left_out: int = 0
-    expired: int = 0
+    def __init__(self, store: Store, seed: str | None) -> None:
+        self._store = store
+        self._seed = seed
+        self._places: dict[str, Place] = {}
 
-    def tell(self, verb: str, as_json: bool) -> None:
-        """Say it on stdout."""
-        if as_json:
-            click.echo(
-                json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__})
-            )
-            return
-        noun = "entry" if self.stored == 1 else "entries"
-        others = {
-            "were there already": self.there_already,
-            "could not be read": self.left_out,
-            "had expired": self.expired,
-        }
-        more = (f"; {count_text(count)} {what}" for what, count in others.items() if count)
-        click.echo(f"{verb} {count_text(self.stored)} {noun}{''.join(more)}")
+    def of(self, seed: str) -> Place:
+        """Where an entry of a seed goes."""
+        seed = self._seed or seed
+        if seed not in self._places:
+            self._places[seed] = Place(self._store.reseed(seed), seed)
+        return self._places[seed]
+
+
+@contextmanager
+def _targets(url: str, seed: str | None) -> Iterator[_Targets]:
+    store, named = open_store(url, seed)
+    try:
+        store.check()
+        yield _Targets(store, named if seed is not None or "cache_seed=" in url else None)
+    finally:
+        store.close()
 
 
 @click.command(
@@ -52,16 +58,15 @@ class Moved:
 Examples:
   cachewrap copy redis://localhost/0
   cachewrap copy disk:/srv/answers --url redis://localhost/0 --all-seeds
-  cachewrap copy disk:backup --model 'gpt-4*' --newer-than 30d
+  cachewrap copy jsonl:tests/answers.jsonl --model 'gpt-4*' --newer-than 30d
   cachewrap copy disk:sealed --encrypt""",
 )
 @click.argument("target", metavar="URL")
 @url_options
 @filter_options
-@click.option("--to-seed", metavar="SEED", help="Another seed in the target than in the source.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there; by default it stays.")
-@click.option("--encrypt", "cover", flag_value="encrypt", help="Encrypt, with the first key.")
-@click.option("--decrypt", "cover", flag_value="decrypt", help="Store as plain text.")
+@_to_seed
+@_overwrite
+@cover_options
 @json_option
 def copy_command(
     target: str,
@@ -82,81 +87,120 @@ def copy_command(
     """
     if all_seeds and to_seed is not None:
         raise click.UsageError("give --all-seeds or --to-seed, not both")
-    moved, skipped = Moved(), Skipped()
-    with opened(url, seed, all_seeds) as places:
-        store, named = open_store(target, to_seed)
-        keep_seed = to_seed is None and "cache_seed=" not in target
-        try:
-            for place in places:
-                into = seed_text(place.seed if keep_seed else named)
-                there = Place(store.reseed(into), into)
-                if there.store.url == place.store.url:
-                    raise ConfigurationError(f"{place.store.url} would be copied into itself")
-                _copy(place, there, wanted, overwrite, cover, moved, skipped)
-        finally:
-            store.close()
-    moved.left_out = skipped.count
-    skipped.tell()
-    moved.tell("copied", as_json)
-    sys.exit(1 if skipped.count else 0)
+    mover = Mover(wanted, cover)
+    with opened(url, seed, all_seeds) as places, _targets(target, to_seed) as targets:
+        for place in places:
+            there = targets.of(place.seed)
+            if there.store.url == place.store.url:
+                raise ConfigurationError(f"{place.store.url} would be copied into itself")
+            for key in progress(place.store.keys(), [place], f"copying seed {place.seed}"):
+                if not overwrite and there.store.get(key) is not None:
+                    mover.there_already += 1
+                elif (raw := place.store.get(key)) is not None:
+                    mover.put(place, key, raw, there, overwrite)
+    sys.exit(mover.tell("copied", as_json))
 
 
-def _copy(
-    place: Place,
-    there: Place,
+@click.command(
+    "export",
+    short_help="Write entries to a file, one line of JSON each.",
+    epilog="""\b
+Examples:
+  cachewrap export answers.jsonl
+  cachewrap export - --function summarise | jq .answer
+  cachewrap export all.jsonl --url redis://localhost/0 --all-seeds""",
+)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@url_options
+@filter_options
+@click.option("--overwrite", is_flag=True, help="Begin the file anew; by default it goes on.")
+@cover_options
+@json_option
+def export_command(
+    file: str,
+    url: str,
+    seed: str | None,
+    all_seeds: bool,
     wanted: Filter,
     overwrite: bool,
     cover: str | None,
-    moved: Moved,
-    skipped: Skipped,
+    as_json: bool,
 ) -> None:
-    if cover == "encrypt" and not there.has_key:
-        raise ConfigurationError("--encrypt needs a key in CACHEWRAP_ENCRYPTION_KEY")
-    now = time.time()
-    for key in progress(place.store.keys(), [place], f"copying seed {place.seed}"):
-        if not overwrite and there.store.get(key) is not None:
-            moved.there_already += 1
-            continue
-        raw = place.store.get(key)
-        if raw is None:
+    """Write the entries that fit every filter to FILE (- is the output) as JSON lines.
+
+    It is the format of `Cache.jsonl`: `import` reads it, and a cache at jsonl:FILE does. A file
+    that is there already is gone on with: entries that it has are left as they are. Encrypted
+    entries stay so, unless --decrypt is given.
+    """
+    mover = Mover(wanted, cover)
+    with opened(url, seed, all_seeds) as places, Export.to(file, overwrite) as export:
+
+        def write(place: Place, row: Row, raw: bytes) -> None:
+            export.write(lines.write(row.key, place.seed, raw))
+
+        for place in places:
+            doing = f"exporting seed {place.seed}"
+            for key, raw in progress(place.entries(), [place], doing):
+                if export.has(place.seed, key):
+                    mover.there_already += 1
+                else:
+                    mover.put(place, key, raw, place, put=write)
+    sys.exit(mover.tell("exported", as_json, quiet=file == "-"))
+
+
+@click.command(
+    "import",
+    short_help="Read entries from a file.",
+    epilog="""\b
+Examples:
+  cachewrap import answers.jsonl
+  zcat answers.jsonl.gz | cachewrap import - --url redis://localhost/0""",
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@url_options
+@filter_options
+@_overwrite
+@cover_options
+@json_option
+def import_command(
+    file: str,
+    url: str,
+    seed: str | None,
+    all_seeds: bool,
+    wanted: Filter,
+    overwrite: bool,
+    cover: str | None,
+    as_json: bool,
+) -> None:
+    """Store the entries that FILE (- is the input) holds, as `export` and `Cache.jsonl` write them.
+
+    They keep their seeds, unless --seed gives them another. What is stored already stays, so that
+    an import that was interrupted goes on where it was.
+    """
+    if all_seeds and seed is not None:
+        raise click.UsageError("give --seed or --all-seeds, not both")
+    mover = Mover(wanted, cover)
+    with open_import(file) as source, _targets(url, seed) as targets:
+        _import(source, targets, mover, overwrite)
+    sys.exit(mover.tell("imported", as_json))
+
+
+def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) -> None:
+    for number, line in enumerate(progress_of_file(source, "importing"), 1):
+        if not line.strip():
             continue
         try:
-            row = read_row(place, key, raw)
-            fits = wanted(row, now)
-        except CorruptEntryError as error:
-            skipped.add(error)
+            name = names_of(line)
+            if name is None:
+                check_head(line)
+                continue
+            seed, key = name
+            there = targets.of(seed_text(seed))
+            if not overwrite and there.store.get(key) is not None:
+                mover.there_already += 1
+                continue
+            raw = lines.read(line)
+        except ValueError as error:
+            mover.skipped.add(ValueError(f"line {number}: {error}"))
             continue
-        if not row.entry.fresh(now):
-            moved.expired += 1
-        elif fits:
-            raw = _covered(row, raw, there, cover)
-            until = kept_until(row.entry.expires, row.entry.created)
-            put = there.store.set if overwrite else there.store.add
-            put(key, raw, expires=until)
-            moved.stored += 1
-
-
-def _covered(row: Row, raw: bytes, there: Place, cover: str | None) -> bytes:
-    """The entry as it is to be stored there."""
-    plain = not is_encrypted(raw)
-    if plain and cover != "encrypt":
-        return raw
-    if not plain and cover is None and there.seed == row.place.seed:
-        return raw
-    sealed = raw if plain else _resealed(row)
-    return sealed if cover == "decrypt" else there.encrypt(row.key, sealed)
-
-
-def _resealed(row: Row) -> bytes:
-    """The envelope of an entry that was encrypted."""
-    entry = row.entry
-    facts = Facts(
-        created=entry.created,
-        seconds=entry.seconds,
-        expires=entry.expires,
-        source=row.source,
-        model=row.model,
-        tokens_in=entry.tokens_in,
-        tokens_out=entry.tokens_out,
-    )
-    return seal(entry.kind, entry.answer, row.raw_request, facts)
+        mover.put(Place(there.store, seed), key, raw, there, overwrite)

@@ -110,6 +110,9 @@ class JsonlStore(Store):
     def keys(self) -> Iterator[str]:
         return iter(self._cassette.names(self._seed))
 
+    def seeds(self) -> list[str]:
+        return self._cassette.seeds()
+
     def clear(self) -> int:
         return self._cassette.remove(lambda name: name[0] == self._seed)
 

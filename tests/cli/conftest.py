@@ -27,8 +27,8 @@ def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
 
     def make(kind: str) -> str:
         name = f"cli-{uuid.uuid4()}"
-        if kind == "disk":
-            return f"disk:{tmp_path / name}"
+        if kind in ("disk", "jsonl"):
+            return f"{kind}:{tmp_path / name}"
         made.append(f"{request.getfixturevalue('redis_url')}?namespace={name}")
         return made[-1]
 
