@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 from importlib.util import find_spec
+from typing import Final
+
+_FEW: Final = 1000
+_MANY: Final = 1_000_000
 
 
 @functools.cache
@@ -17,9 +21,14 @@ def price(model: str, tokens_in: int, tokens_out: int) -> float | None:
 
     None where the model is not known, where there are no tokens, and without genai-prices.
     """
-    if not model or not (tokens_in or tokens_out) or not can_price() or not _is_known(model):
+    if not model or not (tokens_in or tokens_out) or not can_price():
         return None
-    return _price(model, tokens_in, tokens_out)
+    known, rates = _rates(model)
+    if not known:
+        return None
+    if rates is None:
+        return _price(model, tokens_in, tokens_out)
+    return tokens_in * rates[0] + tokens_out * rates[1]
 
 
 def _price(model: str, tokens_in: int, tokens_out: int) -> float:
@@ -30,9 +39,15 @@ def _price(model: str, tokens_in: int, tokens_out: int) -> float:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_known(model: str) -> bool:
+def _rates(model: str) -> tuple[bool, tuple[float, float] | None]:
+    """Whether the model is known, and what one token costs where that does not depend on how many.
+
+    Working a price out takes a hundred times as long as a multiplication.
+    """
     try:
-        _price(model, 1, 1)
+        asked, told = _price(model, _FEW, 0), _price(model, 0, _FEW)
+        both = _price(model, _MANY, _MANY)
     except LookupError:
-        return False
-    return True
+        return False, None
+    even = abs(both - (asked + told) * (_MANY / _FEW)) < 1e-9 * max(1.0, both)
+    return True, (asked / _FEW, told / _FEW) if even else None

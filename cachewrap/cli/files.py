@@ -62,21 +62,24 @@ class Export:
         self._file.write(HEAD + b"\n")
 
     def _go_on(self, path: str) -> None:
-        end = 0
+        end, ours = 0, False
         for line in self._file:
-            if not line.endswith(b"\n") and (end or HEAD.startswith(line)):
+            if not line.endswith(b"\n") and (ours or (not end and HEAD.startswith(line))):
                 break  # an export was interrupted in it
+            end += len(line)
+            if not line.strip():
+                continue
             try:
-                name = names_of(line) if line.strip() else None
-                if name is None and line.strip():
-                    check_head(line)
+                name = names_of(line)
             except ValueError as error:
                 raise ConfigurationError(
                     f"{path} is not a file of entries ({error}): --overwrite begins it anew"
                 ) from None
-            if name is not None:
+            ours = True
+            if name is None:
+                check_head(line)
+            else:
                 self._know(*name)
-            end += len(line)
         self._file.seek(end)
         self._file.truncate()
         if not end:

@@ -200,6 +200,8 @@ def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) 
                 mover.there_already += 1
                 continue
             raw = lines.read(line)
+        except ConfigurationError:
+            raise
         except ValueError as error:
             mover.skipped.add(ValueError(f"line {number}: {error}"))
             continue

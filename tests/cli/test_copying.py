@@ -42,7 +42,7 @@ def test_a_second_time_goes_on_where_the_first_was(run: CommandLine, url: str, t
     put(url, *chat("a", "a"))
     run("copy", target, "--url", url)
     put(url, *chat("b", "b"))
-    assert run("copy", target, "--url", url).out == "copied 1 entry; 1 were there already\n"
+    assert run("copy", target, "--url", url).out == "copied 1 entry; 1 there already\n"
 
 
 def test_what_is_there_stays(run: CommandLine, url: str, target: str) -> None:
@@ -87,7 +87,7 @@ def test_what_is_damaged_is_left_out_and_told(run: CommandLine, url: str, target
     Cache.from_url(url).store.set("0" * 64, b"no entry")
     done = run("copy", target, "--url", url)
     assert (done.status, list(content(target))) == (1, [good])
-    assert done.out == "copied 1 entry; 1 could not be read\n"
+    assert done.out == "copied 1 entry; 1 unreadable\n"
 
 
 @pytest.fixture
