@@ -30,7 +30,7 @@ QUIET: Final = "CACHEWRAP_QUIET"
 TALLY: Final = "CACHEWRAP_TALLY"
 """Set by the first process of a program: the file to which the others add what they counted."""
 
-_SDKS: Final = frozenset({"openai"})
+_SDKS: Final = frozenset({"anthropic", "groq", "openai", "together"})
 
 
 def activate() -> Program:

@@ -62,20 +62,23 @@ def is_encrypted(raw: bytes) -> bool:
     return raw[:3] == _ENCRYPTED
 
 
+url_option = click.option(
+    "--url",
+    metavar="URL",
+    envvar="CACHEWRAP_URL",
+    default=DEFAULT_URL,
+    show_default=True,
+    show_envvar=True,
+    help="Where the cache is.",
+)
+
+
 def url_options(command: F) -> F:
     """The options ``--url``, ``--seed`` and ``--all-seeds``."""
     for option in (
         click.option("--all-seeds", is_flag=True, help="Every seed that the place holds."),
         click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
-        click.option(
-            "--url",
-            metavar="URL",
-            envvar="CACHEWRAP_URL",
-            default=DEFAULT_URL,
-            show_default=True,
-            show_envvar=True,
-            help="Where the cache is.",
-        ),
+        url_option,
     ):
         command = option(command)
     return command

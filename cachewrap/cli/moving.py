@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +10,20 @@ from typing import BinaryIO
 
 import click
 
-from cachewrap.cli._open import Place, json_option, open_store, opened, url_options
+from cachewrap.cli._open import (
+    Place,
+    json_option,
+    open_store,
+    opened,
+    url_option,
+    url_options,
+)
+from cachewrap.cli.autogen import folders, read_folder
 from cachewrap.cli.files import Export, check_head, names_of, open_import
 from cachewrap.cli.mover import Mover, cover_options
 from cachewrap.cli.progress import progress, progress_of_file
 from cachewrap.cli.rows import Filter, Row, filter_options
+from cachewrap.encryption import keys_from_environment
 from cachewrap.errors import ConfigurationError
 from cachewrap.policy import seed_text
 from cachewrap.stores import _lines as lines
@@ -154,10 +164,12 @@ def export_command(
     epilog="""\b
 Examples:
   cachewrap import answers.jsonl
+  cachewrap import .cache --url disk:.cache
   zcat answers.jsonl.gz | cachewrap import - --url redis://localhost/0""",
 )
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@url_options
+@click.argument("file", type=click.Path(exists=True, allow_dash=True))
+@url_option
+@click.option("--seed", metavar="SEED", help="The seed; by default that of each entry.")
 @filter_options
 @_overwrite
 @cover_options
@@ -166,7 +178,6 @@ def import_command(
     file: str,
     url: str,
     seed: str | None,
-    all_seeds: bool,
     wanted: Filter,
     overwrite: bool,
     cover: str | None,
@@ -176,13 +187,33 @@ def import_command(
 
     They keep their seeds, unless --seed gives them another. What is stored already stays, so that
     an import that was interrupted goes on where it was.
+
+    Where FILE is a folder, it is a disk cache of AutoGen 0.2, or of one of its seeds. Its answers
+    serve AutoGen again when it is given cachewrap's `Cache` as its `cache=`. They are pickled: only
+    the OpenAI SDK's models are taken from them, and nothing that they hold is run. They are
+    encrypted where there is a key, unless --decrypt is given.
     """
-    if all_seeds and seed is not None:
-        raise click.UsageError("give --seed or --all-seeds, not both")
-    mover = Mover(wanted, cover)
-    with open_import(file) as source, _targets(url, seed) as targets:
-        _import(source, targets, mover, overwrite)
+    if os.path.isdir(file):
+        mover = Mover(wanted, cover or ("encrypt" if keys_from_environment() else None))
+        with _targets(url, seed) as targets:
+            _import_autogen(file, targets, mover, overwrite)
+    else:
+        mover = Mover(wanted, cover)
+        with open_import(file) as source, _targets(url, seed) as targets:
+            _import(source, targets, mover, overwrite)
     sys.exit(mover.tell("imported", as_json))
+
+
+def _import_autogen(path: str, targets: _Targets, mover: Mover, overwrite: bool) -> None:
+    for folder, seed in folders(path):
+        there = targets.of(seed)
+        for entry in read_folder(folder):
+            if isinstance(entry, ValueError):
+                mover.skipped.add(entry)
+            elif not overwrite and there.store.get(entry[0]) is not None:
+                mover.there_already += 1
+            else:
+                mover.put(Place(there.store, there.seed), *entry, there, overwrite)
 
 
 def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) -> None:

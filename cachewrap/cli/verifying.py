@@ -113,7 +113,7 @@ def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
             return [row.key], True
         prefixes, sure = [salted("key")], True
     else:
-        prefixes, sure = [salted(s) for s in {row.place.seed, "41", *seeds}], False
+        prefixes, sure = [salted(s) for s in {row.place.seed, "41", row.source, *seeds}], False
     return [key_of(prefix, row.raw_request) for prefix in prefixes], sure
 
 
