@@ -110,11 +110,16 @@ def _lines(rows: Iterable[Row]) -> Iterator[str]:
             f"{row.key[:12]}  {span_text(max(0.0, now - entry.created)):>5}"
             f"  {size_text(row.size):>8}  {span_text(entry.seconds):>6}  {tokens:>8}  "
         )
-        name = "  ".join(filter(None, (clean(row.model), clean(row.source))))
+        name = "  ".join(filter(None, (clean(row.model), clean(_short(row.source)))))
         left = max(10, width - columns(facts) - columns(name) - 2)
         yield f"{facts}{name}  {one_line(_last_said(row), left)}".rstrip() + "\n"
     if not found:
         yield "no entries\n"
+
+
+def _short(source: str) -> str:
+    """The path of an endpoint, or the name of a function without its module."""
+    return source.rpartition(" /")[2] if " /" in source else source.rpartition(":")[2]
 
 
 def _last_said(row: Row) -> str:

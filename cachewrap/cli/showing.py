@@ -93,6 +93,7 @@ def _shown(row: Row, timing: bool) -> list[str]:
         settings = request_settings(request)
         for name, value in settings.items():
             text = json.dumps(jsonable(value), ensure_ascii=False)
+            name = "asked" if name == "model" else name
             lines.append(clean(f"{name:8} {text if len(text) <= 300 else text[:299] + '…'}"))
     for turn in request_turns(request):
         lines += ["", f"── {clean(turn.role)}", clean(turn.text)]
