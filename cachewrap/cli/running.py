@@ -30,15 +30,14 @@ _SCRIPTS: Final = (".py", ".pyw", ".pyz")
 class _Run(click.Command):
     """Its own options end where the program begins: at ``-m``, ``-c``, or the first plain word."""
 
-    def parse_args(self, context: click.Context, words: list[str]) -> list[str]:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         valued = {name for p in self.params if not getattr(p, "is_flag", True) for name in p.opts}
         at = 0
-        while at < len(words) and words[at].startswith("-") and words[at] not in ("-m", "-c", "--"):
-            at += 2 if words[at] in valued else 1
-        own, rest = words[:at], words[at:]
-        return super().parse_args(
-            context, [*own, "--", *(rest[1:] if rest[:1] == ["--"] else rest)]
-        )
+        while at < len(args) and args[at].startswith("-") and args[at] not in ("-m", "-c", "--"):
+            at += 2 if args[at] in valued else 1
+        own, rest = args[:at], args[at:]
+        rest = rest[1:] if rest[:1] == ["--"] else rest
+        return super().parse_args(ctx, [*own, "--", *rest])
 
 
 def _cache_options(command: F) -> F:
@@ -129,13 +128,13 @@ def _environment(
         raise click.UsageError("give one of --disk, --redis and --url")
     if disk is not None:
         url = f"disk:{quote(disk)}"
-    given = {"cache_seed": seed, "samples": "true" if samples else None}
+    given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
     whole = _absolute(redis or url or os.environ.get(activation.URL) or DEFAULT_URL, given)
     Cache.from_url(whole).store.check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
     environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), activation.URL: whole}
     if mode is not None:
-        environment[MODE_VARIABLE] = mode
+        environment[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
     if quiet:
         environment[activation.QUIET] = "1"
     return environment

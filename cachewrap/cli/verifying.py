@@ -54,7 +54,7 @@ def verify_command(
     function whose seed= is not among those that are tried. Exits with 1 if an entry is damaged, or
     stands under a wrong key.
     """
-    counts = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
+    counts: dict[str, int] = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
     with opened(url, seed, all_seeds) as places:
         for verdict, place, key, why in _verdicts(places, function_seeds):
             counts[verdict] += 1
