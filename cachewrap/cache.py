@@ -353,7 +353,10 @@ class Cache:
             await other.aclose()
 
     def _others(self) -> list[Cache]:
-        return [*self._siblings.values(), *self._views.values()]
+        others = list(self._siblings.values())
+        for view in list(self._views.values()):
+            others += view._others()
+        return others
 
     # -- as the server of calls: for decorators, patches and integrations ------------------------
 
