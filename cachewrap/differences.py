@@ -13,6 +13,11 @@ T = TypeVar("T", str, bytes)
 _SHOWN: Final = 40
 """Characters of a value that a line shows."""
 
+_HIDDEN: Final = "(hidden)"
+
+_ALIGNED: Final = 1_000_000
+"""Lists whose lengths multiply to more than this are compared element by element, in place."""
+
 _HEADS: Final = ("arguments", "body")
 """Parts of a request whose fields people know without the part's name."""
 
@@ -61,12 +66,12 @@ def differences(old: Any, new: Any) -> list[Difference]:
 
 
 def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
-    if type(old) is type(new) and old == new:
-        return
     if isinstance(old, dict) and isinstance(new, dict):
         yield from _objects(path, old, new)
     elif isinstance(old, list) and isinstance(new, list):
         yield from _lists(path, old, new)
+    elif type(old) is type(new) and old == new:
+        return
     elif isinstance(old, str) and isinstance(new, str):
         yield _texts(path, old, new)
     else:
@@ -94,7 +99,15 @@ def _objects(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Di
 
 def _lists(path: str, old: list[Any], new: list[Any]) -> Iterator[Difference]:
     # What elements are is all that matters here, so their text stands for them.
-    matcher = SequenceMatcher(None, [repr(v) for v in old], [repr(v) for v in new], autojunk=False)
+    one, other = [repr(value) for value in old], [repr(value) for value in new]
+    if one == other:
+        return
+    if len(one) * len(other) > _ALIGNED:
+        count = sum(a != b for a, b in zip(one, other, strict=False)) + abs(len(one) - len(other))
+        at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+        yield Difference(f"{path}: {count} elements differ from [{at}] on", _size(one))
+        return
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
     for step, start, end, first, last in matcher.get_opcodes():
         if step == "equal":
             continue
@@ -153,7 +166,7 @@ def _shown(path: str, value: Any) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if _hidden(path, str(value)):
-        return "(hidden)"
+        return _HIDDEN
     text = repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"
 
@@ -173,7 +186,8 @@ def _note(path: str, value: Any) -> str:
         return ""
     if isinstance(value, list):
         return ""
-    return f" ({_shown(path, value)})"
+    shown = _shown(path, value)
+    return f" {shown}" if shown == _HIDDEN else f" ({shown})"
 
 
 def _size(value: Any) -> float:
