@@ -25,12 +25,12 @@ _NAMED_TAGS: Final = frozenset({"!pydantic", "!dataclass", "!object", "!namedtup
 
 # Hiding a value that is no secret costs a word in a message; showing one that is costs more.
 _SECRET_NAME: Final = re.compile(
-    r"(^|[^a-z])(api_?)?(key|token|secret|password|passwd|passphrase|pwd|authorization|auth|bearer"
-    r"|credentials?|cookie|signature)$|authorization|api[-_]?key|secret|password|credential",
+    r"[^a-z]key$|(^|[^a-z])(token|passwd|passphrase|pwd|auth|bearer|cookie|signature)$"
+    r"|authorization|api[-_]?key|access[-_]?key|secret|password|credential",
     re.IGNORECASE,
 )
 _SECRET_VALUE: Final = re.compile(
-    r"\b(bearer|basic)\s+\S|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
+    r"\b(bearer|basic)\s+[-\w.~+/]{16}|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
     r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
@@ -63,6 +63,15 @@ def differences(old: Any, new: Any) -> list[Difference]:
     shown.
     """
     return list(_compare("", old, new))
+
+
+def without_secrets(request: Any, path: str = "") -> Any:
+    """The request with ``(hidden)`` in place of every value that looks like a credential."""
+    if isinstance(request, dict):
+        return {name: without_secrets(value, _below(path, name)) for name, value in request.items()}
+    if isinstance(request, list):
+        return [without_secrets(value, f"{path}[{at}]") for at, value in enumerate(request)]
+    return _HIDDEN if _hidden(path, request) else request
 
 
 def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
@@ -155,9 +164,11 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path and path not in _HEADS else name
 
 
-def _hidden(path: str, value: str) -> bool:
-    name = path.rpartition(".")[2].partition("[")[0]
-    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+def _hidden(path: str, value: Any) -> bool:
+    if value is None or value == "" or isinstance(value, bool):
+        return False
+    named = any(_SECRET_NAME.search(name.partition("[")[0]) for name in path.split("."))
+    return named or (isinstance(value, str) and _SECRET_VALUE.search(value) is not None)
 
 
 def _shown(path: str, value: Any) -> str:
@@ -165,7 +176,7 @@ def _shown(path: str, value: Any) -> str:
         return "an object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    if _hidden(path, str(value)):
+    if _hidden(path, value):
         return _HIDDEN
     text = repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cachewrap.differences import common_prefix, differences
+from cachewrap.differences import common_prefix, differences, without_secrets
 from cachewrap.envelope import read_record
 from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
 from cachewrap.guard import Guard
@@ -29,7 +29,7 @@ class Near:
 
     Attributes:
         key: the key of its entry.
-        request: the canonical request, as it is stored.
+        request: the canonical request as it is stored, but for what looks like a credential.
         diff: how the request that was asked for differs from it, one line for each field.
     """
 
@@ -137,7 +137,7 @@ def nearest(
         diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
         weight = sum(difference.weight for difference in diff)
         lines = tuple(difference.line for difference in diff)
-        found.append((weight, -number, Near(key, old, lines)))
+        found.append((weight, -number, Near(key, without_secrets(old), lines)))
     return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
 
 

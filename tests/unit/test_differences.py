@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap.differences import differences
+from cachewrap.differences import differences, without_secrets
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 10
 
@@ -104,8 +104,8 @@ HUSH = "hush-hush-0123456789"
 
 @pytest.mark.parametrize(
     "name",
-    "api_key apikey OPENAI_API_KEY key token access_token authorization password client_secret "
-    "X-Api-Key helicone-auth cookie credentials".split(),
+    "api_key apikey OPENAI_API_KEY signing_key token access_token authorization password "
+    "client_secret X-Api-Key helicone-auth cookie credentials".split(),
 )
 @pytest.mark.parametrize(
     ("old", "new"),
@@ -126,7 +126,7 @@ def test_a_credential_that_came_is_not_shown(name: str) -> None:
     "value",
     [
         "sk-proj-0123456789abcdef",
-        "Bearer abcdefgh",
+        "Bearer abcdefgh01234567",
         "ghp_0123456789abcdef",
         "https://user:pass@host/x",
         "AKIA0123456789ABCDEF",
@@ -138,7 +138,27 @@ def test_what_looks_like_a_credential_is_not_shown(value: str) -> None:
     assert [line for line in told if value in line or value[4:] in line] == []
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "keywords", "author", "tokens", "model"])
+def test_what_is_inside_a_credential_is_not_shown() -> None:
+    old, new = (
+        {"credentials": {"user": name, "pin": pin}} for name, pin in [("a", 1), (HUSH, 4711)]
+    )
+    told = " ".join(lines(old, new))
+    assert ("hush" in told, "4711" in told) == (False, False)
+
+
+def test_a_request_without_what_looks_like_a_credential() -> None:
+    request = {"arguments": {"prompt": "hi", "api_key": HUSH, "client": [{"token": HUSH}], "n": 1}}
+    assert without_secrets(request) == {
+        "arguments": {
+            "prompt": "hi",
+            "api_key": "(hidden)",
+            "client": [{"token": "(hidden)"}],
+            "n": 1,
+        }
+    }
+
+
+@pytest.mark.parametrize("name", ["key", "max_tokens", "keywords", "author", "tokens", "model"])
 def test_other_names_are_shown(name: str) -> None:
     assert lines({name: 1}, {name: 2}) == [f"{name}: 1 → 2"]
 
