@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from cachewrap.differences import common_prefix, differences, without_secrets
@@ -104,6 +105,7 @@ def nearest(
     source: str = "",
     part: str = "",
     count: int = 1,
+    most: int | None = None,
 ) -> tuple[Near, ...]:
     """The stored requests that are nearest to one, nearest first.
 
@@ -117,12 +119,13 @@ def nearest(
         source: look at entries of this function or endpoint alone; "" looks at all.
         part: ``asked`` is only this part of a request; "" is all of it.
         count: how many to find.
+        most: look at no more entries than this; None looks at all.
 
     Raises `StoreError`.
     """
     words = _words(asked)
     best: list[tuple[float, int, str, bytes]] = []
-    for number, (key, encoded) in enumerate(_requests(store, guard, source)):
+    for number, (key, encoded) in enumerate(_requests(store, guard, source, most)):
         likeness = _likeness(asked, words, encoded)
         if len(best) < _COMPARED:
             heapq.heappush(best, (likeness, -number, key, encoded))
@@ -141,8 +144,10 @@ def nearest(
     return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
 
 
-def _requests(store: Store, guard: Guard, source: str) -> Iterator[tuple[str, bytes]]:
-    for key, raw in store.scan():
+def _requests(
+    store: Store, guard: Guard, source: str, most: int | None
+) -> Iterator[tuple[str, bytes]]:
+    for key, raw in islice(store.scan(), most):
         try:
             record = read_record(guard.open(key, raw))
         except CorruptEntryError:
