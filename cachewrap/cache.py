@@ -454,7 +454,7 @@ class Cache:
         """
         if not callable(call):
             return self._explain_request(call)
-        explain = getattr(call, "explain", None)
+        explain: Any = getattr(call, "explain", None)
         with self.mode("replay"):
             if callable(explain):
                 explained: Explanation = explain(*args, **kwargs)
@@ -646,11 +646,11 @@ def choose_cache(
     """
     stack = blocks.blocks.get()
     if stack:
-        innermost = stack[-1]
+        innermost: Any = stack[-1]
         if innermost is blocks.OFF:
             return None
         if cache is None:
-            cache = innermost  # type: ignore[assignment]
+            cache = innermost
     elif cache is None and default is not None and cache_seed is not None:
         cache = default()
     if cache is None or cache_seed is None:
