@@ -456,7 +456,7 @@ class Cache:
             return self._explain_request(call)
         explain: Any = getattr(call, "explain", None)
         with self.mode("replay"):
-            if callable(explain):
+            if explain is not None:
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
             try:
@@ -619,7 +619,8 @@ def _rebuild(cls: type[C], store: Store, seed: str | None, policy: Policy) -> C:
 def active_cache() -> Cache | None:
     """The cache of the innermost block, or None outside any block and inside `no_cache`."""
     stack = blocks.blocks.get()
-    return stack[-1] if stack and isinstance(stack[-1], Cache) else None
+    innermost = stack[-1] if stack else None
+    return innermost if isinstance(innermost, Cache) else None
 
 
 def choose_cache(

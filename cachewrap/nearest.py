@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+import msgspec
+
 from cachewrap.differences import common_prefix, differences, without_secrets
 from cachewrap.envelope import read_record
 from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
@@ -134,13 +136,17 @@ def nearest(
     new = decode_request(asked)
     found = []
     for _, number, key, encoded in best:
-        old = decode_request(encoded)
-        if part and part not in old:
+        try:
+            old = decode_request(encoded)
+            if not isinstance(old, dict) or part not in ("", *old):
+                continue
+            diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
+            shown = without_secrets(old)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
-        diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
         weight = sum(difference.weight for difference in diff)
         lines = tuple(difference.line for difference in diff)
-        found.append((weight, -number, Near(key, without_secrets(old), lines)))
+        found.append((weight, -number, Near(key, shown, lines)))
     return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
 
 
