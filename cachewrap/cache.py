@@ -307,7 +307,8 @@ class Cache:
     # -- as a block ---------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if self._seed is not None:
+        # Where nothing will be written, it does not matter whether anything could be.
+        if self._seed is not None and self.policy.mode in ("normal", "refresh"):
             self._store.check()
         with _lock:
             self._entered[0] += 1

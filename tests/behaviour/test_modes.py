@@ -514,7 +514,26 @@ class Broken(MemoryStore):
         raise StoreError("down")
 
 
+class Unwritable(MemoryStore):
+    """A store that says it cannot be written."""
+
+    def check(self) -> None:
+        raise StoreError("read-only")
+
+
 class TestFaults:
+    @pytest.mark.parametrize("mode", ["replay", "read_only", "off"])
+    def test_a_store_that_cannot_be_written_suits_a_mode_that_does_not_write(
+        self, mode: Any
+    ) -> None:
+        with Cache(Unwritable(), mode=mode) as cache:
+            assert cache.policy.mode == mode
+
+    @pytest.mark.parametrize("mode", ["normal", "refresh"])
+    def test_a_store_that_cannot_be_written_is_an_error_for_the_others(self, mode: Any) -> None:
+        with pytest.raises(StoreError, match="read-only"):
+            Cache(Unwritable(), mode=mode).__enter__()
+
     def test_replay_from_a_store_that_cannot_be_read_says_why(self, complete: Function) -> None:
         with (
             Cache(Broken(), mode="replay"),
