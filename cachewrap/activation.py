@@ -101,7 +101,7 @@ class Program:
             from cachewrap.cache import Cache
 
             cache = Cache.from_url(os.environ.get(URL) or "disk:.cache")
-            cache.store.check()
+            cache.check()
             _patch_sdks()
         except (CachewrapError, ImportError) as error:
             sys.stderr.write(f"cachewrap: this program goes without a cache: {error}\n")

@@ -130,7 +130,7 @@ def _environment(
         url = f"disk:{quote(disk)}"
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
     whole = _absolute(redis or url or os.environ.get(activation.URL) or DEFAULT_URL, given)
-    Cache.from_url(whole).store.check()
+    Cache.from_url(whole).check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
     environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), activation.URL: whole}
     if mode is not None:
