@@ -62,6 +62,7 @@ class Cassette:
         self._numbers = itertools.count()
         self._asked: dict[Name, int] = {}
         self._new: dict[Name, int] = {}
+        self._last = -1  # the highest number of a new line
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -161,7 +162,8 @@ class Cassette:
             if present is None:
                 number = self._asked.pop(name, None)
                 number = next(self._numbers) if number is None else number
-                self._untidy |= any(number < other for other in self._new.values())
+                self._untidy |= number < self._last
+                self._last = max(number, self._last)
                 self._new[name] = number
             else:
                 self._untidy = True
@@ -195,6 +197,7 @@ class Cassette:
             self._lines = None
             self._asked.clear()
             self._new.clear()
+            self._last = -1
 
     def _in_order(self, lines: dict[Name | int, bytes]) -> dict[Name | int, bytes]:
         """The new lines change places among each other alone."""
