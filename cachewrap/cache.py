@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,18 @@ from cachewrap import blocks, codec, leases
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
+from cachewrap.errors import (
+    CachewrapError,
+    CorruptEntryError,
+    ReplayMissError,
+    StoreError,
+    UnkeyableError,
+)
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
 from cachewrap.guard import make_guard
-from cachewrap.key import canonical, decode_request, encode, key_of, salted
+from cachewrap.key import canonical, canonical_json, decode_request, encode, key_of, salted
+from cachewrap.nearest import Explanation, nearest
 from cachewrap.policy import (
     UNSET,
     CacheOptions,
@@ -38,6 +45,7 @@ from cachewrap.policy import (
 from cachewrap.stats import Stats
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.trial import attempt
 from cachewrap.urls import parse_url
 
 R = TypeVar("R")
@@ -369,7 +377,10 @@ class Cache:
             await other.aclose()
 
     def _others(self) -> list[Cache]:
-        return [*self._siblings.values(), *self._views.values()]
+        others = list(self._siblings.values())
+        for view in list(self._views.values()):
+            others += view._others()
+        return others
 
     # -- as the server of calls: for decorators, patches and integrations ------------------------
 
@@ -438,6 +449,73 @@ class Cache:
             raise error
         survive(error, source, self._store.url)
 
+    def explain(
+        self, call: Callable[..., Any] | Mapping[str, Any], /, *args: Any, **kwargs: Any
+    ) -> Explanation:
+        """Why a call is a hit or a miss: whether it is stored, and what is nearest to it.
+
+        Every entry is read, which takes some seconds for 100,000 of them. A call that a cache
+        serves goes no further than that cache; one that none serves is made.
+
+        Args:
+            call: what would be called: a decorated function, a method of a patched SDK, or any
+                function, of which the first request that is not stored is explained. Or a mapping:
+                a canonical request, or the JSON body of one.
+            args: the call's arguments.
+            kwargs: the call's keywords.
+
+        >>> from cachewrap import llm_cached
+        >>> @llm_cached
+        ... def complete(prompt: str, *, temperature: float = 0.0) -> str:
+        ...     return "sunny"
+        >>> with Cache.memory() as cache:
+        ...     answer = complete("How is the weather?", temperature=0.2)
+        >>> cache.explain(complete, "How is the weather?", temperature=0.7).nearest[0].diff
+        ('temperature: 0.2 → 0.7',)
+
+        Raises `StoreError`, and what the call raises before it asks upstream.
+        """
+        if not callable(call):
+            return self._explain_request(call)
+        explain = getattr(call, "explain", None)
+        with self.mode("replay"):
+            if callable(explain):
+                explained: Explanation = explain(*args, **kwargs)
+                return explained
+            try:
+                attempt(lambda: call(*args, **kwargs))
+            except ReplayMissError as miss:
+                if isinstance(miss.explanation, Explanation):
+                    return miss.explanation
+                raise
+        return Explanation("", "", True, (), self.url)
+
+    def _explain_request(self, request: Mapping[str, Any]) -> Explanation:
+        whole = "url" in request or "function" in request
+        source = str(request.get("function", ""))
+        part = "" if whole else "body"
+        asked = encode(dict(request) if whole else canonical_json(request))
+        near = nearest(self._store, self._guard, asked, source=source, part=part, count=3)
+        stored = bool(near) and not near[0].diff
+        return Explanation(source, near[0].key if stored else "", stored, near, self.url)
+
+    def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
+        """`explain` for decorators and integrations. Raises `StoreError`."""
+        key, source = exchange.key, exchange.source
+        raw = self._store.get(key)
+        if raw is not None and self._serves(key, raw):
+            return Explanation(source, key, True, (), self.url)
+        near = nearest(self._store, self._guard, exchange.asked, source=source, count=4)
+        others = tuple(other for other in near if other.key != key)
+        return Explanation(source, key, False, others[:3], self.url)
+
+    def _serves(self, key: str, raw: bytes) -> bool:
+        try:
+            entry = self._guard.unseal(key, raw)
+        except CorruptEntryError:
+            return False
+        return self.policy.mode == "replay" or entry.fresh(time.time())
+
     # -- as a plain key-value cache ----------------------------------------------------------
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -505,16 +583,19 @@ class Cache:
     def keys(self) -> Iterator[str]:
         """Every key, one by one: what was given to `set`, and the keys of cached calls.
 
-        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
+        What has expired is left out. Each of them works with `get` and `delete`. Reads every entry.
+
+        Raises `StoreError`.
         """
         if self._seed is None:
             return
-        for key in self._store.keys():
-            raw = self._store.get(key)
-            if raw is None:
-                continue
+        now = time.time()
+        for key, raw in self._store.scan():
             try:
-                record = self._guard.unseal(key, raw).read_record()
+                entry = self._guard.unseal(key, raw)
+                if not entry.fresh(now):
+                    continue
+                record = entry.read_record()
             except CorruptEntryError:
                 continue
             if record["source"] == _SET:

@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks, codec
 from cachewrap.arguments import make_binder, takes
@@ -21,6 +21,13 @@ from cachewrap.key import canonical, encode, key_of, salted
 from cachewrap.options import NAMES, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.scope import (
+    Enter,
+    ascoped,
+    scoped,
+    scoped_async_generator,
+    scoped_generator,
+)
 from cachewrap.stream import astream, stream
 from cachewrap.usage import usage_of
 
@@ -163,67 +170,39 @@ def _listed(result: Any) -> Any:
 
 
 def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions) -> Any:
-    """Serve a call that is sampled, or has options of its own, or is made inside such a call."""
-    plan, cache = exchange.plan, exchange.cache
-    sampled = Sampled(cache, exchange.key, options, plan.samples, plan.numbering)
+    """Serve a call that is sampled, or has options of its own, or is made inside such a call.
+
+    What it asks inside belongs to its sample and its mode: otherwise another sample, or an answer
+    that is to be refreshed, would come from what is stored of the calls inside.
+    """
+    plan = exchange.plan
+    sampled = Sampled(exchange.cache, exchange.key, options, plan.samples, plan.numbering)
     exchange.key = sampled.key
     exchange.policy = options.policy(exchange.policy)
-    if plan.serve is _serve:
-        return _serve_sampled(exchange, call, sampled, options)
+    if sampled.counted or options.mode is not None:
+        call = _SCOPED[plan.serve](partial(_inside, sampled, options), call)
     if plan.serve is _aserve:
-        return _aserve_sampled(exchange, call, sampled, options)
-    return plan.serve(exchange, call)
-
-
-def _serve_sampled(
-    exchange: FunctionExchange, call: Callable[[], Any], sampled: Sampled, options: CallOptions
-) -> Any:
-    def upstream() -> Any:
-        outside = blocks.blocks.get()
-        blocks.blocks.set(_inside(outside, exchange, sampled, options))
-        try:
-            return call()
-        finally:
-            blocks.blocks.set(outside)
-
+        return _aserve_sampled(exchange, call, sampled)
     try:
-        return _serve(exchange, upstream)
+        return plan.serve(exchange, call)
     except BaseException:
         sampled.failed()
         raise
 
 
 async def _aserve_sampled(
-    exchange: FunctionExchange,
-    call: Callable[[], Awaitable[Any]],
-    sampled: Sampled,
-    options: CallOptions,
+    exchange: FunctionExchange, call: Callable[[], Awaitable[Any]], sampled: Sampled
 ) -> Any:
-    async def upstream() -> Any:
-        outside = blocks.blocks.get()
-        blocks.blocks.set(_inside(outside, exchange, sampled, options))
-        try:
-            return await call()
-        finally:
-            blocks.blocks.set(outside)
-
     try:
-        return await _aserve(exchange, upstream)
+        return await _aserve(exchange, call)
     except BaseException:
         sampled.failed()
         raise
 
 
-def _inside(
-    stack: blocks.Stack, exchange: FunctionExchange, sampled: Sampled, options: CallOptions
-) -> blocks.Stack:
-    """The blocks inside the upstream call: what it asks belongs to this sample and this mode.
-
-    Otherwise another sample, or an answer that is to be refreshed, would come from what is stored
-    of the calls inside.
-    """
+def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
     if sampled.counted:
-        stack = stack.within(exchange.key)
+        stack = stack.within(sampled.key)
     if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
         stack = stack.entered(active.mode(options.mode))
     return stack
@@ -244,6 +223,14 @@ def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
 
 def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
     return astream(exchange.cache, exchange, call, exchange.plan.retry)
+
+
+_SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
+    _serve: scoped,
+    _aserve: ascoped,
+    _stream: scoped_generator,
+    _astream: scoped_async_generator,
+}
 
 
 def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], Any]:

@@ -11,7 +11,9 @@ import wrapt
 from cachewrap.blocks import blocks
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.calls import FunctionExchange, Plan, When, serve_specially
+from cachewrap.errors import ConfigurationError
 from cachewrap.key import sample_key
+from cachewrap.nearest import Explanation
 from cachewrap.options import NONE, CallOptions, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.retry import Retry
@@ -48,6 +50,22 @@ class _Calls:
             return False
         key = plan.key(plan.request(_with_instance(instance, args), kwargs))
         return cache.discard(sample_key(key, own.sample or 0))
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Why a call with these arguments is a hit or a miss, see `Cache.explain`.
+
+        It is asked of the cache that would serve the call here and now. Raises `StoreError`, and
+        `ConfigurationError` where no cache would serve it.
+        """
+        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, plan.options)
+        cache = choose_cache(own.cache, own.cache_seed, plan.default, counted=False)
+        if plan.off or cache is None:
+            raise ConfigurationError(f"{plan.source}: no cache serves this call")
+        request = plan.request(_with_instance(instance, args), kwargs)
+        exchange = FunctionExchange(plan, cache, request)
+        exchange.key = sample_key(exchange.key, own.sample or 0)
+        return cache.explain_exchange(exchange)
 
     @property
     def uncached(self) -> Any:
@@ -165,8 +183,7 @@ def llm_cached(
     Inside a cache's block its answers are kept in that cache; outside, in ``cache``, by default
     ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=``,
     ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of its own, unless the function has
-    parameters of these names. Unless it is a generator, ``mode`` and ``sample`` also hold for
-    what it calls.
+    parameters of these names. ``mode`` and ``sample`` also hold for what the function calls.
 
     Two calls are the same request when the function (module and qualified name), its ``version``,
     its ``seed`` and its bound arguments are the same. Of the variables that an inner function

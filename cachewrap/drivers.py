@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from cachewrap import leases
 from cachewrap.flight import leading
-from cachewrap.flow import Acquire, Call, Flow, Lookup, Release, Save, Sleep, Wait
-from cachewrap.stores.base import Claim, Store
+from cachewrap.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
+from cachewrap.stores.base import Claim, Store, in_thread
 
 T = TypeVar("T")
 
@@ -76,6 +76,8 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
     if kind is Release:
         leases.drop(effect.token)
         return store.release(effect.key, effect.token, failed=effect.failed)
+    if kind is Search:
+        return effect.search(store)
     assert kind is Sleep
     return time.sleep(effect.seconds)
 
@@ -127,5 +129,7 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
     if kind is Release:
         leases.drop(effect.token)
         return await store.arelease(effect.key, effect.token, failed=effect.failed)
+    if kind is Search:
+        return await in_thread(effect.search, store)
     assert kind is Sleep
     return await asyncio.sleep(effect.seconds)

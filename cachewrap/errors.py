@@ -53,7 +53,10 @@ class ReplayMissError(CachewrapError, LookupError):
         source: the function (``module:qualname``) or the endpoint (``POST /chat/completions``).
         nearest: the nearest stored canonical request, without secrets; None if there is none.
         diff: how the request differs from it, one line for each field.
+        explanation: all of that, as `Cache.explain` gives it.
     """
+
+    explanation: Any = None
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Generator
@@ -13,15 +14,15 @@ from cachewrap.errors import (
     CachewrapError,
     CodecError,
     MissingTypeError,
-    ReplayMissError,
     StoreError,
 )
 from cachewrap.faults import log, warn_once
 from cachewrap.flight import AGAIN, FAILED, Flight, Landing, board
 from cachewrap.guard import PLAIN, Guard
 from cachewrap.key import refresh_name
+from cachewrap.nearest import Explanation, nearest
 from cachewrap.policy import Mode, kept_until
-from cachewrap.stores.base import Claim
+from cachewrap.stores.base import Claim, Store
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -98,6 +99,13 @@ class Sleep(Effect[None]):
     """Let time pass."""
 
     seconds: float
+
+
+@dataclass(slots=True)
+class Search(Effect[T]):
+    """Go through the store's entries, which takes a while."""
+
+    search: Callable[[Store], T]
 
 
 class Exchange(Protocol[R]):
@@ -221,11 +229,27 @@ def _absent(
     exchange: Exchange[R], terms: Terms, stale: bytes | None, why: CachewrapError | None = None
 ) -> Flow[Absent]:
     if terms.mode == "replay":
-        raise ReplayMissError(
-            f"{exchange.source}: not stored", key=exchange.key, source=exchange.source
-        ) from why
+        explanation = yield from _explain(exchange, terms)
+        raise explanation.error(why) from why
     return Absent(stale) if stale is not None else _ABSENT
-    yield
+
+
+def _explain(exchange: Exchange[R], terms: Terms) -> Flow[Explanation]:
+    def search(store: Store) -> Explanation:
+        try:
+            near = nearest(store, terms.guard, exchange.asked, source=exchange.source, count=2)
+        except StoreError:  # it was reported when the request was looked up
+            near = ()
+        others = tuple(other for other in near if other.key != exchange.key)
+        return Explanation(exchange.source, exchange.key, False, others[:1], store.url)
+
+    return (yield from Search(search))
+
+
+def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
+    if terms.mode != "refresh" and log.isEnabledFor(logging.DEBUG):
+        explanation = yield from _explain(exchange, terms)
+        log.debug("%s", explanation)
 
 
 def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
@@ -246,6 +270,7 @@ def keep(
     What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
     reported and the reply holds the result as it came.
     """
+    yield from _log_miss(exchange, terms)
     reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
     return reply
 
@@ -325,6 +350,7 @@ def fetch(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R]]:
 def _ask(
     exchange: Exchange[R], flight: Flight | None, absent: Absent, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing]]:
+    yield from _log_miss(exchange, terms)
     started = time.perf_counter()
     result: R = yield from Call(flight)
     seconds = time.perf_counter() - started
