@@ -75,9 +75,9 @@ class Cache:
 
     Make one with `Cache.disk`, `Cache.redis`, `Cache.memory`, `Cache.jsonl` or `Cache.from_url`,
     and enter it: every decorated function and every patched SDK called inside the block, in code
-    that knows nothing of cachewrap, is served from it. Blocks nest (the innermost wins), a cache may be
-    entered again inside its own block and from several threads at once, and ``async with`` does
-    the same. Leaving the last block closes the store; the next use opens it again.
+    that knows nothing of cachewrap, is served from it. Blocks nest (the innermost wins), a cache
+    may be entered again inside its own block and from several threads at once, and ``async with``
+    does the same. Leaving the last block closes the store; the next use opens it again.
 
     >>> with Cache.memory() as cache:
     ...     cache.set("greeting", "hello")
