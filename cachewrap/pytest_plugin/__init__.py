@@ -86,12 +86,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         _of(session.config).collected(session, wanting, deselected)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     # Before any fixture: what they ask is on the cassette as well.
     if _wants(item):
         _of(item.config).start(item)
-    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

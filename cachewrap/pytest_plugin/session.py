@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from cachewrap.cache import active_cache
-from cachewrap.errors import ConfigurationError
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.patch.openai import patch_openai
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.ledger import Ledger, prune
@@ -83,10 +83,13 @@ class Session:
         """Put a test on its cassette, if it is not there already."""
         started = self._started.get(item.nodeid)
         if started is None:
-            wish = wish_of(item)
-            path = str(places_of(item).cassette(item, wish))
-            options = {"encryption_key": None, **wish.options}
-            cache = self._cache(path, self.mode(wish.mode), wish.seed, options)
+            try:
+                wish = wish_of(item)
+                path = str(places_of(item).cassette(item, wish))
+                options = {"encryption_key": None, **wish.options}
+                cache = self._cache(path, self.mode(wish.mode), wish.seed, options)
+            except (pytest.UsageError, StoreError) as error:
+                pytest.fail(str(error), pytrace=False)
             self._patch()
             block = ExitStack()
             block.enter_context(cache)
