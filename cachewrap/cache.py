@@ -76,11 +76,11 @@ os.register_at_fork(after_in_child=_renew_lock)
 class Cache:
     """The answers of one seed in one store.
 
-    Make one with `Cache.disk`, `Cache.redis`, `Cache.memory`, `Cache.jsonl` or `Cache.from_url`, and
-    enter it: every decorated function and every patched SDK called inside the block, in code that knows
-    nothing of cachewrap, is served from it. Blocks nest (the innermost wins), a cache may be
-    entered again inside its own block and from several threads at once, and ``async with`` does
-    the same. Leaving the last block closes the store; the next use opens it again.
+    Make one with `Cache.disk`, `Cache.redis`, `Cache.memory`, `Cache.jsonl` or `Cache.from_url`,
+    and enter it: every decorated function and every patched SDK called inside the block, in code
+    that knows nothing of cachewrap, is served from it. Blocks nest (the innermost wins), a cache
+    may be entered again inside its own block and from several threads at once, and ``async with``
+    does the same. Leaving the last block closes the store; the next use opens it again.
 
     >>> with Cache.memory() as cache:
     ...     cache.set("greeting", "hello")
@@ -226,8 +226,8 @@ class Cache:
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
         ``unix://…``, ``jsonl:relative/file.jsonl`` or ``memory://``, with ``cache_seed`` and the
-        `CacheOptions` in the query, ``max_bytes`` for disk, ``namespace`` for Redis. An encryption key has no place in a URL:
-        it is taken from the environment.
+        `CacheOptions` in the query, ``max_bytes`` for disk, ``namespace`` for Redis. An encryption
+        key has no place in a URL: it is taken from the environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'

@@ -64,6 +64,7 @@ class Cassette:
         self._numbers = itertools.count()
         self._asked: dict[Name, int] = {}
         self._new: dict[Name, int] = {}
+        self._last = -1  # the highest number of a new line
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -74,10 +75,10 @@ class Cassette:
             self._asked[name] = next(self._numbers)
         return line
 
-    def names(self, seed: str) -> list[str]:
-        """The keys of a seed, in the order of the file."""
+    def names(self) -> list[Name]:
+        """The names of all lines, in the order of the file."""
         with self._lock:
-            return [name[1] for name in self._read() if isinstance(name, tuple) and name[0] == seed]
+            return [name for name in self._read() if isinstance(name, tuple)]
 
     def seeds(self) -> list[str]:
         """The seeds that have lines, sorted."""
@@ -168,7 +169,8 @@ class Cassette:
             if present is None:
                 number = self._asked.pop(name, None)
                 number = next(self._numbers) if number is None else number
-                self._untidy |= any(number < other for other in self._new.values())
+                self._untidy |= number < self._last
+                self._last = max(number, self._last)
                 self._new[name] = number
             else:
                 self._untidy = True
@@ -202,6 +204,7 @@ class Cassette:
             self._lines = None
             self._asked.clear()
             self._new.clear()
+            self._last = -1
 
     def _in_order(self, lines: dict[Name | int, bytes]) -> dict[Name | int, bytes]:
         """The new lines change places among each other alone."""

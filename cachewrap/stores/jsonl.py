@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 from cachewrap.errors import StoreError
 from cachewrap.stores import _lines
@@ -108,13 +109,29 @@ class JsonlStore(Store):
         return self._cassette.remove(lambda name: name == (self._seed, key)) == 1
 
     def keys(self) -> Iterator[str]:
-        return iter(self._cassette.names(self._seed))
+        return iter([key for seed, key in self._cassette.names() if seed == self._seed])
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Every key with its value. Lines that cannot be read are passed over."""
+        for key in self.keys():
+            with suppress(StoreError):
+                value = self.get(key)
+                if value is not None:
+                    yield key, value
 
     def seeds(self) -> list[str]:
         return self._cassette.seeds()
 
     def clear(self) -> int:
         return self._cassette.remove(lambda name: name[0] == self._seed)
+
+    def names(self) -> list[tuple[str, str]]:
+        """The seed and the key of every line, of all seeds, in the order of the file."""
+        return self._cassette.names()
+
+    def prune(self, names: Collection[tuple[str, str]]) -> int:
+        """Remove lines of any seed by seed and key; how many there were."""
+        return self._cassette.remove(names.__contains__)
 
     def close(self) -> None:
         """Bring the file into its order."""
