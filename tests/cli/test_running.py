@@ -55,7 +55,12 @@ def up() -> Iterator[Upstream]:
 def start(tmp_path: Path, up: Upstream) -> Run:
     """Runs a command in the test's own folder, with the stand-in as its upstream."""
     (tmp_path / "asking.py").write_text(ASKING)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("CACHEWRAP_")}
+    # tox sets PYTHONSAFEPATH, and then a program does not find the modules beside it.
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("CACHEWRAP_") and name != "PYTHONSAFEPATH"
+    }
 
     def start(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
         stdin = given.pop("stdin", "")
