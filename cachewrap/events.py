@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -59,7 +59,7 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """The event as plain values; an error is its type's name."""
-        values = asdict(self)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["outcome"] = "error" if self.outcome is None else self.outcome.value
         values["error"] = None if self.error is None else type(self.error).__qualname__
         return values

@@ -224,6 +224,34 @@ def test_the_log_has_structured_fields(caplog: pytest.LogCaptureFixture) -> None
     assert records[1].getMessage().startswith("hit ")
 
 
+class Refused(Exception):
+    """An error that cannot be copied, as those of SDKs."""
+
+    def __init__(self, message: str, *, body: str) -> None:
+        super().__init__(message)
+
+
+@llm_cached
+def refuses(prompt: str) -> str:
+    raise Refused(prompt, body="")
+
+
+def test_a_call_that_failed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    told = caplog.at_level(logging.DEBUG, "cachewrap.calls")
+    with told, Cache.memory(), pytest.raises(Refused):
+        refuses("hi")
+    (facts,) = [vars(r)["cachewrap"] for r in caplog.records if r.name == "cachewrap.calls"]
+    assert (facts["outcome"], facts["error"]) == ("error", "Refused")
+
+
+def test_a_joined_stream_counts_with_the_calls_of_its_kind() -> None:
+    with Cache.memory() as cache:
+        first, second = words("a b"), words("a b")
+        assert [next(first), next(second), *first, *second] == ["a", "a", "b", "b"]
+    ((name, counts),) = cache.stats.by_source.items()
+    assert (name.rpartition(":")[2], counts.misses, counts.joined) == ("words", 1, 1)
+
+
 class TestOpenTelemetry:
     @pytest.fixture
     def spans(self) -> Any:
