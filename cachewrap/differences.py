@@ -13,6 +13,11 @@ T = TypeVar("T", str, bytes)
 _SHOWN: Final = 40
 """Characters of a value that a line shows."""
 
+_HIDDEN: Final = "(hidden)"
+
+_ALIGNED: Final = 1_000_000
+"""Lists whose lengths multiply to more than this are compared element by element, in place."""
+
 _HEADS: Final = ("arguments", "body")
 """Parts of a request whose fields people know without the part's name."""
 
@@ -20,12 +25,12 @@ _NAMED_TAGS: Final = frozenset({"!pydantic", "!dataclass", "!object", "!namedtup
 
 # Hiding a value that is no secret costs a word in a message; showing one that is costs more.
 _SECRET_NAME: Final = re.compile(
-    r"(^|[^a-z])(api_?)?(key|token|secret|password|passwd|passphrase|pwd|authorization|auth|bearer"
-    r"|credentials?|cookie|signature)$|authorization|api[-_]?key|secret|password|credential",
+    r"[^a-z]key$|(^|[^a-z])(token|passwd|passphrase|pwd|auth|bearer|cookie|signature)$"
+    r"|authorization|api[-_]?key|access[-_]?key|secret|password|credential",
     re.IGNORECASE,
 )
 _SECRET_VALUE: Final = re.compile(
-    r"\b(bearer|basic)\s+\S|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
+    r"\b(bearer|basic)\s+[-\w.~+/]{16}|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
     r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
@@ -60,13 +65,22 @@ def differences(old: Any, new: Any) -> list[Difference]:
     return list(_compare("", old, new))
 
 
+def without_secrets(request: Any, path: str = "") -> Any:
+    """The request with ``(hidden)`` in place of every value that looks like a credential."""
+    if isinstance(request, dict):
+        return {name: without_secrets(value, _below(path, name)) for name, value in request.items()}
+    if isinstance(request, list):
+        return [without_secrets(value, f"{path}[{at}]") for at, value in enumerate(request)]
+    return _HIDDEN if _hidden(path, request) else request
+
+
 def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
-    if type(old) is type(new) and old == new:
-        return
     if isinstance(old, dict) and isinstance(new, dict):
         yield from _objects(path, old, new)
     elif isinstance(old, list) and isinstance(new, list):
         yield from _lists(path, old, new)
+    elif type(old) is type(new) and old == new:
+        return
     elif isinstance(old, str) and isinstance(new, str):
         yield _texts(path, old, new)
     else:
@@ -75,12 +89,14 @@ def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
 
 def _objects(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
     if len(old) == len(new) == 1 and (tag := next(iter(old))) == next(iter(new)):
-        if tag in _NAMED_TAGS and old[tag][0] == new[tag][0]:
-            for one, other in zip(old[tag][1:], new[tag][1:], strict=False):
-                yield from _compare(path, one, other)
+        one, other = old[tag], new[tag]
+        lists = isinstance(one, list) and isinstance(other, list)
+        if tag in _NAMED_TAGS and lists and one[:1] == other[:1]:
+            for inner, outer in zip(one[1:], other[1:], strict=False):
+                yield from _compare(path, inner, outer)
             return
-        if tag.startswith("!"):
-            yield from _compare(path, old[tag], new[tag])
+        if str(tag).startswith("!"):
+            yield from _compare(path, one, other)
             return
     for name in [*old, *(name for name in new if name not in old)]:
         inner = _below(path, name)
@@ -94,7 +110,15 @@ def _objects(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Di
 
 def _lists(path: str, old: list[Any], new: list[Any]) -> Iterator[Difference]:
     # What elements are is all that matters here, so their text stands for them.
-    matcher = SequenceMatcher(None, [repr(v) for v in old], [repr(v) for v in new], autojunk=False)
+    one, other = [repr(value) for value in old], [repr(value) for value in new]
+    if one == other:
+        return
+    if len(one) * len(other) > _ALIGNED:
+        count = sum(a != b for a, b in zip(one, other, strict=False)) + abs(len(one) - len(other))
+        at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+        yield Difference(f"{path}: {count} elements differ from [{at}] on", _size(one))
+        return
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
     for step, start, end, first, last in matcher.get_opcodes():
         if step == "equal":
             continue
@@ -142,9 +166,11 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path and path not in _HEADS else name
 
 
-def _hidden(path: str, value: str) -> bool:
-    name = path.rpartition(".")[2].partition("[")[0]
-    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+def _hidden(path: str, value: Any) -> bool:
+    if value is None or value == "" or isinstance(value, bool):
+        return False
+    named = any(_SECRET_NAME.search(name.partition("[")[0]) for name in path.split("."))
+    return named or (isinstance(value, str) and _SECRET_VALUE.search(value) is not None)
 
 
 def _shown(path: str, value: Any) -> str:
@@ -152,8 +178,8 @@ def _shown(path: str, value: Any) -> str:
         return "an object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    if _hidden(path, str(value)):
-        return "(hidden)"
+    if _hidden(path, value):
+        return _HIDDEN
     text = repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"
 
@@ -173,7 +199,8 @@ def _note(path: str, value: Any) -> str:
         return ""
     if isinstance(value, list):
         return ""
-    return f" ({_shown(path, value)})"
+    shown = _shown(path, value)
+    return f" {shown}" if shown == _HIDDEN else f" ({shown})"
 
 
 def _size(value: Any) -> float:
