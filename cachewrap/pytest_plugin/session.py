@@ -60,14 +60,14 @@ class Session:
     # -- modes --------------------------------------------------------------------------------
 
     def mode(self, marked: str | None = None) -> Mode:
-        """The mode of a test: of the command line, the environment, its marker, the ini file.
+        """The mode of a test: of the command line, its marker, the environment, the ini file.
 
         Without any of them it is replay where ``CI`` is set, else normal.
         """
         sources = (
             (self._config.getoption("llm_cache"), "--llm-cache"),
-            (os.environ.get(MODE_VARIABLE), MODE_VARIABLE),
             (marked, "@pytest.mark.llm_cache(mode=...)"),
+            (os.environ.get(MODE_VARIABLE), MODE_VARIABLE),
             (self._config.getini("llm_cache"), "the ini option llm_cache"),
         )
         for given, name in sources:

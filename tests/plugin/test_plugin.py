@@ -249,8 +249,8 @@ MODES = {
     "CI=0 is no CI": ((), {"CI": "0"}, "", "", "normal"),
     "CI=false is no CI": ((), {"CI": "False"}, "", "", "normal"),
     "the project's": ((), {"CI": "1"}, "llm_cache = refresh", "", "refresh"),
-    "the marker's": ((), {"CI": "1"}, "llm_cache = refresh", "normal", "normal"),
-    "the environment's": ((), {"CACHEWRAP_MODE": "replay"}, "", "normal", "replay"),
+    "the marker's": ((), {"CACHEWRAP_MODE": "replay"}, "llm_cache = off", "normal", "normal"),
+    "the environment's": ((), {"CACHEWRAP_MODE": "replay"}, "llm_cache = refresh", "", "replay"),
     "the command line's": (
         ("--llm-cache=off",), {"CACHEWRAP_MODE": "replay"}, "llm_cache = refresh", "normal", "off",
     ),

@@ -32,6 +32,8 @@ from cachewrap.stores._lines import Parts
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.testing.stores import key_of
 
+pytestmark = pytest.mark.stores("jsonl")
+
 FACTS = Facts(1763868384.1234567, 0.25, 0.0, "m:f", "gpt", 7, 9)
 KEY = key_of(1)
 GOLDEN = Path(__file__).parents[1] / "golden" / "cassette-1.jsonl"
