@@ -107,9 +107,12 @@ def pytest_fixture_setup(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if _session not in item.config.stash:
+        return (yield)
+    session = item.config.stash[_session]
+    session.shorten(call)
     report = yield
-    if _session in item.config.stash:
-        item.config.stash[_session].note(item, report)
+    session.note(item, report)
     return report
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 import pytest
 
 from cachewrap.cache import active_cache
-from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
 from cachewrap.patch.openai import patch_openai
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.ledger import Ledger, prune
@@ -23,6 +24,7 @@ from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 
 _PATCHES: Final[tuple[Callable[[], Any], ...]] = (patch_openai,)
 
+_PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _COUNTED: Final = ("replayed", "recorded", "refreshed", "missed")
 
 
@@ -58,14 +60,14 @@ class Session:
     # -- modes --------------------------------------------------------------------------------
 
     def mode(self, marked: str | None = None) -> Mode:
-        """The mode of a test: of the command line, the environment, its marker, the ini file.
+        """The mode of a test: of the command line, its marker, the environment, the ini file.
 
         Without any of them it is replay where ``CI`` is set, else normal.
         """
         sources = (
             (self._config.getoption("llm_cache"), "--llm-cache"),
-            (os.environ.get(MODE_VARIABLE), MODE_VARIABLE),
             (marked, "@pytest.mark.llm_cache(mode=...)"),
+            (os.environ.get(MODE_VARIABLE), MODE_VARIABLE),
             (self._config.getini("llm_cache"), "the ini option llm_cache"),
         )
         for given, name in sources:
@@ -101,7 +103,6 @@ class Session:
     def _cache(self, path: str, mode: Mode, seed: Any, options: dict[str, Any]) -> WatchedCache:
         try:
             store = WatchedStore(path, seed_text(seed), Journal(set()))
-            store.check()
             store.journal.before.update(store.names())
             return WatchedCache(store, cache_seed=seed, mode=mode, **options)
         except (ConfigurationError, TypeError) as error:
@@ -110,6 +111,22 @@ class Session:
     def _patch(self) -> None:
         if not self._patches:
             self._patches = [patch() for patch in _PATCHES]
+
+    def shorten(self, call: pytest.CallInfo[None]) -> None:
+        """Leave this package's own frames out of what is shown of a `ReplayMissError`."""
+        if call.excinfo is None or not isinstance(call.excinfo.value, ReplayMissError):
+            return
+        shown: TracebackType | None = None
+        steps: list[TracebackType] = []
+        step: TracebackType | None = call.excinfo.tb
+        while step is not None:
+            steps.append(step)
+            step = step.tb_next
+        for trace in reversed(steps):
+            if not trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+                shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+        error = call.excinfo.value.with_traceback(shown or call.excinfo.tb)
+        call.excinfo = pytest.ExceptionInfo.from_exception(error)
 
     def note(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Take note of how a phase of a test ended."""
@@ -220,7 +237,7 @@ class Session:
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
         for test, message in sorted(ledger.missed):
-            terminal.line(f"missed: {test}: {message.splitlines()[0]}")
+            terminal.line(f"missed: {test}: {message}")
         self._report_unused(terminal)
 
     def _modes(self) -> str:

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
 from cachewrap.entry import Outcome
@@ -16,6 +16,8 @@ from cachewrap.nearest import Explanation
 from cachewrap.stores.jsonl import JsonlStore
 
 R = TypeVar("R")
+
+_SHOWN: Final = 3  # differences to the nearest request; the error itself has more
 
 
 class Journal:
@@ -27,7 +29,7 @@ class Journal:
     Attributes:
         used: the seed and key of entries that were served or stored.
         counts: how many calls were ``replayed``, ``recorded`` and ``refreshed``.
-        missed: what each request that was not stored was told in mode replay.
+        missed: each request that was not stored in mode replay, and how the nearest one differs.
     """
 
     def __init__(self, before: set[tuple[str, str]]) -> None:
@@ -57,7 +59,8 @@ class Journal:
             yield
         except ReplayMissError as miss:
             if not self._quiet:
-                self.missed.setdefault(miss.key, str(miss))
+                differs = "; ".join(miss.diff[:_SHOWN]) or "nothing like it is stored"
+                self.missed.setdefault(miss.key, f"{miss.source}: {differs}")
             raise
 
     @contextmanager

@@ -56,21 +56,27 @@ class JsonlStore(Store):
         return JsonlStore(self._path, seed)
 
     def check(self) -> None:
-        """Raise `StoreError` if the file cannot be read or be there; nothing is written.
+        """Raise `StoreError` if the file cannot be made, or read and written; nothing is written.
 
-        A file that can be read but not written passes: it can be replayed.
+        A file that can be read but not written fails this check, and can still be read.
         """
         if os.path.exists(self._path):
             if not os.path.isfile(self._path):
                 raise StoreError(f"the cassette {self._path} is not a file: choose another path")
-            if not os.access(self._path, os.R_OK):
-                raise StoreError(f"the cassette {self._path} cannot be read by this user")
+            if not os.access(self._path, os.R_OK | os.W_OK):
+                raise StoreError(
+                    f"the cassette {self._path} cannot be read and written by this user"
+                )
             return
         place = os.path.dirname(self._path)
         while not os.path.lexists(place) and place != os.path.dirname(place):
             place = os.path.dirname(place)
         if not os.path.isdir(place):
             raise StoreError(f"the cassette {self._path} cannot be made: {place} is not a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"the cassette {self._path} cannot be made: {place} cannot be written by this user"
+            )
 
     def get(self, key: str) -> bytes | None:
         line = self._cassette.get((self._seed, key))

@@ -249,8 +249,8 @@ MODES = {
     "CI=0 is no CI": ((), {"CI": "0"}, "", "", "normal"),
     "CI=false is no CI": ((), {"CI": "False"}, "", "", "normal"),
     "the project's": ((), {"CI": "1"}, "llm_cache = refresh", "", "refresh"),
-    "the marker's": ((), {"CI": "1"}, "llm_cache = refresh", "normal", "normal"),
-    "the environment's": ((), {"CACHEWRAP_MODE": "replay"}, "", "normal", "replay"),
+    "the marker's": ((), {"CACHEWRAP_MODE": "replay"}, "llm_cache = off", "normal", "normal"),
+    "the environment's": ((), {"CACHEWRAP_MODE": "replay"}, "llm_cache = refresh", "", "replay"),
     "the command line's": (
         ("--llm-cache=off",), {"CACHEWRAP_MODE": "replay"}, "llm_cache = refresh", "normal", "off",
     ),
@@ -415,7 +415,7 @@ def test_a_test_that_fails_keeps_what_it_has_recorded(project: Project) -> None:
 def test_a_cassette_that_cannot_be_is_an_error_of_the_test(project: Project) -> None:
     project.test(ONE)
     (project.root / "tests/cassettes/test_it/test_one.jsonl").mkdir(parents=True)
-    assert "is not a file" in project.run(errors=1)
+    assert "cannot read" in project.run(errors=1)
 
 
 # -- async tests -----------------------------------------------------------------------------------
