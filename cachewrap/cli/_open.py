@@ -54,7 +54,24 @@ class Place:
 
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every key and what is stored under it, without loading them all at once."""
-        return self.store.scan()
+        if not isinstance(self.store, JsonlStore):
+            yield from self.store.scan()
+            return
+        for key in self.store.keys():
+            if (raw := self.get(key)) is not None:
+                yield key, raw
+
+    def get(self, key: str) -> bytes | None:
+        """What is stored under a key; of a line that cannot be read no bytes, which are no entry.
+
+        A line of a file may have been edited by hand: that is no reason to read no other one.
+        """
+        try:
+            return self.store.get(key)
+        except StoreError:
+            if isinstance(self.store, JsonlStore) and key in self.store.keys():
+                return b""
+            raise
 
 
 def is_encrypted(raw: bytes) -> bool:

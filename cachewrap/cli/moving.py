@@ -106,7 +106,7 @@ def copy_command(
             for key in progress(place.store.keys(), [place], f"copying seed {place.seed}"):
                 if not overwrite and there.store.get(key) is not None:
                     mover.there_already += 1
-                elif (raw := place.store.get(key)) is not None:
+                elif (raw := place.get(key)) is not None:
                     mover.put(place, key, raw, there, overwrite)
     sys.exit(mover.tell("copied", as_json))
 

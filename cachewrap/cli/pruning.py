@@ -87,7 +87,7 @@ def prune_command(
         order.executescript(_ORDER)
         now, kept, unreadable = time.time(), 0, 0
         for number, place, key, used in _every_use(places, unused_since is not None or max_bytes):
-            raw = place.store.get(key)
+            raw = place.get(key)
             if raw is None:
                 continue
             row = _read(place, key, raw)

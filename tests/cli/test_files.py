@@ -223,3 +223,16 @@ def test_what_was_recorded_in_a_cassette_can_be_looked_at(run: CommandLine, file
     with Cache.jsonl(file) as cache:
         cache.set("greeting", "hello")
     assert "hello" in run("show", "greeting", "--url", f"jsonl:{file}").out
+
+
+def test_a_line_that_was_spoilt_by_hand_is_damaged(run: CommandLine, file: str) -> None:
+    url = f"jsonl:{file}"
+    fill(url, "ab")
+    text = Path(file).read_text()
+    Path(file).write_text(text.replace('"kind": "http"', '"kind": "htpp"', 1))
+    assert (run("verify", "--url", url).status, len(run("ls", "--url", url, "--json").lines)) == (
+        1,
+        1,
+    )
+    run("prune", "--url", url, "--damaged")
+    assert run("verify", "--url", url).out == "1 good\n"
