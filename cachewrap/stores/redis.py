@@ -83,8 +83,9 @@ class Connections:
         if known is None:
             pool = self._pool(redis.asyncio.BlockingConnectionPool, AsyncRetry, max_connections=100)
             known = redis.asyncio.Redis(connection_pool=pool), _until_shutdown(pool)
-            for other in [other for other in self._loops if other.is_closed()]:
-                del self._loops[other]
+            for other in list(self._loops):  # other threads' loops come and go meanwhile
+                if other.is_closed():
+                    self._loops.pop(other, None)
             self._loops[loop] = known
             await anext(known[1])
         return known[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import pickle
 import socket
 import tempfile
@@ -14,13 +13,14 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import pytest
 import redis
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.redis import RedisStore
-from cachewrap.testing.servers import redis_server
+from cachewrap.testing.servers import RedisServer, redis_server
 from cachewrap.testing.stores import key_of
 
 pytestmark = pytest.mark.stores("redis")
@@ -46,6 +46,11 @@ def remote(redis_url: str, namespace: str) -> Iterator[RedisStore]:
 def raw(redis_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_url) as client:
         yield client
+
+
+def own_server() -> AbstractContextManager[RedisServer]:
+    """A server that nobody else talks to, even where the environment names one for the tests."""
+    return redis_server(password=SECRET)
 
 
 def works(store: RedisStore) -> bool:
@@ -113,7 +118,7 @@ class TestConnecting:
             store.close()
 
     def test_a_server_that_comes_back_is_used_again(self) -> None:
-        with redis_server() as server, redis.Redis.from_url(server.url) as admin:
+        with own_server() as server, redis.Redis.from_url(server.url) as admin:
             store = RedisStore(server.url)
             store.set(key_of(1), VALUE)
             admin.client_kill_filter(skipme=True, _type="normal")
@@ -231,7 +236,7 @@ class TestKeys:
         raw.delete(*others)
 
     def test_keys_and_flushes_are_never_asked_for(self) -> None:
-        with redis_server() as server, redis.Redis.from_url(server.url) as admin:
+        with own_server() as server, redis.Redis.from_url(server.url) as admin:
             store = RedisStore(server.url)
             store.set(key_of(1), VALUE)
             list(store.keys())
@@ -264,14 +269,15 @@ class TestExpiry:
 
 
 class TestRoundTrips:
-    def test_add_takes_one(self) -> None:
-        with redis_server() as server, _Counted(server.url) as front:
-            store = RedisStore(front.url)
-            store.add(key_of(1), VALUE)
+    def test_add_takes_one(self, redis_url: str, namespace: str) -> None:
+        with _Counted(redis_url) as front:
+            store = RedisStore(front.url, namespace=namespace)
+            store.get(key_of(0))
             front.turns = 0
-            store.add(key_of(2), VALUE)
-            store.add(key_of(2), b"second")
+            store.add(key_of(1), VALUE)
+            store.add(key_of(1), b"second")
             assert front.turns == 2
+            store.clear()
             store.close()
 
 
@@ -302,9 +308,7 @@ class TestFaults:
             store.close()
 
     def test_a_server_that_is_stopped(self) -> None:
-        with redis_server() as server:
-            if not _own(server.url):
-                pytest.skip("the server named in the environment is not ours to stop")
+        with own_server() as server:
             store = RedisStore(server.url)
             store.set(key_of(1), VALUE)
             server.stop()
@@ -346,22 +350,19 @@ class TestClients:
         remote.set(key_of(1), VALUE)
         assert asyncio.run(work()) == [VALUE] * 200
 
-    def test_loops_that_end_leave_nothing_open(self, redis_url: str, namespace: str) -> None:
+    def test_loops_that_end_leave_nothing_open(self) -> None:
         async def work(store: RedisStore) -> None:
             await store.aset(key_of(1), VALUE)
             await store.reseed("42").aget(key_of(1))
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            store = RedisStore(redis_url, namespace=namespace)
-            with redis.Redis.from_url(redis_url) as raw:
-                before = len(raw.client_list())
+        with own_server() as server, redis.Redis.from_url(server.url) as raw:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                store = RedisStore(server.url)
                 for _ in range(3):
                     asyncio.run(work(store))
                 gc.collect()
-                assert _settles(lambda: len(raw.client_list()), before)
-            store.clear()
-            store.close()
+            assert _settles(lambda: len(raw.client_list()), 1)
 
     def test_a_store_that_is_dropped_in_a_running_loop_closes_its_connections(self) -> None:
         async def work(url: str, raw: redis.Redis) -> bool:
@@ -374,7 +375,7 @@ class TestClients:
                 await asyncio.sleep(0.01)
             return False
 
-        with redis_server(password=SECRET) as server, redis.Redis.from_url(server.url) as raw:
+        with own_server() as server, redis.Redis.from_url(server.url) as raw:
             assert asyncio.run(work(server.url, raw))
 
     def test_aclose_closes_the_loop_s_connections_and_the_next_call_opens_them(
@@ -388,14 +389,13 @@ class TestClients:
 
         assert asyncio.run(work()) == VALUE
 
-    def test_partitions_share_connections(self, redis_url: str, namespace: str) -> None:
-        store = RedisStore(redis_url, namespace=namespace)
-        with redis.Redis.from_url(redis_url) as raw:
-            before = len(raw.client_list())
+    def test_partitions_share_connections(self) -> None:
+        with own_server() as server, redis.Redis.from_url(server.url) as raw:
+            store = RedisStore(server.url)
             for seed in range(10):
                 store.reseed(str(seed)).get(key_of(1))
-            assert len(raw.client_list()) == before + 1
-        store.close()
+            assert len(raw.client_list()) == 2
+            store.close()
 
     def test_a_pickled_copy_keeps_namespace_and_credentials(self) -> None:
         store = RedisStore("redis://me:word@host/3", "7", namespace="mine")
@@ -448,10 +448,6 @@ def _settles(read: Callable[[], int], expected: int) -> bool:
 def _url_of(client: redis.Redis) -> str:
     options = client.connection_pool.connection_kwargs
     return f"redis://{options['host']}:{options['port']}/{options.get('db', 0)}"
-
-
-def _own(url: str) -> bool:
-    return url != os.environ.get("CACHEWRAP_TEST_REDIS_URL")
 
 
 class _Counted:
