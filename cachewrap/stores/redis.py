@@ -16,7 +16,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Claim, Store
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -29,6 +29,25 @@ if present and present ~= ARGV[2] then return present end
 if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
 return ARGV[1]
+"""
+
+_FAILED = b"failed"
+"""What stands in the place of a lease for 2 seconds after its owner's call failed."""
+
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+_RELEASE_FAILED = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], 'failed', 'PX', 2000)
+return 1
 """
 
 
@@ -54,8 +73,8 @@ class Connections:
 
     def _pool(self, pool_class: Any, retry_class: Any, max_connections: int) -> Any:
         defaults: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
-        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance notices,
-        # and where the server has none, the error that it keeps holds on to whoever connected.
+        # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance
+        # notices, and where the server has none, its error holds on to whoever connected.
         defaults["protocol"] = 2
         if self.url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
             del defaults["socket_connect_timeout"]
@@ -131,6 +150,8 @@ def _quoted(name: str) -> str:
 class RedisStore(Store):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
+    A lease stands beside its entry, with ``:lease`` behind. It is never listed, counted or cleared.
+
     In namespace and seed, characters other than letters, digits and ``_.-~`` are percent-encoded.
     Sync callers share a client, and so do the async callers of each event loop. Expired entries are
     dropped by the server, which needs version 6.2 for it. `close` and `aclose` leave connections
@@ -196,8 +217,7 @@ class RedisStore(Store):
         name, client = self._name(key), self._connections.sync
         with self._errors():
             if over is not None:
-                script = client.register_script(_OVER)
-                return bytes(script([name], [value, over, _pxat(expires) or 0]))
+                return bytes(client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
             pipeline = client.pipeline(transaction=False).get(name)
             present, added = pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
             if present is None and not added:  # another caller's add came between the two
@@ -211,8 +231,7 @@ class RedisStore(Store):
         with self._errors():
             client = await self._connections.running()
             if over is not None:
-                script = client.register_script(_OVER)
-                return bytes(await script([name], [value, over, _pxat(expires) or 0]))
+                return bytes(await client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
             pipeline = client.pipeline(transaction=False).get(name)
             present, added = await pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
             if present is None and not added:
@@ -261,6 +280,42 @@ class RedisStore(Store):
                 count += await (await self._connections.running()).unlink(*names)
         return count
 
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
+        name = self._lease(key)
+        with self._errors():
+            pipeline = self._connections.sync.pipeline(transaction=False)
+            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
+            return _claim(token, *pipeline.execute())
+
+    async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+        name = self._lease(key)
+        with self._errors():
+            pipeline = (await self._connections.running()).pipeline(transaction=False)
+            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
+            return _claim(token, *await pipeline.execute())
+
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        name, client = self._lease(key), self._connections.sync
+        with self._errors():
+            return bool(client.eval(_RENEW, 1, name, token, _milliseconds(seconds)))
+
+    async def arenew(self, key: str, token: str, seconds: float) -> bool:
+        name = self._lease(key)
+        with self._errors():
+            client = await self._connections.running()
+            return bool(await client.eval(_RENEW, 1, name, token, _milliseconds(seconds)))
+
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        script = _RELEASE_FAILED if failed else _RELEASE
+        with self._errors():
+            self._connections.sync.eval(script, 1, self._lease(key), token)
+
+    async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
+        script = _RELEASE_FAILED if failed else _RELEASE
+        with self._errors():
+            client = await self._connections.running()
+            await client.eval(script, 1, self._lease(key), token)
+
     def close(self) -> None:
         with self._errors():
             self._connections.close()
@@ -290,6 +345,9 @@ class RedisStore(Store):
     def _name(self, key: str) -> bytes:
         return b"%b%b}" % (self._prefix, key.encode())
 
+    def _lease(self, key: str) -> bytes:
+        return self._name(key) + b":lease"
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -304,3 +362,14 @@ class RedisStore(Store):
 def _pxat(expires: float) -> int | None:
     """The time in whole milliseconds; None is never."""
     return max(1, int(expires * 1000)) if expires else None
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _claim(token: str, taken: object, present: bytes | None) -> Claim:
+    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token."""
+    if taken or present == token.encode():
+        return Claim.TAKEN
+    return Claim.FAILED if present == _FAILED else Claim.HELD

@@ -14,6 +14,7 @@ from cachewrap.testing.stores import StoreSuite
 class TestMemoryStore(StoreSuite):
     persistent = False
     drops_expired = False
+    leases = False
 
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Self
 
 import pytest
 import redis
@@ -280,6 +281,23 @@ class TestRoundTrips:
             store.clear()
             store.close()
 
+    def test_each_step_of_a_lease_takes_one(self, redis_url: str, namespace: str) -> None:
+        with _Counted(redis_url) as front:
+            store = RedisStore(front.url, namespace=namespace)
+            store.get(key_of(0))
+            for use in (
+                lambda: store.acquire(key_of(1), "one", 60),
+                lambda: store.acquire(key_of(1), "other", 60),
+                lambda: store.renew(key_of(1), "one", 60),
+                lambda: store.release(key_of(1), "one", failed=True),
+                lambda: store.acquire(key_of(1), "other", 60),
+                lambda: store.release(key_of(1), "other"),
+            ):
+                front.turns = 0
+                use()
+                assert front.turns == 1
+            store.close()
+
 
 class TestFaults:
     def test_a_server_that_is_not_there(self) -> None:
@@ -461,7 +479,7 @@ class _Counted:
         self.turns = 0
         self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> _Counted:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
