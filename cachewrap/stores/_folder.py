@@ -23,6 +23,9 @@ from cachewrap.errors import StoreError
 DATABASE = "cache.db"
 """diskcache's name for the database in its folder."""
 
+LEASES = "cache.db-leases"
+"""The file of the leases; diskcache's `check` would call one of another name unknown."""
+
 TIMEOUT = 60
 """Seconds to wait for another process's write; SQLite lets readers through meanwhile."""
 

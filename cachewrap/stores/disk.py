@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import sqlite3
@@ -10,16 +11,18 @@ import time
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from diskcache import Timeout
 
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.stores import _leases
 from cachewrap.stores._folder import (
     BATCH,
     DATABASE,
     GET,
+    LEASES,
     OURS,
     TIMEOUT,
     BytesDisk,
@@ -28,7 +31,7 @@ from cachewrap.stores._folder import (
     folder_name,
     lay_out,
 )
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Claim, Store
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
@@ -61,6 +64,10 @@ class DiskStore(Store):
     nothing; in a folder made by another program, its own settings stay, and are obeyed by it alone.
     A folder that this user cannot write is read as it is: nobody else may write to it meanwhile.
 
+    Leases are byte locks on a file beside the database. They end when they are released or when the
+    process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
+    own. Windows has no such locks: there every process takes every lease.
+
     Args:
         path_root: the folder that holds one folder for each seed; ``~`` and ``$NAME`` are expanded.
         seed: the partition. Names that a file system would not take are percent-encoded.
@@ -82,6 +89,7 @@ class DiskStore(Store):
         self._max_bytes = max_bytes
         self._folder = os.path.join(self._root, folder_name(seed))
         self._path = os.path.join(self._folder, DATABASE)
+        self._leases = os.path.join(self._folder, LEASES)
         self._disk = BytesDisk(self._folder)
         self._start()
         _stores.add(self)
@@ -179,8 +187,35 @@ class DiskStore(Store):
             count += removed
         return count
 
+    if _leases.SUPPORTED:
+
+        def acquire(self, key: str, token: str, seconds: float) -> Claim:
+            try:
+                with suppress(FileNotFoundError):
+                    return _leases.take(self._leases, key, token)
+                lay_out(self._root, self._folder)
+                return _leases.take(self._leases, key, token)
+            except (sqlite3.Error, Timeout, OSError) as error:
+                raise self._failed("take a lease beside", error) from error
+
+        async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+            if os.path.exists(self._folder):
+                return self.acquire(key, token, seconds)
+            return await asyncio.to_thread(self.acquire, key, token, seconds)
+
+        def renew(self, key: str, token: str, seconds: float) -> bool:
+            return _leases.owns(self._leases, key, token)
+
+        def release(self, key: str, token: str, *, failed: bool = False) -> None:
+            try:
+                _leases.give(self._leases, key, token, failed=failed)
+            except OSError as error:
+                raise self._failed("give back a lease beside", error) from error
+
     def close(self) -> None:
         """Close the connections of every thread; one that is at work finishes first."""
+        if _leases.SUPPORTED:
+            _leases.close(self._leases)
         if self._used:
             self._note_use()
         for link in self._all_links():

@@ -418,16 +418,16 @@ class StoreSuite:
     def test_threads_that_race_for_a_lease(self, leasing: Calls) -> None:
         store = leasing.store
         for key in map(key_of, range(10)):
-            claims = _at_once(16, lambda n, key=key: store.acquire(key, f"thread {n}", 60))
+            claims = _at_once(16, partial(_take, store, key))
             assert sorted(claim.name for claim in claims) == ["HELD"] * 15 + ["TAKEN"]
-            store.release(key, f"thread {claims.index(Claim.TAKEN)}")
+            store.release(key, f"caller {claims.index(Claim.TAKEN)}")
 
     def test_processes_that_race_for_a_lease(self, store: Store) -> None:
         if not self.leases:
             pytest.skip("this store needs no leases")
         with multiprocessing.get_context("spawn").Pool(3) as pool:
             for key in map(key_of, range(10)):
-                races = [pool.apply_async(_take, (store, key, f"process {n}")) for n in range(3)]
+                races = [pool.apply_async(_take, (store, key, n)) for n in range(3)]
                 assert [race.get(60) for race in races].count(Claim.TAKEN) == 1
         store.close()
 
@@ -474,7 +474,7 @@ class StoreSuite:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            assert pool.apply(_take, (leasing.store, key_of(1), "third")) is Claim.HELD
+            assert pool.apply(_take, (leasing.store, key_of(1), 3)) is Claim.HELD
         assert leasing.renew(key_of(1), "parent's", 60) is True
         leasing.release(key_of(1), "parent's")
 
@@ -623,8 +623,8 @@ def _add_own(store: Store, key: str, number: int) -> bytes:
     return store.add(key, b"from caller %d" % number)
 
 
-def _take(store: Store, key: str, token: str) -> Claim:
-    return store.acquire(key, token, 60)
+def _take(store: Store, key: str, number: int) -> Claim:
+    return store.acquire(key, f"caller {number}", 60)
 
 
 def _await_lease(calls: Calls, key: str, past: Claim) -> Claim:
