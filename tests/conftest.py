@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cachewrap import Cache, faults
+from cachewrap.stores import _breaker
 from cachewrap.stores.base import Store
 from cachewrap.testing.servers import redis_server
 
@@ -96,5 +97,6 @@ def cache(store: Store) -> Cache:
 
 @pytest.fixture(autouse=True)
 def untold() -> None:
-    """Warnings that are given once for each cause are given once in each test."""
+    """What a process remembers of faults, each test learns anew."""
     faults.forget()
+    _breaker.forget()
