@@ -63,6 +63,12 @@ class RedisStore(Store):
     one operation tries again, and ends this if it succeeds. An answer of the server, an error too,
     is no reason to leave it alone, unless it says that it is loading or that its cluster is down.
 
+    A user who may do what a store needs, with the entries of one namespace, and nothing else
+    (the last two for clusters only; the names of other keys are not hidden from ``scan``)::
+
+        ACL SETUSER <user> on ><password> ~cachewrap:<namespace>:* +get +set +del +unlink +eval
+            +pexpire +scan +select +ping +client|setinfo +command +cluster|slots
+
     Args:
         url: the server, as redis-py reads it: ``redis://[user:password@]host:port/db``,
             ``rediss://`` for TLS, ``unix:///path``; of a cluster one or more nodes:
