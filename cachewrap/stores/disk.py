@@ -24,12 +24,14 @@ from cachewrap.stores._folder import (
     GET,
     LEASES,
     OURS,
-    TIMEOUT,
+    READ_WAIT,
+    WRITE_WAIT,
     BytesDisk,
     Transaction,
     connect,
     folder_name,
     lay_out,
+    wait_for,
 )
 from cachewrap.stores.base import Claim, Store
 
@@ -63,6 +65,10 @@ class DiskStore(Store):
     listed, counted nor removed. A folder made here tells every program that opens it to evict
     nothing; in a folder made by another program, its own settings stay, and are obeyed by it alone.
     A folder that this user cannot write is read as it is: nobody else may write to it meanwhile.
+
+    A read waits for nobody who writes. For a lock that keeps readers out too (another program's; a
+    database that is being made or recovered) it waits 1 second at most, and then fails; a write
+    waits 10 seconds at most for those of other processes.
 
     Leases are byte locks on a file beside the database. They end when they are released or when the
     process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
@@ -252,10 +258,10 @@ class DiskStore(Store):
             if make and not os.path.exists(self._path):
                 lay_out(self._root, self._folder)
             if os.path.exists(self._path):
-                link.con = connect(self._path)
+                link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables
                     lay_out(self._root, self._folder)
-                    link.con = connect(self._path)
+                    link.con = connect(self._path, WRITE_WAIT)
         except (sqlite3.Error, Timeout, OSError) as error:
             raise self._failed("open", error) from error
         return link.con
@@ -294,7 +300,11 @@ class DiskStore(Store):
                 con = link.con or self._connect(link, make=True)
                 if con is None:
                     raise StoreError(f"cannot write {self._path}: it went away while it was opened")
-                con.execute("BEGIN IMMEDIATE")
+                wait_for(con, WRITE_WAIT)
+                try:
+                    con.execute("BEGIN IMMEDIATE")
+                finally:
+                    wait_for(con, READ_WAIT)
                 writing = Transaction(con, self._disk)
                 try:
                     yield writing
@@ -343,8 +353,8 @@ class DiskStore(Store):
             )
         if code == sqlite3.SQLITE_BUSY:
             return StoreError(
-                f"cannot {doing} {self._path}: another program kept it locked"
-                f" for more than {TIMEOUT} seconds ({error})"
+                f"cannot {doing} {self._path}: another program kept it locked for longer than"
+                f" {READ_WAIT:.0f} s for a read or {WRITE_WAIT:.0f} s for a write ({error})"
             )
         return StoreError(f"cannot {doing} {self._path}: {error}")
 
