@@ -137,8 +137,10 @@ class Connections:
             cause = error.__cause__
             if isinstance(cause, _UNREACHABLE) and not isinstance(cause, _ANSWERS):
                 self._breaker.failed(cause, self.retry_after)
-            else:
+            elif isinstance(cause, _ERRORS):
                 self._breaker.worked()
+            elif trying:
+                self._breaker.undecided()
             raise
         except BaseException:
             if trying:
@@ -150,7 +152,9 @@ class Connections:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except _ERRORS as error:
+        # While a cluster changes, redis-py closes connections that other callers use, and lets
+        # whatever comes of it escape: TypeError from asyncio, RuntimeError from a dictionary.
+        except Exception as error:
             raise StoreError(
                 f"Redis at {self.place} did not do its work: {type(error).__name__}: {error}"
             ) from error

@@ -129,13 +129,13 @@ class Single(Server):
         self._defaults = {**_defaults(url), "max_connections": UNLIMITED}
 
     def client(self) -> Any:
-        pool = redis.ConnectionPool.from_url(self._url, retry=_retry(Retry), **self._defaults)
+        pool = redis.ConnectionPool.from_url(self._url, **_retried(Retry), **self._defaults)
         pool.connection_kwargs["decode_responses"] = False
         return redis.Redis(connection_pool=pool)
 
     async def aclient(self) -> Any:
         pool = redis.asyncio.ConnectionPool.from_url(
-            self._url, retry=_retry(AsyncRetry), **self._defaults
+            self._url, **_retried(AsyncRetry), **self._defaults
         )
         pool.connection_kwargs["decode_responses"] = False
         return redis.asyncio.Redis(connection_pool=pool)
@@ -172,14 +172,14 @@ class Sentinels(Server):
         options = {**self._sentinel_options, "retry": Retry(NoBackoff(), 0)}
         sentinel = _redis.sentinel.Sentinel(self._hosts, sentinel_kwargs=options)
         return sentinel.master_for(
-            self._service, retry=_retry(Retry), max_connections=UNLIMITED, **self._options
+            self._service, **_retried(Retry), max_connections=UNLIMITED, **self._options
         )
 
     async def aclient(self) -> Any:
         options = {**self._sentinel_options, "retry": AsyncRetry(NoBackoff(), 0)}
         sentinel = _redis.asyncio.Sentinel(self._hosts, sentinel_kwargs=options)
         return sentinel.master_for(
-            self._service, retry=_retry(AsyncRetry), max_connections=UNLIMITED, **self._options
+            self._service, **_retried(AsyncRetry), max_connections=UNLIMITED, **self._options
         )
 
     def release(self, client: Any) -> None:
@@ -318,6 +318,12 @@ def _joined(hosts: list[tuple[str, int]]) -> str:
 def _retry(retry_class: Any) -> Any:
     """One more attempt, after 50 milliseconds."""
     return retry_class(ExponentialBackoff(cap=0.1, base=0.05), 1)
+
+
+def _retried(retry_class: Any) -> dict[str, Any]:
+    """The same; redis-py 5 sends a command again only after the errors that it is told."""
+    errors = [redis.ConnectionError, redis.TimeoutError]
+    return {"retry": _retry(retry_class), "retry_on_error": errors}
 
 
 def _cluster_retry(retry_class: Any) -> dict[str, Any]:
