@@ -151,9 +151,11 @@ class Cache:
         Args:
             cache_seed: the seed; None is a cache that caches nothing.
             redis_url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with the options that
-                redis-py reads from it.
+                redis-py reads from it; ``redis+cluster://host:port,host:port`` of a cluster;
+                ``redis+sentinel://host:port,host:port/service/0`` of a master with sentinels
+                (with ``rediss+`` in front for TLS).
             namespace: keeps applications on one server apart.
-            breaker_seconds: how long a server that did not answer is left alone.
+            breaker_seconds: how long a server that cannot be reached is left alone.
             options: see `CacheOptions`.
         """
         from cachewrap.stores.redis import RedisStore
@@ -181,9 +183,10 @@ class Cache:
         """A cache from one line of configuration.
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
-        ``unix://…`` or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query,
-        ``max_bytes`` for disk, ``namespace`` for Redis. An encryption key has no place in a URL:
-        it is taken from the environment.
+        ``unix://…``, ``redis+cluster://…``, ``redis+sentinel://…`` or ``memory://``, with
+        ``cache_seed`` and the `CacheOptions` in the query, ``max_bytes`` for disk, ``namespace``
+        and ``breaker_seconds`` for Redis. An encryption key has no place in a URL: it is taken
+        from the environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'

@@ -8,7 +8,15 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+)
 
 _COMMON = {
     "cache_seed": str,
@@ -29,6 +37,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     ('disk', '/srv/answers', {'cache_seed': '7'})
     >>> parse_url("redis://localhost/0?namespace=ci&socket_timeout=2")
     ('redis', 'redis://localhost/0?socket_timeout=2', {'namespace': 'ci'})
+    >>> parse_url("redis+sentinel://one:26379,two:26379/answers/0?namespace=ci")
+    ('redis', 'redis+sentinel://one:26379,two:26379/answers/0', {'namespace': 'ci'})
 
     Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
     """
@@ -56,7 +66,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     else:
         raise ConfigurationError(
             f"no store for the scheme {scheme!r}: "
-            "write disk:, redis:, rediss:, unix: or memory: in front"
+            "write disk:, redis:, rediss:, unix:, redis+cluster:, redis+sentinel: (or rediss+) or"
+            " memory: in front"
         )
     if rest:
         raise ConfigurationError(

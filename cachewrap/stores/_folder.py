@@ -23,8 +23,14 @@ from cachewrap.errors import StoreError
 DATABASE = "cache.db"
 """diskcache's name for the database in its folder."""
 
-TIMEOUT = 60
-"""Seconds to wait for another process's write; SQLite lets readers through meanwhile."""
+LEASES = "cache.db-leases"
+"""The file of the leases; diskcache's `check` would call one of another name unknown."""
+
+READ_WAIT = 1.0
+"""Seconds that a read may wait for another process's lock; writers and checkpoints need none."""
+
+WRITE_WAIT = 10.0
+"""Seconds that a write may wait for another process's writes."""
 
 BATCH = 500
 """Rows that are listed or removed in one statement, so that other writers get their turn."""
@@ -54,7 +60,6 @@ _VOLUME = (
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
 _PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 _CONNECT: dict[str, Any] = {
-    "timeout": TIMEOUT,
     "isolation_level": None,
     "check_same_thread": False,
 }
@@ -169,25 +174,36 @@ def lay_out(root: str, folder: str) -> None:
     """Make the folder, with an empty database in it; keep what exists."""
     make(root, folder)
     # The settings are stored: whatever program opens the folder later evicts nothing either.
-    diskcache.Cache(folder, timeout=TIMEOUT, disk=BytesDisk, eviction_policy="none").close()
+    diskcache.Cache(folder, timeout=WRITE_WAIT, disk=BytesDisk, eviction_policy="none").close()
 
 
-def connect(path: str) -> sqlite3.Connection | None:
-    """Open the database without writing a thing; None if it has not been laid out (yet)."""
+def connect(path: str, wait: float) -> sqlite3.Connection | None:
+    """Open the database without writing a thing; None if it has not been laid out (yet).
+
+    Args:
+        path: the database.
+        wait: seconds to wait for another process's lock while it is opened.
+    """
     try:
-        return _ready(sqlite3.connect(path, **_CONNECT))
+        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT))
     except sqlite3.OperationalError:
         if os.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
         place = f"file:{urllib.parse.quote(path)}?immutable=1"
-        return _ready(sqlite3.connect(place, uri=True, **_CONNECT))
+        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
+
+
+def wait_for(con: sqlite3.Connection, seconds: float) -> None:
+    """Set how long the connection's next statements may wait for another process's lock."""
+    con.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
 
 
 def _ready(con: sqlite3.Connection) -> sqlite3.Connection | None:
     try:
         if con.execute(_LAID_OUT).fetchall():
             con.executescript(_PRAGMAS)
+            wait_for(con, READ_WAIT)
             return con
     except BaseException:
         con.close()

@@ -64,7 +64,12 @@ class Store(ABC):
 
     The async methods of this class suit a store whose reads take microseconds: reads stay inline,
     writes hop to a thread. A store that waits on a network overrides them all.
+
+    Attributes:
+        renews: whether a lease ends unless `renew` keeps it; False where it ends with its process.
     """
+
+    renews = True
 
     @property
     @abstractmethod
