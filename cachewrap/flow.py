@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -12,7 +11,7 @@ from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
 from cachewrap.flight import AGAIN, FAILED, Flight, Landing, board
 from cachewrap.guard import PLAIN, Guard
-from cachewrap.stores.base import Claim
+from cachewrap.stores.base import Claim, new_token
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -288,7 +287,7 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
         if isinstance(found, Reply):
             return found, AGAIN
         return (yield from _ask(exchange, flight, found, terms))
-    token = uuid.uuid4().hex
+    token = new_token()
     claim, answered = yield from _claim(exchange, token, terms)
     if answered is not None:
         return answered, AGAIN

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from cachewrap.errors import ConfigurationError
 from cachewrap.stores._connections import Connections
-from cachewrap.stores.base import Claim, Store
+from cachewrap.stores.base import Claim, Store, of_one_process
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -23,7 +23,7 @@ else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
 return ARGV[1]
 """
 
-_FAILED = b"failed"
+_FAILED = "failed"
 """What stands in the place of a lease for 2 seconds after its owner's call failed."""
 
 _RENEW = """
@@ -281,9 +281,10 @@ def _milliseconds(seconds: float) -> int:
 
 def _claim(token: str, taken: object, present: bytes | None) -> Claim:
     """What SET NX and the GET behind it say; a SET that was sent twice finds its own token."""
-    if taken or present == token.encode():
+    holder = (present or b"").decode(errors="replace")
+    if taken or holder == token:
         return Claim.TAKEN
-    return Claim.FAILED if present == _FAILED else Claim.HELD
+    return Claim.FAILED if holder == _FAILED or of_one_process(holder, token) else Claim.HELD
 
 
 def _page(answer: tuple[int | dict[str, int], list[bytes]]) -> tuple[int, list[bytes]]:

@@ -19,7 +19,9 @@ from typing import Self
 import pytest
 import redis
 
+from cachewrap import Cache, llm_cached
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.stores.base import Claim, new_token
 from cachewrap.stores.redis import RedisStore
 from cachewrap.testing.servers import RedisServer, redis_server
 from cachewrap.testing.stores import key_of
@@ -320,6 +322,33 @@ class TestRoundTrips:
                 use()
                 assert front.turns == 1
             store.close()
+
+
+class TestLeftOver:
+    """Leases that this process could not give back, because the server was away."""
+
+    def test_one_keeps_nobody_of_this_process_out(self, redis_url: str, namespace: str) -> None:
+        store = RedisStore(redis_url, namespace=namespace)
+        left, mine = new_token(), new_token()
+        assert store.acquire(key_of(1), left, 60) is Claim.TAKEN
+        assert store.acquire(key_of(1), mine, 60) is Claim.FAILED
+        assert store.acquire(key_of(1), "another-process", 60) is Claim.HELD
+        assert asyncio.run(store.aacquire(key_of(1), mine, 60)) is Claim.FAILED
+        store.release(key_of(1), left)
+        store.close()
+
+    def test_a_call_does_not_wait_for_it(self, redis_url: str, namespace: str) -> None:
+        @llm_cached
+        def complete(prompt: str) -> str:
+            return prompt
+
+        store = RedisStore(redis_url, namespace=namespace)
+        store.acquire(complete.cache_key("hi"), new_token(), 60)
+        with Cache(store) as cache:
+            began = time.monotonic()
+            assert complete("hi") == "hi"
+            assert time.monotonic() - began < 5
+            assert cache.stats.stored == 1
 
 
 class TestFaults:
