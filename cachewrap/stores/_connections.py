@@ -7,8 +7,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager, nullcontext
+from types import TracebackType
 from typing import Any
 
 import redis
@@ -56,28 +57,20 @@ class Connections:
         self.place = self.server.place
         self._breaker = breaker_of(url)
         self._client: Any = None if self.server.asks_at_once else self.server.client()
-        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
         self._start()
         _all.add(self)
 
     def _start(self) -> None:
         self._making = threading.Lock()
 
-    @contextmanager
-    def using(self) -> Iterator[Any]:
+    def using(self) -> _Use:
         """The client of sync callers, for one operation, whose errors become `StoreError`."""
-        client = self._client or self._make()
-        with self._watched():
-            yield client
+        return _Use(self)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Any]:
+    def running(self) -> _AsyncUse:
         """The client of the running event loop, made at the loop's first call, likewise."""
-        mine = await self._loop()
-        async with mine.turns:
-            client = mine.clients[0] if mine.clients else await self._amake(mine)
-            with self._watched():
-                yield client
+        return _AsyncUse(self)
 
     def close(self) -> None:
         """Close the idle connections of sync callers; one in use is another thread's."""
@@ -92,26 +85,30 @@ class Connections:
             with self._told():
                 await self.server.arelease(client)
 
-    def _make(self) -> Any:
-        """Make the client; of the threads that want it at once, one asks, and tells the others."""
-        with self._making:
-            if self._client is None:
-                with self._watched():
-                    self._client = self.server.client()
-            return self._client
+    def client(self) -> Any:
+        """The client of sync callers; of the threads that want it at first, one makes it."""
+        if self._client is None:
+            with self._making:
+                if self._client is None:
+                    with _Watch(self):
+                        self._client = self.server.client()
+        return self._client
 
-    async def _amake(self, mine: _Loop) -> Any:
-        async with mine.making:
-            if not mine.clients:
-                with self._watched() if self.server.asks_at_once else nullcontext():
-                    mine.clients.append(await self.server.aclient())
-            return mine.clients[0]
+    async def aclient(self, mine: Loop) -> Any:
+        """The client of an event loop."""
+        if not mine.clients:
+            async with mine.making:
+                if not mine.clients:
+                    with _Watch(self) if self.server.asks_at_once else nullcontext():
+                        mine.clients.append(await self.server.aclient())
+        return mine.clients[0]
 
-    async def _loop(self) -> _Loop:
+    async def loop(self) -> Loop:
+        """What the running event loop has."""
         loop = asyncio.get_running_loop()
         known = self._loops.get(loop)
         if known is None:
-            known = _Loop(self.server)
+            known = Loop(self.server)
             for other in list(self._loops):  # other threads' loops come and go meanwhile
                 if other.is_closed():
                     self._loops.pop(other, None)
@@ -119,48 +116,114 @@ class Connections:
             await anext(known.end)
         return known
 
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """One operation: refused, counted for the breaker, and its errors told."""
+    def admit(self) -> bool:
+        """Whether this operation tries a server that is left alone, for all.
+
+        Raises:
+            StoreError: it is left alone.
+        """
         try:
-            trying = self._breaker.admit(self.breaker_seconds)
+            return self._breaker.admit(self.breaker_seconds)
         except LeftAlone as left:
             until = time.strftime("%H:%M:%S", time.localtime(left.until))
             raise StoreError(
                 f"Redis at {self.place} is left alone until {until}, because it could not be"
                 f" reached: {type(left.error).__name__}: {left.error}"
             ) from left.error
-        try:
-            with self._told():
-                yield
-        except StoreError as error:
-            cause = error.__cause__
-            if isinstance(cause, _UNREACHABLE) and not isinstance(cause, _ANSWERS):
-                self._breaker.failed(cause, self.breaker_seconds)
-            elif isinstance(cause, _ERRORS):
-                self._breaker.worked()
-            elif trying:
-                self._breaker.undecided()
-            raise
-        except BaseException:
-            if trying:
-                self._breaker.undecided()
-            raise
-        self._breaker.worked()
+
+    def note(self, error: BaseException | None, trying: bool) -> None:
+        """Tell the breaker how an operation went."""
+        if error is None:
+            self._breaker.worked()
+        elif isinstance(error, _UNREACHABLE) and not isinstance(error, _ANSWERS):
+            self._breaker.failed(error, self.breaker_seconds)
+        elif isinstance(error, _ERRORS):
+            self._breaker.worked()
+        elif trying:
+            self._breaker.undecided()
+
+    def told(self, error: Exception) -> StoreError:
+        """The error as callers of a store know it."""
+        return StoreError(
+            f"Redis at {self.place} did not do its work: {type(error).__name__}: {error}"
+        )
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
+        except Exception as error:
+            raise self.told(error) from error
+
+
+class _Watch:
+    """One operation: refused, counted for the breaker, and its errors told.
+
+    A class, as this is the way of every hit, and a generator costs more than the rest of it.
+    """
+
+    __slots__ = ("_connections", "_trying")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> None:
+        self._trying = self._connections.admit()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connections.note(error, self._trying)
         # While a cluster changes, redis-py closes connections that other callers use, and lets
         # whatever comes of it escape: TypeError from asyncio, RuntimeError from a dictionary.
-        except Exception as error:
-            raise StoreError(
-                f"Redis at {self.place} did not do its work: {type(error).__name__}: {error}"
-            ) from error
+        if isinstance(error, Exception):
+            raise self._connections.told(error) from error
 
 
-class _Loop:
+class _Use(_Watch):
+    """One operation of a sync caller."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Any:
+        connections = self._connections
+        client = connections.client()
+        self._trying = connections.admit()
+        return client
+
+
+class _AsyncUse(_Watch):
+    """One operation of an async caller, in its turn."""
+
+    __slots__ = ("_turns",)
+
+    async def __aenter__(self) -> Any:
+        connections = self._connections
+        mine = await connections.loop()
+        self._turns = mine.turns
+        await mine.turns.acquire()
+        try:
+            client = await connections.aclient(mine)
+            self._trying = connections.admit()
+        except BaseException:
+            mine.turns.release()
+            raise
+        return client
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._turns.release()
+        self.__exit__(kind, error, trace)
+
+
+class Loop:
     """What one event loop has: a client, once it is made, and turns to use it."""
 
     def __init__(self, server: Server) -> None:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,13 @@ def rights() -> list[str]:
     (line,) = re.findall(r"ACL SETUSER <user> (.*?)\n\n", RedisStore.__doc__ or "", re.DOTALL)
     words = str(line).replace("<password>", "word").replace("<namespace>", "mine")
     return words.split()
+
+
+def test_the_readme_names_the_same() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"ACL SETUSER <user> (.*)\n", readme)
+    words = str(line).replace("<password>", "word").replace("<namespace>", "mine")
+    assert words.split() == rights()
 
 
 def grant(url: str) -> None:
