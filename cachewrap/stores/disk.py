@@ -39,6 +39,13 @@ _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
 
 
+_START = b"SQLite format 3\0"
+_NO_DATABASE = (
+    "is damaged, or no database at all. Delete it or move it away, or choose another"
+    " cache_path_root or seed."
+)
+
+
 class _Link:
     """One thread's connection. Its lock keeps `DiskStore.close` away while the thread uses it."""
 
@@ -126,8 +133,13 @@ class DiskStore(Store):
 
         A folder that can be read but not written fails this check, and can still be read.
         """
-        if os.path.exists(self._path) and not os.access(self._path, os.R_OK | os.W_OK):
-            raise self._unusable(self._path, "cannot be read and written by this user")
+        if os.path.exists(self._path):
+            if not os.access(self._path, os.R_OK | os.W_OK):
+                raise self._unusable(self._path, "cannot be read and written by this user")
+            with open(self._path, "rb") as file:
+                start = file.read(len(_START))
+            if start not in (b"", _START):
+                raise StoreError(f"{self._path} {_NO_DATABASE}")
         place = self._folder
         while not os.path.lexists(place) and place != os.path.dirname(place):
             place = os.path.dirname(place)
@@ -344,10 +356,7 @@ class DiskStore(Store):
     def _failed(self, doing: str, error: Exception) -> StoreError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return StoreError(
-                f"{self._path} is damaged, or no database at all ({error})."
-                " Delete it or move it away, or choose another cache_path_root or seed."
-            )
+            return StoreError(f"{self._path} {_NO_DATABASE} ({error})")
         if code == sqlite3.SQLITE_BUSY:
             return StoreError(
                 f"cannot {doing} {self._path}: another program kept it locked for longer than"
