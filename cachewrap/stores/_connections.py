@@ -13,7 +13,12 @@ from types import TracebackType
 from typing import Any
 
 import redis
-from redis.exceptions import RedisClusterException
+from redis.exceptions import (
+    AuthorizationError,
+    ClusterDownError,
+    MaxConnectionsError,
+    RedisClusterException,
+)
 
 from cachewrap.errors import StoreError
 from cachewrap.stores._breaker import LeftAlone, breaker_of
@@ -24,14 +29,14 @@ _ERRORS = (redis.RedisError, RedisClusterException, OSError)
 _UNREACHABLE = (
     redis.ConnectionError,  # refused, lost, or still loading; no sentinel knows a master
     redis.TimeoutError,
-    redis.exceptions.ClusterDownError,
+    ClusterDownError,
     RedisClusterException,  # no node answers, or some slots have none
     OSError,
 )
 _ANSWERS = (
     redis.AuthenticationError,  # to be mended by an operator, and answered at once
-    redis.exceptions.AuthorizationError,
-    redis.exceptions.MaxConnectionsError,  # a limit that the URL sets to ourselves
+    AuthorizationError,
+    MaxConnectionsError,  # a limit that the URL sets to ourselves
 )
 
 
@@ -133,9 +138,9 @@ class Connections:
 
     def note(self, error: BaseException | None, trying: bool) -> None:
         """Tell the breaker how an operation went."""
-        if error is None:
+        if error is None or isinstance(error, _ANSWERS):
             self._breaker.worked()
-        elif isinstance(error, _UNREACHABLE) and not isinstance(error, _ANSWERS):
+        elif isinstance(error, _UNREACHABLE):
             self._breaker.failed(error, self.breaker_seconds)
         elif isinstance(error, _ERRORS):
             self._breaker.worked()

@@ -174,7 +174,7 @@ def lay_out(root: str, folder: str) -> None:
     """Make the folder, with an empty database in it; keep what exists."""
     make(root, folder)
     # The settings are stored: whatever program opens the folder later evicts nothing either.
-    diskcache.Cache(folder, timeout=WRITE_WAIT, disk=BytesDisk, eviction_policy="none").close()
+    diskcache.Cache(folder, timeout=int(WRITE_WAIT), disk=BytesDisk, eviction_policy="none").close()
 
 
 def connect(path: str, wait: float) -> sqlite3.Connection | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 import time
 from contextlib import suppress
 
 from cachewrap.stores.base import Claim
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
-SUPPORTED = fcntl is not None
+SUPPORTED = sys.platform != "win32"
 """Whether this platform has such locks."""
 
 _FAILED_FOR = 2.0
