@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cachewrap import Cache, llm_cached
+from cachewrap.stores.base import Claim, Store
 
 WAIT = 60.0
 
@@ -18,6 +19,14 @@ def swap(cache: Cache) -> Any:
     value = cache.get("key")
     cache.set("key", {"from": "child"})
     return value
+
+
+def take_and_give(store: Store, key: str) -> Claim:
+    """Try to take a lease, and give it back."""
+    claim = store.acquire(key, "elsewhere", 60)
+    if claim is Claim.TAKEN:
+        store.release(key, "elsewhere")
+    return claim
 
 
 class Stage:

@@ -7,11 +7,12 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from multiprocessing.pool import Pool
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import diskcache
 import pytest
+from elsewhere import take_and_give
 
 from cachewrap.errors import StoreError
 from cachewrap.stores import _leases
@@ -33,9 +34,8 @@ def disk(tmp_path: Path) -> Iterator[DiskStore]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Pool]:
-    """Another process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+def other_process() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield pool
 
 
@@ -57,16 +57,9 @@ def _same(descriptor: int, wanted: os.stat_result) -> bool:
         return False
 
 
-def take_and_give(store: DiskStore, key: str) -> Claim:
-    claim = store.acquire(key, "elsewhere", 60)
-    if claim is Claim.TAKEN:
-        store.release(key, "elsewhere")
-    return claim
-
-
 class TestTraps:
     def test_other_stores_of_the_folder_open_and_close_it(
-        self, disk: DiskStore, elsewhere: Pool, tmp_path: Path
+        self, disk: DiskStore, other_process: ProcessPoolExecutor, tmp_path: Path
     ) -> None:
         (tmp_path / "link").symlink_to(tmp_path)
         disk.acquire(key_of(1), "one", 60)
@@ -76,12 +69,12 @@ class TestTraps:
             assert other.acquire(key_of(2), "other", 60) is Claim.TAKEN
             other.release(key_of(2), "other")
             other.close()
-        assert elsewhere.apply(take_and_give, (disk, key_of(1))) is Claim.HELD
+        assert other_process.submit(take_and_give, disk, key_of(1)).result(60) is Claim.HELD
         disk.release(key_of(1), "one")
-        assert elsewhere.apply(take_and_give, (disk, key_of(1))) is Claim.TAKEN
+        assert other_process.submit(take_and_give, disk, key_of(1)).result(60) is Claim.TAKEN
 
     def test_many_folders_do_not_use_up_the_descriptors(
-        self, disk: DiskStore, elsewhere: Pool, tmp_path: Path
+        self, disk: DiskStore, other_process: ProcessPoolExecutor, tmp_path: Path
     ) -> None:
         disk.acquire(key_of(1), "one", 60)
         before = len(os.listdir("/dev/fd"))
@@ -89,7 +82,7 @@ class TestTraps:
             Path(tmp_path, seed).mkdir()
             take_and_give(disk.reseed(seed), key_of(1))
         assert len(os.listdir("/dev/fd")) - before < 100
-        assert elsewhere.apply(take_and_give, (disk, key_of(1))) is Claim.HELD
+        assert other_process.submit(take_and_give, disk, key_of(1)).result(60) is Claim.HELD
         disk.release(key_of(1), "one")
 
     def test_close_keeps_the_file_open_while_a_lease_is_held(self, disk: DiskStore) -> None:
@@ -121,12 +114,12 @@ class TestFile:
         assert file_of(disk).stat().st_mode & 0o777 == 0o600
 
     def test_a_folder_that_was_deleted_is_made_anew(
-        self, disk: DiskStore, elsewhere: Pool, tmp_path: Path
+        self, disk: DiskStore, other_process: ProcessPoolExecutor, tmp_path: Path
     ) -> None:
         disk.acquire(key_of(1), "one", 60)
         shutil.rmtree(tmp_path)
         assert disk.acquire(key_of(2), "other", 60) is Claim.TAKEN
-        assert elsewhere.apply(take_and_give, (disk, key_of(2))) is Claim.HELD
+        assert other_process.submit(take_and_give, disk, key_of(2)).result(60) is Claim.HELD
         disk.release(key_of(1), "one")
         disk.release(key_of(2), "other")
 
