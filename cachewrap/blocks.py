@@ -1,31 +1,115 @@
-"""The blocks that are active in the current context, and the context variable that holds them."""
+"""The blocks that are active in the current context, and what is counted in each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+import os
+import threading
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, Self
 
 OFF: Final = object()
 """Stands in the stack of blocks for `no_cache`."""
 
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# Another thread may have held the lock at the fork; in the child nobody would release it.
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class Numbering:
+    """Counts the occurrences of each request: from one entering of a block to its end."""
+
+    __slots__ = ("_free", "_next")
+
+    def __init__(self) -> None:
+        self._next: dict[Hashable, int] = {}
+        self._free: dict[Hashable, list[int]] = {}
+
+    def take(self, request: Hashable) -> int:
+        """The number of this occurrence, from 0: the lowest one that is not taken."""
+        with _lock:
+            if free := self._free.get(request):
+                return heapq.heappop(free)
+            number = self._next.get(request, 0)
+            self._next[request] = number + 1
+            return number
+
+    def give_back(self, request: Hashable, number: int) -> None:
+        """Let the next occurrence have the number: the call that took it has failed."""
+        with _lock:
+            heapq.heappush(self._free.setdefault(request, []), number)
+
+
+class Stack(tuple[object, ...]):
+    """The active blocks, outermost first.
+
+    Attributes:
+        numberings: one for each block, of its entering.
+        salt: the key of the sampled call that the current code runs inside of, or "".
+        inside: counts in that call where there is no block; None outside any sampled call.
+    """
+
+    numberings: tuple[Numbering, ...] = ()
+    salt: str = ""
+    inside: Numbering | None = None
+
+    def _with(self, blocks: Iterable[object], numberings: Iterable[Numbering]) -> Self:
+        other = type(self)(blocks)
+        other.numberings = tuple(numberings)
+        other.salt, other.inside = self.salt, self.inside
+        return other
+
+    def entered(self, block: object) -> Self:
+        """The stack inside a block that is entered now."""
+        return self._with((*self, block), (*self.numberings, Numbering()))
+
+    def left(self, block: object) -> Self:
+        """The stack without the innermost occurrence of a block, if there is one."""
+        for at in range(len(self) - 1, -1, -1):
+            if self[at] is block:
+                numberings = self.numberings[:at] + self.numberings[at + 1 :]
+                return self._with(self[:at] + self[at + 1 :], numberings)
+        return self
+
+    def within(self, salt: str) -> Self:
+        """The stack in the upstream call of a sample: what is asked there counts for itself."""
+        inside = Numbering()
+        other = self._with(self, (inside,) * len(self))
+        other.salt, other.inside = salt, inside
+        return other
+
+    def numbering(self, block: object) -> Numbering | None:
+        """The numbering of the innermost entering of a block; None if it was not entered."""
+        for at in range(len(self) - 1, -1, -1):
+            if self[at] is block:
+                return self.numberings[at]
+        return None
+
+
+OUTSIDE: Final = Stack()
+"""No block is active."""
+
 # A tuple, never a token: the same cache is entered from many threads and left in other contexts.
-blocks: ContextVar[tuple[object, ...]] = ContextVar("cachewrap", default=())
+blocks: ContextVar[Stack] = ContextVar("cachewrap", default=OUTSIDE)
 
 
 def push(block: object) -> None:
     """Make the block the innermost one of this context."""
-    blocks.set((*blocks.get(), block))
+    blocks.set(blocks.get().entered(block))
 
 
 def pop(block: object) -> None:
     """Leave the block: its innermost occurrence goes; a context without it stays as it is."""
-    stack = blocks.get()
-    for index in range(len(stack) - 1, -1, -1):
-        if stack[index] is block:
-            blocks.set(stack[:index] + stack[index + 1 :])
-            return
+    blocks.set(blocks.get().left(block))
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,18 +17,27 @@ from cachewrap import blocks, codec, leases
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
+from cachewrap.errors import (
+    CachewrapError,
+    CorruptEntryError,
+    ReplayMissError,
+    StoreError,
+    UnkeyableError,
+)
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
 from cachewrap.guard import make_guard
-from cachewrap.key import canonical, decode_request, encode, key_of, salted
+from cachewrap.key import canonical, canonical_json, decode_request, encode, key_of, salted
+from cachewrap.nearest import Explanation, nearest
 from cachewrap.policy import (
     UNSET,
     CacheOptions,
+    Mode,
     Policy,
     Seed,
     Ttl,
     Unset,
+    check_mode,
     make_policy,
     seed_text,
     ttl_seconds,
@@ -35,6 +45,7 @@ from cachewrap.policy import (
 from cachewrap.stats import Stats
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.trial import attempt
 from cachewrap.urls import parse_url
 
 R = TypeVar("R")
@@ -85,6 +96,7 @@ class Cache:
     _seed: str | None
     policy: Policy
     stats: Stats
+    numbering: blocks.Numbering  # of calls that this cache serves without having been entered
 
     def __init__(
         self, store: Store, *, cache_seed: Seed | None = 41, **options: Unpack[CacheOptions]
@@ -93,22 +105,29 @@ class Cache:
 
     def _set_up(self, store: Store, seed: str | None, options: CacheOptions | Policy) -> None:
         policy = options if isinstance(options, Policy) else make_policy(options)
-        shared = type(store).acquire is not Store.acquire
+        # Nobody waits for an answer that will not be stored.
+        shared = type(store).acquire is not Store.acquire and policy.mode != "read_only"
         self._store = store
         self._seed = seed
         self.policy = policy
         self.stats = Stats()
+        self.numbering = blocks.Numbering()
         self._guard = make_guard(policy.encryption_keys, seed)
+        # Callers of one request share its answer with those alone who want the same done with it.
+        self._place = store.url if policy.mode == "normal" else f"{store.url}#{policy.mode}"
         self._terms = Terms(
-            place=store.url,
+            place=self._place,
             report=self.survive,
+            mode=policy.mode,
             single_flight=policy.single_flight,
             lease_seconds=policy.lease_seconds if shared else None,
             give_up=partial(leases.give_up, store),
             guard=self._guard,
         )
-        self._entered = 0
+        self._idle = seed is None or policy.mode == "off"
+        self._entered = [0]
         self._siblings: dict[str | None, Cache] = {}
+        self._views: dict[Policy, Self] = {}
 
     # -- making one ---------------------------------------------------------------------------
 
@@ -209,6 +228,50 @@ class Cache:
         seed = None if cache_seed is None else seed_text(cache_seed)
         return _rebuild(type(self), self._store.reseed(seed or _OFF), seed, self.policy)
 
+    def mode(self, mode: Mode) -> Self:
+        """This cache in another mode: the same entries, seed and counters.
+
+        Use it as a block, ``with cache.mode("refresh"):``, or as the ``cache=`` of one call. For
+        the modes see `CacheOptions`. Raises `ConfigurationError` for a mode that there is not.
+        """
+        return self._view(replace(self.policy, mode=check_mode(mode)))
+
+    def samples(self) -> Self:
+        """This cache, in whose blocks the n-th occurrence of a request is a sample of its own.
+
+        The first run of ``with cache.samples():`` asks upstream for every occurrence; every later
+        run gets the same answers. Each entering of the block counts anew, and threads and tasks
+        that are started inside count together. The first occurrence is what is stored without
+        samples; a call that raises leaves its number to the next one; a call with ``sample=`` of
+        its own is not counted. What a sampled call of a decorated function asks itself is counted
+        in that call alone.
+
+        >>> import itertools
+        >>> dice = itertools.cycle([3, 1, 6])
+        >>> from cachewrap import llm_cached
+        >>> @llm_cached
+        ... def roll(prompt: str) -> int:
+        ...     return next(dice)
+        >>> cache = Cache.memory()
+        >>> for _ in range(2):
+        ...     with cache.samples():
+        ...         [roll("a die"), roll("a die"), roll("a die")]
+        [3, 1, 6]
+        [3, 1, 6]
+        """
+        return self._view(replace(self.policy, samples=True))
+
+    def _view(self, policy: Policy) -> Self:
+        """The same entries under another policy."""
+        if policy == self.policy:
+            return self
+        view = self._views.get(policy)
+        if view is None:
+            view = _rebuild(type(self), self._store, self._seed, policy)
+            view.stats, view.numbering, view._entered = self.stats, self.numbering, self._entered
+            view = self._views.setdefault(policy, view)
+        return view
+
     def sibling(self, cache_seed: Seed | None) -> Cache:
         """The cache that serves a call with a seed of its own: counted with this cache's calls."""
         seed = None if cache_seed is None else seed_text(cache_seed)
@@ -249,7 +312,7 @@ class Cache:
         if self._seed is not None:
             self._store.check()
         with _lock:
-            self._entered += 1
+            self._entered[0] += 1
         blocks.push(self)
         return self
 
@@ -277,20 +340,26 @@ class Cache:
     def _leave(self) -> bool:
         blocks.pop(self)
         with _lock:
-            self._entered -= 1
-            return self._entered == 0
+            self._entered[0] -= 1
+            return self._entered[0] == 0
 
     def close(self) -> None:
         """Release files and connections. The next use opens them again."""
         self._store.close()
-        for other in list(self._siblings.values()):
+        for other in self._others():
             other.close()
 
     async def aclose(self) -> None:
         """`close` for async callers, which also closes the connections of their event loop."""
         await self._store.aclose()
-        for other in list(self._siblings.values()):
+        for other in self._others():
             await other.aclose()
+
+    def _others(self) -> list[Cache]:
+        others = list(self._siblings.values())
+        for view in list(self._views.values()):
+            others += view._others()
+        return others
 
     # -- as the server of calls: for decorators, patches and integrations ------------------------
 
@@ -339,7 +408,7 @@ class Cache:
     @property
     def shared_place(self) -> str | None:
         """Where callers of one request at one time share its stream; None if they do not."""
-        return self._store.url if self.policy.single_flight else None
+        return self._place if self.policy.single_flight else None
 
     def count_joined(self, entry: Entry | None) -> None:
         """Count a call that read another caller's stream; ``entry`` is what was stored of it."""
@@ -358,6 +427,73 @@ class Cache:
         if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
             raise error
         survive(error, source, self._store.url)
+
+    def explain(
+        self, call: Callable[..., Any] | Mapping[str, Any], /, *args: Any, **kwargs: Any
+    ) -> Explanation:
+        """Why a call is a hit or a miss: whether it is stored, and what is nearest to it.
+
+        Every entry is read, which takes some seconds for 100,000 of them. A call that a cache
+        serves goes no further than that cache; one that none serves is made.
+
+        Args:
+            call: what would be called: a decorated function, a method of a patched SDK, or any
+                function, of which the first request that is not stored is explained. Or a mapping:
+                a canonical request, or the JSON body of one.
+            args: the call's arguments.
+            kwargs: the call's keywords.
+
+        >>> from cachewrap import llm_cached
+        >>> @llm_cached
+        ... def complete(prompt: str, *, temperature: float = 0.0) -> str:
+        ...     return "sunny"
+        >>> with Cache.memory() as cache:
+        ...     answer = complete("How is the weather?", temperature=0.2)
+        >>> cache.explain(complete, "How is the weather?", temperature=0.7).nearest[0].diff
+        ('temperature: 0.2 → 0.7',)
+
+        Raises `StoreError`, and what the call raises before it asks upstream.
+        """
+        if not callable(call):
+            return self._explain_request(call)
+        explain = getattr(call, "explain", None)
+        with self.mode("replay"):
+            if callable(explain):
+                explained: Explanation = explain(*args, **kwargs)
+                return explained
+            try:
+                attempt(lambda: call(*args, **kwargs))
+            except ReplayMissError as miss:
+                if isinstance(miss.explanation, Explanation):
+                    return miss.explanation
+                raise
+        return Explanation("", "", True, (), self.url)
+
+    def _explain_request(self, request: Mapping[str, Any]) -> Explanation:
+        whole = "url" in request or "function" in request
+        source = str(request.get("function", ""))
+        part = "" if whole else "body"
+        asked = encode(dict(request) if whole else canonical_json(request))
+        near = nearest(self._store, self._guard, asked, source=source, part=part, count=3)
+        stored = bool(near) and not near[0].diff
+        return Explanation(source, near[0].key if stored else "", stored, near, self.url)
+
+    def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
+        """`explain` for decorators and integrations. Raises `StoreError`."""
+        key, source = exchange.key, exchange.source
+        raw = self._store.get(key)
+        if raw is not None and self._serves(key, raw):
+            return Explanation(source, key, True, (), self.url)
+        near = nearest(self._store, self._guard, exchange.asked, source=source, count=4)
+        others = tuple(other for other in near if other.key != key)
+        return Explanation(source, key, False, others[:3], self.url)
+
+    def _serves(self, key: str, raw: bytes) -> bool:
+        try:
+            entry = self._guard.unseal(key, raw)
+        except CorruptEntryError:
+            return False
+        return self.policy.mode == "replay" or entry.fresh(time.time())
 
     # -- as a plain key-value cache ----------------------------------------------------------
 
@@ -426,16 +562,19 @@ class Cache:
     def keys(self) -> Iterator[str]:
         """Every key, one by one: what was given to `set`, and the keys of cached calls.
 
-        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
+        What has expired is left out. Each of them works with `get` and `delete`. Reads every entry.
+
+        Raises `StoreError`.
         """
         if self._seed is None:
             return
-        for key in self._store.keys():
-            raw = self._store.get(key)
-            if raw is None:
-                continue
+        now = time.time()
+        for key, raw in self._store.scan():
             try:
-                record = self._guard.unseal(key, raw).read_record()
+                entry = self._guard.unseal(key, raw)
+                if not entry.fresh(now):
+                    continue
+                record = entry.read_record()
             except CorruptEntryError:
                 continue
             if record["source"] == _SET:
@@ -484,11 +623,23 @@ def choose_cache(
     cache: Cache | None = None,
     cache_seed: Seed | None | Unset = UNSET,
     default: Callable[[], Cache | None] | None = None,
+    mode: Mode | None = None,
+    *,
+    counted: bool = True,
 ) -> Cache | None:
     """The cache that serves a call, or None where the call is not cached.
 
     It is the call's own ``cache``, else the innermost block's, else what ``default`` gives; then
-    the call's ``cache_seed`` overrides its seed. Inside `no_cache` it is None.
+    the call's ``cache_seed`` and ``mode`` override those of the cache. Inside `no_cache`, and in
+    mode ``"off"``, it is None.
+
+    Args:
+        cache: the call's own cache.
+        cache_seed: the call's own seed.
+        default: gives the cache of a call outside any block.
+        mode: the call's own mode.
+        counted: whether it is for a call that is made, which the mode ``"off"`` lets go past and
+            counts; else the mode does not matter.
     """
     stack = blocks.blocks.get()
     if stack:
@@ -503,4 +654,25 @@ def choose_cache(
         return None
     if not isinstance(cache_seed, Unset):
         cache = cache.sibling(cache_seed)
-    return None if cache.seed is None else cache
+    if mode is not None:
+        cache = cache.mode(mode)
+    if cache._idle:
+        if cache.seed is None:
+            return None
+        if counted:
+            cache.stats.count_bypass("mode off")
+            return None
+    return cache
+
+
+def numbering_of(own: Cache | None, fallback: blocks.Numbering) -> blocks.Numbering:
+    """What counts the occurrences of a request, for a call that is sampled.
+
+    Args:
+        own: the call's own cache.
+        fallback: counts where no block does.
+    """
+    stack = blocks.blocks.get()
+    if own is None:
+        return stack.numberings[-1] if stack else stack.inside or fallback
+    return stack.numbering(own) or stack.inside or own.numbering

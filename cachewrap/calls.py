@@ -7,19 +7,27 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from cachewrap import codec
+from cachewrap import blocks, codec
 from cachewrap.arguments import make_binder, takes
 from cachewrap.cache import Cache
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.envelope import seal
 from cachewrap.errors import ConfigurationError, UnkeyableError
-from cachewrap.faults import warn_once
+from cachewrap.faults import wanted
 from cachewrap.identity import bound_to, check_name, source_of
 from cachewrap.key import canonical, encode, key_of, salted
+from cachewrap.options import NAMES, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.scope import (
+    Enter,
+    ascoped,
+    scoped,
+    scoped_async_generator,
+    scoped_generator,
+)
 from cachewrap.stream import astream, stream
 from cachewrap.usage import usage_of
 
@@ -53,6 +61,7 @@ class Plan:
         seed: Seed | None,
         cache: Cache | None,
         ttl: Ttl | None | Unset,
+        samples: bool,
         ignore: Collection[str],
         key: Callable[..., Any] | None,
         when: When | None,
@@ -81,8 +90,9 @@ class Plan:
         self.retry = retry
         self.serve = _serving(plain)
         check_retry(retry, colour="async" if self.serve in (_aserve, _astream) else "sync")
-        self.takes_cache = not takes(plain, "cache")
-        self.takes_seed = not takes(plain, "cache_seed")
+        self.options = frozenset(name for name in NAMES if not takes(plain, name))
+        self.samples = samples
+        self.numbering = blocks.Numbering()
         self._bind = make_binder(plain, _names(ignore))
         self._key = key
         self._prefix = salted("" if seed is None else seed_text(seed))
@@ -112,28 +122,32 @@ class Plan:
 class FunctionExchange:
     """One call of a decorated function."""
 
-    __slots__ = ("cache", "key", "plan", "request")
+    __slots__ = ("cache", "key", "plan", "policy", "request")
 
     def __init__(self, plan: Plan, cache: Cache, request: bytes) -> None:
         self.plan = plan
         self.cache = cache
         self.request = request
         self.key = plan.key(request)
+        self.policy = plan.policy or cache.policy
 
     @property
     def source(self) -> str:
         return self.plan.source
+
+    @property
+    def asked(self) -> bytes:
+        return self.request
 
     def load(self, entry: Entry) -> Any:
         return codec.decode(entry.kind, entry.answer)
 
     def dump(self, result: Any, seconds: float) -> tuple[bytes, float] | None:
         plan = self.plan
-        if plan.when is not None and not self._wanted(plan.when, result):
+        if plan.when is not None and not wanted(plan.when, _listed(result), plan.source):
             return None
         now = time.time()
-        policy = self.cache.policy
-        expires = (plan.policy or policy).expires(now)
+        expires = self.policy.expires(now)
         kind, answer = codec.encode(result)
         usage = usage_of(result)
         facts = Facts(
@@ -145,20 +159,53 @@ class FunctionExchange:
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
-        request = self.request if policy.store_requests else b""
+        request = self.request if self.cache.policy.store_requests else b""
         return seal(kind, answer, request, facts), expires
 
-    def _wanted(self, when: When, result: Any) -> bool:
-        if isinstance(result, Items):
-            result = [codec.decode(*encoded) for encoded in result.values]
-        try:
-            return bool(when(result))
-        except Exception as error:  # what was paid for is returned all the same
-            warn_once(
-                ("when", self.plan.source),
-                f"{self.plan.source}: the answer is not stored: when= raised {error!r}",
-            )
-            return False
+
+def _listed(result: Any) -> Any:
+    if isinstance(result, Items):
+        return [codec.decode(*encoded) for encoded in result.values]
+    return result
+
+
+def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions) -> Any:
+    """Serve a call that is sampled, or has options of its own, or is made inside such a call.
+
+    What it asks inside belongs to its sample and its mode: otherwise another sample, or an answer
+    that is to be refreshed, would come from what is stored of the calls inside.
+    """
+    plan = exchange.plan
+    sampled = Sampled(exchange.cache, exchange.key, options, plan.samples, plan.numbering)
+    exchange.key = sampled.key
+    exchange.policy = options.policy(exchange.policy)
+    if sampled.counted or options.mode is not None:
+        call = _SCOPED[plan.serve](partial(_inside, sampled, options), call)
+    if plan.serve is _aserve:
+        return _aserve_sampled(exchange, call, sampled)
+    try:
+        return plan.serve(exchange, call)
+    except BaseException:
+        sampled.failed()
+        raise
+
+
+async def _aserve_sampled(
+    exchange: FunctionExchange, call: Callable[[], Awaitable[Any]], sampled: Sampled
+) -> Any:
+    try:
+        return await _aserve(exchange, call)
+    except BaseException:
+        sampled.failed()
+        raise
+
+
+def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    if sampled.counted:
+        stack = stack.within(sampled.key)
+    if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
+        stack = stack.entered(active.mode(options.mode))
+    return stack
 
 
 def _serve(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
@@ -176,6 +223,14 @@ def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
 
 def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
     return astream(exchange.cache, exchange, call, exchange.plan.retry)
+
+
+_SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
+    _serve: scoped,
+    _aserve: ascoped,
+    _stream: scoped_generator,
+    _astream: scoped_async_generator,
+}
 
 
 def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], Any]:

@@ -8,9 +8,13 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import wrapt
 
+from cachewrap.blocks import blocks
 from cachewrap.cache import Cache, choose_cache
-from cachewrap.calls import FunctionExchange, Plan, When
+from cachewrap.calls import FunctionExchange, Plan, When, serve_specially
 from cachewrap.errors import ConfigurationError
+from cachewrap.key import sample_key
+from cachewrap.nearest import Explanation
+from cachewrap.options import NONE, CallOptions, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.retry import Retry
 from cachewrap.signatures import Cached, CachedClassMethod, CachedStaticMethod, Decorator
@@ -28,11 +32,11 @@ class _Calls:
     """What a decorated function and its bound form share."""
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
-        """The key of a call with these arguments, whatever its cache."""
+        """The key of a call with these arguments, whatever its cache; ``sample=`` counts."""
         plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
-        kwargs, _, _ = _own_options(plan, kwargs)
+        kwargs, own = take_options(kwargs, plan.options)
         key: str = plan.key(plan.request(_with_instance(instance, args), kwargs))
-        return key
+        return sample_key(key, own.sample or 0)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Remove the stored answer of a call with these arguments; whether there was one.
@@ -40,11 +44,28 @@ class _Calls:
         It is removed from the cache that would serve the call here and now. Raises `StoreError`.
         """
         plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
-        kwargs, own, own_seed = _own_options(plan, kwargs)
-        cache = choose_cache(own, own_seed, plan.default)
+        kwargs, own = take_options(kwargs, plan.options)
+        cache = choose_cache(own.cache, own.cache_seed, plan.default, counted=False)
         if plan.off or cache is None:
             return False
-        return cache.discard(plan.key(plan.request(_with_instance(instance, args), kwargs)))
+        key = plan.key(plan.request(_with_instance(instance, args), kwargs))
+        return cache.discard(sample_key(key, own.sample or 0))
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Why a call with these arguments is a hit or a miss, see `Cache.explain`.
+
+        It is asked of the cache that would serve the call here and now. Raises `StoreError`, and
+        `ConfigurationError` where no cache would serve it.
+        """
+        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, plan.options)
+        cache = choose_cache(own.cache, own.cache_seed, plan.default, counted=False)
+        if plan.off or cache is None:
+            raise ConfigurationError(f"{plan.source}: no cache serves this call")
+        request = plan.request(_with_instance(instance, args), kwargs)
+        exchange = FunctionExchange(plan, cache, request)
+        exchange.key = sample_key(exchange.key, own.sample or 0)
+        return cache.explain_exchange(exchange)
 
     @property
     def uncached(self) -> Any:
@@ -97,33 +118,20 @@ def _answer(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    own: Cache | None = None
-    own_seed: Seed | None | Unset = UNSET
-    if kwargs:
-        kwargs, own, own_seed = _own_options(plan, kwargs)
+    own: CallOptions = NONE
+    if kwargs and not plan.options.isdisjoint(kwargs):
+        kwargs, own = take_options(kwargs, plan.options)
     if plan.off:
         return wrapped(*args, **kwargs)
-    cache = choose_cache(own, own_seed, plan.default)
+    cache = choose_cache(own.cache, own.cache_seed, plan.default, own.mode)
     if cache is None:
         return wrapped(*args, **kwargs)
     request = plan.request(args if instance is None else (instance, *args), kwargs)
-    return plan.serve(FunctionExchange(plan, cache, request), partial(wrapped, *args, **kwargs))
-
-
-def _own_options(
-    plan: Plan, kwargs: dict[str, Any]
-) -> tuple[dict[str, Any], Cache | None, Seed | None | Unset]:
-    cache: Cache | None = None
-    seed: Seed | None | Unset = UNSET
-    if "cache" in kwargs and plan.takes_cache:
-        kwargs = dict(kwargs)
-        cache = kwargs.pop("cache")
-        if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
-    if "cache_seed" in kwargs and plan.takes_seed:
-        kwargs = dict(kwargs)
-        seed = kwargs.pop("cache_seed")
-    return kwargs, cache, seed
+    exchange = FunctionExchange(plan, cache, request)
+    call = partial(wrapped, *args, **kwargs)
+    if own is NONE and not plan.samples and not cache.policy.samples and not blocks.get().salt:
+        return plan.serve(exchange, call)
+    return serve_specially(exchange, call, own)
 
 
 @overload
@@ -146,6 +154,7 @@ def llm_cached(
     seed: Seed | None = 41,
     cache: Cache | None = None,
     ttl: Ttl | None | Unset = UNSET,
+    samples: bool = False,
     ignore: str | Collection[str] = (),
     key: Callable[..., Any] | None = None,
     when: When | None = None,
@@ -161,6 +170,7 @@ def llm_cached(
     seed: Seed | None = 41,
     cache: Cache | None = None,
     ttl: Ttl | None | Unset = UNSET,
+    samples: bool = False,
     ignore: str | Collection[str] = (),
     key: Callable[..., Any] | None = None,
     when: When | None = None,
@@ -171,8 +181,9 @@ def llm_cached(
 
     Put it above ``@classmethod``, so that ``cache_key`` and its like know the class as well.
     Inside a cache's block its answers are kept in that cache; outside, in ``cache``, by default
-    ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=`` and
-    ``cache_seed=`` of its own, unless the function has parameters of these names.
+    ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=``,
+    ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of its own, unless the function has
+    parameters of these names. ``mode`` and ``sample`` also hold for what the function calls.
 
     Two calls are the same request when the function (module and qualified name), its ``version``,
     its ``seed`` and its bound arguments are the same. Of the variables that an inner function
@@ -193,6 +204,9 @@ def llm_cached(
         cache: serves the calls made outside any block.
         ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever; the
             cache's own by default.
+        samples: whether the n-th occurrence of a call is a sample of its own, as in a block of
+            `Cache.samples`: counted in the innermost block, and outside any block from the
+            decoration on; default False.
         ignore: parameters that are no part of the request, such as a client or a logger.
         key: takes the call's arguments and returns what identifies it, in their place.
         when: takes an answer (of a generator: the list of its items) and says whether to store it.
@@ -211,6 +225,7 @@ def llm_cached(
             seed=seed,
             cache=cache,
             ttl=ttl,
+            samples=samples,
             ignore=ignore,
             key=key,
             when=when,

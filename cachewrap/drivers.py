@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from cachewrap import leases
 from cachewrap.flight import leading
-from cachewrap.flow import Acquire, Call, Flow, Lookup, Release, Save, Sleep, Wait
-from cachewrap.stores.base import Claim, Store
+from cachewrap.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
+from cachewrap.stores.base import Claim, Store, in_thread
 
 T = TypeVar("T")
 
@@ -62,6 +62,9 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
         finally:
             leading.set(outside)
     if kind is Save:
+        if effect.replace:
+            store.set(effect.key, effect.value, expires=effect.expires)
+            return effect.value
         return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return effect.flight.wait()
@@ -73,6 +76,8 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
     if kind is Release:
         leases.drop(effect.token)
         return store.release(effect.key, effect.token, failed=effect.failed)
+    if kind is Search:
+        return effect.search(store)
     assert kind is Sleep
     return time.sleep(effect.seconds)
 
@@ -110,6 +115,9 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         finally:
             leading.set(outside)  # no token: a loop may close its tasks from another context
     if kind is Save:
+        if effect.replace:
+            await store.aset(effect.key, effect.value, expires=effect.expires)
+            return effect.value
         return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return await effect.flight.await_landing()
@@ -121,5 +129,7 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
     if kind is Release:
         leases.drop(effect.token)
         return await store.arelease(effect.key, effect.token, failed=effect.failed)
+    if kind is Search:
+        return await in_thread(effect.search, store)
     assert kind is Sleep
     return await asyncio.sleep(effect.seconds)

@@ -159,6 +159,20 @@ def unseal(raw: bytes) -> Entry:
 _KINDS: Final = {int(kind): kind for kind in Kind}
 
 
+def read_record(raw: bytes) -> dict[str, Any]:
+    """The record of an envelope alone: its answer is neither checked nor unpacked.
+
+    Raises `CorruptEntryError`.
+    """
+    if raw[:3] != _MAGIC or len(raw) < _HEAD.size:
+        raise CorruptEntryError("these bytes are not an entry of cachewrap's")
+    _, version, _, _, flags, *_, length, rest = _HEAD.unpack_from(raw)
+    end = _HEAD.size + length
+    if version != VERSION or end + _CRC.size + rest != len(raw):
+        raise CorruptEntryError("an entry is damaged, or of another format")
+    return _read_record(raw, end, bool(flags & _RECORD_PACKED))
+
+
 def _read_record(raw: bytes, start: int, packed: bool) -> dict[str, Any]:
     record = raw[start + _CRC.size :]
     if _CRC.unpack_from(raw, start)[0] != crc32(record):

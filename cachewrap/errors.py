@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class CachewrapError(Exception):
     """The parent of every error of cachewrap's own."""
@@ -38,6 +40,38 @@ class MissingTypeError(CodecError, LookupError):
 
 class StoreError(CachewrapError):
     """The store could not do its work; ``__cause__`` is the error of its client library."""
+
+
+class ReplayMissError(CachewrapError, LookupError):
+    """A request that is not stored was made in mode ``"replay"``, which never asks upstream.
+
+    The message names the nearest stored request of the same function or endpoint, and what
+    differs. ``__cause__`` is the fault of the store or of the entry, where that is why.
+
+    Attributes:
+        key: the key of the request.
+        source: the function (``module:qualname``) or the endpoint (``POST /chat/completions``).
+        nearest: the nearest stored canonical request, without secrets; None if there is none.
+        diff: how the request differs from it, one line for each field.
+        explanation: all of that, as `Cache.explain` gives it.
+    """
+
+    explanation: Any = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        key: str = "",
+        source: str = "",
+        nearest: dict[str, Any] | None = None,
+        diff: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.key = key
+        self.source = source
+        self.nearest = nearest
+        self.diff = diff
 
 
 class CacheWarning(UserWarning):

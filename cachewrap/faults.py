@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from cachewrap.errors import CacheWarning, CachewrapError, CorruptEntryError, UnsupportedTypeError
 
@@ -43,6 +45,21 @@ def survive(error: CachewrapError, source: str, place: str) -> None:
             (type(error), type(error.__cause__), place),
             f"{source}: went on without the cache at {place}: {error}",
         )
+
+
+def wanted(when: Callable[[Any], bool], answer: Any, source: str) -> bool:
+    """Whether an answer is to be stored. One on which ``when`` raises is not, with a warning.
+
+    Args:
+        when: decides.
+        answer: what came from upstream.
+        source: the function or endpoint that was called.
+    """
+    try:
+        return bool(when(answer))
+    except Exception as error:  # what was paid for is returned all the same
+        warn_once(("when", source), f"{source}: the answer is not stored: when= raised {error!r}")
+        return False
 
 
 def forget() -> None:

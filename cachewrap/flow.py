@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Outcome
-from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
+from cachewrap.errors import (
+    CachewrapError,
+    CodecError,
+    MissingTypeError,
+    StoreError,
+)
+from cachewrap.faults import log, warn_once
 from cachewrap.flight import AGAIN, FAILED, Flight, Landing, board
 from cachewrap.guard import PLAIN, Guard
-from cachewrap.stores.base import Claim, new_token
+from cachewrap.key import refresh_name
+from cachewrap.nearest import Explanation, nearest
+from cachewrap.policy import Mode, kept_until
+from cachewrap.stores.base import Claim, Store, new_token
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,12 +49,16 @@ class Lookup(Effect[bytes | None]):
 
 @dataclass(slots=True)
 class Save(Effect[bytes]):
-    """Add the value if the key is absent (or holds ``over``); the result is what is there."""
+    """Add the value if the key is absent (or holds ``over``); the result is what is there.
+
+    With ``replace`` the value is stored whatever the key holds.
+    """
 
     key: str
     value: bytes
     expires: float
     over: bytes | None
+    replace: bool = False
 
 
 @dataclass(slots=True)
@@ -86,6 +100,13 @@ class Sleep(Effect[None]):
     seconds: float
 
 
+@dataclass(slots=True)
+class Search(Effect[T]):
+    """Go through the store's entries, which takes a while."""
+
+    search: Callable[[Store], T]
+
+
 class Exchange(Protocol[R]):
     """One request, and how its result becomes an entry and an entry its result."""
 
@@ -97,6 +118,11 @@ class Exchange(Protocol[R]):
     @property
     def source(self) -> str:
         """What is called, for messages: a function's name or an endpoint."""
+        ...
+
+    @property
+    def asked(self) -> bytes:
+        """The canonical request, encoded."""
         ...
 
     def load(self, entry: Entry) -> R:
@@ -120,8 +146,9 @@ class Terms:
     """What the calls of one cache have in common.
 
     Args:
-        place: the partition, as its store's URL.
+        place: the partition, as its store's URL, apart for each mode.
         report: told of every fault that a call survives.
+        mode: what is done with a call, see `CacheOptions`; ``"off"`` never comes here.
         single_flight: whether callers of one request at one time share one upstream call.
         lease_seconds: how long a lease may outlive its last renewal; None where the store is
             reached by this process alone.
@@ -131,6 +158,7 @@ class Terms:
 
     place: str
     report: Report
+    mode: Mode = "normal"
     single_flight: bool = True
     lease_seconds: float | None = None
     give_up: Callable[[str, str], None] = lambda key, token: None
@@ -169,26 +197,68 @@ _LONGEST_PAUSE: Final = 0.25
 
 
 def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
-    """Look the request up. A store or an entry that cannot be read is reported, and absent."""
+    """Look the request up. A store or an entry that cannot be read is reported, and absent.
+
+    In mode refresh everything is absent; in mode replay what is absent raises `ReplayMissError`.
+    """
+    if terms.mode == "refresh":
+        return _ABSENT
     try:
         # Yielded as it is: this is the way of every hit, and `yield from` costs a generator more.
         raw: bytes | None = yield Lookup(exchange.key)
     except StoreError as error:
         terms.report(error, exchange.source)
-        return _ABSENT
+        return (yield from _absent(exchange, terms, None, error))
     if raw is None:
-        return _ABSENT
+        return (yield from _absent(exchange, terms, None))
     try:
         entry = terms.guard.unseal(exchange.key, raw)
-        if entry.expires and not entry.fresh(time.time()):
+        if entry.expires and not entry.fresh(time.time()) and not _serves_expired(exchange, terms):
             return Absent(raw)
         return Reply(Outcome.HIT, exchange.load(entry), entry)
     except MissingTypeError as error:
         terms.report(error, exchange.source)
-        return _ABSENT
+        return (yield from _absent(exchange, terms, None, error))
     except CodecError as error:
         terms.report(error, exchange.source)
-        return Absent(raw)
+        return (yield from _absent(exchange, terms, raw, error))
+
+
+def _absent(
+    exchange: Exchange[R], terms: Terms, stale: bytes | None, why: CachewrapError | None = None
+) -> Flow[Absent]:
+    if terms.mode == "replay":
+        explanation = yield from _explain(exchange, terms)
+        raise explanation.error(why) from why
+    return Absent(stale) if stale is not None else _ABSENT
+
+
+def _explain(exchange: Exchange[R], terms: Terms) -> Flow[Explanation]:
+    def search(store: Store) -> Explanation:
+        try:
+            near = nearest(store, terms.guard, exchange.asked, source=exchange.source, count=2)
+        except StoreError:  # it was reported when the request was looked up
+            near = ()
+        others = tuple(other for other in near if other.key != exchange.key)
+        return Explanation(exchange.source, exchange.key, False, others[:1], store.url)
+
+    return (yield from Search(search))
+
+
+def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
+    if terms.mode != "refresh" and log.isEnabledFor(logging.DEBUG):
+        explanation = yield from _explain(exchange, terms)
+        log.debug("%s", explanation)
+
+
+def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
+    if terms.mode != "replay":
+        return False
+    warn_once(
+        ("expired", exchange.source, terms.place),
+        f"{exchange.source}: mode replay serves an answer that has expired",
+    )
+    return True
 
 
 def keep(
@@ -199,6 +269,7 @@ def keep(
     What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
     reported and the reply holds the result as it came.
     """
+    yield from _log_miss(exchange, terms)
     reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
     return reply
 
@@ -206,6 +277,8 @@ def keep(
 def _keep(
     exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing]]:
+    if terms.mode == "refresh":
+        log.info("%s: asked anew (mode refresh)", exchange.source)
     try:
         sealed = exchange.dump(result, seconds)
     except CodecError as error:
@@ -213,13 +286,16 @@ def _keep(
         return Reply(Outcome.MISS, result), FAILED
     if sealed is None:
         return Reply(Outcome.MISS, result), FAILED
-    raw, expires = terms.guard.close(exchange.key, sealed[0]), sealed[1]
-    stored = True
-    try:
-        won = yield from Save(exchange.key, raw, expires, absent.stale)
-    except StoreError as error:
-        terms.report(error, exchange.source)
-        won, stored = raw, False
+    raw = won = terms.guard.close(exchange.key, sealed[0])
+    stored = terms.mode != "read_only"
+    if stored:
+        until = kept_until(sealed[1], time.time())
+        replace = terms.mode == "refresh"
+        try:
+            won = yield from Save(exchange.key, raw, until, absent.stale, replace)
+        except StoreError as error:
+            terms.report(error, exchange.source)
+            stored = False
     try:
         entry = terms.guard.unseal(exchange.key, won)
         value = exchange.load(entry)
@@ -273,6 +349,7 @@ def fetch(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R]]:
 def _ask(
     exchange: Exchange[R], flight: Flight | None, absent: Absent, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing]]:
+    yield from _log_miss(exchange, terms)
     started = time.perf_counter()
     result: R = yield from Call(flight)
     seconds = time.perf_counter() - started
@@ -287,18 +364,27 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
         if isinstance(found, Reply):
             return found, AGAIN
         return (yield from _ask(exchange, flight, found, terms))
+    lease, before = exchange.key, None
+    if terms.mode == "refresh":
+        # Those who refresh wait for each other alone, and until something else is stored.
+        lease = refresh_name(exchange.key)
+        try:
+            before = yield from Lookup(exchange.key)
+        except StoreError as error:
+            terms.report(error, exchange.source)
+            return (yield from _ask(exchange, flight, _ABSENT, terms))
     token = new_token()
-    claim, answered = yield from _claim(exchange, token, terms)
+    claim, answered = yield from _claim(exchange, lease, token, before, terms)
     if answered is not None:
-        return answered, AGAIN
+        return answered
     failed = False
     try:
-        found = yield from look(exchange, terms)
-        if isinstance(found, Reply):
-            return found, AGAIN
-        return (yield from _ask(exchange, flight, found, terms))
+        since = yield from _look_again(exchange, before, terms)
+        if not isinstance(since, Absent):
+            return since
+        return (yield from _ask(exchange, flight, since, terms))
     except GeneratorExit:
-        terms.give_up(exchange.key, token)
+        terms.give_up(lease, token)
         claim = Claim.HELD
         raise
     except Exception:
@@ -306,16 +392,36 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
         raise
     finally:
         if claim is Claim.TAKEN:
-            yield from _release(exchange, token, failed, terms)
+            yield from _release(exchange, lease, token, failed, terms)
 
 
-def _claim(exchange: Exchange[R], token: str, terms: Terms) -> Flow[tuple[Claim, Reply[R] | None]]:
+def _look_again(
+    exchange: Exchange[R], before: bytes | None, terms: Terms
+) -> Flow[tuple[Reply[R], Landing] | Absent]:
+    """What came since the call began; in mode refresh, what is not what was there ``before``."""
+    if terms.mode != "refresh":
+        found = yield from look(exchange, terms)
+        return (found, AGAIN) if isinstance(found, Reply) else found
+    try:
+        raw = yield from Lookup(exchange.key)
+        if raw is None or raw == before:
+            return _ABSENT
+        entry = terms.guard.unseal(exchange.key, raw)
+        return Reply(Outcome.JOINED, exchange.load(entry), entry), Landing(raw)
+    except (StoreError, CodecError) as error:
+        terms.report(error, exchange.source)
+        return _ABSENT
+
+
+def _claim(
+    exchange: Exchange[R], lease: str, token: str, before: bytes | None, terms: Terms
+) -> Flow[tuple[Claim, tuple[Reply[R], Landing] | None]]:
     """Take the lease, or wait until its owner's answer is there, or until he failed or is gone."""
     pause = _FIRST_PAUSE
     assert terms.lease_seconds is not None
     while True:
         try:
-            claim = yield from Acquire(exchange.key, token, terms.lease_seconds)
+            claim = yield from Acquire(lease, token, terms.lease_seconds)
         except StoreError as error:
             terms.report(error, exchange.source)
             return Claim.FAILED, None
@@ -323,13 +429,16 @@ def _claim(exchange: Exchange[R], token: str, terms: Terms) -> Flow[tuple[Claim,
             return claim, None
         yield from Sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-        found = yield from look(exchange, terms)
-        if isinstance(found, Reply):
-            return claim, Reply(Outcome.JOINED, found.value, found.entry)
+        since = yield from _look_again(exchange, before, terms)
+        if not isinstance(since, Absent):
+            found, landing = since
+            return claim, (Reply(Outcome.JOINED, found.value, found.entry), landing)
 
 
-def _release(exchange: Exchange[R], token: str, failed: bool, terms: Terms) -> Flow[None]:
+def _release(
+    exchange: Exchange[R], lease: str, token: str, failed: bool, terms: Terms
+) -> Flow[None]:
     try:
-        yield from Release(exchange.key, token, failed)
+        yield from Release(lease, token, failed)
     except StoreError as error:
         terms.report(error, exchange.source)

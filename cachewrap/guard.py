@@ -51,6 +51,10 @@ class Guard:
             raise CorruptEntryError("an entry is encrypted, and this cache has no key")
         return unseal(raw)
 
+    def open(self, key: str, raw: bytes) -> bytes:
+        """The envelope of what is stored under a key. Raises `CorruptEntryError`."""
+        return raw
+
 
 PLAIN: Final = Guard()
 
@@ -85,6 +89,9 @@ class AesGuard(Guard):
         return b"".join((self._start, nonce, text))
 
     def unseal(self, key: str, raw: bytes) -> Entry:
+        return unseal(self.open(key, raw))
+
+    def open(self, key: str, raw: bytes) -> bytes:
         start = raw[:_NONCE_FROM]
         if not start.startswith(_MAGIC):
             raise CorruptEntryError("an entry is not encrypted, and this cache has a key")
@@ -97,14 +104,13 @@ class AesGuard(Guard):
             )
         try:
             # One slice each: a view would save a copy, and fails where an extension wants bytes.
-            sealed = cipher.decrypt(
+            return cipher.decrypt(
                 raw[_NONCE_FROM:_TEXT_FROM], raw[_TEXT_FROM:], self._bound(start, key)
             )
         except (self._invalid, ValueError) as error:
             raise CorruptEntryError(
                 "an encrypted entry was changed, or put in the place of another"
             ) from error
-        return unseal(sealed)
 
     def _bound(self, start: bytes, key: str) -> bytes:
         return start + self._place + key.encode()

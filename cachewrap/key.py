@@ -64,6 +64,21 @@ def key_of(prefix: bytes, request: bytes) -> str:
     return hashlib.sha256(prefix + request).hexdigest()
 
 
+def sample_key(key: str, sample: int) -> str:
+    """The key of one sample of a request; sample 0 is the request itself."""
+    return key_of(salted("sample", str(sample)), key.encode()) if sample else key
+
+
+def inside_key(key: str, salt: str) -> str:
+    """The key of a request that is made inside a sampled call, whose own key is ``salt``."""
+    return key_of(salted("inside", salt), key.encode())
+
+
+def refresh_name(key: str) -> str:
+    """Under what name the calls that refresh a key find each other, apart from all others."""
+    return key_of(salted("refresh"), key.encode())
+
+
 def encode(request: Any) -> bytes:
     """A canonical request as bytes: MessagePack with sorted keys and smallest forms.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, TypedDict, get_args
 
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.errors import ConfigurationError
@@ -14,6 +15,17 @@ Ttl = float | int | timedelta
 
 Seed = int | str
 """Names an independent draw of answers; ``1`` and ``"1"`` are the same seed."""
+
+
+Mode = Literal["normal", "replay", "refresh", "read_only", "off"]
+"""What a cache does with a call: see `CacheOptions`."""
+
+MODES: Final[tuple[str, ...]] = get_args(Mode)
+
+MODE_VARIABLE: Final = "CACHEWRAP_MODE"
+"""The environment variable with the mode of every cache that is not told one."""
+
+_KEPT_AT_LEAST: Final = 86400.0
 
 
 class Unset:
@@ -56,12 +68,51 @@ def ttl_seconds(ttl: Ttl | None, name: str = "ttl") -> float | None:
     return seconds
 
 
+def kept_until(expires: float, now: float) -> float:
+    """When a store may let go of an answer that is fresh until ``expires``; 0.0 is never.
+
+    It stays there for as long again as it was fresh, and for a day at least, so that mode
+    ``"replay"`` can still serve it.
+
+    Args:
+        expires: seconds since the epoch, or 0.0 for never.
+        now: when the answer is stored, in seconds since the epoch.
+    """
+    return expires + max(expires - now, _KEPT_AT_LEAST) if expires else 0.0
+
+
+def check_mode(mode: object, name: str = "mode") -> Mode:
+    """The mode, if it is one. Raises `ConfigurationError`, which names the choices.
+
+    Args:
+        mode: what was given.
+        name: where it was given.
+    """
+    for known in get_args(Mode):
+        if mode == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigurationError(f"{name} must be one of {', '.join(MODES)}; got {mode!r}")
+
+
+def mode_from_environment() -> Mode:
+    """What ``CACHEWRAP_MODE`` says, else ``"normal"``. Raises `ConfigurationError`."""
+    return check_mode(os.environ.get(MODE_VARIABLE) or "normal", MODE_VARIABLE)
+
+
 class CacheOptions(TypedDict, total=False):
     """What every cache can be told, wherever its entries live.
 
     Keys:
         ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None, the default, is
             for ever.
+        mode: ``"normal"`` looks a request up, else asks upstream and stores the answer;
+            ``"replay"`` never asks upstream: what is not stored raises `ReplayMissError`, and what
+            has expired is served with a `CacheWarning`; ``"refresh"`` always asks upstream, and
+            the answer replaces what is stored; ``"read_only"`` serves what is stored and stores
+            nothing; ``"off"`` does neither. By default what the environment variable
+            ``CACHEWRAP_MODE`` holds, else ``"normal"``; a mode that the program gives wins.
+        samples: whether the n-th occurrence of a request in a block of the cache is a sample of
+            its own, see `Cache.samples`; default False.
         store_requests: whether the canonical request is stored beside the answer; default True.
         single_flight: whether callers of one request at one time share one upstream call, in this
             process and, on a shared store, in all of them; default True.
@@ -75,6 +126,8 @@ class CacheOptions(TypedDict, total=False):
     """
 
     ttl: Ttl | None
+    mode: Mode
+    samples: bool
     store_requests: bool
     single_flight: bool
     lease_seconds: float
@@ -88,6 +141,8 @@ class Policy:
 
     Args:
         ttl: seconds for which an answer stays fresh; None is for ever.
+        mode: what is done with a call.
+        samples: whether the n-th occurrence of a request is a sample of its own.
         store_requests: whether the canonical request is stored beside the answer.
         single_flight: whether callers share one upstream call.
         lease_seconds: how long a lease outlives its last renewal.
@@ -96,6 +151,8 @@ class Policy:
     """
 
     ttl: float | None = None
+    mode: Mode = "normal"
+    samples: bool = False
     store_requests: bool = True
     single_flight: bool = True
     lease_seconds: float = 10.0
@@ -121,6 +178,8 @@ def make_policy(options: CacheOptions) -> Policy:
     lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
+        mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
+        samples=bool(options.get("samples", False)),
         store_requests=bool(options.get("store_requests", True)),
         single_flight=bool(options.get("single_flight", True)),
         lease_seconds=lease_seconds or 10.0,

@@ -1,9 +1,12 @@
-"""How a decorated function looks to a type checker: as the wrapped one, with three names more."""
+"""How a decorated function looks to a type checker: as the wrapped one, with four names more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+if TYPE_CHECKING:
+    from cachewrap.nearest import Explanation
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -25,6 +28,10 @@ class _Names(Protocol[P, R_co]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the stored answer of a call with these arguments; whether there was one."""
+        ...
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Why a call with these arguments is a hit or a miss."""
         ...
 
     @property

@@ -21,6 +21,8 @@ REDIS_SCHEMES = (
 _COMMON = {
     "cache_seed": str,
     "ttl": float,
+    "mode": str,
+    "samples": None,
     "store_requests": None,
     "single_flight": None,
     "lease_seconds": float,

@@ -1,13 +1,11 @@
-"""A call's own ``cache=`` and ``cache_seed=``, carried from its keywords to the request."""
+"""A call's own options (``cache=`` and its like), carried from its keywords to the request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from cachewrap.cache import Cache
-from cachewrap.errors import ConfigurationError
-from cachewrap.policy import UNSET, Seed, Unset
+from cachewrap.options import NAMES, CallOptions, take_options
 
 CHOICE_HEADER: Final = "x-cachewrap-choice"
 
@@ -20,25 +18,19 @@ class Choice(str):
     is taken out again before the request is built. As text it is empty.
     """
 
-    __slots__ = ("cache", "cache_seed")
+    __slots__ = ("options",)
 
-    cache: Cache | None
-    cache_seed: Seed | None | Unset
+    options: CallOptions
 
     @classmethod
-    def of(cls, cache: Cache | None, cache_seed: Seed | None | Unset) -> Choice:
-        """The choice of one call. Raises `ConfigurationError` unless ``cache`` is a `Cache`."""
-        if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(
-                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
-            )
+    def of(cls, options: CallOptions) -> Choice:
+        """The choice of one call."""
         choice = cls()
-        choice.cache = cache
-        choice.cache_seed = cache_seed
+        choice.options = options
         return choice
 
 
-def take_choice(options: Any) -> Choice | None:
+def take_choice(options: Any) -> CallOptions | None:
     """The choice that a request's options carry, taken out of their headers."""
     headers = options.headers
     if not headers or CHOICE_HEADER not in headers:
@@ -46,7 +38,7 @@ def take_choice(options: Any) -> Choice | None:
     kept = dict(headers)
     choice = kept.pop(CHOICE_HEADER)
     options.headers = kept
-    return choice if isinstance(choice, Choice) else None
+    return choice.options if isinstance(choice, Choice) else None
 
 
 def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
@@ -59,10 +51,10 @@ def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
     def wrapper(
         wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if ("cache" in kwargs or "cache_seed" in kwargs) and active():
-            choice = Choice.of(kwargs.pop("cache", None), kwargs.pop("cache_seed", UNSET))
+        if not NAMES.isdisjoint(kwargs) and active():
+            kwargs, chosen = take_options(kwargs)
             headers: Mapping[str, Any] = kwargs.get("extra_headers") or {}
-            kwargs["extra_headers"] = {**headers, CHOICE_HEADER: choice}
+            kwargs["extra_headers"] = {**headers, CHOICE_HEADER: Choice.of(chosen)}
         return wrapped(*args, **kwargs)
 
     return wrapper

@@ -63,6 +63,17 @@ def read_stream(body: bytes, *, ended: bool) -> Usage | None:
     return usage if closed or (finished and ended) else None
 
 
+def read_events(body: bytes) -> list[Any]:
+    """The data of every event of a stream that has JSON in it, in order."""
+    found = []
+    for _, data in _events(body):
+        try:
+            found.append(json.loads(data))
+        except ValueError:
+            continue
+    return found
+
+
 def shows_error(body: bytes) -> bool:
     """Whether an event stream, which may not be whole yet, has an event that tells of an error."""
     for name, data in _events(body):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from cachewrap import codec, key
 from cachewrap.entry import Entry, Facts, HttpAnswer, Kind
 from cachewrap.envelope import seal
 from cachewrap.errors import CorruptEntryError
+from cachewrap.faults import wanted
 from cachewrap.patch.endpoints import Endpoint
+from cachewrap.patch.events import read_events
 from cachewrap.policy import Policy
 from cachewrap.usage import Usage
+
+When: TypeAlias = Callable[[Any], bool]
+"""Decides whether an answer is stored: takes what the SDK call returns; of a stream, its events."""
 
 _PREFIX: Final = key.salted()
 
@@ -39,23 +46,36 @@ class SdkExchange:
         endpoint: what is called.
         request: the canonical request.
         policy: of the cache that serves the call.
+        when: decides whether the answer is stored; None stores it.
 
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
-    __slots__ = ("_policy", "_raw", "endpoint", "key", "request")
+    __slots__ = ("_policy", "_raw", "_when", "endpoint", "key", "request")
 
-    def __init__(self, endpoint: Endpoint, request: dict[str, Any], policy: Policy) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        request: dict[str, Any],
+        policy: Policy,
+        when: When | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.request = request
         self._raw = key.encode(request)
         self.key = key.key_of(_PREFIX, self._raw)
         self._policy = policy
+        self._when = when
 
     @property
     def source(self) -> str:
         """What is called, for messages."""
         return self.endpoint.source
+
+    @property
+    def asked(self) -> bytes:
+        """The canonical request, encoded."""
+        return self._raw
 
     def load(self, entry: Entry) -> Answered:
         """The stored answer. Raises `CodecError` if it cannot be read."""
@@ -71,6 +91,8 @@ class SdkExchange:
         answer = result.answer
         if answer is None:
             return None
+        if self._when is not None and not wanted(self._when, _shown(result), self.source):
+            return None
         now = time.time()
         usage = result.usage or Usage()
         facts = Facts(
@@ -85,3 +107,21 @@ class SdkExchange:
         kind, data = codec.encode(answer)
         request = self._raw if self._policy.store_requests else b""
         return seal(kind, data, request, facts), facts.expires
+
+
+def _shown(answered: Answered) -> Any:
+    """What a call returned, for `When`: of a raw response what it is parsed to."""
+    result, answer = answered.result, answered.answer
+    kind = type(result).__name__
+    if kind == "LegacyAPIResponse":
+        return result.parse()
+    if result is not None and not kind.endswith("APIResponse"):
+        return result
+    assert answer is not None
+    body = b"".join(answer.chunks)
+    if answer.streamed and (events := read_events(body)):
+        return events
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from cachewrap.cache import Cache
 from cachewrap.patch.endpoints import Endpoint
+from cachewrap.patch.exchange import When
 from cachewrap.patch.sdk import Patch, Patcher, Sdk
 
 _FINAL: Final = frozenset({"completed", "incomplete"})
@@ -72,18 +73,23 @@ _openai: Final = Patcher(
 )
 
 
-def patch_openai(cache: Cache | None = None) -> Patch:
+def patch_openai(cache: Cache | None = None, *, when: When | None = None) -> Patch:
     """Make the OpenAI SDK cacheable: inside a cache's block its calls are served by that cache.
 
     It works before and after ``openai`` is imported, on clients that exist already, on the
     clients of Azure and of third parties, sync and async. ``create(..., cache=cache)`` gives one
-    call a cache of its own, ``create(..., cache_seed=None)`` leaves one call uncached.
+    call a cache of its own, ``create(..., cache_seed=None)`` leaves one call uncached; ``mode=``,
+    ``ttl=`` and ``sample=`` on one call hold for that call.
 
     While it is patched, the active block also reaches the threads that are started inside it, by
     `threading.Thread` or a `ThreadPoolExecutor`.
 
     Args:
         cache: serves the calls outside any block. Without it they go straight through.
+        when: takes what a call returned and says whether to store it: `cachewrap.predicates` has
+            some. Of a stream it is the list of its events, as dictionaries; of an open response
+            the JSON in it, or its bytes. By default every whole answer is stored. Of several
+            handles the newest that has one decides.
 
     Returns a handle with `undo`, which also works as a block. Patching again is harmless: the SDK
     is wrapped once, and unwrapped when the last handle is undone, or all of them by
@@ -92,7 +98,7 @@ def patch_openai(cache: Cache | None = None) -> Patch:
     Raises `ConfigurationError` if the installed version of the SDK lacks what is to be wrapped
     (where ``openai`` is imported later, its import raises it).
     """
-    return _openai.patch(cache)
+    return _openai.patch(cache, when)
 
 
 def unpatch_openai() -> None:

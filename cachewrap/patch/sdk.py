@@ -17,6 +17,7 @@ from cachewrap.patch import threads
 from cachewrap.patch.capture import aprocess_response, process_response
 from cachewrap.patch.choice import choosing
 from cachewrap.patch.endpoints import Endpoint
+from cachewrap.patch.exchange import When
 from cachewrap.patch.seam import Seam
 
 # What the seam leans on beside the methods that it wraps.
@@ -58,9 +59,10 @@ class Patch:
     Use it as a block, or call `undo`.
     """
 
-    def __init__(self, patcher: Patcher, cache: Cache | None) -> None:
+    def __init__(self, patcher: Patcher, cache: Cache | None, when: When | None = None) -> None:
         self._patcher = patcher
         self.cache = cache
+        self.when = when
 
     @property
     def active(self) -> bool:
@@ -92,7 +94,7 @@ class Patcher:
         self._awaited: set[str] = set()
         self._wrapped: list[tuple[type, str, Any, Any]] = []
         self.patches: tuple[Patch, ...] = ()
-        seam = Seam(sdk.endpoints, sdk.path, self._default, self._active)
+        seam = Seam(sdk.endpoints, sdk.path, self._default, self._active, self._when)
         self._client_wrappers: dict[str, dict[str, Callable[..., Any]]] = {
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
@@ -108,11 +110,18 @@ class Patcher:
                 return patch.cache
         return None
 
-    def patch(self, cache: Cache | None) -> Patch:
+    def _when(self) -> When | None:
+        for patch in reversed(self.patches):
+            if patch.when is not None:
+                return patch.when
+        return None
+
+    def patch(self, cache: Cache | None, when: When | None = None) -> Patch:
         """Put the seam in, now or when the SDK is imported.
 
         Args:
             cache: serves calls outside any block; the newest application that has one decides.
+            when: takes an answer and says whether to store it; the newest one decides.
 
         Raises `ConfigurationError` where the SDK lacks what the seam needs.
         """
@@ -120,8 +129,10 @@ class Patcher:
             raise ConfigurationError(
                 f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
             )
+        if when is not None and not callable(when):
+            raise ConfigurationError(f"when= takes a function, got {when!r}")
         with self._lock:
-            patch = Patch(self, cache)
+            patch = Patch(self, cache, when)
             first = not self.patches
             self.patches = (*self.patches, patch)
             if first:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from cachewrap import faults
+from cachewrap.blocks import blocks
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
+from cachewrap.options import NONE, Sampled
 from cachewrap.patch import opened
 from cachewrap.patch.capture import Slot, asend, send, under_way
 from cachewrap.patch.choice import take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
-from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.exchange import Answered, SdkExchange, When
 from cachewrap.patch.joint import AsyncJointStream, JointStream, Reader
 from cachewrap.patch.request import RAW_RESPONSE, canonical_request, header, merged_body
 from cachewrap.patch.response import build, family_of
@@ -32,12 +34,19 @@ class Plan:
         exchange: the call's exchange.
         open: whether the caller gets a response that is still to be consumed.
         headers: the request options' headers, before the SDK takes its own out of them.
+        sampled: which sample of its request the call is; None where nothing is sampled.
     """
 
     cache: Cache
     exchange: SdkExchange
     open: bool
     headers: Any
+    sampled: Sampled | None
+
+    def failed(self) -> None:
+        """The call raised."""
+        if self.sampled is not None:
+            self.sampled.failed()
 
 
 class Seam:
@@ -49,6 +58,7 @@ class Seam:
         default: gives the cache of calls outside any block, or None.
         active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
             can outlive that.
+        when: gives what decides whether an answer is stored, or None.
     """
 
     def __init__(
@@ -57,11 +67,13 @@ class Seam:
         path: Callable[[Any, Any, Any], str],
         default: Callable[[], Cache | None],
         active: Callable[[], bool],
+        when: Callable[[], When | None] = lambda: None,
     ) -> None:
         self._endpoints = endpoints
         self._path = path
         self._default = default
         self._active = active
+        self._when = when
 
     def request(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -76,20 +88,24 @@ class Seam:
 
         if plan is None:
             return send(None, upstream)
-        if plan.open:
-            return opened.serve(
-                plan.cache,
-                plan.exchange,
-                upstream,
-                lambda answer, stream: _rebuild(plan, answer, client, args, kwargs, stream),
-            )
         slot = Slot(plan.cache, plan.exchange)
 
         def call() -> Answered:
             send(slot, upstream)
             return slot.answered
 
-        reply = plan.cache.serve(plan.exchange, call)
+        try:
+            if plan.open:
+                return opened.serve(
+                    plan.cache,
+                    plan.exchange,
+                    upstream,
+                    lambda answer, stream: _rebuild(plan, answer, client, args, kwargs, stream),
+                )
+            reply = plan.cache.serve(plan.exchange, call)
+        except BaseException:
+            plan.failed()
+            raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
         return _rebuild(plan, reply.value.answer, client, args, kwargs)
@@ -117,20 +133,24 @@ class Seam:
         def upstream() -> Any:
             return wrapped(*args, **kwargs)
 
-        if plan.open:
-            return await opened.aserve(
-                plan.cache,
-                plan.exchange,
-                upstream,
-                lambda answer, stream: _arebuild(plan, answer, client, args, kwargs, stream),
-            )
         slot = Slot(plan.cache, plan.exchange)
 
         async def call() -> Answered:
             await asend(slot, upstream)
             return slot.answered
 
-        reply = await plan.cache.aserve(plan.exchange, call)
+        try:
+            if plan.open:
+                return await opened.aserve(
+                    plan.cache,
+                    plan.exchange,
+                    upstream,
+                    lambda answer, stream: _arebuild(plan, answer, client, args, kwargs, stream),
+                )
+            reply = await plan.cache.aserve(plan.exchange, call)
+        except BaseException:
+            plan.failed()
+            raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
         return await _arebuild(plan, reply.value.answer, client, args, kwargs)
@@ -138,11 +158,8 @@ class Seam:
     def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """How the call is served, or None where it goes straight through."""
         options = _argument(1, "options", args, kwargs)
-        choice = take_choice(options)
-        if choice is None:
-            cache = choose_cache(default=self._default)
-        else:
-            cache = choose_cache(choice.cache, choice.cache_seed, self._default)
+        own = take_choice(options) or NONE
+        cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None or not self._active():
             return None
         stream = bool(kwargs.get("stream", False))
@@ -156,14 +173,19 @@ class Seam:
             source = endpoint.source
             path = self._path(client, options, body)
             request = canonical_request(client, options, path, body, stream=stream)
-            exchange = SdkExchange(endpoint, request, cache.policy)
+            policy = own.policy(cache.policy)
+            exchange = SdkExchange(endpoint, request, policy, self._when())
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.stats.count_bypass("unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return None
         raw = header(options.headers, RAW_RESPONSE)
-        return Plan(cache, exchange, stream or raw == "stream", options.headers)
+        sampled = None
+        if own.sample is not None or cache.policy.samples or blocks.get().salt:
+            sampled = Sampled(cache, exchange.key, own, False, cache.numbering)
+            exchange.key = sampled.key
+        return Plan(cache, exchange, stream or raw == "stream", options.headers, sampled)
 
 
 def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

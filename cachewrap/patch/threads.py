@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import wrapt
 
-from cachewrap.blocks import blocks
+from cachewrap.blocks import OUTSIDE, blocks
 from cachewrap.flight import leading
 
 _lock = threading.RLock()
@@ -137,7 +137,7 @@ def _submit(
             leading.set(outer[1])
 
     # A worker started for this task outlives it, so it must not be born inside these blocks.
-    blocks.set(())
+    blocks.set(OUTSIDE)
     leading.set(())
     try:
         return wrapped(carrying, *rest, **kwargs)

@@ -133,6 +133,16 @@ class Store(ABC):
     def keys(self) -> Iterator[str]:
         """Every key of this partition, in no particular order, without loading them all at once."""
 
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Every key of this partition with its value, as `keys` lists them.
+
+        A store that can read several values at once does better than this.
+        """
+        for key in self.keys():
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
     @abstractmethod
     def clear(self) -> int:
         """Remove every entry of this partition and nothing else; how many there were."""

@@ -38,6 +38,9 @@ from cachewrap.stores.base import Claim, Store
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
 
+_SCANNED = 100
+"""Values that are read in one statement: few enough to be held at once, however large."""
+
 
 _START = b"SQLite format 3\0"
 _NO_DATABASE = (
@@ -197,6 +200,19 @@ class DiskStore(Store):
             last = rows[-1][0]
             for _, name in rows:
                 yield name.hex()
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        sql = (
+            "SELECT rowid, key, mode, filename, value, expire_time FROM Cache WHERE rowid > ?"
+            f" AND {OURS} ORDER BY rowid LIMIT {_SCANNED}"
+        )
+        last = 0
+        while rows := self._read(sql, (last,)):
+            last = rows[-1][0]
+            for _, name, *columns in rows:
+                value = self._value([columns])
+                if value is not None:
+                    yield name.hex(), value
 
     def clear(self) -> int:
         newest = self._read("SELECT max(rowid) FROM Cache", ())

@@ -13,6 +13,9 @@ from cachewrap.stores.base import Claim, Store, of_one_process
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
 
+_VALUES = 100
+"""Values that are asked for at once."""
+
 _ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
 
 _OVER = """
@@ -184,6 +187,19 @@ class RedisStore(Store):
         async for names in self._ascan():
             for name in names:
                 yield name[len(self._prefix) : -1].decode()
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        for names in self._scan():
+            for start in range(0, len(names), _VALUES):
+                batch = names[start : start + _VALUES]
+                with self._connections.using() as client:
+                    pipeline = client.pipeline(transaction=False)
+                    for name in batch:
+                        pipeline.get(name)
+                    values = pipeline.execute()
+                for name, value in zip(batch, values, strict=True):
+                    if value is not None:
+                        yield name[len(self._prefix) : -1].decode(), bytes(value)
 
     def clear(self) -> int:
         count = 0

@@ -258,6 +258,32 @@ class StoreSuite:
             store.set(key_of(number), b"value")
         assert next(iter(store.keys())) in {key_of(number) for number in range(3)}
 
+    def test_scan_gives_every_key_with_its_value(self, store: Store) -> None:
+        values = {"small": b"value", "empty": b"", "large": b"x" * 2**21}
+        values.update((str(number), str(number).encode()) for number in range(1234))
+        for name, value in values.items():
+            store.set(key_of(name), value)
+        assert dict(store.scan()) == {key_of(name): value for name, value in values.items()}
+
+    def test_scan_leaves_out_what_goes_away_meanwhile(self, store: Store) -> None:
+        for number in range(3):
+            store.set(key_of(number), b"value")
+        scanned = []
+        for key, _ in store.scan():
+            scanned.append(key)
+            store.clear()
+        assert set(scanned) <= {key_of(number) for number in range(3)}
+
+    def test_scan_of_an_empty_partition(self, store: Store) -> None:
+        assert list(store.scan()) == []
+
+    def test_scan_leaves_out_other_partitions(self, store: Store) -> None:
+        other = store.reseed("42")
+        other.set(key_of(1), b"other's")
+        assert list(store.scan()) == []
+        other.clear()
+        other.close()
+
     def test_clear_says_how_many_there_were(self, calls: Calls) -> None:
         for number in range(1234):
             calls.set(key_of(number), b"value")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -10,13 +11,31 @@ from cachewrap import codec
 from cachewrap.entry import Entry, Facts, Outcome
 from cachewrap.envelope import seal
 from cachewrap.errors import (
+    CacheWarning,
     CachewrapError,
     CorruptEntryError,
     MissingTypeError,
+    ReplayMissError,
     StoreError,
     UnsupportedTypeError,
 )
-from cachewrap.flow import Call, Effect, Flow, Lookup, Reply, Save, Terms, fetch
+from cachewrap.flow import (
+    Acquire,
+    Call,
+    Effect,
+    Flow,
+    Lookup,
+    Release,
+    Reply,
+    Save,
+    Search,
+    Sleep,
+    Terms,
+    fetch,
+)
+from cachewrap.key import encode, refresh_name
+from cachewrap.stores.base import Claim
+from cachewrap.stores.memory import MemoryStore
 
 KEY = "ab" * 32
 
@@ -31,9 +50,13 @@ class TextExchange:
 
     key = KEY
     source = "tests:complete"
+    asked = encode({"arguments": {"prompt": "hi"}})
 
-    def __init__(self, *, store: bool = True, unreadable: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, store: bool = True, unreadable: tuple[str, ...] = (), ttl: float = 0.0
+    ) -> None:
         self.store = store
+        self.ttl = ttl
         self.unreadable = unreadable
 
     def load(self, entry: Entry) -> str:
@@ -46,20 +69,20 @@ class TextExchange:
     def dump(self, result: str, seconds: float) -> tuple[bytes, float] | None:
         if result == "unsupported":
             raise UnsupportedTypeError(result)
-        return (sealed(result), 0.0) if self.store else None
+        expires = time.time() + self.ttl if self.ttl else 0.0
+        return (sealed(result), expires) if self.store else None
 
 
 class Drive:
     """One flow, and what it reported."""
 
-    def __init__(self, exchange: TextExchange | None = None) -> None:
+    def __init__(self, exchange: TextExchange | None = None, **terms: Any) -> None:
         self.reports: list[CachewrapError] = []
-        terms = Terms(
-            place="here",
-            report=lambda error, source: self.reports.append(error),
-            single_flight=False,
+        terms = {"single_flight": False, **terms}
+        agreed = Terms(
+            place="here", report=lambda error, source: self.reports.append(error), **terms
         )
-        self.flow: Flow[Reply[str]] = fetch(exchange or TextExchange(), terms)
+        self.flow: Flow[Reply[str]] = fetch(exchange or TextExchange(), agreed)
         self.first: Effect[object] = next(self.flow)
 
     def send(self, value: object) -> Effect[object]:
@@ -189,3 +212,121 @@ def test_an_answer_that_no_codec_takes_is_reported_and_returned() -> None:
     reply = drive.end(drive.send, "unsupported")
     assert (reply.value, reply.entry) == ("unsupported", None)
     assert [type(report) for report in drive.reports] == [UnsupportedTypeError]
+
+
+# -- modes ---------------------------------------------------------------------------------------
+
+
+def test_replay_serves_what_is_stored() -> None:
+    drive = Drive(mode="replay")
+    assert drive.end(drive.send, sealed("stored")).outcome is Outcome.HIT
+
+
+def test_replay_serves_what_has_expired_with_a_warning() -> None:
+    drive = Drive(mode="replay")
+    expired = sealed("old", expires=time.time() - 1)
+    with pytest.warns(CacheWarning, match="expired"):
+        assert drive.end(drive.send, expired).value == "old"
+
+
+def test_replay_searches_for_the_nearest_request_and_raises() -> None:
+    drive = Drive(mode="replay")
+    search = drive.send(None)
+    assert isinstance(search, Search)
+    store = MemoryStore()
+    facts = Facts(created=1.0, seconds=2.0, source=TextExchange.source)
+    request = encode({"arguments": {"prompt": "ho"}})
+    store.set("cd" * 32, seal(*codec.encode("near"), request, facts))
+    with pytest.raises(ReplayMissError) as raised:
+        drive.send(search.search(store))
+    assert (raised.value.key, raised.value.source) == (KEY, TextExchange.source)
+    assert raised.value.nearest == {"arguments": {"prompt": "ho"}}
+    assert raised.value.diff == ("prompt: 'ho' → 'hi'",)
+
+
+@pytest.mark.parametrize(
+    "step", [lambda d: d.throw(StoreError("down")), lambda d: d.send(b"damaged")]
+)
+def test_replay_raises_where_the_store_or_the_entry_cannot_be_read(step: Any) -> None:
+    drive = Drive(mode="replay")
+    search = step(drive)
+    with pytest.raises(ReplayMissError) as raised:
+        drive.send(search.search(MemoryStore()))
+    assert [raised.value.__cause__] == drive.reports
+
+
+def test_refresh_calls_without_a_look_and_replaces() -> None:
+    drive = Drive(mode="refresh")
+    assert drive.first == Call()
+    save = drive.send("answer")
+    assert save == Save(KEY, sealed("answer"), 0.0, None, replace=True)
+    assert drive.end(drive.send, sealed("answer")).own is True
+
+
+def test_read_only_saves_nothing() -> None:
+    drive = Drive(mode="read_only")
+    assert drive.send(None) == Call()
+    reply = drive.end(drive.send, "answer")
+    assert (reply.outcome, reply.value, reply.entry) == (Outcome.MISS, "answer", None)
+
+
+def test_what_expires_stays_in_the_store_for_a_day_more() -> None:
+    drive = Drive(TextExchange(ttl=60.0))
+    drive.send(None)
+    save = drive.send("answer")
+    assert isinstance(save, Save)
+    assert save.expires == pytest.approx(time.time() + 60 + 86400, abs=5)
+
+
+def test_what_is_fresh_for_long_stays_for_as_long_again() -> None:
+    drive = Drive(TextExchange(ttl=1e6))
+    drive.send(None)
+    save = drive.send("answer")
+    assert isinstance(save, Save)
+    assert save.expires == pytest.approx(time.time() + 2e6, abs=5)
+
+
+class TestRefreshingUnderALease:
+    """A refresh waits for another host's refresh, and for nothing else that may be stored."""
+
+    @pytest.fixture
+    def drive(self) -> Drive:
+        return Drive(mode="refresh", single_flight=True, lease_seconds=10.0)
+
+    def test_notes_what_is_there_and_takes_a_lease_of_its_own(self, drive: Drive) -> None:
+        assert drive.first == Lookup(KEY)
+        acquire = drive.send(sealed("old"))
+        assert isinstance(acquire, Acquire)
+        assert acquire.key == refresh_name(KEY) != KEY
+        drive.flow.close()
+
+    def test_the_owner_calls_where_nothing_else_came(self, drive: Drive) -> None:
+        drive.send(sealed("old"))
+        assert drive.send(Claim.TAKEN) == Lookup(KEY)
+        assert isinstance(drive.send(sealed("old")), Call)
+        assert isinstance(drive.send("new"), Save)
+        assert isinstance(drive.send(sealed("new")), Release)
+        assert drive.end(drive.send, None).outcome is Outcome.MISS
+
+    def test_who_waits_is_given_what_the_owner_has_stored(self, drive: Drive) -> None:
+        drive.send(sealed("old"))
+        assert isinstance(drive.send(Claim.HELD), Sleep)
+        assert drive.send(None) == Lookup(KEY)
+        assert isinstance(drive.send(sealed("old")), Acquire)
+        drive.send(Claim.HELD)
+        drive.send(None)
+        reply = drive.end(drive.send, sealed("new"))
+        assert (reply.outcome, reply.value) == (Outcome.JOINED, "new")
+
+    def test_who_takes_the_lease_after_the_owner_is_given_it_as_well(self, drive: Drive) -> None:
+        drive.send(sealed("old"))
+        drive.send(Claim.TAKEN)
+        assert isinstance(drive.send(sealed("new")), Release)
+        reply = drive.end(drive.send, None)
+        assert (reply.outcome, reply.value) == (Outcome.JOINED, "new")
+
+    def test_a_store_that_cannot_be_read_is_reported_and_not_waited_for(self, drive: Drive) -> None:
+        error = StoreError("down")
+        assert isinstance(drive.throw(error), Call)
+        assert drive.reports == [error]
+        drive.flow.close()
