@@ -456,7 +456,7 @@ class Cache:
         """
         if not callable(call):
             return self._explain_request(call)
-        explain = getattr(call, "explain", None)
+        explain: Any = getattr(call, "explain", None)
         with self.mode("replay"):
             if callable(explain):
                 explained: Explanation = explain(*args, **kwargs)
@@ -616,7 +616,8 @@ def _rebuild(cls: type[C], store: Store, seed: str | None, policy: Policy) -> C:
 def active_cache() -> Cache | None:
     """The cache of the innermost block, or None outside any block and inside `no_cache`."""
     stack = blocks.blocks.get()
-    return stack[-1] if stack and isinstance(stack[-1], Cache) else None
+    innermost = stack[-1] if stack else None
+    return innermost if isinstance(innermost, Cache) else None
 
 
 def choose_cache(
