@@ -73,11 +73,11 @@ os.register_at_fork(after_in_child=_renew_lock)
 class Cache:
     """The answers of one seed in one store.
 
-    Make one with `Cache.disk`, `Cache.redis`, `Cache.memory` or `Cache.from_url`, and enter it:
-    every decorated function and every patched SDK called inside the block, in code that knows
-    nothing of cachewrap, is served from it. Blocks nest (the innermost wins), a cache may be
-    entered again inside its own block and from several threads at once, and ``async with`` does
-    the same. Leaving the last block closes the store; the next use opens it again.
+    Make one with `Cache.disk`, `Cache.redis`, `Cache.memory`, `Cache.jsonl` or `Cache.from_url`,
+    and enter it: every decorated function and every patched SDK called inside the block, in code
+    that knows nothing of cachewrap, is served from it. Blocks nest (the innermost wins), a cache
+    may be entered again inside its own block and from several threads at once, and ``async with``
+    does the same. Leaving the last block closes the store; the next use opens it again.
 
     >>> with Cache.memory() as cache:
     ...     cache.set("greeting", "hello")
@@ -198,14 +198,36 @@ class Cache:
         return cls(MemoryStore(_partition(cache_seed)), cache_seed=cache_seed, **options)
 
     @classmethod
+    def jsonl(
+        cls,
+        path: str | os.PathLike[str],
+        cache_seed: Seed | None = 41,
+        **options: Unpack[CacheOptions],
+    ) -> Self:
+        """A cache in one text file, a line for each answer: a cassette, to be kept with the code.
+
+        The file and its folder are made at the first answer that is stored. Every seed has its
+        lines in the one file. Leaving the block puts the lines in order, so that a recording made
+        anew can be reviewed as a diff.
+
+        Args:
+            path: the file.
+            cache_seed: the seed; None is a cache that caches nothing.
+            options: see `CacheOptions`.
+        """
+        from cachewrap.stores.jsonl import JsonlStore
+
+        return cls(JsonlStore(path, _partition(cache_seed)), cache_seed=cache_seed, **options)
+
+    @classmethod
     def from_url(cls, url: str) -> Self:
         """A cache from one line of configuration.
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
-        ``unix://…``, ``redis+cluster://…``, ``redis+sentinel://…`` or ``memory://``, with
-        ``cache_seed`` and the `CacheOptions` in the query, ``max_bytes`` for disk, ``namespace``
-        and ``breaker_seconds`` for Redis. An encryption key has no place in a URL: it is taken
-        from the environment.
+        ``unix://…``, ``redis+cluster://…``, ``redis+sentinel://…``, ``jsonl:relative/file.jsonl``
+        or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query, ``max_bytes``
+        for disk, ``namespace`` and ``breaker_seconds`` for Redis. An encryption key has no place
+        in a URL: it is taken from the environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'
@@ -218,6 +240,8 @@ class Cache:
             return cls.memory(**options)
         if kind == "disk":
             return cls.disk(cache_path_root=place, **options)
+        if kind == "jsonl":
+            return cls.jsonl(place, **options)
         return cls.redis(redis_url=place, **options)
 
     def reseed(self, cache_seed: Seed | None) -> Self:
@@ -458,7 +482,7 @@ class Cache:
             return self._explain_request(call)
         explain: Any = getattr(call, "explain", None)
         with self.mode("replay"):
-            if callable(explain):
+            if explain is not None:
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
             try:

@@ -61,6 +61,13 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
             raise ConfigurationError(
                 f"{url!r} names no folder: write disk:///absolute/folder or disk:relative/folder"
             )
+    elif scheme == "jsonl":
+        options, rest = _take(url, parts.query, _COMMON)
+        place = unquote(parts.netloc + parts.path)
+        if not place:
+            raise ConfigurationError(
+                f"{url!r} names no file: write jsonl:///absolute/file or jsonl:relative/file"
+            )
     elif scheme in REDIS_SCHEMES:
         options, rest = _take(url, parts.query, _REDIS)
         place = urlunsplit(parts._replace(query=urlencode(rest)))
@@ -68,8 +75,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     else:
         raise ConfigurationError(
             f"no store for the scheme {scheme!r}: "
-            "write disk:, redis:, rediss:, unix:, redis+cluster:, redis+sentinel: (or rediss+) or"
-            " memory: in front"
+            "write disk:, redis:, rediss:, unix:, redis+cluster:, redis+sentinel: (or rediss+),"
+            " jsonl: or memory: in front"
         )
     if rest:
         raise ConfigurationError(

@@ -15,13 +15,13 @@ from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_serve
 
 pytest.register_assert_rewrite("cachewrap.testing.stores")
 
-STORES = ("memory", "disk", "redis", "cluster", "sentinel")
+STORES = ("memory", "disk", "redis", "cluster", "sentinel", "jsonl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stores",
-        default="memory,disk,redis",
+        default="memory,disk,redis,jsonl",
         help="the stores to test, separated by commas (default: %(default)s)",
     )
 
@@ -92,6 +92,10 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
             from cachewrap.stores.disk import DiskStore
 
             made.append(DiskStore(tmp_path / "cache"))
+        elif kind == "jsonl":
+            from cachewrap.stores.jsonl import JsonlStore
+
+            made.append(JsonlStore(tmp_path / "cassettes" / "answers.jsonl"))
         else:
             from cachewrap.stores.redis import RedisStore
 

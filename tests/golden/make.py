@@ -15,6 +15,8 @@ from test_key import GOLDEN, key
 
 from cachewrap import codec
 from cachewrap.envelope import seal
+from cachewrap.stores._lines import HEAD, write
+from cachewrap.testing.stores import key_of
 
 for name, value in STORED.items():
     if not golden(name).exists():
@@ -22,3 +24,8 @@ for name, value in STORED.items():
 keys = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
 keys.update({name: key(value) for name, value in VALUES.items() if name not in keys})
 GOLDEN.write_text(json.dumps(keys, indent=1, sort_keys=True) + "\n")
+cassette = Path(__file__).parent / "cassette-1.jsonl"
+if not cassette.exists():
+    envelopes = {name: seal(*codec.encode(value), REQUEST, FACTS) for name, value in STORED.items()}
+    lines = [write(key_of(name), "41", envelope) for name, envelope in envelopes.items()]
+    cassette.write_bytes(b"\n".join((HEAD, *lines, b"")))

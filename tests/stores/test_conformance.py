@@ -47,3 +47,13 @@ class TestRedisSentinel(StoreSuite):
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:
         return make_store("sentinel")
+
+
+@pytest.mark.stores("jsonl")
+class TestJsonlStore(StoreSuite):
+    drops_expired = False
+    leases = False
+
+    @pytest.fixture
+    def store(self, make_store: Callable[[str], Store]) -> Store:
+        return make_store("jsonl")

@@ -1,0 +1,127 @@
+"""The JSONL store: entries live in one text file, a line each, that people read and review."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Iterator
+
+from cachewrap.errors import StoreError
+from cachewrap.stores import _lines
+from cachewrap.stores._cassette import cassette
+from cachewrap.stores.base import Store
+
+
+class JsonlStore(Store):
+    """Entries of every seed in one file: a cassette, to be kept beside the tests that use it.
+
+    The file, and folders that are missing, are made at the first write. A line is one entry as
+    JSON: see `cachewrap.stores._lines`. It may be edited by hand; a line that cannot be read is
+    left as it is, and costs a `CacheWarning` or a `StoreError` that names it. What was deleted from
+    the file is absent, and the last of two lines of one key and seed counts.
+
+    The order of lines is kept: an answer that is replaced stays in its place, and new ones stand
+    behind, in the order in which their requests were first looked up. The file is brought into that
+    order when the store is closed. An answer that is replaced by one that says the same is left as
+    it is: see `cachewrap.stores._lines.Parts.says`.
+
+    Expired entries are left to their callers, and no other process waits for an answer under way.
+
+    Args:
+        path: the file; ``~`` and ``$NAME`` are expanded.
+        seed: the partition.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], seed: str = "41") -> None:
+        self._path = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self._seed = seed
+        self._cassette = cassette(self._path)
+
+    def __reduce__(self) -> tuple[type[JsonlStore], tuple[str, str]]:
+        return type(self), (self._path, self._seed)
+
+    @property
+    def url(self) -> str:
+        place = urllib.parse.quote(self._cassette.path.replace(os.sep, "/"))
+        seed = urllib.parse.quote(self._seed, safe="", errors="surrogatepass")
+        return f"jsonl://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+
+    @property
+    def path(self) -> str:
+        """The file, as an absolute path."""
+        return self._path
+
+    def reseed(self, seed: str) -> JsonlStore:
+        return JsonlStore(self._path, seed)
+
+    def check(self) -> None:
+        """Raise `StoreError` if the file cannot be read or be there; nothing is written.
+
+        A file that can be read but not written passes: it can be replayed.
+        """
+        if os.path.exists(self._path):
+            if not os.path.isfile(self._path):
+                raise StoreError(f"the cassette {self._path} is not a file: choose another path")
+            if not os.access(self._path, os.R_OK):
+                raise StoreError(f"the cassette {self._path} cannot be read by this user")
+            return
+        place = os.path.dirname(self._path)
+        while not os.path.lexists(place) and place != os.path.dirname(place):
+            place = os.path.dirname(place)
+        if not os.path.isdir(place):
+            raise StoreError(f"the cassette {self._path} cannot be made: {place} is not a folder")
+
+    def get(self, key: str) -> bytes | None:
+        line = self._cassette.get((self._seed, key))
+        return None if line is None else self._envelope(key, line)
+
+    def add(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        won = value
+
+        def decide(present: bytes | None) -> bytes | None:
+            nonlocal won
+            if present is not None:
+                there = self._envelope(key, present)
+                if there != over:
+                    won = there
+                    return None
+            return _lines.write(key, self._seed, value)
+
+        self._cassette.change((self._seed, key), decide)
+        return won
+
+    def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        def decide(present: bytes | None) -> bytes:
+            if present is not None:
+                try:
+                    if _lines.same(_lines.read(present), value):
+                        return present
+                except ValueError:
+                    pass  # it goes, whatever it was
+            return _lines.write(key, self._seed, value)
+
+        self._cassette.change((self._seed, key), decide)
+
+    def delete(self, key: str) -> bool:
+        return self._cassette.remove(lambda name: name == (self._seed, key)) == 1
+
+    def keys(self) -> Iterator[str]:
+        return iter(self._cassette.names(self._seed))
+
+    def clear(self) -> int:
+        return self._cassette.remove(lambda name: name[0] == self._seed)
+
+    def close(self) -> None:
+        """Bring the file into its order."""
+        self._cassette.tidy()
+
+    def _envelope(self, key: str, line: bytes) -> bytes:
+        try:
+            return _lines.read(line)
+        except ValueError as error:
+            place = self._cassette.place_of((self._seed, key))
+            raise StoreError(
+                f"{place}: the entry cannot be read: {error}. Mend the line, or delete it."
+            ) from error
