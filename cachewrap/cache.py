@@ -38,6 +38,7 @@ from cachewrap.policy import (
     Ttl,
     Unset,
     check_mode,
+    kept_until,
     make_policy,
     seed_text,
     ttl_seconds,
@@ -333,7 +334,8 @@ class Cache:
     # -- as a block ---------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if self._seed is not None:
+        # Where nothing will be written, it does not matter whether anything could be.
+        if self._seed is not None and self.policy.mode in ("normal", "refresh"):
             self._store.check()
         with _lock:
             self._entered[0] += 1
@@ -529,10 +531,14 @@ class Cache:
                 ``f.cache_key(...)`` gives it) finds its answer.
             default: what to return where nothing fresh is stored.
 
-        A store or an entry that cannot be read costs a `CacheWarning` and gives the default.
+        In the modes ``"refresh"`` and ``"off"`` nothing is found, in ``"replay"`` also what has
+        expired. A plain cache knows no upstream: a miss gives the default in every mode. A store
+        or an entry that cannot be read costs a `CacheWarning` and gives the default.
+
         Raises `MissingTypeError` for a value whose type this process has not imported.
         """
-        if self._seed is None:
+        mode = self.policy.mode
+        if self._idle or mode == "refresh":
             return default
         stored = _store_key(key)
         try:
@@ -540,7 +546,7 @@ class Cache:
             if raw is None:
                 return default
             entry = self._guard.unseal(stored, raw)
-            return _value(entry) if entry.fresh(time.time()) else default
+            return _value(entry) if mode == "replay" or entry.fresh(time.time()) else default
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
@@ -554,10 +560,11 @@ class Cache:
             ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
                 the cache's own by default.
 
-        A store that cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a
-        value that no codec takes.
+        In the modes ``"replay"``, ``"read_only"`` and ``"off"`` nothing is stored. A store that
+        cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a value that no
+        codec takes.
         """
-        if self._seed is None:
+        if self._idle or self.policy.mode in ("replay", "read_only"):
             return
         now = time.time()
         policy = self.policy if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
@@ -568,7 +575,7 @@ class Cache:
         stored = _store_key(key)
         raw = self._guard.close(stored, seal(kind, answer, request, facts))
         try:
-            self._store.set(stored, raw, expires=expires)
+            self._store.set(stored, raw, expires=kept_until(expires, now))
         except StoreError as error:
             self.survive(error, _SET)
 
@@ -668,11 +675,11 @@ def choose_cache(
     """
     stack = blocks.blocks.get()
     if stack:
-        innermost = stack[-1]
+        innermost: Any = stack[-1]
         if innermost is blocks.OFF:
             return None
         if cache is None:
-            cache = innermost  # type: ignore[assignment]
+            cache = innermost
     elif cache is None and default is not None and cache_seed is not None:
         cache = default()
     if cache is None or cache_seed is None:

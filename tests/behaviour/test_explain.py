@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, ConfigurationError, ReplayMissError, StoreError, llm_cached, no_cache
+from cachewrap import (
+    Cache,
+    ConfigurationError,
+    ReplayMissError,
+    StoreError,
+    codec,
+    llm_cached,
+    no_cache,
+)
+from cachewrap.entry import Facts
+from cachewrap.envelope import seal
 from cachewrap.stores.memory import MemoryStore
 
 
@@ -38,6 +48,9 @@ def stream(prompt: str) -> Iterator[str]:
 @llm_cached
 async def astream(prompt: str) -> AsyncIterator[str]:
     yield prompt
+
+
+SOURCE = f"{__name__}:complete"
 
 
 class Assistant:
@@ -85,10 +98,21 @@ class TestTheNearest:
         assert found.nearest == ()
         assert "nothing comparable is stored" in str(found)
 
-    def test_an_entry_that_cannot_be_read_is_passed_over(self, cache: Cache, store: Any) -> None:
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"damaged",
+            *(
+                seal(*codec.encode("x"), request, Facts(created=1.0, seconds=1.0, source=SOURCE))
+                for request in (b"\xc1", b"\x01", b"\x91" * 100_000 + b"\x01")
+            ),
+        ],
+        ids=["no entry", "no request", "another kind of request", "endless"],
+    )
+    def test_what_cannot_be_read_is_passed_over(self, cache: Cache, store: Any, raw: bytes) -> None:
         with cache:
             complete("hi")
-            store.set("ab" * 32, b"damaged")
+            store.set("ab" * 32, raw)
             assert len(complete.explain("ho").nearest) == 1
 
 

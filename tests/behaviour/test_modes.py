@@ -332,6 +332,44 @@ class TestTheViewThatAModeGives:
         assert len(closed) == 1
 
 
+@pytest.mark.store
+class TestAPlainCache:
+    @pytest.mark.parametrize(
+        ("mode", "expected"),
+        [
+            ("normal", "value"),
+            ("replay", "value"),
+            ("read_only", "value"),
+            ("refresh", None),
+            ("off", None),
+        ],
+    )
+    def test_what_get_finds(self, cache: Cache, mode: Any, expected: str | None) -> None:
+        cache.set("key", "value")
+        assert cache.mode(mode).get("key") == expected
+
+    @pytest.mark.parametrize(
+        ("mode", "expected"),
+        [
+            ("normal", "new"),
+            ("refresh", "new"),
+            ("replay", "old"),
+            ("read_only", "old"),
+            ("off", "old"),
+        ],
+    )
+    def test_what_set_stores(self, cache: Cache, mode: Any, expected: str) -> None:
+        cache.set("key", "old")
+        cache.mode(mode).set("key", "new")
+        assert cache.get("key") == expected
+
+    def test_what_has_expired(self, cache: Cache) -> None:
+        cache.set("key", "value", ttl=0.001)
+        time.sleep(0.05)
+        assert (cache.get("key"), cache.mode("replay").get("key")) == (None, "value")
+        assert list(cache.keys()) == []
+
+
 class TestWhatACallsModeHoldsFor:
     """An answer is not refreshed by what is stored of the calls that make it."""
 
@@ -476,7 +514,26 @@ class Broken(MemoryStore):
         raise StoreError("down")
 
 
+class Unwritable(MemoryStore):
+    """A store that says it cannot be written."""
+
+    def check(self) -> None:
+        raise StoreError("read-only")
+
+
 class TestFaults:
+    @pytest.mark.parametrize("mode", ["replay", "read_only", "off"])
+    def test_a_store_that_cannot_be_written_suits_a_mode_that_does_not_write(
+        self, mode: Any
+    ) -> None:
+        with Cache(Unwritable(), mode=mode) as cache:
+            assert cache.policy.mode == mode
+
+    @pytest.mark.parametrize("mode", ["normal", "refresh"])
+    def test_a_store_that_cannot_be_written_is_an_error_for_the_others(self, mode: Any) -> None:
+        with pytest.raises(StoreError, match="read-only"):
+            Cache(Unwritable(), mode=mode).__enter__()
+
     def test_replay_from_a_store_that_cannot_be_read_says_why(self, complete: Function) -> None:
         with (
             Cache(Broken(), mode="replay"),

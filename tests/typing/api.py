@@ -8,7 +8,15 @@ from typing import assert_type
 
 import tenacity
 
-from cachewrap import Cache, active_cache, llm_cached, no_cache, patch_openai, unpatch_openai
+from cachewrap import (
+    Cache,
+    active_cache,
+    llm_cached,
+    no_cache,
+    patch_openai,
+    predicates,
+    unpatch_openai,
+)
 
 
 @llm_cached
@@ -26,7 +34,8 @@ def empty(prompt: str, *, temperature: float = 0.0) -> str:
     cache=Cache.memory(),
     ttl=dt.timedelta(days=1),
     ignore=["temperature"],
-    when=lambda answer: bool(answer),
+    samples=True,
+    when=predicates.usable,
     retry=2,
     version="2",
 )
@@ -48,6 +57,8 @@ full(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 assert_type(bare.cache_key("hi", temperature=1.0), str)
 assert_type(bare.invalidate("hi"), bool)
 assert_type(bare.uncached("hi"), str)
+assert_type(bare.explain("hi").stored, bool)
+bare.explain(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 assert_type(bare.__wrapped__("hi"), str)
 assert_type(bare.__name__, str)
 bare.cache_key(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
@@ -167,7 +178,12 @@ assert_type(Cache.redis("draw 2", "redis://localhost:6379/0", namespace="app"), 
 assert_type(Cache.memory(None), Cache)
 assert_type(Cache.from_url("memory://"), Cache)
 assert_type(Cache.memory().reseed(7), Cache)
+assert_type(Cache.memory().mode("refresh"), Cache)
+assert_type(Cache.memory(mode="read_only", samples=True).samples(), Cache)
+assert_type(Cache.memory().explain(bare, "hi").nearest[0].diff, tuple[str, ...])
 assert_type(active_cache(), Cache | None)
+Cache.memory(mode="record")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+Cache.memory().mode("record")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 Cache.disk(1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 with Cache.memory() as cache:
@@ -187,6 +203,6 @@ async def enters() -> None:
 
 # The patch.
 patch_openai()
-with patch_openai(cache=Cache.memory()):
+with patch_openai(cache=Cache.memory(), when=predicates.all_of(predicates.complete)):
     pass
 unpatch_openai()

@@ -19,7 +19,16 @@ import pytest
 from kinds import VALUES
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.key import canonical, canonical_json, decode_request, encode, key_of, salted
+from cachewrap.key import (
+    canonical,
+    canonical_json,
+    decode_request,
+    encode,
+    inside_key,
+    key_of,
+    salted,
+    sample_key,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "keys.json"
 
@@ -285,3 +294,12 @@ def test_two_programs_with_a_function_of_one_name_share_no_key(tmp_path: Path) -
         )
         keys.update(run.stdout.split())
     assert len(keys) == 2
+
+
+def test_the_keys_of_samples_stay_what_they_are() -> None:
+    key = "ab" * 32
+    assert sample_key(key, 0) == key
+    assert sample_key(key, 1) == "30fe71d72a0570e065602f007109f6b19e5cad38cc0c09b6003ae8ca837d99dc"
+    assert sample_key(key, 2) == "568af5379ff7dd03a9a458270fb88c8d0966bc1989671715969f078d8d47e2e4"
+    inside = "26f9011b9992e46eb22891b4e4590a59879d01e76c4be747cffd11e10b21ad57"
+    assert inside_key(key, "cd" * 32) == inside
