@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UnkeyableError,
         UnsupportedTypeError,
     )
+    from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
     from cachewrap.patch.openai import patch_openai, unpatch_openai
     from cachewrap.patch.threads import patch_threads
 
@@ -39,8 +40,10 @@ __all__ = [
     "active_cache",
     "llm_cached",
     "no_cache",
+    "patch_anthropic",
     "patch_openai",
     "patch_threads",
+    "unpatch_anthropic",
     "unpatch_openai",
 ]
 
@@ -49,8 +52,10 @@ _HOMES = {
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
+    "patch_anthropic": "cachewrap.patch.anthropic",
     "patch_openai": "cachewrap.patch.openai",
     "patch_threads": "cachewrap.patch.threads",
+    "unpatch_anthropic": "cachewrap.patch.anthropic",
     "unpatch_openai": "cachewrap.patch.openai",
 }
 

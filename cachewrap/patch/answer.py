@@ -8,7 +8,8 @@ from typing import Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.patch.endpoints import Endpoint
-from cachewrap.patch.events import read_stream
+from cachewrap.patch.events import read_binary_stream, read_stream
+from cachewrap.patch.frames import CONTENT_TYPE as FRAMES
 from cachewrap.usage import Usage, usage_of
 
 _EVENTS: Final = "text/event-stream"
@@ -43,6 +44,8 @@ def _read(
     kind = _content_type(answer)
     if kind == _EVENTS:
         return read_stream(body, ended=ended) if stream else None
+    if kind == FRAMES:
+        return read_binary_stream(body) if stream else None
     if not ended:
         return None
     if kind.endswith("json"):

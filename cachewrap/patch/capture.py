@@ -14,6 +14,7 @@ from cachewrap.flow import Absent
 from cachewrap.patch.answer import read_answer
 from cachewrap.patch.events import shows_error
 from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.frames import CONTENT_TYPE as FRAMES
 from cachewrap.patch.joint import AsyncJointStream, Joint, JointStream, Reader
 from cachewrap.patch.recorder import Recorder, Recording
 from cachewrap.patch.response import decode, family_of, is_framed, kept_headers
@@ -132,13 +133,14 @@ class Slot:
 
     def _fails(self, response: Any) -> Callable[[Recording], bool]:
         family, encoding = family_of(response), response.headers.get("content-encoding")
+        frames = response.headers.get("content-type", "").startswith(FRAMES)
 
         def fails(recording: Recording) -> bool:
             try:
                 chunks, _ = decode(family, encoding, recording.chunks, recording.delays)
             except family.decoding_error:
                 return True
-            return shows_error(b"".join(chunks))
+            return shows_error(b"".join(chunks), frames=frames)
 
         return fails
 

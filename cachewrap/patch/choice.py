@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -11,13 +13,18 @@ from cachewrap.policy import UNSET, Seed, Unset
 
 CHOICE_HEADER: Final = "x-cachewrap-choice"
 
+# Choices by their text, while the call that made them, or its lazy result, is alive.
+_made: Final[dict[str, Choice]] = {}
+_numbers: Final = itertools.count(1)
+
 
 class Choice(str):
     """What a call chose, as the value of a header.
 
     Lazy results (`.stream()` managers) send their request long after the method returned, so the
     choice travels with the request's headers, through every merge that an SDK makes of them. It
-    is taken out again before the request is built. As text it is empty.
+    is taken out again before the request is built. As text it is a number, by which it is found
+    again where a merge keeps only the text of headers.
     """
 
     __slots__ = ("cache", "cache_seed")
@@ -32,7 +39,7 @@ class Choice(str):
             raise ConfigurationError(
                 f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
             )
-        choice = cls()
+        choice = cls(next(_numbers))
         choice.cache = cache
         choice.cache_seed = cache_seed
         return choice
@@ -46,7 +53,7 @@ def take_choice(options: Any) -> Choice | None:
     kept = dict(headers)
     choice = kept.pop(CHOICE_HEADER)
     options.headers = kept
-    return choice if isinstance(choice, Choice) else None
+    return choice if isinstance(choice, Choice) else _made.get(choice)
 
 
 def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
@@ -63,6 +70,25 @@ def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
             choice = Choice.of(kwargs.pop("cache", None), kwargs.pop("cache_seed", UNSET))
             headers: Mapping[str, Any] = kwargs.get("extra_headers") or {}
             kwargs["extra_headers"] = {**headers, CHOICE_HEADER: choice}
+            return _while_alive(choice, lambda: wrapped(*args, **kwargs))
         return wrapped(*args, **kwargs)
 
     return wrapper
+
+
+def _while_alive(choice: Choice, call: Callable[[], Any]) -> Any:
+    """Make a call whose choice can be found by its text until its result is gone."""
+    text = str(choice)
+    _made[text] = choice
+    try:
+        result = call()
+    except BaseException:
+        del _made[text]
+        raise
+    try:
+        # Coroutines and `.stream()` managers have yet to send their request.
+        weakref.finalize(result, _made.pop, text, None).atexit = False
+    except TypeError:
+        # What cannot be watched, such as a text, is an answer: its request has been sent.
+        del _made[text]
+    return result

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from cachewrap.patch.frames import read_frames
 from cachewrap.usage import Usage, usage_of
 
 # After these nothing follows that a caller would see.
@@ -63,8 +64,29 @@ def read_stream(body: bytes, *, ended: bool) -> Usage | None:
     return usage if closed or (finished and ended) else None
 
 
-def shows_error(body: bytes) -> bool:
-    """Whether an event stream, which may not be whole yet, has an event that tells of an error."""
+def read_binary_stream(body: bytes) -> Usage | None:
+    """The usage that a recorded stream of binary frames reports, or None if it is not whole.
+
+    It is whole when its closing event was seen and no error.
+    """
+    usage, closed = Usage(), False
+    for event in read_frames(body):
+        if event is None or _is_error("", event):
+            return None
+        closed = closed or event.get("type") in _CLOSING
+        usage = _updated(usage, event)
+    return usage if closed else None
+
+
+def shows_error(body: bytes, *, frames: bool = False) -> bool:
+    """Whether an event stream, which may not be whole yet, has an event that tells of an error.
+
+    Args:
+        body: the decoded bytes that have come.
+        frames: whether it is a stream of binary frames.
+    """
+    if frames:
+        return any(event is None or _is_error("", event) for event in read_frames(body))
     for name, data in _events(body):
         try:
             event = json.loads(data)

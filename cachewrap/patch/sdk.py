@@ -43,6 +43,8 @@ class Sdk:
             module that this version does not have is never imported, and costs nothing.
         path: gives the path to which a request goes, of its client, options and JSON body, where a
             client changes it on its way out.
+        prepare: gets a request's options ready, where the SDK does so only inside ``request``.
+        refuse: says why a client's request of this JSON body is not cached, None where it may be.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Sdk:
     endpoints: Mapping[str, Endpoint]
     methods: Mapping[str, Mapping[str, tuple[str, ...]]]
     path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
+    prepare: Callable[[Any], None] = lambda options: None
+    refuse: Callable[[Any, Any], str | None] = lambda client, body: None
 
 
 class Patch:
@@ -92,7 +96,14 @@ class Patcher:
         self._awaited: set[str] = set()
         self._wrapped: list[tuple[type, str, Any, Any]] = []
         self.patches: tuple[Patch, ...] = ()
-        seam = Seam(sdk.endpoints, sdk.path, self._default, self._active)
+        seam = Seam(
+            sdk.endpoints,
+            sdk.path,
+            self._default,
+            self._active,
+            prepare=sdk.prepare,
+            refuse=sdk.refuse,
+        )
         self._client_wrappers: dict[str, dict[str, Callable[..., Any]]] = {
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
@@ -190,6 +201,10 @@ class Patcher:
 
     def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
         original = vars(owner)[name]
+        # A class that took the method of another one when that was wrapped already.
+        parent = getattr(original, "_self_parent", None)
+        if any(parent is ours for _, _, _, ours in self._wrapped):
+            original = parent.__wrapped__
         wrapped = wrapt.FunctionWrapper(original, wrapper)
         setattr(owner, name, wrapped)
         self._wrapped.append((owner, name, original, wrapped))

@@ -49,6 +49,8 @@ class Seam:
         default: gives the cache of calls outside any block, or None.
         active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
             can outlive that.
+        prepare: gets the options of a request ready that a cache is to serve.
+        refuse: says why a client's request of this body is not cached, None where it may be.
     """
 
     def __init__(
@@ -57,8 +59,13 @@ class Seam:
         path: Callable[[Any, Any, Any], str],
         default: Callable[[], Cache | None],
         active: Callable[[], bool],
+        *,
+        prepare: Callable[[Any], None] = lambda options: None,
+        refuse: Callable[[Any, Any], str | None] = lambda client, body: None,
     ) -> None:
         self._endpoints = endpoints
+        self._prepare = prepare
+        self._refuse = refuse
         self._path = path
         self._default = default
         self._active = active
@@ -148,10 +155,14 @@ class Seam:
         stream = bool(kwargs.get("stream", False))
         source = options.url
         try:
+            self._prepare(options)
             body = merged_body(options)
             endpoint = classify(self._endpoints, client, options, body)
             if isinstance(endpoint, Bypass):
                 cache.stats.count_bypass(endpoint.reason)
+                return None
+            if reason := self._refuse(client, body):
+                cache.stats.count_bypass(reason)
                 return None
             source = endpoint.source
             path = self._path(client, options, body)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote
+
 from cachewrap.testing import upstream_media as media
 from cachewrap.testing import upstream_text as text
 from cachewrap.testing.upstream_wire import Answer, Draw, Request, fault, plain
@@ -38,6 +42,8 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
         case "responses":
             return text.responses(fields, draw, streamed)
         case "messages":
+            if request.path.startswith("/model/"):
+                return _bedrock(request, fields, draw)
             return text.messages(fields, draw, streamed)
         case "messages/count_tokens":
             return text.count_tokens(fields, draw)
@@ -55,3 +61,12 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
             return plain({"id": f"conv_{draw.token}", "object": "conversation", "metadata": {}})
         case _:
             return fault(404, f"Unknown request URL: POST {request.path}")
+
+
+def _bedrock(request: Request, fields: dict[str, Any], draw: Draw) -> Answer:
+    """Messages as Bedrock has them: model and manner in the path, streams in binary frames."""
+    _, model, manner = request.path.strip("/").split("/")
+    reply = text.messages({**fields, "model": unquote(model)}, draw, manner != "invoke")
+    if not reply.events:
+        return reply
+    return replace(reply, content_type="application/vnd.amazon.eventstream", binary=True)
