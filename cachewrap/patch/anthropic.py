@@ -57,15 +57,14 @@ def _prepare(options: Any) -> None:
 
 
 def _refuse(client: Any, body: Any) -> str | None:
-    """A middleware may change requests and answers; a container and a thread remember."""
+    """A middleware may change requests and answers; what is in a container changes."""
     if getattr(client, "_middleware", ()):
         return "middleware"
     if not isinstance(body, Mapping):
         return None
     container = body.get("container")
-    if isinstance(container, str) or (isinstance(container, Mapping) and container.get("id")):
-        return "container"
-    return "thread" if body.get("thread") else None
+    named = container.get("id") if isinstance(container, Mapping) else container
+    return "container" if named else None
 
 
 _anthropic: Final = Patcher(
@@ -96,8 +95,8 @@ def patch_anthropic(cache: Cache | None = None) -> Patch:
     the counting of tokens are cached, on the clients of Bedrock and Vertex as well, sync and async,
     whether they are made before or after. It works before and after ``anthropic`` is imported.
     ``create(..., cache=cache)`` gives one call a cache of its own, ``create(..., cache_seed=None)``
-    leaves one call uncached. Calls that lean on what the service remembers (a container, a thread)
-    and those of clients with a middleware go straight through.
+    leaves one call uncached. Calls that go on with a container, and those of clients with a
+    middleware, go straight through.
 
     While it is patched, the active block also reaches the threads that are started inside it.
 

@@ -75,7 +75,7 @@ def time(town: str) -> str:
     return f"noon in {town}"
 
 
-@anthropic.beta_async_tool
+@anthropic.beta_async_tool(name="time")
 async def atime(town: str) -> str:
     """The time in a town.
 
@@ -143,7 +143,10 @@ SHAPES = (
     *family("bedrock-beta", "beta.messages", also(message, **BETAS), "bedrock"),
     Shape("bedrock-tools", "messages.create", also(message, **TOOLS), client="bedrock"),
     Shape(
-        "bedrock-open", f"messages.{OPEN}.create", also(message, stream=True), "open chunks",
+        "bedrock-open",
+        f"messages.{OPEN}.create",
+        also(message, stream=True),
+        "open chunks",
         "bedrock",
     ),
     *family("vertex", "messages", message, "vertex"),
