@@ -21,6 +21,16 @@ if TYPE_CHECKING:
         UnsupportedTypeError,
     )
     from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
+    from cachewrap.patch.family import (
+        patch,
+        patch_all,
+        patch_groq,
+        patch_together,
+        unpatch,
+        unpatch_all,
+        unpatch_groq,
+        unpatch_together,
+    )
     from cachewrap.patch.openai import patch_openai, unpatch_openai
     from cachewrap.patch.threads import patch_threads
 
@@ -40,11 +50,19 @@ __all__ = [
     "active_cache",
     "llm_cached",
     "no_cache",
+    "patch",
+    "patch_all",
     "patch_anthropic",
+    "patch_groq",
     "patch_openai",
     "patch_threads",
+    "patch_together",
+    "unpatch",
+    "unpatch_all",
     "unpatch_anthropic",
+    "unpatch_groq",
     "unpatch_openai",
+    "unpatch_together",
 ]
 
 _HOMES = {
@@ -52,11 +70,18 @@ _HOMES = {
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
+    "patch_all": "cachewrap.patch.family",
     "patch_anthropic": "cachewrap.patch.anthropic",
+    "patch_groq": "cachewrap.patch.family",
     "patch_openai": "cachewrap.patch.openai",
     "patch_threads": "cachewrap.patch.threads",
+    "patch_together": "cachewrap.patch.family",
+    "unpatch": "cachewrap.patch.family",
+    "unpatch_all": "cachewrap.patch.family",
     "unpatch_anthropic": "cachewrap.patch.anthropic",
+    "unpatch_groq": "cachewrap.patch.family",
     "unpatch_openai": "cachewrap.patch.openai",
+    "unpatch_together": "cachewrap.patch.family",
 }
 
 
@@ -64,6 +89,8 @@ def __getattr__(name: str) -> Any:
     # Imported at first use, so that `import cachewrap` stays cheap.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "patch":
+        return import_module("cachewrap.patch")  # which can be called
     value = getattr(import_module(_HOMES.get(name, "cachewrap.errors")), name)
     globals()[name] = value
     return value

@@ -67,7 +67,7 @@ def _refuse(client: Any, body: Any) -> str | None:
     return "container" if named else None
 
 
-_anthropic: Final = Patcher(
+ANTHROPIC: Final = Patcher(
     Sdk(
         name="anthropic",
         client_module="anthropic._base_client",
@@ -88,7 +88,7 @@ _anthropic: Final = Patcher(
 )
 
 
-def patch_anthropic(cache: Cache | None = None) -> Patch:
+def patch_anthropic(cache: Cache | None = None, *, threads: bool = True) -> Patch:
     """Make the Anthropic SDK cacheable: inside a cache's block its calls are served by that cache.
 
     Messages (plain, streamed, parsed, the stream helper and the tool runner), their beta twins and
@@ -102,15 +102,16 @@ def patch_anthropic(cache: Cache | None = None) -> Patch:
 
     Args:
         cache: serves the calls outside any block. Without it they go straight through.
+        threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block; see `patch_openai`.
 
     Raises `ConfigurationError` if the installed version of the SDK lacks what is to be wrapped
     (where ``anthropic`` is imported later, its import raises it).
     """
-    return _anthropic.patch(cache)
+    return ANTHROPIC.patch(cache, carry=threads)
 
 
 def unpatch_anthropic() -> None:
     """Undo every `patch_anthropic`: the SDK is what it was. Without one it does nothing."""
-    _anthropic.undo()
+    ANTHROPIC.undo()

@@ -62,9 +62,10 @@ class Patch:
     Use it as a block, or call `undo`.
     """
 
-    def __init__(self, patcher: Patcher, cache: Cache | None) -> None:
+    def __init__(self, patcher: Patcher, cache: Cache | None, *, carries: bool) -> None:
         self._patcher = patcher
         self.cache = cache
+        self.carries = carries
 
     @property
     def active(self) -> bool:
@@ -119,11 +120,12 @@ class Patcher:
                 return patch.cache
         return None
 
-    def patch(self, cache: Cache | None) -> Patch:
+    def patch(self, cache: Cache | None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
 
         Args:
             cache: serves calls outside any block; the newest application that has one decides.
+            carry: whether active blocks reach worker threads while this application holds.
 
         Raises `ConfigurationError` where the SDK lacks what the seam needs.
         """
@@ -132,11 +134,12 @@ class Patcher:
                 f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
             )
         with self._lock:
-            patch = Patch(self, cache)
+            patch = Patch(self, cache, carries=carry)
             first = not self.patches
             self.patches = (*self.patches, patch)
-            if first:
+            if carry:
                 threads.hold()
+            if first:
                 try:
                     for name in (self._sdk.client_module, *self._sdk.methods):
                         self._await(name)
@@ -148,9 +151,11 @@ class Patcher:
     def undo(self, patch: Patch | None = None) -> None:
         """Undo one application, or all of them."""
         with self._lock:
-            if not self.patches:
-                return
-            self.patches = tuple(p for p in self.patches if patch is not None and p is not patch)
+            undone = [p for p in self.patches if patch is None or p is patch]
+            self.patches = tuple(p for p in self.patches if p not in undone)
+            for one in undone:
+                if one.carries:
+                    threads.release()
             if self.patches:
                 return
             for owner, name, original, wrapper in reversed(self._wrapped):
@@ -158,7 +163,6 @@ class Patcher:
                 if vars(owner).get(name) is wrapper:
                     setattr(owner, name, original)
             self._wrapped.clear()
-            threads.release()
 
     def _await(self, name: str) -> None:
         module = sys.modules.get(name)
@@ -202,7 +206,7 @@ class Patcher:
     def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
         original = vars(owner)[name]
         # A class that took the method of another one when that was wrapped already.
-        parent = getattr(original, "_self_parent", None)
+        parent: Any = getattr(original, "_self_parent", None)
         if any(parent is ours for _, _, _, ours in self._wrapped):
             original = parent.__wrapped__
         wrapped = wrapt.FunctionWrapper(original, wrapper)

@@ -49,6 +49,8 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
             return text.count_tokens(fields, draw)
         case "embeddings":
             return media.embeddings(fields, draw)
+        case "rerank":
+            return media.rerank(fields, draw)
         case "moderations":
             return media.moderations(fields, draw)
         case "images/generations" | "images/edits":

@@ -147,3 +147,12 @@ def models(request: Request, draw: Draw) -> Answer:
     if name:
         return plain({"id": name, **document})
     return plain({"object": "list", "data": [{"id": "stand-in", **document}]})
+
+
+def rerank(body: dict[str, Any], draw: Draw) -> Answer:
+    """``POST rerank``, as Together and Cohere have it: the documents in the order given."""
+    count = len(body.get("documents") or ())
+    score = draw.number / 1000
+    results = [{"index": index, "relevance_score": score / (index + 1)} for index in range(count)]
+    head = {"id": f"rr-{draw.token}", "object": "rerank", "model": body.get("model", "stand-in")}
+    return plain({**head, "results": results})

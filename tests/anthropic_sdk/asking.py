@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
+from sdk import asking
+from sdk.asking import Call, Seen, anatomy, http, sent
 
 from anthropic_sdk.shapes import Shape
 from cachewrap.testing.upstream import Upstream
-from sdk import asking
-from sdk.asking import Call, Seen, anatomy, http, sent
 
 SECRETS = {
     "anthropic": {"api_key": "top-secret-key"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from sdk.asking import unmarked
 
 from anthropic_sdk.asking import SECRETS, Colour
 from anthropic_sdk.shapes import BY_NAME, INSTALLED, count, message
@@ -15,7 +16,6 @@ from cachewrap import Cache, codec
 from cachewrap.envelope import unseal
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
-from sdk.asking import unmarked
 
 MESSAGE = BY_NAME["messages"]
 STREAM = BY_NAME["messages-stream"]

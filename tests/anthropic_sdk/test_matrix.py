@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sdk.asking import Seen, unmarked
 
 import cachewrap
 from anthropic_sdk.asking import Colour
 from anthropic_sdk.shapes import SHAPES, Shape
 from cachewrap import Cache
 from cachewrap.testing.upstream import Upstream
-from sdk.asking import Seen, unmarked
 
 matrix = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 
