@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from cachewrap.patch.openai import patch_openai, unpatch_openai
     from cachewrap.patch.threads import patch_threads
+    from cachewrap.workers import activate
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,7 @@ __all__ = [
     "StoreError",
     "UnkeyableError",
     "UnsupportedTypeError",
+    "activate",
     "active_cache",
     "llm_cached",
     "no_cache",
@@ -67,6 +69,7 @@ __all__ = [
 
 _HOMES = {
     "Cache": "cachewrap.cache",
+    "activate": "cachewrap.workers",
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
