@@ -31,15 +31,19 @@ if TYPE_CHECKING:
         unpatch_groq,
         unpatch_together,
     )
+    from cachewrap.patch.httpx import patch_httpx, unpatch_httpx
     from cachewrap.patch.openai import patch_openai, unpatch_openai
     from cachewrap.patch.threads import patch_threads
+    from cachewrap.patch.transport import AsyncCachedTransport, CachedTransport
     from cachewrap.workers import activate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncCachedTransport",
     "Cache",
     "CacheWarning",
+    "CachedTransport",
     "CachewrapError",
     "CodecError",
     "ConfigurationError",
@@ -56,6 +60,7 @@ __all__ = [
     "patch_all",
     "patch_anthropic",
     "patch_groq",
+    "patch_httpx",
     "patch_openai",
     "patch_threads",
     "patch_together",
@@ -63,12 +68,15 @@ __all__ = [
     "unpatch_all",
     "unpatch_anthropic",
     "unpatch_groq",
+    "unpatch_httpx",
     "unpatch_openai",
     "unpatch_together",
 ]
 
 _HOMES = {
+    "AsyncCachedTransport": "cachewrap.patch.transport",
     "Cache": "cachewrap.cache",
+    "CachedTransport": "cachewrap.patch.transport",
     "activate": "cachewrap.workers",
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
@@ -76,6 +84,7 @@ _HOMES = {
     "patch_all": "cachewrap.patch.family",
     "patch_anthropic": "cachewrap.patch.anthropic",
     "patch_groq": "cachewrap.patch.family",
+    "patch_httpx": "cachewrap.patch.httpx",
     "patch_openai": "cachewrap.patch.openai",
     "patch_threads": "cachewrap.patch.threads",
     "patch_together": "cachewrap.patch.family",
@@ -83,6 +92,7 @@ _HOMES = {
     "unpatch_all": "cachewrap.patch.family",
     "unpatch_anthropic": "cachewrap.patch.anthropic",
     "unpatch_groq": "cachewrap.patch.family",
+    "unpatch_httpx": "cachewrap.patch.httpx",
     "unpatch_openai": "cachewrap.patch.openai",
     "unpatch_together": "cachewrap.patch.family",
 }

@@ -11,7 +11,7 @@ from cachewrap.cache import Cache, choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.patch import opened
-from cachewrap.patch.capture import Slot, asend, send, under_way
+from cachewrap.patch.capture import Slot, asend, send, under_way, watched
 from cachewrap.patch.choice import take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
 from cachewrap.patch.exchange import Answered, SdkExchange
@@ -75,7 +75,7 @@ class Seam:
     ) -> Any:
         """Wraps the sync ``request``."""
         plan = self._plan(client, args, kwargs)
-        if plan is None and not under_way():
+        if plan is None and not under_way() and not self._watched():
             return wrapped(*args, **kwargs)
 
         def upstream() -> Any:
@@ -108,10 +108,14 @@ class Seam:
         plan = self._plan(client, args, kwargs)
         if plan is not None:
             return self._aserve(plan, wrapped, client, args, kwargs)
-        if under_way():
+        if under_way() or self._watched():
             return asend(None, lambda: wrapped(*args, **kwargs))
         straight: Awaitable[Any] = wrapped(*args, **kwargs)
         return straight
+
+    def _watched(self) -> bool:
+        """Whether a cached transport below has to know that this SDK is patched."""
+        return watched() and self._active()
 
     async def _aserve(
         self,

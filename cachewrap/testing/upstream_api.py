@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from cachewrap.testing import upstream_media as media
+from cachewrap.testing import upstream_others as others
 from cachewrap.testing import upstream_text as text
 from cachewrap.testing.upstream_wire import Answer, Draw, Request, fault, plain
 
@@ -33,6 +34,8 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
         fields = request.fields()
     except ValueError as error:
         return fault(400, f"We could not parse the body of your request: {error}")
+    if request.path.startswith("/v1beta/models/"):
+        return others.google(request, fields, draw)
     streamed = may_stream and str(fields.get("stream", False)).lower() == "true"
     match endpoint:
         case "chat/completions":
@@ -45,6 +48,12 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
             if request.path.startswith("/model/"):
                 return _bedrock(request, fields, draw)
             return text.messages(fields, draw, streamed)
+        case "api/chat" | "api/generate" | "api/embed":
+            return others.ollama(endpoint.removeprefix("api/"), fields, draw)
+        case "v2/chat":
+            return others.cohere(fields, draw)
+        case "v2/rerank":
+            return media.rerank(fields, draw)
         case "messages/count_tokens":
             return text.count_tokens(fields, draw)
         case "embeddings":
