@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,12 +18,16 @@ from cachewrap.patch.answer import read_answer
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import Answered, SdkExchange
 from cachewrap.patch.joint import AsyncJointStream, JointStream, Reader
+from cachewrap.patch.recorder import Proxy
 from cachewrap.patch.request import canonical_headers, split_url
 from cachewrap.patch.response import build, family_of, is_framed, snapshot
 from cachewrap.patch.routes import PATHS, Routes, is_stream
 from cachewrap.patch.secrets import is_secret, without_secrets
 
 _PORTS: Final = {"http": 80, "https": 443}
+
+_DONE: Final = re.compile(rb"[\r\n]data: ?\[DONE\]")
+_LONGEST: Final = len(b"\ndata: [DONE]") - 1
 
 Joint = JointStream | AsyncJointStream | None
 
@@ -63,6 +68,7 @@ class Caching:
                 response = send()
                 if response.status_code == 200:
                     capture.take_open(response, is_async=False)
+                    response.stream = _Settling(response.stream)
                 return response
 
             return opened.serve(cache, exchange, open_, rebuild)
@@ -104,6 +110,7 @@ class Caching:
                 response = await send()
                 if response.status_code == 200:
                     capture.take_open(response, is_async=True)
+                    response.stream = _Settling(response.stream)
                 return response
 
             return await opened.aserve(cache, exchange, open_, arebuild)
@@ -211,6 +218,31 @@ class _Rebuild:
             broken = family_of(self._request).read_error
             reader = Reader(self._cache, stream, leads=False, broken=broken)
         return _response(self._request, answer, reader)
+
+
+class _Settling(Proxy):
+    """A recorded stream that is stored at its closing mark.
+
+    Some SDKs drop the stream there, and a stream that was dropped is not stored.
+    """
+
+    def __iter__(self) -> Iterator[bytes]:
+        tail = b""
+        for chunk in self.__wrapped__:
+            tail += chunk
+            if _DONE.search(tail):
+                self.__wrapped__.settle()
+            tail = tail[-_LONGEST:]
+            yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        tail = b""
+        async for chunk in self.__wrapped__:
+            tail += chunk
+            if _DONE.search(tail) and (awaitable := self.__wrapped__.settle()) is not None:
+                await awaitable
+            tail = tail[-_LONGEST:]
+            yield chunk
 
 
 class _Transport:

@@ -34,7 +34,7 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
         fields = request.fields()
     except ValueError as error:
         return fault(400, f"We could not parse the body of your request: {error}")
-    if request.path.startswith("/v1beta/models/"):
+    if first == "models" or request.path.startswith("/v1beta/models/"):
         return others.google(request, fields, draw)
     streamed = may_stream and str(fields.get("stream", False)).lower() == "true"
     match endpoint:

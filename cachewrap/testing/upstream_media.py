@@ -47,7 +47,8 @@ def embeddings(body: Body, draw: Draw) -> Answer:
         data.append({"object": "embedding", "index": index, "embedding": vector})
     usage = {"prompt_tokens": draw.number, "total_tokens": draw.number}
     model = body.get("model", "stand-in")
-    return plain({"object": "list", "data": data, "model": model, "usage": usage})
+    head = {"id": f"embd-{draw.token}", "object": "list"}
+    return plain({**head, "data": data, "model": model, "usage": usage})
 
 
 def moderations(body: Body, draw: Draw) -> Answer:
