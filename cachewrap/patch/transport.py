@@ -26,8 +26,8 @@ from cachewrap.patch.secrets import is_secret, without_secrets
 
 _PORTS: Final = {"http": 80, "https": 443}
 
-_DONE: Final = re.compile(rb"[\r\n]data: ?\[DONE\]")
-_LONGEST: Final = len(b"\ndata: [DONE]") - 1
+_DONE: Final = re.compile(rb"[\r\n]data: ?\[DONE\](?:\r\n\r\n|\n\n|\r\r)")
+_LONGEST: Final = len(b"\ndata: [DONE]\r\n\r\n") - 1
 
 Joint = JointStream | AsyncJointStream | None
 
