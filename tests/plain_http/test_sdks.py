@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sdk.asking import Colour, anatomy
 
-from cachewrap import Cache, patch_httpx
+from cachewrap import AsyncCachedTransport, Cache, CachedTransport, patch_httpx
 from cachewrap.testing.upstream import Upstream
 
 LOOPBACK = ["127.0.0.1:*"]
@@ -251,3 +251,23 @@ def test_an_error_is_raised_and_not_stored(
         up.behave(status=200)
         result_of(colour, client, shape)
     assert cache.stats.stored == 1
+
+
+@pytest.mark.parametrize("name", ["generate", "stream"])
+def test_a_transport_can_be_given_to_an_sdk(
+    up: Upstream, colour: Colour, cache: Cache, name: str
+) -> None:
+    genai = pytest.importorskip("google.genai")
+    # The async client takes aiohttp where that is installed, unless it is given a transport.
+    options = {
+        "base_url": up.root_url,
+        "client_args": {"transport": CachedTransport()},
+        "async_client_args": {"transport": AsyncCachedTransport()},
+    }
+    client = genai.Client(api_key="top-secret", http_options=options)
+    client = client if colour.name == "sync" else client.aio
+    [shape] = [s for s in SHAPES if s.package == "google.genai" and s.name == name]
+    with cache:
+        first, second = result_of(colour, client, shape), result_of(colour, client, shape)
+    assert up.calls == 1
+    assert telling(first) == telling(second)
