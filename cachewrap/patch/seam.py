@@ -13,7 +13,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.options import NONE, Sampled
 from cachewrap.patch import opened
-from cachewrap.patch.capture import Slot, asend, send, under_way
+from cachewrap.patch.capture import Slot, asend, send, under_way, watched
 from cachewrap.patch.choice import take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
 from cachewrap.patch.exchange import Answered, SdkExchange, When
@@ -59,6 +59,8 @@ class Seam:
         active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
             can outlive that.
         when: gives what decides whether an answer is stored, or None.
+        prepare: gets the options of a request ready that a cache is to serve.
+        refuse: says why a client's request of this body is not cached, None where it may be.
     """
 
     def __init__(
@@ -68,8 +70,13 @@ class Seam:
         default: Callable[[], Cache | None],
         active: Callable[[], bool],
         when: Callable[[], When | None] = lambda: None,
+        *,
+        prepare: Callable[[Any], None] = lambda options: None,
+        refuse: Callable[[Any, Any], str | None] = lambda client, body: None,
     ) -> None:
         self._endpoints = endpoints
+        self._prepare = prepare
+        self._refuse = refuse
         self._path = path
         self._default = default
         self._active = active
@@ -80,7 +87,7 @@ class Seam:
     ) -> Any:
         """Wraps the sync ``request``."""
         plan = self._plan(client, args, kwargs)
-        if plan is None and not under_way():
+        if plan is None and not under_way() and not self._watched():
             return wrapped(*args, **kwargs)
 
         def upstream() -> Any:
@@ -117,10 +124,14 @@ class Seam:
         plan = self._plan(client, args, kwargs)
         if plan is not None:
             return self._aserve(plan, wrapped, client, args, kwargs)
-        if under_way():
+        if under_way() or self._watched():
             return asend(None, lambda: wrapped(*args, **kwargs))
         straight: Awaitable[Any] = wrapped(*args, **kwargs)
         return straight
+
+    def _watched(self) -> bool:
+        """Whether a cached transport below has to know that this SDK is patched."""
+        return watched() and self._active()
 
     async def _aserve(
         self,
@@ -165,10 +176,14 @@ class Seam:
         stream = bool(kwargs.get("stream", False))
         source = options.url
         try:
+            self._prepare(options)
             body = merged_body(options)
             endpoint = classify(self._endpoints, client, options, body)
             if isinstance(endpoint, Bypass):
                 cache.stats.count_bypass(endpoint.reason)
+                return None
+            if reason := self._refuse(client, body):
+                cache.stats.count_bypass(reason)
                 return None
             source = endpoint.source
             path = self._path(client, options, body)
