@@ -36,7 +36,8 @@ def start(name: str, folder: Path, port: int) -> list[str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("OPENAI_", "ANTHROPIC_")) and key != "REDIS_URL"
+        if not key.startswith(("OPENAI_", "ANTHROPIC_"))
+        and key not in ("REDIS_URL", "PYTHONSAFEPATH")
     }
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
