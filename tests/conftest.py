@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "shared: runs over the stores with leases, which several processes share"
+        "markers", "shared: runs over the stores with leases that other processes respect"
     )
     config.addinivalue_line("markers", "stores(name): only where --stores has the name")
     unknown = set(_chosen(config)) - set(STORES)
@@ -39,11 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store_kind" in metafunc.fixturenames:
         shared = metafunc.definition.get_closest_marker("shared")
-        kinds = [
-            kind
-            for kind in _chosen(metafunc.config)
-            if not shared or kind not in ("memory", "jsonl")
-        ]
+        alone = ("memory", "jsonl") if shared else ()
+        kinds = [kind for kind in _chosen(metafunc.config) if kind not in alone]
         metafunc.parametrize("store_kind", kinds)
 
 

@@ -73,10 +73,10 @@ class Cassette:
             self._asked[name] = next(self._numbers)
         return line
 
-    def names(self, seed: str) -> list[str]:
-        """The keys of a seed, in the order of the file."""
+    def names(self) -> list[Name]:
+        """The names of all lines, in the order of the file."""
         with self._lock:
-            return [name[1] for name in self._read() if isinstance(name, tuple) and name[0] == seed]
+            return [name for name in self._read() if isinstance(name, tuple)]
 
     def place_of(self, name: Name) -> str:
         """Where the line of a name is, for an error: the file and the number of the line."""

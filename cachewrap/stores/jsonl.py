@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 from cachewrap.errors import StoreError
 from cachewrap.stores import _lines
@@ -55,21 +56,27 @@ class JsonlStore(Store):
         return JsonlStore(self._path, seed)
 
     def check(self) -> None:
-        """Raise `StoreError` if the file cannot be read or be there; nothing is written.
+        """Raise `StoreError` if the file cannot be made, or read and written; nothing is written.
 
-        A file that can be read but not written passes: it can be replayed.
+        A file that can be read but not written fails this check, and can still be read.
         """
         if os.path.exists(self._path):
             if not os.path.isfile(self._path):
                 raise StoreError(f"the cassette {self._path} is not a file: choose another path")
-            if not os.access(self._path, os.R_OK):
-                raise StoreError(f"the cassette {self._path} cannot be read by this user")
+            if not os.access(self._path, os.R_OK | os.W_OK):
+                raise StoreError(
+                    f"the cassette {self._path} cannot be read and written by this user"
+                )
             return
         place = os.path.dirname(self._path)
         while not os.path.lexists(place) and place != os.path.dirname(place):
             place = os.path.dirname(place)
         if not os.path.isdir(place):
             raise StoreError(f"the cassette {self._path} cannot be made: {place} is not a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"the cassette {self._path} cannot be made: {place} cannot be written by this user"
+            )
 
     def get(self, key: str) -> bytes | None:
         line = self._cassette.get((self._seed, key))
@@ -108,10 +115,26 @@ class JsonlStore(Store):
         return self._cassette.remove(lambda name: name == (self._seed, key)) == 1
 
     def keys(self) -> Iterator[str]:
-        return iter(self._cassette.names(self._seed))
+        return iter([key for seed, key in self._cassette.names() if seed == self._seed])
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Every key with its value. Lines that cannot be read are passed over."""
+        for key in self.keys():
+            with suppress(StoreError):
+                value = self.get(key)
+                if value is not None:
+                    yield key, value
 
     def clear(self) -> int:
         return self._cassette.remove(lambda name: name[0] == self._seed)
+
+    def names(self) -> list[tuple[str, str]]:
+        """The seed and the key of every line, of all seeds, in the order of the file."""
+        return self._cassette.names()
+
+    def prune(self, names: Collection[tuple[str, str]]) -> int:
+        """Remove lines of any seed by seed and key; how many there were."""
+        return self._cassette.remove(names.__contains__)
 
     def close(self) -> None:
         """Bring the file into its order."""

@@ -1,0 +1,149 @@
+"""The pytest plugin: a cassette for each test. Nothing is imported until a test asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from cachewrap.cache import Cache
+    from cachewrap.pytest_plugin.session import Session
+
+MODES: Final = ("replay", "normal", "refresh", "off")
+
+_session: Final = pytest.StashKey["Session"]()
+_deselected: Final = pytest.StashKey[list[pytest.Item]]()
+_auto: Final = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("llm-cache", "answers of LLM calls, replayed from cassettes")
+    group.addoption(
+        "--llm-cache",
+        choices=MODES,
+        help="replay: a call that is not on a cassette fails; normal: it is made and recorded; "
+        "refresh: every call is made anew and recorded; off: no cassettes. "
+        "Default: the ini option llm_cache, else replay where CI is set, else normal.",
+    )
+    group.addoption(
+        "--llm-cache-prune",
+        action="store_true",
+        help="remove the entries and cassettes that are reported as used by no test",
+    )
+    parser.addini("llm_cache", "what is done with LLM calls: " + ", ".join(MODES), default="")
+    parser.addini(
+        "llm_cache_dir",
+        "the folder of the cassettes, from the root of the project; "
+        "by default a folder `cassettes` beside each test module",
+        default="",
+    )
+    parser.addini("llm_cache_auto", "a cassette for every test", type="bool", default=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_deselected] = []
+    config.stash[_auto] = bool(config.getini("llm_cache_auto"))
+    config.addinivalue_line(
+        "markers",
+        "llm_cache(cassette=None, *, mode=None, seed=41, **options): answers of LLM calls come "
+        "from a cassette: the test's own, or the one that is named",
+    )
+
+
+@pytest.fixture
+def llm_cache(request: pytest.FixtureRequest) -> Cache:
+    """The cache of this test's cassette; asking for it is what gives the test one."""
+    return _of(request.config).start(request.node).cache
+
+
+def _of(config: pytest.Config) -> Session:
+    if _session not in config.stash:
+        from cachewrap.pytest_plugin.session import Session
+
+        config.stash[_session] = Session(config)
+    return config.stash[_session]
+
+
+def _wants(item: pytest.Item) -> bool:
+    return (
+        item.config.stash[_auto]
+        or item.get_closest_marker("llm_cache") is not None
+        or "llm_cache" in getattr(item, "fixturenames", ())
+    )
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    if items:
+        items[0].config.stash[_deselected].extend(items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    deselected = session.config.stash[_deselected]
+    wanting = [item for item in (*session.items, *deselected) if _wants(item)]
+    if wanting:
+        _of(session.config).collected(session, wanting, deselected)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Before any fixture: what they ask is on the cassette as well.
+    if _wants(item):
+        _of(item.config).start(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    if _session not in request.config.stash:
+        return (yield)
+    with request.config.stash[_session].fixture(fixturedef, request):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if _session not in item.config.stash:
+        return (yield)
+    session = item.config.stash[_session]
+    session.shorten(call)
+    report = yield
+    session.note(item, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    finally:
+        if _session in item.config.stash:
+            item.config.stash[_session].finish(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)  # of a worker of pytest-xdist
+    if output is not None and _session in session.config.stash:
+        output["llm_cache"] = session.config.stash[_session].ledger.as_plain()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    told = getattr(node, "workeroutput", {}).get("llm_cache")
+    if told is not None:
+        _of(node.config).ledger.add_plain(told)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if _session in config.stash:
+        config.stash[_session].report(terminalreporter)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _session in config.stash:
+        config.stash[_session].close()

@@ -1,0 +1,301 @@
+"""One run of pytest: which cache a test has, when it is active, and what is told at the end."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import pytest
+
+from cachewrap.cache import active_cache
+from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
+from cachewrap.patch.openai import patch_openai
+from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
+from cachewrap.pytest_plugin.ledger import Ledger, prune
+from cachewrap.pytest_plugin.places import FIXTURES, places_of, wish_of
+from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
+
+_PATCHES: Final[tuple[Callable[[], Any], ...]] = (patch_openai,)
+
+_PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_COUNTED: Final = ("replayed", "recorded", "refreshed", "missed")
+
+
+@dataclass(slots=True)
+class Started:
+    """The cassette of a test that runs.
+
+    Args:
+        cache: the cache on it.
+        path: where it is.
+        block: leaves the block.
+        failed: whether any phase so far has not passed.
+        called: whether the test itself was called.
+    """
+
+    cache: WatchedCache
+    path: str
+    block: ExitStack
+    failed: bool = False
+    called: bool = False
+
+
+class Session:
+    """What the plugin knows of a run. Made when the first test asks for a cassette."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._started: dict[str, Started] = {}
+        self._fixtures: dict[str, WatchedCache] = {}
+        self._patches: list[Any] = []
+        self.ledger = Ledger()
+
+    # -- modes --------------------------------------------------------------------------------
+
+    def mode(self, marked: str | None = None) -> Mode:
+        """The mode of a test: of the command line, its marker, the environment, the ini file.
+
+        Without any of them it is replay where ``CI`` is set, else normal.
+        """
+        sources = (
+            (self._config.getoption("llm_cache"), "--llm-cache"),
+            (marked, "@pytest.mark.llm_cache(mode=...)"),
+            (os.environ.get(MODE_VARIABLE), MODE_VARIABLE),
+            (self._config.getini("llm_cache"), "the ini option llm_cache"),
+        )
+        for given, name in sources:
+            if given:
+                try:
+                    return check_mode(given, name)
+                except ConfigurationError as error:
+                    raise pytest.UsageError(str(error)) from error
+        in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+        return "replay" if in_ci else "normal"
+
+    # -- one test -----------------------------------------------------------------------------
+
+    def start(self, item: pytest.Item) -> Started:
+        """Put a test on its cassette, if it is not there already."""
+        started = self._started.get(item.nodeid)
+        if started is None:
+            try:
+                wish = wish_of(item)
+                path = str(places_of(item).cassette(item, wish))
+                options = {"encryption_key": None, **wish.options}
+                cache = self._cache(path, self.mode(wish.mode), wish.seed, options)
+            except (pytest.UsageError, StoreError) as error:
+                pytest.fail(str(error), pytrace=False)
+            self._patch()
+            block = ExitStack()
+            block.enter_context(cache)
+            started = self._started[item.nodeid] = Started(cache, path, block)
+            self.ledger.owners[path].add(item.nodeid)
+            _activate_inside(item, cache, block)
+        return started
+
+    def _cache(self, path: str, mode: Mode, seed: Any, options: dict[str, Any]) -> WatchedCache:
+        try:
+            store = WatchedStore(path, seed_text(seed), Journal(set()))
+            store.journal.before.update(store.names())
+            return WatchedCache(store, cache_seed=seed, mode=mode, **options)
+        except (ConfigurationError, TypeError) as error:
+            raise pytest.UsageError(f"@pytest.mark.llm_cache: {error}") from error
+
+    def _patch(self) -> None:
+        if not self._patches:
+            self._patches = [patch() for patch in _PATCHES]
+
+    def shorten(self, call: pytest.CallInfo[None]) -> None:
+        """Leave this package's own frames out of what is shown of a `ReplayMissError`."""
+        if call.excinfo is None or not isinstance(call.excinfo.value, ReplayMissError):
+            return
+        shown: TracebackType | None = None
+        steps: list[TracebackType] = []
+        step: TracebackType | None = call.excinfo.tb
+        while step is not None:
+            steps.append(step)
+            step = step.tb_next
+        for trace in reversed(steps):
+            if not trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+                shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
+        error = call.excinfo.value.with_traceback(shown or call.excinfo.tb)
+        call.excinfo = pytest.ExceptionInfo.from_exception(error)
+
+    def note(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Take note of how a phase of a test ended."""
+        started = self._started.get(item.nodeid)
+        if started is not None:
+            started.failed |= not report.passed
+            started.called |= report.when == "call"
+
+    def finish(self, item: pytest.Item) -> None:
+        """Take a test off its cassette, and add up what it did."""
+        started = self._started.pop(item.nodeid, None)
+        if started is None:
+            return
+        started.block.close()
+        self._add_up(item.nodeid, started.path, started.cache)
+        if started.called:
+            self.ledger.tests.add(item.nodeid)
+        whole = started.called and not started.failed and not started.cache.journal.missed
+        if whole and started.cache.policy.mode != "off":
+            self.ledger.passed[started.path].add(item.nodeid)
+
+    def _add_up(self, test: str, path: str, cache: WatchedCache) -> None:
+        journal, ledger = cache.journal, self.ledger
+        ledger.counts.update(journal.counts)
+        ledger.counts["bypassed"] += cache.stats.bypassed
+        ledger.missed.update((test, message) for message in journal.missed.values())
+        ledger.used[path] |= journal.used
+
+    # -- fixtures -----------------------------------------------------------------------------
+
+    @contextmanager
+    def fixture(
+        self, definition: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Iterator[None]:
+        """The set-up of a fixture: one that outlives its test has a cassette of its own.
+
+        Which test comes first, and pays for it, differs from run to run.
+        """
+        started = self._started.get(request._pyfuncitem.nodeid)
+        if started is None:
+            yield
+            return
+        cache = started.cache
+        with ExitStack() as block:
+            if definition.scope != "function":
+                cache = self._for_fixtures(definition.scope, request._pyfuncitem)
+                block.enter_context(cache)
+            function = definition.func
+            if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+                definition.func = _inside(function, cache)  # type: ignore[misc]
+                block.callback(setattr, definition, "func", function)
+            yield
+
+    def _for_fixtures(self, scope: str, item: pytest.Item) -> WatchedCache:
+        places = places_of(item)
+        folder = places.folder if scope in ("class", "module") else places.base
+        path = str(folder / FIXTURES)
+        cache = self._fixtures.get(path)
+        if cache is None:
+            cache = self._cache(path, self.mode(), 41, {"encryption_key": None})
+            self._fixtures[path] = cache
+            self.ledger.owners[path].add("fixtures")
+        return cache
+
+    # -- the whole run ------------------------------------------------------------------------
+
+    def collected(
+        self, session: pytest.Session, wanting: list[pytest.Item], deselected: list[pytest.Item]
+    ) -> None:
+        """Take note of which cassettes there should be, and whether all tests were chosen."""
+        config = self._config
+        left_out = {item.path for item in deselected}
+        whole = not left_out and not session.testsfailed and not config.getoption("lf", False)
+        for argument in config.args:
+            path, colons, _ = argument.partition("::")
+            if colons:
+                whole = False
+                left_out.add(Path(os.path.abspath(config.invocation_params.dir / path)))
+        if config.getoption("lf", False):
+            left_out |= {item.path for item in wanting}
+        roots = [Path(os.path.abspath(config.invocation_params.dir / arg)) for arg in config.args]
+        for item in wanting:
+            places = places_of(item)
+            try:
+                path = str(places.cassette(item, wish_of(item)))
+            except pytest.UsageError:
+                continue  # its set-up says so
+            self.ledger.owners[path].add(item.nodeid)
+            if item.path not in left_out:
+                self.ledger.complete[str(places.folder)].add(str(places.module))
+            marks = self.ledger.bases[str(places.base)]
+            holds = places.base if config.getini("llm_cache_dir") else places.base.parent
+            if whole and any(holds.is_relative_to(root) for root in roots):
+                marks.add("whole")
+
+    def report(self, terminal: Any) -> None:
+        """Tell at the end of the run what was done, and what no test used."""
+        for path, cache in self._fixtures.items():
+            self._add_up("fixtures", path, cache)
+        ledger = self.ledger
+        if not ledger.tests:
+            return
+        terminal.section("llm cache")
+        counts = {**ledger.counts, "missed": len(ledger.missed)}
+        told = ", ".join(f"{counts.get(name, 0)} {name}" for name in _COUNTED)
+        tests = len(ledger.tests)
+        terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} ({self._modes()})")
+        if counts.get("bypassed"):
+            terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
+        for test, message in sorted(ledger.missed):
+            terminal.line(f"missed: {test}: {message}")
+        self._report_unused(terminal)
+
+    def _modes(self) -> str:
+        return f"mode {self.mode()}"
+
+    def _report_unused(self, terminal: Any) -> None:
+        entries, files = self.ledger.unused_entries(), self.ledger.unused_files()
+        if not entries and not files:
+            return
+        pruning = self._config.getoption("llm_cache_prune")
+        word = "removed" if pruning else "unused"
+        if pruning:
+            prune(entries, files)
+        for path, names in sorted(entries.items()):
+            count = "1 entry" if len(names) == 1 else f"{len(names)} entries"
+            terminal.line(f"{word}: {self._shown(path)}: {count} that no test used")
+        for path in files:
+            terminal.line(f"{word}: {self._shown(path)}: no test has this cassette")
+        if not pruning:
+            terminal.line("(--llm-cache-prune removes what is unused)")
+
+    def _shown(self, path: str) -> str:
+        root = str(self._config.rootpath)
+        return os.path.relpath(path, root) if Path(path).is_relative_to(root) else path
+
+    def close(self) -> None:
+        """Take the patches out of the SDKs."""
+        for cache in self._fixtures.values():
+            cache.close()
+        while self._patches:
+            self._patches.pop().undo()
+
+
+def _activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:
+    """Activate the cache in an async test's own context: runners keep theirs between tests."""
+    function = getattr(item, "obj", None)
+    if inspect.iscoroutinefunction(function):
+        item.obj = _inside(function, cache)  # type: ignore[attr-defined]
+        block.callback(setattr, item, "obj", function)
+
+
+def _inside(function: Callable[..., Any], cache: WatchedCache) -> Callable[..., Any]:
+    """An async function, or one that makes an async generator, in the block of a cache."""
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def generate(*args: Any, **kwargs: Any) -> Any:
+            async with cache:
+                async for item in function(*args, **kwargs):
+                    yield item
+
+        return generate
+
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        if active_cache() is cache:
+            return await function(*args, **kwargs)
+        async with cache:
+            return await function(*args, **kwargs)
+
+    return run

@@ -1,0 +1,144 @@
+"""A cache on a cassette that notes which entries a test used, and which requests it missed."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from cachewrap.cache import Cache
+from cachewrap.entry import Outcome
+from cachewrap.errors import ReplayMissError
+from cachewrap.flow import Absent, Exchange, Reply
+from cachewrap.nearest import Explanation
+from cachewrap.stores.jsonl import JsonlStore
+
+R = TypeVar("R")
+
+_SHOWN: Final = 3  # differences to the nearest request; the error itself has more
+
+
+class Journal:
+    """What happened to the entries of one cassette in one test.
+
+    Args:
+        before: the seed and key of the entries that were there when the test began.
+
+    Attributes:
+        used: the seed and key of entries that were served or stored.
+        counts: how many calls were ``replayed``, ``recorded`` and ``refreshed``.
+        missed: each request that was not stored in mode replay, and how the nearest one differs.
+    """
+
+    def __init__(self, before: set[tuple[str, str]]) -> None:
+        self.before = before
+        self._lock = threading.Lock()
+        self._quiet = 0
+        self.used: set[tuple[str, str]] = set()
+        self.counts: Counter[str] = Counter()
+        self.missed: dict[str, str] = {}
+
+    def note(self, cache: Cache, key: str, reply: Reply[Any] | Absent) -> None:
+        """Note how a call was answered."""
+        if not isinstance(reply, Reply) or reply.entry is None or self._quiet:
+            return
+        name = (cache.seed or "", key)
+        with self._lock:
+            self.used.add(name)
+            if reply.outcome is not Outcome.MISS:
+                self.counts["replayed"] += 1
+            elif reply.own:
+                self.counts["refreshed" if name in self.before else "recorded"] += 1
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note a request that is missed inside."""
+        try:
+            yield
+        except ReplayMissError as miss:
+            if not self._quiet:
+                differs = "; ".join(miss.diff[:_SHOWN]) or "nothing like it is stored"
+                self.missed.setdefault(miss.key, f"{miss.source}: {differs}")
+            raise
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Note nothing inside: no call is made, one is only explained."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+
+
+class WatchedStore(JsonlStore):
+    """A cassette with a journal. A copy in another process is a plain one."""
+
+    def __init__(self, path: str, seed: str, journal: Journal) -> None:
+        super().__init__(path, seed)
+        self.journal = journal
+
+    def reseed(self, seed: str) -> WatchedStore:
+        return WatchedStore(self.path, seed, self.journal)
+
+    def __reduce__(self) -> tuple[type[JsonlStore], tuple[str, str]]:
+        return JsonlStore, (self.path, self._seed)
+
+
+class WatchedCache(Cache):
+    """A cache on a `WatchedStore`."""
+
+    _store: WatchedStore
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild, (_, *rest) = super().__reduce__()
+        return rebuild, (Cache, *rest)
+
+    @property
+    def journal(self) -> Journal:
+        """What happened."""
+        return self._store.journal
+
+    def serve(self, exchange: Exchange[R], call: Callable[[], R]) -> Reply[R]:
+        with self.journal.watching():
+            reply = super().serve(exchange, call)
+        self.journal.note(self, exchange.key, reply)
+        return reply
+
+    async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
+        with self.journal.watching():
+            reply = await super().aserve(exchange, call)
+        self.journal.note(self, exchange.key, reply)
+        return reply
+
+    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        with self.journal.watching():
+            found = super().look(exchange)
+        self.journal.note(self, exchange.key, found)
+        return found
+
+    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        with self.journal.watching():
+            found = await super().alook(exchange)
+        self.journal.note(self, exchange.key, found)
+        return found
+
+    def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
+        reply = super().keep(exchange, result, seconds, absent)
+        self.journal.note(self, exchange.key, reply)
+        return reply
+
+    async def akeep(
+        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
+    ) -> Reply[R]:
+        reply = await super().akeep(exchange, result, seconds, absent)
+        self.journal.note(self, exchange.key, reply)
+        return reply
+
+    def explain(
+        self, call: Callable[..., Any] | Mapping[str, Any], /, *args: Any, **kwargs: Any
+    ) -> Explanation:
+        with self.journal.quiet():
+            return super().explain(call, *args, **kwargs)

@@ -1,0 +1,612 @@
+"""The pytest plugin, in pytest runs of their own against the stand-in upstream."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.testing.upstream import Upstream
+
+pytest.importorskip("openai")
+pytest_plugins = ["pytester"]
+
+# Installed, the plugin loads by itself; from the source tree it is named.
+INSTALLED = any(point.name == "cachewrap" for point in entry_points(group="pytest11"))
+NAMED = () if INSTALLED else ("-p", "cachewrap.pytest_plugin")
+
+APP = """
+from cachewrap import llm_cached
+
+def made(prompt):
+    with open("calls.log", "a") as log:
+        print(prompt, file=log)
+
+def lines():
+    try:
+        return open("calls.log").read().splitlines()
+    except FileNotFoundError:
+        return []
+
+@llm_cached(version=1)
+def ask(prompt="hi", **options):
+    made(prompt)
+    return f"{prompt}: answer {len(lines())}"
+
+@llm_cached(version=1)
+async def aask(prompt="hi"):
+    made(prompt)
+    return prompt.upper()
+"""
+
+SDK = """
+import os, openai
+
+options = {"base_url": os.environ["UPSTREAM"], "api_key": "sk-secret", "max_retries": 0}
+client = openai.OpenAI(**options)
+
+def created(prompt, **options):
+    messages = [{"role": "user", "content": prompt}]
+    return client.chat.completions.create(model="m", messages=messages, **options)
+
+def told(prompt="hi", **options):
+    return created(prompt, **options).choices[0].message.content
+
+def streamed(prompt="hi"):
+    return [chunk.id for chunk in created(prompt, stream=True)]
+"""
+
+
+class Project:
+    """A project with tests, and runs of pytest in it."""
+
+    def __init__(
+        self, pytester: pytest.Pytester, upstream: Upstream, patch: pytest.MonkeyPatch
+    ) -> None:
+        self._pytester = pytester
+        self.patch = patch
+        self.upstream = upstream
+        self.root = pytester.path
+        for name in ("CI", "CACHEWRAP_MODE", "PYTEST_ADDOPTS", "OPENAI_API_KEY"):
+            patch.delenv(name, raising=False)
+        patch.setenv("UPSTREAM", upstream.base_url)
+        patch.setenv("PYTHONPATH", str(self.root), prepend=":")
+        patch.setenv("PYTHONSAFEPATH", "1")
+        self.write("app.py", APP)
+        self.write("sdk.py", SDK)
+        self.ini()
+
+    def ini(self, *lines: str) -> None:
+        self.write("pytest.ini", "\n".join(["[pytest]", *lines]))
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def test(self, body: str, name: str = "tests/test_it.py") -> Path:
+        head = "import pytest\nfrom app import *\nfrom cachewrap import ReplayMissError\n"
+        return self.write(name, head + body)
+
+    def run(self, *args: str, **outcomes: int) -> str:
+        """Run pytest; what it printed. The outcomes must be just these, by default one passed."""
+        result = self._pytester.runpytest_subprocess(
+            *NAMED, "-p", "no:cacheprovider", *args, timeout=120
+        )
+        seen = result.parseoutcomes()
+        seen.pop("warnings", None)
+        seen.pop("warning", None)
+        assert seen == (outcomes or {"passed": 1}), result.stdout.str() + result.stderr.str()
+        return result.stdout.str()
+
+    def cassettes(self) -> list[str]:
+        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*.jsonl"))
+
+    @property
+    def calls(self) -> int:
+        """Calls that were made: of the SDK and of decorated functions."""
+        log = self.root / "calls.log"
+        return self.upstream.calls + (len(log.read_text().splitlines()) if log.exists() else 0)
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    with Upstream() as upstream:
+        yield Project(pytester, upstream, monkeypatch)
+
+
+ONE = "def test_one(llm_cache):\n    assert ask()\n"
+
+
+# -- what a test needs to do -----------------------------------------------------------------------
+
+WAYS = {
+    "the fixture": "def test_one(llm_cache):\n    assert ask()",
+    "the marker": "@pytest.mark.llm_cache\ndef test_one():\n    assert ask()",
+    "a marked class": (
+        "@pytest.mark.llm_cache\nclass TestIt:\n    def test_one(self):\n        assert ask()"
+    ),
+    "the SDK": "from sdk import told\ndef test_one(llm_cache):\n    assert told()",
+    "a stream": "from sdk import streamed\ndef test_one(llm_cache):\n    assert streamed()",
+    "a marked module": "pytestmark = pytest.mark.llm_cache\ndef test_one():\n    assert ask()",
+    "a unittest": (
+        "import unittest\n@pytest.mark.llm_cache\nclass TestIt(unittest.TestCase):\n"
+        "    def test_one(self):\n        assert ask()"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_second_run_asks_nobody(project: Project, way: str) -> None:
+    project.test(WAYS[way])
+    assert "1 recorded" in project.run()
+    assert "1 replayed, 0 recorded" in project.run()
+    assert project.calls == 1
+
+
+def test_every_test_has_a_cassette_where_the_project_says_so(project: Project) -> None:
+    project.ini("llm_cache_auto = true")
+    project.test("def test_one():\n    assert ask()")
+    project.run()
+    assert project.cassettes() == ["tests/cassettes/test_it/test_one.jsonl"]
+
+
+def test_a_test_that_does_not_ask_for_a_cassette_has_none(project: Project) -> None:
+    project.test("def test_one():\n    assert ask()")
+    assert "llm cache" not in project.run("--llm-cache=replay")
+    assert (project.calls, project.cassettes()) == (1, [])
+
+
+def test_the_fixture_is_the_cache(project: Project) -> None:
+    project.test(
+        "from cachewrap import Cache, active_cache\n"
+        "def test_one(llm_cache):\n"
+        "    assert isinstance(llm_cache, Cache) and active_cache() is llm_cache\n"
+        "    ask(); ask()\n"
+        "    assert (llm_cache.stats.hits, llm_cache.stats.misses) == (1, 1)"
+    )
+    project.run()
+
+
+def test_fixtures_of_a_test_are_on_its_cassette(project: Project) -> None:
+    project.test(
+        "@pytest.fixture\ndef answer():\n    yield ask()\n    ask('bye')\n"
+        "def test_one(answer, llm_cache):\n    assert answer"
+    )
+    project.run()
+    assert "2 replayed, 0 recorded" in project.run("--llm-cache=replay")
+
+
+@pytest.mark.parametrize("scope", ["module", "session"])
+def test_fixtures_that_outlive_a_test_have_a_cassette_of_their_own(
+    project: Project, scope: str
+) -> None:
+    project.test(
+        f"@pytest.fixture(scope='{scope}')\ndef answer():\n    return ask('once')\n"
+        "def test_one(answer, llm_cache):\n    assert ask('one')\n"
+        "def test_two(answer, llm_cache):\n    assert ask('two')"
+    )
+    project.run(passed=2)
+    out = project.run("--llm-cache=replay", "tests/test_it.py::test_two")
+    assert "2 replayed" in out
+    assert "unused" not in out
+
+
+def test_nothing_is_written_by_a_test_that_asks_nothing(project: Project) -> None:
+    project.test("def test_one(llm_cache):\n    pass")
+    project.run()
+    assert not (project.root / "tests/cassettes").exists()
+
+
+def test_no_secret_is_in_a_cassette(project: Project) -> None:
+    project.test("from sdk import told\n" + ONE.replace("ask", "told"))
+    project.run()
+    assert "sk-secret" not in (project.root / "tests/cassettes/test_it/test_one.jsonl").read_text()
+
+
+def test_threads_of_a_test_are_served(project: Project) -> None:
+    project.test(
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def test_one(llm_cache):\n"
+        "    with ThreadPoolExecutor(2) as pool:\n"
+        "        assert list(pool.map(ask, 'abc'))"
+    )
+    project.run()
+    assert "3 replayed" in project.run("--llm-cache=replay")
+
+
+def test_the_sdk_is_what_it_was_after_the_run(project: Project) -> None:
+    project.test(ONE)
+    code = (
+        "import sys, openai, pytest; before = openai._base_client.SyncAPIClient.request; "
+        f"pytest.main({[*NAMED, '-p', 'no:cacheprovider']!r}); "
+        "assert openai._base_client.SyncAPIClient.request is before"
+    )
+    assert project._pytester.run(sys.executable, "-c", code).ret == 0
+
+
+@pytest.mark.parametrize("library", ["openai", "redis", "diskcache", "msgspec", "cachewrap.cache"])
+def test_a_run_without_cassettes_imports_nothing(project: Project, library: str) -> None:
+    project.write(
+        "tests/test_it.py",
+        f"import sys\ndef test_one():\n    assert {library!r} not in sys.modules",
+    )
+    project.run()
+
+
+# -- modes -----------------------------------------------------------------------------------------
+
+MODES = {
+    "by itself": ((), {}, "", "", "normal"),
+    "in CI": ((), {"CI": "true"}, "", "", "replay"),
+    "CI=0 is no CI": ((), {"CI": "0"}, "", "", "normal"),
+    "CI=false is no CI": ((), {"CI": "False"}, "", "", "normal"),
+    "the project's": ((), {"CI": "1"}, "llm_cache = refresh", "", "refresh"),
+    "the marker's": ((), {"CACHEWRAP_MODE": "replay"}, "llm_cache = off", "normal", "normal"),
+    "the environment's": ((), {"CACHEWRAP_MODE": "replay"}, "llm_cache = refresh", "", "replay"),
+    "the command line's": (
+        ("--llm-cache=off",), {"CACHEWRAP_MODE": "replay"}, "llm_cache = refresh", "normal", "off",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "env", "ini", "marked", "mode"), MODES.values(), ids=MODES)
+def test_the_mode_of_a_test(
+    project: Project, args: tuple[str, ...], env: dict[str, str], ini: str, marked: str, mode: str
+) -> None:
+    for name, value in env.items():
+        project.patch.setenv(name, value)
+    project.ini(ini)
+    marker = f"@pytest.mark.llm_cache(mode={marked!r})\n" if marked else ""
+    project.test(f"{marker}def test_one(llm_cache):\n    assert llm_cache.policy.mode == {mode!r}")
+    project.run(*args)
+
+
+def test_replay_asks_nobody_and_says_what_differs(project: Project) -> None:
+    body = "from sdk import told\ndef test_one(llm_cache):\n    told('Hello {}', temperature={})"
+    project.test(body.format("Ann", 0.2))
+    project.run()
+    project.test(body.format("Bob", 0.7))
+    out = project.run("--llm-cache=replay", failed=1)
+    assert "ReplayMissError" in out
+    assert "temperature: 0.2 → 0.7" in out
+    assert "messages[0].content" in out
+    assert "0 replayed, 0 recorded, 0 refreshed, 1 missed" in out
+    assert "missed: tests/test_it.py::test_one: POST /chat/completions" in out
+    assert project.calls == 1
+
+
+@pytest.mark.parametrize("call", ["ask('x')", "told('x')", "streamed('x')"])
+def test_replay_blocks(project: Project, call: str) -> None:
+    project.test(
+        "from sdk import told, streamed\n"
+        f"def test_one(llm_cache):\n    with pytest.raises(ReplayMissError):\n        {call}\n"
+    )
+    assert "1 missed" in project.run("--llm-cache=replay")
+    assert (project.calls, project.cassettes()) == (0, [])
+
+
+def test_a_miss_that_the_program_swallows_is_told(project: Project) -> None:
+    project.test(
+        "def test_one(llm_cache):\n    try:\n        ask()\n    except Exception:\n        pass"
+    )
+    assert "missed: tests/test_it.py::test_one: app:ask" in project.run("--llm-cache=replay")
+
+
+def test_refresh_replaces_what_is_recorded(project: Project) -> None:
+    project.test(ONE)
+    project.run()
+    cassette = project.root / "tests/cassettes/test_it/test_one.jsonl"
+    before = cassette.read_text()
+    assert "0 recorded, 1 refreshed" in project.run("--llm-cache=refresh")
+    assert len(cassette.read_text().splitlines()) == 2
+    assert cassette.read_text() != before
+    assert project.calls == 2
+
+
+def test_off_records_nothing(project: Project) -> None:
+    project.test("def test_one(llm_cache):\n    assert ask() and complete('x') and calls == ['x']")
+    project.run("--llm-cache=off")
+    assert (project.calls, project.cassettes()) == (2, [])
+    assert not (project.root / ".cache").exists()
+
+
+def test_a_wrong_mode_of_a_marker_is_an_error(project: Project) -> None:
+    project.test("@pytest.mark.llm_cache(mode='fast')\ndef test_one():\n    pass")
+    assert "must be one of" in project.run(errors=1)
+
+
+# -- cassettes -------------------------------------------------------------------------------------
+
+NAMES = {
+    "def test_one(llm_cache): ask()": "test_one",
+    "class TestIt:\n    def test_one(self, llm_cache): ask()": "TestIt.test_one",
+    "@pytest.mark.parametrize('x', ['a'])\ndef test_one(x, llm_cache): ask()": "test_one-a",
+    "@pytest.mark.llm_cache('named')\ndef test_one(): ask()": "named",
+    "@pytest.mark.llm_cache(cassette='named.jsonl')\ndef test_one(): ask()": "named",
+    "@pytest.mark.llm_cache('../shared/named')\ndef test_one(): ask()": None,
+    "@pytest.mark.llm_cache('/named')\ndef test_one(): ask()": None,
+}
+
+
+@pytest.mark.parametrize("body", NAMES)
+def test_the_name_of_a_cassette(project: Project, body: str) -> None:
+    project.test(body)
+    if NAMES[body] is None:
+        assert "is no name of a cassette" in project.run(errors=1)
+    else:
+        project.run()
+        assert project.cassettes() == [f"tests/cassettes/test_it/{NAMES[body]}.jsonl"]
+
+
+ODD = ["a/b", "a b", "ü" * 40, "x" * 300, "../..", "a?*:|<>", "", "CON", "a[b]"]
+
+
+def test_odd_parameters_have_cassettes_of_their_own(project: Project) -> None:
+    project.test(
+        f"@pytest.mark.parametrize('x', {ODD!r}, ids=str)\n"
+        "def test_one(x, llm_cache):\n    assert ask(x)"
+    )
+    project.run(passed=len(ODD))
+    names = [Path(name).name for name in project.cassettes()]
+    assert len(names) == len(ODD)
+    assert all(re.fullmatch(r"test_one-[A-Za-z0-9_.=+-]{0,110}\.jsonl", name) for name in names)
+    assert f"{len(ODD)} replayed" in project.run("--llm-cache=replay", passed=len(ODD))
+
+
+def test_tests_of_one_name_in_other_modules_and_folders_are_apart(project: Project) -> None:
+    for name in ("tests/test_a.py", "tests/test_b.py", "tests/deep/test_a.py"):
+        project.test("def test_one(llm_cache):\n    ask()", name)
+    project.run("--import-mode=importlib", passed=3)
+    assert project.cassettes() == [
+        "tests/cassettes/test_a/test_one.jsonl",
+        "tests/cassettes/test_b/test_one.jsonl",
+        "tests/deep/cassettes/test_a/test_one.jsonl",
+    ]
+
+
+def test_the_project_chooses_the_folder(project: Project) -> None:
+    project.ini("llm_cache_dir = data/answers")
+    project.test(ONE)
+    project.test(
+        "@pytest.mark.llm_cache('all/shared')\ndef test_two():\n    ask()", "tests/test_b.py"
+    )
+    project.run(passed=2)
+    assert project.cassettes() == [
+        "data/answers/all/shared.jsonl",
+        "data/answers/tests/test_it/test_one.jsonl",
+    ]
+
+
+def test_seeds_and_samples_of_a_marker(project: Project) -> None:
+    project.test(
+        "@pytest.mark.llm_cache(seed=7, samples=True)\ndef test_one():\n    assert ask() != ask()"
+    )
+    project.run()
+    assert "2 replayed" in project.run("--llm-cache=replay")
+    lines = (project.root / "tests/cassettes/test_it/test_one.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seed"] for line in lines[1:]] == ["7", "7"]
+
+
+def test_the_closest_marker_decides(project: Project) -> None:
+    project.test(
+        "pytestmark = pytest.mark.llm_cache('module', seed=5)\n"
+        "@pytest.mark.llm_cache(seed=6)\nclass TestIt:\n"
+        "    @pytest.mark.llm_cache('own')\n    def test_one(self, llm_cache):\n"
+        "        assert llm_cache.seed == '6'\n        ask()"
+    )
+    project.run()
+    assert project.cassettes() == ["tests/cassettes/test_it/own.jsonl"]
+
+
+def test_a_test_that_fails_keeps_what_it_has_recorded(project: Project) -> None:
+    project.test("def test_one(llm_cache):\n    assert not ask()")
+    project.run(failed=1)
+    assert "1 replayed, 0 recorded" in project.run(failed=1)
+
+
+def test_a_cassette_that_cannot_be_is_an_error_of_the_test(project: Project) -> None:
+    project.test(ONE)
+    (project.root / "tests/cassettes/test_it/test_one.jsonl").mkdir(parents=True)
+    assert "cannot read" in project.run(errors=1)
+
+
+# -- async tests -----------------------------------------------------------------------------------
+
+ASYNC = {
+    "pytest-asyncio": (
+        "pytest_asyncio",
+        "import pytest_asyncio\n"
+        "@pytest_asyncio.fixture\nasync def answer():\n    return await aask('fixture')\n"
+        "@pytest_asyncio.fixture\nasync def other():\n    yield await aask('other')\n",
+        "pytest.mark.asyncio",
+    ),
+    "pytest-asyncio with one loop for all": (
+        "pytest_asyncio",
+        "import pytest_asyncio\n"
+        "@pytest_asyncio.fixture(loop_scope='session')\n"
+        "async def answer():\n    return await aask('fixture')\n"
+        "@pytest_asyncio.fixture(loop_scope='session')\n"
+        "async def other():\n    yield await aask('other')\n",
+        "pytest.mark.asyncio(loop_scope='session')",
+    ),
+    "anyio": (
+        "anyio",
+        "@pytest.fixture\nasync def answer():\n    return await aask('fixture')\n"
+        "@pytest.fixture\nasync def other():\n    yield await aask('other')\n"
+        "@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n",
+        "pytest.mark.anyio",
+    ),
+    "anyio with one loop for all": (
+        "anyio",
+        "@pytest.fixture(scope='session')\ndef anyio_backend():\n    return 'asyncio'\n"
+        "@pytest.fixture(scope='session', autouse=True)\nasync def loop():\n    yield 1\n"
+        "@pytest.fixture\nasync def answer():\n    return await aask('fixture')\n"
+        "@pytest.fixture\nasync def other():\n    yield await aask('other')\n",
+        "pytest.mark.anyio",
+    ),
+}
+
+
+@pytest.mark.parametrize(("needs", "head", "marker"), ASYNC.values(), ids=ASYNC)
+def test_async_tests_and_their_fixtures(
+    project: Project, needs: str, head: str, marker: str
+) -> None:
+    pytest.importorskip(needs)
+    if needs == "pytest_asyncio":
+        project.ini("asyncio_default_fixture_loop_scope = function")
+    body = "(answer, other, llm_cache):\n    assert answer and other and await aask('{0}')\n"
+    project.test(
+        head
+        + "".join(f"@{marker}\nasync def test_{name}{body.format(name)}" for name in ("one", "two"))
+    )
+    assert "6 recorded" in project.run("-W", "error", passed=2)
+    assert "6 replayed, 0 recorded" in project.run("--llm-cache=replay", passed=2)
+    lines = {
+        name: len((project.root / name).read_text().splitlines()) for name in project.cassettes()
+    }
+    assert lines == {f"tests/cassettes/test_it/test_{name}.jsonl": 4 for name in ("one", "two")}
+
+
+# -- what no test used -----------------------------------------------------------------------------
+
+TWO = (
+    "def test_one(llm_cache):\n    ask('one'); ask('one more')\n"
+    "def test_two(llm_cache):\n    ask('two')\n"
+)
+CHANGED = "def test_one(llm_cache):\n    ask('one')\n"
+
+
+def test_what_no_test_used_is_told(project: Project) -> None:
+    project.test(TWO)
+    assert "unused" not in project.run(passed=2)
+    project.test(CHANGED)
+    out = project.run()
+    assert "unused: tests/cassettes/test_it/test_one.jsonl: 1 entry that no test used" in out
+    assert "unused: tests/cassettes/test_it/test_two.jsonl: no test has this cassette" in out
+    assert "--llm-cache-prune removes" in out
+
+
+def test_prune_removes_it(project: Project) -> None:
+    project.test(TWO)
+    project.run(passed=2)
+    project.test(CHANGED)
+    assert "removed: tests/cassettes/test_it/test_two.jsonl" in project.run("--llm-cache-prune")
+    assert project.cassettes() == ["tests/cassettes/test_it/test_one.jsonl"]
+    assert len(JsonlStore(project.root / project.cassettes()[0]).names()) == 1
+    assert "unused" not in project.run("--llm-cache=replay")
+
+
+def test_prune_removes_folders_that_it_leaves_empty(project: Project) -> None:
+    project.test(ONE)
+    project.run()
+    project.test("def test_one(llm_cache):\n    pass")
+    project.run("--llm-cache-prune")
+    assert not (project.root / "tests/cassettes/test_it").exists()
+
+
+PARTIAL = {
+    "one test": (("tests/test_it.py::test_one",), {"passed": 1}),
+    "by keyword": (("-k", "one"), {"passed": 1, "deselected": 1}),
+}
+
+
+@pytest.mark.parametrize(("args", "outcomes"), PARTIAL.values(), ids=PARTIAL)
+def test_a_part_of_a_module_is_judged_by_the_tests_that_ran(
+    project: Project, args: tuple[str, ...], outcomes: dict[str, int]
+) -> None:
+    project.test(TWO)
+    project.run(passed=2)
+    stray = project.root / "tests/cassettes/test_it/stray.jsonl"
+    stray.write_text("")
+    assert "unused" not in project.run(*args, "--llm-cache-prune", **outcomes)
+    assert stray.exists()
+
+
+def test_a_test_that_was_skipped_or_failed_leaves_its_cassette_alone(project: Project) -> None:
+    project.test(TWO)
+    project.run(passed=2)
+    project.test(
+        "def test_one(llm_cache):\n    ask('one')\n    assert False\n"
+        "def test_two(llm_cache):\n    pytest.skip('today')\n"
+    )
+    assert "unused" not in project.run("--llm-cache-prune", failed=1, skipped=1)
+    assert len(project.cassettes()) == 2
+
+
+def test_a_shared_cassette_is_judged_when_all_that_share_it_ran(project: Project) -> None:
+    head = "pytestmark = pytest.mark.llm_cache('both')\n"
+    project.test(head + TWO)
+    project.run(passed=2)
+    assert "unused" not in project.run("tests/test_it.py::test_one")
+    assert "unused" not in project.run(passed=2)
+    project.test(head + TWO.replace("; ask('one more')", ""))
+    assert "unused: tests/cassettes/test_it/both.jsonl: 1 entry" in project.run(passed=2)
+
+
+def test_the_cassettes_of_a_module_that_is_gone_are_told_by_a_whole_run(project: Project) -> None:
+    project.test(ONE)
+    project.test(ONE, "tests/test_gone.py")
+    project.run(passed=2)
+    (project.root / "tests/test_gone.py").unlink()
+    assert "unused" not in project.run("tests/test_it.py")
+    assert "unused: tests/cassettes/test_gone/test_one.jsonl: no test has" in project.run()
+
+
+def test_off_judges_nothing(project: Project) -> None:
+    project.test(ONE)
+    project.run()
+    assert "unused" not in project.run("--llm-cache=off", "--llm-cache-prune")
+    assert len(project.cassettes()) == 1
+
+
+def test_an_explained_call_is_neither_used_nor_missed(project: Project) -> None:
+    project.test(
+        "def test_one(llm_cache):\n    ask('a')\n"
+        "    assert 'not stored' in str(llm_cache.explain(ask, 'b'))"
+    )
+    out = project.run()
+    assert "0 replayed, 1 recorded, 0 refreshed, 0 missed" in out
+
+
+# -- several workers -------------------------------------------------------------------------------
+
+
+def test_workers_are_summed(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.test(
+        "@pytest.mark.parametrize('x', range(6))\n"
+        "def test_one(x, llm_cache):\n    ask(f'{x}'); ask(f'{x} again')\n"
+    )
+    assert "12 recorded, 0 refreshed, 0 missed in 6 tests" in project.run("-n2", passed=6)
+    assert "12 replayed, 0 recorded" in project.run("-n2", "--llm-cache=replay", passed=6)
+    assert project.calls == 12
+
+
+def test_workers_that_share_a_cassette_judge_it_together(project: Project) -> None:
+    pytest.importorskip("xdist")
+    head = "pytestmark = pytest.mark.llm_cache('all')\n"
+    tests = (
+        "@pytest.mark.parametrize('x', range({}))\ndef test_one(x, llm_cache):\n    ask(f'{{x}}')"
+    )
+    project.test(head + tests.format(6))
+    assert "6 recorded" in project.run("-n2", passed=6)
+    assert "unused" not in project.run("-n2", "--llm-cache=replay", passed=6)
+    project.test(head + tests.format(4))
+    assert "removed: tests/cassettes/test_it/all.jsonl: 2 entries" in project.run(
+        "-n2", "--llm-cache-prune", passed=4
+    )
+
+
+def test_a_miss_in_a_worker_is_told(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.test(ONE)
+    out = project.run("-n2", "--llm-cache=replay", failed=1)
+    assert "missed: tests/test_it.py::test_one: app:ask" in out
