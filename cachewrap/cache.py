@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.faults import survive
-from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
+from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, unread
 from cachewrap.guard import make_guard
 from cachewrap.key import canonical, decode_request, encode, key_of, salted
 from cachewrap.policy import (
@@ -107,6 +108,7 @@ class Cache:
             give_up=partial(leases.give_up, store),
             guard=self._guard,
         )
+        self._quiet = replace(self._terms, report=_tell_nobody)
         self._entered = 0
         self._siblings: dict[str | None, Cache] = {}
 
@@ -296,28 +298,67 @@ class Cache:
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
-        reply = run(fetch(exchange, self._terms), self._store, call)
+        found = self.look(exchange)
+        if isinstance(found, Reply):
+            return found
+        reply = run(fetch(exchange, self._terms, found), self._store, call)
         self.stats.count(reply)
         return reply
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
-        reply = await arun(fetch(exchange, self._terms), self._store, call)
+        found = await self.alook(exchange)
+        if isinstance(found, Reply):
+            return found
+        reply = await arun(fetch(exchange, self._terms, found), self._store, call)
         self.stats.count(reply)
         return reply
 
+    # A hit needs no flow and no driver: these two are `flow.look`, in a straight line.
+
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        return self._found(run(look(exchange, self._terms), self._store))
+        try:
+            raw = self._store.get(exchange.key)
+        except StoreError as error:
+            return unread(exchange, error, self._terms)
+        return self._found(found_in(exchange, raw, self._terms))
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        return self._found(await arun(look(exchange, self._terms), self._store))
+        try:
+            raw = await self._store.aget(exchange.key)
+        except StoreError as error:
+            return unread(exchange, error, self._terms)
+        return self._found(found_in(exchange, raw, self._terms))
 
     def _found(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
         if isinstance(found, Reply):
             self.stats.count(found)
         return found
+
+    def glance(self, exchange: Exchange[R]) -> Reply[R] | None:
+        """What `look` would find, told to nobody: None where it is anything but a plain hit.
+
+        Whoever serves it says so with ``stats.count``; else the request takes its usual way.
+        """
+        try:
+            raw = self._store.get(exchange.key)
+        except StoreError:
+            return None
+        return self._seen(exchange, raw)
+
+    async def aglance(self, exchange: Exchange[R]) -> Reply[R] | None:
+        """`glance` for async callers."""
+        try:
+            raw = await self._store.aget(exchange.key)
+        except StoreError:
+            return None
+        return self._seen(exchange, raw)
+
+    def _seen(self, exchange: Exchange[R], raw: bytes | None) -> Reply[R] | None:
+        found = found_in(exchange, raw, self._quiet)
+        return found if isinstance(found, Reply) else None
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
@@ -440,6 +481,10 @@ class Cache:
                 yield given if isinstance(given, str) else key
             else:
                 yield key
+
+
+def _tell_nobody(error: CachewrapError, source: str) -> None:
+    """Whoever reads the same entry next tells of it."""
 
 
 def _value(entry: Entry) -> Any:

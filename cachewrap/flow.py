@@ -172,11 +172,21 @@ _LONGEST_PAUSE: Final = 0.25
 def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     """Look the request up. A store or an entry that cannot be read is reported, and absent."""
     try:
-        # Yielded as it is: this is the way of every hit, and `yield from` costs a generator more.
+        # Yielded as it is: `yield from` costs a generator more.
         raw: bytes | None = yield Lookup(exchange.key)
     except StoreError as error:
-        terms.report(error, exchange.source)
-        return _ABSENT
+        return unread(exchange, error, terms)
+    return found_in(exchange, raw, terms)
+
+
+def unread(exchange: Exchange[Any], error: StoreError, terms: Terms) -> Absent:
+    """What a store that cannot be read comes to: it is reported, and the request is absent."""
+    terms.report(error, exchange.source)
+    return _ABSENT
+
+
+def found_in(exchange: Exchange[R], raw: bytes | None, terms: Terms) -> Reply[R] | Absent:
+    """What the store's bytes come to. An entry that cannot be read is reported, and absent."""
     if raw is None:
         return _ABSENT
     try:
@@ -231,17 +241,18 @@ def _keep(
     return reply, Landing(won)
 
 
-def fetch(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R]]:
+def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Flow[Reply[R]]:
     """The one flow of a cached call. Upstream's errors pass through.
 
-    It looks; else it joins the flight of the same request; else it leads one: calls, keeps, lands.
+    It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of the same request; else it leads one: calls, keeps, lands.
     A leader that fails lets every caller who waited go upstream at once; one that is cancelled
     leaves its place to one of them.
     """
     while True:
-        found = yield from look(exchange, terms)
+        found = (yield from look(exchange, terms)) if seen is None else seen
         if isinstance(found, Reply):
             return found
+        seen = None
         if not terms.single_flight:
             break
         flight, leads = board(terms.place, exchange.key)
