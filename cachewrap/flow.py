@@ -244,9 +244,9 @@ def _keep(
 def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Flow[Reply[R]]:
     """The one flow of a cached call. Upstream's errors pass through.
 
-    It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of the same request; else it leads one: calls, keeps, lands.
-    A leader that fails lets every caller who waited go upstream at once; one that is cancelled
-    leaves its place to one of them.
+    It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of
+    the same request; else it leads one: calls, keeps, lands. A leader that fails lets every caller
+    who waited go upstream at once; one that is cancelled leaves its place to one of them.
     """
     while True:
         found = (yield from look(exchange, terms)) if seen is None else seen
