@@ -68,6 +68,7 @@ _openai: Final = Patcher(
             "openai.resources.audio.translations": {"Translations": _CREATE},
         },
         path=_path,
+        front=True,
     )
 )
 
