@@ -8,6 +8,7 @@ or without, the SDK reads the rest itself.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
@@ -48,9 +49,10 @@ def _builder(
     stream: Any, answer: HttpAnswer, name: str, builder: Callable[[Any], Convert | None]
 ) -> Convert | None:
     options = getattr(stream, "_options", None)
+    own = sys.modules.get(f"{name}._streaming")
     if (
-        type(stream).__module__ != f"{name}._streaming"
-        or type(stream).__name__ not in ("Stream", "AsyncStream")
+        own is None
+        or type(stream) not in (own.Stream, own.AsyncStream)
         or getattr(options, "synthesize_event_and_data", False)
         or getattr(options, "stream_mode", "legacy") != "legacy"
     ):
