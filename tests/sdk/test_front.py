@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import openai
 import openai._models
@@ -71,7 +71,7 @@ class Watch:
         if event == "call" and code.co_name == "post" and "_base_client" in code.co_filename:
             self.long = True
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         sys.setprofile(self._look)
         return self
 
