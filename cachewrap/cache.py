@@ -322,7 +322,10 @@ class Cache:
             raw = self._store.get(exchange.key)
         except StoreError as error:
             return unread(exchange, error, self._terms)
-        return self._found(found_in(exchange, raw, self._terms))
+        found = found_in(exchange, raw, self._terms)
+        if type(found) is Reply:
+            self.stats.count(found)
+        return found
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
@@ -330,10 +333,8 @@ class Cache:
             raw = await self._store.aget(exchange.key)
         except StoreError as error:
             return unread(exchange, error, self._terms)
-        return self._found(found_in(exchange, raw, self._terms))
-
-    def _found(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
-        if isinstance(found, Reply):
+        found = found_in(exchange, raw, self._terms)
+        if type(found) is Reply:
             self.stats.count(found)
         return found
 

@@ -163,6 +163,7 @@ class Absent:
 
 
 _ABSENT: Final = Absent()
+_HIT: Final = Outcome.HIT
 
 # Between two looks for the answer of another process: at first short, for quick models.
 _FIRST_PAUSE: Final = 0.01
@@ -193,7 +194,7 @@ def found_in(exchange: Exchange[R], raw: bytes | None, terms: Terms) -> Reply[R]
         entry = terms.guard.unseal(exchange.key, raw)
         if entry.expires and not entry.fresh(time.time()):
             return Absent(raw)
-        return Reply(Outcome.HIT, exchange.load(entry), entry)
+        return Reply(_HIT, exchange.load(entry), entry)
     except MissingTypeError as error:
         terms.report(error, exchange.source)
         return _ABSENT

@@ -214,15 +214,27 @@ class RedisStore(Store):
         other._breaker_seconds = self._breaker_seconds
         return other
 
+    # The two reads do without `_errors`, whose making costs a tenth of theirs.
+
     def get(self, key: str) -> bytes | None:
-        with self._errors():
+        breaker = self._connections.breaker
+        breaker.enter()
+        try:
             value: bytes | None = self._connections.sync.get(self._name(key))
+        except (redis.RedisError, OSError) as error:
+            raise self._failed(error) from error
+        breaker.answered()
         return value
 
     async def aget(self, key: str) -> bytes | None:
-        with self._errors():
+        breaker = self._connections.breaker
+        breaker.enter()
+        try:
             client = await self._connections.running()
             value: bytes | None = await client.get(self._name(key))
+        except (redis.RedisError, OSError) as error:
+            raise self._failed(error) from error
+        breaker.answered()
         return value
 
     def add(
@@ -367,14 +379,18 @@ class RedisStore(Store):
             yield
             breaker.answered()
         except (redis.RedisError, OSError) as error:
-            if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
-                breaker.unanswered()
-            else:
-                breaker.answered()
-            raise StoreError(
-                f"Redis at {self._connections.place} did not do its work:"
-                f" {type(error).__name__}: {error}"
-            ) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StoreError:
+        breaker = self._connections.breaker
+        if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+            breaker.unanswered()
+        else:
+            breaker.answered()
+        return StoreError(
+            f"Redis at {self._connections.place} did not do its work:"
+            f" {type(error).__name__}: {error}"
+        )
 
 
 def _ask_for_lease(pipeline: Any, name: bytes, token: str, seconds: float) -> Any:
