@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any
 
 import pytest
@@ -17,6 +16,8 @@ from cachewrap.stores.redis import RedisStore
 
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
 LONG = MESSAGES * 20
+SLACK = 0 if sys.version_info >= (3, 12) else 6
+"""Before Python 3.12 a comprehension is a function that is called."""
 
 
 class Counter:
@@ -58,13 +59,13 @@ async def acomplete(messages: list[dict[str, Any]], *, model: str) -> str:
 def test_a_hit_in_memory_makes_few_calls() -> None:
     with Cache.memory():
         python, c = count(lambda: complete(MESSAGES, model="m"))
-    assert (python <= 22, c <= 27) == (True, True), (python, c)
+    assert (python <= 22 + SLACK, c <= 27) == (True, True), (python, c)
 
 
 def test_a_hit_on_disk_makes_few_calls(tmp_path: Any) -> None:
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model="m"))
-    assert (python <= 23, c <= 31) == (True, True), (python, c)
+    assert (python <= 23 + SLACK, c <= 31) == (True, True), (python, c)
 
 
 def test_a_long_conversation_makes_no_more_python_calls() -> None:
@@ -110,7 +111,9 @@ class Statements:
             call()
         finally:
             connection.set_trace_callback(None)
-        return [sql.split()[0] for sql, _ in groupby(seen)]  # once more for each trigger
+        # An insertion is told once more for each of its triggers.
+        told = [sql for n, sql in enumerate(seen) if sql != seen[n - 1] or "INSERT" not in sql]
+        return [sql.split()[0] for sql in told]
 
 
 def test_a_hit_on_disk_is_one_select(tmp_path: Any) -> None:

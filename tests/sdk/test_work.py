@@ -17,6 +17,9 @@ pytestmark = pytest.mark.skipif(
     INSTALLED < (1, 109), reason="this version's models are left to the SDK"
 )
 
+SLACK = 0 if sys.version_info >= (3, 12) else 10
+"""Before Python 3.12 a comprehension is a function that is called."""
+
 
 def count(call: Callable[[], Any]) -> int:
     """The Python functions that a hit calls."""
@@ -43,7 +46,7 @@ def client(up: Upstream) -> openai.OpenAI:
 
 def test_a_hit_at_the_door_makes_few_calls(client: openai.OpenAI, cache: Cache) -> None:
     with cache:
-        assert count(lambda: client.chat.completions.create(**chat(1))) <= 82
+        assert count(lambda: client.chat.completions.create(**chat(1))) <= 82 + SLACK
 
 
 def test_a_long_conversation_makes_no_more_calls(client: openai.OpenAI, cache: Cache) -> None:
@@ -70,7 +73,7 @@ def test_an_event_of_a_stream_makes_few_calls(
         events = len(list(client.chat.completions.create(**ask)))
         whole = count(lambda: list(client.chat.completions.create(**ask)))
         opened = count(lambda: client.chat.completions.create(**ask).response)
-    assert (whole - opened) / events <= 18
+    assert (whole - opened) / events <= 18 + SLACK
 
 
 def test_outside_a_block_a_call_costs_a_handful_of_calls_more(client: openai.OpenAI) -> None:
