@@ -108,6 +108,7 @@ class Cache:
             give_up=partial(leases.give_up, store),
             guard=self._guard,
         )
+        self._plain = policy.plain
         self._quiet = replace(self._terms, report=_tell_nobody)
         self._entered = 0
         self._siblings: dict[str | None, Cache] = {}
@@ -547,3 +548,12 @@ def choose_cache(
     if not isinstance(cache_seed, Unset):
         cache = cache.sibling(cache_seed)
     return None if cache.seed is None else cache
+
+
+def choose_plain_cache(default: Callable[[], Cache | None]) -> Cache | None:
+    """The cache that serves a call without options of its own, if hits are all that matters there.
+
+    None where no cache serves it, and where anything but its request decides how it is answered.
+    """
+    cache = choose_cache(default=default)
+    return cache if cache is not None and cache._plain else None

@@ -22,12 +22,11 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache, choose_plain_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.flow import Reply
 from cachewrap.key import encode, plain_json
-from cachewrap.patch.choice import Choice
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import Answered, SdkExchange
 from cachewrap.patch.models import Models
@@ -36,7 +35,6 @@ from cachewrap.patch.request import RAW_RESPONSE, header, is_given
 from cachewrap.patch.rest import Rest
 from cachewrap.patch.seam import Plan, arebuild, expected, rebuild
 from cachewrap.patch.secrets import without_secrets
-from cachewrap.policy import UNSET
 
 Wrapped: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[Any, ...]
@@ -46,6 +44,8 @@ NOTHING: Final = object()
 
 # Keywords that are no part of the body. Only their absence is plain; a time-out changes no answer.
 _EXTRAS: Final = frozenset({"extra_headers", "extra_query", "extra_body"})
+# Keywords of ours. Others that come to be are no part of the body either, so that a shape with
+# one of them comes out differently.
 _OWN: Final = frozenset({"cache", "cache_seed"})
 
 # What a client's subclass or owner may have put something of its own in place of.
@@ -273,12 +273,9 @@ class Door:
         self._shapes[shape] = None
 
     def _cache(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
-        if args or not self._active():
+        if args or not self._active() or not _OWN.isdisjoint(kwargs):
             return None
-        if "cache" not in kwargs and "cache_seed" not in kwargs:
-            return choose_cache(default=self._default)
-        choice = Choice.of(kwargs.get("cache"), kwargs.get("cache_seed", UNSET))
-        return choose_cache(choice.cache, choice.cache_seed, self._default)
+        return choose_plain_cache(self._default)
 
     def _ask(self, instance: Any, kwargs: dict[str, Any]) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
@@ -293,7 +290,7 @@ class Door:
             elif name == "timeout":
                 if value is not None and type(value) not in (int, float) and is_given(value):
                     return None
-            elif name not in _OWN and is_given(value):
+            elif is_given(value):
                 body[name] = value
         stream = body.get("stream") or False
         if type(stream) is not bool:
