@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import openai
@@ -162,12 +163,12 @@ def concurrent(size: Size) -> Iterator[list[Row]]:
         yield [
             Row(
                 "200 sequential hits",
-                lambda: runner.run(sequential()),
+                lambda: runner.run(sequential(), context=copy_context()),
                 lambda: patched(disk),
             ),
             Row(
                 "200 concurrent hits",
-                lambda: runner.run(at_once()),
+                lambda: runner.run(at_once(), context=copy_context()),
                 lambda: patched(disk),
                 target=1.3,
             ),
