@@ -133,10 +133,8 @@ def print_group(results: list[Result], earlier: dict[tuple[str, str], float]) ->
         mark = " MISSED" if one.missed else ""
         before = earlier.get((one.group, one.row))
         was = "" if not earlier else f"{before:>10.2f}" if before is not None else " " * 10
-        print(
-            f"  {one.row:<34}{one.microseconds:>12.1f}{one.ratio:>10.3f}{one.best or one.ratio:>10.3f}{was}{target:>10}{mark}",
-            flush=True,
-        )
+        measured = f"{one.microseconds:>12.1f}{one.ratio:>10.3f}{one.best or one.ratio:>10.3f}"
+        print(f"  {one.row:<34}{measured}{was}{target:>10}{mark}", flush=True)
 
 
 if __name__ == "__main__":

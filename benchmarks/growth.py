@@ -7,7 +7,7 @@ import multiprocessing
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -47,16 +47,18 @@ def entries() -> Iterator[list[Row]]:
         yield [
             Row(
                 name,
-                Completion(Size("", 2, 1000 + number % 7, number), cache).hit,
+                Completion(Size("", 2, 1000 + 10 * index, number), cache).hit,
                 lambda: cache,
             )
-            for name, number in {
-                "1 KB": 1_000,
-                "10 KB": 10_001,
-                "100 KB": 100_002,
-                "1 MB": 1_000_003,
-                "10 MB": 10_000_004,
-            }.items()
+            for index, (name, number) in enumerate(
+                {
+                    "1 KB": 1_000,
+                    "10 KB": 10_000,
+                    "100 KB": 100_000,
+                    "1 MB": 1_000_000,
+                    "10 MB": 10_000_000,
+                }.items()
+            )
         ]
         cache.close()
 
@@ -84,13 +86,6 @@ def stores(number: int) -> Iterator[list[Row]]:
             fill(Path(folder), count)
             cache = Cache.disk(cache_path_root=folder)
             rows.append((name, Completion(SMALL, cache), cache))
-
-        def opened(completion: Completion, cache: Cache) -> Callable[[], str]:
-            def call() -> str:
-                with cache:  # leaving the block closes the store
-                    return completion.hit()
-
-            return call
 
         (name, first, cache), (large_name, second, large_cache) = rows
         yield [
