@@ -25,7 +25,7 @@ from cachewrap.errors import (
     UnkeyableError,
 )
 from cachewrap.faults import survive
-from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
+from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
 from cachewrap.key import canonical, canonical_json, decode_request, encode, key_of, salted
 from cachewrap.nearest import Explanation, nearest
@@ -127,6 +127,9 @@ class Cache:
         )
         self._idle = seed is None or policy.mode == "off"
         self._entered = [0]
+        self._plain = policy.plain
+        self._straight = policy.mode in ("normal", "read_only")
+        self._quiet = replace(self._terms, report=_tell_nobody)
         self._siblings: dict[str | None, Cache] = {}
         self._views: dict[Policy, Self] = {}
 
@@ -394,28 +397,72 @@ class Cache:
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
-        reply = run(fetch(exchange, self._terms), self._store, call)
+        found = self.look(exchange)
+        if isinstance(found, Reply):
+            return found
+        reply = run(fetch(exchange, self._terms, found), self._store, call)
         self.stats.count(reply)
         return reply
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
-        reply = await arun(fetch(exchange, self._terms), self._store, call)
+        found = await self.alook(exchange)
+        if isinstance(found, Reply):
+            return found
+        reply = await arun(fetch(exchange, self._terms, found), self._store, call)
         self.stats.count(reply)
         return reply
 
+    # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
+    # modes in which it takes that.
+
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        return self._found(run(look(exchange, self._terms), self._store))
+        if not self._straight:
+            return self._counted(run(look(exchange, self._terms), self._store))
+        try:
+            raw = self._store.get(exchange.key)
+        except StoreError as error:
+            return unread(exchange, error, self._terms)
+        return self._counted(found_in(exchange, raw, self._terms))
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        return self._found(await arun(look(exchange, self._terms), self._store))
+        if not self._straight:
+            return self._counted(await arun(look(exchange, self._terms), self._store))
+        try:
+            raw = await self._store.aget(exchange.key)
+        except StoreError as error:
+            return unread(exchange, error, self._terms)
+        return self._counted(found_in(exchange, raw, self._terms))
 
-    def _found(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
-        if isinstance(found, Reply):
+    def _counted(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
+        if type(found) is Reply:
             self.stats.count(found)
         return found
+
+    def glance(self, exchange: Exchange[R]) -> Reply[R] | None:
+        """What `look` would find, told to nobody: None where it is anything but a plain hit.
+
+        Whoever serves it says so with ``stats.count``; else the request takes its usual way.
+        """
+        try:
+            raw = self._store.get(exchange.key)
+        except StoreError:
+            return None
+        return self._seen(exchange, raw)
+
+    async def aglance(self, exchange: Exchange[R]) -> Reply[R] | None:
+        """`glance` for async callers."""
+        try:
+            raw = await self._store.aget(exchange.key)
+        except StoreError:
+            return None
+        return self._seen(exchange, raw)
+
+    def _seen(self, exchange: Exchange[R], raw: bytes | None) -> Reply[R] | None:
+        found = found_in(exchange, raw, self._quiet)
+        return found if isinstance(found, Reply) else None
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
@@ -615,6 +662,10 @@ class Cache:
                 yield key
 
 
+def _tell_nobody(error: CachewrapError, source: str) -> None:
+    """Whoever reads the same entry next tells of it."""
+
+
 def _value(entry: Entry) -> Any:
     value = codec.decode(entry.kind, entry.answer)
     return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
@@ -695,6 +746,17 @@ def choose_cache(
             cache.stats.count_bypass("mode off")
             return None
     return cache
+
+
+def choose_plain_cache(default: Callable[[], Cache | None]) -> Cache | None:
+    """The cache that serves a call without options of its own, if hits are all that matters there.
+
+    None where no cache serves it, and where anything but its request decides how it is answered.
+    """
+    if blocks.blocks.get().salt:
+        return None
+    cache = choose_cache(default=default, counted=False)
+    return cache if cache is not None and cache._plain else None
 
 
 def numbering_of(own: Cache | None, fallback: blocks.Numbering) -> blocks.Numbering:

@@ -131,6 +131,16 @@ def canonical_json(value: object, *, where: str = "") -> Any:
         raise _endless(where) from None
 
 
+def plain_json(value: object) -> Any:
+    """What `canonical_json` makes of a plain value; None for any other.
+
+    Plain is what JSON has, in Python's own types: the SDKs send it as it is.
+    """
+    if _is_json(value):
+        return value
+    return canonical_json(value) if is_plain(value) else None
+
+
 # -- Python values -----------------------------------------------------------------------------
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from cachewrap.entry import Outcome
 from cachewrap.flow import Reply
 
+_HIT: Final = Outcome.HIT
 _lock = threading.Lock()
 
 
@@ -64,7 +65,7 @@ class Stats:
         """Count one served call."""
         entry = reply.entry
         with _lock:
-            if reply.outcome is Outcome.HIT:
+            if reply.outcome is _HIT:
                 self.hits += 1
             elif reply.outcome is Outcome.MISS:
                 self.misses += 1

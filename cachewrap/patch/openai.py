@@ -69,6 +69,7 @@ OPENAI: Final = Patcher(
             "openai.resources.audio.translations": {"Translations": _CREATE},
         },
         path=_path,
+        front=True,
     )
 )
 

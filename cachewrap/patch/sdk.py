@@ -18,6 +18,7 @@ from cachewrap.patch.capture import aprocess_response, process_response
 from cachewrap.patch.choice import choosing
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import When
+from cachewrap.patch.front import Door, is_own_function
 from cachewrap.patch.seam import Seam
 
 # What the seam leans on beside the methods that it wraps.
@@ -46,6 +47,7 @@ class Sdk:
             client changes it on its way out.
         prepare: gets a request's options ready, where the SDK does so only inside ``request``.
         refuse: says why a client's request of this JSON body is not cached, None where it may be.
+        front: whether its ``create`` methods get a front door.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Sdk:
     path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
     prepare: Callable[[Any], None] = lambda options: None
     refuse: Callable[[Any, Any], str | None] = lambda client, body: None
+    front: bool = False
 
 
 class Patch:
@@ -115,6 +118,7 @@ class Patcher:
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
         }
         self._choosing = choosing(self._active)
+        self._door = Door(sdk.name, sdk.path, self._default, self._active, self._choosing)
 
     def _active(self) -> bool:
         return bool(self.patches)
@@ -209,7 +213,14 @@ class Patcher:
                     if first not in vars(owner):
                         raise self._missing(f"{name}.{owner.__name__}.{first}")
                     for method in (first, *(m for m in others if m in vars(owner))):
-                        self._wrap(owner, method, self._choosing)
+                        self._wrap(owner, method, self._wrapper(owner, method))
+
+    def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
+        if not self._sdk.front or method != "create":
+            return self._choosing
+        if not is_own_function(vars(owner)[method], self._sdk.name):
+            return self._choosing
+        return self._door.acreate if owner.__name__.startswith("Async") else self._door.create
 
     def _class(self, module: ModuleType, name: str) -> type:
         found = vars(module).get(name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap import faults
 from cachewrap.blocks import blocks
@@ -47,6 +48,24 @@ class Plan:
         """The call raised."""
         if self.sampled is not None:
             self.sampled.failed()
+
+
+class Expectation(Protocol):
+    """A call on its way to ``request``, about which somebody wants to know what becomes of it."""
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client that makes the call."""
+        ...
+
+    def compare(
+        self, options: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: SdkExchange
+    ) -> None:
+        """Told of the arguments of ``request``, and of the exchange that they came to."""
+
+
+expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
+"""The call that the next ``request`` in this context belongs to, if it is of the same client."""
 
 
 class Seam:
@@ -107,7 +126,7 @@ class Seam:
                     plan.cache,
                     plan.exchange,
                     upstream,
-                    lambda answer, stream: _rebuild(plan, answer, client, args, kwargs, stream),
+                    lambda answer, stream: rebuild(plan, answer, client, args, kwargs, stream),
                 )
             reply = plan.cache.serve(plan.exchange, call)
         except BaseException:
@@ -115,7 +134,7 @@ class Seam:
             raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return _rebuild(plan, reply.value.answer, client, args, kwargs)
+        return rebuild(plan, reply.value.answer, client, args, kwargs)
 
     def arequest(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -156,7 +175,7 @@ class Seam:
                     plan.cache,
                     plan.exchange,
                     upstream,
-                    lambda answer, stream: _arebuild(plan, answer, client, args, kwargs, stream),
+                    lambda answer, stream: arebuild(plan, answer, client, args, kwargs, stream),
                 )
             reply = await plan.cache.aserve(plan.exchange, call)
         except BaseException:
@@ -164,10 +183,13 @@ class Seam:
             raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return await _arebuild(plan, reply.value.answer, client, args, kwargs)
+        return await arebuild(plan, reply.value.answer, client, args, kwargs)
 
     def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """How the call is served, or None where it goes straight through."""
+        awaited = expected.get()
+        if awaited is not None:
+            expected.set(None)  # requests that are made inside this one are others
         options = _argument(1, "options", args, kwargs)
         own = take_choice(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
@@ -195,6 +217,8 @@ class Seam:
             cache.stats.count_bypass("unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return None
+        if awaited is not None and awaited.client is client:
+            awaited.compare(options, args, kwargs, exchange)
         raw = header(options.headers, RAW_RESPONSE)
         sampled = None
         if own.sample is not None or cache.policy.samples or blocks.get().salt:
@@ -245,7 +269,7 @@ def _processed(
     }
 
 
-def _rebuild(
+def rebuild(
     plan: Plan,
     answer: HttpAnswer | None,
     client: Any,
@@ -253,6 +277,7 @@ def _rebuild(
     kwargs: dict[str, Any],
     stream: Joint = None,
 ) -> Any:
+    """What ``request`` returns for a stored answer, or one under way (``stream``)."""
     assert answer is not None
     response, given = _processed(plan, answer, client, args, kwargs, stream)
     if not plan.open:
@@ -260,7 +285,7 @@ def _rebuild(
     return send(None, lambda: client._process_response(**given))
 
 
-async def _arebuild(
+async def arebuild(
     plan: Plan,
     answer: HttpAnswer | None,
     client: Any,
@@ -268,6 +293,7 @@ async def _arebuild(
     kwargs: dict[str, Any],
     stream: Joint = None,
 ) -> Any:
+    """`rebuild` for async callers."""
     assert answer is not None
     response, given = _processed(plan, answer, client, args, kwargs, stream)
     if not plan.open:

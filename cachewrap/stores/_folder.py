@@ -38,7 +38,8 @@ BATCH = 500
 _IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
 
-_RAW, _BINARY = 1, 2  # diskcache's modes: the value is in its row, or in a file
+RAW, _BINARY = 1, 2
+"""diskcache's modes: the value is in its row, or in a file."""
 
 OURS = "raw = 1 AND typeof(key) = 'blob' AND length(key) = 32 AND mode IN (1, 2)"
 GET = "SELECT mode, filename, value, expire_time FROM Cache WHERE key = ? AND raw = 1"
@@ -92,7 +93,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         return columns
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
-        if mode == _RAW and type(value) is bytes:
+        if mode == RAW and type(value) is bytes:
             return value
         if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
             content: Any = super().fetch(mode, filename, value, False)

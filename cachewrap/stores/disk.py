@@ -23,6 +23,7 @@ from cachewrap.stores._folder import (
     GET,
     LEASES,
     OURS,
+    RAW,
     READ_WAIT,
     WRITE_WAIT,
     BytesDisk,
@@ -303,9 +304,11 @@ class DiskStore(Store):
     def _value(self, rows: list[Any]) -> bytes | None:
         if not rows:
             return None
-        ((mode, filename, column, expires),) = rows
+        mode, filename, column, expires = rows[0]
         if expires is not None and expires <= time.time():
             return None
+        if mode == RAW and type(column) is bytes:  # most of them are
+            return column
         try:
             return self._disk.fetch(mode, filename, column, False)
         except FileNotFoundError:  # removed since the row was read
