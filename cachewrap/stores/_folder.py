@@ -195,16 +195,26 @@ def connect(path: str, wait: float) -> sqlite3.Connection | None:
         return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
 
 
-def wait_for(con: sqlite3.Connection, seconds: float) -> None:
-    """Set how long the connection's next statements may wait for another process's lock."""
-    con.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+def begin(con: sqlite3.Connection) -> None:
+    """Begin to write, once other processes have let go of the database; within `WRITE_WAIT`."""
+    deadline = time.monotonic() + WRITE_WAIT
+    while True:
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            # The connection itself waits as long as a read may, and one statement costs less than
+            # telling it to wait longer, and again not to.
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline - READ_WAIT:
+                raise
 
 
 def _ready(con: sqlite3.Connection) -> sqlite3.Connection | None:
     try:
         if con.execute(_LAID_OUT).fetchall():
             con.executescript(_PRAGMAS)
-            wait_for(con, READ_WAIT)
+            con.execute(f"PRAGMA busy_timeout = {int(READ_WAIT * 1000)}")
             return con
     except BaseException:
         con.close()

@@ -28,11 +28,11 @@ from cachewrap.stores._folder import (
     WRITE_WAIT,
     BytesDisk,
     Transaction,
+    begin,
     connect,
     folder_name,
     lay_out,
     make,
-    wait_for,
 )
 from cachewrap.stores.base import Claim, Store
 
@@ -328,11 +328,7 @@ class DiskStore(Store):
                 con = link.con or self._connect(link, make=True)
                 if con is None:
                     raise StoreError(f"cannot write {self._path}: it went away while it was opened")
-                wait_for(con, WRITE_WAIT)
-                try:
-                    con.execute("BEGIN IMMEDIATE")
-                finally:
-                    wait_for(con, READ_WAIT)
+                begin(con)
                 writing = Transaction(con, self._disk)
                 try:
                     yield writing

@@ -17,7 +17,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from cachewrap import Cache
 from cachewrap.patch.models import Models
-from cachewrap.patch.openai import _openai, patch_openai, unpatch_openai
+from cachewrap.patch.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.testing.upstream import Upstream
 from sdk.asking import Colour, Seen, anatomy
 from sdk.shapes import BY_NAME, INSTALLED, SHAPES, Shape, chat
@@ -50,8 +50,8 @@ def matrix(shapes: Any) -> Any:
 @pytest.fixture(autouse=True)
 def unknowing(patched: None) -> None:
     """The door has not seen a call yet."""
-    _openai._door._shapes.clear()
-    _openai._door._added.clear()
+    OPENAI._door._shapes.clear()
+    OPENAI._door._added.clear()
 
 
 @pytest.fixture
