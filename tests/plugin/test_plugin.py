@@ -312,7 +312,7 @@ def test_refresh_replaces_what_is_recorded(project: Project) -> None:
 
 
 def test_off_records_nothing(project: Project) -> None:
-    project.test("def test_one(llm_cache):\n    assert ask() and complete('x') and calls == ['x']")
+    project.test("from sdk import told\ndef test_one(llm_cache):\n    assert ask() and told()")
     project.run("--llm-cache=off")
     assert (project.calls, project.cassettes()) == (2, [])
     assert not (project.root / ".cache").exists()
