@@ -19,7 +19,7 @@ from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
 from cachewrap.patch.openai import patch_openai
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.ledger import Ledger, prune
-from cachewrap.pytest_plugin.places import FIXTURES, places_of, wish_of
+from cachewrap.pytest_plugin.places import FIXTURES, Wish, places_of, wish_of
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 
 _PATCHES: Final[tuple[Callable[[], Any], ...]] = (patch_openai,)
@@ -96,9 +96,14 @@ class Session:
             block = ExitStack()
             block.enter_context(cache)
             started = self._started[item.nodeid] = Started(cache, path, block)
-            self.ledger.owners[path].add(item.nodeid)
+            self._own(item, path, wish)
             _activate_inside(item, cache, block)
         return started
+
+    def _own(self, item: pytest.Item, path: str, wish: Wish) -> None:
+        self.ledger.owners[path].add(item.nodeid)
+        if wish.cassette is not None:
+            self.ledger.named[path].add(item.nodeid)
 
     def _cache(self, path: str, mode: Mode, seed: Any, options: dict[str, Any]) -> WatchedCache:
         try:
@@ -211,10 +216,11 @@ class Session:
         for item in wanting:
             places = places_of(item)
             try:
-                path = str(places.cassette(item, wish_of(item)))
+                wish = wish_of(item)
+                path = str(places.cassette(item, wish))
             except pytest.UsageError:
                 continue  # its set-up says so
-            self.ledger.owners[path].add(item.nodeid)
+            self._own(item, path, wish)
             if item.path not in left_out:
                 self.ledger.complete[str(places.folder)].add(str(places.module))
             marks = self.ledger.bases[str(places.base)]
