@@ -12,11 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, codec, leases
+from cachewrap import blocks, codec, leases, plugins
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
+from cachewrap.errors import (
+    CachewrapError,
+    ConfigurationError,
+    CorruptEntryError,
+    StoreError,
+    UnkeyableError,
+)
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
 from cachewrap.guard import make_guard
@@ -182,7 +188,8 @@ class Cache:
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
         ``unix://…`` or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query,
-        ``max_bytes`` for disk, ``namespace`` for Redis. An encryption key has no place in a URL:
+        ``max_bytes`` for disk, ``namespace`` for Redis. An installed package may plug in stores
+        for other schemes. An encryption key has no place in a URL:
         it is taken from the environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
@@ -196,7 +203,15 @@ class Cache:
             return cls.memory(**options)
         if kind == "disk":
             return cls.disk(cache_path_root=place, **options)
-        return cls.redis(redis_url=place, **options)
+        if kind == "redis":
+            return cls.redis(redis_url=place, **options)
+        seed = options.pop("cache_seed", 41)
+        store = plugins.make_store(kind, place, _partition(seed))
+        if not isinstance(store, Store):
+            raise ConfigurationError(
+                f"the plug-in for {kind}: made a {type(store).__qualname__}, which is no Store"
+            )
+        return cls(store, cache_seed=seed, **options)
 
     def reseed(self, cache_seed: Seed | None) -> Self:
         """A cache on the same store with another seed, and counters of its own.
