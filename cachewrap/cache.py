@@ -21,7 +21,6 @@ from cachewrap.errors import (
     ConfigurationError,
     CorruptEntryError,
     StoreError,
-    UnkeyableError,
 )
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
@@ -373,16 +372,17 @@ class Cache:
 
     # -- as a plain key-value cache ----------------------------------------------------------
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: Any, default: Any = None) -> Any:
         """The value under the key, or the default.
 
         Args:
-            key: any string; the key of a cached call (64 hexadecimal characters, as
-                ``f.cache_key(...)`` gives it) finds its answer.
+            key: any string, or another value that has a canonical form; the key of a cached call
+                (64 hexadecimal characters, as ``f.cache_key(...)`` gives it) finds its answer.
             default: what to return where nothing fresh is stored.
 
         A store or an entry that cannot be read costs a `CacheWarning` and gives the default.
-        Raises `MissingTypeError` for a value whose type this process has not imported.
+        Raises `MissingTypeError` for a value whose type this process has not imported, and
+        `UnkeyableError` for a key without a canonical form.
         """
         if self._seed is None:
             return default
@@ -397,17 +397,17 @@ class Cache:
             self.survive(error, "cache.get")
             return default
 
-    def set(self, key: str, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
+    def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.
 
         Args:
-            key: any string.
+            key: any string, or another value that has a canonical form.
             value: anything that the codec takes.
             ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
                 the cache's own by default.
 
         A store that cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a
-        value that no codec takes.
+        value that no codec takes, and `UnkeyableError` for a key without a canonical form.
         """
         if self._seed is None:
             return
@@ -424,8 +424,8 @@ class Cache:
         except StoreError as error:
             self.survive(error, _SET)
 
-    def delete(self, key: str) -> bool:
-        """Remove a key; whether it was there. Raises `StoreError`."""
+    def delete(self, key: Any) -> bool:
+        """Remove a key; whether it was there. Raises `StoreError`, and `UnkeyableError`."""
         return self.discard(_store_key(key))
 
     def clear(self) -> int:
@@ -438,7 +438,8 @@ class Cache:
     def keys(self) -> Iterator[str]:
         """Every key, one by one: what was given to `set`, and the keys of cached calls.
 
-        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
+        A key that is no text is given as 64 hexadecimal characters. Each of them works with `get`
+        and `delete`. Reads every entry. Raises `StoreError`.
         """
         if self._seed is None:
             return
@@ -462,13 +463,11 @@ def _value(entry: Entry) -> Any:
     return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
 
 
-def _plain_request(key: str) -> bytes:
-    if not isinstance(key, str):
-        raise UnkeyableError(f"the key of a plain cache must be a str, got {type(key).__name__}")
-    return encode({"key": canonical(key)})
+def _plain_request(key: Any) -> bytes:
+    return encode({"key": canonical(key, where="the key")})
 
 
-def _store_key(key: str) -> str:
+def _store_key(key: Any) -> str:
     return key if _is_key(key) else key_of(_PLAIN_KEY, _plain_request(key))
 
 
