@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Self, TypeVar
 
 from autogen_core import CacheStore, Component
 from pydantic import BaseModel
@@ -76,5 +76,5 @@ class AutoGenCacheStore(CacheStore[T], Component[AutoGenCacheStoreConfig]):
         return AutoGenCacheStoreConfig(url=self._url, scope=self._scope)
 
     @classmethod
-    def _from_config(cls, config: AutoGenCacheStoreConfig) -> AutoGenCacheStore[Any]:
+    def _from_config(cls, config: AutoGenCacheStoreConfig) -> Self:
         return cls(config.url, scope=config.scope)
