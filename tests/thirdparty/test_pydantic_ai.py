@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pydantic_ai", reason="runs in the tox environments `agents` and `agents_old`")
+pytest.importorskip("pydantic_ai", reason="runs in the tox environments `agents` and `older`")
 
 from pydantic import BaseModel
 from pydantic_ai import Agent
