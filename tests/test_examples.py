@@ -45,7 +45,8 @@ def start(name: str, folder: Path, port: int) -> list[str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith("OPENAI_") and key != "REDIS_URL"
+        # Python looks beside a program for its modules, unless it is told not to.
+        if not key.startswith("OPENAI_") and key not in ("REDIS_URL", "PYTHONSAFEPATH")
     }
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
