@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from autogen_core import CacheStore, Component
 from pydantic import BaseModel
@@ -46,7 +46,7 @@ class AutoGenCacheStore(CacheStore[T], Component[AutoGenCacheStoreConfig]):
         self._cache = Cache.from_url(cache) if isinstance(cache, str) else cache
         self._scope = scope
 
-    def get(self, key: str, default: T | None = None) -> T | None:
+    def get(self, key: str, default: Any = None) -> Any:
         """The value under the key, or the default."""
         cache = self._serving()
         return default if cache is None else cache.get(self._key(key), default)
