@@ -51,7 +51,7 @@ class AutoGenCacheStore(CacheStore[T], Component[AutoGenCacheStoreConfig]):
         cache = self._serving()
         return default if cache is None else cache.get(self._key(key), default)
 
-    def set(self, key: str, value: T) -> None:
+    def set(self, key: str, value: object) -> None:
         """Store a value. One that no codec takes costs a `CacheWarning`."""
         cache = self._serving()
         if cache is None:
