@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ag2", reason="runs in the tox environment `pipelines`")
+pytest.importorskip("ag2", reason="runs in the tox environment `agents`")
 
 from ag2 import Agent, tool
 from ag2.config import OpenAIConfig, OpenAIResponsesConfig
