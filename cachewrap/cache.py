@@ -13,16 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, codec, leases
+from cachewrap import blocks, codec, leases, plugins
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
 from cachewrap.errors import (
     CachewrapError,
+    ConfigurationError,
     CorruptEntryError,
     ReplayMissError,
     StoreError,
-    UnkeyableError,
 )
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
@@ -230,8 +230,9 @@ class Cache:
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
         ``unix://…``, ``redis+cluster://…``, ``redis+sentinel://…``, ``jsonl:relative/file.jsonl``
         or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query, ``max_bytes``
-        for disk, ``namespace`` and ``breaker_seconds`` for Redis. An encryption key has no place
-        in a URL: it is taken from the environment.
+        for disk, ``namespace`` and ``breaker_seconds`` for Redis. An installed package may plug in
+        stores for other schemes. An encryption key has no place in a URL: it is taken from the
+        environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'
@@ -246,7 +247,15 @@ class Cache:
             return cls.disk(cache_path_root=place, **options)
         if kind == "jsonl":
             return cls.jsonl(place, **options)
-        return cls.redis(redis_url=place, **options)
+        if kind == "redis":
+            return cls.redis(redis_url=place, **options)
+        seed = options.pop("cache_seed", 41)
+        store = plugins.make_store(kind, place, _partition(seed))
+        if not isinstance(store, Store):
+            raise ConfigurationError(
+                f"the plug-in for {kind}: made a {type(store).__qualname__}, which is no Store"
+            )
+        return cls(store, cache_seed=seed, **options)
 
     def reseed(self, cache_seed: Seed | None) -> Self:
         """A cache on the same store with another seed, and counters of its own.
@@ -570,19 +579,20 @@ class Cache:
 
     # -- as a plain key-value cache ----------------------------------------------------------
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: Any, default: Any = None) -> Any:
         """The value under the key, or the default.
 
         Args:
-            key: any string; the key of a cached call (64 hexadecimal characters, as
-                ``f.cache_key(...)`` gives it) finds its answer.
+            key: any string, or another value that has a canonical form; the key of a cached call
+                (64 hexadecimal characters, as ``f.cache_key(...)`` gives it) finds its answer.
             default: what to return where nothing fresh is stored.
 
         In the modes ``"refresh"`` and ``"off"`` nothing is found, in ``"replay"`` also what has
         expired. A plain cache knows no upstream: a miss gives the default in every mode. A store
         or an entry that cannot be read costs a `CacheWarning` and gives the default.
 
-        Raises `MissingTypeError` for a value whose type this process has not imported.
+        Raises `MissingTypeError` for a value whose type this process has not imported, and
+        `UnkeyableError` for a key without a canonical form.
         """
         mode = self.policy.mode
         if self._idle or mode == "refresh":
@@ -598,18 +608,18 @@ class Cache:
             self.survive(error, "cache.get")
             return default
 
-    def set(self, key: str, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
+    def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.
 
         Args:
-            key: any string.
+            key: any string, or another value that has a canonical form.
             value: anything that the codec takes.
             ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
                 the cache's own by default.
 
         In the modes ``"replay"``, ``"read_only"`` and ``"off"`` nothing is stored. A store that
         cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a value that no
-        codec takes.
+        codec takes, and `UnkeyableError` for a key without a canonical form.
         """
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
@@ -626,8 +636,8 @@ class Cache:
         except StoreError as error:
             self.survive(error, _SET)
 
-    def delete(self, key: str) -> bool:
-        """Remove a key; whether it was there. Raises `StoreError`."""
+    def delete(self, key: Any) -> bool:
+        """Remove a key; whether it was there. Raises `StoreError`, and `UnkeyableError`."""
         return self.discard(_store_key(key))
 
     def clear(self) -> int:
@@ -640,9 +650,8 @@ class Cache:
     def keys(self) -> Iterator[str]:
         """Every key, one by one: what was given to `set`, and the keys of cached calls.
 
-        What has expired is left out. Each of them works with `get` and `delete`. Reads every entry.
-
-        Raises `StoreError`.
+        What has expired is left out. A key that is no text is given as 64 hexadecimal characters.
+        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
         """
         if self._seed is None:
             return
@@ -671,13 +680,11 @@ def _value(entry: Entry) -> Any:
     return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
 
 
-def _plain_request(key: str) -> bytes:
-    if not isinstance(key, str):
-        raise UnkeyableError(f"the key of a plain cache must be a str, got {type(key).__name__}")
-    return encode({"key": canonical(key)})
+def _plain_request(key: Any) -> bytes:
+    return encode({"key": canonical(key, where="the key")})
 
 
-def _store_key(key: str) -> str:
+def _store_key(key: Any) -> str:
     return key if _is_key(key) else key_of(_PLAIN_KEY, _plain_request(key))
 
 

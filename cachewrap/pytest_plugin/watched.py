@@ -90,8 +90,6 @@ class WatchedStore(JsonlStore):
 class WatchedCache(Cache):
     """A cache on a `WatchedStore`."""
 
-    _store: WatchedStore
-
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, (_, *rest) = super().__reduce__()
         return rebuild, (Cache, *rest)
@@ -99,7 +97,9 @@ class WatchedCache(Cache):
     @property
     def journal(self) -> Journal:
         """What happened."""
-        return self._store.journal
+        store = self._store
+        assert isinstance(store, WatchedStore)
+        return store.journal
 
     def serve(self, exchange: Exchange[R], call: Callable[[], R]) -> Reply[R]:
         with self.journal.watching():
