@@ -275,8 +275,8 @@ def keep(
     What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
     reported and the reply holds the result as it came.
     """
-    yield from _log_miss(exchange, terms)
     reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
+    yield from _log_miss(exchange, terms)  # once it is stored: the next caller may not wait for it
     return reply
 
 
