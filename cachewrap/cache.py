@@ -406,7 +406,7 @@ class Cache:
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
-        found = self.look(exchange)
+        found = self._look(exchange)
         if isinstance(found, Reply):
             return found
         reply = run(fetch(exchange, self._terms, found), self._store, call)
@@ -415,18 +415,25 @@ class Cache:
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
-        found = await self.alook(exchange)
+        found = await self._alook(exchange)
         if isinstance(found, Reply):
             return found
         reply = await arun(fetch(exchange, self._terms, found), self._store, call)
         self.stats.count(reply)
         return reply
 
+    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        """The first half of `serve`, for streams: what is stored, if anything."""
+        return self._look(exchange)
+
+    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        """`look` for async callers."""
+        return await self._alook(exchange)
+
     # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
     # modes in which it takes that.
 
-    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        """The first half of `serve`, for streams: what is stored, if anything."""
+    def _look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         if not self._straight:
             return self._counted(run(look(exchange, self._terms), self._store))
         try:
@@ -435,8 +442,7 @@ class Cache:
             return unread(exchange, error, self._terms)
         return self._counted(found_in(exchange, raw, self._terms))
 
-    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        """`look` for async callers."""
+    async def _alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         if not self._straight:
             return self._counted(await arun(look(exchange, self._terms), self._store))
         try:
