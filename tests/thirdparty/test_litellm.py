@@ -18,6 +18,7 @@ from thirdparty.ways import (
     each,
 )
 
+from cachewrap import patch_httpx
 from cachewrap.testing.upstream import Upstream
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -150,8 +151,43 @@ def deepseek(up: Upstream) -> Any:
     return text(litellm.completion(messages=MESSAGES, **to(up, "deepseek/deepseek-chat")))
 
 
+def anthropic_stream(up: Upstream) -> Any:
+    to_it = {**to(up, "anthropic/claude-3-5-haiku-latest"), "api_base": up.root_url}
+    chunks = litellm.completion(messages=MESSAGES, stream=True, **to_it)
+    return [chunk.choices[0].delta.content for chunk in chunks]
+
+
+async def aresponses(up: Upstream) -> Any:
+    return (await litellm.aresponses(input="hi", **to(up))).id
+
+
+async def aanthropic(up: Upstream) -> Any:
+    to_it = {**to(up, "anthropic/claude-3-5-haiku-latest"), "api_base": up.root_url}
+    return text(await litellm.acompletion(messages=MESSAGES, **to_it))
+
+
+async def adeepseek(up: Upstream) -> Any:
+    to_it = to(up, "deepseek/deepseek-chat")
+    return text(await litellm.acompletion(messages=MESSAGES, **to_it))
+
+
 @pytest.mark.parametrize("ask", [responses, anthropic, deepseek], ids=lambda ask: ask.__name__)
 def test_what_litellm_sends_itself_does_not_pass_the_sdk(upstream: Upstream, ask: Way) -> None:
     _, made, _, after, cache = ask_twice(upstream, ask)
     assert (made, after) == (1, 2)
     assert (cache.stats.hits, cache.stats.misses, cache.stats.bypassed) == (0, 0, 0)
+
+
+@each([(responses, 1), (anthropic, 1), (anthropic_stream, 1), (deepseek, 1)])
+def test_it_passes_httpx(upstream: Upstream, ask: Way, calls: int) -> None:
+    with patch_httpx(hosts=["127.0.0.1:*"]):
+        check_second_run_is_free(upstream, ask, calls)
+
+
+@each([(aresponses, 1), (aanthropic, 1), (adeepseek, 1)])
+def test_async_calls_pass_httpx_where_litellm_is_told_to_use_it(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, ask: Way, calls: int
+) -> None:
+    monkeypatch.setattr(litellm, "disable_aiohttp_transport", True)
+    with patch_httpx(hosts=["127.0.0.1:*"]):
+        check_second_run_is_free(upstream, ask, calls)
