@@ -17,6 +17,7 @@ from cachewrap.faults import warn_once
 from cachewrap.integrations._exchange import ValueExchange
 from cachewrap.integrations._langchain import clean, model_request, usage_of_messages
 from cachewrap.key import canonical
+from cachewrap.options import take_sample
 from cachewrap.plain import key_name
 from cachewrap.usage import Usage
 
@@ -50,7 +51,13 @@ class CacheMiddleware(AgentMiddleware):
         if planned is None:
             return handler(request)
         cache, exchange = planned
-        return _renamed(cache.serve(exchange, lambda: handler(request)).value, request)
+        sampled = take_sample(cache, exchange)
+        try:
+            return _renamed(cache.serve(exchange, lambda: handler(request)).value, request)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
@@ -60,7 +67,13 @@ class CacheMiddleware(AgentMiddleware):
         if planned is None:
             return await handler(request)
         cache, exchange = planned
-        reply = await cache.aserve(exchange, lambda: handler(request))
+        sampled = take_sample(cache, exchange)
+        try:
+            reply = await cache.aserve(exchange, lambda: handler(request))
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
         return _renamed(reply.value, request)
 
     def _plan(self, request: ModelRequest[Any]) -> tuple[Cache, ValueExchange] | None:

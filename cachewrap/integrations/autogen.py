@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.errors import ConfigurationError, UnsupportedTypeError
+from cachewrap.options import is_sampling
 
 T = TypeVar("T")
 
@@ -62,7 +63,9 @@ class AutoGenCacheStore(CacheStore[T], Component[AutoGenCacheStoreConfig]):
             cache.survive(error, "autogen:model")
 
     def _serving(self) -> Cache | None:
-        return choose_cache(default=lambda: self._cache)
+        cache = choose_cache(default=lambda: self._cache)
+        # AutoGen asks twice for one answer, so that nobody could say which sample it asks for.
+        return None if cache is None or is_sampling(cache) else cache
 
     def _key(self, key: str) -> list[str]:
         return ["autogen", self._scope, key]

@@ -13,6 +13,7 @@ from cachewrap.cache import Cache, choose_cache
 from cachewrap.flow import Absent
 from cachewrap.integrations._exchange import ValueExchange
 from cachewrap.integrations._langchain import model_request, prompt_request, usage_of_messages
+from cachewrap.options import is_sampling
 from cachewrap.usage import Usage
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class LangChainCache(BaseCache):
     its cache for models of every provider, but not for streams or embeddings, and it never waits
     for a call that is under way. Message ids, credentials, timeouts and retries are no part of the
     request. A hit is what was stored, to the type of every field; LangChain itself then adds
-    ``total_cost: 0`` to its ``usage_metadata``.
+    ``total_cost: 0`` to its ``usage_metadata``. Inside ``cache.samples()`` it stands aside: there
+    `CacheMiddleware` and the patched SDKs serve.
 
     Args:
         cache: serves the calls made outside any block; without it they are not cached.
@@ -53,7 +55,7 @@ class LangChainCache(BaseCache):
 
     def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """What is stored for a prompt and the settings of a model, or None."""
-        cache = choose_cache(default=self._default)
+        cache = self._serving()
         if cache is None:
             return None
         exchange = _exchange(cache, prompt, llm_string)
@@ -61,7 +63,7 @@ class LangChainCache(BaseCache):
 
     async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
         """`lookup` for async callers."""
-        cache = choose_cache(default=self._default)
+        cache = self._serving()
         if cache is None:
             return None
         exchange = _exchange(cache, prompt, llm_string)
@@ -69,7 +71,7 @@ class LangChainCache(BaseCache):
 
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Store an answer, unless there is one: the first stored one wins."""
-        cache = choose_cache(default=self._default)
+        cache = self._serving()
         if cache is not None:
             exchange = _exchange(cache, prompt, llm_string)
             absent, seconds = self._take(exchange)
@@ -77,7 +79,7 @@ class LangChainCache(BaseCache):
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """`update` for async callers."""
-        cache = choose_cache(default=self._default)
+        cache = self._serving()
         if cache is not None:
             exchange = _exchange(cache, prompt, llm_string)
             absent, seconds = self._take(exchange)
@@ -95,6 +97,11 @@ class LangChainCache(BaseCache):
     async def aclear(self, **kwargs: Any) -> None:
         """`clear` for async callers."""
         self.clear(**kwargs)
+
+    def _serving(self) -> Cache | None:
+        """The cache of a call; None where samples are taken, as LangChain asks twice for one."""
+        cache = choose_cache(default=self._default)
+        return None if cache is None or is_sampling(cache) else cache
 
     def _default(self) -> Cache | None:
         return self._cache

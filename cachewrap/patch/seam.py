@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap import faults
-from cachewrap.blocks import blocks
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
-from cachewrap.options import NONE, Sampled
+from cachewrap.options import NONE, Sampled, take_sample
 from cachewrap.patch import opened
 from cachewrap.patch.capture import Slot, asend, send, under_way, watched
 from cachewrap.patch.choice import take_choice
@@ -220,10 +219,7 @@ class Seam:
         if awaited is not None and awaited.client is client:
             awaited.compare(options, args, kwargs, exchange)
         raw = header(options.headers, RAW_RESPONSE)
-        sampled = None
-        if own.sample is not None or cache.policy.samples or blocks.get().salt:
-            sampled = Sampled(cache, exchange.key, own, False, cache.numbering)
-            exchange.key = sampled.key
+        sampled = take_sample(cache, exchange, own)
         return Plan(cache, exchange, stream or raw == "stream", options.headers, sampled)
 
 

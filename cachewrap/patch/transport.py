@@ -13,6 +13,7 @@ from cachewrap import faults, key
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
+from cachewrap.options import take_sample
 from cachewrap.patch import capture, opened
 from cachewrap.patch.answer import read_answer
 from cachewrap.patch.endpoints import Endpoint
@@ -60,7 +61,22 @@ class Caching:
         plan = self._plan(request)
         if plan is None:
             return send()
-        cache, exchange, streamed = plan
+        sampled = take_sample(*plan[:2])
+        try:
+            return self._handle(request, send, *plan)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
+
+    def _handle(
+        self,
+        request: Any,
+        send: Callable[[], Any],
+        cache: Cache,
+        exchange: SdkExchange,
+        streamed: bool,
+    ) -> Any:
         rebuild = _Rebuild(request, cache)
         if streamed:
 
@@ -98,7 +114,22 @@ class Caching:
         plan = self._plan(request)
         if plan is None:
             return await send()
-        cache, exchange, streamed = plan
+        sampled = take_sample(*plan[:2])
+        try:
+            return await self._ahandle(request, send, *plan)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
+
+    async def _ahandle(
+        self,
+        request: Any,
+        send: Callable[[], Awaitable[Any]],
+        cache: Cache,
+        exchange: SdkExchange,
+        streamed: bool,
+    ) -> Any:
         rebuild = _Rebuild(request, cache)
 
         async def arebuild(answer: HttpAnswer | None, stream: Joint) -> Any:

@@ -118,6 +118,21 @@ def test_two_identical_requests_make_one_upstream_call(
 
 
 @ways
+@pytest.mark.parametrize("ask", [Web.post, Web.stream], ids=["whole", "stream"])
+def test_samples_are_answers_of_their_own(
+    web: Web, cache: Cache, way: Callable[[Web], None], ask: Callable[[Web], Any]
+) -> None:
+    way(web)
+    with cache.samples():
+        first = [ask(web)[-2] for _ in range(3)]
+    with cache.samples():
+        again = [ask(web)[-2] for _ in range(3)]
+    assert web.up.calls == 3
+    assert first == again
+    assert len({str(answer) for answer in first}) == 3
+
+
+@ways
 @pytest.mark.parametrize(
     "manner",
     [{}, {"gzip": True}, {"awkward": True}, {"done": False}],

@@ -84,6 +84,29 @@ def test_a_hit_is_its_miss(upstream: Upstream, colour: str) -> None:
 
 
 @COLOURS
+def test_samples_are_answers_of_their_own(upstream: Upstream, colour: str) -> None:
+    asked = {"messages": [HumanMessage("hi")]}
+
+    async def ask_three() -> list[dict[str, Any]]:
+        ours = agent(upstream)
+        return [await ours.ainvoke(asked) for _ in "123"]
+
+    def work() -> list[str]:
+        with cache.samples():
+            if colour == "async":
+                results = asyncio.run(ask_three())
+            else:
+                results = [agent(upstream).invoke(asked) for _ in "123"]
+        return [str(answers(result)[0].content) for result in results]
+
+    cache = Cache.memory()
+    first, again = work(), work()
+    assert upstream.calls == 3
+    assert first == again
+    assert len(set(first)) == 3
+
+
+@COLOURS
 def test_a_run_with_a_tool_is_repeated_from_the_cache(upstream: Upstream, colour: str) -> None:
     def work(cache: Cache) -> list[dict[str, Any]]:
         found = run(agent(upstream, cache, tools=[lookup_weather]), "lookup_weather", colour)

@@ -112,6 +112,14 @@ def test_structured_output_comes_back(cache: Cache, upstream: Upstream) -> None:
     assert hit == miss
 
 
+def test_it_stands_aside_where_samples_are_taken(cache: Cache, upstream: Upstream) -> None:
+    with cache.samples():
+        first, second = (chat(upstream).invoke(MESSAGES).content for _ in range(2))
+    assert upstream.calls == 2
+    assert first != second
+    assert list(cache.keys()) == []
+
+
 def test_a_plain_model_is_served_as_well(cache: Cache) -> None:
     assert FakeListLLM(responses=["one", "two"]).invoke("hi") == "one"
     assert FakeListLLM(responses=["one", "two"], i=1).invoke("hi") == "one"
