@@ -55,6 +55,7 @@ class Breaker:
         """Open it: the server could not be reached, retries included."""
         kind = type(error)
         kept = kind.__new__(kind, *error.args)  # the traceback would keep the caller's values
+        kept.__dict__.update(error.__dict__)  # without which some versions of redis-py show nothing
         with self._lock:
             self._error = kept
             self._next = time.monotonic() + seconds

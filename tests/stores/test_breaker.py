@@ -44,6 +44,22 @@ def test_an_open_one_says_until_when_and_why(opened: Breaker) -> None:
     assert repr(caught.value.error) == "Lost('no answer')"
 
 
+def test_it_shows_an_error_that_has_attributes() -> None:
+    class Told(Exception):
+        def __init__(self, text: str) -> None:
+            super().__init__(text)
+            self.kind = "network"
+
+        def __str__(self) -> str:
+            return f"{self.kind}: {self.args[0]}"
+
+    breaker = Breaker()
+    breaker.failed(Told("no answer"), LONG)
+    with pytest.raises(LeftAlone) as caught:
+        breaker.admit(LONG)
+    assert str(caught.value.error) == "network: no answer"
+
+
 def test_when_it_is_time_one_caller_tries_and_the_others_wait_again(opened: Breaker) -> None:
     due(opened)
     start = threading.Barrier(16)
