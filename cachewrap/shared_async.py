@@ -118,10 +118,14 @@ class AsyncSharedStream(Stream[T]):
     async def leave(self) -> None:
         """One reader less; the last one closes the source.
 
-        Not so while a source that is exhausted is being kept. A reader that was abandoned may be
-        finalised outside the loop, which then closes the source when it runs again, if it does.
+        Not so while a source that is exhausted is being kept: he waits for that. A reader that was
+        abandoned may be finalised outside the loop, which then closes the source when it runs
+        again, if it does.
         """
-        if not self._leave() or self.source.exhausted:
+        if not self._leave():
+            return
+        if self.source.exhausted:
+            await self.kept()
             return
         task = self._task
         if task is None:
@@ -136,6 +140,12 @@ class AsyncSharedStream(Stream[T]):
         await asyncio.wait((task,))
         if not task.cancelled() and (error := task.exception()):
             raise error
+
+    async def kept(self) -> None:
+        """Wait until a source that is exhausted is kept; being cancelled meanwhile harms nobody."""
+        task = self._task
+        if self.source.exhausted and task is not None and running_loop() is task.get_loop():
+            await asyncio.wait((task,))
 
     def _land_in_child(self) -> None:
         self._outcome = self._outcome or Alone

@@ -216,7 +216,8 @@ class Reader:
                 self._passed += 1
                 yield self._stream.items[self._passed - 1]
         except BaseException:
-            await self.aclose()
+            if not self._left:
+                await self.aclose()
             raise
 
     async def _ahas(self) -> bool:
@@ -238,8 +239,13 @@ class Reader:
             self._count()
 
     async def aclose(self) -> None:
-        """`close` for async callers."""
+        """`close` for async callers.
+
+        Who was cancelled while the answer was being stored may close the stream once more: an SDK
+        that allows its last read a moment alone does so, and the caller goes on after that.
+        """
         if self._left:
+            await self._stream.kept()
             return
         self._left = True
         try:

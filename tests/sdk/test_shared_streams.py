@@ -13,6 +13,7 @@ import pytest
 
 from cachewrap import Cache
 from cachewrap.shared import _under_way
+from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.upstream import Upstream
 from sdk.asking import TAKES, Colour, unmarked
 from sdk.shapes import BY_NAME, INSTALLED, RESPONSES, chat
@@ -366,3 +367,24 @@ def test_a_sync_call_on_an_event_loops_thread_goes_alone(
         assert asyncio.run(ask())
         first.close()
     assert up.calls == 2
+
+
+class SlowStore(MemoryStore):
+    """A store whose writes take longer than any SDK allows the last read of a stream."""
+
+    async def aadd(self, *args: Any, **options: Any) -> bytes:
+        await asyncio.sleep(0.5)
+        return await super().aadd(*args, **options)
+
+
+def test_an_async_stream_is_stored_when_its_loop_is_over(up: Upstream) -> None:
+    colour = Colour("async")
+    store = SlowStore()
+    with Cache(store) as cache:
+        client = colour.client(up)
+        first = colour.ask(client, BY_NAME["chat-stream"])
+        assert len(list(store.keys())) == 1
+        second = colour.ask(client, BY_NAME["chat-stream"])
+    colour.close()
+    assert (up.calls, cache.stats.hits) == (1, 1)
+    assert unmarked(second) == unmarked(first)
