@@ -149,3 +149,18 @@ class AsyncSharedStream(Stream[T]):
 
     def _land_in_child(self) -> None:
         self._outcome = self._outcome or Alone
+
+
+async def finish(task: asyncio.Task[None], *, mine: bool) -> None:
+    """Wait for a task that goes on when the caller is cancelled.
+
+    Its error is raised for the caller whose own it is (``mine``) and for those who found it at
+    work. Nobody can wait for a task of another loop.
+    """
+    mine = mine or not task.done()
+    if not task.done():
+        if task.get_loop() is not asyncio.get_running_loop():
+            return
+        await asyncio.wait((task,))
+    if mine:
+        task.result()

@@ -241,16 +241,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"".join(pieces))
 
     def _send_chunks(self, pieces: Iterable[bytes], manner: Manner) -> None:
-        for count, piece in enumerate(pieces):
+        for count, piece in enumerate((*pieces, b"")):  # an empty chunk is the end
             if count == manner.cut_after:
                 self.close_connection = True
                 return
             if manner.pause is not None and count == manner.pause_after:
                 manner.pause.wait()
-            if count:
+            if count and piece:
                 time.sleep(manner.gap)
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        self.wfile.write(b"0\r\n\r\n")
 
 
 def _choose(request: Request, manner: Manner, draw: Draw) -> Answer:
