@@ -13,6 +13,7 @@ from cachewrap.errors import CorruptEntryError
 from cachewrap.flow import Exchange, Reply
 from cachewrap.prices import price
 
+_HIT: Final = Outcome.HIT
 _lock = threading.Lock()
 
 
@@ -130,7 +131,9 @@ class Stats:
             group = self._groups.get(name)
             if group is None:
                 group = self._groups[name] = _Group(_reported(entry))
-            if reply.outcome is Outcome.MISS:
+            if reply.outcome is _HIT:
+                group.hits += 1
+            elif reply.outcome is Outcome.MISS:
                 group.misses += 1
                 if entry is not None:
                     group.stored += reply.own
