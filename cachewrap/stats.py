@@ -131,9 +131,7 @@ class Stats:
             group = self._groups.get(name)
             if group is None:
                 group = self._groups[name] = _Group(_reported(entry))
-            if reply.outcome is _HIT:
-                group.hits += 1
-            elif reply.outcome is Outcome.MISS:
+            if reply.outcome is Outcome.MISS:
                 group.misses += 1
                 if entry is not None:
                     group.stored += reply.own
@@ -141,7 +139,7 @@ class Stats:
                     group.tokens_out_spent += entry.tokens_out
                     group.seconds_spent += entry.seconds
                 return
-            if reply.outcome is Outcome.HIT:
+            if reply.outcome is _HIT:
                 group.hits += 1
             else:
                 group.joined += 1
