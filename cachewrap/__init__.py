@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         UnsupportedTypeError,
     )
     from cachewrap.events import Event
+    from cachewrap.patch.adapter import CachedAdapter
     from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
     from cachewrap.patch.family import (
         patch,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
     from cachewrap.patch.httpx import patch_httpx, unpatch_httpx
     from cachewrap.patch.openai import patch_openai, unpatch_openai
+    from cachewrap.patch.requests import patch_requests, unpatch_requests
     from cachewrap.patch.threads import patch_threads
     from cachewrap.patch.transport import AsyncCachedTransport, CachedTransport
     from cachewrap.workers import activate
@@ -45,6 +47,7 @@ __all__ = [
     "AsyncCachedTransport",
     "Cache",
     "CacheWarning",
+    "CachedAdapter",
     "CachedTransport",
     "CachewrapError",
     "CodecError",
@@ -66,6 +69,7 @@ __all__ = [
     "patch_groq",
     "patch_httpx",
     "patch_openai",
+    "patch_requests",
     "patch_threads",
     "patch_together",
     "unpatch",
@@ -74,12 +78,14 @@ __all__ = [
     "unpatch_groq",
     "unpatch_httpx",
     "unpatch_openai",
+    "unpatch_requests",
     "unpatch_together",
 ]
 
 _HOMES = {
     "AsyncCachedTransport": "cachewrap.patch.transport",
     "Cache": "cachewrap.cache",
+    "CachedAdapter": "cachewrap.patch.adapter",
     "CachedTransport": "cachewrap.patch.transport",
     "activate": "cachewrap.workers",
     "active_cache": "cachewrap.cache",
@@ -91,6 +97,7 @@ _HOMES = {
     "patch_groq": "cachewrap.patch.family",
     "patch_httpx": "cachewrap.patch.httpx",
     "patch_openai": "cachewrap.patch.openai",
+    "patch_requests": "cachewrap.patch.requests",
     "patch_threads": "cachewrap.patch.threads",
     "patch_together": "cachewrap.patch.family",
     "unpatch": "cachewrap.patch.family",
@@ -99,6 +106,7 @@ _HOMES = {
     "unpatch_groq": "cachewrap.patch.family",
     "unpatch_httpx": "cachewrap.patch.httpx",
     "unpatch_openai": "cachewrap.patch.openai",
+    "unpatch_requests": "cachewrap.patch.requests",
     "unpatch_together": "cachewrap.patch.family",
 }
 

@@ -80,23 +80,28 @@ def _chain(coders: list[Coder]) -> Coder:
     return Coder(feed, end)
 
 
-def _zlib(wbits: int, *, falls_back: bool = False) -> Coder:
-    codec: Any = None
+def _zlib(wbits: int) -> Coder:
+    codec = zlib.decompressobj(wbits)
+    return Coder(codec.decompress, codec.flush)
+
+
+def _inflate() -> Coder:
+    """Of "deflate", which some servers send without the frame of two bytes that belongs to it."""
+    inner: Coder | None = None
+    begun = b""
 
     def feed(piece: bytes) -> bytes:
-        nonlocal codec
-        if codec is None:
-            codec = zlib.decompressobj(wbits)
-            try:
-                return bytes(codec.decompress(piece))
-            except zlib.error:
-                if not falls_back:
-                    raise
-                # Some servers send "deflate" without the frame that the standard wants.
-                codec = zlib.decompressobj(-zlib.MAX_WBITS)
-        return bytes(codec.decompress(piece))
+        nonlocal inner, begun
+        if inner is not None:
+            return inner.feed(piece)
+        begun += piece
+        if len(begun) < 2:
+            return b""
+        framed = begun[0] & 15 == zlib.DEFLATED and int.from_bytes(begun[:2]) % 31 == 0
+        inner = _zlib(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
+        return inner.feed(begun)
 
-    return Coder(feed, lambda: bytes(codec.flush()) if codec else b"")
+    return Coder(feed, lambda: inner.end() if inner else b"")
 
 
 def _unzstd() -> Coder:
@@ -140,8 +145,8 @@ def _tobrotli() -> Coder:
 def _brotli() -> Any:
     """The library with which a client decodes Brotli, if there is one."""
     for name in ("brotlicffi", "brotli"):
-        if name in sys.modules:
-            return sys.modules[name]
+        if found := sys.modules.get(name):
+            return found
     try:
         return import_module("brotli")
     except ImportError as error:
@@ -151,7 +156,7 @@ def _brotli() -> Any:
 _DECODERS: Final[dict[str, Callable[[], Coder]]] = {
     "gzip": lambda: _zlib(_GZIP),
     "x-gzip": lambda: _zlib(_GZIP),
-    "deflate": lambda: _zlib(zlib.MAX_WBITS, falls_back=True),
+    "deflate": _inflate,
     "zstd": _unzstd,
     "br": _unbrotli,
 }

@@ -37,4 +37,5 @@ def unpatched() -> Iterator[None]:
     """Whatever a test patches is as it was afterwards."""
     yield
     cachewrap.unpatch_httpx()
+    cachewrap.unpatch_requests()
     cachewrap.unpatch_all()
