@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from cachewrap.events import Event
     from cachewrap.patch.adapter import CachedAdapter
+    from cachewrap.patch.aiohttp import patch_aiohttp, unpatch_aiohttp
     from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
     from cachewrap.patch.family import (
         patch,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         unpatch_together,
     )
     from cachewrap.patch.httpx import patch_httpx, unpatch_httpx
+    from cachewrap.patch.middleware import CachedMiddleware
     from cachewrap.patch.openai import patch_openai, unpatch_openai
     from cachewrap.patch.requests import patch_requests, unpatch_requests
     from cachewrap.patch.threads import patch_threads
@@ -48,6 +50,7 @@ __all__ = [
     "Cache",
     "CacheWarning",
     "CachedAdapter",
+    "CachedMiddleware",
     "CachedTransport",
     "CachewrapError",
     "CodecError",
@@ -64,6 +67,7 @@ __all__ = [
     "llm_cached",
     "no_cache",
     "patch",
+    "patch_aiohttp",
     "patch_all",
     "patch_anthropic",
     "patch_groq",
@@ -73,6 +77,7 @@ __all__ = [
     "patch_threads",
     "patch_together",
     "unpatch",
+    "unpatch_aiohttp",
     "unpatch_all",
     "unpatch_anthropic",
     "unpatch_groq",
@@ -86,12 +91,14 @@ _HOMES = {
     "AsyncCachedTransport": "cachewrap.patch.transport",
     "Cache": "cachewrap.cache",
     "CachedAdapter": "cachewrap.patch.adapter",
+    "CachedMiddleware": "cachewrap.patch.middleware",
     "CachedTransport": "cachewrap.patch.transport",
     "activate": "cachewrap.workers",
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
     "Event": "cachewrap.events",
+    "patch_aiohttp": "cachewrap.patch.aiohttp",
     "patch_all": "cachewrap.patch.family",
     "patch_anthropic": "cachewrap.patch.anthropic",
     "patch_groq": "cachewrap.patch.family",
@@ -101,6 +108,7 @@ _HOMES = {
     "patch_threads": "cachewrap.patch.threads",
     "patch_together": "cachewrap.patch.family",
     "unpatch": "cachewrap.patch.family",
+    "unpatch_aiohttp": "cachewrap.patch.aiohttp",
     "unpatch_all": "cachewrap.patch.family",
     "unpatch_anthropic": "cachewrap.patch.anthropic",
     "unpatch_groq": "cachewrap.patch.family",

@@ -23,7 +23,7 @@ from cachewrap.patch.request import canonical_headers, split_url
 from cachewrap.patch.response import is_framed, snapshot
 from cachewrap.patch.routes import Routes, is_stream
 from cachewrap.patch.secrets import is_secret, without_secrets
-from cachewrap.patch.wire import Wire, coder_of
+from cachewrap.patch.wire import Wire
 from cachewrap.usage import Usage
 
 _DONE: Final = re.compile(rb"[\r\n]data: ?\[DONE\](?:\r\n\r\n|\n\n|\r\r)")
@@ -99,9 +99,7 @@ class Caching:
                 if head.status_code != 200:
                     return response
                 capture.take_open(head, is_async=False)
-                return wire.recorded(
-                    response, _Settling(head.stream, coder_of(head.headers.get("content-encoding")))
-                )
+                return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
 
             return opened.serve(cache, exchange, open_, rebuild)
 
@@ -156,9 +154,7 @@ class Caching:
                 if head.status_code != 200:
                     return response
                 capture.take_open(head, is_async=True)
-                return await wire.arecorded(
-                    response, _Settling(head.stream, coder_of(head.headers.get("content-encoding")))
-                )
+                return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
 
             return await opened.aserve(cache, exchange, open_, rebuild)
 
@@ -237,6 +233,10 @@ def _reader(wire: Wire, cache: Cache, stream: Joint) -> Reader | None:
     if stream is None:
         return None
     return Reader(cache, stream, leads=False, broken=wire.library.read_error)
+
+
+def _coder(wire: Wire, head: Any) -> Coder:
+    return wire.library.coder(head.headers.get("content-encoding"))
 
 
 class _Settling(Proxy):

@@ -62,6 +62,27 @@ DECODING_ERRORS: Final = (zlib.error, zstandard.ZstdError, ValueError)
 """What a decoder raises for a body that is not what its coding says."""
 
 
+def coder_of(encoding: str | None) -> Coder:
+    """Takes the codings off a body as it comes, to look into it; what cannot be read is nothing."""
+    try:
+        inner = decoder(codings(encoding))
+    except LookupError:
+        return Coder(lambda piece: b"")
+    broken = False
+
+    def feed(piece: bytes) -> bytes:
+        nonlocal broken
+        if broken:
+            return b""
+        try:
+            return inner.feed(piece)
+        except DECODING_ERRORS:
+            broken = True
+            return b""
+
+    return Coder(feed)
+
+
 def _chain(coders: list[Coder]) -> Coder:
     if len(coders) == 1:
         return coders[0]

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 
 import wrapt
 
+from cachewrap import faults
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.patch import threads as carrying
@@ -56,10 +57,14 @@ class HttpPatcher:
 
     Args:
         targets: what is wrapped, by the module that has it.
+        needs: a name that a module has to have beside that.
     """
 
-    def __init__(self, targets: Mapping[str, Targets]) -> None:
+    def __init__(
+        self, targets: Mapping[str, Targets], needs: Mapping[str, str] | None = None
+    ) -> None:
         self._targets = targets
+        self._needs = needs or {}
         self._lock = threading.RLock()
         self._awaited: set[str] = set()
         self._wrapped: list[tuple[type, str, Any, Any]] = []
@@ -123,18 +128,32 @@ class HttpPatcher:
     def _imported(self, module: ModuleType) -> None:
         with self._lock:
             self._awaited.discard(module.__name__)
-            if self.patches:
+            if not self.patches:
+                return
+            try:
                 self._apply(module)
+            except ConfigurationError as error:
+                # Its import is not to fail: most of what it is used for is none of the cache's.
+                faults.warn_once((ConfigurationError, module.__name__), str(error))
 
     def _apply(self, module: ModuleType) -> None:
+        library = module.__name__.partition(".")[0]
+        needed = self._needs.get(module.__name__)
+        if needed is not None and not hasattr(module, needed):
+            raise _missing(library, f"{module.__name__}.{needed}")
         for cls, name, wrapper in self._targets[module.__name__]:
             owner = getattr(module, cls)
             original = vars(owner).get(name)
             if original is None:
-                raise ConfigurationError(
-                    f"{module.__name__} has no {cls}.{name}, which the cache needs to step in; "
-                    "this version of it is not supported"
-                )
+                raise _missing(library, f"{module.__name__}.{cls}.{name}")
             wrapped = wrapt.FunctionWrapper(original, wrapper)
             setattr(owner, name, wrapped)
             self._wrapped.append((owner, name, original, wrapped))
+
+
+def _missing(library: str, target: str) -> ConfigurationError:
+    version = getattr(sys.modules.get(library), "__version__", None) or "of an unknown version"
+    return ConfigurationError(
+        f"{library} {version} has no {target}, which the cache needs to step in; its requests are "
+        "not cached"
+    )

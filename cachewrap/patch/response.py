@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.patch.coding import DECODING_ERRORS, codings, decoder
+from cachewrap.patch.coding import DECODING_ERRORS, Coder, coder_of, codings, decoder
 from cachewrap.patch.secrets import is_secret
 
 MARK: Final = "x-cachewrap"
@@ -35,6 +35,23 @@ class Library:
     def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The pieces of a body, decoded."""
         return decoder(codings(encoding)).over(pieces)
+
+    def coder(self, encoding: str | None) -> Coder:
+        """Looks into a body as it comes; what cannot be decoded is nothing."""
+        return coder_of(encoding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded(Library):
+    """An HTTP library that has decoded what it hands on."""
+
+    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces as they are."""
+        return pieces
+
+    def coder(self, encoding: str | None) -> Coder:
+        """Looks into a body that is decoded already."""
+        return Coder(bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.patch.coding import DECODING_ERRORS, Coder, codings, decoder
 from cachewrap.patch.joint import Reader
 from cachewrap.patch.response import Library
 
@@ -120,24 +119,3 @@ class Wire:
     async def abuild(self, answer: HttpAnswer, reader: Reader | None) -> Any:
         """`build` for async responses."""
         return self.build(answer, reader)
-
-
-def coder_of(encoding: str | None) -> Coder:
-    """Takes the codings off a body as it comes, to look into it; what cannot be read is nothing."""
-    try:
-        inner = decoder(codings(encoding))
-    except LookupError:
-        return Coder(lambda piece: b"")
-    broken = False
-
-    def feed(piece: bytes) -> bytes:
-        nonlocal broken
-        if broken:
-            return b""
-        try:
-            return inner.feed(piece)
-        except DECODING_ERRORS:
-            broken = True
-            return b""
-
-    return Coder(feed)

@@ -38,4 +38,5 @@ def unpatched() -> Iterator[None]:
     yield
     cachewrap.unpatch_httpx()
     cachewrap.unpatch_requests()
+    cachewrap.unpatch_aiohttp()
     cachewrap.unpatch_all()
