@@ -65,8 +65,8 @@ class RequestsWire(Wire):
         """See `Wire`."""
         raw = response.raw
         pairs = _pairs(raw)
-        if not _enforces_length(raw):
-            # The end of such a body tells nothing.
+        if not (_enforces_length(raw) or str(raw.tell()) == _value(pairs, "content-length")):
+            # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
             pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
         return Head(response.status_code, pairs, self.library, _Upstream(raw))
 
@@ -135,7 +135,7 @@ class RequestsWire(Wire):
         file = File(framed(pairs, stream, chunked=chunked, length=length), stream)
         answer = answer_class(file, method=self.method)
         answer.begin()
-        headers = sys.modules["urllib3"].HTTPHeaderDict()
+        headers = sys.modules["urllib3.response"].HTTPHeaderDict()
         for name, value in pairs:
             headers.add(name, value)
         raw = raw_class(

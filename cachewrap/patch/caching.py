@@ -26,8 +26,12 @@ from cachewrap.patch.secrets import is_secret, without_secrets
 from cachewrap.patch.wire import Wire
 from cachewrap.usage import Usage
 
-_DONE: Final = re.compile(rb"[\r\n]data: ?\[DONE\](?:\r\n\r\n|\n\n|\r\r)")
-_LONGEST: Final = len(b"\ndata: [DONE]\r\n\r\n") - 1
+# What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
+_CLOSING: Final = re.compile(
+    rb"[\r\n](?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete))[\r\n])"
+)
+_LONGEST: Final = len(b"\nevent: response.incomplete\r\n")
+_BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 Joint = JointStream | AsyncJointStream | None
 
@@ -252,21 +256,24 @@ class _Settling(Proxy):
     def __init__(self, stream: Any, coder: Coder) -> None:
         super().__init__(stream)
         self._self_feed = coder.feed
+        self._self_tail = b""
+        self._self_closing = False
+
+    def _self_closes(self, chunk: bytes) -> bool:
+        """Whether the stream's last event has come with this chunk."""
+        tail = self._self_tail + self._self_feed(chunk)
+        self._self_tail = tail[-_LONGEST:]
+        self._self_closing = self._self_closing or _CLOSING.search(tail) is not None
+        return self._self_closing and tail.endswith(_BLANK)
 
     def __iter__(self) -> Iterator[bytes]:
-        tail = b""
         for chunk in self.__wrapped__:
-            tail += self._self_feed(chunk)
-            if _DONE.search(tail):
+            if self._self_closes(chunk):
                 self.__wrapped__.settle()
-            tail = tail[-_LONGEST:]
             yield chunk
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        tail = b""
         async for chunk in self.__wrapped__:
-            tail += self._self_feed(chunk)
-            if _DONE.search(tail) and (awaitable := self.__wrapped__.settle()) is not None:
+            if self._self_closes(chunk) and (awaitable := self.__wrapped__.settle()) is not None:
                 await awaitable
-            tail = tail[-_LONGEST:]
             yield chunk
