@@ -78,10 +78,12 @@ class HttpPatcher:
         paths: Iterable[str] | None,
         *,
         carry: bool,
+        strict: bool = True,
     ) -> HttpPatch:
         """Put the wrappers in, now or when a library is imported. See `patch_httpx`.
 
-        Raises `ConfigurationError` for a library that lacks what is to be wrapped.
+        Raises `ConfigurationError` for a library that lacks what is to be wrapped; not ``strict``
+        it warns.
         """
         routes = Routes(HOSTS if hosts is None else hosts, PATHS if paths is None else paths)
         patch = HttpPatch(self, Caching(routes, cache, when), carry)
@@ -94,7 +96,7 @@ class HttpPatcher:
                 try:
                     for name in self._targets:
                         if module := sys.modules.get(name):
-                            self._apply(module)
+                            (self._apply if strict else self._try)(module)
                         elif name not in self._awaited:
                             self._awaited.add(name)
                             wrapt.register_post_import_hook(self._imported, name)
@@ -128,13 +130,15 @@ class HttpPatcher:
     def _imported(self, module: ModuleType) -> None:
         with self._lock:
             self._awaited.discard(module.__name__)
-            if not self.patches:
-                return
-            try:
-                self._apply(module)
-            except ConfigurationError as error:
+            if self.patches:
                 # Its import is not to fail: most of what it is used for is none of the cache's.
-                faults.warn_once((ConfigurationError, module.__name__), str(error))
+                self._try(module)
+
+    def _try(self, module: ModuleType) -> None:
+        try:
+            self._apply(module)
+        except ConfigurationError as error:
+            faults.warn_once((ConfigurationError, module.__name__), str(error))
 
     def _apply(self, module: ModuleType) -> None:
         library = module.__name__.partition(".")[0]
