@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cachewrap.patch.adapter import CachedAdapter
     from cachewrap.patch.aiohttp import patch_aiohttp, unpatch_aiohttp
     from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
+    from cachewrap.patch.dspy import patch_dspy, unpatch_dspy
     from cachewrap.patch.family import (
         patch,
         patch_all,
@@ -70,6 +71,7 @@ __all__ = [
     "patch_aiohttp",
     "patch_all",
     "patch_anthropic",
+    "patch_dspy",
     "patch_groq",
     "patch_httpx",
     "patch_openai",
@@ -80,6 +82,7 @@ __all__ = [
     "unpatch_aiohttp",
     "unpatch_all",
     "unpatch_anthropic",
+    "unpatch_dspy",
     "unpatch_groq",
     "unpatch_httpx",
     "unpatch_openai",
@@ -101,6 +104,7 @@ _HOMES = {
     "patch_aiohttp": "cachewrap.patch.aiohttp",
     "patch_all": "cachewrap.patch.family",
     "patch_anthropic": "cachewrap.patch.anthropic",
+    "patch_dspy": "cachewrap.patch.dspy",
     "patch_groq": "cachewrap.patch.family",
     "patch_httpx": "cachewrap.patch.httpx",
     "patch_openai": "cachewrap.patch.openai",
@@ -111,6 +115,7 @@ _HOMES = {
     "unpatch_aiohttp": "cachewrap.patch.aiohttp",
     "unpatch_all": "cachewrap.patch.family",
     "unpatch_anthropic": "cachewrap.patch.anthropic",
+    "unpatch_dspy": "cachewrap.patch.dspy",
     "unpatch_groq": "cachewrap.patch.family",
     "unpatch_httpx": "cachewrap.patch.httpx",
     "unpatch_openai": "cachewrap.patch.openai",

@@ -14,6 +14,7 @@ from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.patch.aiohttp import AIOHTTP
 from cachewrap.patch.anthropic import ANTHROPIC
+from cachewrap.patch.dspy import DSPY
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import When
 from cachewrap.patch.httpx import HTTPX
@@ -55,7 +56,7 @@ _ALIKE: Final = (
 _PREFIXES: Final = ("", "v1/", "openai/v1/")
 
 _BY_NAME: Final = {"openai": OPENAI, "anthropic": ANTHROPIC}
-_PLAIN: Final = (HTTPX, REQUESTS, AIOHTTP)
+_PLAIN: Final = (HTTPX, REQUESTS, AIOHTTP, DSPY)
 
 _lock = threading.Lock()
 _patchers: Final[dict[str, Patcher]] = {**_BY_NAME}
@@ -205,7 +206,7 @@ def patch_all(
     cache: Cache | None = None, *, when: When | None = None, threads: bool = True
 ) -> Patches:
     """Make cacheable all that is known: the SDKs of openai, anthropic, groq and together, and what
-    speaks plain httpx, requests or aiohttp to the hosts of known providers.
+    speaks plain httpx, requests or aiohttp, or DSPy's engine, to the hosts of known providers.
 
     What is imported is patched now, anything else when it is imported, and what is not installed
     costs nothing.

@@ -104,12 +104,11 @@ def test_the_patch_may_come_before_the_import_of_the_sdk(up: Upstream) -> None:
     assert (done.returncode, up.calls) == (0, 2), done.stderr
 
 
-@pytest.mark.parametrize("shape", [MESSAGE, STREAM], ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", [MESSAGE, BY_NAME["messages-stream"]], ids=lambda s: s.name)
 @pytest.mark.parametrize("stores", [True, False])
 def test_when_says_what_is_stored(
     up: Upstream, client: Any, colour: Colour, cache: Cache, shape: Any, stores: bool
 ) -> None:
-    cachewrap.unpatch_anthropic()
     with patch_anthropic(when=lambda answer: stores), cache:
         for _ in range(2):
             colour.ask(client, shape)
