@@ -639,3 +639,29 @@ def test_hosts_and_paths_say_what_is_cached(
 def test_what_is_no_cache_or_no_function_is_an_error(make: Any, given: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="got"):
         make(**given)
+
+
+# -- an SDK that speaks aiohttp -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+def test_google_genai_is_served(web: Web, cache: Cache, streamed: bool) -> None:
+    genai = pytest.importorskip("google.genai")
+    patched(web)
+
+    async def ask() -> list[Any]:
+        options = {"base_url": web.up.root_url}
+        client = genai.Client(api_key="top-secret", http_options=options).aio
+        asked = {"model": "gemini-x", "contents": "Question 1"}
+        if streamed:
+            stream = await client.models.generate_content_stream(**asked)
+            found = [chunk.text async for chunk in stream]
+        else:
+            found = [(await client.models.generate_content(**asked)).text]
+        await client.aclose()
+        return found
+
+    with cache:
+        first, second = web.run(ask()), web.run(ask())
+    assert (web.up.calls, second) == (1, first)
+    assert (cache.stats.misses, cache.stats.hits) == (1, 1)

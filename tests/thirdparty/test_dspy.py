@@ -140,11 +140,12 @@ def stream_of(up: Upstream) -> Any:
 async def own_stream(up: Upstream) -> Any:
     """How many chunks came, and what they came to."""
     lm, chunks = own_engine(up), 0
-    with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_json_adapter_fallback=False)):
-        # The stand-in's text is in no format of DSPy's.
-        with contextlib.suppress(dspy.utils.exceptions.AdapterParseError):
-            async for _ in stream_of(up):
-                chunks += 1
+    adapter = dspy.ChatAdapter(use_json_adapter_fallback=False)
+    # The stand-in's text is in no format of DSPy's.
+    unreadable = contextlib.suppress(dspy.utils.exceptions.AdapterParseError)
+    with dspy.context(lm=lm, adapter=adapter), unreadable:
+        async for _ in stream_of(up):
+            chunks += 1
     return chunks, lm.history[-1]["outputs"]
 
 
