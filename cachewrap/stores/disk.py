@@ -382,10 +382,12 @@ class DiskStore(Store):
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
 _paused: list[DiskStore] = []
+_forking = threading.Lock()
 
 
 def _before_fork() -> None:
     """Close every connection: SQLite allows none to cross a fork, not even to be closed there."""
+    _forking.acquire()  # threads that fork at the same time do so one after the other
     _paused[:] = list(_stores)
     for store in _paused:
         store._pause()
@@ -395,12 +397,14 @@ def _after_fork_in_parent() -> None:
     for store in _paused:
         store._resume()
     _paused.clear()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     for store in _paused:
         store._start()
     _paused.clear()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -642,6 +642,28 @@ class TestConnections:
         with open(reading, "rb") as pipe:
             assert pipe.read() == b"0"
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    def test_threads_that_fork_at_once_hold_up_nobody(self, root: Path) -> None:
+        code = """
+            import os, sys, threading
+            from cachewrap.stores.disk import DiskStore
+            stores = [DiskStore(sys.argv[1], str(seed)) for seed in range(4)]
+            def fork():
+                for _ in range(50):
+                    child = os.fork()
+                    if not child:
+                        os._exit(0)
+                    os.waitpid(child, 0)
+            threads = [threading.Thread(target=fork, daemon=True) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                for store in stores:
+                    store.set("0" * 64, b"answer")
+        """
+        run = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(root)]
+        assert subprocess.run(run, timeout=60, check=False).returncode == 0
+
     def test_many_processes_open_a_new_folder_at_once(self, root: Path) -> None:
         code = """
             import sys
