@@ -158,7 +158,7 @@ def last():
 def test_calls_are_answered_and_stored_while_the_interpreter_ends(
     shared: Cache, tmp_path: Path
 ) -> None:
-    (tmp_path / "cache").write_bytes(pickle.dumps(shared))
-    program = [sys.executable, "-c", AT_EXIT, str(tmp_path / "cache")]
+    (tmp_path / "pickled").write_bytes(pickle.dumps(shared))
+    program = [sys.executable, "-c", AT_EXIT, str(tmp_path / "pickled")]
     run = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.split() == ["HI", "HI", "HO", "HO", "2"], run.stderr
