@@ -54,11 +54,12 @@ _NO_DATABASE = (
 class _Link:
     """One thread's connection. Its lock keeps `DiskStore.close` away while the thread uses it."""
 
-    __slots__ = ("__weakref__", "con", "lock")
+    __slots__ = ("__weakref__", "con", "inode", "lock")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.con: sqlite3.Connection | None = None
+        self.inode = -1
 
     def close(self) -> None:
         con, self.con = self.con, None
@@ -157,7 +158,7 @@ class DiskStore(Store):
         name = bytes.fromhex(key)
         link = getattr(self._local, "link", None) or self._link()
         with link.lock:
-            con = link.con or self._connect(link)
+            con = self._connected(link) or self._connect(link)
             if con is None:
                 return None
             try:
@@ -303,12 +304,26 @@ class DiskStore(Store):
         self._paused = []
         self._lock.release()
 
+    def _connected(self, link: _Link) -> sqlite3.Connection | None:
+        """The thread's connection, unless the folder was deleted since: that is empty now."""
+        if link.con is not None:
+            try:
+                if os.stat(self._path).st_ino == link.inode:
+                    return link.con
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError:  # it cannot be told
+                return link.con
+            link.close()
+        return None
+
     def _connect(self, link: _Link, make: bool = False) -> sqlite3.Connection | None:
         """Open the thread's connection; None if there is no database and none is to be made."""
         try:
             if make and not os.path.exists(self._path):
                 lay_out(self._root, self._folder)
             if os.path.exists(self._path):
+                link.inode = os.stat(self._path).st_ino
                 link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables
                     lay_out(self._root, self._folder)
@@ -320,7 +335,7 @@ class DiskStore(Store):
     def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         link = getattr(self._local, "link", None) or self._link()
         with link.lock:
-            con = link.con or self._connect(link)
+            con = self._connected(link) or self._connect(link)
             try:
                 return con.execute(sql, values).fetchall() if con else []
             except sqlite3.Error as error:
@@ -348,9 +363,7 @@ class DiskStore(Store):
         remove: list[str] = []
         try:
             with link.lock:
-                if link.con is not None and not os.path.exists(self._path):
-                    link.close()  # the folder was deleted; what is written now belongs in a new one
-                con = link.con or self._connect(link, make=True)
+                con = self._connected(link) or self._connect(link, make=True)
                 if con is None:
                     raise StoreError(f"cannot write {self._path}: it went away while it was opened")
                 begin(con)
@@ -407,10 +420,12 @@ class DiskStore(Store):
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
 _paused: list[DiskStore] = []
+_forking = threading.Lock()
 
 
 def _before_fork() -> None:
     """Close every connection: SQLite allows none to cross a fork, not even to be closed there."""
+    _forking.acquire()  # threads that fork at the same time do so one after the other
     _paused[:] = list(_stores)
     for store in _paused:
         store._pause()
@@ -420,12 +435,14 @@ def _after_fork_in_parent() -> None:
     for store in _paused:
         store._resume()
     _paused.clear()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     for store in _paused:
         store._start()
     _paused.clear()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):
