@@ -173,7 +173,10 @@ class Caching:
         endpoint = Endpoint(url.path.strip("/"), wire=True)
         try:
             body = json.loads(request.content)
+            streamed = is_stream(url.path, body, request.headers.get("accept", ""))
             canonical = _canonical(request, body)
+            if streamed and not is_stream(url.path, body, ""):
+                canonical["stream"] = True  # what else tells it is no part of the key
             exchange = SdkExchange(endpoint, canonical, cache.policy)
         except UnkeyableError as error:
             cache.stats.count_bypass("unkeyable")
@@ -189,7 +192,7 @@ class Caching:
         if isinstance(body, dict) and (body.get("background") or body.get("conversation")):
             cache.stats.count_bypass("background" if body.get("background") else "conversation")
             return None
-        return cache, exchange, is_stream(url.path, body, request.headers.get("accept", ""))
+        return cache, exchange, streamed
 
 
 def _canonical(request: Any, body: Any) -> dict[str, Any]:

@@ -277,6 +277,16 @@ def test_only_posts_are_cached(web: Web, cache: Cache) -> None:
     assert web.up.calls == 2
 
 
+def test_an_answer_asked_for_as_events_is_another_than_one_asked_for_as_json(
+    web: Web, cache: Cache
+) -> None:
+    patched(web)
+    with cache:
+        for accept in ("application/json", "text/event-stream", "*/*"):
+            web.post(json=CHAT, headers={"accept": accept})
+    assert web.up.calls == 2
+
+
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["plain", "stream"])
 def test_no_credential_is_stored_or_told_apart(web: Web, body: dict[str, Any]) -> None:
     store = MemoryStore()
