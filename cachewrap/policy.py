@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Final, Literal, TypedDict, get_args
@@ -123,6 +124,10 @@ class CacheOptions(TypedDict, total=False):
         encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
             it, or a list of keys, of which the first writes and all read; None stores plain text.
             By default what the environment variable ``CACHEWRAP_ENCRYPTION_KEY`` holds, if any.
+        keyed: names of headers and query parameters of HTTP requests that belong to the request
+            although they would be left out, because they name an account, end like a credential's
+            or are taken for tracing: ``["openai-organization", "x-tenant-key"]``. Their values are
+            stored as they are; names that are always a credential's are refused. By default none.
     """
 
     ttl: Ttl | None
@@ -133,6 +138,7 @@ class CacheOptions(TypedDict, total=False):
     lease_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
+    keyed: Collection[str]
 
 
 _LEAVES_HITS_ALONE: Final = frozenset(
@@ -160,6 +166,7 @@ class Policy:
         lease_seconds: how long a lease outlives its last renewal.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
+        keyed: names, in lower case, of headers and query parameters that are in every key.
     """
 
     ttl: float | None = None
@@ -170,6 +177,7 @@ class Policy:
     lease_seconds: float = 10.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    keyed: frozenset[str] = frozenset()
 
     @property
     def plain(self) -> bool:
@@ -212,4 +220,23 @@ def make_policy(options: CacheOptions) -> Policy:
             if "encryption_key" in options
             else keys_from_environment()
         ),
+        keyed=_keyed(options.get("keyed", ())),
     )
+
+
+_CREDENTIALS: Final = frozenset(
+    {"api-key", "authorization", "cookie", "key", "proxy-authorization", "sig"}
+    | {"x-api-key", "x-goog-api-key"}
+)
+
+
+def _keyed(names: str | Collection[str]) -> frozenset[str]:
+    given: list[object] = [names] if isinstance(names, str) else list(names)
+    if not all(isinstance(name, str) and name for name in given):
+        raise ConfigurationError(f"keyed takes the names of headers, got {names!r}")
+    found = frozenset(str(name).lower() for name in given)
+    if found & _CREDENTIALS:
+        raise ConfigurationError(
+            f"keyed={min(found & _CREDENTIALS)!r}: it holds a credential, which is never stored"
+        )
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -174,7 +174,7 @@ class Caching:
         try:
             body = json.loads(request.content)
             streamed = is_stream(url.path, body, request.headers.get("accept", ""))
-            canonical = _canonical(request, body)
+            canonical = _canonical(request, body, cache.policy.keyed)
             if streamed and not is_stream(url.path, body, ""):
                 canonical["stream"] = True  # what else tells it is no part of the key
             exchange = SdkExchange(endpoint, canonical, cache.policy)
@@ -195,16 +195,16 @@ class Caching:
         return cache, exchange, streamed
 
 
-def _canonical(request: Any, body: Any) -> dict[str, Any]:
+def _canonical(request: Any, body: Any, keyed: Collection[str]) -> dict[str, Any]:
     url, pairs = split_url(str(request.url))
     query: dict[str, list[str]] = {}
     for name, value in pairs:
-        if not is_secret(name):
+        if name.lower() in keyed or not is_secret(name):
             query.setdefault(name, []).append(value)
     canonical: dict[str, Any] = {"method": request.method, "url": url}
     if query:
         canonical["query"] = query
-    if headers := canonical_headers(request.headers.multi_items()):
+    if headers := canonical_headers(request.headers.multi_items(), keyed):
         canonical["headers"] = headers
     canonical["body"] = key.canonical_json(
         without_secrets(body) if isinstance(body, dict) else body
