@@ -21,11 +21,14 @@ _BYTES_AT_ONCE: Final = 2**20
 
 _HERE: Final = "<!-- {} -->"
 
-# What ends a script element or begins a comment in one, what ends a line of JavaScript but not of
-# JSON, what no UTF-8 has, and what would show a reader of the source something else than it says.
-_UNSAFE: Final = re.compile(
-    "[<>&\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\uffff]"
+# What ends a line of JavaScript but not of JSON, what no UTF-8 has, and what would show a reader of
+# the source something else than it says.
+_UNSEEN: Final = (
+    "\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\uffff"
 )
+# And what ends a script element, or begins a comment in one.
+_UNSAFE: Final = re.compile(f"[<>&{_UNSEEN}]")
+_NO_TITLE: Final = re.compile(f"[\x00-\x1f{_UNSEEN}]")
 
 
 def embed(value: Any) -> bytes:
@@ -86,7 +89,7 @@ class Document:
             "policy": f"{html.escape(security_policy())}",
             "generator": MARK.decode(),
             "style": asset("page.css"),
-            "title": html.escape(title.encode(errors="replace").decode()),
+            "title": html.escape(_NO_TITLE.sub("\ufffd", title)),
         }
         # In one go: what is put in is not looked at again.
         place = re.compile("|".join(re.escape(_HERE.format(name)) for name in given))
