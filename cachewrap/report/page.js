@@ -474,7 +474,7 @@ const ORDERS = {
 function indexBlock(number) {
   readBlock(number).forEach((talk, at) => {
     const row = members[number][at];
-    const said = [row.key, row.model, row.source];
+    const said = [row.model, row.source];
     for (const [role, text] of [...(talk?.asked ?? []), ...(talk?.answered ?? [])]) said.push(role, text);
     if (talk?.pieces) said.push(talk.pieces.map(([, text]) => text).join(talk.between));
     for (const [name, value] of talk?.settings ?? []) said.push(`${name} ${value}`);
@@ -482,12 +482,15 @@ function indexBlock(number) {
   });
 }
 
-const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 1));
+const isKey = (row, word) => word.length > 3 && row.key.startsWith(word);
 
-function indexWhenIdle(number = 0) {
-  if (number >= members.length) return;
-  if (members[number].length && members[number][0].text === undefined) indexBlock(number);
-  idle(() => indexWhenIdle(number + 1));
+/** Makes the texts of all rows before they are asked for, in slices that no reader notices. */
+function indexAhead(number = 0) {
+  const until = performance.now() + SLICE;
+  for (; number < members.length && performance.now() < until; number++) {
+    if (members[number].some((row) => row.text === undefined)) indexBlock(number);
+  }
+  if (number < members.length) setTimeout(indexAhead, 1, number);
 }
 
 function conversations() {
@@ -562,7 +565,7 @@ function conversations() {
       if (!any(model, row.model) || !any(source, row.source)) continue;
       if (kind.selectedIndex && row.stream !== (kind.selectedIndex === 1)) continue;
       if (words.length && row.text === undefined) indexBlock(row.number);
-      if (words.every((word) => row.text.includes(word))) hits.push(row);
+      if (words.every((word) => row.text.includes(word) || isKey(row, word))) hits.push(row);
       if (performance.now() > until) {
         await new Promise((resolve) => setTimeout(resolve));
         if (mine !== searches) return;
@@ -575,7 +578,7 @@ function conversations() {
   }
 
   search();
-  idle(() => indexWhenIdle());
+  setTimeout(indexAhead, 100);
   const head = (name, kind) => el("th", { scope: "col", class: kind }, name);
   return el(
     "section",
