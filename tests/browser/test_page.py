@@ -77,7 +77,7 @@ def test_the_page_says_what_the_timeline_is(page: Page) -> None:
 
 def test_the_slowest_opens_in_place(page: Page) -> None:
     slowest = page.locator("#slowest + ol li").first
-    assert "27 s" in slowest.inner_text()
+    assert "27.0 s" in slowest.inner_text()
     slowest.get_by_role("button").click()
     expect(slowest.get_by_role("region", name="Conversation")).to_contain_text("short 7")
 
@@ -350,6 +350,10 @@ def test_a_narrow_screen_is_not_scrolled_sideways(page_file: Path, open_page: Op
     for summary in page.locator("summary").all():
         summary.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.prompt, .below .said')].map((it) => it.clientWidth)"
+    )
+    assert min(widths) > 280
     wide = "[...document.querySelectorAll('body *')].filter((it) => it.checkVisibility()"
     wide += " && !it.closest('.hidden, .skip') && it.getBoundingClientRect().right > 360.5)"
     assert page.evaluate(f"{wide}.map((it) => it.tagName + '.' + it.className)") == []
