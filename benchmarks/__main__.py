@@ -1,77 +1,140 @@
-"""Runs the benchmarks and prints a table, or JSON."""
+"""Runs the benchmarks and prints a table; keeps, compares and plots what was measured."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib.metadata
 import json
 import platform
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
-from benchmarks import decorated, patched
+from benchmarks import decorated, growth, once, patched
 from benchmarks.harness import Result, Row, measure
+from benchmarks.plot import plots
 from benchmarks.requests import BIG, SMALL
 
-GROUPS: dict[str, Callable[[], AbstractContextManager[list[Row]]]] = {
-    f"{title}, {size.name}": partial(rows, size)
-    for title, rows in {
+Rows = Callable[[], AbstractContextManager[list[Row]]]
+
+
+def groups(entries: int) -> dict[str, Rows]:
+    """The groups that are measured in turns, by title."""
+    sized = {
         "function on disk": decorated.disk,
         "function in memory": decorated.memory,
         "function on redis": decorated.on_redis,
+        "miss on disk": decorated.misses,
         "openai chat": patched.chat,
-    }.items()
-    for size in (SMALL, BIG)
-}
+        "openai stream": patched.stream,
+    }
+    found: dict[str, Rows] = {
+        f"{title}, {size.name}": partial(rows, size)
+        for title, rows in sized.items()
+        for size in (SMALL, BIG)
+        if (title, size) != ("openai stream", BIG)
+    }
+    return found | {
+        "caching off": partial(decorated.off, SMALL),
+        "openai async": partial(patched.concurrent, SMALL),
+        "hits by messages": growth.messages,
+        "hits by size of the answer": growth.entries,
+        "size of the store": partial(growth.stores, entries),
+        "opening a store": partial(growth.openings, entries),
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("words", nargs="*", help="run the groups whose title has one of these")
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each row (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("words", nargs="*", help="run what has one of these in its title")
+    parser.add_argument("--rounds", type=int, default=100, help="turns of each row (%(default)s)")
+    parser.add_argument(
+        "--entries", type=int, default=1_000_000, help="in the large store (%(default)s)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="keep what was measured")
+    parser.add_argument("--compare", metavar="FILE", help="show the ratios of an earlier run too")
+    parser.add_argument("--plots", metavar="FOLDER", help="write plots there")
+    parser.add_argument(
+        "--peers", metavar="PYTHON", nargs="+", default=[], help="interpreters that have peers"
+    )
     parser.add_argument("--check", action="store_true", help="fail where a target is missed")
     options = parser.parse_args()
 
+    earlier: dict[tuple[str, str], float] = {}
+    if options.compare:
+        kept = json.loads(Path(options.compare).read_text(encoding="utf-8"))
+        earlier = {(one["group"], one["row"]): one["ratio"] for one in kept["results"]}
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
     results: list[Result] = []
-    for title, rows in GROUPS.items():
-        if options.words and not any(word in title for word in options.words):
-            continue
-        with rows() as opened:
-            results += measure(title, opened, options.rounds)
+    for found in _measured(options):
+        print_group(found, earlier)
+        results += found
     if options.json:
-        print(json.dumps({"on": versions(), "results": [asdict(one) for one in results]}, indent=1))
-    else:
-        print_table(results)
+        kept = {"on": versions(), "results": [asdict(one) for one in results]}
+        Path(options.json).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    if options.plots:
+        for name, svg in plots(results).items():
+            Path(options.plots, name).write_text(svg, encoding="utf-8")
     return 1 if options.check and any(one.missed for one in results) else 0
+
+
+def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
+    def wanted(title: str) -> bool:
+        return not options.words or any(word in title for word in options.words)
+
+    for title, rows in groups(options.entries).items():
+        if wanted(title):
+            with rows() as opened:
+                yield measure(title, opened, options.rounds)
+    if wanted("import"):
+        yield once.importing(min(options.rounds, 20))
+    if wanted("bytes an entry"):
+        yield once.file_size(10_000)
+    if wanted("resident KB"):
+        yield once.memory(100_000)
+    if wanted("hits in a second"):
+        rates = growth.throughput()
+        one = rates["1 thread"]
+        yield [
+            Result("hits in a second", name, rate, rate / one, None) for name, rate in rates.items()
+        ]
+    for python in options.peers:
+        command = [python, "-m", "benchmarks.peers", str(min(options.rounds, 30))]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        yield [Result(**one) for one in json.loads(told.splitlines()[-1])]
 
 
 def versions() -> dict[str, str]:
     """What the numbers depend on."""
-    names = ["cachewrap", "diskcache", "redis", "openai", "wrapt", "msgspec"]
-    found = {"python": platform.python_version()}
+    names = ["cachewrap", "diskcache", "redis", "openai", "wrapt", "msgspec", "pydantic"]
+    found = {"date": datetime.date.today().isoformat(), "python": platform.python_version()}
     for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a source tree
-            found[name] = "not installed"
+            found[name] = "from source"
     return found
 
 
-def print_table(results: list[Result]) -> None:
+def print_group(results: list[Result], earlier: dict[tuple[str, str], float]) -> None:
     """Print one line for each row, under the title of its group."""
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
     group = ""
     for one in results:
         if one.group != group:
             group = one.group
-            print(f"\n{group:<34}{'µs':>10}{'x floor':>10}{'at most':>10}")
-        target = "" if one.target is None else f"{one.target:.1f}"
+            compared = f"{'was':>10}" if earlier else ""
+            print(f"\n{group:<36}{'µs':>12}{'x floor':>10}{'best':>10}{compared}{'at most':>10}")
+        target = "" if one.target is None else f"{one.target:.2f}"
         mark = " MISSED" if one.missed else ""
-        print(f"  {one.row:<32}{one.microseconds:>10.1f}{one.ratio:>10.2f}{target:>10}{mark}")
+        before = earlier.get((one.group, one.row))
+        was = "" if not earlier else f"{before:>10.2f}" if before is not None else " " * 10
+        measured = f"{one.microseconds:>12.1f}{one.ratio:>10.3f}{one.best or one.ratio:>10.3f}"
+        print(f"  {one.row:<34}{measured}{was}{target:>10}{mark}", flush=True)
 
 
 if __name__ == "__main__":

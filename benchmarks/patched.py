@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import openai
 
 from benchmarks.harness import Row
-from benchmarks.requests import Size
+from benchmarks.requests import SMALL, Size
 from cachewrap import Cache, patch_openai, unpatch_openai
 
 
-def client(size: Size, *, answers: int | None = None) -> openai.OpenAI:
+def client(size: Size, *, answers: int | None = None, stream: bool = False) -> openai.OpenAI:
     """A client whose transport answers at once; after ``answers`` of them it fails."""
     family = "httpx2" if int(openai.__version__.split(".")[0]) >= 3 else "httpx"
     httpx: Any = importlib.import_module(family)
@@ -36,6 +38,9 @@ def client(size: Size, *, answers: int | None = None) -> openai.OpenAI:
             "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
         }
     ).encode()
+    kind = "application/json"
+    if stream:
+        body, kind = _events(size), "text/event-stream"
     left = answers
 
     def answer(request: Any) -> Any:
@@ -44,10 +49,21 @@ def client(size: Size, *, answers: int | None = None) -> openai.OpenAI:
             if left == 0:
                 raise RuntimeError("this call was to be a hit")
             left -= 1
-        return httpx.Response(200, content=body, headers={"content-type": "application/json"})
+        return httpx.Response(200, content=body, headers={"content-type": kind})
 
     http_client = httpx.Client(transport=httpx.MockTransport(answer))
     return openai.OpenAI(api_key="none", max_retries=0, http_client=http_client)
+
+
+def _events(size: Size) -> bytes:
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini"}
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": {"content": f"{word} "}, "finish_reason": None}
+        for word in size.answer().split()
+    ]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    events = [json.dumps({**head, "choices": [choice]}) for choice in choices]
+    return "".join(f"data: {event}\n\n" for event in (*events, "[DONE]")).encode()
 
 
 @contextmanager
@@ -73,19 +89,87 @@ def chat(size: Size) -> Iterator[list[Row]]:
     def ask(one: openai.OpenAI) -> Any:
         return one.chat.completions.create(model="gpt-4o-mini", messages=messages)
 
+    def ask_long(one: openai.OpenAI) -> Any:
+        return one.chat.completions.create(
+            model="gpt-4o-mini", messages=messages, extra_headers={"accept": "application/json"}
+        )
+
     with tempfile.TemporaryDirectory() as folder:
-        rows = [
+        disk = Cache.disk(cache_path_root=folder)
+        once = client(size, answers=1)
+        with patched(disk):
+            ask(once)
+        yield [
             Row("SDK alone", lambda: ask(upstream)),
-            Row("patched, outside any block", lambda: ask(upstream), lambda: patched(None)),
+            Row(
+                "patched, outside any block",
+                lambda: ask(upstream),
+                lambda: patched(None),
+                target=1.01,
+            ),
+            Row(
+                "hit on disk",
+                lambda: ask(once),
+                lambda: patched(disk),
+                target=0.10 if size is SMALL else 0.02,
+            ),
+            Row("hit on disk, the long way", lambda: ask_long(once), lambda: patched(disk)),
         ]
-        for name, cache in [
-            ("hit on disk", Cache.disk(cache_path_root=folder)),
-            ("hit in memory", Cache.memory()),
-        ]:
-            once = client(size, answers=1)
-            with patched(cache):
-                ask(once)
-            rows.append(
-                Row(name, lambda once=once: ask(once), lambda cache=cache: patched(cache))  # type: ignore[misc]
-            )
-        yield rows
+
+
+@contextmanager
+def stream(size: Size) -> Iterator[list[Row]]:
+    """A stream of one event for each word, read to its end, beside the SDK as it is."""
+    messages: Any = size.conversation()
+    upstream = client(size, stream=True)
+
+    def ask(one: openai.OpenAI) -> Any:
+        return list(
+            one.chat.completions.create(model="gpt-4o-mini", messages=messages, stream=True)
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Cache.disk(cache_path_root=folder)
+        once = client(size, answers=1, stream=True)
+        with patched(disk):
+            ask(once)
+        yield [
+            Row("SDK alone", lambda: ask(upstream)),
+            Row("hit on disk", lambda: ask(once), lambda: patched(disk), target=0.5),
+        ]
+
+
+@contextmanager
+def concurrent(size: Size) -> Iterator[list[Row]]:
+    """200 async hits at once, beside 200 one after the other."""
+    messages: Any = size.conversation()
+    once = client(size, answers=1)
+    own = openai.AsyncOpenAI(api_key="none", base_url=once.base_url, max_retries=0)
+
+    async def one() -> Any:
+        return await own.chat.completions.create(model="gpt-4o-mini", messages=messages)
+
+    async def sequential() -> Any:
+        return [await one() for _ in range(200)]
+
+    async def at_once() -> Any:
+        return await asyncio.gather(*(one() for _ in range(200)))
+
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        disk = Cache.disk(cache_path_root=folder)
+        with patched(disk):
+            once.chat.completions.create(model="gpt-4o-mini", messages=messages)
+            once.chat.completions.create(model="gpt-4o-mini", messages=messages)
+        yield [
+            Row(
+                "200 sequential hits",
+                lambda: runner.run(sequential(), context=copy_context()),
+                lambda: patched(disk),
+            ),
+            Row(
+                "200 concurrent hits",
+                lambda: runner.run(at_once(), context=copy_context()),
+                lambda: patched(disk),
+                target=1.3,
+            ),
+        ]

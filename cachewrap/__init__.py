@@ -22,14 +22,30 @@ if TYPE_CHECKING:
         UnsupportedTypeError,
     )
     from cachewrap.events import Event
+    from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
+    from cachewrap.patch.family import (
+        patch,
+        patch_all,
+        patch_groq,
+        patch_together,
+        unpatch,
+        unpatch_all,
+        unpatch_groq,
+        unpatch_together,
+    )
+    from cachewrap.patch.httpx import patch_httpx, unpatch_httpx
     from cachewrap.patch.openai import patch_openai, unpatch_openai
     from cachewrap.patch.threads import patch_threads
+    from cachewrap.patch.transport import AsyncCachedTransport, CachedTransport
+    from cachewrap.workers import activate
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncCachedTransport",
     "Cache",
     "CacheWarning",
+    "CachedTransport",
     "CachewrapError",
     "CodecError",
     "ConfigurationError",
@@ -40,23 +56,50 @@ __all__ = [
     "StoreError",
     "UnkeyableError",
     "UnsupportedTypeError",
+    "activate",
     "active_cache",
     "llm_cached",
     "no_cache",
+    "patch",
+    "patch_all",
+    "patch_anthropic",
+    "patch_groq",
+    "patch_httpx",
     "patch_openai",
     "patch_threads",
+    "patch_together",
+    "unpatch",
+    "unpatch_all",
+    "unpatch_anthropic",
+    "unpatch_groq",
+    "unpatch_httpx",
     "unpatch_openai",
+    "unpatch_together",
 ]
 
 _HOMES = {
+    "AsyncCachedTransport": "cachewrap.patch.transport",
     "Cache": "cachewrap.cache",
+    "CachedTransport": "cachewrap.patch.transport",
+    "activate": "cachewrap.workers",
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
     "Event": "cachewrap.events",
+    "patch_all": "cachewrap.patch.family",
+    "patch_anthropic": "cachewrap.patch.anthropic",
+    "patch_groq": "cachewrap.patch.family",
+    "patch_httpx": "cachewrap.patch.httpx",
     "patch_openai": "cachewrap.patch.openai",
     "patch_threads": "cachewrap.patch.threads",
+    "patch_together": "cachewrap.patch.family",
+    "unpatch": "cachewrap.patch.family",
+    "unpatch_all": "cachewrap.patch.family",
+    "unpatch_anthropic": "cachewrap.patch.anthropic",
+    "unpatch_groq": "cachewrap.patch.family",
+    "unpatch_httpx": "cachewrap.patch.httpx",
     "unpatch_openai": "cachewrap.patch.openai",
+    "unpatch_together": "cachewrap.patch.family",
 }
 
 
@@ -64,6 +107,8 @@ def __getattr__(name: str) -> Any:
     # Imported at first use, so that `import cachewrap` stays cheap.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "patch":
+        return import_module("cachewrap.patch")  # which can be called
     value = getattr(import_module(_HOMES.get(name, "cachewrap.errors")), name)
     globals()[name] = value
     return value

@@ -14,20 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, codec, events, leases
+from cachewrap import blocks, codec, events, leases, plugins
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
 from cachewrap.errors import (
     CachewrapError,
+    ConfigurationError,
     CorruptEntryError,
     ReplayMissError,
     StoreError,
-    UnkeyableError,
 )
 from cachewrap.events import Watch
 from cachewrap.faults import survive
-from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, keep, look
+from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
 from cachewrap.key import canonical, canonical_json, decode_request, encode, key_of, salted
 from cachewrap.nearest import Explanation, nearest
@@ -129,6 +129,9 @@ class Cache:
         )
         self._idle = seed is None or policy.mode == "off"
         self._entered = [0]
+        self._plain = policy.plain
+        self._straight = policy.mode in ("normal", "read_only")
+        self._quiet = replace(self._terms, report=_tell_nobody)
         self._siblings: dict[str | None, Cache] = {}
         self._views: dict[Policy, Self] = {}
 
@@ -173,9 +176,11 @@ class Cache:
         Args:
             cache_seed: the seed; None is a cache that caches nothing.
             redis_url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with the options that
-                redis-py reads from it.
+                redis-py reads from it; ``redis+cluster://host:port,host:port`` of a cluster;
+                ``redis+sentinel://host:port,host:port/service/0`` of a master with sentinels
+                (with ``rediss+`` in front for TLS).
             namespace: keeps applications on one server apart.
-            breaker_seconds: how long a server that did not answer is left alone.
+            breaker_seconds: how long a server that cannot be reached is left alone.
             options: see `CacheOptions`.
         """
         from cachewrap.stores.redis import RedisStore
@@ -225,9 +230,11 @@ class Cache:
         """A cache from one line of configuration.
 
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
-        ``unix://…``, ``jsonl:relative/file.jsonl`` or ``memory://``, with ``cache_seed`` and the
-        `CacheOptions` in the query, ``max_bytes`` for disk, ``namespace`` for Redis. An encryption
-        key has no place in a URL: it is taken from the environment.
+        ``unix://…``, ``redis+cluster://…``, ``redis+sentinel://…``, ``jsonl:relative/file.jsonl``
+        or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query, ``max_bytes``
+        for disk, ``namespace`` and ``breaker_seconds`` for Redis. An installed package may plug in
+        stores for other schemes. An encryption key has no place in a URL: it is taken from the
+        environment.
 
         >>> Cache.from_url("memory://?cache_seed=7").seed
         '7'
@@ -242,7 +249,15 @@ class Cache:
             return cls.disk(cache_path_root=place, **options)
         if kind == "jsonl":
             return cls.jsonl(place, **options)
-        return cls.redis(redis_url=place, **options)
+        if kind == "redis":
+            return cls.redis(redis_url=place, **options)
+        seed = options.pop("cache_seed", 41)
+        store = plugins.make_store(kind, place, _partition(seed))
+        if not isinstance(store, Store):
+            raise ConfigurationError(
+                f"the plug-in for {kind}: made a {type(store).__qualname__}, which is no Store"
+            )
+        return cls(store, cache_seed=seed, **options)
 
     def reseed(self, cache_seed: Seed | None) -> Self:
         """A cache on the same store with another seed, and counters of its own.
@@ -402,61 +417,120 @@ class Cache:
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
-        if not self._is_watched():
-            reply = run(fetch(exchange, self._terms), self._store, call)
-            self.stats.count(reply, exchange)
-            return reply
-        with self._watch(exchange) as watch:
-            reply = run(fetch(exchange, self._terms), self._store, call)
-        return self._told(reply, exchange, watch)
+        watch = self.watch(exchange)
+        if watch is None:
+            found = self._look(exchange)
+            if not isinstance(found, Reply):
+                found = run(fetch(exchange, self._terms, found), self._store, call)
+        else:
+            with watch:
+                found = self._look(exchange)
+                if not isinstance(found, Reply):
+                    found = run(fetch(exchange, self._terms, found), self._store, call)
+        return self.told(found, exchange, watch)
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
-        if not self._is_watched():
-            reply = await arun(fetch(exchange, self._terms), self._store, call)
-            self.stats.count(reply, exchange)
-            return reply
-        with self._watch(exchange) as watch:
-            reply = await arun(fetch(exchange, self._terms), self._store, call)
-        return self._told(reply, exchange, watch)
+        watch = self.watch(exchange)
+        if watch is None:
+            found = await self._alook(exchange)
+            if not isinstance(found, Reply):
+                found = await arun(fetch(exchange, self._terms, found), self._store, call)
+        else:
+            with watch:
+                found = await self._alook(exchange)
+                if not isinstance(found, Reply):
+                    found = await arun(fetch(exchange, self._terms, found), self._store, call)
+        return self.told(found, exchange, watch)
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        watch = self._watch(exchange) if self._is_watched() else None
-        return self._found(run(look(exchange, self._terms), self._store), exchange, watch)
+        watch = self.watch(exchange)
+        if watch is None:
+            found = self._look(exchange)
+        else:
+            with watch:
+                found = self._look(exchange)
+        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        watch = self._watch(exchange) if self._is_watched() else None
-        return self._found(await arun(look(exchange, self._terms), self._store), exchange, watch)
+        watch = self.watch(exchange)
+        if watch is None:
+            found = await self._alook(exchange)
+        else:
+            with watch:
+                found = await self._alook(exchange)
+        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
 
-    def _found(
-        self, found: Reply[R] | Absent, exchange: Exchange[R], watch: Watch | None
-    ) -> Reply[R] | Absent:
-        return self._told(found, exchange, watch) if isinstance(found, Reply) else found
+    # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
+    # modes in which it takes that.
+
+    def _look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        if not self._straight:
+            return run(look(exchange, self._terms), self._store)
+        try:
+            raw = self._store.get(exchange.key)
+        except StoreError as error:
+            return unread(exchange, error, self._terms)
+        return found_in(exchange, raw, self._terms)
+
+    async def _alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+        if not self._straight:
+            return await arun(look(exchange, self._terms), self._store)
+        try:
+            raw = await self._store.aget(exchange.key)
+        except StoreError as error:
+            return unread(exchange, error, self._terms)
+        return found_in(exchange, raw, self._terms)
+
+    def glance(self, exchange: Exchange[R]) -> Reply[R] | None:
+        """What `look` would find, told to nobody: None where it is anything but a plain hit.
+
+        Whoever serves it says so with `told`; else the request takes its usual way.
+        """
+        try:
+            raw = self._store.get(exchange.key)
+        except StoreError:
+            return None
+        return self._seen(exchange, raw)
+
+    async def aglance(self, exchange: Exchange[R]) -> Reply[R] | None:
+        """`glance` for async callers."""
+        try:
+            raw = await self._store.aget(exchange.key)
+        except StoreError:
+            return None
+        return self._seen(exchange, raw)
+
+    def _seen(self, exchange: Exchange[R], raw: bytes | None) -> Reply[R] | None:
+        found = found_in(exchange, raw, self._quiet)
+        return found if isinstance(found, Reply) else None
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
-        watch = self._watch(exchange, seconds) if self._is_watched() else None
+        watch = self.watch(exchange, seconds)
         reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
-        return self._told(reply, exchange, watch)
+        return self.told(reply, exchange, watch)
 
     async def akeep(
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
     ) -> Reply[R]:
         """`keep` for async callers."""
-        watch = self._watch(exchange, seconds) if self._is_watched() else None
+        watch = self.watch(exchange, seconds)
         reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
-        return self._told(reply, exchange, watch)
+        return self.told(reply, exchange, watch)
 
-    def _is_watched(self) -> bool:
-        return self.policy.on_event is not None or events.log.isEnabledFor(logging.DEBUG)
-
-    def _watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch:
-        hook, seed, place = self.policy.on_event, self._seed or "", self._store.url
+    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
+        """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
+        hook = self.policy.on_event
+        if hook is None and not events.log.isEnabledFor(logging.DEBUG):
+            return None
+        seed, place = self._seed or "", self._store.url
         return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
 
-    def _told(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
+    def told(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
+        """The reply, counted, and told to those who hear of it."""
         self.stats.count(reply, exchange)
         if watch is not None:
             stored = reply.own and reply.entry is not None
@@ -555,19 +629,20 @@ class Cache:
 
     # -- as a plain key-value cache ----------------------------------------------------------
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: Any, default: Any = None) -> Any:
         """The value under the key, or the default.
 
         Args:
-            key: any string; the key of a cached call (64 hexadecimal characters, as
-                ``f.cache_key(...)`` gives it) finds its answer.
+            key: any string, or another value that has a canonical form; the key of a cached call
+                (64 hexadecimal characters, as ``f.cache_key(...)`` gives it) finds its answer.
             default: what to return where nothing fresh is stored.
 
         In the modes ``"refresh"`` and ``"off"`` nothing is found, in ``"replay"`` also what has
         expired. A plain cache knows no upstream: a miss gives the default in every mode. A store
         or an entry that cannot be read costs a `CacheWarning` and gives the default.
 
-        Raises `MissingTypeError` for a value whose type this process has not imported.
+        Raises `MissingTypeError` for a value whose type this process has not imported, and
+        `UnkeyableError` for a key without a canonical form.
         """
         mode = self.policy.mode
         if self._idle or mode == "refresh":
@@ -583,18 +658,18 @@ class Cache:
             self.survive(error, "cache.get")
             return default
 
-    def set(self, key: str, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
+    def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.
 
         Args:
-            key: any string.
+            key: any string, or another value that has a canonical form.
             value: anything that the codec takes.
             ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
                 the cache's own by default.
 
         In the modes ``"replay"``, ``"read_only"`` and ``"off"`` nothing is stored. A store that
         cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a value that no
-        codec takes.
+        codec takes, and `UnkeyableError` for a key without a canonical form.
         """
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
@@ -611,8 +686,8 @@ class Cache:
         except StoreError as error:
             self.survive(error, _SET)
 
-    def delete(self, key: str) -> bool:
-        """Remove a key; whether it was there. Raises `StoreError`."""
+    def delete(self, key: Any) -> bool:
+        """Remove a key; whether it was there. Raises `StoreError`, and `UnkeyableError`."""
         return self.discard(_store_key(key))
 
     def clear(self) -> int:
@@ -625,9 +700,8 @@ class Cache:
     def keys(self) -> Iterator[str]:
         """Every key, one by one: what was given to `set`, and the keys of cached calls.
 
-        What has expired is left out. Each of them works with `get` and `delete`. Reads every entry.
-
-        Raises `StoreError`.
+        What has expired is left out. A key that is no text is given as 64 hexadecimal characters.
+        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
         """
         if self._seed is None:
             return
@@ -647,18 +721,20 @@ class Cache:
                 yield key
 
 
+def _tell_nobody(error: CachewrapError, source: str) -> None:
+    """Whoever reads the same entry next tells of it."""
+
+
 def _value(entry: Entry) -> Any:
     value = codec.decode(entry.kind, entry.answer)
     return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
 
 
-def _plain_request(key: str) -> bytes:
-    if not isinstance(key, str):
-        raise UnkeyableError(f"the key of a plain cache must be a str, got {type(key).__name__}")
-    return encode({"key": canonical(key)})
+def _plain_request(key: Any) -> bytes:
+    return encode({"key": canonical(key, where="the key")})
 
 
-def _store_key(key: str) -> str:
+def _store_key(key: Any) -> str:
     return key if _is_key(key) else key_of(_PLAIN_KEY, _plain_request(key))
 
 
@@ -727,6 +803,17 @@ def choose_cache(
             cache.stats.count_bypass("mode off")
             return None
     return cache
+
+
+def choose_plain_cache(default: Callable[[], Cache | None]) -> Cache | None:
+    """The cache that serves a call without options of its own, if hits are all that matters there.
+
+    None where no cache serves it, and where anything but its request decides how it is answered.
+    """
+    if blocks.blocks.get().salt:
+        return None
+    cache = choose_cache(default=default, counted=False)
+    return cache if cache is not None and cache._plain else None
 
 
 def numbering_of(own: Cache | None, fallback: blocks.Numbering) -> blocks.Numbering:

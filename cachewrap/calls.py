@@ -19,6 +19,7 @@ from cachewrap.faults import wanted
 from cachewrap.identity import bound_to, check_name, source_of
 from cachewrap.key import canonical, encode, key_of, salted
 from cachewrap.options import NAMES, CallOptions, Sampled
+from cachewrap.plain import is_plain
 from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.scope import (
@@ -95,7 +96,7 @@ class Plan:
         self.numbering = blocks.Numbering()
         self._bind = make_binder(plain, _names(ignore))
         self._key = key
-        self._prefix = salted("" if seed is None else seed_text(seed))
+        self.prefix = salted("" if seed is None else seed_text(seed))
         self._head: dict[str, Any] = {"function": self.source}
         if version is not None:
             self._head["version"] = canonical(version, where="version")
@@ -109,14 +110,16 @@ class Plan:
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
                 return encode({**head, "key": given})
-            arguments = canonical(self._bind(*args, **kwargs))
+            arguments = self._bind(*args, **kwargs)
+            if not is_plain(arguments):
+                arguments = canonical(arguments)
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
         return encode({**head, "arguments": arguments})
 
     def key(self, request: bytes) -> str:
         """The key of a canonical request."""
-        return key_of(self._prefix, request)
+        return key_of(self.prefix, request)
 
 
 class FunctionExchange:
@@ -128,7 +131,7 @@ class FunctionExchange:
         self.plan = plan
         self.cache = cache
         self.request = request
-        self.key = plan.key(request)
+        self.key = key_of(plan.prefix, request)
         self.policy = plan.policy or cache.policy
 
     @property
@@ -213,11 +216,14 @@ def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> bloc
 
 
 def _serve(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
-    return exchange.cache.serve(exchange, with_retry(exchange.plan.retry, call)).value
+    retry = exchange.plan.retry
+    upstream = call if retry is None else with_retry(retry, call)
+    return exchange.cache.serve(exchange, upstream).value
 
 
 async def _aserve(exchange: FunctionExchange, call: Callable[[], Awaitable[Any]]) -> Any:
-    upstream = with_async_retry(exchange.plan.retry, call)
+    retry = exchange.plan.retry
+    upstream = call if retry is None else with_async_retry(retry, call)
     return (await exchange.cache.aserve(exchange, upstream)).value
 
 

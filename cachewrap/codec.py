@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cachewrap import plugins
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
 from cachewrap.plain import (
@@ -81,7 +83,8 @@ def encode(value: object) -> tuple[Kind, bytes]:
     Args:
         value: None, numbers, text, bytes, lists, tuples, sets, dictionaries, dates, UUIDs,
             decimals, paths, enums, dataclasses, named tuples, `SimpleNamespace`, pydantic models,
-            numpy arrays, in one another; or an `HttpAnswer` or `Items`.
+            numpy arrays, types for which an installed package has a codec, in one another; or an
+            `HttpAnswer` or `Items`.
 
     Raises `UnsupportedTypeError` for anything else, for a class that could not be found again
     (one defined inside a function), and for a value that refers to itself or, unless it is what
@@ -118,9 +121,10 @@ def decode(kind: Kind, data: bytes) -> Any:
     Builds only classes that the program has imported, by setting their state: no constructor,
     validator, property or descriptor of theirs runs, and nothing is imported. What does run is
     ``__hash__`` and ``__eq__`` of what was a member of a set or a key of a dictionary, pydantic's
-    own making of a generic model's class, and the default factory of a field that the class has
-    gained since. Takes at most 256 bytes of memory for each byte of the data, beside a constant,
-    and a class for each generic model.
+    own making of a generic model's class, the default factory of a field that the class has
+    gained since, and for a type that an installed package has plugged a codec in for, that codec.
+    Takes at most 256 bytes of memory for each byte of the data, beside a constant, and a class
+    for each generic model.
 
     Raises `MissingTypeError` for a class that the program has not imported, and
     `CorruptEntryError` for bytes that `encode` did not give.
@@ -291,6 +295,23 @@ def _tag_object(value: Any, kind: type, where: str) -> Any:
         raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
     if array:
         return {"!array" if kind.__name__ == "ndarray" else "!number": list(array)}
+    return _tag_by_plugin(value, kind, where)
+
+
+def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
+    try:
+        found = plugins.codec_of(kind)
+    except plugins.PluginError as error:
+        raise UnsupportedTypeError(f"{where} is a {_readable(kind)}: {error}") from error
+    if found is not None:
+        name, codec = found
+        try:
+            plain = codec.to_plain(value)
+        except Exception as error:
+            raise UnsupportedTypeError(
+                f"{where} is a {name}, and {plugins.describe(name)} failed: {error!r}"
+            ) from error
+        return {"!plugin": [name, _tag(plain, where)]}
     raise UnsupportedTypeError(f"{where} is a {_readable(kind)}, which no codec takes")
 
 
@@ -458,6 +479,18 @@ def _members(state: Any) -> dict[str, Any]:
     return members
 
 
+def _default(field: Any, members: dict[str, Any]) -> Any:
+    if "validated_data" in _arguments(type(field).get_default):
+        # From pydantic 2.10 on, a default factory may take the fields before it.
+        return field.get_default(call_default_factory=True, validated_data=members)
+    return field.get_default(call_default_factory=True)
+
+
+@functools.cache
+def _arguments(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
 def _load_model(inner: Any) -> Any:
     spec, stored, extra, fields_set, private = inner
     cls = _model_class(spec)
@@ -465,7 +498,7 @@ def _load_model(inner: Any) -> Any:
     for name, field in cls.model_fields.items():
         # As for a dataclass; a model without a field that it should have is left as it was.
         if name not in members and not field.is_required():
-            members[name] = field.get_default(call_default_factory=True)
+            members[name] = _default(field, members)
     state = {
         "__dict__": members,
         "__pydantic_extra__": None if extra is None else _members(extra),
@@ -534,6 +567,26 @@ def _load_number(inner: Any) -> Any:
     return array[()]
 
 
+def _load_by_plugin(inner: Any) -> Any:
+    name, tagged = inner
+    if not isinstance(name, str):
+        raise CorruptEntryError("a type without a name")
+    try:
+        codec = plugins.codec_named(name)
+    except plugins.PluginError as error:
+        raise MissingTypeError(f"the stored value is a {name}: {error}") from error
+    if codec is None:
+        raise MissingTypeError(
+            f"the stored value is a {name}: install the package that has a codec for it"
+        )
+    value = codec.from_plain(_untag(tagged))
+    if plugins.type_name(type(value)) != name:
+        raise CorruptEntryError(
+            f"{plugins.describe(name)} made a {_readable(type(value))} and not a {name}"
+        )
+    return value
+
+
 def _load_dict(inner: Any) -> dict[Any, Any]:
     return {_untag(key): _untag(value) for key, value in inner}
 
@@ -551,4 +604,5 @@ _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!pydantic": _load_model,
     "!array": _load_array,
     "!number": _load_number,
+    "!plugin": _load_by_plugin,
 }

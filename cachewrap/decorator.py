@@ -31,6 +31,9 @@ def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 class _Calls:
     """What a decorated function and its bound form share."""
 
+    # It must bring no `__dict__` of its own: wrapt's, which is the function's, stands behind it.
+    __slots__ = ()
+
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments, whatever its cache; ``sample=`` counts."""
         plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -22,7 +21,7 @@ from cachewrap.guard import PLAIN, Guard
 from cachewrap.key import refresh_name
 from cachewrap.nearest import Explanation, nearest
 from cachewrap.policy import Mode, kept_until
-from cachewrap.stores.base import Claim, Store
+from cachewrap.stores.base import Claim, Store, new_token
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -190,12 +189,19 @@ class Reply(Generic[R]):
 
 @dataclass(slots=True)
 class Absent:
-    """Nothing to serve under the key. ``stale``: the bytes that a new entry may replace."""
+    """Nothing to serve under the key.
+
+    Args:
+        stale: the bytes that a new entry may replace.
+        why: in mode replay, what kept the entry from being served.
+    """
 
     stale: bytes | None = None
+    why: CachewrapError | None = None
 
 
 _ABSENT: Final = Absent()
+_HIT: Final = Outcome.HIT
 
 # Between two looks for the answer of another process: at first short, for quick models.
 _FIRST_PAUSE: Final = 0.01
@@ -213,33 +219,44 @@ def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     if terms.mode == "refresh":
         return _ABSENT
     try:
-        # Yielded as it is: this is the way of every hit, and `yield from` costs a generator more.
+        # Yielded as it is: `yield from` costs a generator more.
         raw: bytes | None = yield Lookup(exchange.key)
     except StoreError as error:
-        terms.report(error, exchange.source)
-        return (yield from _absent(exchange, terms, None, error))
+        found: Reply[R] | Absent = unread(exchange, error, terms)
+    else:
+        found = found_in(exchange, raw, terms)
+    if terms.mode == "replay" and isinstance(found, Absent):
+        explanation = yield from _explain(exchange, terms)
+        raise explanation.error(found.why) from found.why
+    return found
+
+
+def unread(exchange: Exchange[Any], error: StoreError, terms: Terms) -> Absent:
+    """What a store that cannot be read comes to: it is reported, and the request is absent."""
+    terms.report(error, exchange.source)
+    return _absent(None, error, terms)
+
+
+def found_in(exchange: Exchange[R], raw: bytes | None, terms: Terms) -> Reply[R] | Absent:
+    """What the store's bytes come to. An entry that cannot be read is reported, and absent."""
     if raw is None:
-        return (yield from _absent(exchange, terms, None))
+        return _ABSENT
     try:
         entry = terms.guard.unseal(exchange.key, raw)
         if entry.expires and not entry.fresh(time.time()) and not _serves_expired(exchange, terms):
             return Absent(raw)
-        return Reply(Outcome.HIT, exchange.load(entry), entry)
+        return Reply(_HIT, exchange.load(entry), entry)
     except MissingTypeError as error:
         terms.report(error, exchange.source)
-        return (yield from _absent(exchange, terms, None, error))
+        return _absent(None, error, terms)
     except CodecError as error:
         terms.report(error, exchange.source)
-        return (yield from _absent(exchange, terms, raw, error))
+        return _absent(raw, error, terms)
 
 
-def _absent(
-    exchange: Exchange[R], terms: Terms, stale: bytes | None, why: CachewrapError | None = None
-) -> Flow[Absent]:
-    if terms.mode == "replay":
-        explanation = yield from _explain(exchange, terms)
-        raise explanation.error(why) from why
-    return Absent(stale) if stale is not None else _ABSENT
+def _absent(stale: bytes | None, why: CachewrapError, terms: Terms) -> Absent:
+    # Elsewhere the error would keep alive what it was raised in for as long as the call goes on.
+    return Absent(stale, why if terms.mode == "replay" else None)
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
@@ -317,17 +334,18 @@ def _keep(
     return reply, Landing(won)
 
 
-def fetch(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R]]:
+def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Flow[Reply[R]]:
     """The one flow of a cached call. Upstream's errors pass through.
 
-    It looks; else it joins the flight of the same request; else it leads one: calls, keeps, lands.
-    A leader that fails lets every caller who waited go upstream at once; one that is cancelled
-    leaves its place to one of them.
+    It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of
+    the same request; else it leads one: calls, keeps, lands. A leader that fails lets every caller
+    who waited go upstream at once; one that is cancelled leaves its place to one of them.
     """
     while True:
-        found = yield from look(exchange, terms)
+        found = (yield from look(exchange, terms)) if seen is None else seen
         if isinstance(found, Reply):
             return found
+        seen = None
         if not terms.single_flight:
             break
         flight, leads = board(terms.place, exchange.key)
@@ -384,7 +402,7 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
         except StoreError as error:
             terms.report(error, exchange.source)
             return (yield from _ask(exchange, flight, _ABSENT, terms))
-    token = uuid.uuid4().hex
+    token = new_token()
     claim, answered = yield from _claim(exchange, lease, token, before, terms)
     if answered is not None:
         return answered

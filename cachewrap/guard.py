@@ -47,9 +47,14 @@ class Guard:
 
     def unseal(self, key: str, raw: bytes) -> Entry:
         """Open what is stored under a key. Raises `CorruptEntryError`."""
-        if raw[:3] == _MAGIC:
-            raise CorruptEntryError("an entry is encrypted, and this cache has no key")
-        return unseal(raw)
+        try:
+            return unseal(raw)
+        except CorruptEntryError:
+            if raw[:3] == _MAGIC:
+                raise CorruptEntryError(
+                    "an entry is encrypted, and this cache has no key"
+                ) from None
+            raise
 
     def open(self, key: str, raw: bytes) -> bytes:
         """The envelope of what is stored under a key. Raises `CorruptEntryError`."""

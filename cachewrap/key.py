@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cachewrap import plugins
 from cachewrap.errors import UnkeyableError
 from cachewrap.plain import (
     LEAVES,
@@ -131,6 +132,16 @@ def canonical_json(value: object, *, where: str = "") -> Any:
         raise _endless(where) from None
 
 
+def plain_json(value: object) -> Any:
+    """What `canonical_json` makes of a plain value; None for any other.
+
+    Plain is what JSON has, in Python's own types: the SDKs send it as it is.
+    """
+    if _is_json(value):
+        return value
+    return canonical_json(value) if is_plain(value) else None
+
+
 # -- Python values -----------------------------------------------------------------------------
 
 
@@ -225,6 +236,23 @@ def _object(value: Any, kind: type, where: str) -> Any:
             return _subclass(value, kind, held(value), where)
     if dataclasses.is_dataclass(kind):
         return {"!dataclass": [key_name(kind), _dict(_fields(value), where, 0)]}
+    return _by_plugin(value, kind, where)
+
+
+def _by_plugin(value: Any, kind: type, where: str) -> Any:
+    try:
+        found = plugins.codec_of(kind)
+    except plugins.PluginError as error:
+        raise UnkeyableError(f"{where or 'the value'} is a {kind.__qualname__}: {error}") from error
+    if found is not None:
+        name, codec = found
+        try:
+            plain = getattr(codec, "cache_key", codec.to_plain)(value)
+        except Exception as error:
+            raise UnkeyableError(
+                f"{where or 'the value'}: {plugins.describe(name)} failed: {error!r}"
+            ) from error
+        return {"!object": [key_name(kind), canonical(plain, where=where)]}
     raise UnkeyableError(f"{where or 'the value'} is a {kind.__qualname__}, {_ADVICE}")
 
 

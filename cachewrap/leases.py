@@ -30,8 +30,8 @@ _thread: threading.Thread | None = None
 
 
 def hold(store: Store, key: str, token: str, seconds: float) -> None:
-    """Renew a lease that was just taken, until `drop` or `give_up`; some stores need no renewal."""
-    if type(store).renew is Store.renew:
+    """Renew a lease that was just taken, until `drop` or `give_up`, where the store wants that."""
+    if not store.renews:
         return
     global _thread
     with _changed:

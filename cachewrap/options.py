@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from cachewrap import blocks
 from cachewrap.cache import Cache, numbering_of
@@ -113,3 +113,29 @@ class Sampled:
         """The call raised: the next occurrence of the request has its number."""
         if self._numbering is not None:
             self._numbering.give_back(self._name, self._number)
+
+
+class Keyed(Protocol):
+    """An exchange whose key may still change."""
+
+    key: str
+
+
+def is_sampling(cache: Cache) -> bool:
+    """Whether calls that bring no options are samples here."""
+    return cache.policy.samples or bool(blocks.blocks.get().salt)
+
+
+def take_sample(cache: Cache, exchange: Keyed, own: CallOptions = NONE) -> Sampled | None:
+    """Make an exchange that of its sample; None where nothing is sampled.
+
+    Args:
+        cache: serves the call.
+        exchange: of the request, whose key becomes that of the sample.
+        own: the call's own options.
+    """
+    if own.sample is None and not is_sampling(cache):
+        return None
+    sampled = Sampled(cache, exchange.key, own, False, cache.numbering)
+    exchange.key = sampled.key
+    return sampled

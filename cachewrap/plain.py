@@ -63,7 +63,15 @@ def is_plain(
                     stack.append(inner)
         elif kind is list:
             for inner in item:  # type: ignore[attr-defined]
-                if type(inner) not in scalars:
+                if type(inner) is dict and len(inner) > 1:
+                    # A message of a conversation, mostly: it need not go over the stack.
+                    budget -= 1
+                    for key, value in inner.items():
+                        if type(key) is not str:
+                            return False
+                        if type(value) not in scalars:
+                            stack.append(value)
+                elif type(inner) not in scalars:
                     stack.append(inner)
         elif kind is float:
             if not float_is_plain(item):  # type: ignore[arg-type]
@@ -71,7 +79,7 @@ def is_plain(
         else:
             return False
         budget -= 1
-        if not budget:
+        if budget < 1:
             return False
     return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Final, Literal, TypedDict, get_args
 
@@ -140,6 +140,18 @@ class CacheOptions(TypedDict, total=False):
     on_event: Hook | None
 
 
+_LEAVES_HITS_ALONE: Final = frozenset(
+    {
+        "encryption_keys",
+        "lease_seconds",
+        "raise_errors",
+        "single_flight",
+        "store_requests",
+        "ttl",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How a cache keeps and shares answers: `CacheOptions`, checked.
@@ -165,6 +177,17 @@ class Policy:
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether a hit depends on its request alone.
+
+        What may be added to a policy, and is not known here to leave hits alone, does not.
+        """
+        return all(
+            one.name in _LEAVES_HITS_ALONE or getattr(self, one.name) == one.default
+            for one in fields(self)
+        )
 
     def expires(self, now: float) -> float:
         """When an answer stored at ``now`` stops being fresh (epoch seconds); 0.0 is never."""

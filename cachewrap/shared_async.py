@@ -118,10 +118,14 @@ class AsyncSharedStream(Stream[T]):
     async def leave(self) -> None:
         """One reader less; the last one closes the source.
 
-        Not so while a source that is exhausted is being kept. A reader that was abandoned may be
-        finalised outside the loop, which then closes the source when it runs again, if it does.
+        Not so while a source that is exhausted is being kept: he waits for that. A reader that was
+        abandoned may be finalised outside the loop, which then closes the source when it runs
+        again, if it does.
         """
-        if not self._leave() or self.source.exhausted:
+        if not self._leave():
+            return
+        if self.source.exhausted:
+            await self.kept()
             return
         task = self._task
         if task is None:
@@ -137,5 +141,26 @@ class AsyncSharedStream(Stream[T]):
         if not task.cancelled() and (error := task.exception()):
             raise error
 
+    async def kept(self) -> None:
+        """Wait until a source that is exhausted is kept; being cancelled meanwhile harms nobody."""
+        task = self._task
+        if self.source.exhausted and task is not None and running_loop() is task.get_loop():
+            await asyncio.wait((task,))
+
     def _land_in_child(self) -> None:
         self._outcome = self._outcome or Alone
+
+
+async def finish(task: asyncio.Task[None], *, mine: bool) -> None:
+    """Wait for a task that goes on when the caller is cancelled.
+
+    Its error is raised for the caller whose own it is (``mine``) and for those who found it at
+    work. Nobody can wait for a task of another loop.
+    """
+    mine = mine or not task.done()
+    if not task.done():
+        if task.get_loop() is not asyncio.get_running_loop():
+            return
+        await asyncio.wait((task,))
+    if mine:
+        task.result()

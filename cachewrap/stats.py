@@ -13,6 +13,7 @@ from cachewrap.errors import CorruptEntryError
 from cachewrap.flow import Exchange, Reply
 from cachewrap.prices import price
 
+_HIT: Final = Outcome.HIT
 _lock = threading.Lock()
 
 
@@ -138,7 +139,7 @@ class Stats:
                     group.tokens_out_spent += entry.tokens_out
                     group.seconds_spent += entry.seconds
                 return
-            if reply.outcome is Outcome.HIT:
+            if reply.outcome is _HIT:
                 group.hits += 1
             else:
                 group.joined += 1

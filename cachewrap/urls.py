@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from cachewrap import plugins
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+)
 
 _COMMON = {
     "cache_seed": str,
@@ -31,6 +40,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     ('disk', '/srv/answers', {'cache_seed': '7'})
     >>> parse_url("redis://localhost/0?namespace=ci&socket_timeout=2")
     ('redis', 'redis://localhost/0?socket_timeout=2', {'namespace': 'ci'})
+    >>> parse_url("redis+sentinel://one:26379,two:26379/answers/0?namespace=ci")
+    ('redis', 'redis+sentinel://one:26379,two:26379/answers/0', {'namespace': 'ci'})
 
     Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
     """
@@ -62,10 +73,15 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
         options, rest = _take(url, parts.query, _REDIS)
         place = urlunsplit(parts._replace(query=urlencode(rest)))
         rest = []
+    elif scheme in plugins.store_schemes():
+        options, rest = _take(url, parts.query, _COMMON)
+        place = url.partition("#")[0].partition("?")[0] + ("?" + urlencode(rest) if rest else "")
+        rest = []
     else:
+        known = ["disk", *REDIS_SCHEMES, "jsonl", "memory", *plugins.store_schemes()]
         raise ConfigurationError(
-            f"no store for the scheme {scheme!r}: "
-            "write disk:, redis:, rediss:, unix:, jsonl: or memory: in front"
+            f"no store for the scheme {scheme!r}: write one of {', '.join(known)} in front, or "
+            f"install a package that plugs one in by the entry point group {plugins.STORES}"
         )
     if rest:
         raise ConfigurationError(

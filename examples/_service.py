@@ -20,7 +20,7 @@ class Service:
 
     Args:
         model: the model to ask for.
-        client: the arguments of an OpenAI client that reach the service.
+        client: the arguments of the provider's client that reach the service.
         stand_in: the stand-in, or None for the real service.
     """
 
@@ -34,24 +34,38 @@ class Service:
         return misses if self.stand_in is None else self.stand_in.calls
 
 
+@dataclass(frozen=True)
+class Provider:
+    """One of the services: its name, where its client looks for a key, and a model to ask for."""
+
+    name: str
+    variable: str
+    model: str
+
+
+OPENAI = Provider("OpenAI", "OPENAI_API_KEY", os.environ.get("OPENAI_MODEL", "gpt-4o-mini"))
+ANTHROPIC = Provider(
+    "Anthropic", "ANTHROPIC_API_KEY", os.environ.get("ANTHROPIC_MODEL", "claude-haiku-4-5")
+)
+
+
 @contextmanager
-def service() -> Iterator[Service]:
+def service(provider: Provider = OPENAI) -> Iterator[Service]:
     """The service to talk to; says which on the first line of output.
 
     A service's address is part of every request. So the stand-in takes the same port each time,
     if that is free, and a second run of an example finds the answers of the first.
     """
     with ExitStack() as stack:
-        if os.environ.get("OPENAI_API_KEY"):
-            model = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
-            print(f"Service: OpenAI with model {model} (OPENAI_API_KEY is set).", flush=True)
+        name, variable, model = provider.name, provider.variable, provider.model
+        if os.environ.get(variable):
+            print(f"Service: {name} with model {model} ({variable} is set).", flush=True)
             yield Service(model, {}, None)
             return
         try:
             upstream = stack.enter_context(Upstream(PORT, **MANNER))
         except OSError:
             upstream = stack.enter_context(Upstream(**MANNER))
-        print(
-            f"Service: a stand-in at {upstream.base_url} (OPENAI_API_KEY is not set).", flush=True
-        )
-        yield Service("stand-in", {"base_url": upstream.base_url, "api_key": "none"}, upstream)
+        base_url = upstream.root_url if provider is ANTHROPIC else upstream.base_url
+        print(f"Service: a stand-in at {base_url} ({variable} is not set).", flush=True)
+        yield Service("stand-in", {"base_url": base_url, "api_key": "none"}, upstream)

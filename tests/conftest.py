@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 
 from cachewrap import Cache, faults
+from cachewrap.stores import _breaker
 from cachewrap.stores.base import Store
-from cachewrap.testing.servers import redis_server
+from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_server
 
 pytest.register_assert_rewrite("cachewrap.testing.stores")
 
-STORES = ("memory", "disk", "redis", "jsonl")
+STORES = ("memory", "disk", "redis", "cluster", "sentinel", "jsonl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stores",
-        default=",".join(STORES),
+        default="memory,disk,redis,jsonl",
         help="the stores to test, separated by commas (default: %(default)s)",
     )
 
@@ -66,6 +67,20 @@ def redis_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """A cluster of three masters for the whole run."""
+    with redis_cluster() as cluster:
+        yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def sentinel_url() -> Iterator[str]:
+    """A master, a replica and their sentinel for the whole run."""
+    with redis_sentinel() as sentinel:
+        yield sentinel.url
+
+
 @pytest.fixture
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Store]]:
     """Makes a store of the kind named, in a place of this test's own."""
@@ -87,7 +102,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
         else:
             from cachewrap.stores.redis import RedisStore
 
-            url = request.getfixturevalue("redis_url")
+            url = request.getfixturevalue(f"{kind}_url")
             made.append(RedisStore(url, namespace=f"test-{uuid.uuid4()}"))
         return made[-1]
 
@@ -111,5 +126,6 @@ def cache(store: Store) -> Cache:
 
 @pytest.fixture(autouse=True)
 def untold() -> None:
-    """Warnings that are given once for each cause are given once in each test."""
+    """What a process remembers of faults, each test learns anew."""
     faults.forget()
+    _breaker.forget()

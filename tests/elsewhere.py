@@ -8,7 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cachewrap import Cache, llm_cached
+from cachewrap import Cache, codec, llm_cached
+from cachewrap.entry import Facts
+from cachewrap.envelope import seal
+from cachewrap.stores.base import Claim, Store
+from cachewrap.testing.stores import key_of
 
 WAIT = 60.0
 
@@ -18,6 +22,27 @@ def swap(cache: Cache) -> Any:
     value = cache.get("key")
     cache.set("key", {"from": "child"})
     return value
+
+
+def take_and_give(store: Store, key: str) -> Claim:
+    """Try to take a lease, and give it back."""
+    claim = store.acquire(key, "elsewhere", 60)
+    if claim is Claim.TAKEN:
+        store.release(key, "elsewhere")
+    return claim
+
+
+def record(path: Path, writer: int, count: int) -> None:
+    """Write so many entries of this writer's to a cassette, and one that all write."""
+    from cachewrap.stores.jsonl import JsonlStore
+
+    store = JsonlStore(path)
+    for number in range(count):
+        entry = seal(*codec.encode(f"{writer}-{number}"), b"", Facts(created=0.0, seconds=0.0))
+        store.add(key_of((writer, number)), entry)
+        store.set(key_of("shared"), entry)
+        if number % 10 == 9:
+            store.close()
 
 
 class Stage:

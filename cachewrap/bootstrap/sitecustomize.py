@@ -15,14 +15,14 @@ def _start():  # type: ignore[no-untyped-def]
     try:
         if sys.version_info < (3, 11):  # noqa: UP036
             raise ImportError("it needs Python 3.11")
-        from cachewrap.activation import activate
+        from cachewrap.program import serve_program
     except ImportError as error:
         if not quiet:
             sys.stderr.write(
                 "cachewrap: %s goes without a cache: %s\n" % (sys.executable, error)  # noqa: UP031
             )
         return
-    activate()
+    serve_program()
 
 
 _start()  # type: ignore[no-untyped-call]

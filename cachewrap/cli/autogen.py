@@ -24,7 +24,7 @@ from cachewrap.entry import Facts
 from cachewrap.envelope import seal
 from cachewrap.errors import CodecError, StoreError
 from cachewrap.key import canonical, encode, key_of, salted
-from cachewrap.stores._folder import DATABASE, connect, seed_of
+from cachewrap.stores._folder import DATABASE, WRITE_WAIT, connect, seed_of
 from cachewrap.usage import usage_of
 
 _MODULE: Final = re.compile(r"openai\.types(\.[a-z_]+)*")
@@ -80,7 +80,7 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
     Raises `StoreError`.
     """
     try:
-        found = connect(os.path.join(folder, DATABASE))
+        found = connect(os.path.join(folder, DATABASE), WRITE_WAIT)
         if found is None:
             return
         with closing(found) as database:

@@ -14,16 +14,16 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import click
 
-import cachewrap.activation as activation
 from cachewrap.cache import Cache
 from cachewrap.cli._open import DEFAULT_URL
 from cachewrap.policy import MODE_VARIABLE, MODES
+from cachewrap.program import QUIET, TALLY, URL
 from cachewrap.urls import parse_url
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PATH: Final = "PYTHONPATH"
-_BOOTSTRAP: Final = str(Path(activation.__file__).parent / "bootstrap")
+_BOOTSTRAP: Final = str(Path(__file__).parent.parent / "bootstrap")
 _SCRIPTS: Final = (".py", ".pyw", ".pyz")
 
 
@@ -89,8 +89,9 @@ def run_command(program: tuple[str, ...], **given: Any) -> None:
     """
     environment = _environment(**given)
     path, words = _resolve(program)
-    inherited = {name: value for name, value in os.environ.items() if name != activation.TALLY}
+    inherited = {name: value for name, value in os.environ.items() if name != TALLY}
     sys.stdout.flush()
+    sys.stderr.flush()
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would be inherited
         signal.signal(ignored, signal.SIG_DFL)
     try:
@@ -129,14 +130,14 @@ def _environment(
     if disk is not None:
         url = f"disk:{quote(disk)}"
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
-    whole = _absolute(redis or url or os.environ.get(activation.URL) or DEFAULT_URL, given)
+    whole = _absolute(redis or url or os.environ.get(URL) or DEFAULT_URL, given)
     Cache.from_url(whole).check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
-    environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), activation.URL: whole}
+    environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
         environment[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
     if quiet:
-        environment[activation.QUIET] = "1"
+        environment[QUIET] = "1"
     return environment
 
 

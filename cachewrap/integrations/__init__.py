@@ -1,1 +1,1 @@
-"""Faces towards other tools, each of which is imported in its own module alone."""
+"""Adapters to the interfaces of other libraries, each imported only by those who use it."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.metrics import MeterProvider, get_meter
+from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
 from cachewrap.events import Event, Hook
 
@@ -49,8 +48,8 @@ def telemetry(
 
 class _Telemetry:
     def __init__(self, traces: TracerProvider | None, measures: MeterProvider | None) -> None:
-        self._tracer = trace.get_tracer(_NAME, tracer_provider=traces)
-        meter = metrics.get_meter(_NAME, meter_provider=measures)
+        self._tracer = get_tracer(_NAME, tracer_provider=traces)
+        meter = get_meter(_NAME, meter_provider=measures)
         self._calls = meter.create_counter("cachewrap.calls", "{call}", "Calls, by outcome")
         self._tokens_saved = meter.create_counter(
             "cachewrap.tokens.saved", "{token}", "Tokens of the answers served"

@@ -8,10 +8,17 @@ from typing import Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.patch.endpoints import Endpoint
-from cachewrap.patch.events import read_stream
+from cachewrap.patch.events import (
+    read_any_stream,
+    read_binary_stream,
+    read_lines,
+    read_stream,
+)
+from cachewrap.patch.frames import CONTENT_TYPE as FRAMES
 from cachewrap.usage import Usage, usage_of
 
 _EVENTS: Final = "text/event-stream"
+_LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "application/jsonl"})
 _PAGE: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
@@ -28,8 +35,10 @@ def read_answer(
         framed: whether the transport would have noticed a body that was cut off.
     """
     try:
+        if endpoint.wire:
+            return _read_wire(endpoint, answer, ended, framed)
         return _read(endpoint, answer, stream, ended, framed)
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, ValueError):
         # The SDK made something of it, but it is not of a shape that any API documents.
         return None
 
@@ -43,6 +52,8 @@ def _read(
     kind = _content_type(answer)
     if kind == _EVENTS:
         return read_stream(body, ended=ended) if stream else None
+    if kind == FRAMES:
+        return read_binary_stream(body) if stream else None
     if not ended:
         return None
     if kind.endswith("json"):
@@ -51,6 +62,27 @@ def _read(
     if endpoint.media and framed and body and kind not in _PAGE:
         return Usage()
     return None
+
+
+def _read_wire(endpoint: Endpoint, answer: HttpAnswer, ended: bool, framed: bool) -> Usage | None:
+    """The same for an API of which only the wire is known: what came to its end is whole."""
+    body = b"".join(answer.chunks)
+    if answer.status != 200 or not body:
+        return None
+    kind = _content_type(answer)
+    if kind == _EVENTS:
+        return read_any_stream(body, ended=ended and framed)
+    if not (ended and framed):
+        return None
+    if kind in _LINES:
+        return read_lines(body)
+    if kind.endswith("json"):
+        value = json.loads(body)
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, Mapping) and part.get("error") for part in parts):
+            return None
+        return usage_of(value)
+    return None if kind in _PAGE else Usage()
 
 
 def _read_json(endpoint: Endpoint, body: bytes) -> Usage | None:

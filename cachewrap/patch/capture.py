@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
+from cachewrap.blocks import active
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.flight import FAILED
@@ -14,6 +15,7 @@ from cachewrap.flow import Absent
 from cachewrap.patch.answer import read_answer
 from cachewrap.patch.events import shows_error
 from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.frames import CONTENT_TYPE as FRAMES
 from cachewrap.patch.joint import AsyncJointStream, Joint, JointStream, Reader
 from cachewrap.patch.recorder import Recorder, Recording
 from cachewrap.patch.response import decode, family_of, is_framed, kept_headers
@@ -132,13 +134,14 @@ class Slot:
 
     def _fails(self, response: Any) -> Callable[[Recording], bool]:
         family, encoding = family_of(response), response.headers.get("content-encoding")
+        frames = response.headers.get("content-type", "").startswith(FRAMES)
 
         def fails(recording: Recording) -> bool:
             try:
                 chunks, _ = decode(family, encoding, recording.chunks, recording.delays)
             except family.decoding_error:
                 return True
-            return shows_error(b"".join(chunks))
+            return shows_error(b"".join(chunks), frames=frames)
 
         return fails
 
@@ -152,6 +155,35 @@ def _seconds(recording: Recording) -> float:
 _slot: Final[ContextVar[Slot | None]] = ContextVar("cachewrap_sdk_call", default=None)
 
 
+# Whether a request below is one of a patched SDK, which has decided on it already. It is only kept
+# up while something below, such as a cached transport, may ask.
+_inside: Final[ContextVar[bool]] = ContextVar("cachewrap_sdk_request", default=False)
+_watched = False
+
+
+def watch() -> None:
+    """From now on keep up whether a request is one of a patched SDK, see `decided`."""
+    global _watched
+    _watched = True
+
+
+def watched() -> bool:
+    """Whether something below asks what an SDK's seam has decided."""
+    return _watched
+
+
+def decided() -> bool:
+    """Whether a patched SDK makes the request of this context, and has chosen a cache or none."""
+    return _inside.get() and (_slot.get() is not None or bool(active()))
+
+
+def take_open(response: Any, *, is_async: bool) -> None:
+    """Record an open response for the call of this context, if it has a slot."""
+    slot = _slot.get()
+    if slot is not None:
+        slot.take_open(response, is_async=is_async)
+
+
 def under_way() -> bool:
     """Whether this context is inside a call whose response is awaited."""
     return _slot.get() is not None
@@ -159,22 +191,26 @@ def under_way() -> bool:
 
 def send(slot: Slot | None, request: Callable[[], Any]) -> Any:
     """Make a request whose response goes to the slot."""
-    outer = _slot.get()
+    outer, inside = _slot.get(), _inside.get()
     _slot.set(slot)
+    _inside.set(True)
     try:
         return request()
     finally:
         _slot.set(outer)
+        _inside.set(inside)
 
 
 async def asend(slot: Slot | None, request: Callable[[], Awaitable[Any]]) -> Any:
     """`send` for async callers."""
-    outer = _slot.get()
+    outer, inside = _slot.get(), _inside.get()
     _slot.set(slot)
+    _inside.set(True)
     try:
         return await request()
     finally:
         _slot.set(outer)
+        _inside.set(inside)
 
 
 def process_response(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -9,13 +11,18 @@ from cachewrap.options import NAMES, CallOptions, take_options
 
 CHOICE_HEADER: Final = "x-cachewrap-choice"
 
+# Choices by their text, while the call that made them, or its lazy result, is alive.
+_made: Final[dict[str, Choice]] = {}
+_numbers: Final = itertools.count(1)
+
 
 class Choice(str):
     """What a call chose, as the value of a header.
 
     Lazy results (`.stream()` managers) send their request long after the method returned, so the
     choice travels with the request's headers, through every merge that an SDK makes of them. It
-    is taken out again before the request is built. As text it is empty.
+    is taken out again before the request is built. As text it is a number, by which it is found
+    again where a merge keeps only the text of headers.
     """
 
     __slots__ = ("options",)
@@ -25,7 +32,7 @@ class Choice(str):
     @classmethod
     def of(cls, options: CallOptions) -> Choice:
         """The choice of one call."""
-        choice = cls()
+        choice = cls(next(_numbers))
         choice.options = options
         return choice
 
@@ -38,7 +45,9 @@ def take_choice(options: Any) -> CallOptions | None:
     kept = dict(headers)
     choice = kept.pop(CHOICE_HEADER)
     options.headers = kept
-    return choice.options if isinstance(choice, Choice) else None
+    if not isinstance(choice, Choice):
+        choice = _made.get(choice)
+    return None if choice is None else choice.options
 
 
 def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
@@ -54,7 +63,27 @@ def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
         if not NAMES.isdisjoint(kwargs) and active():
             kwargs, chosen = take_options(kwargs)
             headers: Mapping[str, Any] = kwargs.get("extra_headers") or {}
-            kwargs["extra_headers"] = {**headers, CHOICE_HEADER: Choice.of(chosen)}
+            choice = Choice.of(chosen)
+            kwargs["extra_headers"] = {**headers, CHOICE_HEADER: choice}
+            return _while_alive(choice, lambda: wrapped(*args, **kwargs))
         return wrapped(*args, **kwargs)
 
     return wrapper
+
+
+def _while_alive(choice: Choice, call: Callable[[], Any]) -> Any:
+    """Make a call whose choice can be found by its text until its result is gone."""
+    text = str(choice)
+    _made[text] = choice
+    try:
+        result = call()
+    except BaseException:
+        del _made[text]
+        raise
+    try:
+        # Coroutines and `.stream()` managers have yet to send their request.
+        weakref.finalize(result, _made.pop, text, None).atexit = False
+    except TypeError:
+        # What cannot be watched, such as a text, is an answer: its request has been sent.
+        del _made[text]
+    return result

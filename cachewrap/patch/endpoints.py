@@ -18,11 +18,13 @@ class Endpoint:
         path: its path below the base URL, without slashes at the ends.
         media: whether it may answer with something else than JSON or events (sound, text).
         status: the values of a JSON answer's ``status`` that may be stored; empty: it has none.
+        wire: whether nothing is known of its API but what passes over the wire.
     """
 
     path: str
     media: bool = False
     status: frozenset[str] = frozenset()
+    wire: bool = False
 
     @property
     def source(self) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from cachewrap.patch.frames import read_frames
 from cachewrap.usage import Usage, usage_of
 
 # After these nothing follows that a caller would see.
@@ -74,8 +75,75 @@ def read_events(body: bytes) -> list[Any]:
     return found
 
 
-def shows_error(body: bytes) -> bool:
-    """Whether an event stream, which may not be whole yet, has an event that tells of an error."""
+def read_binary_stream(body: bytes) -> Usage | None:
+    """The usage that a recorded stream of binary frames reports, or None if it is not whole.
+
+    It is whole when its closing event was seen and no error.
+    """
+    usage, closed = Usage(), False
+    for event in read_frames(body):
+        if event is None or _is_error("", event):
+            return None
+        closed = closed or event.get("type") in _CLOSING
+        usage = _updated(usage, event)
+    return usage if closed else None
+
+
+def read_any_stream(body: bytes, *, ended: bool) -> Usage | None:
+    """The usage that an event stream of an unknown API reports, or None if it is not whole.
+
+    It is whole when it has come to its end without an error. Where it tells of choices or
+    candidates, each of them must have told why it finished.
+    """
+    usage = Usage()
+    finished: dict[Any, bool] = {}
+    events = 0
+    for name, data in _events(body):
+        if data.startswith("[DONE]"):
+            ended = True
+            break
+        event = json.loads(data)
+        if not isinstance(event, Mapping):
+            continue
+        if _is_error(name, event):
+            return None
+        events += 1
+        usage = _updated(usage, event)
+        for kind, reason in (("choices", "finish_reason"), ("candidates", "finishReason")):
+            for part in event.get(kind) or ():
+                place = kind, part.get("index", 0)
+                finished[place] = finished.get(place, False) or bool(part.get(reason))
+    return usage if events and ended and all(finished.values()) else None
+
+
+def read_lines(body: bytes) -> Usage | None:
+    """The usage that a stream of JSON lines reports, or None if an error or the end shows it bad.
+
+    Raises `ValueError` for a line that is not JSON.
+    """
+    usage, done = Usage(), True
+    for line in body.splitlines():
+        if not line.strip():
+            continue
+        event = json.loads(line)
+        if not isinstance(event, Mapping):
+            continue
+        if _is_error("", event):
+            return None
+        usage = _updated(usage, event)
+        done = event.get("done", True) is not False
+    return usage if done else None
+
+
+def shows_error(body: bytes, *, frames: bool = False) -> bool:
+    """Whether an event stream, which may not be whole yet, has an event that tells of an error.
+
+    Args:
+        body: the decoded bytes that have come.
+        frames: whether it is a stream of binary frames.
+    """
+    if frames:
+        return any(event is None or _is_error("", event) for event in read_frames(body))
     for name, data in _events(body):
         try:
             event = json.loads(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from cachewrap.flight import Flight
 from cachewrap.patch.exchange import Answered
 from cachewrap.patch.recorder import Proxy, Recording
 from cachewrap.shared import Alone, Name, SharedStream
-from cachewrap.shared_async import AsyncSharedStream
+from cachewrap.shared_async import AsyncSharedStream, finish
 
 Judge: TypeAlias = Callable[[Recording], Answered]
 Keep: TypeAlias = Callable[[Answered, float], Any]
@@ -42,7 +43,6 @@ class Body:
         self._judge: Judge | None = None
         self._keep: Keep | None = None
         self._fails: Callable[[Recording], bool] | None = None
-        self._lock = threading.Lock()
 
     @property
     def exhausted(self) -> bool:
@@ -88,10 +88,7 @@ class Body:
         answered = self._judge(self._passed())
         if whole and answered.answer is None:
             return None
-        with self._lock:
-            keep, self._keep = self._keep, None
-        if keep is None:
-            return None
+        keep, self._keep = self._keep, None
         return lambda: keep(answered, time.perf_counter() - self._recording.started)
 
     def _passed(self) -> Recording:
@@ -103,6 +100,15 @@ class Body:
 
 class SyncBody(Body):
     """`Body` of a sync response."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """In a forked child the thread that stores, and would release the lock, does not exist."""
+        # An abandoned reader is finalised wherever the collector runs, perhaps in what stores.
+        self._storing = threading.RLock()
 
     def pull(self) -> bytes:
         if self._chunks is None:
@@ -123,13 +129,21 @@ class SyncBody(Body):
                 self.store(whole=False)
 
     def store(self, *, whole: bool) -> None:
-        """Store what has passed; with ``whole`` only if nothing of it is missing."""
-        if keep := self._take(whole=whole):
-            self.entry = keep().entry
+        """Store what has passed; with ``whole`` only if nothing of it is missing.
+
+        Whoever comes while it is being stored waits until that is done.
+        """
+        with self._storing:
+            if keep := self._take(whole=whole):
+                self.entry = keep().entry
 
 
 class AsyncBody(Body):
     """`Body` of an async response."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._storing: asyncio.Task[None] | None = None
 
     async def pull(self) -> bytes:
         if self._chunks is None:
@@ -150,9 +164,14 @@ class AsyncBody(Body):
                 await self.store(whole=False)
 
     async def store(self, *, whole: bool) -> None:
-        """See `SyncBody.store`."""
+        """See `SyncBody.store`. Whoever is cancelled meanwhile does not cut it short."""
         if keep := self._take(whole=whole):
-            self.entry = (await keep()).entry
+            self._storing = asyncio.create_task(self._store(keep))
+        if self._storing is not None:
+            await finish(self._storing, mine=keep is not None)
+
+    async def _store(self, keep: Callable[[], Any]) -> None:
+        self.entry = (await keep()).entry
 
 
 class JointStream(SharedStream[bytes]):
@@ -163,6 +182,10 @@ class JointStream(SharedStream[bytes]):
     def __init__(self, name: Name) -> None:
         super().__init__(name, SyncBody())
         self.flight = Flight(name[:2])
+
+    def _land_in_child(self) -> None:
+        super()._land_in_child()
+        self.source.renew_lock()
 
 
 class AsyncJointStream(AsyncSharedStream[bytes]):
@@ -194,6 +217,7 @@ class Reader:
         self._broken = broken
         self._passed = 0
         self._left = False
+        self._leaving: asyncio.Task[None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -226,7 +250,7 @@ class Reader:
             raise self._broken("the stream was cut off by another of its readers") from None
 
     def close(self) -> None:
-        """Leave; the last reader closes the response. Who first has read it all has it stored."""
+        """Leave; the last reader closes the response. Who has read it all finds it stored then."""
         if self._left:
             return
         self._left = True
@@ -238,24 +262,38 @@ class Reader:
             self._count()
 
     async def aclose(self) -> None:
-        """`close` for async callers."""
-        if self._left:
+        """`close` for async callers.
+
+        Cancelling the caller does not cut it short, and who closes again waits for it again: an SDK
+        may give up waiting for the end of a stream of which it has all, and then close it.
+        """
+        first, self._left = not self._left, True
+        if isinstance(sys.exception(), GeneratorExit):
+            if first:  # where the loop may not run any more
+                await self._leave(self._has_all())
             return
-        self._left = True
+        if first:
+            self._leaving = asyncio.create_task(self._leave(self._has_all()))
+        if self._leaving is not None:
+            await finish(self._leaving, mine=first)
+
+    async def _leave(self, has_all: bool) -> None:
         try:
-            if self._has_all():
+            if has_all:
                 await self._stream.source.store(whole=True)
         finally:
             await self._stream.leave()
             self._count()
 
+    def settle(self) -> Any:
+        """Have what has passed stored, if it is whole; of an async stream an awaitable."""
+        return self._stream.source.store(whole=True)
+
     def _has_all(self) -> bool:
-        """Whether the reader has read all that came, and others may take their time to do so."""
+        """Whether the reader has read all that came, and was not abandoned then."""
         source = self._stream.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
-        if source.abandoned or self._stream.readers == 1:
-            return False
-        return self._passed == len(self._stream.items)
+        return not source.abandoned and self._passed == len(self._stream.items)
 
     def _count(self) -> None:
         if not self._leads:
@@ -274,6 +312,10 @@ class Joint(Proxy):
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return aiter(self._self_reader)
+
+    def settle(self) -> Any:
+        """See `Reader.settle`."""
+        return self._self_reader.settle()
 
     def close(self) -> None:
         """Leave the stream."""

@@ -17,7 +17,7 @@ _COMPLETIONS: Final = {"Completions": ("create", "parse", "stream")}
 _RESPONSES: Final = {"Responses": ("create", "parse", "stream")}
 _CREATE: Final = ("create",)
 
-_ENDPOINTS: Final = (
+ENDPOINTS: Final = (
     Endpoint("chat/completions"),
     Endpoint("completions"),
     Endpoint("responses", status=_FINAL),
@@ -47,11 +47,11 @@ def _path(client: Any, options: Any, body: Any) -> str:
     return f"/deployments/{quote(str(model), safe='')}{url}"
 
 
-_openai: Final = Patcher(
+OPENAI: Final = Patcher(
     Sdk(
         name="openai",
         client_module="openai._base_client",
-        endpoints={endpoint.path: endpoint for endpoint in _ENDPOINTS},
+        endpoints={endpoint.path: endpoint for endpoint in ENDPOINTS},
         methods={
             "openai.resources.chat.completions": _COMPLETIONS,
             "openai.resources.chat.completions.completions": _COMPLETIONS,
@@ -69,11 +69,14 @@ _openai: Final = Patcher(
             "openai.resources.audio.translations": {"Translations": _CREATE},
         },
         path=_path,
+        front=True,
     )
 )
 
 
-def patch_openai(cache: Cache | None = None, *, when: When | None = None) -> Patch:
+def patch_openai(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patch:
     """Make the OpenAI SDK cacheable: inside a cache's block its calls are served by that cache.
 
     It works before and after ``openai`` is imported, on clients that exist already, on the
@@ -90,6 +93,7 @@ def patch_openai(cache: Cache | None = None, *, when: When | None = None) -> Pat
             some. Of a stream it is the list of its events, as dictionaries; of an open response
             the JSON in it, or its bytes. By default every whole answer is stored. Of several
             handles the newest that has one decides.
+        threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. Patching again is harmless: the SDK
     is wrapped once, and unwrapped when the last handle is undone, or all of them by
@@ -98,9 +102,9 @@ def patch_openai(cache: Cache | None = None, *, when: When | None = None) -> Pat
     Raises `ConfigurationError` if the installed version of the SDK lacks what is to be wrapped
     (where ``openai`` is imported later, its import raises it).
     """
-    return _openai.patch(cache, when)
+    return OPENAI.patch(cache, when, carry=threads)
 
 
 def unpatch_openai() -> None:
     """Undo every `patch_openai`: the SDK is what it was. Without one it does nothing."""
-    _openai.undo()
+    OPENAI.undo()

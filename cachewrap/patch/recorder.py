@@ -86,6 +86,11 @@ class Recorder(Proxy):
             assert awaitable is not None
             await awaitable
 
+    def settle(self) -> Awaitable[None] | None:
+        """Hand over what was recorded before the stream is closed: nothing will be missing."""
+        done, self._self_done = self._self_done, None
+        return done(self._self_recording) if done else None
+
     def _self_take(self) -> Callable[[Recording], Awaitable[None] | None] | None:
         done, self._self_done = self._self_done, None
         # A generator that is being finalised closes its stream wherever the collector happened to

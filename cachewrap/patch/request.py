@@ -45,7 +45,9 @@ _IDLE_HEADERS: Final = frozenset(
         "x-amzn-trace-id",
         "x-client-request-id",
         "x-cloud-trace-context",
+        "x-client-name",
         "x-correlation-id",
+        "x-goog-api-client",
         "x-idempotency-key",
         "x-ms-client-request-id",
         "x-request-id",
@@ -53,7 +55,14 @@ _IDLE_HEADERS: Final = frozenset(
         "x-trace-id",
     }
 )
-_IDLE_PREFIXES: Final = ("x-stainless-", "x-b3-", "x-datadog-", "____stainless", "x-cachewrap")
+_IDLE_PREFIXES: Final = (
+    "x-stainless-",
+    "x-fern-",
+    "x-b3-",
+    "x-datadog-",
+    "____stainless",
+    "x-cachewrap",
+)
 
 
 def canonical_request(
@@ -77,7 +86,7 @@ def canonical_request(
     request: dict[str, Any] = {"method": options.method.upper(), "url": url}
     if query := _query(client, options, url_query):
         request["query"] = query
-    if headers := _headers(client, options):
+    if headers := canonical_headers(_layers(client, options)):
         request["headers"] = headers
     if body is not None:
         request["body"] = key.canonical_json(
@@ -140,9 +149,10 @@ def _query(client: Any, options: Any, url_query: Iterable[tuple[str, str]]) -> d
     return canonical
 
 
-def _headers(client: Any, options: Any) -> dict[str, str]:
+def canonical_headers(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """The headers that can change an answer, by lower-case name; later ones win."""
     found: dict[str, str] = {}
-    for name, value in _layers(client, options):
+    for name, value in pairs:
         name = name.lower()
         if name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES) or is_secret(name):
             continue

@@ -18,6 +18,7 @@ from cachewrap.patch.capture import aprocess_response, process_response
 from cachewrap.patch.choice import choosing
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import When
+from cachewrap.patch.front import Door, is_own_function
 from cachewrap.patch.seam import Seam
 
 # What the seam leans on beside the methods that it wraps.
@@ -44,6 +45,9 @@ class Sdk:
             module that this version does not have is never imported, and costs nothing.
         path: gives the path to which a request goes, of its client, options and JSON body, where a
             client changes it on its way out.
+        prepare: gets a request's options ready, where the SDK does so only inside ``request``.
+        refuse: says why a client's request of this JSON body is not cached, None where it may be.
+        front: whether its ``create`` methods get a front door.
     """
 
     name: str
@@ -51,6 +55,9 @@ class Sdk:
     endpoints: Mapping[str, Endpoint]
     methods: Mapping[str, Mapping[str, tuple[str, ...]]]
     path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
+    prepare: Callable[[Any], None] = lambda options: None
+    refuse: Callable[[Any, Any], str | None] = lambda client, body: None
+    front: bool = False
 
 
 class Patch:
@@ -59,10 +66,13 @@ class Patch:
     Use it as a block, or call `undo`.
     """
 
-    def __init__(self, patcher: Patcher, cache: Cache | None, when: When | None = None) -> None:
+    def __init__(
+        self, patcher: Patcher, cache: Cache | None, when: When | None = None, *, carries: bool
+    ) -> None:
         self._patcher = patcher
         self.cache = cache
         self.when = when
+        self.carries = carries
 
     @property
     def active(self) -> bool:
@@ -94,12 +104,21 @@ class Patcher:
         self._awaited: set[str] = set()
         self._wrapped: list[tuple[type, str, Any, Any]] = []
         self.patches: tuple[Patch, ...] = ()
-        seam = Seam(sdk.endpoints, sdk.path, self._default, self._active, self._when)
+        seam = Seam(
+            sdk.endpoints,
+            sdk.path,
+            self._default,
+            self._active,
+            self._when,
+            prepare=sdk.prepare,
+            refuse=sdk.refuse,
+        )
         self._client_wrappers: dict[str, dict[str, Callable[..., Any]]] = {
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
         }
         self._choosing = choosing(self._active)
+        self._door = Door(sdk.name, sdk.path, self._default, self._active, self._choosing)
 
     def _active(self) -> bool:
         return bool(self.patches)
@@ -116,12 +135,13 @@ class Patcher:
                 return patch.when
         return None
 
-    def patch(self, cache: Cache | None, when: When | None = None) -> Patch:
+    def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
 
         Args:
             cache: serves calls outside any block; the newest application that has one decides.
             when: takes an answer and says whether to store it; the newest one decides.
+            carry: whether active blocks reach worker threads while this application holds.
 
         Raises `ConfigurationError` where the SDK lacks what the seam needs.
         """
@@ -132,11 +152,12 @@ class Patcher:
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         with self._lock:
-            patch = Patch(self, cache, when)
+            patch = Patch(self, cache, when, carries=carry)
             first = not self.patches
             self.patches = (*self.patches, patch)
-            if first:
+            if carry:
                 threads.hold()
+            if first:
                 try:
                     for name in (self._sdk.client_module, *self._sdk.methods):
                         self._await(name)
@@ -148,9 +169,11 @@ class Patcher:
     def undo(self, patch: Patch | None = None) -> None:
         """Undo one application, or all of them."""
         with self._lock:
-            if not self.patches:
-                return
-            self.patches = tuple(p for p in self.patches if patch is not None and p is not patch)
+            undone = [p for p in self.patches if patch is None or p is patch]
+            self.patches = tuple(p for p in self.patches if p not in undone)
+            for one in undone:
+                if one.carries:
+                    threads.release()
             if self.patches:
                 return
             for owner, name, original, wrapper in reversed(self._wrapped):
@@ -158,7 +181,6 @@ class Patcher:
                 if vars(owner).get(name) is wrapper:
                     setattr(owner, name, original)
             self._wrapped.clear()
-            threads.release()
 
     def _await(self, name: str) -> None:
         module = sys.modules.get(name)
@@ -191,7 +213,14 @@ class Patcher:
                     if first not in vars(owner):
                         raise self._missing(f"{name}.{owner.__name__}.{first}")
                     for method in (first, *(m for m in others if m in vars(owner))):
-                        self._wrap(owner, method, self._choosing)
+                        self._wrap(owner, method, self._wrapper(owner, method))
+
+    def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
+        if not self._sdk.front or method != "create":
+            return self._choosing
+        if not is_own_function(vars(owner)[method], self._sdk.name):
+            return self._choosing
+        return self._door.acreate if owner.__name__.startswith("Async") else self._door.create
 
     def _class(self, module: ModuleType, name: str) -> type:
         found = vars(module).get(name)
@@ -201,6 +230,10 @@ class Patcher:
 
     def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
         original = vars(owner)[name]
+        # A class that took the method of another one when that was wrapped already.
+        parent: Any = getattr(original, "_self_parent", None)
+        if any(parent is ours for _, _, _, ours in self._wrapped):
+            original = parent.__wrapped__
         wrapped = wrapt.FunctionWrapper(original, wrapper)
         setattr(owner, name, wrapped)
         self._wrapped.append((owner, name, original, wrapped))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap import faults
-from cachewrap.blocks import blocks
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
-from cachewrap.options import NONE, Sampled
+from cachewrap.options import NONE, Sampled, take_sample
 from cachewrap.patch import opened
-from cachewrap.patch.capture import Slot, asend, send, under_way
+from cachewrap.patch.capture import Slot, asend, send, under_way, watched
 from cachewrap.patch.choice import take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
 from cachewrap.patch.exchange import Answered, SdkExchange, When
@@ -49,6 +49,24 @@ class Plan:
             self.sampled.failed()
 
 
+class Expectation(Protocol):
+    """A call on its way to ``request``, about which somebody wants to know what becomes of it."""
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client that makes the call."""
+        ...
+
+    def compare(
+        self, options: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: SdkExchange
+    ) -> None:
+        """Told of the arguments of ``request``, and of the exchange that they came to."""
+
+
+expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
+"""The call that the next ``request`` in this context belongs to, if it is of the same client."""
+
+
 class Seam:
     """The wrappers of ``request`` for one SDK.
 
@@ -59,6 +77,8 @@ class Seam:
         active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
             can outlive that.
         when: gives what decides whether an answer is stored, or None.
+        prepare: gets the options of a request ready that a cache is to serve.
+        refuse: says why a client's request of this body is not cached, None where it may be.
     """
 
     def __init__(
@@ -68,8 +88,13 @@ class Seam:
         default: Callable[[], Cache | None],
         active: Callable[[], bool],
         when: Callable[[], When | None] = lambda: None,
+        *,
+        prepare: Callable[[Any], None] = lambda options: None,
+        refuse: Callable[[Any, Any], str | None] = lambda client, body: None,
     ) -> None:
         self._endpoints = endpoints
+        self._prepare = prepare
+        self._refuse = refuse
         self._path = path
         self._default = default
         self._active = active
@@ -80,7 +105,7 @@ class Seam:
     ) -> Any:
         """Wraps the sync ``request``."""
         plan = self._plan(client, args, kwargs)
-        if plan is None and not under_way():
+        if plan is None and not under_way() and not self._watched():
             return wrapped(*args, **kwargs)
 
         def upstream() -> Any:
@@ -100,7 +125,7 @@ class Seam:
                     plan.cache,
                     plan.exchange,
                     upstream,
-                    lambda answer, stream: _rebuild(plan, answer, client, args, kwargs, stream),
+                    lambda answer, stream: rebuild(plan, answer, client, args, kwargs, stream),
                 )
             reply = plan.cache.serve(plan.exchange, call)
         except BaseException:
@@ -108,7 +133,7 @@ class Seam:
             raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return _rebuild(plan, reply.value.answer, client, args, kwargs)
+        return rebuild(plan, reply.value.answer, client, args, kwargs)
 
     def arequest(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -117,10 +142,14 @@ class Seam:
         plan = self._plan(client, args, kwargs)
         if plan is not None:
             return self._aserve(plan, wrapped, client, args, kwargs)
-        if under_way():
+        if under_way() or self._watched():
             return asend(None, lambda: wrapped(*args, **kwargs))
         straight: Awaitable[Any] = wrapped(*args, **kwargs)
         return straight
+
+    def _watched(self) -> bool:
+        """Whether a cached transport below has to know that this SDK is patched."""
+        return watched() and self._active()
 
     async def _aserve(
         self,
@@ -145,7 +174,7 @@ class Seam:
                     plan.cache,
                     plan.exchange,
                     upstream,
-                    lambda answer, stream: _arebuild(plan, answer, client, args, kwargs, stream),
+                    lambda answer, stream: arebuild(plan, answer, client, args, kwargs, stream),
                 )
             reply = await plan.cache.aserve(plan.exchange, call)
         except BaseException:
@@ -153,10 +182,13 @@ class Seam:
             raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return await _arebuild(plan, reply.value.answer, client, args, kwargs)
+        return await arebuild(plan, reply.value.answer, client, args, kwargs)
 
     def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
         """How the call is served, or None where it goes straight through."""
+        awaited = expected.get()
+        if awaited is not None:
+            expected.set(None)  # requests that are made inside this one are others
         options = _argument(1, "options", args, kwargs)
         own = take_choice(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
@@ -165,10 +197,14 @@ class Seam:
         stream = bool(kwargs.get("stream", False))
         source = options.url
         try:
+            self._prepare(options)
             body = merged_body(options)
             endpoint = classify(self._endpoints, client, options, body)
             if isinstance(endpoint, Bypass):
                 cache.stats.count_bypass(endpoint.reason)
+                return None
+            if reason := self._refuse(client, body):
+                cache.stats.count_bypass(reason)
                 return None
             source = endpoint.source
             path = self._path(client, options, body)
@@ -180,11 +216,10 @@ class Seam:
             cache.stats.count_bypass("unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return None
+        if awaited is not None and awaited.client is client:
+            awaited.compare(options, args, kwargs, exchange)
         raw = header(options.headers, RAW_RESPONSE)
-        sampled = None
-        if own.sample is not None or cache.policy.samples or blocks.get().salt:
-            sampled = Sampled(cache, exchange.key, own, False, cache.numbering)
-            exchange.key = sampled.key
+        sampled = take_sample(cache, exchange, own)
         return Plan(cache, exchange, stream or raw == "stream", options.headers, sampled)
 
 
@@ -230,7 +265,7 @@ def _processed(
     }
 
 
-def _rebuild(
+def rebuild(
     plan: Plan,
     answer: HttpAnswer | None,
     client: Any,
@@ -238,6 +273,7 @@ def _rebuild(
     kwargs: dict[str, Any],
     stream: Joint = None,
 ) -> Any:
+    """What ``request`` returns for a stored answer, or one under way (``stream``)."""
     assert answer is not None
     response, given = _processed(plan, answer, client, args, kwargs, stream)
     if not plan.open:
@@ -245,7 +281,7 @@ def _rebuild(
     return send(None, lambda: client._process_response(**given))
 
 
-async def _arebuild(
+async def arebuild(
     plan: Plan,
     answer: HttpAnswer | None,
     client: Any,
@@ -253,6 +289,7 @@ async def _arebuild(
     kwargs: dict[str, Any],
     stream: Joint = None,
 ) -> Any:
+    """`rebuild` for async callers."""
     assert answer is not None
     response, given = _processed(plan, answer, client, args, kwargs, stream)
     if not plan.open:

@@ -21,10 +21,17 @@ _CREDENTIAL: Final = re.compile(
     re.IGNORECASE,
 )
 _SCHEME: Final = re.compile(r"\s*(bearer|basic|digest|negotiate)\s", re.IGNORECASE)
-_ACCOUNT: Final = frozenset({"openai-organization", "openai-project"})
+_ACCOUNT: Final = frozenset(
+    {
+        "anthropic-organization-id",
+        "anthropic-workspace-id",
+        "openai-organization",
+        "openai-project",
+    }
+)
 # What gateways take in the body, to call a provider with the caller's own account.
 _BODY: Final = re.compile(
-    r"(?:.*_)?api_?key|(?:.*_)?(?:access|auth|ad|session)_token|aws_access_key_id"
+    r"(?:.*_)?api_?key|(?:.*_)?(?:access|auth|ad|session|credit)_token|aws_access_key_id"
     r"|(?:.*_)?(?:secret|password|credentials|secret_access_key)",
     re.IGNORECASE,
 )
@@ -45,9 +52,9 @@ def is_secret_value(value: object) -> bool:
 def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The request body without the credentials that some APIs take in it.
 
-    They are a remote MCP tool's ``authorization`` and headers, the ``authentication`` of Azure's
-    data sources, and parameters like ``api_key`` that a gateway takes. The body itself is left as
-    it is.
+    They are a remote MCP tool's ``authorization`` and headers, the ``authorization_token`` of
+    Anthropic's MCP servers, the ``authentication`` of Azure's data sources, and parameters like
+    ``api_key`` that a gateway takes. The body itself is left as it is.
     """
     found: dict[str, Any] = {}
     if any(map(_is_account, body)):
@@ -55,6 +62,9 @@ def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     tools = body.get("tools")
     if isinstance(tools, (list, tuple)) and any(_is_remote(tool) for tool in tools):
         found["tools"] = [_tool(tool) for tool in tools]
+    servers = body.get("mcp_servers")
+    if isinstance(servers, (list, tuple)):
+        found["mcp_servers"] = [_server(server) for server in servers]
     sources = body.get("data_sources")
     if isinstance(sources, (list, tuple)):
         found["data_sources"] = [_source(source) for source in sources]
@@ -81,6 +91,12 @@ def _tool(tool: Any) -> Any:
             if not is_secret(str(name)) and not is_secret_value(value)
         }
     return clean
+
+
+def _server(server: Any) -> Any:
+    if not isinstance(server, Mapping):
+        return server
+    return {name: value for name, value in server.items() if name != "authorization_token"}
 
 
 def _source(value: Any) -> Any:

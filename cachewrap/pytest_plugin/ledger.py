@@ -12,7 +12,7 @@ from cachewrap.pytest_plugin.places import FIXTURES
 from cachewrap.stores.jsonl import JsonlStore
 
 _FIXTURES = os.sep + FIXTURES
-_SETS = ("owners", "passed", "used", "complete", "bases")
+_SETS = ("owners", "named", "passed", "used", "complete", "bases")
 
 
 class Ledger:
@@ -23,6 +23,7 @@ class Ledger:
         missed: each test that missed a request in mode replay, and what it was told.
         tests: the tests that had a cassette.
         owners: for each cassette the tests that have it.
+        named: for each cassette that tests may share, the tests that named it.
         passed: for each cassette the tests that ran to their end with it, and passed.
         used: for each cassette the seed and key of its used entries.
         complete: for each folder of a module's cassettes the module, if all its tests were chosen.
@@ -34,6 +35,7 @@ class Ledger:
         self.missed: set[tuple[str, str]] = set()
         self.tests: set[str] = set()
         self.owners: defaultdict[str, set[str]] = defaultdict(set)
+        self.named: defaultdict[str, set[str]] = defaultdict(set)
         self.passed: defaultdict[str, set[str]] = defaultdict(set)
         self.used: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         self.complete: defaultdict[str, set[str]] = defaultdict(set)
@@ -68,7 +70,7 @@ class Ledger:
         for path, owners in self.owners.items():
             if not os.path.isfile(path) or owners - self.passed[path]:
                 continue
-            if len(owners) > 1 and not self._is_whole(path):
+            if path in self.named and not self._is_whole(path):
                 continue
             try:
                 names = set(JsonlStore(path).names())

@@ -16,13 +16,11 @@ import pytest
 
 from cachewrap.cache import active_cache
 from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
-from cachewrap.patch.openai import patch_openai
+from cachewrap.patch.family import Patches, patch_all
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.ledger import Ledger, prune
-from cachewrap.pytest_plugin.places import FIXTURES, places_of, wish_of
+from cachewrap.pytest_plugin.places import FIXTURES, Wish, places_of, wish_of
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
-
-_PATCHES: Final[tuple[Callable[[], Any], ...]] = (patch_openai,)
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _COUNTED: Final = ("replayed", "recorded", "refreshed", "missed")
@@ -54,7 +52,7 @@ class Session:
         self._config = config
         self._started: dict[str, Started] = {}
         self._fixtures: dict[str, WatchedCache] = {}
-        self._patches: list[Any] = []
+        self._patches: Patches | None = None
         self.ledger = Ledger()
 
     # -- modes --------------------------------------------------------------------------------
@@ -96,9 +94,14 @@ class Session:
             block = ExitStack()
             block.enter_context(cache)
             started = self._started[item.nodeid] = Started(cache, path, block)
-            self.ledger.owners[path].add(item.nodeid)
+            self._own(item, path, wish)
             _activate_inside(item, cache, block)
         return started
+
+    def _own(self, item: pytest.Item, path: str, wish: Wish) -> None:
+        self.ledger.owners[path].add(item.nodeid)
+        if wish.cassette is not None:
+            self.ledger.named[path].add(item.nodeid)
 
     def _cache(self, path: str, mode: Mode, seed: Any, options: dict[str, Any]) -> WatchedCache:
         try:
@@ -109,8 +112,8 @@ class Session:
             raise pytest.UsageError(f"@pytest.mark.llm_cache: {error}") from error
 
     def _patch(self) -> None:
-        if not self._patches:
-            self._patches = [patch() for patch in _PATCHES]
+        if self._patches is None:
+            self._patches = patch_all()
 
     def shorten(self, call: pytest.CallInfo[None]) -> None:
         """Leave this package's own frames out of what is shown of a `ReplayMissError`."""
@@ -211,10 +214,11 @@ class Session:
         for item in wanting:
             places = places_of(item)
             try:
-                path = str(places.cassette(item, wish_of(item)))
+                wish = wish_of(item)
+                path = str(places.cassette(item, wish))
             except pytest.UsageError:
                 continue  # its set-up says so
-            self.ledger.owners[path].add(item.nodeid)
+            self._own(item, path, wish)
             if item.path not in left_out:
                 self.ledger.complete[str(places.folder)].add(str(places.module))
             marks = self.ledger.bases[str(places.base)]
@@ -267,8 +271,9 @@ class Session:
         """Take the patches out of the SDKs."""
         for cache in self._fixtures.values():
             cache.close()
-        while self._patches:
-            self._patches.pop().undo()
+        if self._patches is not None:
+            self._patches.undo()
+            self._patches = None
 
 
 def _activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:

@@ -13,6 +13,8 @@ from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
 from cachewrap.flow import Absent, Exchange, Reply
 from cachewrap.nearest import Explanation
+from cachewrap.policy import CacheOptions, Policy
+from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
 
 R = TypeVar("R")
@@ -90,7 +92,9 @@ class WatchedStore(JsonlStore):
 class WatchedCache(Cache):
     """A cache on a `WatchedStore`."""
 
-    _store: WatchedStore
+    def _set_up(self, store: Store, seed: str | None, options: CacheOptions | Policy) -> None:
+        super()._set_up(store, seed, options)
+        self._plain = False  # every call comes by here, none is served at a front door
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, (_, *rest) = super().__reduce__()
@@ -99,7 +103,9 @@ class WatchedCache(Cache):
     @property
     def journal(self) -> Journal:
         """What happened."""
-        return self._store.journal
+        store = self._store
+        assert isinstance(store, WatchedStore)
+        return store.journal
 
     def serve(self, exchange: Exchange[R], call: Callable[[], R]) -> Reply[R]:
         with self.journal.watching():

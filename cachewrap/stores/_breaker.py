@@ -1,45 +1,98 @@
-"""A breaker: a server that does not answer is left alone for a while, and then asked once."""
+"""Leaves a server alone for a while when it cannot be reached, and then asks it again, once."""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 
-from cachewrap.errors import StoreError
+
+class LeftAlone(Exception):
+    """The server is not to be asked now.
+
+    Attributes:
+        until: when it may be asked again, in seconds since the epoch.
+        error: what the client library said when it was asked last, without its traceback.
+    """
+
+    def __init__(self, until: float, error: Exception) -> None:
+        super().__init__(until, error)
+        self.until = until
+        self.error = error
 
 
 class Breaker:
-    """Open while its server is left alone; shared by all who talk to that server.
+    """What this process knows of one server's health; every client of the server shares it.
 
-    It needs no lock: two operations that probe at one time do no harm.
-
-    Args:
-        place: the server, for messages.
-        seconds: how long the server is left alone after an operation that it did not answer.
-        probe_seconds: how long one operation may take to probe the server afterwards, while the
-            others still leave it alone.
+    It is closed at first. `failed` opens it, and nobody is admitted until ``seconds`` seconds
+    have passed. Then one caller is, to try for all: `worked` closes the breaker, `failed` opens it
+    for as long again, and `undecided` lets the next caller try.
     """
 
-    def __init__(self, place: str, seconds: float, probe_seconds: float) -> None:
-        self._place = place
-        self._seconds = seconds
-        self._probe_seconds = probe_seconds
-        self._open_until = 0.0
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+        self._next = 0.0  # on the monotonic clock: when somebody may try
 
-    def enter(self) -> None:
-        """Begin an operation. Raises `StoreError` at once while the breaker is open."""
-        if self._open_until:
-            now = time.monotonic()
-            if now < self._open_until:
-                raise StoreError(
-                    f"Redis at {self._place} did not answer; it is left alone for"
-                    f" {self._seconds:g} seconds at a time"
-                )
-            self._open_until = now + self._probe_seconds
+    def admit(self, seconds: float) -> bool:
+        """Whether the caller tries for all; False if the breaker is closed.
 
-    def answered(self) -> None:
-        """The server answered: every operation may go on."""
-        self._open_until = 0.0
+        Raises:
+            LeftAlone: the caller must not ask the server.
+        """
+        if self._error is None:
+            return False
+        with self._lock:
+            if self._error is None:
+                return False
+            left = self._next - time.monotonic()
+            if left > 0:
+                raise LeftAlone(time.time() + left, self._error)
+            self._next = time.monotonic() + seconds
+            return True
 
-    def unanswered(self) -> None:
-        """The server could not be reached, or took too long."""
-        self._open_until = time.monotonic() + self._seconds
+    def failed(self, error: Exception, seconds: float) -> None:
+        """Open it: the server could not be reached, retries included."""
+        kind = type(error)
+        kept = kind.__new__(kind, *error.args)  # the traceback would keep the caller's values
+        kept.__dict__.update(error.__dict__)  # without which some versions of redis-py show nothing
+        with self._lock:
+            self._error = kept
+            self._next = time.monotonic() + seconds
+
+    def worked(self) -> None:
+        """Close it: the server has answered."""
+        if self._error is not None:
+            with self._lock:
+                self._error = None
+
+    def undecided(self) -> None:
+        """Let the next caller try: the one that tried for all was cancelled."""
+        with self._lock:
+            self._next = 0.0
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+_breakers: dict[str, Breaker] = {}
+
+
+def breaker_of(server: str) -> Breaker:
+    """The breaker of a server, by any name that tells it from others."""
+    return _breakers.setdefault(server, Breaker())
+
+
+def forget() -> None:
+    """Close every breaker of this process."""
+    for breaker in list(_breakers.values()):
+        breaker.worked()
+
+
+def _after_fork_in_child() -> None:
+    for breaker in _breakers.values():  # another thread of the parent may have held the lock
+        breaker._renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -23,8 +23,14 @@ from cachewrap.errors import StoreError
 DATABASE = "cache.db"
 """diskcache's name for the database in its folder."""
 
-TIMEOUT = 60
-"""Seconds to wait for another process's write; SQLite lets readers through meanwhile."""
+LEASES = "cache.db-leases"
+"""The file of the leases; diskcache's `check` would call one of another name unknown."""
+
+READ_WAIT = 1.0
+"""Seconds that a read may wait for another process's lock; writers and checkpoints need none."""
+
+WRITE_WAIT = 10.0
+"""Seconds that a write may wait for another process's writes."""
 
 BATCH = 500
 """Rows that are listed or removed in one statement, so that other writers get their turn."""
@@ -32,7 +38,8 @@ BATCH = 500
 _IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
 
-_RAW, _BINARY = 1, 2  # diskcache's modes: the value is in its row, or in a file
+RAW, _BINARY = 1, 2
+"""diskcache's modes: the value is in its row, or in a file."""
 
 OURS = "raw = 1 AND typeof(key) = 'blob' AND length(key) = 32 AND mode IN (1, 2)"
 GET = "SELECT mode, filename, value, expire_time FROM Cache WHERE key = ? AND raw = 1"
@@ -54,7 +61,6 @@ _VOLUME = (
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
 _PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 _CONNECT: dict[str, Any] = {
-    "timeout": TIMEOUT,
     "isolation_level": None,
     "check_same_thread": False,
 }
@@ -87,7 +93,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         return columns
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
-        if mode == _RAW and type(value) is bytes:
+        if mode == RAW and type(value) is bytes:
             return value
         if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
             content: Any = super().fetch(mode, filename, value, False)
@@ -175,25 +181,46 @@ def lay_out(root: str, folder: str) -> None:
     """Make the folder, with an empty database in it; keep what exists."""
     make(root, folder)
     # The settings are stored: whatever program opens the folder later evicts nothing either.
-    diskcache.Cache(folder, timeout=TIMEOUT, disk=BytesDisk, eviction_policy="none").close()
+    diskcache.Cache(folder, timeout=int(WRITE_WAIT), disk=BytesDisk, eviction_policy="none").close()
 
 
-def connect(path: str) -> sqlite3.Connection | None:
-    """Open the database without writing a thing; None if it has not been laid out (yet)."""
+def connect(path: str, wait: float) -> sqlite3.Connection | None:
+    """Open the database without writing a thing; None if it has not been laid out (yet).
+
+    Args:
+        path: the database.
+        wait: seconds to wait for another process's lock while it is opened.
+    """
     try:
-        return _ready(sqlite3.connect(path, **_CONNECT))
+        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT))
     except sqlite3.OperationalError:
         if os.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
         place = f"file:{urllib.parse.quote(path)}?immutable=1"
-        return _ready(sqlite3.connect(place, uri=True, **_CONNECT))
+        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
+
+
+def begin(con: sqlite3.Connection) -> None:
+    """Begin to write, once other processes have let go of the database; within `WRITE_WAIT`."""
+    deadline = time.monotonic() + WRITE_WAIT
+    while True:
+        try:
+            con.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            # The connection itself waits as long as a read may, and one statement costs less than
+            # telling it to wait longer, and again not to.
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline - READ_WAIT:
+                raise
 
 
 def _ready(con: sqlite3.Connection) -> sqlite3.Connection | None:
     try:
         if con.execute(_LAID_OUT).fetchall():
             con.executescript(_PRAGMAS)
+            con.execute(f"PRAGMA busy_timeout = {int(READ_WAIT * 1000)}")
             return con
     except BaseException:
         con.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +16,6 @@ T = TypeVar("T")
 
 
 _writers: ThreadPoolExecutor | None = None
-
-
-def _forget_writers() -> None:
-    global _writers
-    _writers = None
-
-
-# The threads of a pool do not exist in a forked child.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_writers)
 
 
 async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
@@ -39,6 +30,33 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     return await loop.run_in_executor(_writers, partial(work, *args, **options))
 
 
+_process = uuid.uuid4().hex
+
+
+def _begin_anew() -> None:
+    global _process, _writers
+    _process = uuid.uuid4().hex
+    _writers = None  # its threads do not exist in a forked child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def new_token() -> str:
+    """The name of an owner of a lease: this process and, behind a dash, a call of its own."""
+    return f"{_process}-{uuid.uuid4().hex}"
+
+
+def of_one_process(token: str, other: str) -> bool:
+    """Whether two calls of one process own the tokens.
+
+    The calls of a process share what they ask by themselves, so that the lease which keeps one of
+    them out is left over: it could not be given back.
+    """
+    return token.partition("-")[0] == other.partition("-")[0]
+
+
 class Claim(enum.Enum):
     """What became of an attempt to take a lease."""
 
@@ -49,7 +67,8 @@ class Claim(enum.Enum):
     """Another owner has it, and lives."""
 
     FAILED = "failed"
-    """The last owner's call failed moments ago: whoever waited for it goes upstream itself."""
+    """The last owner's call failed moments ago, or what is held is a leftover of this process:
+    whoever waited for it goes upstream itself."""
 
 
 class Store(ABC):
@@ -64,7 +83,12 @@ class Store(ABC):
 
     The async methods of this class suit a store whose reads take microseconds: reads stay inline,
     writes hop to a thread. A store that waits on a network overrides them all.
+
+    Attributes:
+        renews: whether a lease ends unless `renew` keeps it; False where it ends with its process.
     """
+
+    renews = True
 
     @property
     @abstractmethod
@@ -140,7 +164,7 @@ class Store(ABC):
 
         Args:
             key: the key.
-            token: names the owner: unique for each call.
+            token: names the owner, as `new_token` makes it: unique for each call.
             seconds: how long the lease may outlive its last renewal.
         """
         return Claim.TAKEN

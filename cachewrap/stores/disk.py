@@ -10,27 +10,31 @@ import time
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from diskcache import Timeout
 
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.stores import _leases
 from cachewrap.stores._folder import (
     BATCH,
     DATABASE,
     GET,
+    LEASES,
     OURS,
-    TIMEOUT,
+    RAW,
+    READ_WAIT,
+    WRITE_WAIT,
     BytesDisk,
     Transaction,
+    begin,
     connect,
     folder_name,
     lay_out,
     make,
     seed_of,
 )
-from cachewrap.stores._locks import locks
 from cachewrap.stores.base import Claim, Store
 
 _READS_KEPT = 1000
@@ -38,6 +42,13 @@ _READS_KEPT = 1000
 
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
+
+
+_START = b"SQLite format 3\0"
+_NO_DATABASE = (
+    "is damaged, or no database at all. Delete it or move it away, or choose another"
+    " cache_path_root or seed."
+)
 
 
 class _Link:
@@ -67,6 +78,14 @@ class DiskStore(Store):
     nothing; in a folder made by another program, its own settings stay, and are obeyed by it alone.
     A folder that this user cannot write is read as it is: nobody else may write to it meanwhile.
 
+    A read waits for nobody who writes. For a lock that keeps readers out too (another program's; a
+    database that is being made or recovered) it waits 1 second at most, and then fails; a write
+    waits 10 seconds at most for those of other processes.
+
+    Leases are byte locks on a file beside the database. They end when they are released or when the
+    process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
+    own. Windows has no such locks: there every process takes every lease.
+
     Args:
         path_root: the folder that holds one folder for each seed; ``~`` and ``$NAME`` are expanded.
         seed: the partition. Names that a file system would not take are percent-encoded.
@@ -78,6 +97,8 @@ class DiskStore(Store):
         ConfigurationError: ``max_bytes`` is not a positive number.
     """
 
+    renews = False
+
     def __init__(
         self, path_root: str | os.PathLike[str], seed: str = "41", *, max_bytes: int | None = None
     ) -> None:
@@ -88,6 +109,7 @@ class DiskStore(Store):
         self._max_bytes = max_bytes
         self._folder = os.path.join(self._root, folder_name(seed))
         self._path = os.path.join(self._folder, DATABASE)
+        self._leases = os.path.join(self._folder, LEASES)
         self._disk = BytesDisk(self._folder)
         self._start()
         _stores.add(self)
@@ -116,8 +138,13 @@ class DiskStore(Store):
 
         A folder that can be read but not written fails this check, and can still be read.
         """
-        if os.path.exists(self._path) and not os.access(self._path, os.R_OK | os.W_OK):
-            raise self._unusable(self._path, "cannot be read and written by this user")
+        if os.path.exists(self._path):
+            if not os.access(self._path, os.R_OK | os.W_OK):
+                raise self._unusable(self._path, "cannot be read and written by this user")
+            with open(self._path, "rb") as file:
+                start = file.read(len(_START))
+            if start not in (b"", _START):
+                raise StoreError(f"{self._path} {_NO_DATABASE}")
         place = self._folder
         while not os.path.lexists(place) and place != os.path.dirname(place):
             place = os.path.dirname(place)
@@ -222,30 +249,30 @@ class DiskStore(Store):
             count += removed
         return count
 
-    def acquire(self, key: str, token: str, seconds: float) -> Claim:
-        """Try to take the lease of a key, among the processes of this machine.
+    if _leases.SUPPORTED:
 
-        The lease ends with its process, so that nothing has to be renewed and ``seconds`` does not
-        matter. Where the system has no locks of this kind every attempt succeeds.
-        """
-        try:
-            if not os.path.isdir(self._folder):
+        def acquire(self, key: str, token: str, seconds: float) -> Claim:
+            try:
+                with suppress(FileNotFoundError):
+                    return _leases.take(self._leases, key, token)
                 make(self._root, self._folder)
-            known = locks(self._folder)
-            return Claim.TAKEN if known is None else known.acquire(key, token)
-        except OSError as error:
-            raise self._failed("lock", error) from error
+                return _leases.take(self._leases, key, token)
+            except OSError as error:
+                raise self._failed("take a lease beside", error) from error
 
-    def release(self, key: str, token: str, *, failed: bool = False) -> None:
-        try:
-            known = locks(self._folder) if os.path.isdir(self._folder) else None
-            if known is not None:
-                known.release(key, token, failed)
-        except OSError as error:
-            raise self._failed("unlock", error) from error
+        def renew(self, key: str, token: str, seconds: float) -> bool:
+            return _leases.owns(self._leases, key, token)
+
+        def release(self, key: str, token: str, *, failed: bool = False) -> None:
+            try:
+                _leases.give(self._leases, key, token, failed=failed)
+            except OSError as error:
+                raise self._failed("give back a lease beside", error) from error
 
     def close(self) -> None:
         """Close the connections of every thread; one that is at work finishes first."""
+        if _leases.SUPPORTED:
+            _leases.close(self._leases)
         if self._used:
             self._note_use()
         for link in self._all_links():
@@ -282,10 +309,10 @@ class DiskStore(Store):
             if make and not os.path.exists(self._path):
                 lay_out(self._root, self._folder)
             if os.path.exists(self._path):
-                link.con = connect(self._path)
+                link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables
                     lay_out(self._root, self._folder)
-                    link.con = connect(self._path)
+                    link.con = connect(self._path, WRITE_WAIT)
         except (sqlite3.Error, Timeout, OSError) as error:
             raise self._failed("open", error) from error
         return link.con
@@ -302,9 +329,11 @@ class DiskStore(Store):
     def _value(self, rows: list[Any]) -> bytes | None:
         if not rows:
             return None
-        ((mode, filename, column, expires),) = rows
+        mode, filename, column, expires = rows[0]
         if expires is not None and expires <= time.time():
             return None
+        if mode == RAW and type(column) is bytes:  # most of them are
+            return column
         try:
             return self._disk.fetch(mode, filename, column, False)
         except FileNotFoundError:  # removed since the row was read
@@ -324,7 +353,7 @@ class DiskStore(Store):
                 con = link.con or self._connect(link, make=True)
                 if con is None:
                     raise StoreError(f"cannot write {self._path}: it went away while it was opened")
-                con.execute("BEGIN IMMEDIATE")
+                begin(con)
                 writing = Transaction(con, self._disk)
                 try:
                     yield writing
@@ -367,14 +396,11 @@ class DiskStore(Store):
     def _failed(self, doing: str, error: Exception) -> StoreError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return StoreError(
-                f"{self._path} is damaged, or no database at all ({error})."
-                " Delete it or move it away, or choose another cache_path_root or seed."
-            )
+            return StoreError(f"{self._path} {_NO_DATABASE} ({error})")
         if code == sqlite3.SQLITE_BUSY:
             return StoreError(
-                f"cannot {doing} {self._path}: another program kept it locked"
-                f" for more than {TIMEOUT} seconds ({error})"
+                f"cannot {doing} {self._path}: another program kept it locked for longer than"
+                f" {READ_WAIT:.0f} s for a read or {WRITE_WAIT:.0f} s for a write ({error})"
             )
         return StoreError(f"cannot {doing} {self._path}: {error}")
 

@@ -14,6 +14,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,19 +77,147 @@ def redis_server(
             url = f"redis://{f':{secret}@' if secret else ''}127.0.0.1:{port}/0"
         if password:
             options += ["--requirepass", password]
-        log = stack.enter_context(open(folder / "log", "w+", encoding="utf-8"))
-        process = subprocess.Popen(
-            [_binary(), "--save", "", "--appendonly", "no", "--dir", str(folder), *options],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        stack.callback(_end, process)
-        _await_answer(address, process, folder / "log")
+        _start(stack, address, folder, *options)
         if tls:
             front = stack.enter_context(_TlsFront(address, folder))
             url = f"rediss{url[5:]}".replace(str(address[1]), str(front.port))
             url += f"?ssl_ca_certs={urllib.parse.quote(str(front.authority))}"
         yield RedisServer(url, stack)
+
+
+class RedisNodes:
+    """Several servers that work together.
+
+    Args:
+        url: how a client reaches them.
+        nodes: the servers that hold entries; the first ones are the masters.
+    """
+
+    def __init__(self, url: str, nodes: list[RedisServer]) -> None:
+        self.url = url
+        self.nodes = nodes
+
+
+@contextmanager
+def redis_cluster(*, replicas: int = 0) -> Iterator[RedisNodes]:
+    """Run a cluster of three masters on loopback, each with so many replicas, and stop it.
+
+    A master that dies is replaced by a replica after about one second.
+
+    Args:
+        replicas: how many for each master.
+
+    Raises:
+        RuntimeError: no server was found, or the cluster did not come together.
+    """
+    with ExitStack() as stack:
+        nodes, ports = [], []
+        for _ in range(3 * (1 + replicas)):
+            port, bus = _free_port(), _free_port()
+            options = f"--cluster-enabled yes --cluster-port {bus} --cluster-node-timeout 500"
+            nodes.append(_node(stack, port, *options.split(), *_QUICK))
+            ports.append((port, bus))
+        masters = [port for port, _ in ports[:3]]
+        for port, slots in zip(masters, ("0 5460", "5461 10922", "10923 16383"), strict=True):
+            _ask(port, f"CLUSTER ADDSLOTSRANGE {slots}")
+            _ask(port, f"CLUSTER SET-CONFIG-EPOCH {port}")
+        for port, bus in ports[1:]:
+            _ask(masters[0], f"CLUSTER MEET 127.0.0.1 {port} {bus}")
+        known = f"cluster_known_nodes:{len(ports)}"
+        for port, _ in ports:
+            _await(partial(_has, port, "CLUSTER INFO", known), "the cluster to meet")
+        for number, (port, _) in enumerate(ports[3:]):
+            name = _ask(masters[number % 3], "CLUSTER MYID").split()[-1]
+            _ask(port, f"CLUSTER REPLICATE {name}")
+        for port, _ in ports:
+            _await(partial(_has, port, "CLUSTER INFO", "cluster_state:ok"), "the cluster to agree")
+        for port, _ in ports[3:]:
+            _await(partial(_has, port, "INFO replication", _FOLLOWS), "a replica to follow")
+        hosts = ",".join(f"127.0.0.1:{port}" for port in masters)
+        yield RedisNodes(f"redis+cluster://{hosts}", nodes)
+
+
+@contextmanager
+def redis_sentinel() -> Iterator[RedisNodes]:
+    """Run a master, its replica and a sentinel that watches them on loopback, and stop them.
+
+    The sentinel replaces a master that has been dead for half a second. The service's name is
+    ``cachewrap``.
+
+    Raises:
+        RuntimeError: no server was found, or they did not come together.
+    """
+    with ExitStack() as stack:
+        first, second, port = _free_port(), _free_port(), _free_port()
+        master = _node(stack, first, *_QUICK)
+        replica = _node(stack, second, *_QUICK, "--replicaof", "127.0.0.1", str(first))
+        _await(partial(_has, second, "INFO replication", _FOLLOWS), "the replica to follow")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-redis-")))
+        settings = folder / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor cachewrap 127.0.0.1 {first} 1\n"
+            "sentinel down-after-milliseconds cachewrap 500\n"
+            "sentinel failover-timeout cachewrap 2000\n"
+        )
+        address = ("127.0.0.1", port)
+        _start(stack, address, folder, "--port", str(port), sentinel=settings)
+        knows = partial(_has, port, "SENTINEL REPLICAS cachewrap", str(second))
+        _await(knows, "the sentinel to find the replica")
+        url = f"redis+sentinel://127.0.0.1:{port}/cachewrap/0"
+        yield RedisNodes(url, [master, replica])
+
+
+_QUICK = ("--repl-diskless-sync-delay", "0")
+_FOLLOWS = "master_link_status:up"
+
+
+def _node(stack: ExitStack, port: int, *options: str) -> RedisServer:
+    """Start one of several servers, with an end of its own."""
+    own = stack.enter_context(ExitStack())
+    folder = Path(own.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-redis-")))
+    address = ("127.0.0.1", port)
+    _start(own, address, folder, "--port", str(port), "--bind", "127.0.0.1", *options)
+    return RedisServer(f"redis://127.0.0.1:{port}/0", own)
+
+
+def _start(
+    stack: ExitStack,
+    address: str | tuple[str, int],
+    folder: Path,
+    *options: str,
+    sentinel: Path | None = None,
+) -> None:
+    how = ["--save", "", "--appendonly", "no", "--dir", str(folder)]
+    if sentinel is not None:
+        how = [str(sentinel), "--sentinel"]
+    with open(folder / "log", "w", encoding="utf-8") as log:
+        process = subprocess.Popen([_binary(), *how, *options], stdout=log, stderr=log)
+    stack.callback(_end, process)
+    _await_answer(address, process, folder / "log")
+
+
+def _ask(port: int, command: str) -> str:
+    """The server's answer as it comes over the wire, up to a short pause."""
+    with _connect(("127.0.0.1", port)) as connection:
+        connection.sendall(f"{command}\r\n".encode())
+        answer = connection.recv(2**16)
+        while select.select([connection], [], [], 0.02)[0] and (more := connection.recv(2**16)):
+            answer += more
+    if answer.startswith(b"-"):
+        raise RuntimeError(f"{command}: {answer.decode()}")
+    return answer.decode()
+
+
+def _has(port: int, command: str, words: str) -> bool:
+    return words in _ask(port, command)
+
+
+def _await(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 2 * _PATIENCE
+    while not done():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited too long for {what}")
+        time.sleep(0.02)
 
 
 def _binary() -> str:

@@ -12,9 +12,10 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, Self, TypeVar
 
 import pytest
 
@@ -55,10 +56,10 @@ class Calls(Protocol):
     def delete(self, key: str) -> bool: ...
     def keys(self) -> list[str]: ...
     def clear(self) -> int: ...
-    def close(self) -> None: ...
     def acquire(self, key: str, token: str, seconds: float) -> Claim: ...
     def renew(self, key: str, token: str, seconds: float) -> bool: ...
     def release(self, key: str, token: str, *, failed: bool = False) -> None: ...
+    def close(self) -> None: ...
 
 
 class SyncCalls:
@@ -71,10 +72,10 @@ class SyncCalls:
         self.set = store.set
         self.delete = store.delete
         self.clear = store.clear
-        self.close = store.close
         self.acquire = store.acquire
         self.renew = store.renew
         self.release = store.release
+        self.close = store.close
 
     def of(self, store: Store) -> SyncCalls:
         return SyncCalls(store)
@@ -94,10 +95,10 @@ class AsyncCalls:
         self.set = self._run(store.aset)
         self.delete = self._run(store.adelete)
         self.clear = self._run(store.aclear)
-        self.close = self._run(store.aclose)
         self.acquire = self._run(store.aacquire)
         self.renew = self._run(store.arenew)
         self.release = self._run(store.arelease)
+        self.close = self._run(store.aclose)
 
     def of(self, store: Store) -> AsyncCalls:
         return AsyncCalls(store, self._runner)
@@ -337,6 +338,172 @@ class StoreSuite:
         urls = {store.url} | {store.reseed(seed).url for seed in self.SEEDS}
         assert len(urls) == 1 + len(self.SEEDS)
 
+    # Leases
+
+    @pytest.fixture
+    def leasing(self, calls: Calls) -> Calls:
+        """The operations of a store whose leases keep others out."""
+        if not self.leases:
+            pytest.skip("this store needs no leases")
+        return calls
+
+    def test_a_free_lease_is_taken_and_given_back(self, calls: Calls) -> None:
+        for token in ("one", "other"):
+            assert calls.acquire(key_of(1), token, 60) is Claim.TAKEN
+            assert calls.renew(key_of(1), token, 60) is True
+            calls.release(key_of(1), token)
+
+    def test_a_taken_lease_is_held(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        try:
+            assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
+        finally:
+            leasing.release(key_of(1), "one")
+
+    def test_leases_of_other_keys_and_partitions_are_free(self, leasing: Calls) -> None:
+        other = leasing.of(leasing.store.reseed("42"))
+        try:
+            assert leasing.acquire(key_of(1), "one", 60) is Claim.TAKEN
+            assert leasing.acquire(key_of(2), "other", 60) is Claim.TAKEN
+            assert other.acquire(key_of(1), "third", 60) is Claim.TAKEN
+        finally:
+            leasing.release(key_of(1), "one")
+            leasing.release(key_of(2), "other")
+            other.release(key_of(1), "third")
+            other.close()
+
+    def test_a_lease_is_renewed_by_its_owner_alone(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        assert leasing.renew(key_of(1), "one", 60) is True
+        assert leasing.renew(key_of(1), "other", 60) is False
+        leasing.release(key_of(1), "one")
+        assert leasing.renew(key_of(1), "one", 60) is False
+
+    @pytest.mark.parametrize("failed", [False, True])
+    def test_a_lease_is_released_by_its_owner_alone(self, leasing: Calls, failed: bool) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.release(key_of(1), "other", failed=failed)
+        try:
+            assert leasing.acquire(key_of(1), "third", 60) is Claim.HELD
+        finally:
+            leasing.release(key_of(1), "one")
+
+    @pytest.mark.parametrize("failed", [False, True])
+    def test_releasing_what_nobody_holds_does_nothing(self, calls: Calls, failed: bool) -> None:
+        calls.release(key_of(1), "one", failed=failed)
+        assert calls.acquire(key_of(1), "other", 60) is Claim.TAKEN
+        calls.release(key_of(1), "other")
+
+    def test_a_failure_is_told_to_everybody_else(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.release(key_of(1), "one", failed=True)
+        claims = {leasing.acquire(key_of(1), token, 60) for token in ("other", "third")}
+        assert claims == {Claim.FAILED}
+        assert leasing.acquire(key_of(2), "other", 60) is Claim.TAKEN
+        leasing.release(key_of(2), "other")
+
+    def test_a_failure_is_told_for_two_seconds(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.release(key_of(1), "one", failed=True)
+        start = time.monotonic()
+        assert _await_lease(leasing, key_of(1), Claim.FAILED) is Claim.TAKEN
+        assert 1.5 < time.monotonic() - start < 4
+        leasing.release(key_of(1), "later")
+
+    def test_a_lease_is_no_entry(self, calls: Calls) -> None:
+        calls.set(key_of(1), b"value")
+        calls.acquire(key_of(1), "one", 60)
+        calls.acquire(key_of(2), "other", 60)
+        try:
+            assert (calls.get(key_of(2)), calls.keys()) == (None, [key_of(1)])
+            assert calls.clear() == 1
+            assert calls.add(key_of(2), b"value") == b"value"
+        finally:
+            calls.release(key_of(1), "one")
+            calls.release(key_of(2), "other")
+
+    def test_a_lease_holds_for_the_other_colour(self, store: Store) -> None:
+        if not self.leases:
+            pytest.skip("this store needs no leases")
+        store.acquire(key_of(1), "one", 60)
+        try:
+            assert asyncio.run(store.aacquire(key_of(1), "other", 60)) is Claim.HELD
+            assert asyncio.run(store.arenew(key_of(1), "one", 60)) is True
+        finally:
+            store.release(key_of(1), "one")
+            store.close()
+
+    def test_closing_the_store_keeps_the_lease(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.close()
+        try:
+            assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
+        finally:
+            leasing.release(key_of(1), "one")
+
+    def test_threads_that_race_for_a_lease(self, leasing: Calls) -> None:
+        store = leasing.store
+        for key in map(key_of, range(10)):
+            claims = _at_once(16, partial(_take, store, key))
+            assert sorted(claim.name for claim in claims) == ["HELD"] * 15 + ["TAKEN"]
+            store.release(key, f"caller {claims.index(Claim.TAKEN)}")
+
+    def test_processes_that_race_for_a_lease(self, store: Store) -> None:
+        if not self.leases:
+            pytest.skip("this store needs no leases")
+        with multiprocessing.get_context("spawn").Pool(3) as pool:
+            for key in map(key_of, range(10)):
+                races = [pool.apply_async(_take, (store, key, n)) for n in range(3)]
+                assert [race.get(60) for race in races].count(Claim.TAKEN) == 1
+        store.close()
+
+    def test_a_lease_that_another_process_holds(self, leasing: Calls) -> None:
+        with _Holder(leasing.store, key_of(1)) as holder:
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.HELD
+            leasing.release(key_of(1), "mine", failed=True)
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.HELD
+            holder.tell("release")
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.TAKEN
+            leasing.release(key_of(1), "mine")
+
+    def test_the_failure_of_another_process(self, leasing: Calls) -> None:
+        with _Holder(leasing.store, key_of(1)) as holder:
+            holder.tell("fail")
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.FAILED
+
+    def test_the_lease_of_a_killed_process_is_free_in_time(self, leasing: Calls) -> None:
+        with _Holder(leasing.store, key_of(1), seconds=3) as holder:
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.HELD
+            holder.process.kill()
+            holder.process.join()
+            start = time.monotonic()
+            assert _await_lease(leasing, key_of(1), Claim.HELD) is Claim.TAKEN
+            assert time.monotonic() - start < 4
+            leasing.release(key_of(1), "later")
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_forked_child_does_not_inherit_a_lease(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "parent's", 60)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                assert leasing.store.acquire(key_of(1), "child's", 60) is Claim.HELD
+                assert leasing.store.acquire(key_of(2), "child's", 60) is Claim.TAKEN
+                leasing.store.release(key_of(2), "child's")
+                leasing.store.close()
+                status = 0
+            except BaseException:
+                traceback.print_exc(file=sys.stderr)
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(_take, (leasing.store, key_of(1), 3)) is Claim.HELD
+        assert leasing.renew(key_of(1), "parent's", 60) is True
+        leasing.release(key_of(1), "parent's")
+
     # Life
 
     def test_close_keeps_the_entries(self, calls: Calls) -> None:
@@ -477,71 +644,52 @@ class StoreSuite:
                 assert {add.get(60) for add in adds} == {store.get(key)}
         store.close()
 
-    # Leases
-
-    def test_a_free_lease_is_taken(self, calls: Calls) -> None:
-        assert calls.acquire(key_of(1), "me", 5.0) is Claim.TAKEN
-        calls.release(key_of(1), "me")
-
-    def test_a_lease_that_was_given_back_is_free(self, calls: Calls) -> None:
-        calls.acquire(key_of(1), "me", 5.0)
-        calls.release(key_of(1), "me")
-        assert self._elsewhere(calls.store, key_of(1)) is Claim.TAKEN
-
-    def test_a_lease_is_held_against_other_processes(self, calls: Calls) -> None:
-        self._needs_leases()
-        calls.acquire(key_of(1), "me", 5.0)
-        assert self._elsewhere(calls.store, key_of(1)) is Claim.HELD
-        calls.release(key_of(1), "me")
-
-    def test_leases_of_other_keys_and_partitions_are_free(self, calls: Calls) -> None:
-        calls.acquire(key_of(1), "me", 5.0)
-        assert self._elsewhere(calls.store, key_of(2)) is Claim.TAKEN
-        assert self._elsewhere(calls.store.reseed("other"), key_of(1)) is Claim.TAKEN
-        calls.release(key_of(1), "me")
-
-    def test_only_its_owner_gives_a_lease_back(self, calls: Calls) -> None:
-        self._needs_leases()
-        calls.acquire(key_of(1), "me", 5.0)
-        calls.release(key_of(1), "somebody")
-        assert self._elsewhere(calls.store, key_of(1)) is Claim.HELD
-        calls.release(key_of(1), "me")
-
-    def test_a_lease_can_be_renewed(self, calls: Calls) -> None:
-        calls.acquire(key_of(1), "me", 5.0)
-        assert calls.renew(key_of(1), "me", 5.0)
-        calls.release(key_of(1), "me")
-
-    def test_the_failure_of_its_owners_call_is_told_to_others(self, calls: Calls) -> None:
-        self._needs_leases()
-        calls.acquire(key_of(1), "me", 5.0)
-        calls.release(key_of(1), "me", failed=True)
-        assert self._elsewhere(calls.store, key_of(1)) is Claim.FAILED
-
-    def test_leases_are_no_entries(self, calls: Calls) -> None:
-        calls.acquire(key_of(1), "me", 5.0)
-        assert (calls.get(key_of(1)), calls.keys(), calls.clear()) == (None, [], 0)
-        calls.release(key_of(1), "me")
-
-    def _needs_leases(self) -> None:
-        if not self.leases:
-            pytest.skip("this store is reached by one process alone")
-
-    def _elsewhere(self, store: Store, key: str) -> Claim:
-        """What an attempt of another process comes to."""
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            return pool.submit(_claim, store, key).result(60)
-
-
-def _claim(store: Store, key: str) -> Claim:
-    claim = store.acquire(key, "somebody", 5.0)
-    store.close()
-    return claim
-
 
 def _add_own(store: Store, key: str, number: int) -> bytes:
     return store.add(key, b"from caller %d" % number)
+
+
+def _take(store: Store, key: str, number: int) -> Claim:
+    return store.acquire(key, f"caller {number}", 60)
+
+
+def _await_lease(calls: Calls, key: str, past: Claim) -> Claim:
+    """What an attempt to take the lease says once it no longer says what it said; 10 s at most."""
+    deadline = time.monotonic() + 10
+    while (claim := calls.acquire(key, "later", 60)) is past and time.monotonic() < deadline:
+        time.sleep(0.02)  # a lease ends unannounced
+    return claim
+
+
+class _Holder:
+    """Another process that holds the lease of a key until it is told what to do with it."""
+
+    def __init__(self, store: Store, key: str, seconds: float = 60) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._orders, orders = context.Pipe()
+        self.process = context.Process(target=_hold, args=(store, key, seconds, orders))
+
+    def __enter__(self) -> Self:
+        self.process.start()
+        assert self._orders.poll(60)
+        assert self._orders.recv() is Claim.TAKEN
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def tell(self, order: str) -> None:
+        self._orders.send(order)
+        assert self._orders.poll(60)
+        assert self._orders.recv() == order
+
+
+def _hold(store: Store, key: str, seconds: float, orders: Connection) -> None:
+    orders.send(store.acquire(key, "holder's", seconds))
+    while order := orders.recv():
+        store.release(key, "holder's", failed=order == "fail")
+        orders.send(order)
 
 
 def _at_once(count: int, work: Callable[[int], _T]) -> list[_T]:

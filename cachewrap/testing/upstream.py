@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cachewrap.testing.upstream_api import answer
-from cachewrap.testing.upstream_manner import SECRET_HEADERS, Manner, sse, zipped
+from cachewrap.testing.upstream_manner import SECRET_HEADERS, Manner, frames, sse, zipped
 from cachewrap.testing.upstream_wire import Answer, Draw, Part, Request, fault
 
 __all__ = ["SECRET_HEADERS", "Manner", "Part", "Request", "Upstream"]
@@ -211,7 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _send(self, request: Request, reply: Answer, manner: Manner, draw: Draw) -> None:
-        pieces = sse(reply, manner) if reply.events else list(reply.pieces)
+        pieces = list(reply.pieces)
+        if reply.events:
+            pieces = frames(reply, manner) if reply.binary else sse(reply, manner)
         compress = manner.gzip and "gzip" in request.headers.get("accept-encoding", "")
         if compress:
             pieces = list(zipped(pieces))
@@ -239,16 +241,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"".join(pieces))
 
     def _send_chunks(self, pieces: Iterable[bytes], manner: Manner) -> None:
-        for count, piece in enumerate(pieces):
+        for count, piece in enumerate((*pieces, b"")):  # an empty chunk is the end
             if count == manner.cut_after:
                 self.close_connection = True
                 return
             if manner.pause is not None and count == manner.pause_after:
                 manner.pause.wait()
-            if count:
+            if count and piece:
                 time.sleep(manner.gap)
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        self.wfile.write(b"0\r\n\r\n")
 
 
 def _choose(request: Request, manner: Manner, draw: Draw) -> Answer:

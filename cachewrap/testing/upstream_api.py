@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote
+
 from cachewrap.testing import upstream_media as media
+from cachewrap.testing import upstream_others as others
 from cachewrap.testing import upstream_text as text
 from cachewrap.testing.upstream_wire import Answer, Draw, Request, fault, plain
 
@@ -29,6 +34,8 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
         fields = request.fields()
     except ValueError as error:
         return fault(400, f"We could not parse the body of your request: {error}")
+    if first == "models" or request.path.startswith("/v1beta/models/"):
+        return others.google(request, fields, draw)
     streamed = may_stream and str(fields.get("stream", False)).lower() == "true"
     match endpoint:
         case "chat/completions":
@@ -38,11 +45,21 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
         case "responses":
             return text.responses(fields, draw, streamed)
         case "messages":
+            if request.path.startswith("/model/"):
+                return _bedrock(request, fields, draw)
             return text.messages(fields, draw, streamed)
+        case "api/chat" | "api/generate" | "api/embed":
+            return others.ollama(endpoint.removeprefix("api/"), fields, draw)
+        case "v2/chat":
+            return others.cohere(fields, draw)
+        case "v2/rerank":
+            return media.rerank(fields, draw)
         case "messages/count_tokens":
             return text.count_tokens(fields, draw)
         case "embeddings":
             return media.embeddings(fields, draw)
+        case "rerank":
+            return media.rerank(fields, draw)
         case "moderations":
             return media.moderations(fields, draw)
         case "images/generations" | "images/edits":
@@ -55,3 +72,12 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
             return plain({"id": f"conv_{draw.token}", "object": "conversation", "metadata": {}})
         case _:
             return fault(404, f"Unknown request URL: POST {request.path}")
+
+
+def _bedrock(request: Request, fields: dict[str, Any], draw: Draw) -> Answer:
+    """Messages as Bedrock has them: model and manner in the path, streams in binary frames."""
+    _, model, manner = request.path.strip("/").split("/")
+    reply = text.messages({**fields, "model": unquote(model)}, draw, manner != "invoke")
+    if not reply.events:
+        return reply
+    return replace(reply, content_type="application/vnd.amazon.eventstream", binary=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -78,6 +79,33 @@ def sse(reply: Answer, manner: Manner) -> list[bytes]:
         texts.append(f"data: [DONE]{end}{end}")
     pieces = [text.encode() for text in texts]
     return _break_up(b"".join(pieces)) if manner.awkward else pieces
+
+
+def frames(reply: Answer, manner: Manner) -> list[bytes]:
+    """The events of an answer in the binary frames of Amazon Bedrock, one piece each."""
+    events = reply.events
+    if manner.error_after is not None:
+        events = events[: manner.error_after]
+    chunk = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
+    pieces = []
+    for _, data in events:
+        payload = dump({"bytes": base64.b64encode(data.encode()).decode()})
+        pieces.append(_frame(chunk, payload.encode()))
+    if manner.error_after is not None:
+        kind = {":exception-type": "internalServerException", ":content-type": "application/json"}
+        told = dump({"message": "It broke."}).encode()
+        pieces.append(_frame({**kind, ":message-type": "exception"}, told))
+    return _break_up(b"".join(pieces)) if manner.awkward else pieces
+
+
+def _frame(headers: dict[str, str], payload: bytes) -> bytes:
+    packed = b""
+    for name, value in headers.items():
+        packed += bytes([len(name)]) + name.encode() + b"\x07"  # 7: the value is text
+        packed += len(value).to_bytes(2) + value.encode()
+    prelude = (len(packed) + len(payload) + 16).to_bytes(4) + len(packed).to_bytes(4)
+    message = prelude + zlib.crc32(prelude).to_bytes(4) + packed + payload
+    return message + zlib.crc32(message).to_bytes(4)
 
 
 def _break_up(data: bytes, size: int = 50) -> list[bytes]:

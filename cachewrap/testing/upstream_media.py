@@ -47,7 +47,8 @@ def embeddings(body: Body, draw: Draw) -> Answer:
         data.append({"object": "embedding", "index": index, "embedding": vector})
     usage = {"prompt_tokens": draw.number, "total_tokens": draw.number}
     model = body.get("model", "stand-in")
-    return plain({"object": "list", "data": data, "model": model, "usage": usage})
+    head = {"id": f"embd-{draw.token}", "object": "list"}
+    return plain({**head, "data": data, "model": model, "usage": usage})
 
 
 def moderations(body: Body, draw: Draw) -> Answer:
@@ -147,3 +148,12 @@ def models(request: Request, draw: Draw) -> Answer:
     if name:
         return plain({"id": name, **document})
     return plain({"object": "list", "data": [{"id": "stand-in", **document}]})
+
+
+def rerank(body: dict[str, Any], draw: Draw) -> Answer:
+    """``POST rerank``, as Together and Cohere have it: the documents in the order given."""
+    count = len(body.get("documents") or ())
+    score = draw.number / 1000
+    results = [{"index": index, "relevance_score": score / (index + 1)} for index in range(count)]
+    head = {"id": f"rr-{draw.token}", "object": "rerank", "model": body.get("model", "stand-in")}
+    return plain({**head, "results": results})

@@ -258,7 +258,8 @@ def _item_steps(item: Body) -> list[Body]:
 def messages(body: Body, draw: Draw, streamed: bool) -> Answer:
     """``POST messages``, Anthropic's API."""
     subject = _subject(body.get("messages"))
-    text = draw.text(subject)
+    form = (body.get("output_config") or {}).get("format") or body.get("output_format") or {}
+    text = _text(form, draw, subject)
     usage = {"input_tokens": _count(_words(body.get("messages"))), "output_tokens": _count(text)}
     head: Body = {
         "id": f"msg_{draw.token}",

@@ -41,8 +41,15 @@ class Request:
 
     @property
     def endpoint(self) -> str:
-        """The path without what differs between OpenAI and Azure: ``chat/completions``."""
+        """The path without what differs between OpenAI and Azure: ``chat/completions``.
+
+        What goes to Anthropic's models on Bedrock and Vertex is ``messages`` as well.
+        """
         parts = self.path.strip("/").split("/")
+        if parts[0] == "model" and parts[-1].startswith("invoke"):
+            return "messages"
+        if parts[-1].endswith(":rawPredict") or parts[-1].endswith(":streamRawPredict"):
+            return "messages/count_tokens" if parts[-1].startswith("count-") else "messages"
         if parts[0] == "openai":
             parts = parts[1:]
         if parts[:1] == ["deployments"]:
@@ -98,7 +105,9 @@ class Answer:
     Args:
         content_type: the media type.
         pieces: the body; more than one piece is sent piece by piece.
-        events: server-sent events (name or ``""``, data), if the answer is a stream of them.
+        events: events (name or ``""``, data), if the answer is a stream of them.
+        binary: whether the events are sent in frames as Amazon Bedrock has them, rather than as
+            server-sent events.
         done: whether such a stream ends with ``[DONE]``.
         status: the HTTP status.
     """
@@ -108,6 +117,7 @@ class Answer:
     events: tuple[tuple[str, str], ...] = ()
     done: bool = False
     status: int = 200
+    binary: bool = False
 
 
 @dataclass(slots=True)

@@ -240,9 +240,16 @@ class TestPlainKeyValues:
         with pytest.raises(UnsupportedTypeError, match="object"):
             cache.set("key", object())
 
-    def test_a_key_that_is_no_string_is_an_error(self, cache: Cache) -> None:
-        with pytest.raises(UnkeyableError, match="str"):
-            cache.set(1, "value")  # type: ignore[arg-type]
+    def test_a_key_is_anything_with_a_canonical_form(self, cache: Cache) -> None:
+        cache.set({"model": "m", "messages": [1]}, "value")
+        assert cache.get({"messages": [1], "model": "m"}) == "value"
+        assert cache.get({"messages": [1.0], "model": "m"}) is None
+        (key,) = cache.keys()
+        assert cache.get(key) == "value"
+
+    def test_a_key_without_a_canonical_form_is_an_error(self, cache: Cache) -> None:
+        with pytest.raises(UnkeyableError, match="the key is a object"):
+            cache.set(object(), "value")
 
 
 def test_a_value_goes_stale_after_its_ttl() -> None:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from browser.provide import find
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync"]
 
-Opener = Callable[..., Page]
+Opener = Callable[..., "Page"]
+
+# Other environments, which have no Playwright, collect these tests as well.
+collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """The browser."""
+    from playwright.sync_api import sync_playwright
+
     path = find()
     assert path is not None, "run tests/browser/provide.py first"
     with sync_playwright() as playwright:

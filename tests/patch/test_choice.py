@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
+import wrapt
 from openai import AsyncOpenAI, OpenAI
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
+from cachewrap.patch.choice import Choice, choosing, take_choice
 from cachewrap.patch.openai import patch_openai, unpatch_openai
 from cachewrap.testing.upstream import Upstream
 
@@ -207,3 +210,39 @@ def test_a_raw_method_kept_from_before_patching_is_cached_by_blocks(
     patch_openai()
     with cache:
         assert kept(**CHAT).parse().id == kept(**CHAT).parse().id
+
+
+class Manager:
+    """A lazy result: it sends its request, whose headers kept only their text, when it is read."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.headers = {name: str(value) for name, value in kwargs["extra_headers"].items()}
+
+    def read(self) -> Choice | None:
+        return take_choice(SimpleNamespace(headers=self.headers))
+
+
+def test_a_choice_is_found_by_its_text_while_its_lazy_result_lives(cache: Cache) -> None:
+    manager = wrapt.FunctionWrapper(Manager, choosing(lambda: True))(cache=cache)
+    choice = manager.read()
+    assert choice is not None
+    assert choice.cache is cache
+    late = Manager(extra_headers=manager.headers)
+    del manager, choice
+    assert late.read() is None
+
+
+def test_a_choice_is_forgotten_with_a_call_that_fails_or_gives_plain_text(cache: Cache) -> None:
+    seen: list[dict[str, str]] = []
+
+    def call(fails: bool, **kwargs: Any) -> str:
+        seen.append({name: str(value) for name, value in kwargs["extra_headers"].items()})
+        if fails:
+            raise ZeroDivisionError
+        return "text"
+
+    wrapped = wrapt.FunctionWrapper(call, choosing(lambda: True))
+    assert wrapped(False, cache=cache) == "text"
+    with pytest.raises(ZeroDivisionError):
+        wrapped(True, cache=cache)
+    assert [take_choice(SimpleNamespace(headers=headers)) for headers in seen] == [None, None]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import pytest
@@ -50,6 +54,32 @@ def in_a_mapped_pool(work: Work) -> Any:
         return next(pool.map(lambda _: work(), [None]))
 
 
+def in_a_thread_pool(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        return pool.apply(work)
+
+
+def in_a_thread_pool_later(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        return pool.apply_async(func=work).get()
+
+
+def mapped_in_a_thread_pool(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        [one] = pool.map(lambda _: work(), [None])
+        [other] = pool.starmap(lambda _: work(), [(None,)])
+        assert one is other
+        return one
+
+
+def iterated_in_a_thread_pool(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        one = next(pool.imap(lambda _: work(), [None]))
+        other = next(pool.imap_unordered(lambda _: work(), [None]))
+        assert one is other
+        return one
+
+
 def in_an_executor(work: Work) -> Any:
     async def run() -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, work)
@@ -57,7 +87,11 @@ def in_an_executor(work: Work) -> Any:
     return asyncio.run(run())
 
 
-WAYS = [in_a_thread, in_a_subclass, in_a_pool, in_a_mapped_pool, in_an_executor]
+WAYS = [
+    *(in_a_thread, in_a_subclass, in_a_pool, in_a_mapped_pool, in_an_executor),
+    *(in_a_thread_pool, in_a_thread_pool_later),
+    *(mapped_in_a_thread_pool, iterated_in_a_thread_pool),
+]
 
 
 @pytest.fixture
@@ -86,6 +120,74 @@ def test_a_worker_forgets_the_block_after_its_task(cache: Cache) -> None:
         with cache:
             assert pool.submit(active_cache).result() is cache
         assert pool.submit(active_cache).result() is None
+
+
+@pytest.mark.usefixtures("held")
+def test_a_worker_of_a_thread_pool_forgets_the_block_in_which_it_was_made(cache: Cache) -> None:
+    with cache:
+        pool = ThreadPool(1)
+        assert pool.apply(active_cache) is cache
+    with pool:
+        assert pool.apply(active_cache) is None
+
+
+@pytest.mark.usefixtures("held")
+def test_a_thread_pool_made_outside_sees_the_block_of_each_task(cache: Cache) -> None:
+    with ThreadPool(1) as pool:
+        with cache:
+            assert pool.apply(active_cache) is cache
+        assert pool.apply(active_cache) is None
+
+
+OTHER: ContextVar[str] = ContextVar("other", default="nothing")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python itself carries the context")
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_else_of_the_context_is_carried(cache: Cache, way: Callable[[Work], Any]) -> None:
+    token = OTHER.set("something")
+    try:
+        with cache:
+            assert way(OTHER.get) == "nothing"
+    finally:
+        OTHER.reset(token)
+
+
+PLACES = [
+    (threading.Thread, "start"),
+    (ThreadPoolExecutor, "submit"),
+    *((ThreadPool, name) for name in ("__init__", "apply_async", "_map_async", "imap")),
+]
+
+
+def test_letting_go_leaves_every_class_as_it_was() -> None:
+    def now() -> list[Any]:
+        return [vars(owner).get(name) for owner, name in PLACES]
+
+    before = now()
+    threads.hold()
+    assert not any(a is b for a, b in zip(now(), before, strict=True))
+    threads.release()
+    assert all(a is b for a, b in zip(now(), before, strict=True))
+
+
+LATER = """
+import sys
+from cachewrap.blocks import blocks
+from cachewrap.cache import Cache, active_cache
+from cachewrap.patch.threads import patch_threads
+patch_threads()
+assert "multiprocessing.pool" not in sys.modules
+from multiprocessing.pool import ThreadPool
+with Cache.memory() as cache, ThreadPool(1) as pool:
+    assert pool.apply(active_cache) is cache
+"""
+
+
+def test_pools_of_threads_may_be_imported_later() -> None:
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("held")

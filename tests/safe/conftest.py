@@ -22,9 +22,11 @@ def dump(request: pytest.FixtureRequest, store_kind: str, store: Store, tmp_path
     def of_memory() -> dict[str, bytes]:
         return {key: store.get(key) or b"" for key in list(store.keys())}
 
-    def of_disk() -> dict[str, bytes]:
+    def of_files() -> dict[str, bytes]:
         # The names of files tell as much as their content.
-        return {str(p.relative_to(tmp_path)): p.read_bytes() for p in _files(tmp_path / "cache")}
+        folders = tmp_path / "cache", tmp_path / "cassettes"
+        files = [path for folder in folders for path in _files(folder)]
+        return {str(path.relative_to(tmp_path)): path.read_bytes() for path in files}
 
     def of_redis() -> dict[str, bytes]:
         import redis
@@ -34,7 +36,7 @@ def dump(request: pytest.FixtureRequest, store_kind: str, store: Store, tmp_path
             plain = {name: server.get(name) or b"" for name in found}
         return {name.decode(): plain[name] + found[name] for name in found}
 
-    return {"memory": of_memory, "disk": of_disk, "redis": of_redis}[store_kind]
+    return {"memory": of_memory, "redis": of_redis}.get(store_kind, of_files)
 
 
 def _files(folder: Path) -> list[Path]:

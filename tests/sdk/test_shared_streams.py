@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import openai
 import pytest
 
 from cachewrap import Cache
 from cachewrap.shared import _under_way
+from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.upstream import Upstream
 from sdk.asking import TAKES, Colour, unmarked
 from sdk.shapes import BY_NAME, INSTALLED, RESPONSES, chat
@@ -366,3 +369,195 @@ def test_a_sync_call_on_an_event_loops_thread_goes_alone(
         assert asyncio.run(ask())
         first.close()
     assert up.calls == 2
+
+
+class SlowStore(MemoryStore):
+    """A store whose writes take longer than any SDK allows the last read of a stream."""
+
+    async def aadd(self, *args: Any, **options: Any) -> bytes:
+        await asyncio.sleep(0.5)
+        return await super().aadd(*args, **options)
+
+
+def test_an_async_stream_is_stored_when_its_loop_is_over(up: Upstream) -> None:
+    colour = Colour("async")
+    store = SlowStore()
+    with Cache(store) as cache:
+        client = colour.client(up)
+        first = colour.ask(client, BY_NAME["chat-stream"])
+        assert len(list(store.keys())) == 1
+        second = colour.ask(client, BY_NAME["chat-stream"])
+    colour.close()
+    assert (up.calls, cache.stats.hits) == (1, 1)
+    assert unmarked(second) == unmarked(first)
+
+
+class HeldStore(MemoryStore):
+    """Holds every write back until the ``gate`` is set, and tells when the first one began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+        self.gate = threading.Event()
+        self.on_write: Callable[[], object] = self.began.set
+
+    def add(self, *args: Any, **options: Any) -> bytes:
+        self.on_write()
+        assert self.gate.wait(WAIT)
+        return super().add(*args, **options)
+
+    async def aadd(self, *args: Any, **options: Any) -> bytes:
+        self.on_write()
+        await auntil(self.gate.is_set)
+        return await super().aadd(*args, **options)
+
+
+class TestWhoHasReadItAllFindsItStored:
+    """However slow the store is, and whatever became of the wait for the end of the stream."""
+
+    @pytest.fixture
+    def store(self) -> HeldStore:
+        return HeldStore()
+
+    @pytest.fixture
+    def cache(self, store: HeldStore) -> Cache:
+        return Cache(store)
+
+    @pytest.mark.parametrize("colour", ["async"], indirect=True)
+    @pytest.mark.parametrize("count", [1, 2], ids=["alone", "with another"])
+    @pytest.mark.parametrize("slow", ["store", "upstream"])
+    def test_when_the_wait_for_the_end_was_given_up_before_it_was_closed(
+        self,
+        up: Upstream,
+        client: Any,
+        colour: Colour,
+        cache: Cache,
+        store: HeldStore,
+        slow: str,
+        count: int,
+    ) -> None:
+        rest_of_body = threading.Event()
+        if slow == "upstream":
+            up.once(pause=rest_of_body, pause_after=pieces_of_a_stream(up, colour))
+
+        async def read() -> int:
+            async def ask() -> Any:
+                return await client.chat.completions.create(**chat(1, stream=True), cache=cache)
+
+            streams = [await ask() for _ in range(count)]
+            # As the SDK does behind the closing mark, with a deadline in place of what is awaited.
+            with anyio.CancelScope() as patience:
+                if slow == "store":
+                    store.on_write = patience.cancel
+                async for chunk in streams[0].response.stream:
+                    if slow == "upstream" and b"[DONE]" in chunk:
+                        patience.cancel()
+            assert patience.cancelled_caught
+            asyncio.get_running_loop().call_soon(store.gate.set)
+            await streams[0].close()
+            stored = cache.stats.stored
+            rest_of_body.set()
+            assert len({len([item async for item in one]) for one in [*streams[1:], await ask()]})
+            return stored
+
+        before = up.calls
+        assert colour.wait(read()) == 1
+        assert (up.calls - before, cache.stats.misses) == (1, 1)
+        assert (cache.stats.hits, cache.stats.joined) == (1, count - 1)
+
+    def test_when_another_reader_is_having_it_stored(
+        self, up: Upstream, client: Any, colour: Colour, cache: Cache, store: HeldStore
+    ) -> None:
+        with cache:
+            one, two = open_stream(colour, client), open_stream(colour, client)
+        if colour.name == "sync":
+            held = [read_to_the_mark(stream) for stream in (one, two)]
+            with ThreadPoolExecutor(1) as pool:
+                closing = pool.submit(one.close)
+                assert store.began.wait(WAIT)
+                opener = threading.Timer(0.05, store.gate.set)
+                opener.start()
+                two.close()
+                assert cache.stats.stored == 1
+                opener.join()
+                closing.result(WAIT)
+            del held
+        else:
+
+            async def close_both() -> int:
+                held = [await aread_to_the_mark(stream) for stream in (one, two)]
+                closing = asyncio.create_task(one.close())
+                await auntil(store.began.is_set)
+                asyncio.get_running_loop().call_soon(store.gate.set)
+                await two.close()
+                stored = cache.stats.stored
+                await closing
+                del held
+                return stored
+
+            assert colour.wait(close_both()) == 1
+        assert (up.calls, cache.stats.misses, cache.stats.joined) == (1, 1, 1)
+
+    @pytest.mark.parametrize("colour", ["async"], indirect=True)
+    def test_when_the_store_takes_longer_than_an_sdk_waits_for_the_end(
+        self, up: Upstream, client: Any, colour: Colour, cache: Cache, store: HeldStore
+    ) -> None:
+        async def ask_twice() -> None:
+            async with cache:
+                for _ in range(2):
+                    stream = await client.chat.completions.create(**chat(1, stream=True))
+                    asyncio.get_running_loop().call_later(0.3, store.gate.set)
+                    assert [item async for item in stream]
+
+        colour.wait(ask_twice())
+        assert (up.calls, cache.stats.misses, cache.stats.hits) == (1, 1, 1)
+
+    @pytest.mark.parametrize("colour", ["async"], indirect=True)
+    def test_when_the_connection_breaks_after_the_closing_mark(
+        self, up: Upstream, client: Any, colour: Colour, cache: Cache, store: HeldStore
+    ) -> None:
+        up.once(cut_after=pieces_of_a_stream(up, colour))
+        before = up.calls
+
+        async def read() -> int:
+            stream = await client.chat.completions.create(**chat(1, stream=True), cache=cache)
+            loop = asyncio.get_running_loop()
+            store.on_write = lambda: loop.call_soon(store.gate.set)
+            with pytest.raises(transport_error()):
+                async for _ in stream.response.stream:
+                    pass
+            await stream.close()
+            return cache.stats.stored
+
+        assert colour.wait(read()) == 1
+        assert (up.calls - before, cache.stats.misses) == (1, 1)
+
+
+def pieces_of_a_stream(up: Upstream, colour: Colour) -> int:
+    """How many pieces the stand-in sends of the stream, with its closing mark."""
+    client = colour.client(up, max_retries=0)
+    stream = colour.wait(client.chat.completions.create(**chat(1, stream=True)))
+    return len(rest(colour, stream)) + 1
+
+
+def transport_error() -> type[Exception]:
+    """What the SDK's HTTP library raises for an answer that breaks off."""
+    library = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
+    error: type[Exception] = library.TransportError
+    return error
+
+
+def read_to_the_mark(stream: Any) -> Any:
+    """What has been read that far; dropping it would be leaving."""
+    chunks = iter(stream.response.stream)
+    while b"[DONE]" not in next(chunks):
+        continue
+    return chunks
+
+
+async def aread_to_the_mark(stream: Any) -> Any:
+    """`read_to_the_mark` of an async stream."""
+    chunks = aiter(stream.response.stream)
+    while b"[DONE]" not in await anext(chunks):
+        continue
+    return chunks

@@ -1,131 +1,124 @@
-"""A Redis that does not answer costs one wait, and is then left alone for a while."""
+"""The breaker: who may ask a server that could not be reached, and when."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import tempfile
+import gc
+import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cachewrap import Cache, CacheWarning, StoreError, llm_cached
-from cachewrap.stores.redis import RedisStore
-from cachewrap.testing.servers import redis_server
-from cachewrap.testing.stores import key_of
+from cachewrap.stores._breaker import Breaker, LeftAlone, breaker_of, forget
 
-pytestmark = pytest.mark.stores("redis")
+LONG = 60.0
 
 
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """The URL of a server that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
-        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+class Lost(Exception):
+    """What a client library might raise."""
 
 
 @pytest.fixture
-def closed() -> str:
-    """The URL of a port at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+def opened() -> Breaker:
+    breaker = Breaker()
+    breaker.failed(Lost("no answer"), LONG)
+    return breaker
 
 
-def fails(store: RedisStore) -> float:
-    """Seconds that a failing read takes."""
-    began = time.monotonic()
-    with pytest.raises(StoreError):
-        store.get(key_of(1))
-    return time.monotonic() - began
+def due(breaker: Breaker) -> Breaker:
+    """The same breaker at the time when one caller may try."""
+    breaker.failed(Lost("no answer"), 0.0)
+    return breaker
 
 
-@pytest.mark.parametrize("url", ["silent", "closed"])
-def test_fifty_calls_wait_for_a_broken_server_once(
-    url: str, request: pytest.FixtureRequest
-) -> None:
-    calls: list[int] = []
-
-    @llm_cached
-    def complete(number: int) -> int:
-        calls.append(number)
-        return number
-
-    began = time.monotonic()
-    with (
-        pytest.warns(CacheWarning, match="went on without the cache"),
-        Cache.redis(redis_url=request.getfixturevalue(url)),
-    ):
-        assert [complete(number) for number in range(50)] == list(range(50))
-    assert len(calls) == 50
-    assert time.monotonic() - began < 4.0
+def test_a_new_one_admits_everybody() -> None:
+    breaker = Breaker()
+    assert [breaker.admit(LONG) for _ in range(3)] == [False] * 3
 
 
-def test_fifty_async_calls_wait_for_a_broken_server_once(silent: str) -> None:
-    @llm_cached
-    async def complete(number: int) -> int:
-        return number
-
-    async def ask() -> list[int]:
-        async with Cache.redis(redis_url=silent):
-            return [await complete(number) for number in range(50)]
-
-    began = time.monotonic()
-    with pytest.warns(CacheWarning, match="went on without the cache"):
-        assert asyncio.run(ask()) == list(range(50))
-    assert time.monotonic() - began < 4.0
+def test_an_open_one_says_until_when_and_why(opened: Breaker) -> None:
+    with pytest.raises(LeftAlone) as caught:
+        opened.admit(LONG)
+    assert caught.value.until - time.time() == pytest.approx(LONG, abs=1)
+    assert repr(caught.value.error) == "Lost('no answer')"
 
 
-def test_while_it_is_open_nothing_is_tried(silent: str) -> None:
-    store = RedisStore(silent)
-    fails(store)
-    with pytest.raises(StoreError, match="left alone for 30 seconds"):
-        store.get(key_of(1))
-    assert fails(store) < 0.1
+def test_it_shows_an_error_that_has_attributes() -> None:
+    class Told(Exception):
+        def __init__(self, text: str) -> None:
+            super().__init__(text)
+            self.kind = "network"
+
+        def __str__(self) -> str:
+            return f"{self.kind}: {self.args[0]}"
+
+    breaker = Breaker()
+    breaker.failed(Told("no answer"), LONG)
+    with pytest.raises(LeftAlone) as caught:
+        breaker.admit(LONG)
+    assert str(caught.value.error) == "network: no answer"
 
 
-def test_it_serves_every_store_of_the_server(silent: str) -> None:
-    fails(RedisStore(silent))
-    assert fails(RedisStore(silent, "another")) < 0.1
-    assert fails(RedisStore(silent).reseed("a third")) < 0.1
+def test_when_it_is_time_one_caller_tries_and_the_others_wait_again(opened: Breaker) -> None:
+    due(opened)
+    start = threading.Barrier(16)
+
+    def ask(_: int) -> bool:
+        start.wait()
+        try:
+            return opened.admit(LONG)
+        except LeftAlone:
+            return False
+
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(ask, range(16))).count(True) == 1
 
 
-def test_it_closes_by_itself_when_the_server_is_back() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/socket"
-        with redis_server(unixsocket=path) as server:
-            store = RedisStore(server.url, breaker_seconds=0.2)
-            store.set(key_of(1), b"before")
-        fails(store)
-        with redis_server(unixsocket=path):
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline:
-                try:
-                    store.set(key_of(1), b"after")
-                    break
-                except StoreError:
-                    time.sleep(0.05)
-            assert store.get(key_of(1)) == b"after"
-        store.close()
+def test_a_success_closes_it(opened: Breaker) -> None:
+    due(opened).admit(LONG)
+    opened.worked()
+    assert opened.admit(LONG) is False
 
 
-def test_an_error_that_the_server_answers_with_does_not_open_it(redis_url: str) -> None:
-    store = RedisStore(redis_url, namespace="wrong-type")
-    client: Any = store._connections.sync
-    name = store._name(key_of(1))
-    client.lpush(name, "not a string")
-    with pytest.raises(StoreError, match="WRONGTYPE"):
-        store.get(key_of(1))
-    with pytest.raises(StoreError, match="WRONGTYPE"):
-        store.get(key_of(1))
-    client.delete(name)
+def test_a_failure_opens_it_again(opened: Breaker) -> None:
+    due(opened).admit(LONG)
+    opened.failed(Lost("still none"), LONG)
+    with pytest.raises(LeftAlone, match="still none"):
+        opened.admit(LONG)
 
 
-def test_on_error_raise_raises(closed: str) -> None:
-    @llm_cached
-    def complete(prompt: str) -> str:
-        return prompt
+def test_a_caller_that_gives_up_lets_the_next_one_try(opened: Breaker) -> None:
+    due(opened).admit(LONG)
+    opened.undecided()
+    assert opened.admit(LONG) is True
 
-    with Cache.redis(redis_url=closed, on_error="raise"), pytest.raises(StoreError):
-        complete("hi")
+
+def test_it_keeps_nothing_alive_that_the_failed_call_held() -> None:
+    class Held:
+        pass
+
+    def fail(breaker: Breaker) -> weakref.ref[Held]:
+        held = Held()
+        try:
+            raise Lost("no answer")
+        except Lost as error:
+            breaker.failed(error, LONG)
+        return weakref.ref(held)
+
+    held = fail(breaker := Breaker())
+    gc.collect()
+    assert held() is None
+    with pytest.raises(LeftAlone):
+        breaker.admit(LONG)
+
+
+def test_there_is_one_for_each_server() -> None:
+    assert breaker_of("redis://one") is breaker_of("redis://one")
+    assert breaker_of("redis://one") is not breaker_of("redis://other")
+
+
+def test_forget_closes_all() -> None:
+    breaker_of("redis://one").failed(Lost(), LONG)
+    forget()
+    assert breaker_of("redis://one").admit(LONG) is False

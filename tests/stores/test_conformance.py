@@ -1,4 +1,4 @@
-"""The four stores keep the promises of every store."""
+"""The stores keep the promises of every store; Redis does in each of its forms."""
 
 from __future__ import annotations
 
@@ -33,6 +33,20 @@ class TestRedisStore(StoreSuite):
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:
         return make_store("redis")
+
+
+@pytest.mark.stores("cluster")
+class TestRedisCluster(StoreSuite):
+    @pytest.fixture
+    def store(self, make_store: Callable[[str], Store]) -> Store:
+        return make_store("cluster")
+
+
+@pytest.mark.stores("sentinel")
+class TestRedisSentinel(StoreSuite):
+    @pytest.fixture
+    def store(self, make_store: Callable[[str], Store]) -> Store:
+        return make_store("sentinel")
 
 
 @pytest.mark.stores("jsonl")

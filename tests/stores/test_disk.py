@@ -513,6 +513,13 @@ class TestFaults:
             store.get(key_of(1))
         with pytest.raises(StoreError, match=reason):
             store.add(key_of(1), VALUE)
+        with pytest.raises(StoreError, match=reason):
+            store.check()
+
+    def test_a_database_that_is_being_made(self, root: Path) -> None:
+        (root / "41").mkdir(parents=True)
+        (root / "41" / "cache.db").touch()
+        DiskStore(root).check()
 
     def test_a_damaged_database(self, root: Path) -> None:
         store = DiskStore(root)

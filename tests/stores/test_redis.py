@@ -19,7 +19,9 @@ from typing import Self
 import pytest
 import redis
 
+from cachewrap import Cache, llm_cached
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.stores.base import Claim, new_token
 from cachewrap.stores.redis import RedisStore
 from cachewrap.testing.servers import RedisServer, redis_server
 from cachewrap.testing.stores import key_of
@@ -164,6 +166,13 @@ class TestUrl:
             ("redis://localhost?db=2&password=secret", "redis://localhost:6379/2"),
             ("rediss://:secret@localhost/0?ssl_cert_reqs=none", "rediss://localhost:6379/0"),
             ("redis://:secret@[::1]:7000/0", "redis://[::1]:7000/0"),
+            ("redis+cluster://u:secret@a:7000,b", "redis+cluster://a:7000,b:6379"),
+            ("rediss+cluster://a/0?ssl_cert_reqs=none", "rediss+cluster://a:6379"),
+            (
+                "redis+sentinel://:secret@a:1,[::1],c:3/serv%20ice/2?sentinel_password=secret",
+                "redis+sentinel://a:1,[::1]:26379,c:3/serv%20ice/2",
+            ),
+            ("rediss+sentinel://a/service", "rediss+sentinel://a:26379/service/0"),
         ],
     )
     def test_it_shows_the_place_alone(self, given: str, shown: str) -> None:
@@ -184,6 +193,13 @@ class TestUrl:
             "redis://localhost?db=secret",
             "redis://localhost?unheard_of=secret",
             "redis://localhost?socket_timeout=secret",
+            "redis+cluster://a:port,b",
+            "redis+cluster://a:1,b:port",
+            "redis+cluster://a?unheard_of=secret",
+            "redis+sentinel://a:1,b:port/service",
+            "redis+sentinel://:secret/word@localhost/service/0",
+            "redis+sentinel://a/service?unheard_of=secret",
+            "redis+other://a",
         ],
     )
     def test_one_that_cannot_work_is_refused_at_once(self, url: str) -> None:
@@ -191,6 +207,15 @@ class TestUrl:
             RedisStore(url)
         assert "secret" not in str(caught.value)
         assert caught.value.__cause__ is None
+
+    def test_a_cluster_has_no_other_database(self) -> None:
+        with pytest.raises(ConfigurationError, match="database"):
+            RedisStore("redis+cluster://localhost/1")
+
+    @pytest.mark.parametrize("url", ["redis+sentinel://localhost", "redis+sentinel://a,b/"])
+    def test_sentinels_watch_a_service(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match="service"):
+            RedisStore(url)
 
     def test_an_empty_namespace_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="namespace"):
@@ -280,6 +305,50 @@ class TestRoundTrips:
             assert front.turns == 2
             store.clear()
             store.close()
+
+    def test_each_step_of_a_lease_takes_one(self, redis_url: str, namespace: str) -> None:
+        with _Counted(redis_url) as front:
+            store = RedisStore(front.url, namespace=namespace)
+            store.get(key_of(0))
+            for use in (
+                lambda: store.acquire(key_of(1), "one", 60),
+                lambda: store.acquire(key_of(1), "other", 60),
+                lambda: store.renew(key_of(1), "one", 60),
+                lambda: store.release(key_of(1), "one", failed=True),
+                lambda: store.acquire(key_of(1), "other", 60),
+                lambda: store.release(key_of(1), "other"),
+            ):
+                front.turns = 0
+                use()
+                assert front.turns == 1
+            store.close()
+
+
+class TestLeftOver:
+    """Leases that this process could not give back, because the server was away."""
+
+    def test_one_keeps_nobody_of_this_process_out(self, redis_url: str, namespace: str) -> None:
+        store = RedisStore(redis_url, namespace=namespace)
+        left, mine = new_token(), new_token()
+        assert store.acquire(key_of(1), left, 60) is Claim.TAKEN
+        assert store.acquire(key_of(1), mine, 60) is Claim.FAILED
+        assert store.acquire(key_of(1), "another-process", 60) is Claim.HELD
+        assert asyncio.run(store.aacquire(key_of(1), mine, 60)) is Claim.FAILED
+        store.release(key_of(1), left)
+        store.close()
+
+    def test_a_call_does_not_wait_for_it(self, redis_url: str, namespace: str) -> None:
+        @llm_cached
+        def complete(prompt: str) -> str:
+            return prompt
+
+        store = RedisStore(redis_url, namespace=namespace)
+        store.acquire(complete.cache_key("hi"), new_token(), 60)
+        with Cache(store) as cache:
+            began = time.monotonic()
+            assert complete("hi") == "hi"
+            assert time.monotonic() - began < 5
+            assert cache.stats.stored == 1
 
 
 class TestFaults:
@@ -376,6 +445,7 @@ class TestClients:
             for _ in range(200):
                 if len(raw.client_list()) == 1:
                     return True
+                gc.collect()  # what a server refused, an old one CLIENT SETINFO, is kept by a cycle
                 await asyncio.sleep(0.01)
             return False
 

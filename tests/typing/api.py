@@ -174,6 +174,7 @@ llm_cached(1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, 
 # Caches and blocks.
 assert_type(Cache.disk(), Cache)
 assert_type(Cache.disk(7, "answers", ttl=60.0, max_bytes=1_000_000), Cache)
+assert_type(Cache.jsonl("answers.jsonl", 7, mode="replay"), Cache)
 assert_type(Cache.redis("draw 2", "redis://localhost:6379/0", namespace="app"), Cache)
 assert_type(Cache.memory(None), Cache)
 assert_type(Cache.from_url("memory://"), Cache)

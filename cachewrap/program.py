@@ -33,7 +33,7 @@ TALLY: Final = "CACHEWRAP_TALLY"
 _SDKS: Final = frozenset({"anthropic", "groq", "openai", "together"})
 
 
-def activate() -> Program:
+def serve_program() -> Program:
     """Serve every call of this process from the cache that the environment names.
 
     The SDKs are patched when one is imported, and the cache is the outermost block of every thread.
@@ -102,7 +102,7 @@ class Program:
 
             cache = Cache.from_url(os.environ.get(URL) or "disk:.cache")
             cache.check()
-            _patch_sdks()
+            _patch_all()
         except (CachewrapError, ImportError) as error:
             sys.stderr.write(f"cachewrap: this program goes without a cache: {error}\n")
             return None
@@ -176,10 +176,10 @@ class Program:
         return summary(stats, place)
 
 
-def _patch_sdks() -> None:
-    from cachewrap.patch.openai import patch_openai
+def _patch_all() -> None:
+    from cachewrap.patch.family import patch_all
 
-    patch_openai()
+    patch_all()
 
 
 def _when_imported(name: str, hook: Callable[[Any], None]) -> None:

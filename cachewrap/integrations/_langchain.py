@@ -1,0 +1,150 @@
+"""What LangChain asks a model, as a canonical request: without ids, credentials and transport."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
+from cachewrap.usage import Usage, usage_of
+
+# Fields of a message that are never sent to a model, or name one run of it.
+_VOLATILE: Final = frozenset({"id", "usage_metadata", "response_metadata", "artifact"})
+# What LangChain itself reads of an answer's metadata when it sends the answer back.
+_TELLING: Final = frozenset({"model_provider", "output_version"})
+# Fields of a model that change how it is reached, not what it is asked.
+_TRANSPORT: Final = frozenset(
+    {
+        "cache",
+        "callbacks",
+        "client",
+        "async_client",
+        "default_request_timeout",
+        "http_async_client",
+        "http_client",
+        "http_socket_options",
+        "max_retries",
+        "rate_limiter",
+        "request_timeout",
+        "root_async_client",
+        "root_client",
+        "timeout",
+        "verbose",
+    }
+)
+_SECRET_TEXT: Final = re.compile(
+    r"(?i)\b(?:bearer|basic)\s+[^\s'\"]+"
+    r"|['\"][\w-]*(?:api[-_]?key|authorization|_token|secret|password)['\"]\s*:\s*['\"][^'\"]*['\"]"
+)
+
+
+def prompt_request(prompt: str) -> Any:
+    """A prompt as a cache of LangChain gets it: text, or the JSON of messages."""
+    try:
+        messages = json.loads(prompt)
+    except ValueError:
+        return prompt
+    # Text that happens to be JSON stays text: `"1"` and `"1.0"` are not one prompt.
+    if isinstance(messages, list) and messages and all(map(_is_message, messages)):
+        return clean(messages)
+    return prompt
+
+
+def model_request(llm_string: str) -> Any:
+    """A model's settings as a cache of LangChain gets them: JSON and parameters, or either."""
+    head, cut, tail = llm_string.rpartition("---")
+    try:
+        model = json.loads(head) if cut else None
+    except ValueError:
+        model = None
+    if not isinstance(model, dict):
+        return {"params": _params(llm_string)}
+    return {"model": clean(model), "params": _params(tail)}
+
+
+def clean(plain: Any) -> Any:
+    """Plain data as `langchain_core.load.dumpd` gives it, without what may not be in a key."""
+    if isinstance(plain, list):
+        return [clean(item) for item in plain]
+    if isinstance(plain, str):
+        return _without_user(plain)
+    if not isinstance(plain, dict):
+        return plain
+    if plain.get("lc") == 1 and plain.get("type") == "constructor":
+        kwargs = plain.get("kwargs") or {}
+        kept = _message(kwargs) if _is_message(plain) else _settings(kwargs)
+        return {"id": plain.get("id"), "kwargs": kept}
+    if plain.get("lc") == 1 and plain.get("type") == "not_implemented":
+        return {"id": plain.get("id")}  # its text names an address in memory
+    return {
+        name: _headers(value) if _names_headers(name) else clean(value)
+        for name, value in without_secrets(plain).items()
+    }
+
+
+def _is_message(plain: Any) -> bool:
+    if not isinstance(plain, dict) or plain.get("type") != "constructor":
+        return False
+    path = plain.get("id") or [""]
+    return str(path[-1]).endswith(("Message", "MessageChunk"))
+
+
+def _message(kwargs: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: clean(value) for name, value in kwargs.items() if name not in _VOLATILE}
+    metadata = kwargs.get("response_metadata") or {}
+    telling = {name: metadata[name] for name in sorted(_TELLING & set(metadata))}
+    return kept | {"response_metadata": telling} if telling else kept
+
+
+def _settings(kwargs: dict[str, Any]) -> Any:
+    return clean({name: value for name, value in kwargs.items() if name not in _TRANSPORT})
+
+
+def _names_headers(name: str) -> bool:
+    return name.endswith(("headers", "query"))
+
+
+def _headers(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return clean(value)
+    return {
+        name: clean(item)
+        for name, item in value.items()
+        if not is_secret(str(name)) and not is_secret_value(item)
+    }
+
+
+def _without_user(text: str) -> str:
+    if not text.startswith(("http://", "https://")) or "@" not in text:
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return text
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _params(text: str) -> Any:
+    """The parameters of a call, which LangChain gives as the text of a list of pairs."""
+    try:
+        pairs = ast.literal_eval(text)
+        given = dict(pairs)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return _SECRET_TEXT.sub("", text)  # it holds an object
+    return _settings(given) if all(isinstance(name, str) for name in given) else text
+
+
+def usage_of_messages(messages: Iterable[Any]) -> Usage:
+    """The model and the tokens that messages tell of."""
+    models, asked, said = [""], 0, 0
+    for message in messages:
+        metadata = getattr(message, "response_metadata", None) or {}
+        usage = usage_of({"usage": getattr(message, "usage_metadata", None)})
+        models.append(str(metadata.get("model_name") or metadata.get("model") or ""))
+        asked += usage.tokens_in
+        said += usage.tokens_out
+    return Usage(next(filter(None, models), ""), asked, said)

@@ -1,0 +1,333 @@
+"""What a Redis URL names: one server, the master that sentinels watch, or a cluster."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+from urllib.parse import (
+    SplitResult,
+    parse_qsl,
+    quote,
+    unquote,
+    urlencode,
+    urlsplit,
+    urlunsplit,
+)
+
+import redis
+import redis.asyncio
+import redis.cluster
+import redis.connection
+import redis.sentinel
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+from cachewrap.errors import ConfigurationError
+
+_redis: Any = redis  # typed differently in every version, and in parts not at all
+
+PATIENCE = 1.0
+"""Seconds that connecting, and each answer, may take, unless the URL says something else."""
+
+CONNECTIONS = 100
+"""Connections of one event loop, unless the URL says something else with ``max_connections``."""
+
+UNLIMITED = 2**31
+"""Connections are limited by whoever waits for them, as an error would help nobody."""
+
+_SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
+
+
+def server_of(url: str) -> Server:
+    """What the URL names; nothing is asked of it yet.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+    """
+    scheme = url.partition(":")[0].lower()
+    try:
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            return Cluster(url)
+        if scheme in ("redis+sentinel", "rediss+sentinel"):
+            return Sentinels(url)
+        return Single(url)
+    except ConfigurationError:
+        raise
+    except (ValueError, TypeError, redis.RedisError) as error:
+        # The parser's messages may quote a part of the password, so they are not handed on.
+        reason = f" ({error})" if isinstance(error, TypeError) else ""
+        raise ConfigurationError(
+            f"the Redis URL cannot be read{reason}. Use redis://[user:password@]host:port/db,"
+            " rediss://… for TLS, unix:///path/to/socket,"
+            " redis+cluster://host:port,host:port, or"
+            " redis+sentinel://host:port,host:port/service/db, with the query parameters of"
+            " redis-py; percent-encode special characters in the password."
+        ) from None
+
+
+class Server(ABC):
+    """Makes the clients of one place, and knows how its commands are spread over nodes.
+
+    Attributes:
+        place: the URL without credentials and options.
+        limit: how many connections an event loop may have.
+        asks_at_once: making a client asks the server.
+    """
+
+    place: str
+    limit: int
+    asks_at_once = False
+
+    @abstractmethod
+    def client(self) -> Any:
+        """A client for sync callers, of all threads."""
+
+    @abstractmethod
+    async def aclient(self) -> Any:
+        """A client for the running event loop."""
+
+    def release(self, client: Any) -> None:
+        """Close the idle connections of a client; those in use are other threads'."""
+        client.connection_pool.disconnect(inuse_connections=False)
+
+    async def arelease(self, client: Any) -> None:
+        """Close the idle connections of an event loop's client."""
+        await client.connection_pool.disconnect(inuse_connections=False)
+
+    async def shut(self, client: Any) -> None:
+        """Close every connection of an event loop's client: its loop ends."""
+        await client.connection_pool.disconnect()
+
+    def nodes(self, client: Any) -> list[dict[str, Any]]:
+        """What a SCAN needs to be told so that one after the other reaches every key."""
+        return [{}]
+
+    def unlink(self, client: Any, names: list[bytes]) -> int:
+        """Remove the keys; how many were there."""
+        return int(client.unlink(*names))
+
+    async def aunlink(self, client: Any, names: list[bytes]) -> int:
+        """`unlink` with an event loop's client."""
+        return int(await client.unlink(*names))
+
+
+class Single(Server):
+    """One server."""
+
+    def __init__(self, url: str) -> None:
+        options = _options(url)
+        scheme, db = url.partition(":")[0], options.get("db", 0)
+        if "path" in options:
+            self.place = f"{scheme}://{quote(options['path'])}?db={db}"
+        else:
+            host = options.get("host", "localhost"), options.get("port", 6379)
+            self.place = f"{scheme}://{_joined([host])}/{db}"
+        self.limit = options.get("max_connections", CONNECTIONS)
+        self._url = url
+        self._defaults = {**_defaults(url), "max_connections": UNLIMITED}
+
+    def client(self) -> Any:
+        pool = redis.ConnectionPool.from_url(self._url, **_retried(Retry), **self._defaults)
+        pool.connection_kwargs["decode_responses"] = False
+        return redis.Redis(connection_pool=pool)
+
+    async def aclient(self) -> Any:
+        pool = redis.asyncio.ConnectionPool.from_url(
+            self._url, **_retried(AsyncRetry), **self._defaults
+        )
+        pool.connection_kwargs["decode_responses"] = False
+        return redis.asyncio.Redis(connection_pool=pool)
+
+
+class Sentinels(Server):
+    """The master of a service, as its sentinels name it at the time."""
+
+    def __init__(self, url: str) -> None:
+        scheme, self._hosts, parts = _divided(url, 26379)
+        service, _, db = parts.path.lstrip("/").partition("/")
+        if not service:
+            raise ConfigurationError(
+                "a redis+sentinel: URL names the service that the sentinels watch:"
+                " redis+sentinel://host:port,host:port/service/0"
+            )
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        login = {name.partition("_")[2]: text for name, text in query if name in _SENTINEL_LOGIN}
+        rest = urlencode([one for one in query if one[0] not in _SENTINEL_LOGIN])
+        options = _options(urlunsplit(parts._replace(path=f"/{db}", query=rest)))
+        self._service = unquote(service)
+        self.limit = options.get("max_connections", CONNECTIONS)
+        self._options = _node_options(options)
+        self.place = f"{scheme}+sentinel://{_joined(self._hosts)}/{service}/{options.get('db', 0)}"
+        patience = (options["socket_connect_timeout"] or PATIENCE) / len(self._hosts)
+        self._sentinel_options = {
+            **_without(self._options, "db", "username", "password"),
+            **login,
+            "socket_timeout": patience,  # all sentinels together may take as long as one server
+            "socket_connect_timeout": patience,
+        }
+
+    def client(self) -> Any:
+        options = {**self._sentinel_options, "retry": Retry(NoBackoff(), 0)}
+        sentinel = _redis.sentinel.Sentinel(self._hosts, sentinel_kwargs=options)
+        return sentinel.master_for(
+            self._service, **_retried(Retry), max_connections=UNLIMITED, **self._options
+        )
+
+    async def aclient(self) -> Any:
+        options = {**self._sentinel_options, "retry": AsyncRetry(NoBackoff(), 0)}
+        sentinel = _redis.asyncio.Sentinel(self._hosts, sentinel_kwargs=options)
+        return sentinel.master_for(
+            self._service, **_retried(AsyncRetry), max_connections=UNLIMITED, **self._options
+        )
+
+    def release(self, client: Any) -> None:
+        super().release(client)
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            sentinel.connection_pool.disconnect(inuse_connections=False)
+
+    async def arelease(self, client: Any) -> None:
+        await super().arelease(client)
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.connection_pool.disconnect(inuse_connections=False)
+
+    async def shut(self, client: Any) -> None:
+        await super().shut(client)
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.connection_pool.disconnect()
+
+
+class Cluster(Server):
+    """A cluster, of which the URL names one or more nodes."""
+
+    asks_at_once = True
+
+    def __init__(self, url: str) -> None:
+        scheme, self._hosts, parts = _divided(url, 6379)
+        options = _options(urlunsplit(parts))
+        if options.pop("db", 0):
+            raise ConfigurationError("a Redis cluster has one database, 0: name no other")
+        self.limit = options.get("max_connections", CONNECTIONS)
+        self._options = _node_options(options)
+        self.place = f"{scheme}+cluster://{_joined(self._hosts)}"
+
+    def client(self) -> Any:
+        return _redis.RedisCluster(
+            startup_nodes=[_redis.cluster.ClusterNode(host, port) for host, port in self._hosts],
+            max_connections=UNLIMITED,
+            **_cluster_retry(Retry),
+            **self._options,
+        )
+
+    async def aclient(self) -> Any:
+        client = _redis.asyncio.RedisCluster(
+            startup_nodes=[AsyncClusterNode(host, port) for host, port in self._hosts],
+            max_connections=UNLIMITED,
+            **_cluster_retry(AsyncRetry),
+            **self._options,
+        )
+        try:
+            return await client.initialize()
+        except BaseException:
+            await client.aclose()
+            raise
+
+    def release(self, client: Any) -> None:
+        for node in client.get_nodes():
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect(inuse_connections=False)
+
+    async def arelease(self, client: Any) -> None:
+        for node in client.get_nodes():
+            close = getattr(node, "disconnect_free_connections", node.disconnect)
+            await close()
+
+    async def shut(self, client: Any) -> None:
+        await client.aclose()
+
+    def nodes(self, client: Any) -> list[dict[str, Any]]:
+        return [{"target_nodes": node} for node in client.get_primaries()]
+
+    def unlink(self, client: Any, names: list[bytes]) -> int:
+        return sum(_unlinking(client, names).execute())
+
+    async def aunlink(self, client: Any, names: list[bytes]) -> int:
+        return sum(await _unlinking(client, names).execute())
+
+
+def _unlinking(client: Any, names: list[bytes]) -> Any:
+    """One command for each key, in one pipeline: a command takes keys of one slot only."""
+    pipeline = client.pipeline()
+    for name in names:
+        pipeline.execute_command("UNLINK", name)
+    return pipeline
+
+
+def _defaults(url: str) -> dict[str, Any]:
+    # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance
+    # notices, and where the server has none, its error holds on to whoever connected.
+    defaults: dict[str, Any] = {"socket_timeout": PATIENCE, "protocol": 2}
+    if not url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
+        defaults["socket_connect_timeout"] = PATIENCE
+    return defaults
+
+
+def _options(url: str) -> dict[str, Any]:
+    """The options of a URL of one server, with ours where it has none."""
+    options = {
+        **_defaults(url),
+        **_redis.connection.parse_url(url),
+        "decode_responses": False,
+    }  # values are bytes
+    kind = options.get("connection_class", redis.Connection)
+    kind(**_without(options, "connection_class", "max_connections"))  # refuses what is unknown
+    return options
+
+
+def _node_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What connects to each of several servers."""
+    tls = options.get("connection_class") is redis.SSLConnection
+    shared = _without(options, "host", "port", "connection_class", "max_connections")
+    return {**shared, "ssl": tls} if tls else shared
+
+
+def _without(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def _divided(url: str, port: int) -> tuple[str, list[tuple[str, int]], SplitResult]:
+    """The scheme of a URL that names several hosts, the hosts, and the URL with the first alone.
+
+    Raises:
+        ValueError: a host cannot be read.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme.partition("+")[0]
+    login, at, hosts = parts.netloc.rpartition("@")
+    found = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    named = [(one.hostname or "localhost", one.port or port) for one in found]
+    first = f"{login}{at}{_joined(named[:1])}"
+    return scheme, named, parts._replace(scheme=scheme, netloc=first)
+
+
+def _joined(hosts: list[tuple[str, int]]) -> str:
+    return ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in hosts)
+
+
+def _retry(retry_class: Any) -> Any:
+    """One more attempt, after 50 milliseconds."""
+    return retry_class(ExponentialBackoff(cap=0.1, base=0.05), 1)
+
+
+def _retried(retry_class: Any) -> dict[str, Any]:
+    """The same; redis-py 5 sends a command again only after the errors that it is told."""
+    errors = [redis.ConnectionError, redis.TimeoutError]
+    return {"retry": _retry(retry_class), "retry_on_error": errors}
+
+
+def _cluster_retry(retry_class: Any) -> dict[str, Any]:
+    """The same for a cluster, as each version of redis-py wants to be told."""
+    if int(redis.__version__.partition(".")[0]) >= 6:
+        return {"retry": _retry(retry_class)}
+    return {"cluster_error_retry_attempts": 1}

@@ -1,0 +1,49 @@
+"""Fixtures of the Anthropic tests: the stand-in upstream, both colours, the patch, a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("anthropic", reason="the tests of another environment")
+
+import cachewrap
+from anthropic_sdk.asking import Colour
+from cachewrap.testing.upstream import Upstream
+
+
+@pytest.fixture
+def up() -> Iterator[Upstream]:
+    """A stand-in upstream of the test's own."""
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
+    """Sync and async callers."""
+    colour = Colour(request.param)
+    yield colour
+    colour.close()
+
+
+@pytest.fixture
+def client(up: Upstream, colour: Colour) -> Any:
+    """A client of the colour, pointed at the stand-in, that does not retry."""
+    return colour.client(up, max_retries=0)
+
+
+@pytest.fixture(autouse=True)
+def patched() -> Iterator[None]:
+    """The SDK is patched in every test of this folder, and as it was afterwards."""
+    cachewrap.patch_anthropic()
+    yield
+    cachewrap.unpatch_anthropic()
+
+
+@pytest.fixture
+def cache() -> cachewrap.Cache:
+    """An empty cache in memory, not entered."""
+    return cachewrap.Cache.memory()

@@ -1,0 +1,172 @@
+"""How much work a hit is, counted: Python calls, SQLite statements, Redis commands. No times."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from cachewrap import Cache, llm_cached, no_cache
+from cachewrap.stores.redis import RedisStore
+
+MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+LONG = MESSAGES * 20
+SLACK = 0 if sys.version_info >= (3, 12) else 6
+"""Before Python 3.12 a comprehension is a function that is called."""
+
+
+class Counter:
+    """Counts the calls of Python functions, and of those of C."""
+
+    def __init__(self) -> None:
+        self.python = self.c = 0
+
+    def _count(self, frame: Any, event: str, what: Any) -> None:
+        if event == "call":
+            self.python += 1
+        elif event == "c_call":
+            self.c += 1
+
+
+def count(call: Callable[[], Any]) -> tuple[int, int]:
+    """The calls of Python functions and of C functions that a call makes, itself left out."""
+    call()
+    call()
+    counter = Counter()
+    sys.setprofile(counter._count)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return counter.python - 1, counter.c - 1  # the call itself, and setprofile
+
+
+@llm_cached(cache=Cache.memory())
+def complete(messages: list[dict[str, Any]], *, model: str, temperature: float = 0.0) -> str:
+    return "an answer"
+
+
+@llm_cached(cache=Cache.memory())
+async def acomplete(messages: list[dict[str, Any]], *, model: str) -> str:
+    return "an answer"
+
+
+def test_a_hit_in_memory_makes_few_calls() -> None:
+    with Cache.memory():
+        python, c = count(lambda: complete(MESSAGES, model="m"))
+    assert (python <= 22 + SLACK, c <= 27) == (True, True), (python, c)
+
+
+def test_a_hit_on_disk_makes_few_calls(tmp_path: Any) -> None:
+    with Cache.disk(cache_path_root=tmp_path):
+        python, c = count(lambda: complete(MESSAGES, model="m"))
+    assert (python <= 23 + SLACK, c <= 31) == (True, True), (python, c)
+
+
+def test_a_long_conversation_makes_no_more_python_calls() -> None:
+    with Cache.memory():
+        short, _ = count(lambda: complete(MESSAGES, model="m"))
+        long, _ = count(lambda: complete(LONG, model="m"))
+    assert long == short
+
+
+def test_an_async_hit_makes_hardly_more_calls_than_a_sync_one() -> None:
+    async def main() -> int:
+        await acomplete(MESSAGES, model="m")
+        counter = Counter()
+        sys.setprofile(counter._count)
+        try:
+            await acomplete(MESSAGES, model="m")
+        finally:
+            sys.setprofile(None)
+        return counter.python
+
+    with Cache.memory():
+        python, _ = count(lambda: complete(MESSAGES, model="m"))
+        assert asyncio.run(main()) <= python + 4
+
+
+def test_a_call_that_is_not_cached_makes_next_to_none() -> None:
+    with no_cache():
+        python, _ = count(lambda: complete(MESSAGES, model="m"))
+    assert python <= 4
+
+
+class Statements:
+    """What a disk cache has SQLite do."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._store: Any = cache._store
+
+    def of(self, call: Callable[[], Any]) -> list[str]:
+        connection: sqlite3.Connection = self._store._local.link.con
+        seen: list[str] = []
+        connection.set_trace_callback(seen.append)
+        try:
+            call()
+        finally:
+            connection.set_trace_callback(None)
+        # An insertion is told once more for each of its triggers.
+        told = [sql for n, sql in enumerate(seen) if sql != seen[n - 1] or "INSERT" not in sql]
+        return [sql.split()[0] for sql in told]
+
+
+def test_a_hit_on_disk_is_one_select(tmp_path: Any) -> None:
+    with Cache.disk(cache_path_root=tmp_path) as cache:
+        complete(MESSAGES, model="m")
+        assert Statements(cache).of(lambda: complete(MESSAGES, model="m")) == ["SELECT"]
+
+
+def test_a_miss_on_disk_is_two_looks_and_one_transaction(tmp_path: Any) -> None:
+    with Cache.disk(cache_path_root=tmp_path) as cache:
+        complete(MESSAGES, model="m")
+        assert Statements(cache).of(lambda: complete(MESSAGES, model="n")) == [
+            *("SELECT", "SELECT"),  # the second when nobody else can begin the same call any more
+            "BEGIN",
+            *("SELECT", "SELECT", "INSERT"),  # what is there, and the file that it may be in
+            *("SELECT", "COMMIT"),  # what has expired
+        ]
+
+
+@pytest.mark.stores("redis")
+def test_a_hit_on_redis_is_one_get(redis_url: str) -> None:
+    with (
+        Cache(RedisStore(redis_url, namespace="work")) as cache,
+        redis.Redis.from_url(redis_url) as other,
+    ):
+        cache.clear()
+        complete(MESSAGES, model="m")
+        assert commands(other, lambda: complete(MESSAGES, model="m")) == {"get": 1}
+
+
+@pytest.mark.stores("redis")
+def test_a_miss_on_redis_is_four_round_trips(redis_url: str) -> None:
+    with (
+        Cache(RedisStore(redis_url, namespace="work")) as cache,
+        redis.Redis.from_url(redis_url) as other,
+    ):
+        cache.clear()
+        complete(MESSAGES, model="m")
+        found = commands(other, lambda: complete(MESSAGES, model="n"))
+        cache.clear()
+    # Two looks, the lease (set and get), the answer (get and set), the lease's script with its two.
+    assert found == {"get": 5, "set": 2, "del": 1, "eval": 1}
+
+
+def commands(server: Any, call: Callable[[], Any]) -> dict[str, int]:
+    """The commands that a server ran during a call, without those that asked."""
+    before = _stats(server)
+    call()
+    after = _stats(server)
+    changed = {name: number - before.get(name, 0) for name, number in after.items()}
+    return {name: number for name, number in changed.items() if number and name != "info"}
+
+
+def _stats(server: Any) -> dict[str, int]:
+    stats = server.info("commandstats")
+    return {name.removeprefix("cmdstat_"): value["calls"] for name, value in stats.items()}

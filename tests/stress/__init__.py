@@ -1,0 +1,1 @@
+"""Crowds, kills and faults: short here, and for longer with ``tox -e stress``."""
