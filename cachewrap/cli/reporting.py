@@ -15,11 +15,12 @@ from typing import Any, BinaryIO, Final, TypeVar
 import click
 
 from cachewrap.cli._open import Place, opened, url_options
-from cachewrap.cli.gathering import Survey, line, read_again, talk
+from cachewrap.cli.gathering import Calls, Survey, line, read_again, talk
 from cachewrap.cli.progress import progress
 from cachewrap.cli.rows import Filter, Skipped, filter_options, wanted_rows
 from cachewrap.cli.units import count_text, size_text, span_text
 from cachewrap.errors import StoreError
+from cachewrap.history import read_history
 from cachewrap.prices import can_price
 from cachewrap.report.document import Document, is_report
 
@@ -41,6 +42,12 @@ def _page_options(command: F) -> F:
             show_default=True,
             metavar="N",
             help="Conversations on the page: the newest N, and those that are listed on it.",
+        ),
+        click.option(
+            "--history",
+            metavar="FILE",
+            type=click.Path(exists=True, dir_okay=False),
+            help="Hits and misses as cachewrap.history.History wrote them.",
         ),
         click.option("--title", metavar="TEXT", help="The title of the page."),
     ):
@@ -121,10 +128,12 @@ def _write(
     limit: int,
     no_content: bool,
     title: str | None,
+    history: str | None,
 ) -> int:
     """Write the page; how many conversations it holds."""
     skipped = Skipped()
     with opened(url, seed, all_seeds) as places:
+        calls = Calls(read_history(history), places).figures() if history else None
         survey = Survey(0 if no_content else limit)
         rows = wanted_rows(places, wanted, skipped)
         for row in progress(rows, places, "reading"):
@@ -137,6 +146,7 @@ def _write(
         document.finish(
             {
                 **survey.figures(),
+                "calls": calls,
                 "title": title or "",
                 "made": time.time(),
                 "place": "" if no_content else where,

@@ -120,13 +120,14 @@ const shortSource = (source) => source.split(" /").pop().split(":").pop() || "�
 
 // -- the figures ------------------------------------------------------------------------------------
 
+const figure = (name, value, note) =>
+  el("div", { class: "figure" }, el("dt", {}, name), el("dd", { class: "value" }, value), el("dd", { class: "note" }, note));
+
 function totals() {
   const [entries, asked, told, seconds, dollars, bytes] = facts.total;
   const cost = facts.priced
     ? dollars === null ? "No price is known for these models" : "At today’s prices, by genai-prices"
     : "Needs cachewrap[prices]";
-  const figure = (name, value, note) =>
-    el("div", { class: "figure" }, el("dt", {}, name), el("dd", { class: "value" }, value), el("dd", { class: "note" }, note));
   return el(
     "section",
     { "aria-labelledby": "totals" },
@@ -168,9 +169,11 @@ function labelled(steps, length, room) {
   return new Set(fits.filter((_, i) => i % every === 0));
 }
 
-function bars({ step: length, steps }, width) {
+/** A chart of bars, in which the kinds of things that are counted stand on each other. */
+function bars({ step: length, steps }, kinds, width) {
   const [left, right, top, bottom, height] = [44, 8, 8, 28, 200];
-  const high = roundUp(Math.max(4, ...steps.map(([, n]) => n)));
+  const sum = ([, ...counts]) => counts.reduce((all, n) => all + n, 0);
+  const high = roundUp(Math.max(4, ...steps.map(sum)));
   const each = Math.min(48, (width - left - right) / steps.length);
   const y = (n) => height - bottom - (n / high) * (height - bottom - top);
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
@@ -183,12 +186,17 @@ function bars({ step: length, steps }, width) {
   }
   const names = labelled(steps, length, width - left);
   const gap = each > 6 ? 2 : each > 3 ? 1 : 0;
-  steps.forEach(([start, n], i) => {
+  steps.forEach(([start, ...counts], i) => {
     const x = left + i * each;
-    const box = { x: x + gap / 2, width: each - gap, y: y(n), height: y(0) - y(n), rx: Math.min(2, each / 4) };
-    if (n) chart.append(svg("rect", { class: "bar", ...box }));
+    let below = 0;
+    counts.forEach((n, kind) => {
+      const box = { x: x + gap / 2, width: each - gap, y: y(below + n), height: y(below) - y(below + n) };
+      if (n) chart.append(svg("rect", { class: `bar ${kinds[kind].mark}`, ...box }));
+      below += n;
+    });
+    const told = counts.map((n, kind) => `${count(n)} ${kinds[kind].name.toLowerCase()}`).join(", ");
     const reach = { class: "reach", x, width: each, y: top, height: y(0) - top };
-    chart.append(svg("rect", reach, svg("title", {}, `${moment(start)} UTC: ${plural(n, "answer", "answers")}`)));
+    chart.append(svg("rect", reach, svg("title", {}, `${moment(start)} UTC: ${told}`)));
     if (names.has(i)) {
       const label = stepLabel(start, length, steps.length * length);
       chart.append(svg("text", { class: "tick", x: x + 1, y: height - 8 }, label));
@@ -197,37 +205,73 @@ function bars({ step: length, steps }, width) {
   return chart;
 }
 
-function timeline() {
-  const { step: length, steps, undated } = facts.timeline;
-  if (!steps.length) return null;
-  const most = steps.reduce((best, one) => (one[1] > best[1] ? one : best));
+/** A chart over time, with what it says in words, and as a table. */
+function overTime({ step: length, steps }, kinds) {
+  const most = kinds.map((kind, i) => {
+    const best = steps.reduce((best, one) => (one[i + 1] > best[i + 1] ? one : best));
+    return `the most ${kind.name.toLowerCase()}, ${count(best[i + 1])}, from ${moment(best[0])}`;
+  });
   const summary =
-    `Answers stored per ${stepName(length)}, from ${moment(steps[0][0])} to ${moment(facts.newest)} UTC; ` +
-    `the most, ${count(most[1])}, from ${moment(most[0])}.`;
+    `${kinds.map((kind) => kind.name).join(" and ")} per ${stepName(length)}, ` +
+    `from ${moment(steps[0][0])} to ${moment(steps.at(-1)[0] + length)} UTC; ${most.join("; ")}.`;
   const canvas = el("div", { class: "canvas", role: "img", "aria-label": summary });
   new ResizeObserver(([box]) => {
-    canvas.replaceChildren(bars(facts.timeline, Math.max(280, Math.round(box.contentRect.width))));
+    canvas.replaceChildren(bars({ step: length, steps }, kinds, Math.max(280, Math.round(box.contentRect.width))));
   }).observe(canvas);
-  const lines = steps.filter(([, n]) => n);
+  const column = (name) => el("th", { scope: "col", class: "number" }, name);
   const table = () =>
     el(
       "table",
       { class: "plain" },
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "From (UTC)"), el("th", { scope: "col", class: "number" }, "Answers stored"))),
-      el("tbody", {}, ...lines.map(([start, n]) =>
-        el("tr", {}, el("th", { scope: "row" }, moment(start)), el("td", { class: "number" }, count(n))))),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "From (UTC)"), ...kinds.map((kind) => column(kind.name)))),
+      el("tbody", {}, ...steps.filter(([, ...counts]) => counts.some(Boolean)).map(([start, ...counts]) =>
+        el("tr", {}, el("th", { scope: "row" }, moment(start)), ...counts.map((n) => el("td", { class: "number" }, count(n)))))),
     );
+  const legend = kinds.length < 2 ? null : el("p", { class: "legend" },
+    ...kinds.map((kind) => el("span", {}, svg("svg", { width: 10, height: 10, "aria-hidden": "true" },
+      svg("rect", { class: `bar ${kind.mark}`, width: 10, height: 10, rx: 2 })), kind.name)));
+  return [legend, canvas, disclosure("As a table", table)];
+}
+
+function storedOverTime() {
+  const { step: length, steps, undated } = facts.timeline;
+  if (!steps.length) return null;
   return el(
     "section",
     { "aria-labelledby": "timeline" },
-    el("h2", { id: "timeline" }, "Misses over time"),
+    el("h2", { id: "timeline" }, facts.calls ? "What was stored when" : "Misses over time"),
     el("p", { class: "about" },
       `Answers stored per ${stepName(length)}, in UTC. Each was a miss: it was asked upstream once and kept. `,
-      "How often an answer was served again is not recorded in the store: programs count hits in ",
-      el("code", {}, "cache.stats"), ", and ", el("code", {}, "cachewrap run"), " prints them.",
+      facts.calls ? "" : "How often an answer was served again is not recorded in the store: ",
+      facts.calls ? null : el("code", {}, "cachewrap report --history"), facts.calls ? null : " shows hits as well.",
       undated ? ` ${plural(undated, "entry has", "entries have")} no readable date.` : ""),
-    canvas,
-    disclosure("As a table", table),
+    ...overTime(facts.timeline, [{ name: "Answers stored", mark: "miss" }]),
+  );
+}
+
+function callsOverTime() {
+  const calls = facts.calls;
+  if (!calls) return null;
+  const { step: length, steps } = calls.timeline;
+  const all = calls.hits + calls.misses;
+  const share = all ? `${((100 * calls.hits) / all).toFixed(1)}% of ${plural(all, "call", "calls")}` : "No calls yet";
+  return el(
+    "section",
+    { "aria-labelledby": "calls" },
+    el("h2", { id: "calls" }, "Hits and misses"),
+    el("p", { class: "about" },
+      `Calls per ${stepName(length)}, in UTC, as programs with this cache recorded them: a hit was answered without asking upstream.`,
+      calls.errors ? ` ${plural(calls.errors, "more call", "more calls")} raised an error.` : "",
+      calls.elsewhere ? ` ${plural(calls.elsewhere, "call", "calls")} of other caches in the same file are not shown.` : ""),
+    el(
+      "dl",
+      { class: "figures saved" },
+      figure("Hits", count(calls.hits), share),
+      figure("Tokens saved", compact(calls.tokens_in + calls.tokens_out), `${compact(calls.tokens_in)} in, ${compact(calls.tokens_out)} out`),
+      figure("Time saved", span(calls.seconds), "That upstream took the first time"),
+      figure("Money saved", money(calls.money), facts.priced ? "At today’s prices, by genai-prices" : "Needs cachewrap[prices]"),
+    ),
+    ...(steps.length ? overTime(calls.timeline, [{ name: "Hits", mark: "hit" }, { name: "Misses", mark: "miss" }]) : []),
   );
 }
 
@@ -681,7 +725,8 @@ function page() {
   return [
     heading(),
     totals(),
-    timeline(),
+    callsOverTime(),
+    storedOverTime(),
     el("div", { class: "pair" }, groupTable("models", "By model", "Model", facts.models), groupTable("sources", "By function", "Function", facts.sources)),
     el("div", { class: "pair" }, ranking("slowest", "Slowest", facts.slowest, (row) => span(row.seconds)),
       ranking("costliest", "Most expensive", facts.costliest, (row) => money(row.money))),

@@ -1,8 +1,8 @@
-"""How many answers were stored when, counted in steps that grow with the time they cover."""
+"""How much happened when, counted in steps that grow with the time they cover."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 _MINUTE: Final = 60
@@ -19,36 +19,48 @@ class Timeline:
     """Counts in steps of time. It holds some thousand numbers, whatever it is given.
 
     Args:
+        kinds: how many kinds of things are counted.
         most: steps that are shown at most.
 
     Attributes:
         undated: how many came with a time that is none.
     """
 
-    def __init__(self, most: int = 64) -> None:
+    def __init__(self, kinds: int = 1, *, most: int = 64) -> None:
+        self._kinds = kinds
         self._most = most
         self._step = 0
-        self._counts: Counter[int] = Counter()
+        self._counts: dict[int, list[int]] = {}
         self.undated = 0
 
-    def add(self, moment: float) -> None:
-        """Count one, at a time in seconds since the epoch."""
+    def add(self, moment: float, *counts: int) -> None:
+        """Count things of each kind, at a time in seconds since the epoch.
+
+        Args:
+            moment: the time.
+            counts: how many of each kind; without any, one of the first.
+        """
+        counts = counts or (1,)
         if not 0 < moment < _LAST:
-            self.undated += 1
+            self.undated += sum(counts)
             return
-        self._counts[int(moment // _STEPS[self._step])] += 1
+        self._put(int(moment // _STEPS[self._step]), counts)
         if len(self._counts) > _KEPT:
             self._coarsen()
 
-    def _coarsen(self) -> None:
-        before, self._step = _STEPS[self._step], self._step + 1
-        counts: Counter[int] = Counter()
-        for index, count in self._counts.items():
-            counts[index * before // _STEPS[self._step]] += count
-        self._counts = counts
+    def _put(self, index: int, counts: Iterable[int]) -> None:
+        known = self._counts.setdefault(index, [0] * self._kinds)
+        for kind, count in enumerate(counts):
+            known[kind] += count
 
-    def steps(self) -> tuple[int, list[tuple[int, int]]]:
-        """The length of a step in seconds, and of each step its beginning and count, without gaps.
+    def _coarsen(self) -> None:
+        length, counted = _STEPS[self._step], self._counts
+        self._step, self._counts = self._step + 1, {}
+        for index, counts in counted.items():
+            self._put(index * length // _STEPS[self._step], counts)
+
+    def steps(self) -> tuple[int, list[list[int]]]:
+        """The length of a step in seconds; of each step its beginning and counts, without gaps.
 
         They are as fine as they can be while all of them are shown.
         """
@@ -57,8 +69,9 @@ class Timeline:
         length = _STEPS[self._step]
         if not self._counts:
             return length, []
-        first, last = min(self._counts), max(self._counts)
-        return length, [(i * length, self._counts[i]) for i in range(first, last + 1)]
+        none = [0] * self._kinds
+        whole = range(min(self._counts), max(self._counts) + 1)
+        return length, [[i * length, *self._counts.get(i, none)] for i in whole]
 
     def _width(self) -> int:
         return max(self._counts) - min(self._counts) + 1

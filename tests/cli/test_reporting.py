@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, codec
+from cachewrap import Cache, codec, llm_cached
 from cachewrap.cli import gathering, reporting
 from cachewrap.entry import Facts
 from cachewrap.envelope import seal
+from cachewrap.history import History
+from cachewrap.prices import price
+from cachewrap.stores.disk import DiskStore
 from cli.filling import DAY, CommandLine, chat, put, stream_of
 
 CALL = {"function": "agents.plan:summarise", "arguments": {"text": "a long story"}}
@@ -184,6 +187,43 @@ def test_an_entry_whose_request_is_damaged_is_shown_as_that(
     Cache.from_url(url).store.set("a" * 64, raw)
     run("report", "--url", url, "-o", str(tmp_path / "r.html"))
     assert "its request cannot be read" in Page(tmp_path / "r.html").talks[0]["error"]
+
+
+def test_a_history_shows_hits_of_this_cache(url: str, report: Any, tmp_path: Path) -> None:
+    def ask(prompt: str) -> str:
+        return prompt
+
+    history = History(tmp_path / "calls.jsonl")
+    for cache in (Cache.from_url(url).telling(history), Cache.memory().telling(history)):
+        with cache:
+            for prompt in ("a", "b", "a", "a"):
+                llm_cached(version=1)(ask)(prompt)
+    history.flush()
+    calls = report("--history", str(tmp_path / "calls.jsonl")).facts["calls"]
+    assert (calls["hits"], calls["misses"], calls["elsewhere"]) == (2, 2, 4)
+    assert [sum(step[kind] for step in calls["timeline"]["steps"]) for kind in (1, 2)] == [2, 2]
+
+
+def test_a_history_has_its_savings(disk: str, tmp_path: Path, run: CommandLine) -> None:
+    minute = {"start": 1_700_000_040, "place": DiskStore(disk.partition(":")[2]).url}
+    minute |= {"source": "s", "model": "gpt-4o", "hits": 4, "joined": 1, "errors": 2}
+    minute |= {"tokens_in": 5000, "tokens_out": 500, "seconds": 7.5}
+    (tmp_path / "calls.jsonl").write_text(f"{json.dumps(minute)}\n" * 2)
+    words = ["--history", str(tmp_path / "calls.jsonl"), "-o", str(tmp_path / "r.html")]
+    run("report", "--url", disk, *words)
+    calls = Page(tmp_path / "r.html").facts["calls"]
+    names = ("hits", "errors", "tokens_in", "tokens_out", "seconds")
+    assert [calls[name] for name in names] == [10, 4, 10_000, 1000, 15.0]
+    one = price("gpt-4o", 1000, 100)
+    assert calls["money"] == (None if one is None else pytest.approx(10 * one))
+
+
+def test_another_file_is_no_history(run: CommandLine, disk: str, tmp_path: Path) -> None:
+    (tmp_path / "calls.jsonl").write_text("dear diary\n")
+    words = ["--history", str(tmp_path / "calls.jsonl"), "-o", str(tmp_path / "r.html")]
+    done = run("report", "--url", disk, *words)
+    assert (done.status, "not written by cachewrap's History" in done.err) == (2, True)
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_where_nothing_fits_there_is_a_page(keys: dict[str, str], report: Any) -> None:

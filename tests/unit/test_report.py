@@ -130,9 +130,9 @@ def test_conversations_are_written_a_hundred_at_a_time() -> None:
 HOUR, DAY, WEEK = 3600, 86_400, 604_800
 
 SPANS = [
-    ("one answer", [5000.0], 60, [(4980, 1)]),
-    ("a minute apart", [60.0, 125.0], 60, [(60, 1), (120, 1)]),
-    ("a gap is shown", [60.0, 185.0], 60, [(60, 1), (120, 0), (180, 1)]),
+    ("one answer", [5000.0], 60, [[4980, 1]]),
+    ("a minute apart", [60.0, 125.0], 60, [[60, 1], [120, 1]]),
+    ("a gap is shown", [60.0, 185.0], 60, [[60, 1], [120, 0], [180, 1]]),
     ("a day", [DAY, 2 * DAY - 1.0], 1800, None),
     ("a week", [WEEK, 2 * WEEK - 1.0], 3 * HOUR, None),
     ("a year", [WEEK, 53 * WEEK - 1.0], WEEK, None),
@@ -145,7 +145,7 @@ SPANS = [
     ("moments", "length", "steps"), [s[1:] for s in SPANS], ids=[s[0] for s in SPANS]
 )
 def test_steps_grow_with_the_time_they_cover(
-    moments: list[float], length: int, steps: list[tuple[int, int]] | None
+    moments: list[float], length: int, steps: list[list[int]] | None
 ) -> None:
     timeline = Timeline()
     for moment in moments:
@@ -163,6 +163,13 @@ def test_a_time_that_is_none_is_counted_apart(moment: float) -> None:
     timeline = Timeline()
     timeline.add(moment)
     assert (timeline.undated, timeline.steps()[1]) == (1, [])
+
+
+def test_kinds_are_counted_apart() -> None:
+    timeline = Timeline(2)
+    timeline.add(60.0, 3, 1)
+    timeline.add(60.0, 0, 4)
+    assert timeline.steps()[1] == [[60, 3, 5]]
 
 
 def test_a_timeline_stays_small() -> None:
