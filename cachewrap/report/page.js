@@ -102,11 +102,12 @@ const clock = (date) => `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}
 const day = (date) => `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]}`;
 const yearOf = (date) => date.getUTCFullYear();
 
-/** A time in UTC; of the year in which the page was made without that year. */
-function moment(seconds) {
+/** A time in UTC; of the year in which the page was made without that year, unless it is asked for. */
+function moment(seconds, withYear = false) {
   if (!(seconds > 0 && seconds < LATEST)) return "–";
   const date = dated(seconds);
-  const year = yearOf(date) === yearOf(dated(facts.made)) ? "" : ` ${yearOf(date)}`;
+  const known = !withYear && yearOf(date) === yearOf(dated(facts.made));
+  const year = known ? "" : ` ${yearOf(date)}`;
   return `${day(date)}${year}, ${clock(date)}`;
 }
 
@@ -702,7 +703,7 @@ nameTheme();
 function heading() {
   const about = [facts.seeds.length ? `seed ${facts.seeds.slice(0, 8).join(", ")}${facts.seeds.length > 8 ? ", …" : ""}` : null,
     facts.oldest ? `stored from ${moment(facts.oldest)} to ${moment(facts.newest)} UTC` : null,
-    `page made ${moment(facts.made)} UTC, ${yearOf(dated(facts.made))}`];
+    `page made ${moment(facts.made, true)} UTC`];
   return el(
     "div",
     { class: "heading" },

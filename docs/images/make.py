@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 from cachewrap import Cache, codec, key
 from cachewrap.entry import Facts, HttpAnswer
 from cachewrap.envelope import seal
+from cachewrap.history import Minute
 
 HERE = Path(__file__).parent
 WEEK = 1_793_577_600.0  # Monday, 2 November 2026, 00:00 UTC
@@ -97,9 +99,10 @@ def answer(chance: random.Random, model: str, text: str, seconds: float) -> Http
     return HttpAnswer(200, [("content-type", "text/event-stream")], chunks, delays, streamed=True)
 
 
-def fill(url: str, entries: int = 400) -> None:
-    """Fill a cache with made-up answers."""
+def fill(url: str, history: Path, entries: int = 400) -> None:
+    """Fill a cache with made-up answers, and a history with calls that were given them."""
     chance = random.Random(7)
+    minutes: list[Minute] = []
     store = Cache.from_url(url).store
     for number in range(entries):
         prompt = chance.choice(ASKED).format(chance.choice(PLACES))
@@ -119,10 +122,18 @@ def fill(url: str, entries: int = 400) -> None:
             asked_url = "https://api.openai.com/v1/chat/completions"
             request = {"method": "POST", "url": asked_url, "body": body}
         tokens = (chance.randrange(40, 2400), len(text) // 4 * chance.randrange(1, 8))
-        facts = Facts(moment(chance), seconds, 0.0, source, model, *tokens)
+        stored = moment(chance)
+        facts = Facts(stored, seconds, 0.0, source, model, *tokens)
         asked = key.encode(request)
         store.set(key.key_of(key.salted("41"), asked), seal(*codec.encode(said), asked, facts))
+        name = store.url, source, model
+        minutes.append(Minute(int(stored), *name, misses=1))
+        for _ in range(chance.randrange(7)):
+            asked_again = max(stored, moment(chance))
+            saved: Any = {"tokens_in": tokens[0], "tokens_out": tokens[1], "seconds": seconds}
+            minutes.append(Minute(int(asked_again), *name, hits=1, **saved))
     store.close()
+    history.write_text("".join(f"{json.dumps(asdict(minute))}\n" for minute in minutes))
 
 
 def photograph(page_file: Path) -> None:
@@ -158,10 +169,11 @@ def main() -> None:
     folder = Path(tempfile.gettempdir()) / "trip-planner"  # its name is in the picture
     folder.mkdir(mode=0o700)
     try:
-        url, page = f"disk:{folder / '.cache'}", folder / "report.html"
-        fill(url)
+        url, page, history = f"disk:{folder / '.cache'}", folder / "report.html", folder / "calls"
+        fill(url, history)
         command = [sys.executable, "-m", "cachewrap", "report", "--url", url, "-o", str(page)]
-        subprocess.run([*command, "--title", "Trip planner, week 45"], check=True)
+        command += ["--history", str(history), "--title", "Trip planner, week 45"]
+        subprocess.run(command, check=True)
         photograph(page)
     finally:
         shutil.rmtree(folder)
