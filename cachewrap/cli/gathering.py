@@ -188,7 +188,7 @@ def line(row: Row, talk: dict[str, Any] | None) -> list[Any]:
     money = price(row.model, entry.tokens_in, entry.tokens_out)
     return [
         row.key if talk else "",
-        row.place.seed,
+        row.place.seed if talk else "",
         _finite(entry.created),
         row.source[:_NAME],
         row.model[:_NAME],

@@ -19,6 +19,18 @@ _AT_ONCE: Final = 100
 _BYTES_AT_ONCE: Final = 2**20
 """Conversations are written, and later read by the page, so many at a time."""
 
+_SCRIPT: Final = (
+    "data.js",
+    "elements.js",
+    "units.js",
+    "charts.js",
+    "replay.js",
+    "conversation.js",
+    "table.js",
+    "main.js",
+)
+"""The parts of the page's one script, which share their names, in their order."""
+
 _HERE: Final = "<!-- {} -->"
 
 # What ends a line of JavaScript but not of JSON, what no UTF-8 has, and what would show a reader of
@@ -51,14 +63,20 @@ def asset(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
+@cache
+def script() -> str:
+    """The page's one script."""
+    return '"use strict";\n' + "\n".join(asset(f"js/{name}") for name in _SCRIPT)
+
+
 def security_policy() -> str:
     """What the page may do: run its one script, use its one style sheet, and nothing else.
 
     No markup is ever made from text in it, by its own script either: trusted types refuse that.
     """
-    script, style = (_digest(asset(name)) for name in ("page.js", "page.css"))
+    code, style = _digest(script()), _digest(asset("page.css"))
     return (
-        f"default-src 'none'; script-src '{script}'; style-src '{style}'; base-uri 'none'; "
+        f"default-src 'none'; script-src '{code}'; style-src '{style}'; base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
@@ -113,8 +131,8 @@ class Document:
         """Add the figures, and the script that draws the page."""
         self._flush()
         self._data("facts", embed(facts))
-        script = f"<script>{asset('page.js')}</script>"
-        self._write(self._tail.replace(_HERE.format("script"), script).encode())
+        code = f"<script>{script()}</script>"
+        self._write(self._tail.replace(_HERE.format("script"), code).encode())
 
     def _data(self, name: str, json: bytes) -> None:
         # A type that no browser runs: the policy would let it run no other script either.

@@ -27,8 +27,9 @@ collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """The browser."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)
     path = find()
     assert path is not None, "run tests/browser/provide.py first"
     with sync_playwright() as playwright:
@@ -75,7 +76,7 @@ def open_page(chromium: Browser, noise: Noise) -> Iterator[Opener]:
         context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
         noise.listen(page, path)
         if before is not None:
             before(page)

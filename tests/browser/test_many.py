@@ -37,11 +37,11 @@ _COUNT += " JSON.parse = (...given) => { window.parsed++; return parse(...given)
 def page(page_file: Path, open_page: Opener) -> Page:
     """The page once it has made the texts that it searches in."""
     page = open_page(page_file, before=lambda page: page.add_init_script(_COUNT))
-    for _ in range(300):
+    for _ in range(1000):
         if page.evaluate("rows.every((row) => row.text !== undefined)"):
             return page
         page.wait_for_timeout(50)
-    raise AssertionError("the texts to search in were not made within 15 seconds")
+    raise AssertionError("the texts to search in were not made within 50 seconds")
 
 
 def elements(page: Page) -> int:

@@ -168,6 +168,7 @@ def test_numbers_only(url: str, keys: dict[str, str], report: Any, tmp_path: Pat
     assert not [text for text in secret if f'"{text}' in data or (len(text) > 9 and text in data)]
     assert (page.lines, page.facts["content"]) == ([], False)
     assert page.facts["slowest"][0][5] == 9.0
+    assert all(line[:2] == ["", ""] for line in page.facts["slowest"])
 
 
 def test_what_cannot_be_read_is_told(run: CommandLine, disk: str, tmp_path: Path) -> None:
