@@ -32,6 +32,7 @@ class Minute:
         joined: calls that were given the answer of another caller's call under way.
         misses: calls that went upstream and came back.
         errors: calls that raised.
+        bypassed: calls that a cache does not serve, and let go past it.
         tokens_in: prompt tokens of the answers that hits and joined calls were given.
         tokens_out: completion tokens of them.
         seconds: what upstream had taken for them.
@@ -45,6 +46,7 @@ class Minute:
     joined: int = 0
     misses: int = 0
     errors: int = 0
+    bypassed: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
@@ -142,6 +144,8 @@ def _count(minute: Minute, event: Event) -> None:
         minute.errors += 1
     elif event.outcome is Outcome.MISS:
         minute.misses += 1
+    elif event.outcome is Outcome.BYPASSED:
+        minute.bypassed += 1
     elif event.hit:
         minute.hits += event.outcome is Outcome.HIT
         minute.joined += event.outcome is Outcome.JOINED

@@ -31,6 +31,10 @@ from cachewrap.report.timeline import Timeline
 TOP: Final = 10
 """How many of the slowest requests are listed, and of the most expensive ones."""
 
+_COUNTED: Final = (
+    *("hits", "joined", "misses", "errors", "bypassed"),
+    *("tokens_in", "tokens_out", "seconds"),
+)
 _GROUPS: Final = 24
 _PREVIEW: Final = 160
 _NAME: Final = 200
@@ -141,7 +145,7 @@ class Calls:
     def _add(self, minute: Minute) -> None:
         self._timeline.add(minute.start, minute.hits + minute.joined, minute.misses)
         model = self._sums.setdefault(minute.model, Minute(0, "", "", minute.model))
-        for name in ("hits", "joined", "misses", "errors", "tokens_in", "tokens_out", "seconds"):
+        for name in _COUNTED:
             setattr(model, name, getattr(model, name) + getattr(minute, name))
 
     def figures(self) -> dict[str, Any]:
@@ -153,6 +157,7 @@ class Calls:
             "hits": sum(model.hits + model.joined for model in models),
             "misses": sum(model.misses for model in models),
             "errors": sum(model.errors for model in models),
+            "bypassed": sum(model.bypassed for model in models),
             "tokens_in": sum(model.tokens_in for model in models),
             "tokens_out": sum(model.tokens_out for model in models),
             "seconds": _finite(sum(model.seconds for model in models)),

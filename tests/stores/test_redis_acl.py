@@ -122,7 +122,7 @@ def test_a_health_check(url: str) -> None:
 def test_nothing_of_another_tenant_s(url: str, namespace: str) -> None:
     with closing(RedisStore(url, namespace=namespace)) as store:
         for use in (store.get, store.delete, lambda key: store.set(key, VALUE)):
-            with pytest.raises(StoreError, match="(?i)no permissions"):
+            with pytest.raises(StoreError, match=r"(?i)no permissions"):
                 use(ONE)
 
 

@@ -50,6 +50,7 @@ OUTCOMES = [
     ),
     ("a miss", Outcome.MISS, Minute(*NAME, misses=1)),
     ("an error", None, Minute(*NAME, errors=1)),
+    ("a call that goes past", Outcome.BYPASSED, Minute(*NAME, bypassed=1)),
 ]
 
 

@@ -139,6 +139,7 @@ function callsOverTime() {
     el("h2", { id: "calls" }, "Hits and misses"),
     el("p", { class: "about" },
       `Calls per ${stepName(length)}, in UTC, as programs with this cache recorded them: a hit was answered without asking upstream.`,
+      calls.bypassed ? ` ${plural(calls.bypassed, "more call", "more calls")} could not be cached.` : "",
       calls.errors ? ` ${plural(calls.errors, "more call", "more calls")} raised an error.` : "",
       calls.elsewhere ? ` ${plural(calls.elsewhere, "call", "calls")} of other caches in the same file are not shown.` : ""),
     el(
