@@ -12,7 +12,11 @@ from cli.filling import DAY, chat, put, stream_of
 from playwright.sync_api import Page, expect
 
 from browser.conftest import Opener, write_report
-from cachewrap import Cache, llm_cached
+from cachewrap import Cache, codec, llm_cached
+from cachewrap.cli import reporting
+from cachewrap.cli.main import main
+from cachewrap.entry import Facts
+from cachewrap.envelope import seal
 from cachewrap.history import History
 
 PIECES = [(0.5, "one "), (1.5, "two "), (3.0, "three")]
@@ -428,6 +432,44 @@ def test_numbers_only(tmp_path: Path, open_page: Opener) -> None:
     assert "This page holds numbers only" in text
     assert "3.00 s" in page.locator("#slowest + ol").inner_text()
     assert page.locator("#search, .opener").count() == 0
+
+
+def test_what_cannot_be_shown_says_why(tmp_path: Path, open_page: Opener) -> None:
+    url = f"disk:{tmp_path / 'c'}"
+    raw = seal(*codec.encode("x"), b"\xc1", Facts(1e9, 0.1))
+    Cache.from_url(url).store.set("a" * 64, raw)
+    Cache.from_url(url).store.set("b" * 64, b"no entry")
+    page = open_page(write_report(url, tmp_path / "r.html"))
+    expect(page.locator(".heading .notice")).to_contain_text("1 entry could not be read")
+    page.locator(".lines .opener").click()
+    expect(page.get_by_role("alert")).to_contain_text("its request cannot be read")
+
+
+def test_a_conversation_that_was_left_out_says_so(
+    tmp_path: Path, open_page: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, path = f"jsonl:{tmp_path / 'c.jsonl'}", tmp_path / "r.html"
+    key = put(url, *chat("a", "b"))
+    monkeypatch.setattr(reporting, "_PAGE_BYTES", 0)
+    with pytest.raises(SystemExit):
+        main(["report", "--url", url, "-o", str(path)])
+    page = open_page(path)
+    assert "Of 1 of them only the numbers are here" in page.locator("main").inner_text()
+    page.locator(".lines .opener").click()
+    expect(page.locator(".below .notice")).to_contain_text(f"cachewrap show {key[:12]}")
+
+
+def test_an_image_is_a_note(tmp_path: Path, open_page: Opener) -> None:
+    url = f"jsonl:{tmp_path / 'c.jsonl'}"
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    said = [{"type": "text", "text": "what is this?"}, picture]
+    request, answer = chat("", "a cat")
+    request["body"]["messages"] = [{"role": "user", "content": said}]
+    put(url, request, answer)
+    page = open_page(write_report(url, tmp_path / "r.html"))
+    page.locator(".lines .opener").click()
+    said_shown = page.locator(".below .said").first.inner_text()
+    assert re.fullmatch(r"what is this\?\n\[image_url, \d+ bytes\]", said_shown)
 
 
 def test_an_empty_cache(tmp_path: Path, open_page: Opener) -> None:

@@ -144,6 +144,6 @@ function leftOut() {
   if (missing <= 0 && untold <= 0) return null;
   return notice(
     missing > 0 ? `The figures count all ${count(facts.total[0])} answers; here are the ${count(rows.length)} newest, with those listed above. ` : "",
-    untold > 0 ? `Of ${plural(untold, "one", "them")} only the numbers are here: the page would have grown too large. ` : "",
+    untold > 0 ? `Of ${count(untold)} of them only the numbers are here: the page would have grown too large. ` : "",
     "More: ", el("code", {}, "--limit"), "; others: ", el("code", {}, "--newer-than, --model, --text"), ".");
 }
