@@ -93,3 +93,6 @@ class MemoryStore(Store):
 
     async def aclear(self) -> int:
         return self.clear()
+
+    async def aclose(self) -> None:
+        self.close()
