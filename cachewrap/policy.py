@@ -10,6 +10,7 @@ from typing import Final, Literal, TypedDict, get_args
 
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.errors import ConfigurationError
+from cachewrap.events import Hook
 
 Ttl = float | int | timedelta
 """A time to live: seconds, or a `datetime.timedelta`."""
@@ -124,6 +125,9 @@ class CacheOptions(TypedDict, total=False):
         encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
             it, or a list of keys, of which the first writes and all read; None stores plain text.
             By default what the environment variable ``CACHEWRAP_ENCRYPTION_KEY`` holds, if any.
+        on_event: is given an `Event` for every call that the cache served, and for every one that
+            raised. It runs in the thread or task of the call. A cache that is to be pickled needs
+            a hook that can be pickled.
         keyed: names of headers and query parameters of HTTP requests that belong to the request
             although they would be left out, because they name an account, end like a credential's
             or are taken for tracing: ``["openai-organization", "x-tenant-key"]``. Their values are
@@ -138,6 +142,7 @@ class CacheOptions(TypedDict, total=False):
     lease_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
+    on_event: Hook | None
     keyed: Collection[str]
 
 
@@ -166,6 +171,7 @@ class Policy:
         lease_seconds: how long a lease outlives its last renewal.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
+        on_event: is given an event for every call.
         keyed: names, in lower case, of headers and query parameters that are in every key.
     """
 
@@ -177,6 +183,7 @@ class Policy:
     lease_seconds: float = 10.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    on_event: Hook | None = None
     keyed: frozenset[str] = frozenset()
 
     @property
@@ -206,6 +213,9 @@ def make_policy(options: CacheOptions) -> Policy:
     on_error = options.get("on_error", "warn")
     if on_error not in ("warn", "raise"):
         raise ConfigurationError(f'on_error must be "warn" or "raise", got {on_error!r}')
+    on_event = options.get("on_event")
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
     lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
@@ -220,6 +230,7 @@ def make_policy(options: CacheOptions) -> Policy:
             if "encryption_key" in options
             else keys_from_environment()
         ),
+        on_event=on_event,
         keyed=_keyed(options.get("keyed", ())),
     )
 

@@ -147,6 +147,14 @@ class Store(ABC):
     def clear(self) -> int:
         """Remove every entry of this partition and nothing else; how many there were."""
 
+    def seeds(self) -> list[str] | None:
+        """The seeds that have entries in the same place, sorted; None where that cannot be told."""
+        return None
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read, in seconds since the epoch; None where nobody notes it."""
+        return None
+
     def acquire(self, key: str, token: str, seconds: float) -> Claim:
         """Try to take the lease of a key, without waiting.
 

@@ -33,6 +33,7 @@ from cachewrap.stores._folder import (
     folder_name,
     lay_out,
     make,
+    seed_of,
 )
 from cachewrap.stores.base import Claim, Store
 
@@ -42,6 +43,8 @@ _READS_KEPT = 1000
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
 
+_TRUST = 0.05
+"""Seconds for which a database that is there is taken for the one that was opened."""
 
 _START = b"SQLite format 3\0"
 _NO_DATABASE = (
@@ -53,12 +56,13 @@ _NO_DATABASE = (
 class _Link:
     """One thread's connection. Its lock keeps `DiskStore.close` away while the thread uses it."""
 
-    __slots__ = ("__weakref__", "con", "inode", "lock")
+    __slots__ = ("__weakref__", "con", "inode", "lock", "trusted")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.con: sqlite3.Connection | None = None
         self.inode = -1
+        self.trusted = 0.0
 
     def close(self) -> None:
         con, self.con = self.con, None
@@ -203,6 +207,30 @@ class DiskStore(Store):
             for _, name in rows:
                 yield name.hex()
 
+    def seeds(self) -> list[str]:
+        """The seeds with a database below the same root.
+
+        A seed whose folder has a name of its hash cannot be told from it, and is left out.
+        """
+        try:
+            with os.scandir(self._root) as folders:
+                named = [seed_of(f.name) for f in folders if os.path.exists(f"{f.path}/{DATABASE}")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._failed("list", error) from error
+        return sorted(seed for seed in named if seed is not None)
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read: only caches with ``max_bytes`` note that here.
+
+        None for an entry that was not read since it was stored, by a cache that notes it.
+        """
+        sql = f"SELECT store_time, access_time FROM Cache WHERE key = ? AND {OURS}"
+        for stored, used in self._read(sql, (bytes.fromhex(key),)):
+            return float(used) if used > stored else None
+        return None
+
     def scan(self) -> Iterator[tuple[str, bytes]]:
         sql = (
             "SELECT rowid, key, mode, filename, value, expire_time FROM Cache WHERE rowid > ?"
@@ -280,16 +308,25 @@ class DiskStore(Store):
         self._lock.release()
 
     def _connected(self, link: _Link) -> sqlite3.Connection | None:
-        """The thread's connection, unless the folder was deleted since: that is empty now."""
-        if link.con is not None:
-            try:
-                if os.stat(self._path).st_ino == link.inode:
-                    return link.con
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-            except OSError:  # it cannot be told
-                return link.con
-            link.close()
+        """The thread's connection, unless the database was deleted since: there is none now.
+
+        That another one has taken its place is seen within `_TRUST` seconds.
+        """
+        con = link.con
+        if con is None:
+            return None
+        now = time.monotonic()
+        if now < link.trusted and os.access(self._path, os.F_OK):  # half of what a `stat` costs
+            return con
+        try:
+            if os.stat(self._path).st_ino == link.inode:
+                link.trusted = now + _TRUST
+                return con
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:  # it cannot be told
+            return con
+        link.close()
         return None
 
     def _connect(self, link: _Link, make: bool = False) -> sqlite3.Connection | None:
@@ -338,6 +375,7 @@ class DiskStore(Store):
         remove: list[str] = []
         try:
             with link.lock:
+                link.trusted = 0.0  # what is written must not be lost in a file that is deleted
                 con = self._connected(link) or self._connect(link, make=True)
                 if con is None:
                     raise StoreError(f"cannot write {self._path}: it went away while it was opened")
