@@ -25,7 +25,7 @@ from cachewrap.errors import (
     ReplayMissError,
     StoreError,
 )
-from cachewrap.events import Watch, tell_bypass
+from cachewrap.events import Hook, Watch, tell_bypass
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
@@ -299,6 +299,14 @@ class Cache:
         [3, 1, 6]
         """
         return self._view(replace(self.policy, samples=True))
+
+    def telling(self, on_event: Hook) -> Self:
+        """This cache, which tells a hook of every call: the same entries, seed and counters.
+
+        Args:
+            on_event: as in `CacheOptions`.
+        """
+        return self._view(replace(self.policy, on_event=on_event))
 
     def _view(self, policy: Policy) -> Self:
         """The same entries under another policy."""
