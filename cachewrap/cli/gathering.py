@@ -181,8 +181,16 @@ class _Room:
         self._left = _TALK
 
     def turns(self, turns: Sequence[Turn]) -> list[list[Any]]:
-        """Role, text and the number of characters that were cut, of each."""
-        return [[turn.role[:_NAME], *self._text(turn.text)] for turn in turns]
+        """Role, text and the number of characters that were cut, of each.
+
+        A text in which tools are called is a list: what is said and what is called, in turns.
+        """
+        told: list[list[Any]] = []
+        for turn in turns:
+            text, cut = self._text(turn.text)
+            said = text if cut or not turn.calls else _parted(turn)
+            told.append([turn.role[:_NAME], said, cut])
+        return told
 
     def pieces(self, pieces: Sequence[Piece]) -> tuple[list[list[Any]], int]:
         """The pieces of a stream, and how many characters were cut."""
@@ -201,10 +209,19 @@ class _Room:
         return shown, len(text) - len(shown)
 
 
+def _parted(turn: Turn) -> list[str]:
+    # From the end, where most APIs have them: what is said may quote a call.
+    parts, rest = [], turn.text
+    for call in reversed(turn.calls):
+        rest, call, after = rest.rpartition(call)
+        parts += [after, call]
+    return [*parts, rest][::-1]
+
+
 def _preview(talk: dict[str, Any]) -> str:
     """The beginning of what was said last in the request, on one line."""
     asked = talk.get("asked")
-    text: str = asked[-1][1] if asked else ""
+    text: str = "".join(asked[-1][1]) if asked else ""
     return " ".join(text[: 4 * _PREVIEW].split())[:_PREVIEW]
 
 
