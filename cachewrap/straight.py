@@ -65,15 +65,13 @@ def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answe
     def answer(
         args: Args, kwargs: Kwargs, instance: Any = None, wrapped: Callable[..., Any] = function, /
     ) -> Any:
+        if kwargs and not options.isdisjoint(kwargs):
+            return general(args, kwargs, instance, wrapped)
         stack = stack_here() or active()
         cache: Any = stack[-1] if stack else default()
-        if (
-            cache is OFF
-            or not cache._plain
-            or stack.salt
-            or _logs(_DEBUG) is not False
-            or not options.isdisjoint(kwargs)
-        ):
+        if cache is OFF:
+            return wrapped(*args, **kwargs)
+        if not cache._plain or stack.salt or _logs(_DEBUG) is not False:
             return general(args, kwargs, instance, wrapped)
         arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
         if not are_plain(arguments) or (bound is not None and bound()):
