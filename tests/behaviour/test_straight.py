@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -232,10 +233,14 @@ def test_a_call_with_options_takes_the_general_path(options: Any, exchanges: lis
 
 def test_inside_a_sampled_call_nothing_is_taken_from_outside() -> None:
     asked = Asked()
-    with Cache.memory():
-        asked.sync("a")
+
+    def sample() -> None:
         blocks.blocks.set(blocks.blocks.get().within("a sample"))
         asked.sync("a")
+
+    with Cache.memory():
+        asked.sync("a")
+        copy_context().run(sample)
     assert asked.calls == 2
 
 
