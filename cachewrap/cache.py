@@ -26,7 +26,7 @@ from cachewrap.errors import (
     ReplayMissError,
     StoreError,
 )
-from cachewrap.events import Watch
+from cachewrap.events import Watch, tell_bypass
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
@@ -538,6 +538,11 @@ class Cache:
             watch.tell(reply.outcome, reply.entry, stored=stored)
         return reply
 
+    def bypass(self, source: str, reason: str) -> None:
+        """Count a call that goes past the cache, and tell those who hear of it why."""
+        self.stats.count_bypass(reason)
+        tell_bypass(self.policy.on_event, source, self._seed or "", self._store.url, reason)
+
     @property
     def shared_place(self) -> str | None:
         """Where callers of one request at one time share its stream; None if they do not."""
@@ -801,7 +806,7 @@ def choose_cache(
         if cache.seed is None:
             return None
         if counted:
-            cache.stats.count_bypass("mode off")
+            cache.bypass("", "mode off")
             return None
     return cache
 

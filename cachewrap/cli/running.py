@@ -91,6 +91,7 @@ def run_command(program: tuple[str, ...], **given: Any) -> None:
     path, words = _resolve(program)
     inherited = {name: value for name, value in os.environ.items() if name != TALLY}
     sys.stdout.flush()
+    sys.stderr.flush()
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would be inherited
         signal.signal(ignored, signal.SIG_DFL)
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from cachewrap.errors import ConfigurationError
 from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
 from cachewrap.usage import Usage, usage_of
 
@@ -40,6 +42,15 @@ _SECRET_TEXT: Final = re.compile(
     r"(?i)\b(?:bearer|basic)\s+[^\s'\"]+"
     r"|['\"][\w-]*(?:api[-_]?key|authorization|_token|secret|password)['\"]\s*:\s*['\"][^'\"]*['\"]"
 )
+
+
+MODEL_CALL: Final = "langchain:model"
+"""The source of what a cache of LangChain is asked; it salts the keys."""
+
+
+def call_request(prompt: str, llm_string: str) -> dict[str, Any]:
+    """What a cache of LangChain is asked, as a canonical request."""
+    return {"prompt": prompt_request(prompt), "llm": model_request(llm_string)}
 
 
 def prompt_request(prompt: str) -> Any:
@@ -148,3 +159,23 @@ def usage_of_messages(messages: Iterable[Any]) -> Usage:
         asked += usage.tokens_in
         said += usage.tokens_out
     return Usage(next(filter(None, models), ""), asked, said)
+
+
+def reviver() -> Callable[[str], Any]:
+    """LangChain's own reading of what it writes, which builds whatever class that names.
+
+    Raises `ConfigurationError` where langchain-core is not installed.
+    """
+    try:
+        from langchain_core.load import loads
+    except ImportError:
+        raise ConfigurationError(
+            "LangChain's answers are read with its own classes: pip install langchain-core"
+        ) from None
+
+    def revive(text: str) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # LangChain calls its `loads` a beta
+            return loads(text)
+
+    return revive

@@ -83,7 +83,7 @@ class CacheMiddleware(AgentMiddleware):
         try:
             return cache, ValueExchange(cache, _SOURCE, _canonical(request), _usage)
         except UnkeyableError as error:
-            cache.stats.count_bypass("unkeyable")
+            cache.bypass(_SOURCE, "unkeyable")
             warn_once((UnkeyableError, _SOURCE), f"{_SOURCE}: the call is not cached: {error}")
             return None
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.metrics import MeterProvider, get_meter
+from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
+from cachewrap.entry import Outcome
 from cachewrap.events import Event, Hook
 
 _NAME: Final = "cachewrap"
@@ -38,7 +38,8 @@ def telemetry(
     answered without asking upstream, and ``cachewrap.outcome`` how. The metrics
     ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage`` are of the calls that
     went upstream, so that they stay what was waited and paid for; ``cachewrap.calls``,
-    ``cachewrap.tokens.saved`` and ``cachewrap.seconds.saved`` are the cache's own.
+    ``cachewrap.tokens.saved`` and ``cachewrap.seconds.saved`` are the cache's own. A call that goes
+    past the cache has no span: ``cachewrap.calls`` counts it, with ``cachewrap.bypass_reason``.
 
     Args:
         tracer_provider: makes the tracer; by default the global one.
@@ -49,8 +50,8 @@ def telemetry(
 
 class _Telemetry:
     def __init__(self, traces: TracerProvider | None, measures: MeterProvider | None) -> None:
-        self._tracer = trace.get_tracer(_NAME, tracer_provider=traces)
-        meter = metrics.get_meter(_NAME, meter_provider=measures)
+        self._tracer = get_tracer(_NAME, tracer_provider=traces)
+        meter = get_meter(_NAME, meter_provider=measures)
         self._calls = meter.create_counter("cachewrap.calls", "{call}", "Calls, by outcome")
         self._tokens_saved = meter.create_counter(
             "cachewrap.tokens.saved", "{token}", "Tokens of the answers served"
@@ -66,6 +67,10 @@ class _Telemetry:
         )
 
     def __call__(self, event: Event) -> None:
+        if event.outcome is Outcome.BYPASSED:
+            why = {"cachewrap.outcome": "bypassed", "cachewrap.bypass_reason": event.reason}
+            self._calls.add(1, {**_attributes(event), **why, "cachewrap.hit": False})
+            return
         facts = event.as_dict()
         told = _attributes(event)
         own = {"cachewrap.outcome": facts["outcome"], "cachewrap.hit": event.hit}

@@ -201,10 +201,10 @@ class Seam:
             body = merged_body(options)
             endpoint = classify(self._endpoints, client, options, body)
             if isinstance(endpoint, Bypass):
-                cache.stats.count_bypass(endpoint.reason)
+                cache.bypass(endpoint.source, endpoint.reason)
                 return None
             if reason := self._refuse(client, body):
-                cache.stats.count_bypass(reason)
+                cache.bypass(endpoint.source, reason)
                 return None
             source = endpoint.source
             path = self._path(client, options, body)
@@ -213,7 +213,7 @@ class Seam:
             exchange = SdkExchange(endpoint, request, policy, self._when())
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
-            cache.stats.count_bypass("unkeyable")
+            cache.bypass(source, "unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return None
         if awaited is not None and awaited.client is client:

@@ -176,7 +176,7 @@ class Caching:
             canonical = _canonical(request, body)
             exchange = SdkExchange(endpoint, canonical, cache.policy)
         except UnkeyableError as error:
-            cache.stats.count_bypass("unkeyable")
+            cache.bypass(endpoint.source, "unkeyable")
             faults.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",
@@ -184,10 +184,11 @@ class Caching:
             return None
         except (ValueError, RuntimeError):
             # No JSON, or a body that is read while it is sent.
-            cache.stats.count_bypass("raw body")
+            cache.bypass(endpoint.source, "raw body")
             return None
         if isinstance(body, dict) and (body.get("background") or body.get("conversation")):
-            cache.stats.count_bypass("background" if body.get("background") else "conversation")
+            reason = "background" if body.get("background") else "conversation"
+            cache.bypass(endpoint.source, reason)
             return None
         return cache, exchange, is_stream(url.path, body, request.headers.get("accept", ""))
 

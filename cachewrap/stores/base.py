@@ -26,8 +26,12 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     global _writers
     if _writers is None:
         _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_writers, partial(work, *args, **options))
+    task = partial(work, *args, **options)
+    try:
+        done = asyncio.get_running_loop().run_in_executor(_writers, task)
+    except RuntimeError:  # the interpreter ends: threads take no work any more
+        return task()
+    return await done
 
 
 _process = uuid.uuid4().hex
