@@ -811,14 +811,20 @@ def choose_cache(
     return cache
 
 
-def choose_plain_cache(default: Callable[[], Cache | None]) -> Cache | None:
-    """The cache that serves a call without options of its own, if hits are all that matters there.
+def choose_plain_cache(
+    default: Callable[[], Cache | None], own: Cache | None = None
+) -> Cache | None:
+    """The cache that serves a call without other options, if hits are all that matters there.
 
     None where no cache serves it, and where anything but its request decides how it is answered.
+
+    Args:
+        default: gives the cache of a call outside any block.
+        own: the call's own cache.
     """
     if blocks.blocks.get().salt:
         return None
-    cache = choose_cache(default=default, counted=False)
+    cache = choose_cache(own, default=default, counted=False)
     return cache if cache is not None and cache._plain else None
 
 
