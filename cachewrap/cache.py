@@ -26,7 +26,7 @@ from cachewrap.errors import (
     ReplayMissError,
     StoreError,
 )
-from cachewrap.events import Watch, tell_bypass
+from cachewrap.events import Hook, Watch, tell_bypass
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
@@ -134,7 +134,7 @@ class Cache:
         )
         self._idle = seed is None or policy.mode == "off"
         self._entered = [0]
-        self._plain = policy.plain
+        self._plain = policy.plain and seed is not None
         self._straight = policy.mode in ("normal", "read_only")
         self._quiet = replace(self._terms, report=_tell_nobody)
         self._siblings: dict[str | None, Cache] = {}
@@ -304,6 +304,14 @@ class Cache:
         [3, 1, 6]
         """
         return self._view(replace(self.policy, samples=True))
+
+    def telling(self, on_event: Hook) -> Self:
+        """This cache, which tells a hook of every call: the same entries, seed and counters.
+
+        Args:
+            on_event: as in `CacheOptions`.
+        """
+        return self._view(replace(self.policy, on_event=on_event))
 
     def _view(self, policy: Policy) -> Self:
         """The same entries under another policy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from copy import deepcopy
 from functools import partial
 from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -87,6 +88,16 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
         owner = self._self_parent.__wrapped__ if instance is None else instance
         return getattr, (owner, self.__wrapped__.__name__)
 
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        # A copied object's method is that of the copy.
+        _, instance = self._plan_and_instance()
+        if instance is None or isinstance(instance, type):
+            return self
+        return self._self_parent.__get__(deepcopy(instance, memo), type(instance))
+
     def _plan_and_instance(self) -> tuple[Plan, Any]:
         # Whom a call is given as its first argument, as wrapt decides it.
         if self._self_binding == "staticmethod":
@@ -125,6 +136,12 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
         # Pickled and copied by name, as a plain function is.
         name: str = self.__wrapped__.__qualname__
         return name
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
 
     def _plan_and_instance(self) -> tuple[Plan, Any]:
         return self._self_plan, None

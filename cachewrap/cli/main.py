@@ -27,10 +27,12 @@ _COMMANDS: Final = {
     "import": "cachewrap.cli.moving",
     "ls": "cachewrap.cli.listing",
     "prune": "cachewrap.cli.pruning",
+    "report": "cachewrap.cli.reporting",
     "run": "cachewrap.cli.running",
     "show": "cachewrap.cli.showing",
     "stats": "cachewrap.cli.counting",
     "verify": "cachewrap.cli.verifying",
+    "view": "cachewrap.cli.reporting",
 }
 
 

@@ -208,7 +208,9 @@ class Seam:
                 return None
             source = endpoint.source
             path = self._path(client, options, body)
-            request = canonical_request(client, options, path, body, stream=stream)
+            request = canonical_request(
+                client, options, path, body, stream=stream, keyed=cache.policy.keyed
+            )
             policy = own.policy(cache.policy)
             exchange = SdkExchange(endpoint, request, policy, self._when())
         except UnkeyableError as error:

@@ -202,6 +202,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_cache_without_a_seed_serves_nothing() -> None:
+    asked = Asked()
+    with Cache.memory(cache_seed=None) as cache:
+        asked.sync("a")
+        asked.sync("a")
+    assert (asked.calls, cache.stats.calls) == (2, 0)
+
+
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 def test_a_cache_whose_hits_depend_on_more_takes_the_general_path(
     options: Any, exchanges: list[Any]
