@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from typing import Any, Final
 
 from cachewrap import faults, key
@@ -187,9 +187,14 @@ class Caching:
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
         try:
             body = json.loads(wire.content())
-            exchange = SdkExchange(endpoint, _canonical(wire, body), cache.policy, self._when)
+            accept = next((v for n, v in wire.headers() if n.lower() == "accept"), "")
+            streamed = is_stream(wire.path, body, accept)
+            canonical = _canonical(wire, body, cache.policy.keyed)
+            if streamed and not is_stream(wire.path, body, ""):
+                canonical["stream"] = True  # what else tells it is no part of the key
+            exchange = SdkExchange(endpoint, canonical, cache.policy, self._when)
         except UnkeyableError as error:
-            cache.stats.count_bypass("unkeyable")
+            cache.bypass(endpoint.source, "unkeyable")
             faults.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",
@@ -197,25 +202,25 @@ class Caching:
             return None
         except (ValueError, RuntimeError):
             # No JSON, or a body that is read while it is sent.
-            cache.stats.count_bypass("raw body")
+            cache.bypass(endpoint.source, "raw body")
             return None
         if isinstance(body, dict) and (body.get("background") or body.get("conversation")):
-            cache.stats.count_bypass("background" if body.get("background") else "conversation")
+            reason = "background" if body.get("background") else "conversation"
+            cache.bypass(endpoint.source, reason)
             return None
-        accept = next((v for n, v in wire.headers() if n.lower() == "accept"), "")
-        return cache, exchange, is_stream(wire.path, body, accept)
+        return cache, exchange, streamed
 
 
-def _canonical(wire: Wire, body: Any) -> dict[str, Any]:
+def _canonical(wire: Wire, body: Any, keyed: Collection[str]) -> dict[str, Any]:
     url, pairs = split_url(wire.url)
     query: dict[str, list[str]] = {}
     for name, value in pairs:
-        if not is_secret(name):
+        if name.lower() in keyed or not is_secret(name):
             query.setdefault(name, []).append(value)
     canonical: dict[str, Any] = {"method": wire.method, "url": url}
     if query:
         canonical["query"] = query
-    if headers := canonical_headers(wire.headers()):
+    if headers := canonical_headers(wire.headers(), keyed):
         canonical["headers"] = headers
     canonical["body"] = key.canonical_json(
         without_secrets(body) if isinstance(body, dict) else body

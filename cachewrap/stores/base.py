@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import os
 import uuid
@@ -11,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Self, TypeVar
+
+from cachewrap import loops
 
 T = TypeVar("T")
 
@@ -26,8 +27,7 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     global _writers
     if _writers is None:
         _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_writers, partial(work, *args, **options))
+    return await loops.in_thread(_writers, partial(work, *args, **options))
 
 
 _process = uuid.uuid4().hex
@@ -226,5 +226,5 @@ class Store(ABC):
         self.release(key, token, failed=failed)
 
     async def aclose(self) -> None:
-        """`close` for async callers."""
-        self.close()
+        """`close` for async callers: in a thread, as it may wait for one that writes."""
+        await in_thread(self.close)
