@@ -1,4 +1,4 @@
-"""`when=` and `patch_all` over plain HTTP, in each of the libraries."""
+"""What every library of plain HTTP has in common: `when=`, blocks, keys, and `patch_all`."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ STREAM = {**CHAT, "stream": True}
 
 
 def by_httpx(name: str) -> Callable[..., bytes]:
-    def ask(url: str, body: Any, transport: Any = None) -> bytes:
+    def ask(url: str, body: Any, transport: Any = None, **headers: str) -> bytes:
         httpx = pytest.importorskip(name)
         with httpx.Client(transport=transport) as client:
-            return bytes(client.post(url, json=body).content)
+            return bytes(client.post(url, json=body, headers=headers).content)
 
     return ask
 
 
-def by_requests(url: str, body: Any, adapter: Any = None) -> bytes:
+def by_requests(url: str, body: Any, adapter: Any = None, **headers: str) -> bytes:
     requests = pytest.importorskip("requests")
     with requests.Session() as session:
         if adapter is not None:
             session.mount("http://", adapter)
-        return bytes(session.post(url, json=body).content)
+        return bytes(session.post(url, json=body, headers=headers).content)
 
 
-def by_aiohttp(url: str, body: Any, middleware: Any = None) -> bytes:
+def by_aiohttp(url: str, body: Any, middleware: Any = None, **headers: str) -> bytes:
     aiohttp = pytest.importorskip("aiohttp")
 
     async def ask() -> bytes:
         inner = [middleware] if middleware is not None else []
         async with (
             aiohttp.ClientSession(middlewares=inner) as session,
-            session.post(url, json=body) as response,
+            session.post(url, json=body, headers=headers) as response,
         ):
             return bytes(await response.read())
 
@@ -140,6 +140,25 @@ def test_a_block_gives_one_request_a_cache_of_its_own(way: Any, up: Upstream, ca
             refreshed = way.ask(url, CHAT)
         assert way.ask(url, CHAT) == refreshed
     assert (up.calls, len({first, other, refreshed})) == (3, 3)
+
+
+def test_an_answer_asked_for_as_events_is_another_than_one_asked_for_as_json(
+    way: Any, up: Upstream, cache: Cache
+) -> None:
+    with way.patch(hosts=LOOPBACK), cache:
+        for accept in ("application/json", "text/event-stream", "*/*"):
+            way.ask(f"{up.base_url}/chat/completions", CHAT, accept=accept)
+    assert up.calls == 2
+
+
+@pytest.mark.parametrize(("keyed", "calls"), [("x-tenant-key", 2), ((), 1)], ids=str)
+def test_a_header_like_a_credentials_counts_where_the_cache_is_told_so(
+    way: Any, up: Upstream, keyed: Any, calls: int
+) -> None:
+    with way.patch(hosts=LOOPBACK), Cache.memory(keyed=keyed):
+        for tenant in ("blue", "red", "blue"):
+            way.ask(f"{up.base_url}/chat/completions", CHAT, **{"x-tenant-key": tenant})
+    assert up.calls == calls
 
 
 # -- patch_all ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from typing import Any
@@ -19,7 +20,7 @@ from thirdparty.ways import (
     each,
 )
 
-from cachewrap import patch_dspy
+from cachewrap import Cache, patch_dspy
 from cachewrap.testing.upstream import Upstream
 
 NATIVE = tuple(map(int, dspy.__version__.split(".")[:2])) >= (3, 4)
@@ -170,3 +171,32 @@ def test_the_default_engine_does_not_pass_the_sdk(upstream: Upstream) -> None:
     _, made, _, after, cache = ask_twice(upstream, own)
     assert (made, after) == (1, 2)
     assert cache.stats.misses == 0
+
+
+@native
+def test_unpatching_leaves_the_default_engine_as_it_was() -> None:
+    from dspy._vendor.lm15.transports import StdlibAsyncTransport, StdlibTransport
+
+    def now() -> list[Any]:
+        return [vars(StdlibTransport)["stream"], vars(StdlibAsyncTransport)["_do_stream"]]
+
+    before = now()
+    with patch_dspy():
+        assert not any(a is b for a, b in zip(now(), before, strict=True))
+    assert all(a is b for a, b in zip(now(), before, strict=True))
+
+
+@native
+@pytest.mark.parametrize("manner", [{"status": 500}, {"cut_after": 3}, {"gzip": True}], ids=str)
+def test_the_default_engine_stores_whole_answers_alone(
+    upstream: Upstream, manner: dict[str, Any]
+) -> None:
+    upstream.behave(**manner)
+    with patch_dspy(hosts=["127.0.0.1:*"]), Cache.memory() as cache:
+        failed = 0
+        for _ in range(2):
+            try:
+                asyncio.run(own_stream(upstream))
+            except Exception:
+                failed += 1
+    assert (failed, cache.stats.stored) == ((0, 1) if "gzip" in manner else (2, 0))
