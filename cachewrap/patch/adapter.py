@@ -21,7 +21,7 @@ from cachewrap.patch.routes import PATHS, Routes
 from cachewrap.patch.wire import Head, Wire
 
 if TYPE_CHECKING:
-    from requests.adapters import BaseAdapter
+    from requests.adapters import BaseAdapter  # pyright: ignore[reportMissingModuleSource]
 else:
     BaseAdapter = object  # it is not imported here; sessions ask for `send` and `close` only
 

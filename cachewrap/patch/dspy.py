@@ -35,6 +35,7 @@ class Lm15Wire(Wire):
         host = parts.hostname or ""
         super().__init__(_library(), request.method, request.url, host, port, parts.path)
         self._request = request
+        self._body = b""  # of the response that was read, as it came
 
     def headers(self) -> Iterable[tuple[str, str]]:
         """See `Wire`."""
