@@ -133,7 +133,7 @@ def lines(response: Any) -> Any:
 
 
 def every(response: Any) -> Any:
-    return list(response)
+    return unless_coded(response, iter(response))
 
 
 def raw_stream(response: Any) -> Any:
