@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from functools import partial
 from typing import Any, Final
 from zlib import crc32
 
@@ -56,6 +57,10 @@ _SHORT_RECORD: Final = 128
 _LARGEST_COUNT: Final = 2**32 - 1
 
 _CRC: Final = struct.Struct("<I")
+# Looked up once: every hit asks for them.
+_HEAD_SIZE: Final = _HEAD.size
+_CRC_SIZE: Final = _CRC.size
+_unpack_head: Final = _HEAD.unpack_from
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -126,19 +131,23 @@ def unseal(raw: bytes) -> Entry:
 
     Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read.
     """
-    if raw[:3] != _MAGIC or len(raw) < _HEAD.size:
+    if len(raw) < _HEAD_SIZE:
         raise CorruptEntryError("these bytes are not an entry of cachewrap's")
-    (_, version, checksum, kind, flags, _, expires, created, seconds, asked, told, length, rest) = (
-        _HEAD.unpack_from(raw)
+    (magic, version, crc, kind, flags, _, expires, created, seconds, asked, told, size, rest) = (
+        _unpack_head(raw)
     )
+    if magic != _MAGIC:
+        raise CorruptEntryError("these bytes are not an entry of cachewrap's")
     if version != VERSION:
         raise CorruptEntryError(
             f"an entry of format version {version}; this cachewrap reads version {VERSION}"
         )
-    end = _HEAD.size + length
-    if end + _CRC.size + rest != len(raw) or crc32(memoryview(raw)[_CHECKED_FROM:end]) != checksum:
+    end = _HEAD_SIZE + size
+    answer = raw[_HEAD_SIZE:end]
+    if end + _CRC_SIZE + rest != len(raw) or (
+        crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE])) != crc
+    ):
         raise CorruptEntryError("an entry is damaged: its checksum does not fit")
-    answer = raw[_HEAD.size : end]
     if flags & _ANSWER_PACKED:
         answer = _unpack(answer)
     try:
@@ -150,7 +159,7 @@ def unseal(raw: bytes) -> Entry:
             expires,
             asked,
             told,
-            lambda: _read_record(raw, end, bool(flags & _RECORD_PACKED)),
+            partial(read_record, raw),
         )
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
@@ -164,17 +173,17 @@ def read_record(raw: bytes) -> dict[str, Any]:
 
     Raises `CorruptEntryError`.
     """
-    if raw[:3] != _MAGIC or len(raw) < _HEAD.size:
+    if raw[:3] != _MAGIC or len(raw) < _HEAD_SIZE:
         raise CorruptEntryError("these bytes are not an entry of cachewrap's")
-    _, version, _, _, flags, *_, length, rest = _HEAD.unpack_from(raw)
-    end = _HEAD.size + length
-    if version != VERSION or end + _CRC.size + rest != len(raw):
+    _, version, _, _, flags, *_, length, rest = _unpack_head(raw)
+    end = _HEAD_SIZE + length
+    if version != VERSION or end + _CRC_SIZE + rest != len(raw):
         raise CorruptEntryError("an entry is damaged, or of another format")
     return _read_record(raw, end, bool(flags & _RECORD_PACKED))
 
 
 def _read_record(raw: bytes, start: int, packed: bool) -> dict[str, Any]:
-    record = raw[start + _CRC.size :]
+    record = raw[start + _CRC_SIZE :]
     if _CRC.unpack_from(raw, start)[0] != crc32(record):
         raise CorruptEntryError("an entry is damaged: the checksum of its record does not fit")
     try:

@@ -165,9 +165,7 @@ def canonical_headers(
     found: dict[str, str] = {}
     for name, value in pairs:
         name = name.lower()
-        if name not in keyed and (
-            name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES) or is_secret(name)
-        ):
+        if name not in keyed and (is_idle(name) or is_secret(name)):
             continue
         if not is_given(value) or value is None:
             found.pop(name, None)
@@ -181,6 +179,11 @@ def canonical_headers(
         elif not is_secret_value(value):
             found[name] = str(value)
     return found
+
+
+def is_idle(name: str) -> bool:
+    """Whether a header of this name (in lower case) is of transport or tracing alone."""
+    return name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES)
 
 
 def _layers(client: Any, options: Any) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,8 @@ from cachewrap.patch.capture import aprocess_response, process_response
 from cachewrap.patch.choice import choosing
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import When
-from cachewrap.patch.front import Door, is_own_function
+from cachewrap.patch.front import Door
+from cachewrap.patch.known import is_own_function
 from cachewrap.patch.seam import Seam
 
 # What the seam leans on beside the methods that it wraps.
