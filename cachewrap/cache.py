@@ -533,7 +533,9 @@ class Cache:
     def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
         """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
         hook = self.policy.on_event
-        if hook is None and not events.log.isEnabledFor(logging.DEBUG):
+        if hook is None and (
+            events.remembered(logging.DEBUG) is False or not events.log.isEnabledFor(logging.DEBUG)
+        ):
             return None
         seed, place = self._seed or "", self._store.url
         return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
