@@ -183,7 +183,7 @@ class Policy:
     lease_seconds: float = 10.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
-    on_event: Hook | None = None
+    on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
     keyed: frozenset[str] = frozenset()
 
     @property

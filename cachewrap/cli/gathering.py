@@ -24,17 +24,12 @@ from cachewrap.cli.counting import Sum, Total
 from cachewrap.cli.rows import Row, Skipped, read_row
 from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
-from cachewrap.history import Minute
 from cachewrap.prices import price
 from cachewrap.report.timeline import Timeline
 
 TOP: Final = 10
 """How many of the slowest requests are listed, and of the most expensive ones."""
 
-_COUNTED: Final = (
-    *("hits", "joined", "misses", "errors", "bypassed"),
-    *("tokens_in", "tokens_out", "seconds"),
-)
 _GROUPS: Final = 24
 _PREVIEW: Final = 160
 _NAME: Final = 200
@@ -123,59 +118,6 @@ class Survey:
         }
 
 
-class Calls:
-    """What a history of calls adds up to: how many were answered from where, and what that saved.
-
-    Args:
-        minutes: the history.
-        places: the caches whose calls count.
-    """
-
-    def __init__(self, minutes: Iterable[Minute], places: Iterable[Place]) -> None:
-        self._timeline = Timeline(2)
-        self._sums: dict[str, Minute] = {}
-        self._elsewhere = 0
-        wanted = {place.store.url for place in places}
-        for minute in minutes:
-            if minute.place in wanted:
-                self._add(minute)
-            else:
-                self._elsewhere += minute.hits + minute.joined + minute.misses
-
-    def _add(self, minute: Minute) -> None:
-        self._timeline.add(minute.start, minute.hits + minute.joined, minute.misses)
-        model = self._sums.setdefault(minute.model, Minute(0, "", "", minute.model))
-        for name in _COUNTED:
-            setattr(model, name, getattr(model, name) + getattr(minute, name))
-
-    def figures(self) -> dict[str, Any]:
-        """What was counted, as the page reads it."""
-        length, steps = self._timeline.steps()
-        models = self._sums.values()
-        money = [saved for model in models if (saved := _saved(model)) is not None]
-        return {
-            "hits": sum(model.hits + model.joined for model in models),
-            "misses": sum(model.misses for model in models),
-            "errors": sum(model.errors for model in models),
-            "bypassed": sum(model.bypassed for model in models),
-            "tokens_in": sum(model.tokens_in for model in models),
-            "tokens_out": sum(model.tokens_out for model in models),
-            "seconds": _finite(sum(model.seconds for model in models)),
-            "money": sum(money) if money else None,
-            "elsewhere": self._elsewhere,
-            "timeline": {"step": length, "steps": steps, "undated": 0},
-        }
-
-
-def _saved(model: Minute) -> float | None:
-    """What the answers served cost: the price of the average one, for each."""
-    calls = model.hits + model.joined
-    if not calls:
-        return None
-    one = price(model.model, int(model.tokens_in // calls), int(model.tokens_out // calls))
-    return None if one is None else one * calls
-
-
 def read_again(names: Iterable[tuple[Place, str]], skipped: Skipped) -> Iterator[Row]:
     """The entries under these names, one after the other; what has gone meanwhile is left out."""
     for place, key in names:
@@ -239,8 +181,16 @@ class _Room:
         self._left = _TALK
 
     def turns(self, turns: Sequence[Turn]) -> list[list[Any]]:
-        """Role, text and the number of characters that were cut, of each."""
-        return [[turn.role[:_NAME], *self._text(turn.text)] for turn in turns]
+        """Role, text and the number of characters that were cut, of each.
+
+        A text in which tools are called is a list: what is said and what is called, in turns.
+        """
+        told: list[list[Any]] = []
+        for turn in turns:
+            text, cut = self._text(turn.text)
+            said = text if cut or not turn.calls else _parted(turn)
+            told.append([turn.role[:_NAME], said, cut])
+        return told
 
     def pieces(self, pieces: Sequence[Piece]) -> tuple[list[list[Any]], int]:
         """The pieces of a stream, and how many characters were cut."""
@@ -259,10 +209,19 @@ class _Room:
         return shown, len(text) - len(shown)
 
 
+def _parted(turn: Turn) -> list[str]:
+    # From the end, where most APIs have them: what is said may quote a call.
+    parts, rest = [], turn.text
+    for call in reversed(turn.calls):
+        rest, call, after = rest.rpartition(call)
+        parts += [after, call]
+    return [*parts, rest][::-1]
+
+
 def _preview(talk: dict[str, Any]) -> str:
     """The beginning of what was said last in the request, on one line."""
     asked = talk.get("asked")
-    text: str = asked[-1][1] if asked else ""
+    text: str = "".join(asked[-1][1]) if asked else ""
     return " ".join(text[: 4 * _PREVIEW].split())[:_PREVIEW]
 
 

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO, Final, TypeVar
 import click
 
 from cachewrap.cli._open import Place, opened, url_options
-from cachewrap.cli.gathering import Calls, Survey, line, read_again, talk
+from cachewrap.cli.gathering import Survey, line, read_again, talk
 from cachewrap.cli.progress import progress
+from cachewrap.cli.recorded import Calls
 from cachewrap.cli.rows import Filter, Skipped, filter_options, wanted_rows
 from cachewrap.cli.units import count_text, size_text, span_text
 from cachewrap.errors import StoreError

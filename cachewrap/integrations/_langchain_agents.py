@@ -106,7 +106,7 @@ def _canonical(request: ModelRequest[Any]) -> Any:
 
 def _tool(tool: Any) -> Any:
     if isinstance(tool, dict):
-        return clean(tool)
+        return clean({"tools": [tool]})["tools"][0]  # as among the settings of a model
     described = convert_to_openai_tool(tool)
     extras = getattr(tool, "extras", None)
     return {**described, "extras": extras} if extras else described

@@ -60,7 +60,7 @@ def is_report(beginning: bytes) -> bool:
 @cache
 def asset(name: str) -> str:
     """The text of a file that comes with this package."""
-    return resources.files(__package__).joinpath(name).read_text("utf-8")
+    return resources.files("cachewrap.report").joinpath(name).read_text("utf-8")
 
 
 @cache

@@ -226,5 +226,5 @@ class Store(ABC):
         self.release(key, token, failed=failed)
 
     async def aclose(self) -> None:
-        """`close` for async callers."""
-        self.close()
+        """`close` for async callers: in a thread, as it may wait for one that writes."""
+        await in_thread(self.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -344,3 +345,21 @@ class TestOpenTelemetry:
         }
         assert used == {"input": 3, "output": 2}
         assert [p.count for p in points["gen_ai.client.operation.duration"]] == [1]
+
+
+@dataclass
+class Told:
+    """A hook that compares by value, and so has no hash."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_a_hook_need_not_have_a_hash() -> None:
+    told = Told()
+    cache = Cache.memory(on_event=told)
+    with cache.mode("refresh"), cache.samples():
+        bare("hi")
+    assert len(told.events) == 1

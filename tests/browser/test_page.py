@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.filling import DAY, chat, put, stream_of
+from cli.filling import DAY, answer_of, chat, put, stream_of
 from playwright.sync_api import Page, expect
 
 from browser.conftest import Opener, write_report
@@ -457,6 +457,22 @@ def test_a_conversation_that_was_left_out_says_so(
     assert "Of 1 of them only the numbers are here" in page.locator("main").inner_text()
     page.locator(".lines .opener").click()
     expect(page.locator(".below .notice")).to_contain_text(f"cachewrap show {key[:12]}")
+
+
+def test_a_call_of_a_tool_stands_apart(tmp_path: Path, open_page: Opener) -> None:
+    url = f"jsonl:{tmp_path / 'c.jsonl'}"
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    request, _ = chat("", "")
+    said = {"role": "assistant", "content": "I look.", "tool_calls": [call]}
+    request["body"]["messages"] = [said, {"role": "tool", "content": "rain"}]
+    put(url, request, answer_of({"choices": [{"message": {**said, "content": None}}]}))
+    page = open_page(write_report(url, tmp_path / "r.html"))
+    page.locator(".lines .opener").click()
+    assert page.locator(".below .role").all_inner_texts() == ["assistant", "tool", "assistant"]
+    assert page.locator(".below .call").all_inner_texts() == ["weather({})"] * 2
+    assert page.locator(".below .said").all_inner_texts() == ["I look.", "rain"]
+    page.locator("#search").fill("weather({})")
+    expect(page.locator(".lines .opener")).to_have_count(1)
 
 
 def test_an_image_is_a_note(tmp_path: Path, open_page: Opener) -> None:

@@ -121,6 +121,16 @@ def test_a_conversation_holds_who_said_what(keys: dict[str, str], report: Any) -
     assert talk["settings"] == [["model", "gpt-4o"]]
 
 
+def test_calls_of_tools_stand_apart_from_what_is_said(url: str, report: Any) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    request, answer = chat("", "b")
+    said = {"role": "assistant", "content": "I call f({}).", "tool_calls": [call, call]}
+    request["body"]["messages"] = [said]
+    put(url, request, answer)
+    ((_, parts, _),) = report().talks[0]["asked"]
+    assert parts == ["I call f({}).\n", "f({})", "\n", "f({})", ""]
+
+
 def test_a_stream_holds_its_pieces_and_when_they_came(keys: dict[str, str], report: Any) -> None:
     assert report().talks[0]["pieces"] == [[0.25, "It "], [1, "is"]]
 

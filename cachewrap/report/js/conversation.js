@@ -4,7 +4,16 @@ const ROLES = new Set(["system", "developer", "user", "assistant", "tool"]);
 const LONG = 6000;
 const SHOWN_OF_LONG = 4000;
 
+/** What is said and what is called, in turns. */
+function parted(parts) {
+  return parts.map((part, i) => {
+    if (i % 2) return say(el("div", { class: "call", dir: "auto" }), part);
+    return part.trim() ? say(el("div", { class: "said", dir: "auto" }), part.trim()) : null;
+  });
+}
+
 function saidText(text, cut) {
+  if (Array.isArray(text)) return parted(text);
   const box = el("div", { class: "said", dir: "auto" });
   say(box, text.length > LONG ? text.slice(0, SHOWN_OF_LONG) : text);
   const left = cut ? el("p", { class: "note" }, `${count(cut)} more characters are not on this page: cachewrap show tells them.`) : null;

@@ -16,7 +16,7 @@ function indexBlock(number) {
   readBlock(number).forEach((talk, at) => {
     const row = members[number][at];
     const said = [row.model, row.source];
-    for (const [role, text] of [...(talk?.asked ?? []), ...(talk?.answered ?? [])]) said.push(role, text);
+    for (const [role, text] of [...(talk?.asked ?? []), ...(talk?.answered ?? [])]) said.push(role, [text].flat().join(""));
     if (talk?.pieces) said.push(talk.pieces.map(([, text]) => text).join(talk.between));
     for (const [name, value] of talk?.settings ?? []) said.push(`${name} ${value}`);
     row.text = said.join("\n").toLowerCase();
