@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap import faults
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.options import NONE, Sampled, take_sample
