@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cachewrap.blocks import no_cache
-    from cachewrap.cache import Cache, active_cache
+    from cachewrap.cache import Cache
+    from cachewrap.choosing import active_cache
     from cachewrap.decorator import llm_cached
     from cachewrap.errors import (
         CacheWarning,
@@ -97,7 +98,7 @@ _HOMES = {
     "CachedMiddleware": "cachewrap.patch.middleware",
     "CachedTransport": "cachewrap.patch.transport",
     "activate": "cachewrap.workers",
-    "active_cache": "cachewrap.cache",
+    "active_cache": "cachewrap.choosing",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
     "Event": "cachewrap.events",

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from typing import Any, Final
 
 from cachewrap import faults, key
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.options import take_sample
