@@ -142,3 +142,12 @@ def test_output_that_cannot_be_written(tmp_path: Path, command: str) -> None:
     told = [line for line in done.stderr.splitlines() if "cachewrap: " in line]
     assert (done.returncode, told) == (3, ["cachewrap: [Errno 28] No space left on device"])
     assert "Traceback" not in done.stderr
+
+
+def test_an_export_to_what_is_no_file(run: CommandLine, tmp_path: Path) -> None:
+    from cachewrap import Cache
+
+    Cache.disk(41, tmp_path / "cache").set("a", 1)
+    done = run("export", os.devnull, "--url", f"disk:{tmp_path / 'cache'}")
+    told = f"cachewrap: cannot write {os.devnull}: no regular file; - is the output\n"
+    assert (done.status, done.out, done.err) == (3, "", told)
