@@ -18,6 +18,7 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("no such folder", ["ls", "--url", "disk:/no/such/folder"], 3, "no such folder"),
     ("a file", ["ls", "--url", f"disk:{__file__}"], 3, "it is not a folder"),
     ("no cache", ["stats", "--url", f"disk:{os.path.dirname(__file__)}"], 3, "is not a cache"),
+    ("no cassette", ["ls", "--url", f"jsonl:{__file__}"], 3, "none of its lines is an entry"),
     ("no server", ["ls", "--url", "redis://127.0.0.1:1/0"], 3, "Redis at redis://127.0.0.1:1/0"),
     ("a scheme", ["ls", "--url", "ftp://host/x"], 2, "no store for the scheme 'ftp'"),
     ("no scheme", ["ls", "--url", "folder"], 2, "no store for the scheme ''"),
