@@ -334,8 +334,10 @@ class Cache:
             other = self.reseed(cache_seed)
             other.stats = self.stats
             other = self._siblings.setdefault(seed, other)
-            if len(self._siblings) > _SIBLINGS:
-                self._siblings.pop(next(iter(self._siblings))).close()
+            # Other threads add and remove as well: each of the oldest is closed by one of them.
+            for oldest in list(self._siblings)[:-_SIBLINGS]:
+                if (gone := self._siblings.pop(oldest, None)) is not None:
+                    gone.close()
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
