@@ -33,7 +33,9 @@ HISTORY: Final = "CACHEWRAP_HISTORY"
 TALLY: Final = "CACHEWRAP_TALLY"
 """Set by the first process of a program: the file to which the others add what they counted."""
 
-_SDKS: Final = frozenset({"anthropic", "groq", "openai", "together"})
+_SDKS: Final = frozenset(
+    {"aiohttp", "anthropic", "dspy", "groq", "httpx", "httpx2", "openai", "requests", "together"}
+)
 
 
 def serve_program() -> Program:

@@ -10,7 +10,7 @@ import click
 
 from cachewrap.cli._open import json_option, opened, url_options
 from cachewrap.cli.rows import Filter, Row, Skipped, filter_options, wanted_rows
-from cachewrap.cli.tables import table
+from cachewrap.cli.tables import table, terminal_width
 from cachewrap.cli.units import count_text, moment_text, size_text, span_text
 from cachewrap.prices import can_price, price
 
@@ -116,7 +116,7 @@ def _text(total: Total, where: str, seeds: list[str]) -> str:
     groups = sorted(total.groups.items(), key=lambda item: -item[1].entries)
     rows = [[source or "-", model or "-", *_cells(s, total)] for (source, model), s in groups]
     rows.append(["total", "", *_cells(total, total)])
-    lines += table(head, rows, right=range(2, len(head)))
+    lines += table(head, rows, right=range(2, len(head)), width=terminal_width())
     if total.money is None and not can_price() and total.tokens_in:
         lines += ["", "For what this cost: pip install 'cachewrap[prices]'"]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ import click
 from cachewrap.cli._open import Place, json_option, opened, url_options
 from cachewrap.cli.conversation import request_turns
 from cachewrap.cli.rows import Filter, Row, Skipped, filter_options, wanted_rows
-from cachewrap.cli.tables import clean, columns, one_line, terminal_width
+from cachewrap.cli.tables import columns, one_line, terminal_width
 from cachewrap.cli.units import size_text, span_text
 
 _ORDERS: Final[dict[str, tuple[Callable[[Row], Any], bool]]] = {
@@ -29,6 +29,9 @@ _SORTED: Final = 50
 _HEAD: Final = (
     f"{'KEY':12}  {'AGE':>5}  {'SIZE':>8}  {'TOOK':>6}  {'TOKENS':>8}  MODEL, SOURCE, PROMPT"
 )
+_NARROW_HEAD: Final = f"{'KEY':12}  {'AGE':>5}  MODEL, SOURCE, PROMPT"
+_WIDE: Final = 72
+"""Columns of a terminal, below which size, time and tokens are left to ``show``."""
 
 
 @click.command(
@@ -99,20 +102,24 @@ def _chosen(
 
 def _lines(rows: Iterable[Row]) -> Iterator[str]:
     width, now = terminal_width(), time.time()
+    narrow = width < _WIDE
     found = False
     for row in rows:
         if not found:
-            yield f"{_HEAD}\n"
+            yield f"{_NARROW_HEAD[:width] if narrow else _HEAD}\n"
         found = True
         entry = row.entry
         tokens = f"{entry.tokens_in}+{entry.tokens_out}" if entry.tokens_in else "-"
-        facts = (
-            f"{row.key[:12]}  {span_text(max(0.0, now - entry.created)):>5}"
-            f"  {size_text(row.size):>8}  {span_text(entry.seconds):>6}  {tokens:>8}  "
-        )
-        name = "  ".join(filter(None, (clean(row.model), clean(_short(row.source)))))
-        left = max(10, width - columns(facts) - columns(name) - 2)
-        yield f"{facts}{name}  {one_line(_last_said(row), left)}".rstrip() + "\n"
+        facts = f"{row.key[:12]}  {span_text(max(0.0, now - entry.created)):>5}  "
+        if not narrow:
+            facts += f"{size_text(row.size):>8}  {span_text(entry.seconds):>6}  {tokens:>8}  "
+        left = width - columns(facts)
+        for text in (row.model, _short(row.source), _last_said(row)):
+            if text and left > 1:
+                shown = one_line(text, left)
+                facts += f"{shown}  "
+                left -= columns(shown) + 2
+        yield facts.rstrip() + "\n"
     if not found:
         yield "no entries\n"
 

@@ -12,6 +12,8 @@ _CONTROL: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in _SHOWN
 } | {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
+_LEAST: Final = 8
+
 
 def clean(text: str) -> str:
     """Stored text that is safe to print: control characters, bar new lines and tabs, are spelt out.
@@ -47,17 +49,30 @@ def terminal_width() -> int:
 
 
 def table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    width: int | None = None,
 ) -> list[str]:
     """The lines of a small table.
 
     Args:
         head: the columns' names.
         rows: their texts.
-        right: the columns that are set to the right, by index.
+        right: the columns that are set to the right, by index: figures, which are never cut.
+        width: how many columns of the terminal there are; the longest of the other texts are cut
+            to fit, to no less than `_LEAST`.
     """
     cells = [list(head), *(list(map(clean, row)) for row in rows)]
     widths = [max(columns(row[i]) for row in cells) for i in range(len(head))]
+    texts = [i for i in range(len(head)) if i not in right]
+    while width is not None and sum(widths) + 2 * len(widths) - 2 > width:
+        longest = max(texts, key=lambda i: widths[i])
+        if widths[longest] <= _LEAST:
+            break
+        widths[longest] -= 1
+    cells = [[one_line(row[i], widths[i]) for i in range(len(head))] for row in cells]
     lines = []
     for row in cells:
         padded = [

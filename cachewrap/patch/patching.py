@@ -70,6 +70,11 @@ class HttpPatcher:
         self._wrapped: list[tuple[type, str, Any, Any]] = []
         self.patches: tuple[HttpPatch, ...] = ()
 
+    @property
+    def packages(self) -> set[str]:
+        """The top-level packages in which something is wrapped."""
+        return {module.partition(".")[0] for module in self._targets}
+
     def patch(
         self,
         cache: Cache | None,

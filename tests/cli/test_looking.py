@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cachewrap.cli import counting
+from cachewrap.cli.tables import columns
 from cli.filling import DAY, CommandLine, answer_of, chat, put, stream_of
 
 pytestmark = pytest.mark.shared
@@ -208,3 +209,13 @@ def test_an_answer_of_an_unknown_shape_is_shown_as_json(run: CommandLine, url: s
     request, _ = chat("q", "a")
     key = put(url, request, answer_of({"verdict": "guilty"}))
     assert '"verdict": "guilty"' in run("show", key, "--url", url).out
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 100])
+def test_no_line_is_wider_than_the_terminal(
+    run: CommandLine, url: str, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run("ls", "--url", url).out.splitlines()
+    assert len(lines) == 1 + len(keys)
+    assert max(map(columns, lines)) <= width

@@ -261,4 +261,5 @@ def test_every_sdk_that_is_patched_opens_the_cache() -> None:
     from cachewrap import program
     from cachewrap.patch import family
 
-    assert {*family._BY_NAME, *family._METHODS} == program._SDKS
+    plain = set[str]().union(*(patcher.packages for patcher in family._PLAIN))
+    assert {*family._BY_NAME, *family._METHODS, *plain} == program._SDKS

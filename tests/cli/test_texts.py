@@ -90,6 +90,13 @@ def test_columns_line_up() -> None:
     ]
 
 
+def test_a_table_fits_and_cuts_no_figures() -> None:
+    rows = [["POST /chat/completions", "gpt-4o-mini", "1,234,567"]]
+    lines = table(["SOURCE", "MODEL", "N"], rows, right=[2], width=35)
+    assert [columns(line) for line in lines] == [35, 35]
+    assert lines[1].startswith("POST /chat") and lines[1].endswith("…  gpt-4o-mini  1,234,567")
+
+
 CONTENT: list[tuple[str, Any, str]] = [
     ("text", "hi", "hi"),
     ("parts", [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}], "a\nb"),
