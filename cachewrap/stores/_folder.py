@@ -35,7 +35,7 @@ WRITE_WAIT = 10.0
 BATCH = 500
 """Rows that are listed or removed in one statement, so that other writers get their turn."""
 
-_IN_FILE = 2**20
+IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
 
 RAW, _BINARY = 1, 2
@@ -43,10 +43,15 @@ RAW, _BINARY = 1, 2
 
 OURS = "raw = 1 AND typeof(key) = 'blob' AND length(key) = 32 AND mode IN (1, 2)"
 GET = "SELECT mode, filename, value, expire_time FROM Cache WHERE key = ? AND raw = 1"
-_PUT = (
+_INSERT = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count,"
     " tag, size, mode, filename, value)"
-    " VALUES (:key, 1, :now, :expires, :now, 0, NULL, :size, :mode, :file, :value)"
+)
+ADD = f"{_INSERT} VALUES (?, 1, ?, ?, ?, 0, NULL, 0, 1, NULL, ?) ON CONFLICT DO NOTHING"
+"""Stores a value in its row, unless there is a row of that key."""
+
+_PUT = (
+    f"{_INSERT} VALUES (:key, 1, :now, :expires, :now, 0, NULL, :size, :mode, :file, :value)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = :now, expire_time = :expires,"
     " access_time = :now, access_count = 0, tag = NULL,"
     " size = :size, mode = :mode, filename = :file, value = :value"
@@ -76,7 +81,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
     _FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")  # and nothing outside
 
     def __init__(self, directory: str, **settings: Any) -> None:
-        super().__init__(directory, **{**settings, "min_file_size": _IN_FILE})
+        super().__init__(directory, **{**settings, "min_file_size": IN_FILE})
 
     def put(self, key: str) -> Any:
         return memoryview(bytes.fromhex(key)), True
@@ -195,13 +200,12 @@ def connect(path: str, wait: float) -> sqlite3.Connection | None:
         return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
 
 
-def begin(con: sqlite3.Connection) -> None:
-    """Begin to write, once other processes have let go of the database; within `WRITE_WAIT`."""
+def write(con: sqlite3.Connection, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+    """Execute what begins to write, once other processes let go of it; within `WRITE_WAIT`."""
     deadline = time.monotonic() + WRITE_WAIT
     while True:
         try:
-            con.execute("BEGIN IMMEDIATE")
-            return
+            return con.execute(sql, values)
         except sqlite3.OperationalError as error:
             # The connection itself waits as long as a read may, and one statement costs less than
             # telling it to wait longer, and again not to.
