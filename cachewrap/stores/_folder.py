@@ -13,7 +13,7 @@ import re
 import sqlite3
 import time
 import urllib.parse
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import diskcache
@@ -63,6 +63,13 @@ _VOLUME = (
     " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
 
+# diskcache's own, without the rows that never expire: another page to write for each of them.
+_BY_EXPIRY = """
+BEGIN IMMEDIATE;
+DROP INDEX IF EXISTS Cache_expire_time;
+CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT NULL;
+COMMIT
+"""
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
 _PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 _CONNECT: dict[str, Any] = {
@@ -179,8 +186,12 @@ def make(root: str, folder: str) -> None:
 def lay_out(root: str, folder: str) -> None:
     """Make the folder, with an empty database in it; keep what exists."""
     make(root, folder)
+    new = not os.path.exists(os.path.join(folder, DATABASE))
     # The settings are stored: whatever program opens the folder later evicts nothing either.
     diskcache.Cache(folder, timeout=int(WRITE_WAIT), disk=BytesDisk, eviction_policy="none").close()
+    if new:
+        with closing(sqlite3.connect(os.path.join(folder, DATABASE), timeout=WRITE_WAIT)) as con:
+            con.executescript(_BY_EXPIRY)
 
 
 def connect(path: str, wait: float) -> sqlite3.Connection | None:
