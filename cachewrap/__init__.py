@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnkeyableError,
         UnsupportedTypeError,
     )
+    from cachewrap.events import Event
     from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
     from cachewrap.patch.family import (
         patch,
@@ -49,6 +50,7 @@ __all__ = [
     "CodecError",
     "ConfigurationError",
     "CorruptEntryError",
+    "Event",
     "MissingTypeError",
     "ReplayMissError",
     "StoreError",
@@ -83,6 +85,7 @@ _HOMES = {
     "active_cache": "cachewrap.cache",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
+    "Event": "cachewrap.events",
     "patch_all": "cachewrap.patch.family",
     "patch_anthropic": "cachewrap.patch.anthropic",
     "patch_groq": "cachewrap.patch.family",

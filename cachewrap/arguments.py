@@ -19,6 +19,9 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder
     name. Like `collections.namedtuple`, it is compiled from the signature, because
     `inspect.Signature.bind` costs more than the store's own read.
 
+    What decorators made of a function (with `functools.wraps`) has the signature of the inner one,
+    but may take other arguments: those are bound as the outermost takes them.
+
     Args:
         function: whose signature is taken.
         ignore: parameters to leave out, named ones and those in ``**kwargs`` alike.
@@ -26,14 +29,38 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder
     Raises `ConfigurationError` for a name in ``ignore`` that the function cannot take. The binder
     raises `TypeError` where the function would.
     """
+    parameters = _parameters(function)
+    _check_ignored(function, parameters, ignore)
+    binder = _compiled(function, parameters, ignore)
+    outer = _parameters(function, follow_wrapped=False)
+    if outer == parameters:
+        return binder
+    rebind = _compiled(function, outer, ignore)
+
+    def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return binder(*args, **kwargs)
+        except TypeError:
+            # Under a name that no parameter has: the two ways never come to one dictionary.
+            return {"*": rebind(*args, **kwargs)}
+
+    return bind
+
+
+def _parameters(function: Callable[..., Any], *, follow_wrapped: bool = True) -> list[Parameter]:
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        signature = inspect.signature(function, follow_wrapped=follow_wrapped)
     except ValueError:  # some builtins have no signature
-        parameters = [
+        return [
             Parameter("args", Parameter.VAR_POSITIONAL),
             Parameter("kwargs", Parameter.VAR_KEYWORD),
         ]
-    _check_ignored(function, parameters, ignore)
+    return list(signature.parameters.values())
+
+
+def _compiled(
+    function: Callable[..., Any], parameters: list[Parameter], ignore: Collection[str]
+) -> Binder:
     namespace: dict[str, Any] = {"_cachewrap_ignore": frozenset(ignore)}
     header: list[str] = []
     items: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import threading
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Self
@@ -87,6 +87,12 @@ class Stack(tuple[object, ...]):
         other.salt, other.inside = salt, inside
         return other
 
+    def inside_of(self, outermost: Self) -> Self:
+        """This stack, if it is empty, with other blocks around."""
+        if self or self.inside is None:
+            return self or outermost
+        return self._with(outermost, (self.inside,) * len(outermost))
+
     def numbering(self, block: object) -> Numbering | None:
         """The numbering of the innermost entering of a block; None if it was not entered."""
         for at in range(len(self) - 1, -1, -1):
@@ -100,6 +106,24 @@ OUTSIDE: Final = Stack()
 
 # A tuple, never a token: the same cache is entered from many threads and left in other contexts.
 blocks: ContextVar[Stack] = ContextVar("cachewrap", default=OUTSIDE)
+
+_program: Callable[[], Stack] | None = None
+
+
+def serve_program(outermost: Callable[[], Stack] | None) -> None:
+    """Let blocks stand around the whole program: in every context of this process.
+
+    Args:
+        outermost: gives them whenever a context has no block of its own; None for none.
+    """
+    global _program
+    _program = outermost
+
+
+def active() -> Stack:
+    """The blocks of this context, the innermost last; outside any, those of the whole program."""
+    stack = blocks.get()
+    return stack if stack or _program is None else stack.inside_of(_program())
 
 
 def push(block: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, codec, leases, plugins
+from cachewrap import blocks, codec, events, leases, plugins
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
 from cachewrap.envelope import seal
@@ -24,6 +25,7 @@ from cachewrap.errors import (
     ReplayMissError,
     StoreError,
 )
+from cachewrap.events import Watch
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
@@ -343,12 +345,21 @@ class Cache:
         """Where the entries are, without credentials."""
         return self._store.url
 
-    # -- as a block ---------------------------------------------------------------------------
+    @property
+    def store(self) -> Store:
+        """Where the entries live, as bytes, for tools: in envelopes, encrypted with a key."""
+        return self._store
 
-    def __enter__(self) -> Self:
+    def check(self) -> None:
+        """Raise `StoreError` if it can be told, without writing, that the cache will not work."""
         # Where nothing will be written, it does not matter whether anything could be.
         if self._seed is not None and self.policy.mode in ("normal", "refresh"):
             self._store.check()
+
+    # -- as a block ---------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.check()
         with _lock:
             self._entered[0] += 1
         blocks.push(self)
@@ -406,60 +417,77 @@ class Cache:
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
         """
-        found = self._look(exchange)
-        if isinstance(found, Reply):
-            return found
-        reply = run(fetch(exchange, self._terms, found), self._store, call)
-        self.stats.count(reply)
-        return reply
+        watch = self.watch(exchange)
+        if watch is None:
+            found = self._look(exchange)
+            if not isinstance(found, Reply):
+                found = run(fetch(exchange, self._terms, found), self._store, call)
+        else:
+            with watch:
+                found = self._look(exchange)
+                if not isinstance(found, Reply):
+                    found = run(fetch(exchange, self._terms, found), self._store, call)
+        return self.told(found, exchange, watch)
 
     async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
         """`serve` for async callers."""
-        found = await self._alook(exchange)
-        if isinstance(found, Reply):
-            return found
-        reply = await arun(fetch(exchange, self._terms, found), self._store, call)
-        self.stats.count(reply)
-        return reply
+        watch = self.watch(exchange)
+        if watch is None:
+            found = await self._alook(exchange)
+            if not isinstance(found, Reply):
+                found = await arun(fetch(exchange, self._terms, found), self._store, call)
+        else:
+            with watch:
+                found = await self._alook(exchange)
+                if not isinstance(found, Reply):
+                    found = await arun(fetch(exchange, self._terms, found), self._store, call)
+        return self.told(found, exchange, watch)
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        return self._look(exchange)
+        watch = self.watch(exchange)
+        if watch is None:
+            found = self._look(exchange)
+        else:
+            with watch:
+                found = self._look(exchange)
+        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        return await self._alook(exchange)
+        watch = self.watch(exchange)
+        if watch is None:
+            found = await self._alook(exchange)
+        else:
+            with watch:
+                found = await self._alook(exchange)
+        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
 
     # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
     # modes in which it takes that.
 
     def _look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         if not self._straight:
-            return self._counted(run(look(exchange, self._terms), self._store))
+            return run(look(exchange, self._terms), self._store)
         try:
             raw = self._store.get(exchange.key)
         except StoreError as error:
             return unread(exchange, error, self._terms)
-        return self._counted(found_in(exchange, raw, self._terms))
+        return found_in(exchange, raw, self._terms)
 
     async def _alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         if not self._straight:
-            return self._counted(await arun(look(exchange, self._terms), self._store))
+            return await arun(look(exchange, self._terms), self._store)
         try:
             raw = await self._store.aget(exchange.key)
         except StoreError as error:
             return unread(exchange, error, self._terms)
-        return self._counted(found_in(exchange, raw, self._terms))
-
-    def _counted(self, found: Reply[R] | Absent) -> Reply[R] | Absent:
-        if type(found) is Reply:
-            self.stats.count(found)
-        return found
+        return found_in(exchange, raw, self._terms)
 
     def glance(self, exchange: Exchange[R]) -> Reply[R] | None:
         """What `look` would find, told to nobody: None where it is anything but a plain hit.
 
-        Whoever serves it says so with ``stats.count``; else the request takes its usual way.
+        Whoever serves it says so with `told`; else the request takes its usual way.
         """
         try:
             raw = self._store.get(exchange.key)
@@ -481,16 +509,32 @@ class Cache:
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
+        watch = self.watch(exchange, seconds)
         reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
-        self.stats.count(reply)
-        return reply
+        return self.told(reply, exchange, watch)
 
     async def akeep(
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
     ) -> Reply[R]:
         """`keep` for async callers."""
+        watch = self.watch(exchange, seconds)
         reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
-        self.stats.count(reply)
+        return self.told(reply, exchange, watch)
+
+    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
+        """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
+        hook = self.policy.on_event
+        if hook is None and not events.log.isEnabledFor(logging.DEBUG):
+            return None
+        seed, place = self._seed or "", self._store.url
+        return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
+
+    def told(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
+        """The reply, counted, and told to those who hear of it."""
+        self.stats.count(reply, exchange)
+        if watch is not None:
+            stored = reply.own and reply.entry is not None
+            watch.tell(reply.outcome, reply.entry, stored=stored)
         return reply
 
     @property
@@ -710,7 +754,7 @@ def _rebuild(cls: type[C], store: Store, seed: str | None, policy: Policy) -> C:
 
 def active_cache() -> Cache | None:
     """The cache of the innermost block, or None outside any block and inside `no_cache`."""
-    stack = blocks.blocks.get()
+    stack = blocks.active()
     innermost = stack[-1] if stack else None
     return innermost if isinstance(innermost, Cache) else None
 
@@ -737,7 +781,7 @@ def choose_cache(
         counted: whether it is for a call that is made, which the mode ``"off"`` lets go past and
             counts; else the mode does not matter.
     """
-    stack = blocks.blocks.get()
+    stack = blocks.active()
     if stack:
         innermost: Any = stack[-1]
         if innermost is blocks.OFF:
@@ -779,7 +823,7 @@ def numbering_of(own: Cache | None, fallback: blocks.Numbering) -> blocks.Number
         own: the call's own cache.
         fallback: counts where no block does.
     """
-    stack = blocks.blocks.get()
+    stack = blocks.active()
     if own is None:
         return stack.numberings[-1] if stack else stack.inside or fallback
     return stack.numbering(own) or stack.inside or own.numbering

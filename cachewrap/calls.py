@@ -139,6 +139,10 @@ class FunctionExchange:
         return self.plan.source
 
     @property
+    def model(self) -> None:
+        return None
+
+    @property
     def asked(self) -> bytes:
         return self.request
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import re
 import sys
@@ -147,6 +148,21 @@ def decode(kind: Kind, data: bytes) -> Any:
         # Pydantic, parametrising a model, and hashes of the program's own can raise anything.
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
+
+
+def plain_form(kind: Kind, data: bytes) -> Any:
+    """A text or value as it is stored, for people: of objects their names and fields as tags.
+
+    Needs none of the classes, and builds none. Bytes are left as they are.
+
+    Raises `CorruptEntryError` for bytes that `encode` did not give, and for another kind.
+    """
+    if kind not in (Kind.TEXT, Kind.VALUE):
+        raise CorruptEntryError(f"an answer of the kind {kind!r} is no single value")
+    try:
+        return data.decode() if kind == Kind.TEXT else _decoder.decode(memoryview(data)[1:])
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
 
 
 # -- HTTP answers and items --------------------------------------------------------------------
@@ -463,6 +479,18 @@ def _members(state: Any) -> dict[str, Any]:
     return members
 
 
+def _default(field: Any, members: dict[str, Any]) -> Any:
+    if "validated_data" in _arguments(type(field).get_default):
+        # From pydantic 2.10 on, a default factory may take the fields before it.
+        return field.get_default(call_default_factory=True, validated_data=members)
+    return field.get_default(call_default_factory=True)
+
+
+@functools.cache
+def _arguments(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
 def _load_model(inner: Any) -> Any:
     spec, stored, extra, fields_set, private = inner
     cls = _model_class(spec)
@@ -470,7 +498,7 @@ def _load_model(inner: Any) -> Any:
     for name, field in cls.model_fields.items():
         # As for a dataclass; a model without a field that it should have is left as it was.
         if name not in members and not field.is_required():
-            members[name] = field.get_default(call_default_factory=True)
+            members[name] = _default(field, members)
     state = {
         "__dict__": members,
         "__pydantic_extra__": None if extra is None else _members(extra),

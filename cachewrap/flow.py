@@ -121,6 +121,11 @@ class Exchange(Protocol[R]):
         ...
 
     @property
+    def model(self) -> str | None:
+        """The model that is asked, for counting; None where only the answer tells."""
+        ...
+
+    @property
     def asked(self) -> bytes:
         """The canonical request, encoded."""
         ...

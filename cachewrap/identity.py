@@ -37,7 +37,8 @@ def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | Non
 
     It is a partial's arguments, the object whose ``__call__`` is decorated, and of the variables
     that an inner function closes over those that hold text, bytes, numbers or None, unless the
-    function itself changes them. Other variables are left out: they are no arguments.
+    function itself changes them. Other variables are left out: they are no arguments. The functions
+    that a decorator has wrapped, with `functools.wraps`, count as well.
     """
     if isinstance(function, functools.partial):
         inner = bound_to(function.func)
@@ -45,17 +46,11 @@ def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | Non
         return lambda: {**given, **(inner() if inner else {})}
     if not inspect.isroutine(function):
         return lambda: {"object": function}
-    code = getattr(function, "__code__", None)
-    cells = getattr(function, "__closure__", None)
-    if code is None or not cells:
-        return None
-    changed = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_DEREF"}
-    named = [
-        (name, cell)
-        for name, cell in zip(code.co_freevars, cells, strict=True)
-        if name not in changed
-    ]
-    if not named:
+    named = _closed_over(function)
+    wrapped: Any = getattr(function, "__wrapped__", None)
+    known = inspect.isroutine(wrapped) or isinstance(wrapped, functools.partial)
+    below = bound_to(wrapped) if known else None
+    if not named and below is None:
         return None
 
     def read() -> dict[str, Any]:
@@ -67,6 +62,23 @@ def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | Non
                 continue
             if type(value) in _CONSTANTS:
                 held[name] = value
-        return {"closure": held} if held else {}
+        found: dict[str, Any] = {"closure": held} if held else {}
+        deeper = below() if below else None
+        # What stands for the function itself, like a wrapper of wrapt's, adds nothing to it.
+        return {**found, "wrapped": deeper} if deeper and deeper != found else found
 
     return read
+
+
+def _closed_over(function: Any) -> list[tuple[str, Any]]:
+    """The variables that a function closes over and does not change itself."""
+    code = getattr(function, "__code__", None)
+    cells = getattr(function, "__closure__", None)
+    if code is None or not cells:
+        return []
+    changed = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_DEREF"}
+    return [
+        (name, cell)
+        for name, cell in zip(code.co_freevars, cells, strict=True)
+        if name not in changed
+    ]

@@ -37,8 +37,12 @@ def hold(store: Store, key: str, token: str, seconds: float) -> None:
     with _changed:
         _held[token] = _Held(store, key, seconds, time.monotonic() + seconds / _RENEWALS)
         if _thread is None:
-            _thread = threading.Thread(target=_renew, name="cachewrap-leases", daemon=True)
-            _thread.start()
+            thread = threading.Thread(target=_renew, name="cachewrap-leases", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter ends: the lease may end before its call does
+                return
+            _thread = thread
         _changed.notify()
 
 

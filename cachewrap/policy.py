@@ -9,6 +9,7 @@ from typing import Final, Literal, TypedDict, get_args
 
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.errors import ConfigurationError
+from cachewrap.events import Hook
 
 Ttl = float | int | timedelta
 """A time to live: seconds, or a `datetime.timedelta`."""
@@ -123,6 +124,9 @@ class CacheOptions(TypedDict, total=False):
         encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
             it, or a list of keys, of which the first writes and all read; None stores plain text.
             By default what the environment variable ``CACHEWRAP_ENCRYPTION_KEY`` holds, if any.
+        on_event: is given an `Event` for every call that the cache served, and for every one that
+            raised. It runs in the thread or task of the call. A cache that is to be pickled needs
+            a hook that can be pickled.
     """
 
     ttl: Ttl | None
@@ -133,6 +137,7 @@ class CacheOptions(TypedDict, total=False):
     lease_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
+    on_event: Hook | None
 
 
 _LEAVES_HITS_ALONE: Final = frozenset(
@@ -160,6 +165,7 @@ class Policy:
         lease_seconds: how long a lease outlives its last renewal.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
+        on_event: is given an event for every call.
     """
 
     ttl: float | None = None
@@ -170,6 +176,7 @@ class Policy:
     lease_seconds: float = 10.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    on_event: Hook | None = None
 
     @property
     def plain(self) -> bool:
@@ -198,6 +205,9 @@ def make_policy(options: CacheOptions) -> Policy:
     on_error = options.get("on_error", "warn")
     if on_error not in ("warn", "raise"):
         raise ConfigurationError(f'on_error must be "warn" or "raise", got {on_error!r}')
+    on_event = options.get("on_event")
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
     lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
@@ -212,4 +222,5 @@ def make_policy(options: CacheOptions) -> Policy:
             if "encryption_key" in options
             else keys_from_environment()
         ),
+        on_event=on_event,
     )

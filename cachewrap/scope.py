@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from cachewrap.blocks import Stack, blocks
+from cachewrap.blocks import Stack, active, blocks
 
 Enter: TypeAlias = Callable[[Stack], Stack]
 """Makes the blocks inside a call of those around it. Every attempt of a call enters anew."""
@@ -16,7 +16,7 @@ class Scope:
     """The blocks inside one attempt of a call, kept from one step of it to the next."""
 
     def __init__(self, enter: Enter) -> None:
-        self._inside = enter(blocks.get())
+        self._inside = enter(active())
 
     @contextmanager
     def step(self) -> Iterator[None]:

@@ -1,14 +1,17 @@
-"""What a cache has done so far, counted."""
+"""What a cache has done so far, counted by what was called and by model."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from cachewrap.entry import Outcome
-from cachewrap.flow import Reply
+from cachewrap.entry import Entry, Outcome
+from cachewrap.errors import CorruptEntryError
+from cachewrap.flow import Exchange, Reply
+from cachewrap.prices import price
 
 _HIT: Final = Outcome.HIT
 _lock = threading.Lock()
@@ -22,61 +25,159 @@ def _renew_lock() -> None:
 # Another thread may have held the lock at the fork; in the child nobody would release it.
 os.register_at_fork(after_in_child=_renew_lock)
 
+_KEYS_KEPT: Final = 4096
+"""Keys whose models are remembered, so that a model is not read again at every hit."""
 
-class Stats:
-    """Counters of one cache, from its creation on. Safe to read at any time.
 
-    Attributes:
+@dataclass(slots=True)
+class Counts:
+    """What was counted of one function or endpoint, and of one model.
+
+    Tokens and seconds are those that upstream reported and took. Of what was spent, only answers
+    that are in the store are known.
+
+    Args:
         hits: calls answered from the store.
         misses: calls that went upstream and came back.
         joined: calls that were given the answer of another caller's call under way.
         stored: answers written to the store.
+        tokens_in_saved: prompt tokens of the answers served.
+        tokens_out_saved: completion tokens of the answers served.
+        seconds_saved: seconds that upstream had taken for the answers served.
+        tokens_in_spent: prompt tokens of the calls that went upstream.
+        tokens_out_spent: completion tokens of the calls that went upstream.
+        seconds_spent: seconds that upstream took for them.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    joined: int = 0
+    stored: int = 0
+    tokens_in_saved: int = 0
+    tokens_out_saved: int = 0
+    seconds_saved: float = 0.0
+    tokens_in_spent: int = 0
+    tokens_out_spent: int = 0
+    seconds_spent: float = 0.0
+
+    @property
+    def calls(self) -> int:
+        """Calls that the cache served, one way or another."""
+        return self.hits + self.misses + self.joined
+
+    def add(self, other: Counts | Mapping[str, Any]) -> None:
+        """Add other counts, or those of `dataclasses.asdict`."""
+        values = other if isinstance(other, Mapping) else asdict(other)
+        for name in _NAMES:
+            setattr(self, name, getattr(self, name) + values.get(name, 0))
+
+
+_NAMES: Final = tuple(field.name for field in fields(Counts))
+
+
+class _Group(Counts):
+    """The counts of one source and model, and the name under which upstream knows the model."""
+
+    __slots__ = ("reported",)
+
+    def __init__(self, reported: str) -> None:
+        super().__init__()
+        self.reported = reported
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """US dollars saved and spent, as far as the models' prices are known."""
+
+    saved: float
+    spent: float
+
+
+class Stats:
+    """Counters of one cache, from its creation on. Safe to read at any time.
+
+    Beside the totals, which have the names of `Counts`, there are `by_model`, `by_source` and
+    `money`.
+
+    Attributes:
         bypassed: calls that a cache does not serve, such as a file upload.
         errors: faults of the store or of entries that a call survived.
-        tokens_saved: prompt and completion tokens of the answers served, as upstream reported them.
-        seconds_saved: seconds that upstream had taken for the answers served.
         bypass_reasons: how many calls were bypassed for which reason.
     """
 
-    __slots__ = (
-        "bypass_reasons",
-        "bypassed",
-        "errors",
-        "hits",
-        "joined",
-        "misses",
-        "seconds_saved",
-        "stored",
-        "tokens_saved",
-    )
+    __slots__ = ("_groups", "_models", "bypass_reasons", "bypassed", "errors")
 
     def __init__(self) -> None:
-        self.hits = 0
-        self.misses = 0
-        self.joined = 0
-        self.stored = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Count anew from zero."""
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self._models: dict[str, str] = {}
         self.bypassed = 0
         self.errors = 0
-        self.tokens_saved = 0
-        self.seconds_saved = 0.0
         self.bypass_reasons: dict[str, int] = {}
 
-    def count(self, reply: Reply[Any]) -> None:
-        """Count one served call."""
+    def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
+        """Count one served call.
+
+        Args:
+            reply: how it was answered.
+            exchange: the request; without it the entry tells what was called.
+        """
         entry = reply.entry
+        name = self._name(exchange, entry)
         with _lock:
-            if reply.outcome is _HIT:
-                self.hits += 1
-            elif reply.outcome is Outcome.MISS:
-                self.misses += 1
-                if reply.own and entry is not None:
-                    self.stored += 1
+            group = self._groups.get(name)
+            if group is None:
+                group = self._groups[name] = _Group(_reported(entry))
+            if reply.outcome is Outcome.MISS:
+                group.misses += 1
+                if entry is not None:
+                    group.stored += reply.own
+                    group.tokens_in_spent += entry.tokens_in
+                    group.tokens_out_spent += entry.tokens_out
+                    group.seconds_spent += entry.seconds
                 return
+            if reply.outcome is _HIT:
+                group.hits += 1
             else:
-                self.joined += 1
+                group.joined += 1
             if entry is not None:
-                self.tokens_saved += entry.tokens_in + entry.tokens_out
-                self.seconds_saved += entry.seconds
+                group.tokens_in_saved += entry.tokens_in
+                group.tokens_out_saved += entry.tokens_out
+                group.seconds_saved += entry.seconds
+
+    def _name(self, exchange: Exchange[Any] | None, entry: Entry | None) -> tuple[str, str]:
+        if exchange is None:
+            return self._name_of(entry)
+        model = exchange.model
+        if model is None:
+            # Only the entry's record tells, which a hit does not read: it holds the whole request.
+            if entry is None or not (entry.tokens_in or entry.tokens_out):
+                return exchange.source, ""
+            model = self._models.get(exchange.key)
+            if model is None:
+                model = _reported(entry)
+                if len(self._models) >= _KEYS_KEPT:
+                    self._models.clear()
+                self._models[exchange.key] = model
+        return exchange.source, model
+
+    def _name_of(self, entry: Entry | None) -> tuple[str, str]:
+        """The source and model of an entry, under the name that its other calls have."""
+        if entry is None:
+            return "", ""
+        try:
+            record = entry.read_record()
+        except CorruptEntryError:
+            return "", ""
+        source, model = record["source"], record["model"]
+        with _lock:
+            for (known, name), group in self._groups.items():
+                if known == source and group.reported == model:
+                    return known, name
+        return source, model
 
     def count_bypass(self, reason: str) -> None:
         """Count one call that went past the cache."""
@@ -89,25 +190,134 @@ class Stats:
         with _lock:
             self.errors += 1
 
-    def as_dict(self) -> Mapping[str, int | float | dict[str, int]]:
-        """The counters as a plain dictionary."""
+    @property
+    def total(self) -> Counts:
+        """All of it added up."""
+        return self._added_up(lambda name: "").get("", Counts())
+
+    @property
+    def by_model(self) -> dict[str, Counts]:
+        """By the model's name, as it was asked for; ``""`` where there is none."""
+        return self._added_up(lambda name: name[1])
+
+    @property
+    def by_source(self) -> dict[str, Counts]:
+        """By function (``module:name``) or endpoint (``POST /chat/completions``)."""
+        return self._added_up(lambda name: name[0])
+
+    def _added_up(self, label: Callable[[tuple[str, str]], str]) -> dict[str, Counts]:
+        found: dict[str, Counts] = {}
+        with _lock:
+            for name, group in self._groups.items():
+                found.setdefault(label(name), Counts()).add(group)
+        return found
+
+    def money(self) -> Money | None:
+        """What was saved and spent, at today's prices.
+
+        Prices come from genai-prices (``pip install 'cachewrap[prices]'``), for the average call of
+        each function and model. None where no price is known.
+        """
+        with _lock:
+            groups = list(self._groups.items())
+        saved = spent = 0.0
+        known = False
+        for (_, model), g in groups:
+            served = _cost(g, model, g.hits + g.joined, g.tokens_in_saved, g.tokens_out_saved)
+            asked = _cost(g, model, g.misses, g.tokens_in_spent, g.tokens_out_spent)
+            known = known or served is not None or asked is not None
+            saved, spent = saved + (served or 0.0), spent + (asked or 0.0)
+        return Money(saved, spent) if known else None
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add what another process counted, as its `as_dict` gave it."""
+        with _lock:
+            for facts in other["groups"]:
+                name = facts["source"], facts["model"]
+                group = self._groups.setdefault(name, _Group(facts["reported"]))
+                group.add(facts)
+            self.bypassed += other["bypassed"]
+            self.errors += other["errors"]
+            for reason, count in other["bypass_reasons"].items():
+                self.bypass_reasons[reason] = self.bypass_reasons.get(reason, 0) + count
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counters as a plain dictionary, with one of each function and model in ``groups``."""
+        total = self.total
         with _lock:
             return {
-                "hits": self.hits,
-                "misses": self.misses,
-                "joined": self.joined,
-                "stored": self.stored,
+                **asdict(total),
+                "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
                 "bypassed": self.bypassed,
                 "errors": self.errors,
-                "tokens_saved": self.tokens_saved,
-                "seconds_saved": self.seconds_saved,
                 "bypass_reasons": dict(self.bypass_reasons),
+                "groups": [
+                    {"source": source, "model": model, "reported": group.reported}
+                    | {name: getattr(group, name) for name in _NAMES}
+                    for (source, model), group in self._groups.items()
+                ],
             }
 
+    @property
+    def calls(self) -> int:
+        """Calls that the cache served, one way or another."""
+        return self.total.calls
+
+    @property
+    def hits(self) -> int:
+        """Calls answered from the store."""
+        return self.total.hits
+
+    @property
+    def misses(self) -> int:
+        """Calls that went upstream and came back."""
+        return self.total.misses
+
+    @property
+    def joined(self) -> int:
+        """Calls that were given the answer of another caller's call under way."""
+        return self.total.joined
+
+    @property
+    def stored(self) -> int:
+        """Answers written to the store."""
+        return self.total.stored
+
+    @property
+    def tokens_saved(self) -> int:
+        """Prompt and completion tokens of the answers served, as upstream reported them."""
+        total = self.total
+        return total.tokens_in_saved + total.tokens_out_saved
+
+    @property
+    def seconds_saved(self) -> float:
+        """Seconds that upstream had taken for the answers served."""
+        return self.total.seconds_saved
+
     def __repr__(self) -> str:
-        shown = {name: value for name, value in self.as_dict().items() if value}
+        facts = {name: value for name, value in self.as_dict().items() if name != "groups"}
+        shown = {name: value for name, value in facts.items() if value}
         inside = ", ".join(
             f"{name}={value:.3f}" if isinstance(value, float) else f"{name}={value}"
             for name, value in shown.items()
         )
         return f"Stats({inside})"
+
+
+def _reported(entry: Entry | None) -> str:
+    if entry is None:
+        return ""
+    try:
+        return str(entry.read_record()["model"])
+    except CorruptEntryError:  # the record is damaged, the answer that was served is not
+        return ""
+
+
+def _cost(group: _Group, model: str, calls: int, tokens_in: int, tokens_out: int) -> float | None:
+    if not calls:
+        return None
+    each = tokens_in // calls, tokens_out // calls
+    one = price(group.reported or model, *each)
+    if one is None and group.reported:
+        one = price(model, *each)
+    return None if one is None else one * calls

@@ -1,1 +1,1 @@
-"""Adapters to the cache interfaces of other libraries, each imported only by those who use it."""
+"""Adapters to the interfaces of other libraries, each imported only by those who use it."""

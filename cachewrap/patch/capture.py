@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
-from cachewrap.blocks import blocks
+from cachewrap.blocks import active
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.flight import FAILED
@@ -174,7 +174,7 @@ def watched() -> bool:
 
 def decided() -> bool:
     """Whether a patched SDK makes the request of this context, and has chosen a cache or none."""
-    return _inside.get() and (_slot.get() is not None or bool(blocks.get()))
+    return _inside.get() and (_slot.get() is not None or bool(active()))
 
 
 def take_open(response: Any, *, is_async: bool) -> None:

@@ -73,6 +73,13 @@ class SdkExchange:
         return self.endpoint.source
 
     @property
+    def model(self) -> str:
+        """The model that is asked, for counting."""
+        body = self.request.get("body")
+        model = body.get("model") if isinstance(body, dict) else None
+        return model if isinstance(model, str) else ""
+
+    @property
     def asked(self) -> bytes:
         """The canonical request, encoded."""
         return self._raw

@@ -199,11 +199,12 @@ class Door:
         if cache is None or asked is None:
             return self._long(wrapped, instance, args, kwargs)
         if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
+            watch = cache.watch(exchange)
             reply = cache.glance(exchange)
             if reply is not None:
                 result = self._result(asked, asked.known, reply, cache, exchange)
                 if result is not NOTHING:
-                    cache.stats.count(reply)
+                    cache.told(reply, exchange, watch)
                     return result
         before = expected.get()
         expected.set(asked)
@@ -229,11 +230,12 @@ class Door:
         if cache is None or asked is None:
             return await self._long(wrapped, instance, args, kwargs)
         if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
+            watch = cache.watch(exchange)
             reply = await cache.aglance(exchange)
             if reply is not None:
                 result = await self._aresult(asked, asked.known, reply, cache, exchange)
                 if result is not NOTHING:
-                    cache.stats.count(reply)
+                    cache.told(reply, exchange, watch)
                     return result
         before = expected.get()
         expected.set(asked)

@@ -29,14 +29,16 @@ Name: TypeAlias = tuple[str, str]
 _MOST_ASKED: Final = 10_000
 
 
-class _Head(msgspec.Struct):
+class Head(msgspec.Struct):
+    """What names a line, or tells that it is the first one."""
+
     key: str | None = None
     seed: str | None = None
     cachewrap: str | None = None
     version: int = VERSION
 
 
-_head_decoder = msgspec.json.Decoder(_Head)
+_head_decoder = msgspec.json.Decoder(Head)
 
 
 class Cassette:
@@ -78,11 +80,16 @@ class Cassette:
         with self._lock:
             return [name for name in self._read() if isinstance(name, tuple)]
 
+    def seeds(self) -> list[str]:
+        """The seeds that have lines, sorted."""
+        with self._lock:
+            return sorted({name[0] for name in self._read() if isinstance(name, tuple)})
+
     def place_of(self, name: Name) -> str:
         """Where the line of a name is, for an error: the file and the number of the line."""
         with suppress(OSError), open(self.path, "rb") as file:
             for number, line in reversed(list(enumerate(file, 1))):
-                if _name_of(line) == name:
+                if name_of(line) == name:
                     return f"{self.path}, line {number}"
         return self.path
 
@@ -117,7 +124,7 @@ class Cassette:
             if not (line := line.strip()):
                 continue
             try:
-                name = _name_of(line)
+                name = name_of(line)
             except ValueError as error:
                 warn_once(
                     ("cassette", self.path, line),
@@ -138,7 +145,7 @@ class Cassette:
         return lines
 
     def _check_version(self, line: bytes) -> None:
-        version = _head_decoder.decode(line).version
+        version = head_of(line).version
         if version != VERSION:
             raise StoreError(
                 f"{self.path} is a cassette of version {version}; this cachewrap reads version"
@@ -263,7 +270,12 @@ class Cassette:
         self._lines = None
 
 
-def _name_of(line: bytes) -> Name | None:
+def head_of(line: bytes) -> Head:
+    """What names a line. Raises `msgspec.MsgspecError`."""
+    return _head_decoder.decode(line)
+
+
+def name_of(line: bytes) -> Name | None:
     """The name of a line, None for a head. Raises `ValueError` for what is neither."""
     try:
         head = _head_decoder.decode(line)
@@ -271,7 +283,7 @@ def _name_of(line: bytes) -> Name | None:
         raise ValueError(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         try:  # half of a surrogate pair is JSON for Python alone
-            head = msgspec.convert(json.loads(line), _Head)
+            head = msgspec.convert(json.loads(line), Head)
         except (ValueError, RecursionError, msgspec.ValidationError):
             raise ValueError(str(error)) from error
     if head.cachewrap is not None and head.key is None:

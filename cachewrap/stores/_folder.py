@@ -172,6 +172,12 @@ def folder_name(seed: str) -> str:
     return "%%" + hashlib.sha256(seed.encode(errors="surrogatepass")).hexdigest()
 
 
+def seed_of(name: str) -> str | None:
+    """The seed of a folder with that name; None for a name that `folder_name` gives to no seed."""
+    seed = urllib.parse.unquote(name, errors="surrogatepass")
+    return seed if folder_name(seed) == name else None
+
+
 def make(root: str, folder: str) -> None:
     """Make the folder for its owner alone; keep what exists."""
     os.makedirs(os.path.dirname(root), exist_ok=True)

@@ -136,7 +136,7 @@ def give(path: str, key: str, token: str, *, failed: bool) -> None:
 
 def close(path: str) -> None:
     """Close the file at the path, unless this process holds a lease in it."""
-    with _process.lock, suppress(FileNotFoundError):
+    with _process.lock, suppress(OSError):  # the folder is gone, or something else by now
         status = os.stat(path)
         file = _process.files.get((status.st_dev, status.st_ino))
         if file is not None and not file.held:

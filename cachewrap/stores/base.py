@@ -27,8 +27,12 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     global _writers
     if _writers is None:
         _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_writers, partial(work, *args, **options))
+    task = partial(work, *args, **options)
+    try:
+        done = asyncio.get_running_loop().run_in_executor(_writers, task)
+    except RuntimeError:  # the interpreter ends: threads take no work any more
+        return task()
+    return await done
 
 
 _process = uuid.uuid4().hex
@@ -148,6 +152,14 @@ class Store(ABC):
     @abstractmethod
     def clear(self) -> int:
         """Remove every entry of this partition and nothing else; how many there were."""
+
+    def seeds(self) -> list[str] | None:
+        """The seeds that have entries in the same place, sorted; None where that cannot be told."""
+        return None
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read, in seconds since the epoch; None where nobody notes it."""
+        return None
 
     def acquire(self, key: str, token: str, seconds: float) -> Claim:
         """Try to take the lease of a key, without waiting.

@@ -34,6 +34,7 @@ from cachewrap.stores._folder import (
     folder_name,
     lay_out,
     make,
+    seed_of,
     write,
 )
 from cachewrap.stores.base import Claim, Store
@@ -50,6 +51,8 @@ _EXPIRED = 100
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
 
+_TRUST = 0.05
+"""Seconds for which a database that is there is taken for the one that was opened."""
 
 _START = b"SQLite format 3\0"
 _NO_DATABASE = (
@@ -61,11 +64,13 @@ _NO_DATABASE = (
 class _Link:
     """One thread's connection. Its lock keeps `DiskStore.close` away while the thread uses it."""
 
-    __slots__ = ("__weakref__", "con", "lock")
+    __slots__ = ("__weakref__", "con", "inode", "lock", "trusted")
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.con: sqlite3.Connection | None = None
+        self.inode = -1
+        self.trusted = 0.0
 
     def close(self) -> None:
         con, self.con = self.con, None
@@ -165,7 +170,7 @@ class DiskStore(Store):
         name = bytes.fromhex(key)
         link = getattr(self._local, "link", None) or self._link()
         with link.lock:
-            con = link.con or self._connect(link)
+            con = self._connected(link) or self._connect(link)
             if con is None:
                 return None
             try:
@@ -212,6 +217,30 @@ class DiskStore(Store):
             last = rows[-1][0]
             for _, name in rows:
                 yield name.hex()
+
+    def seeds(self) -> list[str]:
+        """The seeds with a database below the same root.
+
+        A seed whose folder has a name of its hash cannot be told from it, and is left out.
+        """
+        try:
+            with os.scandir(self._root) as folders:
+                named = [seed_of(f.name) for f in folders if os.path.exists(f"{f.path}/{DATABASE}")]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._failed("list", error) from error
+        return sorted(seed for seed in named if seed is not None)
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read: only caches with ``max_bytes`` note that here.
+
+        None for an entry that was not read since it was stored, by a cache that notes it.
+        """
+        sql = f"SELECT store_time, access_time FROM Cache WHERE key = ? AND {OURS}"
+        for stored, used in self._read(sql, (bytes.fromhex(key),)):
+            return float(used) if used > stored else None
+        return None
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
         sql = (
@@ -290,12 +319,35 @@ class DiskStore(Store):
         self._paused = []
         self._lock.release()
 
+    def _connected(self, link: _Link) -> sqlite3.Connection | None:
+        """The thread's connection, unless the database was deleted since: there is none now.
+
+        That another one has taken its place is seen within `_TRUST` seconds.
+        """
+        con = link.con
+        if con is None:
+            return None
+        now = time.monotonic()
+        if now < link.trusted and os.access(self._path, os.F_OK):  # half of what a `stat` costs
+            return con
+        try:
+            if os.stat(self._path).st_ino == link.inode:
+                link.trusted = now + _TRUST
+                return con
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:  # it cannot be told
+            return con
+        link.close()
+        return None
+
     def _connect(self, link: _Link, make: bool = False) -> sqlite3.Connection | None:
         """Open the thread's connection; None if there is no database and none is to be made."""
         try:
             if make and not os.path.exists(self._path):
                 lay_out(self._root, self._folder)
             if os.path.exists(self._path):
+                link.inode = os.stat(self._path).st_ino
                 link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables
                     lay_out(self._root, self._folder)
@@ -307,7 +359,7 @@ class DiskStore(Store):
     def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         link = getattr(self._local, "link", None) or self._link()
         with link.lock:
-            con = link.con or self._connect(link)
+            con = self._connected(link) or self._connect(link)
             try:
                 return con.execute(sql, values).fetchall() if con else []
             except sqlite3.Error as error:
@@ -330,9 +382,8 @@ class DiskStore(Store):
 
     def _writable(self, link: _Link) -> sqlite3.Connection:
         """The thread's connection to a database that exists, or is made now."""
-        if link.con is not None and not os.path.exists(self._path):
-            link.close()  # the folder was deleted; what is written now belongs in a new one
-        con = link.con or self._connect(link, make=True)
+        link.trusted = 0.0  # what is written must not be lost in a file that is deleted
+        con = self._connected(link) or self._connect(link, make=True)
         if con is None:
             raise StoreError(f"cannot write {self._path}: it went away while it was opened")
         return con
@@ -416,10 +467,12 @@ class DiskStore(Store):
 
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
 _paused: list[DiskStore] = []
+_forking = threading.Lock()
 
 
 def _before_fork() -> None:
     """Close every connection: SQLite allows none to cross a fork, not even to be closed there."""
+    _forking.acquire()  # threads that fork at the same time do so one after the other
     _paused[:] = list(_stores)
     for store in _paused:
         store._pause()
@@ -429,12 +482,14 @@ def _after_fork_in_parent() -> None:
     for store in _paused:
         store._resume()
     _paused.clear()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     for store in _paused:
         store._start()
     _paused.clear()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -125,6 +125,9 @@ class JsonlStore(Store):
                 if value is not None:
                     yield key, value
 
+    def seeds(self) -> list[str]:
+        return self._cassette.seeds()
+
     def clear(self) -> int:
         return self._cassette.remove(lambda name: name[0] == self._seed)
 

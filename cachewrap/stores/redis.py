@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from cachewrap.errors import ConfigurationError
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores._connections import Connections
 from cachewrap.stores.base import Claim, Store, of_one_process
 
@@ -188,6 +189,26 @@ class RedisStore(Store):
             for name in names:
                 yield name[len(self._prefix) : -1].decode()
 
+    def seeds(self) -> list[str]:
+        """The seeds with entries in this namespace. Goes through every name in the database."""
+        namespace = f"cachewrap:{_quoted(self._namespace)}:".encode()
+        found = set()
+        for names in self._scan(namespace + b"*:{" + _ANY_KEY):
+            found |= {name[len(namespace) : -len(_ANY_KEY) - 2] for name in names}
+        quoted = (name.decode() for name in found)
+        return sorted(urllib.parse.unquote(name, errors="surrogatepass") for name in quoted)
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read or written; None where the server evicts by frequency."""
+        try:
+            with self._connections.using() as client:
+                idle = client.object("IDLETIME", self._name(key))
+        except StoreError as error:
+            if "LFU" in str(error):
+                return None
+            raise
+        return None if idle is None else time.time() - float(idle)
+
     def scan(self) -> Iterator[tuple[str, bytes]]:
         for names in self._scan():
             for start in range(0, len(names), _VALUES):
@@ -255,14 +276,15 @@ class RedisStore(Store):
     async def aclose(self) -> None:
         await self._connections.aclose()
 
-    def _scan(self) -> Iterator[list[bytes]]:
+    def _scan(self, pattern: bytes | None = None) -> Iterator[list[bytes]]:
+        pattern = pattern or self._prefix + _ANY_KEY
         with self._connections.using() as client:
             nodes = self._connections.server.nodes(client)
         for node in nodes:
             cursor = None
             while cursor != 0:
                 with self._connections.using() as client:
-                    answer = client.scan(cursor or 0, self._prefix + _ANY_KEY, _BATCH, **node)
+                    answer = client.scan(cursor or 0, pattern, _BATCH, **node)
                 cursor, names = _page(answer)
                 if names:
                     yield names

@@ -634,11 +634,27 @@ def closing_over(model: str) -> Any:
     return complete
 
 
+def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As a decorator that knows nothing of caches does it."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
 class TestFunctionsOfOneName:
     @pytest.mark.parametrize(
         "make",
-        [lambda model: functools.partial(of_model, model), Callable1, closing_over],
-        ids=["partial", "object", "closure"],
+        [
+            lambda model: functools.partial(of_model, model),
+            Callable1,
+            closing_over,
+            lambda model: logged(closing_over(model)),
+            lambda model: logged(logged(functools.partial(of_model, model))),
+        ],
+        ids=["partial", "object", "closure", "decorated closure", "decorated partial"],
     )
     def test_are_told_apart_by_what_is_bound_to_them(self, make: Callable[[str], Any]) -> None:
         with Cache.memory():

@@ -273,7 +273,7 @@ class TestTheLog:
             with caplog.at_level(level, "cachewrap"):
                 complete("ho")
                 complete("ho")
-        return [record.getMessage() for record in caplog.records]
+        return [r.getMessage() for r in caplog.records if r.name == "cachewrap"]
 
     def test_explains_a_miss_once_at_debug(self, caplog: pytest.LogCaptureFixture) -> None:
         (told,) = self.ask(caplog, logging.DEBUG)

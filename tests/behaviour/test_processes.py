@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
@@ -129,3 +132,33 @@ def test_a_forked_child_does_not_hold_its_parents_lease(shared: Cache, stage: St
     stage.note("answer")
     waiter.join(60)
     assert waiter.exitcode == 0
+
+
+AT_EXIT = """
+import asyncio, atexit, pickle, sys
+from cachewrap import llm_cached
+
+with open(sys.argv[1], "rb") as file:
+    cache = pickle.load(file)
+
+@llm_cached(cache=cache)
+def ask(prompt):
+    return prompt.upper()
+
+@llm_cached(cache=cache)
+async def aask(prompt):
+    return prompt.upper()
+
+@atexit.register
+def last():
+    print(ask("hi"), ask("hi"), asyncio.run(aask("ho")), asyncio.run(aask("ho")), cache.stats.hits)
+"""
+
+
+def test_calls_are_answered_and_stored_while_the_interpreter_ends(
+    shared: Cache, tmp_path: Path
+) -> None:
+    (tmp_path / "pickled").write_bytes(pickle.dumps(shared))
+    program = [sys.executable, "-c", AT_EXIT, str(tmp_path / "pickled")]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.split() == ["HI", "HI", "HO", "HO", "2"], run.stderr

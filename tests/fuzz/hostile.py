@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import importlib
+import pkgutil
 import struct
 import sys
 import tracemalloc
 import typing
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, SimpleNamespace
@@ -20,6 +23,7 @@ from zlib import crc32
 import msgspec
 import numpy
 import pydantic
+from pydantic import _internal
 
 from cachewrap import codec
 from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
@@ -356,7 +360,17 @@ def samples() -> list[tuple[Kind, bytes]]:
 
 
 def warm_up() -> None:
-    """Have everything imported that the codec itself imports, and start to count memory."""
+    """Have everything imported that the codec itself imports, and start to count memory.
+
+    Pydantic imports parts of itself where a generic model is first parametrised with a dataclass,
+    an enum and the like. In a new environment, that also writes their bytecode.
+    """
+    for package in (pydantic, _internal):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if not module.ispkg and module.name != "pydantic.mypy":  # a plugin, which needs mypy
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # some are kept for what pydantic 1 named so
+                    importlib.import_module(module.name)
     tracemalloc.start(1)
     for kind, data in samples():
         codec.decode(kind, data)

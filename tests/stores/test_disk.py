@@ -137,6 +137,35 @@ class TestFolder:
         assert list(with_new_eyes.keys()) == [key_of(2)]
         with_new_eyes.close()
 
+    def test_what_was_in_a_folder_that_was_deleted_is_not_found(
+        self, root: Path, disk: DiskStore
+    ) -> None:
+        disk.set(key_of(1), VALUE)
+        shutil.rmtree(root)
+        assert disk.get(key_of(1)) is None
+        assert list(disk.keys()) == []
+
+    def test_what_another_program_put_in_its_place_is_found_in_every_thread(
+        self, root: Path, disk: DiskStore
+    ) -> None:
+        disk.set(key_of(1), VALUE)
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(disk.get, key_of(1)).result() == VALUE
+            shutil.rmtree(root)
+            other = DiskStore(root)
+            other.set(key_of(2), VALUE)
+            for get in (disk.get, lambda key: thread.submit(disk.get, key).result()):
+                assert (get(key_of(1)), get(key_of(2))) == (None, VALUE)
+            other.close()
+
+    def test_a_store_whose_folder_was_taken_away_can_be_closed(
+        self, root: Path, disk: DiskStore
+    ) -> None:
+        disk.set(key_of(1), VALUE)
+        shutil.rmtree(root)
+        root.write_text("a file")
+        disk.close()
+
     @pytest.mark.parametrize("seed", ["41", "7", "experiment-1_b", "v1.2", "0", "-1", "A" * 100])
     def test_a_plain_seed_names_its_folder(self, root: Path, seed: str) -> None:
         store = DiskStore(root, seed)
@@ -641,6 +670,28 @@ class TestConnections:
         os.waitpid(child, 0)
         with open(reading, "rb") as pipe:
             assert pipe.read() == b"0"
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    def test_threads_that_fork_at_once_hold_up_nobody(self, root: Path) -> None:
+        code = """
+            import os, sys, threading
+            from cachewrap.stores.disk import DiskStore
+            stores = [DiskStore(sys.argv[1], str(seed)) for seed in range(4)]
+            def fork():
+                for _ in range(50):
+                    child = os.fork()
+                    if not child:
+                        os._exit(0)
+                    os.waitpid(child, 0)
+            threads = [threading.Thread(target=fork, daemon=True) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                for store in stores:
+                    store.set("0" * 64, b"answer")
+        """
+        run = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(root)]
+        assert subprocess.run(run, timeout=60, check=False).returncode == 0
 
     def test_many_processes_open_a_new_folder_at_once(self, root: Path) -> None:
         code = """

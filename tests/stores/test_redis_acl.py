@@ -41,7 +41,9 @@ def grant(url: str) -> None:
     """Make the user on the server at the URL."""
     with redis.Redis.from_url(url) as admin:
         client: Any = admin
-        client.execute_command("ACL", "SETUSER", "me", *rights())
+        version = tuple(map(int, client.info("server")["redis_version"].split(".")))
+        given = [right for right in rights() if version >= (7, 2) or right != "+client|setinfo"]
+        client.execute_command("ACL", "SETUSER", "me", *given)
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def test_a_health_check(url: str) -> None:
 def test_nothing_of_another_tenant_s(url: str, namespace: str) -> None:
     with closing(RedisStore(url, namespace=namespace)) as store:
         for use in (store.get, store.delete, lambda key: store.set(key, VALUE)):
-            with pytest.raises(StoreError, match="No permissions"):
+            with pytest.raises(StoreError, match=r"(?i)no permissions"):
                 use(ONE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -70,3 +71,49 @@ def test_an_ignored_name_that_does_not_exist_is_an_error() -> None:
 
 def test_a_builtin_without_a_signature_is_bound_by_position() -> None:
     assert make_binder(min, ())(1, 2) == {"args": [1, 2], "kwargs": {}}
+
+
+def with_client(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function("client", *args, **kwargs)
+
+    return wrapper
+
+
+def verbosely(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, verbose: bool = False, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@with_client
+def given_a_client(client: str, prompt: str) -> None: ...
+
+
+@verbosely
+def with_a_switch(prompt: str, *, model: str = "small") -> None: ...
+
+
+OUTER: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], dict[str, Any]]] = [
+    (with_a_switch, ("hi",), {}, {"prompt": "hi", "model": "small"}),
+    (
+        with_a_switch,
+        ("hi",),
+        {"verbose": True},
+        {"*": {"args": ["hi"], "verbose": True, "kwargs": {}}},
+    ),
+    (given_a_client, ("hi",), {}, {"*": {"args": ["hi"], "kwargs": {}}}),
+]
+
+
+@pytest.mark.parametrize(("function", "args", "kwargs", "bound"), OUTER)
+def test_what_a_decorator_takes_beside_the_signature_is_bound_as_it_takes_it(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    bound: dict[str, Any],
+) -> None:
+    assert make_binder(function, ())(*args, **kwargs) == bound

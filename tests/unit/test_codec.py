@@ -133,7 +133,8 @@ def test_a_class_that_has_gained_a_field_gives_its_default(monkeypatch: Any) -> 
     stored = codec.encode([old.Record("bob"), old.Person(name="bob")])
     new = define(
         "    mail: str = 'none'\n    tags: list = dataclasses.field(default_factory=list)\n",
-        "    mail: str = 'none'\n    tags: list = pydantic.Field(default_factory=list)\n",
+        "    mail: str = 'none'\n    tags: list = pydantic.Field(default_factory=list)\n"
+        "    nick: str = pydantic.Field(default_factory=lambda given: given['name'][:1])\n",
     )
     assert codec.decode(*stored) == [new.Record("bob"), new.Person(name="bob")]
     define("    mail: str\n", "")

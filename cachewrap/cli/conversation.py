@@ -1,0 +1,175 @@
+"""Requests and answers of every API and of functions, as a conversation of roles and texts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cachewrap import codec
+from cachewrap.cli.pieces import body_pieces, content_text, event_piece
+from cachewrap.entry import Entry, HttpAnswer, Items, Kind
+from cachewrap.errors import CorruptEntryError
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who says what."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a stream, and the seconds after the start of the call at which it came."""
+
+    delay: float
+    text: str
+
+
+_SPOKEN: Final = ("system", "instructions", "messages", "contents", "input", "prompt")
+
+
+def request_turns(request: Any) -> list[Turn]:
+    """What was asked. Empty for an entry that was stored without its request."""
+    if not isinstance(request, Mapping):
+        return []
+    if "function" in request:
+        name = str(request["function"]).partition(":")[2] or "call"
+        given = request.get("arguments", request.get("key"))
+        if isinstance(given, Mapping):
+            lines = [f"{field} = {_shown(value)}" for field, value in given.items()]
+        else:
+            lines = [_shown(given)]
+        return [Turn(name, "\n".join(lines))]
+    body = request.get("body")
+    if set(request) == {"key"}:
+        return [Turn("cache.set", _shown(request["key"]))]
+    if not isinstance(body, Mapping):
+        return [Turn("request", _shown({k: v for k, v in request.items() if k != "headers"}))]
+    turns: list[Turn] = []
+    for name in _SPOKEN:
+        if name in body:
+            turns += _turns(name, body[name])
+    turns += [Turn("upload", _shown(upload)) for upload in request.get("files", ())]
+    return turns
+
+
+def request_settings(request: Any) -> dict[str, Any]:
+    """The parameters of a request beside what is said in it."""
+    if not isinstance(request, Mapping):
+        return {}
+    found: dict[str, Any] = {k: request[k] for k in ("version", "bound") if k in request}
+    if isinstance(request.get("body"), Mapping):
+        found |= {k: v for k, v in request["body"].items() if k not in _SPOKEN}
+    return found
+
+
+def answer_turns(entry: Entry) -> list[Turn]:
+    """What was answered. Raises `CorruptEntryError`."""
+    if entry.kind is Kind.HTTP:
+        answer: HttpAnswer = codec.decode(Kind.HTTP, entry.answer)
+        if answer.streamed:
+            text = "".join(piece.text for piece in _http_pieces(answer))
+            return [Turn("assistant", text)] if text else [_whole(answer)]
+        return _body_turns(answer)
+    if entry.kind is Kind.ITEMS:
+        items: Items = codec.decode(Kind.ITEMS, entry.answer)
+        return [Turn("yields", _shown(_plain(*item))) for item in items.values]
+    return [Turn("returns", _shown(_plain(entry.kind, entry.answer)))]
+
+
+def answer_pieces(entry: Entry) -> list[Piece]:
+    """The parts of a stream with their times; empty for an answer that came at once."""
+    if entry.kind is Kind.HTTP:
+        answer: HttpAnswer = codec.decode(Kind.HTTP, entry.answer)
+        return list(_http_pieces(answer)) if answer.streamed else []
+    if entry.kind is Kind.ITEMS:
+        items: Items = codec.decode(Kind.ITEMS, entry.answer)
+        return [
+            Piece(delay, _shown(_plain(*item)))
+            for delay, item in zip(items.delays, items.values, strict=False)
+        ]
+    return []
+
+
+def request_text(request: Any) -> str:
+    """All that is said in a request, to be searched."""
+    return "\n".join(turn.text for turn in request_turns(request))
+
+
+def answer_text(entry: Entry) -> str:
+    """All that is said in an answer, to be searched."""
+    return "\n".join(turn.text for turn in answer_turns(entry))
+
+
+def jsonable(value: Any) -> Any:
+    """A stored value as JSON has it: bytes as Base64."""
+    if isinstance(value, bytes):
+        return {"!bytes": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(inner) for key, inner in value.items()}
+    return [jsonable(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _turns(name: str, said: Any) -> Iterator[Turn]:
+    if isinstance(said, list) and any(isinstance(part, Mapping) for part in said):
+        for part in said:
+            role = part.get("role") or part.get("type") if isinstance(part, Mapping) else None
+            yield Turn(str(role or name), content_text(part))
+    elif name in ("system", "instructions"):
+        yield Turn("system", content_text(said))
+    else:
+        yield Turn("user", content_text(said))
+
+
+def _body_turns(answer: HttpAnswer) -> list[Turn]:
+    body = b"".join(answer.chunks)
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return [_whole(answer)]
+    turns = [Turn(role, text) for role, text in body_pieces(value)]
+    return turns or [Turn("answer", _shown(value))]
+
+
+def _whole(answer: HttpAnswer) -> Turn:
+    body = b"".join(answer.chunks)
+    kind = next((v for n, v in answer.headers if n.lower() == "content-type"), "")
+    if kind.startswith("text/") or "json" in kind:
+        return Turn("answer", body.decode(errors="replace"))
+    return Turn("answer", f"[{len(body)} bytes of {kind or 'an unknown type'}]")
+
+
+def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
+    """The texts of an event stream, each with the time of the chunk that completed its event."""
+    rest = b""
+    for i, chunk in enumerate(answer.chunks):
+        delay = answer.delays[i] if i < len(answer.delays) else 0.0
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            field, _, data = line.partition(b":")
+            if field != b"data":
+                continue
+            try:
+                event = json.loads(data)
+            except ValueError:
+                continue
+            if isinstance(event, Mapping) and (text := event_piece(event)):
+                yield Piece(delay, text)
+
+
+def _plain(kind: Kind, data: bytes) -> Any:
+    return jsonable(codec.plain_form(kind, data))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(jsonable(value), ensure_ascii=False, indent=2)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CorruptEntryError(f"a value that cannot be shown: {error}") from None

@@ -1,0 +1,106 @@
+"""The command ``cachewrap``: its sub-commands, and how their errors become lines and statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from importlib import import_module
+from typing import Final
+
+import click
+
+from cachewrap.errors import CacheWarning, CachewrapError, ConfigurationError, StoreError
+
+USAGE: Final = 2
+UNUSABLE: Final = 3
+_INTERRUPTED: Final = 130
+
+# Imported when it is called: `cachewrap run` must not wait for what `ls` needs.
+_COMMANDS: Final = {
+    "clear": "cachewrap.cli.pruning",
+    "completion": "cachewrap.cli.completion",
+    "copy": "cachewrap.cli.moving",
+    "env": "cachewrap.cli.running",
+    "export": "cachewrap.cli.moving",
+    "explain": "cachewrap.cli.explaining",
+    "import": "cachewrap.cli.moving",
+    "ls": "cachewrap.cli.listing",
+    "prune": "cachewrap.cli.pruning",
+    "run": "cachewrap.cli.running",
+    "show": "cachewrap.cli.showing",
+    "stats": "cachewrap.cli.counting",
+    "verify": "cachewrap.cli.verifying",
+}
+
+
+class Commands(click.Group):
+    """The sub-commands, each imported from its module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(_COMMANDS[cmd_name])
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Where the cache is: --url, else CACHEWRAP_URL, else disk:.cache
+  disk:/srv/answers          a folder with one folder for each seed
+  jsonl:answers.jsonl        one file, a line for each entry
+  redis://host:6379/0        also rediss:// and unix://; ?namespace=… as in Cache.redis
+A cache that is encrypted is read with the key in CACHEWRAP_ENCRYPTION_KEY.
+
+\b
+Exit statuses:
+  0  done
+  1  done, and something was found or left over: damaged entries, no such key
+  2  a wrong option or URL
+  3  the cache cannot be used: no cache there, a server that is down
+  130  interrupted; export, import and copy go on where they were when started again
+`run` has the exit status of the program.
+
+\b
+Examples:
+  cachewrap run --disk .cache agent.py --verbose
+  cachewrap stats
+  cachewrap ls --model 'gpt-4*' --text refund --newer-than 2d
+  cachewrap prune --older-than 30d --max-bytes 2G --dry-run""",
+)
+@click.version_option(package_name="cachewrap")
+def cli() -> None:
+    """Look at the answers that a cache holds, prune and move them, and run programs with it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status.
+
+    Args:
+        arguments: those behind the command's name; by default the process's own.
+    """
+    warnings.simplefilter("ignore", CacheWarning)
+    try:
+        status = cli.main(arguments, "cachewrap", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        status = _INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except CachewrapError as error:
+        click.echo(f"cachewrap: {' '.join(str(error).split())}", err=True)
+        status = UNUSABLE if isinstance(error, StoreError) else USAGE
+        if not isinstance(error, (StoreError, ConfigurationError)):
+            status = 1
+    sys.exit(status or 0)

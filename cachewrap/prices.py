@@ -1,0 +1,53 @@
+"""What tokens cost, as the package genai-prices knows it; no prices are kept here."""
+
+from __future__ import annotations
+
+import functools
+from importlib.util import find_spec
+from typing import Final
+
+_FEW: Final = 1000
+_MANY: Final = 1_000_000
+
+
+@functools.cache
+def can_price() -> bool:
+    """Whether genai-prices is installed: ``pip install 'cachewrap[prices]'``."""
+    return find_spec("genai_prices") is not None
+
+
+def price(model: str, tokens_in: int, tokens_out: int) -> float | None:
+    """What one call with that many tokens costs at today's prices, in US dollars.
+
+    None where the model is not known, where there are no tokens, and without genai-prices.
+    """
+    if not model or not (tokens_in or tokens_out) or not can_price():
+        return None
+    known, rates = _rates(model)
+    if not known:
+        return None
+    if rates is None:
+        return _price(model, tokens_in, tokens_out)
+    return tokens_in * rates[0] + tokens_out * rates[1]
+
+
+def _price(model: str, tokens_in: int, tokens_out: int) -> float:
+    from genai_prices import Usage, calc_price
+
+    usage = Usage(input_tokens=tokens_in, output_tokens=tokens_out)
+    return float(calc_price(usage, model_ref=model).total_price)
+
+
+@functools.lru_cache(maxsize=1024)
+def _rates(model: str) -> tuple[bool, tuple[float, float] | None]:
+    """Whether the model is known, and what one token costs where that does not depend on how many.
+
+    Working a price out takes a hundred times as long as a multiplication.
+    """
+    try:
+        asked, told = _price(model, _FEW, 0), _price(model, 0, _FEW)
+        both = _price(model, _MANY, _MANY)
+    except LookupError:
+        return False, None
+    even = abs(both - (asked + told) * (_MANY / _FEW)) < 1e-9 * max(1.0, both)
+    return True, (asked / _FEW, told / _FEW) if even else None

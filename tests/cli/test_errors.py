@@ -1,0 +1,107 @@
+"""What goes wrong: one clear line, a documented status, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cachewrap.cli.main import _COMMANDS
+from cli.filling import CommandLine
+
+WRONG: list[tuple[str, list[str], int, str]] = [
+    ("no such folder", ["ls", "--url", "disk:/no/such/folder"], 3, "no such folder"),
+    ("a file", ["ls", "--url", f"disk:{__file__}"], 3, "it is not a folder"),
+    ("no cache", ["stats", "--url", f"disk:{os.path.dirname(__file__)}"], 3, "is not a cache"),
+    ("no server", ["ls", "--url", "redis://127.0.0.1:1/0"], 3, "Redis at redis://127.0.0.1:1/0"),
+    ("a scheme", ["ls", "--url", "ftp://host/x"], 2, "no store for the scheme 'ftp'"),
+    ("no scheme", ["ls", "--url", "folder"], 2, "no store for the scheme ''"),
+    ("an option", ["ls", "--url", "disk:x?colour=red"], 2, "unknown option 'colour'"),
+    ("memory", ["ls", "--url", "memory://"], 2, "a cache in memory ends with its process"),
+    ("a span", ["ls", "--newer-than", "soon"], 2, "'soon' is no span"),
+    ("a size", ["ls", "--min-size", "big"], 2, "'big' is no size"),
+    ("two seeds", ["ls", "--seed", "1", "--all-seeds"], 2, "not both"),
+    ("a command", ["lst"], 2, "No such command 'lst'"),
+    ("a program", ["run", "no-such-program"], 127, "cannot run 'no-such-program'"),
+    ("two caches", ["run", "--disk", "a", "--redis", "redis://h", "p.py"], 2, "give one of"),
+    ("a mode", ["run", "--mode", "fast", "p.py"], 2, "'fast' is not one of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG]
+)
+def test_a_mistake(run: CommandLine, words: list[str], status: int, told: str) -> None:
+    done = run(*words)
+    assert (done.status, done.out) == (status, "")
+    assert told in done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_folder_of_a_seed_is_told_from_a_cache(run: CommandLine, tmp_path: Path) -> None:
+    from cachewrap import Cache
+
+    Cache.disk(7, tmp_path).set("a", 1)
+    done = run("ls", "--url", f"disk:{tmp_path / '7'}")
+    assert (done.status, "give the folder that it is in" in done.err) == (3, True)
+
+
+def test_a_folder_that_is_no_database(run: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "41").mkdir()
+    (tmp_path / "41" / "cache.db").write_text("something else, and rather longer than that")
+    done = run("ls", "--url", f"disk:{tmp_path}")
+    assert (done.status, len(done.err.splitlines())) == (3, 1)
+    assert "no database at all" in done.err
+
+
+def test_a_password_is_never_told(run: CommandLine) -> None:
+    done = run("ls", "--url", "redis://user:sesame@127.0.0.1:1/0")
+    assert (done.status, "sesame" in done.err) == (3, False)
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_every_command_has_help_with_examples(run: CommandLine, name: str) -> None:
+    told = run(name, "--help")
+    assert (told.status, told.err) == (0, "")
+    assert "Examples:" in told.out
+
+
+def test_the_help_documents_the_statuses(run: CommandLine) -> None:
+    told = run("--help").out.partition("Exit statuses:")[2]
+    assert all(f"\n    {status}  " in told for status in (0, 1, 2, 3, 130))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete(run: CommandLine, shell: str) -> None:
+    assert "_CACHEWRAP_COMPLETE" in run("completion", shell).out
+
+
+def test_completion_knows_commands_and_options() -> None:
+    asked = {"COMP_WORDS": "cachewrap prune --unu", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from cachewrap.cli.main import main; main()"],
+        env={**os.environ, **asked, "_CACHEWRAP_COMPLETE": "bash_complete"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["plain,--unused-since"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    from cachewrap import Cache
+
+    cache = Cache.disk(41, tmp_path)
+    for i in range(300):
+        cache.set(f"key {i} {'x' * 300}", i)
+    done = subprocess.run(
+        f"{sys.executable} -m cachewrap ls --json --url disk:{tmp_path} | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)

@@ -1,0 +1,248 @@
+"""`cachewrap run`, end to end: the program is cached, and otherwise what it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cachewrap import Cache
+from cachewrap.testing.upstream import Upstream
+
+ASKING = """
+import os, sys, openai
+
+def ask(prompt):
+    client = openai.OpenAI(base_url=os.environ["UP"], api_key="none", max_retries=0)
+    said = [{"role": "user", "content": prompt}]
+    return client.chat.completions.create(model="gpt-4o", messages=said).choices[0].message.content
+"""
+
+EVERYWHERE = """
+import multiprocessing, subprocess, sys, threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from asking import ask
+
+if __name__ == "__main__":
+    print(ask("main"))
+    thread = threading.Thread(target=ask, args=("thread",))
+    thread.start()
+    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        print(pool.submit(ask, "pool").result())
+    for manner in ("fork", "spawn", "forkserver"):
+        context = multiprocessing.get_context(manner)
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            print(pool.submit(ask, manner).result())
+    subprocess.run([sys.executable, "-c", "from asking import ask; ask('child')"], check=True)
+"""
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def up() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def start(tmp_path: Path, up: Upstream) -> Run:
+    """Runs a command in the test's own folder, with the stand-in as its upstream."""
+    (tmp_path / "asking.py").write_text(ASKING)
+    # tox sets PYTHONSAFEPATH, and then a program does not find the modules beside it.
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("CACHEWRAP_") and name != "PYTHONSAFEPATH"
+    }
+
+    def start(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
+        stdin = given.pop("stdin", "")
+        return subprocess.run(
+            words,
+            cwd=tmp_path,
+            env={**clean, "UP": up.base_url, **given},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(start: Run) -> Run:
+    """`cachewrap run` in the test's own folder."""
+
+    def run(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
+        return start(sys.executable, "-m", "cachewrap", "run", *words, **given)
+
+    return run
+
+
+def test_every_corner_of_a_program_is_cached(run: Run, up: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(EVERYWHERE)
+    first = run("program.py")
+    assert (first.returncode, up.calls) == (0, 7)
+    assert first.stderr.startswith("cachewrap: 0 of 7 calls answered from disk://")
+    again = run("program.py")
+    assert (again.returncode, up.calls, again.stdout) == (0, 7, first.stdout)
+    assert again.stderr.startswith("cachewrap: 7 of 7 calls answered from disk://")
+    assert again.stderr.count("\n") == 1
+
+
+@pytest.mark.stores("redis")
+def test_on_redis(run: Run, up: Upstream, redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("from asking import ask\nprint(ask('on redis'))")
+    for _ in range(2):
+        done = run("--redis", redis_url, "--seed", tmp_path.name, "program.py")
+        assert done.returncode == 0
+    assert "1 of 1 call answered from redis://" in done.stderr
+    assert up.calls == 1
+    Cache.redis(tmp_path.name, redis_url).clear()
+
+
+DEEDS = {
+    "exit status and outputs": """
+import signal, sys
+print(sys.argv, __name__, __file__, sys.path, sys.flags, 'openai' in sys.modules)
+print(sys.stdin.read()[::-1], [signal.getsignal(s) for s in signal.Signals])
+sys.exit('it failed')
+""",
+    "traceback": "def f():\n    raise ValueError('wrong')\nf()",
+    "killed": "import os, signal; os.kill(os.getpid(), signal.SIGTERM)",
+    "interrupted": "import os, signal; os.kill(os.getpid(), signal.SIGINT)",
+    "at once": "import os; os._exit(3)",
+}
+
+
+@pytest.mark.parametrize("code", DEEDS.values(), ids=DEEDS)
+def test_a_program_is_what_it_was(run: Run, start: Run, tmp_path: Path, code: str) -> None:
+    (tmp_path / "program.py").write_text(code)
+    (tmp_path / "sitecustomize.py").write_text("")
+    words = ["program.py", "--quiet", "-m", "x y", "--", "--disk"]
+    plain = start(sys.executable, *words, stdin="abc")
+    ours = run("--quiet", *words, stdin="abc")
+    assert (ours.returncode, ours.stdout, ours.stderr) == (
+        plain.returncode,
+        plain.stdout,
+        plain.stderr,
+    )
+
+
+def test_a_module_a_folder_and_code(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text("import sys; print(sys.argv[1:])")
+    for words in (["-m", "package"], ["package"], ["--", "package"]):
+        assert run("-q", *words, "--seed", "1").stdout == "['--seed', '1']\n"
+    assert run("-q", "-c", "import sys; print(sys.argv)", "-q").stdout == "['-c', '-q']\n"
+
+
+def test_a_command_that_starts_python(run: Run, up: Upstream, tmp_path: Path) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text(
+        f"#!/bin/sh\n{sys.executable} -c 'import asking; asking.ask(\"x\")'\nexit 5\n"
+    )
+    script.chmod(0o700)
+    done = [run("./script.sh") for _ in range(2)]
+    assert ([d.returncode for d in done], up.calls) == ([5, 5], 1)
+    assert "1 of 1 call answered" in done[1].stderr
+
+
+def test_a_decorated_function_is_served_from_the_programs_cache(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "from cachewrap import llm_cached\n"
+        "@llm_cached(seed='its own')\n"
+        "def shout(prompt): return prompt.upper()\n"
+        "shout('hi')\n"
+    )
+    run("--disk", "answers", "program.py")
+    assert (tmp_path / "answers" / "41").is_dir()
+    assert not (tmp_path / ".cache").exists()
+
+
+def test_a_block_of_the_programs_own_goes_before(run: Run, up: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "from cachewrap import Cache\nfrom asking import ask\n"
+        "with Cache.memory() as own:\n    ask('x'); ask('x')\nprint(own.stats.hits)\n"
+    )
+    done = run("program.py")
+    assert (done.stdout, up.calls) == ("1\n", 1)
+    assert "no call of a model was seen" in done.stderr
+
+
+def test_a_mode(run: Run, up: Upstream) -> None:
+    done = run("--mode", "replay", "-c", "import asking; asking.ask('never asked before')")
+    assert (done.returncode, up.calls) == (1, 0)
+    assert "ReplayMissError" in done.stderr
+
+
+def test_samples(run: Run, up: Upstream) -> None:
+    code = "import asking; print(len({asking.ask('a die') for _ in range(3)}))"
+    done = [run("--samples", "-q", "-c", code) for _ in range(2)]
+    assert ([d.stdout for d in done], up.calls) == (["3\n", "3\n"], 3)
+
+
+def test_variables_of_the_environment_do_the_same(start: Run, up: Upstream, tmp_path: Path) -> None:
+    told = start(sys.executable, "-m", "cachewrap", "env", "--disk", "answers", "--seed", "7")
+    code = "import asking; asking.ask('x')"
+    script = f'{told.stdout}\n{sys.executable} -c "{code}"\n{sys.executable} -c "{code}"'
+    done = start("sh", "-c", script)
+    assert (done.returncode, up.calls) == (0, 1)
+    assert "1 of 1 call answered" in done.stderr
+    assert (tmp_path / "answers" / "7").is_dir()
+
+
+def test_the_environments_url_is_used(run: Run, tmp_path: Path) -> None:
+    code = "import asking; asking.ask('x')"
+    run("-c", code, CACHEWRAP_URL="disk:elsewhere?cache_seed=5")
+    assert (tmp_path / "elsewhere" / "5").is_dir()
+
+
+def test_the_users_own_sitecustomize_runs(run: Run, up: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.stderr.write('mine ')")
+    code = "import asking, sitecustomize; asking.ask('x')"
+    done = run("-q", "-c", code, PYTHONPATH=_path(tmp_path))
+    # Once in the command itself, and once in the program that takes its place.
+    assert (done.returncode, done.stderr, up.calls) == (0, "mine mine ", 1)
+    assert Cache.from_url(f"disk:{tmp_path / '.cache'}").store.seeds() == ["41"]
+
+
+def _path(first: Path) -> str:
+    return os.pathsep.join(filter(None, [str(first), os.environ.get("PYTHONPATH")]))
+
+
+def test_a_python_of_another_environment_is_left_alone(run: Run, tmp_path: Path) -> None:
+    venv.create(tmp_path / "other", symlinks=True)
+    other = str(tmp_path / "other" / "bin" / "python")
+    done = run(other, "-c", "print('hello')", PYTHONPATH="")
+    if "goes without a cache: No module named 'cachewrap'" not in done.stderr:
+        # The tests run from a source tree, which every Python finds; what it needs is not there.
+        pytest.skip("cachewrap is on the path of every Python here")
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+
+
+@pytest.mark.parametrize("option", ["-I", "-E", "-S"])
+def test_an_isolated_python_is_left_alone(run: Run, option: str) -> None:
+    done = run(sys.executable, option, "-c", "print('hello')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+
+
+def test_a_cache_that_cannot_be_opened_does_not_stop_a_service(start: Run, up: Upstream) -> None:
+    told = start(sys.executable, "-m", "cachewrap", "env").stdout
+    code = f'{sys.executable} -c "import asking; print(bool(asking.ask(1*str(1))))"'
+    done = start("sh", "-c", f"{told}\nexport CACHEWRAP_URL=nonsense:\n{code}")
+    assert (done.returncode, done.stdout, up.calls) == (0, "True\n", 1)
+    assert "cachewrap: this program goes without a cache: no store for the scheme" in done.stderr
+
+
+def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: Run) -> None:
+    code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
+    assert run("-c", code).stdout == "['cachewrap.blocks', 'cachewrap.program']\n"

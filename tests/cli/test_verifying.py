@@ -1,0 +1,120 @@
+"""`verify`: checksums, and keys that are computed again from the stored requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from cachewrap import Cache, codec, key, llm_cached, patch_openai
+from cachewrap.entry import Facts
+from cachewrap.envelope import seal
+from cachewrap.testing.upstream import Upstream
+from cli.filling import CommandLine, chat, put
+
+pytestmark = pytest.mark.shared
+
+
+@llm_cached
+def shout(prompt: str) -> str:
+    return prompt.upper()
+
+
+@llm_cached(seed="another")
+def words(prompt: str) -> Any:
+    yield from prompt.split()
+
+
+@pytest.fixture
+def real(url: str) -> str:
+    """What real calls leave behind: of the SDK and its streams, of functions, of samples."""
+    with Upstream() as up, patch_openai(), Cache.from_url(url) as cache:
+        client = openai.OpenAI(base_url=up.base_url, api_key="none")
+        ask: Any = client.chat.completions.create
+        said = [{"role": "user", "content": "hi"}]
+        ask(model="m", messages=said)
+        list(ask(model="m", messages=said, stream=True))
+        shout("hi")
+        cache.set("greeting", "hello")
+        cache.set("0" * 64, "under a key of its own")
+        with cache.samples():
+            for _ in range(3):
+                ask(model="m", messages=said)
+                shout("hi")
+    return url
+
+
+def verdicts(run: CommandLine, url: str, *options: str) -> tuple[int, dict[str, int]]:
+    done = run("verify", "--url", url, "--json", *options)
+    told = done.lines[-1]
+    return done.status, {name: count for name, count in told.items() if count}
+
+
+def test_what_real_calls_stored_is_good(run: CommandLine, real: str) -> None:
+    assert verdicts(run, real) == (0, {"good": 9})
+
+
+def test_a_functions_seed_can_be_given(run: CommandLine, url: str) -> None:
+    with Cache.from_url(url):
+        list(words("a b"))
+    assert verdicts(run, url) == (0, {"key_not_checkable": 1})
+    assert verdicts(run, url, "--function-seed", "another") == (0, {"good": 1})
+
+
+def test_without_a_request_a_key_cannot_be_checked(run: CommandLine, url: str) -> None:
+    put(url, *chat("q", "a"), keep_request=False)
+    assert verdicts(run, url) == (0, {"key_not_checkable": 1})
+
+
+def test_an_entry_under_a_wrong_key(run: CommandLine, url: str) -> None:
+    put(url, *chat("q", "a"), under="ab" * 32)
+    done = run("verify", "--url", url)
+    assert done.status == 1
+    assert done.out.splitlines()[0].startswith(f"{'ab' * 32}  seed 41  under a wrong key")
+
+
+def _cut(raw: bytes) -> bytes:
+    return raw[:-1]
+
+
+def _answer_changed(raw: bytes) -> bytes:
+    return raw[:50] + bytes([raw[50] ^ 1]) + raw[51:]
+
+
+def _record_changed(raw: bytes) -> bytes:
+    return raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
+
+
+def _emptied(raw: bytes) -> bytes:
+    return b""
+
+
+DAMAGE = [_cut, _answer_changed, _record_changed, _emptied]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry(run: CommandLine, url: str, damage: Callable[[bytes], bytes]) -> None:
+    name = put(url, *chat("q", "a"))
+    store = Cache.from_url(url).store
+    store.set(name, damage(store.get(name) or b""))
+    assert verdicts(run, url) == (1, {"damaged": 1})
+
+
+def test_an_answer_that_cannot_be_read_behind_good_checksums(run: CommandLine, url: str) -> None:
+    kind, _ = codec.encode(chat("q", "a")[1])
+    name = key.key_of(key.salted(), b"")
+    Cache.from_url(url).store.set(name, seal(kind, b"\xc1", b"", Facts(1.0, 1.0)))
+    assert verdicts(run, url) == (1, {"damaged": 1})
+
+
+def test_an_encrypted_entry_of_another_seed(
+    run: CommandLine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_ENCRYPTION_KEY", "00" * 32)
+    name = put(url, *chat("q", "a"))
+    store = Cache.from_url(url).store
+    store.reseed("7").set(name, store.get(name) or b"")
+    assert verdicts(run, url) == (0, {"good": 1})
+    assert verdicts(run, url, "--seed", "7") == (1, {"damaged": 1})
