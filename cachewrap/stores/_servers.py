@@ -37,6 +37,9 @@ CONNECTIONS = 100
 UNLIMITED = 2**31
 """Connections are limited by whoever waits for them, as an error would help nobody."""
 
+_COMMAND = ("GET",) if tuple(map(int, redis.__version__.split(".")[:2])) < (5, 3) else ()
+"""What a pool is told when it is asked for a connection: since redis-py 5.3 nothing."""
+
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 
 
@@ -99,6 +102,29 @@ class Server(ABC):
     async def shut(self, client: Any) -> None:
         """Close every connection of an event loop's client: its loop ends."""
         await client.connection_pool.disconnect()
+
+    def get(self, client: Any, name: bytes) -> bytes | None:
+        """The value under the key: what the client's own GET does, at two thirds of its cost.
+
+        A connection of the pool's is asked as the client would ask it, with its retries. What is
+        left out is the parsing of options that there are none of, and the counting of commands.
+        """
+        pool = client.connection_pool
+        connection = pool.get_connection(*_COMMAND)
+        try:
+            command = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
+
+            def ask() -> bytes | None:
+                connection.send_packed_command(command)
+                value: bytes | None = connection.read_response()
+                return value
+
+            asked: bytes | None = connection.retry.call_with_retry(
+                ask, lambda error: connection.disconnect()
+            )
+            return asked
+        finally:
+            pool.release(connection)
 
     def nodes(self, client: Any) -> list[dict[str, Any]]:
         """What a SCAN needs to be told so that one after the other reaches every key."""
@@ -245,6 +271,10 @@ class Cluster(Server):
 
     async def shut(self, client: Any) -> None:
         await client.aclose()
+
+    def get(self, client: Any, name: bytes) -> bytes | None:
+        value: bytes | None = client.get(name)
+        return value
 
     def nodes(self, client: Any) -> list[dict[str, Any]]:
         return [{"target_nodes": node} for node in client.get_primaries()]

@@ -128,9 +128,9 @@ class RedisStore(Store):
         return other
 
     def get(self, key: str) -> bytes | None:
-        with self._connections.using() as client:
-            value: bytes | None = client.get(self._name(key))
-        return value
+        connections = self._connections
+        with connections.using() as client:
+            return connections.server.get(client, self._name(key))
 
     async def aget(self, key: str) -> bytes | None:
         async with self._connections.running() as client:
