@@ -68,6 +68,7 @@ class Connections:
 
     def _start(self) -> None:
         self._making = threading.Lock()
+        self.idle: list[Any] = []  # of sync callers, beside their client's pool
 
     def using(self) -> _Use:
         """The client of sync callers, for one operation, whose errors become `StoreError`."""
@@ -81,6 +82,8 @@ class Connections:
         """Close the idle connections of sync callers; one in use is another thread's."""
         if self._client is not None:
             with self._told():
+                while self.idle:
+                    self._client.connection_pool.release(self.idle.pop())
                 self.server.release(self._client)
 
     async def aclose(self) -> None:

@@ -103,28 +103,16 @@ class Server(ABC):
         """Close every connection of an event loop's client: its loop ends."""
         await client.connection_pool.disconnect()
 
-    def get(self, client: Any, name: bytes) -> bytes | None:
-        """The value under the key: what the client's own GET does, at two thirds of its cost.
+    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
+        """The value under the key.
 
-        A connection of the pool's is asked as the client would ask it, with its retries. What is
-        left out is the parsing of options that there are none of, and the counting of commands.
+        Args:
+            client: the client of sync callers.
+            name: the key.
+            idle: connections that are kept aside for this, where the server allows it.
         """
-        pool = client.connection_pool
-        connection = pool.get_connection(*_COMMAND)
-        try:
-            command = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
-
-            def ask() -> bytes | None:
-                connection.send_packed_command(command)
-                value: bytes | None = connection.read_response()
-                return value
-
-            asked: bytes | None = connection.retry.call_with_retry(
-                ask, lambda error: connection.disconnect()
-            )
-            return asked
-        finally:
-            pool.release(connection)
+        value: bytes | None = client.get(name)
+        return value
 
     def nodes(self, client: Any) -> list[dict[str, Any]]:
         """What a SCAN needs to be told so that one after the other reaches every key."""
@@ -165,6 +153,35 @@ class Single(Server):
         )
         pool.connection_kwargs["decode_responses"] = False
         return redis.asyncio.Redis(connection_pool=pool)
+
+    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
+        """What the client's own GET does, retries and health checks included, at half its cost.
+
+        A connection that was used before is not given back to its pool, which counts and locks, and
+        there are no options of a command to look for.
+        """
+        connection = None
+        try:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                connection = client.connection_pool.get_connection(*_COMMAND)
+            else:
+                _revive(connection)
+            command = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
+
+            def ask() -> bytes | None:
+                connection.send_packed_command(command)
+                value: bytes | None = connection.read_response()
+                return value
+
+            found: bytes | None = connection.retry.call_with_retry(
+                ask, lambda error: connection.disconnect()
+            )
+            return found
+        finally:
+            if connection is not None:
+                idle.append(connection)
 
 
 class Sentinels(Server):
@@ -272,10 +289,6 @@ class Cluster(Server):
     async def shut(self, client: Any) -> None:
         await client.aclose()
 
-    def get(self, client: Any, name: bytes) -> bytes | None:
-        value: bytes | None = client.get(name)
-        return value
-
     def nodes(self, client: Any) -> list[dict[str, Any]]:
         return [{"target_nodes": node} for node in client.get_primaries()]
 
@@ -292,6 +305,17 @@ def _unlinking(client: Any, names: list[bytes]) -> Any:
     for name in names:
         pipeline.execute_command("UNLINK", name)
     return pipeline
+
+
+def _revive(connection: Any) -> None:
+    """Connect again if the server has hung up, as a pool does before it hands one out."""
+    try:
+        if not connection.can_read():
+            return
+    except (redis.ConnectionError, redis.TimeoutError, OSError):
+        pass
+    connection.disconnect()
+    connection.connect()
 
 
 def _defaults(url: str) -> dict[str, Any]:
