@@ -129,7 +129,7 @@ class RedisStore(Store):
 
     def get(self, key: str) -> bytes | None:
         connections = self._connections
-        with connections.using() as client:
+        with connections.reading() as client:
             return connections.server.get(client, self._name(key), connections.idle)
 
     async def aget(self, key: str) -> bytes | None:
