@@ -78,6 +78,30 @@ _DICTIONARY: Final = 1
 
 _LEVEL: Final = 3
 
+_BARE: Final = zstandard.FORMAT_ZSTD1_MAGICLESS
+"""The format of what is compressed with a dictionary: the head says already what it is."""
+
+
+def _parameters(dictionary: zstandard.ZstdCompressionDict) -> zstandard.ZstdCompressionParameters:
+    """How a few kilobytes are compressed with a dictionary.
+
+    As fast as level 3 without one; what this level does with one is twice as fast, and larger by a
+    twentieth, which is the twentieth that keeps a fourth entry off a page of the database.
+    """
+    return zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL,
+        source_size=2048,
+        dict_size=len(dictionary),
+        format=_BARE,
+        strategy=zstandard.STRATEGY_GREEDY,
+        min_match=4,
+        search_log=4,
+        hash_log=14,
+        chain_log=14,
+        window_log=15,
+        write_dict_id=False,
+    )
+
 
 @cache
 def _dictionary(number: int) -> zstandard.ZstdCompressionDict | None:
@@ -92,7 +116,7 @@ def _dictionary(number: int) -> zstandard.ZstdCompressionDict | None:
             f"an entry is compressed with dictionary {number}, which this cachewrap does not have"
         ) from None
     if number == _DICTIONARY:
-        found.precompute_compress(level=_LEVEL)
+        found.precompute_compress(compression_params=_parameters(found))
     return found
 
 
@@ -106,14 +130,20 @@ class _Zstd(threading.local):
     def compressor(self, number: int) -> zstandard.ZstdCompressor:
         found = self.compressors.get(number)
         if found is None:
-            found = zstandard.ZstdCompressor(level=_LEVEL, dict_data=_dictionary(number))
+            known = _dictionary(number)
+            if known is None:
+                found = zstandard.ZstdCompressor(level=_LEVEL)
+            else:
+                parameters = _parameters(known)
+                found = zstandard.ZstdCompressor(compression_params=parameters, dict_data=known)
             self.compressors[number] = found
         return found
 
     def decompressor(self, number: int) -> zstandard.ZstdDecompressor:
         found = self.decompressors.get(number)
         if found is None:
-            found = zstandard.ZstdDecompressor(dict_data=_dictionary(number))
+            kind = _BARE if number else zstandard.FORMAT_ZSTD1
+            found = zstandard.ZstdDecompressor(dict_data=_dictionary(number), format=kind)
             self.decompressors[number] = found
         return found
 
@@ -258,7 +288,11 @@ def _dictionary_for(section: bytes, packed: bytes | None) -> int:
 def _unpack(section: bytes, dictionary: int) -> bytes:
     try:
         # What the frame claims is checked first: it decides how much memory is taken.
-        if zstandard.frame_content_size(section) > len(section) * MAX_RATIO:
+        if dictionary:
+            size = zstandard.get_frame_parameters(section, format=_BARE).content_size
+        else:
+            size = zstandard.frame_content_size(section)
+        if size > len(section) * MAX_RATIO:
             raise CorruptEntryError("an entry claims to be larger than it can be")
         return _zstd.decompressor(dictionary).decompress(section)
     except zstandard.ZstdError as error:

@@ -399,7 +399,7 @@ class DiskStore(Store):
         link = getattr(self._local, "link", None) or self._link()
         try:
             with link.lock:
-                con, now = self._writable(link), time.time()
+                con, now = self._writable(link), int(time.time())  # takes half the room
                 columns = (name, now, expires or None, now, value)
                 return write(con, ADD, columns).rowcount == 1
         except (sqlite3.Error, OSError) as error:
