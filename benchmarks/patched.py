@@ -100,9 +100,7 @@ def chat(size: Size) -> Iterator[list[Row]]:
         return one.chat.completions.create(model="gpt-4o-mini", messages=messages)
 
     def ask_long(one: openai.OpenAI) -> Any:
-        return one.chat.completions.create(
-            model="gpt-4o-mini", messages=messages, extra_headers={"accept": "application/json"}
-        )
+        return one.chat.completions.create(model="gpt-4o-mini", messages=messages, extra_query={})
 
     with tempfile.TemporaryDirectory() as folder:
         disk = Cache.disk(cache_path_root=folder)

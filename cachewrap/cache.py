@@ -8,11 +8,12 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Any, Final, Self, TypeAlias, TypeVar, Unpack
 
 from cachewrap import blocks, codec, events, leases, plugins
 from cachewrap.drivers import arun, run
@@ -25,7 +26,7 @@ from cachewrap.errors import (
     ReplayMissError,
     StoreError,
 )
-from cachewrap.events import Watch
+from cachewrap.events import Hook, Watch, tell_bypass
 from cachewrap.faults import survive
 from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
@@ -54,6 +55,10 @@ from cachewrap.urls import parse_url
 R = TypeVar("R")
 C = TypeVar("C", bound="Cache")
 
+Seen: TypeAlias = bytes | StoreError | None
+"""What a store gave for a key: its bytes, None, or the fault that it raised."""
+
+_UNWATCHED: Final = nullcontext()
 _OFF: Final = "off"
 _SIBLINGS: Final = 32  # each may hold files or connections open
 
@@ -129,7 +134,7 @@ class Cache:
         )
         self._idle = seed is None or policy.mode == "off"
         self._entered = [0]
-        self._plain = policy.plain
+        self._plain = policy.plain and seed is not None
         self._straight = policy.mode in ("normal", "read_only")
         self._quiet = replace(self._terms, report=_tell_nobody)
         self._siblings: dict[str | None, Cache] = {}
@@ -300,6 +305,14 @@ class Cache:
         """
         return self._view(replace(self.policy, samples=True))
 
+    def telling(self, on_event: Hook) -> Self:
+        """This cache, which tells a hook of every call: the same entries, seed and counters.
+
+        Args:
+            on_event: as in `CacheOptions`.
+        """
+        return self._view(replace(self.policy, on_event=on_event))
+
     def _view(self, policy: Policy) -> Self:
         """The same entries under another policy."""
         if policy == self.policy:
@@ -412,55 +425,51 @@ class Cache:
 
     # -- as the server of calls: for decorators, patches and integrations ------------------------
 
-    def serve(self, exchange: Exchange[R], call: Callable[[], R]) -> Reply[R]:
+    def serve(self, exchange: Exchange[R], call: Callable[[], R], *seen: Seen) -> Reply[R]:
         """Answer one request: from the store, else by ``call`` whose answer is stored.
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
+
+        Args:
+            exchange: the request.
+            call: asks upstream.
+            seen: what the store gave for the key, or raised, where it has just been asked.
         """
         watch = self.watch(exchange)
-        if watch is None:
-            found = self._look(exchange)
+        with watch or _UNWATCHED:
+            found = self._found(exchange, *seen) if seen else self._look(exchange)
             if not isinstance(found, Reply):
                 found = run(fetch(exchange, self._terms, found), self._store, call)
-        else:
-            with watch:
-                found = self._look(exchange)
-                if not isinstance(found, Reply):
-                    found = run(fetch(exchange, self._terms, found), self._store, call)
         return self.told(found, exchange, watch)
 
-    async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
+    async def aserve(
+        self, exchange: Exchange[R], call: Callable[[], Awaitable[R]], *seen: Seen
+    ) -> Reply[R]:
         """`serve` for async callers."""
         watch = self.watch(exchange)
-        if watch is None:
-            found = await self._alook(exchange)
+        with watch or _UNWATCHED:
+            found = self._found(exchange, *seen) if seen else await self._alook(exchange)
             if not isinstance(found, Reply):
                 found = await arun(fetch(exchange, self._terms, found), self._store, call)
-        else:
-            with watch:
-                found = await self._alook(exchange)
-                if not isinstance(found, Reply):
-                    found = await arun(fetch(exchange, self._terms, found), self._store, call)
         return self.told(found, exchange, watch)
+
+    def _found(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | Absent:
+        if isinstance(seen, StoreError):
+            return unread(exchange, seen, self._terms)
+        return found_in(exchange, seen, self._terms)
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
         watch = self.watch(exchange)
-        if watch is None:
+        with watch or _UNWATCHED:
             found = self._look(exchange)
-        else:
-            with watch:
-                found = self._look(exchange)
         return self.told(found, exchange, watch) if isinstance(found, Reply) else found
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
         watch = self.watch(exchange)
-        if watch is None:
+        with watch or _UNWATCHED:
             found = await self._alook(exchange)
-        else:
-            with watch:
-                found = await self._alook(exchange)
         return self.told(found, exchange, watch) if isinstance(found, Reply) else found
 
     # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
@@ -536,6 +545,11 @@ class Cache:
             stored = reply.own and reply.entry is not None
             watch.tell(reply.outcome, reply.entry, stored=stored)
         return reply
+
+    def bypass(self, source: str, reason: str) -> None:
+        """Count a call that goes past the cache, and tell those who hear of it why."""
+        self.stats.count_bypass(reason)
+        tell_bypass(self.policy.on_event, source, self._seed or "", self._store.url, reason)
 
     @property
     def shared_place(self) -> str | None:
@@ -800,19 +814,25 @@ def choose_cache(
         if cache.seed is None:
             return None
         if counted:
-            cache.stats.count_bypass("mode off")
+            cache.bypass("", "mode off")
             return None
     return cache
 
 
-def choose_plain_cache(default: Callable[[], Cache | None]) -> Cache | None:
-    """The cache that serves a call without options of its own, if hits are all that matters there.
+def choose_plain_cache(
+    default: Callable[[], Cache | None], own: Cache | None = None
+) -> Cache | None:
+    """The cache that serves a call without other options, if hits are all that matters there.
 
     None where no cache serves it, and where anything but its request decides how it is answered.
+
+    Args:
+        default: gives the cache of a call outside any block.
+        own: the call's own cache.
     """
     if blocks.blocks.get().salt:
         return None
-    cache = choose_cache(default=default, counted=False)
+    cache = choose_cache(own, default=default, counted=False)
     return cache if cache is not None and cache._plain else None
 
 

@@ -11,13 +11,13 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks, codec
 from cachewrap.arguments import make_binder, takes
-from cachewrap.cache import Cache
+from cachewrap.cache import Cache, Seen
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.envelope import seal
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.faults import wanted
 from cachewrap.identity import bound_to, check_name, source_of
-from cachewrap.key import canonical, encode, key_of, salted
+from cachewrap.key import canonical, encode, key_of, make_keyer, salted
 from cachewrap.options import NAMES, CallOptions, Sampled
 from cachewrap.plain import is_plain
 from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
@@ -75,7 +75,7 @@ class Plan:
         if key is None and version is None:
             check_name(plain)
         self.source = source_of(plain)
-        self._bound = bound_to(plain)
+        self.bound = bound_to(plain)
         if cache is not None and not isinstance(cache, Cache):
             raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
         if not all(given is None or callable(given) for given in (key, when)):
@@ -90,27 +90,29 @@ class Plan:
         self.when = when
         self.retry = retry
         self.serve = _serving(plain)
-        check_retry(retry, colour="async" if self.serve in (_aserve, _astream) else "sync")
+        check_retry(retry, colour="async" if self.serve in (aserve, _astream) else "sync")
         self.options = frozenset(name for name in NAMES if not takes(plain, name))
         self.samples = samples
         self.numbering = blocks.Numbering()
-        self._bind = make_binder(plain, _names(ignore))
+        self.bind = make_binder(plain, _names(ignore))
         self._key = key
         self.prefix = salted("" if seed is None else seed_text(seed))
         self._head: dict[str, Any] = {"function": self.source}
         if version is not None:
             self._head["version"] = canonical(version, where="version")
+        # Of plain arguments, where nothing else comes in; None where ``key=`` makes the key.
+        self.keyer = make_keyer(self.prefix, self._head, "arguments") if key is None else None
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
             head = self._head
-            if self._bound is not None and (bound := self._bound()):
+            if self.bound is not None and (bound := self.bound()):
                 head = {**head, "bound": canonical(bound)}
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
                 return encode({**head, "key": given})
-            arguments = self._bind(*args, **kwargs)
+            arguments = self.bind(*args, **kwargs)
             if not is_plain(arguments):
                 arguments = canonical(arguments)
         except UnkeyableError as error:
@@ -123,15 +125,22 @@ class Plan:
 
 
 class FunctionExchange:
-    """One call of a decorated function."""
+    """One call of a decorated function.
+
+    Args:
+        plan: of the function.
+        cache: serves the call.
+        request: the canonical request, encoded.
+        key: its key, where that is known.
+    """
 
     __slots__ = ("cache", "key", "plan", "policy", "request")
 
-    def __init__(self, plan: Plan, cache: Cache, request: bytes) -> None:
+    def __init__(self, plan: Plan, cache: Cache, request: bytes, key: str = "") -> None:
         self.plan = plan
         self.cache = cache
         self.request = request
-        self.key = key_of(plan.prefix, request)
+        self.key = key or key_of(plan.prefix, request)
         self.policy = plan.policy or cache.policy
 
     @property
@@ -188,7 +197,7 @@ def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions)
     exchange.policy = options.policy(exchange.policy)
     if sampled.counted or options.mode is not None:
         call = _SCOPED[plan.serve](partial(_inside, sampled, options), call)
-    if plan.serve is _aserve:
+    if plan.serve is aserve:
         return _aserve_sampled(exchange, call, sampled)
     try:
         return plan.serve(exchange, call)
@@ -201,7 +210,7 @@ async def _aserve_sampled(
     exchange: FunctionExchange, call: Callable[[], Awaitable[Any]], sampled: Sampled
 ) -> Any:
     try:
-        return await _aserve(exchange, call)
+        return await aserve(exchange, call)
     except BaseException:
         sampled.failed()
         raise
@@ -215,16 +224,20 @@ def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> bloc
     return stack
 
 
-def _serve(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
+def serve(exchange: FunctionExchange, call: Callable[[], Any], *seen: Seen) -> Any:
+    """Serve a call of a plain function; ``seen`` is what the store gave, if it was asked."""
     retry = exchange.plan.retry
     upstream = call if retry is None else with_retry(retry, call)
-    return exchange.cache.serve(exchange, upstream).value
+    return exchange.cache.serve(exchange, upstream, *seen).value
 
 
-async def _aserve(exchange: FunctionExchange, call: Callable[[], Awaitable[Any]]) -> Any:
+async def aserve(
+    exchange: FunctionExchange, call: Callable[[], Awaitable[Any]], *seen: Seen
+) -> Any:
+    """Serve a call of a coroutine function."""
     retry = exchange.plan.retry
     upstream = call if retry is None else with_async_retry(retry, call)
-    return (await exchange.cache.aserve(exchange, upstream)).value
+    return (await exchange.cache.aserve(exchange, upstream, *seen)).value
 
 
 def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
@@ -236,8 +249,8 @@ def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
 
 
 _SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
-    _serve: scoped,
-    _aserve: ascoped,
+    serve: scoped,
+    aserve: ascoped,
     _stream: scoped_generator,
     _astream: scoped_async_generator,
 }
@@ -251,8 +264,8 @@ def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], 
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__
     ):
-        return _aserve
-    return _serve
+        return aserve
+    return serve
 
 
 def _names(ignore: str | Collection[str]) -> frozenset[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from copy import deepcopy
 from functools import partial
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar, overload
 
 import wrapt
@@ -18,6 +20,7 @@ from cachewrap.options import NONE, CallOptions, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.retry import Retry
 from cachewrap.signatures import Cached, CachedClassMethod, CachedStaticMethod, Decorator
+from cachewrap.straight import Answer, straight
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +88,16 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
         owner = self._self_parent.__wrapped__ if instance is None else instance
         return getattr, (owner, self.__wrapped__.__name__)
 
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        # A copied object's method is that of the copy.
+        _, instance = self._plan_and_instance()
+        if instance is None or isinstance(instance, type):
+            return self
+        return self._self_parent.__get__(deepcopy(instance, memo), type(instance))
+
     def _plan_and_instance(self) -> tuple[Plan, Any]:
         # Whom a call is given as its first argument, as wrapt decides it.
         if self._self_binding == "staticmethod":
@@ -99,42 +112,67 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
 class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A decorated function: calls, looks, pickles and types as the function that it wraps."""
 
+    __slots__ = ("_self_answer",)
     __bound_function_wrapper__ = BoundCachedFunction
 
     def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
-        super().__init__(function, partial(_answer, plan))
+        answer = straight(plan, function, _general(plan, function))
+
+        def bound(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+            return answer(args, kwargs, instance, wrapped)
+
+        super().__init__(function, bound)
         self._self_plan = plan
+        # A plain function has no instance, which wrapt would look for at every call.
+        self._self_answer = answer if type(function) is FunctionType else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        answer = self._self_answer
+        if answer is None:
+            return super().__call__(*args, **kwargs)
+        return answer(args, kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> str:
         # Pickled and copied by name, as a plain function is.
         name: str = self.__wrapped__.__qualname__
         return name
 
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
     def _plan_and_instance(self) -> tuple[Plan, Any]:
         return self._self_plan, None
 
 
-def _answer(
-    plan: Plan,
-    wrapped: Callable[..., Any],
-    instance: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    own: CallOptions = NONE
-    if kwargs and not plan.options.isdisjoint(kwargs):
-        kwargs, own = take_options(kwargs, plan.options)
-    if plan.off:
-        return wrapped(*args, **kwargs)
-    cache = choose_cache(own.cache, own.cache_seed, plan.default, own.mode)
-    if cache is None:
-        return wrapped(*args, **kwargs)
-    request = plan.request(args if instance is None else (instance, *args), kwargs)
-    exchange = FunctionExchange(plan, cache, request)
-    call = partial(wrapped, *args, **kwargs)
-    if own is NONE and not plan.samples and not cache.policy.samples and not blocks.get().salt:
-        return plan.serve(exchange, call)
-    return serve_specially(exchange, call, own)
+def _general(plan: Plan, function: Callable[..., Any]) -> Answer:
+    """The general path of a function's calls."""
+
+    def answer(
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        instance: Any = None,
+        wrapped: Callable[..., Any] = function,
+        /,
+    ) -> Any:
+        own: CallOptions = NONE
+        if kwargs and not plan.options.isdisjoint(kwargs):
+            kwargs, own = take_options(kwargs, plan.options)
+        if plan.off:
+            return wrapped(*args, **kwargs)
+        cache = choose_cache(own.cache, own.cache_seed, plan.default, own.mode)
+        if cache is None:
+            return wrapped(*args, **kwargs)
+        request = plan.request(args if instance is None else (instance, *args), kwargs)
+        exchange = FunctionExchange(plan, cache, request)
+        call = partial(wrapped, *args, **kwargs)
+        if own is NONE and not plan.samples and not cache.policy.samples and not blocks.get().salt:
+            return plan.serve(exchange, call)
+        return serve_specially(exchange, call, own)
+
+    return answer
 
 
 @overload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 from cachewrap import leases
 from cachewrap.flight import leading
 from cachewrap.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
+from cachewrap.loops import sleep
 from cachewrap.stores.base import Claim, Store, in_thread
 
 T = TypeVar("T")
@@ -132,4 +132,4 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
     if kind is Search:
         return await in_thread(effect.search, store)
     assert kind is Sleep
-    return await asyncio.sleep(effect.seconds)
+    return await sleep(effect.seconds)

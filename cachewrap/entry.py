@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 
 class Outcome(enum.Enum):
     """How a call was answered."""
@@ -49,12 +51,12 @@ class Facts:
     tokens_out: int = 0
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct):
     """One stored answer, read from its envelope.
 
     ``kind``, ``answer`` and the numbers come from the envelope's head and are there at once; the
-    record (canonical request, source, model) is only unpacked when it is asked for.
+    record (canonical request, source, model) is only unpacked when it is asked for. It is made at
+    every hit: as a struct in half the time of a dataclass.
     """
 
     kind: Kind

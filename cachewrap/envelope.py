@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -50,7 +50,7 @@ VERSION: Final = 1
 MAX_RATIO: Final = 4096
 """What a section may grow by when it is decompressed; one that would shrink by more is not."""
 
-_HEAD: Final = struct.Struct("<3sBIBBBBddfIIII")
+_HEAD: Final = struct.Struct("<3sBIBBHddfIIII")
 _MAGIC: Final = b"cw\x00"
 _CHECKED_FROM: Final = 8
 _ANSWER_PACKED: Final = 1
@@ -61,6 +61,10 @@ _LONG: Final = 16384  # bytes of a section that compresses no better with a dict
 _LARGEST_COUNT: Final = 2**32 - 1
 
 _CRC: Final = struct.Struct("<I")
+# Looked up once: every hit asks for them.
+_HEAD_SIZE: Final = _HEAD.size
+_CRC_SIZE: Final = _CRC.size
+_unpack_head: Final = _HEAD.unpack_from
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -163,7 +167,8 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
     record = _encoder.encode(_Record(request, facts.source, facts.model))
     packed_answer = _pack(answer, _SHORT_TEXT if kind is Kind.TEXT else _SHORT)
     packed_record = _pack(record, _SHORT)
-    dictionaries = _dictionary_for(answer, packed_answer), _dictionary_for(record, packed_record)
+    dictionaries = _dictionary_for(answer, packed_answer)
+    dictionaries |= _dictionary_for(record, packed_record) << 8
     flags = (_ANSWER_PACKED if packed_answer else 0) | (_RECORD_PACKED if packed_record else 0)
     answer, record = packed_answer or answer, packed_record or record
     rest = _HEAD.pack(
@@ -172,7 +177,7 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
         0,
         kind,
         flags,
-        *dictionaries,
+        dictionaries,
         facts.expires,
         facts.created,
         facts.seconds,
@@ -200,34 +205,25 @@ def unseal(raw: bytes) -> Entry:
 
     Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read.
     """
-    if raw[:3] != _MAGIC or len(raw) < _HEAD.size:
+    if len(raw) < _HEAD_SIZE:
         raise CorruptEntryError("these bytes are not an entry of cachewrap's")
-    (
-        _,
-        version,
-        checksum,
-        kind,
-        flags,
-        known,
-        other,
-        expires,
-        created,
-        seconds,
-        asked,
-        told,
-        length,
-        rest,
-    ) = _HEAD.unpack_from(raw)
+    (magic, version, crc, kind, flags, dic, expires, created, seconds, asked, told, size, rest) = (
+        _unpack_head(raw)
+    )
+    if magic != _MAGIC:
+        raise CorruptEntryError("these bytes are not an entry of cachewrap's")
     if version != VERSION:
         raise CorruptEntryError(
             f"an entry of format version {version}; this cachewrap reads version {VERSION}"
         )
-    end = _HEAD.size + length
-    if end + _CRC.size + rest != len(raw) or crc32(memoryview(raw)[_CHECKED_FROM:end]) != checksum:
+    end = _HEAD_SIZE + size
+    answer = raw[_HEAD_SIZE:end]
+    if end + _CRC_SIZE + rest != len(raw) or (
+        crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE])) != crc
+    ):
         raise CorruptEntryError("an entry is damaged: its checksum does not fit")
-    answer = raw[_HEAD.size : end]
     if flags & _ANSWER_PACKED:
-        answer = _unpack(answer, known)
+        answer = _unpack(answer, dic & 0xFF)
     try:
         return Entry(
             _KINDS[kind],
@@ -237,7 +233,7 @@ def unseal(raw: bytes) -> Entry:
             expires,
             asked,
             told,
-            lambda: _read_record(raw, end, bool(flags & _RECORD_PACKED), other),
+            partial(read_record, raw),
         )
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
@@ -251,17 +247,17 @@ def read_record(raw: bytes) -> dict[str, Any]:
 
     Raises `CorruptEntryError`.
     """
-    if raw[:3] != _MAGIC or len(raw) < _HEAD.size:
+    if raw[:3] != _MAGIC or len(raw) < _HEAD_SIZE:
         raise CorruptEntryError("these bytes are not an entry of cachewrap's")
-    _, version, _, _, flags, _, dictionary, *_, length, rest = _HEAD.unpack_from(raw)
-    end = _HEAD.size + length
-    if version != VERSION or end + _CRC.size + rest != len(raw):
+    _, version, _, _, flags, dictionaries, *_, length, rest = _unpack_head(raw)
+    end = _HEAD_SIZE + length
+    if version != VERSION or end + _CRC_SIZE + rest != len(raw):
         raise CorruptEntryError("an entry is damaged, or of another format")
-    return _read_record(raw, end, bool(flags & _RECORD_PACKED), dictionary)
+    return _read_record(raw, end, bool(flags & _RECORD_PACKED), dictionaries >> 8)
 
 
 def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[str, Any]:
-    record = raw[start + _CRC.size :]
+    record = raw[start + _CRC_SIZE :]
     if _CRC.unpack_from(raw, start)[0] != crc32(record):
         raise CorruptEntryError("an entry is damaged: the checksum of its record does not fit")
     try:

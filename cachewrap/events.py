@@ -18,7 +18,10 @@ log: Final = logging.getLogger("cachewrap.calls")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One call that a cache served, or whose upstream call failed.
+    """One call that a cache served or let go past it, or whose upstream call failed.
+
+    Of a call that goes past a cache, with the outcome `Outcome.BYPASSED`, only ``source``,
+    ``seed``, ``place``, ``started`` and ``reason`` are known: it is told before it is made.
 
     Attributes:
         outcome: how it was answered; None for a call that raised.
@@ -35,6 +38,8 @@ class Event:
         tokens_out: completion tokens of the answer.
         stored: whether the answer of this call was stored.
         error: what the call raised, or None.
+        reason: why a call is not cached, as in ``stats.bypass_reasons``; of other calls ``""``. In
+            mode ``"off"`` the source is not known.
     """
 
     outcome: Outcome | None
@@ -51,6 +56,7 @@ class Event:
     tokens_out: int = 0
     stored: bool = False
     error: BaseException | None = None
+    reason: str = ""
 
     @property
     def hit(self) -> bool:
@@ -136,15 +142,28 @@ class Watch:
             stored,
             error,
         )
-        if log.isEnabledFor(logging.DEBUG):
-            facts = event.as_dict()
-            name = f"{facts['outcome']} {source} {event.model}".rstrip()
-            log.debug("%s in %.4f s", name, event.seconds, extra={"cachewrap": facts})
-        if self._hook is not None:
-            try:
-                self._hook(event)
-            except Exception as fault:  # the call has its answer, whatever becomes of the telling
-                warn_once(("on_event", type(fault)), f"on_event= raised {fault!r}")
+        name = f"{'error' if outcome is None else outcome.value} {source} {event.model}".rstrip()
+        _tell(self._hook, event, f"{name} in {event.seconds:.4f} s")
+
+
+def tell_bypass(hook: Hook | None, source: str, seed: str, place: str, reason: str) -> None:
+    """Say that a call goes past the cache, and why."""
+    if hook is None and not log.isEnabledFor(logging.DEBUG):
+        return
+    event = Event(
+        Outcome.BYPASSED, source, "", "", "", seed, place, time.time(), 0.0, reason=reason
+    )
+    _tell(hook, event, f"bypassed {source} ({reason})")
+
+
+def _tell(hook: Hook | None, event: Event, text: str) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s", text, extra={"cachewrap": event.as_dict()})
+    if hook is not None:
+        try:
+            hook(event)
+        except Exception as fault:  # the call has its answer, whatever becomes of the telling
+            warn_once(("on_event", type(fault)), f"on_event= raised {fault!r}")
 
 
 def _model(entry: Entry | None) -> str:

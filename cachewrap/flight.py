@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
+
+from cachewrap.loops import signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,10 @@ class Flight:
         inside = leading.get()
         if not self._announce(inside):
             return FAILED
-        loop = asyncio.get_running_loop()
-        landed: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            # A caller whose loop has ended waits no more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_finish, landed)
-
+        wake, woken = signal()
         try:
             if self._calls(wake):
-                await landed
+                await woken()
         finally:
             _stop_waiting(inside)
         return self.landing
@@ -123,11 +116,6 @@ class Flight:
 def _stop_waiting(inside: tuple[Flight, ...]) -> None:
     for flight in inside:
         flight.waits_for = None
-
-
-def _finish(landed: asyncio.Future[None]) -> None:
-    if not landed.done():
-        landed.set_result(None)
 
 
 leading: ContextVar[tuple[Flight, ...]] = ContextVar("cachewrap_leading", default=())

@@ -11,7 +11,7 @@ from typing import Any, Final
 from cachewrap.errors import ConfigurationError
 from cachewrap.plain import function_name
 
-_CONSTANTS: Final = (str, bytes, int, float, bool, type(None))
+_CONSTANTS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 def source_of(function: Callable[..., Any]) -> str:

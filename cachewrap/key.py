@@ -7,12 +7,13 @@ import datetime as dt
 import functools
 import hashlib
 import math
+import os
 import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from enum import Enum
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -92,6 +93,43 @@ def encode(request: Any) -> bytes:
             return _encoder.encode(_mend(request))
     except RecursionError:
         raise _endless("") from None
+
+
+Keyer: TypeAlias = Callable[[Any], tuple[str, bytearray] | None]
+"""Takes a plain value; gives the key of the request that holds it, and the bytes that were hashed.
+
+They are the request, encoded, behind the prefix. None for a value that only `encode` can tell is
+not plain.
+"""
+
+
+def make_keyer(prefix: bytes, shared: dict[str, Any], name: str) -> Keyer:
+    """What gives the keys of requests that differ in one member: those of `key_of` and `encode`.
+
+    What the requests have in common is encoded once, and nothing is copied to be hashed.
+
+    Args:
+        prefix: what `salted` gave.
+        shared: the other members, in canonical form.
+        name: the name of the member that differs.
+    """
+    mark = os.urandom(16)
+    start, found, end = encode({**shared, name: mark}).partition(_encoder.encode(mark))
+    assert found
+    start = prefix + start
+    begins = len(start)
+    encode_into, sha256 = _encoder.encode_into, hashlib.sha256
+
+    def keyer(value: Any) -> tuple[str, bytearray] | None:
+        hashed = bytearray(start)
+        try:
+            encode_into(value, hashed, begins)
+        except (OverflowError, UnicodeEncodeError, RecursionError):
+            return None
+        hashed += end
+        return sha256(hashed).hexdigest(), hashed
+
+    return keyer
 
 
 def decode_request(request: bytes) -> Any:

@@ -43,7 +43,7 @@ def is_plain(
 
     Args:
         value: what is asked about; it is walked once, without recursion.
-        scalars: the exact types that need no look.
+        scalars: the exact types that need no look, ``str`` among them.
         float_is_plain: which floats count as plain.
     """
     if type(value) in scalars:
@@ -59,7 +59,8 @@ def is_plain(
             for key, inner in item.items():  # type: ignore[attr-defined]
                 if type(key) is not str:
                     return False
-                if type(inner) not in scalars:
+                # Text is most of what there is, and told without a look into a set.
+                if type(inner) is not str and type(inner) not in scalars:
                     stack.append(inner)
         elif kind is list:
             for inner in item:  # type: ignore[attr-defined]
@@ -67,11 +68,11 @@ def is_plain(
                     # A message of a conversation, mostly: it need not go over the stack.
                     budget -= 1
                     for key, value in inner.items():
+                        if type(value) is not str and type(value) not in scalars:
+                            stack.append(value)
                         if type(key) is not str:
                             return False
-                        if type(value) not in scalars:
-                            stack.append(value)
-                elif type(inner) not in scalars:
+                elif type(inner) is not str and type(inner) not in scalars:
                     stack.append(inner)
         elif kind is float:
             if not float_is_plain(item):  # type: ignore[arg-type]
@@ -80,6 +81,30 @@ def is_plain(
             return False
         budget -= 1
         if budget < 1:
+            return False
+    return True
+
+
+def are_plain(arguments: dict[str, Any]) -> bool:
+    """Whether all arguments of a call are plain, as `is_plain` has it, in a walk made for them."""
+    for value in arguments.values():
+        kind = type(value)
+        if kind is str or kind in SCALARS:
+            continue
+        if kind is float:
+            if not math.isfinite(value):
+                return False
+        elif kind is list:
+            for inner in value:
+                if type(inner) is dict and len(inner) > 1:
+                    for key, held in inner.items():
+                        if type(held) is not str and not is_plain(held):
+                            return False
+                        if type(key) is not str:
+                            return False
+                elif type(inner) is not str and not is_plain(inner):
+                    return False
+        elif not is_plain(value):
             return False
     return True
 

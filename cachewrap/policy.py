@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Final, Literal, TypedDict, get_args
@@ -127,6 +128,10 @@ class CacheOptions(TypedDict, total=False):
         on_event: is given an `Event` for every call that the cache served, and for every one that
             raised. It runs in the thread or task of the call. A cache that is to be pickled needs
             a hook that can be pickled.
+        keyed: names of headers and query parameters of HTTP requests that belong to the request
+            although they would be left out, because they name an account, end like a credential's
+            or are taken for tracing: ``["openai-organization", "x-tenant-key"]``. Their values are
+            stored as they are; names that are always a credential's are refused. By default none.
     """
 
     ttl: Ttl | None
@@ -138,6 +143,7 @@ class CacheOptions(TypedDict, total=False):
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
     on_event: Hook | None
+    keyed: Collection[str]
 
 
 _LEAVES_HITS_ALONE: Final = frozenset(
@@ -166,6 +172,7 @@ class Policy:
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
+        keyed: names, in lower case, of headers and query parameters that are in every key.
     """
 
     ttl: float | None = None
@@ -176,7 +183,8 @@ class Policy:
     lease_seconds: float = 10.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
-    on_event: Hook | None = None
+    on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
+    keyed: frozenset[str] = frozenset()
 
     @property
     def plain(self) -> bool:
@@ -223,4 +231,23 @@ def make_policy(options: CacheOptions) -> Policy:
             else keys_from_environment()
         ),
         on_event=on_event,
+        keyed=_keyed(options.get("keyed", ())),
     )
+
+
+_CREDENTIALS: Final = frozenset(
+    {"api-key", "authorization", "cookie", "key", "proxy-authorization", "sig"}
+    | {"x-api-key", "x-goog-api-key"}
+)
+
+
+def _keyed(names: str | Collection[str]) -> frozenset[str]:
+    given: list[object] = [names] if isinstance(names, str) else list(names)
+    if not all(isinstance(name, str) and name for name in given):
+        raise ConfigurationError(f"keyed takes the names of headers, got {names!r}")
+    found = frozenset(str(name).lower() for name in given)
+    if found & _CREDENTIALS:
+        raise ConfigurationError(
+            f"keyed={min(found & _CREDENTIALS)!r}: it holds a credential, which is never stored"
+        )
+    return found

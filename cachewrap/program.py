@@ -27,6 +27,9 @@ URL: Final = "CACHEWRAP_URL"
 QUIET: Final = "CACHEWRAP_QUIET"
 """Whether nothing is printed at the end."""
 
+HISTORY: Final = "CACHEWRAP_HISTORY"
+"""The file to which hits and misses are added minute by minute; none where it is not set."""
+
 TALLY: Final = "CACHEWRAP_TALLY"
 """Set by the first process of a program: the file to which the others add what they counted."""
 
@@ -100,7 +103,7 @@ class Program:
         try:
             from cachewrap.cache import Cache
 
-            cache = Cache.from_url(os.environ.get(URL) or "disk:.cache")
+            cache = _recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
             cache.check()
             _patch_all()
         except (CachewrapError, ImportError) as error:
@@ -174,6 +177,15 @@ class Program:
             stats.add(json.loads(line))
         place = os.environ.get(URL, "") if self._cache is None else self._cache.url
         return summary(stats, place)
+
+
+def _recorded(cache: Cache) -> Cache:
+    path = os.environ.get(HISTORY)
+    if not path:
+        return cache
+    from cachewrap.history import History
+
+    return cache.telling(History(path))
 
 
 def _patch_all() -> None:

@@ -217,14 +217,6 @@ def join(
         return stream, False  # type: ignore[return-value]
 
 
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs in this thread, if any."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
 def _land_in_child() -> None:
     """In a forked child other threads do not exist: what they were pulling never comes."""
     global _lock

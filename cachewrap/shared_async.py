@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from cachewrap.shared import Alone, Name, Stream, running_loop
+from cachewrap.loops import running_loop
+from cachewrap.shared import Alone, Name, Stream
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

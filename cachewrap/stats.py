@@ -126,11 +126,16 @@ class Stats:
             exchange: the request; without it the entry tells what was called.
         """
         entry = reply.entry
-        name = self._name(exchange, entry)
+        if exchange is None:
+            source, model = self._name_of(entry)
+        else:
+            source, asked = exchange.source, exchange.model
+            if reply.outcome is _HIT and entry is not None:
+                self.count_hit(entry, source, asked, exchange.key)
+                return
+            model = self._model(entry, exchange.key) if asked is None else asked
+        group = self._groups.get((source, model)) or self._group(source, model, entry)
         with _lock:
-            group = self._groups.get(name)
-            if group is None:
-                group = self._groups[name] = _Group(_reported(entry))
             if reply.outcome is Outcome.MISS:
                 group.misses += 1
                 if entry is not None:
@@ -148,21 +153,44 @@ class Stats:
                 group.tokens_out_saved += entry.tokens_out
                 group.seconds_saved += entry.seconds
 
-    def _name(self, exchange: Exchange[Any] | None, entry: Entry | None) -> tuple[str, str]:
-        if exchange is None:
-            return self._name_of(entry)
-        model = exchange.model
+    def count_hit(self, entry: Entry, source: str, model: str | None, key: str) -> None:
+        """Count one call that was answered from the store.
+
+        Args:
+            entry: what was stored.
+            source: what was called.
+            model: the model that was asked; None where only the answer tells.
+            key: the key of the request.
+        """
         if model is None:
-            # Only the entry's record tells, which a hit does not read: it holds the whole request.
-            if entry is None or not (entry.tokens_in or entry.tokens_out):
-                return exchange.source, ""
-            model = self._models.get(exchange.key)
-            if model is None:
-                model = _reported(entry)
-                if len(self._models) >= _KEYS_KEPT:
-                    self._models.clear()
-                self._models[exchange.key] = model
-        return exchange.source, model
+            model = self._model(entry, key) if entry.tokens_in or entry.tokens_out else ""
+        group = self._groups.get((source, model)) or self._group(source, model, entry)
+        lock = _lock
+        lock.acquire()  # at every hit: `with` takes three times as long
+        try:
+            group.hits += 1
+            group.tokens_in_saved += entry.tokens_in
+            group.tokens_out_saved += entry.tokens_out
+            group.seconds_saved += entry.seconds
+        finally:
+            lock.release()
+
+    def _group(self, source: str, model: str, entry: Entry | None) -> _Group:
+        new = _Group(_reported(entry))
+        with _lock:
+            return self._groups.setdefault((source, model), new)
+
+    def _model(self, entry: Entry | None, key: str) -> str:
+        """The model that answered: only the record tells, which a hit reads once for each key."""
+        if entry is None or not (entry.tokens_in or entry.tokens_out):
+            return ""
+        model = self._models.get(key)
+        if model is None:
+            model = _reported(entry)
+            if len(self._models) >= _KEYS_KEPT:
+                self._models.clear()
+            self._models[key] = model
+        return model
 
     def _name_of(self, entry: Entry | None) -> tuple[str, str]:
         """The source and model of an entry, under the name that its other calls have."""

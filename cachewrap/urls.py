@@ -28,6 +28,7 @@ _COMMON = {
     "single_flight": None,
     "lease_seconds": float,
     "on_error": str,
+    "keyed": lambda text: text.split(","),
 }
 _DISK = {**_COMMON, "max_bytes": int}
 _REDIS = {**_COMMON, "namespace": str, "breaker_seconds": float}

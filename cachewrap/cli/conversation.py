@@ -9,17 +9,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cachewrap import codec
-from cachewrap.cli.pieces import body_pieces, content_text, event_piece
+from cachewrap.cli.pieces import body_parts, call_texts, content_text, event_piece
 from cachewrap.entry import Entry, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who says what."""
+    """Who says what.
+
+    Args:
+        role: who.
+        text: what, with the calls of tools.
+        calls: the calls of tools as they stand in the text, in order.
+    """
 
     role: str
     text: str
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +126,15 @@ def _turns(name: str, said: Any) -> Iterator[Turn]:
     if isinstance(said, list) and any(isinstance(part, Mapping) for part in said):
         for part in said:
             role = part.get("role") or part.get("type") if isinstance(part, Mapping) else None
-            yield Turn(str(role or name), content_text(part))
+            yield _turn(str(role or name), part)
     elif name in ("system", "instructions"):
         yield Turn("system", content_text(said))
     else:
         yield Turn("user", content_text(said))
+
+
+def _turn(role: str, content: Any) -> Turn:
+    return Turn(role, content_text(content), tuple(call_texts(content)))
 
 
 def _body_turns(answer: HttpAnswer) -> list[Turn]:
@@ -132,7 +143,7 @@ def _body_turns(answer: HttpAnswer) -> list[Turn]:
         value = json.loads(body)
     except ValueError:
         return [_whole(answer)]
-    turns = [Turn(role, text) for role, text in body_pieces(value)]
+    turns = [_turn(role, part) for role, part in body_parts(value)]
     return turns or [Turn("answer", _shown(value))]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cachewrap.cli._open import json_option, opened, url_options
-from cachewrap.cli.rows import Filter, Skipped, filter_options, wanted_rows
+from cachewrap.cli.rows import Filter, Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.tables import table
 from cachewrap.cli.units import count_text, moment_text, size_text, span_text
 from cachewrap.prices import can_price, price
@@ -26,6 +26,13 @@ class Sum:
     seconds: float = 0.0
     money: float | None = None
 
+    def merge(self, other: Sum) -> None:
+        """Add what another group adds up to."""
+        for name in ("entries", "bytes", "tokens_in", "tokens_out", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.money is not None:
+            self.money = (self.money or 0.0) + other.money
+
     def facts(self) -> dict[str, Any]:
         """For machines."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -38,6 +45,23 @@ class Total(Sum):
     oldest: float = 0.0
     newest: float = 0.0
     groups: dict[tuple[str, str], Sum] = field(default_factory=dict)
+
+    def add(self, row: Row) -> float | None:
+        """Count an entry; what it cost, where that is known."""
+        entry = row.entry
+        group = self.groups.setdefault((row.source, row.model), Sum())
+        money = price(row.model, entry.tokens_in, entry.tokens_out)
+        for one in (self, group):
+            one.entries += 1
+            one.bytes += row.size
+            one.tokens_in += entry.tokens_in
+            one.tokens_out += entry.tokens_out
+            one.seconds += entry.seconds
+            if money is not None:
+                one.money = (one.money or 0.0) + money
+        self.oldest = min(self.oldest or entry.created, entry.created)
+        self.newest = max(self.newest, entry.created)
+        return money
 
 
 @click.command(
@@ -64,19 +88,7 @@ def stats_command(
     total, skipped = Total(), Skipped()
     with opened(url, seed, all_seeds) as places:
         for row in wanted_rows(places, wanted, skipped):
-            entry = row.entry
-            group = total.groups.setdefault((row.source, row.model), Sum())
-            money = price(row.model, entry.tokens_in, entry.tokens_out)
-            for one in (total, group):
-                one.entries += 1
-                one.bytes += row.size
-                one.tokens_in += entry.tokens_in
-                one.tokens_out += entry.tokens_out
-                one.seconds += entry.seconds
-                if money is not None:
-                    one.money = (one.money or 0.0) + money
-            total.oldest = min(total.oldest or entry.created, entry.created)
-            total.newest = max(total.newest, entry.created)
+            total.add(row)
         seeds = [place.seed for place in places]
         where = places[0].store.url.partition("?")[0] if places else url
     click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, where, seeds))

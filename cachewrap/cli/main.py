@@ -27,10 +27,12 @@ _COMMANDS: Final = {
     "import": "cachewrap.cli.moving",
     "ls": "cachewrap.cli.listing",
     "prune": "cachewrap.cli.pruning",
+    "report": "cachewrap.cli.reporting",
     "run": "cachewrap.cli.running",
     "show": "cachewrap.cli.showing",
     "stats": "cachewrap.cli.counting",
     "verify": "cachewrap.cli.verifying",
+    "view": "cachewrap.cli.reporting",
 }
 
 
@@ -55,7 +57,7 @@ class Commands(click.Group):
 Where the cache is: --url, else CACHEWRAP_URL, else disk:.cache
   disk:/srv/answers          a folder with one folder for each seed
   jsonl:answers.jsonl        one file, a line for each entry
-  redis://host:6379/0        also rediss:// and unix://; ?namespace=… as in Cache.redis
+  redis://host:6379/0        also unix:// and redis+cluster://, redis+sentinel://; rediss is TLS
 A cache that is encrypted is read with the key in CACHEWRAP_ENCRYPTION_KEY.
 
 \b

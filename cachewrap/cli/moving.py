@@ -20,6 +20,7 @@ from cachewrap.cli._open import (
 )
 from cachewrap.cli.autogen import folders, read_folder
 from cachewrap.cli.files import Export, check_head, names_of, open_import
+from cachewrap.cli.langchain import is_langchain, read_database
 from cachewrap.cli.mover import Mover, cover_options
 from cachewrap.cli.progress import progress, progress_of_file
 from cachewrap.cli.rows import Filter, Row, filter_options
@@ -38,10 +39,16 @@ _to_seed = click.option("--to-seed", metavar="SEED", help="Another seed than tha
 class _Targets:
     """The partitions of the store that is written to, one for each seed."""
 
-    def __init__(self, store: Store, seed: str | None) -> None:
+    def __init__(self, store: Store, named: str, seed: str | None) -> None:
         self._store = store
+        self._named = named
         self._seed = seed
         self._places: dict[str, Place] = {}
+
+    @property
+    def own(self) -> Place:
+        """Where an entry without a seed goes."""
+        return self.of(self._named)
 
     def of(self, seed: str) -> Place:
         """Where an entry of a seed goes."""
@@ -56,7 +63,7 @@ def _targets(url: str, seed: str | None) -> Iterator[_Targets]:
     store, named = open_store(url, seed)
     try:
         store.check()
-        yield _Targets(store, named if seed is not None or "cache_seed=" in url else None)
+        yield _Targets(store, named, named if seed is not None or "cache_seed=" in url else None)
     finally:
         store.close()
 
@@ -165,6 +172,7 @@ def export_command(
 Examples:
   cachewrap import answers.jsonl
   cachewrap import .cache --url disk:.cache
+  cachewrap import .langchain.db
   zcat answers.jsonl.gz | cachewrap import - --url redis://localhost/0""",
 )
 @click.argument("file", type=click.Path(exists=True, allow_dash=True))
@@ -190,13 +198,23 @@ def import_command(
 
     Where FILE is a folder, it is a disk cache of AutoGen 0.2, or of one of its seeds. Its answers
     serve AutoGen again when it is given cachewrap's `Cache` as its `cache=`. They are pickled: only
-    the OpenAI SDK's models are taken from them, and nothing that they hold is run. They are
-    encrypted where there is a key, unless --decrypt is given.
+    the OpenAI SDK's models are taken from them, and nothing that they hold is run.
+
+    Where FILE is a SQLite database, it is a cache of LangChain's (SQLiteCache). Its answers serve
+    LangChain again through LangChainCache, where the model has the settings that it had; messages
+    are all that is taken from them. It has no seeds: they go to that of the URL, or to --seed.
+
+    What comes from AutoGen and LangChain is encrypted where there is a key, unless --decrypt is
+    given.
     """
-    if os.path.isdir(file):
+    if os.path.isdir(file) or is_langchain(file):
         mover = Mover(wanted, cover or ("encrypt" if keys_from_environment() else None))
         with _targets(url, seed) as targets:
-            _import_autogen(file, targets, mover, overwrite)
+            if os.path.isdir(file):
+                for folder, named in folders(file):
+                    _import_foreign(read_folder(folder), targets.of(named), mover, overwrite)
+            else:
+                _import_foreign(read_database(file), targets.own, mover, overwrite)
     else:
         mover = Mover(wanted, cover)
         with open_import(file) as source, _targets(url, seed) as targets:
@@ -204,16 +222,16 @@ def import_command(
     sys.exit(mover.tell("imported", as_json))
 
 
-def _import_autogen(path: str, targets: _Targets, mover: Mover, overwrite: bool) -> None:
-    for folder, seed in folders(path):
-        there = targets.of(seed)
-        for entry in read_folder(folder):
-            if isinstance(entry, ValueError):
-                mover.skipped.add(entry)
-            elif not overwrite and there.store.get(entry[0]) is not None:
-                mover.there_already += 1
-            else:
-                mover.put(Place(there.store, there.seed), *entry, there, overwrite)
+def _import_foreign(
+    entries: Iterator[tuple[str, bytes] | ValueError], there: Place, mover: Mover, overwrite: bool
+) -> None:
+    for entry in entries:
+        if isinstance(entry, ValueError):
+            mover.skipped.add(entry)
+        elif not overwrite and there.store.get(entry[0]) is not None:
+            mover.there_already += 1
+        else:
+            mover.put(Place(there.store, there.seed), *entry, there, overwrite)
 
 
 def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) -> None:

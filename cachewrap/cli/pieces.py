@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 _TEXTS: Final = ("text", "refusal", "thinking", "input_text", "output_text", "transcript")
+_INSIDE: Final = ("content", "parts", "output")
 _DELTAS: Final = frozenset(
     {
         "response.output_text.delta",
@@ -29,10 +30,10 @@ def content_text(content: Any) -> str:
     for name in _TEXTS:
         if isinstance(content.get(name), str):
             return str(content[name])
-    said = [content_text(content[n]) for n in ("content", "parts", "output") if n in content]
+    said = [content_text(content[n]) for n in _INSIDE if n in content]
     calls = content.get("tool_calls")
     said += [_call(call) for call in calls] if isinstance(calls, list) else []
-    if "arguments" in content or "functionCall" in content or content.get("type") == "tool_use":
+    if _is_call(content):
         said.append(_call(content))
     if said:
         return "\n".join(filter(None, said))
@@ -42,22 +43,43 @@ def content_text(content: Any) -> str:
     return f"[{kind}, {len(json.dumps(content, default=str))} bytes]"
 
 
+def call_texts(content: Any) -> Iterator[str]:
+    """The calls of tools in what `content_text` is given, as they stand in its text, in order."""
+    if isinstance(content, list):
+        for part in content:
+            yield from call_texts(part)
+    if not isinstance(content, Mapping) or any(isinstance(content.get(n), str) for n in _TEXTS):
+        return
+    for name in _INSIDE:
+        yield from call_texts(content.get(name))
+    calls = content.get("tool_calls")
+    yield from filter(None, map(_call, calls if isinstance(calls, list) else ()))
+    if _is_call(content):
+        yield from filter(None, [_call(content)])
+
+
 def body_pieces(body: Any) -> Iterator[tuple[str, str]]:
     """Role and text of each part of a whole answer; none for a shape that is not known."""
+    for role, part in body_parts(body):
+        yield role, content_text(part)
+
+
+def body_parts(body: Any) -> Iterator[tuple[str, Any]]:
+    """Role and content of each part of a whole answer, as `body_pieces` tells them."""
     if not isinstance(body, Mapping):
         return
     for choice in _list(body, "choices"):
         message = choice.get("message")
         if isinstance(message, Mapping):
-            yield str(message.get("role") or "assistant"), content_text(message)
+            yield str(message.get("role") or "assistant"), message
         elif isinstance(choice.get("text"), str):
             yield "assistant", choice["text"]
     for item in _list(body, "output"):
-        yield str(item.get("role") or item.get("type") or "assistant"), content_text(item)
+        yield str(item.get("role") or item.get("type") or "assistant"), item
     if isinstance(body.get("content"), list):
-        yield str(body.get("role") or "assistant"), content_text(body["content"])
+        yield str(body.get("role") or "assistant"), body["content"]
     for candidate in _list(body, "candidates"):
-        yield "assistant", content_text(candidate.get("content"))
+        yield "assistant", candidate.get("content")
     for item in _list(body, "data"):
         if "embedding" in item:
             vector = item["embedding"]
@@ -101,6 +123,10 @@ def event_piece(event: Mapping[str, Any]) -> str:
 def _list(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     found = holder.get(name)
     return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+
+def _is_call(content: Mapping[str, Any]) -> bool:
+    return "arguments" in content or "functionCall" in content or content.get("type") == "tool_use"
 
 
 def _call(call: Any) -> str:

@@ -184,4 +184,4 @@ def clear_command(url: str, seed: str | None, all_seeds: bool, yes: bool) -> Non
                 click.echo("nothing was removed")
                 return
         removed = sum(place.store.clear() for place in places)
-    click.echo(f"removed {count_text(removed)} entries")
+    click.echo(f"removed {count_text(removed)} {'entry' if removed == 1 else 'entries'}")

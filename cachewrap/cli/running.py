@@ -17,7 +17,7 @@ import click
 from cachewrap.cache import Cache
 from cachewrap.cli._open import DEFAULT_URL
 from cachewrap.policy import MODE_VARIABLE, MODES
-from cachewrap.program import QUIET, TALLY, URL
+from cachewrap.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.urls import parse_url
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +43,7 @@ class _Run(click.Command):
 def _cache_options(command: F) -> F:
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
+        click.option("--history", metavar="FILE", help="Add hits and misses to it, by the minute."),
         click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
         click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
         click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
@@ -69,6 +70,7 @@ Examples:
 Environment, for services:
   CACHEWRAP_URL     the cache, where no option names one (else disk:.cache)
   CACHEWRAP_MODE    what is done with a call, where neither --mode nor the URL says it
+  CACHEWRAP_HISTORY   a file to which hits and misses are added, for `cachewrap report`
   CACHEWRAP_QUIET   1: print nothing at the end
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
@@ -122,6 +124,7 @@ def _environment(
     seed: str | None,
     mode: str | None,
     samples: bool,
+    history: str | None,
     quiet: bool,
 ) -> dict[str, str]:
     named = [given for given in (disk, redis, url) if given is not None]
@@ -136,6 +139,8 @@ def _environment(
     environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
         environment[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
+    if history is not None:
+        environment[HISTORY] = os.path.abspath(history)
     if quiet:
         environment[QUIET] = "1"
     return environment

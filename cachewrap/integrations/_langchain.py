@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from cachewrap.errors import ConfigurationError
 from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
 from cachewrap.usage import Usage, usage_of
 
@@ -16,6 +18,8 @@ from cachewrap.usage import Usage, usage_of
 _VOLATILE: Final = frozenset({"id", "usage_metadata", "response_metadata", "artifact"})
 # What LangChain itself reads of an answer's metadata when it sends the answer back.
 _TELLING: Final = frozenset({"model_provider", "output_version"})
+# Settings of a call that the model reads itself.
+_ASKED: Final = frozenset({"functions", "response_format", "tool_choice", "tools"})
 # Fields of a model that change how it is reached, not what it is asked.
 _TRANSPORT: Final = frozenset(
     {
@@ -42,6 +46,15 @@ _SECRET_TEXT: Final = re.compile(
 )
 
 
+MODEL_CALL: Final = "langchain:model"
+"""The source of what a cache of LangChain is asked; it salts the keys."""
+
+
+def call_request(prompt: str, llm_string: str) -> dict[str, Any]:
+    """What a cache of LangChain is asked, as a canonical request."""
+    return {"prompt": prompt_request(prompt), "llm": model_request(llm_string)}
+
+
 def prompt_request(prompt: str) -> Any:
     """A prompt as a cache of LangChain gets it: text, or the JSON of messages."""
     try:
@@ -66,12 +79,18 @@ def model_request(llm_string: str) -> Any:
     return {"model": clean(model), "params": _params(tail)}
 
 
-def clean(plain: Any) -> Any:
-    """Plain data as `langchain_core.load.dumpd` gives it, without what may not be in a key."""
+def clean(plain: Any, *, asked: bool = False) -> Any:
+    """Plain data as `langchain_core.load.dumpd` gives it, without what may not be in a key.
+
+    Args:
+        plain: the data.
+        asked: whether it is a part of what the model is asked, such as a message or a tool: that
+            has no settings in it, and stays whole, whatever its parts are called.
+    """
     if isinstance(plain, list):
-        return [clean(item) for item in plain]
+        return [clean(item, asked=asked) for item in plain]
     if isinstance(plain, str):
-        return _without_user(plain)
+        return plain if asked else _without_user(plain)
     if not isinstance(plain, dict):
         return plain
     if plain.get("lc") == 1 and plain.get("type") == "constructor":
@@ -80,8 +99,10 @@ def clean(plain: Any) -> Any:
         return {"id": plain.get("id"), "kwargs": kept}
     if plain.get("lc") == 1 and plain.get("type") == "not_implemented":
         return {"id": plain.get("id")}  # its text names an address in memory
+    if asked:
+        return {name: clean(value, asked=True) for name, value in plain.items()}
     return {
-        name: _headers(value) if _names_headers(name) else clean(value)
+        name: _headers(value) if _names_headers(name) else clean(value, asked=name in _ASKED)
         for name, value in without_secrets(plain).items()
     }
 
@@ -94,7 +115,9 @@ def _is_message(plain: Any) -> bool:
 
 
 def _message(kwargs: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: clean(value) for name, value in kwargs.items() if name not in _VOLATILE}
+    kept = {
+        name: clean(value, asked=True) for name, value in kwargs.items() if name not in _VOLATILE
+    }
     metadata = kwargs.get("response_metadata") or {}
     telling = {name: metadata[name] for name in sorted(_TELLING & set(metadata))}
     return kept | {"response_metadata": telling} if telling else kept
@@ -148,3 +171,23 @@ def usage_of_messages(messages: Iterable[Any]) -> Usage:
         asked += usage.tokens_in
         said += usage.tokens_out
     return Usage(next(filter(None, models), ""), asked, said)
+
+
+def reviver() -> Callable[[str], Any]:
+    """LangChain's own reading of what it writes, which builds whatever class that names.
+
+    Raises `ConfigurationError` where langchain-core is not installed.
+    """
+    try:
+        from langchain_core.load import loads
+    except ImportError:
+        raise ConfigurationError(
+            "LangChain's answers are read with its own classes: pip install langchain-core"
+        ) from None
+
+    def revive(text: str) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # LangChain calls its `loads` a beta
+            return loads(text)
+
+    return revive

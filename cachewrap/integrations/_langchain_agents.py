@@ -83,7 +83,7 @@ class CacheMiddleware(AgentMiddleware):
         try:
             return cache, ValueExchange(cache, _SOURCE, _canonical(request), _usage)
         except UnkeyableError as error:
-            cache.stats.count_bypass("unkeyable")
+            cache.bypass(_SOURCE, "unkeyable")
             warn_once((UnkeyableError, _SOURCE), f"{_SOURCE}: the call is not cached: {error}")
             return None
 
@@ -106,7 +106,7 @@ def _canonical(request: ModelRequest[Any]) -> Any:
 
 def _tool(tool: Any) -> Any:
     if isinstance(tool, dict):
-        return clean(tool)
+        return clean({"tools": [tool]})["tools"][0]  # as among the settings of a model
     described = convert_to_openai_tool(tool)
     extras = getattr(tool, "extras", None)
     return {**described, "extras": extras} if extras else described

@@ -12,7 +12,7 @@ from langchain_core.outputs import Generation
 from cachewrap.cache import Cache, choose_cache
 from cachewrap.flow import Absent
 from cachewrap.integrations._exchange import ValueExchange
-from cachewrap.integrations._langchain import model_request, prompt_request, usage_of_messages
+from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
 from cachewrap.options import is_sampling
 from cachewrap.usage import Usage
 
@@ -122,8 +122,7 @@ class LangChainCache(BaseCache):
 
 
 def _exchange(cache: Cache, prompt: str, llm_string: str) -> ValueExchange:
-    request = {"prompt": prompt_request(prompt), "llm": model_request(llm_string)}
-    return ValueExchange(cache, "langchain:model", request, _usage)
+    return ValueExchange(cache, MODEL_CALL, call_request(prompt, llm_string), _usage)
 
 
 def _usage(generations: Sequence[Generation]) -> Usage:

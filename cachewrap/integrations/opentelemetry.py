@@ -12,6 +12,7 @@ from typing import Any, Final
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
+from cachewrap.entry import Outcome
 from cachewrap.events import Event, Hook
 
 _NAME: Final = "cachewrap"
@@ -37,7 +38,8 @@ def telemetry(
     answered without asking upstream, and ``cachewrap.outcome`` how. The metrics
     ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage`` are of the calls that
     went upstream, so that they stay what was waited and paid for; ``cachewrap.calls``,
-    ``cachewrap.tokens.saved`` and ``cachewrap.seconds.saved`` are the cache's own.
+    ``cachewrap.tokens.saved`` and ``cachewrap.seconds.saved`` are the cache's own. A call that goes
+    past the cache has no span: ``cachewrap.calls`` counts it, with ``cachewrap.bypass_reason``.
 
     Args:
         tracer_provider: makes the tracer; by default the global one.
@@ -65,6 +67,10 @@ class _Telemetry:
         )
 
     def __call__(self, event: Event) -> None:
+        if event.outcome is Outcome.BYPASSED:
+            why = {"cachewrap.outcome": "bypassed", "cachewrap.bypass_reason": event.reason}
+            self._calls.add(1, {**_attributes(event), **why, "cachewrap.hit": False})
+            return
         facts = event.as_dict()
         told = _attributes(event)
         own = {"cachewrap.outcome": facts["outcome"], "cachewrap.hit": event.hit}

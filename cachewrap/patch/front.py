@@ -13,38 +13,33 @@ A wrong guess therefore names a request that nobody sends, which is a miss.
 
 from __future__ import annotations
 
-import functools
-import json
 import sys
-import types
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache, choose_plain_cache
-from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.flow import Reply
-from cachewrap.key import encode, plain_json
+from cachewrap.key import encode
 from cachewrap.options import NAMES
-from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import Answered, SdkExchange
+from cachewrap.patch.keywords import read_keywords
+from cachewrap.patch.known import NOTHING, Known, is_constant, is_fixed
 from cachewrap.patch.models import Models
 from cachewrap.patch.quick import aquicken, quicken
 from cachewrap.patch.request import RAW_RESPONSE, header, is_given
 from cachewrap.patch.rest import Rest
 from cachewrap.patch.seam import Plan, arebuild, expected, rebuild
-from cachewrap.patch.secrets import without_secrets
 
 Wrapped: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[Any, ...]
 
-NOTHING: Final = object()
-"""Stands for a result that only the long way can build."""
+_UNSEEN: Final = object()
 
-# Keywords that are no part of the body. Only their absence is plain; a time-out changes no answer.
-_EXTRAS: Final = frozenset({"extra_headers", "extra_query", "extra_body"})
+_CACHE: Final = frozenset({"cache"})
+
 # What a client's subclass or owner may have put something of its own in place of.
 _WORKS: Final = (
     "_build_headers",
@@ -64,68 +59,6 @@ _WORKS: Final = (
     "request",
 )
 _MOST_SHAPES: Final = 1000
-
-
-@dataclass(slots=True)
-class Known:
-    """How the calls of one shape are answered, as it was seen on the long way.
-
-    Args:
-        endpoint: what is called.
-        rest: gives all of the canonical request but the body.
-        path: gives the path of a request, of its client, options and body.
-        constants: what the SDK adds to the body.
-        options: the request options, without a body.
-        cast_to: the class of the result.
-        stream_cls: the class of a streamed one; None for a result that is read at once.
-        build: makes the result of JSON; None for a streamed one.
-        parse: what the SDK does to the result at the end.
-        add_request_id: the SDK's own.
-    """
-
-    endpoint: Endpoint
-    rest: Rest
-    path: Callable[[Any, Any, Any], str]
-    constants: dict[str, Any]
-    options: Any
-    cast_to: Any
-    stream_cls: Any
-    build: Callable[[Any], Any] | None
-    parse: Callable[[Any], Any] | None
-    add_request_id: Callable[[Any, str | None], None]
-
-    def request(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
-        """The canonical request of a call with this body."""
-        if self.constants:
-            body = {**body, **self.constants}
-        path = self.path(client, self.options, body)
-        return {**self.rest.of(client, self.options, path), "body": body}
-
-    def value(self, answer: HttpAnswer) -> Any:
-        """The result of an answer that was read at once, or `NOTHING`."""
-        content_type = request_id = None
-        for name, value in answer.headers:
-            name = name.lower()
-            if name == "content-type" or name == "x-request-id":
-                if (content_type if name == "content-type" else request_id) is not None:
-                    return NOTHING
-                if name == "content-type":
-                    content_type = value
-                else:
-                    request_id = value
-        if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
-            return NOTHING
-        try:
-            data = json.loads(b"".join(answer.chunks))
-        except ValueError:
-            return NOTHING
-        if type(data) is not dict or self.build is None:
-            return NOTHING
-        result = self.build(data)
-        if self.parse is not None:
-            result = self.parse(result)
-        self.add_request_id(result, request_id)
-        return result
 
 
 @dataclass(slots=True)
@@ -272,36 +205,36 @@ class Door:
         self._shapes[shape] = None
 
     def _cache(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
-        if args or not self._active() or not NAMES.isdisjoint(kwargs):
+        if args or not self._active():
             return None
-        return choose_plain_cache(self._default)
+        own = None
+        if not NAMES.isdisjoint(kwargs):
+            own = kwargs.get("cache")
+            if not NAMES.isdisjoint(kwargs.keys() - _CACHE) or not isinstance(own, Cache):
+                return None
+        return choose_plain_cache(self._default, own)
 
     def _ask(self, instance: Any, kwargs: dict[str, Any]) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
         client = instance._client
         if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
             return None
-        body: dict[str, Any] = {}
-        for name, value in kwargs.items():
-            if name in _EXTRAS:
-                if value is not None:
-                    return None
-            elif name == "timeout":
-                if value is not None and type(value) not in (int, float) and is_given(value):
-                    return None
-            elif is_given(value):
-                body[name] = value
-        stream = body.get("stream") or False
-        if type(stream) is not bool:
+        keywords = read_keywords(kwargs)
+        if keywords is None:
             return None
-        shape = (type(instance), type(client), stream, *body)
-        known = self._shapes.get(shape, NOTHING)
-        if known is None:
+        head, names = (type(instance), type(client), keywords.stream), tuple(keywords.body)
+        marks = keywords.marks
+        if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
             return None
-        clean = plain_json(without_secrets(body))
+        clean = keywords.plain(self._name)
         if clean is None:
             return None
-        return Asked(self, shape, client, clean, None if known is NOTHING else known)  # type: ignore[arg-type]
+        if keywords.marks is not marks:
+            marks = keywords.marks
+            if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
+                return None
+        shape = head, names, marks
+        return Asked(self, shape, client, clean, known if isinstance(known, Known) else None)
 
     def _seen(
         self,
@@ -323,7 +256,7 @@ class Door:
         constants = {name: value for name, value in sent.items() if name not in asked.body}
         parse = getattr(options, "post_parser", None)
         parse = parse if parse is not None and is_given(parse) else None
-        if not all(map(_is_constant, constants.values())) or not _is_fixed(parse):
+        if not all(map(is_constant, constants.values())) or not is_fixed(parse):
             return None
         if self._models is None:
             self._models = Models(module)
@@ -349,7 +282,7 @@ class Door:
 
     def _is_usual(self, asked: Asked) -> bool:
         """Whether the SDK's own code alone makes these calls."""
-        resource, client, *_ = asked.shape
+        resource, client, _ = asked.shape[0]
         if not self._is_own(resource):
             return False
         return not any(
@@ -399,20 +332,6 @@ class Door:
 _UNTOUCHED: Final = frozenset(_WORKS)
 
 
-def is_own_function(method: Any, name: str) -> bool:
-    """Whether a method is the SDK's own code, not something that another tool wrapped around it.
-
-    Args:
-        method: as it stands in its class.
-        name: the SDK's top-level module.
-    """
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if not isinstance(method, types.FunctionType) or not file:
-        return False
-    folder = file.removesuffix("__init__.py")
-    return method.__code__.co_filename.startswith(folder)
-
-
 def _exchange(asked: Asked, known: Known, cache: Cache) -> SdkExchange | None:
     """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
     try:
@@ -432,20 +351,3 @@ def _as_at_request(
     options.json_data = exchange.request["body"]
     plan = Plan(cache, exchange, True, options.headers, sampled=None)
     return plan, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}
-
-
-def _is_constant(value: object) -> bool:
-    return value is None or type(value) in (str, int, float, bool)
-
-
-def _is_fixed(parser: Any) -> bool:
-    """Whether a parser holds nothing of the call that it was made for."""
-    held: list[Any] = []
-    if isinstance(parser, functools.partial):
-        held += [*parser.args, *parser.keywords.values()]
-        parser = parser.func
-    if isinstance(parser, types.FunctionType):
-        held += [cell.cell_contents for cell in parser.__closure__ or ()]
-    elif parser is not None:
-        return False
-    return all(_is_constant(value) or not is_given(value) for value in held)

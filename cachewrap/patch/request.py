@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -66,7 +66,13 @@ _IDLE_PREFIXES: Final = (
 
 
 def canonical_request(
-    client: Any, options: Any, path: str, body: Any, *, stream: bool
+    client: Any,
+    options: Any,
+    path: str,
+    body: Any,
+    *,
+    stream: bool,
+    keyed: Collection[str] = (),
 ) -> dict[str, Any]:
     """The request as plain JSON-like values, independent of the SDK's objects.
 
@@ -76,6 +82,7 @@ def canonical_request(
         path: where the request goes, below the client's base URL.
         body: the JSON body as it will be sent, see `merged_body`.
         stream: whether the answer is asked for as a stream.
+        keyed: headers and query parameters that are never left out, see `CacheOptions`.
 
     ``method`` and ``url`` (base and path, without credentials) are always there; ``query``,
     ``headers``, ``body``, ``files`` and ``stream`` where there are any.
@@ -84,9 +91,9 @@ def canonical_request(
     """
     url, url_query = split_url(str(client._prepare_url(path)))
     request: dict[str, Any] = {"method": options.method.upper(), "url": url}
-    if query := _query(client, options, url_query):
+    if query := _query(client, options, url_query, keyed):
         request["query"] = query
-    if headers := canonical_headers(_layers(client, options)):
+    if headers := canonical_headers(_layers(client, options), keyed):
         request["headers"] = headers
     if body is not None:
         request["body"] = key.canonical_json(
@@ -131,30 +138,34 @@ def split_url(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     )
 
 
-def _query(client: Any, options: Any, url_query: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def _query(
+    client: Any, options: Any, url_query: Iterable[tuple[str, str]], keyed: Collection[str]
+) -> dict[str, Any]:
     transport = getattr(client._client, "params", None)
     fixed = [*(transport.multi_items() if transport else ()), *url_query]
     query: dict[str, Any] = {}
     for name, value in fixed:
-        if not is_secret(name):
+        if name.lower() in keyed or not is_secret(name):
             query.setdefault(name, []).append(value)
     query = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
     for params in (client.default_query, options.params):
         for name, value in (params or {}).items():
             if not is_given(value):
                 query.pop(name, None)
-            elif not is_secret(name):
+            elif name.lower() in keyed or not is_secret(name):
                 query[name] = value
     canonical: dict[str, Any] = key.canonical_json(query) if query else {}
     return canonical
 
 
-def canonical_headers(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
+def canonical_headers(
+    pairs: Iterable[tuple[str, Any]], keyed: Collection[str] = ()
+) -> dict[str, str]:
     """The headers that can change an answer, by lower-case name; later ones win."""
     found: dict[str, str] = {}
     for name, value in pairs:
         name = name.lower()
-        if name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES) or is_secret(name):
+        if name not in keyed and (is_idle(name) or is_secret(name)):
             continue
         if not is_given(value) or value is None:
             found.pop(name, None)
@@ -168,6 +179,11 @@ def canonical_headers(pairs: Iterable[tuple[str, Any]]) -> dict[str, str]:
         elif not is_secret_value(value):
             found[name] = str(value)
     return found
+
+
+def is_idle(name: str) -> bool:
+    """Whether a header of this name (in lower case) is of transport or tracing alone."""
+    return name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES)
 
 
 def _layers(client: Any, options: Any) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,8 @@ from cachewrap.patch.capture import aprocess_response, process_response
 from cachewrap.patch.choice import choosing
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import When
-from cachewrap.patch.front import Door, is_own_function
+from cachewrap.patch.front import Door
+from cachewrap.patch.known import is_own_function
 from cachewrap.patch.seam import Seam
 
 # What the seam leans on beside the methods that it wraps.
@@ -153,17 +154,16 @@ class Patcher:
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         with self._lock:
             patch = Patch(self, cache, when, carries=carry)
-            first = not self.patches
             self.patches = (*self.patches, patch)
             if carry:
                 threads.hold()
-            if first:
-                try:
-                    for name in (self._sdk.client_module, *self._sdk.methods):
-                        self._await(name)
-                except BaseException:
-                    self.undo(patch)
-                    raise
+            try:
+                # Every time: since the last one the SDK may have been imported anew.
+                for name in (self._sdk.client_module, *self._sdk.methods):
+                    self._await(name)
+            except BaseException:
+                self.undo(patch)
+                raise
             return patch
 
     def undo(self, patch: Patch | None = None) -> None:
@@ -229,6 +229,8 @@ class Patcher:
         return found
 
     def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
+        if any(known is owner and done == name for known, done, _, _ in self._wrapped):
+            return
         original = vars(owner)[name]
         # A class that took the method of another one when that was wrapped already.
         parent: Any = getattr(original, "_self_parent", None)

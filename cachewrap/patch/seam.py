@@ -201,19 +201,21 @@ class Seam:
             body = merged_body(options)
             endpoint = classify(self._endpoints, client, options, body)
             if isinstance(endpoint, Bypass):
-                cache.stats.count_bypass(endpoint.reason)
+                cache.bypass(endpoint.source, endpoint.reason)
                 return None
             if reason := self._refuse(client, body):
-                cache.stats.count_bypass(reason)
+                cache.bypass(endpoint.source, reason)
                 return None
             source = endpoint.source
             path = self._path(client, options, body)
-            request = canonical_request(client, options, path, body, stream=stream)
+            request = canonical_request(
+                client, options, path, body, stream=stream, keyed=cache.policy.keyed
+            )
             policy = own.policy(cache.policy)
             exchange = SdkExchange(endpoint, request, policy, self._when())
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
-            cache.stats.count_bypass("unkeyable")
+            cache.bypass(source, "unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return None
         if awaited is not None and awaited.client is client:

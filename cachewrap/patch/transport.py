@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -173,10 +173,13 @@ class Caching:
         endpoint = Endpoint(url.path.strip("/"), wire=True)
         try:
             body = json.loads(request.content)
-            canonical = _canonical(request, body)
+            streamed = is_stream(url.path, body, request.headers.get("accept", ""))
+            canonical = _canonical(request, body, cache.policy.keyed)
+            if streamed and not is_stream(url.path, body, ""):
+                canonical["stream"] = True  # what else tells it is no part of the key
             exchange = SdkExchange(endpoint, canonical, cache.policy)
         except UnkeyableError as error:
-            cache.stats.count_bypass("unkeyable")
+            cache.bypass(endpoint.source, "unkeyable")
             faults.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",
@@ -184,24 +187,25 @@ class Caching:
             return None
         except (ValueError, RuntimeError):
             # No JSON, or a body that is read while it is sent.
-            cache.stats.count_bypass("raw body")
+            cache.bypass(endpoint.source, "raw body")
             return None
         if isinstance(body, dict) and (body.get("background") or body.get("conversation")):
-            cache.stats.count_bypass("background" if body.get("background") else "conversation")
+            reason = "background" if body.get("background") else "conversation"
+            cache.bypass(endpoint.source, reason)
             return None
-        return cache, exchange, is_stream(url.path, body, request.headers.get("accept", ""))
+        return cache, exchange, streamed
 
 
-def _canonical(request: Any, body: Any) -> dict[str, Any]:
+def _canonical(request: Any, body: Any, keyed: Collection[str]) -> dict[str, Any]:
     url, pairs = split_url(str(request.url))
     query: dict[str, list[str]] = {}
     for name, value in pairs:
-        if not is_secret(name):
+        if name.lower() in keyed or not is_secret(name):
             query.setdefault(name, []).append(value)
     canonical: dict[str, Any] = {"method": request.method, "url": url}
     if query:
         canonical["query"] = query
-    if headers := canonical_headers(request.headers.multi_items()):
+    if headers := canonical_headers(request.headers.multi_items(), keyed):
         canonical["headers"] = headers
     canonical["body"] = key.canonical_json(
         without_secrets(body) if isinstance(body, dict) else body

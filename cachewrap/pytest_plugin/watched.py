@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from cachewrap.cache import Cache
+from cachewrap.cache import Cache, Seen
 from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
 from cachewrap.flow import Absent, Exchange, Reply
@@ -107,15 +107,17 @@ class WatchedCache(Cache):
         assert isinstance(store, WatchedStore)
         return store.journal
 
-    def serve(self, exchange: Exchange[R], call: Callable[[], R]) -> Reply[R]:
+    def serve(self, exchange: Exchange[R], call: Callable[[], R], *seen: Seen) -> Reply[R]:
         with self.journal.watching():
-            reply = super().serve(exchange, call)
+            reply = super().serve(exchange, call, *seen)
         self.journal.note(self, exchange.key, reply)
         return reply
 
-    async def aserve(self, exchange: Exchange[R], call: Callable[[], Awaitable[R]]) -> Reply[R]:
+    async def aserve(
+        self, exchange: Exchange[R], call: Callable[[], Awaitable[R]], *seen: Seen
+    ) -> Reply[R]:
         with self.journal.watching():
-            reply = await super().aserve(exchange, call)
+            reply = await super().aserve(exchange, call, *seen)
         self.journal.note(self, exchange.key, reply)
         return reply
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import itertools
 import os
@@ -12,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Self, TypeVar
+
+from cachewrap import loops
 
 T = TypeVar("T")
 
@@ -27,12 +28,7 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     global _writers
     if _writers is None:
         _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
-    task = partial(work, *args, **options)
-    try:
-        done = asyncio.get_running_loop().run_in_executor(_writers, task)
-    except RuntimeError:  # the interpreter ends: threads take no work any more
-        return task()
-    return await done
+    return await loops.in_thread(_writers, partial(work, *args, **options))
 
 
 _process = uuid.uuid4().hex
@@ -232,5 +228,5 @@ class Store(ABC):
         self.release(key, token, failed=failed)
 
     async def aclose(self) -> None:
-        """`close` for async callers."""
-        self.close()
+        """`close` for async callers: in a thread, as it may wait for one that writes."""
+        await in_thread(self.close)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 from cachewrap.stores.base import Store
@@ -21,16 +23,55 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
+class _Place:
+    """The entries of one seed, and when those go that do not stay for ever."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, bytes] = {}
+        self._until: dict[str, float] = {}
+        self._ends: list[tuple[float, str]] = []  # a heap; may hold keys that went before
+
+    def put(self, key: str, value: bytes, expires: float) -> None:
+        self.entries[key] = value
+        if expires:
+            self._until[key] = expires
+            heapq.heappush(self._ends, (expires, key))
+        else:
+            self._until.pop(key, None)
+        while self._ends and self._ends[0][0] < time.time():
+            end, gone = heapq.heappop(self._ends)
+            if self._until.get(gone) == end:
+                self.remove(gone)
+
+    def remove(self, key: str) -> bool:
+        self._until.pop(key, None)
+        return self.entries.pop(key, None) is not None
+
+    def clear(self) -> int:
+        count = len(self.entries)
+        self.entries.clear()
+        self._until.clear()
+        self._ends.clear()
+        return count
+
+
 class MemoryStore(Store):
     """Entries in dictionaries of this process, one for each seed.
+
+    Expired entries are dropped when others are written.
 
     A copy that is unpickled in another process starts empty.
     """
 
     def __init__(self, seed: str = "41") -> None:
         self._seed = seed
-        self._places: dict[str, dict[str, bytes]] = {}
-        self._entries = self._places.setdefault(seed, {})
+        self._places: dict[str, _Place] = {}
+        self._enter(seed)
+
+    def _enter(self, seed: str) -> None:
+        with _lock:
+            self._place = self._places.setdefault(seed, _Place())
+        self._entries = self._place.entries
 
     def __reduce__(self) -> tuple[type[MemoryStore], tuple[str]]:
         return MemoryStore, (self._seed,)
@@ -43,8 +84,7 @@ class MemoryStore(Store):
         other = MemoryStore.__new__(MemoryStore)
         other._seed = seed
         other._places = self._places
-        with _lock:
-            other._entries = self._places.setdefault(seed, {})
+        other._enter(seed)
         return other
 
     def get(self, key: str) -> bytes | None:
@@ -56,16 +96,17 @@ class MemoryStore(Store):
         with _lock:
             present = self._entries.get(key)
             if present is None or present == over:
-                self._entries[key] = present = value
+                self._place.put(key, value, expires)
+                present = value
             return present
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         with _lock:
-            self._entries[key] = value
+            self._place.put(key, value, expires)
 
     def delete(self, key: str) -> bool:
         with _lock:
-            return self._entries.pop(key, None) is not None
+            return self._place.remove(key)
 
     def keys(self) -> Iterator[str]:
         with _lock:
@@ -73,9 +114,7 @@ class MemoryStore(Store):
 
     def clear(self) -> int:
         with _lock:
-            count = len(self._entries)
-            self._entries.clear()
-            return count
+            return self._place.clear()
 
     def close(self) -> None:
         """Nothing to release: closing a memory store keeps its entries."""
@@ -83,13 +122,16 @@ class MemoryStore(Store):
     async def aadd(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        return self.add(key, value, over=over)
+        return self.add(key, value, expires=expires, over=over)
 
     async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        self.set(key, value)
+        self.set(key, value, expires=expires)
 
     async def adelete(self, key: str) -> bool:
         return self.delete(key)
 
     async def aclear(self) -> int:
         return self.clear()
+
+    async def aclose(self) -> None:
+        self.close()

@@ -6,10 +6,14 @@ import functools
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar, cast
 
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.loops import running_trio
 from cachewrap.stores._connections import Connections
-from cachewrap.stores.base import Claim, Store, of_one_process
+from cachewrap.stores.base import Claim, Store, in_thread, of_one_process
+
+M = TypeVar("M", bound=Callable[..., Any])
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -50,6 +54,19 @@ return 1
 def _quoted(name: str) -> str:
     """The name with nothing in it that divides a key or means something in a pattern."""
     return urllib.parse.quote(name, safe="", errors="surrogatepass")
+
+
+def _in_asyncio(method: M) -> M:
+    """An async operation of redis-py, which knows asyncio alone; elsewhere the sync one's."""
+    sync = method.__name__.removeprefix("a")
+
+    @functools.wraps(method)
+    async def either(store: RedisStore, *args: Any, **options: Any) -> Any:
+        if running_trio() is not None:
+            return await in_thread(getattr(store, sync), *args, **options)
+        return await method(store, *args, **options)
+
+    return cast(M, either)
 
 
 class RedisStore(Store):
@@ -132,6 +149,7 @@ class RedisStore(Store):
         with connections.reading() as client:
             return connections.server.get(client, self._name(key), connections.idle)
 
+    @_in_asyncio
     async def aget(self, key: str) -> bytes | None:
         async with self._connections.running() as client:
             value: bytes | None = await client.get(self._name(key))
@@ -150,6 +168,7 @@ class RedisStore(Store):
                 present = client.get(name)
         return value if added or present is None else bytes(present)
 
+    @_in_asyncio
     async def aadd(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
@@ -167,6 +186,7 @@ class RedisStore(Store):
         with self._connections.using() as client:
             client.set(self._name(key), value, pxat=_pxat(expires))
 
+    @_in_asyncio
     async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         async with self._connections.running() as client:
             await client.set(self._name(key), value, pxat=_pxat(expires))
@@ -175,6 +195,7 @@ class RedisStore(Store):
         with self._connections.using() as client:
             return bool(client.delete(self._name(key)))
 
+    @_in_asyncio
     async def adelete(self, key: str) -> bool:
         async with self._connections.running() as client:
             return bool(await client.delete(self._name(key)))
@@ -185,6 +206,10 @@ class RedisStore(Store):
             yield from (name[len(self._prefix) : -1].decode() for name in names)
 
     async def akeys(self) -> AsyncIterator[str]:
+        if running_trio() is not None:
+            for key in await in_thread(lambda: list(self.keys())):
+                yield key
+            return
         async for names in self._ascan():
             for name in names:
                 yield name[len(self._prefix) : -1].decode()
@@ -229,6 +254,7 @@ class RedisStore(Store):
                 count += self._connections.server.unlink(client, names)
         return count
 
+    @_in_asyncio
     async def aclear(self) -> int:
         count = 0
         async for names in self._ascan():
@@ -243,6 +269,7 @@ class RedisStore(Store):
             pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
             return _claim(token, *pipeline.execute())
 
+    @_in_asyncio
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
         name = self._lease(key)
         async with self._connections.running() as client:
@@ -255,6 +282,7 @@ class RedisStore(Store):
         with self._connections.using() as client:
             return bool(client.eval(_RENEW, 1, name, token, milliseconds))
 
+    @_in_asyncio
     async def arenew(self, key: str, token: str, seconds: float) -> bool:
         name, milliseconds = self._lease(key), _milliseconds(seconds)
         async with self._connections.running() as client:
@@ -265,6 +293,7 @@ class RedisStore(Store):
         with self._connections.using() as client:
             client.eval(script, 1, self._lease(key), token)
 
+    @_in_asyncio
     async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
         script = _RELEASE_FAILED if failed else _RELEASE
         async with self._connections.running() as client:
@@ -273,6 +302,7 @@ class RedisStore(Store):
     def close(self) -> None:
         self._connections.close()
 
+    @_in_asyncio
     async def aclose(self) -> None:
         await self._connections.aclose()
 

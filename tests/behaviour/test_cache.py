@@ -410,3 +410,14 @@ def test_counting_in_many_threads_loses_nothing() -> None:
         with ThreadPoolExecutor(8) as pool:
             collections.deque(pool.map(work, range(8)), maxlen=0)
     assert cache.stats.hits == 1600
+
+
+def test_names_that_are_keyed_may_come_from_a_url() -> None:
+    cache = Cache.from_url("memory://?keyed=OpenAI-Organization,x-tenant-key")
+    assert cache.policy.keyed == {"openai-organization", "x-tenant-key"}
+
+
+@pytest.mark.parametrize("names", [["x-tenant", "Authorization"], "api-key", [""], [7]])
+def test_a_name_that_cannot_be_keyed_is_an_error(names: Any) -> None:
+    with pytest.raises(ConfigurationError, match="keyed"):
+        Cache.memory(keyed=names)

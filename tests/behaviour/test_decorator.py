@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import functools
 import inspect
@@ -576,6 +577,20 @@ class TestTheWrappedFunctionShowsThrough:
         with Cache.memory(), pytest.raises(TypeError, match=r"module_level\(\) missing 1 required"):
             module_level()  # type: ignore[call-arg]
 
+    @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy])
+    def test_a_copy_of_it_is_itself(self, make: Callable[[Any], Any]) -> None:
+        assert make(module_level) is module_level
+        assert make([module_level])[0] is module_level
+
+    def test_a_method_is_copied_with_its_object(self) -> None:
+        first = Copied("one")
+        method = copy.deepcopy(first.ask)
+        first.model = "two"
+        with Cache.memory():
+            assert method("hi").startswith("one: hi")
+            assert copy.copy(first.ask)("hi").startswith("two: hi")
+            assert copy.deepcopy(Copied.name)() == "Copied"
+
     def test_it_can_be_pickled_by_name(self) -> None:
         assert pickle.loads(pickle.dumps(module_level)) is module_level
 
@@ -619,6 +634,20 @@ class Callable1:
 
     def __call__(self, prompt: str) -> str:
         return of_model(self.model, prompt)
+
+
+@dataclasses.dataclass
+class Copied:
+    model: str
+
+    @llm_cached
+    def ask(self, prompt: str) -> str:
+        return of_model(self.model, prompt)
+
+    @llm_cached
+    @classmethod
+    def name(cls) -> str:
+        return cls.__name__
 
 
 def closing_over(model: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,6 +203,20 @@ def test_a_hook_is_told_of_async_calls(cache: Cache, events: list[Event], client
     ]
 
 
+def test_a_call_that_goes_past_the_cache_says_why(client: Any) -> None:
+    events: list[Event] = []
+    with Cache.memory(on_event=events.append) as cache:
+        client.files.create(file=b"x", purpose="batch")
+        with cache.mode("off"):
+            bare("hi")
+    assert [(e.outcome, e.source, e.reason, e.hit, e.stored) for e in events] == [
+        (Outcome.BYPASSED, "POST /files", "endpoint", False, False),
+        (Outcome.BYPASSED, "", "mode off", False, False),
+    ]
+    assert cache.stats.bypass_reasons == {"endpoint": 1, "mode off": 1}
+    assert events[0].as_dict()["reason"] == "endpoint"
+
+
 def test_a_hook_that_fails_costs_a_warning() -> None:
     def hook(event: Event) -> None:
         raise ValueError("it broke")
@@ -300,6 +315,18 @@ class TestOpenTelemetry:
         assert span.attributes["error.type"] == "ConnectionError"
         assert not span.status.is_ok
 
+    def test_a_call_that_goes_past_the_cache_is_counted(
+        self, traced: Cache, spans: Any, reader: Any
+    ) -> None:
+        with traced.mode("off"):
+            bare("hi")
+        (resource,) = reader.get_metrics_data().resource_metrics
+        ((calls,),) = [scope.metrics for scope in resource.scope_metrics]
+        (point,) = calls.data.data_points
+        assert (calls.name, point.value) == ("cachewrap.calls", 1)
+        assert point.attributes["cachewrap.bypass_reason"] == "mode off"
+        assert spans.get_finished_spans() == ()
+
     def test_metrics(self, traced: Cache, reader: Any) -> None:
         with traced:
             for _ in range(3):
@@ -318,3 +345,21 @@ class TestOpenTelemetry:
         }
         assert used == {"input": 3, "output": 2}
         assert [p.count for p in points["gen_ai.client.operation.duration"]] == [1]
+
+
+@dataclass
+class Told:
+    """A hook that compares by value, and so has no hash."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_a_hook_need_not_have_a_hash() -> None:
+    told = Told()
+    cache = Cache.memory(on_event=told)
+    with cache.mode("refresh"), cache.samples():
+        bare("hi")
+    assert len(told.events) == 1

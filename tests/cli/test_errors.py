@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,17 @@ def test_a_folder_that_is_no_database(run: CommandLine, tmp_path: Path) -> None:
     done = run("ls", "--url", f"disk:{tmp_path}")
     assert (done.status, len(done.err.splitlines())) == (3, 1)
     assert "no database at all" in done.err
+
+
+def test_a_cache_of_langchain_is_read_with_its_own_classes(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "langchain.db"
+    with closing(sqlite3.connect(database)) as rows:
+        rows.execute("CREATE TABLE full_llm_cache (prompt, llm, idx, response)")
+    monkeypatch.setitem(sys.modules, "langchain_core.load", None)
+    done = run("import", str(database), "--url", f"disk:{tmp_path / 'ours'}")
+    assert (done.status, done.err.strip().endswith("pip install langchain-core")) == (2, True)
 
 
 def test_a_password_is_never_told(run: CommandLine) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cachewrap import Cache
+from cachewrap.history import read_history
 from cachewrap.testing.upstream import Upstream
 
 ASKING = """
@@ -198,6 +199,14 @@ def test_variables_of_the_environment_do_the_same(start: Run, up: Upstream, tmp_
     assert (done.returncode, up.calls) == (0, 1)
     assert "1 of 1 call answered" in done.stderr
     assert (tmp_path / "answers" / "7").is_dir()
+
+
+def test_a_history_is_kept_by_every_process(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(EVERYWHERE)
+    for _ in range(2):
+        assert run("--history", "calls.jsonl", "p.py").returncode == 0
+    minutes = list(read_history(tmp_path / "calls.jsonl"))
+    assert (sum(m.misses for m in minutes), sum(m.hits for m in minutes)) == (7, 7)
 
 
 def test_the_environments_url_is_used(run: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from cachewrap.cli.pieces import body_pieces, content_text, event_piece
+from cachewrap.cli.pieces import body_pieces, call_texts, content_text, event_piece
 from cachewrap.cli.tables import clean, columns, one_line, table
 from cachewrap.cli.units import size, size_text, span, span_text
 
@@ -178,3 +178,27 @@ EVENTS: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("event", "text"), [e[1:] for e in EVENTS], ids=[e[0] for e in EVENTS])
 def test_an_event(event: Any, text: str) -> None:
     assert event_piece(event) == text
+
+
+_CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+_USE = {"type": "tool_use", "name": "g", "input": {}}
+CALLS: list[tuple[str, Any, list[str]]] = [
+    ("none", "hi f(1)", []),
+    ("of a message", {"content": "so", "tool_calls": [_CALL, _CALL]}, ["f({})", "f({})"]),
+    (
+        "among texts",
+        [{"type": "text", "text": "a"}, _USE, {"type": "text", "text": "b"}],
+        ["g({})"],
+    ),
+    ("of an item", {"type": "function_call", "name": "h", "arguments": "{}"}, ["h({})"]),
+    ("of no known shape", {"tool_calls": [1, {"function": 2}]}, []),
+]
+
+
+@pytest.mark.parametrize(("content", "calls"), [c[1:] for c in CALLS], ids=[c[0] for c in CALLS])
+def test_calls_of_tools_stand_in_the_text(content: Any, calls: list[str]) -> None:
+    text = content_text(content)
+    assert list(call_texts(content)) == calls
+    for call in calls:
+        _, found, text = text.partition(call)
+        assert found == call

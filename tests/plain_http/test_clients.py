@@ -277,6 +277,27 @@ def test_only_posts_are_cached(web: Web, cache: Cache) -> None:
     assert web.up.calls == 2
 
 
+def test_an_answer_asked_for_as_events_is_another_than_one_asked_for_as_json(
+    web: Web, cache: Cache
+) -> None:
+    patched(web)
+    with cache:
+        for accept in ("application/json", "text/event-stream", "*/*"):
+            web.post(json=CHAT, headers={"accept": accept})
+    assert web.up.calls == 2
+
+
+@pytest.mark.parametrize(("keyed", "calls"), [("x-tenant-key", 2), ((), 1)], ids=str)
+def test_a_header_like_a_credentials_counts_where_the_cache_is_told_so(
+    web: Web, keyed: Any, calls: int
+) -> None:
+    patched(web)
+    with Cache.memory(keyed=keyed):
+        for tenant in ("blue", "red", "blue"):
+            web.post(json=CHAT, headers={"x-tenant-key": tenant})
+    assert web.up.calls == calls
+
+
 @pytest.mark.parametrize("body", [CHAT, STREAM], ids=["plain", "stream"])
 def test_no_credential_is_stored_or_told_apart(web: Web, body: dict[str, Any]) -> None:
     store = MemoryStore()

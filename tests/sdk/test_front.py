@@ -6,11 +6,12 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, Self
 
 import openai
 import openai._models
+import pydantic
 import pytest
 from openai.types import Completion, CreateEmbeddingResponse, ModerationCreateResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -28,14 +29,15 @@ QUICK = INSTALLED >= (2, 0) or INSTALLED >= (1, 109)
 SERVED = {
     name
     for name in (
-        "chat chat-n chat-tools chat-json chat-stream chat-stream-tools chat-stream-usage"
+        "chat chat-extra-headers chat-n chat-tools chat-json"
+        " chat-stream chat-stream-tools chat-stream-usage"
         " chat-azure chat-azure-stream chat-module chat-module-stream"
         " responses responses-tools responses-stream responses-azure"
         " completions completions-stream embeddings embeddings-float embeddings-module moderations"
     ).split()
     if name in BY_NAME
 }
-LONG: dict[str, Any] = {"extra_headers": {}}
+LONG: dict[str, Any] = {"extra_query": {}}
 """What sends a call the long way, and changes nothing else about it."""
 
 
@@ -135,11 +137,18 @@ def ask(client: Any, colour: Colour, **more: Any) -> Any:
     return colour.wait(client.chat.completions.create(**chat(1, **more)))
 
 
+class Message(pydantic.BaseModel):
+    role: str
+    content: str
+
+
 UNUSUAL: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "headers of its own": lambda _: {"extra_headers": {"x-a": "b"}},
+    "a credential of its own": lambda _: {"extra_headers": {"x-api-key": "k"}},
+    "a trace of its own": lambda _: {"extra_headers": {"traceparent": "00-1-2-00"}},
+    "headers that are no dictionary": lambda _: {"extra_headers": MappingProxyType({"x-a": "b"})},
     "a query of its own": lambda _: {"extra_query": {"a": "b"}},
     "more of a body": lambda _: {"extra_body": {"a": "b"}},
-    "a model in the messages": lambda answer: {"messages": [answer.choices[0].message]},
+    "an object of another's": lambda _: {"messages": [Message(role="user", content="a")]},
     "a tuple of messages": lambda _: {"messages": ({"role": "user", "content": "a"},)},
     "a stream that is neither": lambda _: {"stream": None, "stop": ("a",)},
 }
@@ -156,6 +165,88 @@ def test_an_unusual_call_goes_the_long_way(
         results = [colour.wait(client.chat.completions.create(**request)) for _ in range(2)]
         assert went_long(lambda: colour.wait(client.chat.completions.create(**request)))
     assert anatomy(results[0]) == anatomy(results[1])
+
+
+TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+def said(answer: Any) -> Any:
+    return answer.choices[0].message
+
+
+OBJECTS: dict[str, Callable[[Any], list[Any]]] = {
+    "an answer's message": lambda answer: [*chat(1)["messages"], said(answer)],
+    "a message that was changed": lambda answer: [
+        said(answer).model_copy(update={"content": "another"})
+    ],
+    "two messages": lambda answer: [said(answer), {"role": "user", "content": "a"}, said(answer)],
+    "an answer's tool calls": lambda answer: [
+        {"role": "assistant", "content": None, "tool_calls": said(answer).tool_calls}
+    ],
+}
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize("messages", OBJECTS.values(), ids=OBJECTS.keys())
+def test_the_sdks_own_objects_are_asked_about_as_they_are_sent(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, messages: Callable[[Any], list[Any]]
+) -> None:
+    def go(request: dict[str, Any], **more: Any) -> Any:
+        return colour.wait(client.chat.completions.create(**request, **more))
+
+    with cache:
+        answer = go({**chat(1), "tools": TOOLS})
+        request = {**chat(1), "messages": messages(answer)}
+        long = go(request, **LONG)
+        go(request)
+        assert not went_long(lambda: go(request))
+        assert anatomy(go(request)) == anatomy(long)
+    assert (up.calls, len([*cache.store.keys()]), cache.stats.hits) == (2, 2, 3)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_an_object_that_changes_is_another_request(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        answer = ask(client, colour)
+        request = {**chat(1), "messages": [said(answer)]}
+        for _ in range(3):
+            colour.wait(client.chat.completions.create(**request))
+        said(answer).content = "another"
+        for _ in range(3):
+            colour.wait(client.chat.completions.create(**request))
+    assert (up.calls, cache.stats.hits) == (3, 4)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_calls_with_other_headers_are_other_requests(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        for _ in range(3):
+            for tier in ("a", "b"):
+                answer = ask(client, colour, extra_headers={"x-tier": tier, "X-Title": "t"})
+                long = ask(client, colour, extra_headers={"x-title": "t", "X-Tier": tier}, **LONG)
+                assert anatomy(answer) == anatomy(long)
+        assert not went_long(
+            lambda: ask(client, colour, extra_headers={"x-tier": "a", "X-Title": "t"})
+        )
+    assert up.calls == 2
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_a_call_with_a_cache_of_its_own_is_served_from_it(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    other = Cache.memory()
+    with other:
+        for _ in range(3):
+            ask(client, colour, cache=cache)
+        assert not went_long(lambda: ask(client, colour, cache=cache))
+        assert went_long(lambda: ask(client, colour, cache=cache.samples()))
+        assert went_long(lambda: ask(client, colour, cache=cache, cache_seed=1))
+    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 2, 0)
 
 
 def test_marks_for_what_is_not_given_do_not_matter(

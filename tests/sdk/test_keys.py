@@ -198,3 +198,38 @@ def test_with_options_makes_no_other_request(
         colour.ask(client, CHAT)
         colour.ask(client.with_options(timeout=3.0, max_retries=1), CHAT)
     assert up.calls == 1
+
+
+KEYED = [
+    ("organization", "openai-organization", {"organization": "org-1"}, {"organization": "org-2"}),
+    (
+        "header",
+        "X-Tenant-Key",
+        {"default_headers": {"x-tenant-key": "blue"}},
+        {"default_headers": {"x-tenant-key": "red"}},
+    ),
+    (
+        "query",
+        "tenant-token",
+        {"default_query": {"tenant-token": "blue"}},
+        {"default_query": {"tenant-token": "red"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"), [row[1:] for row in KEYED], ids=[row[0] for row in KEYED]
+)
+@pytest.mark.parametrize("keyed", [True, False], ids=["named", "not named"])
+def test_what_looks_like_a_credential_counts_where_the_cache_is_told_so(
+    up: Upstream,
+    colour: Colour,
+    keyed: bool,
+    name: str,
+    one: dict[str, Any],
+    other: dict[str, Any],
+) -> None:
+    with Cache.memory(keyed=[name] if keyed else []):
+        for options in (one, other) * 3:
+            colour.ask(colour.client(up, **options), CHAT)
+    assert up.calls == (2 if keyed else 1)

@@ -201,6 +201,29 @@ def test_the_patch_may_come_before_the_import_of_the_sdk(up: Upstream) -> None:
     assert up.calls == 1
 
 
+ANEW = """
+import sys
+import openai
+from cachewrap import Cache, patch_openai
+
+patch_openai()
+for name in [name for name in sys.modules if name.partition(".")[0] == "openai"]:
+    del sys.modules[name]
+import openai
+
+patch_openai()
+with Cache.memory():
+    client = openai.OpenAI(base_url=sys.argv[1], api_key="k")
+    for _ in range(2):
+        client.chat.completions.create(model="m", messages=[], cache_seed=7)
+"""
+
+
+def test_patching_again_reaches_an_sdk_that_was_imported_anew(up: Upstream) -> None:
+    run(ANEW, up.base_url)
+    assert up.calls == 1
+
+
 @pytest.mark.parametrize("name", ["openai", "redis", "diskcache", "pydantic"])
 def test_importing_cachewrap_imports_no_client_library(name: str) -> None:
     program = f"import sys, cachewrap; print({name!r} in sys.modules)"

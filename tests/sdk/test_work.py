@@ -61,7 +61,7 @@ def test_a_long_conversation_makes_no_more_calls(client: openai.OpenAI, cache: C
 def test_the_door_saves_nine_tenths_of_the_calls(client: openai.OpenAI, cache: Cache) -> None:
     with cache:
         door = count(lambda: client.chat.completions.create(**chat(1)))
-        long = count(lambda: client.chat.completions.create(**chat(1), extra_headers={}))
+        long = count(lambda: client.chat.completions.create(**chat(1), extra_query={}))
     assert door * 10 <= long
 
 

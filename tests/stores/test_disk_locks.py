@@ -144,6 +144,34 @@ def test_a_write_gives_up_after_ten_seconds(tmp_path: Path, disk: DiskStore) -> 
         assert time.monotonic() - start < SLACK
 
 
+def test_leaving_an_async_block_does_not_block_the_loop_while_a_write_waits(
+    tmp_path: Path, disk: DiskStore
+) -> None:
+    async def main() -> float:
+        longest = 0.0
+
+        async def beat() -> None:
+            nonlocal longest
+            while True:
+                start = time.monotonic()
+                await asyncio.sleep(0.01)
+                longest = max(longest, time.monotonic() - start)
+
+        with another_process(tmp_path / "41" / "cache.db", "BEGIN IMMEDIATE"):
+            beating = asyncio.create_task(beat())
+            writing = asyncio.create_task(disk.aset(key_of(2), VALUE))
+            await asyncio.sleep(0.1)
+            closing = asyncio.create_task(disk.aclose())
+            done, _ = await asyncio.wait([closing], timeout=1.5)
+            assert not done  # it waits for the write
+        await asyncio.gather(writing, closing)
+        beating.cancel()
+        return longest
+
+    assert asyncio.run(main()) < SLACK
+    assert disk.get(key_of(2)) == VALUE
+
+
 def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path, disk: DiskStore) -> None:
     with another_process(
         tmp_path / "41" / "cache.db", "BEGIN EXCLUSIVE", "DELETE FROM Cache"

@@ -125,6 +125,17 @@ def test_a_plain_model_is_served_as_well(cache: Cache) -> None:
     assert FakeListLLM(responses=["one", "two"], i=1).invoke("hi") == "one"
 
 
+def logged_in(password: str) -> AIMessage:
+    call = {"name": "login", "args": {"password": password}, "id": "1", "type": "tool_call"}
+    return AIMessage("", tool_calls=[call])
+
+
+def login(description: str) -> dict[str, Any]:
+    properties = {"password": {"type": "string", "description": description}}
+    parameters = {"type": "object", "properties": properties}
+    return {"type": "function", "function": {"name": "login", "parameters": parameters}}
+
+
 Ask = Callable[[Upstream], object]
 
 SAME: dict[str, tuple[Ask, Ask]] = {
@@ -167,6 +178,14 @@ OTHER: dict[str, tuple[Ask, Ask]] = {
     "header": (
         lambda up: chat(up, default_headers={"x-variant": "a"}).invoke("hi"),
         lambda up: chat(up, default_headers={"x-variant": "b"}).invoke("hi"),
+    ),
+    "an argument of a tool that is called a password": (
+        lambda up: chat(up).invoke([logged_in("a")]),
+        lambda up: chat(up).invoke([logged_in("b")]),
+    ),
+    "a parameter of a tool that is called a password": (
+        lambda up: chat(up).bind_tools([login("a word")]).invoke("hi"),
+        lambda up: chat(up).bind_tools([login("a number")]).invoke("hi"),
     ),
 }
 

@@ -16,7 +16,8 @@ from cachewrap import codec
 from cachewrap.entry import Facts, Kind
 from cachewrap.envelope import seal, unseal
 from cachewrap.errors import CorruptEntryError, MissingTypeError
-from cachewrap.key import canonical, canonical_json, encode, key_of, salted
+from cachewrap.key import canonical, canonical_json, encode, key_of, make_keyer, salted
+from cachewrap.plain import are_plain, is_plain
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
     ["!tuple", "!dict", "!int", "!str", "!bytes"]
@@ -112,6 +113,24 @@ def test_a_value_in_a_container_has_another_key(value: Any) -> None:
 @settings(max_examples=400, deadline=None)
 def test_the_codec_gives_back_what_it_was_given(value: Any) -> None:
     assert same(codec.decode(*codec.encode(value)), value)
+
+
+@given(VALUES | JSON, VALUES | JSON)
+@settings(max_examples=400, deadline=None)
+def test_arguments_are_plain_if_each_of_them_is(one: Any, other: Any) -> None:
+    arguments = {"one": one, "more": [other, {"a": one, "b": other}]}
+    assert are_plain(arguments) == is_plain(arguments)
+    assert are_plain({"one": one}) == is_plain(one)
+
+
+@given(JSON, st.sampled_from([{"function": "a:b"}, {"a": 1, "version": None, "function": "z"}]))
+@settings(max_examples=400, deadline=None)
+def test_the_key_of_one_member_is_that_of_the_request(value: Any, shared: dict[str, Any]) -> None:
+    prefix = salted("41")
+    keyed = make_keyer(prefix, shared, "arguments")(value)
+    request = encode({**shared, "arguments": canonical(value)})
+    if keyed is not None and is_plain(value):
+        assert keyed == (key_of(prefix, request), prefix + request)
 
 
 @given(JSON)

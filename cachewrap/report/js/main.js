@@ -1,0 +1,82 @@
+// Keys, theme, and the page put together.
+
+function moveBetweenRows(event, from) {
+  const all = [...from.closest("tbody, ol").querySelectorAll(".opener")];
+  const at = all.indexOf(from);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+  if (to === undefined || !all[to]) return;
+  event.preventDefault();
+  all[to].focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  const { target } = event;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const search = document.getElementById("search");
+  if (event.key === "/" && search && !target.closest("input, select, textarea")) {
+    event.preventDefault();
+    search.focus();
+    search.select();
+  } else if (event.key === "Escape" && target === search) {
+    if (!search.value) search.blur();
+    search.value = "";
+    search.dispatchEvent(new Event("input"));
+  } else if (event.key === "Escape") {
+    const talk = target.closest("[data-talk]");
+    const button = talk ? document.querySelector(`[aria-controls="${talk.id}"]`) : target.closest(".opener[aria-expanded=true]");
+    if (button) {
+      button.click();
+      button.focus();
+    }
+  } else if (target.matches(".opener")) {
+    moveBetweenRows(event, target);
+  }
+});
+
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const themeButton = document.getElementById("theme");
+const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+const nameTheme = () => (themeButton.textContent = isDark() ? "Light theme" : "Dark theme");
+themeButton.addEventListener("click", () => {
+  document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+  nameTheme();
+});
+dark.addEventListener("change", nameTheme);
+nameTheme();
+
+function heading() {
+  const about = [facts.seeds.length ? `seed ${facts.seeds.slice(0, 8).join(", ")}${facts.seeds.length > 8 ? ", …" : ""}` : null,
+    facts.oldest ? `stored from ${moment(facts.oldest)} to ${moment(facts.newest)} UTC` : null,
+    `page made ${moment(facts.made, true)} UTC`];
+  return el(
+    "div",
+    { class: "heading" },
+    stored("h1", facts.title || "What this cache holds"),
+    facts.place ? stored("p", facts.place, { class: "place" }) : null,
+    say(el("p", { class: "about" }), about.filter(Boolean).join(" · ")),
+    facts.filters.length ? el("p", { class: "about" }, "Only what fits ", stored("code", facts.filters.join(" ")), ".") : null,
+    facts.unreadable
+      ? notice(`${plural(facts.unreadable, "entry", "entries")} could not be read and are not counted. `,
+        ...facts.reasons.flatMap(([why, n]) => [stored("span", `${count(n)}: ${why}. `)]))
+      : null,
+  );
+}
+
+function page() {
+  if (!facts.total[0]) {
+    return [heading(), el("section", { class: "empty" }, el("h2", {}, "Nothing is stored here yet"),
+      el("p", { class: "about" }, facts.filters.length ? "No entry fits the filters." : "Answers appear here once a program has run with this cache."))];
+  }
+  return [
+    heading(),
+    totals(),
+    callsOverTime(),
+    storedOverTime(),
+    el("div", { class: "pair" }, groupTable("models", "By model", "Model", facts.models), groupTable("sources", "By function", "Function", facts.sources)),
+    el("div", { class: "pair" }, ranking("slowest", "Slowest", facts.slowest, (row) => span(row.seconds)),
+      ranking("costliest", "Most expensive", facts.costliest, (row) => money(row.money))),
+    facts.content ? conversations() : notice("This page holds numbers only: it was written with --no-content."),
+  ];
+}
+
+document.getElementById("page").replaceChildren(...page().filter(Boolean));
