@@ -117,7 +117,7 @@ def openings(number: int) -> Iterator[list[Row]]:
 def listings(number: int) -> Iterator[list[Row]]:
     """The keys that a pager shows at first, of 1,000 entries and of many more."""
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
-        rows = []
+        rows: list[Row] = []
         for name, folder, count in (("1,000", small, 1_000), (f"{number:,}", large, number)):
             fill(Path(folder), count)
             store = DiskStore(folder, "41")

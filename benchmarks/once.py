@@ -86,7 +86,12 @@ def _completion(index: int, content: str) -> dict[str, Any]:
     none = dict.fromkeys(("reasoning_tokens", "audio_tokens"), 0)
     predicted = {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}
     asked, told = draw.randint(100, 400), draw.randint(100, 400)
-    message = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": content,
+        "refusal": None,
+        "annotations": [],
+    }
     return {
         "id": f"chatcmpl-{''.join(draw.choices(_LETTERS, k=29))}",
         "object": "chat.completion",
