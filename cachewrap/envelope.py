@@ -290,6 +290,7 @@ def _unpack(section: bytes, dictionary: int) -> bytes:
             size = zstandard.frame_content_size(section)
         if size > len(section) * MAX_RATIO:
             raise CorruptEntryError("an entry claims to be larger than it can be")
-        return _zstd.decompressor(dictionary).decompress(section)
+        known = _zstd.decompressors.get(dictionary) or _zstd.decompressor(dictionary)
+        return known.decompress(section)
     except zstandard.ZstdError as error:
         raise CorruptEntryError(f"an entry cannot be decompressed: {error}") from error
