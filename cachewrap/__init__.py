@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cachewrap.blocks import no_cache
-    from cachewrap.cache import Cache, active_cache
+    from cachewrap.cache import Cache
+    from cachewrap.choosing import active_cache
     from cachewrap.decorator import llm_cached
     from cachewrap.errors import (
         CacheWarning,
@@ -84,7 +85,7 @@ _HOMES = {
     "Cache": "cachewrap.cache",
     "CachedTransport": "cachewrap.patch.transport",
     "activate": "cachewrap.workers",
-    "active_cache": "cachewrap.cache",
+    "active_cache": "cachewrap.choosing",
     "llm_cached": "cachewrap.decorator",
     "no_cache": "cachewrap.blocks",
     "Event": "cachewrap.events",

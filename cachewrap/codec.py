@@ -183,6 +183,8 @@ def _dump_http(answer: HttpAnswer) -> bytes:
 
 def _load_http(data: bytes) -> HttpAnswer:
     http = _http_decoder.decode(data)
+    if len(http.lengths) == 1 and http.lengths[0] == len(http.body):  # what was read at once
+        return HttpAnswer(http.status, http.headers, [http.body], http.delays, http.streamed)
     if sum(http.lengths) != len(http.body) or any(length < 0 for length in http.lengths):
         raise CorruptEntryError("the chunks of an answer do not make up its body")
     chunks: list[bytes] = []

@@ -11,8 +11,9 @@ from typing import Any, ParamSpec, TypeVar, overload
 import wrapt
 
 from cachewrap.blocks import blocks
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
 from cachewrap.calls import FunctionExchange, Plan, When, serve_specially
+from cachewrap.choosing import choose_cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.key import sample_key
 from cachewrap.nearest import Explanation

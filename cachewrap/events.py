@@ -15,6 +15,10 @@ from cachewrap.faults import warn_once
 
 log: Final = logging.getLogger("cachewrap.calls")
 
+# What `Logger.isEnabledFor` remembers of a level, and forgets when one is set: False where nothing
+# is logged; None where it is to be asked.
+remembered: Final[Callable[[int], bool | None]] = getattr(log, "_cache", {}).get
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

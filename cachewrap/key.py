@@ -95,6 +95,19 @@ def encode(request: Any) -> bytes:
         raise _endless("") from None
 
 
+def hashed(prefix: bytes, request: Any) -> tuple[str, bytearray]:
+    """The key of a canonical request, and what was hashed: the prefix and the encoded request.
+
+    It is `key_of` of what `encode` gives, without a copy. Raises `UnkeyableError` as that does.
+    """
+    whole = bytearray(prefix)
+    try:
+        _encoder.encode_into(request, whole, len(prefix))
+    except (OverflowError, UnicodeEncodeError, RecursionError):
+        whole = bytearray(prefix + encode(request))
+    return hashlib.sha256(whole).hexdigest(), whole
+
+
 Keyer: TypeAlias = Callable[[Any], tuple[str, bytearray] | None]
 """Takes a plain value; gives the key of the request that holds it, and the bytes that were hashed.
 

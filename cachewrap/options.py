@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cachewrap import blocks
-from cachewrap.cache import Cache, numbering_of
+from cachewrap.cache import Cache
+from cachewrap.choosing import numbering_of
 from cachewrap.errors import ConfigurationError
 from cachewrap.key import inside_key, sample_key
 from cachewrap.policy import UNSET, Mode, Policy, Seed, Ttl, Unset, check_mode, ttl_seconds

@@ -14,7 +14,6 @@ from functools import partial
 from time import time
 from typing import Any, Final, Protocol, TypeAlias
 
-from cachewrap import events
 from cachewrap.blocks import OFF, active, blocks
 from cachewrap.cache import Seen
 from cachewrap.calls import FunctionExchange, Plan, aserve, serve
@@ -22,6 +21,7 @@ from cachewrap.codec import decode
 from cachewrap.entry import Kind
 from cachewrap.envelope import unseal
 from cachewrap.errors import CodecError, StoreError
+from cachewrap.events import remembered
 from cachewrap.guard import PLAIN
 from cachewrap.plain import are_plain
 
@@ -40,10 +40,6 @@ class Answer(Protocol):
 _DEBUG: Final = logging.DEBUG
 _TEXT: Final = Kind.TEXT
 _MISSED: Final = object()
-
-# What `Logger.isEnabledFor` remembers, and forgets when a level changes. What it does not know yet
-# is asked on the general path.
-_logs: Final = getattr(events.log, "_cache", {}).get
 
 
 def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answer:
@@ -71,7 +67,7 @@ def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answe
         cache: Any = stack[-1] if stack else default()
         if cache is OFF:
             return wrapped(*args, **kwargs)
-        if not cache._plain or stack.salt or _logs(_DEBUG) is not False:
+        if not cache._plain or stack.salt or remembered(_DEBUG) is not False:
             return general(args, kwargs, instance, wrapped)
         arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
         if not are_plain(arguments) or (bound is not None and bound()):

@@ -11,7 +11,8 @@ from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, T
 from langchain_core.load import dumpd
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_cache
 from cachewrap.errors import UnkeyableError
 from cachewrap.faults import warn_once
 from cachewrap.integrations._exchange import ValueExchange

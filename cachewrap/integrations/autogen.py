@@ -7,7 +7,8 @@ from typing import Any, Self, TypeVar
 from autogen_core import CacheStore, Component
 from pydantic import BaseModel
 
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_cache
 from cachewrap.errors import ConfigurationError, UnsupportedTypeError
 from cachewrap.options import is_sampling
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation
 
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_cache
 from cachewrap.flow import Absent
 from cachewrap.integrations._exchange import ValueExchange
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages

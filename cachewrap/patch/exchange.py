@@ -51,7 +51,7 @@ class SdkExchange:
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
-    __slots__ = ("_policy", "_raw", "_when", "endpoint", "key", "request")
+    __slots__ = ("_hashed", "_policy", "_when", "endpoint", "key", "request")
 
     def __init__(
         self,
@@ -62,8 +62,7 @@ class SdkExchange:
     ) -> None:
         self.endpoint = endpoint
         self.request = request
-        self._raw = key.encode(request)
-        self.key = key.key_of(_PREFIX, self._raw)
+        self.key, self._hashed = key.hashed(_PREFIX, request)
         self._policy = policy
         self._when = when
 
@@ -82,7 +81,7 @@ class SdkExchange:
     @property
     def asked(self) -> bytes:
         """The canonical request, encoded."""
-        return self._raw
+        return bytes(self._hashed[len(_PREFIX) :])
 
     def load(self, entry: Entry) -> Answered:
         """The stored answer. Raises `CodecError` if it cannot be read."""
@@ -112,7 +111,7 @@ class SdkExchange:
             tokens_out=usage.tokens_out,
         )
         kind, data = codec.encode(answer)
-        request = self._raw if self._policy.store_requests else b""
+        request = self.asked if self._policy.store_requests else b""
         return seal(kind, data, request, facts), facts.expires
 
 

@@ -19,7 +19,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cachewrap.cache import Cache, choose_plain_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_plain_cache
 from cachewrap.errors import UnkeyableError
 from cachewrap.flow import Reply
 from cachewrap.key import encode

@@ -69,7 +69,7 @@ class Known:
         if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
             return NOTHING
         try:
-            data = json.loads(b"".join(answer.chunks))
+            data = json.loads(b"".join(answer.chunks).decode())
         except ValueError:
             return NOTHING
         if type(data) is not dict or self.build is None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap import faults
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.options import NONE, Sampled, take_sample
 from cachewrap.patch import opened
 from cachewrap.patch.capture import Slot, asend, send, under_way, watched
-from cachewrap.patch.choice import take_choice
+from cachewrap.patch.choice import CHOICE_HEADER, take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
 from cachewrap.patch.exchange import Answered, SdkExchange, When
 from cachewrap.patch.joint import AsyncJointStream, JointStream, Reader
@@ -104,7 +107,10 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
-        plan = self._plan(client, args, kwargs)
+        sent = None
+        if is_hooked(client) and self._may_serve(args, kwargs):
+            sent = _as_sent(client, _argument(1, "options", args, kwargs))
+        plan = self._plan(client, args, kwargs, sent)
         if plan is None and not under_way() and not self._watched():
             return wrapped(*args, **kwargs)
 
@@ -139,13 +145,39 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         """Wraps the async ``request``."""
-        plan = self._plan(client, args, kwargs)
+        if is_hooked(client) and self._may_serve(args, kwargs):
+            return self._arequest_hooked(wrapped, client, args, kwargs)
+        return self._arequest(wrapped, client, args, kwargs)
+
+    async def _arequest_hooked(
+        self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        sent = await _aas_sent(client, _argument(1, "options", args, kwargs))
+        return await self._arequest(wrapped, client, args, kwargs, sent)
+
+    def _arequest(
+        self,
+        wrapped: Request,
+        client: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        sent: Any = None,
+    ) -> Awaitable[Any]:
+        plan = self._plan(client, args, kwargs, sent)
         if plan is not None:
             return self._aserve(plan, wrapped, client, args, kwargs)
         if under_way() or self._watched():
             return asend(None, lambda: wrapped(*args, **kwargs))
         straight: Awaitable[Any] = wrapped(*args, **kwargs)
         return straight
+
+    def _may_serve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether it is worth while to find out what a client makes of its options."""
+        options = _argument(1, "options", args, kwargs)
+        chosen = CHOICE_HEADER in (options.headers or ())
+        return self._active() and (
+            chosen or choose_cache(default=self._default, counted=False) is not None
+        )
 
     def _watched(self) -> bool:
         """Whether a cached transport below has to know that this SDK is patched."""
@@ -184,8 +216,17 @@ class Seam:
             return slot.answered.result
         return await arebuild(plan, reply.value.answer, client, args, kwargs)
 
-    def _plan(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan | None:
-        """How the call is served, or None where it goes straight through."""
+    def _plan(
+        self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None
+    ) -> Plan | None:
+        """How the call is served, or None where it goes straight through.
+
+        Args:
+            client: the SDK's client.
+            args: of ``request``.
+            kwargs: of ``request``.
+            sent: what the client's own hook makes of the options; None where it has none.
+        """
         awaited = expected.get()
         if awaited is not None:
             expected.set(None)  # requests that are made inside this one are others
@@ -198,8 +239,9 @@ class Seam:
         source = options.url
         try:
             self._prepare(options)
-            body = merged_body(options)
-            endpoint = classify(self._endpoints, client, options, body)
+            asked = options if sent is None else sent
+            body = merged_body(asked)
+            endpoint = classify(self._endpoints, client, asked, body)
             if isinstance(endpoint, Bypass):
                 cache.bypass(endpoint.source, endpoint.reason)
                 return None
@@ -207,9 +249,9 @@ class Seam:
                 cache.bypass(endpoint.source, reason)
                 return None
             source = endpoint.source
-            path = self._path(client, options, body)
+            path = self._path(client, asked, body)
             request = canonical_request(
-                client, options, path, body, stream=stream, keyed=cache.policy.keyed
+                client, asked, path, body, stream=stream, keyed=cache.policy.keyed
             )
             policy = own.policy(cache.policy)
             exchange = SdkExchange(endpoint, request, policy, self._when())
@@ -223,6 +265,53 @@ class Seam:
         raw = header(options.headers, RAW_RESPONSE)
         sampled = take_sample(cache, exchange, own)
         return Plan(cache, exchange, stream or raw == "stream", options.headers, sampled)
+
+
+_HOOK: Final = "_prepare_options"
+
+
+def is_hooked(client: Any) -> bool:
+    """Whether the program itself changes the options of a client's requests on their way out."""
+    kind: Any = type(client)
+    return _HOOK in vars(client) or _is_hooked(kind)
+
+
+@lru_cache(maxsize=256)
+def _is_hooked(cls: type) -> bool:
+    places = [base.__module__.partition(".")[0] for base in cls.__mro__ if _HOOK in vars(base)]
+    return bool(places) and places[0] != places[-1]
+
+
+def _copied(options: Any) -> Any:
+    """Options that a hook may change, also in place, and those of the call stay as they are."""
+    copied = copy(options)
+    if isinstance(options.json_data, dict):
+        copied.json_data = dict(options.json_data)
+    if options.headers:
+        copied.headers = dict(options.headers)
+    return copied
+
+
+def _as_sent(client: Any, options: Any) -> Any:
+    """The options as the client's own hook sends them; as they are where it fails.
+
+    Upstream it will fail again and say so; what it does to credentials alone is still served.
+    """
+    copied = _copied(options)
+    try:
+        changed = client._prepare_options(copied)
+    except Exception:
+        return options
+    return copied if changed is None else changed
+
+
+async def _aas_sent(client: Any, options: Any) -> Any:
+    copied = _copied(options)
+    try:
+        changed = await client._prepare_options(copied)
+    except Exception:
+        return options
+    return copied if changed is None else changed
 
 
 def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

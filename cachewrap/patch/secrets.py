@@ -71,6 +71,7 @@ def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**body, **found} if found else body
 
 
+@lru_cache(maxsize=1024)
 def _is_account(name: object) -> bool:
     return isinstance(name, str) and _BODY.fullmatch(name) is not None
 

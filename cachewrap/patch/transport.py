@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from cachewrap import faults, key
-from cachewrap.cache import Cache, choose_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.options import take_sample

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from cachewrap.cache import active_cache
+from cachewrap.choosing import active_cache
 from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
 from cachewrap.patch.family import Patches, patch_all
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text

@@ -421,3 +421,19 @@ def test_names_that_are_keyed_may_come_from_a_url() -> None:
 def test_a_name_that_cannot_be_keyed_is_an_error(names: Any) -> None:
     with pytest.raises(ConfigurationError, match="keyed"):
         Cache.memory(keyed=names)
+
+
+class Raced(dict[Any, Any]):
+    """A dictionary of which another thread always removes first what one is about to."""
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        super().pop(key, None)
+        return super().pop(key, *default)
+
+
+def test_a_sibling_that_another_thread_let_go_is_no_error() -> None:
+    cache = Cache.memory()
+    cache._siblings = Raced()
+    assert [cache.sibling(seed).seed for seed in range(100, 140)] == [
+        str(seed) for seed in range(100, 140)
+    ]

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from cachewrap.cache import Cache, active_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import active_cache
 from cachewrap.patch import threads
 from cachewrap.patch.openai import patch_openai
 from cachewrap.patch.threads import patch_threads
@@ -175,7 +176,8 @@ def test_letting_go_leaves_every_class_as_it_was() -> None:
 LATER = """
 import sys
 from cachewrap.blocks import blocks
-from cachewrap.cache import Cache, active_cache
+from cachewrap.cache import Cache
+from cachewrap.choosing import active_cache
 from cachewrap.patch.threads import patch_threads
 patch_threads()
 assert "multiprocessing.pool" not in sys.modules

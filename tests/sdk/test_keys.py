@@ -233,3 +233,58 @@ def test_what_looks_like_a_credential_counts_where_the_cache_is_told_so(
         for options in (one, other) * 3:
             colour.ask(colour.client(up, **options), CHAT)
     assert up.calls == (2 if keyed else 1)
+
+
+def _hooked(colour: Colour, change: Any) -> type:
+    """A class of clients that change the options of their requests on their way out."""
+    base: Any = openai.OpenAI if colour.name == "sync" else openai.AsyncOpenAI
+
+    class Hooked(base):  # type: ignore[misc]
+        if colour.name == "sync":
+
+            def _prepare_options(self, options: Any) -> Any:
+                return change(options)
+
+        else:
+
+            async def _prepare_options(self, options: Any) -> Any:
+                return change(options)
+
+    return Hooked
+
+
+def _say(word: str) -> Any:
+    def change(options: Any) -> Any:
+        options.json_data = {**options.json_data, "user": word}
+        return options
+
+    return change
+
+
+def _sign(word: str) -> Any:
+    def change(options: Any) -> Any:
+        options.headers = {**(options.headers or {}), "Authorization": f"Bearer {word}"}
+        return options
+
+    return change
+
+
+@pytest.mark.parametrize(("change", "calls"), [(_say, 2), (_sign, 1)], ids=["body", "credentials"])
+def test_what_a_clients_own_hook_sends_counts(
+    up: Upstream, colour: Colour, change: Any, calls: int
+) -> None:
+    with Cache.memory():
+        for word in ("blue", "red") * 2:
+            client = _hooked(colour, change(word))(base_url=up.base_url, api_key="k")
+            colour.ask(client, CHAT)
+    assert up.calls == calls
+
+
+def test_a_hook_that_fails_does_not_keep_a_hit_away(up: Upstream, colour: Colour) -> None:
+    def fail(options: Any) -> Any:
+        raise ConnectionError("no token today")
+
+    with Cache.memory():
+        colour.ask(_hooked(colour, _sign("blue"))(base_url=up.base_url, api_key="k"), CHAT)
+        colour.ask(_hooked(colour, fail)(base_url=up.base_url, api_key="k"), CHAT)
+    assert up.calls == 1

@@ -16,7 +16,15 @@ from cachewrap import codec
 from cachewrap.entry import Facts, Kind
 from cachewrap.envelope import seal, unseal
 from cachewrap.errors import CorruptEntryError, MissingTypeError
-from cachewrap.key import canonical, canonical_json, encode, key_of, make_keyer, salted
+from cachewrap.key import (
+    canonical,
+    canonical_json,
+    encode,
+    hashed,
+    key_of,
+    make_keyer,
+    salted,
+)
 from cachewrap.plain import are_plain, is_plain
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
@@ -129,8 +137,10 @@ def test_the_key_of_one_member_is_that_of_the_request(value: Any, shared: dict[s
     prefix = salted("41")
     keyed = make_keyer(prefix, shared, "arguments")(value)
     request = encode({**shared, "arguments": canonical(value)})
+    whole = key_of(prefix, request), prefix + request
     if keyed is not None and is_plain(value):
-        assert keyed == (key_of(prefix, request), prefix + request)
+        assert keyed == whole
+    assert hashed(prefix, {**shared, "arguments": canonical(value)}) == whole
 
 
 @given(JSON)
