@@ -82,8 +82,8 @@ _DICTIONARY: Final = 1
 
 _LEVEL: Final = 3
 
-_BARE: Final = zstandard.FORMAT_ZSTD1_MAGICLESS
-"""The format of what is compressed with a dictionary: the head says already what it is."""
+_MARK: Final = zstandard.FRAME_HEADER
+"""Begins every frame; what is compressed with a dictionary is kept without it."""
 
 
 def _parameters(dictionary: zstandard.ZstdCompressionDict) -> zstandard.ZstdCompressionParameters:
@@ -96,7 +96,6 @@ def _parameters(dictionary: zstandard.ZstdCompressionDict) -> zstandard.ZstdComp
         _LEVEL,
         source_size=2048,
         dict_size=len(dictionary),
-        format=_BARE,
         strategy=zstandard.STRATEGY_GREEDY,
         min_match=4,
         search_log=4,
@@ -146,8 +145,7 @@ class _Zstd(threading.local):
     def decompressor(self, number: int) -> zstandard.ZstdDecompressor:
         found = self.decompressors.get(number)
         if found is None:
-            kind = _BARE if number else zstandard.FORMAT_ZSTD1
-            found = zstandard.ZstdDecompressor(dict_data=_dictionary(number), format=kind)
+            found = zstandard.ZstdDecompressor(dict_data=_dictionary(number))
             self.decompressors[number] = found
         return found
 
@@ -271,7 +269,10 @@ def _pack(section: bytes, short: int) -> bytes | None:
     """The compressed section, or None where it is short, or does not shrink enough."""
     if len(section) < short:
         return None
-    packed = _zstd.compressor(_DICTIONARY if len(section) < _LONG else 0).compress(section)
+    if len(section) < _LONG:
+        packed = _zstd.compressor(_DICTIONARY).compress(section)[len(_MARK) :]
+    else:
+        packed = _zstd.compressor(0).compress(section)
     worth = len(packed) * 10 < len(section) * 9 and len(packed) * MAX_RATIO >= len(section)
     return packed if worth else None
 
@@ -285,10 +286,8 @@ def _unpack(section: bytes, dictionary: int) -> bytes:
     try:
         # What the frame claims is checked first: it decides how much memory is taken.
         if dictionary:
-            size = zstandard.get_frame_parameters(section, format=_BARE).content_size
-        else:
-            size = zstandard.frame_content_size(section)
-        if size > len(section) * MAX_RATIO:
+            section = _MARK + section
+        if zstandard.frame_content_size(section) > len(section) * MAX_RATIO:
             raise CorruptEntryError("an entry claims to be larger than it can be")
         known = _zstd.decompressors.get(dictionary) or _zstd.decompressor(dictionary)
         return known.decompress(section)
