@@ -16,8 +16,9 @@ import pytest
 import cachewrap
 
 LIBRARIES = (
-    "openai redis diskcache pydantic numpy httpx httpx2 tenacity msgspec zstandard pytest".split()
-)
+    "openai redis diskcache pydantic numpy httpx httpx2 requests aiohttp tenacity msgspec zstandard"
+    " pytest"
+).split()
 
 
 def in_fresh_interpreter(code: str) -> Any:

@@ -15,11 +15,17 @@ class _Callable(ModuleType):
     """A package and a function have one name here, and the import system knows only the package."""
 
     def __call__(
-        self, package: str, cache: Any = None, *, paths: Iterable[str] = (), threads: bool = True
+        self,
+        package: str,
+        cache: Any = None,
+        *,
+        paths: Iterable[str] = (),
+        when: Any = None,
+        threads: bool = True,
     ) -> Any:
         from cachewrap.patch.family import patch
 
-        return patch(package, cache, paths=paths, threads=threads)
+        return patch(package, cache, paths=paths, when=when, threads=threads)
 
 
 sys.modules[__name__].__class__ = _Callable

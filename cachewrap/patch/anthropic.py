@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from cachewrap.cache import Cache
 from cachewrap.patch.endpoints import Endpoint
+from cachewrap.patch.exchange import When
 from cachewrap.patch.sdk import Patch, Patcher, Sdk
 
 _MESSAGES: Final = {"Messages": ("create", "stream", "parse", "count_tokens")}
@@ -88,7 +89,9 @@ ANTHROPIC: Final = Patcher(
 )
 
 
-def patch_anthropic(cache: Cache | None = None, *, threads: bool = True) -> Patch:
+def patch_anthropic(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patch:
     """Make the Anthropic SDK cacheable: inside a cache's block its calls are served by that cache.
 
     Messages (plain, streamed, parsed, the stream helper and the tool runner), their beta twins and
@@ -102,6 +105,7 @@ def patch_anthropic(cache: Cache | None = None, *, threads: bool = True) -> Patc
 
     Args:
         cache: serves the calls outside any block. Without it they go straight through.
+        when: takes what a call returned and says whether to store it, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block; see `patch_openai`.
@@ -109,7 +113,7 @@ def patch_anthropic(cache: Cache | None = None, *, threads: bool = True) -> Patc
     Raises `ConfigurationError` if the installed version of the SDK lacks what is to be wrapped
     (where ``anthropic`` is imported later, its import raises it).
     """
-    return ANTHROPIC.patch(cache, carry=threads)
+    return ANTHROPIC.patch(cache, when, carry=threads)
 
 
 def unpatch_anthropic() -> None:

@@ -18,7 +18,7 @@ from cachewrap.patch.exchange import Answered, SdkExchange
 from cachewrap.patch.frames import CONTENT_TYPE as FRAMES
 from cachewrap.patch.joint import AsyncJointStream, Joint, JointStream, Reader
 from cachewrap.patch.recorder import Recorder, Recording
-from cachewrap.patch.response import decode, family_of, is_framed, kept_headers
+from cachewrap.patch.response import decode, is_framed, kept_headers, library_of
 
 
 class Slot:
@@ -96,7 +96,7 @@ class Slot:
                 lambda answered, seconds: keep(exchange, answered, seconds, absent),
                 self._fails(response),
             )
-            broken = family_of(response).read_error
+            broken = library_of(response).read_error
             self.reader = Reader(cache, joint, leads=True, broken=broken)
             response.stream = Joint(response.stream, self.reader)
             joint.flight.land(FAILED)
@@ -116,13 +116,13 @@ class Slot:
         # Taken apart here, so that the recorder does not lead back to the response.
         status, headers = response.status_code, kept_headers(response)
         encoding = response.headers.get("content-encoding")
-        framed, family = is_framed(response), family_of(response)
+        framed, library = is_framed(response), library_of(response)
         endpoint, stream = self._exchange.endpoint, self.stream
 
         def judge(recording: Recording) -> Answered:
             try:
-                chunks, delays = decode(family, encoding, recording.chunks, recording.delays)
-            except family.decoding_error:
+                chunks, delays = decode(library, encoding, recording.chunks, recording.delays)
+            except library.decoding_error:
                 return Answered(None)
             answer = HttpAnswer(status, headers, chunks, delays, streamed=True)
             usage = read_answer(
@@ -133,13 +133,13 @@ class Slot:
         return judge
 
     def _fails(self, response: Any) -> Callable[[Recording], bool]:
-        family, encoding = family_of(response), response.headers.get("content-encoding")
+        library, encoding = library_of(response), response.headers.get("content-encoding")
         frames = response.headers.get("content-type", "").startswith(FRAMES)
 
         def fails(recording: Recording) -> bool:
             try:
-                chunks, _ = decode(family, encoding, recording.chunks, recording.delays)
-            except family.decoding_error:
+                chunks, _ = decode(library, encoding, recording.chunks, recording.delays)
+            except library.decoding_error:
                 return True
             return shows_error(b"".join(chunks), frames=frames)
 

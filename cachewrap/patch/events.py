@@ -92,8 +92,8 @@ def read_binary_stream(body: bytes) -> Usage | None:
 def read_any_stream(body: bytes, *, ended: bool) -> Usage | None:
     """The usage that an event stream of an unknown API reports, or None if it is not whole.
 
-    It is whole when it has come to its end without an error. Where it tells of choices or
-    candidates, each of them must have told why it finished.
+    It is whole when it has come to its end, or to a closing event, without an error. Where it tells
+    of choices or candidates, each of them must have told why it finished.
     """
     usage = Usage()
     finished: dict[Any, bool] = {}
@@ -108,6 +108,7 @@ def read_any_stream(body: bytes, *, ended: bool) -> Usage | None:
         if _is_error(name, event):
             return None
         events += 1
+        ended = ended or (event.get("type") or name) in _CLOSING
         usage = _updated(usage, event)
         for kind, reason in (("choices", "finish_reason"), ("candidates", "finishReason")):
             for part in event.get(kind) or ():

@@ -97,8 +97,10 @@ class SdkExchange:
         answer = result.answer
         if answer is None:
             return None
-        if self._when is not None and not wanted(self._when, _shown(result), self.source):
-            return None
+        if self._when is not None:
+            shown = _content(answer) if self.endpoint.wire else _shown(result, answer)
+            if not wanted(self._when, shown, self.source):
+                return None
         now = time.time()
         usage = result.usage or Usage()
         facts = Facts(
@@ -115,15 +117,19 @@ class SdkExchange:
         return seal(kind, data, request, facts), facts.expires
 
 
-def _shown(answered: Answered) -> Any:
+def _shown(answered: Answered, answer: HttpAnswer) -> Any:
     """What a call returned, for `When`: of a raw response what it is parsed to."""
-    result, answer = answered.result, answered.answer
+    result = answered.result
     kind = type(result).__name__
     if kind == "LegacyAPIResponse":
         return result.parse()
     if result is not None and not kind.endswith("APIResponse"):
         return result
-    assert answer is not None
+    return _content(answer)
+
+
+def _content(answer: HttpAnswer) -> Any:
+    """The events of an answer, or the JSON in it, or its bytes."""
     body = b"".join(answer.chunks)
     if answer.streamed and (events := read_events(body)):
         return events

@@ -8,13 +8,18 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
+from cachewrap.patch.aiohttp import AIOHTTP
 from cachewrap.patch.anthropic import ANTHROPIC
+from cachewrap.patch.dspy import DSPY
 from cachewrap.patch.endpoints import Endpoint
+from cachewrap.patch.exchange import When
+from cachewrap.patch.httpx import HTTPX
 from cachewrap.patch.openai import ENDPOINTS, OPENAI
+from cachewrap.patch.requests import REQUESTS
 from cachewrap.patch.sdk import Patch, Patcher, Sdk
 
 _CREATE: Final = ("create",)
@@ -51,6 +56,7 @@ _ALIKE: Final = (
 _PREFIXES: Final = ("", "v1/", "openai/v1/")
 
 _BY_NAME: Final = {"openai": OPENAI, "anthropic": ANTHROPIC}
+_PLAIN: Final = (HTTPX, REQUESTS, AIOHTTP, DSPY)
 
 _lock = threading.Lock()
 _patchers: Final[dict[str, Patcher]] = {**_BY_NAME}
@@ -78,6 +84,7 @@ def patch(
     cache: Cache | None = None,
     *,
     paths: Iterable[str] = (),
+    when: When | None = None,
     threads: bool = True,
 ) -> Patch:
     """Make an SDK cacheable that is built like OpenAI's: of the family that Stainless generates.
@@ -92,6 +99,7 @@ def patch(
         cache: serves the calls outside any block. Without it they go straight through.
         paths: further paths below the base URL whose POST requests may be cached; for this package
             they stay so.
+        when: takes what a call returned and says whether to store it, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block; see `patch_openai`.
@@ -105,7 +113,7 @@ def patch(
     if more and package not in _endpoints:
         raise ConfigurationError(f"paths= has no use for {package}: all of its paths are known")
     _endpoints.get(package, {}).update({path: Endpoint(path) for path in more})
-    return patcher.patch(cache, carry=threads)
+    return patcher.patch(cache, when, carry=threads)
 
 
 def _check(package: str) -> None:
@@ -129,9 +137,11 @@ def unpatch(package: str) -> None:
         _patchers[package].undo()
 
 
-def patch_groq(cache: Cache | None = None, *, threads: bool = True) -> Patch:
+def patch_groq(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patch:
     """Make the Groq SDK cacheable, as `patch_openai` does for OpenAI's."""
-    return patch("groq", cache, threads=threads)
+    return patch("groq", cache, when=when, threads=threads)
 
 
 def unpatch_groq() -> None:
@@ -139,9 +149,11 @@ def unpatch_groq() -> None:
     unpatch("groq")
 
 
-def patch_together(cache: Cache | None = None, *, threads: bool = True) -> Patch:
+def patch_together(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patch:
     """Make the Together SDK cacheable, from version 2 on, as `patch_openai` does for OpenAI's."""
-    return patch("together", cache, threads=threads)
+    return patch("together", cache, when=when, threads=threads)
 
 
 def unpatch_together() -> None:
@@ -149,10 +161,23 @@ def unpatch_together() -> None:
     unpatch("together")
 
 
+class Applied(Protocol):
+    """One application of a patch."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it still holds."""
+        ...
+
+    def undo(self) -> None:
+        """Undo it."""
+        ...
+
+
 class Patches:
     """One application of several patches; use it as a block, or call `undo`."""
 
-    def __init__(self, patches: Iterable[Patch]) -> None:
+    def __init__(self, patches: Iterable[Applied]) -> None:
         self._patches = tuple(patches)
 
     @property
@@ -177,24 +202,32 @@ class Patches:
         self.undo()
 
 
-def patch_all(cache: Cache | None = None, *, threads: bool = True) -> Patches:
-    """Make every known SDK cacheable: openai, anthropic, groq and together.
+def patch_all(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patches:
+    """Make cacheable all that is known: the SDKs of openai, anthropic, groq and together, and what
+    speaks plain httpx, requests or aiohttp, or DSPy's engine, to the hosts of known providers.
 
-    One that is imported is patched now, any other one when it is imported, and one that is not
-    installed costs nothing.
+    What is imported is patched now, anything else when it is imported, and what is not installed
+    costs nothing.
 
     Args:
         cache: serves the calls outside any block. Without it they go straight through.
+        when: takes what a call returned and says whether to store it, see `patch_openai` and
+            `patch_httpx`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block.
 
-    Raises `ConfigurationError` if an imported SDK lacks what is to be wrapped, and patches none.
+    Raises `ConfigurationError` if an imported SDK lacks what is to be wrapped, and patches none. An
+    aiohttp without middlewares is left out with a `CacheWarning`.
     """
-    patches: list[Patch] = []
+    patches: list[Applied] = []
     try:
         for package in (*_BY_NAME, *_METHODS):
-            patches.append(_patcher(package).patch(cache, carry=threads))
+            patches.append(_patcher(package).patch(cache, when, carry=threads))
+        for plain in _PLAIN:
+            patches.append(plain.patch(cache, when, None, None, carry=threads, strict=False))
     except BaseException:
         Patches(patches).undo()
         raise
@@ -202,6 +235,8 @@ def patch_all(cache: Cache | None = None, *, threads: bool = True) -> Patches:
 
 
 def unpatch_all() -> None:
-    """Undo every patch of every SDK, whoever applied it."""
+    """Undo every patch of every SDK and of plain HTTP, whoever applied it."""
     for patcher in list(_patchers.values()):
         patcher.undo()
+    for plain in _PLAIN:
+        plain.undo()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.patch.coding import DECODING_ERRORS, Coder, coder_of, codings, decoder
 from cachewrap.patch.secrets import is_secret
 
 MARK: Final = "x-cachewrap"
@@ -19,9 +20,43 @@ MARK: Final = "x-cachewrap"
 _FAMILIES: Final = ("httpx", "httpx2")
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One HTTP library, as far as it is needed to make its responses.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """One HTTP library, as far as it is needed to read its responses.
+
+    Args:
+        read_error: what it raises for a body that cannot be read on.
+        decoding_error: what `decoded` raises for a body that is not what its encoding says.
+    """
+
+    read_error: Callable[[str], Exception]
+    decoding_error: type[Exception] | tuple[type[Exception], ...] = (*DECODING_ERRORS, LookupError)
+
+    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces of a body, decoded."""
+        return decoder(codings(encoding)).over(pieces)
+
+    def coder(self, encoding: str | None) -> Coder:
+        """Looks into a body as it comes; what cannot be decoded is nothing."""
+        return coder_of(encoding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded(Library):
+    """An HTTP library that has decoded what it hands on."""
+
+    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces as they are."""
+        return pieces
+
+    def coder(self, encoding: str | None) -> Coder:
+        """Looks into a body that is decoded already."""
+        return Coder(bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family(Library):
+    """One library of the family of httpx, as far as it is needed to make its responses.
 
     Args:
         response: its response class.
@@ -29,8 +64,6 @@ class Family:
         replay: a stream class of ours that its responses take, for sync and async readers.
         joint: one that reads what another call was given.
         plain: its content decoder that changes nothing; it keeps no state.
-        decoding_error: what it raises for a body that is not what its encoding says.
-        read_error: what it raises for a body that cannot be read on.
     """
 
     response: Any
@@ -38,8 +71,23 @@ class Family:
     replay: Any
     joint: Any
     plain: Any
-    decoding_error: type[Exception]
-    read_error: type[Exception]
+
+    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces of a body, as a reader of the library's own response sees them."""
+        headers = {"content-encoding": encoding}
+        found: Iterator[bytes] = self.response(
+            200, headers=headers, stream=self.replay(pieces)
+        ).iter_bytes()
+        return found
+
+
+def library_of(response: object) -> Library:
+    """The library that a response belongs to.
+
+    Raises `TypeError` for an object of no known library.
+    """
+    library = getattr(response, "library", None)
+    return library if isinstance(library, Library) else family_of(response)
 
 
 def family_of(transport: object) -> Family:
@@ -167,7 +215,7 @@ def is_framed(response: Any) -> bool:
 
 
 def decode(
-    family: Family, encoding: str | None, raw: list[bytes], delays: list[float]
+    library: Library, encoding: str | None, raw: list[bytes], delays: list[float]
 ) -> tuple[list[bytes], list[float]]:
     """Raw chunks as the reader of the response saw them, with the delay of each.
 
@@ -187,10 +235,7 @@ def decode(
 
     chunks: list[bytes] = []
     seen: list[float] = []
-    reader = family.response(
-        200, headers={"content-encoding": encoding}, stream=family.replay(feed())
-    )
-    for chunk in reader.iter_bytes():
+    for chunk in library.decoded(encoding, feed()):
         chunks.append(chunk)
         seen.append(now)
     return chunks, seen

@@ -32,39 +32,9 @@ CLASSES = {
 }
 
 
-def take_value(call: Call) -> Seen:
-    return {"value": anatomy(call())}
-
-
-def take_events(call: Call) -> Seen:
-    stream = call()
-    events = [anatomy(item) for item in stream]
-    return {"type": type(stream), "events": events} | http(stream.response)
-
-
 def take_raw(call: Call) -> Seen:
     raw = call()
     return {"value": anatomy(raw.parse()), "body": raw.http_response.content} | sent(raw)
-
-
-def take_raw_events(call: Call) -> Seen:
-    raw = call()
-    return {"events": [anatomy(item) for item in raw.parse()]} | sent(raw)
-
-
-def take_open(call: Call) -> Seen:
-    with call() as response:
-        return {"body": response.read(), "value": anatomy(response.parse())} | sent(response)
-
-
-def take_open_chunks(call: Call) -> Seen:
-    with call() as response:
-        return {"chunks": list(response.iter_bytes())} | sent(response)
-
-
-def take_open_events(call: Call) -> Seen:
-    with call() as response:
-        return {"events": [anatomy(item) for item in response.parse()]} | sent(response)
 
 
 def take_helper(call: Call) -> Seen:
@@ -84,16 +54,6 @@ def take_runner(call: Call) -> Seen:
     return {"final": anatomy(call().until_done())}
 
 
-async def atake_value(call: Call) -> Seen:
-    return {"value": anatomy(await call())}
-
-
-async def atake_events(call: Call) -> Seen:
-    stream = await call()
-    events = [anatomy(item) async for item in stream]
-    return {"type": type(stream), "events": events} | http(stream.response)
-
-
 async def parsed(response: Any) -> Any:
     """What a raw response holds: only some versions have to be awaited."""
     value = response.parse()
@@ -109,23 +69,6 @@ async def atake_raw(call: Call) -> Seen:
 async def atake_raw_events(call: Call) -> Seen:
     raw = await call()
     return {"events": [anatomy(item) async for item in await parsed(raw)]} | sent(raw)
-
-
-async def atake_open(call: Call) -> Seen:
-    async with call() as response:
-        body = await response.read()
-        return {"body": body, "value": anatomy(await response.parse())} | sent(response)
-
-
-async def atake_open_chunks(call: Call) -> Seen:
-    async with call() as response:
-        return {"chunks": [chunk async for chunk in response.iter_bytes()]} | sent(response)
-
-
-async def atake_open_events(call: Call) -> Seen:
-    async with call() as response:
-        events = [anatomy(item) async for item in await response.parse()]
-        return {"events": events} | sent(response)
 
 
 async def atake_helper(call: Call) -> Seen:
@@ -145,13 +88,9 @@ async def atake_runner(call: Call) -> Seen:
 
 
 TAKES: dict[str, tuple[Callable[[Call], Seen], Callable[[Call], Awaitable[Seen]]]] = {
-    "value": (take_value, atake_value),
-    "events": (take_events, atake_events),
+    **asking.TAKES,
     "raw": (take_raw, atake_raw),
-    "raw events": (take_raw_events, atake_raw_events),
-    "open": (take_open, atake_open),
-    "open chunks": (take_open_chunks, atake_open_chunks),
-    "open events": (take_open_events, atake_open_events),
+    "raw events": (asking.take_raw_events, atake_raw_events),
     "helper": (take_helper, atake_helper),
     "text": (take_text, atake_text),
     "runner": (take_runner, atake_runner),

@@ -9,16 +9,13 @@ import pytest
 
 pytest.importorskip("anthropic", reason="the tests of another environment")
 
+from talking import cache, up
+
 import cachewrap
 from anthropic_sdk.asking import Colour
 from cachewrap.testing.upstream import Upstream
 
-
-@pytest.fixture
-def up() -> Iterator[Upstream]:
-    """A stand-in upstream of the test's own."""
-    with Upstream() as upstream:
-        yield upstream
+__all__ = ["cache", "up"]
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -41,9 +38,3 @@ def patched() -> Iterator[None]:
     cachewrap.patch_anthropic()
     yield
     cachewrap.unpatch_anthropic()
-
-
-@pytest.fixture
-def cache() -> cachewrap.Cache:
-    """An empty cache in memory, not entered."""
-    return cachewrap.Cache.memory()

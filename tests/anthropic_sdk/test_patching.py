@@ -102,3 +102,14 @@ def test_the_patch_may_come_before_the_import_of_the_sdk(up: Upstream) -> None:
         [sys.executable, "-c", EARLY, up.root_url], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, up.calls) == (0, 2), done.stderr
+
+
+@pytest.mark.parametrize("shape", [MESSAGE, BY_NAME["messages-stream"]], ids=lambda s: s.name)
+@pytest.mark.parametrize("stores", [True, False])
+def test_when_says_what_is_stored(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, shape: Any, stores: bool
+) -> None:
+    with patch_anthropic(when=lambda answer: stores), cache:
+        for _ in range(2):
+            colour.ask(client, shape)
+    assert (up.calls, cache.stats.stored) == ((1, 1) if stores else (2, 0))

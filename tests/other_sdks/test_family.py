@@ -209,6 +209,31 @@ def test_unpatching_leaves_the_sdk_as_it_was(package: str) -> None:
     assert not handle.active
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("stores", [True, False])
+def test_when_says_what_is_stored(
+    up: Upstream, cache: Cache, colour: Colour, shape: Shape, stores: bool
+) -> None:
+    client = make(colour, shape.package, up)
+    with cachewrap.patch(shape.package, when=lambda answer: stores), cache:
+        for _ in range(2):
+            ask(colour, client, shape)
+    assert (up.calls, cache.stats.stored) == ((1, 1) if stores else (2, 0))
+
+
+@pytest.mark.parametrize(
+    ("package", "patch"),
+    [("groq", cachewrap.patch_groq), ("together", cachewrap.patch_together)],
+)
+def test_each_patch_of_its_own_takes_when(
+    up: Upstream, cache: Cache, colour: Colour, package: str, patch: Any
+) -> None:
+    client = make(colour, package, up)
+    with patch(cache, when=lambda answer: False):
+        ask(colour, client, Shape(package, CHAT, chat))
+    assert (cache.stats.misses, cache.stats.stored) == (1, 0)
+
+
 def test_patch_all_patches_every_known_sdk(cache: Cache, up: Upstream) -> None:
     colour = Colour("sync")
     clients = [make(colour, package, up) for package in ("groq", "together")]

@@ -7,25 +7,13 @@ from typing import Any
 
 import openai
 import pytest
+from talking import cache, colour, up
 
 import cachewrap
 from cachewrap.testing.upstream import Upstream
 from sdk.asking import Colour
 
-
-@pytest.fixture
-def up() -> Iterator[Upstream]:
-    """A stand-in upstream of the test's own."""
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> Iterator[Colour]:
-    """Sync and async callers; a table may name the colours of its rows itself."""
-    colour = Colour(request.param)
-    yield colour
-    colour.close()
+__all__ = ["cache", "colour", "up"]
 
 
 @pytest.fixture
@@ -42,9 +30,3 @@ def patched() -> Iterator[None]:
     cachewrap.unpatch_openai()
     openai.api_key = openai.base_url = None
     openai._reset_client()
-
-
-@pytest.fixture
-def cache() -> cachewrap.Cache:
-    """An empty cache in memory, not entered."""
-    return cachewrap.Cache.memory()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-haystack = pytest.importorskip("haystack", reason="runs in `agents` and `older`")
+haystack = pytest.importorskip("haystack", reason="runs in `haystack2` and `haystack3`")
 
 from haystack.components.agents import Agent
 from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder

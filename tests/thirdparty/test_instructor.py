@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-instructor = pytest.importorskip("instructor", reason="runs in the tox environment `litellm`")
+instructor = pytest.importorskip("instructor", reason="runs in the tox environment `instructor`")
 
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel

@@ -18,7 +18,7 @@ from thirdparty.ways import (
     each,
 )
 
-from cachewrap import patch_httpx
+from cachewrap import patch_aiohttp, patch_httpx
 from cachewrap.testing.upstream import Upstream
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -191,3 +191,32 @@ def test_async_calls_pass_httpx_where_litellm_is_told_to_use_it(
     monkeypatch.setattr(litellm, "disable_aiohttp_transport", True)
     with patch_httpx(hosts=["127.0.0.1:*"]):
         check_second_run_is_free(upstream, ask, calls)
+
+
+async def adeepseek_stream(up: Upstream) -> Any:
+    to_it = to(up, "deepseek/deepseek-chat")
+    chunks = await litellm.acompletion(messages=MESSAGES, stream=True, **to_it)
+    return [chunk.choices[0].delta.content async for chunk in chunks]
+
+
+@each([(aresponses, 1), (aanthropic, 1), (adeepseek, 1), (adeepseek_stream, 1)])
+def test_async_calls_pass_aiohttp(upstream: Upstream, ask: Way, calls: int) -> None:
+    with patch_aiohttp(hosts=["127.0.0.1:*"]):
+        check_second_run_is_free(upstream, ask, calls)
+
+
+async def aanthropic_stream(up: Upstream) -> Any:
+    to_it = {**to(up, "anthropic/claude-3-5-haiku-latest"), "api_base": up.root_url}
+    chunks = await litellm.acompletion(messages=MESSAGES, stream=True, **to_it)
+    return [chunk.choices[0].delta.content async for chunk in chunks]
+
+
+@pytest.mark.parametrize("disabled", [True, False], ids=["httpx", "aiohttp"])
+def test_an_async_stream_that_litellm_leaves_before_its_end_is_not_stored(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, disabled: bool
+) -> None:
+    monkeypatch.setattr(litellm, "disable_aiohttp_transport", disabled)
+    local = {"hosts": ["127.0.0.1:*"]}
+    with patch_aiohttp(**local), patch_httpx(**local):
+        cache = ask_twice(upstream, aanthropic_stream)[-1]
+    assert cache.stats.stored == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("llama_index.core", reason="runs in the tox environment `litellm`")
+pytest.importorskip("llama_index.core", reason="runs in the tox environment `llamaindex`")
 
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent

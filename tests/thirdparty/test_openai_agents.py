@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("agents", reason="runs in the tox environment `agents`")
+pytest.importorskip("agents", reason="runs in the tox environment `openaiagents`")
 
 from agents import (
     Agent,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pydantic_ai", reason="runs in the tox environments `agents` and `older`")
+pytest.importorskip("pydantic_ai", reason="runs in `pydanticai1` and `pydanticai2`")
 
 from pydantic import BaseModel
 from pydantic_ai import Agent

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("smolagents", reason="runs in the tox environment `agents`")
+pytest.importorskip("smolagents", reason="runs in the tox environment `smolagents`")
 
 from smolagents import CodeAgent, OpenAIModel, ToolCallingAgent, tool
 from smolagents.models import ChatMessage, MessageRole

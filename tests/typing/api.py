@@ -13,7 +13,15 @@ from cachewrap import (
     active_cache,
     llm_cached,
     no_cache,
+    patch_aiohttp,
+    patch_all,
+    patch_anthropic,
+    patch_dspy,
+    patch_groq,
+    patch_httpx,
     patch_openai,
+    patch_requests,
+    patch_together,
     predicates,
     unpatch_openai,
 )
@@ -207,3 +215,12 @@ patch_openai()
 with patch_openai(cache=Cache.memory(), when=predicates.all_of(predicates.complete)):
     pass
 unpatch_openai()
+
+# Every patch takes a predicate.
+with patch_anthropic(when=predicates.usable), patch_groq(when=predicates.usable):
+    pass
+with patch_together(when=predicates.usable), patch_all(when=predicates.usable):
+    pass
+for patch_plain in (patch_httpx, patch_requests, patch_aiohttp, patch_dspy):
+    with patch_plain(Cache.memory(), hosts=["llm.intern:*"], when=predicates.usable):
+        pass

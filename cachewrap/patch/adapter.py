@@ -1,0 +1,309 @@
+"""`CachedAdapter` for requests: questions to models are answered from the active cache."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from cachewrap.cache import Cache
+from cachewrap.entry import HttpAnswer
+from cachewrap.patch.caching import Caching
+from cachewrap.patch.coding import codings, encoder
+from cachewrap.patch.exchange import When
+from cachewrap.patch.feed import File, framed
+from cachewrap.patch.joint import Reader
+from cachewrap.patch.response import MARK, Library
+from cachewrap.patch.routes import PATHS, Routes
+from cachewrap.patch.wire import Head, Wire
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter  # pyright: ignore[reportMissingModuleSource]
+else:
+    BaseAdapter = object  # it is not imported here; sessions ask for `send` and `close` only
+
+_PORTS: Final = {"http": 80, "https": 443}
+_PIECE: Final = 65_536  # bytes
+
+
+class RequestsWire(Wire):
+    """A prepared request of requests, and its responses.
+
+    Args:
+        adapter: what makes the library's responses.
+        request: the request.
+        stream: whether the caller reads the response's body himself.
+    """
+
+    def __init__(self, adapter: Any, request: Any, *, stream: bool) -> None:
+        url = request.url.decode() if isinstance(request.url, bytes) else request.url
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+        super().__init__(
+            _library(), request.method or "", url, parts.hostname or "", port, parts.path
+        )
+        self._adapter = adapter
+        self._request = request
+        self._stream = stream
+
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """See `Wire`."""
+        for name, value in self._request.headers.items():
+            yield _text(name), _text(value)
+
+    def content(self) -> bytes | str:
+        """See `Wire`."""
+        body = self._request.body
+        if not isinstance(body, (bytes, str)):
+            raise ValueError("a body that is read while it is sent")
+        return body
+
+    def head(self, response: Any) -> Head:
+        """See `Wire`."""
+        raw = response.raw
+        pairs = _pairs(raw)
+        if not (_enforces_length(raw) or str(raw.tell()) == _value(pairs, "content-length")):
+            # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
+            pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
+        return Head(response.status_code, pairs, self.library, _Upstream(raw))
+
+    def read(self, response: Any) -> bytes:
+        """See `Wire`."""
+        try:
+            content: bytes = response.content
+        finally:
+            response.close()
+        return content
+
+    def recorded(self, response: Any, stream: Any) -> Any:
+        """See `Wire`."""
+        upstream = response.raw
+        response.raw = self._raw(_pairs(upstream), stream, upstream)
+        return response
+
+    def whole(self, response: Any, content: bytes) -> Any:
+        """See `Wire`."""
+        if not self._stream:
+            return response
+        answer = HttpAnswer(200, _pairs(response.raw), [content] if content else [], [])
+        response.raw = self._replayed(answer.headers, answer, response.raw)
+        # The body is unread again.
+        response._content, response._content_consumed = False, False
+        return response
+
+    def build(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+        """See `Wire`."""
+        pairs = [*answer.headers, (MARK, "joined" if reader else "hit")]
+        raw = self._raw(pairs, reader) if reader else self._replayed(pairs, answer)
+        return self._adapter.build_response(self._request, raw)
+
+    def _replayed(
+        self, pairs: list[tuple[str, str]], answer: HttpAnswer, upstream: Any = None
+    ) -> Any:
+        """A raw response with a stored body, which has the codings again that its headers tell."""
+        names = codings(_value(pairs, "content-encoding"))
+        chunks: Iterable[bytes] = answer.chunks
+        try:
+            if names:
+                chunks = encoder(names).over(chunks)
+        except LookupError:
+            pass  # what has no encoder here has no decoder in urllib3: it hands it on as it is
+        return self._raw(pairs, _Replay(chunks), upstream, encoded=bool(names))
+
+    def _raw(
+        self,
+        pairs: list[tuple[str, str]],
+        stream: Any,
+        upstream: Any = None,
+        *,
+        encoded: bool = False,
+    ) -> Any:
+        """A response of urllib3 that reads this body.
+
+        Args:
+            pairs: its headers.
+            stream: the pieces of the body, with ``close``.
+            upstream: the response in whose place it is, if there is one.
+            encoded: whether the length in the headers is not that of the body.
+        """
+        length = None if encoded else _value(pairs, "content-length")
+        chunked = "chunked" in (_value(pairs, "transfer-encoding") or "").lower()
+        answer_class, raw_class = _classes()
+        file = File(framed(pairs, stream, chunked=chunked, length=length), stream)
+        answer = answer_class(file, method=self.method)
+        answer.begin()
+        headers = sys.modules["urllib3.response"].HTTPHeaderDict()
+        for name, value in pairs:
+            headers.add(name, value)
+        raw = raw_class(
+            body=answer,
+            headers=headers,
+            status=200,
+            version=upstream.version if upstream is not None else 11,
+            reason=upstream.reason if upstream is not None else http.client.responses[200],
+            preload_content=False,
+            decode_content=False,
+            original_response=answer,
+            msg=answer.msg,
+            retries=upstream.retries if upstream is not None else None,
+            enforce_content_length=length is not None,
+            request_method=self.method,
+            request_url=self._request.path_url,
+        )
+        raw.cachewrap_file = file
+        return raw
+
+
+class _Replay:
+    """A stored body."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _Upstream:
+    """The body of a response of urllib3 as it comes, still encoded."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __iter__(self) -> Iterator[bytes]:
+        raw = self._raw
+        if raw.chunked and raw.supports_chunked_reads():
+            yield from raw.read_chunked(decode_content=False)
+        elif hasattr(raw, "read1"):
+            while piece := raw.read1(_PIECE, decode_content=False):
+                yield piece
+        else:
+            yield from raw.stream(_PIECE, decode_content=False)
+
+    def close(self) -> None:
+        """Close the response, and give its connection back."""
+        self._raw.close()
+        self._raw.release_conn()
+
+
+def _library() -> Library:
+    return _library_of(sys.modules["urllib3"])
+
+
+@lru_cache(maxsize=1)
+def _library_of(urllib3: Any) -> Library:
+    return Library(read_error=urllib3.exceptions.ProtocolError)
+
+
+def _classes() -> tuple[Any, Any]:
+    return _classes_of(sys.modules["urllib3"])
+
+
+@lru_cache(maxsize=1)
+def _classes_of(urllib3: Any) -> tuple[Any, Any]:
+    """The responses of the standard library and of urllib3, which tell when they are finalised.
+
+    Their finaliser closes them wherever the collector happens to run, perhaps under a lock of the
+    store, and what is closed is stored. An abandoned response is dropped without that.
+    """
+
+    class Answer(http.client.HTTPResponse):
+        def __del__(self) -> None:
+            if (file := getattr(self, "fp", None)) is not None:
+                file.abandon()
+            super().__del__()
+
+    class Raw(urllib3.HTTPResponse):
+        cachewrap_file: File | None = None
+
+        def __del__(self) -> None:
+            if self.cachewrap_file is not None:
+                self.cachewrap_file.abandon()
+            super().__del__()
+
+    Raw.__name__ = Raw.__qualname__ = "HTTPResponse"
+    return Answer, Raw
+
+
+def _enforces_length(raw: Any) -> bool:
+    return bool(getattr(raw, "enforce_content_length", False))
+
+
+def _pairs(raw: Any) -> list[tuple[str, str]]:
+    headers = raw.headers
+    each = headers.iteritems() if hasattr(headers, "iteritems") else headers.items()
+    return [(_text(name), _text(value)) for name, value in each]
+
+
+def _value(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
+    return next((value for key, value in pairs if key.lower() == name), None)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+class CachedAdapter(BaseAdapter):
+    """An adapter for sessions of requests that serves from the active cache.
+
+    For those who would rather inject than patch: ``session.mount("https://", CachedAdapter())``.
+    Only POST requests with a JSON body are cached, and of their answers those with status 200 that
+    came whole and tell of no error.
+
+    Args:
+        adapter: sends what is not cached; None is an `HTTPAdapter` of requests.
+        cache: serves the requests outside any block. Without it they go straight through.
+        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
+        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
+            providers.
+        when: takes an answer and says whether to store it, see `patch_requests`.
+    """
+
+    def __init__(
+        self,
+        adapter: Any = None,
+        *,
+        cache: Cache | None = None,
+        hosts: Iterable[str] | None = None,
+        paths: Iterable[str] | None = None,
+        when: When | None = None,
+    ) -> None:
+        self._caching = Caching(Routes(hosts, PATHS if paths is None else paths), cache, when)
+        self._adapter = adapter
+
+    def _inner(self) -> Any:
+        if self._adapter is None:
+            # Made with the first request, when requests has been imported by whoever makes it.
+            self._adapter = sys.modules["requests"].adapters.HTTPAdapter()
+        return self._adapter
+
+    def send(
+        self,
+        request: Any,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Answer one request. See ``requests.adapters.BaseAdapter``."""
+        inner = self._inner()
+
+        def send() -> Any:
+            return inner.send(
+                request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
+            )
+
+        wire = RequestsWire(inner, request, stream=stream)
+        return self._caching.handle(wire, send)
+
+    def close(self) -> None:
+        """Close the inner adapter."""
+        if self._adapter is not None:
+            self._adapter.close()

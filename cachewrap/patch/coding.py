@@ -1,0 +1,190 @@
+"""Content codings (gzip and its like), for libraries that hand on a body as it came."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Any, Final, TypeAlias
+
+import zstandard
+
+Step: TypeAlias = Callable[[bytes], bytes]
+
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+class Coder:
+    """Takes the pieces of one body, and gives each of them encoded or decoded.
+
+    Args:
+        feed: takes a piece and gives what has come out of it, which may be empty.
+        end: gives what is still to come.
+    """
+
+    def __init__(self, feed: Step, end: Callable[[], bytes] = bytes) -> None:
+        self.feed = feed
+        self.end = end
+
+    def over(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The pieces of a whole body, coded."""
+        for piece in pieces:
+            if piece and (coded := self.feed(piece)):
+                yield coded
+        if rest := self.end():
+            yield rest
+
+
+def codings(header: str | None) -> tuple[str, ...]:
+    """The codings of a body, in the order in which they were applied."""
+    names = (name.strip().lower() for name in (header or "").split(","))
+    return tuple(name for name in names if name not in ("", "identity"))
+
+
+def decoder(names: tuple[str, ...]) -> Coder:
+    """Takes the codings off again. Raises `LookupError` for one that cannot be undone here.
+
+    What it gives is an error (`DECODING_ERRORS`) for a body that is not what its coding says.
+    """
+    return _chain([_DECODERS[name]() for name in reversed(names)])
+
+
+def encoder(names: tuple[str, ...]) -> Coder:
+    """Applies codings, so that each piece can be decoded as soon as it has come.
+
+    Raises `LookupError` for one that cannot be applied here.
+    """
+    return _chain([_ENCODERS[name]() for name in names])
+
+
+DECODING_ERRORS: Final = (zlib.error, zstandard.ZstdError, ValueError)
+"""What a decoder raises for a body that is not what its coding says."""
+
+
+def coder_of(encoding: str | None) -> Coder:
+    """Takes the codings off a body as it comes, to look into it; what cannot be read is nothing."""
+    try:
+        inner = decoder(codings(encoding))
+    except LookupError:
+        return Coder(lambda piece: b"")
+    broken = False
+
+    def feed(piece: bytes) -> bytes:
+        nonlocal broken
+        if broken:
+            return b""
+        try:
+            return inner.feed(piece)
+        except DECODING_ERRORS:
+            broken = True
+            return b""
+
+    return Coder(feed)
+
+
+def _chain(coders: list[Coder]) -> Coder:
+    if len(coders) == 1:
+        return coders[0]
+
+    def feed(piece: bytes) -> bytes:
+        for coder in coders:
+            piece = coder.feed(piece)
+        return piece
+
+    def end() -> bytes:
+        rest = b""
+        for coder in coders:
+            rest = (coder.feed(rest) if rest else b"") + coder.end()
+        return rest
+
+    return Coder(feed, end)
+
+
+def _zlib(wbits: int) -> Coder:
+    codec = zlib.decompressobj(wbits)
+    return Coder(codec.decompress, codec.flush)
+
+
+def _inflate() -> Coder:
+    """Of "deflate", which some servers send without the frame of two bytes that belongs to it."""
+    inner: Coder | None = None
+    begun = b""
+
+    def feed(piece: bytes) -> bytes:
+        nonlocal inner, begun
+        if inner is not None:
+            return inner.feed(piece)
+        begun += piece
+        if len(begun) < 2:
+            return b""
+        framed = begun[0] & 15 == zlib.DEFLATED and int.from_bytes(begun[:2]) % 31 == 0
+        inner = _zlib(zlib.MAX_WBITS if framed else -zlib.MAX_WBITS)
+        return inner.feed(begun)
+
+    return Coder(feed, lambda: inner.end() if inner else b"")
+
+
+def _unzstd() -> Coder:
+    return Coder(zstandard.ZstdDecompressor().decompressobj().decompress)
+
+
+def _unbrotli() -> Coder:
+    module = _brotli()
+    codec = module.Decompressor()
+    step = getattr(codec, "decompress", None) or codec.process
+
+    def feed(piece: bytes) -> bytes:
+        try:
+            return bytes(step(piece))
+        except module.error as error:
+            raise ValueError(str(error)) from error
+
+    return Coder(feed)
+
+
+def _deflate(wbits: int) -> Coder:
+    codec = zlib.compressobj(1, zlib.DEFLATED, wbits)
+    return Coder(lambda piece: codec.compress(piece) + codec.flush(zlib.Z_SYNC_FLUSH), codec.flush)
+
+
+def _zstd() -> Coder:
+    codec = zstandard.ZstdCompressor(level=1).compressobj()
+
+    def feed(piece: bytes) -> bytes:
+        return codec.compress(piece) + codec.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+    return Coder(feed, codec.flush)
+
+
+def _tobrotli() -> Coder:
+    codec = _brotli().Compressor(quality=1)
+    step = getattr(codec, "compress", None) or codec.process
+    return Coder(lambda piece: bytes(step(piece)) + bytes(codec.flush()), codec.finish)
+
+
+def _brotli() -> Any:
+    """The library with which a client decodes Brotli, if there is one."""
+    for name in ("brotlicffi", "brotli"):
+        if found := sys.modules.get(name):
+            return found
+    try:
+        return import_module("brotli")
+    except ImportError as error:
+        raise LookupError("br") from error
+
+
+_DECODERS: Final[dict[str, Callable[[], Coder]]] = {
+    "gzip": lambda: _zlib(_GZIP),
+    "x-gzip": lambda: _zlib(_GZIP),
+    "deflate": _inflate,
+    "zstd": _unzstd,
+    "br": _unbrotli,
+}
+_ENCODERS: Final[dict[str, Callable[[], Coder]]] = {
+    "gzip": lambda: _deflate(_GZIP),
+    "x-gzip": lambda: _deflate(_GZIP),
+    "deflate": lambda: _deflate(zlib.MAX_WBITS),
+    "zstd": _zstd,
+    "br": _tobrotli,
+}

@@ -1,0 +1,70 @@
+"""Content codings are taken off and put on again, piece by piece."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+
+import pytest
+import zstandard
+
+from cachewrap.patch.coding import DECODING_ERRORS, coder_of, codings, decoder, encoder
+
+PIECES = [b"data: one\n\n", "data: zwölf\n\n".encode() * 40, b"x"]
+NAMES = ["gzip", "x-gzip", "deflate", "zstd", "br", "deflate, gzip", "zstd, br", ""]
+
+
+def needs_brotli(header: str) -> tuple[str, ...]:
+    if "br" in codings(header):
+        pytest.importorskip("brotli", reason="only clients that have it are sent it")
+    return codings(header)
+
+
+@pytest.mark.parametrize("header", NAMES)
+def test_what_is_encoded_can_be_decoded_as_soon_as_it_has_come(header: str) -> None:
+    names = needs_brotli(header)
+    encode, decode = encoder(names), decoder(names)
+    assert [decode.feed(encode.feed(piece)) for piece in PIECES] == PIECES
+    assert decode.feed(encode.end()) + decode.end() == b""
+
+
+@pytest.mark.parametrize(
+    ("header", "coded"),
+    [
+        ("gzip", gzip.compress(b"abc")),
+        ("GZip", gzip.compress(b"abc")),
+        ("identity", b"abc"),
+        ("deflate", zlib.compress(b"abc")),
+        ("deflate", zlib.compress(b"abc", wbits=-zlib.MAX_WBITS)),
+        ("zstd", zstandard.compress(b"abc")),
+        ("deflate, gzip", gzip.compress(zlib.compress(b"abc"))),
+    ],
+)
+def test_what_others_have_encoded(header: str, coded: bytes) -> None:
+    pieces = [coded[at : at + 1] for at in range(len(coded))]
+    assert b"".join(decoder(codings(header)).over(pieces)) == b"abc"
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate", "zstd", "br"])
+def test_what_is_not_of_its_coding_is_an_error(name: str) -> None:
+    decode = decoder(needs_brotli(name))
+    with pytest.raises(DECODING_ERRORS):
+        decode.feed(b"\xffnot encoded at all")
+
+
+@pytest.mark.parametrize("make", [encoder, decoder])
+def test_an_unknown_coding_cannot_be_looked_up(
+    make: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    monkeypatch.delitem(sys.modules, "brotlicffi", raising=False)
+    for name in ("compress", "br"):
+        with pytest.raises(LookupError):
+            make((name,))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("header", ["gzip", "compress"])
+def test_looking_into_a_body_never_breaks_it(header: str) -> None:
+    coder = coder_of(header)
+    assert [coder.feed(b"plain"), coder.feed(b"plain")] == [b"", b""]
