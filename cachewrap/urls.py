@@ -46,7 +46,10 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
 
     Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # without the URL, which may hold a password
+        raise ConfigurationError(f"this is no URL of a cache: {error}") from None
     scheme = parts.scheme
     if "encryption_key=" in unquote(parts.query):
         raise ConfigurationError(

@@ -15,6 +15,7 @@ from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.guard import PLAIN, Guard, make_guard
 from cachewrap.policy import seed_text
+from cachewrap.stores._cassette import head_of
 from cachewrap.stores.base import Store
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
@@ -146,6 +147,8 @@ def check_there(store: Store, url: str) -> None:
         if not os.path.exists(store.path):
             raise StoreError(f"there is no cache at {store.path}: no such file")
         store.check()
+        if os.path.getsize(store.path) and not store.seeds() and not _begins(store.path):
+            raise StoreError(f"{store.path} is not a cache: none of its lines is an entry")
     if not isinstance(store, DiskStore):
         store.get("0" * 64)  # a server that is down says so here
         return
@@ -158,6 +161,15 @@ def check_there(store: Store, url: str) -> None:
         inside = " It is the folder of one seed: give the folder that it is in."
         hint = inside if os.path.exists(os.path.join(root, "cache.db")) else ""
         raise StoreError(f"{root} is not a cache: it holds no folder of a seed.{hint}")
+
+
+def _begins(path: str) -> bool:
+    with open(path, "rb") as file:
+        first = file.readline().strip()
+    try:
+        return not first or head_of(first).cachewrap is not None
+    except ValueError:
+        return False
 
 
 def every_entry(places: Iterable[Place]) -> Iterator[tuple[Place, str, bytes]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,8 @@ class Export:
         flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if overwrite else 0)
         try:
             with open(os.open(path, flags, 0o600), "r+b", buffering=_FLUSH_AT) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device may have no end
+                    raise StoreError(f"cannot write {path}: no regular file; - is the output")
                 export = cls(file)
                 export._go_on(path)
                 yield export

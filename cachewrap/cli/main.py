@@ -49,6 +49,20 @@ class Commands(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:  # click would make status 1 of a reader that has seen enough
+            raise _SystemFault(error) from error
+
+
+class _SystemFault(Exception):
+    """What the system refused to a command: to read a file, or to write its output."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
 
 @click.group(
     cls=Commands,
@@ -65,7 +79,8 @@ Exit statuses:
   0  done
   1  done, and something was found or left over: damaged entries, no such key
   2  a wrong option or URL
-  3  the cache cannot be used: no cache there, a server that is down
+  3  the cache cannot be used: no cache there, a server that is down;
+     or a file or the output cannot be read or written: a full disk
   130  interrupted; export, import and copy go on where they were when started again
 `run` has the exit status of the program.
 
@@ -97,12 +112,25 @@ def main(arguments: list[str] | None = None) -> None:
     except click.Abort:
         click.echo("interrupted", err=True)
         status = _INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+    except _SystemFault as fault:
+        status = _refused(fault.error)
+    except OSError as error:
+        status = _refused(error)
     except CachewrapError as error:
         click.echo(f"cachewrap: {' '.join(str(error).split())}", err=True)
         status = UNUSABLE if isinstance(error, StoreError) else USAGE
         if not isinstance(error, (StoreError, ConfigurationError)):
             status = 1
     sys.exit(status or 0)
+
+
+def _refused(error: OSError) -> int:
+    """Say what the system refused, unless whoever reads our output has seen enough."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at its end, and fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 0
+    click.echo(f"cachewrap: {error}", err=True)
+    return UNUSABLE

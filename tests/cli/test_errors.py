@@ -18,10 +18,12 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("no such folder", ["ls", "--url", "disk:/no/such/folder"], 3, "no such folder"),
     ("a file", ["ls", "--url", f"disk:{__file__}"], 3, "it is not a folder"),
     ("no cache", ["stats", "--url", f"disk:{os.path.dirname(__file__)}"], 3, "is not a cache"),
+    ("no cassette", ["ls", "--url", f"jsonl:{__file__}"], 3, "none of its lines is an entry"),
     ("no server", ["ls", "--url", "redis://127.0.0.1:1/0"], 3, "Redis at redis://127.0.0.1:1/0"),
     ("a scheme", ["ls", "--url", "ftp://host/x"], 2, "no store for the scheme 'ftp'"),
     ("no scheme", ["ls", "--url", "folder"], 2, "no store for the scheme ''"),
     ("an option", ["ls", "--url", "disk:x?colour=red"], 2, "unknown option 'colour'"),
+    ("half an address", ["ls", "--url", "redis://:secret@[::1/0"], 2, "no URL of a cache: Invalid"),
     ("memory", ["ls", "--url", "memory://"], 2, "a cache in memory ends with its process"),
     ("a span", ["ls", "--newer-than", "soon"], 2, "'soon' is no span"),
     ("a size", ["ls", "--min-size", "big"], 2, "'big' is no size"),
@@ -111,10 +113,42 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     for i in range(300):
         cache.set(f"key {i} {'x' * 300}", i)
     done = subprocess.run(
-        f"{sys.executable} -m cachewrap ls --json --url disk:{tmp_path} | head -1",
-        shell=True,
+        [
+            "bash",
+            "-c",
+            f"{sys.executable} -m cachewrap ls --json --url disk:{tmp_path} | head -1; "
+            "exit ${PIPESTATUS[0]}",
+        ],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["ls", "stats", "verify", "export -"])
+def test_output_that_cannot_be_written(tmp_path: Path, command: str) -> None:
+    from cachewrap import Cache
+
+    Cache.disk(41, tmp_path).set("a", 1)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cachewrap", *command.split(), "--url", f"disk:{tmp_path}"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    told = [line for line in done.stderr.splitlines() if "cachewrap: " in line]
+    assert (done.returncode, told) == (3, ["cachewrap: [Errno 28] No space left on device"])
+    assert "Traceback" not in done.stderr
+
+
+def test_an_export_to_what_is_no_file(run: CommandLine, tmp_path: Path) -> None:
+    from cachewrap import Cache
+
+    Cache.disk(41, tmp_path / "cache").set("a", 1)
+    done = run("export", os.devnull, "--url", f"disk:{tmp_path / 'cache'}")
+    told = f"cachewrap: cannot write {os.devnull}: no regular file; - is the output\n"
+    assert (done.status, done.out, done.err) == (3, "", told)
