@@ -49,6 +49,17 @@ def test_a_hit_at_the_door_makes_few_calls(client: openai.OpenAI, cache: Cache) 
         assert count(lambda: client.chat.completions.create(**chat(1))) <= 83 + SLACK
 
 
+def test_a_hit_with_a_message_object_or_headers_makes_hardly_more(
+    client: openai.OpenAI, cache: Cache
+) -> None:
+    with cache:
+        answer = client.chat.completions.create(**chat(1))
+        ask: Any = {**chat(1), "messages": [answer.choices[0].message]}
+        assert count(lambda: client.chat.completions.create(**ask)) <= 92 + SLACK
+        more: Any = {"extra_headers": {"x-title": "a"}, "cache": cache}
+        assert count(lambda: client.chat.completions.create(**chat(1), **more)) <= 88 + SLACK
+
+
 def test_a_long_conversation_makes_no_more_calls(client: openai.OpenAI, cache: Cache) -> None:
     long: Any = {"model": "m", "messages": [{"role": "user", "content": str(n)} for n in range(60)]}
     short: Any = {"model": "m", "messages": long["messages"][:1]}
