@@ -46,12 +46,17 @@ def groups(entries: int) -> dict[str, Rows]:
         "hits by size of the answer": growth.entries,
         "size of the store": partial(growth.stores, entries),
         "opening a store": partial(growth.openings, entries),
+        "listing a store": partial(growth.listings, entries),
     }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("words", nargs="*", help="run what has one of these in its title")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        help="run what has one of these in its title; without any, all but what takes long",
+    )
     parser.add_argument("--rounds", type=int, default=100, help="turns of each row (%(default)s)")
     parser.add_argument(
         "--entries", type=int, default=1_000_000, help="in the large store (%(default)s)"
@@ -97,6 +102,8 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield once.file_size(10_000)
     if wanted("resident KB"):
         yield once.memory(100_000)
+    if options.words and wanted("resident KB of the SDK"):  # some minutes
+        yield once.sdk_memory(100_000)
     if wanted("hits in a second"):
         rates = growth.throughput()
         one = rates["1 thread"]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,6 +110,24 @@ def openings(number: int) -> Iterator[list[Row]]:
                     return completion.hit()
 
             rows.append(Row(f"open and hit among {name}", call, target=None if not rows else 2.0))
+        yield rows
+
+
+@contextmanager
+def listings(number: int) -> Iterator[list[Row]]:
+    """The keys that a pager shows at first, of 1,000 entries and of many more."""
+    with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
+        rows: list[Row] = []
+        for name, folder, count in (("1,000", small, 1_000), (f"{number:,}", large, number)):
+            fill(Path(folder), count)
+            store = DiskStore(folder, "41")
+            rows.append(
+                Row(
+                    f"500 keys among {name}",
+                    lambda store=store: list(islice(store.keys(), 500)),  # type: ignore[misc]
+                    target=None if not rows else 1.5,
+                )
+            )
         yield rows
 
 

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
@@ -20,8 +20,6 @@ from cachewrap import Cache, patch_openai, unpatch_openai
 
 def client(size: Size, *, answers: int | None = None, stream: bool = False) -> openai.OpenAI:
     """A client whose transport answers at once; after ``answers`` of them it fails."""
-    family = "httpx2" if int(openai.__version__.split(".")[0]) >= 3 else "httpx"
-    httpx: Any = importlib.import_module(family)
     body = json.dumps(
         {
             "id": "chatcmpl-1",
@@ -43,15 +41,27 @@ def client(size: Size, *, answers: int | None = None, stream: bool = False) -> o
         body, kind = _events(size), "text/event-stream"
     left = answers
 
-    def answer(request: Any) -> Any:
+    def answer() -> tuple[bytes, str]:
         nonlocal left
         if left is not None:
             if left == 0:
                 raise RuntimeError("this call was to be a hit")
             left -= 1
+        return body, kind
+
+    return client_of(answer)
+
+
+def client_of(answer: Callable[[], tuple[bytes, str]]) -> openai.OpenAI:
+    """A client whose transport answers at once, with a body and its content type."""
+    family = "httpx2" if int(openai.__version__.split(".")[0]) >= 3 else "httpx"
+    httpx: Any = importlib.import_module(family)
+
+    def respond(request: Any) -> Any:
+        body, kind = answer()
         return httpx.Response(200, content=body, headers={"content-type": kind})
 
-    http_client = httpx.Client(transport=httpx.MockTransport(answer))
+    http_client = httpx.Client(transport=httpx.MockTransport(respond))
     return openai.OpenAI(api_key="none", max_retries=0, http_client=http_client)
 
 

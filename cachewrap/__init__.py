@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for true; `typing` is most of what an import costs
 if TYPE_CHECKING:
+    from typing import Any
+
     from cachewrap.blocks import no_cache
     from cachewrap.cache import Cache
     from cachewrap.choosing import active_cache

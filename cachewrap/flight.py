@@ -38,7 +38,7 @@ class Flight:
     def __init__(self, place: tuple[str, str]) -> None:
         self._place = place
         self._thread = threading.get_ident()
-        self._landed = threading.Event()
+        self._landed = False
         # Reentrant: the garbage collector may land an abandoned flight at any moment.
         self._lock = threading.RLock()
         self._callbacks: list[Callable[[], None]] = []
@@ -55,13 +55,15 @@ class Flight:
         That is so for a sync caller on the leader's own thread, and where the leader waits, be it
         through others, for a call that this one is made inside of.
         """
-        if self._thread == threading.get_ident() and not self._landed.is_set():
+        if self._thread == threading.get_ident() and not self._landed:
             return FAILED
         inside = leading.get()
         if not self._announce(inside):
             return FAILED
+        landed = threading.Event()
         try:
-            self._landed.wait()
+            if self._calls(landed.set):
+                landed.wait()
         finally:
             _stop_waiting(inside)
         return self.landing
@@ -72,16 +74,19 @@ class Flight:
         if not self._announce(inside):
             return FAILED
         wake, woken = signal()
-        with self._lock:
-            waiting = not self._landed.is_set()
-            if waiting:
-                self._callbacks.append(wake)
         try:
-            if waiting:
+            if self._calls(wake):
                 await woken()
         finally:
             _stop_waiting(inside)
         return self.landing
+
+    def _calls(self, wake: Callable[[], None]) -> bool:
+        """Whether the landing is still to come, and calls this."""
+        with self._lock:
+            if not self._landed:
+                self._callbacks.append(wake)
+            return not self._landed
 
     def _announce(self, inside: tuple[Flight, ...]) -> bool:
         """Say that the flights we are inside of wait for this one; False if it waits for them."""
@@ -102,7 +107,7 @@ class Flight:
                 del _flights[self._place]
         with self._lock:
             self.landing = landing
-            self._landed.set()
+            self._landed = True
             callbacks, self._callbacks = self._callbacks, []
         for wake in callbacks:
             wake()

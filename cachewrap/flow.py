@@ -274,7 +274,7 @@ def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Fl
 
 
 def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
-    if terms.mode != "refresh" and log.isEnabledFor(logging.DEBUG):
+    if terms.mode != "refresh":
         explanation = yield from _explain(exchange, terms, _LOGGED)
         log.debug("%s", explanation)
 
@@ -298,7 +298,8 @@ def keep(
     reported and the reply holds the result as it came.
     """
     reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
-    yield from _log_miss(exchange, terms)  # once it is stored: the next caller may not wait for it
+    if log.isEnabledFor(logging.DEBUG):
+        yield from _log_miss(exchange, terms)  # once it is stored: the next one may not wait for it
     return reply
 
 
@@ -320,7 +321,7 @@ def _keep(
         until = kept_until(sealed[1], time.time())
         replace = terms.mode == "refresh"
         try:
-            won = yield from Save(exchange.key, raw, until, absent.stale, replace)
+            won = yield Save(exchange.key, raw, until, absent.stale, replace)
         except StoreError as error:
             terms.report(error, exchange.source)
             stored = False
@@ -378,9 +379,10 @@ def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Fl
 def _ask(
     exchange: Exchange[R], flight: Flight | None, absent: Absent, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing]]:
-    yield from _log_miss(exchange, terms)
+    if log.isEnabledFor(logging.DEBUG):
+        yield from _log_miss(exchange, terms)
     started = time.perf_counter()
-    result: R = yield from Call(flight)
+    result: R = yield Call(flight)
     seconds = time.perf_counter() - started
     return (yield from _keep(exchange, result, seconds, absent, terms))
 
@@ -450,7 +452,7 @@ def _claim(
     assert terms.lease_seconds is not None
     while True:
         try:
-            claim = yield from Acquire(lease, token, terms.lease_seconds)
+            claim: Claim = yield Acquire(lease, token, terms.lease_seconds)
         except StoreError as error:
             terms.report(error, exchange.source)
             return Claim.FAILED, None
@@ -468,6 +470,6 @@ def _release(
     exchange: Exchange[R], lease: str, token: str, failed: bool, terms: Terms
 ) -> Flow[None]:
     try:
-        yield from Release(lease, token, failed)
+        yield Release(lease, token, failed)
     except StoreError as error:
         terms.report(error, exchange.source)

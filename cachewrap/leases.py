@@ -48,6 +48,8 @@ def hold(store: Store, key: str, token: str, seconds: float) -> None:
 
 def drop(token: str) -> None:
     """Renew a lease no more: its owner releases it."""
+    if token not in _held:  # its store wants none renewed
+        return
     with _changed:
         _held.pop(token, None)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cachewrap.errors import CachewrapError, ConfigurationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 STORES: Final = "cachewrap.stores"
 """The group of stores: a URL scheme, and a function of URL and seed that makes a `Store`."""
@@ -98,15 +100,22 @@ def describe(name: str) -> str:
     return _OWN[name] if name in _OWN else _name(_declared(CODECS)[name])
 
 
+def _entry_points(group: str) -> list[EntryPoint]:
+    # Imported at the first need of it: few have one, and it is a fifth of what cachewrap imports.
+    from importlib.metadata import entry_points
+
+    return list(entry_points(group=group))
+
+
 @functools.cache
 def _declared(group: str) -> dict[str, EntryPoint]:
     # One look for each group and process, at the first need of it.
-    return {point.name: point for point in reversed(list(entry_points(group=group)))}
+    return {point.name: point for point in reversed(_entry_points(group))}
 
 
 @functools.cache
 def _load(group: str, name: str) -> Any:
-    rivals = {_name(point) for point in entry_points(group=group, name=name)}
+    rivals = {_name(point) for point in _entry_points(group) if point.name == name}
     if len(rivals) > 1:
         raise PluginError(f"{name!r} is declared by {' and by '.join(sorted(rivals))}")
     point = _declared(group)[name]

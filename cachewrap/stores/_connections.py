@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import Any
 
@@ -68,10 +68,15 @@ class Connections:
 
     def _start(self) -> None:
         self._making = threading.Lock()
+        self.idle: list[Any] = []  # of sync callers, beside their client's pool
 
     def using(self) -> _Use:
         """The client of sync callers, for one operation, whose errors become `StoreError`."""
         return _Use(self)
+
+    def reading(self) -> _Read:
+        """`using`, for an operation that takes its connection from `idle`."""
+        return _Read(self)
 
     def running(self) -> _AsyncUse:
         """The client of the running event loop, made at the loop's first call, likewise."""
@@ -81,6 +86,7 @@ class Connections:
         """Close the idle connections of sync callers; one in use is another thread's."""
         if self._client is not None:
             with self._told():
+                self.hand_back(self._client)
                 self.server.release(self._client)
 
     async def aclose(self) -> None:
@@ -89,6 +95,12 @@ class Connections:
         for client in known.clients if known else ():
             with self._told():
                 await self.server.arelease(client)
+
+    def hand_back(self, client: Any) -> None:
+        """Give the idle connections back to their pool, where whoever is next finds them."""
+        with suppress(IndexError):  # other threads take and leave them meanwhile
+            while True:
+                client.connection_pool.release(self.idle.pop())
 
     def client(self) -> Any:
         """The client of sync callers; of the threads that want it at first, one makes it."""
@@ -188,8 +200,8 @@ class _Watch:
             raise self._connections.told(error) from error
 
 
-class _Use(_Watch):
-    """One operation of a sync caller."""
+class _Read(_Watch):
+    """One read of a sync caller."""
 
     __slots__ = ()
 
@@ -197,6 +209,18 @@ class _Use(_Watch):
         connections = self._connections
         client = connections.client()
         self._trying = connections.admit()
+        return client
+
+
+class _Use(_Read):
+    """One operation of a sync caller."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Any:
+        client = super().__enter__()
+        if self._connections.idle:
+            self._connections.hand_back(client)
         return client
 
 

@@ -13,7 +13,7 @@ import re
 import sqlite3
 import time
 import urllib.parse
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import diskcache
@@ -35,7 +35,7 @@ WRITE_WAIT = 10.0
 BATCH = 500
 """Rows that are listed or removed in one statement, so that other writers get their turn."""
 
-_IN_FILE = 2**20
+IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
 
 RAW, _BINARY = 1, 2
@@ -43,10 +43,15 @@ RAW, _BINARY = 1, 2
 
 OURS = "raw = 1 AND typeof(key) = 'blob' AND length(key) = 32 AND mode IN (1, 2)"
 GET = "SELECT mode, filename, value, expire_time FROM Cache WHERE key = ? AND raw = 1"
-_PUT = (
+_INSERT = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count,"
     " tag, size, mode, filename, value)"
-    " VALUES (:key, 1, :now, :expires, :now, 0, NULL, :size, :mode, :file, :value)"
+)
+ADD = f"{_INSERT} VALUES (?, 1, ?, ?, ?, 0, NULL, 0, 1, NULL, ?) ON CONFLICT DO NOTHING"
+"""Stores a value in its row, unless there is a row of that key."""
+
+_PUT = (
+    f"{_INSERT} VALUES (:key, 1, :now, :expires, :now, 0, NULL, :size, :mode, :file, :value)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = :now, expire_time = :expires,"
     " access_time = :now, access_count = 0, tag = NULL,"
     " size = :size, mode = :mode, filename = :file, value = :value"
@@ -58,6 +63,13 @@ _VOLUME = (
     " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
 
+# diskcache's own, without the rows that never expire: another page to write for each of them.
+_BY_EXPIRY = """
+BEGIN IMMEDIATE;
+DROP INDEX IF EXISTS Cache_expire_time;
+CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT NULL;
+COMMIT
+"""
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
 _PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 _CONNECT: dict[str, Any] = {
@@ -76,7 +88,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
     _FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")  # and nothing outside
 
     def __init__(self, directory: str, **settings: Any) -> None:
-        super().__init__(directory, **{**settings, "min_file_size": _IN_FILE})
+        super().__init__(directory, **{**settings, "min_file_size": IN_FILE})
 
     def put(self, key: str) -> Any:
         return memoryview(bytes.fromhex(key)), True
@@ -180,8 +192,12 @@ def make(root: str, folder: str) -> None:
 def lay_out(root: str, folder: str) -> None:
     """Make the folder, with an empty database in it; keep what exists."""
     make(root, folder)
+    new = not os.path.exists(os.path.join(folder, DATABASE))
     # The settings are stored: whatever program opens the folder later evicts nothing either.
     diskcache.Cache(folder, timeout=int(WRITE_WAIT), disk=BytesDisk, eviction_policy="none").close()
+    if new:
+        with closing(sqlite3.connect(os.path.join(folder, DATABASE), timeout=WRITE_WAIT)) as con:
+            con.executescript(_BY_EXPIRY)
 
 
 def connect(path: str, wait: float) -> sqlite3.Connection | None:
@@ -201,13 +217,12 @@ def connect(path: str, wait: float) -> sqlite3.Connection | None:
         return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
 
 
-def begin(con: sqlite3.Connection) -> None:
-    """Begin to write, once other processes have let go of the database; within `WRITE_WAIT`."""
+def write(con: sqlite3.Connection, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+    """Execute what begins to write, once other processes let go of it; within `WRITE_WAIT`."""
     deadline = time.monotonic() + WRITE_WAIT
     while True:
         try:
-            con.execute("BEGIN IMMEDIATE")
-            return
+            return con.execute(sql, values)
         except sqlite3.OperationalError as error:
             # The connection itself waits as long as a read may, and one statement costs less than
             # telling it to wait longer, and again not to.

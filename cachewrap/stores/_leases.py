@@ -48,13 +48,11 @@ class _File:
         lock = _LOCKS_AT + number % _LOCKS
         if lock in self.held:  # the kernel keeps out other processes, and not ourselves
             return Claim.HELD
-        if self._failed(number):
-            return Claim.FAILED
         try:
             fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, lock)
         except (BlockingIOError, PermissionError):
-            return Claim.HELD
-        if self._failed(number):  # since we looked: the mark is made before the lock is dropped
+            return Claim.FAILED if self._failed(number) else Claim.HELD
+        if self._failed(number):  # the mark is made before the lock is dropped
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, lock)
             return Claim.FAILED
         self.held.add(lock)
@@ -88,8 +86,11 @@ class _Process:
 
     def file(self, path: str) -> _File:
         """The file at the path, by its identity: it may have other names, or be a new one."""
-        with suppress(FileNotFoundError):
+        try:
             status = os.stat(path)
+        except FileNotFoundError:
+            pass
+        else:
             if known := self.files.get((status.st_dev, status.st_ino)):
                 return known
         if len(self.files) >= _KEPT:

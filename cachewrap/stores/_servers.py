@@ -37,6 +37,9 @@ CONNECTIONS = 100
 UNLIMITED = 2**31
 """Connections are limited by whoever waits for them, as an error would help nobody."""
 
+_COMMAND = ("GET",) if tuple(map(int, redis.__version__.split(".")[:2])) < (5, 3) else ()
+"""What a pool is told when it is asked for a connection: since redis-py 5.3 nothing."""
+
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 
 
@@ -100,6 +103,17 @@ class Server(ABC):
         """Close every connection of an event loop's client: its loop ends."""
         await client.connection_pool.disconnect()
 
+    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
+        """The value under the key.
+
+        Args:
+            client: the client of sync callers.
+            name: the key.
+            idle: connections that are kept aside for this, where the server allows it.
+        """
+        value: bytes | None = client.get(name)
+        return value
+
     def nodes(self, client: Any) -> list[dict[str, Any]]:
         """What a SCAN needs to be told so that one after the other reaches every key."""
         return [{}]
@@ -139,6 +153,35 @@ class Single(Server):
         )
         pool.connection_kwargs["decode_responses"] = False
         return redis.asyncio.Redis(connection_pool=pool)
+
+    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
+        """What the client's own GET does, retries and health checks included, at half its cost.
+
+        A connection that was used before is not given back to its pool, which counts and locks, and
+        there are no options of a command to look for.
+        """
+        connection = None
+        try:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                connection = client.connection_pool.get_connection(*_COMMAND)
+            else:
+                _revive(connection)
+            command = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
+
+            def ask() -> bytes | None:
+                connection.send_packed_command(command)
+                value: bytes | None = connection.read_response()
+                return value
+
+            found: bytes | None = connection.retry.call_with_retry(
+                ask, lambda error: connection.disconnect()
+            )
+            return found
+        finally:
+            if connection is not None:
+                idle.append(connection)
 
 
 class Sentinels(Server):
@@ -262,6 +305,17 @@ def _unlinking(client: Any, names: list[bytes]) -> Any:
     for name in names:
         pipeline.execute_command("UNLINK", name)
     return pipeline
+
+
+def _revive(connection: Any) -> None:
+    """Connect again if the server has hung up, as a pool does before it hands one out."""
+    try:
+        if not connection.can_read():
+            return
+    except (redis.ConnectionError, redis.TimeoutError, OSError):
+        pass
+    connection.disconnect()
+    connection.connect()
 
 
 def _defaults(url: str) -> dict[str, Any]:

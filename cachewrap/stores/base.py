@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import os
 import uuid
 from abc import ABC, abstractmethod
@@ -31,6 +32,7 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
 
 
 _process = uuid.uuid4().hex
+_owners = itertools.count(1)
 
 
 def _begin_anew() -> None:
@@ -45,7 +47,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_token() -> str:
     """The name of an owner of a lease: this process and, behind a dash, a call of its own."""
-    return f"{_process}-{uuid.uuid4().hex}"
+    return f"{_process}-{next(_owners)}"
 
 
 def of_one_process(token: str, other: str) -> bool:

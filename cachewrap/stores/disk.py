@@ -10,7 +10,7 @@ import time
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from diskcache import Timeout
@@ -18,9 +18,11 @@ from diskcache import Timeout
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores import _leases
 from cachewrap.stores._folder import (
+    ADD,
     BATCH,
     DATABASE,
     GET,
+    IN_FILE,
     LEASES,
     OURS,
     RAW,
@@ -28,17 +30,23 @@ from cachewrap.stores._folder import (
     WRITE_WAIT,
     BytesDisk,
     Transaction,
-    begin,
     connect,
     folder_name,
     lay_out,
     make,
     seed_of,
+    write,
 )
 from cachewrap.stores.base import Claim, Store
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
+
+_SWEEP = 10
+"""The first of so many additions also removes what has expired."""
+
+_EXPIRED = 100
+"""Expired entries that one write removes at most: it makes others wait meanwhile."""
 
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
@@ -124,6 +132,7 @@ class DiskStore(Store):
         self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
         self._paused: list[_Link] = []
         self._used: dict[bytes, float] = {}
+        self._additions = 0
 
     def __reduce__(self) -> tuple[Callable[..., DiskStore], tuple[str, str]]:
         return functools.partial(type(self), max_bytes=self._max_bytes), (self._root, self._seed)
@@ -179,6 +188,8 @@ class DiskStore(Store):
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
         name = bytes.fromhex(key)
+        if self._added(name, value, expires):
+            return value
         with self._writing() as writing:
             present = self._value(writing.con.execute(GET, (name,)).fetchall())
             if present is not None and present != over:
@@ -257,10 +268,11 @@ class DiskStore(Store):
 
         def acquire(self, key: str, token: str, seconds: float) -> Claim:
             try:
-                with suppress(FileNotFoundError):
+                try:
                     return _leases.take(self._leases, key, token)
-                make(self._root, self._folder)
-                return _leases.take(self._leases, key, token)
+                except FileNotFoundError:
+                    make(self._root, self._folder)
+                    return _leases.take(self._leases, key, token)
             except OSError as error:
                 raise self._failed("take a lease beside", error) from error
 
@@ -368,6 +380,31 @@ class DiskStore(Store):
         except OSError as error:
             raise self._failed("read", error) from error
 
+    def _writable(self, link: _Link) -> sqlite3.Connection:
+        """The thread's connection to a database that exists, or is made now."""
+        link.trusted = 0.0  # what is written must not be lost in a file that is deleted
+        con = self._connected(link) or self._connect(link, make=True)
+        if con is None:
+            raise StoreError(f"cannot write {self._path}: it went away while it was opened")
+        return con
+
+    def _added(self, name: bytes, value: bytes, expires: float) -> bool:
+        """Add an entry in one statement, which is a transaction of its own.
+
+        False where it is not added, and takes more: something is there, or there is more to do.
+        """
+        swept, self._additions = self._additions % _SWEEP, self._additions + 1
+        if not swept or self._max_bytes is not None or len(value) >= IN_FILE:
+            return False
+        link = getattr(self._local, "link", None) or self._link()
+        try:
+            with link.lock:
+                con, now = self._writable(link), int(time.time())  # takes half the room
+                columns = (name, now, expires or None, now, value)
+                return write(con, ADD, columns).rowcount == 1
+        except (sqlite3.Error, OSError) as error:
+            raise self._failed("write", error) from error
+
     @contextmanager
     def _writing(self) -> Iterator[Transaction]:
         """One transaction, and the files that go with it."""
@@ -375,15 +412,12 @@ class DiskStore(Store):
         remove: list[str] = []
         try:
             with link.lock:
-                link.trusted = 0.0  # what is written must not be lost in a file that is deleted
-                con = self._connected(link) or self._connect(link, make=True)
-                if con is None:
-                    raise StoreError(f"cannot write {self._path}: it went away while it was opened")
-                begin(con)
+                con = self._writable(link)
+                write(con, "BEGIN IMMEDIATE")
                 writing = Transaction(con, self._disk)
                 try:
                     yield writing
-                    writing.remove(f"{OURS} AND expire_time < ? LIMIT 10", time.time())
+                    writing.remove(f"{OURS} AND expire_time < ? LIMIT {_EXPIRED}", time.time())
                     if self._max_bytes is not None:
                         used, self._used = self._used, {}
                         writing.evict(self._max_bytes, used)

@@ -145,9 +145,9 @@ class RedisStore(Store):
         return other
 
     def get(self, key: str) -> bytes | None:
-        with self._connections.using() as client:
-            value: bytes | None = client.get(self._name(key))
-        return value
+        connections = self._connections
+        with connections.reading() as client:
+            return connections.server.get(client, self._name(key), connections.idle)
 
     @_in_asyncio
     async def aget(self, key: str) -> bytes | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from cachewrap.stores.redis import RedisStore
 
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
 LONG = MESSAGES * 20
+IO = Path("/proc/self/io")
 
 
 class Counter:
@@ -120,15 +123,52 @@ def test_a_hit_on_disk_is_one_select(tmp_path: Any) -> None:
         assert Statements(cache).of(lambda: complete(MESSAGES, model="m")) == ["SELECT"]
 
 
-def test_a_miss_on_disk_is_two_looks_and_one_transaction(tmp_path: Any) -> None:
+def test_a_miss_on_disk_is_two_looks_and_one_statement(tmp_path: Any) -> None:
     with Cache.disk(cache_path_root=tmp_path) as cache:
         complete(MESSAGES, model="m")
         assert Statements(cache).of(lambda: complete(MESSAGES, model="n")) == [
             *("SELECT", "SELECT"),  # the second when nobody else can begin the same call any more
+            "INSERT",
+        ]
+
+
+def test_the_tenth_miss_on_disk_is_a_transaction_that_removes_what_has_expired(
+    tmp_path: Any,
+) -> None:
+    with Cache.disk(cache_path_root=tmp_path) as cache:
+        for n in range(10):
+            complete(MESSAGES, model=f"m{n}")
+        assert Statements(cache).of(lambda: complete(MESSAGES, model="n")) == [
+            *("SELECT", "SELECT"),
             "BEGIN",
             *("SELECT", "SELECT", "INSERT"),  # what is there, and the file that it may be in
             *("SELECT", "COMMIT"),  # what has expired
         ]
+
+
+def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
+    models = itertools.count()
+    with Cache.disk(cache_path_root=tmp_path):
+        python, c = count(lambda: complete(MESSAGES, model=f"m{next(models)}"))
+    assert (python <= 107, c <= 110) == (True, True), (python, c)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process writes is counted by Linux")
+def test_a_miss_on_disk_writes_few_pages(tmp_path: Any) -> None:
+    models = itertools.count()
+
+    def writes() -> int:
+        told = dict(line.split(": ") for line in IO.read_text(encoding="ascii").splitlines())
+        return int(told["syscw"])
+
+    with Cache.disk(cache_path_root=tmp_path):
+        for _ in range(20):
+            complete(MESSAGES, model=f"m{next(models)}")
+        before = writes()
+        for _ in range(50):
+            complete(MESSAGES, model=f"m{next(models)}")
+        # The counts, the key and the entry: a page each, and its head; and now and then a new one.
+        assert (writes() - before) / 50 <= 7
 
 
 @pytest.mark.stores("redis")

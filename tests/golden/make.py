@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from kinds import VALUES
-from test_envelope import FACTS, REQUEST, STORED, golden
+from test_envelope import FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
 from test_key import GOLDEN, key
 
 from cachewrap import codec
@@ -18,7 +18,7 @@ from cachewrap.envelope import seal
 from cachewrap.stores._lines import HEAD, write
 from cachewrap.testing.stores import key_of
 
-for name, value in STORED.items():
+for name, value in {**STORED, **WITH_DICTIONARY_1}.items():
     if not golden(name).exists():
         golden(name).write_bytes(seal(*codec.encode(value), REQUEST, FACTS))
 keys = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}

@@ -242,6 +242,23 @@ class TestValues:
         disk.set(key_of(2), VALUE)
         assert files_in(root) == []
 
+    def test_some_later_addition_removes_expired_entries(self, root: Path, disk: DiskStore) -> None:
+        disk.set(key_of(1), BIG, expires=time.time() + 0.01)
+        time.sleep(0.02)
+        for n in range(2, 12):
+            disk.add(key_of(n), VALUE)
+        assert files_in(root) == []
+
+    def test_diskcache_finds_expired_entries_in_the_index_that_names_no_others(
+        self, root: Path, disk: DiskStore
+    ) -> None:
+        disk.set(key_of(1), VALUE, expires=time.time() + 60)
+        disk.add(key_of(2), VALUE)
+        with diskcache.Cache(str(root / "41"), disk=BytesDisk) as cache:
+            (sql,) = cache._sql("SELECT sql FROM sqlite_master WHERE name = 'Cache_expire_time'")
+            assert sql[0].endswith("WHERE expire_time IS NOT NULL")
+            assert (cache.expire(time.time() + 61), len(cache)) == (1, 1)
+
 
 class Mine:
     """Unpickling this makes a file."""

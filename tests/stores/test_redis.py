@@ -129,6 +129,15 @@ class TestConnecting:
             store.clear()
             store.close()
 
+    def test_a_server_that_hung_up_between_two_reads_is_asked_again(self) -> None:
+        with own_server() as server, redis.Redis.from_url(server.url) as admin:
+            store = RedisStore(server.url)
+            store.set(key_of(1), VALUE)
+            store.get(key_of(1))
+            admin.client_kill_filter(skipme=True, _type="normal")
+            assert store.get(key_of(1)) == VALUE
+            store.close()
+
 
 class TestUrl:
     @pytest.mark.parametrize(
@@ -462,6 +471,26 @@ class TestClients:
             return await remote.aget(key_of(1))
 
         assert asyncio.run(work()) == VALUE
+
+    def test_reads_and_writes_share_a_connection(self) -> None:
+        with own_server() as server, redis.Redis.from_url(server.url) as raw:
+            store = RedisStore(server.url)
+            for n in range(3):
+                store.get(key_of(n))
+                store.get(key_of(n))
+                store.set(key_of(n), VALUE)
+            assert len(raw.client_list()) == 2
+            store.close()
+
+    def test_close_closes_the_connection_of_reads_and_the_next_one_opens_it(self) -> None:
+        with own_server() as server, redis.Redis.from_url(server.url) as raw:
+            store = RedisStore(server.url)
+            store.set(key_of(1), VALUE)
+            store.get(key_of(1))
+            store.close()
+            assert _settles(lambda: len(raw.client_list()), 1)
+            assert store.get(key_of(1)) == VALUE
+            store.close()
 
     def test_partitions_share_connections(self) -> None:
         with own_server() as server, redis.Redis.from_url(server.url) as raw:

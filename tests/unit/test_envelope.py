@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
+import struct
 import threading
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import zstandard
 from kinds import VALUES, same
 
-from cachewrap import codec, key
+from cachewrap import codec, envelope, key
 from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
 from cachewrap.envelope import MAX_RATIO, seal, unseal
 from cachewrap.errors import CorruptEntryError
@@ -20,6 +23,7 @@ from cachewrap.errors import CorruptEntryError
 GOLDEN = Path(__file__).parents[1] / "golden"
 FACTS = Facts(1.5, 0.25, 100.0, "m:f", "gpt", 7, 9)
 REQUEST = key.encode({"prompt": "why?" * 100})
+DIGEST = "287e3530b15c8b636d69354e3aaec45789776b58d1ebb7f58c2059c53bb2c1d6"
 LONG = " ".join(str(number) for number in range(2000))
 
 
@@ -133,6 +137,24 @@ HTTP = HttpAnswer(
 ITEMS = Items([codec.encode("a"), codec.encode((1, 2.5))], [0.0, 0.5], codec.encode(None))
 STORED: dict[str, Any] = {**VALUES, "http answer": HTTP, "items": ITEMS, "long text": LONG}
 
+COMPLETION = HttpAnswer(
+    200,
+    [("content-type", "application/json")],
+    [
+        b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"gpt-4o-mini","choices":'
+        b'[{"index":0,"message":{"role":"assistant","content":"It is sunny, and it will be for the'
+        b' rest of the week.","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":'
+        b'"stop"}],"usage":{"prompt_tokens":11,"completion_tokens":12,"total_tokens":23}}'
+    ],
+    [],
+)
+WITH_DICTIONARY_1: dict[str, Any] = {
+    "completion with dictionary 1": COMPLETION,
+    "long list with dictionary 1": [
+        {"role": "user", "content": f"question {n}"} for n in range(40)
+    ],
+}
+
 
 def golden(name: str) -> Path:
     return GOLDEN / f"{name.replace(' ', '_')}.entry"
@@ -143,3 +165,30 @@ def test_a_golden_entry_is_read(name: str) -> None:
     entry: Entry = unseal(golden(name).read_bytes())
     assert same(codec.decode(entry.kind, entry.answer), STORED[name])
     assert entry.read_record() == {"request": REQUEST, "source": "m:f", "model": "gpt"}
+
+
+@pytest.mark.parametrize("name", WITH_DICTIONARY_1)
+def test_a_golden_entry_that_took_a_dictionary_is_read(name: str) -> None:
+    raw = golden(name).read_bytes()
+    entry = unseal(raw)
+    assert raw[10:12] == b"\x01\x01"
+    assert same(codec.decode(entry.kind, entry.answer), WITH_DICTIONARY_1[name])
+    assert entry.read_record() == {"request": REQUEST, "source": "m:f", "model": "gpt"}
+
+
+def test_a_dictionary_is_never_changed() -> None:
+    found = Path(envelope.__file__).with_name("dictionary_1.zstd").read_bytes()
+    assert hashlib.sha256(found).hexdigest() == DIGEST
+
+
+def test_an_answer_with_structure_takes_a_third_with_the_dictionary() -> None:
+    kind, answer = codec.encode(COMPLETION)
+    assert len(seal(kind, answer, b"", FACTS)) - len(seal(kind, b"", b"", FACTS)) < len(answer) / 3
+
+
+def test_an_unknown_dictionary_is_named() -> None:
+    raw = bytearray(seal(*codec.encode(COMPLETION), REQUEST, FACTS))
+    raw[10] = 9
+    raw[4:8] = struct.pack("<I", crc32(raw[8 : 48 + struct.unpack_from("<I", raw, 40)[0]]))
+    with pytest.raises(CorruptEntryError, match="dictionary 9, which this cachewrap does not have"):
+        unseal(bytes(raw))
