@@ -25,7 +25,13 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def running_trio() -> Any:
     """The module trio where the caller is in one of its tasks, else None."""
     trio: Any = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_task() else None
+    if trio is None:
+        return None
+    try:
+        trio.lowlevel.current_task()
+    except (AttributeError, RuntimeError):  # it is being imported, or runs none here
+        return None
+    return trio
 
 
 async def sleep(seconds: float) -> None:

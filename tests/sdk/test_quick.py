@@ -148,7 +148,9 @@ def test_the_sdk_takes_over_at_the_first_event_that_is_not_plain(
     reading: Callable[..., Any], body: str, quick: int
 ) -> None:
     built = Built()
-    assert reading(body, built) == reading(body, None)
+    (*read, closed), (*expected, closed_by_the_sdk) = reading(body, built), reading(body, None)
+    assert read == expected
+    assert closed or not closed_by_the_sdk  # earlier versions leave it open at an error
     assert built.count == quick
 
 
