@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import openai._utils._sync
 import pytest
 
 from cachewrap import Cache, llm_cached, patch_openai
@@ -144,6 +145,9 @@ def up() -> Iterator[Upstream]:
         yield upstream
 
 
+@pytest.mark.skipif(
+    not hasattr(openai._utils._sync, "sniffio"), reason="this SDK itself needs asyncio"
+)
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_the_patched_sdk_is_cached(cache: Cache, up: Upstream, stream: bool) -> None:
     openai = pytest.importorskip("openai")
