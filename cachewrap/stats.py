@@ -75,6 +75,12 @@ class Counts:
 _NAMES: Final = tuple(field.name for field in fields(Counts))
 
 
+_SHOWN: Final = (
+    *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
+    *("bypassed", "bypass_reasons", "errors"),
+)
+
+
 class _Group(Counts):
     """The counts of one source and model, and the name under which upstream knows the model."""
 
@@ -323,8 +329,8 @@ class Stats:
         return self.total.seconds_saved
 
     def __repr__(self) -> str:
-        facts = {name: value for name, value in self.as_dict().items() if name != "groups"}
-        shown = {name: value for name, value in facts.items() if value}
+        facts = self.as_dict()
+        shown = {name: facts[name] for name in _SHOWN if facts[name]}
         inside = ", ".join(
             f"{name}={value:.3f}" if isinstance(value, float) else f"{name}={value}"
             for name, value in shown.items()
