@@ -99,7 +99,7 @@ class Connections:
     def hand_back(self, client: Any) -> None:
         """Give the idle connections back to their pool, where whoever is next finds them."""
         with suppress(IndexError):  # other threads take and leave them meanwhile
-            while True:
+            while self.idle:  # never with a cluster, whose client has no pool of its own
                 client.connection_pool.release(self.idle.pop())
 
     def client(self) -> Any:

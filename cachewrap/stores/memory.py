@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from cachewrap.stores.base import Store
 
 _lock = threading.Lock()
+_numbers = itertools.count(1)  # an address may be another store's soon: what is told once names it
 
 
 def _renew_lock() -> None:
@@ -65,6 +67,7 @@ class MemoryStore(Store):
 
     def __init__(self, seed: str = "41") -> None:
         self._seed = seed
+        self._number = next(_numbers)
         self._places: dict[str, _Place] = {}
         self._enter(seed)
 
@@ -78,11 +81,12 @@ class MemoryStore(Store):
 
     @property
     def url(self) -> str:
-        return f"memory://{id(self._places):x}/{self._seed}"
+        return f"memory://{self._number}/{self._seed}"
 
     def reseed(self, seed: str) -> MemoryStore:
         other = MemoryStore.__new__(MemoryStore)
         other._seed = seed
+        other._number = self._number
         other._places = self._places
         other._enter(seed)
         return other

@@ -16,7 +16,16 @@ from typing import Any
 import kinds
 import pytest
 
-from cachewrap import Cache, UnkeyableError, active_cache, blocks, llm_cached, no_cache, straight
+from cachewrap import (
+    Cache,
+    CacheWarning,
+    UnkeyableError,
+    active_cache,
+    blocks,
+    llm_cached,
+    no_cache,
+    straight,
+)
 from cachewrap.calls import FunctionExchange
 from cachewrap.entry import Facts
 from cachewrap.envelope import seal, unseal
@@ -136,7 +145,8 @@ def outcome(ask: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def history(cache: Cache, asked: Asked, kind: str, /, *args: Any, **kwargs: Any) -> Any:
     """What three calls come to: their results, counts and entries."""
     with cache, warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # what other tests left to the garbage collector
+        warnings.simplefilter("always", CacheWarning)
         results = [outcome(asked.by[kind], *args, **kwargs) for _ in range(3)]
         entries = {key: unseal(raw).read_record() for key, raw in cache.store.scan()}
     counts = cache.stats.as_dict()

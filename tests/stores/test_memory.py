@@ -45,3 +45,10 @@ def test_what_was_written_anew_lives_by_its_new_time(clock: Callable[[float], No
     clock(1500.0)
     store.set(key_of("new"), VALUE)
     assert set(store.keys()) == {key_of(1), key_of(2), key_of(3), key_of("new")}
+
+
+def test_no_store_has_the_url_that_another_had() -> None:
+    urls = {MemoryStore().url for _ in range(100)}  # each is gone when the next is made
+    assert len(urls) == 100
+    store = MemoryStore("a")
+    assert store.reseed("b").url == store.url.removesuffix("a") + "b"
