@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from cachewrap.cache import Cache
 from cachewrap.encryption import keys_from_environment
@@ -80,19 +83,41 @@ def is_encrypted(raw: bytes) -> bool:
     return raw[:3] == _ENCRYPTED
 
 
-url_option = click.option(
-    "--url",
-    metavar="URL",
-    envvar="CACHEWRAP_URL",
-    default=DEFAULT_URL,
-    show_default=True,
-    show_envvar=True,
-    help="Where the cache is.",
-)
+def one_url(disk: str | None, redis: str | None, url: str | None) -> str | None:
+    """The URL that one of three options names. Raises `UsageError` where several do."""
+    if sum(given is not None for given in (disk, redis, url)) > 1:
+        raise click.UsageError("give one of --disk, --redis and --url")
+    return f"disk:{quote(disk)}" if disk is not None else redis or url
+
+
+def url_option(command: F) -> F:
+    """The options ``--url``, ``--disk`` and ``--redis``, handed to the command as ``url``."""
+
+    @functools.wraps(command)
+    def placed(*, url: str, disk: str | None, redis: str | None, **given: Any) -> Any:
+        source = click.get_current_context().get_parameter_source("url")
+        named = url if source is ParameterSource.COMMANDLINE else None
+        return command(url=one_url(disk, redis, named) or url, **given)
+
+    for option in (
+        click.option("--redis", metavar="URL", help="The cache on this server."),
+        click.option("--disk", metavar="DIR", help="The cache in this folder."),
+        click.option(
+            "--url",
+            metavar="URL",
+            envvar="CACHEWRAP_URL",
+            default=DEFAULT_URL,
+            show_default=True,
+            show_envvar=True,
+            help="Where the cache is.",
+        ),
+    ):
+        placed = option(placed)
+    return placed  # type: ignore[return-value]
 
 
 def url_options(command: F) -> F:
-    """The options ``--url``, ``--seed`` and ``--all-seeds``."""
+    """The options of `url_option`, ``--seed`` and ``--all-seeds``."""
     for option in (
         click.option("--all-seeds", is_flag=True, help="Every seed that the place holds."),
         click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),

@@ -17,6 +17,7 @@ from cachewrap.cli.conversation import request_turns
 from cachewrap.cli.rows import Filter, Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.tables import columns, one_line, terminal_width
 from cachewrap.cli.units import size_text, span_text
+from cachewrap.errors import CorruptEntryError
 
 _ORDERS: Final[dict[str, tuple[Callable[[Row], Any], bool]]] = {
     "newest": (lambda row: row.entry.created, True),
@@ -130,5 +131,8 @@ def _short(source: str) -> str:
 
 
 def _last_said(row: Row) -> str:
-    turns = request_turns(row.request)
+    try:
+        turns = request_turns(row.request)
+    except CorruptEntryError as error:
+        return f"({error})"
     return turns[-1].text if turns else ""

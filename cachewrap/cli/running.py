@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import click
 
 from cachewrap.cache import Cache
-from cachewrap.cli._open import DEFAULT_URL
+from cachewrap.cli._open import DEFAULT_URL, one_url
 from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.urls import parse_url
@@ -127,13 +127,9 @@ def _environment(
     history: str | None,
     quiet: bool,
 ) -> dict[str, str]:
-    named = [given for given in (disk, redis, url) if given is not None]
-    if len(named) > 1:
-        raise click.UsageError("give one of --disk, --redis and --url")
-    if disk is not None:
-        url = f"disk:{quote(disk)}"
+    named = one_url(disk, redis, url)
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
-    whole = _absolute(redis or url or os.environ.get(URL) or DEFAULT_URL, given)
+    whole = _absolute(named or os.environ.get(URL) or DEFAULT_URL, given)
     Cache.from_url(whole).check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
     environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}

@@ -31,6 +31,9 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("a command", ["lst"], 2, "No such command 'lst'"),
     ("a program", ["run", "no-such-program"], 127, "cannot run 'no-such-program'"),
     ("two caches", ["run", "--disk", "a", "--redis", "redis://h", "p.py"], 2, "give one of"),
+    ("two places", ["ls", "--disk", "a", "--url", "disk:b"], 2, "give one of"),
+    ("no folder", ["ls", "--disk", "/no/such/folder"], 3, "no such folder"),
+    ("no server there", ["ls", "--redis", "redis://127.0.0.1:1/0"], 3, "Redis at redis://127"),
     ("a mode", ["run", "--mode", "fast", "p.py"], 2, "'fast' is not one of"),
 ]
 

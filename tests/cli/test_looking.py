@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from cachewrap.cli import counting
 from cachewrap.cli.tables import columns
+from cachewrap.codec import encode
+from cachewrap.entry import Facts
+from cachewrap.envelope import seal
 from cli.filling import DAY, CommandLine, answer_of, chat, put, stream_of
 
 pytestmark = pytest.mark.shared
@@ -105,6 +109,26 @@ def test_ls_counts_what_it_cannot_read(run: CommandLine, url: str, keys: dict[st
     listed = run("ls", "--url", url, "--json")
     assert (len(listed.lines), listed.status) == (4, 0)
     assert listed.err == "left out 1: these bytes are not an entry of cachewrap's\n"
+
+
+def test_ls_lists_an_entry_whose_request_cannot_be_read(run: CommandLine, url: str) -> None:
+    from cachewrap import Cache
+
+    forged = seal(*encode("an answer"), b"\xc1 no MessagePack", Facts(time.time(), 0.5, 0.0, "f"))
+    Cache.from_url(url).store.set("0" * 64, forged)
+    put(url, CALL, "A SHORT ONE", source=CALL["function"])  # type: ignore[arg-type]
+    shown = run("ls", "--url", url)
+    assert (len(shown.out.splitlines()), shown.status) == (3, 0)
+    assert "f  (its request cannot be read" in shown.out
+
+
+def test_a_folder_or_server_needs_no_url(
+    run: CommandLine, url: str, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_URL", "disk:/no/such/folder")
+    kind, _, place = url.partition(":")
+    words = ["--disk", place] if kind == "disk" else ["--redis", url]
+    assert {row["key"] for row in run("ls", *words, "--json").lines} == set(keys.values())
 
 
 def test_show_is_a_conversation(run: CommandLine, url: str, keys: dict[str, str]) -> None:
