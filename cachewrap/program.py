@@ -135,7 +135,7 @@ class Program:
         """Tell what was saved, or add it to what the first process will tell."""
         if self._told:
             return
-        self._told = True
+        self._told = self._opened = True  # what looks up prices imports an SDK's parts
         if self._cache is not None:
             self._cache.close()
         if self._first:

@@ -8,11 +8,13 @@ import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cachewrap import loops
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -27,6 +29,8 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     """
     global _writers
     if _writers is None:
+        from concurrent.futures import ThreadPoolExecutor  # not when an interpreter ends
+
         _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
     return await loops.in_thread(_writers, partial(work, *args, **options))
 

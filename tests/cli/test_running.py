@@ -99,6 +99,26 @@ def test_every_corner_of_a_program_is_cached(run: Run, up: Upstream, tmp_path: P
     assert again.stderr.count("\n") == 1
 
 
+MASTERS = {
+    "subprocess": "subprocess.run([sys.executable, '-c', CALL], check=True)",
+    "fork": "os.fork() or (exec(CALL), sys.exit()); os.wait()",  # as gunicorn's workers begin
+}
+
+
+@pytest.mark.parametrize("work", MASTERS.values(), ids=MASTERS)
+def test_one_that_leaves_the_calls_to_others_tells_of_them(
+    run: Run, up: Upstream, tmp_path: Path, work: str
+) -> None:
+    call = "CALL = \"from asking import ask; ask('a worker')\""
+    (tmp_path / "program.py").write_text(f"import os, subprocess, sys\n{call}\n{work}\n")
+    done = [run("program.py").stderr for _ in range(2)]
+    assert [line.partition(" answered")[0] for line in done] == [
+        "cachewrap: 0 of 1 call",
+        "cachewrap: 1 of 1 call",
+    ]
+    assert up.calls == 1
+
+
 @pytest.mark.stores("redis")
 def test_on_redis(run: Run, up: Upstream, redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("from asking import ask\nprint(ask('on redis'))")
