@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 
-from cachewrap.cli.main import _COMMANDS
+from cachewrap.cli.main import _COMMANDS, cli
 from cli.filling import CommandLine
 
 WRONG: list[tuple[str, list[str], int, str]] = [
@@ -85,6 +88,22 @@ def test_every_command_has_help_with_examples(run: CommandLine, name: str) -> No
     told = run(name, "--help")
     assert (told.status, told.err) == (0, "")
     assert "Examples:" in told.out
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_the_examples_name_options_that_there_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("body.json", "answers.jsonl", ".langchain.db", ".cache"):
+        (tmp_path / file).touch()
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None and command.epilog is not None
+    examples = re.findall(r"\bcachewrap (\S+) ?([^|>\n]*)", command.epilog)
+    given = [shlex.split(words.rstrip(')"')) for one, words in examples if one == name]
+    assert given
+    for words in given:
+        command.make_context(name, words)  # reads them, and runs nothing
 
 
 def test_the_help_documents_the_statuses(run: CommandLine) -> None:
