@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -15,6 +16,9 @@ from cachewrap.entry import Outcome
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.events import Event
 from cachewrap.faults import warn_once
+
+NAME: Final = "history.jsonl"
+"""The file of a program's history in the folder of a disk cache."""
 
 _MINUTE: Final = 60
 
@@ -133,6 +137,18 @@ class History:
             self.flush()
         except OSError as error:
             warn_once(("history", self._path), f"the history of calls was not written: {error}")
+
+
+class KeptBeside(History):
+    """What `cachewrap run` keeps in the folder of a disk cache, and goes without where it cannot.
+
+    Args:
+        path: `Store.beside` of `NAME`.
+    """
+
+    def _write(self, minutes: list[Minute]) -> None:
+        with suppress(OSError):
+            super()._write(minutes)
 
 
 def _finish_with_worker(history: History) -> None:

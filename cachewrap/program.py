@@ -28,7 +28,10 @@ QUIET: Final = "CACHEWRAP_QUIET"
 """Whether nothing is printed at the end."""
 
 HISTORY: Final = "CACHEWRAP_HISTORY"
-"""The file to which hits and misses are added minute by minute; none where it is not set."""
+"""The file to which hits and misses are added minute by minute, empty for none.
+
+Where it is not set, a disk cache has one in its folder.
+"""
 
 TALLY: Final = "CACHEWRAP_TALLY"
 """Set by the first process of a program: the file to which the others add what they counted."""
@@ -182,12 +185,15 @@ class Program:
 
 
 def _recorded(cache: Cache) -> Cache:
-    path = os.environ.get(HISTORY)
-    if not path:
+    named = os.environ.get(HISTORY)
+    if named == "":
         return cache
-    from cachewrap.history import History
+    from cachewrap.history import NAME, History, KeptBeside
 
-    return cache.telling(History(path))
+    if named is not None:
+        return cache.telling(History(named))
+    beside = cache.store.beside(NAME)
+    return cache if beside is None else cache.telling(KeptBeside(beside))
 
 
 def _patch_all() -> None:

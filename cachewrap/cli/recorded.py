@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from cachewrap.cli._open import Place
+from cachewrap.cli.rows import Filter, fits_source
 from cachewrap.history import Minute
 from cachewrap.prices import price
 from cachewrap.report.timeline import Timeline
@@ -23,16 +26,18 @@ class Calls:
     Args:
         minutes: the history.
         places: the caches whose calls count.
+        wanted: which of their calls; text and size are not known of them.
     """
 
-    def __init__(self, minutes: Iterable[Minute], places: Iterable[Place]) -> None:
+    def __init__(self, minutes: Iterable[Minute], places: Iterable[Place], wanted: Filter) -> None:
         self._timeline = Timeline(2)
         self._sums: dict[str, Minute] = {}
         self._elsewhere = 0
-        wanted = {place.store.url for place in places}
+        here, now = {place.store.url for place in places}, time.time()
         for minute in minutes:
-            if minute.place in wanted:
-                self._add(minute)
+            if minute.place in here:
+                if _fits(minute, wanted, now):
+                    self._add(minute)
             else:
                 self._elsewhere += minute.hits + minute.joined + minute.misses
 
@@ -60,6 +65,15 @@ class Calls:
             "elsewhere": self._elsewhere,
             "timeline": {"step": length, "steps": steps, "undated": 0},
         }
+
+
+def _fits(minute: Minute, wanted: Filter, now: float) -> bool:
+    return (
+        (wanted.model is None or fnmatchcase(minute.model, wanted.model))
+        and (wanted.source is None or fits_source(minute.source, wanted.source))
+        and (wanted.newer_than is None or minute.start >= now - wanted.newer_than)
+        and (wanted.older_than is None or minute.start < now - wanted.older_than)
+    )
 
 
 def _saved(model: Minute) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -20,8 +21,8 @@ from cachewrap.cli.progress import progress
 from cachewrap.cli.recorded import Calls
 from cachewrap.cli.rows import Filter, Skipped, filter_options, wanted_rows
 from cachewrap.cli.units import count_text, size_text, span_text
-from cachewrap.errors import StoreError
-from cachewrap.history import read_history
+from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.history import NAME, Minute, read_history
 from cachewrap.prices import can_price
 from cachewrap.report.document import Document, is_report
 
@@ -48,7 +49,8 @@ def _page_options(command: F) -> F:
             "--history",
             metavar="FILE",
             type=click.Path(exists=True, dir_okay=False),
-            help="Hits and misses as cachewrap.history.History wrote them.",
+            help="Hits and misses as cachewrap.history.History wrote them. By default those that"
+            " `cachewrap run` kept in a disk cache.",
         ),
         click.option("--title", metavar="TEXT", help="The title of the page."),
     ):
@@ -134,7 +136,8 @@ def _write(
     """Write the page; how many conversations it holds."""
     skipped = Skipped()
     with opened(url, seed, all_seeds) as places:
-        calls = Calls(read_history(history), places).figures() if history else None
+        minutes = read_history(history) if history else _kept(places)
+        calls = None if minutes is None else Calls(minutes, places, wanted).figures()
         survey = Survey(0 if no_content else limit)
         rows = wanted_rows(places, wanted, skipped)
         for row in progress(rows, places, "reading"):
@@ -164,6 +167,20 @@ def _write(
         )
     skipped.tell()
     return told
+
+
+def _kept(places: list[Place]) -> Iterator[Minute] | None:
+    """What `cachewrap run` kept in the folders of disk caches; None where it kept nothing."""
+    paths = [path for place in places if (path := place.store.beside(NAME)) is not None]
+    kept = [path for path in paths if os.path.exists(path)]
+    return itertools.chain.from_iterable(map(_readable, kept)) if kept else None
+
+
+def _readable(path: str) -> Iterator[Minute]:
+    try:
+        yield from read_history(path)
+    except (StoreError, ConfigurationError) as error:
+        click.echo(f"left out what follows in the history: {error}", err=True)
 
 
 def _write_talks(document: Document, survey: Survey) -> int:

@@ -43,7 +43,12 @@ class _Run(click.Command):
 def _cache_options(command: F) -> F:
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
-        click.option("--history", metavar="FILE", help="Add hits and misses to it, by the minute."),
+        click.option("--no-history", is_flag=True, help="Keep no count of hits and misses."),
+        click.option(
+            "--history",
+            metavar="FILE",
+            help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
+        ),
         click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
         click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
         click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
@@ -68,10 +73,11 @@ Examples:
 
 \b
 Environment, for services:
-  CACHEWRAP_URL     the cache, where no option names one (else disk:.cache)
-  CACHEWRAP_MODE    what is done with a call, where neither --mode nor the URL says it
-  CACHEWRAP_HISTORY   a file to which hits and misses are added, for `cachewrap report`
-  CACHEWRAP_QUIET   1: print nothing at the end
+  CACHEWRAP_URL       the cache, where no option names one (else disk:.cache)
+  CACHEWRAP_MODE      what is done with a call, where neither --mode nor the URL says it
+  CACHEWRAP_HISTORY   a file to which hits and misses are added, for `cachewrap report`;
+                      empty for none (else one in the folder of a disk cache)
+  CACHEWRAP_QUIET     1: print nothing at the end
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
 @_cache_options
@@ -125,6 +131,7 @@ def _environment(
     mode: str | None,
     samples: bool,
     history: str | None,
+    no_history: bool,
     quiet: bool,
 ) -> dict[str, str]:
     named = one_url(disk, redis, url)
@@ -135,8 +142,10 @@ def _environment(
     environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
         environment[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
-    if history is not None:
-        environment[HISTORY] = os.path.abspath(history)
+    if history is not None and no_history:
+        raise click.UsageError("give --history or --no-history, not both")
+    if history is not None or no_history:
+        environment[HISTORY] = os.path.abspath(history) if history else ""
     if quiet:
         environment[QUIET] = "1"
     return environment

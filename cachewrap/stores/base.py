@@ -105,6 +105,10 @@ class Store(ABC):
     def reseed(self, seed: str) -> Self:
         """The partition of another seed in the same place, sharing connections where it can."""
 
+    def beside(self, name: str) -> str | None:
+        """The path of a file that goes with the partition; None where files have no place."""
+        return None
+
     def check(self) -> None:
         """Raise `StoreError` if it can be told, without writing, that the store will not work."""
 

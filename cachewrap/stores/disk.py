@@ -146,6 +146,9 @@ class DiskStore(Store):
     def reseed(self, seed: str) -> DiskStore:
         return DiskStore(self._root, seed, max_bytes=self._max_bytes)
 
+    def beside(self, name: str) -> str | None:
+        return os.path.join(self._folder, name)
+
     def check(self) -> None:
         """Raise `StoreError` if the folder cannot be made or written; nothing is written.
 

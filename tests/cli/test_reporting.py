@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,28 @@ def test_a_history_shows_hits_of_this_cache(url: str, report: Any, tmp_path: Pat
     calls = report("--history", str(tmp_path / "calls.jsonl")).facts["calls"]
     assert (calls["hits"], calls["misses"], calls["elsewhere"]) == (2, 2, 4)
     assert [sum(step[kind] for step in calls["timeline"]["steps"]) for kind in (1, 2)] == [2, 2]
+
+
+def test_what_a_program_kept_in_its_cache_is_shown(
+    disk: str, tmp_path: Path, run: CommandLine
+) -> None:
+    store = DiskStore(disk.partition(":")[2])
+    minute = {"start": int(time.time()), "place": store.url, "source": "m:ask", "model": "gpt-4o"}
+    minutes = [minute | {"hits": 4}, minute | {"hits": 8, "model": "o1"}, minute | {"start": 60}]
+    kept = Path(store.beside("history.jsonl") or "")
+    kept.write_text("".join(f"{json.dumps(one)}\n" for one in minutes))
+
+    def hits(*words: str) -> Any:
+        run("report", "--url", disk, *words, "-o", str(tmp_path / "r.html"))
+        return Page(tmp_path / "r.html").facts["calls"]["hits"]
+
+    assert [hits(), hits("--model", "o*"), hits("--function", "ask"), hits("--function", "b")] == [
+        *(12, 8, 12, 0)
+    ]
+    assert [hits("--newer-than", "1d"), hits("--older-than", "1d")] == [12, 0]
+    kept.write_text("dear diary\n")
+    done = run("report", "--url", disk, "-o", str(tmp_path / "r.html"))
+    assert (done.status, "left out what follows in the history" in done.err) == (0, True)
 
 
 def test_a_history_has_its_savings(disk: str, tmp_path: Path, run: CommandLine) -> None:

@@ -229,6 +229,23 @@ def test_a_history_is_kept_by_every_process(run: Run, tmp_path: Path) -> None:
     assert (sum(m.misses for m in minutes), sum(m.hits for m in minutes)) == (7, 7)
 
 
+def test_a_disk_cache_keeps_the_history(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("import asking; asking.ask('x')")
+    for words in ([], [], ["--no-history"]):
+        assert run(*words, "p.py").returncode == 0
+    kept = tmp_path / ".cache" / "41" / "history.jsonl"
+    minutes = list(read_history(kept))
+    assert (sum(m.misses for m in minutes), sum(m.hits for m in minutes)) == (1, 1)
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_history_that_cannot_be_kept_is_not_missed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / ".cache" / "41" / "history.jsonl").mkdir(parents=True)
+    (tmp_path / "p.py").write_text("import asking; asking.ask('x')")
+    done = run("p.py")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+
+
 def test_the_environments_url_is_used(run: Run, tmp_path: Path) -> None:
     code = "import asking; asking.ask('x')"
     run("-c", code, CACHEWRAP_URL="disk:elsewhere?cache_seed=5")

@@ -120,8 +120,10 @@ function storedOverTime() {
     el("h2", { id: "timeline" }, facts.calls ? "What was stored when" : "Misses over time"),
     el("p", { class: "about" },
       `Answers stored per ${stepName(length)}, in UTC. Each was a miss: it was asked upstream once and kept. `,
-      facts.calls ? "" : "How often an answer was served again is not recorded in the store: ",
-      facts.calls ? null : el("code", {}, "cachewrap report --history"), facts.calls ? null : " shows hits as well.",
+      ...(facts.calls ? [] : [
+        "How often an answer was served again is not recorded in the store: it is by ",
+        el("code", {}, "cachewrap run"), " or a ", el("code", {}, "History"), ".",
+      ]),
       undated ? ` ${plural(undated, "entry has", "entries have")} no readable date.` : ""),
     ...overTime(facts.timeline, [{ name: "Answers stored", mark: "miss" }]),
   );
