@@ -28,7 +28,7 @@ class Kind(enum.IntEnum):
     ITEMS = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
     """What is known about an answer beside the answer itself.
 

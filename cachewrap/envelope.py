@@ -50,8 +50,10 @@ VERSION: Final = 1
 MAX_RATIO: Final = 4096
 """What a section may grow by when it is decompressed; one that would shrink by more is not."""
 
-_HEAD: Final = struct.Struct("<3sBIBBHddfIIII")
 _MAGIC: Final = b"cw\x00"
+_BEGINNING: Final = _MAGIC + bytes((VERSION,))
+_HEAD: Final = struct.Struct("<3sBIBBHddfIIII")
+_REST: Final = struct.Struct("<BBHddfIIII")  # behind the first checksum
 _CHECKED_FROM: Final = 8
 _ANSWER_PACKED: Final = 1
 _RECORD_PACKED: Final = 2
@@ -82,27 +84,34 @@ _DICTIONARY: Final = 1
 
 _LEVEL: Final = 3
 
+# How a section is compressed.
+_LARGE: Final = 0
+_DENSE: Final = 1
+_QUICK: Final = 2
+
 _MARK: Final = zstandard.FRAME_HEADER
 """Begins every frame; what is compressed with a dictionary is kept without it."""
 
 
-def _parameters(dictionary: zstandard.ZstdCompressionDict) -> zstandard.ZstdCompressionParameters:
-    """How a few kilobytes are compressed with a dictionary.
+def _parameters(size: int, manner: int) -> zstandard.ZstdCompressionParameters:
+    """How a few kilobytes are compressed with a dictionary of ``size`` bytes.
 
-    As fast as level 3 without one; what this level does with one is twice as fast, and larger by a
-    twentieth, which is the twentieth that keeps a fourth entry off a page of the database.
+    `_DENSE` is as fast as level 3 without one. `_QUICK` is what this level does with one: twice as
+    fast, and larger by a twentieth, which is the twentieth that keeps a fourth entry of an SDK's
+    off a page of the database. A text that is stored as it is leaves no room for a fourth.
     """
+    own: dict[str, int] = {"strategy": zstandard.STRATEGY_DFAST, "hash_log": 15, "chain_log": 13}
+    if manner == _DENSE:
+        own = {"strategy": zstandard.STRATEGY_GREEDY, "hash_log": 14, "chain_log": 14}
+        own["search_log"] = 4
     return zstandard.ZstdCompressionParameters.from_level(
         _LEVEL,
         source_size=2048,
-        dict_size=len(dictionary),
-        strategy=zstandard.STRATEGY_GREEDY,
+        dict_size=size,
         min_match=4,
-        search_log=4,
-        hash_log=14,
-        chain_log=14,
         window_log=15,
         write_dict_id=False,
+        **own,
     )
 
 
@@ -113,33 +122,36 @@ def _dictionary(number: int) -> zstandard.ZstdCompressionDict | None:
         return None
     path = Path(__file__).with_name(f"dictionary_{number}.zstd")
     try:
-        found = zstandard.ZstdCompressionDict(path.read_bytes())
+        return zstandard.ZstdCompressionDict(path.read_bytes())
     except FileNotFoundError:
         raise CorruptEntryError(
             f"an entry is compressed with dictionary {number}, which this cachewrap does not have"
         ) from None
-    if number == _DICTIONARY:
-        found.precompute_compress(compression_params=_parameters(found))
-    return found
+
+
+@cache
+def _prepared(manner: int) -> dict[str, Any]:
+    """What compressors of a manner are made with, worked out once for all threads."""
+    known = _dictionary(_DICTIONARY)
+    assert known is not None
+    own = zstandard.ZstdCompressionDict(known.as_bytes())
+    parameters = _parameters(len(own), manner)
+    own.precompute_compress(compression_params=parameters)
+    return {"compression_params": parameters, "dict_data": own}
 
 
 class _Zstd(threading.local):
-    """Compressors and decompressors of each thread, by dictionary: they must not be shared."""
+    """Compressors of each thread by manner, and decompressors by dictionary: none is shared."""
 
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressors: dict[int, zstandard.ZstdDecompressor] = {}
 
-    def compressor(self, number: int) -> zstandard.ZstdCompressor:
-        found = self.compressors.get(number)
+    def compressor(self, manner: int) -> zstandard.ZstdCompressor:
+        found = self.compressors.get(manner)
         if found is None:
-            known = _dictionary(number)
-            if known is None:
-                found = zstandard.ZstdCompressor(level=_LEVEL)
-            else:
-                parameters = _parameters(known)
-                found = zstandard.ZstdCompressor(compression_params=parameters, dict_data=known)
-            self.compressors[number] = found
+            how: dict[str, Any] = {"level": _LEVEL} if manner == _LARGE else _prepared(manner)
+            found = self.compressors[manner] = zstandard.ZstdCompressor(**how)
         return found
 
     def decompressor(self, number: int) -> zstandard.ZstdDecompressor:
@@ -163,16 +175,15 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
         facts: what is known about the answer.
     """
     record = _encoder.encode(_Record(request, facts.source, facts.model))
-    packed_answer = _pack(answer, _SHORT_TEXT if kind is Kind.TEXT else _SHORT)
-    packed_record = _pack(record, _SHORT)
+    text = kind is Kind.TEXT
+    manner = _QUICK if text else _DENSE
+    packed_answer = _pack(answer, _SHORT_TEXT if text else _SHORT, manner)
+    packed_record = _pack(record, _SHORT, manner)
     dictionaries = _dictionary_for(answer, packed_answer)
     dictionaries |= _dictionary_for(record, packed_record) << 8
     flags = (_ANSWER_PACKED if packed_answer else 0) | (_RECORD_PACKED if packed_record else 0)
     answer, record = packed_answer or answer, packed_record or record
-    rest = _HEAD.pack(
-        _MAGIC,
-        VERSION,
-        0,
+    rest = _REST.pack(
         kind,
         flags,
         dictionaries,
@@ -183,19 +194,9 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
         min(facts.tokens_out, _LARGEST_COUNT),
         len(answer),
         len(record),
-    )[_CHECKED_FROM:]
-    checksum = crc32(answer, crc32(rest))
-    return b"".join(
-        (
-            _MAGIC,
-            bytes((VERSION,)),
-            _CRC.pack(checksum),
-            rest,
-            answer,
-            _CRC.pack(crc32(record)),
-            record,
-        )
     )
+    checksum = _CRC.pack(crc32(answer, crc32(rest)))
+    return b"".join((_BEGINNING, checksum, rest, answer, _CRC.pack(crc32(record)), record))
 
 
 def unseal(raw: bytes) -> Entry:
@@ -265,14 +266,14 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
     return {"request": fields.request, "source": fields.source, "model": fields.model}
 
 
-def _pack(section: bytes, short: int) -> bytes | None:
+def _pack(section: bytes, short: int, manner: int) -> bytes | None:
     """The compressed section, or None where it is short, or does not shrink enough."""
     if len(section) < short:
         return None
     if len(section) < _LONG:
-        packed = _zstd.compressor(_DICTIONARY).compress(section)[len(_MARK) :]
+        packed = _zstd.compressor(manner).compress(section)[len(_MARK) :]
     else:
-        packed = _zstd.compressor(0).compress(section)
+        packed = _zstd.compressor(_LARGE).compress(section)
     worth = len(packed) * 10 < len(section) * 9 and len(packed) * MAX_RATIO >= len(section)
     return packed if worth else None
 

@@ -50,6 +50,8 @@ _INSERT = (
 ADD = f"{_INSERT} VALUES (?, 1, ?, ?, ?, 0, NULL, 0, 1, NULL, ?) ON CONFLICT DO NOTHING"
 """Stores a value in its row, unless there is a row of that key."""
 
+STALE = f"SELECT 1 FROM Cache WHERE {OURS} AND expire_time < ? LIMIT 1"
+
 _PUT = (
     f"{_INSERT} VALUES (:key, 1, :now, :expires, :now, 0, NULL, :size, :mode, :file, :value)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = :now, expire_time = :expires,"
