@@ -13,7 +13,7 @@ from cachewrap import blocks, codec
 from cachewrap.arguments import make_binder, takes
 from cachewrap.cache import Cache, Seen
 from cachewrap.entry import Entry, Facts, Items
-from cachewrap.envelope import seal
+from cachewrap.envelope import sealed
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.faults import wanted
 from cachewrap.identity import bound_to, check_name, source_of
@@ -158,25 +158,24 @@ class FunctionExchange:
     def load(self, entry: Entry) -> Any:
         return codec.decode(entry.kind, entry.answer)
 
-    def dump(self, result: Any, seconds: float) -> tuple[bytes, float] | None:
+    def dump(self, result: Any, seconds: float) -> tuple[bytes, Entry] | None:
         plan = self.plan
         if plan.when is not None and not wanted(plan.when, _listed(result), plan.source):
             return None
         now = time.time()
-        expires = self.policy.expires(now)
         kind, answer = codec.encode(result)
         usage = usage_of(result)
         facts = Facts(
             created=now,
             seconds=seconds,
-            expires=expires,
+            expires=self.policy.expires(now),
             source=plan.source,
             model=usage.model,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
         request = self.request if self.cache.policy.store_requests else b""
-        return seal(kind, answer, request, facts), expires
+        return sealed(kind, answer, request, facts)
 
 
 def _listed(result: Any) -> Any:

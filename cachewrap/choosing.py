@@ -63,6 +63,15 @@ def choose_cache(
     return cache
 
 
+def is_straight(default: Callable[[], Cache | None]) -> bool:
+    """Whether no cache serves the calls made here that choose none themselves.
+
+    Args:
+        default: gives the cache of a call outside any block.
+    """
+    return blocks.is_outside() and default() is None
+
+
 def choose_plain_cache(
     default: Callable[[], Cache | None], own: Cache | None = None
 ) -> Cache | None:

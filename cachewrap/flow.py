@@ -134,8 +134,8 @@ class Exchange(Protocol[R]):
         """The result that the entry holds. Raises `CodecError` if it cannot be read."""
         ...
 
-    def dump(self, result: R, seconds: float) -> tuple[bytes, float] | None:
-        """The result's envelope and its expiry, or None where it is not to be stored.
+    def dump(self, result: R, seconds: float) -> tuple[bytes, Entry] | None:
+        """The result's envelope and what is in it, or None where it is not to be stored.
 
         Raises `UnsupportedTypeError` where no codec takes it. ``seconds`` is how long upstream
         took.
@@ -315,24 +315,26 @@ def _keep(
         return Reply(Outcome.MISS, result), FAILED
     if sealed is None:
         return Reply(Outcome.MISS, result), FAILED
-    raw = won = terms.guard.close(exchange.key, sealed[0])
+    envelope, entry = sealed
+    raw = won = terms.guard.close(exchange.key, envelope)
     stored = terms.mode != "read_only"
     if stored:
-        until = kept_until(sealed[1], time.time())
+        until = kept_until(entry.expires, time.time())
         replace = terms.mode == "refresh"
         try:
             won = yield Save(exchange.key, raw, until, absent.stale, replace)
         except StoreError as error:
             terms.report(error, exchange.source)
             stored = False
+    own = won == raw
     try:
-        entry = terms.guard.unseal(exchange.key, won)
+        if not own:
+            entry = terms.guard.unseal(exchange.key, won)
         value = exchange.load(entry)
     except CodecError as error:
         terms.report(error, exchange.source)
         return Reply(Outcome.MISS, result), FAILED
-    reply = Reply(Outcome.MISS, value, entry if stored else None, own=won == raw)
-    return reply, Landing(won)
+    return Reply(Outcome.MISS, value, entry if stored else None, own), Landing(won)
 
 
 def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Flow[Reply[R]]:

@@ -9,7 +9,7 @@ from typing import Any
 from cachewrap import codec
 from cachewrap.cache import Cache
 from cachewrap.entry import Entry, Facts
-from cachewrap.envelope import seal
+from cachewrap.envelope import sealed
 from cachewrap.key import encode, key_of, salted
 from cachewrap.usage import Usage
 
@@ -42,20 +42,19 @@ class ValueExchange:
     def load(self, entry: Entry) -> Any:
         return codec.decode(entry.kind, entry.answer)
 
-    def dump(self, result: Any, seconds: float) -> tuple[bytes, float]:
+    def dump(self, result: Any, seconds: float) -> tuple[bytes, Entry]:
         policy = self._cache.policy
         now = time.time()
-        expires = policy.expires(now)
         kind, answer = codec.encode(result)
         usage = self._usage(result)
         facts = Facts(
             created=now,
             seconds=seconds,
-            expires=expires,
+            expires=policy.expires(now),
             source=self.source,
             model=usage.model,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
         request = self.asked if policy.store_requests else b""
-        return seal(kind, answer, request, facts), expires
+        return sealed(kind, answer, request, facts)

@@ -189,6 +189,11 @@ def under_way() -> bool:
     return _slot.get() is not None
 
 
+def is_idle() -> bool:
+    """Whether nothing here has to know what becomes of a request."""
+    return not _watched and _slot.get() is None
+
+
 def send(slot: Slot | None, request: Callable[[], Any]) -> Any:
     """Make a request whose response goes to the slot."""
     outer, inside = _slot.get(), _inside.get()

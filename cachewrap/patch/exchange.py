@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap import codec, key
 from cachewrap.entry import Entry, Facts, HttpAnswer, Kind
-from cachewrap.envelope import seal
+from cachewrap.envelope import sealed
 from cachewrap.errors import CorruptEntryError
 from cachewrap.faults import wanted
 from cachewrap.patch.endpoints import Endpoint
@@ -92,8 +92,8 @@ class SdkExchange:
             raise CorruptEntryError(f"expected an HTTP answer, found {type(answer).__name__}")
         return Answered(answer)
 
-    def dump(self, result: Answered, seconds: float) -> tuple[bytes, float] | None:
-        """The answer's envelope and its expiry, or None where it is not to be stored."""
+    def dump(self, result: Answered, seconds: float) -> tuple[bytes, Entry] | None:
+        """The answer's envelope and entry, or None where it is not to be stored."""
         answer = result.answer
         if answer is None:
             return None
@@ -114,7 +114,7 @@ class SdkExchange:
         )
         kind, data = codec.encode(answer)
         request = self.asked if self._policy.store_requests else b""
-        return seal(kind, data, request, facts), facts.expires
+        return sealed(kind, data, request, facts)
 
 
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:

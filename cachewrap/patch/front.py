@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
-from cachewrap.choosing import choose_plain_cache
+from cachewrap.choosing import choose_plain_cache, is_straight
 from cachewrap.errors import UnkeyableError
 from cachewrap.flow import Reply
 from cachewrap.key import encode
@@ -128,6 +128,8 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps a sync ``create``."""
+        if is_straight(self._default) and NAMES.isdisjoint(kwargs):
+            return wrapped(*args, **kwargs)
         cache = self._cache(args, kwargs)
         asked = None if cache is None else self._ask(instance, kwargs)
         if cache is None or asked is None:
@@ -151,6 +153,8 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps an async ``create``."""
+        if is_straight(self._default) and NAMES.isdisjoint(kwargs):
+            return wrapped(*args, **kwargs)
         if self._cache(args, kwargs) is None:
             return self._long(wrapped, instance, args, kwargs)
         return self._acreate(wrapped, instance, args, kwargs)

@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap import faults
 from cachewrap.cache import Cache
-from cachewrap.choosing import choose_cache
+from cachewrap.choosing import choose_cache, is_straight
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.options import NONE, Sampled, take_sample
 from cachewrap.patch import opened
-from cachewrap.patch.capture import Slot, asend, send, under_way, watched
+from cachewrap.patch.capture import Slot, asend, is_idle, send, under_way, watched
 from cachewrap.patch.choice import CHOICE_HEADER, take_choice
 from cachewrap.patch.endpoints import Bypass, Endpoint, classify
 from cachewrap.patch.exchange import Answered, SdkExchange, When
@@ -107,6 +107,8 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
+        if self._is_straight(args, kwargs):
+            return wrapped(*args, **kwargs)
         sent = None
         if is_hooked(client) and self._may_serve(args, kwargs):
             sent = _as_sent(client, _argument(1, "options", args, kwargs))
@@ -145,6 +147,9 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         """Wraps the async ``request``."""
+        if self._is_straight(args, kwargs):
+            straight: Awaitable[Any] = wrapped(*args, **kwargs)
+            return straight
         if is_hooked(client) and self._may_serve(args, kwargs):
             return self._arequest_hooked(wrapped, client, args, kwargs)
         return self._arequest(wrapped, client, args, kwargs)
@@ -170,6 +175,13 @@ class Seam:
             return asend(None, lambda: wrapped(*args, **kwargs))
         straight: Awaitable[Any] = wrapped(*args, **kwargs)
         return straight
+
+    def _is_straight(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call is none of the cache's business, as most are outside every block."""
+        if not is_straight(self._default) or not is_idle():
+            return False
+        headers = _argument(1, "options", args, kwargs).headers
+        return not headers or CHOICE_HEADER not in headers
 
     def _may_serve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether it is worth while to find out what a client makes of its options."""

@@ -9,7 +9,7 @@ import pytest
 
 from cachewrap import codec
 from cachewrap.entry import Entry, Facts, Outcome
-from cachewrap.envelope import seal
+from cachewrap.envelope import seal, unseal
 from cachewrap.errors import (
     CacheWarning,
     CachewrapError,
@@ -66,11 +66,11 @@ class TextExchange:
             raise MissingTypeError(value)
         return value
 
-    def dump(self, result: str, seconds: float) -> tuple[bytes, float] | None:
+    def dump(self, result: str, seconds: float) -> tuple[bytes, Entry] | None:
         if result == "unsupported":
             raise UnsupportedTypeError(result)
-        expires = time.time() + self.ttl if self.ttl else 0.0
-        return (sealed(result), expires) if self.store else None
+        entry = unseal(sealed(result, time.time() + self.ttl if self.ttl else 0.0))
+        return (sealed(result), entry) if self.store else None
 
 
 class Drive:
