@@ -126,11 +126,6 @@ def active() -> Stack:
     return stack if stack or _program is None else stack.inside_of(_program())
 
 
-def is_outside() -> bool:
-    """Whether no block is active in this context."""
-    return not blocks.get() and _program is None
-
-
 def push(block: object) -> None:
     """Make the block the innermost one of this context."""
     blocks.set(blocks.get().entered(block))

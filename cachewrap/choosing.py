@@ -69,7 +69,7 @@ def is_straight(default: Callable[[], Cache | None]) -> bool:
     Args:
         default: gives the cache of a call outside any block.
     """
-    return blocks.is_outside() and default() is None
+    return not blocks.active() and default() is None
 
 
 def choose_plain_cache(

@@ -19,6 +19,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
 from cachewrap.choosing import choose_plain_cache, is_straight
 from cachewrap.errors import UnkeyableError
@@ -128,7 +129,7 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps a sync ``create``."""
-        if is_straight(self._default) and NAMES.isdisjoint(kwargs):
+        if not blocks.get() and is_straight(self._default) and NAMES.isdisjoint(kwargs):
             return wrapped(*args, **kwargs)
         cache = self._cache(args, kwargs)
         asked = None if cache is None else self._ask(instance, kwargs)
@@ -153,7 +154,7 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps an async ``create``."""
-        if is_straight(self._default) and NAMES.isdisjoint(kwargs):
+        if not blocks.get() and is_straight(self._default) and NAMES.isdisjoint(kwargs):
             return wrapped(*args, **kwargs)
         if self._cache(args, kwargs) is None:
             return self._long(wrapped, instance, args, kwargs)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap import faults
+from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
 from cachewrap.choosing import choose_cache, is_straight
 from cachewrap.entry import HttpAnswer
@@ -107,7 +108,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
-        if self._is_straight(args, kwargs):
+        if not blocks.get() and self._is_straight(args, kwargs):
             return wrapped(*args, **kwargs)
         sent = None
         if is_hooked(client) and self._may_serve(args, kwargs):
@@ -147,7 +148,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         """Wraps the async ``request``."""
-        if self._is_straight(args, kwargs):
+        if not blocks.get() and self._is_straight(args, kwargs):
             straight: Awaitable[Any] = wrapped(*args, **kwargs)
             return straight
         if is_hooked(client) and self._may_serve(args, kwargs):

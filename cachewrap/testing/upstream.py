@@ -7,6 +7,7 @@ standard input ends.
 
 from __future__ import annotations
 
+import selectors
 import socket
 import sys
 import threading
@@ -44,9 +45,7 @@ class Upstream:
 
     def __enter__(self) -> Self:
         self._server = _Server(("127.0.0.1", self._port), self)
-        threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="upstream", daemon=True
-        ).start()
+        self._server.start()
         return self
 
     def __exit__(
@@ -137,7 +136,21 @@ class _Server(ThreadingTCPServer):
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._numbers = 0
+        self._stopped, self._stop = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, name="upstream", daemon=True)
         super().__init__(address, _Handler)
+
+    def start(self) -> None:
+        """Take connections, in a thread."""
+        self._thread.start()
+
+    def _serve(self) -> None:
+        # `serve_forever` would look some times a second whether it is to stop.
+        with selectors.DefaultSelector() as events:
+            events.register(self.socket, selectors.EVENT_READ)
+            events.register(self._stopped, selectors.EVENT_READ)
+            while all(key.fileobj is self.socket for key, _ in events.select()):
+                self.handle_request()
 
     def number(self) -> int:
         """The number of the next answer."""
@@ -157,7 +170,9 @@ class _Server(ThreadingTCPServer):
 
     def stop(self) -> None:
         """Take no more connections, and close those that are open."""
-        self.shutdown()
+        self._stop.close()
+        self._thread.join()
+        self._stopped.close()
         self.server_close()
         with self._lock:
             connections = list(self._open)
