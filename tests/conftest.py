@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import tempfile
 import uuid
@@ -58,7 +57,9 @@ def _trust_one_authority(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     file = Path(folder.name, "authority.pem")
     file.write_text(ssl.DER_cert_to_PEM_cert(known[0]), encoding="utf-8")
-    os.environ.setdefault("SSL_CERT_FILE", str(file))
+    patched = pytest.MonkeyPatch()
+    patched.setenv("SSL_CERT_FILE", str(file))
+    config.add_cleanup(patched.undo)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
