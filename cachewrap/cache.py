@@ -122,7 +122,8 @@ class Cache:
         self.numbering = blocks.Numbering()
         self._guard = make_guard(policy.encryption_keys, seed)
         # Callers of one request share its answer with those alone who want the same done with it.
-        self._place = store.url if policy.mode == "normal" else f"{store.url}#{policy.mode}"
+        self._url = store.url
+        self._place = self._url if policy.mode == "normal" else f"{self._url}#{policy.mode}"
         self._terms = Terms(
             place=self._place,
             report=self.survive,
@@ -135,6 +136,7 @@ class Cache:
         self._idle = seed is None or policy.mode == "off"
         self._entered = [0]
         self._plain = policy.plain and seed is not None
+        self._unheard = self._plain and policy.on_event is None
         self._straight = policy.mode in ("normal", "read_only")
         self._quiet = replace(self._terms, report=_tell_nobody)
         self._siblings: dict[str | None, Cache] = {}
@@ -344,7 +346,7 @@ class Cache:
         return _rebuild, (type(self), self._store, self._seed, self.policy)
 
     def __repr__(self) -> str:
-        return f"<Cache {self._store.url} seed={self._seed}>"
+        return f"<Cache {self._url} seed={self._seed}>"
 
     def __bool__(self) -> bool:
         """Always true, even when empty: code in the field asks ``if cache:``."""
@@ -358,7 +360,7 @@ class Cache:
     @property
     def url(self) -> str:
         """Where the entries are, without credentials."""
-        return self._store.url
+        return self._url
 
     @property
     def store(self) -> Store:
@@ -539,7 +541,7 @@ class Cache:
             events.remembered(logging.DEBUG) is False or not events.log.isEnabledFor(logging.DEBUG)
         ):
             return None
-        seed, place = self._seed or "", self._store.url
+        seed, place = self._seed or "", self._url
         return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
 
     def told(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
@@ -553,7 +555,7 @@ class Cache:
     def bypass(self, source: str, reason: str) -> None:
         """Count a call that goes past the cache, and tell those who hear of it why."""
         self.stats.count_bypass(reason)
-        tell_bypass(self.policy.on_event, source, self._seed or "", self._store.url, reason)
+        tell_bypass(self.policy.on_event, source, self._seed or "", self._url, reason)
 
     @property
     def shared_place(self) -> str | None:
@@ -576,7 +578,7 @@ class Cache:
         self.stats.count_error()
         if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
             raise error
-        survive(error, source, self._store.url)
+        survive(error, source, self._url)
 
     def explain(
         self, call: Callable[..., Any] | Mapping[str, Any], /, *args: Any, **kwargs: Any

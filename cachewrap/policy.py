@@ -150,6 +150,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
     {
         "encryption_keys",
         "lease_seconds",
+        "on_event",  # hears of them
         "raise_errors",
         "single_flight",
         "store_requests",

@@ -67,7 +67,7 @@ def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answe
         cache: Any = stack[-1] if stack else default()
         if cache is OFF:
             return wrapped(*args, **kwargs)
-        if not cache._plain or stack.salt or remembered(_DEBUG) is not False:
+        if not cache._unheard or stack.salt or remembered(_DEBUG) is not False:
             return general(args, kwargs, instance, wrapped)
         arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
         if not are_plain(arguments) or (bound is not None and bound()):

@@ -94,7 +94,9 @@ class WatchedCache(Cache):
 
     def _set_up(self, store: Store, seed: str | None, options: CacheOptions | Policy) -> None:
         super()._set_up(store, seed, options)
-        self._plain = False  # every call comes by here, none is served at a front door
+        self._plain = self._unheard = (
+            False  # every call comes by here, none is served at a front door
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, (_, *rest) = super().__reduce__()

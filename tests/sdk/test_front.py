@@ -6,6 +6,7 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import FrameType, MappingProxyType
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from openai.types import Completion, CreateEmbeddingResponse, ModerationCreateRe
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from cachewrap import Cache
+from cachewrap.entry import Outcome
+from cachewrap.events import Event
 from cachewrap.patch.models import Models
 from cachewrap.patch.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.testing.upstream import Upstream
@@ -128,6 +131,19 @@ def test_a_hit_at_the_door_is_counted_like_any_other(
         long = cache.stats.as_dict()
     for name in ("hits", "misses", "stored", "errors", "bypassed", "tokens_saved"):
         assert at_the_door[name] - before[name] == long[name] - at_the_door[name]  # type: ignore
+
+
+@matrix(BY_NAME[name] for name in sorted(SERVED))
+def test_a_hook_hears_of_a_hit_at_the_door_like_of_any_other(
+    fitting: Any, colour: Colour, shape: Shape
+) -> None:
+    heard: list[Event] = []
+    with Cache.memory(on_event=heard.append):
+        _, long = hit(colour, fitting, shape)
+        assert long is not QUICK
+        colour.ask(fitting, shape, **LONG)
+    at_the_door, other = (replace(event, started=0.0, seconds=0.0) for event in heard[-2:])
+    assert (len(heard), at_the_door.outcome, at_the_door) == (4, Outcome.HIT, other)
 
 
 # -- calls that go the long way -------------------------------------------------------------------
