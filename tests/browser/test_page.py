@@ -79,7 +79,7 @@ def test_the_page_says_what_the_timeline_is(page: Page) -> None:
     about = page.locator("#timeline + .about").inner_text()
     assert "Each was a miss" in about
     assert (
-        "served again is not recorded in the store: cachewrap report --history shows hits" in about
+        "is not recorded in the store, but by cachewrap run and by a History of your own." in about
     )
 
 

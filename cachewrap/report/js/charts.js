@@ -121,8 +121,8 @@ function storedOverTime() {
     el("p", { class: "about" },
       `Answers stored per ${stepName(length)}, in UTC. Each was a miss: it was asked upstream once and kept. `,
       ...(facts.calls ? [] : [
-        "How often an answer was served again is not recorded in the store: it is by ",
-        el("code", {}, "cachewrap run"), " or a ", el("code", {}, "History"), ".",
+        "How often an answer was served again is not recorded in the store, but by ",
+        el("code", {}, "cachewrap run"), " and by a ", el("code", {}, "History"), " of your own.",
       ]),
       undated ? ` ${plural(undated, "entry has", "entries have")} no readable date.` : ""),
     ...overTime(facts.timeline, [{ name: "Answers stored", mark: "miss" }]),
