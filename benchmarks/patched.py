@@ -12,6 +12,9 @@ from contextvars import copy_context
 from typing import Any
 
 import openai
+import wrapt
+from openai._base_client import SyncAPIClient
+from openai.resources.chat.completions import Completions
 
 from benchmarks.harness import Row
 from benchmarks.requests import SMALL, Size
@@ -91,6 +94,28 @@ def patched(cache: Cache | None) -> Iterator[None]:
 
 
 @contextmanager
+def wrapped() -> Iterator[None]:
+    """Three of the SDK's methods in wrappers of wrapt's that do nothing: the floor of a patch."""
+
+    def nothing(function: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    owners = [
+        (Completions, "create"),
+        (SyncAPIClient, "request"),
+        (SyncAPIClient, "_process_response"),
+    ]
+    before = [(owner, name, vars(owner)[name]) for owner, name in owners]
+    for owner, name, function in before:
+        setattr(owner, name, wrapt.FunctionWrapper(function, nothing))
+    try:
+        yield
+    finally:
+        for owner, name, function in before:
+            setattr(owner, name, function)
+
+
+@contextmanager
 def chat(size: Size) -> Iterator[list[Row]]:
     """`chat.completions.create`, beside the SDK as it is."""
     messages: Any = size.conversation()
@@ -109,6 +134,7 @@ def chat(size: Size) -> Iterator[list[Row]]:
             ask(once)
         yield [
             Row("SDK alone", lambda: ask(upstream)),
+            Row("in wrappers that do nothing", lambda: ask(upstream), wrapped),
             Row(
                 "patched, outside any block",
                 lambda: ask(upstream),

@@ -107,7 +107,8 @@ OUTSIDE: Final = Stack()
 # A tuple, never a token: the same cache is entered from many threads and left in other contexts.
 blocks: ContextVar[Stack] = ContextVar("cachewrap", default=OUTSIDE)
 
-_program: Callable[[], Stack] | None = None
+program: Callable[[], Stack] | None = None
+"""Gives the blocks that stand around the whole program, see `serve_program`."""
 
 
 def serve_program(outermost: Callable[[], Stack] | None) -> None:
@@ -116,14 +117,14 @@ def serve_program(outermost: Callable[[], Stack] | None) -> None:
     Args:
         outermost: gives them whenever a context has no block of its own; None for none.
     """
-    global _program
-    _program = outermost
+    global program
+    program = outermost
 
 
 def active() -> Stack:
     """The blocks of this context, the innermost last; outside any, those of the whole program."""
     stack = blocks.get()
-    return stack if stack or _program is None else stack.inside_of(_program())
+    return stack if stack or program is None else stack.inside_of(program())
 
 
 def push(block: object) -> None:

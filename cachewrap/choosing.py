@@ -63,13 +63,20 @@ def choose_cache(
     return cache
 
 
-def is_straight(default: Callable[[], Cache | None]) -> bool:
-    """Whether no cache serves the calls made here that choose none themselves.
+class Default:
+    """Gives the cache that serves calls outside any block.
 
-    Args:
-        default: gives the cache of a call outside any block.
+    Attributes:
+        cache: it, or None.
     """
-    return not blocks.active() and default() is None
+
+    __slots__ = ("cache",)
+
+    def __init__(self) -> None:
+        self.cache: Cache | None = None
+
+    def __call__(self) -> Cache | None:
+        return self.cache
 
 
 def choose_plain_cache(

@@ -19,9 +19,9 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cachewrap.blocks import blocks
+from cachewrap import blocks
 from cachewrap.cache import Cache
-from cachewrap.choosing import choose_plain_cache, is_straight
+from cachewrap.choosing import Default, choose_plain_cache
 from cachewrap.errors import UnkeyableError
 from cachewrap.flow import Reply
 from cachewrap.key import encode
@@ -39,6 +39,8 @@ Wrapped: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[Any, ...]
 
 _UNSEEN: Final = object()
+
+_stack_here: Final = blocks.blocks.get
 
 _CACHE: Final = frozenset({"cache"})
 
@@ -103,7 +105,7 @@ class Door:
     Args:
         name: the SDK's top-level module.
         path: gives the path of a request, of its client, options and body.
-        default: gives the cache of calls outside any block, or None.
+        default: gives the cache of calls outside any block.
         active: whether the SDK is to be patched.
         long: wraps the same methods where the door does not serve.
     """
@@ -112,7 +114,7 @@ class Door:
         self,
         name: str,
         path: Callable[[Any, Any, Any], str],
-        default: Callable[[], Cache | None],
+        default: Default,
         active: Callable[[], bool],
         long: Callable[..., Any],
     ) -> None:
@@ -129,7 +131,7 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps a sync ``create``."""
-        if not blocks.get() and is_straight(self._default) and NAMES.isdisjoint(kwargs):
+        if not _stack_here() and self._is_straight(kwargs):
             return wrapped(*args, **kwargs)
         cache = self._cache(args, kwargs)
         asked = None if cache is None else self._ask(instance, kwargs)
@@ -154,7 +156,7 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps an async ``create``."""
-        if not blocks.get() and is_straight(self._default) and NAMES.isdisjoint(kwargs):
+        if not _stack_here() and self._is_straight(kwargs):
             return wrapped(*args, **kwargs)
         if self._cache(args, kwargs) is None:
             return self._long(wrapped, instance, args, kwargs)
@@ -209,6 +211,10 @@ class Door:
     def forget(self, shape: Shape) -> None:
         """Never use the door for a shape again."""
         self._shapes[shape] = None
+
+    def _is_straight(self, kwargs: dict[str, Any]) -> bool:
+        """Whether a call outside every block is none of the cache's business, as most are."""
+        return self._default.cache is None and blocks.program is None and NAMES.isdisjoint(kwargs)
 
     def _cache(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
         if args or not self._active():

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 import wrapt
 
 from cachewrap.cache import Cache
+from cachewrap.choosing import Default
 from cachewrap.errors import ConfigurationError
 from cachewrap.patch import threads
 from cachewrap.patch.capture import aprocess_response, process_response
@@ -105,6 +106,7 @@ class Patcher:
         self._awaited: set[str] = set()
         self._wrapped: list[tuple[type, str, Any, Any]] = []
         self.patches: tuple[Patch, ...] = ()
+        self._default = Default()
         seam = Seam(
             sdk.endpoints,
             sdk.path,
@@ -124,11 +126,11 @@ class Patcher:
     def _active(self) -> bool:
         return bool(self.patches)
 
-    def _default(self) -> Cache | None:
-        for patch in reversed(self.patches):
-            if patch.cache is not None:
-                return patch.cache
-        return None
+    def _hold(self, *patches: Patch) -> None:
+        """From now on these are the applications that hold, the newest one last."""
+        self.patches = patches
+        caches = [patch.cache for patch in patches if patch.cache is not None]
+        self._default.cache = caches[-1] if caches else None
 
     def _when(self) -> When | None:
         for patch in reversed(self.patches):
@@ -154,7 +156,7 @@ class Patcher:
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         with self._lock:
             patch = Patch(self, cache, when, carries=carry)
-            self.patches = (*self.patches, patch)
+            self._hold(*self.patches, patch)
             if carry:
                 threads.hold()
             try:
@@ -170,7 +172,7 @@ class Patcher:
         """Undo one application, or all of them."""
         with self._lock:
             undone = [p for p in self.patches if patch is None or p is patch]
-            self.patches = tuple(p for p in self.patches if p not in undone)
+            self._hold(*(p for p in self.patches if p not in undone))
             for one in undone:
                 if one.carries:
                     threads.release()

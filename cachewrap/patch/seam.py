@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
 
-from cachewrap import faults
-from cachewrap.blocks import blocks
+from cachewrap import blocks, faults
 from cachewrap.cache import Cache
-from cachewrap.choosing import choose_cache, is_straight
+from cachewrap.choosing import Default, choose_cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.options import NONE, Sampled, take_sample
@@ -26,6 +25,7 @@ from cachewrap.patch.request import RAW_RESPONSE, canonical_request, header, mer
 from cachewrap.patch.response import build, family_of
 
 Request = Callable[..., Any]
+_stack_here: Final = blocks.blocks.get
 Joint: TypeAlias = JointStream | AsyncJointStream | None
 
 
@@ -77,7 +77,7 @@ class Seam:
     Args:
         endpoints: what may be cached, by path.
         path: gives the path of a request, of its client, options and body.
-        default: gives the cache of calls outside any block, or None.
+        default: gives the cache of calls outside any block.
         active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
             can outlive that.
         when: gives what decides whether an answer is stored, or None.
@@ -89,7 +89,7 @@ class Seam:
         self,
         endpoints: Mapping[str, Endpoint],
         path: Callable[[Any, Any, Any], str],
-        default: Callable[[], Cache | None],
+        default: Default,
         active: Callable[[], bool],
         when: Callable[[], When | None] = lambda: None,
         *,
@@ -108,7 +108,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
-        if not blocks.get() and self._is_straight(args, kwargs):
+        if not _stack_here() and self._is_straight(args, kwargs):
             return wrapped(*args, **kwargs)
         sent = None
         if is_hooked(client) and self._may_serve(args, kwargs):
@@ -148,7 +148,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         """Wraps the async ``request``."""
-        if not blocks.get() and self._is_straight(args, kwargs):
+        if not _stack_here() and self._is_straight(args, kwargs):
             straight: Awaitable[Any] = wrapped(*args, **kwargs)
             return straight
         if is_hooked(client) and self._may_serve(args, kwargs):
@@ -179,7 +179,7 @@ class Seam:
 
     def _is_straight(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call is none of the cache's business, as most are outside every block."""
-        if not is_straight(self._default) or not is_idle():
+        if self._default.cache is not None or blocks.program is not None or not is_idle():
             return False
         headers = _argument(1, "options", args, kwargs).headers
         return not headers or CHOICE_HEADER not in headers
