@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -80,19 +80,18 @@ def fill(folder: Path, number: int) -> None:
 
 @contextmanager
 def stores(number: int) -> Iterator[list[Row]]:
-    """Hits, and the first hit after opening, in stores of 1,000 entries and of many more."""
-    with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
-        rows = []
-        for name, folder, count in (("1,000", small, 1_000), (f"{number:,}", large, number)):
-            fill(Path(folder), count)
+    """Hits in stores of 1,000 entries, of ten times as many, and so on to ``number``."""
+    sizes = [size for size in (1_000, 10_000, 100_000) if size < number] + [number]
+    with ExitStack() as stack:
+        rows: list[Row] = []
+        for size in sizes:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            fill(Path(folder), size)
             cache = Cache.disk(cache_path_root=folder)
-            rows.append((name, Completion(SMALL, cache), cache))
-
-        (name, first, cache), (large_name, second, large_cache) = rows
-        yield [
-            Row(f"hit among {name}", first.hit, lambda: cache),
-            Row(f"hit among {large_name}", second.hit, lambda: large_cache, target=1.5),
-        ]
+            hit = Completion(SMALL, cache).hit
+            target = 1.5 if rows and size == number else None
+            rows.append(Row(f"hit among {size:,}", hit, lambda cache=cache: cache, target))  # type: ignore[misc]
+        yield rows
 
 
 @contextmanager

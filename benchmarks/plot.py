@@ -87,8 +87,13 @@ def plots(results: Sequence[Result]) -> dict[str, str]:
     for group, file, title in (
         ("hits by messages", "messages", "A hit on disk, by the messages of the conversation"),
         ("hits by size of the answer", "entries", "A hit on disk, by the size of the answer"),
+        ("size of the store", "stores", "A hit on disk, by the entries in the store"),
     ):
-        points = [(one.row, one.microseconds) for one in results if one.group == group]
+        points = [
+            (one.row.removeprefix("hit among "), one.microseconds)
+            for one in results
+            if one.group == group
+        ]
         if points:
             found[f"{file}.svg"] = line(title, points, "µs")
     rates = [
