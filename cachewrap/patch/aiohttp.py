@@ -32,10 +32,7 @@ def _request(
 
 async def _serve(decompressed: bool, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
     wire = AiohttpWire(request, decompressed=decompressed)
-    caching = AIOHTTP.serving(wire)
-    if caching is None:
-        return await handler(request)
-    return await caching.ahandle(wire, lambda: handler(request))
+    return await AIOHTTP.aserve(wire, lambda: handler(request))
 
 
 AIOHTTP: Final = HttpPatcher(

@@ -189,10 +189,7 @@ def _stream(
     wrapped: Callable[..., Any], transport: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     wire = Lm15Wire(args[0] if args else kwargs["request"])
-    caching = DSPY.serving(wire)
-    if caching is None:
-        return wrapped(*args, **kwargs)
-    return caching.handle(wire, lambda: wrapped(*args, **kwargs))
+    return DSPY.serve(wire, lambda: wrapped(*args, **kwargs))
 
 
 def _astream(
@@ -202,10 +199,7 @@ def _astream(
     kwargs: dict[str, Any],
 ) -> Awaitable[Any]:
     wire = Lm15Wire(args[0] if args else kwargs["request"])
-    caching = DSPY.serving(wire)
-    if caching is None:
-        return wrapped(*args, **kwargs)
-    return caching.ahandle(wire, lambda: wrapped(*args, **kwargs))
+    return DSPY.aserve(wire, lambda: wrapped(*args, **kwargs))
 
 
 DSPY: Final = HttpPatcher(

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.patch.aiohttp import AIOHTTP
 from cachewrap.patch.anthropic import ANTHROPIC
+from cachewrap.patch.applying import Handle
 from cachewrap.patch.dspy import DSPY
 from cachewrap.patch.endpoints import Endpoint
 from cachewrap.patch.exchange import When
@@ -161,23 +161,10 @@ def unpatch_together() -> None:
     unpatch("together")
 
 
-class Applied(Protocol):
-    """One application of a patch."""
-
-    @property
-    def active(self) -> bool:
-        """Whether it still holds."""
-        ...
-
-    def undo(self) -> None:
-        """Undo it."""
-        ...
-
-
-class Patches:
+class Patches(Handle):
     """One application of several patches; use it as a block, or call `undo`."""
 
-    def __init__(self, patches: Iterable[Applied]) -> None:
+    def __init__(self, patches: Iterable[Handle]) -> None:
         self._patches = tuple(patches)
 
     @property
@@ -186,20 +173,8 @@ class Patches:
         return any(patch.active for patch in self._patches)
 
     def undo(self) -> None:
-        """Undo this application; a second time does nothing."""
         for patch in self._patches:
             patch.undo()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.undo()
 
 
 def patch_all(
@@ -222,7 +197,7 @@ def patch_all(
     Raises `ConfigurationError` if an imported SDK lacks what is to be wrapped, and patches none. An
     aiohttp without middlewares is left out with a `CacheWarning`.
     """
-    patches: list[Applied] = []
+    patches: list[Handle] = []
     try:
         for package in (*_BY_NAME, *_METHODS):
             patches.append(_patcher(package).patch(cache, when, carry=threads))

@@ -15,10 +15,7 @@ def _handle(
     wrapped: Callable[..., Any], transport: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     wire = HttpxWire(args[0] if args else kwargs["request"])
-    caching = HTTPX.serving(wire)
-    if caching is None:
-        return wrapped(*args, **kwargs)
-    return caching.handle(wire, lambda: wrapped(*args, **kwargs))
+    return HTTPX.serve(wire, lambda: wrapped(*args, **kwargs))
 
 
 def _ahandle(
@@ -28,10 +25,7 @@ def _ahandle(
     kwargs: dict[str, Any],
 ) -> Awaitable[Any]:
     wire = HttpxWire(args[0] if args else kwargs["request"])
-    caching = HTTPX.serving(wire)
-    if caching is None:
-        return wrapped(*args, **kwargs)
-    return caching.ahandle(wire, lambda: wrapped(*args, **kwargs))
+    return HTTPX.aserve(wire, lambda: wrapped(*args, **kwargs))
 
 
 _TARGETS: Final = (

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType, TracebackType
-from typing import Any, Self, TypeAlias
-
-import wrapt
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, TypeAlias
 
 from cachewrap import faults
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
-from cachewrap.patch import threads as carrying
+from cachewrap.patch.applying import Application, Applications, version_of
 from cachewrap.patch.caching import Caching
 from cachewrap.patch.exchange import When
 from cachewrap.patch.routes import HOSTS, PATHS, Routes
@@ -23,36 +20,15 @@ Targets: TypeAlias = Iterable[tuple[str, str, Callable[..., Any]]]
 """The classes of a library's module, the method of each, and its wrapper for `wrapt`."""
 
 
-class HttpPatch:
+class HttpPatch(Application):
     """One application of a patch of an HTTP library; use it as a block, or call `undo`."""
 
-    def __init__(self, patcher: HttpPatcher, caching: Caching, carries: bool) -> None:
-        self._patcher = patcher
+    def __init__(self, patcher: HttpPatcher, caching: Caching, *, carries: bool) -> None:
+        super().__init__(patcher, carries=carries)
         self.caching = caching
-        self.carries = carries
-
-    @property
-    def active(self) -> bool:
-        """Whether this application still holds."""
-        return self in self._patcher.patches
-
-    def undo(self) -> None:
-        """Undo this application; a second time does nothing."""
-        self._patcher.undo(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.undo()
 
 
-class HttpPatcher:
+class HttpPatcher(Applications[HttpPatch]):
     """The wrappers in one library or several alike, put in with the first application.
 
     Args:
@@ -63,12 +39,9 @@ class HttpPatcher:
     def __init__(
         self, targets: Mapping[str, Targets], needs: Mapping[str, str] | None = None
     ) -> None:
+        super().__init__()
         self._targets = targets
         self._needs = needs or {}
-        self._lock = threading.RLock()
-        self._awaited: set[str] = set()
-        self._wrapped: list[tuple[type, str, Any, Any]] = []
-        self.patches: tuple[HttpPatch, ...] = ()
 
     @property
     def packages(self) -> set[str]:
@@ -91,40 +64,21 @@ class HttpPatcher:
         it warns.
         """
         routes = Routes(HOSTS if hosts is None else hosts, PATHS if paths is None else paths)
-        patch = HttpPatch(self, Caching(routes, cache, when), carry)
+        patch = HttpPatch(self, Caching(routes, cache, when), carries=carry)
         with self._lock:
             first = not self.patches
-            self.patches = (*self.patches, patch)
-            if carry:
-                carrying.hold()
+            self._add(patch)
             if first:
                 try:
                     for name in self._targets:
                         if module := sys.modules.get(name):
-                            (self._apply if strict else self._try)(module)
-                        elif name not in self._awaited:
-                            self._awaited.add(name)
-                            wrapt.register_post_import_hook(self._imported, name)
+                            (self._apply if strict else self._arrived)(module)
+                        else:
+                            self._await(name)
                 except BaseException:
                     self.undo(patch)
                     raise
         return patch
-
-    def undo(self, patch: HttpPatch | None = None) -> None:
-        """Undo one application, or all of them."""
-        with self._lock:
-            undone = [one for one in self.patches if patch is None or one is patch]
-            self.patches = tuple(one for one in self.patches if one not in undone)
-            for one in undone:
-                if one.carries:
-                    carrying.release()
-            if self.patches:
-                return
-            for owner, name, original, wrapped in self._wrapped:
-                # What somebody else wrapped around ours stays, and ours in it does nothing.
-                if vars(owner).get(name) is wrapped:
-                    setattr(owner, name, original)
-            self._wrapped.clear()
 
     def serving(self, wire: Wire) -> Caching | None:
         """The newest application that knows the request."""
@@ -132,14 +86,18 @@ class HttpPatcher:
             (one.caching for one in reversed(self.patches) if one.caching.knows(wire)), None
         )
 
-    def _imported(self, module: ModuleType) -> None:
-        with self._lock:
-            self._awaited.discard(module.__name__)
-            if self.patches:
-                # Its import is not to fail: most of what it is used for is none of the cache's.
-                self._try(module)
+    def serve(self, wire: Wire, send: Callable[[], Any]) -> Any:
+        """Answer a request, from the cache where one serves it."""
+        caching = self.serving(wire)
+        return send() if caching is None else caching.handle(wire, send)
 
-    def _try(self, module: ModuleType) -> None:
+    def aserve(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        """`serve` for async requests."""
+        caching = self.serving(wire)
+        return send() if caching is None else caching.ahandle(wire, send)
+
+    def _arrived(self, module: ModuleType) -> None:
+        # Its import is not to fail: most of what it is used for is none of the cache's.
         try:
             self._apply(module)
         except ConfigurationError as error:
@@ -155,14 +113,11 @@ class HttpPatcher:
             original = vars(owner).get(name)
             if original is None:
                 raise _missing(library, f"{module.__name__}.{cls}.{name}")
-            wrapped = wrapt.FunctionWrapper(original, wrapper)
-            setattr(owner, name, wrapped)
-            self._wrapped.append((owner, name, original, wrapped))
+            self._put(owner, name, original, wrapper)
 
 
 def _missing(library: str, target: str) -> ConfigurationError:
-    version = getattr(sys.modules.get(library), "__version__", None) or "of an unknown version"
     return ConfigurationError(
-        f"{library} {version} has no {target}, which the cache needs to step in; its requests are "
-        "not cached"
+        f"{library} {version_of(library)} has no {target}, which the cache needs to step in; its "
+        "requests are not cached"
     )

@@ -17,10 +17,7 @@ def _send(
     request = args[0] if args else kwargs["request"]
     stream = args[1] if len(args) > 1 else kwargs.get("stream", False)
     wire = RequestsWire(adapter, request, stream=bool(stream))
-    caching = REQUESTS.serving(wire)
-    if caching is None:
-        return wrapped(*args, **kwargs)
-    return caching.handle(wire, lambda: wrapped(*args, **kwargs))
+    return REQUESTS.serve(wire, lambda: wrapped(*args, **kwargs))
 
 
 REQUESTS: Final = HttpPatcher({"requests.adapters": (("HTTPAdapter", "send", _send),)})

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
-from typing import Any, Final, Self
-
-import wrapt
+from types import ModuleType
+from typing import Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.choosing import Default
 from cachewrap.errors import ConfigurationError
-from cachewrap.patch import threads
+from cachewrap.patch.applying import Application, Applications, version_of
 from cachewrap.patch.capture import aprocess_response, process_response
 from cachewrap.patch.choice import choosing
 from cachewrap.patch.endpoints import Endpoint
@@ -62,7 +59,7 @@ class Sdk:
     front: bool = False
 
 
-class Patch:
+class Patch(Application):
     """One application of the patch. The seam stays in place until the last one is undone.
 
     Use it as a block, or call `undo`.
@@ -71,41 +68,17 @@ class Patch:
     def __init__(
         self, patcher: Patcher, cache: Cache | None, when: When | None = None, *, carries: bool
     ) -> None:
-        self._patcher = patcher
+        super().__init__(patcher, carries=carries)
         self.cache = cache
         self.when = when
-        self.carries = carries
-
-    @property
-    def active(self) -> bool:
-        """Whether this application still holds."""
-        return self in self._patcher.patches
-
-    def undo(self) -> None:
-        """Undo this application; a second time does nothing."""
-        self._patcher.undo(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.undo()
 
 
-class Patcher:
+class Patcher(Applications[Patch]):
     """The seam of one SDK, put in with the first `Patch` and taken out with the last."""
 
     def __init__(self, sdk: Sdk) -> None:
+        super().__init__()
         self._sdk = sdk
-        self._lock = threading.RLock()
-        self._awaited: set[str] = set()
-        self._wrapped: list[tuple[type, str, Any, Any]] = []
-        self.patches: tuple[Patch, ...] = ()
         self._default = Default()
         seam = Seam(
             sdk.endpoints,
@@ -127,8 +100,7 @@ class Patcher:
         return bool(self.patches)
 
     def _hold(self, *patches: Patch) -> None:
-        """From now on these are the applications that hold, the newest one last."""
-        self.patches = patches
+        super()._hold(*patches)
         caches = [patch.cache for patch in patches if patch.cache is not None]
         self._default.cache = caches[-1] if caches else None
 
@@ -156,49 +128,20 @@ class Patcher:
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         with self._lock:
             patch = Patch(self, cache, when, carries=carry)
-            self._hold(*self.patches, patch)
-            if carry:
-                threads.hold()
+            self._add(patch)
             try:
                 # Every time: since the last one the SDK may have been imported anew.
                 for name in (self._sdk.client_module, *self._sdk.methods):
-                    self._await(name)
+                    if module := sys.modules.get(name):
+                        self._arrived(module)
+                    else:
+                        self._await(name)
             except BaseException:
                 self.undo(patch)
                 raise
             return patch
 
-    def undo(self, patch: Patch | None = None) -> None:
-        """Undo one application, or all of them."""
-        with self._lock:
-            undone = [p for p in self.patches if patch is None or p is patch]
-            self._hold(*(p for p in self.patches if p not in undone))
-            for one in undone:
-                if one.carries:
-                    threads.release()
-            if self.patches:
-                return
-            for owner, name, original, wrapper in reversed(self._wrapped):
-                # What somebody else wrapped around ours stays, and ours in it does nothing.
-                if vars(owner).get(name) is wrapper:
-                    setattr(owner, name, original)
-            self._wrapped.clear()
-
-    def _await(self, name: str) -> None:
-        module = sys.modules.get(name)
-        if module is not None:
-            self._apply(module)
-        elif name not in self._awaited:
-            self._awaited.add(name)
-            wrapt.register_post_import_hook(self._imported, name)
-
-    def _imported(self, module: ModuleType) -> None:
-        with self._lock:
-            self._awaited.discard(module.__name__)
-            if self.patches:
-                self._apply(module)
-
-    def _apply(self, module: ModuleType) -> None:
+    def _arrived(self, module: ModuleType) -> None:
         name = module.__name__
         if name == self._sdk.client_module:
             for cls, wrappers in self._client_wrappers.items():
@@ -238,14 +181,11 @@ class Patcher:
         parent: Any = getattr(original, "_self_parent", None)
         if any(parent is ours for _, _, _, ours in self._wrapped):
             original = parent.__wrapped__
-        wrapped = wrapt.FunctionWrapper(original, wrapper)
-        setattr(owner, name, wrapped)
-        self._wrapped.append((owner, name, original, wrapped))
+        self._put(owner, name, original, wrapper)
 
     def _missing(self, target: str) -> ConfigurationError:
-        sdk = sys.modules.get(self._sdk.name)
-        version = getattr(sdk, "__version__", None) or "of an unknown version"
+        name = self._sdk.name
         return ConfigurationError(
-            f"{self._sdk.name} {version} has no {target}, which the cache needs to step in; "
+            f"{name} {version_of(name)} has no {target}, which the cache needs to step in; "
             "this version of the SDK is not supported"
         )
