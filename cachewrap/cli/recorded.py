@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from cachewrap.cli._open import Place
-from cachewrap.cli.rows import Filter, fits_source
+from cachewrap.cli.rows import Filter
 from cachewrap.history import Minute
 from cachewrap.prices import price
 from cachewrap.report.timeline import Timeline
@@ -36,7 +35,7 @@ class Calls:
         here, now = {place.store.url for place in places}, time.time()
         for minute in minutes:
             if minute.place in here:
-                if _fits(minute, wanted, now):
+                if wanted.fits(minute.model, minute.source, minute.start, now):
                     self._add(minute)
             else:
                 self._elsewhere += minute.hits + minute.joined + minute.misses
@@ -65,15 +64,6 @@ class Calls:
             "elsewhere": self._elsewhere,
             "timeline": {"step": length, "steps": steps, "undated": 0},
         }
-
-
-def _fits(minute: Minute, wanted: Filter, now: float) -> bool:
-    return (
-        (wanted.model is None or fnmatchcase(minute.model, wanted.model))
-        and (wanted.source is None or fits_source(minute.source, wanted.source))
-        and (wanted.newer_than is None or minute.start >= now - wanted.newer_than)
-        and (wanted.older_than is None or minute.start < now - wanted.older_than)
-    )
 
 
 def _saved(model: Minute) -> float | None:

@@ -125,13 +125,19 @@ class Filter:
 
     def __call__(self, row: Row, now: float) -> bool:
         return (
-            (self.model is None or fnmatchcase(row.model, self.model))
-            and (self.source is None or fits_source(row.source, self.source))
-            and (self.newer_than is None or row.entry.created >= now - self.newer_than)
-            and (self.older_than is None or row.entry.created < now - self.older_than)
+            self.fits(row.model, row.source, row.entry.created, now)
             and (self.min_size is None or row.size >= self.min_size)
             and (self.max_size is None or row.size <= self.max_size)
             and (self.text is None or self._has_text(row, self.text.casefold()))
+        )
+
+    def fits(self, model: str, source: str, when: float, now: float) -> bool:
+        """Whether model, source and time fit: what is known of calls as well as of entries."""
+        return (
+            (self.model is None or fnmatchcase(model, self.model))
+            and (self.source is None or fits_source(source, self.source))
+            and (self.newer_than is None or when >= now - self.newer_than)
+            and (self.older_than is None or when < now - self.older_than)
         )
 
     def _has_text(self, row: Row, text: str) -> bool:

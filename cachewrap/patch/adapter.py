@@ -17,7 +17,7 @@ from cachewrap.patch.exchange import When
 from cachewrap.patch.feed import File, framed
 from cachewrap.patch.joint import Reader
 from cachewrap.patch.response import MARK, Library
-from cachewrap.patch.routes import PATHS, Routes
+from cachewrap.patch.routes import Routes
 from cachewrap.patch.wire import Head, Wire
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class CachedAdapter(BaseAdapter):
         paths: Iterable[str] | None = None,
         when: When | None = None,
     ) -> None:
-        self._caching = Caching(Routes(hosts, PATHS if paths is None else paths), cache, when)
+        self._caching = Caching(Routes(hosts, paths), cache, when)
         self._adapter = adapter
 
     def _inner(self) -> Any:

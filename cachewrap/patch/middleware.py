@@ -18,7 +18,7 @@ from cachewrap.patch.coding import DECODING_ERRORS, codings, decoder, encoder
 from cachewrap.patch.exchange import When
 from cachewrap.patch.joint import Reader
 from cachewrap.patch.response import MARK, Decoded, Library
-from cachewrap.patch.routes import PATHS, Routes
+from cachewrap.patch.routes import Routes
 from cachewrap.patch.wire import Head, Wire
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]
@@ -342,7 +342,7 @@ class CachedMiddleware:
         paths: Iterable[str] | None = None,
         when: When | None = None,
     ) -> None:
-        self._caching = Caching(Routes(hosts, PATHS if paths is None else paths), cache, when)
+        self._caching = Caching(Routes(hosts, paths), cache, when)
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Answer one request. See ``aiohttp.ClientMiddlewareType``."""

@@ -13,7 +13,7 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.patch.applying import Application, Applications, version_of
 from cachewrap.patch.caching import Caching
 from cachewrap.patch.exchange import When
-from cachewrap.patch.routes import HOSTS, PATHS, Routes
+from cachewrap.patch.routes import HOSTS, Routes
 from cachewrap.patch.wire import Wire
 
 Targets: TypeAlias = Iterable[tuple[str, str, Callable[..., Any]]]
@@ -63,7 +63,7 @@ class HttpPatcher(Applications[HttpPatch]):
         Raises `ConfigurationError` for a library that lacks what is to be wrapped; not ``strict``
         it warns.
         """
-        routes = Routes(HOSTS if hosts is None else hosts, PATHS if paths is None else paths)
+        routes = Routes(HOSTS if hosts is None else hosts, paths)
         patch = HttpPatch(self, Caching(routes, cache, when), carries=carry)
         with self._lock:
             first = not self.patches

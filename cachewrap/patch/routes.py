@@ -49,12 +49,12 @@ class Routes:
 
     Args:
         hosts: patterns of ``host`` or ``host:port``; None matches every host.
-        paths: patterns of whole paths.
+        paths: patterns of whole paths; None is `PATHS`.
     """
 
-    def __init__(self, hosts: Iterable[str] | None, paths: Iterable[str]) -> None:
+    def __init__(self, hosts: Iterable[str] | None, paths: Iterable[str] | None) -> None:
         self._hosts = None if hosts is None else _any(hosts)
-        self._paths = _any(paths)
+        self._paths = _any(PATHS if paths is None else paths)
 
     def match(self, host: str, port: int, path: str) -> bool:
         """Whether a request goes to one of the hosts and one of the paths."""

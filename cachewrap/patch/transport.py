@@ -13,7 +13,7 @@ from cachewrap.patch.caching import Caching
 from cachewrap.patch.exchange import When
 from cachewrap.patch.joint import Reader
 from cachewrap.patch.response import build, family_of
-from cachewrap.patch.routes import PATHS, Routes
+from cachewrap.patch.routes import Routes
 from cachewrap.patch.wire import Wire
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -102,7 +102,7 @@ class _Transport:
         when: When | None = None,
     ) -> None:
         self._inner = transport
-        self._caching = Caching(Routes(hosts, PATHS if paths is None else paths), cache, when)
+        self._caching = Caching(Routes(hosts, paths), cache, when)
 
     def _transport(self, request: Any) -> Any:
         if self._inner is None:
