@@ -129,7 +129,7 @@ class Watch:
     ) -> None:
         """Say how the call ended."""
         source, model, key, seed, place = self._what
-        answered_by = _model(entry)
+        answered_by = model_of(entry)
         event = Event(
             outcome,
             source,
@@ -170,10 +170,11 @@ def _tell(hook: Hook | None, event: Event, text: str) -> None:
             warn_once(("on_event", type(fault)), f"on_event= raised {fault!r}")
 
 
-def _model(entry: Entry | None) -> str:
+def model_of(entry: Entry | None) -> str:
+    """The model as upstream reported it; ``""`` where none is known."""
     if entry is None:
         return ""
     try:
         return str(entry.read_record()["model"])
-    except CorruptEntryError:
+    except CorruptEntryError:  # the record is damaged, the answer that was served is not
         return ""

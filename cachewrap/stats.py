@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CorruptEntryError
+from cachewrap.events import model_of
 from cachewrap.flow import Exchange, Reply
 from cachewrap.prices import price
 
@@ -182,7 +183,7 @@ class Stats:
             lock.release()
 
     def _group(self, source: str, model: str, entry: Entry | None) -> _Group:
-        new = _Group(_reported(entry))
+        new = _Group(model_of(entry))
         with _lock:
             return self._groups.setdefault((source, model), new)
 
@@ -192,7 +193,7 @@ class Stats:
             return ""
         model = self._models.get(key)
         if model is None:
-            model = _reported(entry)
+            model = model_of(entry)
             if len(self._models) >= _KEYS_KEPT:
                 self._models.clear()
             self._models[key] = model
@@ -336,15 +337,6 @@ class Stats:
             for name, value in shown.items()
         )
         return f"Stats({inside})"
-
-
-def _reported(entry: Entry | None) -> str:
-    if entry is None:
-        return ""
-    try:
-        return str(entry.read_record()["model"])
-    except CorruptEntryError:  # the record is damaged, the answer that was served is not
-        return ""
 
 
 def _cost(group: _Group, model: str, calls: int, tokens_in: int, tokens_out: int) -> float | None:

@@ -73,8 +73,8 @@ def test_sdk_calls_are_counted_by_the_model_that_was_asked(client: Any) -> None:
 
 def test_counting_a_hit_reads_no_record(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    real = stats._reported
-    monkeypatch.setattr(stats, "_reported", lambda entry: read.append(entry) or real(entry))
+    real = stats.model_of
+    monkeypatch.setattr(stats, "model_of", lambda entry: read.append(entry) or real(entry))
     with Cache.memory():
         for _ in range(5):
             client.chat.completions.create(model="gpt-4o", messages=SAID)
