@@ -63,6 +63,8 @@ _LONG: Final = 16384  # bytes of a section that compresses no better with a dict
 _LARGEST_COUNT: Final = 2**32 - 1
 
 _CRC: Final = struct.Struct("<I")
+_SECONDS: Final = struct.Struct("<f")
+_SECONDS_AT: Final = 28
 # Looked up once: every hit asks for them.
 _HEAD_SIZE: Final = _HEAD.size
 _CRC_SIZE: Final = _CRC.size
@@ -205,7 +207,7 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
 def sealed(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> tuple[bytes, Entry]:
     """An envelope as `seal` makes it, and what `unseal` would read from it."""
     raw = seal(kind, answer, request, facts)
-    times = facts.created, facts.seconds, facts.expires
+    times = facts.created, _SECONDS.unpack_from(raw, _SECONDS_AT)[0], facts.expires
     tokens = min(facts.tokens_in, _LARGEST_COUNT), min(facts.tokens_out, _LARGEST_COUNT)
     return raw, Entry(kind, answer, *times, *tokens, partial(read_record, raw))
 

@@ -14,7 +14,7 @@ from kinds import same
 
 from cachewrap import codec
 from cachewrap.entry import Facts, Kind
-from cachewrap.envelope import seal, unseal
+from cachewrap.envelope import seal, sealed, unseal
 from cachewrap.errors import CorruptEntryError, MissingTypeError
 from cachewrap.key import (
     canonical,
@@ -192,6 +192,24 @@ HOSTILE = st.recursive(
 @settings(max_examples=1000, deadline=None)
 def test_decoding_any_tagged_form_raises_nothing_else(plain: Any) -> None:
     decode_quietly(Kind.VALUE, b"\x01" + msgspec.msgpack.encode(plain))
+
+
+@given(
+    st.binary(max_size=300),
+    st.floats(0, 1e6),
+    st.floats(0, 1e10),
+    st.floats(0, 1e10),
+    st.integers(0, 2**40),
+)
+def test_what_is_stored_is_known_as_it_will_be_read(
+    answer: bytes, seconds: float, created: float, expires: float, tokens: int
+) -> None:
+    facts = Facts(created, seconds, expires, "m:f", "gpt", tokens, tokens + 1)
+    raw, entry = sealed(Kind.VALUE, answer, b"request", facts)
+    read = unseal(raw)
+    for name in ("kind", "answer", "created", "seconds", "expires", "tokens_in", "tokens_out"):
+        assert getattr(entry, name) == getattr(read, name)
+    assert entry.read_record() == read.read_record()
 
 
 @given(st.binary(max_size=300), st.integers(0, 299), st.integers(1, 255))
