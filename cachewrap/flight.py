@@ -43,7 +43,8 @@ class Flight:
         self._lock = threading.RLock()
         self._callbacks: list[Callable[[], None]] = []
         self.landing: Landing = FAILED
-        self.waits_for: Flight | None = None
+        # Several at once, where its call asks for several things at once.
+        self.waits_for: list[Flight] = []
 
     def is_led_here(self) -> bool:
         """Whether this call was made inside the leader's: it would wait for itself."""
@@ -65,7 +66,7 @@ class Flight:
             if self._calls(landed.set):
                 landed.wait()
         finally:
-            _stop_waiting(inside)
+            self._stop_waiting(inside)
         return self.landing
 
     async def await_landing(self) -> Landing:
@@ -78,7 +79,7 @@ class Flight:
             if self._calls(wake):
                 await woken()
         finally:
-            _stop_waiting(inside)
+            self._stop_waiting(inside)
         return self.landing
 
     def _calls(self, wake: Callable[[], None]) -> bool:
@@ -90,15 +91,24 @@ class Flight:
 
     def _announce(self, inside: tuple[Flight, ...]) -> bool:
         """Say that the flights we are inside of wait for this one; False if it waits for them."""
+        if not inside:
+            return True
         with _lock:
-            ahead: Flight | None = self
-            while ahead is not None:
-                if ahead in inside:
+            ahead, known = [self], {self}
+            while ahead:
+                flight = ahead.pop()
+                if flight in inside:
                     return False
-                ahead = ahead.waits_for
+                ahead += [other for other in flight.waits_for if other not in known]
+                known.update(ahead)
             for flight in inside:
-                flight.waits_for = self
+                flight.waits_for.append(self)
         return True
+
+    def _stop_waiting(self, inside: tuple[Flight, ...]) -> None:
+        with _lock:
+            for flight in inside:
+                flight.waits_for.remove(self)
 
     def land(self, landing: Landing) -> None:
         """End the flight: everybody who waits goes on."""
@@ -111,11 +121,6 @@ class Flight:
             callbacks, self._callbacks = self._callbacks, []
         for wake in callbacks:
             wake()
-
-
-def _stop_waiting(inside: tuple[Flight, ...]) -> None:
-    for flight in inside:
-        flight.waits_for = None
 
 
 leading: ContextVar[tuple[Flight, ...]] = ContextVar("cachewrap_leading", default=())

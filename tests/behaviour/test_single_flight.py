@@ -332,6 +332,31 @@ class TestCallsThatWaitForEachOther:
 
         assert set(asyncio.run(both())) == {"bottom"}
 
+    def test_one_that_waits_for_several_at_once(self) -> None:
+        first = {"a": True, "b": True}
+        third = asyncio.Event()
+
+        @llm_cached
+        async def ask(name: str) -> str:
+            if name == "c":
+                await third.wait()
+            elif first.pop(name, False):
+                if name == "a":
+                    await asyncio.gather(ask("b"), ask("c"))
+                else:
+                    await until(lambda: waiting(2))  # for "b" itself, and then for "c"
+                    await ask("a")
+            return "bottom"
+
+        async def all_three() -> list[str]:
+            with Cache.memory():
+                calls = [asyncio.ensure_future(ask(name)) for name in "cba"]
+                await until(lambda: waiting(2) and not first)
+                third.set()
+                return await asyncio.wait_for(asyncio.gather(*calls), WAIT)
+
+        assert asyncio.run(all_three()) == ["bottom"] * 3
+
     def test_threads(self) -> None:
         both_lead = threading.Barrier(2)
 
