@@ -74,8 +74,15 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
             leases.hold(store, effect.key, effect.token, effect.seconds)
         return claim
     if kind is Release:
-        leases.drop(effect.token)
-        return store.release(effect.key, effect.token, failed=effect.failed)
+        try:
+            store.release(effect.key, effect.token, failed=effect.failed)
+        except Exception:
+            leases.drop(effect.token)
+            raise
+        except BaseException:  # interrupted
+            leases.give_up(store, effect.key, effect.token)
+            raise
+        return leases.drop(effect.token)
     if kind is Search:
         return effect.search(store)
     assert kind is Sleep
@@ -127,8 +134,15 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
             leases.hold(store, effect.key, effect.token, effect.seconds)
         return claim
     if kind is Release:
-        leases.drop(effect.token)
-        return await store.arelease(effect.key, effect.token, failed=effect.failed)
+        try:
+            await store.arelease(effect.key, effect.token, failed=effect.failed)
+        except Exception:
+            leases.drop(effect.token)
+            raise
+        except BaseException:  # trio and anyio cancel every step of what they cancel
+            leases.give_up(store, effect.key, effect.token)
+            raise
+        return leases.drop(effect.token)
     if kind is Search:
         return await in_thread(effect.search, store)
     assert kind is Sleep

@@ -10,11 +10,11 @@ import openai._utils._sync
 import pytest
 
 from cachewrap import Cache, llm_cached, patch_openai
-from cachewrap.stores.base import Store
+from cachewrap.flight import _flights
+from cachewrap.stores.base import Claim, Store
 from cachewrap.testing.upstream import Upstream
 
 trio = pytest.importorskip("trio")
-pytest.importorskip("trio.testing")
 
 
 @pytest.fixture
@@ -54,6 +54,17 @@ def asked() -> Asked:
     return Asked()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(20):
+        while not condition():
+            await trio.sleep(0.001)
+
+
+def waiting(count: int) -> bool:
+    """Whether that many callers wait for the flights under way."""
+    return sum(len(flight._callbacks) for flight in list(_flights.values())) == count
+
+
 def test_the_second_call_is_a_hit(cache: Cache, asked: Asked) -> None:
     async def main() -> Any:
         async with cache:
@@ -84,7 +95,7 @@ def test_tasks_that_ask_at_the_same_time_make_one_call(cache: Cache, asked: Aske
         async with cache, trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(ask)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await until(lambda: waiting(2))
             asked.go.set()
 
     trio.run(main)
@@ -104,14 +115,37 @@ def test_a_cancelled_leader_leaves_its_place_to_another_task(cache: Cache, asked
         first, other = trio.CancelScope(), trio.CancelScope()
         async with cache, trio.open_nursery() as nursery:
             nursery.start_soon(ask, first)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await until(asked.called.is_set)
             nursery.start_soon(ask, other)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await until(lambda: waiting(1))
             first.cancel()
             asked.go.set()
 
     trio.run(main)
     assert answers == ["hi 2"]
+
+
+def test_a_cancelled_leader_leaves_its_place_to_another_process(cache: Cache, asked: Asked) -> None:
+    asked.go.clear()
+    cache = Cache(cache.store, lease_seconds=60)  # longer than `until` waits
+    key = asked.complete.cache_key("hi")
+
+    async def ask(scope: Any) -> None:
+        with scope:
+            await asked.complete("hi")
+
+    async def main() -> None:
+        scope = trio.CancelScope()
+        async with cache:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, scope)
+                await until(asked.called.is_set)
+                scope.cancel()
+                asked.go.set()
+            await until(lambda: cache.store.acquire(key, "another-1", 1) is Claim.TAKEN)
+            cache.store.release(key, "another-1")
+
+    trio.run(main)
 
 
 def test_a_task_waits_for_the_call_of_another_thread(cache: Cache, asked: Asked) -> None:
@@ -124,7 +158,7 @@ def test_a_task_waits_for_the_call_of_another_thread(cache: Cache, asked: Asked)
     async def follow() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await until(lambda: waiting(1))
             asked.go.set()
 
     def run(main: Callable[[], Any]) -> None:
