@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from cachewrap import plugins
 from cachewrap.encryption import VARIABLE
@@ -43,6 +43,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     ('redis', 'redis://localhost/0?socket_timeout=2', {'namespace': 'ci'})
     >>> parse_url("redis+sentinel://one:26379,two:26379/answers/0?namespace=ci")
     ('redis', 'redis+sentinel://one:26379,two:26379/answers/0', {'namespace': 'ci'})
+    >>> parse_url("unix:///run/redis.sock?db=1&cache_seed=7")
+    ('redis', 'unix:///run/redis.sock?db=1', {'cache_seed': '7'})
 
     Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
     """
@@ -75,7 +77,10 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
             )
     elif scheme in REDIS_SCHEMES:
         options, rest = _take(url, parts.query, _REDIS)
-        place = urlunsplit(parts._replace(query=urlencode(rest)))
+        # `urlunsplit` leaves the slashes out in front of an empty host, which a Unix socket has.
+        slashes = "//" if not parts.path or parts.path.startswith("/") else ""
+        place = f"{scheme}:{slashes}{parts.netloc}{parts.path}"
+        place += f"?{urlencode(rest)}" if rest else ""
         rest = []
     elif scheme in plugins.store_schemes():
         options, rest = _take(url, parts.query, _COMMON)

@@ -362,6 +362,26 @@ class TestFromUrl:
         assert "secret" not in repr(cache)
 
     @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://user:secret@localhost:7000/2",
+            "redis://",
+            "redis:///2",
+            "redis://?db=2",
+            "rediss://host",
+            "unix:///run/redis.sock",
+            "unix:///run/redis.sock?db=2",
+            "unix://user:secret@/run/redis.sock",
+            "redis+cluster://one:7000,two:7000",
+            "redis+sentinel://one:7000,two:7000/service/2",
+        ],
+    )
+    def test_a_server_is_the_one_that_the_redis_url_names(self, url: str) -> None:
+        cache = Cache.from_url(url)
+        assert cache.url == Cache.redis(redis_url=url).url
+        assert Cache.from_url(cache.url).url == cache.url
+
+    @pytest.mark.parametrize(
         ("url", "message"),
         [
             ("ftp://host", "ftp"),
@@ -369,6 +389,7 @@ class TestFromUrl:
             ("disk://", "folder"),
             ("disk:///x?colour=red", "colour"),
             ("memory://?ttl=soon", "ttl"),
+            ("redis:6379", "Redis URL"),
             ("memory://?max_bytes=1", "max_bytes"),
             ("memory://?store_requests=maybe", "true or false"),
         ],
