@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, TypeVar, Unpack
 
+import msgspec
+
 from cachewrap import blocks, codec, events, leases, plugins
 from cachewrap.drivers import arun, run
 from cachewrap.entry import Entry, Facts, Items, Outcome
@@ -697,7 +699,7 @@ class Cache:
         policy = self.policy if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
         expires = policy.expires(now)
         kind, answer = codec.encode(value)
-        request = _plain_request(key)
+        request = _plain_request(key) if self.policy.store_requests else b""
         facts = Facts(created=now, seconds=0.0, expires=expires, source=_SET)
         stored = _store_key(key)
         raw = self._guard.close(stored, seal(kind, answer, request, facts))
@@ -720,8 +722,9 @@ class Cache:
     def keys(self) -> Iterator[str]:
         """Every key, one by one: what was given to `set`, and the keys of cached calls.
 
-        What has expired is left out. A key that is no text is given as 64 hexadecimal characters.
-        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
+        What has expired is left out. A key that is no text, or was given to a cache with
+        ``store_requests=False``, comes as 64 hexadecimal characters. Each of them works with `get`
+        and `delete`. Reads every entry. Raises `StoreError`.
         """
         if self._seed is None:
             return
@@ -734,11 +737,7 @@ class Cache:
                 record = entry.read_record()
             except CorruptEntryError:
                 continue
-            if record["source"] == _SET:
-                given = decode_request(record["request"])["key"]
-                yield given if isinstance(given, str) else key
-            else:
-                yield key
+            yield _given(record["request"], key) if record["source"] == _SET else key
 
 
 def _tell_nobody(error: CachewrapError, source: str) -> None:
@@ -752,6 +751,20 @@ def _value(entry: Entry) -> Any:
 
 def _plain_request(key: Any) -> bytes:
     return encode({"key": canonical(key, where="the key")})
+
+
+def _given(request: bytes, stored: str) -> str:
+    """The text under which something was stored; the stored key where that is not known."""
+    try:
+        given = decode_request(request)["key"]
+    except (
+        msgspec.MsgspecError,
+        RecursionError,
+        KeyError,
+        TypeError,
+    ):  # it was left out, or edited by hand
+        return stored
+    return given if isinstance(given, str) else stored
 
 
 def _store_key(key: Any) -> str:

@@ -115,7 +115,8 @@ class CacheOptions(TypedDict, total=False):
             ``CACHEWRAP_MODE`` holds, else ``"normal"``; a mode that the program gives wins.
         samples: whether the n-th occurrence of a request in a block of the cache is a sample of
             its own, see `Cache.samples`; default False.
-        store_requests: whether the canonical request is stored beside the answer; default True.
+        store_requests: whether the canonical request (of `Cache.set`: the key) is stored beside the
+            answer; default True.
         single_flight: whether callers of one request at one time share one upstream call, in this
             process and, on a shared store, in all of them; default True.
         lease_seconds: after how many seconds another process takes over the call of one that was

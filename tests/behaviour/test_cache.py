@@ -294,6 +294,16 @@ def test_requests_can_be_left_out_of_the_store() -> None:
     assert _request(bare.get(bare_key)) == b""
 
 
+def test_keys_given_to_set_can_be_left_out_of_the_store() -> None:
+    bare = MemoryStore()
+    cache = Cache(bare, store_requests=False)
+    cache.set("the secret prompt", "answer")
+    (stored,) = bare.keys()
+    assert _request(bare.get(stored)) == b""
+    assert list(cache.keys()) == [stored]
+    assert cache.get("the secret prompt") == cache.get(stored) == "answer"
+
+
 def _request(raw: bytes | None) -> bytes:
     assert raw is not None
     request: bytes = unseal(raw).read_record()["request"]
