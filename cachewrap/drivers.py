@@ -69,9 +69,14 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
     if kind is Wait:
         return effect.flight.wait()
     if kind is Acquire:
-        claim = store.acquire(effect.key, effect.token, effect.seconds)
-        if claim is Claim.TAKEN:
-            leases.hold(store, effect.key, effect.token, effect.seconds)
+        try:
+            claim = store.acquire(effect.key, effect.token, effect.seconds)
+            if claim is Claim.TAKEN:
+                leases.hold(store, effect.key, effect.token, effect.seconds)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # interrupted, when it may have been taken
+                leases.give_up(store, effect.key, effect.token)
+            raise
         return claim
     if kind is Release:
         try:

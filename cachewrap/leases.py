@@ -83,7 +83,8 @@ def _renew() -> None:
                     held.store.release(held.key, token)
                 else:
                     held.due = time.monotonic() + held.seconds / _RENEWALS
-                    held.store.renew(held.key, token, held.seconds)
+                    if not held.store.renew(held.key, token, held.seconds):
+                        drop(token)  # it ended, or its owner was interrupted in giving it back
 
 
 def _due() -> list[tuple[str, _Held]]:

@@ -181,6 +181,8 @@ class _Watch:
 
     __slots__ = ("_connections", "_trying")
 
+    _interrupted = False  # whether an interrupt may come between a command and its answer
+
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
@@ -198,12 +200,18 @@ class _Watch:
         # whatever comes of it escape: TypeError from asyncio, RuntimeError from a dictionary.
         if isinstance(error, Exception):
             raise self._connections.told(error) from error
+        if error is not None and self._interrupted:
+            # An answer that is on its way would be taken for that to the next command.
+            with suppress(StoreError):
+                self._connections.close()
 
 
 class _Read(_Watch):
     """One read of a sync caller."""
 
     __slots__ = ()
+
+    _interrupted = True
 
     def __enter__(self) -> Any:
         connections = self._connections

@@ -80,7 +80,8 @@ class _Process:
     """Every lease of this process. A forked child starts with none."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # Reentrant: the garbage collector may end an abandoned call, and its lease, at any moment.
+        self.lock = threading.RLock()
         self.files: dict[tuple[int, int], _File] = {}
         self.owners: dict[tuple[str, str, str], _File] = {}
 

@@ -175,20 +175,18 @@ class DiskStore(Store):
     def get(self, key: str) -> bytes | None:
         name = bytes.fromhex(key)
         link = getattr(self._local, "link", None) or self._link()
-        lock = link.lock
-        lock.acquire()  # every hit comes by: `with` takes three times as long
         try:
-            con = link.con
-            # The first half of `_connected`.
-            if con is None or monotonic() >= link.trusted or not access(self._path, F_OK):
-                con = self._connected(link) or self._connect(link)
-                if con is None:
-                    return None
-            rows = con.execute(GET, (name,)).fetchall()
+            # Not `acquire` and `try`, though that is quicker: an interrupt may come between them.
+            with link.lock:
+                con = link.con
+                # The first half of `_connected`.
+                if con is None or monotonic() >= link.trusted or not access(self._path, F_OK):
+                    con = self._connected(link) or self._connect(link)
+                    if con is None:
+                        return None
+                rows = con.execute(GET, (name,)).fetchall()
         except sqlite3.Error as error:
             raise self._failed("read", error) from error
-        finally:
-            lock.release()
         if not rows:
             return None
         mode, _, column, expires = rows[0]
