@@ -25,7 +25,9 @@ class _Held:
 
 
 _held: dict[str, _Held] = {}
-_changed = threading.Condition()
+# Taken by itself: an interrupt may come in the condition's own `__enter__`, which is Python's.
+_lock = threading.RLock()
+_changed = threading.Condition(_lock)
 _thread: threading.Thread | None = None
 
 
@@ -34,7 +36,7 @@ def hold(store: Store, key: str, token: str, seconds: float) -> None:
     if not store.renews:
         return
     global _thread
-    with _changed:
+    with _lock:
         _held[token] = _Held(store, key, seconds, time.monotonic() + seconds / _RENEWALS)
         if _thread is None:
             thread = threading.Thread(target=_renew, name="cachewrap-leases", daemon=True)
@@ -50,13 +52,13 @@ def drop(token: str) -> None:
     """Renew a lease no more: its owner releases it."""
     if token not in _held:  # its store wants none renewed
         return
-    with _changed:
+    with _lock:
         _held.pop(token, None)
 
 
 def give_up(store: Store, key: str, token: str) -> None:
     """Release a lease whose owner can do nothing any more, without waiting for it."""
-    with _changed:
+    with _lock:
         held = _held.get(token)
         if held is not None:
             held.given_up, held.due = True, 0.0
@@ -69,7 +71,7 @@ def give_up(store: Store, key: str, token: str) -> None:
 def _renew() -> None:
     global _thread
     while True:
-        with _changed:
+        with _lock:
             while not (due := _due()):
                 if not _held:
                     _thread = None
@@ -94,8 +96,9 @@ def _due() -> list[tuple[str, _Held]]:
 
 def _forget() -> None:
     """In a forked child: the leases are the parent's, and its thread does not exist."""
-    global _changed, _thread
-    _changed = threading.Condition()
+    global _lock, _changed, _thread
+    _lock = threading.RLock()
+    _changed = threading.Condition(_lock)
     _thread = None
     _held.clear()
 
