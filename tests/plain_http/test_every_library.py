@@ -128,8 +128,7 @@ def test_requests_at_the_same_time_share_one_upstream_call(
 def test_libraries_share_their_answers(
     web: Web, up: Upstream, cache: Cache, name: str, body: dict[str, Any], coding: dict[str, Any]
 ) -> None:
-    cls, module = WEBS[name]
-    other = cls(up, pytest.importorskip(module))
+    other = WEBS[name](up)
     up.behave(**coding)
     for each in (web, other):
         patched(each)

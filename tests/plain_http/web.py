@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -410,7 +412,7 @@ class Aiohttp(OnLoop):
         self.run(self.session.close())
 
 
-WEBS: dict[str, tuple[type[Web], str]] = {
+_WEBS: dict[str, tuple[type[Web], str]] = {
     "httpx": (SyncHttpx, "httpx"),
     "httpx async": (AsyncHttpx, "httpx"),
     "httpx2": (SyncHttpx, "httpx2"),
@@ -418,4 +420,9 @@ WEBS: dict[str, tuple[type[Web], str]] = {
     "requests": (Requests, "requests"),
     "aiohttp": (Aiohttp, "aiohttp"),
 }
-"""Every library, in every colour that it has, and the module that it is."""
+WEBS: dict[str, Callable[[Upstream], Web]] = {
+    name: partial(cls, library=importlib.import_module(module))
+    for name, (cls, module) in _WEBS.items()
+    if importlib.util.find_spec(module)
+}
+"""Makes one of every library that is installed here, in every colour that it has."""
