@@ -18,7 +18,6 @@ from cachewrap.errors import (
     ReplayMissError,
 )
 from cachewrap.events import Hook
-from cachewrap.flow import Exchange
 from cachewrap.key import canonical_json, encode
 from cachewrap.keyvalue import KeyValue
 from cachewrap.nearest import Explanation, nearest
@@ -33,6 +32,7 @@ from cachewrap.policy import (
 )
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.terms import Exchange
 from cachewrap.trial import attempt
 from cachewrap.urls import parse_url
 

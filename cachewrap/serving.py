@@ -15,11 +15,12 @@ from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.events import Watch, tell_bypass
 from cachewrap.faults import survive
-from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
+from cachewrap.flow import fetch, found_in, keep, look, unread
 from cachewrap.guard import make_guard
 from cachewrap.policy import Policy
 from cachewrap.stats import Stats
 from cachewrap.stores.base import Store
+from cachewrap.terms import Absent, Exchange, Reply, Terms
 
 R = TypeVar("R")
 

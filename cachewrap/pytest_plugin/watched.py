@@ -11,12 +11,12 @@ from typing import Any, Final, TypeVar
 from cachewrap.cache import Cache
 from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
-from cachewrap.flow import Absent, Exchange, Reply
 from cachewrap.nearest import Explanation
 from cachewrap.policy import Policy
 from cachewrap.serving import Seen
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.terms import Absent, Exchange, Reply
 
 R = TypeVar("R")
 
