@@ -32,7 +32,6 @@ from cachewrap.policy import kept_until
 from cachewrap.stores.base import Claim, Store, new_token
 from cachewrap.terms import Absent, Exchange, Reply, Terms
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
