@@ -94,7 +94,8 @@ class Flight:
         if not inside:
             return True
         with _lock:
-            ahead, known = [self], {self}
+            ahead: list[Flight] = [self]
+            known: set[Flight] = {self}
             while ahead:
                 flight = ahead.pop()
                 if flight in inside:
