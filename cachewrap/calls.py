@@ -20,7 +20,7 @@ from cachewrap.identity import bound_to, check_name, source_of
 from cachewrap.key import canonical, encode, key_of, make_keyer, salted
 from cachewrap.options import NAMES, CallOptions, Sampled
 from cachewrap.plain import is_plain
-from cachewrap.policy import Policy, Seed, Ttl, Unset, seed_text, ttl_seconds
+from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text, ttl_seconds
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.scope import (
     Enter,
@@ -93,7 +93,7 @@ class Plan:
         self.serve = _serving(plain)
         check_retry(retry, colour="async" if self.serve in (aserve, _astream) else "sync")
         self.options = frozenset(name for name in NAMES if not takes(plain, name))
-        self.samples = samples
+        self.samples = check_flag("samples", samples)
         self.numbering = blocks.Numbering()
         self.bind = make_binder(plain, _names(ignore))
         self._key = key

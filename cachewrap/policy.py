@@ -204,6 +204,13 @@ class Policy:
         return 0.0 if self.ttl is None else now + self.ttl
 
 
+def check_flag(name: str, value: object) -> bool:
+    """A setting that is on or off. Raises `ConfigurationError` for anything else."""
+    if isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{name} must be true or false, got {value!r}")
+
+
 def make_policy(options: CacheOptions) -> Policy:
     """Check the options of a cache.
 
@@ -222,9 +229,9 @@ def make_policy(options: CacheOptions) -> Policy:
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
-        samples=bool(options.get("samples", False)),
-        store_requests=bool(options.get("store_requests", True)),
-        single_flight=bool(options.get("single_flight", True)),
+        samples=check_flag("samples", options.get("samples", False)),
+        store_requests=check_flag("store_requests", options.get("store_requests", True)),
+        single_flight=check_flag("single_flight", options.get("single_flight", True)),
         lease_seconds=lease_seconds or 10.0,
         raise_errors=on_error == "raise",
         encryption_keys=(

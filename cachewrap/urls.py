@@ -48,6 +48,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
 
     Raises `ConfigurationError` for another scheme, an unknown option or a value that does not fit.
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the URL of a cache is text, got {url!r}")
     try:
         parts = urlsplit(url)
     except ValueError as error:  # without the URL, which may hold a password

@@ -49,6 +49,8 @@ def server_of(url: str) -> Server:
     Raises:
         ConfigurationError: the URL cannot be read.
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the Redis URL is text, got {url!r}")
     scheme = url.partition(":")[0].lower()
     try:
         if scheme in ("redis+cluster", "rediss+cluster"):

@@ -409,6 +409,20 @@ class TestFromUrl:
             Cache.from_url(url)
 
 
+@pytest.mark.parametrize("make", [Cache.from_url, lambda url: Cache.redis(redis_url=url)])
+@pytest.mark.parametrize("url", [5, None, b"redis://localhost", Path("folder")], ids=repr)
+def test_a_url_that_is_no_text_is_an_error(make: Any, url: Any) -> None:
+    with pytest.raises(ConfigurationError, match="URL.* is text, got "):
+        make(url)
+
+
+@pytest.mark.parametrize("name", ["samples", "store_requests", "single_flight"])
+@pytest.mark.parametrize("value", ["maybe", "false", 1, None], ids=repr)
+def test_what_is_on_or_off_is_true_or_false(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be true or false, got {value!r}"):
+        Cache.memory(**{name: value})
+
+
 @pytest.mark.parametrize("seed", [1.5, "", True, b"x"])
 def test_a_seed_that_cannot_be_is_an_error(seed: Any) -> None:
     with pytest.raises(ConfigurationError, match="seed"):

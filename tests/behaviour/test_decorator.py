@@ -606,6 +606,7 @@ class TestTheWrappedFunctionShowsThrough:
         ({"ignore": ["client"]}, "client"),
         ({"cache": "disk"}, "cache="),
         ({"key": "prompt"}, "key="),
+        ({"samples": "x"}, "samples must be true or false"),
         ({"when": True}, "when="),
     ],
 )
