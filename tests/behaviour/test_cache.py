@@ -412,7 +412,7 @@ class TestFromUrl:
 @pytest.mark.parametrize("make", [Cache.from_url, lambda url: Cache.redis(redis_url=url)])
 @pytest.mark.parametrize("url", [5, None, b"redis://localhost", Path("folder")], ids=repr)
 def test_a_url_that_is_no_text_is_an_error(make: Any, url: Any) -> None:
-    with pytest.raises(ConfigurationError, match="URL.* is text, got "):
+    with pytest.raises(ConfigurationError, match="is text, got"):
         make(url)
 
 
