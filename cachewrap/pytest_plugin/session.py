@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -197,9 +198,21 @@ class Session:
     # -- the whole run ------------------------------------------------------------------------
 
     def collected(
-        self, session: pytest.Session, wanting: list[pytest.Item], deselected: list[pytest.Item]
+        self,
+        session: pytest.Session,
+        wanting: list[pytest.Item],
+        deselected: list[pytest.Item],
+        absent: set[Path],
     ) -> None:
-        """Take note of which cassettes there should be, and whether all tests were chosen."""
+        """Take note of which cassettes there should be, and whether all tests were chosen.
+
+        Args:
+            session: the session that has collected them.
+            wanting: the tests with a cassette, chosen or not.
+            deselected: the tests that were found and not chosen.
+            absent: files and folders that were ignored, and modules that were skipped or failed as
+                a whole: their tests are not known.
+        """
         config = self._config
         left_out = {item.path for item in deselected}
         whole = not left_out and not session.testsfailed and not config.getoption("lf", False)
@@ -207,9 +220,12 @@ class Session:
             path, colons, _ = argument.partition("::")
             if colons:
                 whole = False
-                left_out.add(Path(os.path.abspath(config.invocation_params.dir / path)))
+                module = Path(os.path.abspath(config.invocation_params.dir / path))
+                # A name of Python (--pyargs) does not tell which file it is.
+                left_out |= {module} if module.exists() else {item.path for item in wanting}
         if config.getoption("lf", False):
             left_out |= {item.path for item in wanting}
+        left_out |= absent
         roots = [Path(os.path.abspath(config.invocation_params.dir / arg)) for arg in config.args]
         for item in wanting:
             places = places_of(item)
@@ -223,8 +239,19 @@ class Session:
                 self.ledger.complete[str(places.folder)].add(str(places.module))
             marks = self.ledger.bases[str(places.base)]
             holds = places.base if config.getini("llm_cache_dir") else places.base.parent
-            if whole and any(holds.is_relative_to(root) for root in roots):
+            if (
+                whole
+                and any(holds.is_relative_to(root) for root in roots)
+                and not any(self._may_hold(path, places.base) for path in absent)
+            ):
                 marks.add("whole")
+
+    def _may_hold(self, absent: Path, base: Path) -> bool:
+        """Whether tests in a file or folder that was left out may have cassettes in ``base``."""
+        if not self._config.getini("llm_cache_dir"):
+            return absent.parent == base.parent and absent.is_file()
+        never = ("__pycache__", *self._config.getini("norecursedirs"))
+        return absent.is_file() or not any(fnmatch(absent.name, pattern) for pattern in never)
 
     def report(self, terminal: Any) -> None:
         """Tell at the end of the run what was done, and what no test used."""

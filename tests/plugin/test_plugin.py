@@ -558,6 +558,64 @@ def test_the_cassettes_of_a_module_that_is_gone_are_told_by_a_whole_run(project:
     assert "unused: tests/cassettes/test_gone/test_one.jsonl: no test has" in project.run()
 
 
+ABSENT: dict[str, tuple[str, tuple[str, ...], dict[str, int]]] = {
+    "ignored": ("", ("--ignore=tests/test_b.py",), {"passed": 1}),
+    "ignored by a pattern": ("", ("--ignore-glob=*_b.py",), {"passed": 1}),
+    "skipped as a whole": (
+        "pytest.skip('today', allow_module_level=True)\n", (), {"passed": 1, "skipped": 1},
+    ),
+    "without a library": ("pytest.importorskip('absent')\n", (), {"passed": 1, "skipped": 1}),
+    "broken": (
+        "raise RuntimeError\n", ("--continue-on-collection-errors",), {"passed": 1, "errors": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["", "llm_cache_dir = answers"])
+@pytest.mark.parametrize(("head", "args", "outcomes"), ABSENT.values(), ids=ABSENT)
+def test_a_module_whose_tests_are_not_known_keeps_its_cassettes(
+    project: Project, folder: str, head: str, args: tuple[str, ...], outcomes: dict[str, int]
+) -> None:
+    project.ini(folder)
+    shared = "@pytest.mark.llm_cache('all/both')\n"
+    project.test(shared + ONE)
+    project.test(shared + TWO, "tests/test_b.py")
+    project.test(ONE.replace("one", "own"), "tests/test_c.py")
+    project.run(passed=4)
+    before = project.cassettes()
+    project.test(head + shared + TWO, "tests/test_b.py")
+    (project.root / "tests/test_c.py").unlink()
+    assert "unused" not in project.run(*args, "--llm-cache-prune", **outcomes)
+    assert project.cassettes() == before
+
+
+def test_an_ignored_folder_of_other_cassettes_does_not_stop_the_judging(project: Project) -> None:
+    project.test(ONE)
+    project.test(ONE, "tests/test_gone.py")
+    project.test(ONE, "tests/deep/test_deep.py")
+    project.run("--import-mode=importlib", passed=3)
+    (project.root / "tests/test_gone.py").unlink()
+    out = project.run("--ignore=tests/deep", "--llm-cache-prune")
+    assert "removed: tests/cassettes/test_gone/test_one.jsonl: no test has" in out
+    assert len(project.cassettes()) == 2
+
+
+def test_a_test_that_is_named_by_its_package_is_not_the_whole_module(project: Project) -> None:
+    project.write("tests/__init__.py", "")
+    project.test(TWO)
+    project.run(passed=2)
+    assert "unused" not in project.run("--pyargs", "tests.test_it::test_one", "--llm-cache-prune")
+    assert len(project.cassettes()) == 2
+
+
+def test_tests_that_a_plugin_drops_in_silence_keep_their_cassettes(project: Project) -> None:
+    project.test(TWO)
+    project.run(passed=2)
+    project.write("conftest.py", "def pytest_collection_modifyitems(items):\n    del items[1:]\n")
+    assert "unused" not in project.run("--llm-cache-prune")
+    assert len(project.cassettes()) == 2
+
+
 def test_off_judges_nothing(project: Project) -> None:
     project.test(ONE)
     project.run()
