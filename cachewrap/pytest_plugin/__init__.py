@@ -155,9 +155,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _session not in session.config.stash:
+        return
+    told = session.config.stash[_session]
+    told.add_up_fixtures()
     output = getattr(session.config, "workeroutput", None)  # of a worker of pytest-xdist
-    if output is not None and _session in session.config.stash:
-        output["llm_cache"] = session.config.stash[_session].ledger.as_plain()
+    if output is not None:
+        output["llm_cache"] = told.ledger.as_plain()
 
 
 @pytest.hookimpl(optionalhook=True)

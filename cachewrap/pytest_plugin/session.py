@@ -167,7 +167,8 @@ class Session:
     ) -> Iterator[None]:
         """The set-up of a fixture: one that outlives its test has a cassette of its own.
 
-        Which test comes first, and pays for it, differs from run to run.
+        Which test comes first and pays for it, and after which it is torn down, differs from run to
+        run.
         """
         started = self._started.get(request._pyfuncitem.nodeid)
         if started is None:
@@ -178,6 +179,10 @@ class Session:
             if definition.scope != "function":
                 cache = self._for_fixtures(definition.scope, request._pyfuncitem)
                 block.enter_context(cache)
+                # What is added last runs first: the teardown stands between the two.
+                later = ExitStack()
+                definition.addfinalizer(later.close)
+                block.callback(definition.addfinalizer, lambda: later.enter_context(cache))
             function = definition.func
             if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
                 definition.func = _inside(function, cache)  # type: ignore[misc]
@@ -253,10 +258,13 @@ class Session:
         never = ("__pycache__", *self._config.getini("norecursedirs"))
         return absent.is_file() or not any(fnmatch(absent.name, pattern) for pattern in never)
 
-    def report(self, terminal: Any) -> None:
-        """Tell at the end of the run what was done, and what no test used."""
+    def add_up_fixtures(self) -> None:
+        """Add up what the fixtures that outlive a test did: all of them are torn down."""
         for path, cache in self._fixtures.items():
             self._add_up("fixtures", path, cache)
+
+    def report(self, terminal: Any) -> None:
+        """Tell at the end of the run what was done, and what no test used."""
         ledger = self.ledger
         if not ledger.tests:
             return
@@ -304,11 +312,16 @@ class Session:
 
 
 def _activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:
-    """Activate the cache in an async test's own context: runners keep theirs between tests."""
+    """Activate the cache in an async test's own context, which its runner has made or keeps."""
     function = getattr(item, "obj", None)
     if inspect.iscoroutinefunction(function):
         item.obj = _inside(function, cache)  # type: ignore[attr-defined]
         block.callback(setattr, item, "obj", function)
+    # unittest.IsolatedAsyncioTestCase copies the context when it is made: at the collection.
+    context = getattr(getattr(item, "instance", None), "_asyncioTestContext", None)
+    if context is not None:
+        context.run(cache.__enter__)
+        block.callback(context.run, cache.__exit__, None, None, None)
 
 
 def _inside(function: Callable[..., Any], cache: WatchedCache) -> Callable[..., Any]:

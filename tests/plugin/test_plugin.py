@@ -140,6 +140,11 @@ WAYS = {
         "import unittest\n@pytest.mark.llm_cache\nclass TestIt(unittest.TestCase):\n"
         "    def test_one(self):\n        assert ask()"
     ),
+    "an async unittest": (
+        "import unittest\n@pytest.mark.llm_cache\nclass TestIt(unittest.IsolatedAsyncioTestCase):\n"
+        "    async def asyncSetUp(self):\n        self.answer = await aask()\n"
+        "    async def test_one(self):\n        assert self.answer"
+    ),
 }
 
 
@@ -197,6 +202,20 @@ def test_fixtures_that_outlive_a_test_have_a_cassette_of_their_own(
     out = project.run("--llm-cache=replay", "tests/test_it.py::test_two")
     assert "2 replayed" in out
     assert "unused" not in out
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+def test_the_teardown_of_such_a_fixture_is_on_its_cassette(project: Project, scope: str) -> None:
+    project.test(
+        f"@pytest.fixture(scope='{scope}')\ndef answer():\n    yield ask('up')\n    ask('down')\n"
+        "class TestIt:\n"
+        "    def test_one(self, answer, llm_cache):\n        assert ask('one')\n"
+        "    def test_two(self, answer, llm_cache):\n        assert ask('two')"
+    )
+    assert "4 recorded" in project.run(passed=2)
+    out = project.run("--llm-cache=replay", "tests/test_it.py::TestIt::test_one")
+    assert "3 replayed, 0 recorded, 0 refreshed, 0 missed" in out
+    assert len(project.cassettes()) == 3
 
 
 def test_nothing_is_written_by_a_test_that_asks_nothing(project: Project) -> None:
@@ -644,6 +663,16 @@ def test_workers_are_summed(project: Project) -> None:
     assert "12 recorded, 0 refreshed, 0 missed in 6 tests" in project.run("-n2", passed=6)
     assert "12 replayed, 0 recorded" in project.run("-n2", "--llm-cache=replay", passed=6)
     assert project.calls == 12
+
+
+def test_fixtures_of_workers_are_counted(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.test(
+        "@pytest.fixture(scope='session')\ndef answer():\n    yield ask('up')\n    ask('down')\n"
+        "def test_one(answer, llm_cache):\n    pass\n"
+    )
+    assert "2 recorded" in project.run("-n1")
+    assert "2 replayed, 0 recorded" in project.run("-n1", "--llm-cache=replay")
 
 
 def test_workers_that_share_a_cassette_judge_it_together(project: Project) -> None:
