@@ -1,70 +1,45 @@
-"""`Cache`: the answers of one seed in one store, as a block, as a server of calls, as a mapping."""
+"""`Cache`: the answers of one seed in one store, made, entered as a block, and explained."""
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar, Unpack
+from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, codec, events, leases, plugins
-from cachewrap.drivers import arun, run
-from cachewrap.entry import Entry, Facts, Items, Outcome
-from cachewrap.envelope import seal
+from cachewrap import blocks, plugins
 from cachewrap.errors import (
-    CachewrapError,
     ConfigurationError,
     CorruptEntryError,
     ReplayMissError,
-    StoreError,
 )
-from cachewrap.events import Hook, Watch, tell_bypass
-from cachewrap.faults import survive
-from cachewrap.flow import Absent, Exchange, Reply, Terms, fetch, found_in, keep, look, unread
-from cachewrap.guard import make_guard
-from cachewrap.key import canonical, canonical_json, decode_request, encode, key_of, salted
+from cachewrap.events import Hook
+from cachewrap.key import canonical_json, encode
+from cachewrap.keyvalue import KeyValue
 from cachewrap.nearest import Explanation, nearest
 from cachewrap.policy import (
-    UNSET,
     CacheOptions,
     Mode,
     Policy,
     Seed,
-    Ttl,
-    Unset,
     check_mode,
-    kept_until,
     make_policy,
     seed_text,
-    ttl_seconds,
 )
-from cachewrap.stats import Stats
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.terms import Exchange
 from cachewrap.trial import attempt
 from cachewrap.urls import parse_url
 
-R = TypeVar("R")
 C = TypeVar("C", bound="Cache")
 
-Seen: TypeAlias = bytes | StoreError | None
-"""What a store gave for a key: its bytes, None, or the fault that it raised."""
-
-_UNWATCHED: Final = nullcontext()
 _OFF: Final = "off"
 _SIBLINGS: Final = 32  # each may hold files or connections open
-
-_PLAIN_KEY: Final = salted("key")
-_KEY: Final = re.compile("[0-9a-f]{64}")
-_SET: Final = "cache.set"
 
 _lock = threading.Lock()
 
@@ -78,7 +53,7 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-class Cache:
+class Cache(KeyValue):
     """The answers of one seed in one store.
 
     Make one with `Cache.disk`, `Cache.redis`, `Cache.memory`, `Cache.jsonl` or `Cache.from_url`,
@@ -100,45 +75,20 @@ class Cache:
     Raises `ConfigurationError` for a seed or an option that cannot be.
     """
 
-    _store: Store
-    _seed: str | None
-    policy: Policy
-    stats: Stats
     numbering: blocks.Numbering  # of calls that this cache serves without having been entered
 
     def __init__(
         self, store: Store, *, cache_seed: Seed | None = 41, **options: Unpack[CacheOptions]
     ) -> None:
-        self._set_up(store, None if cache_seed is None else seed_text(cache_seed), options)
+        seed = None if cache_seed is None else seed_text(cache_seed)
+        self._set_up(store, seed, make_policy(options))
 
-    def _set_up(self, store: Store, seed: str | None, options: CacheOptions | Policy) -> None:
-        policy = options if isinstance(options, Policy) else make_policy(options)
-        # Nobody waits for an answer that will not be stored.
-        shared = type(store).acquire is not Store.acquire and policy.mode != "read_only"
-        self._store = store
-        self._seed = seed
-        self.policy = policy
-        self.stats = Stats()
+    def _set_up(self, store: Store, seed: str | None, policy: Policy) -> None:
+        super()._set_up(store, seed, policy)
         self.numbering = blocks.Numbering()
-        self._guard = make_guard(policy.encryption_keys, seed)
-        # Callers of one request share its answer with those alone who want the same done with it.
-        self._url = store.url
-        self._place = self._url if policy.mode == "normal" else f"{self._url}#{policy.mode}"
-        self._terms = Terms(
-            place=self._place,
-            report=self.survive,
-            mode=policy.mode,
-            single_flight=policy.single_flight,
-            lease_seconds=policy.lease_seconds if shared else None,
-            give_up=partial(leases.give_up, store),
-            guard=self._guard,
-        )
-        self._idle = seed is None or policy.mode == "off"
         self._entered = [0]
         self._plain = policy.plain and seed is not None
         self._unheard = self._plain and policy.on_event is None
-        self._straight = policy.mode in ("normal", "read_only")
-        self._quiet = replace(self._terms, report=_tell_nobody)
         self._siblings: dict[str | None, Cache] = {}
         self._views: dict[Policy, Self] = {}
 
@@ -352,21 +302,6 @@ class Cache:
         """Always true, even when empty: code in the field asks ``if cache:``."""
         return True
 
-    @property
-    def seed(self) -> str | None:
-        """The seed as text, or None for a cache that caches nothing."""
-        return self._seed
-
-    @property
-    def url(self) -> str:
-        """Where the entries are, without credentials."""
-        return self._url
-
-    @property
-    def store(self) -> Store:
-        """Where the entries live, as bytes, for tools: in envelopes, encrypted with a key."""
-        return self._store
-
     def check(self) -> None:
         """Raise `StoreError` if it can be told, without writing, that the cache will not work."""
         # Where nothing will be written, it does not matter whether anything could be.
@@ -427,158 +362,7 @@ class Cache:
             others += view._others()
         return others
 
-    # -- as the server of calls: for decorators, patches and integrations ------------------------
-
-    def serve(self, exchange: Exchange[R], call: Callable[[], R], *seen: Seen) -> Reply[R]:
-        """Answer one request: from the store, else by ``call`` whose answer is stored.
-
-        Only errors of ``call`` come out; faults of the store and of entries are survived.
-
-        Args:
-            exchange: the request.
-            call: asks upstream.
-            seen: what the store gave for the key, or raised, where it has just been asked.
-        """
-        watch = self.watch(exchange)
-        with watch or _UNWATCHED:
-            found = self._found(exchange, *seen) if seen else self._look(exchange)
-            if not isinstance(found, Reply):
-                found = run(fetch(exchange, self._terms, found), self._store, call)
-        return self.told(found, exchange, watch)
-
-    async def aserve(
-        self, exchange: Exchange[R], call: Callable[[], Awaitable[R]], *seen: Seen
-    ) -> Reply[R]:
-        """`serve` for async callers."""
-        watch = self.watch(exchange)
-        with watch or _UNWATCHED:
-            found = self._found(exchange, *seen) if seen else await self._alook(exchange)
-            if not isinstance(found, Reply):
-                found = await arun(fetch(exchange, self._terms, found), self._store, call)
-        return self.told(found, exchange, watch)
-
-    def _found(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | Absent:
-        if isinstance(seen, StoreError):
-            return unread(exchange, seen, self._terms)
-        return found_in(exchange, seen, self._terms)
-
-    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        """The first half of `serve`, for streams: what is stored, if anything."""
-        watch = self.watch(exchange)
-        with watch or _UNWATCHED:
-            found = self._look(exchange)
-        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
-
-    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        """`look` for async callers."""
-        watch = self.watch(exchange)
-        with watch or _UNWATCHED:
-            found = await self._alook(exchange)
-        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
-
-    # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
-    # modes in which it takes that.
-
-    def _look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._straight:
-            return run(look(exchange, self._terms), self._store)
-        try:
-            raw = self._store.get(exchange.key)
-        except StoreError as error:
-            return unread(exchange, error, self._terms)
-        return found_in(exchange, raw, self._terms)
-
-    async def _alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._straight:
-            return await arun(look(exchange, self._terms), self._store)
-        try:
-            raw = await self._store.aget(exchange.key)
-        except StoreError as error:
-            return unread(exchange, error, self._terms)
-        return found_in(exchange, raw, self._terms)
-
-    def glance(self, exchange: Exchange[R]) -> Reply[R] | None:
-        """What `look` would find, told to nobody: None where it is anything but a plain hit.
-
-        Whoever serves it says so with `told`; else the request takes its usual way.
-        """
-        try:
-            raw = self._store.get(exchange.key)
-        except StoreError:
-            return None
-        return self._seen(exchange, raw)
-
-    async def aglance(self, exchange: Exchange[R]) -> Reply[R] | None:
-        """`glance` for async callers."""
-        try:
-            raw = await self._store.aget(exchange.key)
-        except StoreError:
-            return None
-        return self._seen(exchange, raw)
-
-    def _seen(self, exchange: Exchange[R], raw: bytes | None) -> Reply[R] | None:
-        found = found_in(exchange, raw, self._quiet)
-        return found if isinstance(found, Reply) else None
-
-    def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
-        """The second half of `serve`, for streams: store an answer that took ``seconds``."""
-        watch = self.watch(exchange, seconds)
-        reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
-        return self.told(reply, exchange, watch)
-
-    async def akeep(
-        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
-    ) -> Reply[R]:
-        """`keep` for async callers."""
-        watch = self.watch(exchange, seconds)
-        reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
-        return self.told(reply, exchange, watch)
-
-    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
-        """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
-        hook = self.policy.on_event
-        if hook is None and (
-            events.remembered(logging.DEBUG) is False or not events.log.isEnabledFor(logging.DEBUG)
-        ):
-            return None
-        seed, place = self._seed or "", self._url
-        return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
-
-    def told(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
-        """The reply, counted, and told to those who hear of it."""
-        self.stats.count(reply, exchange)
-        if watch is not None:
-            stored = reply.own and reply.entry is not None
-            watch.tell(reply.outcome, reply.entry, stored=stored)
-        return reply
-
-    def bypass(self, source: str, reason: str) -> None:
-        """Count a call that goes past the cache, and tell those who hear of it why."""
-        self.stats.count_bypass(reason)
-        tell_bypass(self.policy.on_event, source, self._seed or "", self._url, reason)
-
-    @property
-    def shared_place(self) -> str | None:
-        """Where callers of one request at one time share its stream; None if they do not."""
-        return self._place if self.policy.single_flight else None
-
-    def count_joined(self, entry: Entry | None) -> None:
-        """Count a call that read another caller's stream; ``entry`` is what was stored of it."""
-        self.stats.count(Reply(Outcome.JOINED, None, entry))
-
-    def discard(self, key: str) -> bool:
-        """Remove the entry under a key; whether there was one. Raises `StoreError`."""
-        return self._seed is not None and self._store.delete(key)
-
-    def survive(self, error: CachewrapError, source: str) -> None:
-        """Count a fault that does not stop the call of ``source``, and warn of it once.
-
-        A cache with ``on_error="raise"`` raises faults of the store and of entries.
-        """
-        self.stats.count_error()
-        if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
-            raise error
-        survive(error, source, self._url)
+    # -- as what explains ---------------------------------------------------------------------
 
     def explain(
         self, call: Callable[..., Any] | Mapping[str, Any], /, *args: Any, **kwargs: Any
@@ -646,120 +430,6 @@ class Cache:
         except CorruptEntryError:
             return False
         return self.policy.mode == "replay" or entry.fresh(time.time())
-
-    # -- as a plain key-value cache ----------------------------------------------------------
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """The value under the key, or the default.
-
-        Args:
-            key: any string, or another value that has a canonical form; the key of a cached call
-                (64 hexadecimal characters, as ``f.cache_key(...)`` gives it) finds its answer.
-            default: what to return where nothing fresh is stored.
-
-        In the modes ``"refresh"`` and ``"off"`` nothing is found, in ``"replay"`` also what has
-        expired. A plain cache knows no upstream: a miss gives the default in every mode. A store
-        or an entry that cannot be read costs a `CacheWarning` and gives the default.
-
-        Raises `MissingTypeError` for a value whose type this process has not imported, and
-        `UnkeyableError` for a key without a canonical form.
-        """
-        mode = self.policy.mode
-        if self._idle or mode == "refresh":
-            return default
-        stored = _store_key(key)
-        try:
-            raw = self._store.get(stored)
-            if raw is None:
-                return default
-            entry = self._guard.unseal(stored, raw)
-            return _value(entry) if mode == "replay" or entry.fresh(time.time()) else default
-        except (StoreError, CorruptEntryError) as error:
-            self.survive(error, "cache.get")
-            return default
-
-    def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
-        """Store a value under a key, in place of what is there.
-
-        Args:
-            key: any string, or another value that has a canonical form.
-            value: anything that the codec takes.
-            ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
-                the cache's own by default.
-
-        In the modes ``"replay"``, ``"read_only"`` and ``"off"`` nothing is stored. A store that
-        cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a value that no
-        codec takes, and `UnkeyableError` for a key without a canonical form.
-        """
-        if self._idle or self.policy.mode in ("replay", "read_only"):
-            return
-        now = time.time()
-        policy = self.policy if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
-        expires = policy.expires(now)
-        kind, answer = codec.encode(value)
-        request = _plain_request(key)
-        facts = Facts(created=now, seconds=0.0, expires=expires, source=_SET)
-        stored = _store_key(key)
-        raw = self._guard.close(stored, seal(kind, answer, request, facts))
-        try:
-            self._store.set(stored, raw, expires=kept_until(expires, now))
-        except StoreError as error:
-            self.survive(error, _SET)
-
-    def delete(self, key: Any) -> bool:
-        """Remove a key; whether it was there. Raises `StoreError`, and `UnkeyableError`."""
-        return self.discard(_store_key(key))
-
-    def clear(self) -> int:
-        """Remove every entry of this seed and nothing else; how many there were.
-
-        Raises `StoreError`.
-        """
-        return 0 if self._seed is None else self._store.clear()
-
-    def keys(self) -> Iterator[str]:
-        """Every key, one by one: what was given to `set`, and the keys of cached calls.
-
-        What has expired is left out. A key that is no text is given as 64 hexadecimal characters.
-        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
-        """
-        if self._seed is None:
-            return
-        now = time.time()
-        for key, raw in self._store.scan():
-            try:
-                entry = self._guard.unseal(key, raw)
-                if not entry.fresh(now):
-                    continue
-                record = entry.read_record()
-            except CorruptEntryError:
-                continue
-            if record["source"] == _SET:
-                given = decode_request(record["request"])["key"]
-                yield given if isinstance(given, str) else key
-            else:
-                yield key
-
-
-def _tell_nobody(error: CachewrapError, source: str) -> None:
-    """Whoever reads the same entry next tells of it."""
-
-
-def _value(entry: Entry) -> Any:
-    value = codec.decode(entry.kind, entry.answer)
-    return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
-
-
-def _plain_request(key: Any) -> bytes:
-    return encode({"key": canonical(key, where="the key")})
-
-
-def _store_key(key: Any) -> str:
-    return key if _is_key(key) else key_of(_PLAIN_KEY, _plain_request(key))
-
-
-def _is_key(key: object) -> bool:
-    return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
 def _partition(cache_seed: Seed | None) -> str:

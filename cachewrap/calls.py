@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks, codec
 from cachewrap.arguments import make_binder, takes
-from cachewrap.cache import Cache, Seen
+from cachewrap.cache import Cache
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.envelope import sealed
 from cachewrap.errors import ConfigurationError, UnkeyableError
@@ -29,6 +29,7 @@ from cachewrap.scope import (
     scoped_async_generator,
     scoped_generator,
 )
+from cachewrap.serving import Seen
 from cachewrap.stream import astream, stream
 from cachewrap.usage import usage_of
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from cachewrap import leases
+from cachewrap.effects import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
 from cachewrap.flight import leading
-from cachewrap.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
 from cachewrap.loops import sleep
 from cachewrap.stores.base import Claim, Store, in_thread
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
-from cachewrap.entry import Entry, Outcome
+from cachewrap.effects import (
+    Acquire,
+    Call,
+    Flow,
+    Lookup,
+    Release,
+    Save,
+    Search,
+    Sleep,
+    Wait,
+)
+from cachewrap.entry import Outcome
 from cachewrap.errors import (
     CachewrapError,
     CodecError,
@@ -17,187 +26,13 @@ from cachewrap.errors import (
 )
 from cachewrap.faults import log, warn_once
 from cachewrap.flight import AGAIN, FAILED, Flight, Landing, board
-from cachewrap.guard import PLAIN, Guard
 from cachewrap.key import refresh_name
 from cachewrap.nearest import Explanation, nearest
-from cachewrap.policy import Mode, kept_until
+from cachewrap.policy import kept_until
 from cachewrap.stores.base import Claim, Store, new_token
+from cachewrap.terms import Absent, Exchange, Reply, Terms
 
-T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Effect(Generic[T]):
-    """Something that a driver does for a flow: ``result = yield from Lookup(key)`` is typed."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Generator[Effect[Any], Any, T]:
-        result: T = yield self
-        return result
-
-
-Flow: TypeAlias = Generator[Effect[Any], Any, T]
-
-
-@dataclass(slots=True)
-class Lookup(Effect[bytes | None]):
-    """Read the key from the store."""
-
-    key: str
-
-
-@dataclass(slots=True)
-class Save(Effect[bytes]):
-    """Add the value if the key is absent (or holds ``over``); the result is what is there.
-
-    With ``replace`` the value is stored whatever the key holds.
-    """
-
-    key: str
-    value: bytes
-    expires: float
-    over: bytes | None
-    replace: bool = False
-
-
-@dataclass(slots=True)
-class Call(Effect[Any]):
-    """Go upstream, as the leader of a flight or alone."""
-
-    flight: Flight | None = None
-
-
-@dataclass(slots=True)
-class Wait(Effect[Landing]):
-    """Wait for a flight to land."""
-
-    flight: Flight
-
-
-@dataclass(slots=True)
-class Acquire(Effect[Claim]):
-    """Try to take the lease of the key, and renew it while it is held."""
-
-    key: str
-    token: str
-    seconds: float
-
-
-@dataclass(slots=True)
-class Release(Effect[None]):
-    """Give the lease back."""
-
-    key: str
-    token: str
-    failed: bool
-
-
-@dataclass(slots=True)
-class Sleep(Effect[None]):
-    """Let time pass."""
-
-    seconds: float
-
-
-@dataclass(slots=True)
-class Search(Effect[T]):
-    """Go through the store's entries, which takes a while."""
-
-    search: Callable[[Store], T]
-
-
-class Exchange(Protocol[R]):
-    """One request, and how its result becomes an entry and an entry its result."""
-
-    @property
-    def key(self) -> str:
-        """The key of the request."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """What is called, for messages: a function's name or an endpoint."""
-        ...
-
-    @property
-    def model(self) -> str | None:
-        """The model that is asked, for counting; None where only the answer tells."""
-        ...
-
-    @property
-    def asked(self) -> bytes:
-        """The canonical request, encoded."""
-        ...
-
-    def load(self, entry: Entry) -> R:
-        """The result that the entry holds. Raises `CodecError` if it cannot be read."""
-        ...
-
-    def dump(self, result: R, seconds: float) -> tuple[bytes, Entry] | None:
-        """The result's envelope and what is in it, or None where it is not to be stored.
-
-        Raises `UnsupportedTypeError` where no codec takes it. ``seconds`` is how long upstream
-        took.
-        """
-
-
-Report: TypeAlias = Callable[[CachewrapError, str], None]
-"""Told of every fault that a call survives, with the source of the call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the calls of one cache have in common.
-
-    Args:
-        place: the partition, as its store's URL, apart for each mode.
-        report: told of every fault that a call survives.
-        mode: what is done with a call, see `CacheOptions`; ``"off"`` never comes here.
-        single_flight: whether callers of one request at one time share one upstream call.
-        lease_seconds: how long a lease may outlive its last renewal; None where the store is
-            reached by this process alone.
-        give_up: releases a lease, given its key and token, where the flow cannot any more.
-        guard: stands between envelopes and the store.
-    """
-
-    place: str
-    report: Report
-    mode: Mode = "normal"
-    single_flight: bool = True
-    lease_seconds: float | None = None
-    give_up: Callable[[str, str], None] = lambda key, token: None
-    guard: Guard = PLAIN
-
-
-@dataclass(slots=True)
-class Reply(Generic[R]):
-    """How a call was answered.
-
-    Args:
-        outcome: hit, miss, joined or bypassed.
-        value: the result.
-        entry: the entry it was read from; None where nothing is stored.
-        own: on a miss, whether the stored answer is this call's own (False: an earlier one won).
-    """
-
-    outcome: Outcome
-    value: R
-    entry: Entry | None = None
-    own: bool = False
-
-
-@dataclass(slots=True)
-class Absent:
-    """Nothing to serve under the key.
-
-    Args:
-        stale: the bytes that a new entry may replace.
-        why: in mode replay, what kept the entry from being served.
-    """
-
-    stale: bytes | None = None
-    why: CachewrapError | None = None
 
 
 _ABSENT: Final = Absent()

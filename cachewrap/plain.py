@@ -28,6 +28,9 @@ from cachewrap.errors import MissingTypeError
 
 SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
 
+# MessagePack has bytes of its own, so there they are as good as plain.
+PACKED: Final[frozenset[type]] = SCALARS | {bytes}
+
 # A structure that refers to itself would never be walked to its end.
 _MOST_CONTAINERS: Final = 50_000
 

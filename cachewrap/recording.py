@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from cachewrap import codec
 from cachewrap.entry import Entry, Items, Kind
 from cachewrap.errors import CachewrapError, CodecError
-from cachewrap.flow import Absent, Exchange, Reply
+from cachewrap.terms import Absent, Exchange, Reply
 
 R = TypeVar("R")
 

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from cachewrap.entry import Items
-from cachewrap.flow import Exchange
 from cachewrap.loops import running_loop
 from cachewrap.recording import Packed, Server, unpack
 from cachewrap.retry import Retry
 from cachewrap.shared import Alone, Name, SharedStream, join
 from cachewrap.shared_async import AsyncSharedStream
 from cachewrap.sources import AsyncGeneratorSource, AsyncStart, GeneratorSource, Start
+from cachewrap.terms import Exchange
 
 
 class GeneratorStream(SharedStream[Packed]):

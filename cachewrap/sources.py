@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import Entry, Items
-from cachewrap.flow import Absent, Exchange
 from cachewrap.recording import Packed, Recording, Server, pack
 from cachewrap.retry import Retry, with_async_retry, with_retry
+from cachewrap.terms import Absent, Exchange
 
 Start: TypeAlias = Callable[[], Generator[Any, Any, Any]]
 AsyncStart: TypeAlias = Callable[[], AsyncGenerator[Any, Any]]

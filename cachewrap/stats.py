@@ -11,8 +11,8 @@ from typing import Any, Final
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.events import model_of
-from cachewrap.flow import Exchange, Reply
 from cachewrap.prices import price
+from cachewrap.terms import Exchange, Reply
 
 _HIT: Final = Outcome.HIT
 _lock = threading.Lock()

@@ -15,7 +15,6 @@ from time import time
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap.blocks import OFF, active, blocks
-from cachewrap.cache import Seen
 from cachewrap.calls import FunctionExchange, Plan, aserve, serve
 from cachewrap.codec import decode
 from cachewrap.entry import Kind
@@ -24,6 +23,7 @@ from cachewrap.errors import CodecError, StoreError
 from cachewrap.events import remembered
 from cachewrap.guard import PLAIN
 from cachewrap.plain import are_plain
+from cachewrap.serving import Seen
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]

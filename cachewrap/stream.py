@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 
 from cachewrap import codec
 from cachewrap.entry import Items
-from cachewrap.flow import Absent, Exchange
 from cachewrap.recording import Recording, Server
 from cachewrap.retry import Retry, with_async_retry, with_retry
 from cachewrap.shared import Alone
 from cachewrap.sharing import AsyncReader, Reader, aread, read
 from cachewrap.sources import END, abegin, begin
+from cachewrap.terms import Absent, Exchange
 
 _Step: TypeAlias = Callable[[], Awaitable[Any]]
 

@@ -11,10 +11,10 @@ from langchain_core.outputs import Generation
 
 from cachewrap.cache import Cache
 from cachewrap.choosing import choose_cache
-from cachewrap.flow import Absent
 from cachewrap.integrations._exchange import ValueExchange
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
 from cachewrap.options import is_sampling
+from cachewrap.terms import Absent
 from cachewrap.usage import Usage
 
 if TYPE_CHECKING:

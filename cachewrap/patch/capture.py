@@ -11,7 +11,6 @@ from cachewrap.blocks import active
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.flight import FAILED
-from cachewrap.flow import Absent
 from cachewrap.patch.answer import read_answer
 from cachewrap.patch.events import shows_error
 from cachewrap.patch.exchange import Answered, SdkExchange
@@ -19,6 +18,7 @@ from cachewrap.patch.frames import CONTENT_TYPE as FRAMES
 from cachewrap.patch.joint import AsyncJointStream, Joint, JointStream, Reader
 from cachewrap.patch.recorder import Recorder, Recording
 from cachewrap.patch.response import decode, is_framed, kept_headers, library_of
+from cachewrap.terms import Absent
 
 
 class Slot:

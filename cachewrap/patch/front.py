@@ -23,7 +23,6 @@ from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.choosing import Default, choose_plain_cache
 from cachewrap.errors import UnkeyableError
-from cachewrap.flow import Reply
 from cachewrap.key import encode
 from cachewrap.options import NAMES
 from cachewrap.patch.exchange import Answered, SdkExchange
@@ -34,6 +33,7 @@ from cachewrap.patch.quick import aquicken, quicken
 from cachewrap.patch.request import RAW_RESPONSE, header, is_given
 from cachewrap.patch.rest import Rest
 from cachewrap.patch.seam import Plan, arebuild, expected, rebuild
+from cachewrap.terms import Reply
 
 Wrapped: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[Any, ...]

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.flight import AGAIN, FAILED
-from cachewrap.flow import Reply
 from cachewrap.loops import running_loop
 from cachewrap.patch.capture import Slot, asend, send
 from cachewrap.patch.exchange import SdkExchange
 from cachewrap.patch.joint import AsyncJointStream, JointStream
 from cachewrap.shared import join
+from cachewrap.terms import Reply
 
 Rebuild: TypeAlias = Callable[[HttpAnswer | None, JointStream | AsyncJointStream | None], Any]
 """Makes the SDK's result of a stored answer, or of the head and the stream of one under way."""

@@ -61,6 +61,7 @@ class Family(Library):
     Args:
         response: its response class.
         request: its request class.
+        held: its stream class of a body in memory.
         replay: a stream class of ours that its responses take, for sync and async readers.
         joint: one that reads what another call was given.
         plain: its content decoder that changes nothing; it keeps no state.
@@ -68,6 +69,7 @@ class Family(Library):
 
     response: Any
     request: Any
+    held: Any
     replay: Any
     joint: Any
     plain: Any
@@ -109,6 +111,7 @@ def _family(library: ModuleType) -> Family:
     return Family(
         response=library.Response,
         request=library.Request,
+        held=library.ByteStream,
         replay=type("ReplayStream", (_Replay, *streams), {}),
         joint=type("JointStream", (_Joint, *streams), {}),
         plain=library.Response(200)._get_content_decoder(),

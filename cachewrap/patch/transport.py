@@ -29,8 +29,9 @@ class HttpxWire(Wire):
     def __init__(self, request: Any) -> None:
         url = request.url
         port = url.port or _PORTS.get(url.scheme, 0)
-        super().__init__(family_of(request), request.method, str(url), url.host, port, url.path)
-        self._request = request
+        family = family_of(request)
+        super().__init__(family, request.method, str(url), url.host, port, url.path)
+        self._request, self._held = request, family.held
 
     def headers(self) -> Iterable[tuple[str, str]]:
         """See `Wire`."""
@@ -39,7 +40,11 @@ class HttpxWire(Wire):
 
     def content(self) -> bytes:
         """See `Wire`."""
-        content: bytes = self._request.content
+        request = self._request
+        # A redirected request has the stream of the first one, but not its content.
+        if isinstance(request.stream, self._held):
+            request.read()
+        content: bytes = request.content
         return content
 
     def head(self, response: Any) -> Any:

@@ -8,14 +8,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from cachewrap.cache import Cache, Seen
+from cachewrap.cache import Cache
 from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
-from cachewrap.flow import Absent, Exchange, Reply
 from cachewrap.nearest import Explanation
-from cachewrap.policy import CacheOptions, Policy
+from cachewrap.policy import Policy
+from cachewrap.serving import Seen
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.terms import Absent, Exchange, Reply
 
 R = TypeVar("R")
 
@@ -92,11 +93,10 @@ class WatchedStore(JsonlStore):
 class WatchedCache(Cache):
     """A cache on a `WatchedStore`."""
 
-    def _set_up(self, store: Store, seed: str | None, options: CacheOptions | Policy) -> None:
-        super()._set_up(store, seed, options)
-        self._plain = self._unheard = (
-            False  # every call comes by here, none is served at a front door
-        )
+    def _set_up(self, store: Store, seed: str | None, policy: Policy) -> None:
+        super()._set_up(store, seed, policy)
+        # Every call comes by here, none is served at a front door.
+        self._plain = self._unheard = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, (_, *rest) = super().__reduce__()

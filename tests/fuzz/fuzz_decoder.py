@@ -17,7 +17,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["cachewrap.codec", "cachewrap.envelope", "cachewrap.plain"]
+    include=[f"cachewrap.{name}" for name in ("codec", "untagging", "classes", "envelope", "plain")]
 ):
     from fuzz import hostile
 

@@ -8,6 +8,8 @@ import pytest
 from talking import cache, colour, up
 
 import cachewrap
+from cachewrap.testing.upstream import Upstream
+from plain_http.web import WEBS, Web
 
 __all__ = ["cache", "colour", "up"]
 
@@ -17,3 +19,11 @@ def unpatched() -> Iterator[None]:
     """Whatever a test patches is as it was afterwards."""
     yield
     cachewrap.unpatch_all()
+
+
+@pytest.fixture(params=WEBS)
+def web(request: pytest.FixtureRequest, up: Upstream) -> Iterator[Web]:
+    """A client or session of every library that is installed, made before any patch."""
+    web = WEBS[request.param](up)
+    yield web
+    web.end()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cachewrap import codec
+from cachewrap.effects import Acquire, Call, Effect, Flow, Lookup, Release, Save, Search, Sleep
 from cachewrap.entry import Entry, Facts, Outcome
 from cachewrap.envelope import seal, unseal
 from cachewrap.errors import (
@@ -19,23 +20,11 @@ from cachewrap.errors import (
     StoreError,
     UnsupportedTypeError,
 )
-from cachewrap.flow import (
-    Acquire,
-    Call,
-    Effect,
-    Flow,
-    Lookup,
-    Release,
-    Reply,
-    Save,
-    Search,
-    Sleep,
-    Terms,
-    fetch,
-)
+from cachewrap.flow import fetch
 from cachewrap.key import encode, refresh_name
 from cachewrap.stores.base import Claim
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.terms import Reply, Terms
 
 KEY = "ab" * 32
 

@@ -1,0 +1,132 @@
+"""What a cache is for plain keys and values."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from cachewrap import codec
+from cachewrap.entry import Entry, Facts, Items
+from cachewrap.envelope import seal
+from cachewrap.errors import CorruptEntryError, StoreError
+from cachewrap.key import canonical, decode_request, encode, key_of, salted
+from cachewrap.policy import UNSET, Policy, Ttl, Unset, kept_until, ttl_seconds
+from cachewrap.serving import Serving
+
+_PLAIN_KEY: Final = salted("key")
+_KEY: Final = re.compile("[0-9a-f]{64}")
+_SET: Final = "cache.set"
+
+
+class KeyValue(Serving):
+    """The same answers by their keys, and values that people store themselves."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value under the key, or the default.
+
+        Args:
+            key: any string, or another value that has a canonical form; the key of a cached call
+                (64 hexadecimal characters, as ``f.cache_key(...)`` gives it) finds its answer.
+            default: what to return where nothing fresh is stored.
+
+        In the modes ``"refresh"`` and ``"off"`` nothing is found, in ``"replay"`` also what has
+        expired. A plain cache knows no upstream: a miss gives the default in every mode. A store
+        or an entry that cannot be read costs a `CacheWarning` and gives the default.
+
+        Raises `MissingTypeError` for a value whose type this process has not imported, and
+        `UnkeyableError` for a key without a canonical form.
+        """
+        mode = self.policy.mode
+        if self._idle or mode == "refresh":
+            return default
+        stored = _store_key(key)
+        try:
+            raw = self._store.get(stored)
+            if raw is None:
+                return default
+            entry = self._guard.unseal(stored, raw)
+            return _value(entry) if mode == "replay" or entry.fresh(time.time()) else default
+        except (StoreError, CorruptEntryError) as error:
+            self.survive(error, "cache.get")
+            return default
+
+    def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
+        """Store a value under a key, in place of what is there.
+
+        Args:
+            key: any string, or another value that has a canonical form.
+            value: anything that the codec takes.
+            ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
+                the cache's own by default.
+
+        In the modes ``"replay"``, ``"read_only"`` and ``"off"`` nothing is stored. A store that
+        cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a value that no
+        codec takes, and `UnkeyableError` for a key without a canonical form.
+        """
+        if self._idle or self.policy.mode in ("replay", "read_only"):
+            return
+        now = time.time()
+        policy = self.policy if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
+        expires = policy.expires(now)
+        kind, answer = codec.encode(value)
+        request = _plain_request(key)
+        facts = Facts(created=now, seconds=0.0, expires=expires, source=_SET)
+        stored = _store_key(key)
+        raw = self._guard.close(stored, seal(kind, answer, request, facts))
+        try:
+            self._store.set(stored, raw, expires=kept_until(expires, now))
+        except StoreError as error:
+            self.survive(error, _SET)
+
+    def delete(self, key: Any) -> bool:
+        """Remove a key; whether it was there. Raises `StoreError`, and `UnkeyableError`."""
+        return self.discard(_store_key(key))
+
+    def clear(self) -> int:
+        """Remove every entry of this seed and nothing else; how many there were.
+
+        Raises `StoreError`.
+        """
+        return 0 if self._seed is None else self._store.clear()
+
+    def keys(self) -> Iterator[str]:
+        """Every key, one by one: what was given to `set`, and the keys of cached calls.
+
+        What has expired is left out. A key that is no text is given as 64 hexadecimal characters.
+        Each of them works with `get` and `delete`. Reads every entry. Raises `StoreError`.
+        """
+        if self._seed is None:
+            return
+        now = time.time()
+        for key, raw in self._store.scan():
+            try:
+                entry = self._guard.unseal(key, raw)
+                if not entry.fresh(now):
+                    continue
+                record = entry.read_record()
+            except CorruptEntryError:
+                continue
+            if record["source"] == _SET:
+                given = decode_request(record["request"])["key"]
+                yield given if isinstance(given, str) else key
+            else:
+                yield key
+
+
+def _value(entry: Entry) -> Any:
+    value = codec.decode(entry.kind, entry.answer)
+    return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
+
+
+def _plain_request(key: Any) -> bytes:
+    return encode({"key": canonical(key, where="the key")})
+
+
+def _store_key(key: Any) -> str:
+    return key if _is_key(key) else key_of(_PLAIN_KEY, _plain_request(key))
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and _KEY.fullmatch(key) is not None
