@@ -24,6 +24,7 @@ from cachewrap.pytest_plugin.places import FIXTURES, Wish, places_of, wish_of
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_OF_MODULES: Final = ("class", "module")
 _COUNTED: Final = ("replayed", "recorded", "refreshed", "missed")
 
 
@@ -53,6 +54,7 @@ class Session:
         self._config = config
         self._started: dict[str, Started] = {}
         self._fixtures: dict[str, WatchedCache] = {}
+        self._needed: set[tuple[str, Path | None]] = set()
         self._patches: Patches | None = None
         self.ledger = Ledger()
 
@@ -170,28 +172,38 @@ class Session:
         Which test comes first and pays for it, and after which it is torn down, differs from run to
         run.
         """
-        started = self._started.get(request._pyfuncitem.nodeid)
-        if started is None:
+        item = request._pyfuncitem
+        started = self._started.get(item.nodeid)
+        wide = definition.scope != "function"
+        # A test without a cassette may be the first to ask for what one with a cassette needs.
+        if started is None and not (wide and self._needs(definition, item)):
             yield
             return
-        cache = started.cache
         with ExitStack() as block:
-            if definition.scope != "function":
-                cache = self._for_fixtures(definition.scope, request._pyfuncitem)
+            if started is None or wide:
+                self._patch()
+                cache = self._for_fixtures(definition.scope, item)
                 block.enter_context(cache)
                 # What is added last runs first: the teardown stands between the two.
                 later = ExitStack()
                 definition.addfinalizer(later.close)
                 block.callback(definition.addfinalizer, lambda: later.enter_context(cache))
+            else:
+                cache = started.cache
             function = definition.func
             if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
                 definition.func = _inside(function, cache)  # type: ignore[misc]
                 block.callback(setattr, definition, "func", function)
             yield
 
+    def _needs(self, definition: pytest.FixtureDef[Any], item: pytest.Item) -> bool:
+        """Whether a test with a cassette, of the same module where that matters, has a fixture."""
+        module = item.path if definition.scope in _OF_MODULES else None
+        return (definition.argname, module) in self._needed
+
     def _for_fixtures(self, scope: str, item: pytest.Item) -> WatchedCache:
         places = places_of(item)
-        folder = places.folder if scope in ("class", "module") else places.base
+        folder = places.folder if scope in _OF_MODULES else places.base
         path = str(folder / FIXTURES)
         cache = self._fixtures.get(path)
         if cache is None:
@@ -233,6 +245,8 @@ class Session:
         left_out |= absent
         roots = [Path(os.path.abspath(config.invocation_params.dir / arg)) for arg in config.args]
         for item in wanting:
+            for name in getattr(item, "fixturenames", ()):
+                self._needed |= {(name, item.path), (name, None)}
             places = places_of(item)
             try:
                 wish = wish_of(item)

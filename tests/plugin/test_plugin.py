@@ -204,6 +204,22 @@ def test_fixtures_that_outlive_a_test_have_a_cassette_of_their_own(
     assert "unused" not in out
 
 
+@pytest.mark.parametrize("scope", ["module", "session"])
+def test_it_is_on_it_if_a_test_without_a_cassette_asks_first(project: Project, scope: str) -> None:
+    project.test(
+        "from sdk import told\n"
+        f"@pytest.fixture(scope='{scope}')\ndef answer():\n    return told('once')\n"
+        f"@pytest.fixture(scope='{scope}')\ndef own():\n    return ask('own')\n"
+        "def test_plain(answer, own):\n    assert answer and own\n"
+        "def test_one(answer, llm_cache):\n    assert answer"
+    )
+    assert "1 recorded" in project.run(passed=2)
+    assert "1 replayed, 0 recorded" in project.run("--llm-cache=replay", passed=2)
+    assert project.upstream.calls == 1
+    (name,) = project.cassettes()
+    assert Path(name).name == "fixtures.jsonl"
+
+
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
 def test_the_teardown_of_such_a_fixture_is_on_its_cassette(project: Project, scope: str) -> None:
     project.test(
