@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 MODES: Final = ("replay", "normal", "refresh", "off")
 
 _session: Final = pytest.StashKey["Session"]()
-_deselected: Final = pytest.StashKey[list[pytest.Item]]()
+_found: Final = pytest.StashKey[list[pytest.Item]]()
+_absent: Final = pytest.StashKey[set[Path]]()
 _auto: Final = pytest.StashKey[bool]()
 
 
@@ -43,7 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_deselected] = []
+    config.stash[_found] = []
+    config.stash[_absent] = set()
     config.stash[_auto] = bool(config.getini("llm_cache_auto"))
     config.addinivalue_line(
         "markers",
@@ -74,16 +77,41 @@ def _wants(item: pytest.Item) -> bool:
     )
 
 
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    if items:
-        items[0].config.stash[_deselected].extend(items)
+@pytest.hookimpl(wrapper=True)
+def pytest_ignore_collect(
+    collection_path: Path, config: pytest.Config
+) -> Generator[None, bool | None, bool | None]:
+    ignored = yield
+    if ignored:
+        config.stash[_absent].add(collection_path)
+    return ignored
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if not report.passed:
+        collector.config.stash[_absent].add(collector.path)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, object, object]:
+    # Not every plugin that leaves tests out says so to `pytest_deselected`.
+    config.stash[_found] = [*items]
+    return (yield)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    deselected = session.config.stash[_deselected]
+    stash, chosen = session.config.stash, set(session.items)
+    deselected = [item for item in stash[_found] if item not in chosen]
     wanting = [item for item in (*session.items, *deselected) if _wants(item)]
     if wanting:
-        _of(session.config).collected(session, wanting, deselected)
+        _of(session.config).collected(session, wanting, deselected, stash[_absent])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -127,9 +155,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _session not in session.config.stash:
+        return
+    told = session.config.stash[_session]
+    told.add_up_fixtures()
     output = getattr(session.config, "workeroutput", None)  # of a worker of pytest-xdist
-    if output is not None and _session in session.config.stash:
-        output["llm_cache"] = session.config.stash[_session].ledger.as_plain()
+    if output is not None:
+        output["llm_cache"] = told.ledger.as_plain()
 
 
 @pytest.hookimpl(optionalhook=True)

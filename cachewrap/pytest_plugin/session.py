@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -23,6 +24,7 @@ from cachewrap.pytest_plugin.places import FIXTURES, Wish, places_of, wish_of
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_OF_MODULES: Final = ("class", "module")
 _COUNTED: Final = ("replayed", "recorded", "refreshed", "missed")
 
 
@@ -52,6 +54,7 @@ class Session:
         self._config = config
         self._started: dict[str, Started] = {}
         self._fixtures: dict[str, WatchedCache] = {}
+        self._needed: set[tuple[str, Path | None]] = set()
         self._patches: Patches | None = None
         self.ledger = Ledger()
 
@@ -166,26 +169,41 @@ class Session:
     ) -> Iterator[None]:
         """The set-up of a fixture: one that outlives its test has a cassette of its own.
 
-        Which test comes first, and pays for it, differs from run to run.
+        Which test comes first and pays for it, and after which it is torn down, differs from run to
+        run.
         """
-        started = self._started.get(request._pyfuncitem.nodeid)
-        if started is None:
+        item = request._pyfuncitem
+        started = self._started.get(item.nodeid)
+        wide = definition.scope != "function"
+        # A test without a cassette may be the first to ask for what one with a cassette needs.
+        if started is None and not (wide and self._needs(definition, item)):
             yield
             return
-        cache = started.cache
         with ExitStack() as block:
-            if definition.scope != "function":
-                cache = self._for_fixtures(definition.scope, request._pyfuncitem)
+            if started is None or wide:
+                self._patch()
+                cache = self._for_fixtures(definition.scope, item)
                 block.enter_context(cache)
+                # What is added last runs first: the teardown stands between the two.
+                later = ExitStack()
+                definition.addfinalizer(later.close)
+                block.callback(definition.addfinalizer, lambda: later.enter_context(cache))
+            else:
+                cache = started.cache
             function = definition.func
             if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
                 definition.func = _inside(function, cache)  # type: ignore[misc]
                 block.callback(setattr, definition, "func", function)
             yield
 
+    def _needs(self, definition: pytest.FixtureDef[Any], item: pytest.Item) -> bool:
+        """Whether a test with a cassette, of the same module where that matters, has a fixture."""
+        module = item.path if definition.scope in _OF_MODULES else None
+        return (definition.argname, module) in self._needed
+
     def _for_fixtures(self, scope: str, item: pytest.Item) -> WatchedCache:
         places = places_of(item)
-        folder = places.folder if scope in ("class", "module") else places.base
+        folder = places.folder if scope in _OF_MODULES else places.base
         path = str(folder / FIXTURES)
         cache = self._fixtures.get(path)
         if cache is None:
@@ -197,9 +215,21 @@ class Session:
     # -- the whole run ------------------------------------------------------------------------
 
     def collected(
-        self, session: pytest.Session, wanting: list[pytest.Item], deselected: list[pytest.Item]
+        self,
+        session: pytest.Session,
+        wanting: list[pytest.Item],
+        deselected: list[pytest.Item],
+        absent: set[Path],
     ) -> None:
-        """Take note of which cassettes there should be, and whether all tests were chosen."""
+        """Take note of which cassettes there should be, and whether all tests were chosen.
+
+        Args:
+            session: the session that has collected them.
+            wanting: the tests with a cassette, chosen or not.
+            deselected: the tests that were found and not chosen.
+            absent: files and folders that were ignored, and modules that were skipped or failed as
+                a whole: their tests are not known.
+        """
         config = self._config
         left_out = {item.path for item in deselected}
         whole = not left_out and not session.testsfailed and not config.getoption("lf", False)
@@ -207,11 +237,16 @@ class Session:
             path, colons, _ = argument.partition("::")
             if colons:
                 whole = False
-                left_out.add(Path(os.path.abspath(config.invocation_params.dir / path)))
+                module = Path(os.path.abspath(config.invocation_params.dir / path))
+                # A name of Python (--pyargs) does not tell which file it is.
+                left_out |= {module} if module.exists() else {item.path for item in wanting}
         if config.getoption("lf", False):
             left_out |= {item.path for item in wanting}
+        left_out |= absent
         roots = [Path(os.path.abspath(config.invocation_params.dir / arg)) for arg in config.args]
         for item in wanting:
+            for name in getattr(item, "fixturenames", ()):
+                self._needed |= {(name, item.path), (name, None)}
             places = places_of(item)
             try:
                 wish = wish_of(item)
@@ -223,13 +258,27 @@ class Session:
                 self.ledger.complete[str(places.folder)].add(str(places.module))
             marks = self.ledger.bases[str(places.base)]
             holds = places.base if config.getini("llm_cache_dir") else places.base.parent
-            if whole and any(holds.is_relative_to(root) for root in roots):
+            if (
+                whole
+                and any(holds.is_relative_to(root) for root in roots)
+                and not any(self._may_hold(path, places.base) for path in absent)
+            ):
                 marks.add("whole")
+
+    def _may_hold(self, absent: Path, base: Path) -> bool:
+        """Whether tests in a file or folder that was left out may have cassettes in ``base``."""
+        if not self._config.getini("llm_cache_dir"):
+            return absent.parent == base.parent and absent.is_file()
+        never = ("__pycache__", *self._config.getini("norecursedirs"))
+        return absent.is_file() or not any(fnmatch(absent.name, pattern) for pattern in never)
+
+    def add_up_fixtures(self) -> None:
+        """Add up what the fixtures that outlive a test did: all of them are torn down."""
+        for path, cache in self._fixtures.items():
+            self._add_up("fixtures", path, cache)
 
     def report(self, terminal: Any) -> None:
         """Tell at the end of the run what was done, and what no test used."""
-        for path, cache in self._fixtures.items():
-            self._add_up("fixtures", path, cache)
         ledger = self.ledger
         if not ledger.tests:
             return
@@ -277,11 +326,16 @@ class Session:
 
 
 def _activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:
-    """Activate the cache in an async test's own context: runners keep theirs between tests."""
+    """Activate the cache in an async test's own context, which its runner has made or keeps."""
     function = getattr(item, "obj", None)
     if inspect.iscoroutinefunction(function):
         item.obj = _inside(function, cache)  # type: ignore[attr-defined]
         block.callback(setattr, item, "obj", function)
+    # unittest.IsolatedAsyncioTestCase copies the context when it is made: at the collection.
+    context = getattr(getattr(item, "instance", None), "_asyncioTestContext", None)
+    if context is not None:
+        context.run(cache.__enter__)
+        block.callback(context.run, cache.__exit__, None, None, None)
 
 
 def _inside(function: Callable[..., Any], cache: WatchedCache) -> Callable[..., Any]:

@@ -89,8 +89,9 @@ class Cassette:
         """Where the line of a name is, for an error: the file and the number of the line."""
         with suppress(OSError), open(self.path, "rb") as file:
             for number, line in reversed(list(enumerate(file, 1))):
-                if name_of(line) == name:
-                    return f"{self.path}, line {number}"
+                with suppress(ValueError):  # an empty line, or one that is no entry
+                    if name_of(line) == name:
+                        return f"{self.path}, line {number}"
         return self.path
 
     def _read(self) -> dict[Name | int, bytes]:

@@ -404,10 +404,10 @@ class StoreSuite:
 
     def test_a_failure_is_told_for_two_seconds(self, leasing: Calls) -> None:
         leasing.acquire(key_of(1), "one", 60)
-        leasing.release(key_of(1), "one", failed=True)
         start = time.monotonic()
+        leasing.release(key_of(1), "one", failed=True)
         assert _await_lease(leasing, key_of(1), Claim.FAILED) is Claim.TAKEN
-        assert 1.5 < time.monotonic() - start < 4
+        assert 1.5 < time.monotonic() - start < 6
         leasing.release(key_of(1), "later")
 
     def test_a_lease_is_no_entry(self, calls: Calls) -> None:
@@ -478,7 +478,7 @@ class StoreSuite:
             holder.process.join()
             start = time.monotonic()
             assert _await_lease(leasing, key_of(1), Claim.HELD) is Claim.TAKEN
-            assert time.monotonic() - start < 4
+            assert time.monotonic() - start < 6
             leasing.release(key_of(1), "later")
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")

@@ -140,6 +140,11 @@ WAYS = {
         "import unittest\n@pytest.mark.llm_cache\nclass TestIt(unittest.TestCase):\n"
         "    def test_one(self):\n        assert ask()"
     ),
+    "an async unittest": (
+        "import unittest\n@pytest.mark.llm_cache\nclass TestIt(unittest.IsolatedAsyncioTestCase):\n"
+        "    async def asyncSetUp(self):\n        self.answer = await aask()\n"
+        "    async def test_one(self):\n        assert self.answer"
+    ),
 }
 
 
@@ -197,6 +202,36 @@ def test_fixtures_that_outlive_a_test_have_a_cassette_of_their_own(
     out = project.run("--llm-cache=replay", "tests/test_it.py::test_two")
     assert "2 replayed" in out
     assert "unused" not in out
+
+
+@pytest.mark.parametrize("scope", ["module", "session"])
+def test_it_is_on_it_if_a_test_without_a_cassette_asks_first(project: Project, scope: str) -> None:
+    project.test(
+        "from sdk import told\n"
+        f"@pytest.fixture(scope='{scope}')\ndef answer():\n    return told('once')\n"
+        f"@pytest.fixture(scope='{scope}')\ndef own():\n    return ask('own')\n"
+        "def test_plain(answer, own):\n    assert answer and own\n"
+        "def test_one(answer, llm_cache):\n    assert answer"
+    )
+    assert "1 recorded" in project.run(passed=2)
+    assert "1 replayed, 0 recorded" in project.run("--llm-cache=replay", passed=2)
+    assert project.upstream.calls == 1
+    (name,) = project.cassettes()
+    assert Path(name).name == "fixtures.jsonl"
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+def test_the_teardown_of_such_a_fixture_is_on_its_cassette(project: Project, scope: str) -> None:
+    project.test(
+        f"@pytest.fixture(scope='{scope}')\ndef answer():\n    yield ask('up')\n    ask('down')\n"
+        "class TestIt:\n"
+        "    def test_one(self, answer, llm_cache):\n        assert ask('one')\n"
+        "    def test_two(self, answer, llm_cache):\n        assert ask('two')"
+    )
+    assert "4 recorded" in project.run(passed=2)
+    out = project.run("--llm-cache=replay", "tests/test_it.py::TestIt::test_one")
+    assert "3 replayed, 0 recorded, 0 refreshed, 0 missed" in out
+    assert len(project.cassettes()) == 3
 
 
 def test_nothing_is_written_by_a_test_that_asks_nothing(project: Project) -> None:
@@ -558,6 +593,64 @@ def test_the_cassettes_of_a_module_that_is_gone_are_told_by_a_whole_run(project:
     assert "unused: tests/cassettes/test_gone/test_one.jsonl: no test has" in project.run()
 
 
+ABSENT: dict[str, tuple[str, tuple[str, ...], dict[str, int]]] = {
+    "ignored": ("", ("--ignore=tests/test_b.py",), {"passed": 1}),
+    "ignored by a pattern": ("", ("--ignore-glob=*_b.py",), {"passed": 1}),
+    "skipped as a whole": (
+        "pytest.skip('today', allow_module_level=True)\n", (), {"passed": 1, "skipped": 1},
+    ),
+    "without a library": ("pytest.importorskip('absent')\n", (), {"passed": 1, "skipped": 1}),
+    "broken": (
+        "raise RuntimeError\n", ("--continue-on-collection-errors",), {"passed": 1, "errors": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["", "llm_cache_dir = answers"])
+@pytest.mark.parametrize(("head", "args", "outcomes"), ABSENT.values(), ids=ABSENT)
+def test_a_module_whose_tests_are_not_known_keeps_its_cassettes(
+    project: Project, folder: str, head: str, args: tuple[str, ...], outcomes: dict[str, int]
+) -> None:
+    project.ini(folder)
+    shared = "@pytest.mark.llm_cache('all/both')\n"
+    project.test(shared + ONE)
+    project.test(shared + TWO, "tests/test_b.py")
+    project.test(ONE.replace("one", "own"), "tests/test_c.py")
+    project.run(passed=4)
+    before = project.cassettes()
+    project.test(head + shared + TWO, "tests/test_b.py")
+    (project.root / "tests/test_c.py").unlink()
+    assert "unused" not in project.run(*args, "--llm-cache-prune", **outcomes)
+    assert project.cassettes() == before
+
+
+def test_an_ignored_folder_of_other_cassettes_does_not_stop_the_judging(project: Project) -> None:
+    project.test(ONE)
+    project.test(ONE, "tests/test_gone.py")
+    project.test(ONE, "tests/deep/test_deep.py")
+    project.run("--import-mode=importlib", passed=3)
+    (project.root / "tests/test_gone.py").unlink()
+    out = project.run("--ignore=tests/deep", "--llm-cache-prune")
+    assert "removed: tests/cassettes/test_gone/test_one.jsonl: no test has" in out
+    assert len(project.cassettes()) == 2
+
+
+def test_a_test_that_is_named_by_its_package_is_not_the_whole_module(project: Project) -> None:
+    project.write("tests/__init__.py", "")
+    project.test(TWO)
+    project.run(passed=2)
+    assert "unused" not in project.run("--pyargs", "tests.test_it::test_one", "--llm-cache-prune")
+    assert len(project.cassettes()) == 2
+
+
+def test_tests_that_a_plugin_drops_in_silence_keep_their_cassettes(project: Project) -> None:
+    project.test(TWO)
+    project.run(passed=2)
+    project.write("conftest.py", "def pytest_collection_modifyitems(items):\n    del items[1:]\n")
+    assert "unused" not in project.run("--llm-cache-prune")
+    assert len(project.cassettes()) == 2
+
+
 def test_off_judges_nothing(project: Project) -> None:
     project.test(ONE)
     project.run()
@@ -586,6 +679,16 @@ def test_workers_are_summed(project: Project) -> None:
     assert "12 recorded, 0 refreshed, 0 missed in 6 tests" in project.run("-n2", passed=6)
     assert "12 replayed, 0 recorded" in project.run("-n2", "--llm-cache=replay", passed=6)
     assert project.calls == 12
+
+
+def test_fixtures_of_workers_are_counted(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.test(
+        "@pytest.fixture(scope='session')\ndef answer():\n    yield ask('up')\n    ask('down')\n"
+        "def test_one(answer, llm_cache):\n    pass\n"
+    )
+    assert "2 recorded" in project.run("-n1")
+    assert "2 replayed, 0 recorded" in project.run("-n1", "--llm-cache=replay")
 
 
 def test_workers_that_share_a_cassette_judge_it_together(project: Project) -> None:

@@ -127,8 +127,8 @@ def test_a_read_waits_one_second_for_a_lock_that_keeps_readers_out(
 
 def test_a_write_waits_for_another_s_write(tmp_path: Path, disk: DiskStore) -> None:
     with another_process(tmp_path / "41" / "cache.db", "BEGIN EXCLUSIVE") as process:
-        threading.Timer(1.5, process.kill).start()  # later than a read would give up
         start = time.monotonic()
+        threading.Timer(1.5, process.kill).start()  # later than a read would give up
         assert disk.add(key_of(2), VALUE) == VALUE
         assert time.monotonic() - start > 1
 
