@@ -28,6 +28,9 @@ def _renew_lock() -> None:
 # Another thread may have held the lock at the fork; in the child nobody would release it.
 os.register_at_fork(after_in_child=_renew_lock)
 
+_MOST_TOLD: Final = 256
+"""Hits that are added up at once: under the lock, which a single one does not wait for."""
+
 _KEYS_KEPT: Final = 4096
 """Keys whose models are remembered, so that a model is not read again at every hit."""
 
@@ -85,13 +88,29 @@ _SHOWN: Final = (
 
 
 class _Group(Counts):
-    """The counts of one source and model, and the name under which upstream knows the model."""
+    """The counts of one source and model, and the name under which upstream knows the model.
 
-    __slots__ = ("reported",)
+    Hits are told before they are added up: to append is one step, which no other thread and no
+    interrupt comes between.
+    """
+
+    __slots__ = ("reported", "told")
 
     def __init__(self, reported: str) -> None:
         super().__init__()
         self.reported = reported
+        self.told: list[tuple[int, int, float]] = []
+
+    def add_up(self) -> None:
+        """Add up the hits that were told: of each its prompt and completion tokens, and seconds."""
+        told = self.told
+        with _lock:
+            while told:
+                tokens_in, tokens_out, seconds = told.pop()
+                self.hits += 1
+                self.tokens_in_saved += tokens_in
+                self.tokens_out_saved += tokens_out
+                self.seconds_saved += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +193,10 @@ class Stats:
         if model is None:
             model = self._model(entry, key) if entry.tokens_in or entry.tokens_out else ""
         group = self._groups.get((source, model)) or self._group(source, model, entry)
-        # Not `acquire` and `try`, though that is quicker: an interrupt may come between the two.
-        with _lock:
-            group.hits += 1
-            group.tokens_in_saved += entry.tokens_in
-            group.tokens_out_saved += entry.tokens_out
-            group.seconds_saved += entry.seconds
+        told = group.told
+        told.append((entry.tokens_in, entry.tokens_out, entry.seconds))
+        if len(told) >= _MOST_TOLD:
+            group.add_up()
 
     def _group(self, source: str, model: str, entry: Entry | None) -> _Group:
         new = _Group(model_of(entry))
@@ -242,9 +259,16 @@ class Stats:
     def _added_up(self, label: Callable[[tuple[str, str]], str]) -> dict[str, Counts]:
         found: dict[str, Counts] = {}
         with _lock:
-            for name, group in self._groups.items():
+            for name, group in self._counted():
                 found.setdefault(label(name), Counts()).add(group)
         return found
+
+    def _counted(self) -> list[tuple[tuple[str, str], _Group]]:
+        """Every group, with its hits added up."""
+        groups = list(self._groups.items())
+        for _, group in groups:
+            group.add_up()
+        return groups
 
     def money(self) -> Money | None:
         """What was saved and spent, at today's prices.
@@ -253,7 +277,7 @@ class Stats:
         each function and model. None where no price is known.
         """
         with _lock:
-            groups = list(self._groups.items())
+            groups = self._counted()
         saved = spent = 0.0
         known = False
         for (_, model), g in groups:
@@ -288,7 +312,7 @@ class Stats:
                 "groups": [
                     {"source": source, "model": model, "reported": group.reported}
                     | {name: getattr(group, name) for name in _NAMES}
-                    for (source, model), group in self._groups.items()
+                    for (source, model), group in self._counted()
                 ],
             }
 
