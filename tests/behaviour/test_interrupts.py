@@ -14,7 +14,7 @@ from cachewrap import Cache, leases, llm_cached
 from cachewrap.flight import AGAIN, _flights
 
 WAIT = 20.0
-ROUNDS = 400
+ROUNDS = 200
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms on this platform"),
