@@ -94,17 +94,24 @@ class Flight:
         if not inside:
             return True
         with _lock:
-            ahead: list[Flight] = [self]
-            known: set[Flight] = {self}
-            while ahead:
-                flight = ahead.pop()
-                if flight in inside:
-                    return False
-                ahead += [other for other in flight.waits_for if other not in known]
-                known.update(ahead)
+            if self._waits_for_any(inside):
+                return False
             for flight in inside:
                 flight.waits_for.append(self)
         return True
+
+    def _waits_for_any(self, flights: tuple[Flight, ...]) -> bool:
+        # A function of its own: in Python 3.13.0 an interrupt in the jump back of a loop under
+        # `with` can leave the lock held.
+        ahead: list[Flight] = [self]
+        known: set[Flight] = {self}
+        while ahead:
+            flight = ahead.pop()
+            if flight in flights:
+                return True
+            ahead += [other for other in flight.waits_for if other not in known]
+            known.update(ahead)
+        return False
 
     def _stop_waiting(self, inside: tuple[Flight, ...]) -> None:
         with _lock:

@@ -103,14 +103,19 @@ class _Group(Counts):
 
     def add_up(self) -> None:
         """Add up the hits that were told: of each its prompt and completion tokens, and seconds."""
-        told = self.told
         with _lock:
-            while told:
-                tokens_in, tokens_out, seconds = told.pop()
-                self.hits += 1
-                self.tokens_in_saved += tokens_in
-                self.tokens_out_saved += tokens_out
-                self.seconds_saved += seconds
+            self._add_up()
+
+    def _add_up(self) -> None:
+        # Python 3.13.0 leaves a `with` without its exit where it is interrupted in the jump back
+        # of a `while` that is the last of it. In a function of its own the loop is safe.
+        told = self.told
+        while told:
+            tokens_in, tokens_out, seconds = told.pop()
+            self.hits += 1
+            self.tokens_in_saved += tokens_in
+            self.tokens_out_saved += tokens_out
+            self.seconds_saved += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +229,9 @@ class Stats:
         except CorruptEntryError:
             return "", ""
         source, model = record["source"], record["model"]
-        with _lock:
-            for (known, name), group in self._groups.items():
-                if known == source and group.reported == model:
-                    return known, name
+        for (known, name), group in list(self._groups.items()):
+            if known == source and group.reported == model:
+                return known, name
         return source, model
 
     def count_bypass(self, reason: str) -> None:

@@ -71,10 +71,14 @@ def interrupt(call: Callable[[], Any], most: float) -> int:
 
 def in_another_thread(work: Callable[[], object]) -> bool:
     """Whether the work comes to its end in a thread that holds none of the locks of this one."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(WAIT)
-    return not thread.is_alive()
+    ended = threading.Event()
+
+    def run() -> None:
+        work()
+        ended.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.wait(WAIT)
 
 
 @pytest.mark.store
@@ -87,12 +91,14 @@ def test_hits_keep_no_lock_and_get_no_answer_of_another(cache: Cache) -> None:
     def finish() -> None:
         cache.close()
         complete("0", cache=cache)  # type: ignore[call-arg]
+        complete("new", cache=cache)  # type: ignore[call-arg]
+        assert cache.stats.hits and cache.stats.misses
 
     with cache:
         ask_all()
         assert interrupt(ask_all, 400e-6) > ROUNDS / 2
         ask_all()
-        assert in_another_thread(finish)
+    assert in_another_thread(finish)
 
 
 @pytest.mark.store
@@ -104,5 +110,7 @@ def test_misses_leave_the_leases_to_be_renewed(cache: Cache) -> None:
     def hold() -> None:
         leases.hold(cache.store, "0" * 64, "another-1", 1.0)
         leases.drop("another-1")
+        complete("another", cache=cache)  # type: ignore[call-arg]
+        assert cache.stats.misses
 
     assert in_another_thread(hold)
