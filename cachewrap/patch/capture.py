@@ -158,6 +158,8 @@ _slot: Final[ContextVar[Slot | None]] = ContextVar("cachewrap_sdk_call", default
 # Whether a request below is one of a patched SDK, which has decided on it already. It is only kept
 # up while something below, such as a cached transport, may ask.
 _inside: Final[ContextVar[bool]] = ContextVar("cachewrap_sdk_request", default=False)
+# Whether that SDK's seam leaves the request alone, by the call's own choice or by what it asks.
+_left: Final[ContextVar[bool]] = ContextVar("cachewrap_sdk_left_alone", default=False)
 _watched = False
 
 
@@ -174,7 +176,7 @@ def watched() -> bool:
 
 def decided() -> bool:
     """Whether a patched SDK makes the request of this context, and has chosen a cache or none."""
-    return _inside.get() and (_slot.get() is not None or bool(active()))
+    return _inside.get() and (_slot.get() is not None or _left.get() or bool(active()))
 
 
 def take_open(response: Any, *, is_async: bool) -> None:
@@ -194,28 +196,40 @@ def is_idle() -> bool:
     return not _watched and _slot.get() is None
 
 
-def send(slot: Slot | None, request: Callable[[], Any]) -> Any:
-    """Make a request whose response goes to the slot."""
-    outer, inside = _slot.get(), _inside.get()
+def send(slot: Slot | None, request: Callable[[], Any], *, left: bool = False) -> Any:
+    """Make a request whose response goes to the slot.
+
+    Args:
+        slot: where the response goes; None for a call that no cache of the seam serves.
+        request: makes the request.
+        left: whether no cached transport below is to serve it either.
+    """
+    outer, inside, outer_left = _slot.get(), _inside.get(), _left.get()
     _slot.set(slot)
     _inside.set(True)
+    _left.set(left)
     try:
         return request()
     finally:
         _slot.set(outer)
         _inside.set(inside)
+        _left.set(outer_left)
 
 
-async def asend(slot: Slot | None, request: Callable[[], Awaitable[Any]]) -> Any:
+async def asend(
+    slot: Slot | None, request: Callable[[], Awaitable[Any]], *, left: bool = False
+) -> Any:
     """`send` for async callers."""
-    outer, inside = _slot.get(), _inside.get()
+    outer, inside, outer_left = _slot.get(), _inside.get(), _left.get()
     _slot.set(slot)
     _inside.set(True)
+    _left.set(left)
     try:
         return await request()
     finally:
         _slot.set(outer)
         _inside.set(inside)
+        _left.set(outer_left)
 
 
 def process_response(

@@ -53,6 +53,22 @@ class Plan:
             self.sampled.failed()
 
 
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """A call that goes straight through.
+
+    Args:
+        left: whether it is left alone by its own choice or for what it asks, so that no cached
+            transport below is to serve it either.
+    """
+
+    left: bool
+
+
+_UNSERVED: Final = Straight(left=False)
+_LEFT_ALONE: Final = Straight(left=True)
+
+
 class Expectation(Protocol):
     """A call on its way to ``request``, about which somebody wants to know what becomes of it."""
 
@@ -114,14 +130,14 @@ class Seam:
         if is_hooked(client) and self._may_serve(args, kwargs):
             sent = _as_sent(client, _argument(1, "options", args, kwargs))
         plan = self._plan(client, args, kwargs, sent)
-        if plan is None and not under_way() and not self._watched():
-            return wrapped(*args, **kwargs)
 
         def upstream() -> Any:
             return wrapped(*args, **kwargs)
 
-        if plan is None:
-            return send(None, upstream)
+        if isinstance(plan, Straight):
+            if under_way() or self._watched():
+                return send(None, upstream, left=plan.left)
+            return upstream()
         slot = Slot(plan.cache, plan.exchange)
 
         def call() -> Answered:
@@ -170,10 +186,10 @@ class Seam:
         sent: Any = None,
     ) -> Awaitable[Any]:
         plan = self._plan(client, args, kwargs, sent)
-        if plan is not None:
+        if isinstance(plan, Plan):
             return self._aserve(plan, wrapped, client, args, kwargs)
         if under_way() or self._watched():
-            return asend(None, lambda: wrapped(*args, **kwargs))
+            return asend(None, lambda: wrapped(*args, **kwargs), left=plan.left)
         straight: Awaitable[Any] = wrapped(*args, **kwargs)
         return straight
 
@@ -231,8 +247,8 @@ class Seam:
 
     def _plan(
         self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None
-    ) -> Plan | None:
-        """How the call is served, or None where it goes straight through.
+    ) -> Plan | Straight:
+        """How the call is served, or that it goes straight through.
 
         Args:
             client: the SDK's client.
@@ -246,8 +262,10 @@ class Seam:
         options = _argument(1, "options", args, kwargs)
         own = take_choice(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
-        if cache is None or not self._active():
-            return None
+        if cache is None:
+            return _LEFT_ALONE if own.cache_seed is None or own.mode == "off" else _UNSERVED
+        if not self._active():
+            return _UNSERVED
         stream = bool(kwargs.get("stream", False))
         source = options.url
         try:
@@ -257,10 +275,10 @@ class Seam:
             endpoint = classify(self._endpoints, client, asked, body)
             if isinstance(endpoint, Bypass):
                 cache.bypass(endpoint.source, endpoint.reason)
-                return None
+                return _LEFT_ALONE
             if reason := self._refuse(client, body):
                 cache.bypass(endpoint.source, reason)
-                return None
+                return _LEFT_ALONE
             source = endpoint.source
             path = self._path(client, asked, body)
             request = canonical_request(
@@ -272,7 +290,7 @@ class Seam:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.bypass(source, "unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
-            return None
+            return _LEFT_ALONE
         if awaited is not None and awaited.client is client:
             awaited.compare(options, args, kwargs, exchange)
         raw = header(options.headers, RAW_RESPONSE)

@@ -46,6 +46,36 @@ def test_what_a_patched_sdk_leaves_alone_is_left_alone(
     assert (up.calls, cache.stats.stored) == (2, 0)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"cache_seed": None},
+        {"mode": "off"},
+        {"cache_seed": None, "cache": Cache.memory()},
+        {"extra_body": {"background": True}},
+    ],
+    ids=["no seed", "mode off", "no seed for its cache", "not cached by kind"],
+)
+def test_what_a_patched_sdk_leaves_alone_is_no_matter_for_the_default_below(
+    up: Upstream, colour: Colour, cache: Cache, more: dict[str, Any]
+) -> None:
+    client = colour.client(up)
+    with patch_openai(cache), patch_httpx(cache, hosts=LOOPBACK):
+        for _ in range(2):
+            sdk_chat(colour, client, **more)
+    assert (up.calls, cache.stats.stored) == (2, 0)
+
+
+def test_a_call_that_no_cache_of_the_sdk_serves_is_served_by_the_default_below(
+    up: Upstream, colour: Colour, cache: Cache
+) -> None:
+    client = colour.client(up)
+    with patch_openai(), patch_httpx(cache, hosts=LOOPBACK):
+        for _ in range(2):
+            sdk_chat(colour, client)
+    assert (up.calls, cache.stats.stored) == (1, 1)
+
+
 def test_an_sdk_that_is_not_patched_is_cached_by_its_transport(
     up: Upstream, colour: Colour, cache: Cache
 ) -> None:
