@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from abc import ABC, abstractmethod
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -66,7 +67,7 @@ class Applications(ABC, Generic[A]):
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._awaited: set[str] = set()
-        self._wrapped: list[tuple[type, str, Any, Any]] = []
+        self._wrapped: list[tuple[type, str, Any, Any, list[bool]]] = []
         self.patches: tuple[A, ...] = ()
 
     def undo(self, patch: A | None = None) -> None:
@@ -79,10 +80,13 @@ class Applications(ABC, Generic[A]):
                     threads.release()
             if self.patches:
                 return
-            for owner, name, original, wrapped in reversed(self._wrapped):
-                # What somebody else wrapped around ours stays, and ours in it does nothing.
+            for owner, name, original, wrapped, enabled in reversed(self._wrapped):
                 if vars(owner).get(name) is wrapped:
                     setattr(owner, name, original)
+                else:
+                    # What somebody else wrapped around ours stays, and ours in it does nothing,
+                    # not even when the next application wraps the method again.
+                    enabled.clear()
             self._wrapped.clear()
 
     def _add(self, patch: A) -> None:
@@ -113,9 +117,10 @@ class Applications(ABC, Generic[A]):
 
     def _put(self, owner: type, name: str, original: Any, wrapper: Any) -> None:
         """Wrap a method."""
-        wrapped = wrapt.FunctionWrapper(original, wrapper)
+        enabled = [True]  # until it is emptied
+        wrapped = wrapt.FunctionWrapper(original, wrapper, partial(bool, enabled))
         setattr(owner, name, wrapped)
-        self._wrapped.append((owner, name, original, wrapped))
+        self._wrapped.append((owner, name, original, wrapped, enabled))
 
 
 def version_of(library: str) -> str:

@@ -174,12 +174,12 @@ class Patcher(Applications[Patch]):
         return found
 
     def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
-        if any(known is owner and done == name for known, done, _, _ in self._wrapped):
+        if any(known is owner and done == name for known, done, *_ in self._wrapped):
             return
         original = vars(owner)[name]
         # A class that took the method of another one when that was wrapped already.
         parent: Any = getattr(original, "_self_parent", None)
-        if any(parent is ours for _, _, _, ours in self._wrapped):
+        if any(parent is ours for _, _, _, ours, _ in self._wrapped):
             original = parent.__wrapped__
         self._put(owner, name, original, wrapper)
 

@@ -165,6 +165,30 @@ def test_what_others_wrap_around_the_patch_stays_and_the_patch_in_it_does_nothin
         SyncAPIClient.request = ORIGINALS[0]  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("name", ["request", "_process_response"])
+def test_a_patch_that_was_left_in_what_others_wrapped_stays_without_effect(
+    up: Upstream, client: OpenAI, name: str
+) -> None:
+    def theirs(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return wrapped(*args, **kwargs)
+
+    block, own = Cache.memory(), Cache.memory()
+    original = vars(SyncAPIClient)[name]
+    patch_openai()
+    setattr(SyncAPIClient, name, wrapt.FunctionWrapper(vars(SyncAPIClient)[name], theirs))
+    unpatch_openai()
+    try:
+        with patch_openai(), block:
+            for _ in range(2):
+                chat(client, cache_seed=None)
+            for _ in range(2):
+                list(chat(client, stream=True, cache=own))
+    finally:
+        setattr(SyncAPIClient, name, original)
+    assert up.calls == 3
+    assert (block.stats.misses, own.stats.misses, own.stats.hits) == (0, 1, 1)
+
+
 METHODS = ["chat.completions.create", "embeddings.create", "images.edit", "audio.speech.create"]
 
 
