@@ -40,6 +40,7 @@ _TRANSPORT: Final = frozenset(
         "verbose",
     }
 )
+_CUT: Final = "---"  # between a model and the parameters of a call
 _SECRET_TEXT: Final = re.compile(
     r"(?i)\b(?:bearer|basic)\s+[^\s'\"]+"
     r"|['\"][\w-]*(?:api[-_]?key|authorization|_token|secret|password)['\"]\s*:\s*['\"][^'\"]*['\"]"
@@ -69,14 +70,14 @@ def prompt_request(prompt: str) -> Any:
 
 def model_request(llm_string: str) -> Any:
     """A model's settings as a cache of LangChain gets them: JSON and parameters, or either."""
-    head, cut, tail = llm_string.rpartition("---")
     try:
-        model = json.loads(head) if cut else None
+        model, end = json.JSONDecoder().raw_decode(llm_string)
     except ValueError:
-        model = None
-    if not isinstance(model, dict):
+        model, end = None, 0
+    # Dashes may be in the parameters as well: in a docstring that describes a tool, for one.
+    if not isinstance(model, dict) or not llm_string.startswith(_CUT, end):
         return {"params": _params(llm_string)}
-    return {"model": clean(model), "params": _params(tail)}
+    return {"model": clean(model), "params": _params(llm_string[end + len(_CUT) :])}
 
 
 def clean(plain: Any, *, asked: bool = False) -> Any:

@@ -155,6 +155,10 @@ SAME: dict[str, tuple[Ask, Ask]] = {
         lambda up: chat(up, timeout=10, max_retries=1).invoke("hi"),
         lambda up: chat(up, timeout=20, max_retries=2).invoke("hi"),
     ),
+    "retries, beside dashes": (
+        lambda up: chat(up, max_retries=1).invoke("hi", stop=["---"]),
+        lambda up: chat(up, max_retries=2).invoke("hi", stop=["---"]),
+    ),
 }
 
 OTHER: dict[str, tuple[Ask, Ask]] = {
@@ -186,6 +190,10 @@ OTHER: dict[str, tuple[Ask, Ask]] = {
     "a parameter of a tool that is called a password": (
         lambda up: chat(up).bind_tools([login("a word")]).invoke("hi"),
         lambda up: chat(up).bind_tools([login("a number")]).invoke("hi"),
+    ),
+    "a description with dashes": (
+        lambda up: chat(up).bind_tools([login("---\nA basic word")]).invoke("hi"),
+        lambda up: chat(up).bind_tools([login("---\nA basic number")]).invoke("hi"),
     ),
 }
 
@@ -224,7 +232,10 @@ def test_nothing_is_cached_in_no_cache(cache: Cache, upstream: Upstream) -> None
     assert upstream.calls == 2
 
 
-def test_no_credential_reaches_the_store(upstream: Upstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [None, ["---"]], ids=["plain", "dashes"])
+def test_no_credential_reaches_the_store(
+    upstream: Upstream, tmp_path: Path, stop: list[str] | None
+) -> None:
     ours = Cache.disk(cache_path_root=tmp_path)
     model = chat(
         upstream,
@@ -233,7 +244,7 @@ def test_no_credential_reaches_the_store(upstream: Upstream, tmp_path: Path) -> 
         default_headers={"authorization": "Bearer sk-leak-3", "x-api-key": "sk-leak-4"},
         cache=LangChainCache(ours),
     )
-    model.invoke("hi", extra_headers={"authorization": "Bearer sk-leak-5"})
+    model.invoke("hi", stop=stop, extra_headers={"authorization": "Bearer sk-leak-5"})
     [key] = ours.keys()
     stored = ours._store.get(key)
     assert stored is not None
