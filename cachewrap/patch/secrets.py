@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import unquote_plus, urlsplit
 
 _LAST: Final = (
     "key|token|auth|authorization|bearer|secret|password|passwd|passphrase|pwd|sig|cookie|apikey"
@@ -53,8 +54,9 @@ def without_secrets(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The request body without the credentials that some APIs take in it.
 
     They are a remote MCP tool's ``authorization`` and headers, the ``authorization_token`` of
-    Anthropic's MCP servers, the ``authentication`` of Azure's data sources, and parameters like
-    ``api_key`` that a gateway takes. The body itself is left as it is.
+    Anthropic's MCP servers, user and secret parameters in the address of either, the
+    ``authentication`` of Azure's data sources, and parameters like ``api_key`` that a gateway
+    takes. The body itself is left as it is.
     """
     found: dict[str, Any] = {}
     if any(map(_is_account, body)):
@@ -83,7 +85,11 @@ def _is_remote(tool: Any) -> bool:
 def _tool(tool: Any) -> Any:
     if not _is_remote(tool):
         return tool
-    clean = {name: value for name, value in tool.items() if name != "authorization"}
+    clean = {
+        name: _address(value) if name == "server_url" else value
+        for name, value in tool.items()
+        if name != "authorization"
+    }
     headers = clean.get("headers")
     if isinstance(headers, Mapping):
         clean["headers"] = {
@@ -97,7 +103,26 @@ def _tool(tool: Any) -> Any:
 def _server(server: Any) -> Any:
     if not isinstance(server, Mapping):
         return server
-    return {name: value for name, value in server.items() if name != "authorization_token"}
+    return {
+        name: _address(value) if name == "url" else value
+        for name, value in server.items()
+        if name != "authorization_token"
+    }
+
+
+def _address(url: Any) -> Any:
+    """The address without its user, and without the parameters that are credentials."""
+    try:
+        parts = urlsplit(url)
+        query = "&".join(p for p in parts.query.split("&") if not is_secret(_name(p)))
+        clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query)
+    except (ValueError, TypeError, AttributeError):  # what the API will refuse
+        return url
+    return url if clean == parts else clean.geturl()
+
+
+def _name(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0])
 
 
 def _source(value: Any) -> Any:

@@ -108,6 +108,18 @@ BODIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"tools": [{"type": "mcp", "headers": {}}]},
     ),
     (
+        {"tools": [{"type": "mcp", "server_url": "https://me:s@mcp.example/a?api%5Fkey=s&of=b&b"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://mcp.example/a?of=b&b"}]},
+    ),
+    (
+        {"mcp_servers": [{"url": "https://mcp.example/sse?token=s", "authorization_token": "s"}]},
+        {"mcp_servers": [{"url": "https://mcp.example/sse"}]},
+    ),
+    (
+        {"mcp_servers": [{"url": "https://mcp.example?"}, {"url": None}, {"url": "//["}, 7]},
+        {"mcp_servers": [{"url": "https://mcp.example?"}, {"url": None}, {"url": "//["}, 7]},
+    ),
+    (
         {"tools": [{"type": "function", "authorization": "part of the schema"}]},
         {"tools": [{"type": "function", "authorization": "part of the schema"}]},
     ),

@@ -56,7 +56,7 @@ ANSWERED = (
 TOOL = {
     "type": "mcp",
     "server_label": "s",
-    "server_url": "https://tools.example",
+    "server_url": f"https://me:{MARK}-tool-user@tools.example/mcp?key={MARK}-tool-query",
     "authorization": f"{MARK}-tool",
     "headers": {"x-api-key": f"{MARK}-tool-header"},
 }
