@@ -41,8 +41,9 @@ _TRANSPORT: Final = frozenset(
     }
 )
 _CUT: Final = "---"  # between a model and the parameters of a call
+# A credential is all of its text: a tool may well be described as "A basic adder".
 _SECRET_TEXT: Final = re.compile(
-    r"(?i)\b(?:bearer|basic)\s+[^\s'\"]+"
+    r"(?i)(?P<quote>['\"])\s*(?:bearer|basic|digest|negotiate)\s+[^\s'\"]+\s*(?P=quote)"
     r"|['\"][\w-]*(?:api[-_]?key|authorization|_token|secret|password)['\"]\s*:\s*['\"][^'\"]*['\"]"
 )
 

@@ -241,7 +241,7 @@ def test_secrets_are_no_part_of_the_key(
     plain = Case(kind=case.kind, more={"extra_body": {}})
     if "extra_body" in case.more:
         without = {"tools": [], "data_sources": []}
-        tool = {name: TOOL[name] for name in ("type", "server_label", "server_url")}
+        tool = {"type": "mcp", "server_label": "s", "server_url": "https://tools.example/mcp"}
         without["tools"] = [tool | {"headers": {}}]
         without["data_sources"] = [
             {

@@ -253,6 +253,20 @@ def test_no_credential_reaches_the_store(
     assert b"gpt-4o-mini" in request
 
 
+def test_parameters_that_hold_a_class_keep_their_words_and_lose_credentials() -> None:
+    cache = Cache.memory()
+    ours = LangChainCache(cache)
+    adder = "[('format', <class 'A'>), ('tools', 'A basic adder'), ('x-gateway', 'Basic czNjcjN0')]"
+    ours.update("a prompt", adder, [Generation(text="sum")])
+    assert ours.lookup("a prompt", adder) == [Generation(text="sum")]
+    assert ours.lookup("a prompt", adder.replace("adder", "divider")) is None
+    assert ours.lookup("a prompt", adder.replace("N0", "N1")) == [Generation(text="sum")]
+    [key] = cache.keys()
+    stored = cache._store.get(key)
+    assert stored is not None
+    assert b"czNjcjN0" not in cache._guard.unseal(key, stored).read_record()["request"]
+
+
 def test_the_first_stored_answer_wins() -> None:
     ours = LangChainCache(Cache.memory())
     ours.update("a prompt", "a model", [Generation(text="first")])
