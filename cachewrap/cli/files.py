@@ -14,6 +14,8 @@ from typing import BinaryIO, Final
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores._cassette import head_of, name_of
 from cachewrap.stores._lines import HEAD, VERSION
+from cachewrap.stores.base import Store
+from cachewrap.stores.jsonl import JsonlStore
 
 _KEY: Final = re.compile("[0-9a-f]{64}")
 _FLUSH_AT: Final = 1 << 20
@@ -120,6 +122,14 @@ def open_import(path: str) -> Iterator[BinaryIO]:
         raise StoreError(f"cannot read {path}: {error}") from error
     with file:
         yield file
+
+
+def check_apart(file: str, store: Store) -> None:
+    """Raise `ConfigurationError` where a file of lines is the very file that a store keeps."""
+    if not isinstance(store, JsonlStore) or not os.path.exists(file):
+        return
+    if os.path.exists(store.path) and os.path.samefile(file, store.path):
+        raise ConfigurationError(f"{file} is the cache itself: give another file or cache")
 
 
 def names_of(line: bytes) -> tuple[str, str] | None:

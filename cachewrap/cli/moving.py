@@ -19,7 +19,7 @@ from cachewrap.cli._open import (
     url_options,
 )
 from cachewrap.cli.autogen import folders, read_folder
-from cachewrap.cli.files import Export, check_head, names_of, open_import
+from cachewrap.cli.files import Export, check_apart, check_head, names_of, open_import
 from cachewrap.cli.langchain import is_langchain, read_database
 from cachewrap.cli.mover import Mover, cover_options
 from cachewrap.cli.progress import progress, progress_of_file
@@ -150,19 +150,25 @@ def export_command(
     entries stay so, unless --decrypt is given.
     """
     mover = Mover(wanted, cover)
-    with opened(url, seed, all_seeds) as places, Export.to(file, overwrite) as export:
-
-        def write(place: Place, row: Row, raw: bytes) -> None:
-            export.write(lines.write(row.key, place.seed, raw))
-
+    with opened(url, seed, all_seeds) as places:
         for place in places:
-            doing = f"exporting seed {place.seed}"
-            for key, raw in progress(place.entries(), [place], doing):
-                if export.has(place.seed, key):
-                    mover.there_already += 1
-                else:
-                    mover.put(place, key, raw, place, put=write)
+            check_apart(file, place.store)  # or --overwrite would empty it before it is read
+        with Export.to(file, overwrite) as export:
+            _export(places, export, mover)
     sys.exit(mover.tell("exported", as_json, quiet=file == "-"))
+
+
+def _export(places: list[Place], export: Export, mover: Mover) -> None:
+    def write(place: Place, row: Row, raw: bytes) -> None:
+        export.write(lines.write(row.key, place.seed, raw))
+
+    for place in places:
+        doing = f"exporting seed {place.seed}"
+        for key, raw in progress(place.entries(), [place], doing):
+            if export.has(place.seed, key):
+                mover.there_already += 1
+            else:
+                mover.put(place, key, raw, place, put=write)
 
 
 @click.command(
@@ -218,6 +224,7 @@ def import_command(
     else:
         mover = Mover(wanted, cover)
         with open_import(file) as source, _targets(url, seed) as targets:
+            check_apart(file, targets.own.store)  # or it would read on in what it writes
             _import(source, targets, mover, overwrite)
     sys.exit(mover.tell("imported", as_json))
 

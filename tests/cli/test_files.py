@@ -236,3 +236,16 @@ def test_a_line_that_was_spoilt_by_hand_is_damaged(run: CommandLine, file: str) 
     )
     run("prune", "--url", url, "--damaged")
     assert run("verify", "--url", url).out == "1 good\n"
+
+
+@pytest.mark.parametrize("words", [["export", "--overwrite"], ["import", "--overwrite"]])
+def test_a_file_that_is_the_cache_itself_is_not_touched(
+    run: CommandLine, file: str, tmp_path: Path, words: list[str]
+) -> None:
+    fill(f"jsonl:{file}", "ab")
+    before = Path(file).read_bytes()
+    other = tmp_path / "link.jsonl"
+    other.symlink_to(file)
+    done = run(*words, str(other), "--url", f"jsonl:{file}")
+    assert (done.status, Path(file).read_bytes()) == (2, before)
+    assert "is the cache itself" in done.err
