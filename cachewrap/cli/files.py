@@ -67,20 +67,22 @@ class Export:
         self._file.write(HEAD + b"\n")
 
     def _go_on(self, path: str) -> None:
-        end, ours = 0, False
+        end, ours, ends = 0, False, True
         for line in self._file:
-            if not line.endswith(b"\n") and (ours or (not end and HEAD.startswith(line))):
-                break  # an export was interrupted in it
-            end += len(line)
+            ends = line.endswith(b"\n")
             if not line.strip():
+                end += len(line)
                 continue
             try:
                 name = names_of(line)
             except ValueError as error:
+                if not ends and (ours or (not end and HEAD.startswith(line))):
+                    ends = True
+                    break  # an export was interrupted in it
                 raise ConfigurationError(
                     f"{path} is not a file of entries ({error}): --overwrite begins it anew"
                 ) from None
-            ours = True
+            ours, end = True, end + len(line)
             if name is None:
                 check_head(line)
             else:
@@ -89,6 +91,8 @@ class Export:
         self._file.truncate()
         if not end:
             self._begin()
+        elif not ends:  # a line that is whole: somebody's editor left it so
+            self._file.write(b"\n")
 
     def _know(self, seed: str, key: str) -> None:
         if self._known is None:

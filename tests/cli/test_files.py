@@ -79,6 +79,20 @@ def test_an_export_goes_on_where_it_was_interrupted(
     assert sorted(Path(file).read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
+def test_an_export_keeps_a_last_line_that_is_whole(
+    run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
+) -> None:
+    source = make_url("disk")
+    fill(source, "ab")
+    run("export", file, "--url", source)
+    before = Path(file).read_bytes()
+    Path(file).write_bytes(before.removesuffix(b"\n"))  # as some editors leave it
+    fill(url, "c")
+    assert run("export", file, "--url", url).out == "exported 1 entry\n"
+    assert Path(file).read_bytes().startswith(before)
+    assert len(run("ls", "--url", f"jsonl:{file}", "--json").lines) == 3
+
+
 def test_an_import_goes_on_where_it_was(
     run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
 ) -> None:
