@@ -47,6 +47,10 @@ class Place:
         """Open an entry, encrypted or not. Raises `CorruptEntryError`."""
         return (self._guard if is_encrypted(raw) else PLAIN).unseal(key, raw)
 
+    def lacks_key(self, raw: bytes) -> bool:
+        """Whether stored bytes are encrypted with a key that was not given."""
+        return self._guard.lacks_key(raw)
+
     @property
     def has_key(self) -> bool:
         """Whether an encryption key was given."""
