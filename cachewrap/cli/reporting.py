@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -221,6 +222,9 @@ def _filters(wanted: Filter, no_content: bool) -> list[str]:
 def _check_replaceable(path: str, force: bool) -> None:
     """Ask, or refuse, before a file that is not a report is replaced. Raises `StoreError`."""
     try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a device is not to be replaced
+            raise StoreError(f"cannot write {path}: no regular file; - is the output")
         with open(path, "rb") as file:
             beginning = file.read(1024)
     except FileNotFoundError:
