@@ -142,7 +142,7 @@ def open_store(url: str, seed: str | None = None) -> tuple[Store, str]:
     kind, place, options = parse_url(url)
     if kind == "memory":
         raise ConfigurationError("a cache in memory ends with its process: give another URL")
-    seed = seed_text(seed or options.get("cache_seed", 41))
+    seed = seed_text(options.get("cache_seed", 41) if seed is None else seed)
     if kind == "disk":  # without max_bytes: looking at entries neither evicts them nor uses them
         return DiskStore(place, seed), seed
     return Cache.from_url(url).store.reseed(seed), seed

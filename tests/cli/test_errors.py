@@ -31,6 +31,7 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("a span", ["ls", "--newer-than", "soon"], 2, "'soon' is no span"),
     ("a size", ["ls", "--min-size", "big"], 2, "'big' is no size"),
     ("two seeds", ["ls", "--seed", "1", "--all-seeds"], 2, "not both"),
+    ("an empty seed", ["clear", "--disk", "a", "--seed", "", "--yes"], 2, "a non-empty str"),
     ("a command", ["lst"], 2, "No such command 'lst'"),
     ("a program", ["run", "no-such-program"], 127, "cannot run 'no-such-program'"),
     ("two caches", ["run", "--disk", "a", "--redis", "redis://h", "p.py"], 2, "give one of"),
