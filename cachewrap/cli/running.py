@@ -152,12 +152,12 @@ def _environment(
 
 
 def _absolute(url: str, given: dict[str, str | None]) -> str:
-    """The URL with the options that are given, and a folder as it is seen from everywhere."""
+    """The URL with the options that are given, and a path as it is seen from everywhere."""
     kind, place, _ = parse_url(url)
     front, _, query = url.partition("?")
-    if kind == "disk":
+    if kind in ("disk", "jsonl"):
         place = os.path.abspath(os.path.expandvars(os.path.expanduser(place)))
-        front = f"disk://{quote(place)}"
+        front = f"{kind}://{quote(place)}"
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in given.items():
         if value is not None:

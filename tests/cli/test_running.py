@@ -221,6 +221,11 @@ def test_variables_of_the_environment_do_the_same(start: Run, up: Upstream, tmp_
     assert (tmp_path / "answers" / "7").is_dir()
 
 
+def test_a_file_is_the_same_from_every_folder(start: Run, tmp_path: Path) -> None:
+    told = start(sys.executable, "-m", "cachewrap", "env", "--url", "jsonl:answers.jsonl?ttl=60")
+    assert f"CACHEWRAP_URL='jsonl://{tmp_path}/answers.jsonl?ttl=60" in told.stdout
+
+
 def test_a_history_is_kept_by_every_process(run: Run, tmp_path: Path) -> None:
     (tmp_path / "p.py").write_text(EVERYWHERE)
     for _ in range(2):
