@@ -170,6 +170,12 @@ def opened(url: str, seed: str | None, all_seeds: bool = False) -> Iterator[list
         store.close()
 
 
+def place_text(places: list[Place], url: str) -> str:
+    """The cache that was opened, for people: without its options, and without a password."""
+    store = places[0].store if places else open_store(url)[0]
+    return store.url.partition("?")[0]
+
+
 def check_there(store: Store, url: str) -> None:
     """Raise `StoreError` unless there is a cache to read."""
     if isinstance(store, JsonlStore):

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 
-from cachewrap.cli._open import Place, opened, url_options
+from cachewrap.cli._open import Place, opened, place_text, url_options
 from cachewrap.cli.gathering import Survey, line, read_again, talk
 from cachewrap.cli.progress import progress
 from cachewrap.cli.recorded import Calls
@@ -143,7 +143,7 @@ def _write(
         rows = wanted_rows(places, wanted, skipped)
         for row in progress(rows, places, "reading"):
             survey.add(row)
-        where = places[0].store.url.partition("?")[0] if places else url
+        where = place_text(places, url)
         document = Document(file, title or "cachewrap report")
         told = 0
         if not no_content:

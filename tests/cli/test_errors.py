@@ -85,6 +85,18 @@ def test_a_password_is_never_told(run: CommandLine) -> None:
     assert (done.status, "sesame" in done.err) == (3, False)
 
 
+@pytest.mark.stores("redis")
+@pytest.mark.parametrize("command", ["stats", "report"])
+def test_no_password_is_told_of_a_cache_without_entries(
+    run: CommandLine, redis_url: str, command: str
+) -> None:
+    url = redis_url.replace("://", "://default:sesame@", 1) + "?namespace=nothing-here"
+    words = ["-o", "-"] if command == "report" else []
+    done = run(command, *words, "--all-seeds", "--url", url)
+    assert (done.status, "redis://" in done.out) == (0, True)
+    assert "sesame" not in done.out + done.err
+
+
 @pytest.mark.parametrize("name", sorted(_COMMANDS))
 def test_every_command_has_help_with_examples(run: CommandLine, name: str) -> None:
     told = run(name, "--help")

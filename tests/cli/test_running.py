@@ -130,6 +130,21 @@ def test_on_redis(run: Run, up: Upstream, redis_url: str, tmp_path: Path) -> Non
     Cache.redis(tmp_path.name, redis_url).clear()
 
 
+@pytest.mark.stores("redis")
+def test_no_password_is_told_of_a_cache_that_others_used(
+    run: Run, redis_url: str, tmp_path: Path
+) -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    url = redis_url.replace("://", "://default:sesame@", 1)
+    ask = "import asking; asking.ask('x')"
+    done = run("--redis", url, "--seed", tmp_path.name, "-c", code, ask)
+    assert ("of 1 call answered from redis://" in done.stderr, "sesame" in done.stderr) == (
+        True,
+        False,
+    )
+    Cache.redis(tmp_path.name, redis_url).clear()
+
+
 DEEDS = {
     "exit status and outputs": """
 import signal, sys
