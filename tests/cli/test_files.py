@@ -233,6 +233,15 @@ def test_explain_names_the_nearest_request(run: CommandLine, url: str, tmp_path:
     assert run("explain", str(asked), "--url", url).status == 0
 
 
+def test_explain_refuses_what_is_nested_too_deeply(
+    run: CommandLine, url: str, tmp_path: Path
+) -> None:
+    fill(url, "a")
+    (tmp_path / "body.json").write_text("[" * 200_000)
+    done = run("explain", str(tmp_path / "body.json"), "--url", url)
+    assert (done.status, "is not JSON" in done.err) == (2, True)
+
+
 def test_what_was_recorded_in_a_cassette_can_be_looked_at(run: CommandLine, file: str) -> None:
     with Cache.jsonl(file) as cache:
         cache.set("greeting", "hello")
