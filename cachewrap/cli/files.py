@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, Final
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores._cassette import head_of, name_of
+from cachewrap.stores._cassette import head_of, is_at, locked, name_of
 from cachewrap.stores._lines import HEAD, VERSION
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
@@ -52,11 +52,10 @@ class Export:
             yield export
             sys.stdout.buffer.flush()
             return
-        flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if overwrite else 0)
         try:
-            with open(os.open(path, flags, 0o600), "r+b", buffering=_FLUSH_AT) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device may have no end
-                    raise StoreError(f"cannot write {path}: no regular file; - is the output")
+            with _open_alone(path) as file:
+                if overwrite:
+                    file.truncate(0)
                 export = cls(file)
                 export._go_on(path)
                 yield export
@@ -112,6 +111,23 @@ class Export:
     def write(self, line: bytes) -> None:
         """Add a line."""
         self._file.write(line + b"\n")
+
+
+@contextmanager
+def _open_alone(path: str) -> Iterator[BinaryIO]:
+    """A file to write to, which no program that has its cache in it writes to meanwhile."""
+    while True:
+        made = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with open(made, "r+b", buffering=_FLUSH_AT) as file:
+            if not stat.S_ISREG(os.fstat(made).st_mode):  # a device may have no end
+                raise StoreError(f"cannot write {path}: no regular file; - is the output")
+            with locked(made, True):
+                if is_at(made, path):
+                    try:
+                        yield file
+                    finally:
+                        file.flush()
+                    return
 
 
 @contextmanager

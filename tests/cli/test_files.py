@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from cachewrap import Cache
+from cachewrap.cli.files import Export
 from cli.filling import CommandLine, chat, put
 from cli.test_copying import content
 
@@ -77,6 +79,28 @@ def test_an_export_goes_on_where_it_was_interrupted(
     Path(file).write_bytes(whole[:cut])
     assert run("export", file, "--url", url).status == 0
     assert sorted(Path(file).read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_an_export_and_a_program_write_to_one_file(
+    run: CommandLine, url: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(url, "ab")
+    with Cache.jsonl(file) as cache:
+        cache.set("first", 1)
+        write = Export.write
+        setters: list[threading.Thread] = []
+
+        def write_slowly(export: Export, line: bytes) -> None:
+            write(export, line)
+            setters.append(threading.Thread(target=cache.set, args=(str(len(setters)), 1)))
+            setters[-1].start()
+            setters[-1].join(0.3)  # it waits for the export, or has written in its midst
+
+        monkeypatch.setattr(Export, "write", write_slowly)
+        assert run("export", file, "--url", url).out == "exported 2 entries\n"
+        for setter in setters:
+            setter.join()
+    assert run("verify", "--url", f"jsonl:{file}").out == "5 good\n"
 
 
 def test_an_export_keeps_a_last_line_that_is_whole(
