@@ -21,10 +21,33 @@ _KEY: Final = re.compile("[0-9a-f]{64}")
 _FLUSH_AT: Final = 1 << 20
 
 
+class Names:
+    """Seeds and keys of lines, in a database that SQLite moves to the disk when it grows."""
+
+    def __init__(self) -> None:
+        self._names = sqlite3.connect("")
+        self._names.execute("CREATE TABLE name (seed, key, PRIMARY KEY (seed, key)) WITHOUT ROWID")
+
+    def add(self, seed: str, key: str) -> None:
+        """Remember a line."""
+        self._names.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (_bytes(seed), key))
+
+    def has(self, seed: str, key: str) -> bool:
+        """Whether a line was remembered."""
+        sql = "SELECT 1 FROM name WHERE seed = ? AND key = ?"
+        return bool(self._names.execute(sql, (_bytes(seed), key)).fetchall())
+
+    def close(self) -> None:
+        """Forget them."""
+        self._names.close()
+
+
+def _bytes(seed: str) -> bytes:
+    return seed.encode("utf-8", "surrogatepass")  # SQLite takes no half of a pair as text
+
+
 class Export:
     """A file that lines are added to, and the entries that it has already.
-
-    What it has is kept in a database that SQLite moves to the disk when it grows.
 
     Args:
         file: the open file.
@@ -32,7 +55,7 @@ class Export:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._known: sqlite3.Connection | None = None
+        self._known: Names | None = None
 
     @classmethod
     @contextmanager
@@ -95,18 +118,12 @@ class Export:
 
     def _know(self, seed: str, key: str) -> None:
         if self._known is None:
-            self._known = sqlite3.connect("")
-            self._known.execute(
-                "CREATE TABLE name (seed, key, PRIMARY KEY (seed, key)) WITHOUT ROWID"
-            )
-        self._known.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (seed, key))
+            self._known = Names()
+        self._known.add(seed, key)
 
     def has(self, seed: str, key: str) -> bool:
         """Whether the file had the entry when it was opened."""
-        if self._known is None:
-            return False
-        sql = "SELECT 1 FROM name WHERE seed = ? AND key = ?"
-        return bool(self._known.execute(sql, (seed, key)).fetchall())
+        return self._known is not None and self._known.has(seed, key)
 
     def write(self, line: bytes) -> None:
         """Add a line."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import BinaryIO
 
 import click
@@ -19,7 +19,7 @@ from cachewrap.cli._open import (
     url_options,
 )
 from cachewrap.cli.autogen import folders, read_folder
-from cachewrap.cli.files import Export, check_apart, check_head, names_of, open_import
+from cachewrap.cli.files import Export, Names, check_apart, check_head, names_of, open_import
 from cachewrap.cli.langchain import is_langchain, read_database
 from cachewrap.cli.mover import Mover, cover_options
 from cachewrap.cli.progress import progress, progress_of_file
@@ -242,6 +242,13 @@ def _import_foreign(
 
 
 def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) -> None:
+    with closing(Names()) as stored:
+        _import_lines(source, targets, mover, overwrite, stored)
+
+
+def _import_lines(
+    source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool, stored: Names
+) -> None:
     for number, line in enumerate(progress_of_file(source, "importing"), 1):
         if not line.strip():
             continue
@@ -252,7 +259,8 @@ def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) 
                 continue
             seed, key = name
             there = targets.of(seed_text(seed))
-            if not overwrite and there.store.get(key) is not None:
+            again = stored.has(seed, key)  # the last of two lines of one name counts
+            if not overwrite and not again and there.store.get(key) is not None:
                 mover.there_already += 1
                 continue
             raw = lines.read(line)
@@ -261,4 +269,9 @@ def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) 
         except ValueError as error:
             mover.skipped.add(ValueError(f"line {number}: {error}"))
             continue
-        mover.put(Place(there.store, seed), key, raw, there, overwrite)
+        before = mover.moved
+        mover.put(Place(there.store, seed), key, raw, there, overwrite or again)
+        if again:
+            mover.moved = before
+        elif mover.moved > before:
+            stored.add(seed, key)

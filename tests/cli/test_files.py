@@ -141,6 +141,19 @@ def test_what_is_stored_stays_unless_told_otherwise(
     assert content(url) == content(source) != before
 
 
+def test_the_last_of_two_lines_of_one_name_is_imported(
+    run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
+) -> None:
+    older, newer = make_url("disk"), make_url("disk")
+    put(older, *chat("a", "old"))
+    put(newer, *chat("a", "new"))
+    run("export", file, "--url", older)
+    with open(file, "a") as more:  # as a merge of two branches leaves it
+        more.write(run("export", "-", "--url", newer).out)
+    assert run("import", file, "--url", url).out == "imported 1 entry\n"
+    assert content(url) == content(newer) == content(f"jsonl:{file}")
+
+
 def test_lines_that_are_no_entries_are_left_out_and_told(
     run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
 ) -> None:
