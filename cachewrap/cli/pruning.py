@@ -189,7 +189,7 @@ def clear_command(url: str, seed: str | None, all_seeds: bool, yes: bool) -> Non
         total, seeds = sum(counts), ", ".join(place.seed for place in places) or "none"
         question = f"Remove {count_text(total)} entries of seed {seeds}?"
         if not yes and total:
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise click.UsageError(f"{question} There is no terminal to ask on: give --yes")
             if not click.confirm(question):
                 click.echo("nothing was removed")

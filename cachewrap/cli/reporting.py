@@ -234,7 +234,7 @@ def _check_replaceable(path: str, force: bool) -> None:
     if force or not beginning or is_report(beginning):
         return
     question = f"{path} is not a report. Replace it?"
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(f"{question} There is no terminal to ask on: give --force")
     click.confirm(question, abort=True)
 

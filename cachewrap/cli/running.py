@@ -98,8 +98,9 @@ def run_command(program: tuple[str, ...], **given: Any) -> None:
     environment = _environment(**given)
     path, words = _resolve(program)
     inherited = {name: value for name, value in os.environ.items() if name != TALLY}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a service may be started without one
+            stream.flush()
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would be inherited
         signal.signal(ignored, signal.SIG_DFL)
     try:

@@ -236,6 +236,18 @@ def test_variables_of_the_environment_do_the_same(start: Run, up: Upstream, tmp_
     assert (tmp_path / "answers" / "7").is_dir()
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_service_without_input_or_output(start: Run, tmp_path: Path, closed: str) -> None:
+    Cache.disk(41, tmp_path / ".cache").set("a", 1)
+    cachewrap = f"{sys.executable} -m cachewrap"
+    assert start("sh", "-c", f"{cachewrap} run -c 'exit(7)' {closed}").returncode == 7
+    assert start("sh", "-c", f"{cachewrap} ls {closed}").returncode == 0
+    assert start("sh", "-c", f"{cachewrap} verify {closed}").returncode == 0
+    status = 2 if closed == "<&-" else 0
+    words = "clear" if closed == "<&-" else "clear --yes"
+    assert start("sh", "-c", f"{cachewrap} {words} {closed}").returncode == status
+
+
 def test_a_file_is_the_same_from_every_folder(start: Run, tmp_path: Path) -> None:
     told = start(sys.executable, "-m", "cachewrap", "env", "--url", "jsonl:answers.jsonl?ttl=60")
     assert f"CACHEWRAP_URL='jsonl://{tmp_path}/answers.jsonl?ttl=60" in told.stdout
