@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -163,11 +164,19 @@ def opened(url: str, seed: str | None, all_seeds: bool = False) -> Iterator[list
             known = store.seeds()
             if known is None:
                 raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
+            allow_many_files()
             yield [Place(store.reseed(name), name) for name in known]
         else:
             yield [Place(store, seed)]
     finally:
         store.close()
+
+
+def allow_many_files() -> None:
+    """Let this process open all the files that it may: each seed of a disk cache takes three."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # a system may have a limit that it does not tell
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def place_text(places: list[Place], url: str) -> str:

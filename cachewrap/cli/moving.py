@@ -12,6 +12,7 @@ import click
 
 from cachewrap.cli._open import (
     Place,
+    allow_many_files,
     json_option,
     open_store,
     opened,
@@ -63,6 +64,7 @@ def _targets(url: str, seed: str | None) -> Iterator[_Targets]:
     store, named = open_store(url, seed)
     try:
         store.check()
+        allow_many_files()
         yield _Targets(store, named, named if seed is not None or "cache_seed=" in url else None)
     finally:
         store.close()

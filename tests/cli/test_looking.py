@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cachewrap import Cache
 from cachewrap.cli import counting
 from cachewrap.cli.tables import columns
 from cachewrap.codec import encode
@@ -178,6 +181,25 @@ def test_nothing_that_is_stored_controls_the_terminal(run: CommandLine, url: str
     key = put(url, request, answer, model="m\x1b[2J", source="s\x1b[2J")
     shown = [run(*words, "--url", url).out for words in (("ls",), ("show", key), ("stats",))]
     assert not any(bad in out for out in shown for bad in ("\x1b", "\x07", "\x9b", "\u202e"))
+
+
+def test_seeds_may_be_many(run: CommandLine, tmp_path: Path) -> None:
+    for seed in range(40):
+        cache = Cache.disk(seed, tmp_path)
+        cache.set("a", seed)
+        cache.close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/dev/fd")) + 60
+    file = str(tmp_path / "all.jsonl")
+    try:
+        for words in (["stats"], ["export", file]):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+            assert run(*words, "--disk", str(tmp_path), "--all-seeds").status == 0
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+        done = run("import", file, "--disk", str(tmp_path / "other"))
+        assert (done.status, done.out) == (0, "imported 40 entries\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_an_entry_without_its_request(run: CommandLine, url: str) -> None:
