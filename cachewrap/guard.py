@@ -60,6 +60,10 @@ class Guard:
         """The envelope of what is stored under a key. Raises `CorruptEntryError`."""
         return raw
 
+    def lacks_key(self, raw: bytes) -> bool:
+        """Whether stored bytes are encrypted with a key that is not here."""
+        return raw.startswith(_MAGIC)
+
 
 PLAIN: Final = Guard()
 
@@ -116,6 +120,9 @@ class AesGuard(Guard):
             raise CorruptEntryError(
                 "an encrypted entry was changed, or put in the place of another"
             ) from error
+
+    def lacks_key(self, raw: bytes) -> bool:
+        return raw.startswith(_MAGIC) and raw[:_NONCE_FROM] not in self._ciphers
 
     def _bound(self, start: bytes, key: str) -> bytes:
         return start + self._place + key.encode()

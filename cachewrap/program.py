@@ -150,7 +150,7 @@ class Program:
         import json
 
         assert self._cache is not None
-        counted = json.dumps(self._cache.stats.as_dict())
+        counted = json.dumps([self._cache.url, self._cache.stats.as_dict()])
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(self._path, flags, 0o600)
         with os.fdopen(file, "a", encoding="utf-8") as tally:
@@ -178,9 +178,11 @@ class Program:
         from cachewrap.summary import summary
 
         stats = Stats() if self._cache is None else self._cache.stats
+        place = "" if self._cache is None else self._cache.url
         for line in others:
-            stats.add(json.loads(line))
-        place = os.environ.get(URL, "") if self._cache is None else self._cache.url
+            url, counted = json.loads(line)
+            stats.add(counted)
+            place = place or url  # as they have it: that of the environment may hold a password
         return summary(stats, place)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -46,6 +47,10 @@ class Place:
     def unseal(self, key: str, raw: bytes) -> Entry:
         """Open an entry, encrypted or not. Raises `CorruptEntryError`."""
         return (self._guard if is_encrypted(raw) else PLAIN).unseal(key, raw)
+
+    def lacks_key(self, raw: bytes) -> bool:
+        """Whether stored bytes are encrypted with a key that was not given."""
+        return self._guard.lacks_key(raw)
 
     @property
     def has_key(self) -> bool:
@@ -138,7 +143,7 @@ def open_store(url: str, seed: str | None = None) -> tuple[Store, str]:
     kind, place, options = parse_url(url)
     if kind == "memory":
         raise ConfigurationError("a cache in memory ends with its process: give another URL")
-    seed = seed_text(seed or options.get("cache_seed", 41))
+    seed = seed_text(options.get("cache_seed", 41) if seed is None else seed)
     if kind == "disk":  # without max_bytes: looking at entries neither evicts them nor uses them
         return DiskStore(place, seed), seed
     return Cache.from_url(url).store.reseed(seed), seed
@@ -159,11 +164,25 @@ def opened(url: str, seed: str | None, all_seeds: bool = False) -> Iterator[list
             known = store.seeds()
             if known is None:
                 raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
+            allow_many_files()
             yield [Place(store.reseed(name), name) for name in known]
         else:
             yield [Place(store, seed)]
     finally:
         store.close()
+
+
+def allow_many_files() -> None:
+    """Let this process open all the files that it may: each seed of a disk cache takes three."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # a system may have a limit that it does not tell
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def place_text(places: list[Place], url: str) -> str:
+    """The cache that was opened, for people: without its options, and without a password."""
+    store = places[0].store if places else open_store(url)[0]
+    return store.url.partition("?")[0]
 
 
 def check_there(store: Store, url: str) -> None:

@@ -122,6 +122,16 @@ def jsonable(value: Any) -> Any:
     return [jsonable(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
+def json_line(value: Any) -> str:
+    """JSON that can be printed: half of a surrogate pair, which has no UTF-8, is escaped."""
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return line
+
+
 def _turns(name: str, said: Any) -> Iterator[Turn]:
     if isinstance(said, list) and any(isinstance(part, Mapping) for part in said):
         for part in said:
@@ -141,9 +151,9 @@ def _body_turns(answer: HttpAnswer) -> list[Turn]:
     body = b"".join(answer.chunks)
     try:
         value = json.loads(body)
-    except ValueError:
+        turns = [_turn(role, part) for role, part in body_parts(value)]
+    except (ValueError, RecursionError):  # no JSON, or JSON that is nested too deeply
         return [_whole(answer)]
-    turns = [_turn(role, part) for role, part in body_parts(value)]
     return turns or [Turn("answer", _shown(value))]
 
 
@@ -167,9 +177,10 @@ def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
                 continue
             try:
                 event = json.loads(data)
-            except ValueError:
+                text = event_piece(event) if isinstance(event, Mapping) else ""
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(event, Mapping) and (text := event_piece(event)):
+            if text:
                 yield Piece(delay, text)
 
 

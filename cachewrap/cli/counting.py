@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cachewrap.cli._open import json_option, opened, url_options
+from cachewrap.cli._open import json_option, opened, place_text, url_options
 from cachewrap.cli.rows import Filter, Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.tables import table, terminal_width
 from cachewrap.cli.units import count_text, moment_text, size_text, span_text
@@ -90,7 +90,7 @@ def stats_command(
         for row in wanted_rows(places, wanted, skipped):
             total.add(row)
         seeds = [place.seed for place in places]
-        where = places[0].store.url.partition("?")[0] if places else url
+        where = place_text(places, url)
     click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, where, seeds))
     skipped.tell()
 

@@ -11,7 +11,7 @@ import click
 
 from cachewrap.cache import Cache
 from cachewrap.cli._open import json_option, opened, url_options
-from cachewrap.cli.conversation import jsonable
+from cachewrap.cli.conversation import json_line, jsonable
 from cachewrap.cli.tables import clean
 
 
@@ -37,7 +37,7 @@ def explain_command(
     """
     try:
         asked = json.load(request)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{request.name} is not JSON: {error}") from None
     if not isinstance(asked, dict):
         raise click.UsageError(f"{request.name} holds no JSON object")
@@ -47,7 +47,7 @@ def explain_command(
             explanation = Cache(place.store, cache_seed=place.seed).explain(asked)
             stored = stored or explanation.stored
             if as_json:
-                click.echo(json.dumps(jsonable(asdict(explanation)), ensure_ascii=False))
+                click.echo(json_line(jsonable(asdict(explanation))))
             else:
                 click.echo(clean(str(explanation)))
     sys.exit(0 if stored else 1)

@@ -12,17 +12,42 @@ from contextlib import contextmanager
 from typing import BinaryIO, Final
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores._cassette import head_of, name_of
+from cachewrap.stores._cassette import head_of, is_at, locked, name_of
 from cachewrap.stores._lines import HEAD, VERSION
+from cachewrap.stores.base import Store
+from cachewrap.stores.jsonl import JsonlStore
 
 _KEY: Final = re.compile("[0-9a-f]{64}")
 _FLUSH_AT: Final = 1 << 20
 
 
+class Names:
+    """Seeds and keys of lines, in a database that SQLite moves to the disk when it grows."""
+
+    def __init__(self) -> None:
+        self._names = sqlite3.connect("")
+        self._names.execute("CREATE TABLE name (seed, key, PRIMARY KEY (seed, key)) WITHOUT ROWID")
+
+    def add(self, seed: str, key: str) -> None:
+        """Remember a line."""
+        self._names.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (_bytes(seed), key))
+
+    def has(self, seed: str, key: str) -> bool:
+        """Whether a line was remembered."""
+        sql = "SELECT 1 FROM name WHERE seed = ? AND key = ?"
+        return bool(self._names.execute(sql, (_bytes(seed), key)).fetchall())
+
+    def close(self) -> None:
+        """Forget them."""
+        self._names.close()
+
+
+def _bytes(seed: str) -> bytes:
+    return seed.encode("utf-8", "surrogatepass")  # SQLite takes no half of a pair as text
+
+
 class Export:
     """A file that lines are added to, and the entries that it has already.
-
-    What it has is kept in a database that SQLite moves to the disk when it grows.
 
     Args:
         file: the open file.
@@ -30,7 +55,7 @@ class Export:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._known: sqlite3.Connection | None = None
+        self._known: Names | None = None
 
     @classmethod
     @contextmanager
@@ -50,11 +75,10 @@ class Export:
             yield export
             sys.stdout.buffer.flush()
             return
-        flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if overwrite else 0)
         try:
-            with open(os.open(path, flags, 0o600), "r+b", buffering=_FLUSH_AT) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a device may have no end
-                    raise StoreError(f"cannot write {path}: no regular file; - is the output")
+            with _open_alone(path) as file:
+                if overwrite:
+                    file.truncate(0)
                 export = cls(file)
                 export._go_on(path)
                 yield export
@@ -65,20 +89,22 @@ class Export:
         self._file.write(HEAD + b"\n")
 
     def _go_on(self, path: str) -> None:
-        end, ours = 0, False
+        end, ours, ends = 0, False, True
         for line in self._file:
-            if not line.endswith(b"\n") and (ours or (not end and HEAD.startswith(line))):
-                break  # an export was interrupted in it
-            end += len(line)
+            ends = line.endswith(b"\n")
             if not line.strip():
+                end += len(line)
                 continue
             try:
                 name = names_of(line)
             except ValueError as error:
+                if not ends and (ours or (not end and HEAD.startswith(line))):
+                    ends = True
+                    break  # an export was interrupted in it
                 raise ConfigurationError(
                     f"{path} is not a file of entries ({error}): --overwrite begins it anew"
                 ) from None
-            ours = True
+            ours, end = True, end + len(line)
             if name is None:
                 check_head(line)
             else:
@@ -87,25 +113,38 @@ class Export:
         self._file.truncate()
         if not end:
             self._begin()
+        elif not ends:  # a line that is whole: somebody's editor left it so
+            self._file.write(b"\n")
 
     def _know(self, seed: str, key: str) -> None:
         if self._known is None:
-            self._known = sqlite3.connect("")
-            self._known.execute(
-                "CREATE TABLE name (seed, key, PRIMARY KEY (seed, key)) WITHOUT ROWID"
-            )
-        self._known.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (seed, key))
+            self._known = Names()
+        self._known.add(seed, key)
 
     def has(self, seed: str, key: str) -> bool:
         """Whether the file had the entry when it was opened."""
-        if self._known is None:
-            return False
-        sql = "SELECT 1 FROM name WHERE seed = ? AND key = ?"
-        return bool(self._known.execute(sql, (seed, key)).fetchall())
+        return self._known is not None and self._known.has(seed, key)
 
     def write(self, line: bytes) -> None:
         """Add a line."""
         self._file.write(line + b"\n")
+
+
+@contextmanager
+def _open_alone(path: str) -> Iterator[BinaryIO]:
+    """A file to write to, which no program that has its cache in it writes to meanwhile."""
+    while True:
+        made = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with open(made, "r+b", buffering=_FLUSH_AT) as file:
+            if not stat.S_ISREG(os.fstat(made).st_mode):  # a device may have no end
+                raise StoreError(f"cannot write {path}: no regular file; - is the output")
+            with locked(made, True):
+                if is_at(made, path):
+                    try:
+                        yield file
+                    finally:
+                        file.flush()
+                    return
 
 
 @contextmanager
@@ -120,6 +159,14 @@ def open_import(path: str) -> Iterator[BinaryIO]:
         raise StoreError(f"cannot read {path}: {error}") from error
     with file:
         yield file
+
+
+def check_apart(file: str, store: Store) -> None:
+    """Raise `ConfigurationError` where a file of lines is the very file that a store keeps."""
+    if not isinstance(store, JsonlStore) or not os.path.exists(file):
+        return
+    if os.path.exists(store.path) and os.path.samefile(file, store.path):
+        raise ConfigurationError(f"{file} is the cache itself: give another file or cache")
 
 
 def names_of(line: bytes) -> tuple[str, str] | None:

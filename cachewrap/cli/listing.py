@@ -77,7 +77,7 @@ def ls_command(
         if as_json:
             for row in rows:
                 click.echo(json.dumps(row.facts(), ensure_ascii=False))
-        elif sys.stdout.isatty():
+        elif sys.stdout is not None and sys.stdout.isatty():
             click.echo_via_pager(_lines(rows))
         else:
             for line in _lines(rows):

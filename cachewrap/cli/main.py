@@ -105,7 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.simplefilter("ignore", CacheWarning)
     try:
         status = cli.main(arguments, "cachewrap", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # a service may be started without one
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         status = error.exit_code

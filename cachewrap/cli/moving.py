@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import BinaryIO
 
 import click
 
 from cachewrap.cli._open import (
     Place,
+    allow_many_files,
     json_option,
     open_store,
     opened,
@@ -19,7 +20,7 @@ from cachewrap.cli._open import (
     url_options,
 )
 from cachewrap.cli.autogen import folders, read_folder
-from cachewrap.cli.files import Export, check_head, names_of, open_import
+from cachewrap.cli.files import Export, Names, check_apart, check_head, names_of, open_import
 from cachewrap.cli.langchain import is_langchain, read_database
 from cachewrap.cli.mover import Mover, cover_options
 from cachewrap.cli.progress import progress, progress_of_file
@@ -63,6 +64,7 @@ def _targets(url: str, seed: str | None) -> Iterator[_Targets]:
     store, named = open_store(url, seed)
     try:
         store.check()
+        allow_many_files()
         yield _Targets(store, named, named if seed is not None or "cache_seed=" in url else None)
     finally:
         store.close()
@@ -150,19 +152,25 @@ def export_command(
     entries stay so, unless --decrypt is given.
     """
     mover = Mover(wanted, cover)
-    with opened(url, seed, all_seeds) as places, Export.to(file, overwrite) as export:
-
-        def write(place: Place, row: Row, raw: bytes) -> None:
-            export.write(lines.write(row.key, place.seed, raw))
-
+    with opened(url, seed, all_seeds) as places:
         for place in places:
-            doing = f"exporting seed {place.seed}"
-            for key, raw in progress(place.entries(), [place], doing):
-                if export.has(place.seed, key):
-                    mover.there_already += 1
-                else:
-                    mover.put(place, key, raw, place, put=write)
+            check_apart(file, place.store)  # or --overwrite would empty it before it is read
+        with Export.to(file, overwrite) as export:
+            _export(places, export, mover)
     sys.exit(mover.tell("exported", as_json, quiet=file == "-"))
+
+
+def _export(places: list[Place], export: Export, mover: Mover) -> None:
+    def write(place: Place, row: Row, raw: bytes) -> None:
+        export.write(lines.write(row.key, place.seed, raw))
+
+    for place in places:
+        doing = f"exporting seed {place.seed}"
+        for key, raw in progress(place.entries(), [place], doing):
+            if export.has(place.seed, key):
+                mover.there_already += 1
+            else:
+                mover.put(place, key, raw, place, put=write)
 
 
 @click.command(
@@ -218,6 +226,7 @@ def import_command(
     else:
         mover = Mover(wanted, cover)
         with open_import(file) as source, _targets(url, seed) as targets:
+            check_apart(file, targets.own.store)  # or it would read on in what it writes
             _import(source, targets, mover, overwrite)
     sys.exit(mover.tell("imported", as_json))
 
@@ -235,6 +244,13 @@ def _import_foreign(
 
 
 def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) -> None:
+    with closing(Names()) as stored:
+        _import_lines(source, targets, mover, overwrite, stored)
+
+
+def _import_lines(
+    source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool, stored: Names
+) -> None:
     for number, line in enumerate(progress_of_file(source, "importing"), 1):
         if not line.strip():
             continue
@@ -245,7 +261,8 @@ def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) 
                 continue
             seed, key = name
             there = targets.of(seed_text(seed))
-            if not overwrite and there.store.get(key) is not None:
+            again = stored.has(seed, key)  # the last of two lines of one name counts
+            if not overwrite and not again and there.store.get(key) is not None:
                 mover.there_already += 1
                 continue
             raw = lines.read(line)
@@ -254,4 +271,9 @@ def _import(source: BinaryIO, targets: _Targets, mover: Mover, overwrite: bool) 
         except ValueError as error:
             mover.skipped.add(ValueError(f"line {number}: {error}"))
             continue
-        mover.put(Place(there.store, seed), key, raw, there, overwrite)
+        before = mover.moved
+        mover.put(Place(there.store, seed), key, raw, there, overwrite or again)
+        if again:
+            mover.moved = before
+        elif mover.moved > before:
+            stored.add(seed, key)

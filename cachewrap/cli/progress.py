@@ -22,7 +22,7 @@ def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterato
         places: where they come from: their keys are counted first.
         doing: what is being done.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield from items
         return
     length = sum(1 for place in places for _ in place.store.keys())
@@ -32,7 +32,7 @@ def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterato
 
 def progress_of_file(file: BinaryIO, doing: str) -> Iterator[bytes]:
     """The lines of a file, with a bar on stderr while they pass if that is a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield from file
         return
     size = os.fstat(file.fileno()).st_size

@@ -14,7 +14,8 @@ import click
 from cachewrap.cli._open import Place, json_option, opened, url_options
 from cachewrap.cli.rows import Row, read_row
 from cachewrap.cli.units import count_text, size, size_text, span
-from cachewrap.errors import CorruptEntryError
+from cachewrap.cli.verifying import read_answer
+from cachewrap.errors import CodecError
 
 _ORDER = """
 CREATE TABLE entry (place INTEGER, key TEXT, used REAL, size INTEGER);
@@ -59,7 +60,11 @@ Examples:
     help="Keep so much; what goes first is the least recently used where that is known, else the "
     "oldest.",
 )
-@click.option("--damaged", is_flag=True, help="What `verify` calls damaged.")
+@click.option(
+    "--damaged",
+    is_flag=True,
+    help="What `verify` calls damaged, bar what is encrypted with a key that was not given.",
+)
 @click.option("--dry-run", is_flag=True, help="Remove nothing; tell what would be removed.")
 @json_option
 def prune_command(
@@ -85,22 +90,23 @@ def prune_command(
         if unused_since is not None:
             _check_uses_known(places)
         order.executescript(_ORDER)
-        now, kept, unreadable = time.time(), 0, 0
+        now, kept, unreadable, left = time.time(), 0, 0, 0
         for number, place, key, used in _every_use(places, unused_since is not None or max_bytes):
             raw = place.get(key)
             if raw is None:
                 continue
-            row = _read(place, key, raw)
+            row = _read(place, key, raw, damaged)
             unreadable += row is None
             created = now if row is None else row.entry.created
             if (
-                (row is None and damaged)
+                (row is None and damaged and not place.lacks_key(raw))
                 or (older_than is not None and created < now - older_than)
                 or (unused_since is not None and (used or created) < now - unused_since)
             ):
                 removal.remove(place, key, len(raw))
                 continue
             kept += len(raw)
+            left += row is None
             if max_bytes is not None:
                 entry = (number, key, used or created, len(raw))
                 order.execute("INSERT INTO entry VALUES (?, ?, ?, ?)", entry)
@@ -111,10 +117,10 @@ def prune_command(
                     break
                 removal.remove(places[number], key, length)
                 kept -= length
-    _tell(removal, kept, unreadable, damaged, as_json)
+    _tell(removal, kept, unreadable, left, as_json)
 
 
-def _tell(removal: _Removal, kept: int, unreadable: int, damaged: bool, as_json: bool) -> None:
+def _tell(removal: _Removal, kept: int, unreadable: int, left: int, as_json: bool) -> None:
     if as_json:
         facts = {"removed": removal.entries, "removed_bytes": removal.bytes, "kept_bytes": kept}
         click.echo(json.dumps({**facts, "unreadable": unreadable, "dry_run": removal.dry_run}))
@@ -125,8 +131,8 @@ def _tell(removal: _Removal, kept: int, unreadable: int, damaged: bool, as_json:
         f"{verb} {count_text(removal.entries)} {noun}, {size_text(removal.bytes)};"
         f" {size_text(kept)} {'would stay' if removal.dry_run else 'stay'}"
     )
-    if unreadable and not damaged:
-        click.echo(f"{unreadable} cannot be read: see cachewrap verify", err=True)
+    if left:
+        click.echo(f"{left} cannot be read: see cachewrap verify", err=True)
 
 
 def _every_use(
@@ -151,11 +157,16 @@ def _check_uses_known(places: list[Place]) -> None:
             )
 
 
-def _read(place: Place, key: str, raw: bytes) -> Row | None:
+def _read(place: Place, key: str, raw: bytes, whole: bool) -> Row | None:
+    """The entry, None where it cannot be read: all of it, as `verify` does, or what it is."""
     try:
-        return read_row(place, key, raw)
-    except CorruptEntryError:
+        row = read_row(place, key, raw)
+        if whole:
+            read_answer(row)
+            _ = row.request
+    except CodecError:
         return None
+    return row
 
 
 @click.command(
@@ -178,7 +189,7 @@ def clear_command(url: str, seed: str | None, all_seeds: bool, yes: bool) -> Non
         total, seeds = sum(counts), ", ".join(place.seed for place in places) or "none"
         question = f"Remove {count_text(total)} entries of seed {seeds}?"
         if not yes and total:
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise click.UsageError(f"{question} There is no terminal to ask on: give --yes")
             if not click.confirm(question):
                 click.echo("nothing was removed")

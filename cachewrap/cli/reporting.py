@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 import click
 
-from cachewrap.cli._open import Place, opened, url_options
+from cachewrap.cli._open import Place, opened, place_text, url_options
 from cachewrap.cli.gathering import Survey, line, read_again, talk
 from cachewrap.cli.progress import progress
 from cachewrap.cli.recorded import Calls
@@ -142,7 +143,7 @@ def _write(
         rows = wanted_rows(places, wanted, skipped)
         for row in progress(rows, places, "reading"):
             survey.add(row)
-        where = places[0].store.url.partition("?")[0] if places else url
+        where = place_text(places, url)
         document = Document(file, title or "cachewrap report")
         told = 0
         if not no_content:
@@ -221,6 +222,9 @@ def _filters(wanted: Filter, no_content: bool) -> list[str]:
 def _check_replaceable(path: str, force: bool) -> None:
     """Ask, or refuse, before a file that is not a report is replaced. Raises `StoreError`."""
     try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a device is not to be replaced
+            raise StoreError(f"cannot write {path}: no regular file; - is the output")
         with open(path, "rb") as file:
             beginning = file.read(1024)
     except FileNotFoundError:
@@ -230,7 +234,7 @@ def _check_replaceable(path: str, force: bool) -> None:
     if force or not beginning or is_report(beginning):
         return
     question = f"{path} is not a report. Replace it?"
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(f"{question} There is no terminal to ask on: give --force")
     click.confirm(question, abort=True)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from cachewrap.cli._open import Place, every_entry
 from cachewrap.cli.conversation import answer_text, request_text
+from cachewrap.cli.tables import clean
 from cachewrap.cli.units import size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError
@@ -99,7 +100,7 @@ class Skipped:
     def tell(self) -> None:
         """Say on stderr what was left out."""
         for reason, count in self.reasons.items():
-            click.echo(f"left out {count}: {reason}", err=True)
+            click.echo(f"left out {count}: {clean(reason)}", err=True)
 
 
 def read_rows(places: Iterable[Place], skipped: Skipped) -> Iterator[Row]:

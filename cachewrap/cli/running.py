@@ -98,8 +98,9 @@ def run_command(program: tuple[str, ...], **given: Any) -> None:
     environment = _environment(**given)
     path, words = _resolve(program)
     inherited = {name: value for name, value in os.environ.items() if name != TALLY}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a service may be started without one
+            stream.flush()
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would be inherited
         signal.signal(ignored, signal.SIG_DFL)
     try:
@@ -152,12 +153,12 @@ def _environment(
 
 
 def _absolute(url: str, given: dict[str, str | None]) -> str:
-    """The URL with the options that are given, and a folder as it is seen from everywhere."""
+    """The URL with the options that are given, and a path as it is seen from everywhere."""
     kind, place, _ = parse_url(url)
     front, _, query = url.partition("?")
-    if kind == "disk":
+    if kind in ("disk", "jsonl"):
         place = os.path.abspath(os.path.expandvars(os.path.expanduser(place)))
-        front = f"disk://{quote(place)}"
+        front = f"{kind}://{quote(place)}"
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in given.items():
         if value is not None:

@@ -13,6 +13,7 @@ from cachewrap.cli._open import Place, json_option, opened, url_options
 from cachewrap.cli.conversation import (
     answer_pieces,
     answer_turns,
+    json_line,
     jsonable,
     request_settings,
     request_turns,
@@ -55,7 +56,7 @@ def show_command(
             names = ", ".join(f"{row.key[:16]} (seed {row.place.seed})" for row in found)
             raise click.ClickException(f"{key!r} is the beginning of several keys: {names}, …")
         if as_json:
-            click.echo(json.dumps(_everything(found[0]), ensure_ascii=False))
+            click.echo(json_line(_everything(found[0])))
         else:
             click.echo("\n".join(_shown(found[0], timing)))
 

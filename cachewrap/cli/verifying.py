@@ -77,7 +77,7 @@ def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, 
     for place, key, raw in progress(every_entry(places), places, "verifying"):
         try:
             row = read_row(place, key, raw)
-            _read_answer(row)
+            read_answer(row)
             keys, sure = _keys(row, seeds)
         except CodecError as error:
             yield _DAMAGED, place, key, str(error)
@@ -117,7 +117,7 @@ def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
     return [key_of(prefix, row.raw_request) for prefix in prefixes], sure
 
 
-def _read_answer(row: Row) -> None:
+def read_answer(row: Row) -> None:
     """Read the answer as far as that needs no class of its own. Raises `CorruptEntryError`."""
     entry = row.entry
     if entry.kind is Kind.HTTP:

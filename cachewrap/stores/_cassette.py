@@ -106,7 +106,7 @@ class Cassette:
             return lines
         with self._lock:
             try:
-                with open(self.path, "rb", buffering=0) as file, _locked(file.fileno(), False):
+                with open(self.path, "rb", buffering=0) as file, locked(file.fileno(), False):
                     return self._load(file.fileno())
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
@@ -222,8 +222,8 @@ class Cassette:
                 while True:
                     file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
                     try:
-                        with _locked(file, True):
-                            if _is_at(file, self.path):
+                        with locked(file, True):
+                            if is_at(file, self.path):
                                 yield file
                                 return
                     finally:
@@ -298,7 +298,7 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _is_at(file: int, path: str) -> bool:
+def is_at(file: int, path: str) -> bool:
     """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
@@ -307,7 +307,8 @@ def _is_at(file: int, path: str) -> bool:
 
 
 @contextmanager
-def _locked(file: int, alone: bool) -> Iterator[None]:
+def locked(file: int, alone: bool) -> Iterator[None]:
+    """The lock on an open file, which whoever writes to it has alone."""
     if sys.platform == "win32":
         yield
         return

@@ -116,6 +116,7 @@ def test_nothing_that_they_hold_is_run(
     "code",
     [
         b"cos\nsystem\n(S'true'\ntR.",
+        b"cos\x1b]0;mine\x07\nsystem\n.",
         b"cbuiltins\neval\n(S'1'\ntR.",
         b"copenai.types.chat.chat_completion\nchat_completion_message\n.",
         b"copenai\nOpenAI\n.",
@@ -133,6 +134,7 @@ def test_a_pickle_that_was_made_by_hand(
             cache._sql("UPDATE Cache SET value = ?", (code,))
     done = run("import", str(tmp_path / "bad"), "--url", url)
     assert (done.status, done.out) == (1, "imported 0 entries; 1 unreadable\n")
+    assert "\x1b" not in done.err
 
 
 def test_other_keys_are_not_taken(run: CommandLine, url: str, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("a span", ["ls", "--newer-than", "soon"], 2, "'soon' is no span"),
     ("a size", ["ls", "--min-size", "big"], 2, "'big' is no size"),
     ("two seeds", ["ls", "--seed", "1", "--all-seeds"], 2, "not both"),
+    ("an empty seed", ["clear", "--disk", "a", "--seed", "", "--yes"], 2, "a non-empty str"),
     ("a command", ["lst"], 2, "No such command 'lst'"),
     ("a program", ["run", "no-such-program"], 127, "cannot run 'no-such-program'"),
     ("two caches", ["run", "--disk", "a", "--redis", "redis://h", "p.py"], 2, "give one of"),
@@ -82,6 +83,18 @@ def test_a_cache_of_langchain_is_read_with_its_own_classes(
 def test_a_password_is_never_told(run: CommandLine) -> None:
     done = run("ls", "--url", "redis://user:sesame@127.0.0.1:1/0")
     assert (done.status, "sesame" in done.err) == (3, False)
+
+
+@pytest.mark.stores("redis")
+@pytest.mark.parametrize("command", ["stats", "report"])
+def test_no_password_is_told_of_a_cache_without_entries(
+    run: CommandLine, redis_url: str, command: str
+) -> None:
+    url = redis_url.replace("://", "://default:sesame@", 1) + "?namespace=nothing-here"
+    words = ["-o", "-"] if command == "report" else []
+    done = run(command, *words, "--all-seeds", "--url", url)
+    assert (done.status, "redis://" in done.out) == (0, True)
+    assert "sesame" not in done.out + done.err
 
 
 @pytest.mark.parametrize("name", sorted(_COMMANDS))

@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from cachewrap import Cache
+from cachewrap.cli.files import Export
 from cli.filling import CommandLine, chat, put
 from cli.test_copying import content
 
@@ -79,6 +81,42 @@ def test_an_export_goes_on_where_it_was_interrupted(
     assert sorted(Path(file).read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
+def test_an_export_and_a_program_write_to_one_file(
+    run: CommandLine, url: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(url, "ab")
+    with Cache.jsonl(file) as cache:
+        cache.set("first", 1)
+        write = Export.write
+        setters: list[threading.Thread] = []
+
+        def write_slowly(export: Export, line: bytes) -> None:
+            write(export, line)
+            setters.append(threading.Thread(target=cache.set, args=(str(len(setters)), 1)))
+            setters[-1].start()
+            setters[-1].join(0.3)  # it waits for the export, or has written in its midst
+
+        monkeypatch.setattr(Export, "write", write_slowly)
+        assert run("export", file, "--url", url).out == "exported 2 entries\n"
+        for setter in setters:
+            setter.join()
+    assert run("verify", "--url", f"jsonl:{file}").out == "5 good\n"
+
+
+def test_an_export_keeps_a_last_line_that_is_whole(
+    run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
+) -> None:
+    source = make_url("disk")
+    fill(source, "ab")
+    run("export", file, "--url", source)
+    before = Path(file).read_bytes()
+    Path(file).write_bytes(before.removesuffix(b"\n"))  # as some editors leave it
+    fill(url, "c")
+    assert run("export", file, "--url", url).out == "exported 1 entry\n"
+    assert Path(file).read_bytes().startswith(before)
+    assert len(run("ls", "--url", f"jsonl:{file}", "--json").lines) == 3
+
+
 def test_an_import_goes_on_where_it_was(
     run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
 ) -> None:
@@ -101,6 +139,19 @@ def test_what_is_stored_stays_unless_told_otherwise(
     assert content(url) == before
     run("import", file, "--url", url, "--overwrite")
     assert content(url) == content(source) != before
+
+
+def test_the_last_of_two_lines_of_one_name_is_imported(
+    run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
+) -> None:
+    older, newer = make_url("disk"), make_url("disk")
+    put(older, *chat("a", "old"))
+    put(newer, *chat("a", "new"))
+    run("export", file, "--url", older)
+    with open(file, "a") as more:  # as a merge of two branches leaves it
+        more.write(run("export", "-", "--url", newer).out)
+    assert run("import", file, "--url", url).out == "imported 1 entry\n"
+    assert content(url) == content(newer) == content(f"jsonl:{file}")
 
 
 def test_lines_that_are_no_entries_are_left_out_and_told(
@@ -219,6 +270,15 @@ def test_explain_names_the_nearest_request(run: CommandLine, url: str, tmp_path:
     assert run("explain", str(asked), "--url", url).status == 0
 
 
+def test_explain_refuses_what_is_nested_too_deeply(
+    run: CommandLine, url: str, tmp_path: Path
+) -> None:
+    fill(url, "a")
+    (tmp_path / "body.json").write_text("[" * 200_000)
+    done = run("explain", str(tmp_path / "body.json"), "--url", url)
+    assert (done.status, "is not JSON" in done.err) == (2, True)
+
+
 def test_what_was_recorded_in_a_cassette_can_be_looked_at(run: CommandLine, file: str) -> None:
     with Cache.jsonl(file) as cache:
         cache.set("greeting", "hello")
@@ -236,3 +296,16 @@ def test_a_line_that_was_spoilt_by_hand_is_damaged(run: CommandLine, file: str) 
     )
     run("prune", "--url", url, "--damaged")
     assert run("verify", "--url", url).out == "1 good\n"
+
+
+@pytest.mark.parametrize("words", [["export", "--overwrite"], ["import", "--overwrite"]])
+def test_a_file_that_is_the_cache_itself_is_not_touched(
+    run: CommandLine, file: str, tmp_path: Path, words: list[str]
+) -> None:
+    fill(f"jsonl:{file}", "ab")
+    before = Path(file).read_bytes()
+    other = tmp_path / "link.jsonl"
+    other.symlink_to(file)
+    done = run(*words, str(other), "--url", f"jsonl:{file}")
+    assert (done.status, Path(file).read_bytes()) == (2, before)
+    assert "is the cache itself" in done.err

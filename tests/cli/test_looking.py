@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cachewrap import Cache
 from cachewrap.cli import counting
 from cachewrap.cli.tables import columns
 from cachewrap.codec import encode
-from cachewrap.entry import Facts
+from cachewrap.entry import Facts, HttpAnswer
 from cachewrap.envelope import seal
 from cli.filling import DAY, CommandLine, answer_of, chat, put, stream_of
 
@@ -179,6 +183,25 @@ def test_nothing_that_is_stored_controls_the_terminal(run: CommandLine, url: str
     assert not any(bad in out for out in shown for bad in ("\x1b", "\x07", "\x9b", "\u202e"))
 
 
+def test_seeds_may_be_many(run: CommandLine, tmp_path: Path) -> None:
+    for seed in range(40):
+        cache = Cache.disk(seed, tmp_path)
+        cache.set("a", seed)
+        cache.close()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/dev/fd")) + 60
+    file = str(tmp_path / "all.jsonl")
+    try:
+        for words in (["stats"], ["export", file]):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+            assert run(*words, "--disk", str(tmp_path), "--all-seeds").status == 0
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+        done = run("import", file, "--disk", str(tmp_path / "other"))
+        assert (done.status, done.out) == (0, "imported 40 entries\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_an_entry_without_its_request(run: CommandLine, url: str) -> None:
     key = put(url, {"function": "f"}, "x", source="f", keep_request=False)
     assert "The request was left out" in run("show", key, "--url", url).out
@@ -233,6 +256,36 @@ def test_an_answer_of_an_unknown_shape_is_shown_as_json(run: CommandLine, url: s
     request, _ = chat("q", "a")
     key = put(url, request, answer_of({"verdict": "guilty"}))
     assert '"verdict": "guilty"' in run("show", key, "--url", url).out
+
+
+DEEP: list[tuple[str, bytes]] = [
+    ("JSON that cannot be read", b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
+    (
+        "a message",
+        b'{"choices": [{"message": {"content": ' + b"[" * 3000 + b"]" * 3000 + b"}}]}",
+    ),
+]
+
+
+@pytest.mark.parametrize("body", [d[1] for d in DEEP], ids=[d[0] for d in DEEP])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_that_is_nested_too_deeply_hides_no_other(
+    run: CommandLine, url: str, body: bytes, streamed: bool, tmp_path: Path
+) -> None:
+    chunk = b"data: " + body + b"\n\n" if streamed else body
+    kind = [("content-type", "application/json")]
+    deep = put(url, chat("deep", "")[0], HttpAnswer(200, kind, [chunk], [0.1], streamed))
+    good = put(url, *chat("good", "puffin"))
+    found = run("ls", "--url", url, "--text", "puffin", "--json").lines
+    assert [row["key"] for row in found] == [good]
+    assert run("show", deep, "--url", url, "--json").status == 0
+    assert run("report", "--url", url, "-o", str(tmp_path / "r.html")).status == 0
+
+
+def test_half_a_surrogate_pair_is_shown_for_machines(run: CommandLine, url: str) -> None:
+    name = put(url, *chat("q", "a \ud83d"))
+    (shown,) = run("show", name, "--url", url, "--json").lines
+    assert shown["conversation"][-1]["text"] == "a \ud83d"
 
 
 @pytest.mark.parametrize("width", [40, 60, 72, 100])

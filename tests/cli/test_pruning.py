@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from cachewrap import Cache
-from cli.filling import DAY, CommandLine, put
+from cachewrap import Cache, codec
+from cachewrap.entry import Facts
+from cachewrap.envelope import seal
+from cli.filling import DAY, CommandLine, chat, put
 
 pytestmark = pytest.mark.shared
 
@@ -108,6 +110,38 @@ def test_prune_removes_what_is_damaged(run: CommandLine, url: str) -> None:
     assert "1 cannot be read" in told.err
     assert "removed 1 entry" in run("prune", "--url", url, "--damaged").out
     assert left(url) == {good}
+
+
+@pytest.mark.parametrize("given", ["", "11" * 32], ids=["no key", "another key"])
+def test_prune_leaves_what_it_has_no_key_for(
+    run: CommandLine, url: str, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_ENCRYPTION_KEY", "00" * 32)
+    keys = fill(url, 1, 2)
+    monkeypatch.setenv("CACHEWRAP_ENCRYPTION_KEY", given)
+    done = run("prune", "--url", url, "--damaged")
+    assert (left(url), "2 cannot be read" in done.err) == (set(keys), True)
+
+
+def test_prune_removes_an_encrypted_entry_that_was_changed(
+    run: CommandLine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_ENCRYPTION_KEY", "00" * 32)
+    good, changed = fill(url, 1, 2)
+    store = Cache.from_url(url).store
+    store.set(changed, (store.get(changed) or b"")[:-1])
+    run("prune", "--url", url, "--damaged")
+    assert left(url) == {good}
+
+
+def test_prune_removes_an_answer_that_cannot_be_read_behind_good_checksums(
+    run: CommandLine, url: str
+) -> None:
+    kind, _ = codec.encode(chat("q", "a")[1])
+    Cache.from_url(url).store.set("0" * 64, seal(kind, b"\xc1", b"", Facts(1.0, 1.0)))
+    assert run("verify", "--url", url).status == 1
+    run("prune", "--url", url, "--damaged")
+    assert left(url) == set()
 
 
 def test_prune_without_a_condition_is_a_mistake(run: CommandLine, url: str) -> None:

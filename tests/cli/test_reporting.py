@@ -322,6 +322,17 @@ def test_a_report_is_replaced_without_asking(run: CommandLine, disk: str, tmp_pa
     assert Page(path).facts["title"] == "second"
 
 
+def test_what_is_no_file_is_not_replaced(run: CommandLine, disk: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # or a reader would wait for one
+    os.write(writer, b"text" * 1000)
+    done = run("report", "--url", disk, "-o", str(pipe), "--force")
+    os.close(writer)
+    told = f"cachewrap: cannot write {pipe}: no regular file; - is the output\n"
+    assert (done.status, done.err, pipe.is_fifo()) == (3, told, True)
+
+
 def test_a_report_that_fails_leaves_the_one_before(
     run: CommandLine, disk: str, tmp_path: Path
 ) -> None:

@@ -130,6 +130,21 @@ def test_on_redis(run: Run, up: Upstream, redis_url: str, tmp_path: Path) -> Non
     Cache.redis(tmp_path.name, redis_url).clear()
 
 
+@pytest.mark.stores("redis")
+def test_no_password_is_told_of_a_cache_that_others_used(
+    run: Run, redis_url: str, tmp_path: Path
+) -> None:
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    url = redis_url.replace("://", "://default:sesame@", 1)
+    ask = "import asking; asking.ask('x')"
+    done = run("--redis", url, "--seed", tmp_path.name, "-c", code, ask)
+    assert ("of 1 call answered from redis://" in done.stderr, "sesame" in done.stderr) == (
+        True,
+        False,
+    )
+    Cache.redis(tmp_path.name, redis_url).clear()
+
+
 DEEDS = {
     "exit status and outputs": """
 import signal, sys
@@ -219,6 +234,23 @@ def test_variables_of_the_environment_do_the_same(start: Run, up: Upstream, tmp_
     assert (done.returncode, up.calls) == (0, 1)
     assert "1 of 1 call answered" in done.stderr
     assert (tmp_path / "answers" / "7").is_dir()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_service_without_input_or_output(start: Run, tmp_path: Path, closed: str) -> None:
+    Cache.disk(41, tmp_path / ".cache").set("a", 1)
+    cachewrap = f"{sys.executable} -m cachewrap"
+    assert start("sh", "-c", f"{cachewrap} run -c 'exit(7)' {closed}").returncode == 7
+    assert start("sh", "-c", f"{cachewrap} ls {closed}").returncode == 0
+    assert start("sh", "-c", f"{cachewrap} verify {closed}").returncode == 0
+    status = 2 if closed == "<&-" else 0
+    words = "clear" if closed == "<&-" else "clear --yes"
+    assert start("sh", "-c", f"{cachewrap} {words} {closed}").returncode == status
+
+
+def test_a_file_is_the_same_from_every_folder(start: Run, tmp_path: Path) -> None:
+    told = start(sys.executable, "-m", "cachewrap", "env", "--url", "jsonl:answers.jsonl?ttl=60")
+    assert f"CACHEWRAP_URL='jsonl://{tmp_path}/answers.jsonl?ttl=60" in told.stdout
 
 
 def test_a_history_is_kept_by_every_process(run: Run, tmp_path: Path) -> None:
