@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-import resource
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -174,6 +174,10 @@ def opened(url: str, seed: str | None, all_seeds: bool = False) -> Iterator[list
 
 def allow_many_files() -> None:
     """Let this process open all the files that it may: each seed of a disk cache takes three."""
+    if sys.platform == "win32":
+        return
+    import resource
+
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):  # a system may have a limit that it does not tell
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
