@@ -62,7 +62,8 @@ class AiohttpWire(Wire):
 
     def head(self, response: Any) -> Head:
         """See `Wire`."""
-        return Head(response.status, _pairs(response), self.library, _Upstream(response))
+        pairs = [(_storable(name), _storable(value)) for name, value in _pairs(response)]
+        return Head(response.status, pairs, self.library, _Upstream(response))
 
     async def aread(self, response: Any) -> bytes:
         """See `Wire`. What cannot be decoded is nothing, and not stored."""
@@ -312,6 +313,15 @@ def _pairs(response: Any) -> list[tuple[str, str]]:
         (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
         for name, value in response.raw_headers
     ]
+
+
+def _storable(text: str) -> str:
+    """A header as text that can be stored: what is not UTF-8 is read as Latin-1, as by httpx."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    return text
 
 
 def _value(pairs: Iterable[tuple[str, str]], name: str) -> str | None:

@@ -230,6 +230,18 @@ def test_a_hit_sets_no_cookie(web: Web, cache: Cache) -> None:
         assert [web.ask().cookies for _ in range(2)] == [{"a": "1"}, {}]
 
 
+@bodies
+@pytest.mark.parametrize("name", ["ÿþ", "日本".encode().decode("latin-1")], ids=["bytes", "UTF-8"])
+def test_a_header_of_any_bytes_loses_no_answer(
+    web: Web, cache: Cache, body: dict[str, Any], name: str
+) -> None:
+    web.up.behave(headers=(("x-name", name),))
+    patched(web)
+    reading = Reading() if body is STREAM else None
+    with cache:
+        assert [web.ask(body, reading=reading).mark for _ in range(2)] == [None, "hit"]
+
+
 # -- what is left alone ---------------------------------------------------------------------------
 
 
