@@ -97,7 +97,7 @@ def framed(
     lines = [b"HTTP/1.1 200 OK"]
     for name, value in pairs:
         if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-            lines.append(f"{name}: {value}".encode("latin-1"))
+            lines.append(_line(f"{name}: {value}"))
     if chunked:
         lines.append(b"transfer-encoding: chunked")
     elif length is not None:
@@ -116,3 +116,10 @@ def framed(
             yield b"".join((piece, *pieces))
             return
         yield piece
+
+
+def _line(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:  # stored by a library that reads headers as UTF-8
+        return text.encode()

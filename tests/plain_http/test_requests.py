@@ -16,7 +16,7 @@ urllib3 = pytest.importorskip("urllib3")
 
 from cachewrap import Cache
 from cachewrap.testing.upstream import Upstream
-from plain_http.web import LOOPBACK, STREAM, Requests, bodies, manners, outline
+from plain_http.web import LOOPBACK, STREAM, WEBS, Requests, bodies, manners, outline
 
 Take = Callable[[Any], Any]
 
@@ -227,3 +227,16 @@ def test_an_abandoned_stream_is_dropped(web: Requests, cache: Cache) -> None:
         assert cache.stats.stored == 0
         web.post(STREAM)
     assert (web.up.calls, cache.stats.stored) == (3, 1)
+
+
+@pytest.mark.parametrize("other", [name for name in WEBS if name != "requests"])
+def test_what_another_library_stored_is_read_whatever_its_headers(
+    web: Requests, cache: Cache, other: str
+) -> None:
+    web.up.behave(headers=(("x-name", "日本".encode().decode("latin-1")),))
+    first = WEBS[other](web.up)
+    for each in (first, web):
+        each.patch(hosts=LOOPBACK)
+    with cache:
+        assert [each.ask().mark for each in (first, web)] == [None, "hit"]
+    first.end()
