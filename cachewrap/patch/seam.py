@@ -130,14 +130,14 @@ class Seam:
         if is_hooked(client) and self._may_serve(args, kwargs):
             sent = _as_sent(client, _argument(1, "options", args, kwargs))
         plan = self._plan(client, args, kwargs, sent)
+        if isinstance(plan, Straight) and not under_way() and not self._watched():
+            return wrapped(*args, **kwargs)
 
         def upstream() -> Any:
             return wrapped(*args, **kwargs)
 
         if isinstance(plan, Straight):
-            if under_way() or self._watched():
-                return send(None, upstream, left=plan.left)
-            return upstream()
+            return send(None, upstream, left=plan.left)
         slot = Slot(plan.cache, plan.exchange)
 
         def call() -> Answered:
