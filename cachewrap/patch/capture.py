@@ -155,11 +155,10 @@ def _seconds(recording: Recording) -> float:
 _slot: Final[ContextVar[Slot | None]] = ContextVar("cachewrap_sdk_call", default=None)
 
 
-# Whether a request below is one of a patched SDK, which has decided on it already. It is only kept
-# up while something below, such as a cached transport, may ask.
-_inside: Final[ContextVar[bool]] = ContextVar("cachewrap_sdk_request", default=False)
-# Whether that SDK's seam leaves the request alone, by the call's own choice or by what it asks.
-_left: Final[ContextVar[bool]] = ContextVar("cachewrap_sdk_left_alone", default=False)
+# Whether a request below is one of a patched SDK, which has decided on it already: None outside,
+# else whether its seam leaves the request alone, by the call's own choice or for what it asks. It
+# is only kept up while something below, such as a cached transport, may ask.
+_left: Final[ContextVar[bool | None]] = ContextVar("cachewrap_sdk_request", default=None)
 _watched = False
 
 
@@ -176,7 +175,8 @@ def watched() -> bool:
 
 def decided() -> bool:
     """Whether a patched SDK makes the request of this context, and has chosen a cache or none."""
-    return _inside.get() and (_slot.get() is not None or _left.get() or bool(active()))
+    left = _left.get()
+    return left is not None and (left or _slot.get() is not None or bool(active()))
 
 
 def take_open(response: Any, *, is_async: bool) -> None:
@@ -204,15 +204,13 @@ def send(slot: Slot | None, request: Callable[[], Any], *, left: bool = False) -
         request: makes the request.
         left: whether no cached transport below is to serve it either.
     """
-    outer, inside, outer_left = _slot.get(), _inside.get(), _left.get()
+    outer, outer_left = _slot.get(), _left.get()
     _slot.set(slot)
-    _inside.set(True)
     _left.set(left)
     try:
         return request()
     finally:
         _slot.set(outer)
-        _inside.set(inside)
         _left.set(outer_left)
 
 
@@ -220,15 +218,13 @@ async def asend(
     slot: Slot | None, request: Callable[[], Awaitable[Any]], *, left: bool = False
 ) -> Any:
     """`send` for async callers."""
-    outer, inside, outer_left = _slot.get(), _inside.get(), _left.get()
+    outer, outer_left = _slot.get(), _left.get()
     _slot.set(slot)
-    _inside.set(True)
     _left.set(left)
     try:
         return await request()
     finally:
         _slot.set(outer)
-        _inside.set(inside)
         _left.set(outer_left)
 
 
