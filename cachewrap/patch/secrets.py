@@ -85,11 +85,7 @@ def _is_remote(tool: Any) -> bool:
 def _tool(tool: Any) -> Any:
     if not _is_remote(tool):
         return tool
-    clean = {
-        name: _address(value) if name == "server_url" else value
-        for name, value in tool.items()
-        if name != "authorization"
-    }
+    clean = _remote(tool, "server_url", "authorization")
     headers = clean.get("headers")
     if isinstance(headers, Mapping):
         clean["headers"] = {
@@ -103,10 +99,14 @@ def _tool(tool: Any) -> Any:
 def _server(server: Any) -> Any:
     if not isinstance(server, Mapping):
         return server
+    return _remote(server, "url", "authorization_token")
+
+
+def _remote(server: Mapping[str, Any], address: str, token: str) -> dict[str, Any]:
     return {
-        name: _address(value) if name == "url" else value
+        name: _address(value) if name == address else value
         for name, value in server.items()
-        if name != "authorization_token"
+        if name != token
     }
 
 
