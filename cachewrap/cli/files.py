@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, Final
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores._cassette import head_of, is_at, locked, name_of
+from cachewrap.stores._cassette import head_of, name_of, open_alone
 from cachewrap.stores._lines import HEAD, VERSION
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
@@ -133,18 +133,11 @@ class Export:
 @contextmanager
 def _open_alone(path: str) -> Iterator[BinaryIO]:
     """A file to write to, which no program that has its cache in it writes to meanwhile."""
-    while True:
-        made = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        with open(made, "r+b", buffering=_FLUSH_AT) as file:
-            if not stat.S_ISREG(os.fstat(made).st_mode):  # a device may have no end
-                raise StoreError(f"cannot write {path}: no regular file; - is the output")
-            with locked(made, True):
-                if is_at(made, path):
-                    try:
-                        yield file
-                    finally:
-                        file.flush()
-                    return
+    with open_alone(path, os.O_RDWR | os.O_CREAT, 0o600) as made:
+        if not stat.S_ISREG(os.fstat(made).st_mode):  # a device may have no end
+            raise StoreError(f"cannot write {path}: no regular file; - is the output")
+        with open(made, "r+b", buffering=_FLUSH_AT, closefd=False) as file:
+            yield file
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class Cassette:
             return lines
         with self._lock:
             try:
-                with open(self.path, "rb", buffering=0) as file, locked(file.fileno(), False):
+                with open(self.path, "rb", buffering=0) as file, _locked(file.fileno(), False):
                     return self._load(file.fileno())
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
@@ -219,15 +219,8 @@ class Cassette:
         with self._lock:
             try:
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
-                while True:
-                    file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-                    try:
-                        with locked(file, True):
-                            if is_at(file, self.path):
-                                yield file
-                                return
-                    finally:
-                        os.close(file)
+                with open_alone(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666) as file:
+                    yield file
             except OSError as error:
                 raise StoreError(f"cannot write {self.path}: {error}") from error
 
@@ -298,7 +291,21 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def is_at(file: int, path: str) -> bool:
+@contextmanager
+def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
+    """A file as `os.open` opens it, locked for this writer alone."""
+    while True:
+        file = os.open(path, flags, mode)
+        try:
+            with _locked(file, True):
+                if _is_at(file, path):
+                    yield file
+                    return
+        finally:
+            os.close(file)
+
+
+def _is_at(file: int, path: str) -> bool:
     """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
@@ -307,7 +314,7 @@ def is_at(file: int, path: str) -> bool:
 
 
 @contextmanager
-def locked(file: int, alone: bool) -> Iterator[None]:
+def _locked(file: int, alone: bool) -> Iterator[None]:
     """The lock on an open file, which whoever writes to it has alone."""
     if sys.platform == "win32":
         yield
