@@ -15,7 +15,7 @@ import click
 from cachewrap.cli._open import Place, json_option, opened, url_options
 from cachewrap.cli.conversation import request_turns
 from cachewrap.cli.rows import Filter, Row, Skipped, filter_options, wanted_rows
-from cachewrap.cli.tables import columns, one_line, terminal_width
+from cachewrap.cli.tables import columns, is_terminal, one_line, terminal_width
 from cachewrap.cli.units import size_text, span_text
 from cachewrap.errors import CorruptEntryError
 
@@ -77,7 +77,7 @@ def ls_command(
         if as_json:
             for row in rows:
                 click.echo(json.dumps(row.facts(), ensure_ascii=False))
-        elif sys.stdout is not None and sys.stdout.isatty():
+        elif is_terminal(sys.stdout):
             click.echo_via_pager(_lines(rows))
         else:
             for line in _lines(rows):

@@ -10,6 +10,7 @@ from typing import BinaryIO, TypeVar
 import click
 
 from cachewrap.cli._open import Place
+from cachewrap.cli.tables import is_terminal
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterato
         places: where they come from: their keys are counted first.
         doing: what is being done.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield from items
         return
     length = sum(1 for place in places for _ in place.store.keys())
@@ -32,7 +33,7 @@ def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterato
 
 def progress_of_file(file: BinaryIO, doing: str) -> Iterator[bytes]:
     """The lines of a file, with a bar on stderr while they pass if that is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield from file
         return
     size = os.fstat(file.fileno()).st_size

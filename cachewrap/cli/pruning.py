@@ -13,6 +13,7 @@ import click
 
 from cachewrap.cli._open import Place, json_option, opened, url_options
 from cachewrap.cli.rows import Row, read_row
+from cachewrap.cli.tables import is_terminal
 from cachewrap.cli.units import count_text, size, size_text, span
 from cachewrap.cli.verifying import read_answer
 from cachewrap.errors import CodecError
@@ -189,7 +190,7 @@ def clear_command(url: str, seed: str | None, all_seeds: bool, yes: bool) -> Non
         total, seeds = sum(counts), ", ".join(place.seed for place in places) or "none"
         question = f"Remove {count_text(total)} entries of seed {seeds}?"
         if not yes and total:
-            if sys.stdin is None or not sys.stdin.isatty():
+            if not is_terminal(sys.stdin):
                 raise click.UsageError(f"{question} There is no terminal to ask on: give --yes")
             if not click.confirm(question):
                 click.echo("nothing was removed")

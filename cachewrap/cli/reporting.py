@@ -21,6 +21,7 @@ from cachewrap.cli.gathering import Survey, line, read_again, talk
 from cachewrap.cli.progress import progress
 from cachewrap.cli.recorded import Calls
 from cachewrap.cli.rows import Filter, Skipped, filter_options, wanted_rows
+from cachewrap.cli.tables import is_terminal
 from cachewrap.cli.units import count_text, size_text, span_text
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
@@ -234,7 +235,7 @@ def _check_replaceable(path: str, force: bool) -> None:
     if force or not beginning or is_report(beginning):
         return
     question = f"{path} is not a report. Replace it?"
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise click.UsageError(f"{question} There is no terminal to ask on: give --force")
     click.confirm(question, abort=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TextIO
 
 _SHOWN: Final = {0x0A: None, 0x09: None}
 _CONTROL: Final = {
@@ -13,6 +13,11 @@ _CONTROL: Final = {
 } | {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 _LEAST: Final = 8
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream, which a service may be started without, is a terminal."""
+    return stream is not None and stream.isatty()
 
 
 def clean(text: str) -> str:
