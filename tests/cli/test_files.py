@@ -33,6 +33,20 @@ def fill(url: str, prompts: str) -> None:
         put(url, *chat(prompt, f"answer to {prompt}"))
 
 
+@pytest.fixture
+def exported(
+    run: CommandLine, file: str, make_url: Callable[[str], str]
+) -> Callable[[str], object]:
+    """Fills another cache, and exports it into the file."""
+
+    def export(prompts: str) -> object:
+        source = make_url("disk")
+        fill(source, prompts)
+        return run("export", file, "--url", source)
+
+    return export
+
+
 def test_there_and_back_again(
     run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
 ) -> None:
@@ -104,11 +118,9 @@ def test_an_export_and_a_program_write_to_one_file(
 
 
 def test_an_export_keeps_a_last_line_that_is_whole(
-    run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
+    run: CommandLine, url: str, file: str, exported: Callable[[str], object]
 ) -> None:
-    source = make_url("disk")
-    fill(source, "ab")
-    run("export", file, "--url", source)
+    exported("ab")
     before = Path(file).read_bytes()
     Path(file).write_bytes(before.removesuffix(b"\n"))  # as some editors leave it
     fill(url, "c")
@@ -118,11 +130,9 @@ def test_an_export_keeps_a_last_line_that_is_whole(
 
 
 def test_an_import_goes_on_where_it_was(
-    run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
+    run: CommandLine, url: str, file: str, exported: Callable[[str], object]
 ) -> None:
-    source = make_url("disk")
-    fill(source, "abcd")
-    run("export", file, "--url", source)
+    exported("abcd")
     fill(url, "ab")
     assert run("import", file, "--url", url).out == "imported 2 entries; 2 there already\n"
 
@@ -155,11 +165,9 @@ def test_the_last_of_two_lines_of_one_name_is_imported(
 
 
 def test_lines_that_are_no_entries_are_left_out_and_told(
-    run: CommandLine, url: str, file: str, make_url: Callable[[str], str]
+    run: CommandLine, url: str, file: str, exported: Callable[[str], object]
 ) -> None:
-    source = make_url("disk")
-    fill(source, "a")
-    run("export", file, "--url", source)
+    exported("a")
     with open(file, "a") as more:
         more.write('nonsense\n\n{"key": "../../etc", "seed": "41", "kind": "text", "answer": ""}\n')
     done = run("import", file, "--url", url)
