@@ -20,7 +20,7 @@ import wrapt
 from benchmarks.harness import Row
 from benchmarks.requests import SMALL, Size
 from cachewrap import Cache, llm_cached, no_cache
-from cachewrap.key import encode
+from cachewrap.request.key import encode
 from cachewrap.stores.disk import DiskStore
 from cachewrap.testing.servers import redis_server
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import zstandard
 
-from cachewrap import codec
 from cachewrap.entry import HttpAnswer
-from cachewrap.key import encode
+from cachewrap.format import codec
+from cachewrap.request.key import encode
 
 _PROSE = Path(__file__).with_name("prose.txt")
 _SAMPLES = 6_000

@@ -18,9 +18,9 @@ from benchmarks.decorated import Completion
 from benchmarks.harness import Row
 from benchmarks.requests import SMALL, Size, text
 from cachewrap import Cache, llm_cached
-from cachewrap.codec import encode
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format.codec import encode
+from cachewrap.format.envelope import seal
 from cachewrap.stores.disk import DiskStore
 
 

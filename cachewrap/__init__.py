@@ -8,132 +8,134 @@ TYPE_CHECKING = False  # type checkers take it for true; `typing` is most of wha
 if TYPE_CHECKING:
     from typing import Any
 
-    from cachewrap.blocks import no_cache
-    from cachewrap.cache import Cache
-    from cachewrap.choosing import active_cache
-    from cachewrap.decorator import llm_cached
+    from cachewrap.blocks import (
+        no_cache as no_cache,
+    )
+    from cachewrap.cache import (
+        Cache as Cache,
+    )
     from cachewrap.errors import (
-        CacheWarning,
-        CachewrapError,
-        CodecError,
-        ConfigurationError,
-        CorruptEntryError,
-        MissingTypeError,
-        ReplayMissError,
-        StoreError,
-        UnkeyableError,
-        UnsupportedTypeError,
+        CacheWarning as CacheWarning,
+        CachewrapError as CachewrapError,
+        CodecError as CodecError,
+        ConfigurationError as ConfigurationError,
+        CorruptEntryError as CorruptEntryError,
+        MissingTypeError as MissingTypeError,
+        ReplayMissError as ReplayMissError,
+        StoreError as StoreError,
+        UnkeyableError as UnkeyableError,
+        UnsupportedTypeError as UnsupportedTypeError,
     )
-    from cachewrap.events import Event
-    from cachewrap.patch.adapter import CachedAdapter
-    from cachewrap.patch.aiohttp import patch_aiohttp, unpatch_aiohttp
-    from cachewrap.patch.anthropic import patch_anthropic, unpatch_anthropic
-    from cachewrap.patch.dspy import patch_dspy, unpatch_dspy
-    from cachewrap.patch.family import (
-        patch,
-        patch_all,
-        patch_groq,
-        patch_together,
-        unpatch,
-        unpatch_all,
-        unpatch_groq,
-        unpatch_together,
+    from cachewrap.function.decorator import (
+        llm_cached as llm_cached,
     )
-    from cachewrap.patch.httpx import patch_httpx, unpatch_httpx
-    from cachewrap.patch.middleware import CachedMiddleware
-    from cachewrap.patch.openai import patch_openai, unpatch_openai
-    from cachewrap.patch.requests import patch_requests, unpatch_requests
-    from cachewrap.patch.threads import patch_threads
-    from cachewrap.patch.transport import AsyncCachedTransport, CachedTransport
-    from cachewrap.workers import activate
+    from cachewrap.http.aiohttp import (
+        CachedMiddleware as CachedMiddleware,
+        patch_aiohttp as patch_aiohttp,
+        unpatch_aiohttp as unpatch_aiohttp,
+    )
+    from cachewrap.http.dspy import (
+        patch_dspy as patch_dspy,
+        unpatch_dspy as unpatch_dspy,
+    )
+    from cachewrap.http.httpx import (
+        AsyncCachedTransport as AsyncCachedTransport,
+        CachedTransport as CachedTransport,
+        patch_httpx as patch_httpx,
+        unpatch_httpx as unpatch_httpx,
+    )
+    from cachewrap.http.requests import (
+        CachedAdapter as CachedAdapter,
+        patch_requests as patch_requests,
+        unpatch_requests as unpatch_requests,
+    )
+    from cachewrap.options import (
+        active_cache as active_cache,
+    )
+    from cachewrap.run.activate import (
+        activate as activate,
+    )
+    from cachewrap.sdk.anthropic import (
+        patch_anthropic as patch_anthropic,
+        unpatch_anthropic as unpatch_anthropic,
+    )
+    from cachewrap.sdk.openai import (
+        patch_openai as patch_openai,
+        unpatch_openai as unpatch_openai,
+    )
+    from cachewrap.sdk.others import (
+        patch as patch,
+        patch_all as patch_all,
+        patch_groq as patch_groq,
+        patch_together as patch_together,
+        unpatch as unpatch,
+        unpatch_all as unpatch_all,
+        unpatch_groq as unpatch_groq,
+        unpatch_together as unpatch_together,
+    )
+    from cachewrap.telemetry.events import (
+        Event as Event,
+    )
+    from cachewrap.threads import (
+        patch_threads as patch_threads,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AsyncCachedTransport",
-    "Cache",
-    "CacheWarning",
-    "CachedAdapter",
-    "CachedMiddleware",
-    "CachedTransport",
-    "CachewrapError",
-    "CodecError",
-    "ConfigurationError",
-    "CorruptEntryError",
-    "Event",
-    "MissingTypeError",
-    "ReplayMissError",
-    "StoreError",
-    "UnkeyableError",
-    "UnsupportedTypeError",
-    "activate",
-    "active_cache",
-    "llm_cached",
-    "no_cache",
-    "patch",
-    "patch_aiohttp",
-    "patch_all",
-    "patch_anthropic",
-    "patch_dspy",
-    "patch_groq",
-    "patch_httpx",
-    "patch_openai",
-    "patch_requests",
-    "patch_threads",
-    "patch_together",
-    "unpatch",
-    "unpatch_aiohttp",
-    "unpatch_all",
-    "unpatch_anthropic",
-    "unpatch_dspy",
-    "unpatch_groq",
-    "unpatch_httpx",
-    "unpatch_openai",
-    "unpatch_requests",
-    "unpatch_together",
-]
-
-_HOMES = {
-    "AsyncCachedTransport": "cachewrap.patch.transport",
-    "Cache": "cachewrap.cache",
-    "CachedAdapter": "cachewrap.patch.adapter",
-    "CachedMiddleware": "cachewrap.patch.middleware",
-    "CachedTransport": "cachewrap.patch.transport",
-    "activate": "cachewrap.workers",
-    "active_cache": "cachewrap.choosing",
-    "llm_cached": "cachewrap.decorator",
-    "no_cache": "cachewrap.blocks",
-    "Event": "cachewrap.events",
-    "patch_aiohttp": "cachewrap.patch.aiohttp",
-    "patch_all": "cachewrap.patch.family",
-    "patch_anthropic": "cachewrap.patch.anthropic",
-    "patch_dspy": "cachewrap.patch.dspy",
-    "patch_groq": "cachewrap.patch.family",
-    "patch_httpx": "cachewrap.patch.httpx",
-    "patch_openai": "cachewrap.patch.openai",
-    "patch_requests": "cachewrap.patch.requests",
-    "patch_threads": "cachewrap.patch.threads",
-    "patch_together": "cachewrap.patch.family",
-    "unpatch": "cachewrap.patch.family",
-    "unpatch_aiohttp": "cachewrap.patch.aiohttp",
-    "unpatch_all": "cachewrap.patch.family",
-    "unpatch_anthropic": "cachewrap.patch.anthropic",
-    "unpatch_dspy": "cachewrap.patch.dspy",
-    "unpatch_groq": "cachewrap.patch.family",
-    "unpatch_httpx": "cachewrap.patch.httpx",
-    "unpatch_openai": "cachewrap.patch.openai",
-    "unpatch_requests": "cachewrap.patch.requests",
-    "unpatch_together": "cachewrap.patch.family",
+_NAMES = {
+    "cachewrap.blocks": "no_cache",
+    "cachewrap.cache": "Cache",
+    "cachewrap.errors": """
+        CacheWarning
+        CachewrapError
+        CodecError
+        ConfigurationError
+        CorruptEntryError
+        MissingTypeError
+        ReplayMissError
+        StoreError
+        UnkeyableError
+        UnsupportedTypeError
+    """,
+    "cachewrap.function.decorator": "llm_cached",
+    "cachewrap.http.aiohttp": "CachedMiddleware patch_aiohttp unpatch_aiohttp",
+    "cachewrap.http.dspy": "patch_dspy unpatch_dspy",
+    "cachewrap.http.httpx": """
+        AsyncCachedTransport
+        CachedTransport
+        patch_httpx
+        unpatch_httpx
+    """,
+    "cachewrap.http.requests": "CachedAdapter patch_requests unpatch_requests",
+    "cachewrap.options": "active_cache",
+    "cachewrap.run.activate": "activate",
+    "cachewrap.sdk.anthropic": "patch_anthropic unpatch_anthropic",
+    "cachewrap.sdk.openai": "patch_openai unpatch_openai",
+    "cachewrap.sdk.others": """
+        patch
+        patch_all
+        patch_groq
+        patch_together
+        unpatch
+        unpatch_all
+        unpatch_groq
+        unpatch_together
+    """,
+    "cachewrap.telemetry.events": "Event",
+    "cachewrap.threads": "patch_threads",
 }
+"""The public names by the module where they are, which is imported at their first use."""
+
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     # Imported at first use, so that `import cachewrap` stays cheap.
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "patch":
-        return import_module("cachewrap.patch")  # which can be called
-    value = getattr(import_module(_HOMES.get(name, "cachewrap.errors")), name)
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

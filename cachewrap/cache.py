@@ -12,15 +12,14 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins
+from cachewrap.call.terms import Exchange
 from cachewrap.errors import (
     ConfigurationError,
     CorruptEntryError,
     ReplayMissError,
 )
-from cachewrap.events import Hook
-from cachewrap.key import canonical_json, encode
+from cachewrap.explain import Explanation, attempt, nearest
 from cachewrap.keyvalue import KeyValue
-from cachewrap.nearest import Explanation, nearest
 from cachewrap.policy import (
     CacheOptions,
     Mode,
@@ -30,10 +29,10 @@ from cachewrap.policy import (
     make_policy,
     seed_text,
 )
+from cachewrap.request.key import canonical_json, encode
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
-from cachewrap.terms import Exchange
-from cachewrap.trial import attempt
+from cachewrap.telemetry.events import Hook
 from cachewrap.urls import parse_url
 
 C = TypeVar("C", bound="Cache")

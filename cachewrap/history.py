@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from cachewrap.entry import Outcome
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.events import Event
-from cachewrap.faults import warn_once
+from cachewrap.telemetry.events import Event
+from cachewrap.telemetry.faults import warn_once
 
 NAME: Final = "history.jsonl"
 """The file of a program's history in the folder of a disk cache."""

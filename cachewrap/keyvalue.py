@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
-from cachewrap import codec
+from cachewrap.call.serve import Serving
 from cachewrap.entry import Entry, Facts, Items
-from cachewrap.envelope import seal
 from cachewrap.errors import CorruptEntryError, StoreError
-from cachewrap.key import canonical, decode_request, encode, key_of, salted
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.policy import UNSET, Policy, Ttl, Unset, kept_until, ttl_seconds
-from cachewrap.serving import Serving
+from cachewrap.request.key import canonical, decode_request, encode, key_of, salted
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypedDict, get_args
 
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.errors import ConfigurationError
-from cachewrap.events import Hook
+from cachewrap.telemetry.events import Hook
 
 Ttl = float | int | timedelta
 """A time to live: seconds, or a `datetime.timedelta`."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cachewrap import Cache, faults
-from cachewrap.stores import _breaker
+from cachewrap import Cache
 from cachewrap.stores.base import Store
+from cachewrap.stores.redis import breaker
+from cachewrap.telemetry import faults
 from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_server
 
 pytest.register_assert_rewrite("cachewrap.testing.stores")
@@ -154,4 +155,4 @@ def cache(store: Store) -> Cache:
 def untold() -> None:
     """What a process remembers of faults, each test learns anew."""
     faults.forget()
-    _breaker.forget()
+    breaker.forget()

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cachewrap import Cache, codec, llm_cached
+from cachewrap import Cache, llm_cached
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.stores.base import Claim, Store
 from cachewrap.testing.stores import key_of
 

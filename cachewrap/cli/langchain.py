@@ -16,12 +16,12 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from cachewrap import codec
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
 from cachewrap.errors import CodecError, StoreError, UnkeyableError
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
-from cachewrap.key import encode, key_of, salted
+from cachewrap.request.key import encode, key_of, salted
 
 _BEGINS: Final = b"SQLite format 3\0"
 # Those of `SQLiteCache` and of `SQLAlchemyMd5Cache`.

@@ -18,21 +18,21 @@ _INTERRUPTED: Final = 130
 
 # Imported when it is called: `cachewrap run` must not wait for what `ls` needs.
 _COMMANDS: Final = {
-    "clear": "cachewrap.cli.pruning",
+    "clear": "cachewrap.cli.prune",
     "completion": "cachewrap.cli.completion",
-    "copy": "cachewrap.cli.moving",
-    "env": "cachewrap.cli.running",
-    "export": "cachewrap.cli.moving",
-    "explain": "cachewrap.cli.explaining",
-    "import": "cachewrap.cli.moving",
-    "ls": "cachewrap.cli.listing",
-    "prune": "cachewrap.cli.pruning",
-    "report": "cachewrap.cli.reporting",
-    "run": "cachewrap.cli.running",
-    "show": "cachewrap.cli.showing",
-    "stats": "cachewrap.cli.counting",
-    "verify": "cachewrap.cli.verifying",
-    "view": "cachewrap.cli.reporting",
+    "copy": "cachewrap.cli.move",
+    "env": "cachewrap.cli.run",
+    "export": "cachewrap.cli.move",
+    "explain": "cachewrap.cli.explain",
+    "import": "cachewrap.cli.move",
+    "ls": "cachewrap.cli.ls",
+    "prune": "cachewrap.cli.prune",
+    "report": "cachewrap.cli.report",
+    "run": "cachewrap.cli.run",
+    "show": "cachewrap.cli.show",
+    "stats": "cachewrap.cli.stats",
+    "verify": "cachewrap.cli.verify",
+    "view": "cachewrap.cli.report",
 }
 
 

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from cachewrap.cli._open import Place, is_encrypted
-from cachewrap.cli.rows import Filter, Row, Skipped, read_row
-from cachewrap.cli.units import count_text
+from cachewrap.cli.entries import Filter, Row, Skipped, read_row
+from cachewrap.cli.places import Place, is_encrypted
+from cachewrap.cli.text import count_text
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
 from cachewrap.errors import ConfigurationError, CorruptEntryError
+from cachewrap.format.envelope import seal
 from cachewrap.policy import kept_until
 
 F = TypeVar("F", bound=Callable[..., Any])

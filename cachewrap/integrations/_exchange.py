@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cachewrap import codec
 from cachewrap.cache import Cache
 from cachewrap.entry import Entry, Facts
-from cachewrap.envelope import sealed
-from cachewrap.key import encode, key_of, salted
-from cachewrap.usage import Usage
+from cachewrap.format import codec
+from cachewrap.format.envelope import sealed
+from cachewrap.request.key import encode, key_of, salted
+from cachewrap.telemetry.usage import Usage
 
 
 class ValueExchange:

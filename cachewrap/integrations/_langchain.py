@@ -11,8 +11,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
-from cachewrap.usage import Usage, usage_of
+from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
+from cachewrap.telemetry.usage import Usage, usage_of
 
 # Fields of a message that are never sent to a model, or name one run of it.
 _VOLATILE: Final = frozenset({"id", "usage_metadata", "response_metadata", "artifact"})

@@ -12,15 +12,14 @@ from langchain_core.load import dumpd
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from cachewrap.cache import Cache
-from cachewrap.choosing import choose_cache
 from cachewrap.errors import UnkeyableError
-from cachewrap.faults import warn_once
 from cachewrap.integrations._exchange import ValueExchange
 from cachewrap.integrations._langchain import clean, model_request, usage_of_messages
-from cachewrap.key import canonical
-from cachewrap.options import take_sample
-from cachewrap.plain import key_name
-from cachewrap.usage import Usage
+from cachewrap.options import choose_cache, take_sample
+from cachewrap.request.key import canonical
+from cachewrap.request.values import key_name
+from cachewrap.telemetry.faults import warn_once
+from cachewrap.telemetry.usage import Usage
 
 _SOURCE: Final = "langchain:agent"
 

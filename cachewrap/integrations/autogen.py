@@ -8,9 +8,8 @@ from autogen_core import CacheStore, Component
 from pydantic import BaseModel
 
 from cachewrap.cache import Cache
-from cachewrap.choosing import choose_cache
 from cachewrap.errors import ConfigurationError, UnsupportedTypeError
-from cachewrap.options import is_sampling
+from cachewrap.options import choose_cache, is_sampling
 
 T = TypeVar("T")
 

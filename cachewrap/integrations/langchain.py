@@ -10,12 +10,11 @@ from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation
 
 from cachewrap.cache import Cache
-from cachewrap.choosing import choose_cache
+from cachewrap.call.terms import Absent
 from cachewrap.integrations._exchange import ValueExchange
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
-from cachewrap.options import is_sampling
-from cachewrap.terms import Absent
-from cachewrap.usage import Usage
+from cachewrap.options import choose_cache, is_sampling
+from cachewrap.telemetry.usage import Usage
 
 if TYPE_CHECKING:
     from cachewrap.integrations._langchain_agents import CacheMiddleware

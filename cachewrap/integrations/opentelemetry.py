@@ -13,7 +13,7 @@ from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
 from cachewrap.entry import Outcome
-from cachewrap.events import Event, Hook
+from cachewrap.telemetry.events import Event, Hook
 
 _NAME: Final = "cachewrap"
 _OPERATIONS: Final = {
@@ -97,7 +97,7 @@ class _Telemetry:
                 **attributes,
                 "gen_ai.usage.input_tokens": event.tokens_in,
                 "gen_ai.usage.output_tokens": event.tokens_out,
-                "cachewrap.key": event.key,
+                "cachewrap.request.key": event.key,
                 "cachewrap.seed": event.seed,
                 "cachewrap.stored": event.stored,
                 "cachewrap.upstream_seconds": event.upstream_seconds,

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 import pytest
 
-from cachewrap.choosing import active_cache
 from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
-from cachewrap.patch.family import Patches, patch_all
+from cachewrap.options import active_cache
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.ledger import Ledger, prune
 from cachewrap.pytest_plugin.places import FIXTURES, Wish, places_of, wish_of
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
+from cachewrap.sdk.others import Patches, patch_all
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _OF_MODULES: Final = ("class", "module")

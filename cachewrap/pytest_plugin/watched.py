@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
+from cachewrap.call.serve import Seen
+from cachewrap.call.terms import Absent, Exchange, Reply
 from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
-from cachewrap.nearest import Explanation
+from cachewrap.explain import Explanation
 from cachewrap.policy import Policy
-from cachewrap.serving import Seen
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
-from cachewrap.terms import Absent, Exchange, Reply
 
 R = TypeVar("R")
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from cachewrap.testing import upstream_media as media
-from cachewrap.testing import upstream_others as others
-from cachewrap.testing import upstream_text as text
+from cachewrap.testing import (
+    upstream_media as media,
+    upstream_others as others,
+    upstream_text as text,
+)
 from cachewrap.testing.upstream_wire import Answer, Draw, Request, fault, plain
 
 

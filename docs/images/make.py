@@ -20,10 +20,12 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from cachewrap import Cache, codec, key
+from cachewrap import Cache
 from cachewrap.entry import Facts, HttpAnswer
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.history import Minute
+from cachewrap.request import key
 
 HERE = Path(__file__).parent
 WEEK = 1_793_577_600.0  # Monday, 2 November 2026, 00:00 UTC

@@ -12,8 +12,9 @@ from sdk.asking import unmarked
 
 from anthropic_sdk.asking import SECRETS, Colour
 from anthropic_sdk.shapes import BY_NAME, INSTALLED, count, message
-from cachewrap import Cache, codec
-from cachewrap.envelope import unseal
+from cachewrap import Cache
+from cachewrap.format import codec
+from cachewrap.format.envelope import unseal
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 

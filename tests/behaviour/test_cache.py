@@ -28,7 +28,7 @@ from cachewrap import (
     llm_cached,
     no_cache,
 )
-from cachewrap.envelope import unseal
+from cachewrap.format.envelope import unseal
 from cachewrap.stores.memory import MemoryStore
 
 

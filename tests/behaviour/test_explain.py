@@ -16,12 +16,12 @@ from cachewrap import (
     ConfigurationError,
     ReplayMissError,
     StoreError,
-    codec,
     llm_cached,
     no_cache,
 )
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.stores.memory import MemoryStore
 
 

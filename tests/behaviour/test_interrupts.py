@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, leases, llm_cached
-from cachewrap.flight import AGAIN, _flights
+from cachewrap import Cache, llm_cached
+from cachewrap.call import lease
+from cachewrap.call.flight import AGAIN, _flights
 
 WAIT = 20.0
 ROUNDS = 200
@@ -29,8 +30,8 @@ def nothing_is_left_to_other_tests() -> Iterator[None]:
     yield
     for flight in list(_flights.values()):
         flight.land(AGAIN)
-    for token in list(leases._held):
-        leases.drop(token)
+    for token in list(lease._held):
+        lease.drop(token)
 
 
 class Alarm(BaseException):
@@ -108,8 +109,8 @@ def test_misses_leave_the_leases_to_be_renewed(cache: Cache) -> None:
         assert interrupt(lambda: complete(f"new {next(numbers)}"), 2e-3) > ROUNDS / 2
 
     def hold() -> None:
-        leases.hold(cache.store, "0" * 64, "another-1", 1.0)
-        leases.drop("another-1")
+        lease.hold(cache.store, "0" * 64, "another-1", 1.0)
+        lease.drop("another-1")
         complete("another", cache=cache)  # type: ignore[call-arg]
         assert cache.stats.misses
 

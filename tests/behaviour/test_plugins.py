@@ -218,7 +218,8 @@ class TestCodecs:
         tag, inner, message = FORGED[name]
         out = shelf.run(f"""
             import json, msgspec
-            from cachewrap import CodecError, codec
+            from cachewrap import CodecError
+            from cachewrap.format import codec
             from cachewrap.entry import Kind
             stored = b"\\x01" + msgspec.msgpack.encode({{"{tag}": json.loads('{inner}')}})
             try:
@@ -234,7 +235,8 @@ class TestCodecs:
         site.install("broken", code, {"cachewrap.codecs": {"thing.Thing": "broken"}})
         out = site.run("""
             import thing
-            from cachewrap import CodecError, codec
+            from cachewrap import CodecError
+            from cachewrap.format import codec
             try:
                 codec.decode(*codec.encode(thing.Thing()))
             except CodecError as error:

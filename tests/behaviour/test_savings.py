@@ -11,10 +11,11 @@ from typing import Any
 import openai
 import pytest
 
-from cachewrap import Cache, CacheWarning, Event, llm_cached, patch_openai, prices, stats
+from cachewrap import Cache, CacheWarning, Event, llm_cached, patch_openai
+from cachewrap.call import stats
+from cachewrap.call.stats import Stats, summary
 from cachewrap.entry import Outcome
-from cachewrap.stats import Stats
-from cachewrap.summary import summary
+from cachewrap.telemetry import usage
 from cachewrap.testing.upstream import Upstream
 
 SAID: Any = [{"role": "user", "content": "hello there"}]
@@ -99,17 +100,17 @@ def test_money_is_what_the_prices_say(client: Any, monkeypatch: pytest.MonkeyPat
 
 def test_prices_are_those_of_genai_prices() -> None:
     pytest.importorskip("genai_prices")
-    assert prices.price("gpt-4o", 1_000_000, 0) == pytest.approx(2.5)
-    assert prices.price("gpt-4o", 0, 1_000_000) == pytest.approx(10.0)
+    assert usage.price("gpt-4o", 1_000_000, 0) == pytest.approx(2.5)
+    assert usage.price("gpt-4o", 0, 1_000_000) == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(("model", "tokens"), [("no-such-model", 5), ("", 5), ("gpt-4o", 0)])
 def test_what_has_no_price(model: str, tokens: int) -> None:
-    assert prices.price(model, tokens, 0) is None
+    assert usage.price(model, tokens, 0) is None
 
 
 def test_without_genai_prices_there_is_no_money(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prices, "can_price", lambda: False)
+    monkeypatch.setattr(usage, "can_price", lambda: False)
     with Cache.memory() as cache:
         told("hi", "gpt-4o")
     assert cache.stats.money() is None

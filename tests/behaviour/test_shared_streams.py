@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache, CacheWarning, llm_cached
-from cachewrap.shared import _under_way
+from cachewrap.streams.shared import _under_way
 
 WAIT = 20.0
 ALL = ["a1", "b1", "c1"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache, llm_cached
-from cachewrap.flight import _flights
+from cachewrap.call.flight import _flights
 
 WAIT = 20.0
 

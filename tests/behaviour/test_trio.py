@@ -10,7 +10,7 @@ import openai._utils._sync
 import pytest
 
 from cachewrap import Cache, llm_cached, patch_openai
-from cachewrap.flight import _flights
+from cachewrap.call.flight import _flights
 from cachewrap.stores.base import Claim, Store
 from cachewrap.testing.upstream import Upstream
 

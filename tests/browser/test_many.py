@@ -8,9 +8,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser.conftest import Opener, write_report
-from cachewrap import Cache, codec, key
+from cachewrap import Cache
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
+from cachewrap.request import key
 
 MANY = 10_000
 

@@ -12,11 +12,12 @@ from cli.filling import DAY, answer_of, chat, put, stream_of
 from playwright.sync_api import Page, expect
 
 from browser.conftest import Opener, write_report
-from cachewrap import Cache, codec, llm_cached
-from cachewrap.cli import reporting
+from cachewrap import Cache, llm_cached
+from cachewrap.cli import report as report_command
 from cachewrap.cli.main import main
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.history import History
 
 PIECES = [(0.5, "one "), (1.5, "two "), (3.0, "three")]
@@ -450,7 +451,7 @@ def test_a_conversation_that_was_left_out_says_so(
 ) -> None:
     url, path = f"jsonl:{tmp_path / 'c.jsonl'}", tmp_path / "r.html"
     key = put(url, *chat("a", "b"))
-    monkeypatch.setattr(reporting, "_PAGE_BYTES", 0)
+    monkeypatch.setattr(report_command, "_PAGE_BYTES", 0)
     with pytest.raises(SystemExit):
         main(["report", "--url", url, "-o", str(path)])
     page = open_page(path)

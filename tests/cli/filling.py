@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, codec, key
+from cachewrap import Cache
 from cachewrap.cli.main import main
 from cachewrap.entry import Facts, HttpAnswer
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
+from cachewrap.request import key
 
 DAY = 86_400.0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cachewrap import Cache
-from cachewrap.cli._open import is_encrypted
+from cachewrap.cli.places import is_encrypted
 from cli.filling import DAY, CommandLine, chat, put
 
 pytestmark = pytest.mark.shared

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache
-from cachewrap.cli import counting
-from cachewrap.cli.tables import columns
-from cachewrap.codec import encode
+from cachewrap.cli import stats
+from cachewrap.cli.text import columns
 from cachewrap.entry import Facts, HttpAnswer
-from cachewrap.envelope import seal
+from cachewrap.format.codec import encode
+from cachewrap.format.envelope import seal
 from cli.filling import DAY, CommandLine, answer_of, chat, put, stream_of
 
 pytestmark = pytest.mark.shared
@@ -210,7 +210,7 @@ def test_an_entry_without_its_request(run: CommandLine, url: str) -> None:
 def test_stats_add_up_by_source_and_model(
     run: CommandLine, url: str, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "price", lambda model, *tokens: None)
+    monkeypatch.setattr(stats, "price", lambda model, *tokens: None)
     (told,) = run("stats", "--url", url, "--json").lines
     total = told["total"]
     assert (total["entries"], total["tokens_in"], total["tokens_out"]) == (4, 11, 4005)

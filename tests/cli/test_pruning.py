@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from cachewrap import Cache, codec
+from cachewrap import Cache
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cli.filling import DAY, CommandLine, chat, put
 
 pytestmark = pytest.mark.shared

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, codec, llm_cached
-from cachewrap.cli import gathering, reporting
+from cachewrap import Cache, llm_cached
+from cachewrap.cli import report as report_command, survey
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.history import History
-from cachewrap.prices import price
 from cachewrap.stores.disk import DiskStore
+from cachewrap.telemetry.usage import price
 from cli.filling import DAY, CommandLine, chat, put, stream_of
 
 CALL = {"function": "agents.plan:summarise", "arguments": {"text": "a long story"}}
@@ -144,7 +145,7 @@ def test_the_slowest_are_named(keys: dict[str, str], report: Any) -> None:
 def test_the_limit_keeps_the_newest_and_what_is_listed(
     keys: dict[str, str], report: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "TOP", 1)
+    monkeypatch.setattr(survey, "TOP", 1)
     page = report("--limit", "1")
     assert set(page.keys) == {keys["stream"], keys["old"]} | (
         {keys["refund"]} if page.facts["priced"] else set()
@@ -155,7 +156,7 @@ def test_the_limit_keeps_the_newest_and_what_is_listed(
 def test_a_page_that_grows_too_large_leaves_conversations_out(
     keys: dict[str, str], report: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reporting, "_PAGE_BYTES", 0)
+    monkeypatch.setattr(report_command, "_PAGE_BYTES", 0)
     page = report()
     assert (page.talks, page.facts["told"], len(page.lines)) == ([None] * 4, 0, 4)
 

@@ -323,12 +323,12 @@ def test_a_cache_that_cannot_be_opened_does_not_stop_a_service(start: Run, up: U
 
 def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: Run) -> None:
     code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
-    assert run("-c", code).stdout == "['cachewrap.blocks', 'cachewrap.program']\n"
+    assert run("-c", code).stdout == "['cachewrap.blocks', 'cachewrap.run.program']\n"
 
 
 def test_every_sdk_that_is_patched_opens_the_cache() -> None:
-    from cachewrap import program
-    from cachewrap.patch import family
+    from cachewrap.run import program
+    from cachewrap.sdk import others
 
-    plain = set[str]().union(*(patcher.packages for patcher in family._PLAIN))
-    assert {*family._BY_NAME, *family._METHODS, *plain} == program._SDKS
+    plain = set[str]().union(*(patcher.packages for patcher in others._PLAIN))
+    assert {*others._BY_NAME, *others._METHODS, *plain} == program._SDKS

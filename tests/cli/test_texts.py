@@ -7,9 +7,8 @@ from typing import Any
 import click
 import pytest
 
-from cachewrap.cli.pieces import body_pieces, call_texts, content_text, event_piece
-from cachewrap.cli.tables import clean, columns, one_line, table
-from cachewrap.cli.units import size, size_text, span, span_text
+from cachewrap.cli.conversation import body_pieces, call_texts, content_text, event_piece
+from cachewrap.cli.text import clean, columns, one_line, size, size_text, span, span_text, table
 
 
 @pytest.mark.parametrize(

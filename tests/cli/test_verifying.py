@@ -8,9 +8,11 @@ from typing import Any
 import openai
 import pytest
 
-from cachewrap import Cache, codec, key, llm_cached, patch_openai
+from cachewrap import Cache, llm_cached, patch_openai
 from cachewrap.entry import Facts
-from cachewrap.envelope import seal
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
+from cachewrap.request import key
 from cachewrap.testing.upstream import Upstream
 from cli.filling import CommandLine, chat, put
 

@@ -25,9 +25,9 @@ import msgspec
 import zstandard
 
 from cachewrap.entry import Facts, Kind
-from cachewrap.envelope import seal
 from cachewrap.errors import CorruptEntryError
-from cachewrap.guard import AesGuard
+from cachewrap.format.envelope import seal
+from cachewrap.format.sealing import AesGuard
 
 RUNS = int(os.environ.get("CACHEWRAP_FUZZ_RUNS") or 100_000)  # some 15 seconds
 RECORD = msgspec.msgpack.encode([b"request", "source", "model"])

@@ -25,10 +25,10 @@ import numpy
 import pydantic
 from pydantic import _internal
 
-from cachewrap import codec
 from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
-from cachewrap.envelope import MAX_RATIO, seal, unseal
 from cachewrap.errors import CorruptEntryError, MissingTypeError
+from cachewrap.format import codec
+from cachewrap.format.envelope import MAX_RATIO, seal, unseal
 
 T = TypeVar("T")
 

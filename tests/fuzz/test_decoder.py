@@ -14,14 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from cachewrap import codec
 from cachewrap.entry import Facts, Kind
-from cachewrap.envelope import MAX_RATIO, seal, unseal
 from cachewrap.errors import CorruptEntryError, UnsupportedTypeError
-from cachewrap.guard import AesGuard, Guard
+from cachewrap.format import codec
+from cachewrap.format.envelope import MAX_RATIO, seal, unseal
+from cachewrap.format.sealing import AesGuard, Guard
 from fuzz.hostile import (
     BESIDE,
     PER_BYTE,

@@ -13,9 +13,9 @@ from kinds import VALUES
 from test_envelope import FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
 from test_key import GOLDEN, key
 
-from cachewrap import codec
-from cachewrap.envelope import seal
-from cachewrap.stores._lines import HEAD, write
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
+from cachewrap.stores.jsonl.lines import HEAD, write
 from cachewrap.testing.stores import key_of
 
 for name, value in {**STORED, **WITH_DICTIONARY_1}.items():

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from cachewrap import faults
 from cachewrap.cache import Cache
-from cachewrap.patch.openai import patch_openai, unpatch_openai
+from cachewrap.sdk.openai import patch_openai, unpatch_openai
+from cachewrap.telemetry import faults
 from cachewrap.testing.upstream import Upstream
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.patch.answer import read_answer
-from cachewrap.patch.endpoints import Endpoint
-from cachewrap.usage import Usage
+from cachewrap.http.answer import read_answer
+from cachewrap.http.exchange import Endpoint
+from cachewrap.telemetry.usage import Usage
 
 CHAT = Endpoint("chat/completions")
 RESPONSES = Endpoint("responses", status=frozenset({"completed", "incomplete"}))

@@ -14,8 +14,8 @@ from openai import AsyncOpenAI, OpenAI
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
-from cachewrap.patch.choice import Choice, choosing, take_choice
-from cachewrap.patch.openai import patch_openai, unpatch_openai
+from cachewrap.sdk.carried import Choice, choosing, take_choice
+from cachewrap.sdk.openai import patch_openai, unpatch_openai
 from cachewrap.testing.upstream import Upstream
 
 pytestmark = pytest.mark.usefixtures("patched")

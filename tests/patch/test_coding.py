@@ -9,7 +9,7 @@ import zlib
 import pytest
 import zstandard
 
-from cachewrap.patch.coding import DECODING_ERRORS, coder_of, codings, decoder, encoder
+from cachewrap.http.encodings import DECODING_ERRORS, coder_of, codings, decoder, encoder
 
 PIECES = [b"data: one\n\n", "data: zwölf\n\n".encode() * 40, b"x"]
 NAMES = ["gzip", "x-gzip", "deflate", "zstd", "br", "deflate, gzip", "zstd, br", ""]

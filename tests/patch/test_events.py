@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cachewrap.patch.events import read_stream
-from cachewrap.usage import Usage
+from cachewrap.http.events import read_stream
+from cachewrap.telemetry.usage import Usage
 
 
 def sse(*events: Any) -> bytes:

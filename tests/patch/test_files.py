@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.patch.files import fingerprints
+from cachewrap.http.request import fingerprints
 
 SOUND = b"RIFF....WAVE"
 HASH = hashlib.sha256(SOUND).hexdigest()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.patch.answer import read_answer
-from cachewrap.patch.endpoints import Endpoint
-from cachewrap.patch.events import shows_error
-from cachewrap.patch.frames import CONTENT_TYPE, read_frames
+from cachewrap.http.answer import read_answer
+from cachewrap.http.events import CONTENT_TYPE, read_frames, shows_error
+from cachewrap.http.exchange import Endpoint
+from cachewrap.telemetry.usage import Usage
 from cachewrap.testing.upstream_manner import Manner, frames
 from cachewrap.testing.upstream_text import messages
 from cachewrap.testing.upstream_wire import Draw
-from cachewrap.usage import Usage
 
 REPLY = messages({"model": "m", "messages": [{"role": "user", "content": "hi"}]}, Draw(1), True)
 WHOLE = b"".join(frames(REPLY, Manner()))

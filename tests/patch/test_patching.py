@@ -18,7 +18,7 @@ from openai.resources.chat.completions import AsyncCompletions, Completions
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
-from cachewrap.patch.openai import patch_openai, unpatch_openai
+from cachewrap.sdk.openai import patch_openai, unpatch_openai
 from cachewrap.testing.upstream import Upstream
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
@@ -230,7 +230,7 @@ def test_a_missing_argument_is_still_the_sdks_own_error(client: OpenAI) -> None:
 BEFORE = """
 import sys
 from cachewrap.cache import Cache
-from cachewrap.patch.openai import patch_openai, unpatch_openai
+from cachewrap.sdk.openai import patch_openai, unpatch_openai
 patch_openai()
 assert "openai" not in sys.modules
 import openai
@@ -246,7 +246,7 @@ assert type(vars(SyncAPIClient)["request"]).__name__ == "function"
 
 UNPATCHED_BEFORE = """
 import sys
-from cachewrap.patch.openai import patch_openai, unpatch_openai
+from cachewrap.sdk.openai import patch_openai, unpatch_openai
 patch_openai()
 unpatch_openai()
 from openai._base_client import SyncAPIClient

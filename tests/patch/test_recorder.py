@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cachewrap.patch.recorder import Recorder, Recording
+from cachewrap.http.shared_body import Recorder, Recording
 
 PIECES = [b"a", b"", b"bc"]
 

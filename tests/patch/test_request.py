@@ -11,9 +11,9 @@ import pytest
 from openai import AzureOpenAI, OpenAI
 from openai._types import Omit
 
-from cachewrap import key
 from cachewrap.cache import Cache
-from cachewrap.envelope import unseal
+from cachewrap.format.envelope import unseal
+from cachewrap.request import key
 from cachewrap.testing.upstream import Upstream
 
 pytestmark = pytest.mark.usefixtures("patched")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap.patch.secrets import is_secret, is_secret_value, without_secrets
+from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
 
 SECRET = [
     "authorization",

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from cachewrap import threads
 from cachewrap.cache import Cache
-from cachewrap.choosing import active_cache
-from cachewrap.patch import threads
-from cachewrap.patch.openai import patch_openai
-from cachewrap.patch.threads import patch_threads
+from cachewrap.options import active_cache
+from cachewrap.sdk.openai import patch_openai
+from cachewrap.threads import patch_threads
 
 Work = Callable[[], Any]
 
@@ -177,8 +177,8 @@ LATER = """
 import sys
 from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
-from cachewrap.choosing import active_cache
-from cachewrap.patch.threads import patch_threads
+from cachewrap.options import active_cache
+from cachewrap.threads import patch_threads
 patch_threads()
 assert "multiprocessing.pool" not in sys.modules
 from multiprocessing.pool import ThreadPool

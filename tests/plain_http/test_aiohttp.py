@@ -16,7 +16,7 @@ aiohttp = pytest.importorskip("aiohttp")
 
 from cachewrap import Cache, ConfigurationError, patch_aiohttp
 from cachewrap.errors import CacheWarning
-from cachewrap.patch.aiohttp import AIOHTTP
+from cachewrap.http.aiohttp import AIOHTTP
 from cachewrap.testing.upstream import Upstream
 from plain_http.web import LOOPBACK, STREAM, Aiohttp, bodies, manners, outline
 

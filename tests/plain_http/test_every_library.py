@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, ConfigurationError, codec, no_cache
-from cachewrap.envelope import unseal
+from cachewrap import Cache, ConfigurationError, no_cache
+from cachewrap.format import codec
+from cachewrap.format.envelope import unseal
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 from plain_http.web import CHAT, LOOPBACK, PATH, STREAM, WEBS, Reading, Web, bodies

@@ -20,9 +20,9 @@ from sdk.shapes import chat
 from cachewrap import Cache, CacheWarning, ConfigurationError, llm_cached
 from cachewrap.encryption import VARIABLE, generate_key, read_keys
 from cachewrap.entry import Facts, Kind
-from cachewrap.envelope import seal
 from cachewrap.errors import CorruptEntryError
-from cachewrap.guard import AesGuard, Guard
+from cachewrap.format.envelope import seal
+from cachewrap.format.sealing import AesGuard, Guard
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.upstream import Upstream

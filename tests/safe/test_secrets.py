@@ -23,8 +23,8 @@ from sdk.asking import Colour
 from sdk.shapes import BY_NAME
 
 from cachewrap import Cache, CacheWarning, llm_cached
-from cachewrap.envelope import unseal
 from cachewrap.errors import CachewrapError
+from cachewrap.format.envelope import unseal
 from cachewrap.stores.base import Store
 from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 from safe.conftest import Dump

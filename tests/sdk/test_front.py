@@ -19,9 +19,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from cachewrap import Cache
 from cachewrap.entry import Outcome
-from cachewrap.events import Event
-from cachewrap.patch.models import Models
-from cachewrap.patch.openai import OPENAI, patch_openai, unpatch_openai
+from cachewrap.sdk.front.models import Models
+from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
+from cachewrap.telemetry.events import Event
 from cachewrap.testing.upstream import Upstream
 from sdk.asking import Colour, Seen, anatomy
 from sdk.shapes import BY_NAME, INSTALLED, SHAPES, Shape, chat

@@ -14,8 +14,8 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.patch.models import Convert, Models
-from cachewrap.patch.quick import aquicken, quicken
+from cachewrap.sdk.front.models import Convert, Models
+from cachewrap.sdk.front.stream import aquicken, quicken
 from sdk.asking import anatomy
 from sdk.shapes import INSTALLED
 

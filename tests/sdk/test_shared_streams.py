@@ -14,8 +14,8 @@ import openai
 import pytest
 
 from cachewrap import Cache
-from cachewrap.shared import _under_way
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.streams.shared import _under_way
 from cachewrap.testing.upstream import Upstream
 from sdk.asking import TAKES, Colour, unmarked
 from sdk.shapes import BY_NAME, INSTALLED, RESPONSES, chat

@@ -25,8 +25,8 @@ import diskcache
 import pytest
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores._folder import BytesDisk
 from cachewrap.stores.disk import DiskStore
+from cachewrap.stores.disk.folder import BytesDisk
 from cachewrap.testing.stores import key_of
 
 pytestmark = pytest.mark.stores("disk")

@@ -15,14 +15,13 @@ import pytest
 from elsewhere import take_and_give
 
 from cachewrap.errors import StoreError
-from cachewrap.stores import _leases
 from cachewrap.stores.base import Claim
-from cachewrap.stores.disk import DiskStore
+from cachewrap.stores.disk import DiskStore, leases
 from cachewrap.testing.stores import key_of
 
 pytestmark = [
     pytest.mark.stores("disk"),
-    pytest.mark.skipif(not _leases.SUPPORTED, reason="this platform has no record locks"),
+    pytest.mark.skipif(not leases.SUPPORTED, reason="this platform has no record locks"),
 ]
 
 

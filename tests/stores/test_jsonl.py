@@ -19,18 +19,17 @@ import elsewhere
 import kinds
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from unit.test_envelope import HTTP, ITEMS, LONG, REQUEST
-from unit.test_properties import HOSTILE, JSON
-from unit.test_properties import VALUES as ANY_VALUES
+from unit.test_properties import HOSTILE, JSON, VALUES as ANY_VALUES
 
-from cachewrap import Cache, CacheWarning, ConfigurationError, StoreError, codec, key, llm_cached
+from cachewrap import Cache, CacheWarning, ConfigurationError, StoreError, llm_cached
 from cachewrap.entry import Facts, HttpAnswer, Items, Kind
-from cachewrap.envelope import seal, unseal
-from cachewrap.stores import _lines
-from cachewrap.stores._lines import Parts
-from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal, unseal
+from cachewrap.request import key
+from cachewrap.stores.jsonl import JsonlStore, lines
+from cachewrap.stores.jsonl.lines import Parts
 from cachewrap.testing.stores import key_of
 
 pytestmark = pytest.mark.stores("jsonl")
@@ -49,7 +48,7 @@ def http(body: bytes, **headers: str) -> HttpAnswer:
 
 
 def line_of(envelope: bytes) -> dict[str, Any]:
-    return dict(json.loads(_lines.write(KEY, "41", envelope)))
+    return dict(json.loads(lines.write(KEY, "41", envelope)))
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -72,7 +71,7 @@ def jsonl(path: Path) -> JsonlStore:
 @pytest.mark.parametrize("name", kinds.VALUES)
 def test_a_value_of_every_kind_comes_back(name: str) -> None:
     envelope = sealed(kinds.VALUES[name])
-    assert _lines.read(_lines.write(KEY, "41", envelope)) == envelope
+    assert lines.read(lines.write(KEY, "41", envelope)) == envelope
 
 
 CHUNKS = st.lists(st.binary(max_size=20) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -116,22 +115,22 @@ REQUESTS = JSON.map(key.canonical_json).map(key.encode) | st.just(b"") | st.bina
 @settings(max_examples=600, deadline=None)
 def test_every_envelope_comes_back(answer: Any, request: bytes, facts: Facts) -> None:
     envelope = seal(*answer, request, facts)
-    line = _lines.write(KEY, "41", envelope)
+    line = lines.write(KEY, "41", envelope)
     assert b"\n" not in line
-    back = _lines.read(line)
+    back = lines.read(line)
     assert Parts.of(back) == Parts.of(envelope) or back == envelope
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_what_is_no_envelope_comes_back_as_well(raw: bytes) -> None:
-    assert _lines.read(_lines.write(KEY, "41", raw)) == raw
+    assert lines.read(lines.write(KEY, "41", raw)) == raw
 
 
 @given(BODIES)
 @settings(max_examples=400, deadline=None)
 def test_a_body_comes_back_byte_for_byte(body: bytes) -> None:
-    answer = codec.decode(*_kind_and_answer(_lines.read(_lines.write(KEY, "", sealed(http(body))))))
+    answer = codec.decode(*_kind_and_answer(lines.read(lines.write(KEY, "", sealed(http(body))))))
     assert b"".join(answer.chunks) == body
 
 
@@ -226,7 +225,7 @@ def test_a_value_is_shown_as_its_tree(value: object, shown: Any) -> None:
 
 
 def test_text_that_is_no_unicode_is_ascii_in_its_line() -> None:
-    line = _lines.write(KEY, "41", sealed({"a": "\ud800"}))
+    line = lines.write(KEY, "41", sealed({"a": "\ud800"}))
     assert line.isascii()
 
 
@@ -450,7 +449,7 @@ def test_the_last_of_two_lines_counts(path: Path) -> None:
     store = JsonlStore(path)
     store.add(KEY, sealed("old"))
     store.close()
-    path.write_text(path.read_text() + _lines.write(KEY, "41", sealed("new")).decode())
+    path.write_text(path.read_text() + lines.write(KEY, "41", sealed("new")).decode())
     assert store.get(KEY) == sealed("new")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cachewrap.arguments import make_binder
 from cachewrap.errors import ConfigurationError
+from cachewrap.function.signature import make_binder
 
 
 def plain(x: int, y: int = 2) -> None: ...

@@ -16,9 +16,9 @@ import numpy
 import pytest
 from kinds import VALUES, same
 
-from cachewrap import codec
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
+from cachewrap.format import codec
 
 
 def there_and_back(value: Any) -> Any:
@@ -92,7 +92,7 @@ def test_a_type_that_another_process_has_not_imported_is_named(tmp_path: Path) -
     (tmp_path / "answers.py").write_text(
         "import dataclasses\n@dataclasses.dataclass\nclass Answer:\n    text: str\n"
     )
-    code = "import sys; sys.path.insert(0, '.')\nfrom cachewrap import codec\n"
+    code = "import sys; sys.path.insert(0, '.')\nfrom cachewrap.format import codec\n"
     written = subprocess.run(
         [
             sys.executable,

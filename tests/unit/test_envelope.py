@@ -15,10 +15,11 @@ import pytest
 import zstandard
 from kinds import VALUES, same
 
-from cachewrap import codec, envelope, key
 from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
-from cachewrap.envelope import MAX_RATIO, seal, unseal
 from cachewrap.errors import CorruptEntryError
+from cachewrap.format import codec, envelope
+from cachewrap.format.envelope import MAX_RATIO, seal, unseal
+from cachewrap.request import key
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FACTS = Facts(1.5, 0.25, 100.0, "m:f", "gpt", 7, 9)

@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from cachewrap import codec
-from cachewrap.effects import Acquire, Call, Effect, Flow, Lookup, Release, Save, Search, Sleep
+from cachewrap.call.flow import (
+    Acquire,
+    Call,
+    Effect,
+    Flow,
+    Lookup,
+    Release,
+    Save,
+    Search,
+    Sleep,
+    fetch,
+)
+from cachewrap.call.terms import Reply, Terms
 from cachewrap.entry import Entry, Facts, Outcome
-from cachewrap.envelope import seal, unseal
 from cachewrap.errors import (
     CacheWarning,
     CachewrapError,
@@ -20,11 +30,11 @@ from cachewrap.errors import (
     StoreError,
     UnsupportedTypeError,
 )
-from cachewrap.flow import fetch
-from cachewrap.key import encode, refresh_name
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal, unseal
+from cachewrap.request.key import encode, refresh_name
 from cachewrap.stores.base import Claim
 from cachewrap.stores.memory import MemoryStore
-from cachewrap.terms import Reply, Terms
 
 KEY = "ab" * 32
 

@@ -16,8 +16,8 @@ import pytest
 from cachewrap import Cache, llm_cached
 from cachewrap.entry import Outcome
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.events import Event
 from cachewrap.history import History, Minute, read_history
+from cachewrap.telemetry.events import Event
 
 EVENT = Event(
     Outcome.HIT,

@@ -19,7 +19,7 @@ import pytest
 from kinds import VALUES
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.key import (
+from cachewrap.request.key import (
     canonical,
     canonical_json,
     decode_request,

@@ -8,15 +8,14 @@ from typing import Any
 
 import kinds
 import msgspec
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kinds import same
 
-from cachewrap import codec
 from cachewrap.entry import Facts, Kind
-from cachewrap.envelope import seal, sealed, unseal
 from cachewrap.errors import CorruptEntryError, MissingTypeError
-from cachewrap.key import (
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal, sealed, unseal
+from cachewrap.request.key import (
     canonical,
     canonical_json,
     encode,
@@ -25,7 +24,7 @@ from cachewrap.key import (
     make_keyer,
     salted,
 )
-from cachewrap.plain import are_plain, is_plain
+from cachewrap.request.values import are_plain, is_plain
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
     ["!tuple", "!dict", "!int", "!str", "!bytes"]

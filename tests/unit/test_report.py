@@ -11,8 +11,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cachewrap.report.document import MARK, Document, asset, embed, is_report, script
 from cachewrap.report.timeline import Timeline

@@ -26,7 +26,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.key import canonical, canonical_json, decode_request, encode, key_of, salted
+from cachewrap.request.key import canonical, canonical_json, decode_request, encode, key_of, salted
 
 numpy = pytest.importorskip("numpy")
 NAN = math.nan
@@ -600,9 +600,9 @@ def test_plain_json_is_taken_as_it_is() -> None:
 
 PROGRAM = """
     import dataclasses, enum, multiprocessing, sys
-    from cachewrap.codec import decode, encode as dump
-    from cachewrap.key import canonical, encode, key_of, salted
-    from cachewrap.plain import key_name
+    from cachewrap.format.codec import decode, encode as dump
+    from cachewrap.request.key import canonical, encode, key_of, salted
+    from cachewrap.request.values import key_name
 
     @dataclasses.dataclass
     class Point:

@@ -1,0 +1,1 @@
+"""How one request is answered: the heart of the package."""

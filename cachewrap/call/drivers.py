@@ -1,0 +1,154 @@
+"""Two drivers for one flow: they differ in `await` alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from cachewrap.call import lease
+from cachewrap.call.flight import leading
+from cachewrap.call.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
+from cachewrap.loops import sleep
+from cachewrap.stores.base import Claim, Store, in_thread
+
+T = TypeVar("T")
+
+
+class _Stopped(Exception):
+    """Carries a `StopIteration` of the upstream call through a flow (PEP 479 allows none in it)."""
+
+
+def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T:
+    """Run a flow for a sync caller.
+
+    Args:
+        flow: the flow; it is used up.
+        store: where its effects go.
+        call: what `Call` calls; a flow without one needs none.
+    """
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                effect = flow.send(result) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            except _Stopped as stopped:
+                raise stopped.args[0] from None
+            try:
+                result, error = _perform(effect, store, call), None
+            except StopIteration as stop:
+                error = _Stopped(stop)
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
+
+
+def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
+    kind = type(effect)
+    if kind is Lookup:
+        return store.get(effect.key)
+    if kind is Call:
+        assert call is not None
+        if effect.flight is None:
+            return call()
+        outside = leading.get()
+        leading.set((*outside, effect.flight))
+        try:
+            return call()
+        finally:
+            leading.set(outside)
+    if kind is Save:
+        if effect.replace:
+            store.set(effect.key, effect.value, expires=effect.expires)
+            return effect.value
+        return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
+    if kind is Wait:
+        return effect.flight.wait()
+    if kind is Acquire:
+        try:
+            claim = store.acquire(effect.key, effect.token, effect.seconds)
+            if claim is Claim.TAKEN:
+                lease.hold(store, effect.key, effect.token, effect.seconds)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # interrupted, when it may have been taken
+                lease.give_up(store, effect.key, effect.token)
+            raise
+        return claim
+    if kind is Release:
+        try:
+            store.release(effect.key, effect.token, failed=effect.failed)
+        except Exception:
+            lease.drop(effect.token)
+            raise
+        except BaseException:  # interrupted
+            lease.give_up(store, effect.key, effect.token)
+            raise
+        return lease.drop(effect.token)
+    if kind is Search:
+        return effect.search(store)
+    assert kind is Sleep
+    return time.sleep(effect.seconds)
+
+
+async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] | None = None) -> T:
+    """Run a flow for an async caller. See `run`."""
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        while True:
+            try:
+                effect = flow.send(result) if error is None else flow.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            try:
+                result, error = await _aperform(effect, store, call), None
+            except BaseException as raised:
+                error = raised
+    finally:
+        error = None
+
+
+async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]] | None) -> Any:
+    kind = type(effect)
+    if kind is Lookup:
+        return await store.aget(effect.key)
+    if kind is Call:
+        assert call is not None
+        if effect.flight is None:
+            return await call()
+        outside = leading.get()
+        leading.set((*outside, effect.flight))
+        try:
+            return await call()
+        finally:
+            leading.set(outside)  # no token: a loop may close its tasks from another context
+    if kind is Save:
+        if effect.replace:
+            await store.aset(effect.key, effect.value, expires=effect.expires)
+            return effect.value
+        return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
+    if kind is Wait:
+        return await effect.flight.await_landing()
+    if kind is Acquire:
+        claim = await store.aacquire(effect.key, effect.token, effect.seconds)
+        if claim is Claim.TAKEN:
+            lease.hold(store, effect.key, effect.token, effect.seconds)
+        return claim
+    if kind is Release:
+        try:
+            await store.arelease(effect.key, effect.token, failed=effect.failed)
+        except Exception:
+            lease.drop(effect.token)
+            raise
+        except BaseException:  # trio and anyio cancel every step of what they cancel
+            lease.give_up(store, effect.key, effect.token)
+            raise
+        return lease.drop(effect.token)
+    if kind is Search:
+        return await in_thread(effect.search, store)
+    assert kind is Sleep
+    return await sleep(effect.seconds)

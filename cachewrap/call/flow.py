@@ -1,0 +1,386 @@
+"""The steps of one cached call, as a generator of effects with no I/O in it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, board
+from cachewrap.call.terms import Absent, Exchange, Reply, Terms
+from cachewrap.entry import Outcome
+from cachewrap.errors import (
+    CachewrapError,
+    CodecError,
+    MissingTypeError,
+    StoreError,
+)
+from cachewrap.explain import Explanation, nearest
+from cachewrap.policy import kept_until
+from cachewrap.request.key import refresh_name
+from cachewrap.stores.base import Claim, Store, new_token
+from cachewrap.telemetry.faults import log, warn_once
+
+T = TypeVar("T")
+
+
+class Effect(Generic[T]):
+    """Something that a driver does for a flow: ``result = yield from Lookup(key)`` is typed."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Generator[Effect[Any], Any, T]:
+        result: T = yield self
+        return result
+
+
+Flow: TypeAlias = Generator[Effect[Any], Any, T]
+
+
+@dataclass(slots=True)
+class Lookup(Effect[bytes | None]):
+    """Read the key from the store."""
+
+    key: str
+
+
+@dataclass(slots=True)
+class Save(Effect[bytes]):
+    """Add the value if the key is absent (or holds ``over``); the result is what is there.
+
+    With ``replace`` the value is stored whatever the key holds.
+    """
+
+    key: str
+    value: bytes
+    expires: float
+    over: bytes | None
+    replace: bool = False
+
+
+@dataclass(slots=True)
+class Call(Effect[Any]):
+    """Go upstream, as the leader of a flight or alone."""
+
+    flight: Flight | None = None
+
+
+@dataclass(slots=True)
+class Wait(Effect[Landing]):
+    """Wait for a flight to land."""
+
+    flight: Flight
+
+
+@dataclass(slots=True)
+class Acquire(Effect[Claim]):
+    """Try to take the lease of the key, and renew it while it is held."""
+
+    key: str
+    token: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class Release(Effect[None]):
+    """Give the lease back."""
+
+    key: str
+    token: str
+    failed: bool
+
+
+@dataclass(slots=True)
+class Sleep(Effect[None]):
+    """Let time pass."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class Search(Effect[T]):
+    """Go through the store's entries, which takes a while."""
+
+    search: Callable[[Store], T]
+
+
+R = TypeVar("R")
+
+
+_ABSENT: Final = Absent()
+_HIT: Final = Outcome.HIT
+
+# Between two looks for the answer of another process: at first short, for quick models.
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.25
+
+_LOGGED: Final = 10_000
+"""Entries that are looked at for a line in the log: a part of a second, however many there are."""
+
+
+def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
+    """Look the request up. A store or an entry that cannot be read is reported, and absent.
+
+    In mode refresh everything is absent; in mode replay what is absent raises `ReplayMissError`.
+    """
+    if terms.mode == "refresh":
+        return _ABSENT
+    try:
+        # Yielded as it is: `yield from` costs a generator more.
+        raw: bytes | None = yield Lookup(exchange.key)
+    except StoreError as error:
+        found: Reply[R] | Absent = unread(exchange, error, terms)
+    else:
+        found = found_in(exchange, raw, terms)
+    if terms.mode == "replay" and isinstance(found, Absent):
+        explanation = yield from _explain(exchange, terms)
+        raise explanation.error(found.why) from found.why
+    return found
+
+
+def unread(exchange: Exchange[Any], error: StoreError, terms: Terms) -> Absent:
+    """What a store that cannot be read comes to: it is reported, and the request is absent."""
+    terms.report(error, exchange.source)
+    return _absent(None, error, terms)
+
+
+def found_in(exchange: Exchange[R], raw: bytes | None, terms: Terms) -> Reply[R] | Absent:
+    """What the store's bytes come to. An entry that cannot be read is reported, and absent."""
+    if raw is None:
+        return _ABSENT
+    try:
+        entry = terms.guard.unseal(exchange.key, raw)
+        if entry.expires and not entry.fresh(time.time()) and not _serves_expired(exchange, terms):
+            return Absent(raw)
+        return Reply(_HIT, exchange.load(entry), entry)
+    except MissingTypeError as error:
+        terms.report(error, exchange.source)
+        return _absent(None, error, terms)
+    except CodecError as error:
+        terms.report(error, exchange.source)
+        return _absent(raw, error, terms)
+
+
+def _absent(stale: bytes | None, why: CachewrapError, terms: Terms) -> Absent:
+    # Elsewhere the error would keep alive what it was raised in for as long as the call goes on.
+    return Absent(stale, why if terms.mode == "replay" else None)
+
+
+def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
+    asked, source = exchange.asked, exchange.source
+
+    def search(store: Store) -> Explanation:
+        try:
+            near = nearest(store, terms.guard, asked, source=source, count=2, most=most)
+        except StoreError:  # it was reported when the request was looked up
+            near = ()
+        others = tuple(other for other in near if other.key != exchange.key)
+        return Explanation(source, exchange.key, False, others[:1], store.url)
+
+    return (yield from Search(search))
+
+
+def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
+    if terms.mode != "refresh":
+        explanation = yield from _explain(exchange, terms, _LOGGED)
+        log.debug("%s", explanation)
+
+
+def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
+    if terms.mode != "replay":
+        return False
+    warn_once(
+        ("expired", exchange.source, terms.place),
+        f"{exchange.source}: mode replay serves an answer that has expired",
+    )
+    return True
+
+
+def keep(
+    exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
+) -> Flow[Reply[R]]:
+    """Store a result that came from upstream; the reply holds the answer that won.
+
+    What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
+    reported and the reply holds the result as it came.
+    """
+    reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
+    if log.isEnabledFor(logging.DEBUG):
+        yield from _log_miss(exchange, terms)  # once it is stored: the next one may not wait for it
+    return reply
+
+
+def _keep(
+    exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
+) -> Flow[tuple[Reply[R], Landing]]:
+    if terms.mode == "refresh":
+        log.info("%s: asked anew (mode refresh)", exchange.source)
+    try:
+        sealed = exchange.dump(result, seconds)
+    except CodecError as error:
+        terms.report(error, exchange.source)
+        return Reply(Outcome.MISS, result), FAILED
+    if sealed is None:
+        return Reply(Outcome.MISS, result), FAILED
+    envelope, entry = sealed
+    raw = won = terms.guard.close(exchange.key, envelope)
+    stored = terms.mode != "read_only"
+    if stored:
+        until = kept_until(entry.expires, time.time())
+        replace = terms.mode == "refresh"
+        try:
+            won = yield Save(exchange.key, raw, until, absent.stale, replace)
+        except StoreError as error:
+            terms.report(error, exchange.source)
+            stored = False
+    own = won == raw
+    try:
+        if not own:
+            entry = terms.guard.unseal(exchange.key, won)
+        value = exchange.load(entry)
+    except CodecError as error:
+        terms.report(error, exchange.source)
+        return Reply(Outcome.MISS, result), FAILED
+    return Reply(Outcome.MISS, value, entry if stored else None, own), Landing(won)
+
+
+def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Flow[Reply[R]]:
+    """The one flow of a cached call. Upstream's errors pass through.
+
+    It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of
+    the same request; else it leads one: calls, keeps, lands. A leader that fails lets every caller
+    who waited go upstream at once; one that is cancelled leaves its place to one of them.
+    """
+    while True:
+        found = (yield from look(exchange, terms)) if seen is None else seen
+        if isinstance(found, Reply):
+            return found
+        seen = None
+        if not terms.single_flight:
+            break
+        flight, leads = board(terms.place, exchange.key)
+        if leads:
+            landing = AGAIN
+            try:
+                reply, landing = yield from _lead(exchange, flight, terms)
+                return reply
+            except Exception:
+                landing = FAILED
+                raise
+            finally:
+                flight.land(landing)
+        if flight.is_led_here():
+            break
+        landing = yield from Wait(flight)
+        if landing.again:
+            continue
+        if landing.raw is not None:
+            try:
+                entry = terms.guard.unseal(exchange.key, landing.raw)
+                return Reply(Outcome.JOINED, exchange.load(entry), entry)
+            except CodecError as error:
+                terms.report(error, exchange.source)
+        break
+    reply, _ = yield from _ask(exchange, None, found, terms)
+    return reply
+
+
+def _ask(
+    exchange: Exchange[R], flight: Flight | None, absent: Absent, terms: Terms
+) -> Flow[tuple[Reply[R], Landing]]:
+    if log.isEnabledFor(logging.DEBUG):
+        yield from _log_miss(exchange, terms)
+    started = time.perf_counter()
+    result: R = yield Call(flight)
+    seconds = time.perf_counter() - started
+    return (yield from _keep(exchange, result, seconds, absent, terms))
+
+
+def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Reply[R], Landing]]:
+    """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
+    if terms.lease_seconds is None:
+        # Between the look and the boarding another flight of this key may have landed.
+        found = yield from look(exchange, terms)
+        if isinstance(found, Reply):
+            return found, AGAIN
+        return (yield from _ask(exchange, flight, found, terms))
+    lease, before = exchange.key, None
+    if terms.mode == "refresh":
+        # Those who refresh wait for each other alone, and until something else is stored.
+        lease = refresh_name(exchange.key)
+        try:
+            before = yield from Lookup(exchange.key)
+        except StoreError as error:
+            terms.report(error, exchange.source)
+            return (yield from _ask(exchange, flight, _ABSENT, terms))
+    token = new_token()
+    claim, answered = yield from _claim(exchange, lease, token, before, terms)
+    if answered is not None:
+        return answered
+    failed = False
+    try:
+        since = yield from _look_again(exchange, before, terms)
+        if not isinstance(since, Absent):
+            return since
+        return (yield from _ask(exchange, flight, since, terms))
+    except GeneratorExit:
+        terms.give_up(lease, token)
+        claim = Claim.HELD
+        raise
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if claim is Claim.TAKEN:
+            yield from _release(exchange, lease, token, failed, terms)
+
+
+def _look_again(
+    exchange: Exchange[R], before: bytes | None, terms: Terms
+) -> Flow[tuple[Reply[R], Landing] | Absent]:
+    """What came since the call began; in mode refresh, what is not what was there ``before``."""
+    if terms.mode != "refresh":
+        found = yield from look(exchange, terms)
+        return (found, AGAIN) if isinstance(found, Reply) else found
+    try:
+        raw = yield from Lookup(exchange.key)
+        if raw is None or raw == before:
+            return _ABSENT
+        entry = terms.guard.unseal(exchange.key, raw)
+        return Reply(Outcome.JOINED, exchange.load(entry), entry), Landing(raw)
+    except (StoreError, CodecError) as error:
+        terms.report(error, exchange.source)
+        return _ABSENT
+
+
+def _claim(
+    exchange: Exchange[R], lease: str, token: str, before: bytes | None, terms: Terms
+) -> Flow[tuple[Claim, tuple[Reply[R], Landing] | None]]:
+    """Take the lease, or wait until its owner's answer is there, or until he failed or is gone."""
+    pause = _FIRST_PAUSE
+    assert terms.lease_seconds is not None
+    while True:
+        try:
+            claim: Claim = yield Acquire(lease, token, terms.lease_seconds)
+        except StoreError as error:
+            terms.report(error, exchange.source)
+            return Claim.FAILED, None
+        if claim is not Claim.HELD:
+            return claim, None
+        yield from Sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        since = yield from _look_again(exchange, before, terms)
+        if not isinstance(since, Absent):
+            found, landing = since
+            return claim, (Reply(Outcome.JOINED, found.value, found.entry), landing)
+
+
+def _release(
+    exchange: Exchange[R], lease: str, token: str, failed: bool, terms: Terms
+) -> Flow[None]:
+    try:
+        yield Release(lease, token, failed)
+    except StoreError as error:
+        terms.report(error, exchange.source)

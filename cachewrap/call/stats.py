@@ -1,0 +1,418 @@
+"""What a cache has done so far, counted by what was called and by model."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from cachewrap.call.terms import Exchange, Reply
+from cachewrap.entry import Entry, Outcome
+from cachewrap.errors import CorruptEntryError
+from cachewrap.telemetry.events import model_of
+from cachewrap.telemetry.usage import price
+
+_HIT: Final = Outcome.HIT
+
+# Reentrant: the garbage collector may end an abandoned stream, which is counted, at any moment.
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+# Another thread may have held the lock at the fork; in the child nobody would release it.
+os.register_at_fork(after_in_child=_renew_lock)
+
+_MOST_TOLD: Final = 256
+"""Hits that are added up at once: under the lock, which a single one does not wait for."""
+
+_KEYS_KEPT: Final = 4096
+"""Keys whose models are remembered, so that a model is not read again at every hit."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted of one function or endpoint, and of one model.
+
+    Tokens and seconds are those that upstream reported and took. Of what was spent, only answers
+    that are in the store are known.
+
+    Args:
+        hits: calls answered from the store.
+        misses: calls that went upstream and came back.
+        joined: calls that were given the answer of another caller's call under way.
+        stored: answers written to the store.
+        tokens_in_saved: prompt tokens of the answers served.
+        tokens_out_saved: completion tokens of the answers served.
+        seconds_saved: seconds that upstream had taken for the answers served.
+        tokens_in_spent: prompt tokens of the calls that went upstream.
+        tokens_out_spent: completion tokens of the calls that went upstream.
+        seconds_spent: seconds that upstream took for them.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    joined: int = 0
+    stored: int = 0
+    tokens_in_saved: int = 0
+    tokens_out_saved: int = 0
+    seconds_saved: float = 0.0
+    tokens_in_spent: int = 0
+    tokens_out_spent: int = 0
+    seconds_spent: float = 0.0
+
+    @property
+    def calls(self) -> int:
+        """Calls that the cache served, one way or another."""
+        return self.hits + self.misses + self.joined
+
+    def add(self, other: Counts | Mapping[str, Any]) -> None:
+        """Add other counts, or those of `dataclasses.asdict`."""
+        values = other if isinstance(other, Mapping) else asdict(other)
+        for name in _NAMES:
+            setattr(self, name, getattr(self, name) + values.get(name, 0))
+
+
+_NAMES: Final = tuple(field.name for field in fields(Counts))
+
+
+_SHOWN: Final = (
+    *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
+    *("bypassed", "bypass_reasons", "errors"),
+)
+
+
+class _Group(Counts):
+    """The counts of one source and model, and the name under which upstream knows the model.
+
+    Hits are told before they are added up: to append is one step, which no other thread and no
+    interrupt comes between.
+    """
+
+    __slots__ = ("reported", "told")
+
+    def __init__(self, reported: str) -> None:
+        super().__init__()
+        self.reported = reported
+        self.told: list[tuple[int, int, float]] = []
+
+    def add_up(self) -> None:
+        """Add up the hits that were told: of each its prompt and completion tokens, and seconds."""
+        with _lock:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        # Python 3.13.0 leaves a `with` without its exit where it is interrupted in the jump back
+        # of a `while` that is the last of it. In a function of its own the loop is safe.
+        told = self.told
+        while told:
+            tokens_in, tokens_out, seconds = told.pop()
+            self.hits += 1
+            self.tokens_in_saved += tokens_in
+            self.tokens_out_saved += tokens_out
+            self.seconds_saved += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """US dollars saved and spent, as far as the models' prices are known."""
+
+    saved: float
+    spent: float
+
+
+class Stats:
+    """Counters of one cache, from its creation on. Safe to read at any time.
+
+    Beside the totals, which have the names of `Counts`, there are `by_model`, `by_source` and
+    `money`.
+
+    Attributes:
+        bypassed: calls that a cache does not serve, such as a file upload.
+        errors: faults of the store or of entries that a call survived.
+        bypass_reasons: how many calls were bypassed for which reason.
+    """
+
+    __slots__ = ("_groups", "_models", "bypass_reasons", "bypassed", "errors")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Count anew from zero."""
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self._models: dict[str, str] = {}
+        self.bypassed = 0
+        self.errors = 0
+        self.bypass_reasons: dict[str, int] = {}
+
+    def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
+        """Count one served call.
+
+        Args:
+            reply: how it was answered.
+            exchange: the request; without it the entry tells what was called.
+        """
+        entry = reply.entry
+        if exchange is None:
+            source, model = self._name_of(entry)
+        else:
+            source, asked = exchange.source, exchange.model
+            if reply.outcome is _HIT and entry is not None:
+                self.count_hit(entry, source, asked, exchange.key)
+                return
+            model = self._model(entry, exchange.key) if asked is None else asked
+        group = self._groups.get((source, model)) or self._group(source, model, entry)
+        with _lock:
+            if reply.outcome is Outcome.MISS:
+                group.misses += 1
+                if entry is not None:
+                    group.stored += reply.own
+                    group.tokens_in_spent += entry.tokens_in
+                    group.tokens_out_spent += entry.tokens_out
+                    group.seconds_spent += entry.seconds
+                return
+            if reply.outcome is _HIT:
+                group.hits += 1
+            else:
+                group.joined += 1
+            if entry is not None:
+                group.tokens_in_saved += entry.tokens_in
+                group.tokens_out_saved += entry.tokens_out
+                group.seconds_saved += entry.seconds
+
+    def count_hit(self, entry: Entry, source: str, model: str | None, key: str) -> None:
+        """Count one call that was answered from the store.
+
+        Args:
+            entry: what was stored.
+            source: what was called.
+            model: the model that was asked; None where only the answer tells.
+            key: the key of the request.
+        """
+        if model is None:
+            model = self._model(entry, key) if entry.tokens_in or entry.tokens_out else ""
+        group = self._groups.get((source, model)) or self._group(source, model, entry)
+        told = group.told
+        told.append((entry.tokens_in, entry.tokens_out, entry.seconds))
+        if len(told) >= _MOST_TOLD:
+            group.add_up()
+
+    def _group(self, source: str, model: str, entry: Entry | None) -> _Group:
+        new = _Group(model_of(entry))
+        with _lock:
+            return self._groups.setdefault((source, model), new)
+
+    def _model(self, entry: Entry | None, key: str) -> str:
+        """The model that answered: only the record tells, which a hit reads once for each key."""
+        if entry is None or not (entry.tokens_in or entry.tokens_out):
+            return ""
+        model = self._models.get(key)
+        if model is None:
+            model = model_of(entry)
+            if len(self._models) >= _KEYS_KEPT:
+                self._models.clear()
+            self._models[key] = model
+        return model
+
+    def _name_of(self, entry: Entry | None) -> tuple[str, str]:
+        """The source and model of an entry, under the name that its other calls have."""
+        if entry is None:
+            return "", ""
+        try:
+            record = entry.read_record()
+        except CorruptEntryError:
+            return "", ""
+        source, model = record["source"], record["model"]
+        for (known, name), group in list(self._groups.items()):
+            if known == source and group.reported == model:
+                return known, name
+        return source, model
+
+    def count_bypass(self, reason: str) -> None:
+        """Count one call that went past the cache."""
+        with _lock:
+            self.bypassed += 1
+            self.bypass_reasons[reason] = self.bypass_reasons.get(reason, 0) + 1
+
+    def count_error(self) -> None:
+        """Count one fault that a call survived."""
+        with _lock:
+            self.errors += 1
+
+    @property
+    def total(self) -> Counts:
+        """All of it added up."""
+        return self._added_up(lambda name: "").get("", Counts())
+
+    @property
+    def by_model(self) -> dict[str, Counts]:
+        """By the model's name, as it was asked for; ``""`` where there is none."""
+        return self._added_up(lambda name: name[1])
+
+    @property
+    def by_source(self) -> dict[str, Counts]:
+        """By function (``module:name``) or endpoint (``POST /chat/completions``)."""
+        return self._added_up(lambda name: name[0])
+
+    def _added_up(self, label: Callable[[tuple[str, str]], str]) -> dict[str, Counts]:
+        found: dict[str, Counts] = {}
+        with _lock:
+            for name, group in self._counted():
+                found.setdefault(label(name), Counts()).add(group)
+        return found
+
+    def _counted(self) -> list[tuple[tuple[str, str], _Group]]:
+        """Every group, with its hits added up."""
+        groups = list(self._groups.items())
+        for _, group in groups:
+            group.add_up()
+        return groups
+
+    def money(self) -> Money | None:
+        """What was saved and spent, at today's prices.
+
+        Prices come from genai-prices (``pip install 'cachewrap[prices]'``), for the average call of
+        each function and model. None where no price is known.
+        """
+        with _lock:
+            groups = self._counted()
+        saved = spent = 0.0
+        known = False
+        for (_, model), g in groups:
+            served = _cost(g, model, g.hits + g.joined, g.tokens_in_saved, g.tokens_out_saved)
+            asked = _cost(g, model, g.misses, g.tokens_in_spent, g.tokens_out_spent)
+            known = known or served is not None or asked is not None
+            saved, spent = saved + (served or 0.0), spent + (asked or 0.0)
+        return Money(saved, spent) if known else None
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add what another process counted, as its `as_dict` gave it."""
+        with _lock:
+            for facts in other["groups"]:
+                name = facts["source"], facts["model"]
+                group = self._groups.setdefault(name, _Group(facts["reported"]))
+                group.add(facts)
+            self.bypassed += other["bypassed"]
+            self.errors += other["errors"]
+            for reason, count in other["bypass_reasons"].items():
+                self.bypass_reasons[reason] = self.bypass_reasons.get(reason, 0) + count
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counters as a plain dictionary, with one of each function and model in ``groups``."""
+        total = self.total
+        with _lock:
+            return {
+                **asdict(total),
+                "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
+                "bypassed": self.bypassed,
+                "errors": self.errors,
+                "bypass_reasons": dict(self.bypass_reasons),
+                "groups": [
+                    {"source": source, "model": model, "reported": group.reported}
+                    | {name: getattr(group, name) for name in _NAMES}
+                    for (source, model), group in self._counted()
+                ],
+            }
+
+    @property
+    def calls(self) -> int:
+        """Calls that the cache served, one way or another."""
+        return self.total.calls
+
+    @property
+    def hits(self) -> int:
+        """Calls answered from the store."""
+        return self.total.hits
+
+    @property
+    def misses(self) -> int:
+        """Calls that went upstream and came back."""
+        return self.total.misses
+
+    @property
+    def joined(self) -> int:
+        """Calls that were given the answer of another caller's call under way."""
+        return self.total.joined
+
+    @property
+    def stored(self) -> int:
+        """Answers written to the store."""
+        return self.total.stored
+
+    @property
+    def tokens_saved(self) -> int:
+        """Prompt and completion tokens of the answers served, as upstream reported them."""
+        total = self.total
+        return total.tokens_in_saved + total.tokens_out_saved
+
+    @property
+    def seconds_saved(self) -> float:
+        """Seconds that upstream had taken for the answers served."""
+        return self.total.seconds_saved
+
+    def __repr__(self) -> str:
+        facts = self.as_dict()
+        shown = {name: facts[name] for name in _SHOWN if facts[name]}
+        inside = ", ".join(
+            f"{name}={value:.3f}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in shown.items()
+        )
+        return f"Stats({inside})"
+
+
+def _cost(group: _Group, model: str, calls: int, tokens_in: int, tokens_out: int) -> float | None:
+    if not calls:
+        return None
+    each = tokens_in // calls, tokens_out // calls
+    one = price(group.reported or model, *each)
+    if one is None and group.reported:
+        one = price(model, *each)
+    return None if one is None else one * calls
+
+
+def summary(stats: Stats, place: str) -> str:
+    """One line: how many calls were answered from where, and what that saved.
+
+    Args:
+        stats: what was counted.
+        place: the store's URL.
+    """
+    total = stats.total
+    if not total.calls:
+        return f"no call of a model was seen{_aside(stats)}; cache {place}"
+    served = total.hits + total.joined
+    parts = []
+    tokens = total.tokens_in_saved + total.tokens_out_saved
+    if tokens:
+        parts.append(f"{tokens:,} tokens")
+    if served:
+        parts.append(f"{total.seconds_saved:,.1f}s")
+    money = stats.money()
+    if money is not None and money.saved:
+        parts.append(f"${money.saved:,.4f}")
+    saved = f", which saved {', '.join(parts)}" if parts else ""
+    asked = f"; {total.misses:,} asked upstream" if total.misses else ""
+    if money is not None and money.spent:
+        asked += f" for ${money.spent:,.4f}"
+    if total.misses:
+        asked += f", {total.stored:,} stored"
+    calls = "call" if total.calls == 1 else "calls"
+    return (
+        f"{served:,} of {total.calls:,} {calls} answered from {place}{saved}{asked}{_aside(stats)}"
+    )
+
+
+def _aside(stats: Stats) -> str:
+    found = []
+    if stats.bypassed:
+        reasons = ", ".join(sorted(stats.bypass_reasons))
+        found.append(f"{stats.bypassed:,} not cacheable ({reasons})")
+    if stats.errors:
+        found.append(f"{stats.errors:,} {'fault' if stats.errors == 1 else 'faults'} of the cache")
+    return "".join(f"; {part}" for part in found)

@@ -1,0 +1,227 @@
+"""From a URL to an opened partition, for every command and every kind of store."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import click
+from click.core import ParameterSource
+
+from cachewrap.cache import Cache
+from cachewrap.encryption import keys_from_environment
+from cachewrap.entry import Entry
+from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.format.sealing import PLAIN, Guard, make_guard
+from cachewrap.policy import seed_text
+from cachewrap.stores.base import Store
+from cachewrap.stores.disk import DiskStore
+from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.stores.jsonl.cassette import head_of
+from cachewrap.urls import parse_url
+
+DEFAULT_URL: Final = "disk:.cache"
+_ENCRYPTED: Final = b"cwe"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Place:
+    """One partition: its store, its seed, and what opens its entries.
+
+    Args:
+        store: where the entries live.
+        seed: the seed that they belong to.
+    """
+
+    def __init__(self, store: Store, seed: str) -> None:
+        self.store = store
+        self.seed = seed
+        self._guard: Guard = make_guard(keys_from_environment(), seed)
+
+    def unseal(self, key: str, raw: bytes) -> Entry:
+        """Open an entry, encrypted or not. Raises `CorruptEntryError`."""
+        return (self._guard if is_encrypted(raw) else PLAIN).unseal(key, raw)
+
+    def lacks_key(self, raw: bytes) -> bool:
+        """Whether stored bytes are encrypted with a key that was not given."""
+        return self._guard.lacks_key(raw)
+
+    @property
+    def has_key(self) -> bool:
+        """Whether an encryption key was given."""
+        return self._guard is not PLAIN
+
+    def encrypt(self, key: str, sealed: bytes) -> bytes:
+        """An envelope as it is stored here where it is to be encrypted."""
+        return self._guard.close(key, sealed)
+
+    def entries(self) -> Iterator[tuple[str, bytes]]:
+        """Every key and what is stored under it, without loading them all at once."""
+        if not isinstance(self.store, JsonlStore):
+            yield from self.store.scan()
+            return
+        for key in self.store.keys():
+            if (raw := self.get(key)) is not None:
+                yield key, raw
+
+    def get(self, key: str) -> bytes | None:
+        """What is stored under a key; of a line that cannot be read no bytes, which are no entry.
+
+        A line of a file may have been edited by hand: that is no reason to read no other one.
+        """
+        try:
+            return self.store.get(key)
+        except StoreError:
+            if isinstance(self.store, JsonlStore) and key in self.store.keys():
+                return b""
+            raise
+
+
+def is_encrypted(raw: bytes) -> bool:
+    """Whether stored bytes are an encrypted entry."""
+    return raw[:3] == _ENCRYPTED
+
+
+def one_url(disk: str | None, redis: str | None, url: str | None) -> str | None:
+    """The URL that one of three options names. Raises `UsageError` where several do."""
+    if sum(given is not None for given in (disk, redis, url)) > 1:
+        raise click.UsageError("give one of --disk, --redis and --url")
+    return f"disk:{quote(disk)}" if disk is not None else redis or url
+
+
+def url_option(command: F) -> F:
+    """The options ``--url``, ``--disk`` and ``--redis``, handed to the command as ``url``."""
+
+    @functools.wraps(command)
+    def placed(*, url: str, disk: str | None, redis: str | None, **given: Any) -> Any:
+        source = click.get_current_context().get_parameter_source("url")
+        named = url if source is ParameterSource.COMMANDLINE else None
+        return command(url=one_url(disk, redis, named) or url, **given)
+
+    for option in (
+        click.option("--redis", metavar="URL", help="The cache on this server."),
+        click.option("--disk", metavar="DIR", help="The cache in this folder."),
+        click.option(
+            "--url",
+            metavar="URL",
+            envvar="CACHEWRAP_URL",
+            default=DEFAULT_URL,
+            show_default=True,
+            show_envvar=True,
+            help="Where the cache is.",
+        ),
+    ):
+        placed = option(placed)
+    return placed  # type: ignore[return-value]
+
+
+def url_options(command: F) -> F:
+    """The options of `url_option`, ``--seed`` and ``--all-seeds``."""
+    for option in (
+        click.option("--all-seeds", is_flag=True, help="Every seed that the place holds."),
+        click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
+        url_option,
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For machines: JSON lines.")
+
+
+def open_store(url: str, seed: str | None = None) -> tuple[Store, str]:
+    """The store of a URL, and the seed: the given one, else the URL's, else 41.
+
+    Raises `ConfigurationError` for a URL that cannot be read, or that names a cache in memory.
+    """
+    kind, place, options = parse_url(url)
+    if kind == "memory":
+        raise ConfigurationError("a cache in memory ends with its process: give another URL")
+    seed = seed_text(options.get("cache_seed", 41) if seed is None else seed)
+    if kind == "disk":  # without max_bytes: looking at entries neither evicts them nor uses them
+        return DiskStore(place, seed), seed
+    return Cache.from_url(url).store.reseed(seed), seed
+
+
+@contextmanager
+def opened(url: str, seed: str | None, all_seeds: bool = False) -> Iterator[list[Place]]:
+    """The partitions that a command is to read, closed afterwards.
+
+    Raises `StoreError` where there is no cache, and `ConfigurationError`.
+    """
+    if seed is not None and all_seeds:
+        raise click.UsageError("give --seed or --all-seeds, not both")
+    store, seed = open_store(url, seed)
+    try:
+        check_there(store, url)
+        if all_seeds:
+            known = store.seeds()
+            if known is None:
+                raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
+            allow_many_files()
+            yield [Place(store.reseed(name), name) for name in known]
+        else:
+            yield [Place(store, seed)]
+    finally:
+        store.close()
+
+
+def allow_many_files() -> None:
+    """Let this process open all the files that it may: each seed of a disk cache takes three."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # a system may have a limit that it does not tell
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def place_text(places: list[Place], url: str) -> str:
+    """The cache that was opened, for people: without its options, and without a password."""
+    store = places[0].store if places else open_store(url)[0]
+    return store.url.partition("?")[0]
+
+
+def check_there(store: Store, url: str) -> None:
+    """Raise `StoreError` unless there is a cache to read."""
+    if isinstance(store, JsonlStore):
+        if not os.path.exists(store.path):
+            raise StoreError(f"there is no cache at {store.path}: no such file")
+        store.check()
+        if os.path.getsize(store.path) and not store.seeds() and not _begins(store.path):
+            raise StoreError(f"{store.path} is not a cache: none of its lines is an entry")
+    if not isinstance(store, DiskStore):
+        store.get("0" * 64)  # a server that is down says so here
+        return
+    root = os.path.abspath(os.path.expandvars(os.path.expanduser(parse_url(url)[1])))
+    if not os.path.exists(root):
+        raise StoreError(f"there is no cache at {root}: no such folder")
+    if not os.path.isdir(root):
+        raise StoreError(f"there is no cache at {root}: it is not a folder")
+    if not store.seeds():
+        inside = " It is the folder of one seed: give the folder that it is in."
+        hint = inside if os.path.exists(os.path.join(root, "cache.db")) else ""
+        raise StoreError(f"{root} is not a cache: it holds no folder of a seed.{hint}")
+
+
+def _begins(path: str) -> bool:
+    with open(path, "rb") as file:
+        first = file.readline().strip()
+    try:
+        return not first or head_of(first).cachewrap is not None
+    except ValueError:
+        return False
+
+
+def every_entry(places: Iterable[Place]) -> Iterator[tuple[Place, str, bytes]]:
+    """The entries of several partitions, one after the other."""
+    for place in places:
+        for key, raw in place.entries():
+            yield place, key, raw

@@ -1,0 +1,187 @@
+"""``cachewrap run`` and ``cachewrap env``: any program with a cache, without changing it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, quote, urlencode
+
+import click
+
+from cachewrap.cache import Cache
+from cachewrap.cli.places import DEFAULT_URL, one_url
+from cachewrap.policy import MODE_VARIABLE, MODES
+from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
+from cachewrap.urls import parse_url
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PATH: Final = "PYTHONPATH"
+_BOOTSTRAP: Final = str(Path(__file__).parent.parent / "run" / "bootstrap")
+_SCRIPTS: Final = (".py", ".pyw", ".pyz")
+
+
+class _Run(click.Command):
+    """Its own options end where the program begins: at ``-m``, ``-c``, or the first plain word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        valued = {name for p in self.params if not getattr(p, "is_flag", True) for name in p.opts}
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] not in ("-m", "-c", "--"):
+            at += 2 if args[at] in valued else 1
+        own, rest = args[:at], args[at:]
+        rest = rest[1:] if rest[:1] == ["--"] else rest
+        return super().parse_args(ctx, [*own, "--", *rest])
+
+
+def _cache_options(command: F) -> F:
+    for option in (
+        click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
+        click.option("--no-history", is_flag=True, help="Keep no count of hits and misses."),
+        click.option(
+            "--history",
+            metavar="FILE",
+            help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
+        ),
+        click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
+        click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
+        click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
+        click.option("--url", metavar="URL", help="The cache, as in Cache.from_url."),
+        click.option("--redis", metavar="URL", help="The cache on this server."),
+        click.option("--disk", metavar="DIR", help="The cache in this folder."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    "run",
+    cls=_Run,
+    short_help="Run a program with every model call cached.",
+    epilog="""\b
+Examples:
+  cachewrap run agent.py --verbose
+  cachewrap run --redis redis://localhost/0 --seed 7 -m my_package.main
+  cachewrap run --disk /srv/answers pytest -q
+  CACHEWRAP_URL=redis://cache/0 cachewrap run --quiet uvicorn app:api
+
+\b
+Environment, for services:
+  CACHEWRAP_URL       the cache, where no option names one (else disk:.cache)
+  CACHEWRAP_MODE      what is done with a call, where neither --mode nor the URL says it
+  CACHEWRAP_HISTORY   a file to which hits and misses are added, for `cachewrap report`;
+                      empty for none (else one in the folder of a disk cache)
+  CACHEWRAP_QUIET     1: print nothing at the end
+  CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
+)
+@_cache_options
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+def run_command(program: tuple[str, ...], **given: Any) -> None:
+    """Run PROGRAM with the SDKs patched and a cache active in all of it.
+
+    PROGRAM is a Python file or folder, -m MODULE, -c CODE, or any command that starts Python. The
+    cache serves its threads and its Python sub-processes as well, and decorated functions. A block
+    of its own (`with Cache.…`) goes before it.
+
+    The program takes the place of this command: arguments, exit status, signals, input and
+    tracebacks are its own. At its end it says on stderr what was saved.
+
+    A Python of another environment, which has no cachewrap, runs without a cache; so does one that
+    is started with -I, -E or -S, or without the environment.
+    """
+    environment = _environment(**given)
+    path, words = _resolve(program)
+    inherited = {name: value for name, value in os.environ.items() if name != TALLY}
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a service may be started without one
+            stream.flush()
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would be inherited
+        signal.signal(ignored, signal.SIG_DFL)
+    try:
+        os.execve(path, words, {**inherited, **environment})
+    except OSError as error:
+        raise _not_run(program[0], error.strerror or str(error)) from None
+
+
+@click.command(
+    "env",
+    short_help="Print the environment in which programs are cached.",
+    epilog="""\b
+Examples:
+  eval "$(cachewrap env --redis redis://localhost/0)"
+  cachewrap env --disk /srv/answers >> service.env""",
+)
+@_cache_options
+def env_command(**given: Any) -> None:
+    """Print what `run` sets, as a shell reads it: Python programs started with it are cached."""
+    for name, value in _environment(**given).items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _environment(
+    disk: str | None,
+    redis: str | None,
+    url: str | None,
+    seed: str | None,
+    mode: str | None,
+    samples: bool,
+    history: str | None,
+    no_history: bool,
+    quiet: bool,
+) -> dict[str, str]:
+    named = one_url(disk, redis, url)
+    given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
+    whole = _absolute(named or os.environ.get(URL) or DEFAULT_URL, given)
+    Cache.from_url(whole).check()
+    others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
+    environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
+    if mode is not None:
+        environment[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
+    if history is not None and no_history:
+        raise click.UsageError("give --history or --no-history, not both")
+    if history is not None or no_history:
+        environment[HISTORY] = os.path.abspath(history) if history else ""
+    if quiet:
+        environment[QUIET] = "1"
+    return environment
+
+
+def _absolute(url: str, given: dict[str, str | None]) -> str:
+    """The URL with the options that are given, and a path as it is seen from everywhere."""
+    kind, place, _ = parse_url(url)
+    front, _, query = url.partition("?")
+    if kind in ("disk", "jsonl"):
+        place = os.path.abspath(os.path.expandvars(os.path.expanduser(place)))
+        front = f"{kind}://{quote(place)}"
+    options = parse_qsl(query, keep_blank_values=True)
+    for name, value in given.items():
+        if value is not None:
+            options = [(n, v) for n, v in options if n != name] + [(name, value)]
+    return f"{front}?{urlencode(options)}" if options else front
+
+
+def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:
+    """What to execute, and its arguments."""
+    first = program[0]
+    if first in ("-m", "-c") or first.endswith(_SCRIPTS) or os.path.isdir(first):
+        return sys.executable, [sys.executable, *program]
+    found = shutil.which(first)
+    if found is not None:
+        return found, list(program)
+    if os.path.exists(first):
+        return sys.executable, [sys.executable, *program]
+    raise _not_run(first, "no such file, and no such command")
+
+
+def _not_run(name: str, why: str) -> click.ClickException:
+    return _NotRun(f"cannot run {name!r}: {why}")
+
+
+class _NotRun(click.ClickException):
+    exit_code = 127  # as shells have it

@@ -1,0 +1,143 @@
+"""``cachewrap show``: one entry, as a conversation."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import click
+
+from cachewrap.cli.conversation import (
+    answer_pieces,
+    answer_turns,
+    json_line,
+    jsonable,
+    request_settings,
+    request_turns,
+)
+from cachewrap.cli.entries import Row, read_row
+from cachewrap.cli.places import Place, json_option, opened, url_options
+from cachewrap.cli.text import clean, moment_text, size_text, span_text
+from cachewrap.entry import Kind
+from cachewrap.format import codec
+from cachewrap.request.key import canonical, encode, key_of, salted
+
+_HEX: Final = re.compile("[0-9a-f]{4,64}")
+
+
+@click.command(
+    "show",
+    short_help="Show one entry as a conversation.",
+    epilog="""\b
+Examples:
+  cachewrap show 5f0c2a
+  cachewrap show 5f0c2a --timing
+  cachewrap show 5f0c2a --json | jq .answer""",
+)
+@click.argument("key")
+@url_options
+@click.option("--timing", is_flag=True, help="Of a stream: every piece, and when it came.")
+@json_option
+def show_command(
+    key: str, url: str, seed: str | None, all_seeds: bool, timing: bool, as_json: bool
+) -> None:
+    """Show the entry under KEY: what was asked, and what was answered.
+
+    KEY is a key as `ls` and `f.cache_key(...)` give it, or its first characters (at least four),
+    or what was given to `cache.set`.
+    """
+    with opened(url, seed, all_seeds) as places:
+        found = [row for place in places for row in _find(place, key)]
+        if not found:
+            raise click.ClickException(f"no entry under {key!r}: cachewrap ls lists the keys")
+        if len(found) > 1:
+            names = ", ".join(f"{row.key[:16]} (seed {row.place.seed})" for row in found)
+            raise click.ClickException(f"{key!r} is the beginning of several keys: {names}, …")
+        if as_json:
+            click.echo(json_line(_everything(found[0])))
+        else:
+            click.echo("\n".join(_shown(found[0], timing)))
+
+
+def _find(place: Place, key: str) -> list[Row]:
+    given = key_of(salted("key"), encode({"key": canonical(key)}))
+    for whole in (key, given):
+        if len(whole) == 64 and _HEX.fullmatch(whole) and (raw := place.store.get(whole)):
+            return [read_row(place, whole, raw)]
+    found: list[Row] = []
+    if _HEX.fullmatch(key):
+        for name in place.store.keys():
+            if name.startswith(key) and (raw := place.store.get(name)):
+                found.append(read_row(place, name, raw))
+                if len(found) == 3:
+                    break
+    return found
+
+
+def _shown(row: Row, timing: bool) -> list[str]:
+    entry, request = row.entry, row.request
+    facts = [
+        ("key", f"{row.key}  (seed {row.place.seed})"),
+        ("source", row.source),
+        ("model", row.model),
+        ("stored", f"{moment_text(entry.created)} UTC, {size_text(row.size)}"),
+        ("expires", f"{moment_text(entry.expires)} UTC" if entry.expires else ""),
+        ("took", span_text(entry.seconds)),
+        ("tokens", f"{entry.tokens_in} in, {entry.tokens_out} out" if entry.tokens_in else ""),
+    ]
+    lines = [f"{name:8} {clean(text)}" for name, text in facts if text]
+    if request is None:
+        lines += ["", "The request was left out when this was stored (store_requests=False)."]
+    else:
+        settings = request_settings(request)
+        for name, value in settings.items():
+            text = json.dumps(jsonable(value), ensure_ascii=False)
+            name = "asked" if name == "model" else name
+            lines.append(clean(f"{name:8} {text if len(text) <= 300 else text[:299] + '…'}"))
+    for turn in request_turns(request):
+        lines += ["", f"── {clean(turn.role)}", clean(turn.text)]
+    pieces = answer_pieces(entry)
+    if not pieces:
+        for turn in answer_turns(entry):
+            lines += ["", f"══ {clean(turn.role)}", clean(turn.text)]
+        return lines
+    lines += [
+        "",
+        f"══ answer, a stream: {len(pieces)} pieces, the first after"
+        f" {pieces[0].delay:.3f}s, the last after {pieces[-1].delay:.3f}s",
+    ]
+    if timing:
+        return [*lines, *(f"{piece.delay:9.3f}s  {_quoted(piece.text)}" for piece in pieces)]
+    between = "" if entry.kind is Kind.HTTP else "\n"
+    return [*lines, clean(between.join(piece.text for piece in pieces))]
+
+
+def _quoted(text: str) -> str:
+    return clean(json.dumps(text, ensure_ascii=False))
+
+
+def _everything(row: Row) -> dict[str, Any]:
+    entry = row.entry
+    pieces = [[piece.delay, piece.text] for piece in answer_pieces(entry)]
+    if entry.kind is Kind.HTTP:
+        answer = codec.decode(Kind.HTTP, entry.answer)
+        body = b"".join(answer.chunks)
+        try:
+            text: Any = body.decode()
+        except UnicodeDecodeError:
+            text = jsonable(body)
+        value: Any = {"status": answer.status, "headers": answer.headers, "body": text}
+    elif entry.kind is Kind.ITEMS:
+        items = codec.decode(Kind.ITEMS, entry.answer)
+        value = [jsonable(codec.plain_form(*item)) for item in items.values]
+    else:
+        value = jsonable(codec.plain_form(entry.kind, entry.answer))
+    turns = [*request_turns(row.request), *answer_turns(entry)]
+    return {
+        **row.facts(),
+        "request": jsonable(row.request),
+        "answer": value,
+        "conversation": [{"role": turn.role, "text": turn.text} for turn in turns],
+        "pieces": pieces,
+    }

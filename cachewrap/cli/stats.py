@@ -1,0 +1,134 @@
+"""``cachewrap stats``: what is stored, by model and by function, and what every hit of it saves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
+from cachewrap.cli.places import json_option, opened, place_text, url_options
+from cachewrap.cli.text import count_text, moment_text, size_text, span_text, table, terminal_width
+from cachewrap.telemetry.usage import can_price, price
+
+
+@dataclass(slots=True)
+class Sum:
+    """What a group of entries adds up to."""
+
+    entries: int = 0
+    bytes: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    money: float | None = None
+
+    def merge(self, other: Sum) -> None:
+        """Add what another group adds up to."""
+        for name in ("entries", "bytes", "tokens_in", "tokens_out", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.money is not None:
+            self.money = (self.money or 0.0) + other.money
+
+    def facts(self) -> dict[str, Any]:
+        """For machines."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(slots=True)
+class Total(Sum):
+    """What all of them add up to."""
+
+    oldest: float = 0.0
+    newest: float = 0.0
+    groups: dict[tuple[str, str], Sum] = field(default_factory=dict)
+
+    def add(self, row: Row) -> float | None:
+        """Count an entry; what it cost, where that is known."""
+        entry = row.entry
+        group = self.groups.setdefault((row.source, row.model), Sum())
+        money = price(row.model, entry.tokens_in, entry.tokens_out)
+        for one in (self, group):
+            one.entries += 1
+            one.bytes += row.size
+            one.tokens_in += entry.tokens_in
+            one.tokens_out += entry.tokens_out
+            one.seconds += entry.seconds
+            if money is not None:
+                one.money = (one.money or 0.0) + money
+        self.oldest = min(self.oldest or entry.created, entry.created)
+        self.newest = max(self.newest, entry.created)
+        return money
+
+
+@click.command(
+    "stats",
+    short_help="Count what is stored, by function and model.",
+    epilog="""\b
+Examples:
+  cachewrap stats
+  cachewrap stats --newer-than 7d --url redis://localhost/0 --all-seeds
+  cachewrap stats --json | jq .total.tokens_out""",
+)
+@url_options
+@filter_options
+@json_option
+def stats_command(
+    url: str, seed: str | None, all_seeds: bool, wanted: Filter, as_json: bool
+) -> None:
+    """Count the stored answers by function (or endpoint) and model.
+
+    Tokens, seconds and money are what upstream took for them: what is saved each time when every
+    one of them is served again. How often they were served is counted where they are served, in
+    `cache.stats`, and told by `cachewrap run`. Money needs: pip install 'cachewrap[prices]'.
+    """
+    total, skipped = Total(), Skipped()
+    with opened(url, seed, all_seeds) as places:
+        for row in wanted_rows(places, wanted, skipped):
+            total.add(row)
+        seeds = [place.seed for place in places]
+        where = place_text(places, url)
+    click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, where, seeds))
+    skipped.tell()
+
+
+def _for_machines(total: Total, seeds: list[str], skipped: Skipped) -> str:
+    groups = [
+        {"source": source, "model": model, **group.facts()}
+        for (source, model), group in sorted(total.groups.items())
+    ]
+    sums = {name: getattr(total, name) for name in Sum.__dataclass_fields__}
+    span = {"oldest": total.oldest or None, "newest": total.newest or None}
+    whole = {"seeds": seeds, "unreadable": skipped.count, "total": {**sums, **span}}
+    return json.dumps({**whole, "groups": groups}, ensure_ascii=False)
+
+
+def _text(total: Total, where: str, seeds: list[str]) -> str:
+    lines = [f"{where}  seed {', '.join(seeds)}" if seeds else f"{where}  no seeds"]
+    if not total.entries:
+        return "\n".join([*lines, "no entries"])
+    lines += [f"stored from {moment_text(total.oldest)} to {moment_text(total.newest)} UTC", ""]
+    head = ["SOURCE", "MODEL", "ENTRIES", "SIZE", "TOKENS IN", "OUT", "TIME"]
+    head += ["MONEY"] if total.money is not None else []
+    groups = sorted(total.groups.items(), key=lambda item: -item[1].entries)
+    rows = [[source or "-", model or "-", *_cells(s, total)] for (source, model), s in groups]
+    rows.append(["total", "", *_cells(total, total)])
+    lines += table(head, rows, right=range(2, len(head)), width=terminal_width())
+    if total.money is None and not can_price() and total.tokens_in:
+        lines += ["", "For what this cost: pip install 'cachewrap[prices]'"]
+    return "\n".join(lines)
+
+
+def _cells(one: Sum, total: Sum) -> list[str]:
+    cells = [
+        count_text(one.entries),
+        size_text(one.bytes),
+        count_text(one.tokens_in),
+        count_text(one.tokens_out),
+        span_text(one.seconds),
+    ]
+    if total.money is not None:
+        cells.append("-" if one.money is None else f"${one.money:,.4f}")
+    return cells

@@ -1,0 +1,325 @@
+"""What the page of `cachewrap report` shows, gathered in memory that does not grow with a store."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cachewrap.cli.conversation import (
+    Piece,
+    Turn,
+    answer_pieces,
+    answer_turns,
+    jsonable,
+    request_settings,
+    request_turns,
+)
+from cachewrap.cli.entries import Filter, Row, Skipped, read_row
+from cachewrap.cli.places import Place
+from cachewrap.cli.stats import Sum, Total
+from cachewrap.entry import Kind
+from cachewrap.errors import CorruptEntryError
+from cachewrap.history import Minute
+from cachewrap.report.timeline import Timeline
+from cachewrap.telemetry.usage import price
+
+_COUNTED: Final = (
+    *("hits", "joined", "misses", "errors", "bypassed"),
+    *("tokens_in", "tokens_out", "seconds"),
+)
+
+
+class Calls:
+    """What a history of calls adds up to: how many were answered from where, and what that saved.
+
+    Args:
+        minutes: the history.
+        places: the caches whose calls count.
+        wanted: which of their calls; text and size are not known of them.
+    """
+
+    def __init__(self, minutes: Iterable[Minute], places: Iterable[Place], wanted: Filter) -> None:
+        self._timeline = Timeline(2)
+        self._sums: dict[str, Minute] = {}
+        self._elsewhere = 0
+        here, now = {place.store.url for place in places}, time.time()
+        for minute in minutes:
+            if minute.place in here:
+                if wanted.fits(minute.model, minute.source, minute.start, now):
+                    self._add(minute)
+            else:
+                self._elsewhere += minute.hits + minute.joined + minute.misses
+
+    def _add(self, minute: Minute) -> None:
+        self._timeline.add(minute.start, minute.hits + minute.joined, minute.misses)
+        model = self._sums.setdefault(minute.model, Minute(0, "", "", minute.model))
+        for name in _COUNTED:
+            setattr(model, name, getattr(model, name) + getattr(minute, name))
+
+    def figures(self) -> dict[str, Any]:
+        """What was counted, as the page reads it."""
+        length, steps = self._timeline.steps()
+        models = self._sums.values()
+        seconds = sum(model.seconds for model in models)
+        money = [saved for model in models if (saved := _saved(model)) is not None]
+        return {
+            "hits": sum(model.hits + model.joined for model in models),
+            "misses": sum(model.misses for model in models),
+            "errors": sum(model.errors for model in models),
+            "bypassed": sum(model.bypassed for model in models),
+            "tokens_in": sum(model.tokens_in for model in models),
+            "tokens_out": sum(model.tokens_out for model in models),
+            "seconds": seconds if math.isfinite(seconds) else 0.0,
+            "money": sum(money) if money else None,
+            "elsewhere": self._elsewhere,
+            "timeline": {"step": length, "steps": steps, "undated": 0},
+        }
+
+
+def _saved(model: Minute) -> float | None:
+    """What the answers served cost: the price of the average one, for each."""
+    calls = model.hits + model.joined
+    if not calls:
+        return None
+    one = price(model.model, int(model.tokens_in // calls), int(model.tokens_out // calls))
+    return None if one is None else one * calls
+
+
+TOP: Final = 10
+"""How many of the slowest requests are listed, and of the most expensive ones."""
+
+_GROUPS: Final = 24
+_PREVIEW: Final = 160
+_NAME: Final = 200
+_SETTING: Final = 2_000
+_TEXT: Final = 50_000
+_TALK: Final = 200_000
+
+
+@dataclass(order=True, slots=True)
+class _Found:
+    """An entry that was found, by the value that it is ranked by."""
+
+    rank: float
+    number: int
+    place: Place = field(compare=False)
+    key: str = field(compare=False)
+
+
+class Best:
+    """The entries of the highest rank among all that are offered.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._heap: list[_Found] = []
+        self._offered = 0
+
+    def offer(self, rank: float, row: Row) -> None:
+        """Keep the entry if it is among the best; of equals, the first that came."""
+        self._offered += 1
+        found = _Found(_finite(rank), -self._offered, row.place, row.key)
+        if len(self._heap) < self._most:
+            heapq.heappush(self._heap, found)
+        elif self._most:
+            heapq.heappushpop(self._heap, found)
+
+    def names(self) -> list[tuple[Place, str]]:
+        """Their places and keys, the best first."""
+        return [(found.place, found.key) for found in sorted(self._heap, reverse=True)]
+
+
+class Survey:
+    """All that is counted of the entries, and which of them are to be shown.
+
+    Args:
+        limit: how many of the newest are shown.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.total = Total()
+        self.timeline = Timeline()
+        self.newest = Best(limit)
+        self.slowest = Best(TOP)
+        self.costliest = Best(TOP)
+
+    def add(self, row: Row) -> None:
+        """Count an entry."""
+        entry = row.entry
+        money = self.total.add(row)
+        self.timeline.add(entry.created)
+        self.newest.offer(entry.created, row)
+        if entry.seconds > 0:
+            self.slowest.offer(entry.seconds, row)
+        if money:
+            self.costliest.offer(money, row)
+
+    def shown(self) -> list[tuple[Place, str]]:
+        """The entries whose conversations are shown: the newest, and those that are listed."""
+        listed = itertools.chain(self.newest.names(), self.slowest.names(), self.costliest.names())
+        return list({(place.seed, key): (place, key) for place, key in listed}.values())
+
+    def figures(self) -> dict[str, Any]:
+        """What was counted, as the page reads it."""
+        length, steps = self.timeline.steps()
+        total = self.total
+        return {
+            "total": _sums(total),
+            "models": _folded(total, lambda name: name[1]),
+            "sources": _folded(total, lambda name: name[0]),
+            "oldest": _finite(total.oldest),
+            "newest": _finite(total.newest),
+            "timeline": {"step": length, "steps": steps, "undated": self.timeline.undated},
+        }
+
+
+def read_again(names: Iterable[tuple[Place, str]], skipped: Skipped) -> Iterator[Row]:
+    """The entries under these names, one after the other; what has gone meanwhile is left out."""
+    for place, key in names:
+        if (raw := place.get(key)) is None:
+            continue
+        try:
+            yield read_row(place, key, raw)
+        except CorruptEntryError as error:
+            skipped.add(error)
+
+
+def line(row: Row, talk: dict[str, Any] | None) -> list[Any]:
+    """An entry as a line of the table; without its conversation, without a word of it either."""
+    entry = row.entry
+    money = price(row.model, entry.tokens_in, entry.tokens_out)
+    return [
+        row.key if talk else "",
+        row.place.seed if talk else "",
+        _finite(entry.created),
+        row.source[:_NAME],
+        row.model[:_NAME],
+        _finite(entry.seconds),
+        entry.tokens_in,
+        entry.tokens_out,
+        money,
+        row.size,
+        talk is not None and "pieces" in talk,
+        _preview(talk) if talk else "",
+    ]
+
+
+def talk(row: Row) -> dict[str, Any]:
+    """An entry as a conversation: who says what, a stream in its pieces, or why it cannot be told.
+
+    Very long texts are cut, and how much was cut is told.
+    """
+    room = _Room()
+    try:
+        request, entry = row.request, row.entry
+        asked = [] if request is None else request_turns(request)
+        told: dict[str, Any] = {
+            "kept": request is not None,
+            "settings": [[name, _setting(v)] for name, v in request_settings(request).items()],
+            "asked": room.turns(asked),
+        }
+        pieces = answer_pieces(entry)
+        if pieces:
+            told["pieces"], told["cut"] = room.pieces(pieces)
+            told["between"] = "" if entry.kind is Kind.HTTP else "\n"
+        else:
+            told["answered"] = room.turns(answer_turns(entry))
+    except CorruptEntryError as error:
+        return {"error": str(error)}
+    return told
+
+
+class _Room:
+    """How much text of one conversation the page still takes."""
+
+    def __init__(self) -> None:
+        self._left = _TALK
+
+    def turns(self, turns: Sequence[Turn]) -> list[list[Any]]:
+        """Role, text and the number of characters that were cut, of each.
+
+        A text in which tools are called is a list: what is said and what is called, in turns.
+        """
+        told: list[list[Any]] = []
+        for turn in turns:
+            text, cut = self._text(turn.text)
+            said = text if cut or not turn.calls else _parted(turn)
+            told.append([turn.role[:_NAME], said, cut])
+        return told
+
+    def pieces(self, pieces: Sequence[Piece]) -> tuple[list[list[Any]], int]:
+        """The pieces of a stream, and how many characters were cut."""
+        kept: list[list[Any]] = []
+        lost = 0
+        for piece in pieces:
+            text, cut = self._text(piece.text)
+            lost += cut
+            if text:
+                kept.append([round(_finite(piece.delay), 4), text])
+        return kept, lost
+
+    def _text(self, text: str) -> tuple[str, int]:
+        shown = text[: min(_TEXT, self._left)]
+        self._left -= len(shown)
+        return shown, len(text) - len(shown)
+
+
+def _parted(turn: Turn) -> list[str]:
+    # From the end, where most APIs have them: what is said may quote a call.
+    parts, rest = [], turn.text
+    for call in reversed(turn.calls):
+        rest, call, after = rest.rpartition(call)
+        parts += [after, call]
+    return [*parts, rest][::-1]
+
+
+def _preview(talk: dict[str, Any]) -> str:
+    """The beginning of what was said last in the request, on one line."""
+    asked = talk.get("asked")
+    text: str = "".join(asked[-1][1]) if asked else ""
+    return " ".join(text[: 4 * _PREVIEW].split())[:_PREVIEW]
+
+
+def _setting(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(jsonable(value), ensure_ascii=False)
+    return text if len(text) <= _SETTING else f"{text[:_SETTING]} …"
+
+
+def _sums(one: Sum) -> list[Any]:
+    return [
+        one.entries,
+        one.tokens_in,
+        one.tokens_out,
+        _finite(one.seconds),
+        one.money,
+        one.bytes,
+    ]
+
+
+def _folded(total: Total, name_of: Callable[[tuple[str, str]], str]) -> dict[str, Any]:
+    """Sums by one part of a group's name: the largest groups, and what the others add up to."""
+    sums: dict[str, Sum] = {}
+    for name, group in total.groups.items():
+        sums.setdefault(name_of(name), Sum()).merge(group)
+    ranked = sorted(sums.items(), key=lambda item: -item[1].entries)
+    rest = Sum()
+    for _, group in ranked[_GROUPS:]:
+        rest.merge(group)
+    return {
+        "groups": [[name[:_NAME], *_sums(group)] for name, group in ranked[:_GROUPS]],
+        "others": max(0, len(ranked) - _GROUPS),
+        "rest": _sums(rest),
+    }
+
+
+def _finite(number: float) -> float:
+    return number if math.isfinite(number) else 0.0

@@ -1,0 +1,184 @@
+"""Tables and stored text on a terminal, which no stored character can take over."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import BinaryIO, Final, TextIO, TypeVar
+
+import click
+
+from cachewrap.cli.places import Place
+
+_SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_NUMBER: Final = r"(\d+(?:\.\d+)?)"
+
+
+def span(text: str) -> float:
+    """``90s``, ``15m``, ``12h``, ``30d``, ``2w``: as seconds. Raises `click.BadParameter`."""
+    match = re.fullmatch(rf"{_NUMBER}\s*([smhdw])", text.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no span: write 90s, 15m, 12h, 30d or 2w")
+    return float(match[1]) * _SPANS[match[2]]
+
+
+def size(text: str) -> int:
+    """``500``, ``10k``, ``2G``: as bytes, in steps of 1024. Raises `click.BadParameter`."""
+    match = re.fullmatch(rf"{_NUMBER}\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no size: write 500, 10k, 500M or 2G")
+    return int(float(match[1]) * _SIZES[match[2]])
+
+
+def size_text(count: float) -> str:
+    """A size for people: ``512 B``, ``1.4 KB``."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("KB", "MB", "GB"):
+        count /= 1024
+        if count < 1000:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TB"
+
+
+def span_text(seconds: float) -> str:
+    """A span for people, in its largest unit: ``0.42s``, ``12m``, ``30d``."""
+    if seconds < 60:
+        return f"{seconds:.2f}s" if seconds < 10 else f"{seconds:.0f}s"
+    unit = max((u for u in "mhd" if seconds >= _SPANS[u]), key=_SPANS.__getitem__)
+    return f"{seconds / _SPANS[unit]:.0f}{unit}"
+
+
+def moment_text(moment: float) -> str:
+    """A time for people, in UTC; ``-`` for none."""
+    if not moment:
+        return "-"
+    try:
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "?"
+
+
+def count_text(count: int) -> str:
+    """A number for people: ``12,345``."""
+    return f"{count:,}"
+
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterator[T]:
+    """The items, with a bar on stderr while they pass if that is a terminal.
+
+    Args:
+        items: one for each entry.
+        places: where they come from: their keys are counted first.
+        doing: what is being done.
+    """
+    if not is_terminal(sys.stderr):
+        yield from items
+        return
+    length = sum(1 for place in places for _ in place.store.keys())
+    with click.progressbar(items, length=length, label=doing, file=sys.stderr) as bar:
+        yield from bar
+
+
+def progress_of_file(file: BinaryIO, doing: str) -> Iterator[bytes]:
+    """The lines of a file, with a bar on stderr while they pass if that is a terminal."""
+    if not is_terminal(sys.stderr):
+        yield from file
+        return
+    size = os.fstat(file.fileno()).st_size
+    with click.progressbar(length=size, label=doing, file=sys.stderr) as bar:
+        for line in file:
+            yield line
+            bar.update(len(line))
+
+
+_SHOWN: Final = {0x0A: None, 0x09: None}
+_CONTROL: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in _SHOWN
+} | {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+_LEAST: Final = 8
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream, which a service may be started without, is a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def clean(text: str) -> str:
+    """Stored text that is safe to print: control characters, bar new lines and tabs, are spelt out.
+
+    A lone surrogate, which has no bytes to print, is replaced.
+    """
+    return text.translate(_CONTROL).encode(errors="replace").decode()
+
+
+def one_line(text: str, width: int) -> str:
+    """Stored text on one line of at most ``width`` columns."""
+    line = clean(" ".join(text[: 4 * width].split()))
+    if columns(line) <= width and len(text) <= 4 * width:
+        return line
+    while columns(line) > width - 1:
+        line = line[:-1]
+    return line + "…"
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, or 100 where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    width: int | None = None,
+) -> list[str]:
+    """The lines of a small table.
+
+    Args:
+        head: the columns' names.
+        rows: their texts.
+        right: the columns that are set to the right, by index: figures, which are never cut.
+        width: how many columns of the terminal there are; the longest of the other texts are cut
+            to fit, to no less than `_LEAST`.
+    """
+    cells = [list(head), *(list(map(clean, row)) for row in rows)]
+    widths = [max(columns(row[i]) for row in cells) for i in range(len(head))]
+    texts = [i for i in range(len(head)) if i not in right]
+    while width is not None and sum(widths) + 2 * len(widths) - 2 > width:
+        longest = max(texts, key=lambda i: widths[i])
+        if widths[longest] <= _LEAST:
+            break
+        widths[longest] -= 1
+    cells = [[one_line(row[i], widths[i]) for i in range(len(head))] for row in cells]
+    lines = []
+    for row in cells:
+        padded = [
+            " " * (width - columns(cell)) + cell
+            if i in right
+            else cell + " " * (width - columns(cell))
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines

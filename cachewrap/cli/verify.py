@@ -1,0 +1,129 @@
+"""``cachewrap verify``: whether every entry is what was stored, under the key of its request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import click
+
+from cachewrap.cli.entries import Row, read_row
+from cachewrap.cli.places import Place, every_entry, json_option, opened, url_options
+from cachewrap.cli.text import count_text, progress
+from cachewrap.entry import Kind
+from cachewrap.errors import CodecError
+from cachewrap.format import codec
+from cachewrap.request.key import key_of, salted, sample_key
+
+_GOOD: Final = "good"
+_UNCHECKED: Final = "key not checkable"
+_DAMAGED: Final = "damaged"
+_MISPLACED: Final = "under a wrong key"
+
+_SAMPLES: Final = 256
+"""How many samples of a request are tried."""
+
+
+@click.command(
+    "verify",
+    short_help="Check every checksum, and every key against its request.",
+    epilog="""\b
+Examples:
+  cachewrap verify --all-seeds
+  cachewrap verify --function-seed 7 --function-seed draft
+  cachewrap verify --json || cachewrap prune --damaged""",
+)
+@url_options
+@click.option(
+    "--function-seed",
+    "function_seeds",
+    multiple=True,
+    metavar="SEED",
+    help="A seed= of a decorated function. 41 and the seed of the cache are tried anyway.",
+)
+@json_option
+def verify_command(
+    url: str, seed: str | None, all_seeds: bool, function_seeds: tuple[str, ...], as_json: bool
+) -> None:
+    """Read every entry: its checksums, its answer, and whether its key is that of its request.
+
+    The key of an entry that was stored without its request cannot be checked, nor can that of a
+    function whose seed= is not among those that are tried. Exits with 1 if an entry is damaged, or
+    stands under a wrong key.
+    """
+    counts: dict[str, int] = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
+    with opened(url, seed, all_seeds) as places:
+        for verdict, place, key, why in _verdicts(places, function_seeds):
+            counts[verdict] += 1
+            if verdict in (_DAMAGED, _MISPLACED):
+                facts = {"key": key, "seed": place.seed, "verdict": verdict, "why": why}
+                line = f"{key}  seed {place.seed}  {verdict}: {why}"
+                click.echo(json.dumps(facts) if as_json else line)
+    if as_json:
+        click.echo(json.dumps({name.replace(" ", "_"): count for name, count in counts.items()}))
+    else:
+        told = (f"{count_text(count)} {name}" for name, count in counts.items() if count)
+        click.echo(", ".join(told) or "no entries")
+    sys.exit(1 if counts[_DAMAGED] or counts[_MISPLACED] else 0)
+
+
+def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, Place, str, str]]:
+    """What each entry is: the verdict, where it is, and why."""
+    sampled = False
+    doubtful: list[tuple[Place, str]] = []
+    for place, key, raw in progress(every_entry(places), places, "verifying"):
+        try:
+            row = read_row(place, key, raw)
+            read_answer(row)
+            keys, sure = _keys(row, seeds)
+        except CodecError as error:
+            yield _DAMAGED, place, key, str(error)
+            continue
+        if not keys:
+            yield _UNCHECKED, place, key, "stored without its request"
+            continue
+        number = next((n for n in range(_SAMPLES) for k in keys if sample_key(k, n) == key), None)
+        sampled = sampled or bool(number)
+        if number is not None:
+            yield _GOOD, place, key, ""
+        elif sure:
+            doubtful.append((place, key))
+        else:
+            yield _UNCHECKED, place, key, "none of the seeds that were tried is the function's"
+    for place, key in doubtful:
+        # A request that is made inside a sampled call has a key that depends on that call.
+        if sampled:
+            yield _UNCHECKED, place, key, "it may have been asked inside a sampled call"
+        else:
+            yield _MISPLACED, place, key, "the key of its request is another"
+
+
+def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
+    """The keys that the entry's request may have, and whether there are no others."""
+    request = row.request
+    if request is None:
+        return [], False
+    if row.entry.kind is Kind.HTTP:
+        prefixes, sure = [salted()], True
+    elif row.source == "cache.set":
+        if isinstance(request, dict) and request.get("key") == row.key:
+            return [row.key], True
+        prefixes, sure = [salted("key")], True
+    else:
+        prefixes, sure = [salted(s) for s in {row.place.seed, "41", row.source, *seeds}], False
+    return [key_of(prefix, row.raw_request) for prefix in prefixes], sure
+
+
+def read_answer(row: Row) -> None:
+    """Read the answer as far as that needs no class of its own. Raises `CorruptEntryError`."""
+    entry = row.entry
+    if entry.kind is Kind.HTTP:
+        codec.decode(Kind.HTTP, entry.answer)
+    elif entry.kind is Kind.ITEMS:
+        items = codec.decode(Kind.ITEMS, entry.answer)
+        for item in (*items.values, items.returned):
+            codec.plain_form(*item)
+    else:
+        codec.plain_form(entry.kind, entry.answer)

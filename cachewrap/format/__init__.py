@@ -1,0 +1,1 @@
+"""What is stored, byte by byte."""

@@ -1,0 +1,181 @@
+"""Values to bytes and back, faithful in type, without ever running what was stored."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from cachewrap.entry import HttpAnswer, Items, Kind
+from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
+from cachewrap.format.tagging import is_shallow, tag
+from cachewrap.format.untagging import untag
+from cachewrap.request.values import PACKED, is_plain
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def _refuse_extension(code: int, data: memoryview) -> None:
+    raise CorruptEntryError(f"an extension of type {code}")
+
+
+_decoder = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
+
+_PLAIN: Final = b"\x00"
+_TAGGED: Final = b"\x01"
+
+
+class _Http(msgspec.Struct, array_like=True):
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    lengths: list[int]
+    delays: list[float]
+    streamed: bool
+
+
+class _Items(msgspec.Struct, array_like=True):
+    values: list[tuple[int, bytes]]
+    delays: list[float]
+    returned: tuple[int, bytes]
+
+
+_http_decoder = msgspec.msgpack.Decoder(_Http)
+_items_decoder = msgspec.msgpack.Decoder(_Items)
+
+
+def encode(value: object) -> tuple[Kind, bytes]:
+    """A value as bytes, and how they are to be read.
+
+    Args:
+        value: None, numbers, text, bytes, lists, tuples, sets, dictionaries, dates, UUIDs,
+            decimals, paths, enums, dataclasses, named tuples, `SimpleNamespace`, pydantic models,
+            numpy arrays, types for which an installed package has a codec, in one another; or an
+            `HttpAnswer` or `Items`.
+
+    Raises `UnsupportedTypeError` for anything else, for a class that could not be found again
+    (one defined inside a function), and for a value that refers to itself or, unless it is what
+    JSON has, is nested more than some 60 levels deep. References that are shared inside the value
+    come back as separate copies.
+    """
+    kind = type(value)
+    if kind is str:
+        try:
+            return Kind.TEXT, value.encode()  # type: ignore[attr-defined]
+        except UnicodeEncodeError:
+            pass
+    elif kind is HttpAnswer:
+        return Kind.HTTP, _dump_http(value)  # type: ignore[arg-type]
+    elif kind is Items:
+        return Kind.ITEMS, _dump_items(value)  # type: ignore[arg-type]
+    elif is_plain(value, PACKED):
+        try:
+            return Kind.VALUE, _PLAIN + _encoder.encode(value)
+        except (OverflowError, UnicodeEncodeError, RecursionError):
+            pass
+    try:
+        tagged = tag(value, "the value")
+        if is_shallow(tagged):
+            return Kind.VALUE, _TAGGED + _encoder.encode(tagged)
+    except RecursionError:
+        pass
+    raise UnsupportedTypeError("the value refers to itself or is nested too deeply")
+
+
+def decode(kind: Kind, data: bytes) -> Any:
+    """The value that `encode` was given, built anew.
+
+    Builds only classes that the program has imported, by setting their state: no constructor,
+    validator, property or descriptor of theirs runs, and nothing is imported. What does run is
+    ``__hash__`` and ``__eq__`` of what was a member of a set or a key of a dictionary, pydantic's
+    own making of a generic model's class, the default factory of a field that the class has
+    gained since, and for a type that an installed package has plugged a codec in for, that codec.
+    Takes at most 256 bytes of memory for each byte of the data, beside a constant, and a class
+    for each generic model.
+
+    Raises `MissingTypeError` for a class that the program has not imported, and
+    `CorruptEntryError` for bytes that `encode` did not give.
+    """
+    try:
+        if kind == Kind.TEXT:
+            return data.decode()
+        if kind == Kind.VALUE:
+            plain = _decoder.decode(memoryview(data)[1:])
+            if data[:1] == _PLAIN:
+                return plain
+            if data[:1] == _TAGGED:
+                return untag(plain)
+        elif kind == Kind.HTTP:
+            return _load_http(data)
+        elif kind == Kind.ITEMS:
+            return _load_items(data)
+    except (MissingTypeError, CorruptEntryError, MemoryError):
+        raise
+    except Exception as error:
+        # Pydantic, parametrising a model, and hashes of the program's own can raise anything.
+        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+    raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
+
+
+def plain_form(kind: Kind, data: bytes) -> Any:
+    """A text or value as it is stored, for people: of objects their names and fields as tags.
+
+    Needs none of the classes, and builds none. Bytes are left as they are.
+
+    Raises `CorruptEntryError` for bytes that `encode` did not give, and for another kind.
+    """
+    if kind not in (Kind.TEXT, Kind.VALUE):
+        raise CorruptEntryError(f"an answer of the kind {kind!r} is no single value")
+    try:
+        return data.decode() if kind == Kind.TEXT else _decoder.decode(memoryview(data)[1:])
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+
+
+# -- HTTP answers and items --------------------------------------------------------------------
+
+
+def _dump_http(answer: HttpAnswer) -> bytes:
+    return _encoder.encode(
+        _Http(
+            answer.status,
+            answer.headers,
+            b"".join(answer.chunks),
+            [len(chunk) for chunk in answer.chunks],
+            [round(delay, 4) for delay in answer.delays],
+            answer.streamed,
+        )
+    )
+
+
+def _load_http(data: bytes) -> HttpAnswer:
+    http = _http_decoder.decode(data)
+    if len(http.lengths) == 1 and http.lengths[0] == len(http.body):  # what was read at once
+        return HttpAnswer(http.status, http.headers, [http.body], http.delays, http.streamed)
+    if sum(http.lengths) != len(http.body) or any(length < 0 for length in http.lengths):
+        raise CorruptEntryError("the chunks of an answer do not make up its body")
+    chunks: list[bytes] = []
+    start = 0
+    for length in http.lengths:
+        chunks.append(http.body[start : start + length])
+        start += length
+    return HttpAnswer(http.status, http.headers, chunks, http.delays, http.streamed)
+
+
+def _dump_items(items: Items) -> bytes:
+    values: Any = items.values
+    delays = [round(delay, 4) for delay in items.delays]
+    return _encoder.encode(_Items(values, delays, items.returned))
+
+
+def _load_items(data: bytes) -> Items:
+    items = _items_decoder.decode(data)
+    values = [(_item_kind(kind), item) for kind, item in items.values]
+    kind, returned = items.returned
+    return Items(values, items.delays, (_item_kind(kind), returned))
+
+
+def _item_kind(kind: int) -> Kind:
+    if kind not in (Kind.TEXT, Kind.VALUE):
+        raise CorruptEntryError(f"an item of the kind {kind}")
+    return Kind(kind)

@@ -1,0 +1,140 @@
+"""What stands between an envelope and the store: nothing, or AES-GCM under a key.
+
+An encrypted entry:
+
+====== ===== ==============================================================
+offset bytes
+====== ===== ==============================================================
+0      3     ``cwe``
+3      1     version
+4      4     the first bytes of the encryption key's SHA-256: which key it was
+8      12    nonce, random
+20           the envelope, encrypted, and the tag of 16 bytes
+====== ===== ==============================================================
+
+The first eight bytes, the seed and the key under which the entry is stored are authenticated with
+it: an entry that was changed, or put in the place of another, cannot be opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Final
+
+from cachewrap.entry import Entry
+from cachewrap.errors import ConfigurationError, CorruptEntryError
+from cachewrap.format.envelope import unseal
+
+_MAGIC: Final = b"cwe"
+_START: Final = _MAGIC + b"\x01"
+_NONCE_FROM: Final = 8
+_TEXT_FROM: Final = 20
+_NONCE: Final = _TEXT_FROM - _NONCE_FROM
+
+
+class Guard:
+    """Keeps envelopes as they are: for a cache without an encryption key."""
+
+    def close(self, key: str, sealed: bytes) -> bytes:
+        """What is to be stored for an envelope.
+
+        Args:
+            key: the key under which it will be stored.
+            sealed: the envelope.
+        """
+        return sealed
+
+    def unseal(self, key: str, raw: bytes) -> Entry:
+        """Open what is stored under a key. Raises `CorruptEntryError`."""
+        try:
+            return unseal(raw)
+        except CorruptEntryError:
+            if raw[:3] == _MAGIC:
+                raise CorruptEntryError(
+                    "an entry is encrypted, and this cache has no key"
+                ) from None
+            raise
+
+    def open(self, key: str, raw: bytes) -> bytes:
+        """The envelope of what is stored under a key. Raises `CorruptEntryError`."""
+        return raw
+
+    def lacks_key(self, raw: bytes) -> bool:
+        """Whether stored bytes are encrypted with a key that is not here."""
+        return raw.startswith(_MAGIC)
+
+
+PLAIN: Final = Guard()
+
+
+class AesGuard(Guard):
+    """Encrypts envelopes with AES-GCM.
+
+    Args:
+        keys: the first one encrypts, all of them decrypt.
+        seed: the seed of the entries.
+
+    Raises `ConfigurationError` where ``cryptography`` is not installed.
+    """
+
+    def __init__(self, keys: tuple[bytes, ...], seed: str) -> None:
+        try:
+            from cryptography.exceptions import InvalidTag
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as error:
+            raise ConfigurationError(
+                "encryption_key needs the package cryptography: "
+                "install it with pip install 'cachewrap[encryption]'"
+            ) from error
+        self._invalid = InvalidTag
+        self._place = f"{seed}\0".encode("utf-8", "surrogatepass")
+        self._ciphers = {_START + hashlib.sha256(key).digest()[:4]: AESGCM(key) for key in keys}
+        self._start = next(iter(self._ciphers))
+
+    def close(self, key: str, sealed: bytes) -> bytes:
+        nonce = os.urandom(_NONCE)
+        text = self._ciphers[self._start].encrypt(nonce, sealed, self._bound(self._start, key))
+        return b"".join((self._start, nonce, text))
+
+    def unseal(self, key: str, raw: bytes) -> Entry:
+        return unseal(self.open(key, raw))
+
+    def open(self, key: str, raw: bytes) -> bytes:
+        start = raw[:_NONCE_FROM]
+        if not start.startswith(_MAGIC):
+            raise CorruptEntryError("an entry is not encrypted, and this cache has a key")
+        cipher = self._ciphers.get(start)
+        if cipher is None:
+            raise CorruptEntryError(
+                "an entry is encrypted with a key that this cache does not have"
+                if start.startswith(_START)
+                else "an entry is encrypted in a way that this cachewrap does not know"
+            )
+        try:
+            # One slice each: a view would save a copy, and fails where an extension wants bytes.
+            return cipher.decrypt(
+                raw[_NONCE_FROM:_TEXT_FROM], raw[_TEXT_FROM:], self._bound(start, key)
+            )
+        except (self._invalid, ValueError) as error:
+            raise CorruptEntryError(
+                "an encrypted entry was changed, or put in the place of another"
+            ) from error
+
+    def lacks_key(self, raw: bytes) -> bool:
+        return raw.startswith(_MAGIC) and raw[:_NONCE_FROM] not in self._ciphers
+
+    def _bound(self, start: bytes, key: str) -> bytes:
+        return start + self._place + key.encode()
+
+
+def make_guard(keys: tuple[bytes, ...], seed: str | None) -> Guard:
+    """The guard of a cache.
+
+    Args:
+        keys: its encryption keys; none for a cache that keeps plain text.
+        seed: its seed; None for a cache that caches nothing.
+
+    Raises `ConfigurationError` where ``cryptography`` is needed and not installed.
+    """
+    return AesGuard(keys, seed or "") if keys else PLAIN

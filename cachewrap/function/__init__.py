@@ -1,0 +1,1 @@
+"""What `llm_cached` makes of a function."""

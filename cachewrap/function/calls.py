@@ -1,0 +1,272 @@
+"""What the calls of one decorated function have in common, and the exchange of one of them."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from cachewrap import blocks
+from cachewrap.cache import Cache
+from cachewrap.call.serve import Seen
+from cachewrap.entry import Entry, Facts, Items
+from cachewrap.errors import ConfigurationError, UnkeyableError
+from cachewrap.format import codec
+from cachewrap.format.envelope import sealed
+from cachewrap.function.signature import bound_to, check_name, make_binder, source_of, takes
+from cachewrap.options import NAMES, CallOptions, Sampled
+from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text, ttl_seconds
+from cachewrap.request.key import canonical, encode, key_of, make_keyer, salted
+from cachewrap.request.values import is_plain
+from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.scope import (
+    Enter,
+    ascoped,
+    scoped,
+    scoped_async_generator,
+    scoped_generator,
+)
+from cachewrap.streams.generator import astream, stream
+from cachewrap.telemetry.faults import wanted
+from cachewrap.telemetry.usage import usage_of
+
+When: TypeAlias = Callable[[Any], bool]
+"""Decides whether an answer is stored; a stream's answer is the list of its items."""
+
+_defaults: dict[str, Cache] = {}
+
+
+def default_cache(seed: str) -> Cache:
+    """The disk cache that serves decorated functions of this seed outside any block."""
+    cache = _defaults.get(seed)
+    if cache is None:
+        cache = _defaults.setdefault(seed, Cache.disk(seed))
+    return cache
+
+
+@atexit.register
+def _close_defaults() -> None:
+    for cache in _defaults.values():
+        cache.close()
+
+
+class Plan:
+    """What a decorated function's calls have in common, worked out once."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        seed: Seed | None,
+        cache: Cache | None,
+        ttl: Ttl | None | Unset,
+        samples: bool,
+        ignore: Collection[str],
+        key: Callable[..., Any] | None,
+        when: When | None,
+        retry: Retry | None,
+        version: str | int | None,
+    ) -> None:
+        plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
+        if not callable(plain):
+            raise ConfigurationError(f"llm_cached decorates functions, got {function!r}")
+        if key is None and version is None:
+            check_name(plain)
+        self.source = source_of(plain)
+        self.bound = bound_to(plain)
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
+        if not all(given is None or callable(given) for given in (key, when)):
+            raise ConfigurationError("key= and when= take functions")
+        self.off = seed is None
+        self.default: Callable[[], Cache] | None = None
+        if seed is not None:
+            self.default = (
+                partial(default_cache, seed_text(seed)) if cache is None else lambda: cache
+            )
+        self.policy = None if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
+        self.when = when
+        self.retry = retry
+        self.serve = _serving(plain)
+        check_retry(retry, colour="async" if self.serve in (aserve, _astream) else "sync")
+        self.options = frozenset(name for name in NAMES if not takes(plain, name))
+        self.samples = check_flag("samples", samples)
+        self.numbering = blocks.Numbering()
+        self.bind = make_binder(plain, _names(ignore))
+        self._key = key
+        self.prefix = salted("" if seed is None else seed_text(seed))
+        self._head: dict[str, Any] = {"function": self.source}
+        if version is not None:
+            self._head["version"] = canonical(version, where="version")
+        # Of plain arguments, where nothing else comes in; None where ``key=`` makes the key.
+        self.keyer = make_keyer(self.prefix, self._head, "arguments") if key is None else None
+
+    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
+        try:
+            head = self._head
+            if self.bound is not None and (bound := self.bound()):
+                head = {**head, "bound": canonical(bound)}
+            if self._key is not None:
+                given = canonical(self._key(*args, **kwargs), where="key")
+                return encode({**head, "key": given})
+            arguments = self.bind(*args, **kwargs)
+            if not is_plain(arguments):
+                arguments = canonical(arguments)
+        except UnkeyableError as error:
+            raise UnkeyableError(f"{self.source}: {error}") from None
+        return encode({**head, "arguments": arguments})
+
+    def key(self, request: bytes) -> str:
+        """The key of a canonical request."""
+        return key_of(self.prefix, request)
+
+
+class FunctionExchange:
+    """One call of a decorated function.
+
+    Args:
+        plan: of the function.
+        cache: serves the call.
+        request: the canonical request, encoded.
+        key: its key, where that is known.
+    """
+
+    __slots__ = ("cache", "key", "plan", "policy", "request")
+
+    def __init__(self, plan: Plan, cache: Cache, request: bytes, key: str = "") -> None:
+        self.plan = plan
+        self.cache = cache
+        self.request = request
+        self.key = key or key_of(plan.prefix, request)
+        self.policy = plan.policy or cache.policy
+
+    @property
+    def source(self) -> str:
+        return self.plan.source
+
+    @property
+    def model(self) -> None:
+        return None
+
+    @property
+    def asked(self) -> bytes:
+        return self.request
+
+    def load(self, entry: Entry) -> Any:
+        return codec.decode(entry.kind, entry.answer)
+
+    def dump(self, result: Any, seconds: float) -> tuple[bytes, Entry] | None:
+        plan = self.plan
+        if plan.when is not None and not wanted(plan.when, _listed(result), plan.source):
+            return None
+        now = time.time()
+        kind, answer = codec.encode(result)
+        usage = usage_of(result)
+        facts = Facts(
+            created=now,
+            seconds=seconds,
+            expires=self.policy.expires(now),
+            source=plan.source,
+            model=usage.model,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+        )
+        request = self.request if self.cache.policy.store_requests else b""
+        return sealed(kind, answer, request, facts)
+
+
+def _listed(result: Any) -> Any:
+    if isinstance(result, Items):
+        return [codec.decode(*encoded) for encoded in result.values]
+    return result
+
+
+def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions) -> Any:
+    """Serve a call that is sampled, or has options of its own, or is made inside such a call.
+
+    What it asks inside belongs to its sample and its mode: otherwise another sample, or an answer
+    that is to be refreshed, would come from what is stored of the calls inside.
+    """
+    plan = exchange.plan
+    sampled = Sampled(exchange.cache, exchange.key, options, plan.samples, plan.numbering)
+    exchange.key = sampled.key
+    exchange.policy = options.policy(exchange.policy)
+    if sampled.counted or options.mode is not None:
+        call = _SCOPED[plan.serve](partial(_inside, sampled, options), call)
+    if plan.serve is aserve:
+        return _aserve_sampled(exchange, call, sampled)
+    try:
+        return plan.serve(exchange, call)
+    except BaseException:
+        sampled.failed()
+        raise
+
+
+async def _aserve_sampled(
+    exchange: FunctionExchange, call: Callable[[], Awaitable[Any]], sampled: Sampled
+) -> Any:
+    try:
+        return await aserve(exchange, call)
+    except BaseException:
+        sampled.failed()
+        raise
+
+
+def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    if sampled.counted:
+        stack = stack.within(sampled.key)
+    if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
+        stack = stack.entered(active.mode(options.mode))
+    return stack
+
+
+def serve(exchange: FunctionExchange, call: Callable[[], Any], *seen: Seen) -> Any:
+    """Serve a call of a plain function; ``seen`` is what the store gave, if it was asked."""
+    retry = exchange.plan.retry
+    upstream = call if retry is None else with_retry(retry, call)
+    return exchange.cache.serve(exchange, upstream, *seen).value
+
+
+async def aserve(
+    exchange: FunctionExchange, call: Callable[[], Awaitable[Any]], *seen: Seen
+) -> Any:
+    """Serve a call of a coroutine function."""
+    retry = exchange.plan.retry
+    upstream = call if retry is None else with_async_retry(retry, call)
+    return (await exchange.cache.aserve(exchange, upstream, *seen)).value
+
+
+def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
+    return stream(exchange.cache, exchange, call, exchange.plan.retry)
+
+
+def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
+    return astream(exchange.cache, exchange, call, exchange.plan.retry)
+
+
+_SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
+    serve: scoped,
+    aserve: ascoped,
+    _stream: scoped_generator,
+    _astream: scoped_async_generator,
+}
+
+
+def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], Any]:
+    if inspect.isasyncgenfunction(function):
+        return _astream
+    if inspect.isgeneratorfunction(function):
+        return _stream
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        type(function).__call__
+    ):
+        return aserve
+    return serve
+
+
+def _names(ignore: str | Collection[str]) -> frozenset[str]:
+    return frozenset([ignore] if isinstance(ignore, str) else ignore)

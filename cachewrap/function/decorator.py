@@ -1,0 +1,278 @@
+"""`llm_cached`: any completion function of one's own, served from the active cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from copy import deepcopy
+from functools import partial
+from types import FunctionType
+from typing import Any, ParamSpec, TypeVar, overload
+
+import wrapt
+
+from cachewrap.blocks import blocks
+from cachewrap.cache import Cache
+from cachewrap.errors import ConfigurationError
+from cachewrap.explain import Explanation
+from cachewrap.function.calls import FunctionExchange, Plan, When, serve_specially
+from cachewrap.function.fast_hit import Answer, straight
+from cachewrap.function.typing import Cached, CachedClassMethod, CachedStaticMethod, Decorator
+from cachewrap.options import NONE, CallOptions, choose_cache, take_options
+from cachewrap.policy import UNSET, Seed, Ttl, Unset
+from cachewrap.request.key import sample_key
+from cachewrap.retry import Retry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return args if instance is None else (instance, *args)
+
+
+class _Calls:
+    """What a decorated function and its bound form share."""
+
+    # It must bring no `__dict__` of its own: wrapt's, which is the function's, stands behind it.
+    __slots__ = ()
+
+    def cache_key(self, *args: Any, **kwargs: Any) -> str:
+        """The key of a call with these arguments, whatever its cache; ``sample=`` counts."""
+        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, plan.options)
+        key: str = plan.key(plan.request(_with_instance(instance, args), kwargs))
+        return sample_key(key, own.sample or 0)
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> bool:
+        """Remove the stored answer of a call with these arguments; whether there was one.
+
+        It is removed from the cache that would serve the call here and now. Raises `StoreError`.
+        """
+        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, plan.options)
+        cache = choose_cache(own.cache, own.cache_seed, plan.default, counted=False)
+        if plan.off or cache is None:
+            return False
+        key = plan.key(plan.request(_with_instance(instance, args), kwargs))
+        return cache.discard(sample_key(key, own.sample or 0))
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Why a call with these arguments is a hit or a miss, see `Cache.explain`.
+
+        It is asked of the cache that would serve the call here and now. Raises `StoreError`, and
+        `ConfigurationError` where no cache would serve it.
+        """
+        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, plan.options)
+        cache = choose_cache(own.cache, own.cache_seed, plan.default, counted=False)
+        if plan.off or cache is None:
+            raise ConfigurationError(f"{plan.source}: no cache serves this call")
+        request = plan.request(_with_instance(instance, args), kwargs)
+        exchange = FunctionExchange(plan, cache, request)
+        exchange.key = sample_key(exchange.key, own.sample or 0)
+        return cache.explain_exchange(exchange)
+
+    @property
+    def uncached(self) -> Any:
+        """The function itself: what it returns is neither looked up nor stored."""
+        return self.__wrapped__  # type: ignore[attr-defined]
+
+
+class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+    """A decorated method of one instance or class."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # As a plain method is: by its owner and its name.
+        _, instance = self._plan_and_instance()
+        owner = self._self_parent.__wrapped__ if instance is None else instance
+        return getattr, (owner, self.__wrapped__.__name__)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        # A copied object's method is that of the copy.
+        _, instance = self._plan_and_instance()
+        if instance is None or isinstance(instance, type):
+            return self
+        return self._self_parent.__get__(deepcopy(instance, memo), type(instance))
+
+    def _plan_and_instance(self) -> tuple[Plan, Any]:
+        # Whom a call is given as its first argument, as wrapt decides it.
+        if self._self_binding == "staticmethod":
+            instance = None
+        elif self._self_binding == "classmethod":
+            instance = getattr(self.__wrapped__, "__self__", None)
+        else:
+            instance = self._self_instance
+        return self._self_parent._self_plan, instance
+
+
+class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
+    """A decorated function: calls, looks, pickles and types as the function that it wraps."""
+
+    __slots__ = ("_self_answer",)
+    __bound_function_wrapper__ = BoundCachedFunction
+
+    def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
+        answer = straight(plan, function, _general(plan, function))
+
+        def bound(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+            return answer(args, kwargs, instance, wrapped)
+
+        super().__init__(function, bound)
+        self._self_plan = plan
+        # A plain function has no instance, which wrapt would look for at every call.
+        self._self_answer = answer if type(function) is FunctionType else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        answer = self._self_answer
+        if answer is None:
+            return super().__call__(*args, **kwargs)
+        return answer(args, kwargs)
+
+    def __reduce_ex__(self, protocol: Any) -> str:
+        # Pickled and copied by name, as a plain function is.
+        name: str = self.__wrapped__.__qualname__
+        return name
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def _plan_and_instance(self) -> tuple[Plan, Any]:
+        return self._self_plan, None
+
+
+def _general(plan: Plan, function: Callable[..., Any]) -> Answer:
+    """The general path of a function's calls."""
+
+    def answer(
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        instance: Any = None,
+        wrapped: Callable[..., Any] = function,
+        /,
+    ) -> Any:
+        own: CallOptions = NONE
+        if kwargs and not plan.options.isdisjoint(kwargs):
+            kwargs, own = take_options(kwargs, plan.options)
+        if plan.off:
+            return wrapped(*args, **kwargs)
+        cache = choose_cache(own.cache, own.cache_seed, plan.default, own.mode)
+        if cache is None:
+            return wrapped(*args, **kwargs)
+        request = plan.request(args if instance is None else (instance, *args), kwargs)
+        exchange = FunctionExchange(plan, cache, request)
+        call = partial(wrapped, *args, **kwargs)
+        if own is NONE and not plan.samples and not cache.policy.samples and not blocks.get().salt:
+            return plan.serve(exchange, call)
+        return serve_specially(exchange, call, own)
+
+    return answer
+
+
+@overload
+def llm_cached(  # type: ignore[overload-overlap]
+    function: staticmethod[P, R], /
+) -> CachedStaticMethod[P, R]: ...
+
+
+@overload
+def llm_cached(function: classmethod[C, P, R], /) -> CachedClassMethod[P, R]: ...
+
+
+@overload
+def llm_cached(function: Callable[P, R], /) -> Cached[P, R]: ...
+
+
+@overload
+def llm_cached(
+    *,
+    seed: Seed | None = 41,
+    cache: Cache | None = None,
+    ttl: Ttl | None | Unset = UNSET,
+    samples: bool = False,
+    ignore: str | Collection[str] = (),
+    key: Callable[..., Any] | None = None,
+    when: When | None = None,
+    retry: Retry | None = None,
+    version: str | int | None = None,
+) -> Decorator: ...
+
+
+def llm_cached(
+    function: Any = None,
+    /,
+    *,
+    seed: Seed | None = 41,
+    cache: Cache | None = None,
+    ttl: Ttl | None | Unset = UNSET,
+    samples: bool = False,
+    ignore: str | Collection[str] = (),
+    key: Callable[..., Any] | None = None,
+    when: When | None = None,
+    retry: Retry | None = None,
+    version: str | int | None = None,
+) -> Any:
+    """Cache a function that asks a model: sync or async, generator or async generator, or a method.
+
+    Put it above ``@classmethod``, so that ``cache_key`` and its like know the class as well.
+    Inside a cache's block its answers are kept in that cache; outside, in ``cache``, by default
+    ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=``,
+    ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of its own, unless the function has
+    parameters of these names. ``mode`` and ``sample`` also hold for what the function calls.
+
+    Two calls are the same request when the function (module and qualified name), its ``version``,
+    its ``seed`` and its bound arguments are the same. Of the variables that an inner function
+    closes over only text, bytes and numbers count: pass others as arguments, or name them in
+    ``key``. A lambda, which has no name, needs a ``version`` or a ``key``.
+
+    >>> @llm_cached(cache=Cache.memory())
+    ... def complete(prompt: str, *, temperature: float = 0.0) -> str:
+    ...     print("going upstream")
+    ...     return prompt.upper()
+    >>> complete("hello"), complete(prompt="hello", temperature=0.0)
+    going upstream
+    ('HELLO', 'HELLO')
+
+    Args:
+        function: what is decorated, where the decorator is used bare.
+        seed: names an independent draw of answers; None switches caching off for this function.
+        cache: serves the calls made outside any block.
+        ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever; the
+            cache's own by default.
+        samples: whether the n-th occurrence of a call is a sample of its own, as in a block of
+            `Cache.samples`: counted in the innermost block, and outside any block from the
+            decoration on; default False.
+        ignore: parameters that are no part of the request, such as a client or a logger.
+        key: takes the call's arguments and returns what identifies it, in their place.
+        when: takes an answer (of a generator: the list of its items) and says whether to store it.
+        retry: tries a failed upstream call again: a count of retries, with exponential waits, or
+            a tenacity ``Retrying`` or ``AsyncRetrying``. A generator is tried again until its
+            first item.
+        version: change it when the function itself changes what it asks or returns.
+
+    Raises `ConfigurationError` for arguments that cannot be. A call raises `UnkeyableError` for an
+    argument without a canonical form, and whatever the function raises; that is never stored.
+    """
+
+    def decorate(decorated: Callable[..., Any]) -> CachedFunction:
+        plan = Plan(
+            decorated,
+            seed=seed,
+            cache=cache,
+            ttl=ttl,
+            samples=samples,
+            ignore=ignore,
+            key=key,
+            when=when,
+            retry=retry,
+            version=version,
+        )
+        return CachedFunction(decorated, plan)
+
+    return decorate if function is None else decorate(function)

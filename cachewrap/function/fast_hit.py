@@ -1,0 +1,120 @@
+"""The straight path: a plain hit of a decorated function, without what only a miss needs.
+
+It takes the same steps as the general path, for calls with nothing unusual about them: arguments
+that are what JSON has, no options, a cache whose hits depend on the request alone, nobody who
+watches, an entry that is whole and fresh. Everything else takes the general path, with what the
+store gave if it was asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from time import time
+from typing import Any, Final, Protocol, TypeAlias
+
+from cachewrap.blocks import OFF, active, blocks
+from cachewrap.call.serve import Seen
+from cachewrap.entry import Kind
+from cachewrap.errors import CodecError, StoreError
+from cachewrap.format.codec import decode
+from cachewrap.format.envelope import unseal
+from cachewrap.format.sealing import PLAIN
+from cachewrap.function.calls import FunctionExchange, Plan, aserve, serve
+from cachewrap.request.values import are_plain
+from cachewrap.telemetry.events import remembered
+
+Args: TypeAlias = tuple[Any, ...]
+Kwargs: TypeAlias = dict[str, Any]
+
+
+class Answer(Protocol):
+    """Answers a call, given its arguments, its instance or None, and what is decorated."""
+
+    def __call__(
+        self, args: Args, kwargs: Kwargs, instance: Any = ..., wrapped: Callable[..., Any] = ..., /
+    ) -> Any: ...
+
+
+_DEBUG: Final = logging.DEBUG
+_TEXT: Final = Kind.TEXT
+_MISSED: Final = object()
+
+
+def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answer:
+    """The general path with a straight one in front, if the function's calls may take it.
+
+    Args:
+        plan: of the function.
+        function: what is decorated.
+        general: answers every call.
+    """
+    if plan.keyer is None or plan.default is None or plan.samples:
+        return general
+    if plan.serve is not serve and plan.serve is not aserve:
+        return general
+    awaited = plan.serve is aserve
+    stack_here, bind, bound, options = blocks.get, plan.bind, plan.bound, plan.options
+    keyer, default, source, prefix = plan.keyer, plan.default, plan.source, len(plan.prefix)
+
+    def answer(
+        args: Args, kwargs: Kwargs, instance: Any = None, wrapped: Callable[..., Any] = function, /
+    ) -> Any:
+        if kwargs and not options.isdisjoint(kwargs):
+            return general(args, kwargs, instance, wrapped)
+        stack = stack_here() or active()
+        cache: Any = stack[-1] if stack else default()
+        if cache is OFF:
+            return wrapped(*args, **kwargs)
+        if not cache._unheard or stack.salt or remembered(_DEBUG) is not False:
+            return general(args, kwargs, instance, wrapped)
+        arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
+        if not are_plain(arguments) or (bound is not None and bound()):
+            return general(args, kwargs, instance, wrapped)
+        keyed = keyer(arguments)
+        if keyed is None:
+            return general(args, kwargs, instance, wrapped)
+        key, hashed = keyed
+        if awaited:
+            return later(cache, key, hashed, partial(wrapped, *args, **kwargs))
+        try:
+            raw = cache._store.get(key)
+        except StoreError as error:
+            seen: Seen = error.with_traceback(None)  # else this frame would refer to itself
+        else:
+            value = _MISSED if raw is None else opened(cache, key, raw)
+            if value is not _MISSED:
+                return value
+            seen = raw
+        exchange = FunctionExchange(plan, cache, bytes(hashed[prefix:]), key)
+        return serve(exchange, partial(wrapped, *args, **kwargs), seen)
+
+    async def later(cache: Any, key: str, hashed: bytearray, call: Callable[[], Any]) -> Any:
+        try:
+            raw = await cache._store.aget(key)
+        except StoreError as error:
+            seen: Seen = error.with_traceback(None)
+        else:
+            value = _MISSED if raw is None else opened(cache, key, raw)
+            if value is not _MISSED:
+                return value
+            seen = raw
+        exchange = FunctionExchange(plan, cache, bytes(hashed[prefix:]), key)
+        return await aserve(exchange, call, seen)
+
+    def opened(cache: Any, key: str, raw: bytes) -> Any:
+        """The value of an entry that is whole and fresh, counted as a hit; else `_MISSED`."""
+        try:
+            guard = cache._guard
+            entry = unseal(raw) if guard is PLAIN else guard.unseal(key, raw)
+            if entry.expires and not entry.fresh(time()):
+                return _MISSED
+            kind = entry.kind
+            value = entry.answer.decode() if kind is _TEXT else decode(kind, entry.answer)
+        except (CodecError, UnicodeDecodeError):
+            return _MISSED
+        cache.stats.count_hit(entry, source, None, key)
+        return value
+
+    return answer

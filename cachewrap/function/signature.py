@@ -1,0 +1,197 @@
+"""A call's arguments under their names: `f(1)`, `f(x=1)` and `f(1, default)` are one request."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Callable, Collection
+from inspect import Parameter
+from typing import Any, Final
+
+from cachewrap.errors import ConfigurationError
+from cachewrap.request.values import function_name
+
+_CONSTANTS: Final = frozenset({str, bytes, int, float, bool, type(None)})
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """``module:qualname`` of a function, of what a partial calls, or of an object's class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function_name(function)
+
+
+def check_name(function: Callable[..., Any]) -> None:
+    """Raise `ConfigurationError` for a lambda: nothing tells two of them in one place apart."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if getattr(function, "__name__", "") == "<lambda>":
+        raise ConfigurationError(
+            "a lambda has no name of its own to be told apart by: "
+            "define a function, or give the decorator a version= or a key="
+        )
+
+
+def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | None:
+    """What tells this function from others of its name, read at each call; None for most.
+
+    It is a partial's arguments, the object whose ``__call__`` is decorated, and of the variables
+    that an inner function closes over those that hold text, bytes, numbers or None, unless the
+    function itself changes them. Other variables are left out: they are no arguments. The functions
+    that a decorator has wrapped, with `functools.wraps`, count as well.
+    """
+    if isinstance(function, functools.partial):
+        inner = bound_to(function.func)
+        given = {"partial": [list(function.args), function.keywords]}
+        return lambda: {**given, **(inner() if inner else {})}
+    if not inspect.isroutine(function):
+        return lambda: {"object": function}
+    named = _closed_over(function)
+    wrapped: Any = getattr(function, "__wrapped__", None)
+    known = inspect.isroutine(wrapped) or isinstance(wrapped, functools.partial)
+    below = bound_to(wrapped) if known else None
+    if not named and below is None:
+        return None
+
+    def read() -> dict[str, Any]:
+        held = {}
+        for name, cell in named:
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+            if type(value) in _CONSTANTS:
+                held[name] = value
+        found: dict[str, Any] = {"closure": held} if held else {}
+        deeper = below() if below else None
+        # What stands for the function itself, like a wrapper of wrapt's, adds nothing to it.
+        return {**found, "wrapped": deeper} if deeper and deeper != found else found
+
+    return read
+
+
+def _closed_over(function: Any) -> list[tuple[str, Any]]:
+    """The variables that a function closes over and does not change itself."""
+    code = getattr(function, "__code__", None)
+    cells = getattr(function, "__closure__", None)
+    if code is None or not cells:
+        return []
+    changed = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_DEREF"}
+    return [
+        (name, cell)
+        for name, cell in zip(code.co_freevars, cells, strict=True)
+        if name not in changed
+    ]
+
+
+Binder = Callable[..., dict[str, Any]]
+
+
+def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder:
+    """A function that takes what ``function`` takes and returns its arguments as a dictionary.
+
+    Defaults are filled in; ``*args`` is a list under its name, ``**kwargs`` a dictionary under its
+    name. Like `collections.namedtuple`, it is compiled from the signature, because
+    `inspect.Signature.bind` costs more than the store's own read.
+
+    What decorators made of a function (with `functools.wraps`) has the signature of the inner one,
+    but may take other arguments: those are bound as the outermost takes them.
+
+    Args:
+        function: whose signature is taken.
+        ignore: parameters to leave out, named ones and those in ``**kwargs`` alike.
+
+    Raises `ConfigurationError` for a name in ``ignore`` that the function cannot take. The binder
+    raises `TypeError` where the function would.
+    """
+    parameters = _parameters(function)
+    _check_ignored(function, parameters, ignore)
+    binder = _compiled(function, parameters, ignore)
+    outer = _parameters(function, follow_wrapped=False)
+    if outer == parameters:
+        return binder
+    rebind = _compiled(function, outer, ignore)
+
+    def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return binder(*args, **kwargs)
+        except TypeError:
+            # Under a name that no parameter has: the two ways never come to one dictionary.
+            return {"*": rebind(*args, **kwargs)}
+
+    return bind
+
+
+def _parameters(function: Callable[..., Any], *, follow_wrapped: bool = True) -> list[Parameter]:
+    try:
+        signature = inspect.signature(function, follow_wrapped=follow_wrapped)
+    except ValueError:  # some builtins have no signature
+        return [
+            Parameter("args", Parameter.VAR_POSITIONAL),
+            Parameter("kwargs", Parameter.VAR_KEYWORD),
+        ]
+    return list(signature.parameters.values())
+
+
+def _compiled(
+    function: Callable[..., Any], parameters: list[Parameter], ignore: Collection[str]
+) -> Binder:
+    namespace: dict[str, Any] = {"_cachewrap_ignore": frozenset(ignore)}
+    header: list[str] = []
+    items: list[str] = []
+    previous: Any = None
+    for index, parameter in enumerate(parameters):
+        name, kind = parameter.name, parameter.kind
+        if previous is Parameter.POSITIONAL_ONLY and kind is not previous:
+            header.append("/")
+        if kind is Parameter.KEYWORD_ONLY and previous not in (kind, Parameter.VAR_POSITIONAL):
+            header.append("*")
+        previous = kind
+        default = ""
+        if parameter.default is not Parameter.empty:
+            namespace[f"_cachewrap_{index}"] = parameter.default
+            default = f"=_cachewrap_{index}"
+        stars = "*" if kind is Parameter.VAR_POSITIONAL else "**" if _is_rest(parameter) else ""
+        header.append(f"{stars}{name}{default}")
+        if name in ignore:
+            continue
+        if kind is Parameter.VAR_POSITIONAL:
+            items.append(f"{name!r}: [*{name}]")
+        elif kind is Parameter.VAR_KEYWORD and ignore:
+            kept = f"{{k: v for k, v in {name}.items() if k not in _cachewrap_ignore}}"
+            items.append(f"{name!r}: {kept}")
+        else:
+            items.append(f"{name!r}: {name}")
+    if previous is Parameter.POSITIONAL_ONLY:
+        header.append("/")
+    source = f"def binder({', '.join(header)}): return {{{', '.join(items)}}}"
+    exec(compile(source, "<cachewrap binder>", "exec"), namespace)
+    binder: Binder = namespace["binder"]
+    # A wrong call then reads "complete() missing 1 required …", as from the function itself.
+    binder.__qualname__ = getattr(function, "__qualname__", "binder")
+    return binder
+
+
+def _is_rest(parameter: Parameter) -> bool:
+    return parameter.kind is Parameter.VAR_KEYWORD
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether the function has a parameter of this very name."""
+    try:
+        return name in inspect.signature(function).parameters
+    except ValueError:
+        return False
+
+
+def _check_ignored(
+    function: Callable[..., Any], parameters: list[Parameter], ignore: Collection[str]
+) -> None:
+    names = {parameter.name for parameter in parameters}
+    unknown = sorted(set(ignore) - names)
+    if unknown and not any(_is_rest(parameter) for parameter in parameters):
+        raise ConfigurationError(
+            f"ignore={unknown[0]!r}: {getattr(function, '__qualname__', function)} has no such "
+            f"parameter; it has {', '.join(sorted(names)) or 'none'}"
+        )

@@ -1,0 +1,277 @@
+"""Catching the response of a call under way, after the SDK's retries and authentication."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from cachewrap.blocks import active
+from cachewrap.cache import Cache
+from cachewrap.call.flight import FAILED
+from cachewrap.call.terms import Absent
+from cachewrap.entry import HttpAnswer
+from cachewrap.http.answer import read_answer
+from cachewrap.http.events import CONTENT_TYPE as FRAMES, shows_error
+from cachewrap.http.exchange import Answered, SdkExchange
+from cachewrap.http.response import decode, is_framed, kept_headers, library_of
+from cachewrap.http.shared_body import (
+    AsyncJointStream,
+    Joint,
+    JointStream,
+    Reader,
+    Recorder,
+    Recording,
+)
+
+
+class Slot:
+    """Where the response of one call is put.
+
+    Args:
+        cache: the cache that serves the call.
+        exchange: the call's exchange.
+        absent: for a call whose response stays open, what `Cache.look` gave; else None.
+        joint: the stream through which other calls read an open response, if they may.
+    """
+
+    __slots__ = ("_cache", "_exchange", "_joint", "_started", "absent", "answered", "reader")
+
+    def __init__(
+        self,
+        cache: Cache,
+        exchange: SdkExchange,
+        absent: Absent | None = None,
+        joint: JointStream | AsyncJointStream | None = None,
+    ) -> None:
+        self._cache = cache
+        self._exchange = exchange
+        self._started = time.perf_counter()
+        self._joint = joint
+        self.reader: Reader | None = None
+        self.absent = absent
+        self.answered = Answered(None)
+
+    @property
+    def stream(self) -> bool:
+        """Whether the request asks for a stream."""
+        return "stream" in self._exchange.request
+
+    def take_read(self, response: Any, result: Any) -> None:
+        """Take a response that was read, and what the SDK made of it."""
+        body = response.content
+        answer = HttpAnswer(
+            status=response.status_code,
+            headers=kept_headers(response),
+            chunks=[body] if body else [],
+            delays=[],
+        )
+        usage = read_answer(
+            self._exchange.endpoint,
+            answer,
+            stream=self.stream,
+            ended=True,
+            framed=is_framed(response),
+        )
+        self.answered = Answered(answer if usage else None, usage, result)
+
+    def keep_read(self) -> tuple[SdkExchange, Answered, float, Absent] | None:
+        """What `Cache.keep` takes where a response was expected open but came read, else None.
+
+        Transports that hold the whole body (mocks, for one) answer like that.
+        """
+        if self.absent is None or self.answered.answer is None:
+            return None
+        return self._exchange, self.answered, time.perf_counter() - self._started, self.absent
+
+    def take_open(self, response: Any, *, is_async: bool) -> None:
+        """Record a response that its reader will consume, and store it when it was whole."""
+        judge = self._judge(response)
+        cache, exchange, absent = self._cache, self._exchange, self.absent
+        assert absent is not None
+
+        if (joint := self._joint) is not None:
+            keep = cache.akeep if is_async else cache.keep
+            joint.source.arrive(
+                HttpAnswer(response.status_code, kept_headers(response), [], []),
+                response.stream,
+                self._started,
+                judge,
+                lambda answered, seconds: keep(exchange, answered, seconds, absent),
+                self._fails(response),
+            )
+            broken = library_of(response).read_error
+            self.reader = Reader(cache, joint, leads=True, broken=broken)
+            response.stream = Joint(response.stream, self.reader)
+            joint.flight.land(FAILED)
+            return
+
+        def done(recording: Recording) -> None:
+            cache.keep(exchange, judge(recording), _seconds(recording), absent)
+
+        async def adone(recording: Recording) -> None:
+            await cache.akeep(exchange, judge(recording), _seconds(recording), absent)
+
+        response.stream = Recorder(
+            response.stream, Recording(self._started), adone if is_async else done
+        )
+
+    def _judge(self, response: Any) -> Callable[[Recording], Answered]:
+        # Taken apart here, so that the recorder does not lead back to the response.
+        status, headers = response.status_code, kept_headers(response)
+        encoding = response.headers.get("content-encoding")
+        framed, library = is_framed(response), library_of(response)
+        endpoint, stream = self._exchange.endpoint, self.stream
+
+        def judge(recording: Recording) -> Answered:
+            try:
+                chunks, delays = decode(library, encoding, recording.chunks, recording.delays)
+            except library.decoding_error:
+                return Answered(None)
+            answer = HttpAnswer(status, headers, chunks, delays, streamed=True)
+            usage = read_answer(
+                endpoint, answer, stream=stream, ended=recording.ended, framed=framed
+            )
+            return Answered(answer if usage else None, usage)
+
+        return judge
+
+    def _fails(self, response: Any) -> Callable[[Recording], bool]:
+        library, encoding = library_of(response), response.headers.get("content-encoding")
+        frames = response.headers.get("content-type", "").startswith(FRAMES)
+
+        def fails(recording: Recording) -> bool:
+            try:
+                chunks, _ = decode(library, encoding, recording.chunks, recording.delays)
+            except library.decoding_error:
+                return True
+            return shows_error(b"".join(chunks), frames=frames)
+
+        return fails
+
+
+def _seconds(recording: Recording) -> float:
+    return time.perf_counter() - recording.started
+
+
+# One slot for each call under way. Every request of the SDK sets it, also those that are not
+# cached: what an authentication hook or a nested call fetches is never taken for the call's own.
+_slot: Final[ContextVar[Slot | None]] = ContextVar("cachewrap_sdk_call", default=None)
+
+
+# Whether a request below is one of a patched SDK, which has decided on it already: None outside,
+# else whether its seam leaves the request alone, by the call's own choice or for what it asks. It
+# is only kept up while something below, such as a cached transport, may ask.
+_left: Final[ContextVar[bool | None]] = ContextVar("cachewrap_sdk_request", default=None)
+_watched = False
+
+
+def watch() -> None:
+    """From now on keep up whether a request is one of a patched SDK, see `decided`."""
+    global _watched
+    _watched = True
+
+
+def watched() -> bool:
+    """Whether something below asks what an SDK's seam has decided."""
+    return _watched
+
+
+def decided() -> bool:
+    """Whether a patched SDK makes the request of this context, and has chosen a cache or none."""
+    left = _left.get()
+    return left is not None and (left or _slot.get() is not None or bool(active()))
+
+
+def take_open(response: Any, *, is_async: bool) -> None:
+    """Record an open response for the call of this context, if it has a slot."""
+    slot = _slot.get()
+    if slot is not None:
+        slot.take_open(response, is_async=is_async)
+
+
+def under_way() -> bool:
+    """Whether this context is inside a call whose response is awaited."""
+    return _slot.get() is not None
+
+
+def is_idle() -> bool:
+    """Whether nothing here has to know what becomes of a request."""
+    return not _watched and _slot.get() is None
+
+
+def send(slot: Slot | None, request: Callable[[], Any], *, left: bool = False) -> Any:
+    """Make a request whose response goes to the slot.
+
+    Args:
+        slot: where the response goes; None for a call that no cache of the seam serves.
+        request: makes the request.
+        left: whether no cached transport below is to serve it either.
+    """
+    outer, outer_left = _slot.get(), _left.get()
+    _slot.set(slot)
+    _left.set(left)
+    try:
+        return request()
+    finally:
+        _slot.set(outer)
+        _left.set(outer_left)
+
+
+async def asend(
+    slot: Slot | None, request: Callable[[], Awaitable[Any]], *, left: bool = False
+) -> Any:
+    """`send` for async callers."""
+    outer, outer_left = _slot.get(), _left.get()
+    _slot.set(slot)
+    _left.set(left)
+    try:
+        return await request()
+    finally:
+        _slot.set(outer)
+        _left.set(outer_left)
+
+
+def process_response(
+    wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Wraps the sync ``_process_response``."""
+    slot = _slot.get()
+    if slot is None:
+        return wrapped(*args, **kwargs)
+    response = kwargs["response"]
+    if response.is_closed:
+        result = wrapped(*args, **kwargs)
+        slot.take_read(response, result)
+        return result
+    if slot.absent is not None:
+        slot.take_open(response, is_async=False)
+    return wrapped(*args, **kwargs)
+
+
+def aprocess_response(
+    wrapped: Callable[..., Awaitable[Any]],
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Awaitable[Any]:
+    """Wraps the async ``_process_response``."""
+    slot = _slot.get()
+    return wrapped(*args, **kwargs) if slot is None else _aprocess(slot, wrapped, args, kwargs)
+
+
+async def _aprocess(
+    slot: Slot,
+    wrapped: Callable[..., Awaitable[Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    response = kwargs["response"]
+    if response.is_closed:
+        result = await wrapped(*args, **kwargs)
+        slot.take_read(response, result)
+        return result
+    if slot.absent is not None:
+        slot.take_open(response, is_async=True)
+    return await wrapped(*args, **kwargs)

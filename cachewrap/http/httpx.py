@@ -1,0 +1,252 @@
+"""`patch_httpx`: SDKs that speak plain httpx or httpx2 are served by the active cache."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from cachewrap.cache import Cache
+from cachewrap.entry import HttpAnswer
+from cachewrap.http.exchange import When
+from cachewrap.http.library import Wire
+from cachewrap.http.patcher import HttpPatch, HttpPatcher
+from cachewrap.http.response import build, family_of
+from cachewrap.http.routes import Routes
+from cachewrap.http.serve import Caching
+from cachewrap.http.shared_body import Reader
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class HttpxWire(Wire):
+    """A request of httpx or httpx2, and its responses.
+
+    Args:
+        request: the request.
+    """
+
+    def __init__(self, request: Any) -> None:
+        url = request.url
+        port = url.port or _PORTS.get(url.scheme, 0)
+        family = family_of(request)
+        super().__init__(family, request.method, str(url), url.host, port, url.path)
+        self._request, self._held = request, family.held
+
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """See `Wire`."""
+        pairs: list[tuple[str, str]] = self._request.headers.multi_items()
+        return pairs
+
+    def content(self) -> bytes:
+        """See `Wire`."""
+        request = self._request
+        # A redirected request has the stream of the first one, but not its content.
+        if isinstance(request.stream, self._held):
+            request.read()
+        content: bytes = request.content
+        return content
+
+    def head(self, response: Any) -> Any:
+        """See `Wire`."""
+        return response
+
+    def read(self, response: Any) -> bytes:
+        """See `Wire`."""
+        try:
+            content: bytes = response.read()
+        finally:
+            response.close()
+        return content
+
+    async def aread(self, response: Any) -> bytes:
+        """See `Wire`."""
+        try:
+            content: bytes = await response.aread()
+        finally:
+            await response.aclose()
+        return content
+
+    def recorded(self, response: Any, stream: Any) -> Any:
+        """See `Wire`."""
+        response.stream = stream
+        return response
+
+    def whole(self, response: Any, content: bytes) -> Any:
+        """See `Wire`."""
+        pairs = response.headers.multi_items()
+        chunks = [content] if content else []
+        whole = self._response(HttpAnswer(response.status_code, pairs, chunks, []), None)
+        del whole.headers["x-cachewrap"]
+        return whole
+
+    def build(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+        """See `Wire`."""
+        return self._response(answer, reader)
+
+    def _response(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+        response = build(
+            self._request, answer, method=self.method, url=self.url, headers={}, reader=reader
+        )
+        response.request = self._request
+        return response
+
+
+class _Transport:
+    """What the transports of both colours have in common."""
+
+    _kind = ""
+
+    def __init__(
+        self,
+        transport: Any = None,
+        *,
+        cache: Cache | None = None,
+        hosts: Iterable[str] | None = None,
+        paths: Iterable[str] | None = None,
+        when: When | None = None,
+    ) -> None:
+        self._inner = transport
+        self._caching = Caching(Routes(hosts, paths), cache, when)
+
+    def _transport(self, request: Any) -> Any:
+        if self._inner is None:
+            # Made with the first request, which tells whether it is of httpx or httpx2.
+            root = next(c for c in type(request).__mro__ if c.__name__ == "Request").__module__
+            self._inner = getattr(sys.modules[root.partition(".")[0]], self._kind)()
+        return self._inner
+
+
+class CachedTransport(_Transport):
+    """A transport for ``httpx.Client`` and ``httpx2.Client`` that serves from the active cache.
+
+    For those who would rather inject than patch: ``httpx.Client(transport=CachedTransport())``.
+    Only POST requests with a JSON body are cached, and of their answers those with status 200 that
+    came whole and tell of no error. What a patched SDK sends through it is left to the SDK's patch.
+
+    Args:
+        transport: sends what is not cached; None is the library's own `HTTPTransport`.
+        cache: serves the requests outside any block. Without it they go straight through.
+        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
+        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
+            providers.
+        when: takes an answer and says whether to store it, see `patch_httpx`.
+    """
+
+    _kind = "HTTPTransport"
+
+    def handle_request(self, request: Any) -> Any:
+        """Answer one request. See ``httpx.BaseTransport``."""
+        inner = self._transport(request)
+        return self._caching.handle(HttpxWire(request), lambda: inner.handle_request(request))
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        if self._inner is not None:
+            self._inner.close()
+
+    def __enter__(self) -> Self:
+        if self._inner is not None:
+            self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        self.close()
+
+
+class AsyncCachedTransport(_Transport):
+    """`CachedTransport` for ``httpx.AsyncClient`` and ``httpx2.AsyncClient``."""
+
+    _kind = "AsyncHTTPTransport"
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Answer one request. See ``httpx.AsyncBaseTransport``."""
+        inner = self._transport(request)
+        return await self._caching.ahandle(
+            HttpxWire(request), lambda: inner.handle_async_request(request)
+        )
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        if self._inner is not None:
+            await self._inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        if self._inner is not None:
+            await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+
+def _handle(
+    wrapped: Callable[..., Any], transport: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    wire = HttpxWire(args[0] if args else kwargs["request"])
+    return HTTPX.serve(wire, lambda: wrapped(*args, **kwargs))
+
+
+def _ahandle(
+    wrapped: Callable[..., Awaitable[Any]],
+    transport: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Awaitable[Any]:
+    wire = HttpxWire(args[0] if args else kwargs["request"])
+    return HTTPX.aserve(wire, lambda: wrapped(*args, **kwargs))
+
+
+_TARGETS: Final = (
+    ("HTTPTransport", "handle_request", _handle),
+    ("AsyncHTTPTransport", "handle_async_request", _ahandle),
+)
+HTTPX: Final = HttpPatcher({"httpx": _TARGETS, "httpx2": _TARGETS})
+
+
+def patch_httpx(
+    cache: Cache | None = None,
+    *,
+    hosts: Iterable[str] | None = None,
+    paths: Iterable[str] | None = None,
+    when: When | None = None,
+    threads: bool = True,
+) -> HttpPatch:
+    """Make the SDKs cacheable that speak plain httpx or httpx2: mistralai, google-genai, ollama, …
+
+    Inside a cache's block the requests to these hosts and paths are served by that cache, sync and
+    async, streamed or not, of clients that exist already as well. Only POST requests with a JSON
+    body are cached, and of their answers those with status 200 that came whole and tell of no
+    error. A request of an SDK that is patched by itself (`patch_openai` and its like) is left to
+    that patch.
+
+    Args:
+        cache: serves the requests outside any block. Without it they go straight through.
+        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
+            providers.
+        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
+            providers.
+        when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
+            given the JSON of a plain answer, or its bytes; of a stream the list of its events.
+        threads: False leaves threads alone, see `patch_threads`.
+
+    Returns a handle with `undo`, which also works as a block. It may be applied several times; the
+    newest application that knows a request serves it.
+    """
+    return HTTPX.patch(cache, when, hosts, paths, carry=threads)
+
+
+def unpatch_httpx() -> None:
+    """Undo every `patch_httpx`. Without one it does nothing."""
+    HTTPX.undo()

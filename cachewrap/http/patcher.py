@@ -1,0 +1,123 @@
+"""Putting the cache into an HTTP library and taking it out again, before or after its import."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from cachewrap.cache import Cache
+from cachewrap.errors import ConfigurationError
+from cachewrap.http.exchange import When
+from cachewrap.http.library import Wire
+from cachewrap.http.routes import HOSTS, Routes
+from cachewrap.http.serve import Caching
+from cachewrap.patching import Application, Applications, version_of
+from cachewrap.telemetry import faults
+
+Targets: TypeAlias = Iterable[tuple[str, str, Callable[..., Any]]]
+"""The classes of a library's module, the method of each, and its wrapper for `wrapt`."""
+
+
+class HttpPatch(Application):
+    """One application of a patch of an HTTP library; use it as a block, or call `undo`."""
+
+    def __init__(self, patcher: HttpPatcher, caching: Caching, *, carries: bool) -> None:
+        super().__init__(patcher, carries=carries)
+        self.caching = caching
+
+
+class HttpPatcher(Applications[HttpPatch]):
+    """The wrappers in one library or several alike, put in with the first application.
+
+    Args:
+        targets: what is wrapped, by the module that has it.
+        needs: a name that a module has to have beside that.
+    """
+
+    def __init__(
+        self, targets: Mapping[str, Targets], needs: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__()
+        self._targets = targets
+        self._needs = needs or {}
+
+    @property
+    def packages(self) -> set[str]:
+        """The top-level packages in which something is wrapped."""
+        return {module.partition(".")[0] for module in self._targets}
+
+    def patch(
+        self,
+        cache: Cache | None,
+        when: When | None,
+        hosts: Iterable[str] | None,
+        paths: Iterable[str] | None,
+        *,
+        carry: bool,
+        strict: bool = True,
+    ) -> HttpPatch:
+        """Put the wrappers in, now or when a library is imported. See `patch_httpx`.
+
+        Raises `ConfigurationError` for a library that lacks what is to be wrapped; not ``strict``
+        it warns.
+        """
+        routes = Routes(HOSTS if hosts is None else hosts, paths)
+        patch = HttpPatch(self, Caching(routes, cache, when), carries=carry)
+        with self._lock:
+            first = not self.patches
+            self._add(patch)
+            if first:
+                try:
+                    for name in self._targets:
+                        if module := sys.modules.get(name):
+                            (self._apply if strict else self._arrived)(module)
+                        else:
+                            self._await(name)
+                except BaseException:
+                    self.undo(patch)
+                    raise
+        return patch
+
+    def serving(self, wire: Wire) -> Caching | None:
+        """The newest application that knows the request."""
+        return next(
+            (one.caching for one in reversed(self.patches) if one.caching.knows(wire)), None
+        )
+
+    def serve(self, wire: Wire, send: Callable[[], Any]) -> Any:
+        """Answer a request, from the cache where one serves it."""
+        caching = self.serving(wire)
+        return send() if caching is None else caching.handle(wire, send)
+
+    def aserve(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        """`serve` for async requests."""
+        caching = self.serving(wire)
+        return send() if caching is None else caching.ahandle(wire, send)
+
+    def _arrived(self, module: ModuleType) -> None:
+        # Its import is not to fail: most of what it is used for is none of the cache's.
+        try:
+            self._apply(module)
+        except ConfigurationError as error:
+            faults.warn_once((ConfigurationError, module.__name__), str(error))
+
+    def _apply(self, module: ModuleType) -> None:
+        library = module.__name__.partition(".")[0]
+        needed = self._needs.get(module.__name__)
+        if needed is not None and not hasattr(module, needed):
+            raise _missing(library, f"{module.__name__}.{needed}")
+        for cls, name, wrapper in self._targets[module.__name__]:
+            owner = getattr(module, cls)
+            original = vars(owner).get(name)
+            if original is None:
+                raise _missing(library, f"{module.__name__}.{cls}.{name}")
+            self._put(owner, name, original, wrapper)
+
+
+def _missing(library: str, target: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{library} {version_of(library)} has no {target}, which the cache needs to step in; its "
+        "requests are not cached"
+    )

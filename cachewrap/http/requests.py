@@ -1,0 +1,481 @@
+"""`patch_requests`: SDKs and programs that speak requests are served by the active cache."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from cachewrap.cache import Cache
+from cachewrap.entry import HttpAnswer
+from cachewrap.http.encodings import codings, encoder
+from cachewrap.http.exchange import When
+from cachewrap.http.library import Head, Wire
+from cachewrap.http.patcher import HttpPatch, HttpPatcher
+from cachewrap.http.response import MARK, Library
+from cachewrap.http.routes import Routes
+from cachewrap.http.serve import Caching
+from cachewrap.http.shared_body import Reader
+
+
+class File:
+    """What `http.client` reads a response from.
+
+    Args:
+        pieces: the bytes of the response, status line and headers included.
+        stream: what is closed with it.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], stream: Any) -> None:
+        self._pieces = pieces
+        self._stream = stream
+        self._buffer = b""
+        self.closed = False
+
+    def makefile(self, mode: str) -> File:
+        """The socket's file is the file itself."""
+        return self
+
+    def _more(self) -> bool:
+        piece = next(self._pieces, b"")
+        self._buffer += piece
+        return bool(piece)
+
+    def _take(self, size: int) -> bytes:
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+    def read(self, size: int | None = -1) -> bytes:
+        """So many bytes, fewer at the end; all of them for None or a negative number."""
+        whole = size is None or size < 0
+        while (whole or len(self._buffer) < (size or 0)) and self._more():
+            continue
+        return self._take(len(self._buffer) if whole else size or 0)
+
+    def read1(self, size: int = -1) -> bytes:
+        """What there is, at the most so many bytes."""
+        if not self._buffer:
+            self._more()
+        return self._take(len(self._buffer) if size < 0 else size)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer; how many bytes that were."""
+        taken = self.read(len(buffer))
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def peek(self, size: int = -1) -> bytes:
+        """What there is, without taking it."""
+        if not self._buffer:
+            self._more()
+        return self._buffer
+
+    def readline(self, limit: int = -1) -> bytes:
+        """A line, or as much of it."""
+        while b"\n" not in self._buffer and (limit < 0 or len(self._buffer) < limit):
+            if not self._more():
+                break
+        end = self._buffer.find(b"\n") + 1 or len(self._buffer)
+        return self._take(end if limit < 0 else min(end, limit))
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+    def close(self) -> None:
+        """Close the stream."""
+        if not self.closed:
+            self.closed = True
+            self._stream.close()
+
+    def abandon(self) -> None:
+        """Close the stream of a response that is being finalised: nothing is stored then."""
+        try:
+            raise GeneratorExit
+        except GeneratorExit:
+            self.close()
+
+
+def framed(
+    pairs: Iterable[tuple[str, str]], stream: Iterable[bytes], *, chunked: bool, length: str | None
+) -> Iterator[bytes]:
+    """The bytes of a response of status 200.
+
+    Args:
+        pairs: its headers.
+        stream: the pieces of its body.
+        chunked: whether the body is chunked, each piece a chunk.
+        length: its length in bytes, or None for a body that ends with the connection.
+    """
+    lines = [b"HTTP/1.1 200 OK"]
+    for name, value in pairs:
+        if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+            lines.append(_line(f"{name}: {value}"))
+    if chunked:
+        lines.append(b"transfer-encoding: chunked")
+    elif length is not None:
+        lines.append(b"content-length: " + length.encode())
+    yield b"\r\n".join([*lines, b"", b""])
+    if chunked:
+        for piece in stream:
+            yield b"%x\r\n%b\r\n" % (len(piece), piece)
+        yield b"0\r\n\r\n"
+        return
+    left = None if length is None else int(length)
+    pieces = iter(stream)
+    for piece in pieces:
+        if left is not None and (left := left - len(piece)) <= 0:
+            # Whoever has the last byte reads no further, so the stream is brought to its end first.
+            yield b"".join((piece, *pieces))
+            return
+        yield piece
+
+
+def _line(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:  # stored by a library that reads headers as UTF-8
+        return text.encode()
+
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter  # pyright: ignore[reportMissingModuleSource]
+else:
+    BaseAdapter = object  # it is not imported here; sessions ask for `send` and `close` only
+
+_PORTS: Final = {"http": 80, "https": 443}
+_PIECE: Final = 65_536  # bytes
+
+
+class RequestsWire(Wire):
+    """A prepared request of requests, and its responses.
+
+    Args:
+        adapter: what makes the library's responses.
+        request: the request.
+        stream: whether the caller reads the response's body himself.
+    """
+
+    def __init__(self, adapter: Any, request: Any, *, stream: bool) -> None:
+        url = request.url.decode() if isinstance(request.url, bytes) else request.url
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+        super().__init__(
+            _library(), request.method or "", url, parts.hostname or "", port, parts.path
+        )
+        self._adapter = adapter
+        self._request = request
+        self._stream = stream
+
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """See `Wire`."""
+        for name, value in self._request.headers.items():
+            yield _text(name), _text(value)
+
+    def content(self) -> bytes | str:
+        """See `Wire`."""
+        body = self._request.body
+        if not isinstance(body, (bytes, str)):
+            raise ValueError("a body that is read while it is sent")
+        return body
+
+    def head(self, response: Any) -> Head:
+        """See `Wire`."""
+        raw = response.raw
+        pairs = _pairs(raw)
+        if not (_enforces_length(raw) or str(raw.tell()) == _value(pairs, "content-length")):
+            # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
+            pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
+        return Head(response.status_code, pairs, self.library, _Upstream(raw))
+
+    def read(self, response: Any) -> bytes:
+        """See `Wire`."""
+        try:
+            content: bytes = response.content
+        finally:
+            response.close()
+        return content
+
+    def recorded(self, response: Any, stream: Any) -> Any:
+        """See `Wire`."""
+        upstream = response.raw
+        response.raw = self._raw(_pairs(upstream), stream, upstream)
+        return response
+
+    def whole(self, response: Any, content: bytes) -> Any:
+        """See `Wire`."""
+        if not self._stream:
+            return response
+        answer = HttpAnswer(200, _pairs(response.raw), [content] if content else [], [])
+        response.raw = self._replayed(answer.headers, answer, response.raw)
+        # The body is unread again.
+        response._content, response._content_consumed = False, False
+        return response
+
+    def build(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+        """See `Wire`."""
+        pairs = [*answer.headers, (MARK, "joined" if reader else "hit")]
+        raw = self._raw(pairs, reader) if reader else self._replayed(pairs, answer)
+        return self._adapter.build_response(self._request, raw)
+
+    def _replayed(
+        self, pairs: list[tuple[str, str]], answer: HttpAnswer, upstream: Any = None
+    ) -> Any:
+        """A raw response with a stored body, which has the codings again that its headers tell."""
+        names = codings(_value(pairs, "content-encoding"))
+        chunks: Iterable[bytes] = answer.chunks
+        try:
+            if names:
+                chunks = encoder(names).over(chunks)
+        except LookupError:
+            pass  # what has no encoder here has no decoder in urllib3: it hands it on as it is
+        return self._raw(pairs, _Replay(chunks), upstream, encoded=bool(names))
+
+    def _raw(
+        self,
+        pairs: list[tuple[str, str]],
+        stream: Any,
+        upstream: Any = None,
+        *,
+        encoded: bool = False,
+    ) -> Any:
+        """A response of urllib3 that reads this body.
+
+        Args:
+            pairs: its headers.
+            stream: the pieces of the body, with ``close``.
+            upstream: the response in whose place it is, if there is one.
+            encoded: whether the length in the headers is not that of the body.
+        """
+        length = None if encoded else _value(pairs, "content-length")
+        chunked = "chunked" in (_value(pairs, "transfer-encoding") or "").lower()
+        answer_class, raw_class = _classes()
+        file = File(framed(pairs, stream, chunked=chunked, length=length), stream)
+        answer = answer_class(file, method=self.method)
+        answer.begin()
+        headers = sys.modules["urllib3.response"].HTTPHeaderDict()
+        for name, value in pairs:
+            headers.add(name, value)
+        raw = raw_class(
+            body=answer,
+            headers=headers,
+            status=200,
+            version=upstream.version if upstream is not None else 11,
+            reason=upstream.reason if upstream is not None else http.client.responses[200],
+            preload_content=False,
+            decode_content=False,
+            original_response=answer,
+            msg=answer.msg,
+            retries=upstream.retries if upstream is not None else None,
+            enforce_content_length=length is not None,
+            request_method=self.method,
+            request_url=self._request.path_url,
+        )
+        raw.cachewrap_file = file
+        return raw
+
+
+class _Replay:
+    """A stored body."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _Upstream:
+    """The body of a response of urllib3 as it comes, still encoded."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __iter__(self) -> Iterator[bytes]:
+        raw = self._raw
+        if raw.chunked and raw.supports_chunked_reads():
+            yield from raw.read_chunked(decode_content=False)
+        elif hasattr(raw, "read1"):
+            while piece := raw.read1(_PIECE, decode_content=False):
+                yield piece
+        else:
+            yield from raw.stream(_PIECE, decode_content=False)
+
+    def close(self) -> None:
+        """Close the response, and give its connection back."""
+        self._raw.close()
+        self._raw.release_conn()
+
+
+def _library() -> Library:
+    return _library_of(sys.modules["urllib3"])
+
+
+@lru_cache(maxsize=1)
+def _library_of(urllib3: Any) -> Library:
+    return Library(read_error=urllib3.exceptions.ProtocolError)
+
+
+def _classes() -> tuple[Any, Any]:
+    return _classes_of(sys.modules["urllib3"])
+
+
+@lru_cache(maxsize=1)
+def _classes_of(urllib3: Any) -> tuple[Any, Any]:
+    """The responses of the standard library and of urllib3, which tell when they are finalised.
+
+    Their finaliser closes them wherever the collector happens to run, perhaps under a lock of the
+    store, and what is closed is stored. An abandoned response is dropped without that.
+    """
+
+    class Answer(http.client.HTTPResponse):
+        def __del__(self) -> None:
+            if (file := getattr(self, "fp", None)) is not None:
+                file.abandon()
+            super().__del__()
+
+    class Raw(urllib3.HTTPResponse):
+        cachewrap_file: File | None = None
+
+        def __del__(self) -> None:
+            if self.cachewrap_file is not None:
+                self.cachewrap_file.abandon()
+            super().__del__()
+
+    Raw.__name__ = Raw.__qualname__ = "HTTPResponse"
+    return Answer, Raw
+
+
+def _enforces_length(raw: Any) -> bool:
+    return bool(getattr(raw, "enforce_content_length", False))
+
+
+def _pairs(raw: Any) -> list[tuple[str, str]]:
+    headers = raw.headers
+    each = headers.iteritems() if hasattr(headers, "iteritems") else headers.items()
+    return [(_text(name), _text(value)) for name, value in each]
+
+
+def _value(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
+    return next((value for key, value in pairs if key.lower() == name), None)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+class CachedAdapter(BaseAdapter):
+    """An adapter for sessions of requests that serves from the active cache.
+
+    For those who would rather inject than patch: ``session.mount("https://", CachedAdapter())``.
+    Only POST requests with a JSON body are cached, and of their answers those with status 200 that
+    came whole and tell of no error.
+
+    Args:
+        adapter: sends what is not cached; None is an `HTTPAdapter` of requests.
+        cache: serves the requests outside any block. Without it they go straight through.
+        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
+        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
+            providers.
+        when: takes an answer and says whether to store it, see `patch_requests`.
+    """
+
+    def __init__(
+        self,
+        adapter: Any = None,
+        *,
+        cache: Cache | None = None,
+        hosts: Iterable[str] | None = None,
+        paths: Iterable[str] | None = None,
+        when: When | None = None,
+    ) -> None:
+        self._caching = Caching(Routes(hosts, paths), cache, when)
+        self._adapter = adapter
+
+    def _inner(self) -> Any:
+        if self._adapter is None:
+            # Made with the first request, when requests has been imported by whoever makes it.
+            self._adapter = sys.modules["requests"].adapters.HTTPAdapter()
+        return self._adapter
+
+    def send(
+        self,
+        request: Any,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Answer one request. See ``requests.adapters.BaseAdapter``."""
+        inner = self._inner()
+
+        def send() -> Any:
+            return inner.send(
+                request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
+            )
+
+        wire = RequestsWire(inner, request, stream=stream)
+        return self._caching.handle(wire, send)
+
+    def close(self) -> None:
+        """Close the inner adapter."""
+        if self._adapter is not None:
+            self._adapter.close()
+
+
+def _send(
+    wrapped: Callable[..., Any], adapter: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    request = args[0] if args else kwargs["request"]
+    stream = args[1] if len(args) > 1 else kwargs.get("stream", False)
+    wire = RequestsWire(adapter, request, stream=bool(stream))
+    return REQUESTS.serve(wire, lambda: wrapped(*args, **kwargs))
+
+
+REQUESTS: Final = HttpPatcher({"requests.adapters": (("HTTPAdapter", "send", _send),)})
+
+
+def patch_requests(
+    cache: Cache | None = None,
+    *,
+    hosts: Iterable[str] | None = None,
+    paths: Iterable[str] | None = None,
+    when: When | None = None,
+    threads: bool = True,
+) -> HttpPatch:
+    """Make cacheable what speaks requests, as `patch_httpx` does for httpx.
+
+    Inside a cache's block the requests to these hosts and paths are served by that cache, streamed
+    or not, of sessions that exist already as well, below the retries of urllib3. Only POST requests
+    with a JSON body are cached, and of their answers those with status 200 that came whole and tell
+    of no error. A hit sets no cookies: they are credentials, and not stored. What `patch_httpx`
+    has stored of the same request serves here too.
+
+    Args:
+        cache: serves the requests outside any block. Without it they go straight through.
+        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
+            providers.
+        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
+            providers.
+        when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
+            given the JSON of a plain answer, or its bytes; of a stream the list of its events.
+        threads: False leaves threads alone, see `patch_threads`.
+
+    Returns a handle with `undo`, which also works as a block. It may be applied several times; the
+    newest application that knows a request serves it.
+
+    Raises `ConfigurationError` if the installed version lacks what is to be wrapped (where
+    ``requests`` is imported later, its import raises it).
+    """
+    return REQUESTS.patch(cache, when, hosts, paths, carry=threads)
+
+
+def unpatch_requests() -> None:
+    """Undo every `patch_requests`. Without one it does nothing."""
+    REQUESTS.undo()

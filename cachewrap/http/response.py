@@ -1,0 +1,244 @@
+"""Between stored answers and the responses of httpx and httpx2, in both directions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, Final
+
+from cachewrap.entry import HttpAnswer
+from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder
+from cachewrap.http.secrets import is_secret
+
+MARK: Final = "x-cachewrap"
+"""The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
+
+_FAMILIES: Final = ("httpx", "httpx2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """One HTTP library, as far as it is needed to read its responses.
+
+    Args:
+        read_error: what it raises for a body that cannot be read on.
+        decoding_error: what `decoded` raises for a body that is not what its encoding says.
+    """
+
+    read_error: Callable[[str], Exception]
+    decoding_error: type[Exception] | tuple[type[Exception], ...] = (*DECODING_ERRORS, LookupError)
+
+    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces of a body, decoded."""
+        return decoder(codings(encoding)).over(pieces)
+
+    def coder(self, encoding: str | None) -> Coder:
+        """Looks into a body as it comes; what cannot be decoded is nothing."""
+        return coder_of(encoding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded(Library):
+    """An HTTP library that has decoded what it hands on."""
+
+    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces as they are."""
+        return pieces
+
+    def coder(self, encoding: str | None) -> Coder:
+        """Looks into a body that is decoded already."""
+        return Coder(bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family(Library):
+    """One library of the family of httpx, as far as it is needed to make its responses.
+
+    Args:
+        response: its response class.
+        request: its request class.
+        held: its stream class of a body in memory.
+        replay: a stream class of ours that its responses take, for sync and async readers.
+        joint: one that reads what another call was given.
+        plain: its content decoder that changes nothing; it keeps no state.
+    """
+
+    response: Any
+    request: Any
+    held: Any
+    replay: Any
+    joint: Any
+    plain: Any
+
+    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces of a body, as a reader of the library's own response sees them."""
+        headers = {"content-encoding": encoding}
+        found: Iterator[bytes] = self.response(
+            200, headers=headers, stream=self.replay(pieces)
+        ).iter_bytes()
+        return found
+
+
+def library_of(response: object) -> Library:
+    """The library that a response belongs to.
+
+    Raises `TypeError` for an object of no known library.
+    """
+    library = getattr(response, "library", None)
+    return library if isinstance(library, Library) else family_of(response)
+
+
+def family_of(transport: object) -> Family:
+    """The library that a client (or a response) belongs to, through whatever subclass.
+
+    Raises `TypeError` for an object of neither httpx nor httpx2.
+    """
+    cls = type(transport)
+    for base in cls.__mro__:
+        root = base.__module__.partition(".")[0]
+        if root in _FAMILIES:
+            return _family(sys.modules[root])
+    raise TypeError(f"{cls.__module__}.{cls.__qualname__} is of neither httpx nor httpx2")
+
+
+@lru_cache(maxsize=4)
+def _family(library: ModuleType) -> Family:
+    streams = (library.SyncByteStream, library.AsyncByteStream)
+    return Family(
+        response=library.Response,
+        request=library.Request,
+        held=library.ByteStream,
+        replay=type("ReplayStream", (_Replay, *streams), {}),
+        joint=type("JointStream", (_Joint, *streams), {}),
+        plain=library.Response(200)._get_content_decoder(),
+        decoding_error=library.DecodingError,
+        read_error=library.ReadError,
+    )
+
+
+class _Replay:
+    """A body that was stored, chunk by chunk. What one reader took another does not see again."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+
+class _Joint:
+    """A body that is read, chunk by chunk, by a reader that is told when it is closed."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._reader)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._reader)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def aclose(self) -> Awaitable[None]:
+        awaitable: Awaitable[None] = self._reader.aclose()
+        return awaitable
+
+
+def build(
+    transport: object,
+    answer: HttpAnswer,
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    reader: Any = None,
+) -> Any:
+    """The response that a stored answer is, unread, of the library of the client's transport.
+
+    Args:
+        transport: the HTTP client that would have sent the request.
+        answer: what is stored.
+        method: of the request, which the response carries.
+        url: of the request, with its query.
+        headers: of the request.
+        reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
+    """
+    family = family_of(transport)
+    mark = (MARK, "joined" if reader else "hit")
+    response = family.response(
+        answer.status,
+        headers=[(name.encode(), value.encode()) for name, value in (*answer.headers, mark)],
+        stream=family.joint(reader) if reader else family.replay(answer.chunks),
+        request=family.request(method, url, headers=headers),
+        default_encoding=getattr(transport, "_default_encoding", "utf-8"),
+    )
+    if not reader:
+        # The headers stay as they came, so the decoder that they ask for is put out of action.
+        response._decoder = family.plain
+    response.elapsed = timedelta(0)
+    return response
+
+
+def snapshot(
+    response: Any, chunks: list[bytes], delays: list[float], *, streamed: bool
+) -> HttpAnswer:
+    """What is stored of a response with these decoded chunks."""
+    return HttpAnswer(
+        status=response.status_code,
+        headers=kept_headers(response),
+        chunks=chunks,
+        delays=delays,
+        streamed=streamed,
+    )
+
+
+def kept_headers(response: Any) -> list[tuple[str, str]]:
+    """A response's headers without credentials and names of accounts."""
+    return [pair for pair in response.headers.multi_items() if not is_secret(pair[0])]
+
+
+def is_framed(response: Any) -> bool:
+    """Whether a body cut off on its way would have been an error, not just a short body."""
+    headers = response.headers
+    return (
+        "content-length" in headers
+        or "chunked" in headers.get("transfer-encoding", "").lower()
+        or response.http_version.startswith("HTTP/2")
+    )
+
+
+def decode(
+    library: Library, encoding: str | None, raw: list[bytes], delays: list[float]
+) -> tuple[list[bytes], list[float]]:
+    """Raw chunks as the reader of the response saw them, with the delay of each.
+
+    Raises the library's decoding error for bytes that are not what the encoding says.
+    """
+    if not encoding or encoding == "identity":
+        kept = [(chunk, delay) for chunk, delay in zip(raw, delays, strict=True) if chunk]
+        return [chunk for chunk, _ in kept], [delay for _, delay in kept]
+    clock = iter(delays)
+    now = 0.0
+
+    def feed() -> Iterator[bytes]:
+        nonlocal now
+        for chunk in raw:
+            now = next(clock)
+            yield chunk
+
+    chunks: list[bytes] = []
+    seen: list[float] = []
+    for chunk in library.decoded(encoding, feed()):
+        chunks.append(chunk)
+        seen.append(now)
+    return chunks, seen

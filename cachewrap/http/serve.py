@@ -1,0 +1,283 @@
+"""The way of one plain HTTP request, of whatever library: a hit, or upstream and the store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from typing import Any, Final
+
+from cachewrap.cache import Cache
+from cachewrap.entry import HttpAnswer
+from cachewrap.errors import ConfigurationError, UnkeyableError
+from cachewrap.http import capture, open_response
+from cachewrap.http.answer import read_answer
+from cachewrap.http.encodings import Coder
+from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When
+from cachewrap.http.library import Wire
+from cachewrap.http.request import canonical_headers, split_url
+from cachewrap.http.response import is_framed, snapshot
+from cachewrap.http.routes import Routes, is_stream
+from cachewrap.http.secrets import is_secret, without_secrets
+from cachewrap.http.shared_body import AsyncJointStream, JointStream, Proxy, Reader
+from cachewrap.options import choose_cache, take_sample
+from cachewrap.request import key
+from cachewrap.telemetry import faults
+from cachewrap.telemetry.usage import Usage
+
+# What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
+_CLOSING: Final = re.compile(
+    rb"[\r\n](?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete))[\r\n])"
+)
+_LONGEST: Final = len(b"\nevent: response.incomplete\r\n")
+_BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+Joint = JointStream | AsyncJointStream | None
+
+
+class Caching:
+    """Which requests are cached, from where, and which answers are kept.
+
+    Args:
+        routes: which requests may be cached.
+        cache: serves the requests outside any block; None sends them straight through.
+        when: takes an answer and says whether to store it: of a plain one the JSON in it, or its
+            bytes; of a stream its events. None stores every whole answer.
+
+    Raises `ConfigurationError` for a default that is no cache, and a ``when`` that is no function.
+    """
+
+    def __init__(
+        self, routes: Routes, cache: Cache | None = None, when: When | None = None
+    ) -> None:
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(
+                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
+            )
+        if when is not None and not callable(when):
+            raise ConfigurationError(f"when= takes a function, got {when!r}")
+        self._routes = routes
+        self._cache = cache
+        self._when = when
+        capture.watch()
+
+    def knows(self, wire: Wire) -> bool:
+        """Whether a request goes where questions go, and no patched SDK has decided on it."""
+        return (
+            wire.method == "POST"
+            and self._routes.match(wire.host, wire.port, wire.path)
+            and not capture.decided()
+        )
+
+    def handle(self, wire: Wire, send: Callable[[], Any]) -> Any:
+        """Answer a sync request; ``send`` sends it on."""
+        plan = self._plan(wire)
+        if plan is None:
+            return send()
+        sampled = take_sample(*plan[:2])
+        try:
+            return self._handle(wire, send, *plan)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
+
+    def _handle(
+        self,
+        wire: Wire,
+        send: Callable[[], Any],
+        cache: Cache,
+        exchange: SdkExchange,
+        streamed: bool,
+    ) -> Any:
+        def rebuild(answer: HttpAnswer | None, stream: Joint) -> Any:
+            assert answer is not None
+            return wire.build(answer, _reader(wire, cache, stream))
+
+        if streamed:
+
+            def open_() -> Any:
+                response = send()
+                head = wire.head(response)
+                if head.status_code != 200:
+                    return response
+                capture.take_open(head, is_async=False)
+                return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
+
+            return open_response.serve(cache, exchange, open_, rebuild)
+
+        own: list[Answered] = []
+
+        def call() -> Answered:
+            # In its slot, so that a cached transport further in knows that this one decides.
+            response = capture.send(capture.Slot(cache, exchange), send)
+            if wire.head(response).status_code != 200:
+                own.append(Answered(None, None, response))
+            else:
+                content = wire.read(response)
+                answer, usage = _kept(exchange, wire, response, content)
+                own.append(Answered(answer, usage, wire.whole(response, content)))
+            return own[-1]
+
+        reply = cache.serve(exchange, call)
+        if own and (reply.own or reply.value is own[-1]):
+            return own[-1].result
+        return rebuild(reply.value.answer, None)
+
+    async def ahandle(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Any:
+        """`handle` for async requests."""
+        plan = self._plan(wire)
+        if plan is None:
+            return await send()
+        sampled = take_sample(*plan[:2])
+        try:
+            return await self._ahandle(wire, send, *plan)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
+
+    async def _ahandle(
+        self,
+        wire: Wire,
+        send: Callable[[], Awaitable[Any]],
+        cache: Cache,
+        exchange: SdkExchange,
+        streamed: bool,
+    ) -> Any:
+        async def rebuild(answer: HttpAnswer | None, stream: Joint) -> Any:
+            assert answer is not None
+            return await wire.abuild(answer, _reader(wire, cache, stream))
+
+        if streamed:
+
+            async def open_() -> Any:
+                response = await send()
+                head = wire.head(response)
+                if head.status_code != 200:
+                    return response
+                capture.take_open(head, is_async=True)
+                return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
+
+            return await open_response.aserve(cache, exchange, open_, rebuild)
+
+        own: list[Answered] = []
+
+        async def call() -> Answered:
+            response = await capture.asend(capture.Slot(cache, exchange), send)
+            if wire.head(response).status_code != 200:
+                own.append(Answered(None, None, response))
+            else:
+                content = await wire.aread(response)
+                answer, usage = _kept(exchange, wire, response, content)
+                own.append(Answered(answer, usage, await wire.awhole(response, content)))
+            return own[-1]
+
+        reply = await cache.aserve(exchange, call)
+        if own and (reply.own or reply.value is own[-1]):
+            return own[-1].result
+        return await rebuild(reply.value.answer, None)
+
+    def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
+        """The cache, the exchange and whether a stream is read; None for what goes straight on."""
+        cache = choose_cache(default=lambda: self._cache)
+        if cache is None or not self.knows(wire):
+            return None
+        endpoint = Endpoint(wire.path.strip("/"), wire=True)
+        try:
+            body = json.loads(wire.content())
+            accept = next((v for n, v in wire.headers() if n.lower() == "accept"), "")
+            streamed = is_stream(wire.path, body, accept)
+            canonical = _canonical(wire, body, cache.policy.keyed)
+            if streamed and not is_stream(wire.path, body, ""):
+                canonical["stream"] = True  # what else tells it is no part of the key
+            exchange = SdkExchange(endpoint, canonical, cache.policy, self._when)
+        except UnkeyableError as error:
+            cache.bypass(endpoint.source, "unkeyable")
+            faults.warn_once(
+                (UnkeyableError, endpoint.source),
+                f"{endpoint.source}: the call is not cached: {error}",
+            )
+            return None
+        except (ValueError, RuntimeError):
+            # No JSON, or a body that is read while it is sent.
+            cache.bypass(endpoint.source, "raw body")
+            return None
+        if isinstance(body, dict) and (body.get("background") or body.get("conversation")):
+            reason = "background" if body.get("background") else "conversation"
+            cache.bypass(endpoint.source, reason)
+            return None
+        return cache, exchange, streamed
+
+
+def _canonical(wire: Wire, body: Any, keyed: Collection[str]) -> dict[str, Any]:
+    url, pairs = split_url(wire.url)
+    query: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name.lower() in keyed or not is_secret(name):
+            query.setdefault(name, []).append(value)
+    canonical: dict[str, Any] = {"method": wire.method, "url": url}
+    if query:
+        canonical["query"] = query
+    if headers := canonical_headers(wire.headers(), keyed):
+        canonical["headers"] = headers
+    canonical["body"] = key.canonical_json(
+        without_secrets(body) if isinstance(body, dict) else body
+    )
+    return canonical
+
+
+def _kept(
+    exchange: SdkExchange, wire: Wire, response: Any, content: bytes
+) -> tuple[HttpAnswer | None, Usage | None]:
+    """What is stored of a response that was read, and what it reports."""
+    head = wire.head(response)
+    answer = snapshot(head, [content] if content else [], [], streamed=False)
+    usage = read_answer(exchange.endpoint, answer, stream=False, ended=True, framed=is_framed(head))
+    return answer if usage else None, usage
+
+
+def _reader(wire: Wire, cache: Cache, stream: Joint) -> Reader | None:
+    if stream is None:
+        return None
+    return Reader(cache, stream, leads=False, broken=wire.library.read_error)
+
+
+def _coder(wire: Wire, head: Any) -> Coder:
+    return wire.library.coder(head.headers.get("content-encoding"))
+
+
+class _Settling(Proxy):
+    """A recorded stream that is stored at its closing mark.
+
+    Some SDKs drop the stream there, and a stream that was dropped is not stored.
+
+    Args:
+        stream: the recorded stream.
+        coder: takes the codings off that it still has.
+    """
+
+    def __init__(self, stream: Any, coder: Coder) -> None:
+        super().__init__(stream)
+        self._self_feed = coder.feed
+        self._self_tail = b""
+        self._self_closing = False
+
+    def _self_closes(self, chunk: bytes) -> bool:
+        """Whether the stream's last event has come with this chunk."""
+        tail = self._self_tail + self._self_feed(chunk)
+        self._self_tail = tail[-_LONGEST:]
+        self._self_closing = self._self_closing or _CLOSING.search(tail) is not None
+        return self._self_closing and tail.endswith(_BLANK)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self.__wrapped__:
+            if self._self_closes(chunk):
+                self.__wrapped__.settle()
+            yield chunk
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self.__wrapped__:
+            if self._self_closes(chunk) and (awaitable := self.__wrapped__.settle()) is not None:
+                await awaitable
+            yield chunk

@@ -1,0 +1,416 @@
+"""Open responses that several calls of one request read: one connection, each at its own pace."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import wrapt
+
+from cachewrap.cache import Cache
+from cachewrap.call.flight import Flight
+from cachewrap.entry import Entry, HttpAnswer
+from cachewrap.http.exchange import Answered
+from cachewrap.streams.shared import Alone, Name, SharedStream
+from cachewrap.streams.shared_async import AsyncSharedStream, finish
+
+
+@dataclass(slots=True)
+class Recording:
+    """The raw chunks that passed, and how the stream came to its end.
+
+    Args:
+        started: when the call began, by `time.perf_counter`.
+        chunks: what passed, still encoded.
+        delays: seconds from the start of the call to each chunk.
+        ended: whether the stream came to its own end.
+    """
+
+    started: float
+    chunks: list[bytes] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+    ended: bool = False
+
+    def add(self, chunk: bytes) -> None:
+        """Keep one chunk."""
+        self.chunks.append(chunk)
+        self.delays.append(time.perf_counter() - self.started)
+
+
+if TYPE_CHECKING:
+    Proxy = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy
+
+
+class Recorder(Proxy):
+    """A stream in whose place a response reads, closes and asks as if nothing had been changed.
+
+    It knows nothing of its response: a reference would make a cycle, and the collector would then
+    close abandoned streams wherever it happens to run, also under the lock of the connection pool.
+
+    Args:
+        stream: the response's own stream.
+        recording: where the chunks go.
+        done: told once, after the stream was closed; of an async stream it returns an awaitable.
+    """
+
+    def __init__(
+        self, stream: Any, recording: Recording, done: Callable[[Recording], Awaitable[None] | None]
+    ) -> None:
+        super().__init__(stream)
+        self._self_recording = recording
+        self._self_done: Callable[[Recording], Awaitable[None] | None] | None = done
+
+    def __iter__(self) -> Iterator[bytes]:
+        recording = self._self_recording
+        for chunk in self.__wrapped__:
+            recording.add(chunk)
+            yield chunk
+        recording.ended = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        recording = self._self_recording
+        async for chunk in self.__wrapped__:
+            recording.add(chunk)
+            yield chunk
+        recording.ended = True
+
+    def close(self) -> None:
+        """Close the stream, then hand over what was recorded."""
+        self.__wrapped__.close()
+        if done := self._self_take():
+            done(self._self_recording)
+
+    async def aclose(self) -> None:
+        """`close` for async readers."""
+        await self.__wrapped__.aclose()
+        if done := self._self_take():
+            awaitable = done(self._self_recording)
+            assert awaitable is not None
+            await awaitable
+
+    def settle(self) -> Awaitable[None] | None:
+        """Hand over what was recorded before the stream is closed: nothing will be missing."""
+        done, self._self_done = self._self_done, None
+        return done(self._self_recording) if done else None
+
+    def _self_take(self) -> Callable[[Recording], Awaitable[None] | None] | None:
+        done, self._self_done = self._self_done, None
+        # A generator that is being finalised closes its stream wherever the collector happened to
+        # run, which may be under any lock: an abandoned stream is dropped without another step.
+        return None if isinstance(sys.exception(), GeneratorExit) else done
+
+
+Judge: TypeAlias = Callable[[Recording], Answered]
+Keep: TypeAlias = Callable[[Answered, float], Any]
+
+
+class Body:
+    """The upstream end: the stream of the response that the first caller was given.
+
+    Attributes:
+        head: status and headers of the response, once it has arrived.
+        entry: what is stored of it, once it is.
+        abandoned: whether the last reader was finalised in place of closing his response: that may
+            happen under any lock, so nothing is stored then.
+    """
+
+    spoiled = False
+
+    def __init__(self) -> None:
+        self.head: HttpAnswer | None = None
+        self.entry: Entry | None = None
+        self.abandoned = False
+        self._recording = Recording(time.perf_counter())
+        self._stream: Any = None
+        self._chunks: Any = None
+        self._judge: Judge | None = None
+        self._keep: Keep | None = None
+        self._fails: Callable[[Recording], bool] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stream came to its own end."""
+        return self._recording.ended
+
+    def arrive(
+        self,
+        head: HttpAnswer,
+        stream: Any,
+        started: float,
+        judge: Judge,
+        keep: Keep,
+        fails: Callable[[Recording], bool],
+    ) -> None:
+        """The response has come.
+
+        Args:
+            head: its status and headers.
+            stream: its own stream.
+            started: when the call began, by `time.perf_counter`.
+            judge: says what is to be stored of a recording.
+            keep: stores that, given the seconds that the call took; what it gives is a `Reply`, or
+                an awaitable of one for an async stream.
+            fails: whether a recording tells of an error.
+        """
+        self._recording.started = started
+        self._stream = stream
+        self._judge, self._keep, self._fails = judge, keep, fails
+        self.head = head
+
+    def fails(self) -> bool:
+        """Whether what has passed tells of an error, so that a new caller does better to ask anew.
+
+        A reader that raised such an error may not have closed its response.
+        """
+        return self._fails is not None and self._fails(self._passed())
+
+    def _take(self, *, whole: bool) -> Callable[[], Any] | None:
+        """What stores the recording; None if that is done, or if it is not whole but must be."""
+        if self._judge is None or self._keep is None:
+            return None
+        answered = self._judge(self._passed())
+        if whole and answered.answer is None:
+            return None
+        keep, self._keep = self._keep, None
+        return lambda: keep(answered, time.perf_counter() - self._recording.started)
+
+    def _passed(self) -> Recording:
+        """What has passed, while another thread may be adding to it."""
+        full = self._recording
+        count = len(full.delays)
+        return Recording(full.started, full.chunks[:count], full.delays[:count], full.ended)
+
+
+class SyncBody(Body):
+    """`Body` of a sync response."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """In a forked child the thread that stores, and would release the lock, does not exist."""
+        # An abandoned reader is finalised wherever the collector runs, perhaps in what stores.
+        self._storing = threading.RLock()
+
+    def pull(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = iter(self._stream)
+        try:
+            chunk: bytes = next(self._chunks)
+        except StopIteration:
+            self._recording.ended = True
+            self.close()
+            raise
+        self._recording.add(chunk)
+        return chunk
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            if not self.abandoned:
+                self.store(whole=False)
+
+    def store(self, *, whole: bool) -> None:
+        """Store what has passed; with ``whole`` only if nothing of it is missing.
+
+        Whoever comes while it is being stored waits until that is done.
+        """
+        with self._storing:
+            if keep := self._take(whole=whole):
+                self.entry = keep().entry
+
+
+class AsyncBody(Body):
+    """`Body` of an async response."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._storing: asyncio.Task[None] | None = None
+
+    async def pull(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = aiter(self._stream)
+        try:
+            chunk: bytes = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._recording.ended = True
+            await self.close()
+            raise
+        self._recording.add(chunk)
+        return chunk
+
+    async def close(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+            if not self.abandoned:
+                await self.store(whole=False)
+
+    async def store(self, *, whole: bool) -> None:
+        """See `SyncBody.store`. Whoever is cancelled meanwhile does not cut it short."""
+        if keep := self._take(whole=whole):
+            self._storing = asyncio.create_task(self._store(keep))
+        if self._storing is not None:
+            await finish(self._storing, mine=keep is not None)
+
+    async def _store(self, keep: Callable[[], Any]) -> None:
+        self.entry = (await keep()).entry
+
+
+class JointStream(SharedStream[bytes]):
+    """A response that threads share. Who joins before it has arrived waits for the ``flight``."""
+
+    source: SyncBody
+
+    def __init__(self, name: Name) -> None:
+        super().__init__(name, SyncBody())
+        self.flight = Flight(name[:2])
+
+    def _land_in_child(self) -> None:
+        super()._land_in_child()
+        self.source.renew_lock()
+
+
+class AsyncJointStream(AsyncSharedStream[bytes]):
+    """A response that the tasks of one event loop share."""
+
+    source: AsyncBody
+
+    def __init__(self, name: Name) -> None:
+        super().__init__(name, AsyncBody())
+        self.flight = Flight(name[:2])
+
+
+class Reader:
+    """One call's place in a joint stream, for either colour.
+
+    Args:
+        cache: the cache that serves the call.
+        stream: what it reads, a `JointStream` or an `AsyncJointStream`.
+        leads: whether the call is the one that went upstream.
+        broken: makes the error of a stream that another caller's interrupt has ended.
+    """
+
+    def __init__(
+        self, cache: Cache, stream: Any, *, leads: bool, broken: Callable[[str], Exception]
+    ) -> None:
+        self._cache = cache
+        self._stream = stream
+        self._leads = leads
+        self._broken = broken
+        self._passed = 0
+        self._left = False
+        self._leaving: asyncio.Task[None] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while self._has():
+                self._passed += 1
+                yield self._stream.items[self._passed - 1]
+        except BaseException:
+            self.close()
+            raise
+
+    def _has(self) -> bool:
+        try:
+            return bool(self._stream.has(self._passed, leads=True))
+        except Alone:
+            raise self._broken("the stream was cut off by another of its readers") from None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while await self._ahas():
+                self._passed += 1
+                yield self._stream.items[self._passed - 1]
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _ahas(self) -> bool:
+        try:
+            return bool(await self._stream.has(self._passed, leads=True))
+        except Alone:
+            raise self._broken("the stream was cut off by another of its readers") from None
+
+    def close(self) -> None:
+        """Leave; the last reader closes the response. Who has read it all finds it stored then."""
+        if self._left:
+            return
+        self._left = True
+        try:
+            if self._has_all():
+                self._stream.source.store(whole=True)
+        finally:
+            self._stream.leave()
+            self._count()
+
+    async def aclose(self) -> None:
+        """`close` for async callers.
+
+        Cancelling the caller does not cut it short, and who closes again waits for it again: an SDK
+        may give up waiting for the end of a stream of which it has all, and then close it.
+        """
+        first, self._left = not self._left, True
+        if isinstance(sys.exception(), GeneratorExit):
+            if first:  # where the loop may not run any more
+                await self._leave(self._has_all())
+            return
+        if first:
+            self._leaving = asyncio.create_task(self._leave(self._has_all()))
+        if self._leaving is not None:
+            await finish(self._leaving, mine=first)
+
+    async def _leave(self, has_all: bool) -> None:
+        try:
+            if has_all:
+                await self._stream.source.store(whole=True)
+        finally:
+            await self._stream.leave()
+            self._count()
+
+    def settle(self) -> Any:
+        """Have what has passed stored, if it is whole; of an async stream an awaitable."""
+        return self._stream.source.store(whole=True)
+
+    def _has_all(self) -> bool:
+        """Whether the reader has read all that came, and was not abandoned then."""
+        source = self._stream.source
+        source.abandoned = isinstance(sys.exception(), GeneratorExit)
+        return not source.abandoned and self._passed == len(self._stream.items)
+
+    def _count(self) -> None:
+        if not self._leads:
+            self._cache.count_joined(self._stream.source.entry)
+
+
+class Joint(Proxy):
+    """The first caller's stream, in whose place a reader of the joint stream reads and closes."""
+
+    def __init__(self, stream: Any, reader: Reader) -> None:
+        super().__init__(stream)
+        self._self_reader = reader
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._self_reader)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._self_reader)
+
+    def settle(self) -> Any:
+        """See `Reader.settle`."""
+        return self._self_reader.settle()
+
+    def close(self) -> None:
+        """Leave the stream."""
+        self._self_reader.close()
+
+    def aclose(self) -> Awaitable[None]:
+        """`close` for async callers."""
+        return self._self_reader.aclose()

@@ -1,0 +1,1 @@
+"""Programs that are run inside a cache, with all their processes."""

@@ -1,0 +1,37 @@
+"""Read by every Python that `cachewrap run` starts, before its program: then the user's own one.
+
+Also a Python of another version or environment reads it, and is left as it is.
+"""
+
+import os
+import sys
+
+_here = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [_place for _place in sys.path if os.path.abspath(_place) != _here]
+
+
+def _start():  # type: ignore[no-untyped-def]
+    quiet = os.environ.get("CACHEWRAP_QUIET") or os.environ.get("CACHEWRAP_TALLY")
+    try:
+        if sys.version_info < (3, 11):  # noqa: UP036
+            raise ImportError("it needs Python 3.11")
+        from cachewrap.run.program import serve_program
+    except ImportError as error:
+        if not quiet:
+            sys.stderr.write(
+                "cachewrap: %s goes without a cache: %s\n" % (sys.executable, error)  # noqa: UP031
+            )
+        return
+    serve_program()
+
+
+_start()  # type: ignore[no-untyped-call]
+
+_own = sys.modules.pop(__name__, None)
+try:
+    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+except ImportError as _error:
+    if _own is not None:
+        sys.modules[__name__] = _own
+    if getattr(_error, "name", "sitecustomize") != "sitecustomize":
+        raise

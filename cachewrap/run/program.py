@@ -1,0 +1,209 @@
+"""Caching a whole program that was not changed, as environment variables say: `cachewrap run`.
+
+Imported at the start of every Python process of that program, most of which call no model: so what
+a cache needs is imported when the first SDK is, or the first decorated function called.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from cachewrap import blocks
+
+if TYPE_CHECKING:
+    from cachewrap.cache import Cache
+
+URL: Final = "CACHEWRAP_URL"
+"""Where the cache is; ``disk:.cache`` where it is not set."""
+
+QUIET: Final = "CACHEWRAP_QUIET"
+"""Whether nothing is printed at the end."""
+
+HISTORY: Final = "CACHEWRAP_HISTORY"
+"""The file to which hits and misses are added minute by minute, empty for none.
+
+Where it is not set, a disk cache has one in its folder.
+"""
+
+TALLY: Final = "CACHEWRAP_TALLY"
+"""Set by the first process of a program: the file to which the others add what they counted."""
+
+_SDKS: Final = frozenset(
+    {"aiohttp", "anthropic", "dspy", "groq", "httpx", "httpx2", "openai", "requests", "together"}
+)
+
+
+def serve_program() -> Program:
+    """Serve every call of this process from the cache that the environment names.
+
+    The SDKs are patched when one is imported, and the cache is the outermost block of every thread.
+    When the process ends, it says on stderr what was saved; its sub-processes add to that.
+    """
+    program = Program()
+    sys.meta_path.insert(0, _Finder(program.open))
+    blocks.serve_program(program.blocks)
+    return program
+
+
+class _Finder:
+    """Finds nothing, but sees that an SDK is about to be imported."""
+
+    def __init__(self, seen: Callable[[], object]) -> None:
+        self._seen = seen
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """None. See `importlib.abc.MetaPathFinder.find_spec`."""
+        if name in _SDKS and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self._seen()
+        return None
+
+
+class Program:
+    """What the processes of a program share: the cache, and the count of what it saved."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._opened = False
+        self._blocks = blocks.OUTSIDE
+        self._cache: Cache | None = None
+        self._told = False
+        self._first = TALLY not in os.environ
+        if self._first:
+            name = f"cachewrap-{os.urandom(16).hex()}"
+            os.environ[TALLY] = os.path.join(os.environ.get("TMPDIR") or "/tmp", name)
+        self._path = os.environ[TALLY]
+        atexit.register(self.finish)
+        os.register_at_fork(after_in_child=self._forked)
+
+    def blocks(self) -> blocks.Stack:
+        """What stands outside every block of the program."""
+        if not self._opened:
+            self.open()
+        return self._blocks
+
+    def open(self) -> None:
+        """Open the cache, at the first call; say so on stderr where it cannot be."""
+        with self._lock:
+            if self._opened:
+                return
+            self._cache = self._open()
+            if self._cache is not None:
+                self._blocks = blocks.OUTSIDE.entered(self._cache)
+            self._opened = True
+
+    def _open(self) -> Cache | None:
+        from cachewrap.errors import CachewrapError
+
+        try:
+            from cachewrap.cache import Cache
+
+            cache = _recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
+            cache.check()
+            _patch_all()
+        except (CachewrapError, ImportError) as error:
+            sys.stderr.write(f"cachewrap: this program goes without a cache: {error}\n")
+            return None
+        _when_imported("multiprocessing.util", self._watch_workers)
+        return cache
+
+    def _forked(self) -> None:
+        """In a forked child: it counts for itself."""
+        self._lock = threading.RLock()
+        self._first = self._told = False
+        if self._cache is not None:
+            self._cache.stats.reset()
+
+    def _watch_workers(self, util: Any) -> None:
+        # Workers of multiprocessing end without the functions that atexit was given.
+        def watch(program: Program) -> None:
+            util.Finalize(None, program.finish, exitpriority=-100)
+
+        util.register_after_fork(self, watch)
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() is not None:
+            watch(self)
+
+    def finish(self) -> None:
+        """Tell what was saved, or add it to what the first process will tell."""
+        if self._told:
+            return
+        self._told = self._opened = True  # what looks up prices imports an SDK's parts
+        if self._cache is not None:
+            self._cache.close()
+        if self._first:
+            self._tell()
+        elif self._cache is not None:
+            self._add()
+
+    def _add(self) -> None:
+        import json
+
+        assert self._cache is not None
+        counted = json.dumps([self._cache.url, self._cache.stats.as_dict()])
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(self._path, flags, 0o600)
+        with os.fdopen(file, "a", encoding="utf-8") as tally:
+            tally.write(f"{counted}\n")
+
+    def _tell(self) -> None:
+        others: list[str] = []
+        with suppress(FileNotFoundError):
+            with open(self._path, encoding="utf-8") as tally:
+                others = list(tally)
+            os.unlink(self._path)
+        if os.environ.get(QUIET):
+            return
+        if self._cache is None and not others:
+            line = "no call of a model was seen"
+        else:
+            line = self._summary(others)
+        with suppress(OSError, ValueError):  # stderr may be closed by now
+            sys.stderr.write(f"cachewrap: {line}\n")
+
+    def _summary(self, others: list[str]) -> str:
+        import json
+
+        from cachewrap.call.stats import Stats, summary
+
+        stats = Stats() if self._cache is None else self._cache.stats
+        place = "" if self._cache is None else self._cache.url
+        for line in others:
+            url, counted = json.loads(line)
+            stats.add(counted)
+            place = place or url  # as they have it: that of the environment may hold a password
+        return summary(stats, place)
+
+
+def _recorded(cache: Cache) -> Cache:
+    named = os.environ.get(HISTORY)
+    if named == "":
+        return cache
+    from cachewrap.history import NAME, History, KeptBeside
+
+    if named is not None:
+        return cache.telling(History(named))
+    beside = cache.store.beside(NAME)
+    return cache if beside is None else cache.telling(KeptBeside(beside))
+
+
+def _patch_all() -> None:
+    from cachewrap.sdk.others import patch_all
+
+    patch_all()
+
+
+def _when_imported(name: str, hook: Callable[[Any], None]) -> None:
+    import wrapt
+
+    wrapt.register_post_import_hook(hook, name)

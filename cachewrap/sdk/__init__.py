@@ -1,0 +1,1 @@
+"""The SDKs that Stainless generates, and the seam that they share."""

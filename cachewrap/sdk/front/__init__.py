@@ -1,0 +1,1 @@
+"""Hits that are served before the SDK builds its request."""

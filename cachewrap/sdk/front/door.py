@@ -1,0 +1,363 @@
+"""The front door: a hit of a plain ``create`` call, served before the SDK builds its request.
+
+Half of what a call costs inside an SDK lies above its ``request``. The front door works the key out
+of the call's keywords, asks the cache, and builds the result of the stored bytes. It knows no
+SDK's parameters. It learns how one goes from keywords to request by watching: the first call of
+each shape (method, client class, names of the keywords) takes the long way, and only where the door
+would have come to the same request is it used for that shape from then on. Every later miss takes
+the long way too, and is compared again; a shape that once came out differently is never used again.
+
+What it computes holds every keyword as it was given, and all that the client brings to a request.
+A wrong guess therefore names a request that nobody sends, which is a miss.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from cachewrap import blocks
+from cachewrap.cache import Cache
+from cachewrap.call.terms import Reply
+from cachewrap.errors import UnkeyableError
+from cachewrap.http.exchange import Answered, SdkExchange
+from cachewrap.http.request import RAW_RESPONSE, header, is_given
+from cachewrap.options import NAMES, Default, choose_plain_cache
+from cachewrap.request.key import encode
+from cachewrap.sdk.front.keywords import read_keywords
+from cachewrap.sdk.front.models import Models
+from cachewrap.sdk.front.shape import NOTHING, Known, Rest, is_constant, is_fixed
+from cachewrap.sdk.front.stream import aquicken, quicken
+from cachewrap.sdk.seam import Plan, arebuild, expected, rebuild
+
+Wrapped: TypeAlias = Callable[..., Any]
+Shape: TypeAlias = tuple[Any, ...]
+
+_UNSEEN: Final = object()
+
+_stack_here: Final = blocks.blocks.get
+
+_CACHE: Final = frozenset({"cache"})
+
+# What a client's subclass or owner may have put something of its own in place of.
+_WORKS: Final = (
+    "_build_headers",
+    "_build_request",
+    "_custom_auth",
+    "_make_sse_decoder",
+    "_maybe_override_cast_to",
+    "_post",
+    "_prepare_options",
+    "_prepare_request",
+    "_prepare_url",
+    "_process_response",
+    "_process_response_data",
+    "_request",
+    "_send_request",
+    "post",
+    "request",
+)
+_MOST_SHAPES: Final = 1000
+
+
+@dataclass(slots=True)
+class Asked:
+    """One call at the front door.
+
+    Args:
+        door: the door.
+        shape: the shape of the call.
+        client: the SDK's client.
+        body: its keywords as a canonical body.
+        known: how calls of this shape are answered, None before that was seen.
+        foreseen: the canonical request that the door came to.
+    """
+
+    door: Door
+    shape: Shape
+    client: Any
+    body: dict[str, Any]
+    known: Known | None
+    foreseen: dict[str, Any] | None = None
+
+    def compare(
+        self,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        exchange: SdkExchange,
+    ) -> None:
+        """Told of what the long way made of the call: learn from it."""
+        if self.known is None:
+            self.door.learn(self, options, args, kwargs, exchange)
+        elif self.foreseen is not None and encode(self.foreseen) != encode(exchange.request):
+            self.door.forget(self.shape)
+
+
+class Door:
+    """The front door of one SDK: wraps its plain ``create`` methods.
+
+    Args:
+        name: the SDK's top-level module.
+        path: gives the path of a request, of its client, options and body.
+        default: gives the cache of calls outside any block.
+        active: whether the SDK is to be patched.
+        long: wraps the same methods where the door does not serve.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Callable[[Any, Any, Any], str],
+        default: Default,
+        active: Callable[[], bool],
+        long: Callable[..., Any],
+    ) -> None:
+        self._name = name
+        self._path = path
+        self._default = default
+        self._active = active
+        self._long = long
+        self._shapes: dict[Shape, Known | None] = {}
+        self._added: dict[Shape, dict[str, Any]] = {}
+        self._models: Models | None = None
+
+    def create(
+        self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wraps a sync ``create``."""
+        if not _stack_here() and self._is_straight(kwargs):
+            return wrapped(*args, **kwargs)
+        cache = self._cache(args, kwargs)
+        asked = None if cache is None else self._ask(instance, kwargs)
+        if cache is None or asked is None:
+            return self._long(wrapped, instance, args, kwargs)
+        if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
+            watch = cache.watch(exchange)
+            reply = cache.glance(exchange)
+            if reply is not None:
+                result = self._result(asked, asked.known, reply, cache, exchange)
+                if result is not NOTHING:
+                    cache.told(reply, exchange, watch)
+                    return result
+        before = expected.get()
+        expected.set(asked)
+        try:
+            return self._long(wrapped, instance, args, kwargs)
+        finally:
+            expected.set(before)
+
+    def acreate(
+        self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wraps an async ``create``."""
+        if not _stack_here() and self._is_straight(kwargs):
+            return wrapped(*args, **kwargs)
+        if self._cache(args, kwargs) is None:
+            return self._long(wrapped, instance, args, kwargs)
+        return self._acreate(wrapped, instance, args, kwargs)
+
+    async def _acreate(
+        self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        # As on the long way, the cache is that of the block in which the call is awaited.
+        cache = self._cache(args, kwargs)
+        asked = None if cache is None else self._ask(instance, kwargs)
+        if cache is None or asked is None:
+            return await self._long(wrapped, instance, args, kwargs)
+        if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
+            watch = cache.watch(exchange)
+            reply = await cache.aglance(exchange)
+            if reply is not None:
+                result = await self._aresult(asked, asked.known, reply, cache, exchange)
+                if result is not NOTHING:
+                    cache.told(reply, exchange, watch)
+                    return result
+        before = expected.get()
+        expected.set(asked)
+        try:
+            return await self._long(wrapped, instance, args, kwargs)
+        finally:
+            expected.set(before)
+
+    def learn(
+        self,
+        asked: Asked,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        exchange: SdkExchange,
+    ) -> None:
+        """Use the door for a shape, or never, by what the long way made of its first call."""
+        known = self._seen(asked, options, args, kwargs, exchange)
+        if known is not None:
+            foreseen = known.request(asked.client, asked.body)
+            if encode(foreseen) != encode(exchange.request):
+                known = None
+            elif known.constants and self._added.get(asked.shape) != known.constants:
+                # What the SDK adds by itself may change from call to call: once more.
+                self._added[asked.shape] = known.constants
+                return
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+            self._added.clear()
+        self._shapes[asked.shape] = known
+
+    def forget(self, shape: Shape) -> None:
+        """Never use the door for a shape again."""
+        self._shapes[shape] = None
+
+    def _is_straight(self, kwargs: dict[str, Any]) -> bool:
+        """Whether a call outside every block is none of the cache's business, as most are."""
+        return self._default.cache is None and blocks.program is None and NAMES.isdisjoint(kwargs)
+
+    def _cache(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
+        if args or not self._active():
+            return None
+        own = None
+        if not NAMES.isdisjoint(kwargs):
+            own = kwargs.get("cache")
+            if not NAMES.isdisjoint(kwargs.keys() - _CACHE) or not isinstance(own, Cache):
+                return None
+        return choose_plain_cache(self._default, own)
+
+    def _ask(self, instance: Any, kwargs: dict[str, Any]) -> Asked | None:
+        """The call as the door sees it; None for one that it does not serve."""
+        client = instance._client
+        if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
+            return None
+        keywords = read_keywords(kwargs)
+        if keywords is None:
+            return None
+        head, names = (type(instance), type(client), keywords.stream), tuple(keywords.body)
+        marks = keywords.marks
+        if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
+            return None
+        clean = keywords.plain(self._name)
+        if clean is None:
+            return None
+        if keywords.marks is not marks:
+            marks = keywords.marks
+            if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
+                return None
+        shape = head, names, marks
+        return Asked(self, shape, client, clean, known if isinstance(known, Known) else None)
+
+    def _seen(
+        self,
+        asked: Asked,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        exchange: SdkExchange,
+    ) -> Known | None:
+        module = sys.modules.get(f"{self._name}._models")
+        sent = exchange.request.get("body")
+        if module is None or not isinstance(sent, dict) or not self._is_usual(asked):
+            return None
+        if (
+            header(options.headers, RAW_RESPONSE) is not None
+            or not asked.body.keys() <= sent.keys()
+        ):
+            return None
+        constants = {name: value for name, value in sent.items() if name not in asked.body}
+        parse = getattr(options, "post_parser", None)
+        parse = parse if parse is not None and is_given(parse) else None
+        if not all(map(is_constant, constants.values())) or not is_fixed(parse):
+            return None
+        if self._models is None:
+            self._models = Models(module)
+        stream = bool(kwargs.get("stream", False))
+        cast_to = args[0] if args else kwargs["cast_to"]
+        build = None if stream else self._models.builder(cast_to)
+        if build is None and not stream:
+            return None
+        kept = copy(options)
+        kept.json_data = None
+        return Known(
+            exchange.endpoint,
+            Rest(stream),
+            self._path,
+            constants,
+            kept,
+            cast_to,
+            kwargs.get("stream_cls") if stream else None,
+            build,
+            parse,
+            module.add_request_id,
+        )
+
+    def _is_usual(self, asked: Asked) -> bool:
+        """Whether the SDK's own code alone makes these calls."""
+        resource, client, _ = asked.shape[0]
+        if not self._is_own(resource):
+            return False
+        return not any(
+            _UNTOUCHED.intersection(vars(cls)) for cls in client.__mro__ if not self._is_own(cls)
+        )
+
+    def _is_own(self, cls: type) -> bool:
+        return cls.__module__.partition(".")[0] == self._name
+
+    def _result(
+        self,
+        asked: Asked,
+        known: Known,
+        reply: Reply[Answered],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> Any:
+        answer = reply.value.answer
+        assert answer is not None
+        if known.build is not None:
+            return known.value(answer)
+        plan, args, kwargs = _as_at_request(asked, known, cache, exchange)
+        stream = rebuild(plan, answer, asked.client, args, kwargs)
+        assert self._models is not None
+        quicken(stream, answer, self._name, self._models.builder)
+        return stream
+
+    async def _aresult(
+        self,
+        asked: Asked,
+        known: Known,
+        reply: Reply[Answered],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> Any:
+        answer = reply.value.answer
+        assert answer is not None
+        if known.build is not None:
+            return known.value(answer)
+        plan, args, kwargs = _as_at_request(asked, known, cache, exchange)
+        stream = await arebuild(plan, answer, asked.client, args, kwargs)
+        assert self._models is not None
+        aquicken(stream, answer, self._name, self._models.builder)
+        return stream
+
+
+_UNTOUCHED: Final = frozenset(_WORKS)
+
+
+def _exchange(asked: Asked, known: Known, cache: Cache) -> SdkExchange | None:
+    """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
+    try:
+        request = known.request(asked.client, asked.body)
+        exchange = SdkExchange(known.endpoint, request, cache.policy)
+    except UnkeyableError:
+        return None
+    asked.foreseen = request
+    return exchange
+
+
+def _as_at_request(
+    asked: Asked, known: Known, cache: Cache, exchange: SdkExchange
+) -> tuple[Plan, tuple[Any, ...], dict[str, Any]]:
+    """The plan of a streamed call, and the arguments that its ``request`` would have been given."""
+    options = copy(known.options)
+    options.json_data = exchange.request["body"]
+    plan = Plan(cache, exchange, True, options.headers, sampled=None)
+    return plan, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}

@@ -1,0 +1,216 @@
+"""`patch` for any SDK of the Stainless family, and `patch_all` for those that are known."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from cachewrap.cache import Cache
+from cachewrap.errors import ConfigurationError
+from cachewrap.http.aiohttp import AIOHTTP
+from cachewrap.http.dspy import DSPY
+from cachewrap.http.exchange import Endpoint, When
+from cachewrap.http.httpx import HTTPX
+from cachewrap.http.requests import REQUESTS
+from cachewrap.patching import Handle
+from cachewrap.sdk.anthropic import ANTHROPIC
+from cachewrap.sdk.openai import ENDPOINTS, OPENAI
+from cachewrap.sdk.patcher import Patch, Patcher, Sdk
+
+_CREATE: Final = ("create",)
+_GENERATE: Final = ("generate",)
+
+_METHODS: Final[Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]]] = {
+    "groq": {
+        "groq.resources.chat.completions": {"Completions": _CREATE},
+        "groq.resources.embeddings": {"Embeddings": _CREATE},
+        "groq.resources.audio.speech": {"Speech": _CREATE},
+        "groq.resources.audio.transcriptions": {"Transcriptions": _CREATE},
+        "groq.resources.audio.translations": {"Translations": _CREATE},
+    },
+    "together": {
+        "together.resources.chat.completions": {"CompletionsResource": _CREATE},
+        "together.resources.completions": {"CompletionsResource": _CREATE},
+        "together.resources.embeddings": {"EmbeddingsResource": _CREATE},
+        "together.resources.images": {"ImagesResource": _GENERATE},
+        "together.resources.rerank": {"RerankResource": _CREATE},
+        "together.resources.audio.speech": {"SpeechResource": _CREATE},
+        "together.resources.audio.transcriptions": {"TranscriptionsResource": _CREATE},
+        "together.resources.audio.translations": {"TranslationsResource": _CREATE},
+    },
+}
+"""For each SDK the methods that take ``cache=`` and ``cache_seed=``, see `Sdk`."""
+
+_ALIKE: Final = (
+    *ENDPOINTS,
+    Endpoint("messages"),
+    Endpoint("messages/count_tokens"),
+    Endpoint("rerank"),
+)
+# Some SDKs have the API's version in their base URL, others in each path.
+_PREFIXES: Final = ("", "v1/", "openai/v1/")
+
+_BY_NAME: Final = {"openai": OPENAI, "anthropic": ANTHROPIC}
+_PLAIN: Final = (HTTPX, REQUESTS, AIOHTTP, DSPY)
+
+_lock = threading.Lock()
+_patchers: Final[dict[str, Patcher]] = {**_BY_NAME}
+_endpoints: Final[dict[str, dict[str, Endpoint]]] = {}
+
+
+def _patcher(package: str) -> Patcher:
+    with _lock:
+        if package not in _patchers:
+            alike = [replace(e, path=prefix + e.path) for e in _ALIKE for prefix in _PREFIXES]
+            endpoints = _endpoints[package] = {endpoint.path: endpoint for endpoint in alike}
+            _patchers[package] = Patcher(
+                Sdk(
+                    name=package,
+                    client_module=f"{package}._base_client",
+                    endpoints=endpoints,
+                    methods=_METHODS.get(package, {}),
+                )
+            )
+        return _patchers[package]
+
+
+def patch(
+    package: str,
+    cache: Cache | None = None,
+    *,
+    paths: Iterable[str] = (),
+    when: When | None = None,
+    threads: bool = True,
+) -> Patch:
+    """Make an SDK cacheable that is built like OpenAI's: of the family that Stainless generates.
+
+    Its calls to endpoints that have an OpenAI-like or Anthropic-like path are cached: chat,
+    completions, responses, messages, embeddings, reranking, moderations, pictures and sound.
+    An SDK that is known by name (openai, anthropic, groq, together) also takes ``cache=`` and
+    ``cache_seed=`` with each call.
+
+    Args:
+        package: the SDK's top-level package, such as ``"cerebras.cloud.sdk"``. It is not imported.
+        cache: serves the calls outside any block. Without it they go straight through.
+        paths: further paths below the base URL whose POST requests may be cached; for this package
+            they stay so.
+        when: takes what a call returned and says whether to store it, see `patch_openai`.
+        threads: False leaves threads alone, see `patch_threads`.
+
+    Returns a handle with `undo`, which also works as a block; see `patch_openai`.
+
+    Raises `ConfigurationError` for a package that is not installed or not of the family.
+    """
+    if package not in _BY_NAME:
+        _check(package)
+    patcher = _patcher(package)
+    more = [path.strip("/") for path in paths]
+    if more and package not in _endpoints:
+        raise ConfigurationError(f"paths= has no use for {package}: all of its paths are known")
+    _endpoints.get(package, {}).update({path: Endpoint(path) for path in more})
+    return patcher.patch(cache, when, carry=threads)
+
+
+def _check(package: str) -> None:
+    try:
+        spec = find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None:
+        raise ConfigurationError(f"no package {package!r} is installed")
+    folders = spec.submodule_search_locations or ()
+    if not any(Path(folder, "_base_client.py").is_file() for folder in folders):
+        raise ConfigurationError(
+            f"{package!r} is not of the family that `patch` knows: it has no module "
+            f"{package}._base_client; an SDK that speaks plain httpx is served by `patch_httpx`"
+        )
+
+
+def unpatch(package: str) -> None:
+    """Undo every `patch` of the package. Without one it does nothing."""
+    if package in _patchers:
+        _patchers[package].undo()
+
+
+def patch_groq(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patch:
+    """Make the Groq SDK cacheable, as `patch_openai` does for OpenAI's."""
+    return patch("groq", cache, when=when, threads=threads)
+
+
+def unpatch_groq() -> None:
+    """Undo every `patch_groq`. Without one it does nothing."""
+    unpatch("groq")
+
+
+def patch_together(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patch:
+    """Make the Together SDK cacheable, from version 2 on, as `patch_openai` does for OpenAI's."""
+    return patch("together", cache, when=when, threads=threads)
+
+
+def unpatch_together() -> None:
+    """Undo every `patch_together`. Without one it does nothing."""
+    unpatch("together")
+
+
+class Patches(Handle):
+    """One application of several patches; use it as a block, or call `undo`."""
+
+    def __init__(self, patches: Iterable[Handle]) -> None:
+        self._patches = tuple(patches)
+
+    @property
+    def active(self) -> bool:
+        """Whether any of them still holds."""
+        return any(patch.active for patch in self._patches)
+
+    def undo(self) -> None:
+        for patch in self._patches:
+            patch.undo()
+
+
+def patch_all(
+    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+) -> Patches:
+    """Make cacheable all that is known: the SDKs of openai, anthropic, groq and together, and what
+    speaks plain httpx, requests or aiohttp, or DSPy's engine, to the hosts of known providers.
+
+    What is imported is patched now, anything else when it is imported, and what is not installed
+    costs nothing.
+
+    Args:
+        cache: serves the calls outside any block. Without it they go straight through.
+        when: takes what a call returned and says whether to store it, see `patch_openai` and
+            `patch_httpx`.
+        threads: False leaves threads alone, see `patch_threads`.
+
+    Returns a handle with `undo`, which also works as a block.
+
+    Raises `ConfigurationError` if an imported SDK lacks what is to be wrapped, and patches none. An
+    aiohttp without middlewares is left out with a `CacheWarning`.
+    """
+    patches: list[Handle] = []
+    try:
+        for package in (*_BY_NAME, *_METHODS):
+            patches.append(_patcher(package).patch(cache, when, carry=threads))
+        for plain in _PLAIN:
+            patches.append(plain.patch(cache, when, None, None, carry=threads, strict=False))
+    except BaseException:
+        Patches(patches).undo()
+        raise
+    return Patches(patches)
+
+
+def unpatch_all() -> None:
+    """Undo every patch of every SDK and of plain HTTP, whoever applied it."""
+    for patcher in list(_patchers.values()):
+        patcher.undo()
+    for plain in _PLAIN:
+        plain.undo()

@@ -1,0 +1,190 @@
+"""Putting the seam into an SDK and taking it out again, before or after the SDK is imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+from cachewrap.cache import Cache
+from cachewrap.errors import ConfigurationError
+from cachewrap.http.capture import aprocess_response, process_response
+from cachewrap.http.exchange import Endpoint, When
+from cachewrap.options import Default
+from cachewrap.patching import Application, Applications, version_of
+from cachewrap.sdk.carried import choosing
+from cachewrap.sdk.front.door import Door
+from cachewrap.sdk.front.shape import is_own_function
+from cachewrap.sdk.seam import Seam
+
+# What the seam leans on beside the methods that it wraps.
+_NEEDED: Final = (
+    "_maybe_override_cast_to",
+    "_prepare_url",
+    "default_headers",
+    "default_query",
+    "qs",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sdk:
+    """What there is to know of one SDK.
+
+    Args:
+        name: its top-level module.
+        client_module: where ``SyncAPIClient`` and ``AsyncAPIClient`` are.
+        endpoints: what may be cached, by path.
+        methods: for each module of resources the classes (their async twins are called
+            ``Async…``) and the methods that take ``cache=`` and ``cache_seed=``. The first method
+            of a class is always there; the others as far as this version of the SDK has them. A
+            module that this version does not have is never imported, and costs nothing.
+        path: gives the path to which a request goes, of its client, options and JSON body, where a
+            client changes it on its way out.
+        prepare: gets a request's options ready, where the SDK does so only inside ``request``.
+        refuse: says why a client's request of this JSON body is not cached, None where it may be.
+        front: whether its ``create`` methods get a front door.
+    """
+
+    name: str
+    client_module: str
+    endpoints: Mapping[str, Endpoint]
+    methods: Mapping[str, Mapping[str, tuple[str, ...]]]
+    path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
+    prepare: Callable[[Any], None] = lambda options: None
+    refuse: Callable[[Any, Any], str | None] = lambda client, body: None
+    front: bool = False
+
+
+class Patch(Application):
+    """One application of the patch. The seam stays in place until the last one is undone.
+
+    Use it as a block, or call `undo`.
+    """
+
+    def __init__(
+        self, patcher: Patcher, cache: Cache | None, when: When | None = None, *, carries: bool
+    ) -> None:
+        super().__init__(patcher, carries=carries)
+        self.cache = cache
+        self.when = when
+
+
+class Patcher(Applications[Patch]):
+    """The seam of one SDK, put in with the first `Patch` and taken out with the last."""
+
+    def __init__(self, sdk: Sdk) -> None:
+        super().__init__()
+        self._sdk = sdk
+        self._default = Default()
+        seam = Seam(
+            sdk.endpoints,
+            sdk.path,
+            self._default,
+            self._active,
+            self._when,
+            prepare=sdk.prepare,
+            refuse=sdk.refuse,
+        )
+        self._client_wrappers: dict[str, dict[str, Callable[..., Any]]] = {
+            "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
+            "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
+        }
+        self._choosing = choosing(self._active)
+        self._door = Door(sdk.name, sdk.path, self._default, self._active, self._choosing)
+
+    def _active(self) -> bool:
+        return bool(self.patches)
+
+    def _hold(self, *patches: Patch) -> None:
+        super()._hold(*patches)
+        caches = [patch.cache for patch in patches if patch.cache is not None]
+        self._default.cache = caches[-1] if caches else None
+
+    def _when(self) -> When | None:
+        for patch in reversed(self.patches):
+            if patch.when is not None:
+                return patch.when
+        return None
+
+    def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
+        """Put the seam in, now or when the SDK is imported.
+
+        Args:
+            cache: serves calls outside any block; the newest application that has one decides.
+            when: takes an answer and says whether to store it; the newest one decides.
+            carry: whether active blocks reach worker threads while this application holds.
+
+        Raises `ConfigurationError` where the SDK lacks what the seam needs.
+        """
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(
+                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
+            )
+        if when is not None and not callable(when):
+            raise ConfigurationError(f"when= takes a function, got {when!r}")
+        with self._lock:
+            patch = Patch(self, cache, when, carries=carry)
+            self._add(patch)
+            try:
+                # Every time: since the last one the SDK may have been imported anew.
+                for name in (self._sdk.client_module, *self._sdk.methods):
+                    if module := sys.modules.get(name):
+                        self._arrived(module)
+                    else:
+                        self._await(name)
+            except BaseException:
+                self.undo(patch)
+                raise
+            return patch
+
+    def _arrived(self, module: ModuleType) -> None:
+        name = module.__name__
+        if name == self._sdk.client_module:
+            for cls, wrappers in self._client_wrappers.items():
+                owner = self._class(module, cls)
+                for needed in (*_NEEDED, *wrappers):
+                    if not hasattr(owner, needed):
+                        raise self._missing(f"{name}.{cls}.{needed}")
+                for method, wrapper in wrappers.items():
+                    self._wrap(owner, method, wrapper)
+        # In newer versions some of these are packages, whose modules are in the table as well.
+        elif not hasattr(module, "__path__"):
+            for cls, (first, *others) in self._sdk.methods[name].items():
+                for owner in (self._class(module, cls), self._class(module, f"Async{cls}")):
+                    if first not in vars(owner):
+                        raise self._missing(f"{name}.{owner.__name__}.{first}")
+                    for method in (first, *(m for m in others if m in vars(owner))):
+                        self._wrap(owner, method, self._wrapper(owner, method))
+
+    def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
+        if not self._sdk.front or method != "create":
+            return self._choosing
+        if not is_own_function(vars(owner)[method], self._sdk.name):
+            return self._choosing
+        return self._door.acreate if owner.__name__.startswith("Async") else self._door.create
+
+    def _class(self, module: ModuleType, name: str) -> type:
+        found = vars(module).get(name)
+        if not isinstance(found, type):
+            raise self._missing(f"{module.__name__}.{name}")
+        return found
+
+    def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
+        if any(known is owner and done == name for known, done, *_ in self._wrapped):
+            return
+        original = vars(owner)[name]
+        # A class that took the method of another one when that was wrapped already.
+        parent: Any = getattr(original, "_self_parent", None)
+        if any(parent is ours for _, _, _, ours, _ in self._wrapped):
+            original = parent.__wrapped__
+        self._put(owner, name, original, wrapper)
+
+    def _missing(self, target: str) -> ConfigurationError:
+        name = self._sdk.name
+        return ConfigurationError(
+            f"{name} {version_of(name)} has no {target}, which the cache needs to step in; "
+            "this version of the SDK is not supported"
+        )

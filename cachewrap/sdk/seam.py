@@ -1,0 +1,418 @@
+"""The way of one SDK call: from its request options to a hit, or to upstream and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from copy import copy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Protocol, TypeAlias
+
+from cachewrap import blocks
+from cachewrap.cache import Cache
+from cachewrap.entry import HttpAnswer
+from cachewrap.errors import UnkeyableError
+from cachewrap.http import open_response
+from cachewrap.http.capture import Slot, asend, is_idle, send, under_way, watched
+from cachewrap.http.exchange import Answered, Bypass, Endpoint, SdkExchange, When, classify
+from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, merged_body
+from cachewrap.http.response import build, family_of
+from cachewrap.http.shared_body import AsyncJointStream, JointStream, Reader
+from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
+from cachewrap.sdk.carried import CHOICE_HEADER, take_choice
+from cachewrap.telemetry import faults
+
+Request = Callable[..., Any]
+_stack_here: Final = blocks.blocks.get
+Joint: TypeAlias = JointStream | AsyncJointStream | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """A call that a cache serves.
+
+    Args:
+        cache: the cache.
+        exchange: the call's exchange.
+        open: whether the caller gets a response that is still to be consumed.
+        headers: the request options' headers, before the SDK takes its own out of them.
+        sampled: which sample of its request the call is; None where nothing is sampled.
+    """
+
+    cache: Cache
+    exchange: SdkExchange
+    open: bool
+    headers: Any
+    sampled: Sampled | None
+
+    def failed(self) -> None:
+        """The call raised."""
+        if self.sampled is not None:
+            self.sampled.failed()
+
+
+@dataclass(frozen=True, slots=True)
+class Straight:
+    """A call that goes straight through.
+
+    Args:
+        left: whether it is left alone by its own choice or for what it asks, so that no cached
+            transport below is to serve it either.
+    """
+
+    left: bool
+
+
+_UNSERVED: Final = Straight(left=False)
+_LEFT_ALONE: Final = Straight(left=True)
+
+
+class Expectation(Protocol):
+    """A call on its way to ``request``, about which somebody wants to know what becomes of it."""
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client that makes the call."""
+        ...
+
+    def compare(
+        self, options: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: SdkExchange
+    ) -> None:
+        """Told of the arguments of ``request``, and of the exchange that they came to."""
+
+
+expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
+"""The call that the next ``request`` in this context belongs to, if it is of the same client."""
+
+
+class Seam:
+    """The wrappers of ``request`` for one SDK.
+
+    Args:
+        endpoints: what may be cached, by path.
+        path: gives the path of a request, of its client, options and body.
+        default: gives the cache of calls outside any block.
+        active: whether the SDK is to be patched. What somebody else wrapped around our wrappers
+            can outlive that.
+        when: gives what decides whether an answer is stored, or None.
+        prepare: gets the options of a request ready that a cache is to serve.
+        refuse: says why a client's request of this body is not cached, None where it may be.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        path: Callable[[Any, Any, Any], str],
+        default: Default,
+        active: Callable[[], bool],
+        when: Callable[[], When | None] = lambda: None,
+        *,
+        prepare: Callable[[Any], None] = lambda options: None,
+        refuse: Callable[[Any, Any], str | None] = lambda client, body: None,
+    ) -> None:
+        self._endpoints = endpoints
+        self._prepare = prepare
+        self._refuse = refuse
+        self._path = path
+        self._default = default
+        self._active = active
+        self._when = when
+
+    def request(
+        self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wraps the sync ``request``."""
+        if not _stack_here() and self._is_straight(args, kwargs):
+            return wrapped(*args, **kwargs)
+        sent = None
+        if is_hooked(client) and self._may_serve(args, kwargs):
+            sent = _as_sent(client, _argument(1, "options", args, kwargs))
+        plan = self._plan(client, args, kwargs, sent)
+        if isinstance(plan, Straight) and not under_way() and not self._watched():
+            return wrapped(*args, **kwargs)
+
+        def upstream() -> Any:
+            return wrapped(*args, **kwargs)
+
+        if isinstance(plan, Straight):
+            return send(None, upstream, left=plan.left)
+        slot = Slot(plan.cache, plan.exchange)
+
+        def call() -> Answered:
+            send(slot, upstream)
+            return slot.answered
+
+        try:
+            if plan.open:
+                return open_response.serve(
+                    plan.cache,
+                    plan.exchange,
+                    upstream,
+                    lambda answer, stream: rebuild(plan, answer, client, args, kwargs, stream),
+                )
+            reply = plan.cache.serve(plan.exchange, call)
+        except BaseException:
+            plan.failed()
+            raise
+        if reply.own or reply.value is slot.answered:
+            return slot.answered.result
+        return rebuild(plan, reply.value.answer, client, args, kwargs)
+
+    def arequest(
+        self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[Any]:
+        """Wraps the async ``request``."""
+        if not _stack_here() and self._is_straight(args, kwargs):
+            straight: Awaitable[Any] = wrapped(*args, **kwargs)
+            return straight
+        if is_hooked(client) and self._may_serve(args, kwargs):
+            return self._arequest_hooked(wrapped, client, args, kwargs)
+        return self._arequest(wrapped, client, args, kwargs)
+
+    async def _arequest_hooked(
+        self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        sent = await _aas_sent(client, _argument(1, "options", args, kwargs))
+        return await self._arequest(wrapped, client, args, kwargs, sent)
+
+    def _arequest(
+        self,
+        wrapped: Request,
+        client: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        sent: Any = None,
+    ) -> Awaitable[Any]:
+        plan = self._plan(client, args, kwargs, sent)
+        if isinstance(plan, Plan):
+            return self._aserve(plan, wrapped, client, args, kwargs)
+        if under_way() or self._watched():
+            return asend(None, lambda: wrapped(*args, **kwargs), left=plan.left)
+        straight: Awaitable[Any] = wrapped(*args, **kwargs)
+        return straight
+
+    def _is_straight(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call is none of the cache's business, as most are outside every block."""
+        if self._default.cache is not None or blocks.program is not None or not is_idle():
+            return False
+        headers = _argument(1, "options", args, kwargs).headers
+        return not headers or CHOICE_HEADER not in headers
+
+    def _may_serve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether it is worth while to find out what a client makes of its options."""
+        options = _argument(1, "options", args, kwargs)
+        chosen = CHOICE_HEADER in (options.headers or ())
+        return self._active() and (
+            chosen or choose_cache(default=self._default, counted=False) is not None
+        )
+
+    def _watched(self) -> bool:
+        """Whether a cached transport below has to know that this SDK is patched."""
+        return watched() and self._active()
+
+    async def _aserve(
+        self,
+        plan: Plan,
+        wrapped: Request,
+        client: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        def upstream() -> Any:
+            return wrapped(*args, **kwargs)
+
+        slot = Slot(plan.cache, plan.exchange)
+
+        async def call() -> Answered:
+            await asend(slot, upstream)
+            return slot.answered
+
+        try:
+            if plan.open:
+                return await open_response.aserve(
+                    plan.cache,
+                    plan.exchange,
+                    upstream,
+                    lambda answer, stream: arebuild(plan, answer, client, args, kwargs, stream),
+                )
+            reply = await plan.cache.aserve(plan.exchange, call)
+        except BaseException:
+            plan.failed()
+            raise
+        if reply.own or reply.value is slot.answered:
+            return slot.answered.result
+        return await arebuild(plan, reply.value.answer, client, args, kwargs)
+
+    def _plan(
+        self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None
+    ) -> Plan | Straight:
+        """How the call is served, or that it goes straight through.
+
+        Args:
+            client: the SDK's client.
+            args: of ``request``.
+            kwargs: of ``request``.
+            sent: what the client's own hook makes of the options; None where it has none.
+        """
+        awaited = expected.get()
+        if awaited is not None:
+            expected.set(None)  # requests that are made inside this one are others
+        options = _argument(1, "options", args, kwargs)
+        own = take_choice(options) or NONE
+        cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
+        if cache is None:
+            return _LEFT_ALONE if own.cache_seed is None or own.mode == "off" else _UNSERVED
+        if not self._active():
+            return _UNSERVED
+        stream = bool(kwargs.get("stream", False))
+        source = options.url
+        try:
+            self._prepare(options)
+            asked = options if sent is None else sent
+            body = merged_body(asked)
+            endpoint = classify(self._endpoints, client, asked, body)
+            if isinstance(endpoint, Bypass):
+                cache.bypass(endpoint.source, endpoint.reason)
+                return _LEFT_ALONE
+            if reason := self._refuse(client, body):
+                cache.bypass(endpoint.source, reason)
+                return _LEFT_ALONE
+            source = endpoint.source
+            path = self._path(client, asked, body)
+            request = canonical_request(
+                client, asked, path, body, stream=stream, keyed=cache.policy.keyed
+            )
+            policy = own.policy(cache.policy)
+            exchange = SdkExchange(endpoint, request, policy, self._when())
+        except UnkeyableError as error:
+            # What is wrong with the request is for the SDK to say; here it only has no key.
+            cache.bypass(source, "unkeyable")
+            faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
+            return _LEFT_ALONE
+        if awaited is not None and awaited.client is client:
+            awaited.compare(options, args, kwargs, exchange)
+        raw = header(options.headers, RAW_RESPONSE)
+        sampled = take_sample(cache, exchange, own)
+        return Plan(cache, exchange, stream or raw == "stream", options.headers, sampled)
+
+
+_HOOK: Final = "_prepare_options"
+
+
+def is_hooked(client: Any) -> bool:
+    """Whether the program itself changes the options of a client's requests on their way out."""
+    kind: Any = type(client)
+    return _HOOK in vars(client) or _is_hooked(kind)
+
+
+@lru_cache(maxsize=256)
+def _is_hooked(cls: type) -> bool:
+    places = [base.__module__.partition(".")[0] for base in cls.__mro__ if _HOOK in vars(base)]
+    return bool(places) and places[0] != places[-1]
+
+
+def _copied(options: Any) -> Any:
+    """Options that a hook may change, also in place, and those of the call stay as they are."""
+    copied = copy(options)
+    if isinstance(options.json_data, dict):
+        copied.json_data = dict(options.json_data)
+    if options.headers:
+        copied.headers = dict(options.headers)
+    return copied
+
+
+def _as_sent(client: Any, options: Any) -> Any:
+    """The options as the client's own hook sends them; as they are where it fails.
+
+    Upstream it will fail again and say so; what it does to credentials alone is still served.
+    """
+    copied = _copied(options)
+    try:
+        changed = client._prepare_options(copied)
+    except Exception:
+        return options
+    return copied if changed is None else changed
+
+
+async def _aas_sent(client: Any, options: Any) -> Any:
+    copied = _copied(options)
+    try:
+        changed = await client._prepare_options(copied)
+    except Exception:
+        return options
+    return copied if changed is None else changed
+
+
+def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[index] if len(args) > index else kwargs[name]
+
+
+def _processed(
+    plan: Plan,
+    answer: HttpAnswer,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    stream: Joint,
+) -> tuple[Any, dict[str, Any]]:
+    """The response of an answer, and what the client's ``_process_response`` takes."""
+    reader = None
+    if stream is not None:
+        broken = family_of(client._client).read_error
+        reader = Reader(plan.cache, stream, leads=False, broken=broken)
+    options = _argument(1, "options", args, kwargs)
+    options.headers = plan.headers
+    request = plan.exchange.request
+    headers = dict(request.get("headers", {}))
+    raw = header(plan.headers, RAW_RESPONSE)
+    if raw is not None:
+        headers[RAW_RESPONSE] = raw
+    query = request.get("query")
+    response = build(
+        client._client,
+        answer,
+        method=request["method"],
+        url=f"{request['url']}?{client.qs.stringify(query)}" if query else request["url"],
+        headers=headers,
+        reader=reader,
+    )
+    return response, {
+        "cast_to": client._maybe_override_cast_to(_argument(0, "cast_to", args, kwargs), options),
+        "options": options,
+        "response": response,
+        "stream": kwargs.get("stream", False),
+        "stream_cls": kwargs.get("stream_cls"),
+    }
+
+
+def rebuild(
+    plan: Plan,
+    answer: HttpAnswer | None,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    stream: Joint = None,
+) -> Any:
+    """What ``request`` returns for a stored answer, or one under way (``stream``)."""
+    assert answer is not None
+    response, given = _processed(plan, answer, client, args, kwargs, stream)
+    if not plan.open:
+        response.read()
+    return send(None, lambda: client._process_response(**given))
+
+
+async def arebuild(
+    plan: Plan,
+    answer: HttpAnswer | None,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    stream: Joint = None,
+) -> Any:
+    """`rebuild` for async callers."""
+    assert answer is not None
+    response, given = _processed(plan, answer, client, args, kwargs, stream)
+    if not plan.open:
+        await response.aread()
+    return await asend(None, lambda: client._process_response(**given))

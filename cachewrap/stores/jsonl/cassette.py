@@ -1,0 +1,361 @@
+"""The file of a cassette: its lines in memory, appended under a lock, put in order at the end."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import os
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, TypeAlias
+
+import msgspec
+
+from cachewrap.errors import StoreError
+from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.telemetry.faults import warn_once
+
+if sys.platform != "win32":
+    import fcntl
+
+Name: TypeAlias = tuple[str, str]
+"""The seed and the key of a line."""
+
+_MOST_ASKED: Final = 10_000
+
+
+class Head(msgspec.Struct):
+    """What names a line, or tells that it is the first one."""
+
+    key: str | None = None
+    seed: str | None = None
+    cachewrap: str | None = None
+    version: int = VERSION
+
+
+_head_decoder = msgspec.json.Decoder(Head)
+
+
+class Cassette:
+    """One file of lines, shared by every store of it in this process.
+
+    What is recorded is appended at once, in one write, so that a process that is killed loses
+    nothing. A line that replaces another is appended as well: of two lines of one name the last one
+    counts. `tidy` then brings the file into its order, with a new file that takes the place of the
+    old: a replaced line stands where the old one stood, and new lines in the order in which their
+    requests were first looked up, whichever answer came first.
+
+    Every write holds a lock on the file, against threads and processes, and begins with reading
+    again what others have changed. Lines that cannot be read are left as they are.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._lines: dict[Name | int, bytes] | None = None
+        self._stamp: tuple[int, int, int] | None = None
+        self._ends = True  # whether the file ends with a line break
+        self._untidy = False
+        self._numbers = itertools.count()
+        self._asked: dict[Name, int] = {}
+        self._new: dict[Name, int] = {}
+        self._last = -1  # the highest number of a new line
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def get(self, name: Name) -> bytes | None:
+        """The line of a name. An absent one is remembered: there its line will stand."""
+        line = self._read().get(name)
+        if line is None and name not in self._asked and len(self._asked) < _MOST_ASKED:
+            self._asked[name] = next(self._numbers)
+        return line
+
+    def names(self) -> list[Name]:
+        """The names of all lines, in the order of the file."""
+        with self._lock:
+            return [name for name in self._read() if isinstance(name, tuple)]
+
+    def seeds(self) -> list[str]:
+        """The seeds that have lines, sorted."""
+        with self._lock:
+            return sorted({name[0] for name in self._read() if isinstance(name, tuple)})
+
+    def place_of(self, name: Name) -> str:
+        """Where the line of a name is, for an error: the file and the number of the line."""
+        with suppress(OSError), open(self.path, "rb") as file:
+            for number, line in reversed(list(enumerate(file, 1))):
+                with suppress(ValueError):  # an empty line, or one that is no entry
+                    if name_of(line) == name:
+                        return f"{self.path}, line {number}"
+        return self.path
+
+    def _read(self) -> dict[Name | int, bytes]:
+        try:
+            stamp = _stamp_of(os.stat(self.path))
+        except FileNotFoundError:
+            stamp = None
+        except OSError as error:
+            raise StoreError(f"cannot read {self.path}: {error}") from error
+        lines = self._lines
+        if lines is not None and stamp == self._stamp:
+            return lines
+        with self._lock:
+            try:
+                with open(self.path, "rb", buffering=0) as file, _locked(file.fileno(), False):
+                    return self._load(file.fileno())
+            except FileNotFoundError:
+                return self._loaded({}, None, ends=True)
+            except OSError as error:
+                raise StoreError(f"cannot read {self.path}: {error}") from error
+
+    def _load(self, file: int) -> dict[Name | int, bytes]:
+        status = os.fstat(file)
+        if self._lines is not None and self._stamp == _stamp_of(status):
+            return self._lines
+        with open(file, "rb", closefd=False) as whole:
+            whole.seek(0)
+            data = whole.read()
+        lines: dict[Name | int, bytes] = {}
+        for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+            if not (line := line.strip()):
+                continue
+            try:
+                name = name_of(line)
+            except ValueError as error:
+                warn_once(
+                    ("cassette", self.path, line),
+                    f"{self.path}, line {number}: not an entry of a cassette, and skipped: {error}",
+                )
+                lines[number] = line
+            else:
+                if name is None:
+                    self._check_version(line)
+                else:
+                    lines[name] = line
+        return self._loaded(lines, _stamp_of(status), ends=not data or data.endswith(b"\n"))
+
+    def _loaded(
+        self, lines: dict[Name | int, bytes], stamp: tuple[int, int, int] | None, *, ends: bool
+    ) -> dict[Name | int, bytes]:
+        self._lines, self._stamp, self._ends = lines, stamp, ends
+        return lines
+
+    def _check_version(self, line: bytes) -> None:
+        version = head_of(line).version
+        if version != VERSION:
+            raise StoreError(
+                f"{self.path} is a cassette of version {version}; this cachewrap reads version"
+                f" {VERSION}: use the cachewrap that wrote it, or a newer one"
+            )
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def change(self, name: Name, decide: Callable[[bytes | None], bytes | None]) -> bytes | None:
+        """Write the line that ``decide`` gives for the one that is there; what is there then.
+
+        Where it gives None, or the line that is there, nothing is written.
+        """
+        with self._writing() as file:
+            lines = self._load(file)
+            present = lines.get(name)
+            line = decide(present)
+            if line is None or line == present:
+                return present
+            self._append(file, lines, line)
+            if present is None:
+                number = self._asked.pop(name, None)
+                number = next(self._numbers) if number is None else number
+                self._untidy |= number < self._last
+                self._last = max(number, self._last)
+                self._new[name] = number
+            else:
+                self._untidy = True
+            lines[name] = line
+            if self._untidy:
+                _untidy.add(self)
+            return line
+
+    def remove(self, goes: Callable[[Name], bool]) -> int:
+        """Remove the lines of names; how many there were. A file without lines is removed."""
+        if not os.path.exists(self.path):
+            return 0
+        with self._writing() as file:
+            lines = self._load(file)
+            gone = [name for name in lines if isinstance(name, tuple) and goes(name)]
+            for name in gone:
+                del lines[name]
+                self._new.pop(name, None)
+            if gone:
+                self._write_all(lines)
+            return len(gone)
+
+    def tidy(self) -> None:
+        """Bring the lines into their order, and forget what was read of them."""
+        with self._lock:
+            if self._untidy and os.path.exists(self.path):
+                with self._writing() as file:
+                    self._write_all(self._in_order(self._load(file)))
+            self._untidy = False
+            _untidy.discard(self)
+            self._lines = None
+            self._asked.clear()
+            self._new.clear()
+            self._last = -1
+
+    def _in_order(self, lines: dict[Name | int, bytes]) -> dict[Name | int, bytes]:
+        """The new lines change places among each other alone."""
+        new = iter(sorted((name for name in self._new if name in lines), key=self._new.__getitem__))
+        names = [next(new) if name in self._new else name for name in lines]
+        return {name: lines[name] for name in names}
+
+    @contextmanager
+    def _writing(self) -> Iterator[int]:
+        """The file, open and locked; it is made where it is missing."""
+        with self._lock:
+            try:
+                os.makedirs(os.path.dirname(self.path), exist_ok=True)
+                with open_alone(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666) as file:
+                    yield file
+            except OSError as error:
+                raise StoreError(f"cannot write {self.path}: {error}") from error
+
+    def _append(self, file: int, lines: dict[Name | int, bytes], line: bytes) -> None:
+        size = os.fstat(file).st_size
+        start = (b"" if self._ends else b"\n") if size else HEAD + b"\n"
+        data = start + line + b"\n"
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(file, data[written:])
+        except BaseException:
+            os.ftruncate(file, size)  # the disk is full: half a line helps nobody
+            raise
+        self._stamp, self._ends = _stamp_of(os.fstat(file)), True
+
+    def _write_all(self, lines: dict[Name | int, bytes]) -> None:
+        """Put a new file in the place of the old one, under whose lock this is called."""
+        if not lines:
+            os.unlink(self.path)
+            self._loaded({}, None, ends=True)
+            return
+        folder, base = os.path.split(self.path)
+        made, draft = tempfile.mkstemp(dir=folder, prefix=f".{base[:100]}.", suffix=".tmp")
+        try:
+            with open(made, "wb") as new:
+                new.write(b"\n".join((HEAD, *lines.values(), b"")))
+                new.flush()
+                os.fsync(made)
+                os.fchmod(made, os.stat(self.path).st_mode & 0o7777)
+                stamp = _stamp_of(os.fstat(made))
+            os.replace(draft, self.path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+        self._loaded(lines, stamp, ends=True)
+
+    def _begin_anew(self) -> None:
+        """In a forked child: another thread may have held the lock, in the midst of a change."""
+        self._lock = threading.RLock()
+        self._lines = None
+
+
+def head_of(line: bytes) -> Head:
+    """What names a line. Raises `msgspec.MsgspecError`."""
+    return _head_decoder.decode(line)
+
+
+def name_of(line: bytes) -> Name | None:
+    """The name of a line, None for a head. Raises `ValueError` for what is neither."""
+    try:
+        head = _head_decoder.decode(line)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        try:  # half of a surrogate pair is JSON for Python alone
+            head = msgspec.convert(json.loads(line), Head)
+        except (ValueError, RecursionError, msgspec.ValidationError):
+            raise ValueError(str(error)) from error
+    if head.cachewrap is not None and head.key is None:
+        return None
+    if head.key is None or head.seed is None:
+        raise ValueError("it has no key and seed")
+    return head.seed, head.key
+
+
+def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextmanager
+def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
+    """A file as `os.open` opens it, locked for this writer alone."""
+    while True:
+        file = os.open(path, flags, mode)
+        try:
+            with _locked(file, True):
+                if _is_at(file, path):
+                    yield file
+                    return
+        finally:
+            os.close(file)
+
+
+def _is_at(file: int, path: str) -> bool:
+    """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _locked(file: int, alone: bool) -> Iterator[None]:
+    """The lock on an open file, which whoever writes to it has alone."""
+    if sys.platform == "win32":
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        # Not by closing alone: a child forked meanwhile has the open file as well.
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+_cassettes: weakref.WeakValueDictionary[str, Cassette] = weakref.WeakValueDictionary()
+_untidy: set[Cassette] = set()
+_opening = threading.Lock()
+
+
+def cassette(path: str) -> Cassette:
+    """The cassette of a file, the same one for every way to write its path."""
+    path = os.path.realpath(path)
+    with _opening:
+        known = _cassettes.get(path)
+        if known is None:
+            known = _cassettes[path] = Cassette(path)
+        return known
+
+
+@atexit.register
+def _tidy_all() -> None:
+    for untidy in list(_untidy):
+        with suppress(StoreError):  # nothing is lost, only out of order
+            untidy.tidy()
+
+
+def _begin_anew() -> None:
+    global _opening
+    _opening = threading.Lock()
+    _untidy.clear()  # the parent's to do
+    for known in list(_cassettes.values()):
+        known._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

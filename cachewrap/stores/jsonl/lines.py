@@ -1,0 +1,250 @@
+"""The lines of a cassette: one entry each, as JSON, and back to the envelope it was.
+
+The fields of a line, in this order, version 1:
+
+============ =====================================================================
+``key``      the key of the request: 64 hexadecimal characters
+``seed``     the seed of the entry
+``source``   the function (``module:qualname``) or the endpoint
+``model``    the model that upstream reported; left out where it reported none
+``request``  the canonical request; left out where it is not stored
+``kind``     ``text``, ``value``, ``http``, ``items``, or ``sealed``
+``answer``   see `cachewrap.stores.jsonl.shown`; for ``sealed`` the envelope in Base64
+``tokens``   prompt and completion tokens; left out where both are 0
+``seconds``  how long upstream took
+``created``  when the answer was stored
+``expires``  when it stops being fresh; left out for never
+============ =====================================================================
+
+What is not an envelope, or an encrypted one, is ``sealed`` and has neither source nor facts.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import re
+import struct
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from cachewrap.entry import Facts, HttpAnswer, Items, Kind
+from cachewrap.errors import CodecError
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal, unseal
+from cachewrap.request import key
+from cachewrap.stores.jsonl.shown import (
+    base64_of,
+    bytes_of,
+    parse,
+    read_answer,
+    read_tree,
+    show_answer,
+    show_tree,
+)
+
+VERSION: Final = 1
+HEAD: Final = b'{"cachewrap":"cassette","version":1}'
+"""The first line of every cassette."""
+
+_SEALED: Final = "sealed"
+_KINDS: Final = {kind.name.lower(): kind for kind in Kind}
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d+)Z")
+_CLOCK: Final = "%Y-%m-%dT%H:%M:%S"
+_LAST_YEAR: Final = 253402300800.0  # the year 10000
+
+# What a server says anew in each answer, and what says nothing of the answer itself.
+_VOLATILE: Final = re.compile(
+    r"date|age|expires|(?:.*-)?request-?id|(?:.*-)?trace-?id|traceparent|cf-ray|server-timing|etag"
+    r"|.*ratelimit.*|.*processing-ms|.*service-time|.*-latency(?:-.*)?|x-runtime|x-timer",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an envelope holds."""
+
+    kind: Kind
+    answer: bytes
+    request: bytes
+    facts: Facts
+
+    @classmethod
+    def of(cls, envelope: bytes) -> Parts | None:
+        """The parts of an envelope; None for bytes that are none."""
+        try:
+            entry = unseal(envelope)
+            record = entry.read_record()
+        except CodecError:
+            return None
+        facts = Facts(
+            entry.created,
+            entry.seconds,
+            entry.expires,
+            record["source"],
+            record["model"],
+            entry.tokens_in,
+            entry.tokens_out,
+        )
+        return cls(entry.kind, entry.answer, record["request"], facts)
+
+    def sealed(self) -> bytes:
+        """The envelope of these parts."""
+        return seal(self.kind, self.answer, self.request, self.facts)
+
+    def says(self) -> Parts:
+        """The parts without what differs from one recording to the next of the same answer.
+
+        These are when it was stored and how long it took, the cutting of a stream into chunks, and
+        headers that are new in every answer.
+        """
+        facts = replace(self.facts, created=0.0, seconds=0.0)
+        return replace(self, answer=_steady(self.kind, self.answer), facts=facts)
+
+
+def _steady(kind: Kind, answer: bytes) -> bytes:
+    if kind not in (Kind.HTTP, Kind.ITEMS):
+        return answer
+    try:
+        value = codec.decode(kind, answer)
+    except CodecError:
+        return answer
+    if isinstance(value, HttpAnswer):
+        value.headers = [pair for pair in value.headers if not _VOLATILE.fullmatch(pair[0])]
+        value.chunks, value.delays = [b"".join(value.chunks)], []
+    elif isinstance(value, Items):
+        value.delays = []
+    return codec.encode(value)[1]
+
+
+def write(name: str, seed: str, envelope: bytes) -> bytes:
+    """The line of an entry, without a line break.
+
+    Args:
+        name: the key.
+        seed: the seed.
+        envelope: what was given to the store: sealed, and encrypted perhaps.
+    """
+    parts = Parts.of(envelope)
+    if parts is not None:
+        try:
+            line = _dumped(_shown(name, seed, parts))
+            if _parts(parse(line)) == parts:
+                return line
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            pass  # it has facts that JSON has no form for
+    sealed = {"key": name, "seed": seed, "kind": _SEALED, "answer": base64_of(envelope)}
+    return _dumped(sealed)
+
+
+def read(line: bytes) -> bytes:
+    """The envelope that `write` was given. Raises `ValueError`, which says what is wrong."""
+    try:
+        shown = parse(line)
+        if shown["kind"] == _SEALED:
+            return bytes_of(shown["answer"])
+        return _parts(shown).sealed()
+    except KeyError as error:
+        raise ValueError(f"no {error}, or one that is not known") from error
+    except (TypeError, AttributeError, RecursionError, OverflowError, struct.error) as error:
+        raise ValueError(str(error)) from error
+    except (CodecError, msgspec.MsgspecError) as error:
+        raise ValueError(str(error)) from error
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two envelopes hold the same answer to the same request: see `Parts.says`."""
+    if one == other:
+        return True
+    parts, others = Parts.of(one), Parts.of(other)
+    return parts is not None and others is not None and parts.says() == others.says()
+
+
+def _dumped(shown: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which has no UTF-8
+        return json.dumps(shown, allow_nan=False).encode()
+
+
+def _shown(name: str, seed: str, parts: Parts) -> dict[str, Any]:
+    facts = parts.facts
+    shown: dict[str, Any] = {"key": name, "seed": seed, "source": facts.source}
+    if facts.model:
+        shown["model"] = facts.model
+    if parts.request:
+        shown["request"] = _show_request(parts.request)
+    shown["kind"] = parts.kind.name.lower()
+    shown["answer"] = show_answer(parts.kind, parts.answer)
+    if facts.tokens_in or facts.tokens_out:
+        shown["tokens"] = [facts.tokens_in, facts.tokens_out]
+    shown["seconds"] = _short(facts.seconds)
+    shown["created"] = _show_time(facts.created)
+    if facts.expires:
+        shown["expires"] = _show_time(facts.expires)
+    return shown
+
+
+def _parts(shown: Any) -> Parts:
+    kind = _KINDS[shown["kind"]]
+    asked, told = shown.get("tokens", (0, 0))
+    facts = Facts(
+        _read_time(shown.get("created", 0.0)),
+        # An envelope keeps it in four bytes.
+        struct.unpack("<f", struct.pack("<f", shown.get("seconds", 0.0)))[0],
+        _read_time(shown.get("expires", 0.0)),
+        shown.get("source", ""),
+        shown.get("model", ""),
+        asked,
+        told,
+    )
+    request = _read_request(shown["request"]) if "request" in shown else b""
+    return Parts(kind, read_answer(kind, shown["answer"]), request, facts)
+
+
+def _show_request(request: bytes) -> Any:
+    try:
+        shown = show_tree(key.decode_request(request))
+        if _read_request(shown) == request:
+            return shown
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        pass  # not as `key.encode` writes it: kept as it is
+    return {"$bytes": base64_of(request)}
+
+
+def _read_request(shown: Any) -> bytes:
+    if isinstance(shown, dict) and shown.keys() == {"$bytes"}:
+        return bytes_of(shown["$bytes"])
+    return key.encode(read_tree(shown))
+
+
+def _short(seconds: float) -> float:
+    """The shortest number that is the same in four bytes."""
+    packed = struct.pack("<f", seconds)
+    for digits in range(1, 10):
+        short = float(f"{seconds:.{digits}g}")
+        if struct.pack("<f", short) == packed:
+            return short
+    return seconds
+
+
+def _show_time(when: float) -> str | float:
+    """A time as ISO 8601 in UTC, with as many digits as it takes to be exact."""
+    text = repr(when)
+    if not 0 <= when < _LAST_YEAR or "e" in text:
+        return when
+    whole, _, rest = text.partition(".")
+    return f"{time.strftime(_CLOCK, time.gmtime(int(whole)))}.{rest}Z"
+
+
+def _read_time(shown: str | float) -> float:
+    if not isinstance(shown, str):
+        return float(shown)
+    match = _TIME.fullmatch(shown)
+    if match is None:
+        raise ValueError(f"{shown!r} is not a time like 2026-01-31T12:00:00.0Z")
+    return float(f"{calendar.timegm(time.strptime(match[1], _CLOCK))}.{match[2]}")

@@ -1,0 +1,153 @@
+"""The JSONL store: entries live in one text file, a line each, that people read and review."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+
+from cachewrap.errors import StoreError
+from cachewrap.stores.base import Store
+from cachewrap.stores.jsonl import lines
+from cachewrap.stores.jsonl.cassette import cassette
+
+
+class JsonlStore(Store):
+    """Entries of every seed in one file: a cassette, to be kept beside the tests that use it.
+
+    The file, and folders that are missing, are made at the first write. A line is one entry as
+    JSON: see `cachewrap.stores.jsonl.lines`. It may be edited by hand; a line that cannot be read
+    is left as it is, and costs a `CacheWarning` or a `StoreError` that names it. What was deleted
+    from the file is absent, and the last of two lines of one key and seed counts.
+
+    The order of lines is kept: an answer that is replaced stays in its place, and new ones stand
+    behind, in the order in which their requests were first looked up. The file is brought into that
+    order when the store is closed. An answer that is replaced by one that says the same is left as
+    it is: see `cachewrap.stores.jsonl.lines.Parts.says`.
+
+    Expired entries are left to their callers, and no other process waits for an answer under way.
+
+    Args:
+        path: the file; ``~`` and ``$NAME`` are expanded.
+        seed: the partition.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], seed: str = "41") -> None:
+        self._path = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self._seed = seed
+        self._cassette = cassette(self._path)
+
+    def __reduce__(self) -> tuple[type[JsonlStore], tuple[str, str]]:
+        return type(self), (self._path, self._seed)
+
+    @property
+    def url(self) -> str:
+        place = urllib.parse.quote(self._cassette.path.replace(os.sep, "/"))
+        seed = urllib.parse.quote(self._seed, safe="", errors="surrogatepass")
+        return f"jsonl://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+
+    @property
+    def path(self) -> str:
+        """The file, as an absolute path."""
+        return self._path
+
+    def reseed(self, seed: str) -> JsonlStore:
+        return JsonlStore(self._path, seed)
+
+    def check(self) -> None:
+        """Raise `StoreError` if the file cannot be made, or read and written; nothing is written.
+
+        A file that can be read but not written fails this check, and can still be read.
+        """
+        if os.path.exists(self._path):
+            if not os.path.isfile(self._path):
+                raise StoreError(f"the cassette {self._path} is not a file: choose another path")
+            if not os.access(self._path, os.R_OK | os.W_OK):
+                raise StoreError(
+                    f"the cassette {self._path} cannot be read and written by this user"
+                )
+            return
+        place = os.path.dirname(self._path)
+        while not os.path.lexists(place) and place != os.path.dirname(place):
+            place = os.path.dirname(place)
+        if not os.path.isdir(place):
+            raise StoreError(f"the cassette {self._path} cannot be made: {place} is not a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"the cassette {self._path} cannot be made: {place} cannot be written by this user"
+            )
+
+    def get(self, key: str) -> bytes | None:
+        line = self._cassette.get((self._seed, key))
+        return None if line is None else self._envelope(key, line)
+
+    def add(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        won = value
+
+        def decide(present: bytes | None) -> bytes | None:
+            nonlocal won
+            if present is not None:
+                there = self._envelope(key, present)
+                if there != over:
+                    won = there
+                    return None
+            return lines.write(key, self._seed, value)
+
+        self._cassette.change((self._seed, key), decide)
+        return won
+
+    def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        def decide(present: bytes | None) -> bytes:
+            if present is not None:
+                try:
+                    if lines.same(lines.read(present), value):
+                        return present
+                except ValueError:
+                    pass  # it goes, whatever it was
+            return lines.write(key, self._seed, value)
+
+        self._cassette.change((self._seed, key), decide)
+
+    def delete(self, key: str) -> bool:
+        return self._cassette.remove(lambda name: name == (self._seed, key)) == 1
+
+    def keys(self) -> Iterator[str]:
+        return iter([key for seed, key in self._cassette.names() if seed == self._seed])
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Every key with its value. Lines that cannot be read are passed over."""
+        for key in self.keys():
+            with suppress(StoreError):
+                value = self.get(key)
+                if value is not None:
+                    yield key, value
+
+    def seeds(self) -> list[str]:
+        return self._cassette.seeds()
+
+    def clear(self) -> int:
+        return self._cassette.remove(lambda name: name[0] == self._seed)
+
+    def names(self) -> list[tuple[str, str]]:
+        """The seed and the key of every line, of all seeds, in the order of the file."""
+        return self._cassette.names()
+
+    def prune(self, names: Collection[tuple[str, str]]) -> int:
+        """Remove lines of any seed by seed and key; how many there were."""
+        return self._cassette.remove(names.__contains__)
+
+    def close(self) -> None:
+        """Bring the file into its order."""
+        self._cassette.tidy()
+
+    def _envelope(self, key: str, line: bytes) -> bytes:
+        try:
+            return lines.read(line)
+        except ValueError as error:
+            place = self._cassette.place_of((self._seed, key))
+            raise StoreError(
+                f"{place}: the entry cannot be read: {error}. Mend the line, or delete it."
+            ) from error

@@ -1,0 +1,361 @@
+"""The Redis store: entries live on a server that every process and host can share."""
+
+from __future__ import annotations
+
+import functools
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, TypeVar, cast
+
+from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.loops import running_trio
+from cachewrap.stores.base import Claim, Store, in_thread, of_one_process
+from cachewrap.stores.redis.connections import Connections
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+_BATCH = 1000
+"""Keys that the server looks through for one answer to SCAN."""
+
+_VALUES = 100
+"""Values that are asked for at once."""
+
+_ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
+
+_OVER = """
+local present = redis.call('GET', KEYS[1])
+if present and present ~= ARGV[2] then return present end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
+else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
+return ARGV[1]
+"""
+
+_FAILED = "failed"
+"""What stands in the place of a lease for 2 seconds after its owner's call failed."""
+
+_RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+_RELEASE_FAILED = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], 'failed', 'PX', 2000)
+return 1
+"""
+
+
+def _quoted(name: str) -> str:
+    """The name with nothing in it that divides a key or means something in a pattern."""
+    return urllib.parse.quote(name, safe="", errors="surrogatepass")
+
+
+def _in_asyncio(method: M) -> M:
+    """An async operation of redis-py, which knows asyncio alone; elsewhere the sync one's."""
+    sync = method.__name__.removeprefix("a")
+
+    @functools.wraps(method)
+    async def either(store: RedisStore, *args: Any, **options: Any) -> Any:
+        if running_trio() is not None:
+            return await in_thread(getattr(store, sync), *args, **options)
+        return await method(store, *args, **options)
+
+    return cast(M, either)
+
+
+class RedisStore(Store):
+    """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
+
+    A lease stands beside its entry, with ``:lease`` behind. It is never listed, counted or cleared.
+
+    In namespace and seed, characters other than letters, digits and ``_.-~`` are percent-encoded.
+    Sync callers share a client, and so do the async callers of each event loop. Expired entries are
+    dropped by the server, which needs version 6.2 for it. `close` and `aclose` leave connections
+    alone that another thread or task is using.
+
+    When the server cannot be reached, one more attempt included, this process leaves it alone:
+    every operation of every store with the same URL fails at once. After ``breaker_seconds`` one
+    operation tries again, and ends this if it succeeds. An answer of the server, an error too,
+    is no reason to leave it alone, unless it says that it is loading or that its cluster is down.
+
+    A user who may do what a store needs, with the entries of one namespace, and nothing else
+    (the last two for clusters only; the names of other keys are not hidden from ``scan``)::
+
+        ACL SETUSER <user> on ><password> ~cachewrap:<namespace>:* +get +set +del +unlink +eval
+            +pexpire +scan +select +ping +client|setinfo +command +cluster|slots
+
+    Args:
+        url: the server, as redis-py reads it: ``redis://[user:password@]host:port/db``,
+            ``rediss://`` for TLS, ``unix:///path``; of a cluster one or more nodes:
+            ``redis+cluster://[user:password@]host:port,host:port``; of sentinels one or more,
+            with the service that they watch:
+            ``redis+sentinel://[user:password@]host:port,host:port/service/db``, and in the query
+            ``sentinel_username`` and ``sentinel_password`` for the sentinels themselves;
+            ``rediss+cluster://`` and ``rediss+sentinel://`` for TLS. Options in its query are
+            obeyed; without them connecting and each answer may take 1 second, and one more attempt
+            is made.
+        seed: the partition.
+        namespace: keeps the tenants of one database apart.
+        breaker_seconds: for how many seconds a server that cannot be reached is left alone.
+
+    Raises:
+        ConfigurationError: the URL cannot be read, or the namespace is empty.
+    """
+
+    def __init__(
+        self,
+        url: str = "redis://localhost:6379/0",
+        seed: str = "41",
+        *,
+        namespace: str = "default",
+        breaker_seconds: float = 30.0,
+    ) -> None:
+        if not namespace:
+            raise ConfigurationError("the Redis namespace is empty: give it a name")
+        self._enter(Connections(url, breaker_seconds), namespace, seed)
+
+    def _enter(self, connections: Connections, namespace: str, seed: str) -> None:
+        self._connections = connections
+        self._namespace = namespace
+        self._seed = seed
+        self._prefix = f"cachewrap:{_quoted(namespace)}:{_quoted(seed)}:{{".encode()
+
+    def __reduce__(self) -> tuple[Callable[..., RedisStore], tuple[str, str]]:
+        connections = self._connections
+        remake = functools.partial(
+            type(self), namespace=self._namespace, breaker_seconds=connections.breaker_seconds
+        )
+        return remake, (connections.url, self._seed)
+
+    @property
+    def url(self) -> str:
+        place = self._connections.place
+        options = f"namespace={_quoted(self._namespace)}&cache_seed={_quoted(self._seed)}"
+        return f"{place}{'&' if '?' in place else '?'}{options}"
+
+    def reseed(self, seed: str) -> RedisStore:
+        other = RedisStore.__new__(type(self))
+        other._enter(self._connections, self._namespace, seed)
+        return other
+
+    def get(self, key: str) -> bytes | None:
+        connections = self._connections
+        with connections.reading() as client:
+            return connections.server.get(client, self._name(key), connections.idle)
+
+    @_in_asyncio
+    async def aget(self, key: str) -> bytes | None:
+        async with self._connections.running() as client:
+            value: bytes | None = await client.get(self._name(key))
+        return value
+
+    def add(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        name = self._name(key)
+        with self._connections.using() as client:
+            if over is not None:
+                return bytes(client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
+            pipeline = client.pipeline(transaction=False).get(name)
+            present, added = pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
+            if present is None and not added:  # another caller's add came between the two
+                present = client.get(name)
+        return value if added or present is None else bytes(present)
+
+    @_in_asyncio
+    async def aadd(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        name = self._name(key)
+        async with self._connections.running() as client:
+            if over is not None:
+                return bytes(await client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
+            pipeline = client.pipeline(transaction=False).get(name)
+            present, added = await pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
+            if present is None and not added:
+                present = await client.get(name)
+        return value if added or present is None else bytes(present)
+
+    def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        with self._connections.using() as client:
+            client.set(self._name(key), value, pxat=_pxat(expires))
+
+    @_in_asyncio
+    async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        async with self._connections.running() as client:
+            await client.set(self._name(key), value, pxat=_pxat(expires))
+
+    def delete(self, key: str) -> bool:
+        with self._connections.using() as client:
+            return bool(client.delete(self._name(key)))
+
+    @_in_asyncio
+    async def adelete(self, key: str) -> bool:
+        async with self._connections.running() as client:
+            return bool(await client.delete(self._name(key)))
+
+    def keys(self) -> Iterator[str]:
+        """Every key of this partition; one may come twice while the server resizes its table."""
+        for names in self._scan():
+            yield from (name[len(self._prefix) : -1].decode() for name in names)
+
+    async def akeys(self) -> AsyncIterator[str]:
+        if running_trio() is not None:
+            for key in await in_thread(lambda: list(self.keys())):
+                yield key
+            return
+        async for names in self._ascan():
+            for name in names:
+                yield name[len(self._prefix) : -1].decode()
+
+    def seeds(self) -> list[str]:
+        """The seeds with entries in this namespace. Goes through every name in the database."""
+        namespace = f"cachewrap:{_quoted(self._namespace)}:".encode()
+        found = set()
+        for names in self._scan(namespace + b"*:{" + _ANY_KEY):
+            found |= {name[len(namespace) : -len(_ANY_KEY) - 2] for name in names}
+        quoted = (name.decode() for name in found)
+        return sorted(urllib.parse.unquote(name, errors="surrogatepass") for name in quoted)
+
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read or written; None where the server evicts by frequency."""
+        try:
+            with self._connections.using() as client:
+                idle = client.object("IDLETIME", self._name(key))
+        except StoreError as error:
+            if "LFU" in str(error):
+                return None
+            raise
+        return None if idle is None else time.time() - float(idle)
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        for names in self._scan():
+            for start in range(0, len(names), _VALUES):
+                batch = names[start : start + _VALUES]
+                with self._connections.using() as client:
+                    pipeline = client.pipeline(transaction=False)
+                    for name in batch:
+                        pipeline.get(name)
+                    values = pipeline.execute()
+                for name, value in zip(batch, values, strict=True):
+                    if value is not None:
+                        yield name[len(self._prefix) : -1].decode(), bytes(value)
+
+    def clear(self) -> int:
+        count = 0
+        for names in self._scan():
+            with self._connections.using() as client:
+                count += self._connections.server.unlink(client, names)
+        return count
+
+    @_in_asyncio
+    async def aclear(self) -> int:
+        count = 0
+        async for names in self._ascan():
+            async with self._connections.running() as client:
+                count += await self._connections.server.aunlink(client, names)
+        return count
+
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
+        name = self._lease(key)
+        with self._connections.using() as client:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
+            return _claim(token, *pipeline.execute())
+
+    @_in_asyncio
+    async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+        name = self._lease(key)
+        async with self._connections.running() as client:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
+            return _claim(token, *await pipeline.execute())
+
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        name, milliseconds = self._lease(key), _milliseconds(seconds)
+        with self._connections.using() as client:
+            return bool(client.eval(_RENEW, 1, name, token, milliseconds))
+
+    @_in_asyncio
+    async def arenew(self, key: str, token: str, seconds: float) -> bool:
+        name, milliseconds = self._lease(key), _milliseconds(seconds)
+        async with self._connections.running() as client:
+            return bool(await client.eval(_RENEW, 1, name, token, milliseconds))
+
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        script = _RELEASE_FAILED if failed else _RELEASE
+        with self._connections.using() as client:
+            client.eval(script, 1, self._lease(key), token)
+
+    @_in_asyncio
+    async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
+        script = _RELEASE_FAILED if failed else _RELEASE
+        async with self._connections.running() as client:
+            await client.eval(script, 1, self._lease(key), token)
+
+    def close(self) -> None:
+        self._connections.close()
+
+    @_in_asyncio
+    async def aclose(self) -> None:
+        await self._connections.aclose()
+
+    def _scan(self, pattern: bytes | None = None) -> Iterator[list[bytes]]:
+        pattern = pattern or self._prefix + _ANY_KEY
+        with self._connections.using() as client:
+            nodes = self._connections.server.nodes(client)
+        for node in nodes:
+            cursor = None
+            while cursor != 0:
+                with self._connections.using() as client:
+                    answer = client.scan(cursor or 0, pattern, _BATCH, **node)
+                cursor, names = _page(answer)
+                if names:
+                    yield names
+
+    async def _ascan(self) -> AsyncIterator[list[bytes]]:
+        async with self._connections.running() as client:
+            nodes = self._connections.server.nodes(client)
+        for node in nodes:
+            cursor = None
+            while cursor != 0:
+                async with self._connections.running() as client:
+                    answer = await client.scan(cursor or 0, self._prefix + _ANY_KEY, _BATCH, **node)
+                cursor, names = _page(answer)
+                if names:
+                    yield names
+
+    def _name(self, key: str) -> bytes:
+        return b"%b%b}" % (self._prefix, key.encode())
+
+    def _lease(self, key: str) -> bytes:
+        return self._name(key) + b":lease"
+
+
+def _pxat(expires: float) -> int | None:
+    """The time in whole milliseconds; None is never."""
+    return max(1, int(expires * 1000)) if expires else None
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _claim(token: str, taken: object, present: bytes | None) -> Claim:
+    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token."""
+    holder = (present or b"").decode(errors="replace")
+    if taken or holder == token:
+        return Claim.TAKEN
+    return Claim.FAILED if holder == _FAILED or of_one_process(holder, token) else Claim.HELD
+
+
+def _page(answer: tuple[int | dict[str, int], list[bytes]]) -> tuple[int, list[bytes]]:
+    """The cursor and the names of a SCAN; a cluster's client keeps a cursor for each node."""
+    cursor, names = answer
+    return (next(iter(cursor.values())) if isinstance(cursor, dict) else cursor), names

@@ -1,0 +1,1 @@
+"""What is told: events, faults, usage and its price."""

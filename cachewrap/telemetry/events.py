@@ -1,0 +1,180 @@
+"""What happened to one call: told to a hook of the cache's, and to the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+from cachewrap.entry import Entry, Outcome
+from cachewrap.errors import CorruptEntryError
+from cachewrap.telemetry.faults import warn_once
+
+log: Final = logging.getLogger("cachewrap.calls")
+
+# What `Logger.isEnabledFor` remembers of a level, and forgets when one is set: False where nothing
+# is logged; None where it is to be asked.
+remembered: Final[Callable[[int], bool | None]] = getattr(log, "_cache", {}).get
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One call that a cache served or let go past it, or whose upstream call failed.
+
+    Of a call that goes past a cache, with the outcome `Outcome.BYPASSED`, only ``source``,
+    ``seed``, ``place``, ``started`` and ``reason`` are known: it is told before it is made.
+
+    Attributes:
+        outcome: how it was answered; None for a call that raised.
+        source: the function (``module:qualname``) or the endpoint (``POST /chat/completions``).
+        model: the model that was asked; of a function's call, the one that answered; or ``""``.
+        answered_by: the model as upstream reported it, or ``""``.
+        key: the key of the request.
+        seed: the seed of the cache.
+        place: the store's URL, without credentials.
+        started: when the call began, in seconds since the epoch.
+        seconds: how long its caller waited; of a stream that was asked upstream, until its end.
+        upstream_seconds: how long upstream took for the answer, now or when it was stored.
+        tokens_in: prompt tokens of the answer, as upstream reported them.
+        tokens_out: completion tokens of the answer.
+        stored: whether the answer of this call was stored.
+        error: what the call raised, or None.
+        reason: why a call is not cached, as in ``stats.bypass_reasons``; of other calls ``""``. In
+            mode ``"off"`` the source is not known.
+    """
+
+    outcome: Outcome | None
+    source: str
+    model: str
+    answered_by: str
+    key: str
+    seed: str
+    place: str
+    started: float
+    seconds: float
+    upstream_seconds: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    stored: bool = False
+    error: BaseException | None = None
+    reason: str = ""
+
+    @property
+    def hit(self) -> bool:
+        """Whether nothing was asked upstream for this call."""
+        return self.outcome in (Outcome.HIT, Outcome.JOINED)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event as plain values; an error is its type's name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["outcome"] = "error" if self.outcome is None else self.outcome.value
+        values["error"] = None if self.error is None else type(self.error).__qualname__
+        return values
+
+
+Hook: TypeAlias = Callable[[Event], None]
+"""Is given every event, in the thread or task of the call. What it raises costs a warning."""
+
+
+class Watch:
+    """The time of one call, and the event at its end.
+
+    Args:
+        hook: is given the event; None logs it only.
+        source: what is called.
+        model: the model that is asked; None where only the answer tells.
+        key: the key of the request.
+        seed: the seed of the cache.
+        place: the store's URL.
+        seconds: how long the call has taken before.
+    """
+
+    def __init__(
+        self,
+        hook: Hook | None,
+        source: str,
+        model: str | None,
+        key: str,
+        seed: str,
+        place: str,
+        seconds: float = 0.0,
+    ) -> None:
+        self._hook = hook
+        self._what = (source, model, key, seed, place)
+        self._began = time.perf_counter() - seconds
+        self._started = time.time() - seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.tell(None, None, error=error)
+
+    def tell(
+        self,
+        outcome: Outcome | None,
+        entry: Entry | None,
+        *,
+        stored: bool = False,
+        error: BaseException | None = None,
+    ) -> None:
+        """Say how the call ended."""
+        source, model, key, seed, place = self._what
+        answered_by = model_of(entry)
+        event = Event(
+            outcome,
+            source,
+            answered_by if model is None else model,
+            answered_by,
+            key,
+            seed,
+            place,
+            self._started,
+            time.perf_counter() - self._began,
+            entry.seconds if entry else 0.0,
+            entry.tokens_in if entry else 0,
+            entry.tokens_out if entry else 0,
+            stored,
+            error,
+        )
+        name = f"{'error' if outcome is None else outcome.value} {source} {event.model}".rstrip()
+        _tell(self._hook, event, f"{name} in {event.seconds:.4f} s")
+
+
+def tell_bypass(hook: Hook | None, source: str, seed: str, place: str, reason: str) -> None:
+    """Say that a call goes past the cache, and why."""
+    if hook is None and not log.isEnabledFor(logging.DEBUG):
+        return
+    event = Event(
+        Outcome.BYPASSED, source, "", "", "", seed, place, time.time(), 0.0, reason=reason
+    )
+    _tell(hook, event, f"bypassed {source} ({reason})")
+
+
+def _tell(hook: Hook | None, event: Event, text: str) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s", text, extra={"cachewrap": event.as_dict()})
+    if hook is not None:
+        try:
+            hook(event)
+        except Exception as fault:  # the call has its answer, whatever becomes of the telling
+            warn_once(("on_event", type(fault)), f"on_event= raised {fault!r}")
+
+
+def model_of(entry: Entry | None) -> str:
+    """The model as upstream reported it; ``""`` where none is known."""
+    if entry is None:
+        return ""
+    try:
+        return str(entry.read_record()["model"])
+    except CorruptEntryError:  # the record is damaged, the answer that was served is not
+        return ""

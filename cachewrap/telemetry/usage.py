@@ -1,0 +1,105 @@
+"""The model and the tokens that an answer reports, wherever its kind of answer keeps them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final
+
+_IN = ("prompt_tokens", "input_tokens")
+_OUT = ("completion_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer says of itself; empty where it says nothing.
+
+    Args:
+        model: the model's name.
+        tokens_in: prompt tokens.
+        tokens_out: completion tokens.
+    """
+
+    model: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+_NONE = Usage()
+
+
+def usage_of(answer: object) -> Usage:
+    """Read the usage of an SDK's answer object, or of the same as plain JSON."""
+    if isinstance(answer, str):
+        return _NONE
+    model = _field(answer, "model")
+    usage = _field(answer, "usage")
+    return Usage(
+        model=model if isinstance(model, str) else "",
+        tokens_in=_count(usage, _IN),
+        tokens_out=_count(usage, _OUT),
+    )
+
+
+def _field(holder: object, name: str) -> Any:
+    if isinstance(holder, Mapping):
+        return holder.get(name)
+    state = getattr(holder, "__dict__", None)
+    return state.get(name) if isinstance(state, dict) else None
+
+
+def _count(usage: object, names: tuple[str, ...]) -> int:
+    for name in names:
+        value = _field(usage, name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32:
+            return value
+    return 0
+
+
+_FEW: Final = 1000
+_MANY: Final = 1_000_000
+
+
+@functools.cache
+def can_price() -> bool:
+    """Whether genai-prices is installed: ``pip install 'cachewrap[prices]'``."""
+    return find_spec("genai_prices") is not None
+
+
+def price(model: str, tokens_in: int, tokens_out: int) -> float | None:
+    """What one call with that many tokens costs at today's prices, in US dollars.
+
+    None where the model is not known, where there are no tokens, and without genai-prices.
+    """
+    if not model or not (tokens_in or tokens_out) or not can_price():
+        return None
+    known, rates = _rates(model)
+    if not known:
+        return None
+    if rates is None:
+        return _price(model, tokens_in, tokens_out)
+    return tokens_in * rates[0] + tokens_out * rates[1]
+
+
+def _price(model: str, tokens_in: int, tokens_out: int) -> float:
+    from genai_prices import Usage, calc_price
+
+    usage = Usage(input_tokens=tokens_in, output_tokens=tokens_out)
+    return float(calc_price(usage, model_ref=model).total_price)
+
+
+@functools.lru_cache(maxsize=1024)
+def _rates(model: str) -> tuple[bool, tuple[float, float] | None]:
+    """Whether the model is known, and what one token costs where that does not depend on how many.
+
+    Working a price out takes a hundred times as long as a multiplication.
+    """
+    try:
+        asked, told = _price(model, _FEW, 0), _price(model, 0, _FEW)
+        both = _price(model, _MANY, _MANY)
+    except LookupError:
+        return False, None
+    even = abs(both - (asked + told) * (_MANY / _FEW)) < 1e-9 * max(1.0, both)
+    return True, (asked / _FEW, told / _FEW) if even else None
