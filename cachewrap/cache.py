@@ -86,8 +86,8 @@ class Cache(KeyValue):
         super()._set_up(store, seed, policy)
         self.numbering = blocks.Numbering()
         self._entered = [0]
-        self._plain = policy.plain and seed is not None
-        self._unheard = self._plain and policy.on_event is None
+        self._hits_by_key = policy.hits_by_key and seed is not None
+        self._unheard = self._hits_by_key and policy.on_event is None
         self._siblings: dict[str | None, Cache] = {}
         self._views: dict[Policy, Self] = {}
 

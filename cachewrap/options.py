@@ -82,7 +82,7 @@ class Default:
         return self.cache
 
 
-def choose_plain_cache(
+def choose_simple_cache(
     default: Callable[[], Cache | None], own: Cache | None = None
 ) -> Cache | None:
     """The cache that serves a call without other options, if hits are all that matters there.
@@ -96,7 +96,7 @@ def choose_plain_cache(
     if blocks.blocks.get().salt:
         return None
     cache = choose_cache(own, default=default, counted=False)
-    return cache if cache is not None and cache._plain else None
+    return cache if cache is not None and cache._hits_by_key else None
 
 
 def numbering_of(own: Cache | None, fallback: blocks.Numbering) -> blocks.Numbering:

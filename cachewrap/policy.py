@@ -189,7 +189,7 @@ class Policy:
     keyed: frozenset[str] = frozenset()
 
     @property
-    def plain(self) -> bool:
+    def hits_by_key(self) -> bool:
         """Whether a hit depends on its request alone.
 
         What may be added to a policy, and is not known here to leave hits alone, does not.

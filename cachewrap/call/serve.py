@@ -61,7 +61,7 @@ class Serving:
         )
         self._quiet = replace(self._terms, report=_tell_nobody)
         self._idle = seed is None or policy.mode == "off"
-        self._straight = policy.mode in ("normal", "read_only")
+        self._reads = policy.mode in ("normal", "read_only")
 
     @property
     def seed(self) -> str | None:
@@ -93,7 +93,7 @@ class Serving:
             found = self._found(exchange, *seen) if seen else self._look(exchange)
             if not isinstance(found, Reply):
                 found = run(fetch(exchange, self._terms, found), self._store, call)
-        return self.told(found, exchange, watch)
+        return self.finish(found, exchange, watch)
 
     async def aserve(
         self, exchange: Exchange[R], call: Callable[[], Awaitable[R]], *seen: Seen
@@ -104,7 +104,7 @@ class Serving:
             found = self._found(exchange, *seen) if seen else await self._alook(exchange)
             if not isinstance(found, Reply):
                 found = await arun(fetch(exchange, self._terms, found), self._store, call)
-        return self.told(found, exchange, watch)
+        return self.finish(found, exchange, watch)
 
     def _found(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | Absent:
         if isinstance(seen, StoreError):
@@ -116,20 +116,20 @@ class Serving:
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange)
-        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
+        return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange)
-        return self.told(found, exchange, watch) if isinstance(found, Reply) else found
+        return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
 
     # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
     # modes in which it takes that.
 
     def _look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._straight:
+        if not self._reads:
             return run(look(exchange, self._terms), self._store)
         try:
             raw = self._store.get(exchange.key)
@@ -138,7 +138,7 @@ class Serving:
         return found_in(exchange, raw, self._terms)
 
     async def _alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._straight:
+        if not self._reads:
             return await arun(look(exchange, self._terms), self._store)
         try:
             raw = await self._store.aget(exchange.key)
@@ -146,7 +146,7 @@ class Serving:
             return unread(exchange, error, self._terms)
         return found_in(exchange, raw, self._terms)
 
-    def glance(self, exchange: Exchange[R]) -> Reply[R] | None:
+    def peek(self, exchange: Exchange[R]) -> Reply[R] | None:
         """What `look` would find, told to nobody: None where it is anything but a plain hit.
 
         Whoever serves it says so with `told`; else the request takes its usual way.
@@ -157,8 +157,8 @@ class Serving:
             return None
         return self._seen(exchange, raw)
 
-    async def aglance(self, exchange: Exchange[R]) -> Reply[R] | None:
-        """`glance` for async callers."""
+    async def apeek(self, exchange: Exchange[R]) -> Reply[R] | None:
+        """`peek` for async callers."""
         try:
             raw = await self._store.aget(exchange.key)
         except StoreError:
@@ -173,7 +173,7 @@ class Serving:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
         watch = self.watch(exchange, seconds)
         reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
-        return self.told(reply, exchange, watch)
+        return self.finish(reply, exchange, watch)
 
     async def akeep(
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
@@ -181,7 +181,7 @@ class Serving:
         """`keep` for async callers."""
         watch = self.watch(exchange, seconds)
         reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
-        return self.told(reply, exchange, watch)
+        return self.finish(reply, exchange, watch)
 
     def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
         """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
@@ -193,7 +193,7 @@ class Serving:
         seed, place = self._seed or "", self._url
         return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
 
-    def told(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
+    def finish(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
         """The reply, counted, and told to those who hear of it."""
         self.stats.count(reply, exchange)
         if watch is not None:

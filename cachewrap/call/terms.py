@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError
-from cachewrap.format.sealing import PLAIN, Guard
+from cachewrap.format.sealing import UNSEALED, Guard
 from cachewrap.policy import Mode
 
 R = TypeVar("R")
@@ -74,7 +74,7 @@ class Terms:
     single_flight: bool = True
     lease_seconds: float | None = None
     give_up: Callable[[str, str], None] = lambda key, token: None
-    guard: Guard = PLAIN
+    guard: Guard = UNSEALED
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
 from cachewrap.telemetry.usage import usage_of
 
 _MODULE: Final = re.compile(r"openai\.types(\.[a-z_]+)*")
-_PLAIN: Final[dict[tuple[str, str], type]] = {
+_CLASSES: Final[dict[tuple[str, str], type]] = {
     ("builtins", "set"): set,
     ("types", "SimpleNamespace"): SimpleNamespace,
 }
@@ -48,8 +48,8 @@ class _Unpickler(pickle.Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _PLAIN:
-            return _PLAIN[module, name]
+        if (module, name) in _CLASSES:
+            return _CLASSES[module, name]
         if _MODULE.fullmatch(module):
             base = import_module("openai").BaseModel
             try:

@@ -17,7 +17,7 @@ from cachewrap.cache import Cache
 from cachewrap.encryption import keys_from_environment
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.format.sealing import PLAIN, Guard, make_guard
+from cachewrap.format.sealing import UNSEALED, Guard, make_guard
 from cachewrap.policy import seed_text
 from cachewrap.stores.base import Store
 from cachewrap.stores.disk import DiskStore
@@ -46,7 +46,7 @@ class Place:
 
     def unseal(self, key: str, raw: bytes) -> Entry:
         """Open an entry, encrypted or not. Raises `CorruptEntryError`."""
-        return (self._guard if is_encrypted(raw) else PLAIN).unseal(key, raw)
+        return (self._guard if is_encrypted(raw) else UNSEALED).unseal(key, raw)
 
     def lacks_key(self, raw: bytes) -> bool:
         """Whether stored bytes are encrypted with a key that was not given."""
@@ -55,7 +55,7 @@ class Place:
     @property
     def has_key(self) -> bool:
         """Whether an encryption key was given."""
-        return self._guard is not PLAIN
+        return self._guard is not UNSEALED
 
     def encrypt(self, key: str, sealed: bytes) -> bytes:
         """An envelope as it is stored here where it is to be encrypted."""

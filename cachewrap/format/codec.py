@@ -21,7 +21,7 @@ def _refuse_extension(code: int, data: memoryview) -> None:
 
 _decoder = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
 
-_PLAIN: Final = b"\x00"
+_UNTAGGED: Final = b"\x00"
 _TAGGED: Final = b"\x01"
 
 
@@ -70,7 +70,7 @@ def encode(value: object) -> tuple[Kind, bytes]:
         return Kind.ITEMS, _dump_items(value)  # type: ignore[arg-type]
     elif is_plain(value, PACKED):
         try:
-            return Kind.VALUE, _PLAIN + _encoder.encode(value)
+            return Kind.VALUE, _UNTAGGED + _encoder.encode(value)
         except (OverflowError, UnicodeEncodeError, RecursionError):
             pass
     try:
@@ -101,7 +101,7 @@ def decode(kind: Kind, data: bytes) -> Any:
             return data.decode()
         if kind == Kind.VALUE:
             plain = _decoder.decode(memoryview(data)[1:])
-            if data[:1] == _PLAIN:
+            if data[:1] == _UNTAGGED:
                 return plain
             if data[:1] == _TAGGED:
                 return untag(plain)

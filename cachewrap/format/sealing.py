@@ -65,7 +65,7 @@ class Guard:
         return raw.startswith(_MAGIC)
 
 
-PLAIN: Final = Guard()
+UNSEALED: Final = Guard()
 
 
 class AesGuard(Guard):
@@ -137,4 +137,4 @@ def make_guard(keys: tuple[bytes, ...], seed: str | None) -> Guard:
 
     Raises `ConfigurationError` where ``cryptography`` is needed and not installed.
     """
-    return AesGuard(keys, seed or "") if keys else PLAIN
+    return AesGuard(keys, seed or "") if keys else UNSEALED

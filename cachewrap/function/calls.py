@@ -53,7 +53,7 @@ def _close_defaults() -> None:
         cache.close()
 
 
-class Plan:
+class Decorated:
     """What a decorated function's calls have in common, worked out once."""
 
     def __init__(
@@ -129,24 +129,24 @@ class FunctionExchange:
     """One call of a decorated function.
 
     Args:
-        plan: of the function.
+        decorated: of the function.
         cache: serves the call.
         request: the canonical request, encoded.
         key: its key, where that is known.
     """
 
-    __slots__ = ("cache", "key", "plan", "policy", "request")
+    __slots__ = ("cache", "decorated", "key", "policy", "request")
 
-    def __init__(self, plan: Plan, cache: Cache, request: bytes, key: str = "") -> None:
-        self.plan = plan
+    def __init__(self, decorated: Decorated, cache: Cache, request: bytes, key: str = "") -> None:
+        self.decorated = decorated
         self.cache = cache
         self.request = request
-        self.key = key or key_of(plan.prefix, request)
-        self.policy = plan.policy or cache.policy
+        self.key = key or key_of(decorated.prefix, request)
+        self.policy = decorated.policy or cache.policy
 
     @property
     def source(self) -> str:
-        return self.plan.source
+        return self.decorated.source
 
     @property
     def model(self) -> None:
@@ -160,8 +160,10 @@ class FunctionExchange:
         return codec.decode(entry.kind, entry.answer)
 
     def dump(self, result: Any, seconds: float) -> tuple[bytes, Entry] | None:
-        plan = self.plan
-        if plan.when is not None and not wanted(plan.when, _listed(result), plan.source):
+        decorated = self.decorated
+        if decorated.when is not None and not wanted(
+            decorated.when, _listed(result), decorated.source
+        ):
             return None
         now = time.time()
         kind, answer = codec.encode(result)
@@ -170,7 +172,7 @@ class FunctionExchange:
             created=now,
             seconds=seconds,
             expires=self.policy.expires(now),
-            source=plan.source,
+            source=decorated.source,
             model=usage.model,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
@@ -191,16 +193,16 @@ def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions)
     What it asks inside belongs to its sample and its mode: otherwise another sample, or an answer
     that is to be refreshed, would come from what is stored of the calls inside.
     """
-    plan = exchange.plan
-    sampled = Sampled(exchange.cache, exchange.key, options, plan.samples, plan.numbering)
+    decorated = exchange.decorated
+    sampled = Sampled(exchange.cache, exchange.key, options, decorated.samples, decorated.numbering)
     exchange.key = sampled.key
     exchange.policy = options.policy(exchange.policy)
     if sampled.counted or options.mode is not None:
-        call = _SCOPED[plan.serve](partial(_inside, sampled, options), call)
-    if plan.serve is aserve:
+        call = _SCOPED[decorated.serve](partial(_inside, sampled, options), call)
+    if decorated.serve is aserve:
         return _aserve_sampled(exchange, call, sampled)
     try:
-        return plan.serve(exchange, call)
+        return decorated.serve(exchange, call)
     except BaseException:
         sampled.failed()
         raise
@@ -226,7 +228,7 @@ def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> bloc
 
 def serve(exchange: FunctionExchange, call: Callable[[], Any], *seen: Seen) -> Any:
     """Serve a call of a plain function; ``seen`` is what the store gave, if it was asked."""
-    retry = exchange.plan.retry
+    retry = exchange.decorated.retry
     upstream = call if retry is None else with_retry(retry, call)
     return exchange.cache.serve(exchange, upstream, *seen).value
 
@@ -235,17 +237,17 @@ async def aserve(
     exchange: FunctionExchange, call: Callable[[], Awaitable[Any]], *seen: Seen
 ) -> Any:
     """Serve a call of a coroutine function."""
-    retry = exchange.plan.retry
+    retry = exchange.decorated.retry
     upstream = call if retry is None else with_async_retry(retry, call)
     return (await exchange.cache.aserve(exchange, upstream, *seen)).value
 
 
 def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
-    return stream(exchange.cache, exchange, call, exchange.plan.retry)
+    return stream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
 def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
-    return astream(exchange.cache, exchange, call, exchange.plan.retry)
+    return astream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
 _SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {

@@ -14,8 +14,8 @@ from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.explain import Explanation
-from cachewrap.function.calls import FunctionExchange, Plan, When, serve_specially
-from cachewrap.function.fast_hit import Answer, straight
+from cachewrap.function.calls import Decorated, FunctionExchange, When, serve_specially
+from cachewrap.function.fast_hit import Answer, fast_hit
 from cachewrap.function.typing import Cached, CachedClassMethod, CachedStaticMethod, Decorator
 from cachewrap.options import NONE, CallOptions, choose_cache, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
@@ -39,9 +39,9 @@ class _Calls:
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments, whatever its cache; ``sample=`` counts."""
-        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
-        kwargs, own = take_options(kwargs, plan.options)
-        key: str = plan.key(plan.request(_with_instance(instance, args), kwargs))
+        decorated, instance = self._decorated_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, decorated.options)
+        key: str = decorated.key(decorated.request(_with_instance(instance, args), kwargs))
         return sample_key(key, own.sample or 0)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
@@ -49,12 +49,12 @@ class _Calls:
 
         It is removed from the cache that would serve the call here and now. Raises `StoreError`.
         """
-        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
-        kwargs, own = take_options(kwargs, plan.options)
-        cache = choose_cache(own.cache, own.cache_seed, plan.default, counted=False)
-        if plan.off or cache is None:
+        decorated, instance = self._decorated_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, decorated.options)
+        cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
+        if decorated.off or cache is None:
             return False
-        key = plan.key(plan.request(_with_instance(instance, args), kwargs))
+        key = decorated.key(decorated.request(_with_instance(instance, args), kwargs))
         return cache.discard(sample_key(key, own.sample or 0))
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
@@ -63,13 +63,13 @@ class _Calls:
         It is asked of the cache that would serve the call here and now. Raises `StoreError`, and
         `ConfigurationError` where no cache would serve it.
         """
-        plan, instance = self._plan_and_instance()  # type: ignore[attr-defined]
-        kwargs, own = take_options(kwargs, plan.options)
-        cache = choose_cache(own.cache, own.cache_seed, plan.default, counted=False)
-        if plan.off or cache is None:
-            raise ConfigurationError(f"{plan.source}: no cache serves this call")
-        request = plan.request(_with_instance(instance, args), kwargs)
-        exchange = FunctionExchange(plan, cache, request)
+        decorated, instance = self._decorated_and_instance()  # type: ignore[attr-defined]
+        kwargs, own = take_options(kwargs, decorated.options)
+        cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
+        if decorated.off or cache is None:
+            raise ConfigurationError(f"{decorated.source}: no cache serves this call")
+        request = decorated.request(_with_instance(instance, args), kwargs)
+        exchange = FunctionExchange(decorated, cache, request)
         exchange.key = sample_key(exchange.key, own.sample or 0)
         return cache.explain_exchange(exchange)
 
@@ -84,7 +84,7 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # As a plain method is: by its owner and its name.
-        _, instance = self._plan_and_instance()
+        _, instance = self._decorated_and_instance()
         owner = self._self_parent.__wrapped__ if instance is None else instance
         return getattr, (owner, self.__wrapped__.__name__)
 
@@ -93,12 +93,12 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
 
     def __deepcopy__(self, memo: Any) -> Any:
         # A copied object's method is that of the copy.
-        _, instance = self._plan_and_instance()
+        _, instance = self._decorated_and_instance()
         if instance is None or isinstance(instance, type):
             return self
         return self._self_parent.__get__(deepcopy(instance, memo), type(instance))
 
-    def _plan_and_instance(self) -> tuple[Plan, Any]:
+    def _decorated_and_instance(self) -> tuple[Decorated, Any]:
         # Whom a call is given as its first argument, as wrapt decides it.
         if self._self_binding == "staticmethod":
             instance = None
@@ -115,14 +115,14 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
     __slots__ = ("_self_answer",)
     __bound_function_wrapper__ = BoundCachedFunction
 
-    def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
-        answer = straight(plan, function, _general(plan, function))
+    def __init__(self, function: Callable[..., Any], decorated: Decorated) -> None:
+        answer = fast_hit(decorated, function, _general(decorated, function))
 
         def bound(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
             return answer(args, kwargs, instance, wrapped)
 
         super().__init__(function, bound)
-        self._self_plan = plan
+        self._self_plan = decorated
         # A plain function has no instance, which wrapt would look for at every call.
         self._self_answer = answer if type(function) is FunctionType else None
 
@@ -143,11 +143,11 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
     def __deepcopy__(self, memo: Any) -> Any:
         return self
 
-    def _plan_and_instance(self) -> tuple[Plan, Any]:
+    def _decorated_and_instance(self) -> tuple[Decorated, Any]:
         return self._self_plan, None
 
 
-def _general(plan: Plan, function: Callable[..., Any]) -> Answer:
+def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
     """The general path of a function's calls."""
 
     def answer(
@@ -158,18 +158,23 @@ def _general(plan: Plan, function: Callable[..., Any]) -> Answer:
         /,
     ) -> Any:
         own: CallOptions = NONE
-        if kwargs and not plan.options.isdisjoint(kwargs):
-            kwargs, own = take_options(kwargs, plan.options)
-        if plan.off:
+        if kwargs and not decorated.options.isdisjoint(kwargs):
+            kwargs, own = take_options(kwargs, decorated.options)
+        if decorated.off:
             return wrapped(*args, **kwargs)
-        cache = choose_cache(own.cache, own.cache_seed, plan.default, own.mode)
+        cache = choose_cache(own.cache, own.cache_seed, decorated.default, own.mode)
         if cache is None:
             return wrapped(*args, **kwargs)
-        request = plan.request(args if instance is None else (instance, *args), kwargs)
-        exchange = FunctionExchange(plan, cache, request)
+        request = decorated.request(args if instance is None else (instance, *args), kwargs)
+        exchange = FunctionExchange(decorated, cache, request)
         call = partial(wrapped, *args, **kwargs)
-        if own is NONE and not plan.samples and not cache.policy.samples and not blocks.get().salt:
-            return plan.serve(exchange, call)
+        if (
+            own is NONE
+            and not decorated.samples
+            and not cache.policy.samples
+            and not blocks.get().salt
+        ):
+            return decorated.serve(exchange, call)
         return serve_specially(exchange, call, own)
 
     return answer
@@ -260,9 +265,9 @@ def llm_cached(
     argument without a canonical form, and whatever the function raises; that is never stored.
     """
 
-    def decorate(decorated: Callable[..., Any]) -> CachedFunction:
-        plan = Plan(
-            decorated,
+    def decorate(bare: Callable[..., Any]) -> CachedFunction:
+        decorated = Decorated(
+            bare,
             seed=seed,
             cache=cache,
             ttl=ttl,
@@ -273,6 +278,6 @@ def llm_cached(
             retry=retry,
             version=version,
         )
-        return CachedFunction(decorated, plan)
+        return CachedFunction(bare, decorated)
 
     return decorate if function is None else decorate(function)

@@ -1,4 +1,4 @@
-"""The straight path: a plain hit of a decorated function, without what only a miss needs.
+"""The fast hit: a plain hit of a decorated function, without what only a miss needs.
 
 It takes the same steps as the general path, for calls with nothing unusual about them: arguments
 that are what JSON has, no options, a cache whose hits depend on the request alone, nobody who
@@ -20,8 +20,8 @@ from cachewrap.entry import Kind
 from cachewrap.errors import CodecError, StoreError
 from cachewrap.format.codec import decode
 from cachewrap.format.envelope import unseal
-from cachewrap.format.sealing import PLAIN
-from cachewrap.function.calls import FunctionExchange, Plan, aserve, serve
+from cachewrap.format.sealing import UNSEALED
+from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
 from cachewrap.request.values import are_plain
 from cachewrap.telemetry.events import remembered
 
@@ -42,21 +42,31 @@ _TEXT: Final = Kind.TEXT
 _MISSED: Final = object()
 
 
-def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answer:
-    """The general path with a straight one in front, if the function's calls may take it.
+def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer) -> Answer:
+    """The general path with a fast hit in front, if the function's calls may take it.
 
     Args:
-        plan: of the function.
+        decorated: of the function.
         function: what is decorated.
         general: answers every call.
     """
-    if plan.keyer is None or plan.default is None or plan.samples:
+    if decorated.keyer is None or decorated.default is None or decorated.samples:
         return general
-    if plan.serve is not serve and plan.serve is not aserve:
+    if decorated.serve is not serve and decorated.serve is not aserve:
         return general
-    awaited = plan.serve is aserve
-    stack_here, bind, bound, options = blocks.get, plan.bind, plan.bound, plan.options
-    keyer, default, source, prefix = plan.keyer, plan.default, plan.source, len(plan.prefix)
+    awaited = decorated.serve is aserve
+    stack_here, bind, bound, options = (
+        blocks.get,
+        decorated.bind,
+        decorated.bound,
+        decorated.options,
+    )
+    keyer, default, source, prefix = (
+        decorated.keyer,
+        decorated.default,
+        decorated.source,
+        len(decorated.prefix),
+    )
 
     def answer(
         args: Args, kwargs: Kwargs, instance: Any = None, wrapped: Callable[..., Any] = function, /
@@ -87,7 +97,7 @@ def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answe
             if value is not _MISSED:
                 return value
             seen = raw
-        exchange = FunctionExchange(plan, cache, bytes(hashed[prefix:]), key)
+        exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
 
     async def later(cache: Any, key: str, hashed: bytearray, call: Callable[[], Any]) -> Any:
@@ -100,14 +110,14 @@ def straight(plan: Plan, function: Callable[..., Any], general: Answer) -> Answe
             if value is not _MISSED:
                 return value
             seen = raw
-        exchange = FunctionExchange(plan, cache, bytes(hashed[prefix:]), key)
+        exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
         return await aserve(exchange, call, seen)
 
     def opened(cache: Any, key: str, raw: bytes) -> Any:
         """The value of an entry that is whole and fresh, counted as a hit; else `_MISSED`."""
         try:
             guard = cache._guard
-            entry = unseal(raw) if guard is PLAIN else guard.unseal(key, raw)
+            entry = unseal(raw) if guard is UNSEALED else guard.unseal(key, raw)
             if entry.expires and not entry.fresh(time()):
                 return _MISSED
             kind = entry.kind

@@ -20,7 +20,7 @@ from cachewrap.http.patcher import HttpPatch, HttpPatcher
 from cachewrap.http.response import MARK, Decoded, Library
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
-from cachewrap.http.shared_body import Reader
+from cachewrap.http.shared_body import BodyReader
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]
 """Gives the next piece of a body, b"" at its end."""
@@ -85,7 +85,7 @@ class AiohttpWire(Wire):
         """See `Wire`."""
         return await self._respond(_pairs(response), [await response.read()], response)
 
-    async def abuild(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
         pairs = [*answer.headers, (MARK, "joined" if reader else "hit")]
         if reader:
@@ -338,7 +338,7 @@ class CachedMiddleware:
     an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is not told of it.
 
     Args:
-        cache: serves the requests outside any block. Without it they go straight through.
+        cache: serves the requests outside any block. Without it they are not cached.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
             providers.
@@ -407,7 +407,7 @@ def patch_aiohttp(
     `patch_httpx` has stored of the same request serves here too.
 
     Args:
-        cache: serves the requests outside any block. Without it they go straight through.
+        cache: serves the requests outside any block. Without it they are not cached.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
             providers.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known

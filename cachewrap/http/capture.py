@@ -17,12 +17,12 @@ from cachewrap.http.events import CONTENT_TYPE as FRAMES, shows_error
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.response import decode, is_framed, kept_headers, library_of
 from cachewrap.http.shared_body import (
-    AsyncJointStream,
-    Joint,
-    JointStream,
-    Reader,
+    AsyncSharedBody,
+    BodyReader,
+    Chunks,
     Recorder,
-    Recording,
+    SharedBody,
+    TeedStream,
 )
 
 
@@ -33,23 +33,23 @@ class Slot:
         cache: the cache that serves the call.
         exchange: the call's exchange.
         absent: for a call whose response stays open, what `Cache.look` gave; else None.
-        joint: the stream through which other calls read an open response, if they may.
+        body: the stream through which other calls read an open response, if they may.
     """
 
-    __slots__ = ("_cache", "_exchange", "_joint", "_started", "absent", "answered", "reader")
+    __slots__ = ("_body", "_cache", "_exchange", "_started", "absent", "answered", "reader")
 
     def __init__(
         self,
         cache: Cache,
         exchange: SdkExchange,
         absent: Absent | None = None,
-        joint: JointStream | AsyncJointStream | None = None,
+        body: SharedBody | AsyncSharedBody | None = None,
     ) -> None:
         self._cache = cache
         self._exchange = exchange
         self._started = time.perf_counter()
-        self._joint = joint
-        self.reader: Reader | None = None
+        self._body = body
+        self.reader: BodyReader | None = None
         self.absent = absent
         self.answered = Answered(None)
 
@@ -91,9 +91,9 @@ class Slot:
         cache, exchange, absent = self._cache, self._exchange, self.absent
         assert absent is not None
 
-        if (joint := self._joint) is not None:
+        if (body := self._body) is not None:
             keep = cache.akeep if is_async else cache.keep
-            joint.source.arrive(
+            body.source.arrive(
                 HttpAnswer(response.status_code, kept_headers(response), [], []),
                 response.stream,
                 self._started,
@@ -102,29 +102,29 @@ class Slot:
                 self._fails(response),
             )
             broken = library_of(response).read_error
-            self.reader = Reader(cache, joint, leads=True, broken=broken)
-            response.stream = Joint(response.stream, self.reader)
-            joint.flight.land(FAILED)
+            self.reader = BodyReader(cache, body, leads=True, broken=broken)
+            response.stream = TeedStream(response.stream, self.reader)
+            body.flight.land(FAILED)
             return
 
-        def done(recording: Recording) -> None:
+        def done(recording: Chunks) -> None:
             cache.keep(exchange, judge(recording), _seconds(recording), absent)
 
-        async def adone(recording: Recording) -> None:
+        async def adone(recording: Chunks) -> None:
             await cache.akeep(exchange, judge(recording), _seconds(recording), absent)
 
         response.stream = Recorder(
-            response.stream, Recording(self._started), adone if is_async else done
+            response.stream, Chunks(self._started), adone if is_async else done
         )
 
-    def _judge(self, response: Any) -> Callable[[Recording], Answered]:
+    def _judge(self, response: Any) -> Callable[[Chunks], Answered]:
         # Taken apart here, so that the recorder does not lead back to the response.
         status, headers = response.status_code, kept_headers(response)
         encoding = response.headers.get("content-encoding")
         framed, library = is_framed(response), library_of(response)
         endpoint, stream = self._exchange.endpoint, self.stream
 
-        def judge(recording: Recording) -> Answered:
+        def judge(recording: Chunks) -> Answered:
             try:
                 chunks, delays = decode(library, encoding, recording.chunks, recording.delays)
             except library.decoding_error:
@@ -137,11 +137,11 @@ class Slot:
 
         return judge
 
-    def _fails(self, response: Any) -> Callable[[Recording], bool]:
+    def _fails(self, response: Any) -> Callable[[Chunks], bool]:
         library, encoding = library_of(response), response.headers.get("content-encoding")
         frames = response.headers.get("content-type", "").startswith(FRAMES)
 
-        def fails(recording: Recording) -> bool:
+        def fails(recording: Chunks) -> bool:
             try:
                 chunks, _ = decode(library, encoding, recording.chunks, recording.delays)
             except library.decoding_error:
@@ -151,7 +151,7 @@ class Slot:
         return fails
 
 
-def _seconds(recording: Recording) -> float:
+def _seconds(recording: Chunks) -> float:
     return time.perf_counter() - recording.started
 
 

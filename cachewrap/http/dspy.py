@@ -16,7 +16,7 @@ from cachewrap.http.exchange import When
 from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
 from cachewrap.http.response import MARK, Library
-from cachewrap.http.shared_body import Reader
+from cachewrap.http.shared_body import BodyReader
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"
@@ -85,13 +85,13 @@ class Lm15Wire(Wire):
         """See `Wire`."""
         return self._async(response.headers, stream, response, stream.aclose)
 
-    def build(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
         if reader:
             return self._sync(_marked(answer, "joined"), reader, closing=reader.close)
         return self._sync(_marked(answer, "hit"), _coded(answer))
 
-    async def abuild(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
         if reader:
             return self._async(_marked(answer, "joined"), reader, closing=reader.aclose)
@@ -228,7 +228,7 @@ def patch_dspy(
     ``engine="litellm"``, go through LiteLLM, see `patch_openai`.
 
     Args:
-        cache: serves the requests outside any block. Without it they go straight through.
+        cache: serves the requests outside any block. Without it they are not cached.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
             providers.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known

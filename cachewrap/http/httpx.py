@@ -15,7 +15,7 @@ from cachewrap.http.patcher import HttpPatch, HttpPatcher
 from cachewrap.http.response import build, family_of
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
-from cachewrap.http.shared_body import Reader
+from cachewrap.http.shared_body import BodyReader
 
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -81,11 +81,11 @@ class HttpxWire(Wire):
         del whole.headers["x-cachewrap"]
         return whole
 
-    def build(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
         return self._response(answer, reader)
 
-    def _response(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    def _response(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         response = build(
             self._request, answer, method=self.method, url=self.url, headers={}, reader=reader
         )
@@ -127,7 +127,7 @@ class CachedTransport(_Transport):
 
     Args:
         transport: sends what is not cached; None is the library's own `HTTPTransport`.
-        cache: serves the requests outside any block. Without it they go straight through.
+        cache: serves the requests outside any block. Without it they are not cached.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
             providers.
@@ -232,7 +232,7 @@ def patch_httpx(
     that patch.
 
     Args:
-        cache: serves the requests outside any block. Without it they go straight through.
+        cache: serves the requests outside any block. Without it they are not cached.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
             providers.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known

@@ -7,7 +7,7 @@ from typing import Any
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.response import Library
-from cachewrap.http.shared_body import Reader
+from cachewrap.http.shared_body import BodyReader
 
 
 class Headers:
@@ -112,10 +112,10 @@ class Wire:
         """`whole` for async responses."""
         return self.whole(response, content)
 
-    def build(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """What the caller gets of a stored answer, or of one under way, of which it is the head."""
         raise NotImplementedError
 
-    async def abuild(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """`build` for async responses."""
         return self.build(answer, reader)

@@ -17,11 +17,11 @@ from cachewrap.call.terms import Reply
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.capture import Slot, asend, send
 from cachewrap.http.exchange import SdkExchange
-from cachewrap.http.shared_body import AsyncJointStream, JointStream
+from cachewrap.http.shared_body import AsyncSharedBody, SharedBody
 from cachewrap.loops import running_loop
 from cachewrap.streams.shared import join
 
-Rebuild: TypeAlias = Callable[[HttpAnswer | None, JointStream | AsyncJointStream | None], Any]
+Rebuild: TypeAlias = Callable[[HttpAnswer | None, SharedBody | AsyncSharedBody | None], Any]
 """Makes the SDK's result of a stored answer, or of the head and the stream of one under way."""
 
 
@@ -36,7 +36,7 @@ def serve(
         place = cache.shared_place
         if place is None or running_loop() is not None:
             break
-        joined = join(place, exchange.key, None, JointStream)
+        joined = join(place, exchange.key, None, SharedBody)
         if joined is None:
             break
         stream, leads = joined
@@ -64,7 +64,7 @@ def _ask(cache: Cache, slot: Slot, upstream: Callable[[], Any]) -> Any:
 def _lead(
     cache: Cache,
     exchange: SdkExchange,
-    stream: JointStream,
+    stream: SharedBody,
     upstream: Callable[[], Any],
     rebuild: Rebuild,
 ) -> Any:
@@ -105,7 +105,7 @@ async def aserve(
         place, loop = cache.shared_place, running_loop()
         if place is None or loop is None:
             break
-        joined = join(place, exchange.key, loop, AsyncJointStream)
+        joined = join(place, exchange.key, loop, AsyncSharedBody)
         if joined is None:
             break
         stream, leads = joined
@@ -137,7 +137,7 @@ async def _aask(cache: Cache, slot: Slot, upstream: Callable[[], Awaitable[Any]]
 async def _alead(
     cache: Cache,
     exchange: SdkExchange,
-    stream: AsyncJointStream,
+    stream: AsyncSharedBody,
     upstream: Callable[[], Awaitable[Any]],
     rebuild: Rebuild,
 ) -> Any:

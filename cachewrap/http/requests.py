@@ -18,7 +18,7 @@ from cachewrap.http.patcher import HttpPatch, HttpPatcher
 from cachewrap.http.response import MARK, Library
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
-from cachewrap.http.shared_body import Reader
+from cachewrap.http.shared_body import BodyReader
 
 
 class File:
@@ -214,7 +214,7 @@ class RequestsWire(Wire):
         response._content, response._content_consumed = False, False
         return response
 
-    def build(self, answer: HttpAnswer, reader: Reader | None) -> Any:
+    def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
         pairs = [*answer.headers, (MARK, "joined" if reader else "hit")]
         raw = self._raw(pairs, reader) if reader else self._replayed(pairs, answer)
@@ -378,7 +378,7 @@ class CachedAdapter(BaseAdapter):
 
     Args:
         adapter: sends what is not cached; None is an `HTTPAdapter` of requests.
-        cache: serves the requests outside any block. Without it they go straight through.
+        cache: serves the requests outside any block. Without it they are not cached.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
             providers.
@@ -458,7 +458,7 @@ def patch_requests(
     has stored of the same request serves here too.
 
     Args:
-        cache: serves the requests outside any block. Without it they go straight through.
+        cache: serves the requests outside any block. Without it they are not cached.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
             providers.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known

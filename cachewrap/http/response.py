@@ -63,7 +63,7 @@ class Family(Library):
         request: its request class.
         held: its stream class of a body in memory.
         replay: a stream class of ours that its responses take, for sync and async readers.
-        joint: one that reads what another call was given.
+        shared_stream: one that reads what another call was given.
         plain: its content decoder that changes nothing; it keeps no state.
     """
 
@@ -71,7 +71,7 @@ class Family(Library):
     request: Any
     held: Any
     replay: Any
-    joint: Any
+    shared_stream: Any
     plain: Any
 
     def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -113,7 +113,7 @@ def _family(library: ModuleType) -> Family:
         request=library.Request,
         held=library.ByteStream,
         replay=type("ReplayStream", (_Replay, *streams), {}),
-        joint=type("JointStream", (_Joint, *streams), {}),
+        shared_stream=type("SharedStream", (_SharedStream, *streams), {}),
         plain=library.Response(200)._get_content_decoder(),
         decoding_error=library.DecodingError,
         read_error=library.ReadError,
@@ -134,7 +134,7 @@ class _Replay:
             yield chunk
 
 
-class _Joint:
+class _SharedStream:
     """A body that is read, chunk by chunk, by a reader that is told when it is closed."""
 
     def __init__(self, reader: Any) -> None:
@@ -178,7 +178,7 @@ def build(
     response = family.response(
         answer.status,
         headers=[(name.encode(), value.encode()) for name, value in (*answer.headers, mark)],
-        stream=family.joint(reader) if reader else family.replay(answer.chunks),
+        stream=family.shared_stream(reader) if reader else family.replay(answer.chunks),
         request=family.request(method, url, headers=headers),
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),
     )

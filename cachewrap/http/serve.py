@@ -19,7 +19,7 @@ from cachewrap.http.request import canonical_headers, split_url
 from cachewrap.http.response import is_framed, snapshot
 from cachewrap.http.routes import Routes, is_stream
 from cachewrap.http.secrets import is_secret, without_secrets
-from cachewrap.http.shared_body import AsyncJointStream, JointStream, Proxy, Reader
+from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, Proxy, SharedBody
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request import key
 from cachewrap.telemetry import faults
@@ -32,7 +32,7 @@ _CLOSING: Final = re.compile(
 _LONGEST: Final = len(b"\nevent: response.incomplete\r\n")
 _BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
-Joint = JointStream | AsyncJointStream | None
+AnyBody = SharedBody | AsyncSharedBody | None
 
 
 class Caching:
@@ -40,7 +40,7 @@ class Caching:
 
     Args:
         routes: which requests may be cached.
-        cache: serves the requests outside any block; None sends them straight through.
+        cache: serves the requests outside any block; None leaves them uncached.
         when: takes an answer and says whether to store it: of a plain one the JSON in it, or its
             bytes; of a stream its events. None stores every whole answer.
 
@@ -90,7 +90,7 @@ class Caching:
         exchange: SdkExchange,
         streamed: bool,
     ) -> Any:
-        def rebuild(answer: HttpAnswer | None, stream: Joint) -> Any:
+        def rebuild(answer: HttpAnswer | None, stream: AnyBody) -> Any:
             assert answer is not None
             return wire.build(answer, _reader(wire, cache, stream))
 
@@ -145,7 +145,7 @@ class Caching:
         exchange: SdkExchange,
         streamed: bool,
     ) -> Any:
-        async def rebuild(answer: HttpAnswer | None, stream: Joint) -> Any:
+        async def rebuild(answer: HttpAnswer | None, stream: AnyBody) -> Any:
             assert answer is not None
             return await wire.abuild(answer, _reader(wire, cache, stream))
 
@@ -179,7 +179,7 @@ class Caching:
         return await rebuild(reply.value.answer, None)
 
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
-        """The cache, the exchange and whether a stream is read; None for what goes straight on."""
+        """The cache, the exchange and whether a stream is read; None for what is not cached."""
         cache = choose_cache(default=lambda: self._cache)
         if cache is None or not self.knows(wire):
             return None
@@ -237,10 +237,10 @@ def _kept(
     return answer if usage else None, usage
 
 
-def _reader(wire: Wire, cache: Cache, stream: Joint) -> Reader | None:
+def _reader(wire: Wire, cache: Cache, stream: AnyBody) -> BodyReader | None:
     if stream is None:
         return None
-    return Reader(cache, stream, leads=False, broken=wire.library.read_error)
+    return BodyReader(cache, stream, leads=False, broken=wire.library.read_error)
 
 
 def _coder(wire: Wire, head: Any) -> Coder:

@@ -21,7 +21,7 @@ from cachewrap.streams.shared_async import AsyncSharedStream, finish
 
 
 @dataclass(slots=True)
-class Recording:
+class Chunks:
     """The raw chunks that passed, and how the stream came to its end.
 
     Args:
@@ -61,11 +61,11 @@ class Recorder(Proxy):
     """
 
     def __init__(
-        self, stream: Any, recording: Recording, done: Callable[[Recording], Awaitable[None] | None]
+        self, stream: Any, recording: Chunks, done: Callable[[Chunks], Awaitable[None] | None]
     ) -> None:
         super().__init__(stream)
         self._self_recording = recording
-        self._self_done: Callable[[Recording], Awaitable[None] | None] | None = done
+        self._self_done: Callable[[Chunks], Awaitable[None] | None] | None = done
 
     def __iter__(self) -> Iterator[bytes]:
         recording = self._self_recording
@@ -100,14 +100,14 @@ class Recorder(Proxy):
         done, self._self_done = self._self_done, None
         return done(self._self_recording) if done else None
 
-    def _self_take(self) -> Callable[[Recording], Awaitable[None] | None] | None:
+    def _self_take(self) -> Callable[[Chunks], Awaitable[None] | None] | None:
         done, self._self_done = self._self_done, None
         # A generator that is being finalised closes its stream wherever the collector happened to
         # run, which may be under any lock: an abandoned stream is dropped without another step.
         return None if isinstance(sys.exception(), GeneratorExit) else done
 
 
-Judge: TypeAlias = Callable[[Recording], Answered]
+Judge: TypeAlias = Callable[[Chunks], Answered]
 Keep: TypeAlias = Callable[[Answered, float], Any]
 
 
@@ -127,12 +127,12 @@ class Body:
         self.head: HttpAnswer | None = None
         self.entry: Entry | None = None
         self.abandoned = False
-        self._recording = Recording(time.perf_counter())
+        self._recording = Chunks(time.perf_counter())
         self._stream: Any = None
         self._chunks: Any = None
         self._judge: Judge | None = None
         self._keep: Keep | None = None
-        self._fails: Callable[[Recording], bool] | None = None
+        self._fails: Callable[[Chunks], bool] | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -146,7 +146,7 @@ class Body:
         started: float,
         judge: Judge,
         keep: Keep,
-        fails: Callable[[Recording], bool],
+        fails: Callable[[Chunks], bool],
     ) -> None:
         """The response has come.
 
@@ -181,11 +181,11 @@ class Body:
         keep, self._keep = self._keep, None
         return lambda: keep(answered, time.perf_counter() - self._recording.started)
 
-    def _passed(self) -> Recording:
+    def _passed(self) -> Chunks:
         """What has passed, while another thread may be adding to it."""
         full = self._recording
         count = len(full.delays)
-        return Recording(full.started, full.chunks[:count], full.delays[:count], full.ended)
+        return Chunks(full.started, full.chunks[:count], full.delays[:count], full.ended)
 
 
 class SyncBody(Body):
@@ -264,7 +264,7 @@ class AsyncBody(Body):
         self.entry = (await keep()).entry
 
 
-class JointStream(SharedStream[bytes]):
+class SharedBody(SharedStream[bytes]):
     """A response that threads share. Who joins before it has arrived waits for the ``flight``."""
 
     source: SyncBody
@@ -278,7 +278,7 @@ class JointStream(SharedStream[bytes]):
         self.source.renew_lock()
 
 
-class AsyncJointStream(AsyncSharedStream[bytes]):
+class AsyncSharedBody(AsyncSharedStream[bytes]):
     """A response that the tasks of one event loop share."""
 
     source: AsyncBody
@@ -288,12 +288,12 @@ class AsyncJointStream(AsyncSharedStream[bytes]):
         self.flight = Flight(name[:2])
 
 
-class Reader:
-    """One call's place in a joint stream, for either colour.
+class BodyReader:
+    """One call's place in a shared body, for either colour.
 
     Args:
         cache: the cache that serves the call.
-        stream: what it reads, a `JointStream` or an `AsyncJointStream`.
+        stream: what it reads, a `SharedBody` or an `AsyncSharedBody`.
         leads: whether the call is the one that went upstream.
         broken: makes the error of a stream that another caller's interrupt has ended.
     """
@@ -390,10 +390,10 @@ class Reader:
             self._cache.count_joined(self._stream.source.entry)
 
 
-class Joint(Proxy):
-    """The first caller's stream, in whose place a reader of the joint stream reads and closes."""
+class TeedStream(Proxy):
+    """The first caller's stream, in whose place a reader of the shared body reads and closes."""
 
-    def __init__(self, stream: Any, reader: Reader) -> None:
+    def __init__(self, stream: Any, reader: BodyReader) -> None:
         super().__init__(stream)
         self._self_reader = reader
 
@@ -404,7 +404,7 @@ class Joint(Proxy):
         return aiter(self._self_reader)
 
     def settle(self) -> Any:
-        """See `Reader.settle`."""
+        """See `BodyReader.settle`."""
         return self._self_reader.settle()
 
     def close(self) -> None:

@@ -96,7 +96,7 @@ class WatchedCache(Cache):
     def _set_up(self, store: Store, seed: str | None, policy: Policy) -> None:
         super()._set_up(store, seed, policy)
         # Every call comes by here, none is served at a front door.
-        self._plain = self._unheard = False
+        self._hits_by_key = self._unheard = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, (_, *rest) = super().__reduce__()

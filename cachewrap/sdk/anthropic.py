@@ -98,12 +98,12 @@ def patch_anthropic(
     whether they are made before or after. It works before and after ``anthropic`` is imported.
     ``create(..., cache=cache)`` gives one call a cache of its own, ``create(..., cache_seed=None)``
     leaves one call uncached. Calls that go on with a container, and those of clients with a
-    middleware, go straight through.
+    middleware, are not cached.
 
     While it is patched, the active block also reaches the threads that are started inside it.
 
     Args:
-        cache: serves the calls outside any block. Without it they go straight through.
+        cache: serves the calls outside any block. Without it they are not cached.
         when: takes what a call returned and says whether to store it, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 

@@ -9,20 +9,20 @@ from typing import Any, Final
 
 from cachewrap.options import NAMES, CallOptions, take_options
 
-CHOICE_HEADER: Final = "x-cachewrap-choice"
+OPTIONS_HEADER: Final = "x-cachewrap-options"
 
-# Choices by their text, while the call that made them, or its lazy result, is alive.
-_made: Final[dict[str, Choice]] = {}
+# Options by their text, while the call that made them, or its lazy result, is alive.
+_made: Final[dict[str, CarriedOptions]] = {}
 _numbers: Final = itertools.count(1)
 
 
-class Choice(str):
-    """What a call chose, as the value of a header.
+class CarriedOptions(str):
+    """What a call says of its caching, as the value of a header.
 
     Lazy results (`.stream()` managers) send their request long after the method returned, so the
-    choice travels with the request's headers, through every merge that an SDK makes of them. It
-    is taken out again before the request is built. As text it is a number, by which it is found
-    again where a merge keeps only the text of headers.
+    options travel with the request's headers, through every merge that an SDK makes of them. They
+    are taken out again before the request is built. As text they are a number, by which they are
+    found again where a merge keeps only the text of headers.
     """
 
     __slots__ = ("options",)
@@ -30,31 +30,31 @@ class Choice(str):
     options: CallOptions
 
     @classmethod
-    def of(cls, options: CallOptions) -> Choice:
-        """The choice of one call."""
-        choice = cls(next(_numbers))
-        choice.options = options
-        return choice
+    def of(cls, options: CallOptions) -> CarriedOptions:
+        """The options of one call."""
+        carried = cls(next(_numbers))
+        carried.options = options
+        return carried
 
 
-def take_choice(options: Any) -> CallOptions | None:
-    """The choice that a request's options carry, taken out of their headers."""
+def take_carried(options: Any) -> CallOptions | None:
+    """The options that a request's options carry, taken out of their headers."""
     headers = options.headers
-    if not headers or CHOICE_HEADER not in headers:
+    if not headers or OPTIONS_HEADER not in headers:
         return None
     kept = dict(headers)
-    choice = kept.pop(CHOICE_HEADER)
+    carried = kept.pop(OPTIONS_HEADER)
     options.headers = kept
-    if not isinstance(choice, Choice):
-        choice = _made.get(choice)
-    return None if choice is None else choice.options
+    if not isinstance(carried, CarriedOptions):
+        carried = _made.get(carried)
+    return None if carried is None else carried.options
 
 
-def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
-    """A wrapper for resource methods that takes the choice out of their keywords.
+def carry_options(active: Callable[[], bool]) -> Callable[..., Any]:
+    """A wrapper for resource methods that takes the options out of their keywords.
 
     Args:
-        active: whether the seam that takes it out of the headers again is in place.
+        active: whether the seam that takes them out of the headers again is in place.
     """
 
     def wrapper(
@@ -63,18 +63,18 @@ def choosing(active: Callable[[], bool]) -> Callable[..., Any]:
         if not NAMES.isdisjoint(kwargs) and active():
             kwargs, chosen = take_options(kwargs)
             headers: Mapping[str, Any] = kwargs.get("extra_headers") or {}
-            choice = Choice.of(chosen)
-            kwargs["extra_headers"] = {**headers, CHOICE_HEADER: choice}
-            return _while_alive(choice, lambda: wrapped(*args, **kwargs))
+            carried = CarriedOptions.of(chosen)
+            kwargs["extra_headers"] = {**headers, OPTIONS_HEADER: carried}
+            return _while_alive(carried, lambda: wrapped(*args, **kwargs))
         return wrapped(*args, **kwargs)
 
     return wrapper
 
 
-def _while_alive(choice: Choice, call: Callable[[], Any]) -> Any:
-    """Make a call whose choice can be found by its text until its result is gone."""
-    text = str(choice)
-    _made[text] = choice
+def _while_alive(carried: CarriedOptions, call: Callable[[], Any]) -> Any:
+    """Make a call whose options can be found by its text until its result is gone."""
+    text = str(carried)
+    _made[text] = carried
     try:
         result = call()
     except BaseException:

@@ -87,7 +87,7 @@ def patch_openai(
     `threading.Thread` or a `ThreadPoolExecutor`.
 
     Args:
-        cache: serves the calls outside any block. Without it they go straight through.
+        cache: serves the calls outside any block. Without it they are not cached.
         when: takes what a call returned and says whether to store it: `cachewrap.predicates` has
             some. Of a stream it is the list of its events, as dictionaries; of an open response
             the JSON in it, or its bytes. By default every whole answer is stored. Of several

@@ -55,7 +55,7 @@ _ALIKE: Final = (
 _PREFIXES: Final = ("", "v1/", "openai/v1/")
 
 _BY_NAME: Final = {"openai": OPENAI, "anthropic": ANTHROPIC}
-_PLAIN: Final = (HTTPX, REQUESTS, AIOHTTP, DSPY)
+_HTTP_PATCHERS: Final = (HTTPX, REQUESTS, AIOHTTP, DSPY)
 
 _lock = threading.Lock()
 _patchers: Final[dict[str, Patcher]] = {**_BY_NAME}
@@ -95,7 +95,7 @@ def patch(
 
     Args:
         package: the SDK's top-level package, such as ``"cerebras.cloud.sdk"``. It is not imported.
-        cache: serves the calls outside any block. Without it they go straight through.
+        cache: serves the calls outside any block. Without it they are not cached.
         paths: further paths below the base URL whose POST requests may be cached; for this package
             they stay so.
         when: takes what a call returned and says whether to store it, see `patch_openai`.
@@ -186,7 +186,7 @@ def patch_all(
     costs nothing.
 
     Args:
-        cache: serves the calls outside any block. Without it they go straight through.
+        cache: serves the calls outside any block. Without it they are not cached.
         when: takes what a call returned and says whether to store it, see `patch_openai` and
             `patch_httpx`.
         threads: False leaves threads alone, see `patch_threads`.
@@ -200,8 +200,8 @@ def patch_all(
     try:
         for package in (*_BY_NAME, *_METHODS):
             patches.append(_patcher(package).patch(cache, when, carry=threads))
-        for plain in _PLAIN:
-            patches.append(plain.patch(cache, when, None, None, carry=threads, strict=False))
+        for http in _HTTP_PATCHERS:
+            patches.append(http.patch(cache, when, None, None, carry=threads, strict=False))
     except BaseException:
         Patches(patches).undo()
         raise
@@ -212,5 +212,5 @@ def unpatch_all() -> None:
     """Undo every patch of every SDK and of plain HTTP, whoever applied it."""
     for patcher in list(_patchers.values()):
         patcher.undo()
-    for plain in _PLAIN:
-        plain.undo()
+    for http in _HTTP_PATCHERS:
+        http.undo()

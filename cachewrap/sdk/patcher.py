@@ -14,7 +14,7 @@ from cachewrap.http.capture import aprocess_response, process_response
 from cachewrap.http.exchange import Endpoint, When
 from cachewrap.options import Default
 from cachewrap.patching import Application, Applications, version_of
-from cachewrap.sdk.carried import choosing
+from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.front.shape import is_own_function
 from cachewrap.sdk.seam import Seam
@@ -92,8 +92,8 @@ class Patcher(Applications[Patch]):
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
         }
-        self._choosing = choosing(self._active)
-        self._door = Door(sdk.name, sdk.path, self._default, self._active, self._choosing)
+        self._carrying = carry_options(self._active)
+        self._door = Door(sdk.name, sdk.path, self._default, self._active, self._carrying)
 
     def _active(self) -> bool:
         return bool(self.patches)
@@ -161,9 +161,9 @@ class Patcher(Applications[Patch]):
 
     def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
         if not self._sdk.front or method != "create":
-            return self._choosing
+            return self._carrying
         if not is_own_function(vars(owner)[method], self._sdk.name):
-            return self._choosing
+            return self._carrying
         return self._door.acreate if owner.__name__.startswith("Async") else self._door.create
 
     def _class(self, module: ModuleType, name: str) -> type:

@@ -18,18 +18,18 @@ from cachewrap.http.capture import Slot, asend, is_idle, send, under_way, watche
 from cachewrap.http.exchange import Answered, Bypass, Endpoint, SdkExchange, When, classify
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, merged_body
 from cachewrap.http.response import build, family_of
-from cachewrap.http.shared_body import AsyncJointStream, JointStream, Reader
+from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, SharedBody
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
-from cachewrap.sdk.carried import CHOICE_HEADER, take_choice
+from cachewrap.sdk.carried import OPTIONS_HEADER, take_carried
 from cachewrap.telemetry import faults
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get
-Joint: TypeAlias = JointStream | AsyncJointStream | None
+AnyBody: TypeAlias = SharedBody | AsyncSharedBody | None
 
 
 @dataclass(slots=True)
-class Plan:
+class SdkCall:
     """A call that a cache serves.
 
     Args:
@@ -53,8 +53,8 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Straight:
-    """A call that goes straight through.
+class Uncached:
+    """A call that is not cached.
 
     Args:
         left: whether it is left alone by its own choice or for what it asks, so that no cached
@@ -64,8 +64,8 @@ class Straight:
     left: bool
 
 
-_UNSERVED: Final = Straight(left=False)
-_LEFT_ALONE: Final = Straight(left=True)
+_UNSERVED: Final = Uncached(left=False)
+_LEFT_ALONE: Final = Uncached(left=True)
 
 
 class Expectation(Protocol):
@@ -123,49 +123,49 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
-        if not _stack_here() and self._is_straight(args, kwargs):
+        if not _stack_here() and self._is_uncached(args, kwargs):
             return wrapped(*args, **kwargs)
         sent = None
         if is_hooked(client) and self._may_serve(args, kwargs):
             sent = _as_sent(client, _argument(1, "options", args, kwargs))
-        plan = self._plan(client, args, kwargs, sent)
-        if isinstance(plan, Straight) and not under_way() and not self._watched():
+        sdk_call = self._sdk_call(client, args, kwargs, sent)
+        if isinstance(sdk_call, Uncached) and not under_way() and not self._watched():
             return wrapped(*args, **kwargs)
 
         def upstream() -> Any:
             return wrapped(*args, **kwargs)
 
-        if isinstance(plan, Straight):
-            return send(None, upstream, left=plan.left)
-        slot = Slot(plan.cache, plan.exchange)
+        if isinstance(sdk_call, Uncached):
+            return send(None, upstream, left=sdk_call.left)
+        slot = Slot(sdk_call.cache, sdk_call.exchange)
 
         def call() -> Answered:
             send(slot, upstream)
             return slot.answered
 
         try:
-            if plan.open:
+            if sdk_call.open:
                 return open_response.serve(
-                    plan.cache,
-                    plan.exchange,
+                    sdk_call.cache,
+                    sdk_call.exchange,
                     upstream,
-                    lambda answer, stream: rebuild(plan, answer, client, args, kwargs, stream),
+                    lambda answer, stream: rebuild(sdk_call, answer, client, args, kwargs, stream),
                 )
-            reply = plan.cache.serve(plan.exchange, call)
+            reply = sdk_call.cache.serve(sdk_call.exchange, call)
         except BaseException:
-            plan.failed()
+            sdk_call.failed()
             raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return rebuild(plan, reply.value.answer, client, args, kwargs)
+        return rebuild(sdk_call, reply.value.answer, client, args, kwargs)
 
     def arequest(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         """Wraps the async ``request``."""
-        if not _stack_here() and self._is_straight(args, kwargs):
-            straight: Awaitable[Any] = wrapped(*args, **kwargs)
-            return straight
+        if not _stack_here() and self._is_uncached(args, kwargs):
+            uncached: Awaitable[Any] = wrapped(*args, **kwargs)
+            return uncached
         if is_hooked(client) and self._may_serve(args, kwargs):
             return self._arequest_hooked(wrapped, client, args, kwargs)
         return self._arequest(wrapped, client, args, kwargs)
@@ -184,25 +184,25 @@ class Seam:
         kwargs: dict[str, Any],
         sent: Any = None,
     ) -> Awaitable[Any]:
-        plan = self._plan(client, args, kwargs, sent)
-        if isinstance(plan, Plan):
-            return self._aserve(plan, wrapped, client, args, kwargs)
+        sdk_call = self._sdk_call(client, args, kwargs, sent)
+        if isinstance(sdk_call, SdkCall):
+            return self._aserve(sdk_call, wrapped, client, args, kwargs)
         if under_way() or self._watched():
-            return asend(None, lambda: wrapped(*args, **kwargs), left=plan.left)
-        straight: Awaitable[Any] = wrapped(*args, **kwargs)
-        return straight
+            return asend(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
+        uncached: Awaitable[Any] = wrapped(*args, **kwargs)
+        return uncached
 
-    def _is_straight(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _is_uncached(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call is none of the cache's business, as most are outside every block."""
         if self._default.cache is not None or blocks.program is not None or not is_idle():
             return False
         headers = _argument(1, "options", args, kwargs).headers
-        return not headers or CHOICE_HEADER not in headers
+        return not headers or OPTIONS_HEADER not in headers
 
     def _may_serve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether it is worth while to find out what a client makes of its options."""
         options = _argument(1, "options", args, kwargs)
-        chosen = CHOICE_HEADER in (options.headers or ())
+        chosen = OPTIONS_HEADER in (options.headers or ())
         return self._active() and (
             chosen or choose_cache(default=self._default, counted=False) is not None
         )
@@ -213,7 +213,7 @@ class Seam:
 
     async def _aserve(
         self,
-        plan: Plan,
+        sdk_call: SdkCall,
         wrapped: Request,
         client: Any,
         args: tuple[Any, ...],
@@ -222,32 +222,32 @@ class Seam:
         def upstream() -> Any:
             return wrapped(*args, **kwargs)
 
-        slot = Slot(plan.cache, plan.exchange)
+        slot = Slot(sdk_call.cache, sdk_call.exchange)
 
         async def call() -> Answered:
             await asend(slot, upstream)
             return slot.answered
 
         try:
-            if plan.open:
+            if sdk_call.open:
                 return await open_response.aserve(
-                    plan.cache,
-                    plan.exchange,
+                    sdk_call.cache,
+                    sdk_call.exchange,
                     upstream,
-                    lambda answer, stream: arebuild(plan, answer, client, args, kwargs, stream),
+                    lambda answer, stream: arebuild(sdk_call, answer, client, args, kwargs, stream),
                 )
-            reply = await plan.cache.aserve(plan.exchange, call)
+            reply = await sdk_call.cache.aserve(sdk_call.exchange, call)
         except BaseException:
-            plan.failed()
+            sdk_call.failed()
             raise
         if reply.own or reply.value is slot.answered:
             return slot.answered.result
-        return await arebuild(plan, reply.value.answer, client, args, kwargs)
+        return await arebuild(sdk_call, reply.value.answer, client, args, kwargs)
 
-    def _plan(
+    def _sdk_call(
         self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None
-    ) -> Plan | Straight:
-        """How the call is served, or that it goes straight through.
+    ) -> SdkCall | Uncached:
+        """How the call is served, or that it is not cached.
 
         Args:
             client: the SDK's client.
@@ -259,7 +259,7 @@ class Seam:
         if awaited is not None:
             expected.set(None)  # requests that are made inside this one are others
         options = _argument(1, "options", args, kwargs)
-        own = take_choice(options) or NONE
+        own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
             return _LEFT_ALONE if own.cache_seed is None or own.mode == "off" else _UNSERVED
@@ -294,7 +294,7 @@ class Seam:
             awaited.compare(options, args, kwargs, exchange)
         raw = header(options.headers, RAW_RESPONSE)
         sampled = take_sample(cache, exchange, own)
-        return Plan(cache, exchange, stream or raw == "stream", options.headers, sampled)
+        return SdkCall(cache, exchange, stream or raw == "stream", options.headers, sampled)
 
 
 _HOOK: Final = "_prepare_options"
@@ -349,23 +349,23 @@ def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _processed(
-    plan: Plan,
+    sdk_call: SdkCall,
     answer: HttpAnswer,
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: Joint,
+    stream: AnyBody,
 ) -> tuple[Any, dict[str, Any]]:
     """The response of an answer, and what the client's ``_process_response`` takes."""
     reader = None
     if stream is not None:
         broken = family_of(client._client).read_error
-        reader = Reader(plan.cache, stream, leads=False, broken=broken)
+        reader = BodyReader(sdk_call.cache, stream, leads=False, broken=broken)
     options = _argument(1, "options", args, kwargs)
-    options.headers = plan.headers
-    request = plan.exchange.request
+    options.headers = sdk_call.headers
+    request = sdk_call.exchange.request
     headers = dict(request.get("headers", {}))
-    raw = header(plan.headers, RAW_RESPONSE)
+    raw = header(sdk_call.headers, RAW_RESPONSE)
     if raw is not None:
         headers[RAW_RESPONSE] = raw
     query = request.get("query")
@@ -387,32 +387,32 @@ def _processed(
 
 
 def rebuild(
-    plan: Plan,
+    sdk_call: SdkCall,
     answer: HttpAnswer | None,
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: Joint = None,
+    stream: AnyBody = None,
 ) -> Any:
     """What ``request`` returns for a stored answer, or one under way (``stream``)."""
     assert answer is not None
-    response, given = _processed(plan, answer, client, args, kwargs, stream)
-    if not plan.open:
+    response, given = _processed(sdk_call, answer, client, args, kwargs, stream)
+    if not sdk_call.open:
         response.read()
     return send(None, lambda: client._process_response(**given))
 
 
 async def arebuild(
-    plan: Plan,
+    sdk_call: SdkCall,
     answer: HttpAnswer | None,
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: Joint = None,
+    stream: AnyBody = None,
 ) -> Any:
     """`rebuild` for async callers."""
     assert answer is not None
-    response, given = _processed(plan, answer, client, args, kwargs, stream)
-    if not plan.open:
+    response, given = _processed(sdk_call, answer, client, args, kwargs, stream)
+    if not sdk_call.open:
         await response.aread()
     return await asend(None, lambda: client._process_response(**given))

@@ -17,10 +17,10 @@ from cachewrap.streams.recording import (
     AsyncGeneratorSource,
     AsyncStart,
     GeneratorSource,
+    ItemRecording,
     Packed,
-    Recording,
-    Server,
     Start,
+    StreamCache,
     abegin,
     begin,
     unpack,
@@ -41,15 +41,17 @@ class AsyncGeneratorStream(AsyncSharedStream[Packed]):
     source: AsyncGeneratorSource
 
 
-class Reader:
+class ItemReader:
     """One caller of a shared generator, to whom it is a generator.
 
     A value sent in, or an error thrown, concerns its caller alone. If he is all that reads, the
     real generator becomes his own; else one of his own takes over, and an error comes out again.
     """
 
-    def __init__(self, server: Server, start: Start, stream: GeneratorStream, leads: bool) -> None:
-        self._server = server
+    def __init__(
+        self, cache: StreamCache, start: Start, stream: GeneratorStream, leads: bool
+    ) -> None:
+        self._cache = cache
         self._start = start
         self._stream = stream
         self._leads = leads
@@ -99,7 +101,7 @@ class Reader:
         if not self._left:
             self._left = True
             if self._served and not self._leads:
-                self._server.count_joined(self._stream.source.entry)
+                self._cache.count_joined(self._stream.source.entry)
             self._stream.leave()
 
     def _seize(self) -> bool:
@@ -116,13 +118,13 @@ class Reader:
             next(self._own)
 
 
-class AsyncReader:
-    """`Reader` of a shared async generator."""
+class AsyncItemReader:
+    """`ItemReader` of a shared async generator."""
 
     def __init__(
-        self, server: Server, start: AsyncStart, stream: AsyncGeneratorStream, leads: bool
+        self, cache: StreamCache, start: AsyncStart, stream: AsyncGeneratorStream, leads: bool
     ) -> None:
-        self._server = server
+        self._cache = cache
         self._start = start
         self._stream = stream
         self._leads = leads
@@ -133,7 +135,7 @@ class AsyncReader:
         self._step: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = _acall
 
     async def __anext__(self) -> Any:
-        """See `Reader.__next__`."""
+        """See `ItemReader.__next__`."""
         return await self._leaving(self._next)
 
     async def asend(self, value: Any) -> Any:
@@ -179,13 +181,13 @@ class AsyncReader:
             raise
 
     async def aclose(self) -> None:
-        """See `Reader.close`."""
+        """See `ItemReader.close`."""
         if self._own is not None and self._step is _acall:
             await self._own.aclose()
         if not self._left:
             self._left = True
             if self._served and not self._leads:
-                self._server.count_joined(self._stream.source.entry)
+                self._cache.count_joined(self._stream.source.entry)
             await self._stream.leave()
 
     def _seize(self) -> bool:
@@ -211,44 +213,44 @@ async def _acall(step: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def read(
-    server: Server, exchange: Exchange[Items], start: Start, retry: Retry | None
-) -> Reader | None:
+    cache: StreamCache, exchange: Exchange[Items], start: Start, retry: Retry | None
+) -> ItemReader | None:
     """A reader of the request's shared stream; None where the caller is to go upstream alone.
 
     A sync caller on an event loop's thread goes alone: it must not wait for a thread that may be
     waiting for that loop.
     """
-    place = server.shared_place
+    place = cache.shared_place
     if place is None or running_loop() is not None:
         return None
 
     def share(name: Name) -> GeneratorStream:
-        return GeneratorStream(name, GeneratorSource(server, exchange, start, retry))
+        return GeneratorStream(name, GeneratorSource(cache, exchange, start, retry))
 
     found = join(place, exchange.key, None, share)
-    return None if found is None else Reader(server, start, *found)
+    return None if found is None else ItemReader(cache, start, *found)
 
 
 def aread(
-    server: Server, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
-) -> AsyncReader | None:
+    cache: StreamCache, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
+) -> AsyncItemReader | None:
     """`read` for async callers."""
-    place, loop = server.shared_place, running_loop()
+    place, loop = cache.shared_place, running_loop()
     if place is None or loop is None:
         return None
 
     def share(name: Name) -> AsyncGeneratorStream:
-        return AsyncGeneratorStream(name, AsyncGeneratorSource(server, exchange, start, retry))
+        return AsyncGeneratorStream(name, AsyncGeneratorSource(cache, exchange, start, retry))
 
     found = join(place, exchange.key, loop, share)
-    return None if found is None else AsyncReader(server, start, *found)
+    return None if found is None else AsyncItemReader(cache, start, *found)
 
 
 _Step: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 def stream(
-    server: Server,
+    cache: StreamCache,
     exchange: Exchange[Items],
     start: Callable[[], Generator[Any, Any, Any]],
     retry: Retry | None = None,
@@ -256,7 +258,7 @@ def stream(
     """A generator that replays the stored items, or passes on and records those of ``start()``.
 
     Args:
-        server: the cache.
+        cache: the cache.
         exchange: the request.
         start: makes the real generator.
         retry: applied until the first item is there; later nothing can be taken back.
@@ -264,12 +266,12 @@ def stream(
     A value sent into a replay cannot be answered from the store: the real generator is then run up
     to the same item and takes over.
     """
-    found = server.look(exchange)
+    found = cache.look(exchange)
     if isinstance(found, Absent):
-        if reader := read(server, exchange, start, retry):
+        if reader := read(cache, exchange, start, retry):
             with suppress(Alone), closing(reader):
                 return (yield from _pass_on(reader, reader.__next__, None))
-        return (yield from _record(start, retry, Recording(server, exchange, found)))
+        return (yield from _record(start, retry, ItemRecording(cache, exchange, found)))
     for passed, encoded in enumerate(found.value.values, start=1):
         sent = yield codec.decode(*encoded)
         if sent is not None:
@@ -278,7 +280,7 @@ def stream(
 
 
 def _record(
-    start: Callable[[], Generator[Any, Any, Any]], retry: Retry | None, recording: Recording
+    start: Callable[[], Generator[Any, Any, Any]], retry: Retry | None, recording: ItemRecording
 ) -> Generator[Any, Any, Any]:
     generator, first, returned = with_retry(retry, partial(begin, start))()
     if first is not END:
@@ -299,9 +301,9 @@ def _take_over(
 
 
 def _pass_on(
-    generator: Generator[Any, Any, Any] | Reader,
+    generator: Generator[Any, Any, Any] | ItemReader,
     step: Callable[[], Any],
-    recording: Recording | None,
+    recording: ItemRecording | None,
 ) -> Generator[Any, Any, Any]:
     while True:
         try:
@@ -325,16 +327,16 @@ def _pass_on(
 
 
 async def astream(
-    server: Server,
+    cache: StreamCache,
     exchange: Exchange[Items],
     start: Callable[[], AsyncGenerator[Any, Any]],
     retry: Retry | None = None,
 ) -> AsyncGenerator[Any, Any]:
     """`stream` for async generators."""
-    recording: Recording | None = None
-    generator: AsyncGenerator[Any, Any] | AsyncReader
+    recording: ItemRecording | None = None
+    generator: AsyncGenerator[Any, Any] | AsyncItemReader
     step: _Step
-    found = await server.alook(exchange)
+    found = await cache.alook(exchange)
     if not isinstance(found, Absent):
         for passed, encoded in enumerate(found.value.values, start=1):
             sent = yield codec.decode(*encoded)
@@ -343,10 +345,10 @@ async def astream(
                 break
         else:
             return
-    elif reader := await _join(aread(server, exchange, start, retry)):
+    elif reader := await _join(aread(cache, exchange, start, retry)):
         generator, step = reader
     else:
-        recording = Recording(server, exchange, found)
+        recording = ItemRecording(cache, exchange, found)
         generator, item = await with_async_retry(retry, partial(abegin, start))()
         step = partial(_give, item)
     # An async generator cannot delegate: this loop is `_pass_on` with `await`.
@@ -373,7 +375,7 @@ async def astream(
         await recording.afinish()
 
 
-async def _join(reader: AsyncReader | None) -> tuple[AsyncReader, _Step] | None:
+async def _join(reader: AsyncItemReader | None) -> tuple[AsyncItemReader, _Step] | None:
     if reader is not None:
         with suppress(Alone):
             return reader, partial(_give, await anext(reader, END))

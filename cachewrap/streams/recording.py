@@ -41,7 +41,7 @@ def unpack(packed: Packed) -> Any:
     return packed.item if isinstance(packed, Bare) else codec.decode(*packed)
 
 
-class Server(Protocol):
+class StreamCache(Protocol):
     """What a stream needs of a cache."""
 
     @property
@@ -65,15 +65,15 @@ class Server(Protocol):
     def survive(self, error: CachewrapError, source: str) -> None: ...
 
 
-class Recording:
+class ItemRecording:
     """A generator's items, encoded as they pass, so that what a caller does to one stays his.
 
     It is spoiled, and will not be kept, by an item that no codec takes and by whatever a caller
     sends or throws into the generator: from there on the items are an answer to that caller alone.
     """
 
-    def __init__(self, server: Server, exchange: Exchange[Items], absent: Absent) -> None:
-        self._server = server
+    def __init__(self, cache: StreamCache, exchange: Exchange[Items], absent: Absent) -> None:
+        self._cache = cache
         self._exchange = exchange
         self._absent = absent
         self._started = time.perf_counter()
@@ -90,7 +90,7 @@ class Recording:
             encoded = codec.encode(item)
         except CodecError as error:
             if items is not None:
-                self._server.survive(error, self._exchange.source)
+                self._cache.survive(error, self._exchange.source)
                 self.spoil()
             return Bare(item)
         if items is not None:
@@ -114,7 +114,7 @@ class Recording:
         try:
             items.returned = codec.encode(returned)
         except CodecError as error:
-            self._server.survive(error, self._exchange.source)
+            self._cache.survive(error, self._exchange.source)
             return None
         return items, time.perf_counter() - self._started
 
@@ -123,14 +123,14 @@ class Recording:
         finished = self._finished(returned)
         if finished is None:
             return None
-        return self._server.keep(self._exchange, *finished, self._absent).entry
+        return self._cache.keep(self._exchange, *finished, self._absent).entry
 
     async def afinish(self) -> Entry | None:
         """`finish` for async generators, which return nothing."""
         finished = self._finished(None)
         if finished is None:
             return None
-        return (await self._server.akeep(self._exchange, *finished, self._absent)).entry
+        return (await self._cache.akeep(self._exchange, *finished, self._absent)).entry
 
 
 Start: TypeAlias = Callable[[], Generator[Any, Any, Any]]
@@ -150,10 +150,10 @@ class GeneratorSource:
     """
 
     def __init__(
-        self, server: Server, exchange: Exchange[Items], start: Start, retry: Retry | None
+        self, cache: StreamCache, exchange: Exchange[Items], start: Start, retry: Retry | None
     ) -> None:
-        self._recording: Recording | None = None
-        self._steps = self._run(server, exchange, start, retry)
+        self._recording: ItemRecording | None = None
+        self._steps = self._run(cache, exchange, start, retry)
         self.generator: Generator[Any, Any, Any] | None = None
         self.returned: Packed = pack(None)
         self.entry: Entry | None = None
@@ -163,14 +163,14 @@ class GeneratorSource:
         return self._recording is not None and self._recording.spoiled
 
     def _run(
-        self, server: Server, exchange: Exchange[Items], start: Start, retry: Retry | None
+        self, cache: StreamCache, exchange: Exchange[Items], start: Start, retry: Retry | None
     ) -> Generator[Packed, None, None]:
-        found = server.look(exchange)
+        found = cache.look(exchange)
         if not isinstance(found, Absent):
             yield from found.value.values
             self.returned, self.entry = found.value.returned, found.entry
             return
-        self._recording = recording = Recording(server, exchange, found)
+        self._recording = recording = ItemRecording(cache, exchange, found)
         self.generator, item, returned = with_retry(retry, partial(begin, start))()
         while item is not END:
             yield recording.pack(item)
@@ -203,10 +203,10 @@ class AsyncGeneratorSource:
     """`GeneratorSource` of an async generator."""
 
     def __init__(
-        self, server: Server, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
+        self, cache: StreamCache, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
     ) -> None:
-        self._recording: Recording | None = None
-        self._steps = self._run(server, exchange, start, retry)
+        self._recording: ItemRecording | None = None
+        self._steps = self._run(cache, exchange, start, retry)
         self.generator: AsyncGenerator[Any, Any] | None = None
         self.exhausted = False
         self.entry: Entry | None = None
@@ -216,15 +216,15 @@ class AsyncGeneratorSource:
         return self._recording is not None and self._recording.spoiled
 
     async def _run(
-        self, server: Server, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
+        self, cache: StreamCache, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
     ) -> AsyncGenerator[Packed, None]:
-        found = await server.alook(exchange)
+        found = await cache.alook(exchange)
         if not isinstance(found, Absent):
             for packed in found.value.values:
                 yield packed
             self.entry = found.entry
             return
-        self._recording = recording = Recording(server, exchange, found)
+        self._recording = recording = ItemRecording(cache, exchange, found)
         self.generator, item = await with_async_retry(retry, partial(abegin, start))()
         while item is not END:
             yield recording.pack(item)

@@ -1,4 +1,4 @@
-"""The straight path of a hit does what the general path does, and leaves it what is unusual."""
+"""A fast hit does what the general path does, and leaves it what is unusual."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Asked:
 
 @pytest.fixture
 def general(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Makes a block in which no call takes the straight path."""
+    """Makes a block in which no call is a fast hit."""
 
     @contextmanager
     def only() -> Iterator[None]:
@@ -122,7 +122,7 @@ def general(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
 
 @pytest.fixture
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The exchanges that are made: none of them by a hit on the straight path."""
+    """The exchanges that are made: none of them by a fast hit."""
     made: list[Any] = []
     real = FunctionExchange.__init__
 

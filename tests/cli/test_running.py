@@ -330,5 +330,5 @@ def test_every_sdk_that_is_patched_opens_the_cache() -> None:
     from cachewrap.run import program
     from cachewrap.sdk import others
 
-    plain = set[str]().union(*(patcher.packages for patcher in others._PLAIN))
+    plain = set[str]().union(*(patcher.packages for patcher in others._HTTP_PATCHERS))
     assert {*others._BY_NAME, *others._METHODS, *plain} == program._SDKS

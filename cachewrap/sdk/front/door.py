@@ -25,13 +25,13 @@ from cachewrap.call.terms import Reply
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given
-from cachewrap.options import NAMES, Default, choose_plain_cache
+from cachewrap.options import NAMES, Default, choose_simple_cache
 from cachewrap.request.key import encode
 from cachewrap.sdk.front.keywords import read_keywords
 from cachewrap.sdk.front.models import Models
 from cachewrap.sdk.front.shape import NOTHING, Known, Rest, is_constant, is_fixed
 from cachewrap.sdk.front.stream import aquicken, quicken
-from cachewrap.sdk.seam import Plan, arebuild, expected, rebuild
+from cachewrap.sdk.seam import SdkCall, arebuild, expected, rebuild
 
 Wrapped: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[Any, ...]
@@ -129,7 +129,7 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps a sync ``create``."""
-        if not _stack_here() and self._is_straight(kwargs):
+        if not _stack_here() and self._is_uncached(kwargs):
             return wrapped(*args, **kwargs)
         cache = self._cache(args, kwargs)
         asked = None if cache is None else self._ask(instance, kwargs)
@@ -137,11 +137,11 @@ class Door:
             return self._long(wrapped, instance, args, kwargs)
         if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
             watch = cache.watch(exchange)
-            reply = cache.glance(exchange)
+            reply = cache.peek(exchange)
             if reply is not None:
                 result = self._result(asked, asked.known, reply, cache, exchange)
                 if result is not NOTHING:
-                    cache.told(reply, exchange, watch)
+                    cache.finish(reply, exchange, watch)
                     return result
         before = expected.get()
         expected.set(asked)
@@ -154,7 +154,7 @@ class Door:
         self, wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps an async ``create``."""
-        if not _stack_here() and self._is_straight(kwargs):
+        if not _stack_here() and self._is_uncached(kwargs):
             return wrapped(*args, **kwargs)
         if self._cache(args, kwargs) is None:
             return self._long(wrapped, instance, args, kwargs)
@@ -170,11 +170,11 @@ class Door:
             return await self._long(wrapped, instance, args, kwargs)
         if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
             watch = cache.watch(exchange)
-            reply = await cache.aglance(exchange)
+            reply = await cache.apeek(exchange)
             if reply is not None:
                 result = await self._aresult(asked, asked.known, reply, cache, exchange)
                 if result is not NOTHING:
-                    cache.told(reply, exchange, watch)
+                    cache.finish(reply, exchange, watch)
                     return result
         before = expected.get()
         expected.set(asked)
@@ -210,7 +210,7 @@ class Door:
         """Never use the door for a shape again."""
         self._shapes[shape] = None
 
-    def _is_straight(self, kwargs: dict[str, Any]) -> bool:
+    def _is_uncached(self, kwargs: dict[str, Any]) -> bool:
         """Whether a call outside every block is none of the cache's business, as most are."""
         return self._default.cache is None and blocks.program is None and NAMES.isdisjoint(kwargs)
 
@@ -222,7 +222,7 @@ class Door:
             own = kwargs.get("cache")
             if not NAMES.isdisjoint(kwargs.keys() - _CACHE) or not isinstance(own, Cache):
                 return None
-        return choose_plain_cache(self._default, own)
+        return choose_simple_cache(self._default, own)
 
     def _ask(self, instance: Any, kwargs: dict[str, Any]) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
@@ -236,7 +236,7 @@ class Door:
         marks = keywords.marks
         if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
             return None
-        clean = keywords.plain(self._name)
+        clean = keywords.body_for_key(self._name)
         if clean is None:
             return None
         if keywords.marks is not marks:
@@ -314,8 +314,8 @@ class Door:
         assert answer is not None
         if known.build is not None:
             return known.value(answer)
-        plan, args, kwargs = _as_at_request(asked, known, cache, exchange)
-        stream = rebuild(plan, answer, asked.client, args, kwargs)
+        sdk_call, args, kwargs = _as_at_request(asked, known, cache, exchange)
+        stream = rebuild(sdk_call, answer, asked.client, args, kwargs)
         assert self._models is not None
         quicken(stream, answer, self._name, self._models.builder)
         return stream
@@ -332,8 +332,8 @@ class Door:
         assert answer is not None
         if known.build is not None:
             return known.value(answer)
-        plan, args, kwargs = _as_at_request(asked, known, cache, exchange)
-        stream = await arebuild(plan, answer, asked.client, args, kwargs)
+        sdk_call, args, kwargs = _as_at_request(asked, known, cache, exchange)
+        stream = await arebuild(sdk_call, answer, asked.client, args, kwargs)
         assert self._models is not None
         aquicken(stream, answer, self._name, self._models.builder)
         return stream
@@ -355,9 +355,9 @@ def _exchange(asked: Asked, known: Known, cache: Cache) -> SdkExchange | None:
 
 def _as_at_request(
     asked: Asked, known: Known, cache: Cache, exchange: SdkExchange
-) -> tuple[Plan, tuple[Any, ...], dict[str, Any]]:
-    """The plan of a streamed call, and the arguments that its ``request`` would have been given."""
+) -> tuple[SdkCall, tuple[Any, ...], dict[str, Any]]:
+    """How a streamed call is served, and the arguments that its ``request`` would have got."""
     options = copy(known.options)
     options.json_data = exchange.request["body"]
-    plan = Plan(cache, exchange, True, options.headers, sampled=None)
-    return plan, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}
+    sdk_call = SdkCall(cache, exchange, True, options.headers, sampled=None)
+    return sdk_call, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}

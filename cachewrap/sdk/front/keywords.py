@@ -35,7 +35,7 @@ class Keywords:
     stream: bool
     marks: Marks = ()
 
-    def plain(self, name: str) -> Any:
+    def body_for_key(self, name: str) -> Any:
         """The canonical body, or None where it holds more than JSON and the SDK's own objects.
 
         Objects are replaced by what the SDK sends for them, and noted in the marks.

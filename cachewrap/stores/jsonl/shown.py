@@ -16,7 +16,7 @@ from cachewrap.format import codec
 
 _encoder = msgspec.msgpack.Encoder()
 
-_PLAIN: Final = b"\x00"  # the first byte of a value, as `codec.encode` gives it
+_UNTAGGED: Final = b"\x00"  # the first byte of a value, as `codec.encode` gives it
 _TAGGED: Final = b"\x01"
 
 # In which JSON bodies are found: by the OpenAI SDK's servers, Python's, and pretty-printed.
@@ -130,14 +130,14 @@ def _read_text(shown: Any) -> bytes:
 
 
 def _show_value(answer: bytes) -> Any:
-    form = {_PLAIN: "value", _TAGGED: "tagged"}[answer[:1]]
+    form = {_UNTAGGED: "value", _TAGGED: "tagged"}[answer[:1]]
     return {form: show_tree(msgspec.msgpack.decode(answer[1:]))}
 
 
 def _read_value(shown: Any) -> bytes:
     if "tagged" in shown:
         return _TAGGED + _encoder.encode(read_tree(shown["tagged"]))
-    return _PLAIN + _encoder.encode(read_tree(shown["value"]))
+    return _UNTAGGED + _encoder.encode(read_tree(shown["value"]))
 
 
 # -- items of a generator ----------------------------------------------------------------------

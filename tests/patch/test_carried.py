@@ -14,7 +14,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
-from cachewrap.sdk.carried import Choice, choosing, take_choice
+from cachewrap.sdk.carried import CarriedOptions, carry_options, take_carried
 from cachewrap.sdk.openai import patch_openai, unpatch_openai
 from cachewrap.testing.upstream import Upstream
 
@@ -218,12 +218,12 @@ class Manager:
     def __init__(self, **kwargs: Any) -> None:
         self.headers = {name: str(value) for name, value in kwargs["extra_headers"].items()}
 
-    def read(self) -> Choice | None:
-        return take_choice(SimpleNamespace(headers=self.headers))
+    def read(self) -> CarriedOptions | None:
+        return take_carried(SimpleNamespace(headers=self.headers))
 
 
 def test_a_choice_is_found_by_its_text_while_its_lazy_result_lives(cache: Cache) -> None:
-    manager = wrapt.FunctionWrapper(Manager, choosing(lambda: True))(cache=cache)
+    manager = wrapt.FunctionWrapper(Manager, carry_options(lambda: True))(cache=cache)
     choice = manager.read()
     assert choice is not None
     assert choice.cache is cache
@@ -241,8 +241,8 @@ def test_a_choice_is_forgotten_with_a_call_that_fails_or_gives_plain_text(cache:
             raise ZeroDivisionError
         return "text"
 
-    wrapped = wrapt.FunctionWrapper(call, choosing(lambda: True))
+    wrapped = wrapt.FunctionWrapper(call, carry_options(lambda: True))
     assert wrapped(False, cache=cache) == "text"
     with pytest.raises(ZeroDivisionError):
         wrapped(True, cache=cache)
-    assert [take_choice(SimpleNamespace(headers=headers)) for headers in seen] == [None, None]
+    assert [take_carried(SimpleNamespace(headers=headers)) for headers in seen] == [None, None]
