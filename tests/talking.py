@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sdk.asking import Colour
+from sdk.openai.asking import Colour
 
 import cachewrap
 from cachewrap.testing.upstream import Upstream
