@@ -9,9 +9,9 @@ from typing import Any
 import anthropic
 from sdk import asking
 from sdk.asking import Call, Seen, anatomy, http, sent
+from standin import Upstream
 
 from anthropic_sdk.shapes import Shape
-from cachewrap.testing.upstream import Upstream
 
 SECRETS = {
     "anthropic": {"api_key": "top-secret-key"},

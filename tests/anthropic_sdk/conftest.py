@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("anthropic", reason="the tests of another environment")
 
+from standin import Upstream
 from talking import cache, up
 
 import cachewrap
 from anthropic_sdk.asking import Colour
-from cachewrap.testing.upstream import Upstream
 
 __all__ = ["cache", "up"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 from sdk.asking import unmarked
+from standin import SECRET_HEADERS, Upstream
 
 from anthropic_sdk.asking import SECRETS, Colour
 from anthropic_sdk.shapes import BY_NAME, INSTALLED, count, message
@@ -16,7 +17,6 @@ from cachewrap import Cache
 from cachewrap.format import codec
 from cachewrap.format.envelope import unseal
 from cachewrap.stores.memory import MemoryStore
-from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 
 MESSAGE = BY_NAME["messages"]
 STREAM = BY_NAME["messages-stream"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from sdk.asking import Seen, unmarked
+from standin import Upstream
 
 import cachewrap
 from anthropic_sdk.asking import Colour
 from anthropic_sdk.shapes import SHAPES, Shape
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 
 matrix = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 

@@ -11,11 +11,11 @@ import pytest
 from anthropic._base_client import AsyncAPIClient, SyncAPIClient
 from anthropic.lib.bedrock._beta_messages import Messages as BedrockBeta
 from anthropic.lib.vertex._beta_messages import Messages as VertexBeta
+from standin import Upstream
 
 from anthropic_sdk.asking import Colour
 from anthropic_sdk.shapes import BY_NAME
 from cachewrap import Cache, patch_anthropic, unpatch_anthropic
-from cachewrap.testing.upstream import Upstream
 
 MESSAGE = BY_NAME["messages"]
 TARGETS: list[tuple[type, str]] = [

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from sdk.asking import unmarked
+from standin import Upstream
 
 from anthropic_sdk.asking import Colour
 from anthropic_sdk.shapes import BY_NAME, Shape, message
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 
 NAMES = [
     *("messages-stream", "messages-helper", "beta-stream", "bedrock-stream", "bedrock-helper"),

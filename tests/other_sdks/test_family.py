@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from sdk.asking import Colour, anatomy, http
+from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, ConfigurationError
-from cachewrap.testing.upstream import Upstream
 
 PACKAGES = {
     "groq": ("Groq", "AsyncGroq"),

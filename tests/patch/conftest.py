@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from standin import Upstream
 
 from cachewrap.cache import Cache
 from cachewrap.sdk.openai import patch_openai, unpatch_openai
 from cachewrap.telemetry import faults
-from cachewrap.testing.upstream import Upstream
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache, ConfigurationError, activate
-from cachewrap.testing.upstream import Upstream
 from processes.asking import ask, ask_in_a_thread, ask_with
 
 START = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

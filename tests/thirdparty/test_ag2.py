@@ -12,9 +12,8 @@ pytest.importorskip("ag2", reason="runs in the tox environment `ag2`")
 from ag2 import Agent, tool
 from ag2.config import OpenAIConfig, OpenAIResponsesConfig
 from pydantic import BaseModel
+from standin import Upstream
 from thirdparty.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
-
-from cachewrap.testing.upstream import Upstream
 
 
 class City(BaseModel):

@@ -12,6 +12,7 @@ import pytest
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or LiteLLM asks the network at its import
 dspy = pytest.importorskip("dspy", reason="runs in the tox environments `dspy2` and `dspy3`")
 
+from standin import Upstream
 from thirdparty.ways import (
     Way,
     ask_twice,
@@ -21,7 +22,6 @@ from thirdparty.ways import (
 )
 
 from cachewrap import Cache, patch_dspy
-from cachewrap.testing.upstream import Upstream
 
 NATIVE = tuple(map(int, dspy.__version__.split(".")[:2])) >= (3, 4)
 """Whether the default engine is DSPy's own, and LiteLLM one that can be chosen."""

@@ -14,9 +14,8 @@ from haystack.components.generators.chat import OpenAIChatGenerator, OpenAIRespo
 from haystack.dataclasses import ChatMessage, Document
 from haystack.tools import tool
 from haystack.utils import Secret
+from standin import Upstream
 from thirdparty.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
-
-from cachewrap.testing.upstream import Upstream
 
 KEY = Secret.from_token("sk-test")
 MESSAGES = [ChatMessage.from_user("hi")]

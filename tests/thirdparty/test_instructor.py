@@ -10,9 +10,8 @@ instructor = pytest.importorskip("instructor", reason="runs in the tox environme
 
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
+from standin import Upstream
 from thirdparty.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
-
-from cachewrap.testing.upstream import Upstream
 
 
 class City(BaseModel):

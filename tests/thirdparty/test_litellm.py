@@ -10,6 +10,7 @@ import pytest
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks the network at its import
 litellm = pytest.importorskip("litellm", reason="runs in the tox environment `litellm`")
 
+from standin import Upstream
 from thirdparty.ways import (
     Way,
     ask_twice,
@@ -19,7 +20,6 @@ from thirdparty.ways import (
 )
 
 from cachewrap import patch_aiohttp, patch_httpx
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOL = {

@@ -15,9 +15,8 @@ from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
+from standin import Upstream
 from thirdparty.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
-
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES = [ChatMessage(role="user", content="hi")]
 

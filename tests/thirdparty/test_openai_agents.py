@@ -18,9 +18,8 @@ from agents import (
 )
 from openai import AsyncOpenAI
 from pydantic import BaseModel
+from standin import Upstream
 from thirdparty.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
-
-from cachewrap.testing.upstream import Upstream
 
 set_tracing_disabled(True)  # it would send its traces to the real service
 

@@ -10,9 +10,8 @@ pytest.importorskip("smolagents", reason="runs in the tox environment `smolagent
 
 from smolagents import CodeAgent, OpenAIModel, ToolCallingAgent, tool
 from smolagents.models import ChatMessage, MessageRole
+from standin import Upstream
 from thirdparty.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
-
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES = [ChatMessage(role=MessageRole.USER, content=[{"type": "text", "text": "hi"}])]
 
