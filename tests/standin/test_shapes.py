@@ -9,8 +9,7 @@ import openai
 import pytest
 from sdk.openai.asking import Colour, Seen, anatomy
 from sdk.openai.shapes import SHAPES, TABLE, City, Shape
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 CASES = [
     pytest.param(shape, name, id=f"{shape.name}-{name}")

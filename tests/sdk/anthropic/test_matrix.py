@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import SHAPES, Shape
 from sdk.openai.asking import Seen, unmarked

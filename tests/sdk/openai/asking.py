@@ -10,8 +10,8 @@ from typing import Any
 
 import openai
 from pydantic import BaseModel
+from standin import Upstream
 
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.shapes import Shape
 
 HIT = "x-cachewrap"

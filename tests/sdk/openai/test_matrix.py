@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour, Seen, unmarked
 from sdk.openai.shapes import SHAPES, Shape
 
