@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from cachewrap import plugins
 from cachewrap.encryption import VARIABLE
@@ -60,19 +62,22 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
             "an encryption key has no place in a URL, which ends up in logs: "
             f"set {VARIABLE} in the environment"
         )
+    path = unquote(parts.netloc + parts.path)
+    if os.name == "nt" and re.match("/[A-Za-z]:", path):
+        path = path[1:]
     if scheme == "memory":
         options, rest = _take(url, parts.query, _COMMON)
         place = ""
     elif scheme == "disk":
         options, rest = _take(url, parts.query, _DISK)
-        place = unquote(parts.netloc + parts.path)
+        place = path
         if not place:
             raise ConfigurationError(
                 f"{url!r} names no folder: write disk:///absolute/folder or disk:relative/folder"
             )
     elif scheme == "jsonl":
         options, rest = _take(url, parts.query, _COMMON)
-        place = unquote(parts.netloc + parts.path)
+        place = path
         if not place:
             raise ConfigurationError(
                 f"{url!r} names no file: write jsonl:///absolute/file or jsonl:relative/file"
@@ -100,6 +105,13 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
             f"known: {', '.join(_DISK if scheme == 'disk' else _COMMON)}"
         )
     return ("redis" if scheme in REDIS_SCHEMES else scheme), place, options
+
+
+def url_of_path(scheme: str, path: str) -> str:
+    """The URL of an absolute path, without options: ``disk:///srv/a``, ``disk:///C:/srv/a``."""
+    drive, rest = os.path.splitdrive(path)
+    place = quote(drive.replace(os.sep, "/"), safe="/:") + quote(rest.replace(os.sep, "/"))
+    return f"{scheme}://{'' if place.startswith('/') else '/'}{place}"
 
 
 def _take(

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.loops import signal
 
 
@@ -152,7 +152,7 @@ def board(place: str, key: str) -> tuple[Flight, bool]:
     return flight, flight is new
 
 
-@forks.in_child
+@systems.in_forked_child
 def _ground() -> None:
     """In a forked child the leaders do not exist, and another thread may have held the lock."""
     global _lock

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from cachewrap import forks
+from cachewrap import systems
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -218,7 +218,7 @@ def join(
         return stream, False  # type: ignore[return-value]
 
 
-@forks.in_child
+@systems.in_forked_child
 def _land_in_child() -> None:
     """In a forked child other threads do not exist: what they were pulling never comes."""
     global _lock

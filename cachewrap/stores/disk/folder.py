@@ -14,6 +14,7 @@ import sqlite3
 import time
 import urllib.parse
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import diskcache
@@ -187,8 +188,8 @@ def make(root: str, folder: str) -> None:
         with suppress(FileExistsError):
             os.mkdir(place, 0o700)
             if place == folder:
-                with open(os.path.join(folder, ".gitignore"), "x", encoding="utf-8") as file:
-                    file.write("*\n")
+                with open(os.path.join(folder, ".gitignore"), "xb") as file:
+                    file.write(b"*\n")
 
 
 def lay_out(root: str, folder: str) -> None:
@@ -215,7 +216,7 @@ def connect(path: str, wait: float) -> sqlite3.Connection | None:
         if os.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
-        place = f"file:{urllib.parse.quote(path)}?immutable=1"
+        place = f"{Path(path).as_uri()}?immutable=1"
         return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from diskcache import Timeout
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Claim, Store
 from cachewrap.stores.disk import leases
@@ -42,6 +42,7 @@ from cachewrap.stores.disk.folder import (
     seed_of,
     write,
 )
+from cachewrap.urls import url_of_path
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
@@ -100,7 +101,7 @@ class DiskStore(Store):
 
     Leases are byte locks on a file beside the database. They end when they are released or when the
     process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
-    own. Windows has no such locks: there every process takes every lease.
+    own. Where a system has no locks on files, every process takes every lease.
 
     Args:
         path_root: the folder that holds one folder for each seed; ``~`` and ``$NAME`` are expanded.
@@ -143,9 +144,8 @@ class DiskStore(Store):
 
     @property
     def url(self) -> str:
-        place = urllib.parse.quote(os.path.realpath(self._root).replace(os.sep, "/"))
         seed = urllib.parse.quote(self._seed, safe="", errors="surrogatepass")
-        return f"disk://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+        return f"{url_of_path('disk', os.path.realpath(self._root))}?cache_seed={seed}"
 
     def reseed(self, seed: str) -> DiskStore:
         return DiskStore(self._root, seed, max_bytes=self._max_bytes)
@@ -512,4 +512,4 @@ def _after_fork_in_child() -> None:
     _forking.release()
 
 
-forks.around(_before_fork, _after_fork_in_parent, _after_fork_in_child)
+systems.around_fork(_before_fork, _after_fork_in_parent, _after_fork_in_child)

@@ -11,6 +11,7 @@ from cachewrap.errors import StoreError
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
+from cachewrap.urls import url_of_path
 
 
 class JsonlStore(Store):
@@ -43,9 +44,8 @@ class JsonlStore(Store):
 
     @property
     def url(self) -> str:
-        place = urllib.parse.quote(self._cassette.path.replace(os.sep, "/"))
         seed = urllib.parse.quote(self._seed, safe="", errors="surrogatepass")
-        return f"jsonl://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+        return f"{url_of_path('jsonl', self._cassette.path)}?cache_seed={seed}"
 
     @property
     def path(self) -> str:
