@@ -26,8 +26,6 @@ def _module(name: str) -> Any:
 _fcntl: Final = _module("fcntl")
 _msvcrt: Final = None if _fcntl else _module("msvcrt")
 _register: Final[Any] = getattr(os, "register_at_fork", None)
-_pread: Final[Any] = getattr(os, "pread", None)
-_pwrite: Final[Any] = getattr(os, "pwrite", None)
 
 HAS_FORKS: Final = _register is not None
 """Whether a process can be forked, or take the place of another."""
@@ -117,7 +115,7 @@ def locked(file: int, *, alone: bool) -> Iterator[None]:
     if _fcntl:
         _fcntl.flock(file, _fcntl.LOCK_EX if alone else _fcntl.LOCK_SH)
     elif _msvcrt:
-        while not take_byte(file, _WHOLE_AT):
+        while not _is_taken(file):
             time.sleep(_PAUSE)
     try:
         yield
@@ -126,51 +124,31 @@ def locked(file: int, *, alone: bool) -> Iterator[None]:
         if _fcntl:
             _fcntl.flock(file, _fcntl.LOCK_UN)
         elif _msvcrt:
-            free_byte(file, _WHOLE_AT)
+            lock_bytes(file, FREE, 1, _WHOLE_AT)
 
 
-def take_byte(file: int, at: int) -> bool:
-    """Lock one byte of an open file without waiting; False where another process has it.
-
-    The lock ends with the process. On POSIX systems it is the process's: closing any descriptor of
-    the file ends it. Elsewhere it is the descriptor's.
-    """
+def _is_taken(file: int) -> bool:
     try:
-        if _fcntl:
-            _fcntl.lockf(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB, 1, at)
-        elif _msvcrt:
-            with _standing(file, at):
-                _msvcrt.locking(file, _msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
+        lock_bytes(file, TAKE, 1, _WHOLE_AT)
+    except PermissionError:
         return False
     return True
 
 
-def free_byte(file: int, at: int) -> None:
-    """Free a byte that `take_byte` locked."""
-    if _fcntl:
-        _fcntl.lockf(file, _fcntl.LOCK_UN, 1, at)
-    elif _msvcrt:
+def _lock_bytes(file: int, how: int, size: int, at: int) -> None:
+    if _msvcrt:
         with _standing(file, at):
-            _msvcrt.locking(file, _msvcrt.LK_UNLCK, 1)
+            _msvcrt.locking(file, how, size)
 
 
-def read_at(file: int, size: int, at: int) -> bytes:
-    """Up to so many bytes of an open file from a position on. Its own position stays."""
-    if _pread is not None:
-        data: bytes = _pread(file, size, at)
-        return data
+def _read_at(file: int, size: int, at: int) -> bytes:
     with _standing(file, at):
         return os.read(file, size)
 
 
-def write_at(file: int, data: bytes, at: int) -> None:
-    """Write a few bytes at a position of an open file. Its own position stays."""
-    if _pwrite is not None:
-        _pwrite(file, data, at)
-        return
+def _write_at(file: int, data: bytes, at: int) -> int:
     with _standing(file, at):
-        os.write(file, data)
+        return os.write(file, data)
 
 
 @contextmanager
@@ -182,3 +160,22 @@ def _standing(file: int, at: int) -> Iterator[None]:
         yield
     finally:
         os.lseek(file, before, os.SEEK_SET)
+
+
+TAKE: Final[int] = _fcntl.LOCK_EX | _fcntl.LOCK_NB if _fcntl else getattr(_msvcrt, "LK_NBLCK", 0)
+FREE: Final[int] = _fcntl.LOCK_UN if _fcntl else getattr(_msvcrt, "LK_UNLCK", 0)
+
+# The functions of the system itself, where it has them: they are in the way of every miss on disk.
+lock_bytes: Final[Callable[[int, int, int, int], object]] = getattr(_fcntl, "lockf", _lock_bytes)
+"""Take or free (`TAKE`, `FREE`) so many bytes of an open file from a position on, without waiting.
+
+Where another process has them, `BlockingIOError` or `PermissionError` is raised. The lock ends with
+its process. On POSIX systems it is the process's: closing any descriptor of the file ends it.
+Elsewhere it is the descriptor's.
+"""
+
+read_at: Final[Callable[[int, int, int], bytes]] = getattr(os, "pread", _read_at)
+"""Up to so many bytes of an open file from a position on. Its own position stays."""
+
+write_at: Final[Callable[[int, bytes, int], int]] = getattr(os, "pwrite", _write_at)
+"""Write a few bytes at a position of an open file. Its own position stays."""

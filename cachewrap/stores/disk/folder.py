@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import sqlite3
+import sys
 import time
 import urllib.parse
 from contextlib import closing, suppress
@@ -74,6 +75,12 @@ CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT N
 COMMIT
 """
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", re.IGNORECASE)
+"""What Windows takes for a device, in every folder."""
+
+_FOLDS = sys.platform in ("win32", "darwin")
+"""Whether file systems do not tell ``Run`` from ``run``, as they are mostly made here."""
+
 _PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 _CONNECT: dict[str, Any] = {
     "isolation_level": None,
@@ -111,7 +118,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         if mode == RAW and type(value) is bytes:
             return value
         if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
-            content: Any = super().fetch(mode, filename, value, False)
+            content: Any = super().fetch(mode, _native(filename), value, False)
             return bytes(content)
         raise StoreError(
             f"{self._directory} holds a row under a key of cachewrap's that cachewrap did not write"
@@ -120,7 +127,11 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
     def remove(self, file_path: str) -> None:
         if self._FILE.fullmatch(file_path):
-            super().remove(file_path)
+            super().remove(_native(file_path))
+
+
+def _native(filename: str) -> str:
+    return filename.replace("\\", os.sep)  # as a program on Windows wrote it down
 
 
 class Transaction:
@@ -166,6 +177,8 @@ class Transaction:
 
 def folder_name(seed: str) -> str:
     """The seed as the name of one folder: plain names as they are, others percent-encoded."""
+    if os.name == "nt" and _DEVICE.fullmatch(seed):
+        return f"%{ord(seed[0]):02X}{seed[1:]}"
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(?<!\.)", seed):
         return seed
     name = urllib.parse.quote(seed, safe="", errors="surrogatepass").replace("~", "%7E")
@@ -179,6 +192,19 @@ def seed_of(name: str) -> str | None:
     """The seed of a folder with that name; None for a name that `folder_name` gives to no seed."""
     seed = urllib.parse.unquote(name, errors="surrogatepass")
     return seed if folder_name(seed) == name else None
+
+
+def check_name(root: str, folder: str) -> None:
+    """Raise `StoreError` where a folder of another seed is found: one of ``Run`` for ``run``."""
+    name = os.path.basename(folder)
+    if _FOLDS and name.upper() != name.lower():
+        with suppress(OSError):  # what cannot be listed may still be read
+            there = [other for other in os.listdir(root) if other.lower() == name.lower()]
+            if there and name not in there:
+                raise StoreError(
+                    f"{folder} is the folder of another seed, {there[0]}: this file system does not"
+                    " tell capital letters from small ones. Choose another cache_seed."
+                )
 
 
 def make(root: str, folder: str) -> None:

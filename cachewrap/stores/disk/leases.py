@@ -45,10 +45,12 @@ class _File:
         lock = _LOCKS_AT + number % _LOCKS
         if lock in self.held:  # the kernel keeps out other processes, and not ourselves
             return Claim.HELD
-        if not systems.take_byte(self.descriptor, lock):
+        try:
+            systems.lock_bytes(self.descriptor, systems.TAKE, 1, lock)
+        except (BlockingIOError, PermissionError):
             return Claim.FAILED if self._failed(number) else Claim.HELD
         if self._failed(number):  # the mark is made before the lock is dropped
-            systems.free_byte(self.descriptor, lock)
+            systems.lock_bytes(self.descriptor, systems.FREE, 1, lock)
             return Claim.FAILED
         self.held.add(lock)
         return Claim.TAKEN
@@ -61,7 +63,7 @@ class _File:
                 mark = _MARK.pack(time.time(), number)
                 systems.write_at(self.descriptor, mark, number % _MARKS * _MARK.size)
         finally:
-            systems.free_byte(self.descriptor, lock)
+            systems.lock_bytes(self.descriptor, systems.FREE, 1, lock)
 
     def _failed(self, number: int) -> bool:
         mark = systems.read_at(self.descriptor, _MARK.size, number % _MARKS * _MARK.size)

@@ -35,6 +35,7 @@ from cachewrap.stores.disk.folder import (
     WRITE_WAIT,
     BytesDisk,
     Transaction,
+    check_name,
     connect,
     folder_name,
     lay_out,
@@ -362,6 +363,7 @@ class DiskStore(Store):
             if make and not os.path.exists(self._path):
                 lay_out(self._root, self._folder)
             if os.path.exists(self._path):
+                check_name(self._root, self._folder)
                 link.inode = os.stat(self._path).st_ino
                 link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables

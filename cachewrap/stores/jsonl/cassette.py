@@ -346,10 +346,11 @@ _opening = threading.Lock()
 def cassette(path: str) -> Cassette:
     """The cassette of a file, the same one for every way to write its path."""
     path = os.path.realpath(path)
+    name = os.path.normcase(path)
     with _opening:
-        known = _cassettes.get(path)
+        known = _cassettes.get(name)
         if known is None:
-            known = _cassettes[path] = Cassette(path)
+            known = _cassettes[name] = Cassette(path)
         return known
 
 
