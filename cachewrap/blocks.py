@@ -26,7 +26,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Numbering:
-    """Counts the occurrences of each request: from one entering of a block to its end."""
+    """The count of the occurrences of each request: from one entering of a block to its end."""
 
     __slots__ = ("_free", "_next")
 

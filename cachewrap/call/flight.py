@@ -14,7 +14,7 @@ from cachewrap.loops import signal
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """How a flight ended.
+    """The end of a flight.
 
     Args:
         raw: the entry that answers every caller; None if there is none.

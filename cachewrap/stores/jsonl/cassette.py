@@ -30,7 +30,7 @@ _MOST_ASKED: Final = 10_000
 
 
 class Head(msgspec.Struct):
-    """What names a line, or tells that it is the first one."""
+    """The head of a line: what names it, or tells that it is the first one."""
 
     key: str | None = None
     seed: str | None = None
