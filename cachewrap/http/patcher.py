@@ -1,4 +1,4 @@
-"""The patcher of an HTTP library: puts the cache in and takes it out, before or after the import."""
+"""The patcher of an HTTP library: puts the cache in and takes it out, before or after import."""
 
 from __future__ import annotations
 
