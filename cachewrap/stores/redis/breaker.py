@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+
+from cachewrap import forks
 
 
 class LeftAlone(Exception):
@@ -89,10 +90,7 @@ def forget() -> None:
         breaker.worked()
 
 
+@forks.in_child
 def _after_fork_in_child() -> None:
     for breaker in _breakers.values():  # another thread of the parent may have held the lock
         breaker._renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

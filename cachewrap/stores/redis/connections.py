@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ from redis.exceptions import (
     RedisClusterException,
 )
 
+from cachewrap import forks
 from cachewrap.errors import StoreError
 from cachewrap.stores.redis.breaker import LeftAlone, breaker_of
 from cachewrap.stores.redis.servers import Server, server_of
@@ -286,10 +286,7 @@ async def _until_shutdown(server: Server, clients: list[Any]) -> AsyncGenerator[
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
 
 
+@forks.in_child
 def _after_fork_in_child() -> None:
     for connections in list(_all):  # another thread of the parent may have held the lock
         connections._start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
