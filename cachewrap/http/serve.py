@@ -34,7 +34,7 @@ _BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class Caching:
-    """Which requests are cached, from where, and which answers are kept.
+    """The rule of which requests are cached, from where, and which answers are kept.
 
     Args:
         routes: which requests may be cached.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
+from cachewrap import forks
 from cachewrap.call.flight import Flight, leading
 from cachewrap.loops import running_loop
 
@@ -215,6 +215,7 @@ def join(
         return stream, False  # type: ignore[return-value]
 
 
+@forks.in_child
 def _land_in_child() -> None:
     """In a forked child other threads do not exist: what they were pulling never comes."""
     global _lock
@@ -222,6 +223,3 @@ def _land_in_child() -> None:
     _under_way.clear()
     for stream in list(_live):
         stream._land_in_child()
-
-
-os.register_at_fork(after_in_child=_land_in_child)
