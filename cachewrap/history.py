@@ -143,7 +143,7 @@ class KeptBeside(History):
     """What `cachewrap run` keeps in the folder of a disk cache, and goes without where it cannot.
 
     Args:
-        path: `Store.beside` of `NAME`.
+        path: `Files.beside` of `NAME`.
     """
 
     def _write(self, minutes: list[Minute]) -> None:

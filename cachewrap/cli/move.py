@@ -28,7 +28,7 @@ from cachewrap.cli.text import progress, progress_of_file
 from cachewrap.encryption import keys_from_environment
 from cachewrap.errors import ConfigurationError
 from cachewrap.policy import seed_text
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.jsonl import lines
 
 _overwrite = click.option(
@@ -63,7 +63,8 @@ class _Targets:
 def _targets(url: str, seed: str | None) -> Iterator[_Targets]:
     store, named = open_store(url, seed)
     try:
-        store.check()
+        if isinstance(store, Checks):
+            store.check()
         allow_many_files()
         yield _Targets(store, named, named if seed is not None or "cache_seed=" in url else None)
     finally:
