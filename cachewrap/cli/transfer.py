@@ -1,0 +1,179 @@
+"""Transfers of entries from one place to another: where each goes, and how, and what is told."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import click
+
+from cachewrap.cli.entries import Filter, Row, Skipped, read_row
+from cachewrap.cli.places import Place, allow_many_files, is_encrypted, open_store, together
+from cachewrap.cli.text import count_text, entries_text
+from cachewrap.entry import Facts
+from cachewrap.errors import ConfigurationError, CorruptEntryError
+from cachewrap.format.envelope import seal
+from cachewrap.policy import kept_until
+from cachewrap.stores.base import Checks, Store
+
+cover_options: Final = together(
+    click.option("--encrypt", "cover", flag_value="encrypt", help="Encrypt, with the first key."),
+    click.option("--decrypt", "cover", flag_value="decrypt", help="Store as plain text."),
+)
+overwrite_option: Final = click.option(
+    "--overwrite", is_flag=True, help="Replace what is there; by default it stays."
+)
+
+
+class Targets:
+    """The partitions of the store that is written to, one for each seed."""
+
+    def __init__(self, store: Store, named: str, seed: str | None) -> None:
+        self._store = store
+        self._named = named
+        self._seed = seed
+        self._places: dict[str, Place] = {}
+
+    @property
+    def own(self) -> Place:
+        """Where an entry without a seed goes."""
+        return self.of(self._named)
+
+    def of(self, seed: str) -> Place:
+        """Where an entry of a seed goes."""
+        seed = self._seed or seed
+        if seed not in self._places:
+            self._places[seed] = Place(self._store.reseed(seed), seed)
+        return self._places[seed]
+
+
+@contextmanager
+def open_targets(url: str, seed: str | None) -> Iterator[Targets]:
+    """The store at a URL, to be written to: under a seed that is given, by it or by the URL."""
+    store, named = open_store(url, seed)
+    try:
+        if isinstance(store, Checks):
+            store.check()
+        allow_many_files()
+        yield Targets(store, named, named if seed is not None or "cache_seed=" in url else None)
+    finally:
+        store.close()
+
+
+class Mover:
+    """Moves entries, one at a time, and counts them.
+
+    Args:
+        wanted: the entries that are moved.
+        cover: ``"encrypt"``, ``"decrypt"``, or None to leave them as they are.
+        overwrite: whether they replace what is there.
+    """
+
+    def __init__(self, wanted: Filter, cover: str | None, overwrite: bool = False) -> None:
+        self._wanted = wanted
+        self._cover = cover
+        self._overwrite = overwrite
+        self._now = time.time()
+        self.moved = self.there_already = self.expired = 0
+        self.skipped = Skipped()
+
+    def stays(self, there: Place, key: str) -> bool:
+        """Whether an entry is there already, and stays; it is counted."""
+        stays = not self._overwrite and there.store.get(key) is not None
+        self.there_already += stays
+        return stays
+
+    def put(
+        self,
+        place: Place,
+        key: str,
+        raw: bytes,
+        there: Place,
+        *,
+        again: bool = False,
+        write: Callable[[Row, bytes], None] | None = None,
+    ) -> None:
+        """Move one entry, if it is wanted.
+
+        Args:
+            place: where it comes from.
+            key: its key.
+            raw: what is stored.
+            there: where it goes.
+            again: whether it replaces what is there in any case.
+            write: stores it; by default in the store of that place.
+        """
+        if self._cover == "encrypt" and not there.has_key:
+            raise ConfigurationError("--encrypt needs a key in CACHEWRAP_ENCRYPTION_KEY")
+        try:
+            row = read_row(place, key, raw)
+            if not row.entry.fresh(self._now):
+                self.expired += 1
+                return
+            if not self._wanted(row, self._now):
+                return
+        except CorruptEntryError as error:
+            self.skipped.add(error)
+            return
+        covered = self._covered(row, raw, there)
+        if write is not None:
+            write(row, covered)
+        else:
+            store = there.store.set if again or self._overwrite else there.store.add
+            store(key, covered, expires=kept_until(row.entry.expires, row.entry.created))
+        self.moved += 1
+
+    def _covered(self, row: Row, raw: bytes, there: Place) -> bytes:
+        """The entry as it is to be stored there."""
+        plain = not is_encrypted(raw)
+        if plain and self._cover != "encrypt":
+            return raw
+        if not plain and self._cover is None and there.seed == row.place.seed:
+            return raw
+        sealed = raw if plain else _resealed(row)
+        return sealed if self._cover == "decrypt" else there.encrypt(row.key, sealed)
+
+    def tell(self, verb: str, as_json: bool, quiet: bool = False) -> int:
+        """Say what became of the entries; the exit status.
+
+        Args:
+            verb: what was done with them.
+            as_json: for machines.
+            quiet: the output holds the entries: say it on stderr, and only what went wrong.
+        """
+        self.skipped.tell()
+        facts = {
+            "moved": self.moved,
+            "there_already": self.there_already,
+            "expired": self.expired,
+            "unreadable": self.skipped.count,
+        }
+        if as_json:
+            click.echo(json.dumps(facts), err=quiet)
+        elif not quiet:
+            others = {
+                "there already": self.there_already,
+                "expired": self.expired,
+                "unreadable": self.skipped.count,
+            }
+            more = (f"; {count_text(count)} {what}" for what, count in others.items() if count)
+            click.echo(f"{verb} {entries_text(self.moved)}{''.join(more)}")
+        return 1 if self.skipped.count else 0
+
+
+def _resealed(row: Row) -> bytes:
+    """The envelope of an entry that was encrypted."""
+    entry = row.entry
+    facts = Facts(
+        created=entry.created,
+        seconds=entry.seconds,
+        expires=entry.expires,
+        source=row.source,
+        model=row.model,
+        tokens_in=entry.tokens_in,
+        tokens_out=entry.tokens_out,
+    )
+    return seal(entry.kind, entry.answer, row.raw_request, facts)
