@@ -17,7 +17,7 @@ from cachewrap.stores.redis import breaker
 from cachewrap.telemetry import faults
 from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_server
 
-pytest.register_assert_rewrite("cachewrap.testing.stores")
+pytest.register_assert_rewrite("cachewrap.testing.stores", "sdk.matrix")
 
 STORES = ("memory", "disk", "redis", "cluster", "sentinel", "jsonl")
 
