@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import pytest
 
 from cachewrap import Cache
 from cachewrap.testing.upstream import Request, Upstream
-from sdk.openai.asking import Seen, unmarked
+from sdk.openai.asking import Ask, Seen, unmarked
 
 OTHER = {"sync": "async", "async": "sync"}
-
-
-class Ask(Protocol):
-    """Makes the n-th variant of one shape's call, and says what was seen."""
-
-    def __call__(self, n: int = 1, /, **more: Any) -> Seen: ...
 
 
 @dataclass
@@ -165,10 +159,10 @@ def outline(value: Any) -> Any:
     return value if isinstance(value, type) else type(value)
 
 
-def each(shapes: Any) -> pytest.MarkDecorator:
-    """A test over the outcome of every shape in every colour."""
+def each(shapes: Iterable[Any], fixture: str = "outcome") -> pytest.MarkDecorator:
+    """A test over what a fixture makes of every shape in every colour, once for a module."""
     return pytest.mark.parametrize(
-        "outcome",
+        fixture,
         [
             pytest.param((shape, name), id=f"{shape.name}-{name}")
             for shape in shapes

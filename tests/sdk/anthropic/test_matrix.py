@@ -13,7 +13,8 @@ from cachewrap import patch_anthropic
 from cachewrap.testing.upstream import Upstream
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import SHAPES, Shape
-from sdk.matrix import OTHER, Ask, Matrix, Outcome, ask_all, each
+from sdk.matrix import OTHER, Matrix, Outcome, ask_all, each
+from sdk.openai.asking import Ask
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,10 @@ def asking(shape: Shape, up: Upstream, name: str) -> Iterator[Ask]:
     """Calls of a shape in a colour, with one client."""
     colour = Colour(name)
     client: Any = colour.client(up, shape.client, max_retries=0)
-    yield partial(colour.ask, client, shape)
-    colour.close()
+    try:
+        yield partial(colour.ask, client, shape)
+    finally:
+        colour.close()
 
 
 @each(SHAPES)
