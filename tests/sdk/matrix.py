@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
+from standin import Request, Upstream
 
 from cachewrap import Cache
-from cachewrap.testing.upstream import Request, Upstream
 from sdk.openai.asking import Ask, Seen, unmarked
 
 OTHER = {"sync": "async", "async": "sync"}

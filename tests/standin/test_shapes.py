@@ -9,8 +9,7 @@ import pytest
 from sdk.matrix import each
 from sdk.openai.asking import Seen, anatomy, asking
 from sdk.openai.shapes import SHAPES, TABLE, City
-
-from cachewrap.testing.upstream import Request, Upstream
+from standin import Request, Upstream
 
 
 @dataclass

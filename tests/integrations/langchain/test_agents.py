@@ -17,10 +17,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
+from standin import Upstream
 
 from cachewrap import Cache, CacheWarning, no_cache
 from cachewrap.integrations.langchain import CacheMiddleware
-from cachewrap.testing.upstream import Upstream
 
 
 class City(BaseModel):

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from standin import Upstream
 
 from cachewrap import patch_anthropic
-from cachewrap.testing.upstream import Upstream
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import SHAPES, Shape
 from sdk.matrix import OTHER, Matrix, Outcome, ask_all, each

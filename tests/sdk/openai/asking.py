@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import openai
 from pydantic import BaseModel
+from standin import Upstream
 
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.shapes import Shape
 
 HIT = "x-cachewrap"

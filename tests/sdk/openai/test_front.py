@@ -16,13 +16,13 @@ import pydantic
 import pytest
 from openai.types import Completion, CreateEmbeddingResponse, ModerationCreateResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.entry import Outcome
 from cachewrap.sdk.front.models import Models
 from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.telemetry.events import Event
-from cachewrap.testing.upstream import Upstream
 from sdk.matrix import Ask, each
 from sdk.openai.asking import Colour, Seen, anatomy, asking
 from sdk.openai.shapes import BY_NAME, INSTALLED, SHAPES, chat
