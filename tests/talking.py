@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sdk.asking import Colour
+from sdk.openai.asking import Colour
+from standin import Upstream
 
 import cachewrap
-from cachewrap.testing.upstream import Upstream
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.history import read_history
-from cachewrap.testing.upstream import Upstream
 
 ASKING = """
 import os, sys, openai

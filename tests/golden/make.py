@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = map(str, (TESTS, TESTS / "unit" / "format", TESTS / "unit" / "request"))
 
 from kinds import VALUES
 from test_envelope import FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden

@@ -20,7 +20,7 @@ import kinds
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
-from unit.test_envelope import HTTP, ITEMS, LONG, REQUEST
+from unit.format.test_envelope import HTTP, ITEMS, LONG, REQUEST
 from unit.test_properties import HOSTILE, JSON, VALUES as ANY_VALUES
 
 from cachewrap import Cache, CacheWarning, ConfigurationError, StoreError, llm_cached

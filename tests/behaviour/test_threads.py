@@ -1,0 +1,256 @@
+"""The active block reaches the threads that are started inside it, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+import pytest
+
+from cachewrap import threads
+from cachewrap.cache import Cache
+from cachewrap.options import active_cache
+from cachewrap.sdk.openai import patch_openai
+from cachewrap.threads import patch_threads
+
+Work = Callable[[], Any]
+
+
+def in_a_thread(work: Work) -> Any:
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.append(work()))
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
+def in_a_subclass(work: Work) -> Any:
+    class Mine(threading.Thread):
+        seen: Any = None
+
+        def run(self) -> None:
+            self.seen = work()
+
+    thread = Mine()
+    thread.start()
+    thread.join()
+    assert "run" not in vars(thread)
+    return thread.seen
+
+
+def in_a_pool(work: Work) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def in_a_mapped_pool(work: Work) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return next(pool.map(lambda _: work(), [None]))
+
+
+def in_a_thread_pool(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        return pool.apply(work)
+
+
+def in_a_thread_pool_later(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        return pool.apply_async(func=work).get()
+
+
+def mapped_in_a_thread_pool(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        [one] = pool.map(lambda _: work(), [None])
+        [other] = pool.starmap(lambda _: work(), [(None,)])
+        assert one is other
+        return one
+
+
+def iterated_in_a_thread_pool(work: Work) -> Any:
+    with ThreadPool(1) as pool:
+        one = next(pool.imap(lambda _: work(), [None]))
+        other = next(pool.imap_unordered(lambda _: work(), [None]))
+        assert one is other
+        return one
+
+
+def in_an_executor(work: Work) -> Any:
+    async def run() -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    return asyncio.run(run())
+
+
+WAYS = [
+    *(in_a_thread, in_a_subclass, in_a_pool, in_a_mapped_pool, in_an_executor),
+    *(in_a_thread_pool, in_a_thread_pool_later),
+    *(mapped_in_a_thread_pool, iterated_in_a_thread_pool),
+]
+
+
+@pytest.fixture
+def cache() -> Cache:
+    """A cache in memory: which store it has does not matter to threads."""
+    return Cache.memory()
+
+
+@pytest.fixture
+def held() -> Iterator[None]:
+    threads.hold()
+    yield
+    threads.release()
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("way", WAYS)
+def test_the_block_is_active_there(cache: Cache, way: Callable[[Work], Any]) -> None:
+    with cache:
+        assert way(active_cache) is cache
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("way", WAYS)
+def test_outside_a_block_none_is(way: Callable[[Work], Any]) -> None:
+    assert way(active_cache) is None
+
+
+@pytest.mark.usefixtures("held")
+def test_a_worker_forgets_the_block_after_its_task(cache: Cache) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with cache:
+            assert pool.submit(active_cache).result() is cache
+        assert pool.submit(active_cache).result() is None
+
+
+@pytest.mark.usefixtures("held")
+def test_a_worker_of_a_thread_pool_forgets_the_block_in_which_it_was_made(cache: Cache) -> None:
+    with cache:
+        pool = ThreadPool(1)
+        assert pool.apply(active_cache) is cache
+    with pool:
+        assert pool.apply(active_cache) is None
+
+
+@pytest.mark.usefixtures("held")
+def test_a_thread_pool_made_outside_sees_the_block_of_each_task(cache: Cache) -> None:
+    with ThreadPool(1) as pool:
+        with cache:
+            assert pool.apply(active_cache) is cache
+        assert pool.apply(active_cache) is None
+
+
+OTHER: ContextVar[str] = ContextVar("other", default="nothing")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python itself carries the context")
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_else_of_the_context_is_carried(cache: Cache, way: Callable[[Work], Any]) -> None:
+    token = OTHER.set("something")
+    try:
+        with cache:
+            assert way(OTHER.get) == "nothing"
+    finally:
+        OTHER.reset(token)
+
+
+PLACES = [
+    (threading.Thread, "start"),
+    (ThreadPoolExecutor, "submit"),
+    *((ThreadPool, name) for name in ("__init__", "apply_async", "_map_async", "imap")),
+]
+
+
+def test_letting_go_leaves_every_class_as_it_was() -> None:
+    def now() -> list[Any]:
+        return [vars(owner).get(name) for owner, name in PLACES]
+
+    before = now()
+    threads.hold()
+    assert not any(a is b for a, b in zip(now(), before, strict=True))
+    threads.release()
+    assert all(a is b for a, b in zip(now(), before, strict=True))
+
+
+LATER = """
+import sys
+from cachewrap.blocks import blocks
+from cachewrap.cache import Cache
+from cachewrap.options import active_cache
+from cachewrap.threads import patch_threads
+patch_threads()
+assert "multiprocessing.pool" not in sys.modules
+from multiprocessing.pool import ThreadPool
+with Cache.memory() as cache, ThreadPool(1) as pool:
+    assert pool.apply(active_cache) is cache
+"""
+
+
+def test_pools_of_threads_may_be_imported_later() -> None:
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("held")
+def test_the_submitter_keeps_its_block(cache: Cache) -> None:
+    with ThreadPoolExecutor(1) as pool, cache:
+        pool.submit(active_cache).result()
+        assert active_cache() is cache
+
+
+@pytest.mark.usefixtures("held")
+def test_arguments_and_errors_pass(cache: Cache) -> None:
+    with ThreadPoolExecutor(1) as pool, cache:
+        assert pool.submit(divmod, 7, 2).result() == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divmod, 7, 0).result()
+
+
+@pytest.mark.usefixtures("held")
+def test_a_thread_that_was_started_cannot_be_started_again(cache: Cache) -> None:
+    thread = threading.Thread(target=lambda: None)
+    with cache:
+        thread.start()
+        thread.join()
+        with pytest.raises(RuntimeError):
+            thread.start()
+    assert "run" not in vars(thread)
+
+
+def test_patching_the_sdk_carries_blocks_and_unpatching_ends_it(cache: Cache) -> None:
+    originals = (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+    with patch_openai(), cache:
+        assert in_a_thread(active_cache) is cache
+    with cache:
+        assert in_a_thread(active_cache) is None
+    assert originals == (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+
+
+def test_it_lasts_until_the_last_one_lets_go(cache: Cache) -> None:
+    threads.hold()
+    threads.hold()
+    threads.release()
+    with cache:
+        assert in_a_pool(active_cache) is cache
+    threads.release()
+    with cache:
+        assert in_a_pool(active_cache) is None
+
+
+def test_patch_threads_alone_carries_a_block_and_can_be_undone() -> None:
+    def active_in_a_worker() -> object:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(active_cache).result()
+
+    with Cache.memory() as cache:
+        with patch_threads() as patch:
+            assert active_in_a_worker() is cache
+        patch.undo()
+        assert active_in_a_worker() is None

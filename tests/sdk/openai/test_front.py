@@ -1,0 +1,638 @@
+"""The front door: what it serves, that it serves the same, and what it leaves to the long way."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import FrameType, MappingProxyType
+from typing import Any, Self
+
+import openai
+import openai._models
+import pydantic
+import pytest
+from openai.types import Completion, CreateEmbeddingResponse, ModerationCreateResponse
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from standin import Upstream
+
+from cachewrap import Cache
+from cachewrap.entry import Outcome
+from cachewrap.sdk.front.models import Models
+from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
+from cachewrap.telemetry.events import Event
+from sdk.openai.asking import Colour, Seen, anatomy
+from sdk.openai.shapes import BY_NAME, INSTALLED, SHAPES, Shape, chat
+
+QUICK = INSTALLED >= (2, 0) or INSTALLED >= (1, 109)
+"""Whether this version makes its models in the way that the door follows."""
+
+SERVED = {
+    name
+    for name in (
+        "chat chat-extra-headers chat-n chat-tools chat-json"
+        " chat-stream chat-stream-tools chat-stream-usage"
+        " chat-azure chat-azure-stream chat-module chat-module-stream"
+        " responses responses-tools responses-stream responses-azure"
+        " completions completions-stream embeddings embeddings-float embeddings-module moderations"
+    ).split()
+    if name in BY_NAME
+}
+LONG: dict[str, Any] = {"extra_query": {}}
+"""What sends a call the long way, and changes nothing else about it."""
+
+
+def matrix(shapes: Any) -> Any:
+    return pytest.mark.parametrize(
+        ("shape", "colour"),
+        [pytest.param(s, c, id=f"{s.name}-{c}") for s in shapes for c in s.colours],
+        indirect=["colour"],
+    )
+
+
+@pytest.fixture(autouse=True)
+def unknowing(patched: None) -> None:
+    """The door has not seen a call yet."""
+    OPENAI._door._shapes.clear()
+    OPENAI._door._added.clear()
+
+
+@pytest.fixture
+def fitting(up: Upstream, colour: Colour, shape: Shape) -> Any:
+    """A client of the kind that the shape asks for."""
+    return colour.client(up, shape.client, max_retries=0)
+
+
+class Watch:
+    """Whether the SDK went as far as building a request."""
+
+    def __init__(self) -> None:
+        self.long = False
+
+    def _look(self, frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name == "post" and "_base_client" in code.co_filename:
+            self.long = True
+
+    def __enter__(self) -> Self:
+        sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+
+def went_long(ask: Callable[[], Any]) -> bool:
+    with Watch() as watch:
+        ask()
+    return watch.long
+
+
+def hit(colour: Colour, client: Any, shape: Shape) -> tuple[Seen, bool]:
+    """A hit of a shape that the door knows, and whether it went the long way."""
+    colour.ask(client, shape)
+    colour.ask(client, shape, 2)
+    with Watch() as watch:
+        seen = colour.ask(client, shape)
+    return seen, watch.long
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@matrix(shape for shape in SHAPES if "helper" not in shape.take)  # made of other calls
+def test_these_shapes_are_served_at_the_door(
+    fitting: Any, colour: Colour, shape: Shape, cache: Cache
+) -> None:
+    with cache:
+        _, long = hit(colour, fitting, shape)
+    assert long == (shape.name not in SERVED)
+
+
+@matrix(BY_NAME[name] for name in sorted(SERVED))
+def test_a_hit_at_the_door_equals_one_on_the_long_way(
+    fitting: Any, colour: Colour, shape: Shape, cache: Cache
+) -> None:
+    with cache:
+        seen, _ = hit(colour, fitting, shape)
+        assert seen == colour.ask(fitting, shape, **LONG)
+
+
+@matrix(BY_NAME[name] for name in sorted(SERVED))
+def test_a_hit_at_the_door_is_counted_like_any_other(
+    fitting: Any, colour: Colour, shape: Shape, cache: Cache
+) -> None:
+    with cache:
+        hit(colour, fitting, shape)
+        before = cache.stats.as_dict()
+        colour.ask(fitting, shape)
+        at_the_door = cache.stats.as_dict()
+        colour.ask(fitting, shape, **LONG)
+        long = cache.stats.as_dict()
+    for name in ("hits", "misses", "stored", "errors", "bypassed", "tokens_saved"):
+        assert at_the_door[name] - before[name] == long[name] - at_the_door[name]  # type: ignore
+
+
+@matrix(BY_NAME[name] for name in sorted(SERVED))
+def test_a_hook_hears_of_a_hit_at_the_door_like_of_any_other(
+    fitting: Any, colour: Colour, shape: Shape
+) -> None:
+    heard: list[Event] = []
+    with Cache.memory(on_event=heard.append):
+        _, long = hit(colour, fitting, shape)
+        assert not (QUICK and long)
+        colour.ask(fitting, shape, **LONG)
+    at_the_door, other = (replace(event, started=0.0, seconds=0.0) for event in heard[-2:])
+    assert (len(heard), at_the_door.outcome, at_the_door) == (4, Outcome.HIT, other)
+
+
+# -- calls that go the long way -------------------------------------------------------------------
+
+
+def ask(client: Any, colour: Colour, **more: Any) -> Any:
+    return colour.wait(client.chat.completions.create(**chat(1, **more)))
+
+
+class Message(pydantic.BaseModel):
+    role: str
+    content: str
+
+
+UNUSUAL: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "a credential of its own": lambda _: {"extra_headers": {"x-api-key": "k"}},
+    "a trace of its own": lambda _: {"extra_headers": {"traceparent": "00-1-2-00"}},
+    "headers that are no dictionary": lambda _: {"extra_headers": MappingProxyType({"x-a": "b"})},
+    "a query of its own": lambda _: {"extra_query": {"a": "b"}},
+    "more of a body": lambda _: {"extra_body": {"a": "b"}},
+    "an object of another's": lambda _: {"messages": [Message(role="user", content="a")]},
+    "a tuple of messages": lambda _: {"messages": ({"role": "user", "content": "a"},)},
+    "a stream that is neither": lambda _: {"stream": None, "stop": ("a",)},
+}
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL.values(), ids=UNUSUAL.keys())
+def test_an_unusual_call_goes_the_long_way(
+    client: Any, colour: Colour, cache: Cache, unusual: Callable[[Any], dict[str, Any]]
+) -> None:
+    with cache:
+        more = unusual(ask(client, colour))
+        ask(client, colour, **({} if "messages" in more else more))
+        request = {**chat(1), **more}
+        results = [colour.wait(client.chat.completions.create(**request)) for _ in range(2)]
+        assert went_long(lambda: colour.wait(client.chat.completions.create(**request)))
+    assert anatomy(results[0]) == anatomy(results[1])
+
+
+TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
+def said(answer: Any) -> Any:
+    return answer.choices[0].message
+
+
+OBJECTS: dict[str, Callable[[Any], list[Any]]] = {
+    "an answer's message": lambda answer: [*chat(1)["messages"], said(answer)],
+    "a message that was changed": lambda answer: [
+        said(answer).model_copy(update={"content": "another"})
+    ],
+    "two messages": lambda answer: [said(answer), {"role": "user", "content": "a"}, said(answer)],
+    "an answer's tool calls": lambda answer: [
+        {"role": "assistant", "content": None, "tool_calls": said(answer).tool_calls}
+    ],
+}
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize("messages", OBJECTS.values(), ids=OBJECTS.keys())
+def test_the_sdks_own_objects_are_asked_about_as_they_are_sent(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, messages: Callable[[Any], list[Any]]
+) -> None:
+    def go(request: dict[str, Any], **more: Any) -> Any:
+        return colour.wait(client.chat.completions.create(**request, **more))
+
+    with cache:
+        answer = go({**chat(1), "tools": TOOLS})
+        request = {**chat(1), "messages": messages(answer)}
+        long = go(request, **LONG)
+        go(request)
+        assert not went_long(lambda: go(request))
+        assert anatomy(go(request)) == anatomy(long)
+    assert (up.calls, len([*cache.store.keys()]), cache.stats.hits) == (2, 2, 3)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_an_object_that_changes_is_another_request(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        answer = ask(client, colour)
+        request = {**chat(1), "messages": [said(answer)]}
+        for _ in range(3):
+            colour.wait(client.chat.completions.create(**request))
+        said(answer).content = "another"
+        for _ in range(3):
+            colour.wait(client.chat.completions.create(**request))
+    assert (up.calls, cache.stats.hits) == (3, 4)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_calls_with_other_headers_are_other_requests(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        for _ in range(3):
+            for tier in ("a", "b"):
+                answer = ask(client, colour, extra_headers={"x-tier": tier, "X-Title": "t"})
+                long = ask(client, colour, extra_headers={"x-title": "t", "X-Tier": tier}, **LONG)
+                assert anatomy(answer) == anatomy(long)
+        assert not went_long(
+            lambda: ask(client, colour, extra_headers={"x-tier": "a", "X-Title": "t"})
+        )
+    assert up.calls == 2
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_a_call_with_a_cache_of_its_own_is_served_from_it(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    other = Cache.memory()
+    with other:
+        for _ in range(3):
+            ask(client, colour, cache=cache)
+        assert not went_long(lambda: ask(client, colour, cache=cache))
+        assert went_long(lambda: ask(client, colour, cache=cache.samples()))
+        assert went_long(lambda: ask(client, colour, cache=cache, cache_seed=1))
+    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 2, 0)
+
+
+def test_marks_for_what_is_not_given_do_not_matter(
+    client: Any, colour: Colour, cache: Cache, up: Upstream
+) -> None:
+    with cache:
+        ask(client, colour)
+        ask(client, colour, temperature=openai.NOT_GIVEN, timeout=openai.NOT_GIVEN)
+    assert up.calls == 1
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_a_client_of_ones_own_kind_is_asked(up: Upstream, cache: Cache) -> None:
+    class Own(openai.OpenAI):
+        def post(self, *args: Any, **kwargs: Any) -> Any:
+            asked.append(args)
+            return super().post(*args, **kwargs)
+
+    asked: list[Any] = []
+    client = Own(api_key="k", base_url=up.base_url)
+    with cache:
+        for _ in range(3):
+            client.chat.completions.create(**chat(1))
+    assert (len(asked), up.calls) == (3, 1)
+
+
+@pytest.mark.parametrize("name", ["request", "post", "_process_response", "_prepare_url"])
+def test_a_client_that_was_tampered_with_is_asked(up: Upstream, cache: Cache, name: str) -> None:
+    client = openai.OpenAI(api_key="k", base_url=up.base_url)
+    with cache:
+        for _ in range(3):
+            client.chat.completions.create(**chat(1))
+        setattr(client, name, getattr(client, name))
+        assert went_long(lambda: client.chat.completions.create(**chat(1)))
+    assert up.calls == 1
+
+
+def test_a_client_that_validates_is_asked(up: Upstream, cache: Cache) -> None:
+    client = openai.OpenAI(api_key="k", base_url=up.base_url, _strict_response_validation=True)
+    with cache:
+        client.chat.completions.create(**chat(1))
+        assert went_long(lambda: client.chat.completions.create(**chat(1)))
+
+
+def test_what_another_tool_wrapped_before_us_is_called(
+    up: Upstream, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpatch_openai()
+    calls: list[Any] = []
+    owner = type(openai.OpenAI(api_key="k").chat.completions)
+    original = owner.create
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, "create", counted)
+    patch_openai()
+    try:
+        client = openai.OpenAI(api_key="k", base_url=up.base_url)
+        with cache:
+            for _ in range(3):
+                client.chat.completions.create(**chat(1))
+    finally:
+        unpatch_openai()
+    assert (len(calls), up.calls) == (3, 1)
+
+
+# -- what a client brings is part of the request --------------------------------------------------
+
+
+def elsewhere(client: Any) -> None:
+    client.base_url = str(client.base_url).replace("127.0.0.1", "localhost")
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "base URL": elsewhere,
+    "default header": lambda c: c._custom_headers.update({"x-tier": "1"}),
+    "default query": lambda c: c._custom_query.update({"tier": 1}),
+    "default query, another type": lambda c: c._custom_query.update({"flag": 1}),
+    "transport header": lambda c: c._client.headers.update({"x-tier": "1"}),
+    "transport query": lambda c: setattr(c._client, "params", {"tier": "1"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_client_that_changes_asks_another_thing(
+    up: Upstream, colour: Colour, cache: Cache, change: Callable[[Any], Any]
+) -> None:
+    client = colour.client(
+        up, default_headers={"x-a": "b"}, default_query={"flag": True}, max_retries=0
+    )
+    with cache:
+        ask(client, colour)
+        ask(client, colour)
+        change(client)
+        ask(client, colour)
+        ask(client, colour)
+    assert (up.calls, cache.stats.hits) == (2, 2)
+
+
+def test_clients_of_one_class_keep_their_answers_apart(cache: Cache) -> None:
+    with Upstream() as one, Upstream() as two, cache:
+        clients = [openai.OpenAI(api_key="k", base_url=up.base_url) for up in (one, two)]
+        answers = [client.chat.completions.create(**chat(1)).id for client in clients * 3]
+    assert answers == answers[:2] * 3
+    assert (one.calls, two.calls) == (1, 1)
+
+
+@pytest.mark.parametrize("key", ["x-api-key", "authorization"])
+def test_credentials_are_no_part_of_it(up: Upstream, cache: Cache, key: str) -> None:
+    with cache:
+        for secret in ("one", "two"):
+            client = openai.OpenAI(
+                api_key=secret, base_url=up.base_url, default_headers={key: secret}
+            )
+            client.chat.completions.create(**chat(1))
+    assert up.calls == 1
+
+
+# -- a wrong guess --------------------------------------------------------------------------------
+
+
+def transforming(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Let the SDK send something else than what it is given."""
+    client = openai.OpenAI(api_key="k")
+    module = sys.modules[type(client.chat.completions).__module__]
+    create = vars(type(client.chat.completions))["create"].__wrapped__
+    module = sys.modules.get("openai.resources.chat.completions.completions", module)
+    transform = module.maybe_transform  # type: ignore[attr-defined]
+    assert create
+
+    def changed(data: Any, *more: Any) -> Any:
+        body = dict(transform(data, *more))
+        change(body)
+        return body
+
+    monkeypatch.setattr(module, "maybe_transform", changed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda body: body.pop("user"), lambda body: body.update(user="somebody else")],
+    ids=["leaves one out", "changes one"],
+)
+def test_where_the_sdk_changes_the_keywords_the_door_stays_shut(
+    up: Upstream, cache: Cache, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]
+) -> None:
+    transforming(monkeypatch, change)
+    client = openai.OpenAI(api_key="k", base_url=up.base_url)
+    with cache:
+        for _ in range(3):
+            client.chat.completions.create(**chat(1, user="a"))
+        assert went_long(lambda: client.chat.completions.create(**chat(1, user="a")))
+    assert (up.calls, cache.stats.hits) == (1, 3)
+
+
+def test_what_the_sdk_adds_must_be_the_same_twice(
+    up: Upstream, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = iter(range(100))
+    transforming(monkeypatch, lambda body: body.update(turn=next(turns)))
+    client = openai.OpenAI(api_key="k", base_url=up.base_url)
+    with cache:
+        answers = {client.chat.completions.create(**chat(1)).id for _ in range(5)}
+    assert (len(answers), up.calls) == (5, 5)
+
+
+def test_a_shape_that_once_came_out_differently_is_never_served_again(
+    up: Upstream, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = openai.OpenAI(api_key="k", base_url=up.base_url)
+    with cache:
+        for _ in range(2):
+            client.chat.completions.create(**chat(1, user="a"))
+        with monkeypatch.context() as changed:
+            transforming(changed, lambda body: body.update(user="b"))
+            client.chat.completions.create(**chat(2, user="a"))
+        assert went_long(lambda: client.chat.completions.create(**chat(1, user="a")))
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+MESSAGE = {
+    "role": "assistant",
+    "content": "Hi",
+    "refusal": None,
+    "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    ],
+    "reasoning": {"text": "because"},
+}
+CHOICE = {
+    "index": 0,
+    "finish_reason": "stop",
+    "message": MESSAGE,
+    "logprobs": {"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]},
+}
+USAGE = {
+    "prompt_tokens": 1,
+    "completion_tokens": 2,
+    "total_tokens": 3,
+    "prompt_tokens_details": {"cached_tokens": 0},
+}
+HEAD = {"id": "x", "created": 1, "model": "m"}
+SAMPLES: list[tuple[Any, dict[str, Any]]] = [
+    (
+        ChatCompletion,
+        {**HEAD, "object": "chat.completion", "choices": [CHOICE], "usage": USAGE, "tier": [1]},
+    ),
+    (
+        ChatCompletionChunk,
+        {
+            **HEAD,
+            "object": "chat.completion.chunk",
+            "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}],
+        },
+    ),
+    (
+        Completion,
+        {
+            **HEAD,
+            "object": "text_completion",
+            "choices": [{"index": 0, "text": "a", "finish_reason": "stop", "logprobs": None}],
+        },
+    ),
+    (
+        CreateEmbeddingResponse,
+        {
+            "object": "list",
+            "model": "m",
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 1, -2.0]}],
+            "usage": {"prompt_tokens": 1, "total_tokens": 1},
+        },
+    ),
+    (
+        ModerationCreateResponse,
+        {
+            "id": "m",
+            "model": "m",
+            "results": [
+                {
+                    "flagged": False,
+                    "categories": {"hate": False, "hate/threatening": True, "new": True},
+                    "category_scores": {"hate": 1, "hate/threatening": 0.5},
+                    "category_applied_input_types": {"hate": ["text"]},
+                }
+            ],
+        },
+    ),
+]
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    1.0,
+    2**70,
+    "7",
+    "",
+    [],
+    [None],
+    [1, "a"],
+    {},
+    {"type": "function"},
+    {"_fields_set": ["x"], "a": 1},
+    [{"index": "0", "finish_reason": "unheard of"}],
+]
+
+if INSTALLED >= (1, 66):
+    from openai.types.responses import Response, ResponseStreamEvent
+
+    RESPONSE = {
+        "id": "r",
+        "created_at": 1,
+        "model": "m",
+        "object": "response",
+        "status": "completed",
+        "error": None,
+        "metadata": {"a": "b"},
+        "parallel_tool_calls": True,
+        "temperature": 1,
+        "text": {
+            "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}},
+        },
+        "tool_choice": "auto",
+        "tools": [{"type": "function", "name": "f", "parameters": {}, "strict": True}],
+        "output": [
+            {
+                "type": "message",
+                "id": "o",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
+            },
+            {"type": "something new", "id": "p"},
+        ],
+    }
+    SAMPLES += [
+        (Response, RESPONSE),
+        (
+            ResponseStreamEvent,
+            {"type": "response.completed", "sequence_number": 1, "response": RESPONSE},
+        ),
+        (
+            ResponseStreamEvent,
+            {
+                "type": "response.output_text.delta",
+                "item_id": "o",
+                "output_index": 0,
+                "content_index": 0,
+                "delta": "a",
+                "sequence_number": 3,
+                "logprobs": [],
+            },
+        ),
+    ]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value inside a structure."""
+    pairs: Any = ()
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list):
+        pairs = enumerate(value)
+    for name, inner in pairs:
+        yield (*path, name)
+        yield from places(inner, (*path, name))
+
+
+def variants(sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The sample, and every way to spoil one place of it."""
+    yield sample
+    for path in places(sample):
+        for odd in (*ODD, KeyError):
+            changed = copy.deepcopy(sample)
+            inner: Any = changed
+            for name in path[:-1]:
+                inner = inner[name]
+            if odd is KeyError:
+                del inner[path[-1]]
+            else:
+                inner[path[-1]] = copy.deepcopy(odd)
+            yield changed
+
+
+def outcome(make: Callable[[Any], Any], data: str) -> Any:
+    try:
+        return anatomy(make(json.loads(data)))
+    except Exception as error:
+        return type(error)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize(("cls", "sample"), SAMPLES, ids=[str(i) for i in range(len(SAMPLES))])
+def test_models_are_made_as_the_sdk_makes_them(cls: Any, sample: dict[str, Any]) -> None:
+    module = openai._models
+    build = Models(module).builder(cls)
+    assert build is not None
+    for variant in variants(sample):
+        data = json.dumps(variant)
+        theirs = outcome(lambda value: module.construct_type(type_=cls, value=value), data)
+        assert outcome(build, data) == theirs, data
+
+
+def test_an_older_version_is_left_to_the_sdk() -> None:
+    class Older:
+        BaseModel = openai._models.BaseModel
+
+        @staticmethod
+        def construct_type(*, value: object, type_: object) -> None: ...
+
+    assert Models(Older).builder(ChatCompletion) is None  # type: ignore[arg-type]

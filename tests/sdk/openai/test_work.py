@@ -1,0 +1,105 @@
+"""How much work a hit of the SDK is, counted in Python calls: the door's, and the long way's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+from standin import Upstream
+
+from cachewrap import Cache
+from sdk.openai.shapes import INSTALLED, chat
+
+pytestmark = pytest.mark.skipif(
+    INSTALLED < (1, 109), reason="this version's models are left to the SDK"
+)
+
+SLACK = 0 if sys.version_info >= (3, 12) else 10
+"""Before Python 3.12 a comprehension is a function that is called."""
+
+
+def count(call: Callable[[], Any]) -> int:
+    """The Python functions that a hit calls."""
+    for _ in range(3):
+        call()
+    calls = 0
+
+    def seen(frame: Any, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(seen)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.fixture
+def client(up: Upstream) -> openai.OpenAI:
+    return openai.OpenAI(api_key="k", base_url=up.base_url)
+
+
+def test_a_hit_at_the_door_makes_few_calls(client: openai.OpenAI, cache: Cache) -> None:
+    with cache:
+        assert count(lambda: client.chat.completions.create(**chat(1))) <= 83 + SLACK
+
+
+def test_a_hit_with_a_message_object_or_headers_makes_hardly_more(
+    client: openai.OpenAI, cache: Cache
+) -> None:
+    with cache:
+        answer = client.chat.completions.create(**chat(1))
+        ask: Any = {**chat(1), "messages": [answer.choices[0].message]}
+        assert count(lambda: client.chat.completions.create(**ask)) <= 93 + SLACK
+        more: Any = {"extra_headers": {"x-title": "a"}, "cache": cache}
+        assert count(lambda: client.chat.completions.create(**chat(1), **more)) <= 89 + SLACK
+
+
+def test_a_long_conversation_makes_no_more_calls(client: openai.OpenAI, cache: Cache) -> None:
+    long: Any = {"model": "m", "messages": [{"role": "user", "content": str(n)} for n in range(60)]}
+    short: Any = {"model": "m", "messages": long["messages"][:1]}
+    with cache:
+        few = count(lambda: client.chat.completions.create(**short))
+        many = count(lambda: client.chat.completions.create(**long))
+    assert many == few
+
+
+def test_the_door_saves_nine_tenths_of_the_calls(client: openai.OpenAI, cache: Cache) -> None:
+    with cache:
+        door = count(lambda: client.chat.completions.create(**chat(1)))
+        long = count(lambda: client.chat.completions.create(**chat(1), extra_query={}))
+    assert door * 10 <= long
+
+
+def test_an_event_of_a_stream_makes_few_calls(
+    client: openai.OpenAI, cache: Cache, up: Upstream
+) -> None:
+    ask: Any = chat(1, stream=True)
+    with cache:
+        events = len(list(client.chat.completions.create(**ask)))
+        whole = count(lambda: list(client.chat.completions.create(**ask)))
+        opened = count(lambda: client.chat.completions.create(**ask).response)
+    assert (whole - opened) / events <= 18 + SLACK
+
+
+def test_outside_a_block_a_call_costs_a_handful_of_calls_more(client: openai.OpenAI) -> None:
+    ours = 0
+
+    def seen(frame: Any, event: str, _: Any) -> None:
+        nonlocal ours
+        name = frame.f_globals.get("__name__", "")
+        ours += event == "call" and name.startswith(("cachewrap.", "wrapt."))
+
+    for _ in range(2):
+        client.chat.completions.create(**chat(1))
+    sys.setprofile(seen)
+    try:
+        client.chat.completions.create(**chat(1))
+    finally:
+        sys.setprofile(None)
+    assert ours <= 7

@@ -1,0 +1,303 @@
+"""SDKs of the same family as OpenAI's: one upstream call for two identical calls, equal results."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from standin import Upstream
+
+import cachewrap
+from cachewrap import Cache, ConfigurationError
+from sdk.openai.asking import Colour, anatomy, http
+
+PACKAGES = {
+    "groq": ("Groq", "AsyncGroq"),
+    "together": ("Together", "AsyncTogether"),
+    "cerebras.cloud.sdk": ("Cerebras", "AsyncCerebras"),
+}
+"""Each SDK and the names of its clients. The last one is not known by name."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One way to call one SDK: its package, the method, and the arguments of the n-th variant."""
+
+    package: str
+    method: str
+    ask: Callable[[int], dict[str, Any]]
+
+    def __str__(self) -> str:
+        streamed = "-stream" if self.ask(0).get("stream") else ""
+        return f"{self.package}-{self.method}{streamed}"
+
+
+def chat(n: int) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": f"Question {n}"}]}
+
+
+def streamed(n: int) -> dict[str, Any]:
+    return {**chat(n), "stream": True}
+
+
+def embed(n: int) -> dict[str, Any]:
+    return {"model": "m", "input": f"text {n}"}
+
+
+def transcribe(n: int) -> dict[str, Any]:
+    return {"model": "m", "file": ("a.wav", b"RIFF" + bytes([n]))}
+
+
+CHAT = "chat.completions.create"
+SHAPES = (
+    *(Shape(package, CHAT, ask) for package in PACKAGES for ask in (chat, streamed)),
+    *(
+        Shape(package, "chat.completions.with_raw_response.create", chat)
+        for package in ("groq", "together")
+    ),
+    *(Shape(package, "embeddings.create", embed) for package in ("groq", "together")),
+    Shape("groq", "audio.transcriptions.create", transcribe),
+    Shape("together", "images.generate", lambda n: {"model": "m", "prompt": f"A cat {n}"}),
+    Shape(
+        "together",
+        "rerank.create",
+        lambda n: {"model": "m", "query": f"q {n}", "documents": ["a", "b"]},
+    ),
+    Shape("together", "completions.create", lambda n: {"model": "m", "prompt": f"Go {n}"}),
+    Shape(
+        "cerebras.cloud.sdk", "completions.create", lambda n: {"model": "m", "prompt": f"Go {n}"}
+    ),
+)
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+known = pytest.mark.parametrize(
+    "shape", [s for s in SHAPES if s.package in ("groq", "together")], ids=str
+)
+
+
+def make(colour: Colour, package: str, up: Upstream, **options: Any) -> Any:
+    module = pytest.importorskip(package)
+    options = {"max_retries": 0, **options}
+    if package.startswith("cerebras"):
+        options["warm_tcp_connection"] = False
+    cls = getattr(module, PACKAGES[package][colour.name == "async"])
+    client = cls(api_key="top-secret", base_url=up.root_url, **options)
+    colour._clients.append(client)
+    return client
+
+
+async def aseen(result: Any) -> Any:
+    result = await result if inspect.isawaitable(result) else result
+    if hasattr(result, "__aiter__"):
+        return [anatomy(item) async for item in result], http(result.response)
+    if hasattr(result, "http_response"):
+        value = result.parse()
+        return anatomy(await value if inspect.isawaitable(value) else value), http(
+            result.http_response
+        )
+    return anatomy(result)
+
+
+def seen(result: Any) -> Any:
+    if hasattr(result, "response") and hasattr(result, "__next__"):
+        return [anatomy(item) for item in result], http(result.response)
+    if hasattr(result, "http_response"):
+        return anatomy(result.parse()), http(result.http_response)
+    return anatomy(result)
+
+
+def ask(colour: Colour, client: Any, shape: Shape, n: int = 1, **more: Any) -> Any:
+    """What a call shows, without the mark of a hit."""
+    method = client
+    for name in shape.method.split("."):
+        method = getattr(method, name)
+    result = method(**shape.ask(n), **more)
+    found = seen(result) if colour.name == "sync" else colour.wait(aseen(result))
+    if isinstance(found, tuple):
+        found[1].pop("mark")
+    return found
+
+
+@shapes
+def test_a_hit_equals_its_miss_and_makes_no_call(
+    up: Upstream, colour: Colour, cache: Cache, shape: Shape
+) -> None:
+    client = make(colour, shape.package, up)
+    with cachewrap.patch(shape.package), cache:
+        first, second = ask(colour, client, shape), ask(colour, client, shape)
+    assert (up.calls, second) == (1, first)
+
+
+@shapes
+def test_two_different_calls_make_two_upstream_calls(
+    up: Upstream, colour: Colour, cache: Cache, shape: Shape
+) -> None:
+    client = make(colour, shape.package, up)
+    with cachewrap.patch(shape.package), cache:
+        ask(colour, client, shape, 1)
+        ask(colour, client, shape, 2)
+    assert up.calls == 2
+
+
+@known
+def test_a_call_can_bring_its_own_cache(
+    up: Upstream, colour: Colour, cache: Cache, shape: Shape
+) -> None:
+    client = make(colour, shape.package, up)
+    with cachewrap.patch(shape.package):
+        first = ask(colour, client, shape, cache=cache)
+        second = ask(colour, client, shape, cache=cache)
+        ask(colour, client, shape, cache_seed=None)
+    assert (up.calls, second) == (2, first)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_sync_and_async_callers_share_their_answers(
+    up: Upstream, cache: Cache, package: str
+) -> None:
+    with cachewrap.patch(package), cache:
+        for name in ("sync", "async"):
+            colour = Colour(name)
+            ask(colour, make(colour, package, up), Shape(package, CHAT, streamed))
+            colour.close()
+    assert up.calls == 1
+
+
+@pytest.mark.parametrize("manner", [{"cut_after": 2}, {"error_after": 2}, {"finish": False}])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_stream_that_is_not_whole_is_not_stored(
+    up: Upstream, colour: Colour, cache: Cache, package: str, manner: dict[str, Any]
+) -> None:
+    up.behave(**manner)
+    client = make(colour, package, up)
+    with cachewrap.patch(package), cache:
+        for _ in range(2):
+            try:
+                ask(colour, client, Shape(package, CHAT, streamed))
+            except Exception as error:
+                assert "finish" not in manner, error  # noqa: PT017
+    assert (up.calls, cache.stats.stored) == (2, 0)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_error_is_raised_and_not_stored(
+    up: Upstream, colour: Colour, cache: Cache, package: str
+) -> None:
+    shape = Shape(package, CHAT, chat)
+    client = make(colour, package, up)
+    up.fail(500)
+    with cachewrap.patch(package), cache:
+        with pytest.raises(importlib.import_module(package).InternalServerError):
+            ask(colour, client, shape)
+        ask(colour, client, shape)
+    assert (up.calls, cache.stats.stored) == (2, 1)
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "openai", "anthropic"])
+def test_unpatching_leaves_the_sdk_as_it_was(package: str) -> None:
+    client = pytest.importorskip(f"{package}._base_client").SyncAPIClient
+    before = vars(client)["request"]
+    handle = cachewrap.patch(package)
+    assert vars(client)["request"] is not before
+    cachewrap.unpatch(package)
+    assert vars(client)["request"] is before
+    assert not handle.active
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("stores", [True, False])
+def test_when_says_what_is_stored(
+    up: Upstream, cache: Cache, colour: Colour, shape: Shape, stores: bool
+) -> None:
+    client = make(colour, shape.package, up)
+    with cachewrap.patch(shape.package, when=lambda answer: stores), cache:
+        for _ in range(2):
+            ask(colour, client, shape)
+    assert (up.calls, cache.stats.stored) == ((1, 1) if stores else (2, 0))
+
+
+@pytest.mark.parametrize(
+    ("package", "patch"),
+    [("groq", cachewrap.patch_groq), ("together", cachewrap.patch_together)],
+)
+def test_each_patch_of_its_own_takes_when(
+    up: Upstream, cache: Cache, colour: Colour, package: str, patch: Any
+) -> None:
+    client = make(colour, package, up)
+    with patch(cache, when=lambda answer: False):
+        ask(colour, client, Shape(package, CHAT, chat))
+    assert (cache.stats.misses, cache.stats.stored) == (1, 0)
+
+
+def test_patch_all_patches_every_known_sdk(cache: Cache, up: Upstream) -> None:
+    colour = Colour("sync")
+    clients = [make(colour, package, up) for package in ("groq", "together")]
+    clients.append(colour.client(up))
+    with cachewrap.patch_all() as handle:
+        with cache:
+            for _ in range(2):
+                for n, client in enumerate(clients):
+                    client.chat.completions.create(**chat(n))
+        assert (handle.active, up.calls) == (True, 3)
+    with cache:
+        clients[0].chat.completions.create(**chat(0))
+    assert (handle.active, up.calls) == (False, 4)
+    colour.close()
+
+
+LAZY = """
+import sys, cachewrap
+from cachewrap import patch
+cachewrap.patch_all()
+patch("groq")
+print(sorted({"openai", "anthropic", "groq", "together"} & sys.modules.keys()))
+from groq import Groq
+with cachewrap.Cache.memory():
+    client = Groq(base_url=sys.argv[1], api_key="k")
+    for _ in range(2):
+        client.chat.completions.create(model="m", messages=[], cache_seed=7)
+"""
+
+
+def test_patching_imports_nothing_and_waits_for_the_import(up: Upstream) -> None:
+    pytest.importorskip("groq")
+    command = [sys.executable, "-c", LAZY, up.root_url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout.strip(), up.calls) == ("[]", 1)
+
+
+@pytest.mark.parametrize(
+    ("package", "reason"),
+    [("no_such_sdk", "no package 'no_such_sdk'"), ("json", "not of the family")],
+)
+def test_what_cannot_be_patched_is_an_error(package: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        cachewrap.patch(package)
+
+
+def test_further_paths_can_be_named(up: Upstream, cache: Cache) -> None:
+    colour = Colour("sync")
+    client = make(colour, "groq", up)
+    with cachewrap.patch("groq", paths=["/v1/conversations"]), cache:
+        answers = [client.post("/v1/conversations", cast_to=object, body={}) for _ in range(2)]
+    assert (up.calls, answers[0]) == (1, answers[1])
+    colour.close()
+
+
+def test_paths_of_an_sdk_that_is_known_in_full_are_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="paths="):
+        cachewrap.patch("openai", paths=["x"])
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_patch_carries_the_block_into_threads_unless_told_not_to(threads: bool) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with cachewrap.patch("openai", threads=threads), Cache.memory(), ThreadPoolExecutor(1) as pool:
+        carried = pool.submit(cachewrap.active_cache).result() is not None
+    assert carried is threads
