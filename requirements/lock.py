@@ -1,7 +1,7 @@
 """Pins what is installed to test: one file here for each dependency group of pyproject.toml.
 
-Run it as ``tox run -e lock``, which keeps what is pinned already, or as
-``tox run -e lock -- --upgrade``, which takes the newest releases; names of files choose among them.
+`tox run -e lock` keeps what is pinned already and still fits, `tox run -e lock -- --upgrade` takes
+the newest releases. Names of groups choose among them.
 """
 
 from __future__ import annotations
@@ -13,39 +13,35 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOWEST = "lowest"  # the group `test`, at the lower bounds
+WITHOUT_THE_PACKAGE = {"lint", "tox"}
 UNPINNED = {"benchmarks"}
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
-    known = [LOWEST, *(name for name in groups if name not in UNPINNED)]
+    known = [name for name in groups if name not in UNPINNED] + [LOWEST]
     options = [argument for argument in arguments if argument.startswith("-")]
     names = [argument for argument in arguments if argument not in options] or known
     if unknown := set(names) - set(known):
-        sys.exit(f"pyproject.toml has no group {', '.join(sorted(unknown))} to pin")
+        sys.exit(f"pyproject.toml has no group {', '.join(sorted(unknown))}, or none that is pinned")
     for name in names:
-        lowest = name == LOWEST
-        group = groups["test" if lowest else name]
-        # What has the tests' needs has the package's as well.
-        of_package = group is groups["test"] or {"include-group": "test"} in _flat(groups, group)
-        command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"]
-        command += ["--no-annotate", "--custom-compile-command=tox run -e lock", *options]
-        command += ["--resolution=lowest-direct"] if lowest else []
-        command += ["pyproject.toml"] if of_package else []
-        command += [f"--group={'test' if lowest else name}", f"--output-file=requirements/{name}.txt"]
-        print(f"requirements/{name}.txt", flush=True)
-        subprocess.run(command, cwd=ROOT, check=True)
-    return 0
+        pin(name, options)
 
 
-def _flat(groups: dict[str, list[object]], group: list[object]) -> list[object]:
-    """The rows of a group, and of those that it includes."""
-    rows = list(group)
-    for row in group:
-        if isinstance(row, dict):
-            rows += _flat(groups, groups[row["include-group"]])
-    return rows
+def pin(name: str, options: list[str]) -> None:
+    """Resolve a group for every Python and system at once, into a file of its name."""
+    command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"]
+    command += ["--no-annotate", "--custom-compile-command=tox run -e lock", *options]
+    command += ["--group", "test" if name == LOWEST else name]
+    if name == LOWEST:
+        command += ["--resolution=lowest-direct"]
+    if name not in WITHOUT_THE_PACKAGE:
+        command += ["pyproject.toml"]
+    elif name == "tox":
+        command += ["--constraints=requirements/test.txt"]  # a developer has both in one place
+    print(f"requirements/{name}.txt", flush=True)
+    subprocess.run([*command, f"--output-file=requirements/{name}.txt"], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
