@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import heapq
-import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Self
 
+from cachewrap import forks
+
 OFF: Final = object()
 """Stands in the stack of blocks for `no_cache`."""
 
 _lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-# Another thread may have held the lock at the fork; in the child nobody would release it.
-os.register_at_fork(after_in_child=_renew_lock)
+forks.renew(globals(), _lock=threading.Lock)
 
 
 class Numbering:
-    """Counts the occurrences of each request: from one entering of a block to its end."""
+    """The count of the occurrences of each request: from one entering of a block to its end."""
 
     __slots__ = ("_free", "_next")
 

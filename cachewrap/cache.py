@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, plugins
+from cachewrap import blocks, forks, plugins
 from cachewrap.call.terms import Exchange
 from cachewrap.errors import (
     ConfigurationError,
@@ -41,15 +41,7 @@ _OFF: Final = "off"
 _SIBLINGS: Final = 32  # each may hold files or connections open
 
 _lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-# Another thread may have held the lock at the fork; in the child nobody would release it.
-os.register_at_fork(after_in_child=_renew_lock)
+forks.renew(globals(), _lock=threading.Lock)
 
 
 class Cache(KeyValue):

@@ -1,4 +1,4 @@
-"""Why a request is not stored: the nearest ones that are, and how they differ from it."""
+"""Explanations of a miss: the nearest requests that are stored, and how they differ from it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a request is a hit or a miss. As text it is a message for people.
+    """The reason why a request is a hit or a miss. As text it is a message for people.
 
     Attributes:
         source: the function or endpoint; "" where it is not known.

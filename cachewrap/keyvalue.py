@@ -1,4 +1,4 @@
-"""What a cache is for plain keys and values."""
+"""The cache as a store of plain keys and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running upstream calls of every colour inside blocks of their own, step by step."""
+"""The blocks inside an upstream call of its own, of every colour, step by step."""
 
 from __future__ import annotations
 

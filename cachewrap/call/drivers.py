@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _Stopped(Exception):
-    """Carries a `StopIteration` of the upstream call through a flow (PEP 479 allows none in it)."""
+    """A `StopIteration` of the upstream call on its way through a flow; PEP 479 allows none."""
 
 
 def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T:

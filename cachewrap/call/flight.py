@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
+from cachewrap import forks
 from cachewrap.loops import signal
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """How a flight ended.
+    """The end of a flight.
 
     Args:
         raw: the entry that answers every caller; None if there is none.
@@ -152,11 +152,9 @@ def board(place: str, key: str) -> tuple[Flight, bool]:
     return flight, flight is new
 
 
+@forks.in_child
 def _ground() -> None:
     """In a forked child the leaders do not exist, and another thread may have held the lock."""
     global _lock
     _lock = threading.RLock()
     _flights.clear()
-
-
-os.register_at_fork(after_in_child=_ground)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from cachewrap import forks
 from cachewrap.errors import StoreError
 from cachewrap.stores.base import Store
 
@@ -94,6 +94,7 @@ def _due() -> list[tuple[str, _Held]]:
     return [(token, held) for token, held in _held.items() if held.due <= now]
 
 
+@forks.in_child
 def _forget() -> None:
     """In a forked child: the leases are the parent's, and its thread does not exist."""
     global _lock, _changed, _thread
@@ -101,6 +102,3 @@ def _forget() -> None:
     _changed = threading.Condition(_lock)
     _thread = None
     _held.clear()
-
-
-os.register_at_fork(after_in_child=_forget)

@@ -16,7 +16,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class Coder:
-    """Takes the pieces of one body, and gives each of them encoded or decoded.
+    """A coder that takes the pieces of one body, and gives each of them encoded or decoded.
 
     Args:
         feed: takes a piece and gives what has come out of it, which may be empty.

@@ -36,7 +36,7 @@ AnyBody = SharedBody | AsyncSharedBody | None
 
 
 class Caching:
-    """Which requests are cached, from where, and which answers are kept.
+    """The rule of which requests are cached, from where, and which answers are kept.
 
     Args:
         routes: which requests may be cached.

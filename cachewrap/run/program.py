@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from cachewrap import blocks
+from cachewrap import blocks, forks
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -84,7 +84,7 @@ class Program:
             os.environ[TALLY] = os.path.join(os.environ.get("TMPDIR") or "/tmp", name)
         self._path = os.environ[TALLY]
         atexit.register(self.finish)
-        os.register_at_fork(after_in_child=self._forked)
+        forks.in_child(self._forked)
 
     def blocks(self) -> blocks.Stack:
         """What stands outside every block of the program."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import enum
 import itertools
-import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from cachewrap import loops
+from cachewrap import forks, loops
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -39,14 +38,11 @@ _process = uuid.uuid4().hex
 _owners = itertools.count(1)
 
 
+@forks.in_child
 def _begin_anew() -> None:
     global _process, _writers
     _process = uuid.uuid4().hex
     _writers = None  # its threads do not exist in a forked child
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def new_token() -> str:

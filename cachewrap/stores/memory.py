@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import threading
 import time
 from collections.abc import Iterator
 
+from cachewrap import forks
 from cachewrap.stores.base import Store
 
 _lock = threading.Lock()
+forks.renew(globals(), _lock=threading.Lock)
 _numbers = itertools.count(1)  # an address may be another store's soon: what is told once names it
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-# Another thread may have held the lock at the fork; in the child nobody would release it.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Place:

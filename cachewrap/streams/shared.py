@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
+
+from cachewrap import forks
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -217,6 +218,7 @@ def join(
         return stream, False  # type: ignore[return-value]
 
 
+@forks.in_child
 def _land_in_child() -> None:
     """In a forked child other threads do not exist: what they were pulling never comes."""
     global _lock
@@ -224,6 +226,3 @@ def _land_in_child() -> None:
     _under_way.clear()
     for stream in list(_live):
         stream._land_in_child()
-
-
-os.register_at_fork(after_in_child=_land_in_child)

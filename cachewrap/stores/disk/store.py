@@ -17,6 +17,7 @@ from typing import Any
 
 from diskcache import Timeout
 
+from cachewrap import forks
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Claim, Store
 from cachewrap.stores.disk import leases
@@ -511,9 +512,4 @@ def _after_fork_in_child() -> None:
     _forking.release()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+forks.around(_before_fork, _after_fork_in_parent, _after_fork_in_child)
