@@ -22,8 +22,8 @@ def main(arguments: list[str]) -> None:
     known = [name for name in groups if name not in UNPINNED] + [LOWEST]
     options = [argument for argument in arguments if argument.startswith("-")]
     names = [argument for argument in arguments if argument not in options] or known
-    if unknown := set(names) - set(known):
-        sys.exit(f"pyproject.toml has no group {', '.join(sorted(unknown))}, or none that is pinned")
+    if unknown := sorted(set(names) - set(known)):
+        sys.exit(f"pyproject.toml has no group to pin of the name {', '.join(unknown)}")
     for name in names:
         pin(name, options)
 
