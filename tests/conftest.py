@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 import tempfile
 import uuid
@@ -81,6 +82,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if stores <= set(_chosen(config)) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """Spare each collection of garbage the modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def _chosen(config: pytest.Config) -> list[str]:
