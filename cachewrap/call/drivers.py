@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cachewrap.call import lease
 from cachewrap.call.flight import leading
@@ -21,7 +21,7 @@ from cachewrap.call.flow import (
     Wait,
 )
 from cachewrap.loops import sleep
-from cachewrap.stores.base import Claim, Store, in_thread
+from cachewrap.stores.base import Claim, Leases, Store, in_thread
 
 T = TypeVar("T")
 
@@ -82,23 +82,25 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
     if kind is Leave:
         return effect.reader.close()
     if kind is Acquire:
+        leases = cast(Leases, store)
         try:
-            claim = store.acquire(effect.key, effect.token, effect.seconds)
+            claim = leases.acquire(effect.key, effect.token, effect.seconds)
             if claim is Claim.TAKEN:
-                lease.hold(store, effect.key, effect.token, effect.seconds)
+                lease.hold(leases, effect.key, effect.token, effect.seconds)
         except BaseException as error:
             if not isinstance(error, Exception):  # interrupted, when it may have been taken
-                lease.give_up(store, effect.key, effect.token)
+                lease.give_up(leases, effect.key, effect.token)
             raise
         return claim
     if kind is Release:
+        leases = cast(Leases, store)
         try:
-            store.release(effect.key, effect.token, failed=effect.failed)
+            leases.release(effect.key, effect.token, failed=effect.failed)
         except Exception:
             lease.drop(effect.token)
             raise
         except BaseException:  # interrupted
-            lease.give_up(store, effect.key, effect.token)
+            lease.give_up(leases, effect.key, effect.token)
             raise
         return lease.drop(effect.token)
     if kind is Search:
@@ -149,18 +151,20 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
     if kind is Leave:
         return await effect.reader.aclose()
     if kind is Acquire:
-        claim = await store.aacquire(effect.key, effect.token, effect.seconds)
+        leases = cast(Leases, store)
+        claim = await leases.aacquire(effect.key, effect.token, effect.seconds)
         if claim is Claim.TAKEN:
-            lease.hold(store, effect.key, effect.token, effect.seconds)
+            lease.hold(leases, effect.key, effect.token, effect.seconds)
         return claim
     if kind is Release:
+        leases = cast(Leases, store)
         try:
-            await store.arelease(effect.key, effect.token, failed=effect.failed)
+            await leases.arelease(effect.key, effect.token, failed=effect.failed)
         except Exception:
             lease.drop(effect.token)
             raise
         except BaseException:  # trio and anyio cancel every step of what they cancel
-            lease.give_up(store, effect.key, effect.token)
+            lease.give_up(leases, effect.key, effect.token)
             raise
         return lease.drop(effect.token)
     if kind is Search:

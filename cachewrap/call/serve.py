@@ -18,7 +18,7 @@ from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Leases, Store
 from cachewrap.telemetry import events
 from cachewrap.telemetry.events import Watch, tell_bypass
 from cachewrap.telemetry.faults import survive
@@ -40,8 +40,6 @@ class Serving:
     stats: Stats
 
     def _set_up(self, store: Store, seed: str | None, policy: Policy) -> None:
-        # Nobody waits for an answer that will not be stored.
-        shared = type(store).acquire is not Store.acquire and policy.mode != "read_only"
         self._store = store
         self._seed = seed
         self.policy = policy
@@ -55,10 +53,12 @@ class Serving:
             report=self.survive,
             mode=policy.mode,
             single_flight=policy.single_flight,
-            lease_seconds=policy.lease_seconds if shared else None,
-            give_up=partial(lease.give_up, store),
             guard=self._guard,
         )
+        # Nobody waits for an answer that will not be stored.
+        if isinstance(store, Leases) and policy.mode != "read_only":
+            give_up = partial(lease.give_up, store)
+            self._terms = replace(self._terms, lease_seconds=policy.lease_seconds, give_up=give_up)
         self._quiet = replace(self._terms, report=_tell_nobody)
         self._idle = seed is None or policy.mode == "off"
         self._reads = policy.mode in ("normal", "read_only")
