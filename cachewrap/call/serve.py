@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import fetch, found_in, keep, look, unread
+from cachewrap.call.flow import Seen, fetch, found_in, keep, look, peek
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Terms
 from cachewrap.entry import Entry, Outcome
@@ -24,9 +23,6 @@ from cachewrap.telemetry.events import Watch, tell_bypass
 from cachewrap.telemetry.faults import survive
 
 R = TypeVar("R")
-
-Seen: TypeAlias = bytes | StoreError | None
-"""What a store gave for a key: its bytes, None, or the fault that it raised."""
 
 _UNWATCHED: Final = nullcontext()
 
@@ -59,7 +55,6 @@ class Serving:
             give_up=partial(lease.give_up, store),
             guard=self._guard,
         )
-        self._quiet = replace(self._terms, report=_tell_nobody)
         self._idle = seed is None or policy.mode == "off"
         self._reads = policy.mode in ("normal", "read_only")
 
@@ -90,7 +85,7 @@ class Serving:
         """
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = self._found(exchange, *seen) if seen else self._look(exchange)
+            found = self._look(exchange, *seen)
             if not isinstance(found, Reply):
                 found = run(fetch(exchange, self._terms, found), self._store, call)
         return self.finish(found, exchange, watch)
@@ -101,73 +96,64 @@ class Serving:
         """`serve` for async callers."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = self._found(exchange, *seen) if seen else await self._alook(exchange)
+            found = await self._alook(exchange, *seen)
             if not isinstance(found, Reply):
                 found = await arun(fetch(exchange, self._terms, found), self._store, call)
         return self.finish(found, exchange, watch)
 
-    def _found(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | Absent:
-        if isinstance(seen, StoreError):
-            return unread(exchange, seen, self._terms)
-        return found_in(exchange, seen, self._terms)
-
-    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+    def look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = self._look(exchange)
+            found = self._look(exchange, *seen)
         return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
 
-    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+    async def alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         """`look` for async callers."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = await self._alook(exchange)
+            found = await self._alook(exchange, *seen)
         return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
 
     # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
     # modes in which it takes that.
 
-    def _look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._reads:
-            return run(look(exchange, self._terms), self._store)
+    def _look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
+        if seen:
+            return found_in(exchange, seen[0], self._terms)
+        if self._reads:
+            return found_in(exchange, self.read(exchange.key), self._terms)
+        return run(look(exchange, self._terms), self._store)
+
+    async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
+        if seen:
+            return found_in(exchange, seen[0], self._terms)
+        if self._reads:
+            return found_in(exchange, await self.aread(exchange.key), self._terms)
+        return await arun(look(exchange, self._terms), self._store)
+
+    def read(self, key: str) -> Seen:
+        """What the store gives for a key, or raises."""
         try:
-            raw = self._store.get(exchange.key)
+            return self._store.get(key)
         except StoreError as error:
-            return unread(exchange, error, self._terms)
-        return found_in(exchange, raw, self._terms)
+            return error
 
-    async def _alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._reads:
-            return await arun(look(exchange, self._terms), self._store)
+    async def aread(self, key: str) -> Seen:
+        """`read` for async callers."""
         try:
-            raw = await self._store.aget(exchange.key)
+            return await self._store.aget(key)
         except StoreError as error:
-            return unread(exchange, error, self._terms)
-        return found_in(exchange, raw, self._terms)
+            return error
 
-    def peek(self, exchange: Exchange[R]) -> Reply[R] | None:
-        """What `look` would find, told to nobody: None where it is anything but a plain hit.
+    def peek(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | None:
+        """What a plain hit `look` would find, told to nobody; None where it is anything else.
 
-        Whoever serves it says so with `told`; else the request takes its usual way.
+        Whoever serves it says so with `finish`; else the request takes its usual way, with
+        ``seen``.
         """
-        try:
-            raw = self._store.get(exchange.key)
-        except StoreError:
-            return None
-        return self._seen(exchange, raw)
-
-    async def apeek(self, exchange: Exchange[R]) -> Reply[R] | None:
-        """`peek` for async callers."""
-        try:
-            raw = await self._store.aget(exchange.key)
-        except StoreError:
-            return None
-        return self._seen(exchange, raw)
-
-    def _seen(self, exchange: Exchange[R], raw: bytes | None) -> Reply[R] | None:
-        found = found_in(exchange, raw, self._quiet)
-        return found if isinstance(found, Reply) else None
+        found = peek(exchange.key, seen, self._guard, exchange.load)
+        return Reply(Outcome.HIT, *found) if isinstance(found, tuple) else None
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
@@ -228,7 +214,3 @@ class Serving:
         if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
             raise error
         survive(error, source, self._url)
-
-
-def _tell_nobody(error: CachewrapError, source: str) -> None:
-    """Whoever reads the same entry next tells of it."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
-from cachewrap.call.serve import Seen
+from cachewrap.call.flow import Seen
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec

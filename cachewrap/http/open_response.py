@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.call.flight import AGAIN, FAILED
+from cachewrap.call.flow import Seen
 from cachewrap.call.terms import Reply
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.capture import Slot, asend, send
@@ -26,11 +27,16 @@ Rebuild: TypeAlias = Callable[[HttpAnswer | None, SharedBody | AsyncSharedBody |
 
 
 def serve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Any], rebuild: Rebuild
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Any],
+    rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
     """Serve a sync call. One on an event loop's thread goes alone: it must not wait there."""
     while True:
-        found = cache.look(exchange)
+        found = cache.look(exchange, *seen)
+        seen = ()
         if isinstance(found, Reply):
             return rebuild(found.value.answer, None)
         place = cache.shared_place
@@ -95,11 +101,16 @@ def _lead(
 
 
 async def aserve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Awaitable[Any]], rebuild: Rebuild
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Awaitable[Any]],
+    rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
     """`serve` for async calls, which share with those of the same event loop."""
     while True:
-        found = await cache.alook(exchange)
+        found = await cache.alook(exchange, *seen)
+        seen = ()
         if isinstance(found, Reply):
             return await rebuild(found.value.answer, None)
         place, loop = cache.shared_place, running_loop()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
-from cachewrap.call.serve import Seen
+from cachewrap.call.flow import Seen
 from cachewrap.call.terms import Absent, Exchange, Reply
 from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
@@ -123,15 +123,15 @@ class WatchedCache(Cache):
         self.journal.note(self, exchange.key, reply)
         return reply
 
-    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+    def look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         with self.journal.watching():
-            found = super().look(exchange)
+            found = super().look(exchange, *seen)
         self.journal.note(self, exchange.key, found)
         return found
 
-    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
+    async def alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         with self.journal.watching():
-            found = await super().alook(exchange)
+            found = await super().alook(exchange, *seen)
         self.journal.note(self, exchange.key, found)
         return found
 
