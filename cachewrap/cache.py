@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, plugins
+from cachewrap import blocks, forks, plugins
 from cachewrap.call.flow import peek
 from cachewrap.call.terms import Exchange
 from cachewrap.entry import Entry
@@ -30,7 +30,7 @@ from cachewrap.policy import (
     seed_text,
 )
 from cachewrap.request.key import canonical_json, encode
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import parse_url
@@ -41,15 +41,7 @@ _OFF: Final = "off"
 _SIBLINGS: Final = 32  # each may hold files or connections open
 
 _lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-# Another thread may have held the lock at the fork; in the child nobody would release it.
-os.register_at_fork(after_in_child=_renew_lock)
+forks.renew(globals(), _lock=threading.Lock)
 
 
 class Cache(KeyValue):
@@ -88,6 +80,9 @@ class Cache(KeyValue):
         self._entered = [0]
         self._hits_by_key = policy.hits_by_key and seed is not None
         self._unheard = self._hits_by_key and policy.on_event is None
+        # Where nothing will be written, it does not matter whether anything could be.
+        writes = seed is not None and policy.mode in ("normal", "refresh")
+        self._checked = store if writes and isinstance(store, Checks) else None
         self._siblings: dict[str | None, Cache] = {}
         self._views: dict[Policy, Self] = {}
 
@@ -303,9 +298,8 @@ class Cache(KeyValue):
 
     def check(self) -> None:
         """Raise `StoreError` if it can be told, without writing, that the cache will not work."""
-        # Where nothing will be written, it does not matter whether anything could be.
-        if self._seed is not None and self.policy.mode in ("normal", "refresh"):
-            self._store.check()
+        if self._checked is not None:
+            self._checked.check()
 
     # -- as a block ---------------------------------------------------------------------------
 

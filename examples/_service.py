@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 PORT = int(os.environ.get("EXAMPLES_PORT", "14141"))
 MANNER = {"delay": 0.4, "gap": 0.02}

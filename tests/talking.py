@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from sdk.openai.asking import Colour
+from standin import Upstream
 
 import cachewrap
-from cachewrap.testing.upstream import Upstream
 
 
 @pytest.fixture

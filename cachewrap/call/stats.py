@@ -1,13 +1,13 @@
-"""What a cache has done so far, counted by what was called and by model."""
+"""Counts of what a cache has done so far, by what was called and by model."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+from cachewrap import forks
 from cachewrap.call.terms import Exchange, Reply
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CorruptEntryError
@@ -18,15 +18,7 @@ _HIT: Final = Outcome.HIT
 
 # Reentrant: the garbage collector may end an abandoned stream, which is counted, at any moment.
 _lock = threading.RLock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-# Another thread may have held the lock at the fork; in the child nobody would release it.
-os.register_at_fork(after_in_child=_renew_lock)
+forks.renew(globals(), _lock=threading.RLock)
 
 _MOST_TOLD: Final = 256
 """Hits that are added up at once: under the lock, which a single one does not wait for."""
@@ -37,7 +29,7 @@ _KEYS_KEPT: Final = 4096
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted of one function or endpoint, and of one model.
+    """The counts of one function or endpoint, and of one model.
 
     Tokens and seconds are those that upstream reported and took. Of what was spent, only answers
     that are in the store are known.

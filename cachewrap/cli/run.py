@@ -1,26 +1,22 @@
-"""``cachewrap run`` and ``cachewrap env``: any program with a cache, without changing it."""
+"""``cachewrap run``: a program of any kind with a cache, without changing it."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
 import click
 
 from cachewrap.cache import Cache
-from cachewrap.cli.places import DEFAULT_URL, one_url
+from cachewrap.cli.places import DEFAULT_URL, one_url, together
 from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.urls import parse_url
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _PATH: Final = "PYTHONPATH"
 _BOOTSTRAP: Final = str(Path(__file__).parent.parent / "run" / "bootstrap")
@@ -40,24 +36,21 @@ class _Run(click.Command):
         return super().parse_args(ctx, [*own, "--", *rest])
 
 
-def _cache_options(command: F) -> F:
-    for option in (
-        click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
-        click.option("--no-history", is_flag=True, help="Keep no count of hits and misses."),
-        click.option(
-            "--history",
-            metavar="FILE",
-            help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
-        ),
-        click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
-        click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
-        click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
-        click.option("--url", metavar="URL", help="The cache, as in Cache.from_url."),
-        click.option("--redis", metavar="URL", help="The cache on this server."),
-        click.option("--disk", metavar="DIR", help="The cache in this folder."),
-    ):
-        command = option(command)
-    return command
+cache_options: Final = together(
+    click.option("--disk", metavar="DIR", help="The cache in this folder."),
+    click.option("--redis", metavar="URL", help="The cache on this server."),
+    click.option("--url", metavar="URL", help="The cache, as in Cache.from_url."),
+    click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
+    click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
+    click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
+    click.option(
+        "--history",
+        metavar="FILE",
+        help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
+    ),
+    click.option("--no-history", is_flag=True, help="Keep no count of hits and misses."),
+    click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
+)
 
 
 @click.command(
@@ -80,9 +73,9 @@ Environment, for services:
   CACHEWRAP_QUIET     1: print nothing at the end
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
-@_cache_options
+@cache_options
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-def run_command(program: tuple[str, ...], **given: Any) -> None:
+def command(program: tuple[str, ...], **given: Any) -> None:
     """Run PROGRAM with the SDKs patched and a cache active in all of it.
 
     PROGRAM is a Python file or folder, -m MODULE, -c CODE, or any command that starts Python. The
@@ -95,7 +88,7 @@ def run_command(program: tuple[str, ...], **given: Any) -> None:
     A Python of another environment, which has no cachewrap, runs without a cache; so does one that
     is started with -I, -E or -S, or without the environment.
     """
-    environment = _environment(**given)
+    variables = environment(**given)
     path, words = _resolve(program)
     inherited = {name: value for name, value in os.environ.items() if name != TALLY}
     for stream in (sys.stdout, sys.stderr):
@@ -104,27 +97,12 @@ def run_command(program: tuple[str, ...], **given: Any) -> None:
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would be inherited
         signal.signal(ignored, signal.SIG_DFL)
     try:
-        os.execve(path, words, {**inherited, **environment})
+        os.execve(path, words, {**inherited, **variables})
     except OSError as error:
         raise _not_run(program[0], error.strerror or str(error)) from None
 
 
-@click.command(
-    "env",
-    short_help="Print the environment in which programs are cached.",
-    epilog="""\b
-Examples:
-  eval "$(cachewrap env --redis redis://localhost/0)"
-  cachewrap env --disk /srv/answers >> service.env""",
-)
-@_cache_options
-def env_command(**given: Any) -> None:
-    """Print what `run` sets, as a shell reads it: Python programs started with it are cached."""
-    for name, value in _environment(**given).items():
-        click.echo(f"export {name}={shlex.quote(value)}")
-
-
-def _environment(
+def environment(
     disk: str | None,
     redis: str | None,
     url: str | None,
@@ -135,21 +113,22 @@ def _environment(
     no_history: bool,
     quiet: bool,
 ) -> dict[str, str]:
+    """The variables of a program that is cached. Raises `UsageError`, and `StoreError`."""
     named = one_url(disk, redis, url)
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
     whole = _absolute(named or os.environ.get(URL) or DEFAULT_URL, given)
     Cache.from_url(whole).check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
-    environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
+    found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
-        environment[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
+        found[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
     if history is not None and no_history:
         raise click.UsageError("give --history or --no-history, not both")
     if history is not None or no_history:
-        environment[HISTORY] = os.path.abspath(history) if history else ""
+        found[HISTORY] = os.path.abspath(history) if history else ""
     if quiet:
-        environment[QUIET] = "1"
-    return environment
+        found[QUIET] = "1"
+    return found
 
 
 def _absolute(url: str, given: dict[str, str | None]) -> str:

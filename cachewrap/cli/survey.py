@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from cachewrap.cli.conversation import (
     request_settings,
     request_turns,
 )
-from cachewrap.cli.entries import Filter, Row, Skipped, read_row
+from cachewrap.cli.entries import Filter, Row, read_row
 from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.entry import Kind
@@ -182,15 +183,12 @@ class Survey:
         }
 
 
-def read_again(names: Iterable[tuple[Place, str]], skipped: Skipped) -> Iterator[Row]:
-    """The entries under these names, one after the other; what has gone meanwhile is left out."""
+def read_again(names: Iterable[tuple[Place, str]]) -> Iterator[Row]:
+    """The entries under these names; those that are gone, or cannot be read, are left out."""
     for place, key in names:
-        if (raw := place.get(key)) is None:
-            continue
-        try:
-            yield read_row(place, key, raw)
-        except CorruptEntryError as error:
-            skipped.add(error)
+        if (raw := place.get(key)) is not None:
+            with suppress(CorruptEntryError):
+                yield read_row(place, key, raw)
 
 
 def line(row: Row, talk: dict[str, Any] | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What stands between an envelope and the store: nothing, or AES-GCM under a key.
+"""The seal between an envelope and the store: none, or AES-GCM under a key.
 
 An encrypted entry:
 
@@ -33,7 +33,7 @@ _NONCE: Final = _TEXT_FROM - _NONCE_FROM
 
 
 class Guard:
-    """Keeps envelopes as they are: for a cache without an encryption key."""
+    """A guard that keeps envelopes as they are: for a cache without an encryption key."""
 
     def close(self, key: str, sealed: bytes) -> bytes:
         """What is to be stored for an envelope.
@@ -61,7 +61,7 @@ UNSEALED: Final = Guard()
 
 
 class AesGuard(Guard):
-    """Encrypts envelopes with AES-GCM.
+    """A guard that encrypts envelopes with AES-GCM.
 
     Args:
         keys: the first one encrypts, all of them decrypt.

@@ -1,4 +1,4 @@
-"""`patch_aiohttp`: SDKs and programs that speak aiohttp are served by the active cache."""
+"""The patch of aiohttp: SDKs and programs that speak it are served by the active cache."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class _Upstream:
 
 
 class _Pulling:
-    """Reads a recorded stream, so that whoever is cancelled while it waits loses nothing."""
+    """A reader of a recorded stream, so that whoever is cancelled while it waits loses nothing."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -221,7 +221,7 @@ class _Pulling:
 
 
 class _Protocol:
-    """What a response asks of its connection's protocol."""
+    """The part of a connection's protocol that a response asks."""
 
     upgraded = False
     message: tuple[Any, Any]
@@ -231,7 +231,7 @@ class _Protocol:
 
 
 class _Connection:
-    """What a response asks of its connection: a body of ours, which it gives up or has read."""
+    """The part of a connection that a response asks: a body of ours, to give up or to have read."""
 
     transport = None
 

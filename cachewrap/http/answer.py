@@ -1,4 +1,4 @@
-"""Which answers may be stored, and what they report of themselves."""
+"""Answers that may be stored, and what they report of themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`patch_dspy`: DSPy's default engine, which speaks HTTP by itself, is served by the cache."""
+"""The patch of DSPy: its default engine, which speaks HTTP by itself, is served by the cache."""
 
 from __future__ import annotations
 

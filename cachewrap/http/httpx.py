@@ -1,4 +1,4 @@
-"""`patch_httpx`: SDKs that speak plain httpx or httpx2 are served by the active cache."""
+"""The patch of httpx and httpx2: SDKs that speak them are served by the active cache."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class HttpxWire(Wire):
 
 
 class _Transport:
-    """What the transports of both colours have in common."""
+    """The part that the transports of both colours have in common."""
 
     _kind = ""
 

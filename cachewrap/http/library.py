@@ -1,4 +1,4 @@
-"""What the cache needs to know of an HTTP library: its requests and its responses."""
+"""An HTTP library as the cache needs to know it: its requests and its responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting the cache into an HTTP library and taking it out again, before or after its import."""
+"""The patcher of an HTTP library: puts the cache in and takes it out, before or after import."""
 
 from __future__ import annotations
 

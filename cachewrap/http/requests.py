@@ -1,4 +1,4 @@
-"""`patch_requests`: SDKs and programs that speak requests are served by the active cache."""
+"""The patch of requests: SDKs and programs that speak it are served by the active cache."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cachewrap.http.shared_body import BodyReader
 
 
 class File:
-    """What `http.client` reads a response from.
+    """The file that `http.client` reads a response from.
 
     Args:
         pieces: the bytes of the response, status line and headers included.

@@ -1,4 +1,4 @@
-"""Between stored answers and the responses of httpx and httpx2, in both directions."""
+"""Responses of httpx and httpx2 from stored answers, and stored answers from them."""
 
 from __future__ import annotations
 

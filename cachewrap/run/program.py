@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from cachewrap import blocks
+from cachewrap import blocks, forks
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -84,7 +84,7 @@ class Program:
             os.environ[TALLY] = os.path.join(os.environ.get("TMPDIR") or "/tmp", name)
         self._path = os.environ[TALLY]
         atexit.register(self.finish)
-        os.register_at_fork(after_in_child=self._forked)
+        forks.in_child(self._forked)
 
     def blocks(self) -> blocks.Stack:
         """What stands outside every block of the program."""
@@ -190,11 +190,13 @@ def _recorded(cache: Cache) -> Cache:
     if named == "":
         return cache
     from cachewrap.history import NAME, History, KeptBeside
+    from cachewrap.stores.base import Files
 
     if named is not None:
         return cache.telling(History(named))
-    beside = cache.store.beside(NAME)
-    return cache if beside is None else cache.telling(KeptBeside(beside))
+    if isinstance(cache.store, Files):
+        return cache.telling(KeptBeside(cache.store.beside(NAME)))
+    return cache
 
 
 def _patch_all() -> None:

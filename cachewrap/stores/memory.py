@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import threading
 import time
 from collections.abc import Iterator
 
-from cachewrap.stores.base import Store
+from cachewrap import forks
+from cachewrap.stores.base import Scans, Store
 
 _lock = threading.Lock()
+forks.renew(globals(), _lock=threading.Lock)
 _numbers = itertools.count(1)  # an address may be another store's soon: what is told once names it
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-# Another thread may have held the lock at the fork; in the child nobody would release it.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class _Place:
@@ -57,7 +48,7 @@ class _Place:
         return count
 
 
-class MemoryStore(Store):
+class MemoryStore(Store, Scans):
     """Entries in dictionaries of this process, one for each seed.
 
     Expired entries are dropped when others are written.
@@ -115,6 +106,10 @@ class MemoryStore(Store):
     def keys(self) -> Iterator[str]:
         with _lock:
             return iter(list(self._entries))
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        with _lock:
+            return iter(list(self._entries.items()))
 
     def clear(self) -> int:
         with _lock:

@@ -10,13 +10,13 @@ from typing import Any
 
 import openai
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache, CacheWarning, Event, llm_cached, patch_openai
 from cachewrap.call import stats
 from cachewrap.call.stats import Stats, summary
 from cachewrap.entry import Outcome
 from cachewrap.telemetry import usage
-from cachewrap.testing.upstream import Upstream
 
 SAID: Any = [{"role": "user", "content": "hello there"}]
 

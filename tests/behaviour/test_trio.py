@@ -8,11 +8,11 @@ from typing import Any
 
 import openai._utils._sync
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache, llm_cached, patch_openai
 from cachewrap.call.flight import _flights
 from cachewrap.stores.base import Claim, Store
-from cachewrap.testing.upstream import Upstream
 
 trio = pytest.importorskip("trio")
 

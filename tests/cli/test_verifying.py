@@ -7,13 +7,13 @@ from typing import Any
 
 import openai
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache, llm_cached, patch_openai
 from cachewrap.entry import Facts
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.request import key
-from cachewrap.testing.upstream import Upstream
 from cli.filling import CommandLine, chat, put
 
 pytestmark = pytest.mark.shared

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from standin import Upstream
 from talking import cache, colour, up
 
 import cachewrap
-from cachewrap.testing.upstream import Upstream
 from http_libraries.web import WEBS, Web
 
 __all__ = ["cache", "colour", "up"]

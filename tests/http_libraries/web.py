@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 import pytest
+from standin import Upstream
 
 import cachewrap
-from cachewrap.testing.upstream import Upstream
 
 LOOPBACK = ["127.0.0.1:*"]
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Question 1"}]}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 
 @pytest.fixture

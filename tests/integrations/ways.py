@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache, patch_openai
-from cachewrap.testing.upstream import Upstream
 
 Way: TypeAlias = Callable[[Upstream], Any]
 """Asks once, and gives what is to be equal the second time, or a coroutine of it."""

@@ -10,9 +10,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from standin import Upstream
 
 from cachewrap.stores.jsonl import JsonlStore
-from cachewrap.testing.upstream import Upstream
 
 pytest.importorskip("openai")
 pytest_plugins = ["pytester"]

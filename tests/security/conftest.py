@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from sdk.openai.asking import Colour
+from standin import Upstream
 
 import cachewrap
 from cachewrap.stores.base import Store
-from cachewrap.testing.upstream import Upstream
 
 Dump = Callable[[], dict[str, bytes]]
 

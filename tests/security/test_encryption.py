@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import chat
+from standin import Upstream
 
 from cachewrap import Cache, CacheWarning, ConfigurationError, llm_cached
 from cachewrap.encryption import VARIABLE, generate_key, read_keys
@@ -25,7 +26,6 @@ from cachewrap.format.envelope import seal
 from cachewrap.format.sealing import AesGuard, Guard
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
-from cachewrap.testing.upstream import Upstream
 from security.conftest import Dump
 
 NEW, OLD, OTHER = (bytes([n]) * 32 for n in (1, 2, 3))

@@ -21,12 +21,12 @@ import openai
 import pytest
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import BY_NAME
+from standin import SECRET_HEADERS, Upstream
 
 from cachewrap import Cache, CacheWarning, llm_cached
 from cachewrap.errors import CachewrapError
 from cachewrap.format.envelope import unseal
 from cachewrap.stores.base import Store
-from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 from security.conftest import Dump
 
 pytestmark = pytest.mark.store

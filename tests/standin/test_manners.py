@@ -5,19 +5,21 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
-from cachewrap.testing.upstream_schema import example
-from cachewrap.testing.upstream_wire import Draw
+import standin
+from standin import SECRET_HEADERS, Upstream
+from standin.schema import example
+from standin.wire import Draw
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**ASK, "stream": True}
@@ -317,9 +319,10 @@ def test_anthropic_messages_stream_from_start_to_stop(line: HTTPConnection) -> N
 
 
 def test_it_serves_as_a_program() -> None:
-    command = [sys.executable, "-m", "cachewrap.testing.upstream"]
+    command = [sys.executable, "-m", "standin"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program:
+    environment = {**os.environ, "PYTHONPATH": str(Path(standin.__file__).parents[1])}
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as program:
         assert program.stdin is not None
         assert program.stdout is not None
         url = program.stdout.readline().strip()

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 ROUNDS = int(os.environ.get("CACHEWRAP_STRESS_ROUNDS") or 1)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import redis
+from standin import Upstream
 
 from cachewrap import Cache, CacheWarning
 from cachewrap.stores.base import Store
 from cachewrap.testing.servers import redis_server
-from cachewrap.testing.upstream import Upstream
 from stress import actors
 from stress.conftest import Figures
 

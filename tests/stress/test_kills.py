@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache, StoreError
 from cachewrap.stores.base import Store
 from cachewrap.testing.servers import RedisNodes, redis_cluster, redis_sentinel, redis_server
-from cachewrap.testing.upstream import Upstream
 from stress import actors
 from stress.conftest import Figures
 

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from standin import Upstream
 
 from cachewrap import Cache, patch_openai
-from cachewrap.testing.upstream import Upstream
 from stress import actors
 from stress.conftest import Figures
 

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 
+from cachewrap import forks
 from cachewrap.stores.base import Claim
 
 if sys.platform != "win32":
@@ -149,6 +150,7 @@ def _number(key: str) -> int:
     return int(key[:16], 16)
 
 
+@forks.in_child
 def _after_fork_in_child() -> None:
     """Locks do not cross a fork. Closing what the parent has open leaves the parent's alone."""
     global _process
@@ -156,7 +158,3 @@ def _after_fork_in_child() -> None:
     for file in inherited.files.values():
         with suppress(OSError):
             os.close(file.descriptor)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from cachewrap import forks
 from cachewrap.errors import StoreError
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
 from cachewrap.telemetry.faults import warn_once
@@ -30,7 +31,7 @@ _MOST_ASKED: Final = 10_000
 
 
 class Head(msgspec.Struct):
-    """What names a line, or tells that it is the first one."""
+    """The head of a line: what names it, or tells that it is the first one."""
 
     key: str | None = None
     seed: str | None = None
@@ -349,13 +350,10 @@ def _tidy_all() -> None:
             untidy.tidy()
 
 
+@forks.in_child
 def _begin_anew() -> None:
     global _opening
     _opening = threading.Lock()
     _untidy.clear()  # the parent's to do
     for known in list(_cassettes.values()):
         known._begin_anew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)

@@ -1,9 +1,8 @@
-"""Where a Redis store meets its server: clients of each colour, one breaker, errors told alike."""
+"""Connections of a Redis store to its server: clients of each colour, one breaker, one error."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ from redis.exceptions import (
     RedisClusterException,
 )
 
+from cachewrap import forks
 from cachewrap.errors import StoreError
 from cachewrap.stores.redis.breaker import LeftAlone, breaker_of
 from cachewrap.stores.redis.servers import Server, server_of
@@ -261,7 +261,7 @@ class _AsyncUse(_Watch):
 
 
 class Loop:
-    """What one event loop has: a client, once it is made, and turns to use it."""
+    """The share of one event loop: a client, once it is made, and turns to use it."""
 
     def __init__(self, server: Server) -> None:
         self.clients: list[Any] = []
@@ -286,10 +286,7 @@ async def _until_shutdown(server: Server, clients: list[Any]) -> AsyncGenerator[
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
 
 
+@forks.in_child
 def _after_fork_in_child() -> None:
     for connections in list(_all):  # another thread of the parent may have held the lock
         connections._start()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -14,10 +14,11 @@ import pytest
 
 aiohttp = pytest.importorskip("aiohttp")
 
+from standin import Upstream
+
 from cachewrap import Cache, ConfigurationError, patch_aiohttp
 from cachewrap.errors import CacheWarning
 from cachewrap.http.aiohttp import AIOHTTP
-from cachewrap.testing.upstream import Upstream
 from http_libraries.web import LOOPBACK, STREAM, Aiohttp, bodies, manners, outline
 
 Take = Callable[[Any], Awaitable[Any]]

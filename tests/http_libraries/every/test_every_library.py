@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from standin import SECRET_HEADERS, Upstream
 
 from cachewrap import Cache, ConfigurationError, no_cache
 from cachewrap.format import codec
 from cachewrap.format.envelope import unseal
 from cachewrap.stores.memory import MemoryStore
-from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 from http_libraries.web import CHAT, LOOPBACK, PATH, STREAM, WEBS, Reading, Web, bodies
 
 Way = Callable[[Web], object]

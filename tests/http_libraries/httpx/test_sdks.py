@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from sdk.openai.asking import Colour, anatomy
+from standin import Upstream
 
 from cachewrap import AsyncCachedTransport, Cache, CachedTransport, patch_httpx
-from cachewrap.testing.upstream import Upstream
 
 LOOPBACK = ["127.0.0.1:*"]
 

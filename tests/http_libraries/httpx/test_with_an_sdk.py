@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from sdk.openai.asking import Colour
+from standin import Upstream
 
 from cachewrap import Cache, patch_httpx, patch_openai
-from cachewrap.testing.upstream import Upstream
 from http_libraries.web import CHAT, LOOPBACK
 
 

@@ -14,8 +14,9 @@ import pytest
 requests = pytest.importorskip("requests")
 urllib3 = pytest.importorskip("urllib3")
 
+from standin import Upstream
+
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from http_libraries.web import LOOPBACK, STREAM, WEBS, Requests, bodies, manners, outline
 
 Take = Callable[[Any], Any]

@@ -13,8 +13,7 @@ from ag2 import Agent, tool
 from ag2.config import OpenAIConfig, OpenAIResponsesConfig
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from pydantic import BaseModel
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 
 class City(BaseModel):

@@ -19,11 +19,11 @@ from autogen_core.models import CreateResult, SystemMessage, UserMessage
 from autogen_ext.models.cache import ChatCompletionCache
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from pydantic import BaseModel
+from standin import Upstream
 
 from cachewrap import Cache, patch_openai
 from cachewrap.errors import ConfigurationError
 from cachewrap.integrations.autogen import AutoGenCacheStore
-from cachewrap.testing.upstream import Upstream
 
 INFO = {
     "vision": False,

@@ -12,8 +12,9 @@ import pytest
 
 autogen = pytest.importorskip("autogen", reason="runs in `autogen02` and `ag2classic`")
 
+from standin import Upstream
+
 from cachewrap import Cache, patch_openai
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 

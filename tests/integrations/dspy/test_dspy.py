@@ -19,9 +19,9 @@ from integrations.ways import (
     check_uncached_runs_differ,
     each,
 )
+from standin import Upstream
 
 from cachewrap import Cache, patch_dspy
-from cachewrap.testing.upstream import Upstream
 
 NATIVE = tuple(map(int, dspy.__version__.split(".")[:2])) >= (3, 4)
 """Whether the default engine is DSPy's own, and LiteLLM one that can be chosen."""

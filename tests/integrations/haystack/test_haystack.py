@@ -15,8 +15,7 @@ from haystack.dataclasses import ChatMessage, Document
 from haystack.tools import tool
 from haystack.utils import Secret
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 KEY = Secret.from_token("sk-test")
 MESSAGES = [ChatMessage.from_user("hi")]

@@ -11,8 +11,7 @@ instructor = pytest.importorskip("instructor", reason="runs in the tox environme
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 
 class City(BaseModel):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from integrations.joblib.asking import ask, ask_in_a_thread, ask_with
+from standin import Upstream
 
 from cachewrap import Cache, ConfigurationError, activate
-from cachewrap.testing.upstream import Upstream
 
 START = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 HERE = str(Path(__file__).parents[2])

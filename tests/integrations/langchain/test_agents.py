@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("langchain.agents", reason="runs in the tox environment `langchain`")
+pytest.importorskip("langchain.agents.middleware", reason="runs with LangChain 1")
 
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
@@ -17,10 +17,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
+from standin import Upstream
 
 from cachewrap import Cache, CacheWarning, no_cache
 from cachewrap.integrations.langchain import CacheMiddleware
-from cachewrap.testing.upstream import Upstream
 
 
 class City(BaseModel):

@@ -20,10 +20,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
+from standin import Upstream
 
 from cachewrap import Cache, no_cache
 from cachewrap.integrations.langchain import LangChainCache
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("hi")]
 

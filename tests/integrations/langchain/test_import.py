@@ -25,10 +25,10 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from sqlalchemy import create_engine
+from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.integrations.langchain import LangChainCache
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("hi")]
 

@@ -12,9 +12,9 @@ pytest.importorskip("langchain_openai", reason="runs in the tox environment `lan
 
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
+from standin import Upstream
 
 from cachewrap import Cache, patch_openai
-from cachewrap.testing.upstream import Upstream
 
 
 class City(BaseModel):

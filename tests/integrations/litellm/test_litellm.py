@@ -17,9 +17,9 @@ from integrations.ways import (
     check_uncached_runs_differ,
     each,
 )
+from standin import Upstream
 
 from cachewrap import patch_aiohttp, patch_httpx
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOL = {

@@ -16,8 +16,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 MESSAGES = [ChatMessage(role="user", content="hi")]
 

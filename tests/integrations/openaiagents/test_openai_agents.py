@@ -19,8 +19,7 @@ from agents import (
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from openai import AsyncOpenAI
 from pydantic import BaseModel
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 set_tracing_disabled(True)  # it would send its traces to the real service
 

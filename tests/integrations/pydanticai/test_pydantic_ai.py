@@ -14,8 +14,7 @@ from pydantic import BaseModel
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 
 class City(BaseModel):

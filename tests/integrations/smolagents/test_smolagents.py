@@ -11,8 +11,7 @@ pytest.importorskip("smolagents", reason="runs in the tox environment `smolagent
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from smolagents import CodeAgent, OpenAIModel, ToolCallingAgent, tool
 from smolagents.models import ChatMessage, MessageRole
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 MESSAGES = [ChatMessage(role=MessageRole.USER, content=[{"type": "text", "text": "hi"}])]
 

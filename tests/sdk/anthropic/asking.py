@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
+from standin import Upstream
 
-from cachewrap.testing.upstream import Upstream
 from sdk.anthropic.shapes import Shape
 from sdk.openai import asking
 from sdk.openai.asking import Call, Seen, anatomy, http, sent

@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("anthropic", reason="the tests of another environment")
 
+from standin import Upstream
 from talking import cache, up
 
 import cachewrap
-from cachewrap.testing.upstream import Upstream
 from sdk.anthropic.asking import Colour
 
 __all__ = ["cache", "up"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import anthropic
 import pytest
+from standin import SECRET_HEADERS, Upstream
 
 from cachewrap import Cache
 from cachewrap.format import codec
 from cachewrap.format.envelope import unseal
 from cachewrap.stores.memory import MemoryStore
-from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 from sdk.anthropic.asking import SECRETS, Colour
 from sdk.anthropic.shapes import BY_NAME, INSTALLED, count, message
 from sdk.openai.asking import unmarked

@@ -11,9 +11,9 @@ import pytest
 from anthropic._base_client import AsyncAPIClient, SyncAPIClient
 from anthropic.lib.bedrock._beta_messages import Messages as BedrockBeta
 from anthropic.lib.vertex._beta_messages import Messages as VertexBeta
+from standin import Upstream
 
 from cachewrap import Cache, patch_anthropic, unpatch_anthropic
-from cachewrap.testing.upstream import Upstream
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import BY_NAME
 

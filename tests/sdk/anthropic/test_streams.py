@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import BY_NAME, Shape, message
 from sdk.openai.asking import unmarked

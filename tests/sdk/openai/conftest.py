@@ -7,10 +7,10 @@ from typing import Any
 
 import openai
 import pytest
+from standin import Upstream
 from talking import cache, colour, up
 
 import cachewrap
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour
 
 __all__ = ["cache", "colour", "up"]

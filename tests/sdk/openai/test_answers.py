@@ -7,10 +7,10 @@ from typing import Any
 
 import openai
 import pytest
+from standin import SECRET_HEADERS, Upstream
 
 from cachewrap import Cache
 from cachewrap.stores.memory import MemoryStore
-from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 from sdk.openai.asking import Colour, anatomy
 from sdk.openai.shapes import BY_NAME, chat
 

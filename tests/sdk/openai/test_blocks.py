@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
+from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, no_cache
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import BY_NAME
 

@@ -7,10 +7,10 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import BY_NAME, INSTALLED, RESPONSES, Shape
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import openai
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import BY_NAME, INSTALLED, chat
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import openai
 import pytest
+from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError, llm_cached
 from cachewrap.predicates import complete, usable
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour, Seen, unmarked
 from sdk.openai.shapes import BY_NAME, Shape
 from sdk.openai.test_streams import BROKEN

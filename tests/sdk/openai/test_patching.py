@@ -10,9 +10,9 @@ from typing import Any
 import openai
 import pytest
 from openai._base_client import AsyncAPIClient, SyncAPIClient
+from standin import Upstream
 
 from cachewrap import Cache, patch_openai, unpatch_openai
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import BY_NAME, chat
 

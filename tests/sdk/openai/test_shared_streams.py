@@ -12,11 +12,11 @@ from typing import Any
 import anyio
 import openai
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.streams.shared import _under_way
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import TAKES, Colour, unmarked
 from sdk.openai.shapes import BY_NAME, INSTALLED, RESPONSES, chat
 from sdk.openai.test_streams import BROKEN

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour, unmarked
 from sdk.openai.shapes import BY_NAME, INSTALLED, RESPONSES, respond
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import openai
 import pytest
+from standin import Upstream
 
 from cachewrap import Cache
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.shapes import INSTALLED, chat
 
 pytestmark = pytest.mark.skipif(

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, ConfigurationError
-from cachewrap.testing.upstream import Upstream
 from sdk.openai.asking import Colour, anatomy, http
 
 PACKAGES = {

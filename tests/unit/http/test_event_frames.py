@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from standin.manner import Manner, frames
+from standin.text import messages
+from standin.wire import Draw
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answer import read_answer
 from cachewrap.http.events import CONTENT_TYPE, read_frames, shows_error
 from cachewrap.http.exchange import Endpoint
 from cachewrap.telemetry.usage import Usage
-from cachewrap.testing.upstream_manner import Manner, frames
-from cachewrap.testing.upstream_text import messages
-from cachewrap.testing.upstream_wire import Draw
 
 REPLY = messages({"model": "m", "messages": [{"role": "user", "content": "hi"}]}, Draw(1), True)
 WHOLE = b"".join(frames(REPLY, Manner()))

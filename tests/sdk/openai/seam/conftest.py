@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-
-from cachewrap.testing.upstream import Upstream
+from standin import Upstream
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import openai
 import pytest
 import wrapt
 from openai import AsyncOpenAI, OpenAI
+from standin import Upstream
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.sdk.carried import CarriedOptions, carry_options, take_carried
 from cachewrap.sdk.openai import patch_openai, unpatch_openai
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 CHAT: dict[str, Any] = {"model": "m", "messages": MESSAGES}

@@ -15,11 +15,11 @@ import wrapt
 from openai import OpenAI
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 from openai.resources.chat.completions import AsyncCompletions, Completions
+from standin import Upstream
 
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.sdk.openai import patch_openai, unpatch_openai
-from cachewrap.testing.upstream import Upstream
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 TARGETS = [

@@ -10,11 +10,11 @@ import openai
 import pytest
 from openai import AzureOpenAI, OpenAI
 from openai._types import Omit
+from standin import Upstream
 
 from cachewrap.cache import Cache
 from cachewrap.format.envelope import unseal
 from cachewrap.request import key
-from cachewrap.testing.upstream import Upstream
 
 Call = Callable[[Upstream], Any]
 MESSAGES: Any = [{"role": "user", "content": "hello"}]

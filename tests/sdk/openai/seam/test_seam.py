@@ -14,11 +14,11 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from standin import SECRET_HEADERS, Upstream
 
 from cachewrap.blocks import no_cache
 from cachewrap.cache import Cache
 from cachewrap.errors import CacheWarning
-from cachewrap.testing.upstream import SECRET_HEADERS, Upstream
 
 LIBRARY: Any = importlib.import_module("httpx2" if openai.__version__ >= "3" else "httpx")
 MESSAGES: Any = [{"role": "user", "content": "hello"}]

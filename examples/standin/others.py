@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cachewrap.testing.upstream_wire import Answer, Draw, Request, dump, fault, morsels, plain
+from standin.wire import Answer, Draw, Request, dump, fault, morsels, plain
 
 Body = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cachewrap.testing.upstream_wire import Draw
+from standin.wire import Draw
 
 
 def example(schema: Any, draw: Draw, root: dict[str, Any] | None = None, depth: int = 0) -> Any:

@@ -1,9 +1,4 @@
-"""A stand-in upstream: a server on loopback that speaks the OpenAI API well enough for its SDK.
-
-Every answer is unique, so that an answer from a cache can be told from a second call. Run as a
-program (``python -m cachewrap.testing.upstream``) it prints its base URL and serves until its
-standard input ends.
-"""
+"""The server of the stand-in: what it is told, and the requests that it has received."""
 
 from __future__ import annotations
 
@@ -20,11 +15,9 @@ from socketserver import ThreadingTCPServer
 from types import TracebackType
 from typing import Any, Self
 
-from cachewrap.testing.upstream_api import answer
-from cachewrap.testing.upstream_manner import SECRET_HEADERS, Manner, frames, sse, zipped
-from cachewrap.testing.upstream_wire import Answer, Draw, Part, Request, fault
-
-__all__ = ["SECRET_HEADERS", "Manner", "Part", "Request", "Upstream"]
+from standin.api import answer
+from standin.manner import Manner, frames, sse, zipped
+from standin.wire import Answer, Draw, Request, fault
 
 
 class Upstream:
@@ -274,17 +267,3 @@ def _choose(request: Request, manner: Manner, draw: Draw) -> Answer:
     if manner.status != 200:
         return fault(manner.status, f"Failure {draw.number} ({draw.token})", "stand_in_failure")
     return answer(request, draw, may_stream=manner.stream)
-
-
-def main() -> None:
-    """Serve until standard input ends or the program is interrupted."""
-    with Upstream() as upstream:
-        print(upstream.base_url, flush=True)
-        try:
-            sys.stdin.read()
-        except KeyboardInterrupt:
-            return
-
-
-if __name__ == "__main__":
-    main()

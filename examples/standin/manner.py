@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cachewrap.testing.upstream_wire import Answer, dump
+from standin.wire import Answer, dump
 
 SECRET_HEADERS = (
     ("set-cookie", "session=upstream-secret; Path=/; HttpOnly"),

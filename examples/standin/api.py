@@ -6,12 +6,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from cachewrap.testing import (
-    upstream_media as media,
-    upstream_others as others,
-    upstream_text as text,
-)
-from cachewrap.testing.upstream_wire import Answer, Draw, Request, fault, plain
+from standin import media, others, text
+from standin.wire import Answer, Draw, Request, fault, plain
 
 
 def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:

@@ -7,7 +7,7 @@ import hashlib
 import struct
 from typing import Any
 
-from cachewrap.testing.upstream_wire import Answer, Draw, Request, dump, fault, morsels, plain
+from standin.wire import Answer, Draw, Request, dump, fault, morsels, plain
 
 Body = dict[str, Any]
 

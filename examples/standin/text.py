@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cachewrap.testing.upstream_schema import example
-from cachewrap.testing.upstream_wire import Answer, Draw, dump, fault, morsels, plain
+from standin.schema import example
+from standin.wire import Answer, Draw, dump, fault, morsels, plain
 
 Body = dict[str, Any]
 Events = list[tuple[str, str]]
