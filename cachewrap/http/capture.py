@@ -9,21 +9,14 @@ from typing import Any, Final
 
 from cachewrap.blocks import active
 from cachewrap.cache import Cache
-from cachewrap.call.flight import FAILED
+from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answer import read_answer
 from cachewrap.http.events import CONTENT_TYPE as FRAMES, shows_error
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.response import decode, is_framed, kept_headers, library_of
-from cachewrap.http.shared_body import (
-    AsyncSharedBody,
-    BodyReader,
-    Chunks,
-    Recorder,
-    SharedBody,
-    TeedStream,
-)
+from cachewrap.http.shared_body import BodyReader, Chunks, Recorder, TeedStream
 
 
 class Slot:
@@ -33,23 +26,22 @@ class Slot:
         cache: the cache that serves the call.
         exchange: the call's exchange.
         absent: for a call whose response stays open, what `Cache.look` gave; else None.
-        body: the stream through which other calls read an open response, if they may.
+        reader: the call's own place in an open response that other calls read too, if they may.
     """
 
-    __slots__ = ("_body", "_cache", "_exchange", "_started", "absent", "answered", "reader")
+    __slots__ = ("_cache", "_exchange", "_reader", "_started", "absent", "answered")
 
     def __init__(
         self,
         cache: Cache,
         exchange: SdkExchange,
         absent: Absent | None = None,
-        body: SharedBody | AsyncSharedBody | None = None,
+        reader: BodyReader | None = None,
     ) -> None:
         self._cache = cache
         self._exchange = exchange
         self._started = time.perf_counter()
-        self._body = body
-        self.reader: BodyReader | None = None
+        self._reader = reader
         self.absent = absent
         self.answered = Answered(None)
 
@@ -76,14 +68,12 @@ class Slot:
         )
         self.answered = Answered(answer if usage else None, usage, result)
 
-    def keep_read(self) -> tuple[SdkExchange, Answered, float, Absent] | None:
-        """What `Cache.keep` takes where a response was expected open but came read, else None.
+    def kept(self) -> Answered | None:
+        """What can be kept at once, where a response was expected open but came read.
 
         Transports that hold the whole body (mocks, for one) answer like that.
         """
-        if self.absent is None or self.answered.answer is None:
-            return None
-        return self._exchange, self.answered, time.perf_counter() - self._started, self.absent
+        return None if self.answered.answer is None else self.answered
 
     def take_open(self, response: Any, *, is_async: bool) -> None:
         """Record a response that its reader will consume, and store it when it was whole."""
@@ -91,9 +81,9 @@ class Slot:
         cache, exchange, absent = self._cache, self._exchange, self.absent
         assert absent is not None
 
-        if (body := self._body) is not None:
+        if (reader := self._reader) is not None:
             keep = cache.akeep if is_async else cache.keep
-            body.source.arrive(
+            reader.source.arrive(
                 HttpAnswer(response.status_code, kept_headers(response), [], []),
                 response.stream,
                 self._started,
@@ -101,10 +91,9 @@ class Slot:
                 lambda answered, seconds: keep(exchange, answered, seconds, absent),
                 self._fails(response),
             )
-            broken = library_of(response).read_error
-            self.reader = BodyReader(cache, body, leads=True, broken=broken)
-            response.stream = TeedStream(response.stream, self.reader)
-            body.flight.land(FAILED)
+            reader.broken = library_of(response).read_error
+            response.stream = TeedStream(response.stream, reader)
+            reader.flight.land(OPENED)
             return
 
         def done(recording: Chunks) -> None:

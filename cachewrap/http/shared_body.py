@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import wrapt
 
 from cachewrap.cache import Cache
-from cachewrap.call.flight import Flight
+from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
 from cachewrap.http.exchange import Answered
 from cachewrap.streams.shared import Alone, Name, SharedStream
@@ -271,7 +271,6 @@ class SharedBody(SharedStream[bytes]):
 
     def __init__(self, name: Name) -> None:
         super().__init__(name, SyncBody())
-        self.flight = Flight(name[:2])
 
     def _land_in_child(self) -> None:
         super()._land_in_child()
@@ -285,29 +284,56 @@ class AsyncSharedBody(AsyncSharedStream[bytes]):
 
     def __init__(self, name: Name) -> None:
         super().__init__(name, AsyncBody())
-        self.flight = Flight(name[:2])
 
 
 class BodyReader:
-    """One call's place in a shared body, for either colour.
+    """One call's place in a shared body, for either colour: a `Reader`.
 
     Args:
         cache: the cache that serves the call.
         stream: what it reads, a `SharedBody` or an `AsyncSharedBody`.
-        leads: whether the call is the one that went upstream.
+
+    Attributes:
+        source: the body.
         broken: makes the error of a stream that another caller's interrupt has ended.
     """
 
-    def __init__(
-        self, cache: Cache, stream: Any, *, leads: bool, broken: Callable[[str], Exception]
-    ) -> None:
+    def __init__(self, cache: Cache, stream: Any) -> None:
+        self.source: Body = stream.source
+        self.broken: Callable[[str], Exception] = OSError
         self._cache = cache
         self._stream = stream
-        self._leads = leads
-        self._broken = broken
+        self._joined = False
         self._passed = 0
         self._left = False
         self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def flight(self) -> Flight:
+        """See `Reader`."""
+        flight: Flight = self._stream.flight
+        return flight
+
+    def land(self, landing: Landing) -> None:
+        """See `Reader`."""
+        if self.source.head is None:
+            self._stream.withdraw()
+            self.flight.land(landing)
+            self.drop()
+
+    def begin(self) -> bool:
+        """See `Reader`."""
+        if self.source.fails():
+            self._stream.withdraw()
+            return False
+        self._joined = True
+        return True
+
+    def drop(self) -> None:
+        """See `Reader`."""
+        if not self._left:
+            self._left = True
+            self._stream.drop()
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -322,7 +348,7 @@ class BodyReader:
         try:
             return bool(self._stream.has(self._passed, leads=True))
         except Alone:
-            raise self._broken("the stream was cut off by another of its readers") from None
+            raise self.broken("the stream was cut off by another of its readers") from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -337,7 +363,7 @@ class BodyReader:
         try:
             return bool(await self._stream.has(self._passed, leads=True))
         except Alone:
-            raise self._broken("the stream was cut off by another of its readers") from None
+            raise self.broken("the stream was cut off by another of its readers") from None
 
     def close(self) -> None:
         """Leave; the last reader closes the response. Who has read it all finds it stored then."""
@@ -357,6 +383,9 @@ class BodyReader:
         Cancelling the caller does not cut it short, and who closes again waits for it again: an SDK
         may give up waiting for the end of a stream of which it has all, and then close it.
         """
+        if self.source.head is None:
+            self.drop()
+            return
         first, self._left = not self._left, True
         if isinstance(sys.exception(), GeneratorExit):
             if first:  # where the loop may not run any more
@@ -381,13 +410,13 @@ class BodyReader:
 
     def _has_all(self) -> bool:
         """Whether the reader has read all that came, and was not abandoned then."""
-        source = self._stream.source
+        source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
 
     def _count(self) -> None:
-        if not self._leads:
-            self._cache.count_joined(self._stream.source.entry)
+        if self._joined:
+            self._cache.count_joined(self.source.entry)
 
 
 class TeedStream(Proxy):

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 from cachewrap.call.terms import Absent, Exchange
 from cachewrap.entry import Items
 from cachewrap.format import codec
-from cachewrap.loops import running_loop
 from cachewrap.retry import Retry, with_async_retry, with_retry
 from cachewrap.streams.recording import (
     END,
@@ -215,19 +214,15 @@ async def _acall(step: Callable[[], Awaitable[Any]]) -> Any:
 def read(
     cache: StreamCache, exchange: Exchange[Items], start: Start, retry: Retry | None
 ) -> ItemReader | None:
-    """A reader of the request's shared stream; None where the caller is to go upstream alone.
-
-    A sync caller on an event loop's thread goes alone: it must not wait for a thread that may be
-    waiting for that loop.
-    """
+    """A reader of the request's shared stream; None where the caller is to go upstream alone."""
     place = cache.shared_place
-    if place is None or running_loop() is not None:
+    if place is None:
         return None
 
     def share(name: Name) -> GeneratorStream:
         return GeneratorStream(name, GeneratorSource(cache, exchange, start, retry))
 
-    found = join(place, exchange.key, None, share)
+    found = join(place, exchange.key, share, is_async=False)
     return None if found is None else ItemReader(cache, start, *found)
 
 
@@ -235,14 +230,14 @@ def aread(
     cache: StreamCache, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
 ) -> AsyncItemReader | None:
     """`read` for async callers."""
-    place, loop = cache.shared_place, running_loop()
-    if place is None or loop is None:
+    place = cache.shared_place
+    if place is None:
         return None
 
     def share(name: Name) -> AsyncGeneratorStream:
         return AsyncGeneratorStream(name, AsyncGeneratorSource(cache, exchange, start, retry))
 
-    found = join(place, exchange.key, loop, share)
+    found = join(place, exchange.key, share, is_async=True)
     return None if found is None else AsyncItemReader(cache, start, *found)
 
 

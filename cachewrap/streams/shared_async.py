@@ -123,7 +123,7 @@ class AsyncSharedStream(Stream[T]):
         abandoned may be finalised outside the loop, which then closes the source when it runs
         again, if it does.
         """
-        if not self._leave():
+        if not self.drop():
             return
         if self.source.exhausted:
             await self.kept()
