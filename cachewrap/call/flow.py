@@ -350,16 +350,17 @@ def _follow(reader: Reader) -> Flow[Landing]:
     return landing
 
 
-def _leaving(reader: Reader | None, effect: Effect[T]) -> Flow[T]:
+def _leaving(reader: Reader, effect: Effect[T]) -> Flow[T]:
     """What an effect gives; whom an error meets meanwhile, or a cancellation, leaves."""
     try:
-        return (yield from effect)
-    except BaseException as error:
-        if reader is not None and isinstance(error, GeneratorExit):
-            reader.drop()
-        elif reader is not None:
-            yield Leave(reader)
+        result: T = yield effect
+    except GeneratorExit:
+        reader.drop()
         raise
+    except BaseException:
+        yield Leave(reader)
+        raise
+    return result
 
 
 def _ask(
@@ -378,8 +379,11 @@ def _open(
 ) -> Flow[tuple[Reply[R], Landing]]:
     """`_ask` for a response that stays open, unless it came whole."""
     started = time.perf_counter()
-    flight = None if reader is None else reader.flight
-    result: Any = yield from _leaving(reader, Call(flight, (absent, reader)))
+    result: Any
+    if reader is None:
+        result = yield Call(None, (absent, None))
+    else:
+        result = yield from _leaving(reader, Call(reader.flight, (absent, reader)))
     if result is None:
         return _OPENED, FAILED
     return (yield from keep(exchange, result, time.perf_counter() - started, absent, terms))

@@ -16,7 +16,8 @@ from cachewrap.http.answer import read_answer
 from cachewrap.http.events import CONTENT_TYPE as FRAMES, shows_error
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.response import decode, is_framed, kept_headers, library_of
-from cachewrap.http.shared_body import BodyReader, Chunks, Recorder, TeedStream
+from cachewrap.http.shared_body import BodyReader, Recorder, TeedStream
+from cachewrap.streams.recording import Recording
 
 
 class Slot:
@@ -96,26 +97,26 @@ class Slot:
             reader.flight.land(OPENED)
             return
 
-        def done(recording: Chunks) -> None:
+        def done(recording: Recording[bytes]) -> None:
             cache.keep(exchange, judge(recording), _seconds(recording), absent)
 
-        async def adone(recording: Chunks) -> None:
+        async def adone(recording: Recording[bytes]) -> None:
             await cache.akeep(exchange, judge(recording), _seconds(recording), absent)
 
         response.stream = Recorder(
-            response.stream, Chunks(self._started), adone if is_async else done
+            response.stream, Recording(self._started), adone if is_async else done
         )
 
-    def _judge(self, response: Any) -> Callable[[Chunks], Answered]:
+    def _judge(self, response: Any) -> Callable[[Recording[bytes]], Answered]:
         # Taken apart here, so that the recorder does not lead back to the response.
         status, headers = response.status_code, kept_headers(response)
         encoding = response.headers.get("content-encoding")
         framed, library = is_framed(response), library_of(response)
         endpoint, stream = self._exchange.endpoint, self.stream
 
-        def judge(recording: Chunks) -> Answered:
+        def judge(recording: Recording[bytes]) -> Answered:
             try:
-                chunks, delays = decode(library, encoding, recording.chunks, recording.delays)
+                chunks, delays = decode(library, encoding, recording.items, recording.delays)
             except library.decoding_error:
                 return Answered(None)
             answer = HttpAnswer(status, headers, chunks, delays, streamed=True)
@@ -126,13 +127,13 @@ class Slot:
 
         return judge
 
-    def _fails(self, response: Any) -> Callable[[Chunks], bool]:
+    def _fails(self, response: Any) -> Callable[[Recording[bytes]], bool]:
         library, encoding = library_of(response), response.headers.get("content-encoding")
         frames = response.headers.get("content-type", "").startswith(FRAMES)
 
-        def fails(recording: Chunks) -> bool:
+        def fails(recording: Recording[bytes]) -> bool:
             try:
-                chunks, _ = decode(library, encoding, recording.chunks, recording.delays)
+                chunks, _ = decode(library, encoding, recording.items, recording.delays)
             except library.decoding_error:
                 return True
             return shows_error(b"".join(chunks), frames=frames)
@@ -140,7 +141,7 @@ class Slot:
         return fails
 
 
-def _seconds(recording: Chunks) -> float:
+def _seconds(recording: Recording[bytes]) -> float:
     return time.perf_counter() - recording.started
 
 

@@ -12,6 +12,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from cachewrap import forks
 from cachewrap.call.flight import Flight, leading
+from cachewrap.entry import Entry
 from cachewrap.loops import running_loop
 
 T = TypeVar("T")
@@ -34,6 +35,11 @@ class Source(Protocol[T_co]):
         """Whether nobody may join any more, as it will not be kept."""
         ...
 
+    @property
+    def entry(self) -> Entry | None:
+        """What is stored of it, once it is."""
+        ...
+
     def pull(self) -> T_co:
         """The next item; raises `StopIteration` when everything has passed and is kept."""
         ...
@@ -54,6 +60,8 @@ class Stream(Generic[T]):
             so no cycle keeps what is abandoned until a collection.
     """
 
+    source: Any
+
     def __init__(self, name: Name) -> None:
         self.items: list[T] = []
         self.flight = Flight(name[:2])
@@ -70,8 +78,8 @@ class Stream(Generic[T]):
         """How many callers read the stream."""
         return self._readers
 
-    def seize(self, passed: int) -> bool:
-        """Make the source the only reader's own, if the caller is that and has read all there is.
+    def claim(self, passed: int) -> bool:
+        """Make the stream its only reader's own, if the caller is that and has read all there is.
 
         Args:
             passed: how many items the caller has read.
@@ -90,11 +98,6 @@ class Stream(Generic[T]):
 
     def _land_in_child(self) -> None:
         raise NotImplementedError
-
-    def _add(self, item: T, spoiled: bool) -> None:
-        if spoiled:
-            self.withdraw()
-        self.items.append(item)
 
     def _settle(self, outcome: type[Exception] | BaseException) -> None:
         with _lock:
@@ -155,7 +158,7 @@ class SharedStream(Stream[T]):
 
     def _pull(self) -> None:
         try:
-            self._add(self._context.run(self.source.pull), self.source.spoiled)
+            self.items.append(self._context.run(self.source.pull))
         except StopIteration:
             self._settle(StopIteration)
         except Exception as error:
@@ -164,10 +167,6 @@ class SharedStream(Stream[T]):
             # Meant for this thread, such as KeyboardInterrupt; but the source is gone for all.
             self._settle(Alone)
             raise
-
-    def run(self, step: Callable[[], Any]) -> Any:
-        """Run a step of a source that the caller has seized."""
-        return self._context.run(step)
 
     def leave(self) -> None:
         """One reader less; the last one closes the source."""
@@ -206,7 +205,7 @@ def join(
     name = (place, key, loop)
     with _lock:
         stream = _under_way.get(name)
-        if stream is None:
+        if stream is None or stream.source.spoiled:
             stream = _under_way[name] = start(name)
             return stream, True
         if stream.flight.is_led_here():
