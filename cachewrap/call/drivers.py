@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.flight import leading
 from cachewrap.call.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
 from cachewrap.loops import sleep
-from cachewrap.stores.base import Claim, Leases, Store, in_thread
+from cachewrap.stores.base import Claim, Store, in_thread
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
     if kind is Wait:
         return effect.flight.wait()
     if kind is Acquire:
-        leases = cast(Leases, store)
+        leases: Any = store  # its `Leases`
         try:
             claim = leases.acquire(effect.key, effect.token, effect.seconds)
             if claim is Claim.TAKEN:
@@ -80,7 +80,7 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
             raise
         return claim
     if kind is Release:
-        leases = cast(Leases, store)
+        leases = store
         try:
             leases.release(effect.key, effect.token, failed=effect.failed)
         except Exception:
@@ -136,13 +136,13 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
     if kind is Wait:
         return await effect.flight.await_landing()
     if kind is Acquire:
-        leases = cast(Leases, store)
+        leases: Any = store  # its `Leases`
         claim = await leases.aacquire(effect.key, effect.token, effect.seconds)
         if claim is Claim.TAKEN:
             lease.hold(leases, effect.key, effect.token, effect.seconds)
         return claim
     if kind is Release:
-        leases = cast(Leases, store)
+        leases = store
         try:
             await leases.arelease(effect.key, effect.token, failed=effect.failed)
         except Exception:
