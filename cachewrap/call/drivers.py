@@ -8,7 +8,18 @@ from typing import Any, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.flight import leading
-from cachewrap.call.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
+from cachewrap.call.flow import (
+    Acquire,
+    Call,
+    Flow,
+    Leave,
+    Lookup,
+    Release,
+    Save,
+    Search,
+    Sleep,
+    Wait,
+)
 from cachewrap.loops import sleep
 from cachewrap.stores.base import Claim, Store, in_thread
 
@@ -19,13 +30,13 @@ class _Stopped(Exception):
     """A `StopIteration` of the upstream call on its way through a flow; PEP 479 allows none."""
 
 
-def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T:
+def run(flow: Flow[T], store: Store, call: Callable[..., Any] | None = None) -> T:
     """Run a flow for a sync caller.
 
     Args:
         flow: the flow; it is used up.
         store: where its effects go.
-        call: what `Call` calls; a flow without one needs none.
+        call: what `Call` calls, with what it gives; a flow without one needs none.
     """
     result: Any = None
     error: BaseException | None = None
@@ -47,18 +58,18 @@ def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T
         error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
 
 
-def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
+def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
     kind = type(effect)
     if kind is Lookup:
         return store.get(effect.key)
     if kind is Call:
         assert call is not None
         if effect.flight is None:
-            return call()
+            return call(*effect.given)
         outside = leading.get()
         leading.set((*outside, effect.flight))
         try:
-            return call()
+            return call(*effect.given)
         finally:
             leading.set(outside)
     if kind is Save:
@@ -68,6 +79,8 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
         return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return effect.flight.wait()
+    if kind is Leave:
+        return effect.reader.close()
     if kind is Acquire:
         leases: Any = store  # its `Leases`
         try:
@@ -96,7 +109,7 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
     return time.sleep(effect.seconds)
 
 
-async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] | None = None) -> T:
+async def arun(flow: Flow[T], store: Store, call: Callable[..., Awaitable[Any]] | None = None) -> T:
     """Run a flow for an async caller. See `run`."""
     result: Any = None
     error: BaseException | None = None
@@ -114,18 +127,18 @@ async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] |
         error = None
 
 
-async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]] | None) -> Any:
+async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any]] | None) -> Any:
     kind = type(effect)
     if kind is Lookup:
         return await store.aget(effect.key)
     if kind is Call:
         assert call is not None
         if effect.flight is None:
-            return await call()
+            return await call(*effect.given)
         outside = leading.get()
         leading.set((*outside, effect.flight))
         try:
-            return await call()
+            return await call(*effect.given)
         finally:
             leading.set(outside)  # no token: a loop may close its tasks from another context
     if kind is Save:
@@ -135,6 +148,8 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return await effect.flight.await_landing()
+    if kind is Leave:
+        return await effect.reader.aclose()
     if kind is Acquire:
         leases: Any = store  # its `Leases`
         claim = await leases.aacquire(effect.key, effect.token, effect.seconds)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import fetch, found_in, keep, look, unread
+from cachewrap.call.flow import Board, fetch, found_in, keep, look, unread
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Terms
 from cachewrap.entry import Entry, Outcome
@@ -106,6 +106,34 @@ class Serving:
                 found = await arun(fetch(exchange, self._terms, found), self._store, call)
         return self.finish(found, exchange, watch)
 
+    def open(
+        self, exchange: Exchange[R], call: Callable[[Absent, Any], R | None], join: Board
+    ) -> Reply[Any]:
+        """`serve` for a response that stays open, which is kept and counted when it was read.
+
+        Args:
+            exchange: the request.
+            call: asks upstream, see `fetch`.
+            join: boards the open response of the request.
+        """
+        watch = self.watch(exchange)
+        with watch or _UNWATCHED:
+            found = self._look(exchange)
+        if not isinstance(found, Reply):
+            found = run(fetch(exchange, self._terms, found, join), self._store, call)
+        return found if found.opened else self.finish(found, exchange, watch)
+
+    async def aopen(
+        self, exchange: Exchange[R], call: Callable[[Absent, Any], Awaitable[R | None]], join: Board
+    ) -> Reply[Any]:
+        """`open` for async callers."""
+        watch = self.watch(exchange)
+        with watch or _UNWATCHED:
+            found = await self._alook(exchange)
+        if not isinstance(found, Reply):
+            found = await arun(fetch(exchange, self._terms, found, join), self._store, call)
+        return found if found.opened else self.finish(found, exchange, watch)
+
     def _found(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | Absent:
         if isinstance(seen, StoreError):
             return unread(exchange, seen, self._terms)
@@ -172,7 +200,7 @@ class Serving:
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
         watch = self.watch(exchange, seconds)
-        reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
+        reply, _ = run(keep(exchange, result, seconds, absent, self._terms), self._store)
         return self.finish(reply, exchange, watch)
 
     async def akeep(
@@ -180,7 +208,7 @@ class Serving:
     ) -> Reply[R]:
         """`keep` for async callers."""
         watch = self.watch(exchange, seconds)
-        reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
+        reply, _ = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
         return self.finish(reply, exchange, watch)
 
     def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
