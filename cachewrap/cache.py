@@ -30,7 +30,7 @@ from cachewrap.policy import (
     seed_text,
 )
 from cachewrap.request.key import canonical_json, encode
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import parse_url
@@ -80,6 +80,9 @@ class Cache(KeyValue):
         self._entered = [0]
         self._hits_by_key = policy.hits_by_key and seed is not None
         self._unheard = self._hits_by_key and policy.on_event is None
+        # Where nothing will be written, it does not matter whether anything could be.
+        writes = seed is not None and policy.mode in ("normal", "refresh")
+        self._checked = store if writes and isinstance(store, Checks) else None
         self._siblings: dict[str | None, Cache] = {}
         self._views: dict[Policy, Self] = {}
 
@@ -295,9 +298,8 @@ class Cache(KeyValue):
 
     def check(self) -> None:
         """Raise `StoreError` if it can be told, without writing, that the cache will not work."""
-        # Where nothing will be written, it does not matter whether anything could be.
-        if self._seed is not None and self.policy.mode in ("normal", "refresh"):
-            self._store.check()
+        if self._checked is not None:
+            self._checked.check()
 
     # -- as a block ---------------------------------------------------------------------------
 

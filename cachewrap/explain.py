@@ -20,7 +20,7 @@ from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
 from cachewrap.request.key import decode_request
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Store, scan
 
 
 def attempt(call: Callable[[], Any]) -> None:
@@ -184,7 +184,7 @@ def nearest(
 def _requests(
     store: Store, guard: Guard, source: str, most: int | None
 ) -> Iterator[tuple[str, bytes]]:
-    for key, raw in islice(store.scan(), most):
+    for key, raw in islice(scan(store), most):
         try:
             record = read_record(guard.open(key, raw))
         except CorruptEntryError:

@@ -143,7 +143,7 @@ class KeptBeside(History):
     """The history that `cachewrap run` keeps in a disk cache's folder, if it can.
 
     Args:
-        path: `Store.beside` of `NAME`.
+        path: `Files.beside` of `NAME`.
     """
 
     def _write(self, minutes: list[Minute]) -> None:

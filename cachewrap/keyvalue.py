@@ -16,6 +16,7 @@ from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.policy import UNSET, Policy, Ttl, Unset, kept_until, ttl_seconds
 from cachewrap.request.key import canonical, decode_request, encode, key_of, salted
+from cachewrap.stores.base import scan
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -103,7 +104,7 @@ class KeyValue(Serving):
         if self._seed is None:
             return
         now = time.time()
-        for key, raw in self._store.scan():
+        for key, raw in scan(self._store):
             try:
                 entry = self._guard.unseal(key, raw)
                 if not entry.fresh(now):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, board
+from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
 from cachewrap.call.terms import Absent, Exchange, Reply, Terms
 from cachewrap.entry import Outcome
 from cachewrap.errors import (
@@ -62,9 +62,10 @@ class Save(Effect[bytes]):
 
 @dataclass(slots=True)
 class Call(Effect[Any]):
-    """Go upstream, as the leader of a flight or alone."""
+    """Go upstream, as the leader of a flight or alone; ``given`` is what the call is told."""
 
     flight: Flight | None = None
+    given: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,6 +73,13 @@ class Wait(Effect[Landing]):
     """Wait for a flight to land."""
 
     flight: Flight
+
+
+@dataclass(slots=True)
+class Leave(Effect[None]):
+    """Read an open response no more."""
+
+    reader: Reader
 
 
 @dataclass(slots=True)
@@ -108,9 +116,12 @@ class Search(Effect[T]):
 
 R = TypeVar("R")
 
+Board: TypeAlias = Callable[[str, str], tuple[Any, bool] | None]
+"""Boards what callers of one request share: takes place and key, gives it and whether one leads."""
 
 _ABSENT: Final = Absent()
 _HIT: Final = Outcome.HIT
+_OPENED: Final[Reply[Any]] = Reply(Outcome.MISS, None, opened=True)
 
 # Between two looks for the answer of another process: at first short, for quick models.
 _FIRST_PAUSE: Final = 0.01
@@ -200,16 +211,16 @@ def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
 
 def keep(
     exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
-) -> Flow[Reply[R]]:
+) -> Flow[tuple[Reply[R], Landing]]:
     """Store a result that came from upstream; the reply holds the answer that won.
 
     What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
     reported and the reply holds the result as it came.
     """
-    reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
+    kept = yield from _keep(exchange, result, seconds, absent, terms)
     if log.isEnabledFor(logging.DEBUG):
         yield from _log_miss(exchange, terms)  # once it is stored: the next one may not wait for it
-    return reply
+    return kept
 
 
 def _keep(
@@ -246,36 +257,45 @@ def _keep(
     return Reply(Outcome.MISS, value, entry if stored else None, own), Landing(won)
 
 
-def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Flow[Reply[R]]:
+def fetch(
+    exchange: Exchange[R], terms: Terms, seen: Absent | None = None, join: Board | None = None
+) -> Flow[Reply[R]]:
     """The one flow of a cached call. Upstream's errors pass through.
 
     It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of
     the same request; else it leads one: calls, keeps, lands. A leader that fails lets every caller
     who waited go upstream at once; one that is cancelled leaves its place to one of them.
+
+    With ``join``, which gives a `Reader`, the response stays open: who joins waits for its head and
+    reads along. The call is told what is absent and the leader's reader, and gives what can be kept
+    at once, or None. The reply of what stays open is ``opened``; its value is a follower's reader.
     """
+    ask = _ask if join is None else _open
     while True:
         found = (yield from look(exchange, terms)) if seen is None else seen
         if isinstance(found, Reply):
             return found
         seen = None
-        if not terms.single_flight:
+        boarded = (join or board)(terms.place, exchange.key) if terms.single_flight else None
+        if boarded is None:
             break
-        flight, leads = board(terms.place, exchange.key)
+        shared: Any
+        shared, leads = boarded
         if leads:
             landing = AGAIN
             try:
-                reply, landing = yield from _lead(exchange, flight, terms)
+                reply, landing = yield from _lead(exchange, shared, terms, ask)
                 return reply
             except Exception:
                 landing = FAILED
                 raise
             finally:
-                flight.land(landing)
-        if flight.is_led_here():
-            break
-        landing = yield from Wait(flight)
+                shared.land(landing)
+        landing = yield from Wait(shared) if join is None else _follow(shared)
         if landing.again:
             continue
+        if landing.opened:
+            return Reply(Outcome.JOINED, shared, opened=True)
         if landing.raw is not None:
             try:
                 entry = terms.guard.unseal(exchange.key, landing.raw)
@@ -283,8 +303,31 @@ def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Fl
             except CodecError as error:
                 terms.report(error, exchange.source)
         break
-    reply, _ = yield from _ask(exchange, None, found, terms)
+    reply, _ = yield from ask(exchange, None, found, terms)
     return reply
+
+
+def _follow(reader: Reader) -> Flow[Landing]:
+    """Wait for an open response. Who is not to read it has left."""
+    landing: Landing = yield from _leaving(reader, Wait(reader.flight))
+    if landing.opened and not reader.begin():
+        landing = AGAIN
+    if not landing.opened:
+        yield Leave(reader)
+    return landing
+
+
+def _leaving(reader: Reader, effect: Effect[T]) -> Flow[T]:
+    """What an effect gives; whom an error meets meanwhile, or a cancellation, leaves."""
+    try:
+        result: T = yield effect
+    except GeneratorExit:
+        reader.drop()
+        raise
+    except BaseException:
+        yield Leave(reader)
+        raise
+    return result
 
 
 def _ask(
@@ -298,14 +341,34 @@ def _ask(
     return (yield from _keep(exchange, result, seconds, absent, terms))
 
 
-def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Reply[R], Landing]]:
+def _open(
+    exchange: Exchange[R], reader: Reader | None, absent: Absent, terms: Terms
+) -> Flow[tuple[Reply[R], Landing]]:
+    """`_ask` for a response that stays open, unless it came whole."""
+    started = time.perf_counter()
+    result: Any
+    if reader is None:
+        result = yield Call(None, (absent, None))
+    else:
+        result = yield from _leaving(reader, Call(reader.flight, (absent, reader)))
+    if result is None:
+        return _OPENED, FAILED
+    return (yield from keep(exchange, result, time.perf_counter() - started, absent, terms))
+
+
+def _lead(
+    exchange: Exchange[R],
+    shared: Any,
+    terms: Terms,
+    ask: Callable[[Exchange[R], Any, Absent, Terms], Flow[tuple[Reply[R], Landing]]],
+) -> Flow[tuple[Reply[R], Landing]]:
     """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
-    if terms.lease_seconds is None:
+    if terms.lease_seconds is None or ask is _open:
         # Between the look and the boarding another flight of this key may have landed.
         found = yield from look(exchange, terms)
         if isinstance(found, Reply):
             return found, AGAIN
-        return (yield from _ask(exchange, flight, found, terms))
+        return (yield from ask(exchange, shared, found, terms))
     lease, before = exchange.key, None
     if terms.mode == "refresh":
         # Those who refresh wait for each other alone, and until something else is stored.
@@ -314,7 +377,7 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
             before = yield from Lookup(exchange.key)
         except StoreError as error:
             terms.report(error, exchange.source)
-            return (yield from _ask(exchange, flight, _ABSENT, terms))
+            return (yield from ask(exchange, shared, _ABSENT, terms))
     token = new_token()
     claim, answered = yield from _claim(exchange, lease, token, before, terms)
     if answered is not None:
@@ -324,7 +387,7 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
         since = yield from _look_again(exchange, before, terms)
         if not isinstance(since, Absent):
             return since
-        return (yield from _ask(exchange, flight, since, terms))
+        return (yield from ask(exchange, shared, since, terms))
     except GeneratorExit:
         terms.give_up(lease, token)
         claim = Claim.HELD

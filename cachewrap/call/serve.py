@@ -11,14 +11,14 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import fetch, found_in, keep, look, unread
+from cachewrap.call.flow import Board, fetch, found_in, keep, look, unread
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Terms
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Leases, Store
 from cachewrap.telemetry import events
 from cachewrap.telemetry.events import Watch, tell_bypass
 from cachewrap.telemetry.faults import survive
@@ -40,8 +40,6 @@ class Serving:
     stats: Stats
 
     def _set_up(self, store: Store, seed: str | None, policy: Policy) -> None:
-        # Nobody waits for an answer that will not be stored.
-        shared = type(store).acquire is not Store.acquire and policy.mode != "read_only"
         self._store = store
         self._seed = seed
         self.policy = policy
@@ -55,10 +53,12 @@ class Serving:
             report=self.survive,
             mode=policy.mode,
             single_flight=policy.single_flight,
-            lease_seconds=policy.lease_seconds if shared else None,
-            give_up=partial(lease.give_up, store),
             guard=self._guard,
         )
+        # Nobody waits for an answer that will not be stored.
+        if isinstance(store, Leases) and policy.mode != "read_only":
+            give_up = partial(lease.give_up, store)
+            self._terms = replace(self._terms, lease_seconds=policy.lease_seconds, give_up=give_up)
         self._quiet = replace(self._terms, report=_tell_nobody)
         self._idle = seed is None or policy.mode == "off"
         self._reads = policy.mode in ("normal", "read_only")
@@ -105,6 +105,34 @@ class Serving:
             if not isinstance(found, Reply):
                 found = await arun(fetch(exchange, self._terms, found), self._store, call)
         return self.finish(found, exchange, watch)
+
+    def open(
+        self, exchange: Exchange[R], call: Callable[[Absent, Any], R | None], join: Board
+    ) -> Reply[Any]:
+        """`serve` for a response that stays open, which is kept and counted when it was read.
+
+        Args:
+            exchange: the request.
+            call: asks upstream, see `fetch`.
+            join: boards the open response of the request.
+        """
+        watch = self.watch(exchange)
+        with watch or _UNWATCHED:
+            found = self._look(exchange)
+        if not isinstance(found, Reply):
+            found = run(fetch(exchange, self._terms, found, join), self._store, call)
+        return found if found.opened else self.finish(found, exchange, watch)
+
+    async def aopen(
+        self, exchange: Exchange[R], call: Callable[[Absent, Any], Awaitable[R | None]], join: Board
+    ) -> Reply[Any]:
+        """`open` for async callers."""
+        watch = self.watch(exchange)
+        with watch or _UNWATCHED:
+            found = await self._alook(exchange)
+        if not isinstance(found, Reply):
+            found = await arun(fetch(exchange, self._terms, found, join), self._store, call)
+        return found if found.opened else self.finish(found, exchange, watch)
 
     def _found(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | Absent:
         if isinstance(seen, StoreError):
@@ -172,7 +200,7 @@ class Serving:
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
         watch = self.watch(exchange, seconds)
-        reply = run(keep(exchange, result, seconds, absent, self._terms), self._store)
+        reply, _ = run(keep(exchange, result, seconds, absent, self._terms), self._store)
         return self.finish(reply, exchange, watch)
 
     async def akeep(
@@ -180,7 +208,7 @@ class Serving:
     ) -> Reply[R]:
         """`keep` for async callers."""
         watch = self.watch(exchange, seconds)
-        reply = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
+        reply, _ = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
         return self.finish(reply, exchange, watch)
 
     def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:

@@ -86,12 +86,14 @@ class Reply(Generic[R]):
         value: the result.
         entry: the entry it was read from; None where nothing is stored.
         own: on a miss, whether the stored answer is this call's own (False: an earlier one won).
+        opened: whether it is a response that stays open, of which nothing can be said yet.
     """
 
     outcome: Outcome
     value: R
     entry: Entry | None = None
     own: bool = False
+    opened: bool = False
 
 
 @dataclass(slots=True)

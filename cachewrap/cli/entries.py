@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from cachewrap.cli.conversation import answer_text, request_text
+from cachewrap.cli.conversation import answer_turns, request_turns, turns_text
 from cachewrap.cli.places import Place, every_entry, handed
 from cachewrap.cli.text import clean, size, span
 from cachewrap.entry import Entry
@@ -127,8 +127,8 @@ class Filter:
 
     def _has_text(self, row: Row, text: str) -> bool:
         return (
-            text in request_text(row.request).casefold()
-            or text in answer_text(row.entry).casefold()
+            text in turns_text(request_turns(row.request)).casefold()
+            or text in turns_text(answer_turns(row.entry)).casefold()
         )
 
 

@@ -22,7 +22,7 @@ from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.format.sealing import UNSEALED, Guard, make_guard
 from cachewrap.policy import seed_text
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Seeds, Store, scan
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.cassette import head_of
@@ -68,7 +68,7 @@ class Place:
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every key and what is stored under it, without loading them all at once."""
         if not isinstance(self.store, JsonlStore):
-            yield from self.store.scan()
+            yield from scan(self.store)
             return
         for key in self.store.keys():
             if (raw := self.get(key)) is not None:
@@ -156,11 +156,10 @@ class Where:
         try:
             _check_there(store, self.url)
             if self.all_seeds:
-                known = store.seeds()
-                if known is None:
+                if not isinstance(store, Seeds):
                     raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
                 allow_many_files()
-                yield [Place(store.reseed(name), name) for name in known]
+                yield [Place(store.reseed(name), name) for name in store.seeds()]
             else:
                 yield [Place(store, seed)]
         finally:

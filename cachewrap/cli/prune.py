@@ -15,6 +15,7 @@ from cachewrap.cli.places import Place, Where, json_option, where_options
 from cachewrap.cli.text import entries_text, size, size_text, span
 from cachewrap.cli.verify import read_answer
 from cachewrap.errors import CodecError
+from cachewrap.stores.base import Uses
 
 _ORDER = """
 CREATE TABLE entry (place INTEGER, key TEXT, used REAL, size INTEGER);
@@ -136,18 +137,21 @@ def _every_use(
 ) -> Iterator[tuple[int, Place, str, float | None]]:
     """Every key, and when it was last read: asked before it is read by us."""
     for number, place in enumerate(places):
+        uses = place.store if wanted and isinstance(place.store, Uses) else None
         for key in place.store.keys():
-            yield number, place, key, place.store.last_used(key) if wanted else None
+            yield number, place, key, uses.last_used(key) if uses is not None else None
 
 
 def _check_uses_known(places: list[Place]) -> None:
     for place in places:
-        keys = place.store.keys()
-        if any(place.store.last_used(key) is not None for key in keys):
+        store = place.store
+        if isinstance(store, Uses) and any(
+            store.last_used(key) is not None for key in store.keys()
+        ):
             continue
-        if any(True for _ in place.store.keys()):
+        if any(True for _ in store.keys()):
             raise click.UsageError(
-                f"{place.store.url} does not know when its entries were used, so --unused-since"
+                f"{store.url} does not know when its entries were used, so --unused-since"
                 " cannot tell: a disk cache notes it where it is opened with max_bytes=, a Redis"
                 " server unless it evicts by frequency. --older-than goes by when they were stored."
             )

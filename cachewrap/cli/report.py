@@ -21,6 +21,7 @@ from cachewrap.cli.text import count_text, is_terminal, size_text, span_text
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
 from cachewrap.report.document import Document, is_report
+from cachewrap.stores.base import Files
 from cachewrap.telemetry.usage import can_price
 
 _SHOWN: Final = 10_000
@@ -131,7 +132,7 @@ def write_page(
 
 def _kept(places: list[Place]) -> Iterator[Minute] | None:
     """What `cachewrap run` kept in the folders of disk caches; None where it kept nothing."""
-    paths = [path for place in places if (path := place.store.beside(NAME)) is not None]
+    paths = [place.store.beside(NAME) for place in places if isinstance(place.store, Files)]
     kept = [path for path in paths if os.path.exists(path)]
     return itertools.chain.from_iterable(map(_readable, kept)) if kept else None
 

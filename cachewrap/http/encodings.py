@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
-import zstandard
+from cachewrap.format.zstd import LIBRARY
 
 Step: TypeAlias = Callable[[bytes], bytes]
 
@@ -58,7 +58,7 @@ def encoder(names: tuple[str, ...]) -> Coder:
     return _chain([_ENCODERS[name]() for name in names])
 
 
-DECODING_ERRORS: Final = (zlib.error, zstandard.ZstdError, ValueError)
+DECODING_ERRORS: Final = (zlib.error, LIBRARY.error, ValueError)
 """What a decoder raises for a body that is not what its coding says."""
 
 
@@ -126,7 +126,7 @@ def _inflate() -> Coder:
 
 
 def _unzstd() -> Coder:
-    return Coder(zstandard.ZstdDecompressor().decompressobj().decompress)
+    return Coder(LIBRARY.decompressing())
 
 
 def _unbrotli() -> Coder:
@@ -149,12 +149,7 @@ def _deflate(wbits: int) -> Coder:
 
 
 def _zstd() -> Coder:
-    codec = zstandard.ZstdCompressor(level=1).compressobj()
-
-    def feed(piece: bytes) -> bytes:
-        return codec.compress(piece) + codec.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-
-    return Coder(feed, codec.flush)
+    return Coder(*LIBRARY.compressing(1))
 
 
 def _tobrotli() -> Coder:

@@ -19,7 +19,7 @@ from cachewrap.http.request import canonical_headers, split_url
 from cachewrap.http.response import is_framed, snapshot
 from cachewrap.http.routes import Routes, is_stream
 from cachewrap.http.secrets import is_secret, without_secrets
-from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, Proxy, SharedBody
+from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request import key
 from cachewrap.telemetry import faults
@@ -31,8 +31,6 @@ _CLOSING: Final = re.compile(
 )
 _LONGEST: Final = len(b"\nevent: response.incomplete\r\n")
 _BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
-
-AnyBody = SharedBody | AsyncSharedBody | None
 
 
 class Caching:
@@ -90,9 +88,9 @@ class Caching:
         exchange: SdkExchange,
         streamed: bool,
     ) -> Any:
-        def rebuild(answer: HttpAnswer | None, stream: AnyBody) -> Any:
+        def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
-            return wire.build(answer, _reader(wire, cache, stream))
+            return wire.build(answer, _named(wire, reader))
 
         if streamed:
 
@@ -145,9 +143,9 @@ class Caching:
         exchange: SdkExchange,
         streamed: bool,
     ) -> Any:
-        async def rebuild(answer: HttpAnswer | None, stream: AnyBody) -> Any:
+        async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
-            return await wire.abuild(answer, _reader(wire, cache, stream))
+            return await wire.abuild(answer, _named(wire, reader))
 
         if streamed:
 
@@ -237,10 +235,11 @@ def _kept(
     return answer if usage else None, usage
 
 
-def _reader(wire: Wire, cache: Cache, stream: AnyBody) -> BodyReader | None:
-    if stream is None:
-        return None
-    return BodyReader(cache, stream, leads=False, broken=wire.library.read_error)
+def _named(wire: Wire, reader: BodyReader | None) -> BodyReader | None:
+    """The reader of a call that joined, whose errors are then those of its own library."""
+    if reader is not None:
+        reader.broken = wire.library.read_error
+    return reader
 
 
 def _coder(wire: Wire, head: Any) -> Coder:

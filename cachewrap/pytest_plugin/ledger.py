@@ -1,4 +1,4 @@
-"""What a whole run did with its cassettes, summed over tests and workers, and what none used."""
+"""The sum of a run: what tests and workers did with their cassettes, and what none used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from cachewrap.pytest_plugin.places import FIXTURES
 from cachewrap.stores.jsonl import JsonlStore
 
 _FIXTURES = os.sep + FIXTURES
-_SETS = ("owners", "named", "passed", "used", "complete", "bases")
 
 
 class Ledger:
@@ -43,26 +42,15 @@ class Ledger:
 
     def as_plain(self) -> dict[str, Any]:
         """The sum as plain values, to be sent from a worker."""
-        plain: dict[str, Any] = {
-            name: {path: sorted(values) for path, values in getattr(self, name).items()}
-            for name in _SETS
-        }
-        plain["used"] = {path: [list(n) for n in names] for path, names in plain["used"].items()}
-        plain["counts"] = dict(self.counts)
-        plain["missed"] = [list(miss) for miss in sorted(self.missed)]
-        plain["tests"] = sorted(self.tests)
-        return plain
+        return {n: dict(sum) if isinstance(sum, dict) else sum for n, sum in vars(self).items()}
 
     def add_plain(self, plain: dict[str, Any]) -> None:
         """Add the sum of a worker."""
-        self.counts.update(plain["counts"])
-        self.missed.update((test, message) for test, message in plain["missed"])
-        self.tests.update(plain["tests"])
-        for path, names in plain["used"].items():
-            self.used[path].update((seed, key) for seed, key in names)
-        for name in set(_SETS) - {"used"}:
-            for path, values in plain[name].items():
-                getattr(self, name)[path].update(values)
+        for name in ("counts", "missed", "tests"):
+            getattr(self, name).update(plain.pop(name))
+        for name, sets in plain.items():
+            for path, values in sets.items():
+                getattr(self, name)[path] |= values
 
     def unused_entries(self) -> dict[str, set[tuple[str, str]]]:
         """For each cassette the entries that no test used, if every test that has it passed."""

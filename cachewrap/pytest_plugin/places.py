@@ -1,4 +1,4 @@
-"""Where the cassette of a test is, and what its marker says of it."""
+"""Places of cassettes: where that of a test is, and what its marker says of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of pytest: which cache a test has, when it is active, and what is told at the end."""
+"""One run of pytest: the cache that a test has, when it is active, and what is told at the end."""
 
 from __future__ import annotations
 
@@ -286,15 +286,12 @@ class Session:
         counts = {**ledger.counts, "missed": len(ledger.missed)}
         told = ", ".join(f"{counts.get(name, 0)} {name}" for name in _COUNTED)
         tests = len(ledger.tests)
-        terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} ({self._modes()})")
+        terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} (mode {self.mode()})")
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
         for test, message in sorted(ledger.missed):
             terminal.line(f"missed: {test}: {message}")
         self._report_unused(terminal)
-
-    def _modes(self) -> str:
-        return f"mode {self.mode()}"
 
     def _report_unused(self, terminal: Any) -> None:
         entries, files = self.ledger.unused_entries(), self.ledger.unused_files()

@@ -190,11 +190,13 @@ def _recorded(cache: Cache) -> Cache:
     if named == "":
         return cache
     from cachewrap.history import NAME, History, KeptBeside
+    from cachewrap.stores.base import Files
 
     if named is not None:
         return cache.telling(History(named))
-    beside = cache.store.beside(NAME)
-    return cache if beside is None else cache.telling(KeptBeside(beside))
+    if isinstance(cache.store, Files):
+        return cache.telling(KeptBeside(cache.store.beside(NAME)))
+    return cache
 
 
 def _patch_all() -> None:

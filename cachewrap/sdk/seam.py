@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
@@ -18,14 +18,13 @@ from cachewrap.http.capture import Slot, asend, is_idle, send, under_way, watche
 from cachewrap.http.exchange import Answered, Bypass, Endpoint, SdkExchange, When, classify
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, merged_body
 from cachewrap.http.response import build, family_of
-from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, SharedBody
+from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
 from cachewrap.sdk.carried import OPTIONS_HEADER, take_carried
 from cachewrap.telemetry import faults
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get
-AnyBody: TypeAlias = SharedBody | AsyncSharedBody | None
 
 
 @dataclass(slots=True)
@@ -149,7 +148,7 @@ class Seam:
                     sdk_call.cache,
                     sdk_call.exchange,
                     upstream,
-                    lambda answer, stream: rebuild(sdk_call, answer, client, args, kwargs, stream),
+                    lambda answer, reader: rebuild(sdk_call, answer, client, args, kwargs, reader),
                 )
             reply = sdk_call.cache.serve(sdk_call.exchange, call)
         except BaseException:
@@ -234,7 +233,7 @@ class Seam:
                     sdk_call.cache,
                     sdk_call.exchange,
                     upstream,
-                    lambda answer, stream: arebuild(sdk_call, answer, client, args, kwargs, stream),
+                    lambda answer, reader: arebuild(sdk_call, answer, client, args, kwargs, reader),
                 )
             reply = await sdk_call.cache.aserve(sdk_call.exchange, call)
         except BaseException:
@@ -354,13 +353,11 @@ def _processed(
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: AnyBody,
+    reader: BodyReader | None,
 ) -> tuple[Any, dict[str, Any]]:
     """The response of an answer, and what the client's ``_process_response`` takes."""
-    reader = None
-    if stream is not None:
-        broken = family_of(client._client).read_error
-        reader = BodyReader(sdk_call.cache, stream, leads=False, broken=broken)
+    if reader is not None:
+        reader.broken = family_of(client._client).read_error
     options = _argument(1, "options", args, kwargs)
     options.headers = sdk_call.headers
     request = sdk_call.exchange.request
@@ -392,11 +389,11 @@ def rebuild(
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: AnyBody = None,
+    reader: BodyReader | None = None,
 ) -> Any:
-    """What ``request`` returns for a stored answer, or one under way (``stream``)."""
+    """What ``request`` returns for a stored answer, or one under way (``reader``)."""
     assert answer is not None
-    response, given = _processed(sdk_call, answer, client, args, kwargs, stream)
+    response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         response.read()
     return send(None, lambda: client._process_response(**given))
@@ -408,11 +405,11 @@ async def arebuild(
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: AnyBody = None,
+    reader: BodyReader | None = None,
 ) -> Any:
     """`rebuild` for async callers."""
     assert answer is not None
-    response, given = _processed(sdk_call, answer, client, args, kwargs, stream)
+    response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         await response.aread()
     return await asend(None, lambda: client._process_response(**given))

@@ -323,7 +323,7 @@ def test_a_cache_that_cannot_be_opened_does_not_stop_a_service(start: Run, up: U
 
 def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: Run) -> None:
     code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
-    imported = ["cachewrap.run", "cachewrap.blocks", "cachewrap.run.program"]
+    imported = ["cachewrap.run", "cachewrap.forks", "cachewrap.blocks", "cachewrap.run.program"]
     assert run("-c", code).stdout == f"{imported}\n"
 
 

@@ -19,7 +19,7 @@ from diskcache import Timeout
 
 from cachewrap import forks
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Claim, Store
+from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
 from cachewrap.stores.disk import leases
 from cachewrap.stores.disk.folder import (
     ADD,
@@ -84,7 +84,7 @@ class _Link:
     __del__ = close  # a thread that ends leaves no open connection behind
 
 
-class DiskStore(Store):
+class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     """Entries in ``<path_root>/<seed>/``, a folder that plain ``diskcache.Cache`` opens as well.
 
     The folder and ``path_root`` are made at the first write, for their owner alone, with a
@@ -112,8 +112,6 @@ class DiskStore(Store):
     Raises:
         ConfigurationError: ``max_bytes`` is not a positive number.
     """
-
-    renews = False
 
     def __init__(
         self, path_root: str | os.PathLike[str], seed: str = "41", *, max_bytes: int | None = None
@@ -150,7 +148,7 @@ class DiskStore(Store):
     def reseed(self, seed: str) -> DiskStore:
         return DiskStore(self._root, seed, max_bytes=self._max_bytes)
 
-    def beside(self, name: str) -> str | None:
+    def beside(self, name: str) -> str:
         return os.path.join(self._folder, name)
 
     def check(self) -> None:
@@ -279,7 +277,8 @@ class DiskStore(Store):
             count += removed
         return count
 
-    if leases.SUPPORTED:
+    if leases.SUPPORTED:  # the segment `Leases`
+        renews = False
 
         def acquire(self, key: str, token: str, seconds: float) -> Claim:
             try:
@@ -299,6 +298,8 @@ class DiskStore(Store):
                 leases.give(self._leases, key, token, failed=failed)
             except OSError as error:
                 raise self._failed("give back a lease beside", error) from error
+
+        aacquire, arenew, arelease = Leases.aacquire, Leases.arenew, Leases.arelease
 
     def close(self) -> None:
         """Close the connections of every thread; one that is at work finishes first."""

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Checks, Scans, Seeds, Store
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
 
 
-class JsonlStore(Store):
+class JsonlStore(Store, Scans, Seeds, Checks):
     """Entries of every seed in one file: a cassette, to be kept beside the tests that use it.
 
     The file, and folders that are missing, are made at the first write. A line is one entry as
