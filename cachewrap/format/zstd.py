@@ -1,7 +1,7 @@
 """Zstandard by the library that is there: zstandard, else the one that Python brings.
 
-Both write the same bytes and take the same ones. zstandard goes first where it is installed, since
-it keeps its context from one frame to the next: Python's own makes one for each frame, and asks the
+Each reads what the other has written. zstandard goes first where it is installed, since it keeps
+its context from one frame to the next: Python's own makes one for each frame, and asks the
 processor anew what it can do, which costs a hit on a virtual machine 8 µs. It has no wheels for the
 newest Pythons, so it is required only below 3.14, which is the first to bring its own.
 """

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from cachewrap.cache import Cache
+from cachewrap.call.flow import Seen
 from cachewrap.call.terms import Absent
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.capture import Slot, asend, send
@@ -25,7 +26,11 @@ Rebuild: TypeAlias = Callable[[HttpAnswer | None, BodyReader | None], Any]
 
 
 def serve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Any], rebuild: Rebuild
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Any],
+    rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
     """Serve a sync call."""
     own: list[Any] = []
@@ -35,7 +40,7 @@ def serve(
         own.append(send(slot, upstream))
         return slot.kept()
 
-    reply = cache.open(exchange, call, partial(_board, cache, False))
+    reply = cache.open(exchange, call, partial(_board, cache, False), *seen)
     if own:
         return own[-1]
     if reply.opened:
@@ -44,7 +49,11 @@ def serve(
 
 
 async def aserve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Awaitable[Any]], rebuild: Rebuild
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Awaitable[Any]],
+    rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
     """`serve` for async calls, which share with those of the same event loop."""
     own: list[Any] = []
@@ -54,7 +63,7 @@ async def aserve(
         own.append(await asend(slot, upstream))
         return slot.kept()
 
-    reply = await cache.aopen(exchange, call, partial(_board, cache, True))
+    reply = await cache.aopen(exchange, call, partial(_board, cache, True), *seen)
     if own:
         return own[-1]
     if reply.opened:
