@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cachewrap.call.flow import peek
 from cachewrap.call.serve import Serving
+from cachewrap.call.terms import peek
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.errors import CorruptEntryError, MissingTypeError, StoreError
 from cachewrap.format import codec
