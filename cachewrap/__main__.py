@@ -1,4 +1,4 @@
-"""``python -m cachewrap``: the command line, where its script is not on the path."""
+"""The command line as ``python -m cachewrap``, where its script is not on the path."""
 
 from cachewrap.cli.main import main
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,10 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins, systems
-from cachewrap.call.terms import Exchange
+from cachewrap.call.terms import Exchange, peek
+from cachewrap.entry import Entry
 from cachewrap.errors import (
     ConfigurationError,
-    CorruptEntryError,
     ReplayMissError,
 )
 from cachewrap.explain import Explanation, attempt, nearest
@@ -30,7 +29,7 @@ from cachewrap.policy import (
     seed_text,
 )
 from cachewrap.request.key import canonical_json, encode
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import parse_url
@@ -80,6 +79,9 @@ class Cache(KeyValue):
         self._entered = [0]
         self._hits_by_key = policy.hits_by_key and seed is not None
         self._unheard = self._hits_by_key and policy.on_event is None
+        # Where nothing will be written, it does not matter whether anything could be.
+        writes = seed is not None and policy.mode in ("normal", "refresh")
+        self._checked = store if writes and isinstance(store, Checks) else None
         self._siblings: dict[str | None, Cache] = {}
         self._views: dict[Policy, Self] = {}
 
@@ -295,9 +297,8 @@ class Cache(KeyValue):
 
     def check(self) -> None:
         """Raise `StoreError` if it can be told, without writing, that the cache will not work."""
-        # Where nothing will be written, it does not matter whether anything could be.
-        if self._seed is not None and self.policy.mode in ("normal", "refresh"):
-            self._store.check()
+        if self._checked is not None:
+            self._checked.check()
 
     # -- as a block ---------------------------------------------------------------------------
 
@@ -409,18 +410,16 @@ class Cache(KeyValue):
         """`explain` for decorators and integrations. Raises `StoreError`."""
         key, source = exchange.key, exchange.source
         raw = self._store.get(key)
-        if raw is not None and self._serves(key, raw):
+        late = self.policy.mode == "replay"
+        if isinstance(peek(key, raw, self._guard, _unread, late=late), tuple):
             return Explanation(source, key, True, (), self.url)
         near = nearest(self._store, self._guard, exchange.asked, source=source, count=4)
         others = tuple(other for other in near if other.key != key)
         return Explanation(source, key, False, others[:3], self.url)
 
-    def _serves(self, key: str, raw: bytes) -> bool:
-        try:
-            entry = self._guard.unseal(key, raw)
-        except CorruptEntryError:
-            return False
-        return self.policy.mode == "replay" or entry.fresh(time.time())
+
+def _unread(entry: Entry) -> None:
+    """Whether an entry is there can be told without its answer."""
 
 
 def _partition(cache_seed: Seed | None) -> str:

@@ -1,4 +1,4 @@
-"""How two canonical requests differ, for people: one short line for each field."""
+"""Differences between two canonical requests, for people: one short line for each field."""
 
 from __future__ import annotations
 

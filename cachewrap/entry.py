@@ -1,4 +1,4 @@
-"""What is stored for one request, and how a call was answered."""
+"""The entry that is stored for one request, and the outcome of a call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 
 class Outcome(enum.Enum):
-    """How a call was answered."""
+    """The way in which a call was answered."""
 
     HIT = "hit"
     MISS = "miss"
@@ -20,7 +20,7 @@ class Outcome(enum.Enum):
 
 
 class Kind(enum.IntEnum):
-    """How an entry's answer bytes are to be read. The numbers are stored: they are never reused."""
+    """The way to read an entry's answer bytes. The numbers are stored: they are never reused."""
 
     TEXT = 1
     VALUE = 2
@@ -30,7 +30,7 @@ class Kind(enum.IntEnum):
 
 @dataclass(slots=True)
 class Facts:
-    """What is known about an answer beside the answer itself.
+    """Facts about an answer beside the answer itself.
 
     Args:
         created: when the answer was stored, in seconds since the epoch.

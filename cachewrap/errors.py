@@ -1,4 +1,4 @@
-"""Every error and warning that cachewrap raises."""
+"""The errors and warnings that cachewrap raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a request is not stored: the nearest ones that are, and how they differ from it."""
+"""Explanations of a miss: the nearest requests that are stored, and how they differ from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
 from cachewrap.request.key import decode_request
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Store, scan
 
 
 def attempt(call: Callable[[], Any]) -> None:
@@ -74,7 +74,7 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a request is a hit or a miss. As text it is a message for people.
+    """The reason why a request is a hit or a miss. As text it is a message for people.
 
     Attributes:
         source: the function or endpoint; "" where it is not known.
@@ -184,7 +184,7 @@ def nearest(
 def _requests(
     store: Store, guard: Guard, source: str, most: int | None
 ) -> Iterator[tuple[str, bytes]]:
-    for key, raw in islice(store.scan(), most):
+    for key, raw in islice(scan(store), most):
         try:
             record = read_record(guard.open(key, raw))
         except CorruptEntryError:

@@ -62,7 +62,7 @@ _TEXTS: Final = ("place", "source", "model")
 
 
 class History:
-    """Counts calls by the minute, and adds the totals of each minute to a file.
+    """A count of calls by the minute, which adds the totals of each minute to a file.
 
     >>> import tempfile
     >>> from cachewrap import Cache
@@ -136,10 +136,10 @@ class History:
 
 
 class KeptBeside(History):
-    """What `cachewrap run` keeps in the folder of a disk cache, and goes without where it cannot.
+    """The history that `cachewrap run` keeps in a disk cache's folder, if it can.
 
     Args:
-        path: `Store.beside` of `NAME`.
+        path: `Files.beside` of `NAME`.
     """
 
     def _write(self, minutes: list[Minute]) -> None:

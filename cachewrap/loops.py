@@ -1,4 +1,4 @@
-"""What async code waits with: on an event loop of asyncio, or in a task of trio."""
+"""Waits of async code: on an event loop of asyncio, or in a task of trio."""
 
 from __future__ import annotations
 

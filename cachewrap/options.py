@@ -1,4 +1,4 @@
-"""What one call says of its own caching: cache, seed, mode, ttl, and which sample it is."""
+"""Options of one call for its own caching, and the cache that serves it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def choose_cache(
 
 
 class Default:
-    """Gives the cache that serves calls outside any block.
+    """The cache that serves calls outside any block.
 
     Attributes:
         cache: it, or None.
@@ -173,7 +173,7 @@ def take_options(
 
 
 class Sampled:
-    """Which sample of its request a call is. It is decided when the call is made.
+    """The number of a call among the samples of its request. It is decided when the call is made.
 
     Args:
         cache: the cache that serves the call.

@@ -15,7 +15,7 @@ from cachewrap import threads
 
 
 class Handle(ABC):
-    """What applying a patch gives; use it as a block, or call `undo`."""
+    """The handle of an applied patch; use it as a block, or call `undo`."""
 
     @property
     @abstractmethod

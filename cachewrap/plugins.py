@@ -1,4 +1,4 @@
-"""What installed packages plug in by entry point: stores by URL scheme, codecs by type."""
+"""Plug-ins of installed packages, by entry point: stores by URL scheme, codecs by type."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ValueCodec(Protocol):
 
 
 class PluginError(CachewrapError):
-    """What a package plugs in cannot be loaded or used; the message names the package."""
+    """A plug-in that cannot be loaded or used; the message names its package."""
 
 
 def store_schemes() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a cache does with the answers it is given, and the options that say so."""
+"""The policy of a cache with the answers it is given, and the options that say so."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def mode_from_environment() -> Mode:
 
 
 class CacheOptions(TypedDict, total=False):
-    """What every cache can be told, wherever its entries live.
+    """Options that every cache can be given, wherever its entries live.
 
     Keys:
         ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None, the default, is
@@ -162,7 +162,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a cache keeps and shares answers: `CacheOptions`, checked.
+    """The policy of one cache: `CacheOptions`, checked.
 
     Args:
         ttl: seconds for which an answer stays fresh; None is for ever.

@@ -1,4 +1,4 @@
-"""Which answers are worth keeping: functions for ``when=``, of `patch_openai` and `llm_cached`.
+"""Predicates of answers worth keeping: for the ``when=`` of `patch_openai` and `llm_cached`.
 
 Each of them takes an answer and says whether to store it: what an SDK returns for chat completions,
 completions, responses or messages, the same as dictionaries, plain text, or a list of the items or
@@ -81,7 +81,7 @@ usable: Final = all_of(complete, not_filtered, not_empty, no_tool_error)
 
 @dataclass(slots=True)
 class _Told:
-    """What an answer tells of itself: ``parts`` by choice, ``arguments`` by choice and call."""
+    """The tale of an answer: ``parts`` by choice, ``arguments`` by choice and call."""
 
     reasons: set[str] = field(default_factory=set)
     refused: bool = False

@@ -1,4 +1,4 @@
-"""Carrying the active blocks into worker threads, which Python starts with an empty context."""
+"""The patch that carries active blocks into worker threads, whose context Python leaves empty."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from cachewrap import plugins
 from cachewrap.encryption import VARIABLE
@@ -105,13 +105,6 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
             f"known: {', '.join(_DISK if scheme == 'disk' else _COMMON)}"
         )
     return ("redis" if scheme in REDIS_SCHEMES else scheme), place, options
-
-
-def url_of_path(scheme: str, path: str) -> str:
-    """The URL of an absolute path, without options: ``disk:///srv/a``, ``disk:///C:/srv/a``."""
-    drive, rest = os.path.splitdrive(path)
-    place = quote(drive.replace(os.sep, "/"), safe="/:") + quote(rest.replace(os.sep, "/"))
-    return f"{scheme}://{'' if place.startswith('/') else '/'}{place}"
 
 
 def _take(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 import tempfile
@@ -18,7 +19,7 @@ from cachewrap.stores.redis import breaker
 from cachewrap.telemetry import faults
 from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_server
 
-pytest.register_assert_rewrite("cachewrap.testing.stores")
+pytest.register_assert_rewrite("cachewrap.testing.stores", "sdk.matrix")
 
 STORES = ("memory", "disk", "redis", "cluster", "sentinel", "jsonl")
 
@@ -88,6 +89,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (kept if stores <= set(_chosen(config)) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """Spare each collection of garbage the modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def _chosen(config: pytest.Config) -> list[str]:

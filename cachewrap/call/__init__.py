@@ -1,1 +1,1 @@
-"""How one request is answered: the heart of the package."""
+"""The way in which one request is answered: the heart of the package."""

@@ -8,7 +8,18 @@ from typing import Any, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.flight import leading
-from cachewrap.call.flow import Acquire, Call, Flow, Lookup, Release, Save, Search, Sleep, Wait
+from cachewrap.call.flow import (
+    Acquire,
+    Call,
+    Flow,
+    Leave,
+    Lookup,
+    Release,
+    Save,
+    Search,
+    Sleep,
+    Wait,
+)
 from cachewrap.loops import sleep
 from cachewrap.stores.base import Claim, Store, in_thread
 
@@ -16,16 +27,16 @@ T = TypeVar("T")
 
 
 class _Stopped(Exception):
-    """Carries a `StopIteration` of the upstream call through a flow (PEP 479 allows none in it)."""
+    """A `StopIteration` of the upstream call on its way through a flow; PEP 479 allows none."""
 
 
-def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T:
+def run(flow: Flow[T], store: Store, call: Callable[..., Any] | None = None) -> T:
     """Run a flow for a sync caller.
 
     Args:
         flow: the flow; it is used up.
         store: where its effects go.
-        call: what `Call` calls; a flow without one needs none.
+        call: what `Call` calls, with what it gives; a flow without one needs none.
     """
     result: Any = None
     error: BaseException | None = None
@@ -47,18 +58,18 @@ def run(flow: Flow[T], store: Store, call: Callable[[], Any] | None = None) -> T
         error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
 
 
-def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
+def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
     kind = type(effect)
     if kind is Lookup:
         return store.get(effect.key)
     if kind is Call:
         assert call is not None
         if effect.flight is None:
-            return call()
+            return call(*effect.given)
         outside = leading.get()
         leading.set((*outside, effect.flight))
         try:
-            return call()
+            return call(*effect.given)
         finally:
             leading.set(outside)
     if kind is Save:
@@ -68,24 +79,28 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
         return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return effect.flight.wait()
+    if kind is Leave:
+        return effect.reader.close()
     if kind is Acquire:
+        leases: Any = store  # its `Leases`
         try:
-            claim = store.acquire(effect.key, effect.token, effect.seconds)
+            claim = leases.acquire(effect.key, effect.token, effect.seconds)
             if claim is Claim.TAKEN:
-                lease.hold(store, effect.key, effect.token, effect.seconds)
+                lease.hold(leases, effect.key, effect.token, effect.seconds)
         except BaseException as error:
             if not isinstance(error, Exception):  # interrupted, when it may have been taken
-                lease.give_up(store, effect.key, effect.token)
+                lease.give_up(leases, effect.key, effect.token)
             raise
         return claim
     if kind is Release:
+        leases = store
         try:
-            store.release(effect.key, effect.token, failed=effect.failed)
+            leases.release(effect.key, effect.token, failed=effect.failed)
         except Exception:
             lease.drop(effect.token)
             raise
         except BaseException:  # interrupted
-            lease.give_up(store, effect.key, effect.token)
+            lease.give_up(leases, effect.key, effect.token)
             raise
         return lease.drop(effect.token)
     if kind is Search:
@@ -94,7 +109,7 @@ def _perform(effect: Any, store: Store, call: Callable[[], Any] | None) -> Any:
     return time.sleep(effect.seconds)
 
 
-async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] | None = None) -> T:
+async def arun(flow: Flow[T], store: Store, call: Callable[..., Awaitable[Any]] | None = None) -> T:
     """Run a flow for an async caller. See `run`."""
     result: Any = None
     error: BaseException | None = None
@@ -112,18 +127,18 @@ async def arun(flow: Flow[T], store: Store, call: Callable[[], Awaitable[Any]] |
         error = None
 
 
-async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]] | None) -> Any:
+async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any]] | None) -> Any:
     kind = type(effect)
     if kind is Lookup:
         return await store.aget(effect.key)
     if kind is Call:
         assert call is not None
         if effect.flight is None:
-            return await call()
+            return await call(*effect.given)
         outside = leading.get()
         leading.set((*outside, effect.flight))
         try:
-            return await call()
+            return await call(*effect.given)
         finally:
             leading.set(outside)  # no token: a loop may close its tasks from another context
     if kind is Save:
@@ -133,19 +148,23 @@ async def _aperform(effect: Any, store: Store, call: Callable[[], Awaitable[Any]
         return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
         return await effect.flight.await_landing()
+    if kind is Leave:
+        return await effect.reader.aclose()
     if kind is Acquire:
-        claim = await store.aacquire(effect.key, effect.token, effect.seconds)
+        leases: Any = store  # its `Leases`
+        claim = await leases.aacquire(effect.key, effect.token, effect.seconds)
         if claim is Claim.TAKEN:
-            lease.hold(store, effect.key, effect.token, effect.seconds)
+            lease.hold(leases, effect.key, effect.token, effect.seconds)
         return claim
     if kind is Release:
+        leases = store
         try:
-            await store.arelease(effect.key, effect.token, failed=effect.failed)
+            await leases.arelease(effect.key, effect.token, failed=effect.failed)
         except Exception:
             lease.drop(effect.token)
             raise
         except BaseException:  # trio and anyio cancel every step of what they cancel
-            lease.give_up(store, effect.key, effect.token)
+            lease.give_up(leases, effect.key, effect.token)
             raise
         return lease.drop(effect.token)
     if kind is Search:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from cachewrap import systems
 from cachewrap.loops import signal
@@ -14,20 +14,23 @@ from cachewrap.loops import signal
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """How a flight ended.
+    """The end of a flight.
 
     Args:
         raw: the entry that answers every caller; None if there is none.
         again: whether callers who waited look and board anew (the leader was cancelled, or found
             the answer stored), in place of going upstream themselves.
+        opened: whether the response has come and stays open, for every caller to read.
     """
 
     raw: bytes | None = None
     again: bool = False
+    opened: bool = False
 
 
 FAILED: Final = Landing()
 AGAIN: Final = Landing(again=True)
+OPENED: Final = Landing(opened=True)
 
 
 class Flight:
@@ -131,6 +134,35 @@ class Flight:
             wake()
 
 
+class Reader(Protocol):
+    """One caller's place in a response that stays open, from the moment that it is asked for."""
+
+    @property
+    def flight(self) -> Flight:
+        """Lands when the response has come, or when it will not."""
+        ...
+
+    def land(self, landing: Landing) -> None:
+        """The leader's call is over: where no response came of it, the flight lands."""
+        ...
+
+    def begin(self) -> bool:
+        """Begin to read what has come; False where a new caller does better to ask anew."""
+        ...
+
+    def drop(self) -> None:
+        """Leave without closing anything, where nothing can be waited for any more."""
+        ...
+
+    def close(self) -> None:
+        """Leave; the last reader closes the response."""
+        ...
+
+    async def aclose(self) -> None:
+        """`close` for async callers."""
+        ...
+
+
 leading: ContextVar[tuple[Flight, ...]] = ContextVar("cachewrap_leading", default=())
 """The flights whose upstream call the current code runs inside of."""
 
@@ -138,8 +170,10 @@ _flights: dict[tuple[str, str], Flight] = {}
 _lock = threading.RLock()
 
 
-def board(place: str, key: str) -> tuple[Flight, bool]:
+def board(place: str, key: str) -> tuple[Flight, bool] | None:
     """The flight of a key, and whether the caller leads it: a new one if there was none.
+
+    It is None for a call made inside the leader's: it would wait for itself.
 
     Args:
         place: the partition, as its store's URL.
@@ -149,7 +183,9 @@ def board(place: str, key: str) -> tuple[Flight, bool]:
     new = Flight(name)
     with _lock:
         flight = _flights.setdefault(name, new)
-    return flight, flight is new
+    if flight is new:
+        return flight, True
+    return None if flight.is_led_here() else (flight, False)
 
 
 @systems.in_forked_child

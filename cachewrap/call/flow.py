@@ -8,15 +8,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, board
-from cachewrap.call.terms import Absent, Exchange, Reply, Terms
+from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
 from cachewrap.entry import Outcome
-from cachewrap.errors import (
-    CachewrapError,
-    CodecError,
-    MissingTypeError,
-    StoreError,
-)
+from cachewrap.errors import CodecError, MissingTypeError, StoreError
 from cachewrap.explain import Explanation, nearest
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
@@ -62,9 +57,10 @@ class Save(Effect[bytes]):
 
 @dataclass(slots=True)
 class Call(Effect[Any]):
-    """Go upstream, as the leader of a flight or alone."""
+    """Go upstream, as the leader of a flight or alone; ``given`` is what the call is told."""
 
     flight: Flight | None = None
+    given: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,6 +68,13 @@ class Wait(Effect[Landing]):
     """Wait for a flight to land."""
 
     flight: Flight
+
+
+@dataclass(slots=True)
+class Leave(Effect[None]):
+    """Read an open response no more."""
+
+    reader: Reader
 
 
 @dataclass(slots=True)
@@ -108,9 +111,12 @@ class Search(Effect[T]):
 
 R = TypeVar("R")
 
+Board: TypeAlias = Callable[[str, str], tuple[Any, bool] | None]
+"""Boards what callers of one request share: takes place and key, gives it and whether one leads."""
 
 _ABSENT: Final = Absent()
 _HIT: Final = Outcome.HIT
+_OPENED: Final[Reply[Any]] = Reply(Outcome.MISS, None, opened=True)
 
 # Between two looks for the answer of another process: at first short, for quick models.
 _FIRST_PAUSE: Final = 0.01
@@ -127,45 +133,40 @@ def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     """
     if terms.mode == "refresh":
         return _ABSENT
+    seen: Seen
     try:
         # Yielded as it is: `yield from` costs a generator more.
-        raw: bytes | None = yield Lookup(exchange.key)
+        seen = yield Lookup(exchange.key)
     except StoreError as error:
-        found: Reply[R] | Absent = unread(exchange, error, terms)
-    else:
-        found = found_in(exchange, raw, terms)
+        seen = error
+    found = found_in(exchange, seen, terms)
     if terms.mode == "replay" and isinstance(found, Absent):
         explanation = yield from _explain(exchange, terms)
         raise explanation.error(found.why) from found.why
     return found
 
 
-def unread(exchange: Exchange[Any], error: StoreError, terms: Terms) -> Absent:
-    """What a store that cannot be read comes to: it is reported, and the request is absent."""
-    terms.report(error, exchange.source)
-    return _absent(None, error, terms)
+def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Absent:
+    """What a store gave comes to. A store or an entry that cannot be read is reported, and absent.
 
-
-def found_in(exchange: Exchange[R], raw: bytes | None, terms: Terms) -> Reply[R] | Absent:
-    """What the store's bytes come to. An entry that cannot be read is reported, and absent."""
-    if raw is None:
+    In mode replay what has expired is served.
+    """
+    if seen is None:
         return _ABSENT
-    try:
-        entry = terms.guard.unseal(exchange.key, raw)
-        if entry.expires and not entry.fresh(time.time()) and not _serves_expired(exchange, terms):
-            return Absent(raw)
-        return Reply(_HIT, exchange.load(entry), entry)
-    except MissingTypeError as error:
-        terms.report(error, exchange.source)
-        return _absent(None, error, terms)
-    except CodecError as error:
-        terms.report(error, exchange.source)
-        return _absent(raw, error, terms)
-
-
-def _absent(stale: bytes | None, why: CachewrapError, terms: Terms) -> Absent:
+    key, guard, load = exchange.key, terms.guard, exchange.load
+    found = peek(key, seen, guard, load)
+    if found is None and _serves_expired(exchange, terms):
+        found = peek(key, seen, guard, load, late=True)
+    if isinstance(found, tuple):
+        return Reply(_HIT, *found)
+    stale = None if isinstance(seen, StoreError) else seen
+    if found is None:
+        return Absent(stale)
+    terms.report(found, exchange.source)
+    if isinstance(found, MissingTypeError):
+        stale = None
     # Elsewhere the error would keep alive what it was raised in for as long as the call goes on.
-    return Absent(stale, why if terms.mode == "replay" else None)
+    return Absent(stale, found if terms.mode == "replay" else None)
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
@@ -200,16 +201,16 @@ def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
 
 def keep(
     exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
-) -> Flow[Reply[R]]:
+) -> Flow[tuple[Reply[R], Landing]]:
     """Store a result that came from upstream; the reply holds the answer that won.
 
     What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
     reported and the reply holds the result as it came.
     """
-    reply, _ = yield from _keep(exchange, result, seconds, absent, terms)
+    kept = yield from _keep(exchange, result, seconds, absent, terms)
     if log.isEnabledFor(logging.DEBUG):
         yield from _log_miss(exchange, terms)  # once it is stored: the next one may not wait for it
-    return reply
+    return kept
 
 
 def _keep(
@@ -246,45 +247,76 @@ def _keep(
     return Reply(Outcome.MISS, value, entry if stored else None, own), Landing(won)
 
 
-def fetch(exchange: Exchange[R], terms: Terms, seen: Absent | None = None) -> Flow[Reply[R]]:
+def fetch(
+    exchange: Exchange[R], terms: Terms, seen: Absent | None = None, join: Board | None = None
+) -> Flow[Reply[R]]:
     """The one flow of a cached call. Upstream's errors pass through.
 
     It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of
     the same request; else it leads one: calls, keeps, lands. A leader that fails lets every caller
     who waited go upstream at once; one that is cancelled leaves its place to one of them.
+
+    With ``join``, which gives a `Reader`, the response stays open: who joins waits for its head and
+    reads along. The call is told what is absent and the leader's reader, and gives what can be kept
+    at once, or None. The reply of what stays open is ``opened``; its value is a follower's reader.
     """
+    ask = _ask if join is None else _open
     while True:
         found = (yield from look(exchange, terms)) if seen is None else seen
         if isinstance(found, Reply):
             return found
         seen = None
-        if not terms.single_flight:
+        boarded = (join or board)(terms.place, exchange.key) if terms.single_flight else None
+        if boarded is None:
             break
-        flight, leads = board(terms.place, exchange.key)
+        shared: Any
+        shared, leads = boarded
         if leads:
             landing = AGAIN
             try:
-                reply, landing = yield from _lead(exchange, flight, terms)
+                reply, landing = yield from _lead(exchange, shared, terms, ask)
                 return reply
             except Exception:
                 landing = FAILED
                 raise
             finally:
-                flight.land(landing)
-        if flight.is_led_here():
-            break
-        landing = yield from Wait(flight)
+                shared.land(landing)
+        landing = yield from Wait(shared) if join is None else _follow(shared)
         if landing.again:
             continue
-        if landing.raw is not None:
-            try:
-                entry = terms.guard.unseal(exchange.key, landing.raw)
-                return Reply(Outcome.JOINED, exchange.load(entry), entry)
-            except CodecError as error:
-                terms.report(error, exchange.source)
+        if landing.opened:
+            return Reply(Outcome.JOINED, shared, opened=True)
+        joined = peek(exchange.key, landing.raw, terms.guard, exchange.load, late=True)
+        if isinstance(joined, tuple):
+            return Reply(Outcome.JOINED, *joined)
+        if joined is not None:
+            terms.report(joined, exchange.source)
         break
-    reply, _ = yield from _ask(exchange, None, found, terms)
+    reply, _ = yield from ask(exchange, None, found, terms)
     return reply
+
+
+def _follow(reader: Reader) -> Flow[Landing]:
+    """Wait for an open response. Who is not to read it has left."""
+    landing: Landing = yield from _leaving(reader, Wait(reader.flight))
+    if landing.opened and not reader.begin():
+        landing = AGAIN
+    if not landing.opened:
+        yield Leave(reader)
+    return landing
+
+
+def _leaving(reader: Reader, effect: Effect[T]) -> Flow[T]:
+    """What an effect gives; whom an error meets meanwhile, or a cancellation, leaves."""
+    try:
+        result: T = yield effect
+    except GeneratorExit:
+        reader.drop()
+        raise
+    except BaseException:
+        yield Leave(reader)
+        raise
+    return result
 
 
 def _ask(
@@ -298,14 +330,34 @@ def _ask(
     return (yield from _keep(exchange, result, seconds, absent, terms))
 
 
-def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Reply[R], Landing]]:
+def _open(
+    exchange: Exchange[R], reader: Reader | None, absent: Absent, terms: Terms
+) -> Flow[tuple[Reply[R], Landing]]:
+    """`_ask` for a response that stays open, unless it came whole."""
+    started = time.perf_counter()
+    result: Any
+    if reader is None:
+        result = yield Call(None, (absent, None))
+    else:
+        result = yield from _leaving(reader, Call(reader.flight, (absent, reader)))
+    if result is None:
+        return _OPENED, FAILED
+    return (yield from keep(exchange, result, time.perf_counter() - started, absent, terms))
+
+
+def _lead(
+    exchange: Exchange[R],
+    shared: Any,
+    terms: Terms,
+    ask: Callable[[Exchange[R], Any, Absent, Terms], Flow[tuple[Reply[R], Landing]]],
+) -> Flow[tuple[Reply[R], Landing]]:
     """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
-    if terms.lease_seconds is None:
+    if terms.lease_seconds is None or ask is _open:
         # Between the look and the boarding another flight of this key may have landed.
         found = yield from look(exchange, terms)
         if isinstance(found, Reply):
             return found, AGAIN
-        return (yield from _ask(exchange, flight, found, terms))
+        return (yield from ask(exchange, shared, found, terms))
     lease, before = exchange.key, None
     if terms.mode == "refresh":
         # Those who refresh wait for each other alone, and until something else is stored.
@@ -314,7 +366,7 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
             before = yield from Lookup(exchange.key)
         except StoreError as error:
             terms.report(error, exchange.source)
-            return (yield from _ask(exchange, flight, _ABSENT, terms))
+            return (yield from ask(exchange, shared, _ABSENT, terms))
     token = new_token()
     claim, answered = yield from _claim(exchange, lease, token, before, terms)
     if answered is not None:
@@ -324,7 +376,7 @@ def _lead(exchange: Exchange[R], flight: Flight, terms: Terms) -> Flow[tuple[Rep
         since = yield from _look_again(exchange, before, terms)
         if not isinstance(since, Absent):
             return since
-        return (yield from _ask(exchange, flight, since, terms))
+        return (yield from ask(exchange, shared, since, terms))
     except GeneratorExit:
         terms.give_up(lease, token)
         claim = Claim.HELD
@@ -346,13 +398,17 @@ def _look_again(
         return (found, AGAIN) if isinstance(found, Reply) else found
     try:
         raw = yield from Lookup(exchange.key)
-        if raw is None or raw == before:
-            return _ABSENT
-        entry = terms.guard.unseal(exchange.key, raw)
-        return Reply(Outcome.JOINED, exchange.load(entry), entry), Landing(raw)
-    except (StoreError, CodecError) as error:
+    except StoreError as error:
         terms.report(error, exchange.source)
         return _ABSENT
+    if raw is None or raw == before:
+        return _ABSENT
+    other = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
+    if isinstance(other, tuple):
+        return Reply(Outcome.JOINED, *other), Landing(raw)
+    if other is not None:
+        terms.report(other, exchange.source)
+    return _ABSENT
 
 
 def _claim(

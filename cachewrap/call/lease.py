@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Leases
 
 _RENEWALS = 3
 """How often a lease is renewed in the time that it may outlive its last renewal."""
@@ -17,7 +17,7 @@ _RENEWALS = 3
 
 @dataclass(slots=True)
 class _Held:
-    store: Store
+    store: Leases
     key: str
     seconds: float
     due: float
@@ -31,7 +31,7 @@ _changed = threading.Condition(_lock)
 _thread: threading.Thread | None = None
 
 
-def hold(store: Store, key: str, token: str, seconds: float) -> None:
+def hold(store: Leases, key: str, token: str, seconds: float) -> None:
     """Renew a lease that was just taken, until `drop` or `give_up`, where the store wants that."""
     if not store.renews:
         return
@@ -56,7 +56,7 @@ def drop(token: str) -> None:
         _held.pop(token, None)
 
 
-def give_up(store: Store, key: str, token: str) -> None:
+def give_up(store: Leases, key: str, token: str) -> None:
     """Release a lease whose owner can do nothing any more, without waiting for it."""
     with _lock:
         held = _held.get(token)

@@ -1,4 +1,4 @@
-"""What a cache has done so far, counted by what was called and by model."""
+"""Counts of what a cache has done so far, by what was called and by model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEYS_KEPT: Final = 4096
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted of one function or endpoint, and of one model.
+    """The counts of one function or endpoint, and of one model.
 
     Tokens and seconds are those that upstream reported and took. Of what was spent, only answers
     that are in the store are known.

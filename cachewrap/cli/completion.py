@@ -19,7 +19,7 @@ Examples:
 )
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
-def completion_command(context: click.Context, shell: str) -> None:
+def command(context: click.Context, shell: str) -> None:
     """Print a script that completes this command line in SHELL."""
     found = get_completion_class(shell)
     assert found is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,51 +27,47 @@ _DELTAS: Final = frozenset(
 
 def content_text(content: Any) -> str:
     """The text of a message, of its content, or of one part of it; other parts are named."""
+    return "\n".join(text for text, _ in _said(content) if text)
+
+
+def call_texts(content: Any) -> list[str]:
+    """The calls of tools in what `content_text` is given, as they stand in its text, in order."""
+    return [text for text, is_call in _said(content) if text and is_call]
+
+
+def _said(content: Any) -> Iterator[tuple[str, bool]]:
+    """What is said, piece by piece, and whether it is the call of a tool."""
     if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(filter(None, map(content_text, content)))
-    if not isinstance(content, Mapping):
-        return "" if content is None else json.dumps(content)
-    for name in _TEXTS:
-        if isinstance(content.get(name), str):
-            return str(content[name])
-    said = [content_text(content[n]) for n in _INSIDE if n in content]
-    calls = content.get("tool_calls")
-    said += [_call(call) for call in calls] if isinstance(calls, list) else []
-    if _is_call(content):
-        said.append(_call(content))
-    if said:
-        return "\n".join(filter(None, said))
-    kind = str(content.get("type") or next(iter(content), "part"))
+        yield content, False
+    elif isinstance(content, list):
+        for part in content:
+            yield from _said(part)
+    elif not isinstance(content, Mapping):
+        yield "" if content is None else json.dumps(content), False
+    elif texts := [content[n] for n in _TEXTS if isinstance(content.get(n), str)]:
+        yield texts[0], False
+    else:
+        inner = [content[n] for n in _INSIDE if n in content]
+        calls = content.get("tool_calls")
+        calls = list(calls) if isinstance(calls, list) else []
+        calls += [content] if _is_call(content) else []
+        for part in inner:
+            yield from _said(part)
+        for call in calls:
+            yield _call(call), True
+        if not inner and not calls:
+            yield _named(content), False
+
+
+def _named(part: Mapping[str, Any]) -> str:
+    kind = str(part.get("type") or next(iter(part), "part"))
     if kind.endswith("_call") or kind == "reasoning":
         return f"[{kind}]"
-    return f"[{kind}, {len(json.dumps(content, default=str))} bytes]"
-
-
-def call_texts(content: Any) -> Iterator[str]:
-    """The calls of tools in what `content_text` is given, as they stand in its text, in order."""
-    if isinstance(content, list):
-        for part in content:
-            yield from call_texts(part)
-    if not isinstance(content, Mapping) or any(isinstance(content.get(n), str) for n in _TEXTS):
-        return
-    for name in _INSIDE:
-        yield from call_texts(content.get(name))
-    calls = content.get("tool_calls")
-    yield from filter(None, map(_call, calls if isinstance(calls, list) else ()))
-    if _is_call(content):
-        yield from filter(None, [_call(content)])
-
-
-def body_pieces(body: Any) -> Iterator[tuple[str, str]]:
-    """Role and text of each part of a whole answer; none for a shape that is not known."""
-    for role, part in body_parts(body):
-        yield role, content_text(part)
+    return f"[{kind}, {len(json.dumps(part, default=str))} bytes]"
 
 
 def body_parts(body: Any) -> Iterator[tuple[str, Any]]:
-    """Role and content of each part of a whole answer, as `body_pieces` tells them."""
+    """Role and content of each part of a whole answer; none for a shape that is not known."""
     if not isinstance(body, Mapping):
         return
     for choice in _list(body, "choices"):
@@ -235,14 +231,9 @@ def answer_pieces(entry: Entry) -> list[Piece]:
     return []
 
 
-def request_text(request: Any) -> str:
-    """All that is said in a request, to be searched."""
-    return "\n".join(turn.text for turn in request_turns(request))
-
-
-def answer_text(entry: Entry) -> str:
-    """All that is said in an answer, to be searched."""
-    return "\n".join(turn.text for turn in answer_turns(entry))
+def turns_text(turns: Iterable[Turn]) -> str:
+    """All that is said, to be searched."""
+    return "\n".join(turn.text for turn in turns)
 
 
 def jsonable(value: Any) -> Any:

@@ -1,28 +1,22 @@
-"""One stored entry as the commands see it, and the filters that choose among them."""
+"""Entries as the commands see them, and the filters that choose among them."""
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 import msgspec
 
-from cachewrap.cli.conversation import answer_text, request_text
-from cachewrap.cli.places import Place, every_entry
+from cachewrap.cli.conversation import answer_turns, request_turns, turns_text
+from cachewrap.cli.places import Place, every_entry, handed
 from cachewrap.cli.text import clean, size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError
 from cachewrap.request.key import decode_request
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-LEFT_OUT: Final = None
-"""Stands for the request of an entry that was stored without one."""
 
 
 @dataclass(slots=True)
@@ -51,7 +45,7 @@ class Row:
     def request(self) -> Any:
         """The canonical request; None where it was left out."""
         if not self.raw_request:
-            return LEFT_OUT
+            return None
         try:
             return decode_request(self.raw_request)
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -102,15 +96,6 @@ class Skipped:
             click.echo(f"left out {count}: {clean(reason)}", err=True)
 
 
-def read_rows(places: Iterable[Place], skipped: Skipped) -> Iterator[Row]:
-    """Every entry that can be read; the others are counted."""
-    for place, key, raw in every_entry(places):
-        try:
-            yield read_row(place, key, raw)
-        except CorruptEntryError as error:
-            skipped.add(error)
-
-
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which entries are wanted: those that fit every field that is given."""
@@ -135,36 +120,41 @@ class Filter:
         """Whether model, source and time fit: what is known of calls as well as of entries."""
         return (
             (self.model is None or fnmatchcase(model, self.model))
-            and (self.source is None or fits_source(source, self.source))
+            and (self.source is None or _fits_source(source, self.source))
             and (self.newer_than is None or when >= now - self.newer_than)
             and (self.older_than is None or when < now - self.older_than)
         )
 
     def _has_text(self, row: Row, text: str) -> bool:
         return (
-            text in request_text(row.request).casefold()
-            or text in answer_text(row.entry).casefold()
+            text in turns_text(request_turns(row.request)).casefold()
+            or text in turns_text(answer_turns(row.entry)).casefold()
         )
 
 
-def fits_source(source: str, wanted: str) -> bool:
+def _fits_source(source: str, wanted: str) -> bool:
     """Whether a function or endpoint fits a pattern: whole, by its last part, or by its path."""
     parts = {source, source.rpartition(":")[2], source.rpartition(" ")[2].lstrip("/")}
     return any(fnmatchcase(part, wanted) for part in parts)
 
 
 def wanted_rows(places: Iterable[Place], wanted: Filter, skipped: Skipped) -> Iterator[Row]:
-    """The entries that fit a filter."""
+    """The entries that fit a filter; those that cannot be read are counted."""
     now = time.time()
-    for row in read_rows(places, skipped):
+    for place, key, raw in every_entry(places):
         try:
-            if wanted(row, now):
-                yield row
+            row = read_row(place, key, raw)
+            fits = wanted(row, now)
         except CorruptEntryError as error:
             skipped.add(error)
+            continue
+        if fits:
+            yield row
 
 
-_FILTERS: Final = (
+filter_options: Final = handed(
+    "wanted",
+    Filter,
     click.option("--model", metavar="PATTERN", help="The model, with * and ? as in a shell."),
     click.option(
         "--source",
@@ -178,17 +168,3 @@ _FILTERS: Final = (
     click.option("--max-size", type=size, metavar="SIZE", help="At most as large."),
     click.option("--text", metavar="TEXT", help="Text in the prompt or the answer, in any case."),
 )
-
-
-def filter_options(command: F) -> F:
-    """The options of `Filter`, handed to the command as ``wanted``."""
-
-    @functools.wraps(command)
-    def filtered(**given: Any) -> Any:
-        names = Filter.__dataclass_fields__
-        wanted = Filter(**{name: given.pop(name) for name in names})
-        return command(wanted=wanted, **given)
-
-    for option in reversed(_FILTERS):
-        filtered = option(filtered)
-    return filtered  # type: ignore[return-value]

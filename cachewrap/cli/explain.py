@@ -1,4 +1,4 @@
-"""``cachewrap explain``: why a request is not stored, and what is nearest to it."""
+"""``cachewrap explain``: the reason why a request is not stored, and what is nearest to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from cachewrap.cache import Cache
 from cachewrap.cli.conversation import json_line, jsonable
-from cachewrap.cli.places import json_option, opened, url_options
+from cachewrap.cli.places import Where, json_option, where_options
 from cachewrap.cli.text import clean
 
 
@@ -25,11 +25,9 @@ Examples:
   cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7""",
 )
 @click.argument("request", metavar="FILE", type=click.File(encoding="utf-8"))
-@url_options
+@where_options
 @json_option
-def explain_command(
-    request: TextIO, url: str, seed: str | None, all_seeds: bool, as_json: bool
-) -> None:
+def command(request: TextIO, where: Where, as_json: bool) -> None:
     """Compare the request in FILE (- is the input) with those that are stored.
 
     It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
@@ -42,7 +40,7 @@ def explain_command(
     if not isinstance(asked, dict):
         raise click.UsageError(f"{request.name} holds no JSON object")
     stored = False
-    with opened(url, seed, all_seeds) as places:
+    with where.opened() as places:
         for place in places:
             explanation = Cache(place.store, cache_seed=place.seed).explain(asked)
             stored = stored or explanation.stored

@@ -1,28 +1,37 @@
-"""Disk caches of AutoGen 0.2, whose answers are pickled: read without running what they hold.
+"""Caches of other libraries, read without running what they hold.
 
-AutoGen keeps a JSON text of the request as the key, and the answer as a pickled model of the OpenAI
-SDK. `cache.set` is given the same key and answer where AutoGen works with a `Cache` as its
-``cache=``, so that is where the entries are found again.
+AutoGen 0.2 keeps a JSON text of the request as the key, and the answer as a pickled model of the
+OpenAI SDK, in a disk cache. `cache.set` is given the same key and answer where AutoGen works with a
+`Cache` as its ``cache=``, so that is where the entries are found again.
+
+LangChain keeps the prompt, a text of the model's settings, and each answer as JSON, in a database
+of SQLite's. Where it works with `LangChainCache`, that is asked with the same two texts, so the
+entries are found again. Nothing but messages is built of them.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import re
 import sqlite3
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib import import_module
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 from cachewrap.entry import Facts
-from cachewrap.errors import CodecError, StoreError
+from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
+from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
 from cachewrap.request.key import canonical, encode, key_of, salted
 from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
 from cachewrap.telemetry.usage import usage_of
@@ -35,7 +44,7 @@ _CLASSES: Final[dict[tuple[str, str], type]] = {
 _TEXT, _PICKLED = 3, 4  # diskcache's modes
 _RAW: Final = 1
 _FILE: Final = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
-_ROWS: Final = (
+_AUTOGEN_ROWS: Final = (
     "SELECT key, raw, store_time, mode, filename, value FROM Cache"
     " WHERE NOT (raw = 1 AND typeof(key) = 'blob' AND length(key) = 32)"
 )
@@ -84,21 +93,21 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
         if found is None:
             return
         with closing(found) as database:
-            for key, raw, stored, mode, filename, value in database.execute(_ROWS):
+            for key, raw, stored, mode, filename, value in database.execute(_AUTOGEN_ROWS):
                 try:
-                    yield _entry(folder, key, raw, stored, mode, filename, value)
+                    yield _autogen_entry(folder, key, raw, stored, mode, filename, value)
                 except ValueError as error:
                     yield error
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {folder}: {error}") from error
 
 
-def _entry(
+def _autogen_entry(
     folder: str, key: Any, raw: int, stored: float, mode: int, filename: str | None, value: Any
 ) -> tuple[str, bytes]:
     if raw != _RAW or not isinstance(key, str):
         raise ValueError("its key is not text, so it is not of AutoGen 0.2")
-    answer = _answer(folder, mode, filename, value)
+    answer = _autogen_answer(folder, mode, filename, value)
     try:
         kind, data = codec.encode(answer)
         usage = usage_of(answer)
@@ -107,18 +116,11 @@ def _entry(
     except Exception as error:  # a model whose fields are not what its class says
         raise ValueError(f"its answer cannot be read: {error!r}") from error
     request = encode({"key": canonical(key)})
-    facts = Facts(
-        created=stored,
-        seconds=0.0,
-        source="cache.set",
-        model=usage.model,
-        tokens_in=usage.tokens_in,
-        tokens_out=usage.tokens_out,
-    )
+    facts = Facts(stored, 0.0, 0.0, "cache.set", usage.model, usage.tokens_in, usage.tokens_out)
     return key_of(salted("key"), request), seal(kind, data, request, facts)
 
 
-def _answer(folder: str, mode: int, filename: str | None, value: Any) -> Any:
+def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) -> Any:
     if mode not in (_RAW, _TEXT, _PICKLED):
         raise ValueError("its answer is not pickled, so it is not of AutoGen 0.2")
     if filename is not None:
@@ -138,3 +140,112 @@ def _answer(folder: str, mode: int, filename: str | None, value: Any) -> Any:
         raise ValueError(str(error)) from error
     except Exception as error:  # what an unpickler raises for damaged bytes is any of a dozen
         raise ValueError(f"its answer cannot be unpickled: {error!r}") from error
+
+
+_BEGINS: Final = b"SQLite format 3\0"
+# Those of `SQLiteCache` and of `SQLAlchemyMd5Cache`.
+_TABLES: Final = ("full_llm_cache", "full_md5_llm_cache")
+_TAKEN: Final = frozenset(
+    f"{name}{chunk}"
+    for name in ("Generation", "ChatGeneration", "AIMessage", "HumanMessage", "SystemMessage")
+    for chunk in ("", "Chunk")
+) | {"ChatMessage", "ToolMessage", "FunctionMessage"}
+_HOMES: Final = ("langchain", "langchain_core")
+
+
+def is_langchain(path: str) -> bool:
+    """Whether a file is a database of SQLite's, as LangChain's cache is one."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_BEGINS)) == _BEGINS
+    except OSError:
+        return False  # whoever reads it says why it cannot be read
+
+
+def read_database(path: str) -> Iterator[tuple[str, bytes] | ValueError]:
+    """The entries of a database: key and envelope, or why an answer is not taken.
+
+    Raises `StoreError` for a database that is no cache of LangChain's, and `ConfigurationError`
+    where langchain-core is not installed.
+    """
+    revive = reviver()
+    created = os.stat(path).st_mtime  # LangChain does not say when
+    place = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(place, uri=True)) as database:
+            for table in _langchain_tables(database, path):
+                sql = f"SELECT prompt, llm, response FROM {table} ORDER BY prompt, llm, idx"
+                for (prompt, llm), rows in groupby(database.execute(sql), itemgetter(0, 1)):
+                    try:
+                        yield _langchain_entry(
+                            prompt, llm, [row[2] for row in rows], created, revive
+                        )
+                    except ValueError as error:
+                        yield error
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+
+
+def _langchain_tables(database: sqlite3.Connection, path: str) -> list[str]:
+    there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    found = [table for table in _TABLES if table in there]
+    if not found:
+        raise StoreError(f"{path} is no cache of LangChain's: it has no table {_TABLES[0]}")
+    return found
+
+
+def _langchain_entry(
+    prompt: Any, llm: Any, responses: list[Any], created: float, revive: Callable[[str], Any]
+) -> tuple[str, bytes]:
+    if not isinstance(prompt, str) or not isinstance(llm, str):
+        raise ValueError("its prompt and its model are not text")
+    if " object at 0x" in llm:
+        raise ValueError("its model's settings name an object in memory, which no later call has")
+    generations = [_generation(response, revive) for response in responses]
+    usage = usage_of_messages(getattr(generation, "message", None) for generation in generations)
+    try:
+        request = encode(call_request(prompt, llm))
+        kind, answer = codec.encode(generations)
+    except (CodecError, UnkeyableError) as error:
+        raise ValueError(str(error)) from error
+    facts = Facts(created, 0.0, 0.0, MODEL_CALL, usage.model, usage.tokens_in, usage.tokens_out)
+    return key_of(salted(MODEL_CALL), request), seal(kind, answer, request, facts)
+
+
+def _generation(response: Any, revive: Callable[[str], Any]) -> Any:
+    """An answer, built by LangChain's own classes once it is known that it names no others."""
+    try:
+        plain = json.loads(response)
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError(
+            "its answer is not JSON: LangChain of 2023 kept texts, without what the model was"
+        ) from None
+    if not isinstance(plain, dict) or plain.get("lc") != 1:
+        raise ValueError("its answer is not what LangChain writes")
+    _check(plain)
+    try:
+        return revive(response)
+    except Exception as error:  # whatever its classes make of fields that they do not expect
+        raise ValueError(f"its answer cannot be read: {error!r:.200}") from error
+
+
+def _check(plain: Any) -> None:
+    """Raise `ValueError` for JSON that names anything but answers and messages of LangChain's."""
+    waiting = [plain]
+    while waiting:
+        node = waiting.pop()
+        inner: Iterable[Any] = ()
+        if isinstance(node, list):
+            inner = node
+        elif isinstance(node, dict):
+            inner = node.values()
+            if node.get("lc") == 1:
+                path = node.get("id")
+                named = [str(part) for part in path] if isinstance(path, list) else ["nothing"]
+                if (
+                    node.get("type") != "constructor"
+                    or named[0] not in _HOMES
+                    or named[-1] not in _TAKEN
+                ):
+                    raise ValueError(f"its answer holds {'.'.join(named)}, which is not taken")
+        waiting.extend(inner)

@@ -14,7 +14,7 @@ import click
 
 from cachewrap.cli.conversation import request_turns
 from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
-from cachewrap.cli.places import Place, json_option, opened, url_options
+from cachewrap.cli.places import Place, Where, json_option, where_options
 from cachewrap.cli.text import columns, is_terminal, one_line, size_text, span_text, terminal_width
 from cachewrap.errors import CorruptEntryError
 
@@ -44,7 +44,7 @@ Examples:
   cachewrap ls --function summarise --sort slowest --limit 10
   cachewrap ls --url redis://localhost/0 --all-seeds --min-size 1M""",
 )
-@url_options
+@where_options
 @filter_options
 @click.option("--sort", type=click.Choice(list(_ORDERS)), help="Read all, and show the first.")
 @click.option(
@@ -55,10 +55,8 @@ Examples:
 )
 @click.option("--offset", type=click.IntRange(0), default=0, metavar="N", help="Skip so many.")
 @json_option
-def ls_command(
-    url: str,
-    seed: str | None,
-    all_seeds: bool,
+def command(
+    where: Where,
     wanted: Filter,
     sort: str | None,
     limit: int | None,
@@ -70,7 +68,7 @@ def ls_command(
     They are shown as they are found, in the store's own order, on a terminal through a pager; a
     cache of any size is never held in memory.
     """
-    with opened(url, seed, all_seeds) as places:
+    with where.opened() as places:
         skipped = Skipped()
         rows = _chosen(places, wanted, skipped, sort, limit, offset)
         if as_json:

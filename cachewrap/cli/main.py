@@ -8,6 +8,7 @@ import sys
 import warnings
 from importlib import import_module
 from io import TextIOWrapper
+from keyword import iskeyword
 from typing import Final
 
 import click
@@ -18,37 +19,38 @@ USAGE: Final = 2
 UNUSABLE: Final = 3
 _INTERRUPTED: Final = 130
 
-# Imported when it is called: `cachewrap run` must not wait for what `ls` needs.
-_COMMANDS: Final = {
-    "clear": "cachewrap.cli.prune",
-    "completion": "cachewrap.cli.completion",
-    "copy": "cachewrap.cli.move",
-    "env": "cachewrap.cli.run",
-    "export": "cachewrap.cli.move",
-    "explain": "cachewrap.cli.explain",
-    "import": "cachewrap.cli.move",
-    "ls": "cachewrap.cli.ls",
-    "prune": "cachewrap.cli.prune",
-    "report": "cachewrap.cli.report",
-    "run": "cachewrap.cli.run",
-    "show": "cachewrap.cli.show",
-    "stats": "cachewrap.cli.stats",
-    "verify": "cachewrap.cli.verify",
-    "view": "cachewrap.cli.report",
-}
+_COMMANDS: Final = (
+    "clear",
+    "completion",
+    "copy",
+    "env",
+    "explain",
+    "export",
+    "import",
+    "ls",
+    "prune",
+    "report",
+    "run",
+    "show",
+    "stats",
+    "verify",
+    "view",
+)
+"""Each is `command` in the module of its name, behind which a keyword has a ``_``."""
 
 
 class Commands(click.Group):
     """The sub-commands, each imported from its module when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = import_module(_COMMANDS[cmd_name])
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        # Imported when it is called: `cachewrap run` must not wait for what `ls` needs.
+        module = import_module(f"cachewrap.cli.{cmd_name}{'_' * iskeyword(cmd_name)}")
+        command: click.Command = module.command
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -1,12 +1,14 @@
-"""From a URL to an opened partition, for every command and every kind of store."""
+"""Places, which commands read and write: from a URL to an opened partition of any store."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -14,21 +16,24 @@ import click
 from click.core import ParameterSource
 
 from cachewrap.cache import Cache
+from cachewrap.cli.text import is_terminal
 from cachewrap.encryption import keys_from_environment
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.format.sealing import UNSEALED, Guard, make_guard
 from cachewrap.policy import seed_text
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Seeds, Store, scan
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.cassette import head_of
+from cachewrap.stores.paths import absolute
 from cachewrap.urls import parse_url
 
 DEFAULT_URL: Final = "disk:.cache"
 _ENCRYPTED: Final = b"cwe"
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Place:
@@ -64,7 +69,7 @@ class Place:
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every key and what is stored under it, without loading them all at once."""
         if not isinstance(self.store, JsonlStore):
-            yield from self.store.scan()
+            yield from scan(self.store)
             return
         for key in self.store.keys():
             if (raw := self.get(key)) is not None:
@@ -88,6 +93,32 @@ def is_encrypted(raw: bytes) -> bool:
     return raw[:3] == _ENCRYPTED
 
 
+def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Several options of a command as one decorator, in the order of its help."""
+    return lambda command: functools.reduce(lambda c, option: option(c), options[::-1], command)
+
+
+def handed(name: str, made: Callable[..., Any], *options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Several options, of which a command is handed what is made.
+
+    Args:
+        name: the command's parameter.
+        made: makes it, of the values of the options.
+        options: those that have the names of its arguments.
+    """
+    names = list(inspect.signature(made).parameters)
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def handing(**given: Any) -> Any:
+            one = made(**{name: given.pop(name) for name in names})
+            return command(**{name: one}, **given)
+
+        return together(*options)(handing)  # type: ignore[return-value]
+
+    return decorate
+
+
 def one_url(disk: str | None, redis: str | None, url: str | None) -> str | None:
     """The URL that one of three options names. Raises `UsageError` where several do."""
     if sum(given is not None for given in (disk, redis, url)) > 1:
@@ -95,44 +126,77 @@ def one_url(disk: str | None, redis: str | None, url: str | None) -> str | None:
     return f"disk:{quote(disk)}" if disk is not None else redis or url
 
 
-def url_option(command: F) -> F:
-    """The options ``--url``, ``--disk`` and ``--redis``, handed to the command as ``url``."""
-
-    @functools.wraps(command)
-    def placed(*, url: str, disk: str | None, redis: str | None, **given: Any) -> Any:
-        source = click.get_current_context().get_parameter_source("url")
-        named = url if source is ParameterSource.COMMANDLINE else None
-        return command(url=one_url(disk, redis, named) or url, **given)
-
-    for option in (
-        click.option("--redis", metavar="URL", help="The cache on this server."),
-        click.option("--disk", metavar="DIR", help="The cache in this folder."),
-        click.option(
-            "--url",
-            metavar="URL",
-            envvar="CACHEWRAP_URL",
-            default=DEFAULT_URL,
-            show_default=True,
-            show_envvar=True,
-            help="Where the cache is.",
-        ),
-    ):
-        placed = option(placed)
-    return placed  # type: ignore[return-value]
+def _url(url: str, disk: str | None, redis: str | None) -> str:
+    source = click.get_current_context().get_parameter_source("url")
+    return one_url(disk, redis, url if source is ParameterSource.COMMANDLINE else None) or url
 
 
-def url_options(command: F) -> F:
-    """The options of `url_option`, ``--seed`` and ``--all-seeds``."""
-    for option in (
-        click.option("--all-seeds", is_flag=True, help="Every seed that the place holds."),
-        click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
-        url_option,
-    ):
-        command = option(command)
-    return command
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The cache that a command is to read, as its options name it.
+
+    Args:
+        url: where it is.
+        seed: its seed; None for the one of the URL, else 41.
+        all_seeds: whether every seed is read.
+    """
+
+    url: str
+    seed: str | None
+    all_seeds: bool
+
+    @contextmanager
+    def opened(self) -> Iterator[list[Place]]:
+        """Its partitions, closed afterwards.
+
+        Raises `StoreError` where there is no cache, and `ConfigurationError`.
+        """
+        if self.seed is not None and self.all_seeds:
+            raise click.UsageError("give --seed or --all-seeds, not both")
+        store, seed = open_store(self.url, self.seed)
+        try:
+            _check_there(store, self.url)
+            if self.all_seeds:
+                if not isinstance(store, Seeds):
+                    raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
+                allow_many_files()
+                yield [Place(store.reseed(name), name) for name in store.seeds()]
+            else:
+                yield [Place(store, seed)]
+        finally:
+            store.close()
+
+    def text(self, places: list[Place]) -> str:
+        """The cache that was opened, for people: without its options, and without a password."""
+        store = places[0].store if places else open_store(self.url)[0]
+        return store.url.partition("?")[0]
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines: JSON lines.")
+url_option: Final = handed(
+    "url",
+    _url,
+    click.option(
+        "--url",
+        metavar="URL",
+        envvar="CACHEWRAP_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        show_envvar=True,
+        help="Where the cache is.",
+    ),
+    click.option("--disk", metavar="DIR", help="The cache in this folder."),
+    click.option("--redis", metavar="URL", help="The cache on this server."),
+)
+where_options: Final = handed(
+    "where",
+    Where,
+    url_option,
+    click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
+    click.option("--all-seeds", is_flag=True, help="Every seed that the place holds."),
+)
+json_option: Final = click.option(
+    "--json", "as_json", is_flag=True, help="For machines: JSON lines."
+)
 
 
 def open_store(url: str, seed: str | None = None) -> tuple[Store, str]:
@@ -149,29 +213,6 @@ def open_store(url: str, seed: str | None = None) -> tuple[Store, str]:
     return Cache.from_url(url).store.reseed(seed), seed
 
 
-@contextmanager
-def opened(url: str, seed: str | None, all_seeds: bool = False) -> Iterator[list[Place]]:
-    """The partitions that a command is to read, closed afterwards.
-
-    Raises `StoreError` where there is no cache, and `ConfigurationError`.
-    """
-    if seed is not None and all_seeds:
-        raise click.UsageError("give --seed or --all-seeds, not both")
-    store, seed = open_store(url, seed)
-    try:
-        check_there(store, url)
-        if all_seeds:
-            known = store.seeds()
-            if known is None:
-                raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
-            allow_many_files()
-            yield [Place(store.reseed(name), name) for name in known]
-        else:
-            yield [Place(store, seed)]
-    finally:
-        store.close()
-
-
 def allow_many_files() -> None:
     """Let this process open all the files that it may: each seed of a disk cache takes three."""
     if sys.platform == "win32":  # which has no such limit
@@ -183,13 +224,7 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def place_text(places: list[Place], url: str) -> str:
-    """The cache that was opened, for people: without its options, and without a password."""
-    store = places[0].store if places else open_store(url)[0]
-    return store.url.partition("?")[0]
-
-
-def check_there(store: Store, url: str) -> None:
+def _check_there(store: Store, url: str) -> None:
     """Raise `StoreError` unless there is a cache to read."""
     if isinstance(store, JsonlStore):
         if not os.path.exists(store.path):
@@ -200,7 +235,7 @@ def check_there(store: Store, url: str) -> None:
     if not isinstance(store, DiskStore):
         store.get("0" * 64)  # a server that is down says so here
         return
-    root = os.path.abspath(os.path.expandvars(os.path.expanduser(parse_url(url)[1])))
+    root = absolute(parse_url(url)[1])
     if not os.path.exists(root):
         raise StoreError(f"there is no cache at {root}: no such folder")
     if not os.path.isdir(root):
@@ -225,3 +260,19 @@ def every_entry(places: Iterable[Place]) -> Iterator[tuple[Place, str, bytes]]:
     for place in places:
         for key, raw in place.entries():
             yield place, key, raw
+
+
+def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterator[T]:
+    """The items, with a bar on stderr while they pass if that is a terminal.
+
+    Args:
+        items: one for each entry.
+        places: where they come from: their keys are counted first.
+        doing: what is being done.
+    """
+    if not is_terminal(sys.stderr):
+        yield from items
+        return
+    length = sum(1 for place in places for _ in place.store.keys())
+    with click.progressbar(items, length=length, label=doing, file=sys.stderr) as bar:
+        yield from bar

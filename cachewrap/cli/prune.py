@@ -1,10 +1,9 @@
-"""``cachewrap prune`` and ``cachewrap clear``: removing entries by age, by use and by size."""
+"""``cachewrap prune``: the removal of entries by age, by use and by size."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,10 +11,11 @@ from contextlib import closing
 import click
 
 from cachewrap.cli.entries import Row, read_row
-from cachewrap.cli.places import Place, json_option, opened, url_options
-from cachewrap.cli.text import count_text, is_terminal, size, size_text, span
+from cachewrap.cli.places import Place, Where, json_option, where_options
+from cachewrap.cli.text import entries_text, size, size_text, span
 from cachewrap.cli.verify import read_answer
 from cachewrap.errors import CodecError
+from cachewrap.stores.base import Uses
 
 _ORDER = """
 CREATE TABLE entry (place INTEGER, key TEXT, used REAL, size INTEGER);
@@ -45,7 +45,7 @@ Examples:
   cachewrap prune --unused-since 7d --url redis://localhost/0
   cachewrap prune --max-bytes 2G --all-seeds""",
 )
-@url_options
+@where_options
 @click.option("--older-than", type=span, metavar="SPAN", help="Stored longer ago than this.")
 @click.option(
     "--unused-since",
@@ -67,10 +67,8 @@ Examples:
 )
 @click.option("--dry-run", is_flag=True, help="Remove nothing; tell what would be removed.")
 @json_option
-def prune_command(
-    url: str,
-    seed: str | None,
-    all_seeds: bool,
+def command(
+    where: Where,
     older_than: float | None,
     unused_since: float | None,
     max_bytes: int | None,
@@ -86,7 +84,7 @@ def prune_command(
     if older_than is None and unused_since is None and max_bytes is None and not damaged:
         raise click.UsageError("say what to remove: --older-than, --unused-since, --max-bytes, …")
     removal = _Removal(dry_run)
-    with opened(url, seed, all_seeds) as places, closing(sqlite3.connect("")) as order:
+    with where.opened() as places, closing(sqlite3.connect("")) as order:
         if unused_since is not None:
             _check_uses_known(places)
         order.executescript(_ORDER)
@@ -126,9 +124,8 @@ def _tell(removal: _Removal, kept: int, unreadable: int, left: int, as_json: boo
         click.echo(json.dumps({**facts, "unreadable": unreadable, "dry_run": removal.dry_run}))
         return
     verb = "would remove" if removal.dry_run else "removed"
-    noun = "entry" if removal.entries == 1 else "entries"
     click.echo(
-        f"{verb} {count_text(removal.entries)} {noun}, {size_text(removal.bytes)};"
+        f"{verb} {entries_text(removal.entries)}, {size_text(removal.bytes)};"
         f" {size_text(kept)} {'would stay' if removal.dry_run else 'stay'}"
     )
     if left:
@@ -140,18 +137,21 @@ def _every_use(
 ) -> Iterator[tuple[int, Place, str, float | None]]:
     """Every key, and when it was last read: asked before it is read by us."""
     for number, place in enumerate(places):
+        uses = place.store if wanted and isinstance(place.store, Uses) else None
         for key in place.store.keys():
-            yield number, place, key, place.store.last_used(key) if wanted else None
+            yield number, place, key, uses.last_used(key) if uses is not None else None
 
 
 def _check_uses_known(places: list[Place]) -> None:
     for place in places:
-        keys = place.store.keys()
-        if any(place.store.last_used(key) is not None for key in keys):
+        store = place.store
+        if isinstance(store, Uses) and any(
+            store.last_used(key) is not None for key in store.keys()
+        ):
             continue
-        if any(True for _ in place.store.keys()):
+        if any(True for _ in store.keys()):
             raise click.UsageError(
-                f"{place.store.url} does not know when its entries were used, so --unused-since"
+                f"{store.url} does not know when its entries were used, so --unused-since"
                 " cannot tell: a disk cache notes it where it is opened with max_bytes=, a Redis"
                 " server unless it evicts by frequency. --older-than goes by when they were stored."
             )
@@ -167,32 +167,3 @@ def _read(place: Place, key: str, raw: bytes, whole: bool) -> Row | None:
     except CodecError:
         return None
     return row
-
-
-@click.command(
-    "clear",
-    short_help="Remove every entry of a seed.",
-    epilog="""\b
-Examples:
-  cachewrap clear --seed 7
-  cachewrap clear --url redis://localhost/0 --all-seeds --yes""",
-)
-@url_options
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def clear_command(url: str, seed: str | None, all_seeds: bool, yes: bool) -> None:
-    """Remove every entry of the seed, and nothing else. Asks first on a terminal.
-
-    Without a terminal to ask on, --yes is needed.
-    """
-    with opened(url, seed, all_seeds) as places:
-        counts = [sum(1 for _ in place.store.keys()) for place in places]
-        total, seeds = sum(counts), ", ".join(place.seed for place in places) or "none"
-        question = f"Remove {count_text(total)} entries of seed {seeds}?"
-        if not yes and total:
-            if not is_terminal(sys.stdin):
-                raise click.UsageError(f"{question} There is no terminal to ask on: give --yes")
-            if not click.confirm(question):
-                click.echo("nothing was removed")
-                return
-        removed = sum(place.store.clear() for place in places)
-    click.echo(f"removed {count_text(removed)} {'entry' if removed == 1 else 'entries'}")

@@ -1,4 +1,4 @@
-"""``cachewrap report`` and ``cachewrap view``: a cache as a page to look at."""
+"""``cachewrap report``: a cache as a page to look at."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ import stat
 import sys
 import tempfile
 import time
-import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final
 
 import click
 
 from cachewrap.cli.entries import Filter, Skipped, filter_options, wanted_rows
-from cachewrap.cli.places import Place, opened, place_text, url_options
+from cachewrap.cli.places import Place, Where, progress, together, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again, talk
-from cachewrap.cli.text import count_text, is_terminal, progress, size_text, span_text
+from cachewrap.cli.text import count_text, is_terminal, size_text, span_text
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
 from cachewrap.report.document import Document, is_report
+from cachewrap.stores.base import Files
 from cachewrap.telemetry.usage import can_price
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _SHOWN: Final = 10_000
 _MOST: Final = 100_000
@@ -33,28 +30,25 @@ _PAGE_BYTES: Final = 100 * 2**20
 """From there on conversations are left out: a browser has to hold all of it."""
 
 
-def _page_options(command: F) -> F:
-    for option in (
-        click.option("--no-content", is_flag=True, help="Numbers only: no prompt, answer or key."),
-        click.option(
-            "--limit",
-            type=click.IntRange(0, _MOST),
-            default=_SHOWN,
-            show_default=True,
-            metavar="N",
-            help="Conversations on the page: the newest N, and those that are listed on it.",
-        ),
-        click.option(
-            "--history",
-            metavar="FILE",
-            type=click.Path(exists=True, dir_okay=False),
-            help="Hits and misses as cachewrap.history.History wrote them. By default those that"
-            " `cachewrap run` kept in a disk cache.",
-        ),
-        click.option("--title", metavar="TEXT", help="The title of the page."),
-    ):
-        command = option(command)
-    return command
+page_options: Final = together(
+    click.option("--title", metavar="TEXT", help="The title of the page."),
+    click.option(
+        "--history",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Hits and misses as cachewrap.history.History wrote them. By default those that"
+        " `cachewrap run` kept in a disk cache.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(0, _MOST),
+        default=_SHOWN,
+        show_default=True,
+        metavar="N",
+        help="Conversations on the page: the newest N, and those that are listed on it.",
+    ),
+    click.option("--no-content", is_flag=True, help="Numbers only: no prompt, answer or key."),
+)
 
 
 @click.command(
@@ -66,12 +60,12 @@ Examples:
   cachewrap report -o week.html --newer-than 7d --all-seeds --title 'This week'
   cachewrap report -o numbers.html --no-content""",
 )
-@url_options
+@where_options
 @filter_options
 @click.option("--output", "-o", metavar="FILE", required=True, help="The file; - is the output.")
 @click.option("--force", is_flag=True, help="Replace a file that is not a report.")
-@_page_options
-def report_command(output: str, force: bool, **given: Any) -> None:
+@page_options
+def command(output: str, force: bool, **given: Any) -> None:
     """Write what is stored to one page, which needs no server and no network.
 
     It shows totals, when answers were stored, what was called, the slowest and the most expensive
@@ -82,50 +76,18 @@ def report_command(output: str, force: bool, **given: Any) -> None:
     with --force. The page holds prompts and answers: it is readable by its owner alone.
     """
     if output == "-":
-        _write(sys.stdout.buffer, **given)
+        write_page(sys.stdout.buffer, **given)
         return
     _check_replaceable(output, force)
     with _replacing(output) as file:
-        shown = _write(file, **given)
+        shown = write_page(file, **given)
     size = size_text(os.stat(output).st_size)
     click.echo(f"{output}: {size}, {count_text(shown)} conversations")
 
 
-@click.command(
-    "view",
-    short_help="Look at a cache in the browser.",
-    epilog="""\b
-Examples:
-  cachewrap view
-  cachewrap view --model 'gpt-4*' --newer-than 1d
-  cachewrap view --no-open --url redis://localhost/0""",
-)
-@url_options
-@filter_options
-@click.option("--open/--no-open", "is_opened", default=True, help="Open it in the browser.")
-@_page_options
-def view_command(is_opened: bool, **given: Any) -> None:
-    """Write the page of `report` to a temporary file, and open that in the browser.
-
-    Its path is printed. The file stays until it is removed.
-    """
-    handle, path = tempfile.mkstemp(prefix="cachewrap-", suffix=".html")
-    try:
-        with open(handle, "wb") as file:
-            _write(file, **given)
-    except BaseException:
-        os.unlink(path)
-        raise
-    click.echo(path)
-    if is_opened and not webbrowser.open(Path(path).as_uri()):
-        click.echo("no browser could be started: open the file yourself", err=True)
-
-
-def _write(
+def write_page(
     file: BinaryIO,
-    url: str,
-    seed: str | None,
-    all_seeds: bool,
+    where: Where,
     wanted: Filter,
     limit: int,
     no_content: bool,
@@ -134,14 +96,14 @@ def _write(
 ) -> int:
     """Write the page; how many conversations it holds."""
     skipped = Skipped()
-    with opened(url, seed, all_seeds) as places:
+    with where.opened() as places:
         minutes = read_history(history) if history else _kept(places)
         calls = None if minutes is None else Calls(minutes, places, wanted).figures()
         survey = Survey(0 if no_content else limit)
         rows = wanted_rows(places, wanted, skipped)
         for row in progress(rows, places, "reading"):
             survey.add(row)
-        where = place_text(places, url)
+        name = where.text(places)
         document = Document(file, title or "cachewrap report")
         told = 0
         if not no_content:
@@ -152,7 +114,7 @@ def _write(
                 "calls": calls,
                 "title": title or "",
                 "made": time.time(),
-                "place": "" if no_content else where,
+                "place": "" if no_content else name,
                 "seeds": [] if no_content else [place.seed for place in places],
                 "filters": _filters(wanted, no_content),
                 "content": not no_content,
@@ -170,7 +132,7 @@ def _write(
 
 def _kept(places: list[Place]) -> Iterator[Minute] | None:
     """What `cachewrap run` kept in the folders of disk caches; None where it kept nothing."""
-    paths = [path for place in places if (path := place.store.beside(NAME)) is not None]
+    paths = [place.store.beside(NAME) for place in places if isinstance(place.store, Files)]
     kept = [path for path in paths if os.path.exists(path)]
     return itertools.chain.from_iterable(map(_readable, kept)) if kept else None
 
@@ -185,8 +147,7 @@ def _readable(path: str) -> Iterator[Minute]:
 def _write_talks(document: Document, survey: Survey) -> int:
     """Write lines and conversations; how many conversations the page has taken."""
     told = 0
-    # What could not be read the first time was counted then.
-    for row in read_again(survey.shown(), Skipped()):
+    for row in read_again(survey.shown()):
         said = talk(row)
         fits = document.written < _PAGE_BYTES
         document.add(line(row, said), said if fits else None)
@@ -197,7 +158,7 @@ def _write_talks(document: Document, survey: Survey) -> int:
 def _listed(names: list[tuple[Place, str]], no_content: bool) -> list[list[Any]]:
     """The names of entries that the page has; where it has none, their numbers."""
     if no_content:
-        return [line(row, None) for row in read_again(names, Skipped())]
+        return [line(row, None) for row in read_again(names)]
     return [[place.seed, key] for place, key in names]
 
 

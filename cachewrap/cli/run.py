@@ -1,27 +1,24 @@
-"""``cachewrap run`` and ``cachewrap env``: any program with a cache, without changing it."""
+"""``cachewrap run``: a program of any kind with a cache, without changing it."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 import click
 
 from cachewrap import systems
 from cachewrap.cache import Cache
-from cachewrap.cli.places import DEFAULT_URL, one_url
+from cachewrap.cli.places import DEFAULT_URL, one_url, together
 from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
-from cachewrap.urls import parse_url, url_of_path
-
-F = TypeVar("F", bound=Callable[..., Any])
+from cachewrap.stores.paths import absolute, url_of_path
+from cachewrap.urls import parse_url
 
 _PATH: Final = "PYTHONPATH"
 _BOOTSTRAP: Final = str(Path(__file__).parent.parent / "run" / "bootstrap")
@@ -41,24 +38,21 @@ class _Run(click.Command):
         return super().parse_args(ctx, [*own, "--", *rest])
 
 
-def _cache_options(command: F) -> F:
-    for option in (
-        click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
-        click.option("--no-history", is_flag=True, help="Keep no count of hits and misses."),
-        click.option(
-            "--history",
-            metavar="FILE",
-            help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
-        ),
-        click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
-        click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
-        click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
-        click.option("--url", metavar="URL", help="The cache, as in Cache.from_url."),
-        click.option("--redis", metavar="URL", help="The cache on this server."),
-        click.option("--disk", metavar="DIR", help="The cache in this folder."),
-    ):
-        command = option(command)
-    return command
+cache_options: Final = together(
+    click.option("--disk", metavar="DIR", help="The cache in this folder."),
+    click.option("--redis", metavar="URL", help="The cache on this server."),
+    click.option("--url", metavar="URL", help="The cache, as in Cache.from_url."),
+    click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
+    click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
+    click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
+    click.option(
+        "--history",
+        metavar="FILE",
+        help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
+    ),
+    click.option("--no-history", is_flag=True, help="Keep no count of hits and misses."),
+    click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
+)
 
 
 @click.command(
@@ -81,9 +75,9 @@ Environment, for services:
   CACHEWRAP_QUIET     1: print nothing at the end
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
-@_cache_options
+@cache_options
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-def run_command(program: tuple[str, ...], **given: Any) -> None:
+def command(program: tuple[str, ...], **given: Any) -> None:
     """Run PROGRAM with the SDKs patched and a cache active in all of it.
 
     PROGRAM is a Python file or folder, -m MODULE, -c CODE, or any command that starts Python. The
@@ -97,53 +91,38 @@ def run_command(program: tuple[str, ...], **given: Any) -> None:
     A Python of another environment, which has no cachewrap, runs without a cache; so does one that
     is started with -I, -E or -S, or without the environment.
     """
-    environment = _environment(**given)
+    variables = environment(**given)
     path, words = _resolve(program)
     inherited = {name: value for name, value in os.environ.items() if name != TALLY}
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a service may be started without one
             stream.flush()
     try:
-        _become(path, words, {**inherited, **environment})
+        _become(path, words, {**inherited, **variables})
     except OSError as error:
         raise _not_run(program[0], error.strerror or str(error)) from None
 
 
-def _become(path: str, words: list[str], environment: dict[str, str]) -> None:
+def _become(path: str, words: list[str], variables: dict[str, str]) -> None:
     """Let a program take the place of this one, or, where none can, stand in front of it."""
     if not systems.HAS_FORKS:  # on Windows `exec` ends this process, and starts another beside it
-        sys.exit(_stand_before([path, *words[1:]], environment))
+        sys.exit(_stand_before([path, *words[1:]], variables))
     for name in ("SIGPIPE", "SIGXFSZ"):  # ignored by Python, and that would be inherited
         if (ignored := getattr(signal, name, None)) is not None:
             signal.signal(ignored, signal.SIG_DFL)
-    os.execve(path, words, environment)
+    os.execve(path, words, variables)
 
 
-def _stand_before(words: list[str], environment: dict[str, str]) -> int:
+def _stand_before(words: list[str], variables: dict[str, str]) -> int:
     """Run a program and wait for it; its exit status."""
     import subprocess  # which takes a while, and is for Windows alone
 
     # An interrupt reaches both: what comes of it is for the program to say.
     signal.signal(signal.SIGINT, lambda *_: None)
-    return subprocess.run(words, env=environment).returncode
+    return subprocess.run(words, env=variables).returncode
 
 
-@click.command(
-    "env",
-    short_help="Print the environment in which programs are cached.",
-    epilog="""\b
-Examples:
-  eval "$(cachewrap env --redis redis://localhost/0)"
-  cachewrap env --disk /srv/answers >> service.env""",
-)
-@_cache_options
-def env_command(**given: Any) -> None:
-    """Print what `run` sets, as a shell reads it: Python programs started with it are cached."""
-    for name, value in _environment(**given).items():
-        click.echo(f"export {name}={shlex.quote(value)}")
-
-
-def _environment(
+def environment(
     disk: str | None,
     redis: str | None,
     url: str | None,
@@ -154,21 +133,22 @@ def _environment(
     no_history: bool,
     quiet: bool,
 ) -> dict[str, str]:
+    """The variables of a program that is cached. Raises `UsageError`, and `StoreError`."""
     named = one_url(disk, redis, url)
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
     whole = _absolute(named or os.environ.get(URL) or DEFAULT_URL, given)
     Cache.from_url(whole).check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
-    environment = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
+    found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
-        environment[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
+        found[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
     if history is not None and no_history:
         raise click.UsageError("give --history or --no-history, not both")
     if history is not None or no_history:
-        environment[HISTORY] = os.path.abspath(history) if history else ""
+        found[HISTORY] = os.path.abspath(history) if history else ""
     if quiet:
-        environment[QUIET] = "1"
-    return environment
+        found[QUIET] = "1"
+    return found
 
 
 def _absolute(url: str, given: dict[str, str | None]) -> str:
@@ -176,7 +156,7 @@ def _absolute(url: str, given: dict[str, str | None]) -> str:
     kind, place, _ = parse_url(url)
     front, _, query = url.partition("?")
     if kind in ("disk", "jsonl"):
-        place = os.path.abspath(os.path.expandvars(os.path.expanduser(place)))
+        place = absolute(place)
         front = url_of_path(kind, place)
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in given.items():

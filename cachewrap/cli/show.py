@@ -17,7 +17,7 @@ from cachewrap.cli.conversation import (
     request_turns,
 )
 from cachewrap.cli.entries import Row, read_row
-from cachewrap.cli.places import Place, json_option, opened, url_options
+from cachewrap.cli.places import Place, Where, json_option, where_options
 from cachewrap.cli.text import clean, moment_text, size_text, span_text
 from cachewrap.entry import Kind
 from cachewrap.format import codec
@@ -36,18 +36,16 @@ Examples:
   cachewrap show 5f0c2a --json | jq .answer""",
 )
 @click.argument("key")
-@url_options
+@where_options
 @click.option("--timing", is_flag=True, help="Of a stream: every piece, and when it came.")
 @json_option
-def show_command(
-    key: str, url: str, seed: str | None, all_seeds: bool, timing: bool, as_json: bool
-) -> None:
+def command(key: str, where: Where, timing: bool, as_json: bool) -> None:
     """Show the entry under KEY: what was asked, and what was answered.
 
     KEY is a key as `ls` and `f.cache_key(...)` give it, or its first characters (at least four),
     or what was given to `cache.set`.
     """
-    with opened(url, seed, all_seeds) as places:
+    with where.opened() as places:
         found = [row for place in places for row in _find(place, key)]
         if not found:
             raise click.ClickException(f"no entry under {key!r}: cachewrap ls lists the keys")

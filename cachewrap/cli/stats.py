@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
-from cachewrap.cli.places import json_option, opened, place_text, url_options
+from cachewrap.cli.places import Where, json_option, where_options
 from cachewrap.cli.text import count_text, moment_text, size_text, span_text, table, terminal_width
 from cachewrap.telemetry.usage import can_price, price
 
@@ -33,8 +33,8 @@ class Sum:
             self.money = (self.money or 0.0) + other.money
 
     def facts(self) -> dict[str, Any]:
-        """For machines."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """The sums, for machines."""
+        return {name: getattr(self, name) for name in Sum.__dataclass_fields__}
 
 
 @dataclass(slots=True)
@@ -48,16 +48,10 @@ class Total(Sum):
     def add(self, row: Row) -> float | None:
         """Count an entry; what it cost, where that is known."""
         entry = row.entry
-        group = self.groups.setdefault((row.source, row.model), Sum())
         money = price(row.model, entry.tokens_in, entry.tokens_out)
-        for one in (self, group):
-            one.entries += 1
-            one.bytes += row.size
-            one.tokens_in += entry.tokens_in
-            one.tokens_out += entry.tokens_out
-            one.seconds += entry.seconds
-            if money is not None:
-                one.money = (one.money or 0.0) + money
+        one = Sum(1, row.size, entry.tokens_in, entry.tokens_out, entry.seconds, money)
+        self.merge(one)
+        self.groups.setdefault((row.source, row.model), Sum()).merge(one)
         self.oldest = min(self.oldest or entry.created, entry.created)
         self.newest = max(self.newest, entry.created)
         return money
@@ -72,12 +66,10 @@ Examples:
   cachewrap stats --newer-than 7d --url redis://localhost/0 --all-seeds
   cachewrap stats --json | jq .total.tokens_out""",
 )
-@url_options
+@where_options
 @filter_options
 @json_option
-def stats_command(
-    url: str, seed: str | None, all_seeds: bool, wanted: Filter, as_json: bool
-) -> None:
+def command(where: Where, wanted: Filter, as_json: bool) -> None:
     """Count the stored answers by function (or endpoint) and model.
 
     Tokens, seconds and money are what upstream took for them: what is saved each time when every
@@ -85,12 +77,12 @@ def stats_command(
     `cache.stats`, and told by `cachewrap run`. Money needs: pip install 'cachewrap[prices]'.
     """
     total, skipped = Total(), Skipped()
-    with opened(url, seed, all_seeds) as places:
+    with where.opened() as places:
         for row in wanted_rows(places, wanted, skipped):
             total.add(row)
         seeds = [place.seed for place in places]
-        where = place_text(places, url)
-    click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, where, seeds))
+        name = where.text(places)
+    click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, name, seeds))
     skipped.tell()
 
 
@@ -99,14 +91,13 @@ def _for_machines(total: Total, seeds: list[str], skipped: Skipped) -> str:
         {"source": source, "model": model, **group.facts()}
         for (source, model), group in sorted(total.groups.items())
     ]
-    sums = {name: getattr(total, name) for name in Sum.__dataclass_fields__}
     span = {"oldest": total.oldest or None, "newest": total.newest or None}
-    whole = {"seeds": seeds, "unreadable": skipped.count, "total": {**sums, **span}}
+    whole = {"seeds": seeds, "unreadable": skipped.count, "total": {**total.facts(), **span}}
     return json.dumps({**whole, "groups": groups}, ensure_ascii=False)
 
 
-def _text(total: Total, where: str, seeds: list[str]) -> str:
-    lines = [f"{where}  seed {', '.join(seeds)}" if seeds else f"{where}  no seeds"]
+def _text(total: Total, name: str, seeds: list[str]) -> str:
+    lines = [f"{name}  seed {', '.join(seeds)}" if seeds else f"{name}  no seeds"]
     if not total.entries:
         return "\n".join([*lines, "no entries"])
     lines += [f"stored from {moment_text(total.oldest)} to {moment_text(total.newest)} UTC", ""]

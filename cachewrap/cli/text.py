@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import BinaryIO, Final, TextIO, TypeVar
+from typing import Final, TextIO
 
 import click
-
-from cachewrap.cli.places import Place
 
 _SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -70,35 +66,9 @@ def count_text(count: int) -> str:
     return f"{count:,}"
 
 
-T = TypeVar("T")
-
-
-def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterator[T]:
-    """The items, with a bar on stderr while they pass if that is a terminal.
-
-    Args:
-        items: one for each entry.
-        places: where they come from: their keys are counted first.
-        doing: what is being done.
-    """
-    if not is_terminal(sys.stderr):
-        yield from items
-        return
-    length = sum(1 for place in places for _ in place.store.keys())
-    with click.progressbar(items, length=length, label=doing, file=sys.stderr) as bar:
-        yield from bar
-
-
-def progress_of_file(file: BinaryIO, doing: str) -> Iterator[bytes]:
-    """The lines of a file, with a bar on stderr while they pass if that is a terminal."""
-    if not is_terminal(sys.stderr):
-        yield from file
-        return
-    size = os.fstat(file.fileno()).st_size
-    with click.progressbar(length=size, label=doing, file=sys.stderr) as bar:
-        for line in file:
-            yield line
-            bar.update(len(line))
+def entries_text(count: int) -> str:
+    """How many entries, for people: ``1 entry``, ``12,345 entries``."""
+    return f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
 
 
 _SHOWN: Final = {0x0A: None, 0x09: None}

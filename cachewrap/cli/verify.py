@@ -1,4 +1,4 @@
-"""``cachewrap verify``: whether every entry is what was stored, under the key of its request."""
+"""``cachewrap verify``: a check of each entry: its sums, its answer, and the key of its request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from cachewrap.cli.entries import Row, read_row
-from cachewrap.cli.places import Place, every_entry, json_option, opened, url_options
-from cachewrap.cli.text import count_text, progress
+from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
+from cachewrap.cli.text import count_text
 from cachewrap.entry import Kind
 from cachewrap.errors import CodecError
 from cachewrap.format import codec
@@ -35,7 +35,7 @@ Examples:
   cachewrap verify --function-seed 7 --function-seed draft
   cachewrap verify --json || cachewrap prune --damaged""",
 )
-@url_options
+@where_options
 @click.option(
     "--function-seed",
     "function_seeds",
@@ -44,9 +44,7 @@ Examples:
     help="A seed= of a decorated function. 41 and the seed of the cache are tried anyway.",
 )
 @json_option
-def verify_command(
-    url: str, seed: str | None, all_seeds: bool, function_seeds: tuple[str, ...], as_json: bool
-) -> None:
+def command(where: Where, function_seeds: tuple[str, ...], as_json: bool) -> None:
     """Read every entry: its checksums, its answer, and whether its key is that of its request.
 
     The key of an entry that was stored without its request cannot be checked, nor can that of a
@@ -54,7 +52,7 @@ def verify_command(
     stands under a wrong key.
     """
     counts: dict[str, int] = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
-    with opened(url, seed, all_seeds) as places:
+    with where.opened() as places:
         for verdict, place, key, why in _verdicts(places, function_seeds):
             counts[verdict] += 1
             if verdict in (_DAMAGED, _MISPLACED):

@@ -1,1 +1,1 @@
-"""What is stored, byte by byte."""
+"""Formats of what is stored, byte by byte."""

@@ -40,10 +40,10 @@ from typing import Any, Final
 from zlib import crc32
 
 import msgspec
-import zstandard
 
 from cachewrap.entry import Entry, Facts, Kind
 from cachewrap.errors import CorruptEntryError
+from cachewrap.format.zstd import FRAME_HEADER, LIBRARY, Step
 
 VERSION: Final = 1
 
@@ -51,6 +51,9 @@ MAX_RATIO: Final = 4096
 """What a section may grow by when it is decompressed; one that would shrink by more is not."""
 
 _MAGIC: Final = b"cw\x00"
+ENCRYPTED: Final = b"cwe"
+"""How an entry begins whose envelope is encrypted."""
+
 _BEGINNING: Final = _MAGIC + bytes((VERSION,))
 _HEAD: Final = struct.Struct("<3sBIBBHddfIIII")
 _REST: Final = struct.Struct("<BBHddfIIII")  # behind the first checksum
@@ -84,8 +87,6 @@ _record_decoder = msgspec.msgpack.Decoder(_Record)
 _DICTIONARY: Final = 1
 """The dictionary that new entries are compressed with. Each that ever was is kept, to be read."""
 
-_LEVEL: Final = 3
-
 _LARGE_LEVEL: Final = 1
 """Of large sections: a third faster than level 3, and larger by a twentieth."""
 
@@ -94,76 +95,58 @@ _LARGE: Final = 0
 _DENSE: Final = 1
 _QUICK: Final = 2
 
-_MARK: Final = zstandard.FRAME_HEADER
-"""Begins every frame; what is compressed with a dictionary is kept without it."""
+_BOTH: Final = {"window_log": 15, "min_match": 4}
+_GREEDY: Final = {**_BOTH, "strategy": 3, "hash_log": 14, "chain_log": 14, "search_log": 4}
+_DFAST: Final = {**_BOTH, "strategy": 2, "hash_log": 15, "chain_log": 13, "search_log": 2}
+_SETTINGS: Final = {_DENSE: _GREEDY, _QUICK: _DFAST}
+"""How a few kilobytes are compressed with the dictionary.
 
+`_DENSE` is as fast as level 3 without one. `_QUICK` is what this level does with one: twice as
+fast, and larger by a twentieth, which is the twentieth that keeps a fourth entry of an SDK's
+off a page of the database. A text that is stored as it is leaves no room for a fourth.
+"""
 
-def _parameters(size: int, manner: int) -> zstandard.ZstdCompressionParameters:
-    """How a few kilobytes are compressed with a dictionary of ``size`` bytes.
-
-    `_DENSE` is as fast as level 3 without one. `_QUICK` is what this level does with one: twice as
-    fast, and larger by a twentieth, which is the twentieth that keeps a fourth entry of an SDK's
-    off a page of the database. A text that is stored as it is leaves no room for a fourth.
-    """
-    own: dict[str, int] = {"strategy": zstandard.STRATEGY_DFAST, "hash_log": 15, "chain_log": 13}
-    if manner == _DENSE:
-        own = {"strategy": zstandard.STRATEGY_GREEDY, "hash_log": 14, "chain_log": 14}
-        own["search_log"] = 4
-    return zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL,
-        source_size=2048,
-        dict_size=size,
-        min_match=4,
-        window_log=15,
-        write_dict_id=False,
-        **own,
-    )
+# Looked up once: every hit that is compressed asks for them.
+_content_size = LIBRARY.content_size
+_ZstdError = LIBRARY.error
 
 
 @cache
-def _dictionary(number: int) -> zstandard.ZstdCompressionDict | None:
-    """A dictionary of the package's, None for none; it is shared by all threads."""
+def _dictionary(number: int) -> bytes | None:
+    """A dictionary of the package's, None for none."""
     if not number:
         return None
     path = Path(__file__).with_name(f"dictionary_{number}.zstd")
     try:
-        return zstandard.ZstdCompressionDict(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError:
         raise CorruptEntryError(
             f"an entry is compressed with dictionary {number}, which this cachewrap does not have"
         ) from None
 
 
-@cache
-def _prepared(manner: int) -> dict[str, Any]:
-    """What compressors of a manner are made with, worked out once for all threads."""
-    known = _dictionary(_DICTIONARY)
-    assert known is not None
-    own = zstandard.ZstdCompressionDict(known.as_bytes())
-    parameters = _parameters(len(own), manner)
-    own.precompute_compress(compression_params=parameters)
-    return {"compression_params": parameters, "dict_data": own}
-
-
 class _Zstd(threading.local):
     """Compressors of each thread by manner, and decompressors by dictionary: none is shared."""
 
     def __init__(self) -> None:
-        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
-        self.decompressors: dict[int, zstandard.ZstdDecompressor] = {}
+        self.compressors: dict[int, Step] = {}
+        self.decompressors: dict[int, Step] = {}
 
-    def compressor(self, manner: int) -> zstandard.ZstdCompressor:
+    def compressor(self, manner: int) -> Step:
         found = self.compressors.get(manner)
         if found is None:
-            how: dict[str, Any] = {"level": _LARGE_LEVEL} if manner == _LARGE else _prepared(manner)
-            found = self.compressors[manner] = zstandard.ZstdCompressor(**how)
+            known = _dictionary(_DICTIONARY)
+            if manner == _LARGE or known is None:
+                found = LIBRARY.compressor(_LARGE_LEVEL)
+            else:
+                found = LIBRARY.dictionary_compressor(known, _SETTINGS[manner])
+            self.compressors[manner] = found
         return found
 
-    def decompressor(self, number: int) -> zstandard.ZstdDecompressor:
+    def decompressor(self, number: int) -> Step:
         found = self.decompressors.get(number)
         if found is None:
-            found = zstandard.ZstdDecompressor(dict_data=_dictionary(number))
-            self.decompressors[number] = found
+            found = self.decompressors[number] = LIBRARY.decompressor(_dictionary(number))
         return found
 
 
@@ -218,12 +201,12 @@ def unseal(raw: bytes) -> Entry:
     Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read.
     """
     if len(raw) < _HEAD_SIZE:
-        raise CorruptEntryError("these bytes are not an entry of cachewrap's")
+        raise _strange(raw)
     (magic, version, crc, kind, flags, dic, expires, created, seconds, asked, told, size, rest) = (
         _unpack_head(raw)
     )
     if magic != _MAGIC:
-        raise CorruptEntryError("these bytes are not an entry of cachewrap's")
+        raise _strange(raw)
     if version != VERSION:
         raise CorruptEntryError(
             f"an entry of format version {version}; this cachewrap reads version {VERSION}"
@@ -249,6 +232,12 @@ def unseal(raw: bytes) -> Entry:
         )
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
+
+
+def _strange(raw: bytes) -> CorruptEntryError:
+    if raw.startswith(ENCRYPTED):
+        return CorruptEntryError("an entry is encrypted, and this cache has no key")
+    return CorruptEntryError("these bytes are not an entry of cachewrap's")
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}
@@ -284,9 +273,10 @@ def _pack(section: bytes, short: int, manner: int) -> bytes | None:
     if len(section) < short:
         return None
     if len(section) < _LONG:
-        packed = _zstd.compressor(manner).compress(section)[len(_MARK) :]
+        # What is compressed with a dictionary is kept without what begins every frame.
+        packed = _zstd.compressor(manner)(section)[len(FRAME_HEADER) :]
     else:
-        packed = _zstd.compressor(_LARGE).compress(section)
+        packed = _zstd.compressor(_LARGE)(section)
     worth = len(packed) * 10 < len(section) * 9 and len(packed) * MAX_RATIO >= len(section)
     return packed if worth else None
 
@@ -300,10 +290,10 @@ def _unpack(section: bytes, dictionary: int) -> bytes:
     try:
         # What the frame claims is checked first: it decides how much memory is taken.
         if dictionary:
-            section = _MARK + section
-        if zstandard.frame_content_size(section) > len(section) * MAX_RATIO:
+            section = FRAME_HEADER + section
+        if _content_size(section) > len(section) * MAX_RATIO:
             raise CorruptEntryError("an entry claims to be larger than it can be")
-        known = _zstd.decompressors.get(dictionary) or _zstd.decompressor(dictionary)
-        return known.decompress(section)
-    except zstandard.ZstdError as error:
+        decompress = _zstd.decompressors.get(dictionary) or _zstd.decompressor(dictionary)
+        return decompress(section)
+    except _ZstdError as error:
         raise CorruptEntryError(f"an entry cannot be decompressed: {error}") from error

@@ -1,1 +1,1 @@
-"""What `llm_cached` makes of a function."""
+"""Functions as `llm_cached` makes them."""

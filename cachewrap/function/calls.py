@@ -10,8 +10,15 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks
+from cachewrap.blocks import (
+    Enter,
+    ascoped,
+    scoped,
+    scoped_async_generator,
+    scoped_generator,
+)
 from cachewrap.cache import Cache
-from cachewrap.call.serve import Seen
+from cachewrap.call.terms import Seen
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
@@ -22,13 +29,6 @@ from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text, tt
 from cachewrap.request.key import canonical, encode, key_of, make_keyer, salted
 from cachewrap.request.values import is_plain
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
-from cachewrap.scope import (
-    Enter,
-    ascoped,
-    scoped,
-    scoped_async_generator,
-    scoped_generator,
-)
 from cachewrap.streams.generator import astream, stream
 from cachewrap.telemetry.faults import wanted
 from cachewrap.telemetry.usage import usage_of

@@ -1,1 +1,1 @@
-"""One HTTP exchange, of whatever library."""
+"""HTTP exchanges, of whatever library."""

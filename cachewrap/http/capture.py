@@ -9,21 +9,15 @@ from typing import Any, Final
 
 from cachewrap.blocks import active
 from cachewrap.cache import Cache
-from cachewrap.call.flight import FAILED
+from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answer import read_answer
 from cachewrap.http.events import CONTENT_TYPE as FRAMES, shows_error
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.response import decode, is_framed, kept_headers, library_of
-from cachewrap.http.shared_body import (
-    AsyncSharedBody,
-    BodyReader,
-    Chunks,
-    Recorder,
-    SharedBody,
-    TeedStream,
-)
+from cachewrap.http.shared_body import BodyReader, Recorder, TeedStream
+from cachewrap.streams.recording import Recording
 
 
 class Slot:
@@ -33,23 +27,22 @@ class Slot:
         cache: the cache that serves the call.
         exchange: the call's exchange.
         absent: for a call whose response stays open, what `Cache.look` gave; else None.
-        body: the stream through which other calls read an open response, if they may.
+        reader: the call's own place in an open response that other calls read too, if they may.
     """
 
-    __slots__ = ("_body", "_cache", "_exchange", "_started", "absent", "answered", "reader")
+    __slots__ = ("_cache", "_exchange", "_reader", "_started", "absent", "answered")
 
     def __init__(
         self,
         cache: Cache,
         exchange: SdkExchange,
         absent: Absent | None = None,
-        body: SharedBody | AsyncSharedBody | None = None,
+        reader: BodyReader | None = None,
     ) -> None:
         self._cache = cache
         self._exchange = exchange
         self._started = time.perf_counter()
-        self._body = body
-        self.reader: BodyReader | None = None
+        self._reader = reader
         self.absent = absent
         self.answered = Answered(None)
 
@@ -76,57 +69,45 @@ class Slot:
         )
         self.answered = Answered(answer if usage else None, usage, result)
 
-    def keep_read(self) -> tuple[SdkExchange, Answered, float, Absent] | None:
-        """What `Cache.keep` takes where a response was expected open but came read, else None.
+    def kept(self) -> Answered | None:
+        """What can be kept at once, where a response was expected open but came read.
 
         Transports that hold the whole body (mocks, for one) answer like that.
         """
-        if self.absent is None or self.answered.answer is None:
-            return None
-        return self._exchange, self.answered, time.perf_counter() - self._started, self.absent
+        return None if self.answered.answer is None else self.answered
 
     def take_open(self, response: Any, *, is_async: bool) -> None:
         """Record a response that its reader will consume, and store it when it was whole."""
-        judge = self._judge(response)
-        cache, exchange, absent = self._cache, self._exchange, self.absent
+        started, exchange, absent = self._started, self._exchange, self.absent
         assert absent is not None
+        judge = self._judge(response)
+        cache_keep = self._cache.akeep if is_async else self._cache.keep
 
-        if (body := self._body) is not None:
-            keep = cache.akeep if is_async else cache.keep
-            body.source.arrive(
-                HttpAnswer(response.status_code, kept_headers(response), [], []),
-                response.stream,
-                self._started,
-                judge,
-                lambda answered, seconds: keep(exchange, answered, seconds, absent),
-                self._fails(response),
-            )
-            broken = library_of(response).read_error
-            self.reader = BodyReader(cache, body, leads=True, broken=broken)
-            response.stream = TeedStream(response.stream, self.reader)
-            body.flight.land(FAILED)
+        def keep(answered: Answered) -> Any:
+            return cache_keep(exchange, answered, time.perf_counter() - started, absent)
+
+        recording: Recording[bytes] = Recording(started)
+        reader = self._reader
+        if reader is None:
+            response.stream = Recorder(response.stream, recording, lambda told: keep(judge(told)))
             return
+        head = HttpAnswer(response.status_code, kept_headers(response), [], [])
+        reader.source.arrive(head, response.stream, recording, judge, keep, self._fails(response))
+        reader.broken = library_of(response).read_error
+        response.stream = TeedStream(response.stream, reader)
+        reader.flight.land(OPENED)
 
-        def done(recording: Chunks) -> None:
-            cache.keep(exchange, judge(recording), _seconds(recording), absent)
+    # What follows takes the response apart, so that the recorder does not lead back to it.
 
-        async def adone(recording: Chunks) -> None:
-            await cache.akeep(exchange, judge(recording), _seconds(recording), absent)
-
-        response.stream = Recorder(
-            response.stream, Chunks(self._started), adone if is_async else done
-        )
-
-    def _judge(self, response: Any) -> Callable[[Chunks], Answered]:
-        # Taken apart here, so that the recorder does not lead back to the response.
+    def _judge(self, response: Any) -> Callable[[Recording[bytes]], Answered]:
         status, headers = response.status_code, kept_headers(response)
         encoding = response.headers.get("content-encoding")
         framed, library = is_framed(response), library_of(response)
         endpoint, stream = self._exchange.endpoint, self.stream
 
-        def judge(recording: Chunks) -> Answered:
+        def judge(recording: Recording[bytes]) -> Answered:
             try:
-                chunks, delays = decode(library, encoding, recording.chunks, recording.delays)
+                chunks, delays = decode(library, encoding, recording.items, recording.delays)
             except library.decoding_error:
                 return Answered(None)
             answer = HttpAnswer(status, headers, chunks, delays, streamed=True)
@@ -137,22 +118,18 @@ class Slot:
 
         return judge
 
-    def _fails(self, response: Any) -> Callable[[Chunks], bool]:
+    def _fails(self, response: Any) -> Callable[[Recording[bytes]], bool]:
         library, encoding = library_of(response), response.headers.get("content-encoding")
         frames = response.headers.get("content-type", "").startswith(FRAMES)
 
-        def fails(recording: Chunks) -> bool:
+        def fails(recording: Recording[bytes]) -> bool:
             try:
-                chunks, _ = decode(library, encoding, recording.chunks, recording.delays)
+                chunks, _ = decode(library, encoding, recording.items, recording.delays)
             except library.decoding_error:
                 return True
             return shows_error(b"".join(chunks), frames=frames)
 
         return fails
-
-
-def _seconds(recording: Chunks) -> float:
-    return time.perf_counter() - recording.started
 
 
 # One slot for each call under way. Every request of the SDK sets it, also those that are not

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
-import zstandard
+from cachewrap.format.zstd import LIBRARY
 
 Step: TypeAlias = Callable[[bytes], bytes]
 
@@ -16,7 +16,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class Coder:
-    """Takes the pieces of one body, and gives each of them encoded or decoded.
+    """A coder that takes the pieces of one body, and gives each of them encoded or decoded.
 
     Args:
         feed: takes a piece and gives what has come out of it, which may be empty.
@@ -58,8 +58,22 @@ def encoder(names: tuple[str, ...]) -> Coder:
     return _chain([_ENCODERS[name]() for name in names])
 
 
-DECODING_ERRORS: Final = (zlib.error, zstandard.ZstdError, ValueError)
+DECODING_ERRORS: Final = (zlib.error, LIBRARY.error, ValueError)
 """What a decoder raises for a body that is not what its coding says."""
+
+
+def decoded(encoding: str | None, body: bytes) -> bytes:
+    """A whole body with its codings taken off; nothing where that cannot be done."""
+    try:
+        return b"".join(decoder(codings(encoding)).over([body]))
+    except (LookupError, *DECODING_ERRORS):
+        return b""
+
+
+def encoded(encoding: str | None, chunks: Iterable[bytes]) -> Iterable[bytes]:
+    """The pieces of a body with its codings on it again. Raises `LookupError` as `encoder` does."""
+    names = codings(encoding)
+    return encoder(names).over(chunks) if names else chunks
 
 
 def coder_of(encoding: str | None) -> Coder:
@@ -125,10 +139,6 @@ def _inflate() -> Coder:
     return Coder(feed, lambda: inner.end() if inner else b"")
 
 
-def _unzstd() -> Coder:
-    return Coder(zstandard.ZstdDecompressor().decompressobj().decompress)
-
-
 def _unbrotli() -> Coder:
     module = _brotli()
     codec = module.Decompressor()
@@ -146,15 +156,6 @@ def _unbrotli() -> Coder:
 def _deflate(wbits: int) -> Coder:
     codec = zlib.compressobj(1, zlib.DEFLATED, wbits)
     return Coder(lambda piece: codec.compress(piece) + codec.flush(zlib.Z_SYNC_FLUSH), codec.flush)
-
-
-def _zstd() -> Coder:
-    codec = zstandard.ZstdCompressor(level=1).compressobj()
-
-    def feed(piece: bytes) -> bytes:
-        return codec.compress(piece) + codec.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-
-    return Coder(feed, codec.flush)
 
 
 def _tobrotli() -> Coder:
@@ -178,13 +179,13 @@ _DECODERS: Final[dict[str, Callable[[], Coder]]] = {
     "gzip": lambda: _zlib(_GZIP),
     "x-gzip": lambda: _zlib(_GZIP),
     "deflate": _inflate,
-    "zstd": _unzstd,
+    "zstd": lambda: Coder(LIBRARY.decompressing()),
     "br": _unbrotli,
 }
 _ENCODERS: Final[dict[str, Callable[[], Coder]]] = {
     "gzip": lambda: _deflate(_GZIP),
     "x-gzip": lambda: _deflate(_GZIP),
     "deflate": lambda: _deflate(zlib.MAX_WBITS),
-    "zstd": _zstd,
+    "zstd": lambda: Coder(*LIBRARY.compressing(1)),
     "br": _tobrotli,
 }

@@ -1,4 +1,4 @@
-"""What a recorded event stream tells: whether it is whole, its model and its usage."""
+"""Recorded event streams: whether they are whole, their model and their usage."""
 
 from __future__ import annotations
 

@@ -9,158 +9,67 @@ events and of other bodies.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from cachewrap.cache import Cache
-from cachewrap.call.flight import AGAIN, FAILED
-from cachewrap.call.terms import Reply
+from cachewrap.call.terms import Absent, Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.capture import Slot, asend, send
-from cachewrap.http.exchange import SdkExchange
-from cachewrap.http.shared_body import AsyncSharedBody, SharedBody
-from cachewrap.loops import running_loop
+from cachewrap.http.exchange import Answered, SdkExchange
+from cachewrap.http.shared_body import BodyReader, ashare, share
 from cachewrap.streams.shared import join
 
-Rebuild: TypeAlias = Callable[[HttpAnswer | None, SharedBody | AsyncSharedBody | None], Any]
-"""Makes the SDK's result of a stored answer, or of the head and the stream of one under way."""
+Rebuild: TypeAlias = Callable[[HttpAnswer | None, BodyReader | None], Any]
+"""Makes the SDK's result of a stored answer, or of the head of one under way and its reader."""
 
 
 def serve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Any], rebuild: Rebuild
-) -> Any:
-    """Serve a sync call. One on an event loop's thread goes alone: it must not wait there."""
-    while True:
-        found = cache.look(exchange)
-        if isinstance(found, Reply):
-            return rebuild(found.value.answer, None)
-        place = cache.shared_place
-        if place is None or running_loop() is not None:
-            break
-        joined = join(place, exchange.key, None, SharedBody)
-        if joined is None:
-            break
-        stream, leads = joined
-        if leads:
-            return _lead(cache, exchange, stream, upstream, rebuild)
-        landing = stream.flight.wait()
-        head, fails = stream.source.head, stream.source.fails()
-        if head is not None and not fails:
-            return rebuild(head, stream)
-        if fails:
-            stream.withdraw()
-        stream.leave()
-        if not (fails or landing.again):
-            break
-    return _ask(cache, Slot(cache, exchange, found), upstream)
-
-
-def _ask(cache: Cache, slot: Slot, upstream: Callable[[], Any]) -> Any:
-    result = send(slot, upstream)
-    if kept := slot.keep_read():
-        cache.keep(*kept)
-    return result
-
-
-def _lead(
     cache: Cache,
     exchange: SdkExchange,
-    stream: SharedBody,
     upstream: Callable[[], Any],
     rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
-    landing = AGAIN
-    slot = None
-    try:
-        # Between the look and the joining another response to this request may have been stored.
-        found = cache.look(exchange)
-        if isinstance(found, Reply):
-            return rebuild(found.value.answer, None)
-        slot = Slot(cache, exchange, found, stream)
-        with stream.mark():
-            result = _ask(cache, slot, upstream)
-        if slot.answered.answer is None:
-            landing = FAILED
-        return result
-    except BaseException as error:
-        if isinstance(error, Exception):
-            landing = FAILED
-        if slot is not None and slot.reader is not None:
-            slot.reader.close()
-        raise
-    finally:
-        if stream.source.head is None:
-            stream.withdraw()
-            stream.flight.land(landing)
-            stream.leave()
+    """Serve a sync call."""
+    own: list[Any] = []
+
+    def call(absent: Absent, reader: BodyReader | None) -> Answered | None:
+        slot = Slot(cache, exchange, absent, reader)
+        own.append(send(slot, upstream))
+        return slot.kept()
+
+    reply = cache.open(exchange, call, partial(_board, cache, False), *seen)
+    if own:
+        return own[-1]
+    if reply.opened:
+        return rebuild(reply.value.source.head, reply.value)
+    return rebuild(reply.value.answer, None)
 
 
 async def aserve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Awaitable[Any]], rebuild: Rebuild
-) -> Any:
-    """`serve` for async calls, which share with those of the same event loop."""
-    while True:
-        found = await cache.alook(exchange)
-        if isinstance(found, Reply):
-            return await rebuild(found.value.answer, None)
-        place, loop = cache.shared_place, running_loop()
-        if place is None or loop is None:
-            break
-        joined = join(place, exchange.key, loop, AsyncSharedBody)
-        if joined is None:
-            break
-        stream, leads = joined
-        if leads:
-            return await _alead(cache, exchange, stream, upstream, rebuild)
-        try:
-            landing = await stream.flight.await_landing()
-        except BaseException:
-            await stream.leave()
-            raise
-        head, fails = stream.source.head, stream.source.fails()
-        if head is not None and not fails:
-            return await rebuild(head, stream)
-        if fails:
-            stream.withdraw()
-        await stream.leave()
-        if not (fails or landing.again):
-            break
-    return await _aask(cache, Slot(cache, exchange, found), upstream)
-
-
-async def _aask(cache: Cache, slot: Slot, upstream: Callable[[], Awaitable[Any]]) -> Any:
-    result = await asend(slot, upstream)
-    if kept := slot.keep_read():
-        await cache.akeep(*kept)
-    return result
-
-
-async def _alead(
     cache: Cache,
     exchange: SdkExchange,
-    stream: AsyncSharedBody,
     upstream: Callable[[], Awaitable[Any]],
     rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
-    landing = AGAIN
-    slot = None
-    try:
-        found = await cache.alook(exchange)
-        if isinstance(found, Reply):
-            return await rebuild(found.value.answer, None)
-        slot = Slot(cache, exchange, found, stream)
-        with stream.mark():
-            result = await _aask(cache, slot, upstream)
-        if slot.answered.answer is None:
-            landing = FAILED
-        return result
-    except BaseException as error:
-        if isinstance(error, Exception):
-            landing = FAILED
-        if slot is not None and slot.reader is not None:
-            await slot.reader.aclose()
-        raise
-    finally:
-        if stream.source.head is None:
-            stream.withdraw()
-            stream.flight.land(landing)
-            await stream.leave()
+    """`serve` for async calls, which share with those of the same event loop."""
+    own: list[Any] = []
+
+    async def call(absent: Absent, reader: BodyReader | None) -> Answered | None:
+        slot = Slot(cache, exchange, absent, reader)
+        own.append(await asend(slot, upstream))
+        return slot.kept()
+
+    reply = await cache.aopen(exchange, call, partial(_board, cache, True), *seen)
+    if own:
+        return own[-1]
+    if reply.opened:
+        return await rebuild(reply.value.source.head, reply.value)
+    return await rebuild(reply.value.answer, None)
+
+
+def _board(cache: Cache, is_async: bool, place: str, key: str) -> tuple[BodyReader, bool] | None:
+    joined = join(place, key, ashare if is_async else share, is_async=is_async)
+    return None if joined is None else (BodyReader(cache, joined[0]), joined[1])

@@ -1,4 +1,4 @@
-"""From an SDK's client and request options to the canonical request that is hashed and stored."""
+"""The canonical request that is hashed and stored, from an SDK's client and request options."""
 
 from __future__ import annotations
 

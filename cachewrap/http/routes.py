@@ -1,4 +1,4 @@
-"""Which plain HTTP requests are questions to a model: the hosts and paths of known providers."""
+"""Routes of questions to a model over plain HTTP: the hosts and paths of known providers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PATHS: Final = (*_OPENAI, *_GOOGLE, *_COHERE, *_OLLAMA)
 
 
 class Routes:
-    """Matches requests by host and path, where ``*`` stands for any text.
+    """A match of requests by host and path, where ``*`` stands for any text.
 
     Args:
         hosts: patterns of ``host`` or ``host:port``; None matches every host.

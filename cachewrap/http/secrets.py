@@ -1,4 +1,4 @@
-"""What is a credential or names an account: never hashed, never stored."""
+"""Credentials and names of accounts: never hashed, never stored."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from cachewrap.http.encodings import Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When
 from cachewrap.http.library import Wire
 from cachewrap.http.request import canonical_headers, split_url
-from cachewrap.http.response import is_framed, snapshot
+from cachewrap.http.response import is_framed, snapshot, value_of
 from cachewrap.http.routes import Routes, is_stream
 from cachewrap.http.secrets import is_secret, without_secrets
-from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, Proxy, SharedBody
+from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request import key
 from cachewrap.telemetry import faults
@@ -32,11 +32,9 @@ _CLOSING: Final = re.compile(
 _LONGEST: Final = len(b"\nevent: response.incomplete\r\n")
 _BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
-AnyBody = SharedBody | AsyncSharedBody | None
-
 
 class Caching:
-    """Which requests are cached, from where, and which answers are kept.
+    """The rule of which requests are cached, from where, and which answers are kept.
 
     Args:
         routes: which requests may be cached.
@@ -74,39 +72,21 @@ class Caching:
         plan = self._plan(wire)
         if plan is None:
             return send()
-        sampled = take_sample(*plan[:2])
-        try:
-            return self._handle(wire, send, *plan)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
-
-    def _handle(
-        self,
-        wire: Wire,
-        send: Callable[[], Any],
-        cache: Cache,
-        exchange: SdkExchange,
-        streamed: bool,
-    ) -> Any:
-        def rebuild(answer: HttpAnswer | None, stream: AnyBody) -> Any:
-            assert answer is not None
-            return wire.build(answer, _reader(wire, cache, stream))
-
-        if streamed:
-
-            def open_() -> Any:
-                response = send()
-                head = wire.head(response)
-                if head.status_code != 200:
-                    return response
-                capture.take_open(head, is_async=False)
-                return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
-
-            return open_response.serve(cache, exchange, open_, rebuild)
-
+        cache, exchange, streamed = plan
+        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
+
+        def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
+            assert answer is not None
+            return wire.build(answer, _named(wire, reader))
+
+        def open_() -> Any:
+            response = send()
+            head = wire.head(response)
+            if head.status_code != 200:
+                return response
+            capture.take_open(head, is_async=False)
+            return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
 
         def call() -> Answered:
             # In its slot, so that a cached transport further in knows that this one decides.
@@ -119,49 +99,38 @@ class Caching:
                 own.append(Answered(answer, usage, wire.whole(response, content)))
             return own[-1]
 
-        reply = cache.serve(exchange, call)
-        if own and (reply.own or reply.value is own[-1]):
-            return own[-1].result
-        return rebuild(reply.value.answer, None)
+        try:
+            if streamed:
+                return open_response.serve(cache, exchange, open_, rebuild)
+            reply = cache.serve(exchange, call)
+            if own and (reply.own or reply.value is own[-1]):
+                return own[-1].result
+            return rebuild(reply.value.answer, None)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
 
     async def ahandle(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Any:
         """`handle` for async requests."""
         plan = self._plan(wire)
         if plan is None:
             return await send()
-        sampled = take_sample(*plan[:2])
-        try:
-            return await self._ahandle(wire, send, *plan)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
-
-    async def _ahandle(
-        self,
-        wire: Wire,
-        send: Callable[[], Awaitable[Any]],
-        cache: Cache,
-        exchange: SdkExchange,
-        streamed: bool,
-    ) -> Any:
-        async def rebuild(answer: HttpAnswer | None, stream: AnyBody) -> Any:
-            assert answer is not None
-            return await wire.abuild(answer, _reader(wire, cache, stream))
-
-        if streamed:
-
-            async def open_() -> Any:
-                response = await send()
-                head = wire.head(response)
-                if head.status_code != 200:
-                    return response
-                capture.take_open(head, is_async=True)
-                return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
-
-            return await open_response.aserve(cache, exchange, open_, rebuild)
-
+        cache, exchange, streamed = plan
+        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
+
+        async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
+            assert answer is not None
+            return await wire.abuild(answer, _named(wire, reader))
+
+        async def open_() -> Any:
+            response = await send()
+            head = wire.head(response)
+            if head.status_code != 200:
+                return response
+            capture.take_open(head, is_async=True)
+            return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
 
         async def call() -> Answered:
             response = await capture.asend(capture.Slot(cache, exchange), send)
@@ -173,10 +142,17 @@ class Caching:
                 own.append(Answered(answer, usage, await wire.awhole(response, content)))
             return own[-1]
 
-        reply = await cache.aserve(exchange, call)
-        if own and (reply.own or reply.value is own[-1]):
-            return own[-1].result
-        return await rebuild(reply.value.answer, None)
+        try:
+            if streamed:
+                return await open_response.aserve(cache, exchange, open_, rebuild)
+            reply = await cache.aserve(exchange, call)
+            if own and (reply.own or reply.value is own[-1]):
+                return own[-1].result
+            return await rebuild(reply.value.answer, None)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
 
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
@@ -186,7 +162,7 @@ class Caching:
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
         try:
             body = json.loads(wire.content())
-            accept = next((v for n, v in wire.headers() if n.lower() == "accept"), "")
+            accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
             canonical = _canonical(wire, body, cache.policy.keyed)
             if streamed and not is_stream(wire.path, body, ""):
@@ -237,10 +213,11 @@ def _kept(
     return answer if usage else None, usage
 
 
-def _reader(wire: Wire, cache: Cache, stream: AnyBody) -> BodyReader | None:
-    if stream is None:
-        return None
-    return BodyReader(cache, stream, leads=False, broken=wire.library.read_error)
+def _named(wire: Wire, reader: BodyReader | None) -> BodyReader | None:
+    """The reader of a call that joined, whose errors are then those of its own library."""
+    if reader is not None:
+        reader.broken = wire.library.read_error
+    return reader
 
 
 def _coder(wire: Wire, head: Any) -> Coder:

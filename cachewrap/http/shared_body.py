@@ -7,45 +7,29 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
 
 from cachewrap.cache import Cache
-from cachewrap.call.flight import Flight
+from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
 from cachewrap.http.exchange import Answered
+from cachewrap.streams.reader import StreamReader
+from cachewrap.streams.recording import Recording
 from cachewrap.streams.shared import Alone, Name, SharedStream
 from cachewrap.streams.shared_async import AsyncSharedStream, finish
-
-
-@dataclass(slots=True)
-class Chunks:
-    """The raw chunks that passed, and how the stream came to its end.
-
-    Args:
-        started: when the call began, by `time.perf_counter`.
-        chunks: what passed, still encoded.
-        delays: seconds from the start of the call to each chunk.
-        ended: whether the stream came to its own end.
-    """
-
-    started: float
-    chunks: list[bytes] = field(default_factory=list)
-    delays: list[float] = field(default_factory=list)
-    ended: bool = False
-
-    def add(self, chunk: bytes) -> None:
-        """Keep one chunk."""
-        self.chunks.append(chunk)
-        self.delays.append(time.perf_counter() - self.started)
-
 
 if TYPE_CHECKING:
     Proxy = wrapt.ObjectProxy[Any]
 else:
     Proxy = wrapt.ObjectProxy
+
+
+Done: TypeAlias = Callable[[Recording[bytes]], Any]
+Judge: TypeAlias = Callable[[Recording[bytes]], Answered]
+Keep: TypeAlias = Callable[[Answered], Any]
 
 
 class Recorder(Proxy):
@@ -61,11 +45,14 @@ class Recorder(Proxy):
     """
 
     def __init__(
-        self, stream: Any, recording: Chunks, done: Callable[[Chunks], Awaitable[None] | None]
+        self,
+        stream: Any,
+        recording: Recording[bytes],
+        done: Done,
     ) -> None:
         super().__init__(stream)
         self._self_recording = recording
-        self._self_done: Callable[[Chunks], Awaitable[None] | None] | None = done
+        self._self_done: Done | None = done
 
     def __iter__(self) -> Iterator[bytes]:
         recording = self._self_recording
@@ -91,24 +78,21 @@ class Recorder(Proxy):
         """`close` for async readers."""
         await self.__wrapped__.aclose()
         if done := self._self_take():
-            awaitable = done(self._self_recording)
-            assert awaitable is not None
-            await awaitable
+            await done(self._self_recording)
 
-    def settle(self) -> Awaitable[None] | None:
+    def settle(self) -> Any:
         """Hand over what was recorded before the stream is closed: nothing will be missing."""
         done, self._self_done = self._self_done, None
         return done(self._self_recording) if done else None
 
-    def _self_take(self) -> Callable[[Chunks], Awaitable[None] | None] | None:
+    def _self_take(self) -> Done | None:
         done, self._self_done = self._self_done, None
         # A generator that is being finalised closes its stream wherever the collector happened to
         # run, which may be under any lock: an abandoned stream is dropped without another step.
         return None if isinstance(sys.exception(), GeneratorExit) else done
 
 
-Judge: TypeAlias = Callable[[Chunks], Answered]
-Keep: TypeAlias = Callable[[Answered, float], Any]
+_CUT_OFF: Final = "the stream was cut off by another of its readers"
 
 
 class Body:
@@ -127,12 +111,12 @@ class Body:
         self.head: HttpAnswer | None = None
         self.entry: Entry | None = None
         self.abandoned = False
-        self._recording = Chunks(time.perf_counter())
+        self._recording: Recording[bytes] = Recording(time.perf_counter())
         self._stream: Any = None
         self._chunks: Any = None
         self._judge: Judge | None = None
         self._keep: Keep | None = None
-        self._fails: Callable[[Chunks], bool] | None = None
+        self._fails: Callable[[Recording[bytes]], bool] | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -143,23 +127,23 @@ class Body:
         self,
         head: HttpAnswer,
         stream: Any,
-        started: float,
+        recording: Recording[bytes],
         judge: Judge,
         keep: Keep,
-        fails: Callable[[Chunks], bool],
+        fails: Callable[[Recording[bytes]], bool],
     ) -> None:
         """The response has come.
 
         Args:
             head: its status and headers.
             stream: its own stream.
-            started: when the call began, by `time.perf_counter`.
+            recording: where its chunks go.
             judge: says what is to be stored of a recording.
-            keep: stores that, given the seconds that the call took; what it gives is a `Reply`, or
-                an awaitable of one for an async stream.
+            keep: stores that; what it gives is a `Reply`, or an awaitable of one for an async
+                stream.
             fails: whether a recording tells of an error.
         """
-        self._recording.started = started
+        self._recording = recording
         self._stream = stream
         self._judge, self._keep, self._fails = judge, keep, fails
         self.head = head
@@ -169,23 +153,17 @@ class Body:
 
         A reader that raised such an error may not have closed its response.
         """
-        return self._fails is not None and self._fails(self._passed())
+        return self._fails is not None and self._fails(self._recording.passed())
 
     def _take(self, *, whole: bool) -> Callable[[], Any] | None:
         """What stores the recording; None if that is done, or if it is not whole but must be."""
         if self._judge is None or self._keep is None:
             return None
-        answered = self._judge(self._passed())
+        answered = self._judge(self._recording.passed())
         if whole and answered.answer is None:
             return None
         keep, self._keep = self._keep, None
-        return lambda: keep(answered, time.perf_counter() - self._recording.started)
-
-    def _passed(self) -> Chunks:
-        """What has passed, while another thread may be adding to it."""
-        full = self._recording
-        count = len(full.delays)
-        return Chunks(full.started, full.chunks[:count], full.delays[:count], full.ended)
+        return partial(keep, answered)
 
 
 class SyncBody(Body):
@@ -193,9 +171,9 @@ class SyncBody(Body):
 
     def __init__(self) -> None:
         super().__init__()
-        self.renew_lock()
+        self.land_in_child()
 
-    def renew_lock(self) -> None:
+    def land_in_child(self) -> None:
         """In a forked child the thread that stores, and would release the lock, does not exist."""
         # An abandoned reader is finalised wherever the collector runs, perhaps in what stores.
         self._storing = threading.RLock()
@@ -264,80 +242,77 @@ class AsyncBody(Body):
         self.entry = (await keep()).entry
 
 
-class SharedBody(SharedStream[bytes]):
-    """A response that threads share. Who joins before it has arrived waits for the ``flight``."""
-
-    source: SyncBody
-
-    def __init__(self, name: Name) -> None:
-        super().__init__(name, SyncBody())
-        self.flight = Flight(name[:2])
-
-    def _land_in_child(self) -> None:
-        super()._land_in_child()
-        self.source.renew_lock()
+def share(name: Name) -> SharedStream[bytes]:
+    """A response that threads share. Who joins before it has come waits for the ``flight``."""
+    return SharedStream(name, SyncBody())
 
 
-class AsyncSharedBody(AsyncSharedStream[bytes]):
+def ashare(name: Name) -> AsyncSharedStream[bytes]:
     """A response that the tasks of one event loop share."""
-
-    source: AsyncBody
-
-    def __init__(self, name: Name) -> None:
-        super().__init__(name, AsyncBody())
-        self.flight = Flight(name[:2])
+    return AsyncSharedStream(name, AsyncBody())
 
 
-class BodyReader:
-    """One call's place in a shared body, for either colour.
+class BodyReader(StreamReader):
+    """One call's place in a shared body, for either colour: a `Reader`.
 
     Args:
         cache: the cache that serves the call.
-        stream: what it reads, a `SharedBody` or an `AsyncSharedBody`.
-        leads: whether the call is the one that went upstream.
+        stream: what `share` or `ashare` made.
+
+    Attributes:
+        source: the body.
         broken: makes the error of a stream that another caller's interrupt has ended.
     """
 
-    def __init__(
-        self, cache: Cache, stream: Any, *, leads: bool, broken: Callable[[str], Exception]
-    ) -> None:
-        self._cache = cache
-        self._stream = stream
-        self._leads = leads
-        self._broken = broken
-        self._passed = 0
-        self._left = False
+    def __init__(self, cache: Cache, stream: Any) -> None:
+        super().__init__(cache, stream)
+        self.broken: Callable[[str], Exception] = OSError
         self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def flight(self) -> Flight:
+        """See `Reader`."""
+        flight: Flight = self._stream.flight
+        return flight
+
+    def land(self, landing: Landing) -> None:
+        """See `Reader`."""
+        if self.source.head is None:
+            self._stream.withdraw()
+            self.flight.land(landing)
+            self.drop()
+
+    def begin(self) -> bool:
+        """See `Reader`."""
+        if self.source.fails():
+            self._stream.withdraw()
+            return False
+        self._joined = True
+        return True
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            while self._has():
+            while self._stream.has(self._passed, leads=True):
                 self._passed += 1
                 yield self._stream.items[self._passed - 1]
+        except Alone:
+            self.close()
+            raise self.broken(_CUT_OFF) from None
         except BaseException:
             self.close()
             raise
 
-    def _has(self) -> bool:
-        try:
-            return bool(self._stream.has(self._passed, leads=True))
-        except Alone:
-            raise self._broken("the stream was cut off by another of its readers") from None
-
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            while await self._ahas():
+            while await self._stream.has(self._passed, leads=True):
                 self._passed += 1
                 yield self._stream.items[self._passed - 1]
+        except Alone:
+            await self.aclose()
+            raise self.broken(_CUT_OFF) from None
         except BaseException:
             await self.aclose()
             raise
-
-    async def _ahas(self) -> bool:
-        try:
-            return bool(await self._stream.has(self._passed, leads=True))
-        except Alone:
-            raise self._broken("the stream was cut off by another of its readers") from None
 
     def close(self) -> None:
         """Leave; the last reader closes the response. Who has read it all finds it stored then."""
@@ -357,6 +332,9 @@ class BodyReader:
         Cancelling the caller does not cut it short, and who closes again waits for it again: an SDK
         may give up waiting for the end of a stream of which it has all, and then close it.
         """
+        if self.source.head is None:
+            self.drop()
+            return
         first, self._left = not self._left, True
         if isinstance(sys.exception(), GeneratorExit):
             if first:  # where the loop may not run any more
@@ -381,13 +359,9 @@ class BodyReader:
 
     def _has_all(self) -> bool:
         """Whether the reader has read all that came, and was not abandoned then."""
-        source = self._stream.source
+        source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
-
-    def _count(self) -> None:
-        if not self._leads:
-            self._cache.count_joined(self._stream.source.entry)
 
 
 class TeedStream(Proxy):

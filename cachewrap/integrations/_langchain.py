@@ -1,4 +1,4 @@
-"""What LangChain asks a model, as a canonical request: without ids, credentials and transport."""
+"""Requests of LangChain to a model, in canonical form: without ids, credentials and transport."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _SOURCE: Final = "langchain:agent"
 
 
 class CacheMiddleware(AgentMiddleware):
-    """Serves an agent's model calls from a cache: ``create_agent(..., middleware=[...])``.
+    """A middleware that serves model calls from a cache: ``create_agent(..., middleware=[...])``.
 
     A request is the model and its settings, the messages (without ids and metadata), the tools
     and the response format: not the agent's state, its thread or its run. A hit is what the miss

@@ -1,4 +1,4 @@
-"""AutoGen 0.4 and later: a store for the cache that it puts around a model's client."""
+"""A store for the cache that AutoGen 0.4 and later puts around a model's client."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["AutoGenCacheStore", "AutoGenCacheStoreConfig"]
 
 
 class AutoGenCacheStoreConfig(BaseModel):
-    """What an `AutoGenCacheStore` is made of: a cache's URL, if it has one, and the scope."""
+    """The parts of an `AutoGenCacheStore`: a cache's URL, if it has one, and the scope."""
 
     url: str | None = None
     scope: str = ""
 
 
 class AutoGenCacheStore(CacheStore[T], Component[AutoGenCacheStoreConfig]):
-    """Keeps the answers of ``ChatCompletionCache(client, store)``, plain and streamed.
+    """A store of the answers of ``ChatCompletionCache(client, store)``, plain and streamed.
 
     Inside a block they are kept in the block's cache; outside, in ``cache``. AutoGen's own key has
     the messages, the tools, the output format and the extra arguments, but neither the model nor

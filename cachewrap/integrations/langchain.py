@@ -1,4 +1,4 @@
-"""LangChain: a cache for `set_llm_cache`, and a middleware for the agents of `create_agent`."""
+"""A cache for LangChain's `set_llm_cache`, and a middleware for the agents of `create_agent`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span and metrics for each call that a cache served, as a hook for `on_event=`.
+"""Spans and metrics of OpenTelemetry for the calls that a cache served, by `on_event=`.
 
 Names follow the semantic conventions for generative AI,
 https://opentelemetry.io/docs/specs/semconv/gen-ai/, and begin with ``cachewrap.`` where these have

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,6 +60,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def llm_cache(request: pytest.FixtureRequest) -> Cache:
     """The cache of this test's cassette; asking for it is what gives the test one."""
     return _of(request.config).start(request.node).cache
+
+
+def _begun(config: pytest.Config) -> Session | None:
+    return config.stash.get(_session, None)
 
 
 def _of(config: pytest.Config) -> Session:
@@ -125,9 +130,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    if _session not in request.config.stash:
-        return (yield)
-    with request.config.stash[_session].fixture(fixturedef, request):
+    session = _begun(request.config)
+    with session.fixture(fixturedef, request) if session else nullcontext():
         return (yield)
 
 
@@ -135,12 +139,12 @@ def pytest_fixture_setup(
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    if _session not in item.config.stash:
-        return (yield)
-    session = item.config.stash[_session]
-    session.shorten(call)
+    session = _begun(item.config)
+    if session:
+        session.shorten(call)
     report = yield
-    session.note(item, report)
+    if session:
+        session.note(item, report)
     return report
 
 
@@ -149,19 +153,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     try:
         return (yield)
     finally:
-        if _session in item.config.stash:
-            item.config.stash[_session].finish(item)
+        if session := _begun(item.config):
+            session.finish(item)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _session not in session.config.stash:
-        return
-    told = session.config.stash[_session]
-    told.add_up_fixtures()
-    output = getattr(session.config, "workeroutput", None)  # of a worker of pytest-xdist
-    if output is not None:
-        output["llm_cache"] = told.ledger.as_plain()
+    if told := _begun(session.config):
+        told.add_up_fixtures()
+        output = getattr(session.config, "workeroutput", None)  # of a worker of pytest-xdist
+        if output is not None:
+            output["llm_cache"] = told.ledger.as_plain()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -172,10 +174,10 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if _session in config.stash:
-        config.stash[_session].report(terminalreporter)
+    if session := _begun(config):
+        session.report(terminalreporter)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if _session in config.stash:
-        config.stash[_session].close()
+    if session := _begun(config):
+        session.close()

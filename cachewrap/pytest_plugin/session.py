@@ -1,4 +1,4 @@
-"""One run of pytest: which cache a test has, when it is active, and what is told at the end."""
+"""One run of pytest: the cache that a test has, when it is active, and what is told at the end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ import pytest
 from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
 from cachewrap.options import active_cache
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
-from cachewrap.pytest_plugin.ledger import Ledger, prune
-from cachewrap.pytest_plugin.places import FIXTURES, Wish, places_of, wish_of
+from cachewrap.pytest_plugin.cassettes import (
+    FIXTURES,
+    Ledger,
+    Wish,
+    places_of,
+    prune,
+    wish_of,
+)
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 from cachewrap.sdk.others import Patches, patch_all
 
@@ -286,15 +292,12 @@ class Session:
         counts = {**ledger.counts, "missed": len(ledger.missed)}
         told = ", ".join(f"{counts.get(name, 0)} {name}" for name in _COUNTED)
         tests = len(ledger.tests)
-        terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} ({self._modes()})")
+        terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} (mode {self.mode()})")
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
         for test, message in sorted(ledger.missed):
             terminal.line(f"missed: {test}: {message}")
         self._report_unused(terminal)
-
-    def _modes(self) -> str:
-        return f"mode {self.mode()}"
 
     def _report_unused(self, terminal: Any) -> None:
         entries, files = self.ledger.unused_entries(), self.ledger.unused_files()

@@ -1,1 +1,1 @@
-"""What is asked, and its key."""
+"""Requests: what is asked, and its key."""

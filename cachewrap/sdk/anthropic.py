@@ -1,4 +1,4 @@
-"""`patch_anthropic`: every call of the Anthropic SDK is served by the active cache."""
+"""The patch of the Anthropic SDK: every call is served by the active cache."""
 
 from __future__ import annotations
 

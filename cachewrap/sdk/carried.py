@@ -17,7 +17,7 @@ _numbers: Final = itertools.count(1)
 
 
 class CarriedOptions(str):
-    """What a call says of its caching, as the value of a header.
+    """The options of a call for its caching, as the value of a header.
 
     Lazy results (`.stream()` managers) send their request long after the method returned, so the
     options travel with the request's headers, through every merge that an SDK makes of them. They

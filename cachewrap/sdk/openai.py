@@ -1,4 +1,4 @@
-"""`patch_openai`: every call of the OpenAI SDK is served by the active cache."""
+"""The patch of the OpenAI SDK: every call is served by the active cache."""
 
 from __future__ import annotations
 

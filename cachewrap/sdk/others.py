@@ -1,4 +1,4 @@
-"""`patch` for any SDK of the Stainless family, and `patch_all` for those that are known."""
+"""The patch of any SDK of the Stainless family, and of all that are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting the seam into an SDK and taking it out again, before or after the SDK is imported."""
+"""The patcher of an SDK: it puts the seam in and takes it out, before or after the import."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NEEDED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Sdk:
-    """What there is to know of one SDK.
+    """One SDK: what there is to know of it.
 
     Args:
         name: its top-level module.

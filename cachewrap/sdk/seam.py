@@ -7,10 +7,11 @@ from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
+from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.http import open_response
@@ -18,14 +19,13 @@ from cachewrap.http.capture import Slot, asend, is_idle, send, under_way, watche
 from cachewrap.http.exchange import Answered, Bypass, Endpoint, SdkExchange, When, classify
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, merged_body
 from cachewrap.http.response import build, family_of
-from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, SharedBody
+from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
 from cachewrap.sdk.carried import OPTIONS_HEADER, take_carried
 from cachewrap.telemetry import faults
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get
-AnyBody: TypeAlias = SharedBody | AsyncSharedBody | None
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class SdkCall:
         open: whether the caller gets a response that is still to be consumed.
         headers: the request options' headers, before the SDK takes its own out of them.
         sampled: which sample of its request the call is; None where nothing is sampled.
+        seen: what the cache's store gave for the key, where it has just been asked.
     """
 
     cache: Cache
@@ -45,6 +46,7 @@ class SdkCall:
     open: bool
     headers: Any
     sampled: Sampled | None
+    seen: tuple[Seen, ...] = ()
 
     def failed(self) -> None:
         """The call raised."""
@@ -76,10 +78,23 @@ class Expectation(Protocol):
         """The SDK's client that makes the call."""
         ...
 
+    @property
+    def foreseen(self) -> SdkExchange | None:
+        """The exchange that it should come to, if that is known."""
+        ...
+
     def compare(
-        self, options: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: SdkExchange
-    ) -> None:
-        """Told of the arguments of ``request``, and of the exchange that they came to."""
+        self,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> tuple[Seen, ...]:
+        """Told of the arguments of ``request``, and of the cache and exchange that they came to.
+
+        Gives what that cache's store gave for that exchange, where it has been asked.
+        """
 
 
 expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
@@ -149,9 +164,10 @@ class Seam:
                     sdk_call.cache,
                     sdk_call.exchange,
                     upstream,
-                    lambda answer, stream: rebuild(sdk_call, answer, client, args, kwargs, stream),
+                    lambda answer, reader: rebuild(sdk_call, answer, client, args, kwargs, reader),
+                    *sdk_call.seen,
                 )
-            reply = sdk_call.cache.serve(sdk_call.exchange, call)
+            reply = sdk_call.cache.serve(sdk_call.exchange, call, *sdk_call.seen)
         except BaseException:
             sdk_call.failed()
             raise
@@ -234,9 +250,10 @@ class Seam:
                     sdk_call.cache,
                     sdk_call.exchange,
                     upstream,
-                    lambda answer, stream: arebuild(sdk_call, answer, client, args, kwargs, stream),
+                    lambda answer, reader: arebuild(sdk_call, answer, client, args, kwargs, reader),
+                    *sdk_call.seen,
                 )
-            reply = await sdk_call.cache.aserve(sdk_call.exchange, call)
+            reply = await sdk_call.cache.aserve(sdk_call.exchange, call, *sdk_call.seen)
         except BaseException:
             sdk_call.failed()
             raise
@@ -258,6 +275,8 @@ class Seam:
         awaited = expected.get()
         if awaited is not None:
             expected.set(None)  # requests that are made inside this one are others
+            if awaited.client is not client:
+                awaited = None
         options = _argument(1, "options", args, kwargs)
         own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
@@ -284,17 +303,19 @@ class Seam:
                 client, asked, path, body, stream=stream, keyed=cache.policy.keyed
             )
             policy = own.policy(cache.policy)
-            exchange = SdkExchange(endpoint, request, policy, self._when())
+            foreseen = None if awaited is None else awaited.foreseen
+            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.bypass(source, "unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return _LEFT_ALONE
-        if awaited is not None and awaited.client is client:
-            awaited.compare(options, args, kwargs, exchange)
-        raw = header(options.headers, RAW_RESPONSE)
+        seen: tuple[Seen, ...] = ()
+        if awaited is not None:
+            seen = awaited.compare(options, args, kwargs, cache, exchange)
+        opened = stream or header(options.headers, RAW_RESPONSE) == "stream"
         sampled = take_sample(cache, exchange, own)
-        return SdkCall(cache, exchange, stream or raw == "stream", options.headers, sampled)
+        return SdkCall(cache, exchange, opened, options.headers, sampled, seen)
 
 
 _HOOK: Final = "_prepare_options"
@@ -354,13 +375,11 @@ def _processed(
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: AnyBody,
+    reader: BodyReader | None,
 ) -> tuple[Any, dict[str, Any]]:
     """The response of an answer, and what the client's ``_process_response`` takes."""
-    reader = None
-    if stream is not None:
-        broken = family_of(client._client).read_error
-        reader = BodyReader(sdk_call.cache, stream, leads=False, broken=broken)
+    if reader is not None:
+        reader.broken = family_of(client._client).read_error
     options = _argument(1, "options", args, kwargs)
     options.headers = sdk_call.headers
     request = sdk_call.exchange.request
@@ -392,11 +411,11 @@ def rebuild(
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: AnyBody = None,
+    reader: BodyReader | None = None,
 ) -> Any:
-    """What ``request`` returns for a stored answer, or one under way (``stream``)."""
+    """What ``request`` returns for a stored answer, or one under way (``reader``)."""
     assert answer is not None
-    response, given = _processed(sdk_call, answer, client, args, kwargs, stream)
+    response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         response.read()
     return send(None, lambda: client._process_response(**given))
@@ -408,11 +427,11 @@ async def arebuild(
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    stream: AnyBody = None,
+    reader: BodyReader | None = None,
 ) -> Any:
     """`rebuild` for async callers."""
     assert answer is not None
-    response, given = _processed(sdk_call, answer, client, args, kwargs, stream)
+    response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         await response.aread()
     return await asend(None, lambda: client._process_response(**given))

@@ -1,4 +1,4 @@
-"""What a store must do: keep bytes under keys, for sync and for async callers."""
+"""The contract of a store: what every one must do, and in segments what some can do more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 from cachewrap import loops, systems
 
@@ -74,11 +74,15 @@ class Claim(enum.Enum):
 
 
 class Store(ABC):
-    """One partition: the entries of one seed in one place.
+    """One partition: the entries of one seed in one place. This much every store must do.
 
     Keys are 64 lower-case hexadecimal characters, values are bytes. A store is cheap to make: it
     opens its file or connection at the first operation, opens it again after `close`, and may be
     used from several threads and event loops at once, and after a fork.
+
+    `add` decides which of several answers stands, so it is one atomic step for everybody who
+    reaches the place. What has no put-if-absent of its own, nor a lock that all of them share, can
+    be no store.
 
     Every method raises `StoreError` (with the client library's error as its cause) when the store
     cannot do its work, and nothing else.
@@ -86,11 +90,11 @@ class Store(ABC):
     The async methods of this class suit a store whose reads take microseconds: reads stay inline,
     writes hop to a thread. A store that waits on a network overrides them all.
 
-    Attributes:
-        renews: whether a lease ends unless `renew` keeps it; False where it ends with its process.
+    What a store can do more is said by the segments below, each of them a protocol of its own:
+    `Leases`, `Scans`, `Seeds`, `Uses`, `Files` and `Checks`. A store has a segment that its class
+    derives from, and also one whose methods its class or the object itself has without that, so
+    that it may depend on the platform, or on another store behind this one.
     """
-
-    renews = True
 
     @property
     @abstractmethod
@@ -100,13 +104,6 @@ class Store(ABC):
     @abstractmethod
     def reseed(self, seed: str) -> Self:
         """The partition of another seed in the same place, sharing connections where it can."""
-
-    def beside(self, name: str) -> str | None:
-        """The path of a file that goes with the partition; None where files have no place."""
-        return None
-
-    def check(self) -> None:
-        """Raise `StoreError` if it can be told, without writing, that the store will not work."""
 
     @abstractmethod
     def get(self, key: str) -> bytes | None:
@@ -139,54 +136,9 @@ class Store(ABC):
     def keys(self) -> Iterator[str]:
         """Every key of this partition, in no particular order, without loading them all at once."""
 
-    def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Every key of this partition with its value, as `keys` lists them.
-
-        A store that can read several values at once does better than this.
-        """
-        for key in self.keys():
-            value = self.get(key)
-            if value is not None:
-                yield key, value
-
     @abstractmethod
     def clear(self) -> int:
         """Remove every entry of this partition and nothing else; how many there were."""
-
-    def seeds(self) -> list[str] | None:
-        """The seeds that have entries in the same place, sorted; None where that cannot be told."""
-        return None
-
-    def last_used(self, key: str) -> float | None:
-        """When the entry was last read, in seconds since the epoch; None where nobody notes it."""
-        return None
-
-    def acquire(self, key: str, token: str, seconds: float) -> Claim:
-        """Try to take the lease of a key, without waiting.
-
-        A lease says that its owner is asking upstream. It ends when it is released, when its owner
-        dies, and at the latest ``seconds`` after it was taken or renewed last. A store that no
-        other process can reach needs none: here every attempt succeeds.
-
-        Args:
-            key: the key.
-            token: names the owner, as `new_token` makes it: unique for each call.
-            seconds: how long the lease may outlive its last renewal.
-        """
-        return Claim.TAKEN
-
-    def renew(self, key: str, token: str, seconds: float) -> bool:
-        """Keep a lease for ``seconds`` from now on; False if it is no longer this owner's."""
-        return True
-
-    def release(self, key: str, token: str, *, failed: bool = False) -> None:
-        """Give a lease back, if it is still this owner's.
-
-        Args:
-            key: the key.
-            token: the owner.
-            failed: the call failed: for a moment (2 seconds) `acquire` tells others so.
-        """
 
     @abstractmethod
     def close(self) -> None:
@@ -219,6 +171,50 @@ class Store(ABC):
         """`clear` for async callers."""
         return await in_thread(self.clear)
 
+    async def aclose(self) -> None:
+        """`close` for async callers: in a thread, as it may wait for one that writes."""
+        await in_thread(self.close)
+
+
+@runtime_checkable
+class Leases(Protocol):
+    """The leases of a store that other processes reach: of several, one asks upstream.
+
+    A lease says that its owner is asking upstream. It ends when it is released, when its owner
+    dies, and at the latest ``seconds`` after it was taken or renewed last. It is no entry: it is
+    not listed, counted or cleared, and stays when the store is closed. A forked child has none of
+    its parent's. Without this segment every process that misses asks upstream itself.
+
+    The async methods of this class suit a store whose leases take microseconds: they stay inline.
+    """
+
+    renews: bool = True
+    """Whether a lease ends unless `renew` keeps it; False where it ends with its process."""
+
+    @abstractmethod
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
+        """Try to take the lease of a key, without waiting.
+
+        Args:
+            key: the key.
+            token: names the owner, as `new_token` makes it: unique for each call.
+            seconds: how long the lease may outlive its last renewal.
+        """
+
+    @abstractmethod
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        """Keep a lease for ``seconds`` from now on; False if it is no longer this owner's."""
+
+    @abstractmethod
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        """Give a lease back, if it is still this owner's.
+
+        Args:
+            key: the key.
+            token: the owner.
+            failed: the call failed: for a moment (2 seconds) `acquire` tells others so.
+        """
+
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
         """`acquire` for async callers."""
         return self.acquire(key, token, seconds)
@@ -231,6 +227,61 @@ class Store(ABC):
         """`release` for async callers."""
         self.release(key, token, failed=failed)
 
-    async def aclose(self) -> None:
-        """`close` for async callers: in a thread, as it may wait for one that writes."""
-        await in_thread(self.close)
+
+@runtime_checkable
+class Scans(Protocol):
+    """The reading of a whole partition, by a store that reads several values at once."""
+
+    @abstractmethod
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        """Every key of this partition with its value, as `Store.keys` lists them.
+
+        What goes away meanwhile may be left out; not all values are held at once.
+        """
+
+
+@runtime_checkable
+class Seeds(Protocol):
+    """The list of the partitions, by a store that can tell which ones its place holds."""
+
+    @abstractmethod
+    def seeds(self) -> list[str]:
+        """The seeds that have entries in the same place, sorted."""
+
+
+@runtime_checkable
+class Uses(Protocol):
+    """The times at which entries were read last, by a store that notes them."""
+
+    @abstractmethod
+    def last_used(self, key: str) -> float | None:
+        """When the entry was last read, in seconds since the epoch; None where it is not known."""
+
+
+@runtime_checkable
+class Files(Protocol):
+    """A place for files of others, beside a partition that is a folder itself."""
+
+    @abstractmethod
+    def beside(self, name: str) -> str:
+        """The path of a file that goes with the partition. Its folder may not exist yet."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A look ahead, by a store that can tell without writing that a write would fail."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `StoreError` if it can be told that the store will not work."""
+
+
+def scan(store: Store) -> Iterator[tuple[str, bytes]]:
+    """Every key of a partition with its value: several at once where the store reads so."""
+    if isinstance(store, Scans):
+        yield from store.scan()
+        return
+    for key in store.keys():
+        value = store.get(key)
+        if value is not None:
+            yield key, value

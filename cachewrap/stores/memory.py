@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from cachewrap import systems
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Scans, Store
 
 _lock = threading.Lock()
 systems.renew_in_child(globals(), _lock=threading.Lock)
@@ -48,7 +48,7 @@ class _Place:
         return count
 
 
-class MemoryStore(Store):
+class MemoryStore(Store, Scans):
     """Entries in dictionaries of this process, one for each seed.
 
     Expired entries are dropped when others are written.
@@ -106,6 +106,10 @@ class MemoryStore(Store):
     def keys(self) -> Iterator[str]:
         with _lock:
             return iter(list(self._entries))
+
+    def scan(self) -> Iterator[tuple[str, bytes]]:
+        with _lock:
+            return iter(list(self._entries.items()))
 
     def clear(self) -> int:
         with _lock:

@@ -3,257 +3,165 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
-from typing import Any, TypeAlias
+from operator import methodcaller
+from typing import Any
 
 from cachewrap.call.terms import Absent, Exchange
 from cachewrap.entry import Items
 from cachewrap.format import codec
-from cachewrap.loops import running_loop
-from cachewrap.retry import Retry, with_async_retry, with_retry
-from cachewrap.streams.recording import (
-    END,
-    AsyncGeneratorSource,
-    AsyncStart,
-    GeneratorSource,
-    ItemRecording,
-    Packed,
-    Start,
-    StreamCache,
-    abegin,
-    begin,
-    unpack,
-)
+from cachewrap.retry import Retry
+from cachewrap.streams.reader import StreamCache, StreamReader
+from cachewrap.streams.recording import unpack
 from cachewrap.streams.shared import Alone, Name, SharedStream, join
 from cachewrap.streams.shared_async import AsyncSharedStream
+from cachewrap.streams.source import AsyncGeneratorSource, AsyncStart, GeneratorSource, Start
 
 
-class GeneratorStream(SharedStream[Packed]):
-    """A generator that threads share."""
+class _ItemReader(StreamReader):
+    """One caller of a generator, to whom it is that generator.
 
-    source: GeneratorSource
+    What he sends or throws in concerns him alone: if nobody else reads his stream, it is done to
+    that; else he leaves it for a generator of his own, which is run up to the same item.
 
-
-class AsyncGeneratorStream(AsyncSharedStream[Packed]):
-    """An async generator that tasks share."""
-
-    source: AsyncGeneratorSource
-
-
-class ItemReader:
-    """One caller of a shared generator, to whom it is a generator.
-
-    A value sent in, or an error thrown, concerns its caller alone. If he is all that reads, the
-    real generator becomes his own; else one of his own takes over, and an error comes out again.
+    Args:
+        cache: the cache.
+        begin: makes a source, see `GeneratorSource`.
+        absent: what he has seen of the store, if he has had no item yet.
+        stream: the shared stream; None for one who goes alone.
+        leads: whether he is its first reader.
+        passed: how many items he has had.
     """
 
     def __init__(
-        self, cache: StreamCache, start: Start, stream: GeneratorStream, leads: bool
+        self,
+        cache: StreamCache,
+        begin: Callable[[Absent | None, int], Any],
+        absent: Absent | None,
+        stream: Any = None,
+        leads: bool = True,
+        passed: int = 0,
     ) -> None:
-        self._cache = cache
-        self._start = start
-        self._stream = stream
+        super().__init__(cache, stream)
+        self._begin = begin
+        self._absent = absent
         self._leads = leads
-        self._passed = 0
-        self._served = False
-        self._left = False
-        self._own: Generator[Any, Any, Any] | None = None
-        self._step: Callable[[Callable[[], Any]], Any] = _call
+        self._passed = passed
+        if stream is None:
+            self.source = begin(absent, passed)
 
-    def __next__(self) -> Any:
-        """The next item. Raises `Alone` before the first one, where the caller is to go alone."""
-        if self._own is None:
-            try:
-                return self._read()
-            except Alone:
-                if not self._passed:
-                    raise
-            self._take_over()
-        return self.send(None)
-
-    def _read(self) -> Any:
-        there = self._stream.has(self._passed, leads=self._leads)
-        self._served = True
-        if not there:
-            raise StopIteration(unpack(self._stream.source.returned))
+    def _take(self) -> Any:
+        """The next item of the stream, which is there."""
         self._passed += 1
         return unpack(self._stream.items[self._passed - 1])
+
+    def _owns(self) -> bool:
+        """Whether what the caller does to the source touches nobody else."""
+        alone: bool = self._stream is None
+        return alone or (self.source.begun and self._stream.claim(self._passed))
+
+    def _start_own(self) -> None:
+        self._stream = None
+        self.source = self._begin(None if self._passed else self._absent, self._passed)
+
+
+class ItemReader(_ItemReader):
+    """The reader of a generator."""
+
+    def __iter__(self) -> ItemReader:
+        return self
+
+    def __next__(self) -> Any:
+        if self._stream is not None:
+            try:
+                there = self._stream.has(self._passed, leads=self._leads)
+            except Alone:
+                self._go_alone()
+            else:
+                self._joined = not self._leads
+                if there:
+                    return self._take()
+                raise StopIteration(unpack(self.source.returned))
+        try:
+            return unpack(self.source.pull())
+        except StopIteration:
+            raise StopIteration(unpack(self.source.returned)) from None
 
     def send(self, value: Any) -> Any:
         """See `Generator.send`."""
-        if self._own is None and not self._seize():
-            self._take_over()
-        assert self._own is not None
-        return self._step(partial(self._own.send, value))
+        return next(self) if value is None else self._give(methodcaller("send", value))
 
-    def throw(self, error: BaseException) -> Any:
+    def throw(self, *error: Any) -> Any:
         """See `Generator.throw`."""
-        if self._own is None and not self._seize():
-            raise error
-        assert self._own is not None
-        return self._step(partial(self._own.throw, error))
+        return self._give(methodcaller("throw", *error))
+
+    def _give(self, step: Callable[[Any], Any]) -> Any:
+        if not self._owns():
+            self._go_alone()
+        self.source.given = step
+        return next(self)
+
+    def _go_alone(self) -> None:
+        self.close()
+        self._start_own()
 
     def close(self) -> None:
         """Leave the stream; the last reader closes the real generator."""
-        if self._own is not None and self._step is _call:
-            self._own.close()
-        if not self._left:
+        if self._stream is None:
+            self.source.close()
+        elif not self._left:
             self._left = True
-            if self._served and not self._leads:
-                self._cache.count_joined(self._stream.source.entry)
+            self._count()
             self._stream.leave()
 
-    def _seize(self) -> bool:
-        generator = self._stream.source.generator
-        if generator is None or not self._stream.seize(self._passed):
-            return False
-        self._own, self._step = generator, self._stream.run
-        return True
 
-    def _take_over(self) -> None:
-        self.close()
-        self._own = self._start()
-        for _ in range(self._passed):
-            next(self._own)
-
-
-class AsyncItemReader:
-    """`ItemReader` of a shared async generator."""
-
-    def __init__(
-        self, cache: StreamCache, start: AsyncStart, stream: AsyncGeneratorStream, leads: bool
-    ) -> None:
-        self._cache = cache
-        self._start = start
-        self._stream = stream
-        self._leads = leads
-        self._passed = 0
-        self._served = False
-        self._left = False
-        self._own: AsyncGenerator[Any, Any] | None = None
-        self._step: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] = _acall
+class AsyncItemReader(_ItemReader):
+    """The reader of an async generator."""
 
     async def __anext__(self) -> Any:
-        """See `ItemReader.__next__`."""
-        return await self._leaving(self._next)
+        if self._stream is not None:
+            try:
+                there = await self._stream.has(self._passed, leads=self._leads)
+            except Alone:
+                await self._go_alone()
+            else:
+                self._joined = not self._leads
+                if there:
+                    return self._take()
+                raise StopAsyncIteration
+        return unpack(await self.source.pull())
 
     async def asend(self, value: Any) -> Any:
         """See `AsyncGenerator.asend`."""
-        if self._own is None and not self._seize():
-            await self._leaving(self._take_over)
-        assert self._own is not None
-        return await self._leaving(partial(self._step, partial(self._own.asend, value)))
+        return await self._give(methodcaller("asend", value))
 
     async def athrow(self, error: BaseException) -> Any:
         """See `AsyncGenerator.athrow`."""
-        if self._own is None and not self._seize():
-            await self.aclose()
-            raise error
-        assert self._own is not None
-        return await self._leaving(partial(self._step, partial(self._own.athrow, error)))
+        return await self._give(methodcaller("athrow", error))
 
-    async def _next(self) -> Any:
-        if self._own is None:
-            try:
-                return await self._read()
-            except Alone:
-                if not self._passed:
-                    raise
-            await self._take_over()
-        return await self.asend(None)
+    async def _give(self, step: Callable[[Any], Any]) -> Any:
+        if not self._owns():
+            await self._go_alone()
+        self.source.given = step
+        return await anext(self)
 
-    async def _read(self) -> Any:
-        there = await self._stream.has(self._passed, leads=self._leads)
-        self._served = True
-        if not there:
-            raise StopAsyncIteration
-        self._passed += 1
-        return unpack(self._stream.items[self._passed - 1])
-
-    async def _leaving(self, step: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            return await step()
-        except GeneratorExit:
-            raise  # the task is being destroyed: nothing can be awaited any more
-        except BaseException:
-            await self.aclose()
-            raise
+    async def _go_alone(self) -> None:
+        await self.aclose()
+        self._start_own()
 
     async def aclose(self) -> None:
         """See `ItemReader.close`."""
-        if self._own is not None and self._step is _acall:
-            await self._own.aclose()
-        if not self._left:
+        if self._stream is None:
+            await self.source.close()
+        elif not self._left:
             self._left = True
-            if self._served and not self._leads:
-                self._cache.count_joined(self._stream.source.entry)
+            self._count()
             await self._stream.leave()
-
-    def _seize(self) -> bool:
-        generator = self._stream.source.generator
-        if generator is None or not self._stream.seize(self._passed):
-            return False
-        self._own, self._step = generator, self._stream.run
-        return True
-
-    async def _take_over(self) -> None:
-        await self.aclose()
-        self._own = self._start()
-        for _ in range(self._passed):
-            await anext(self._own)
-
-
-def _call(step: Callable[[], Any]) -> Any:
-    return step()
-
-
-async def _acall(step: Callable[[], Awaitable[Any]]) -> Any:
-    return await step()
-
-
-def read(
-    cache: StreamCache, exchange: Exchange[Items], start: Start, retry: Retry | None
-) -> ItemReader | None:
-    """A reader of the request's shared stream; None where the caller is to go upstream alone.
-
-    A sync caller on an event loop's thread goes alone: it must not wait for a thread that may be
-    waiting for that loop.
-    """
-    place = cache.shared_place
-    if place is None or running_loop() is not None:
-        return None
-
-    def share(name: Name) -> GeneratorStream:
-        return GeneratorStream(name, GeneratorSource(cache, exchange, start, retry))
-
-    found = join(place, exchange.key, None, share)
-    return None if found is None else ItemReader(cache, start, *found)
-
-
-def aread(
-    cache: StreamCache, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None
-) -> AsyncItemReader | None:
-    """`read` for async callers."""
-    place, loop = cache.shared_place, running_loop()
-    if place is None or loop is None:
-        return None
-
-    def share(name: Name) -> AsyncGeneratorStream:
-        return AsyncGeneratorStream(name, AsyncGeneratorSource(cache, exchange, start, retry))
-
-    found = join(place, exchange.key, loop, share)
-    return None if found is None else AsyncItemReader(cache, start, *found)
-
-
-_Step: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 def stream(
-    cache: StreamCache,
-    exchange: Exchange[Items],
-    start: Callable[[], Generator[Any, Any, Any]],
-    retry: Retry | None = None,
+    cache: StreamCache, exchange: Exchange[Items], start: Start, retry: Retry | None = None
 ) -> Generator[Any, Any, Any]:
     """A generator that replays the stored items, or passes on and records those of ``start()``.
 
@@ -266,132 +174,68 @@ def stream(
     A value sent into a replay cannot be answered from the store: the real generator is then run up
     to the same item and takes over.
     """
+    begin = partial(GeneratorSource, cache, exchange, start, retry)
     found = cache.look(exchange)
     if isinstance(found, Absent):
-        if reader := read(cache, exchange, start, retry):
-            with suppress(Alone), closing(reader):
-                return (yield from _pass_on(reader, reader.__next__, None))
-        return (yield from _record(start, retry, ItemRecording(cache, exchange, found)))
+        joined = _join(cache, exchange, lambda name: SharedStream(name, begin()), is_async=False)
+        with closing(ItemReader(cache, begin, found, *joined)) as reader:
+            return (yield from reader)
     for passed, encoded in enumerate(found.value.values, start=1):
         sent = yield codec.decode(*encoded)
         if sent is not None:
-            return (yield from _take_over(start(), passed, sent))
+            with closing(ItemReader(cache, begin, None, passed=passed)) as reader:
+                reader.source.given = methodcaller("send", sent)
+                return (yield from reader)
     return codec.decode(*found.value.returned)
 
 
-def _record(
-    start: Callable[[], Generator[Any, Any, Any]], retry: Retry | None, recording: ItemRecording
-) -> Generator[Any, Any, Any]:
-    generator, first, returned = with_retry(retry, partial(begin, start))()
-    if first is not END:
-        returned = yield from _pass_on(generator, lambda: first, recording)
-    recording.finish(returned)
-    return returned
-
-
-def _take_over(
-    generator: Generator[Any, Any, Any], passed: int, sent: Any
-) -> Generator[Any, Any, Any]:
-    for _ in range(passed):
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value
-    return (yield from _pass_on(generator, partial(generator.send, sent), None))
-
-
-def _pass_on(
-    generator: Generator[Any, Any, Any] | ItemReader,
-    step: Callable[[], Any],
-    recording: ItemRecording | None,
-) -> Generator[Any, Any, Any]:
-    while True:
-        try:
-            item = step()
-        except StopIteration as stop:
-            return stop.value
-        try:
-            sent = yield recording.take(item) if recording else item
-        except GeneratorExit:
-            generator.close()
-            raise
-        except BaseException as error:
-            step = partial(generator.throw, error)
-        else:
-            if sent is None:
-                step = generator.__next__
-                continue
-            step = partial(generator.send, sent)
-        if recording:
-            recording.spoil()
-
-
 async def astream(
-    cache: StreamCache,
-    exchange: Exchange[Items],
-    start: Callable[[], AsyncGenerator[Any, Any]],
-    retry: Retry | None = None,
+    cache: StreamCache, exchange: Exchange[Items], start: AsyncStart, retry: Retry | None = None
 ) -> AsyncGenerator[Any, Any]:
     """`stream` for async generators."""
-    recording: ItemRecording | None = None
-    generator: AsyncGenerator[Any, Any] | AsyncItemReader
-    step: _Step
+    begin = partial(AsyncGeneratorSource, cache, exchange, start, retry)
     found = await cache.alook(exchange)
-    if not isinstance(found, Absent):
+    if isinstance(found, Absent):
+        joined = _join(
+            cache, exchange, lambda name: AsyncSharedStream(name, begin()), is_async=True
+        )
+        reader = AsyncItemReader(cache, begin, found, *joined)
+    else:
         for passed, encoded in enumerate(found.value.values, start=1):
             sent = yield codec.decode(*encoded)
             if sent is not None:
-                generator, step = await _catch_up(start(), passed, sent)
+                reader = AsyncItemReader(cache, begin, None, passed=passed)
+                reader.source.given = methodcaller("asend", sent)
                 break
         else:
             return
-    elif reader := await _join(aread(cache, exchange, start, retry)):
-        generator, step = reader
-    else:
-        recording = ItemRecording(cache, exchange, found)
-        generator, item = await with_async_retry(retry, partial(abegin, start))()
-        step = partial(_give, item)
-    # An async generator cannot delegate: this loop is `_pass_on` with `await`.
+    # An async generator cannot delegate.
+    step: Callable[[], Awaitable[Any]] = reader.__anext__
     while True:
         try:
             item = await step()
-        except StopAsyncIteration:
-            break
-        try:
-            sent = yield recording.take(item) if recording else item
         except GeneratorExit:
-            await generator.aclose()
+            raise  # the task is being destroyed: nothing can be awaited any more
+        except BaseException as error:
+            await reader.aclose()
+            if isinstance(error, StopAsyncIteration):
+                return
+            raise
+        try:
+            sent = yield item
+        except GeneratorExit:
+            await reader.aclose()
             raise
         except BaseException as error:
-            step = partial(generator.athrow, error)
+            step = partial(reader.athrow, error)
         else:
-            if sent is None:
-                step = generator.__anext__
-                continue
-            step = partial(generator.asend, sent)
-        if recording:
-            recording.spoil()
-    if recording:
-        await recording.afinish()
+            step = reader.__anext__ if sent is None else partial(reader.asend, sent)
 
 
-async def _join(reader: AsyncItemReader | None) -> tuple[AsyncItemReader, _Step] | None:
-    if reader is not None:
-        with suppress(Alone):
-            return reader, partial(_give, await anext(reader, END))
-    return None
-
-
-async def _catch_up(
-    generator: AsyncGenerator[Any, Any], passed: int, sent: Any
-) -> tuple[AsyncGenerator[Any, Any], _Step]:
-    for _ in range(passed):
-        if await anext(generator, END) is END:
-            return generator, partial(_give, END)
-    return generator, partial(generator.asend, sent)
-
-
-async def _give(item: Any) -> Any:
-    if item is END:
-        raise StopAsyncIteration
-    return item
+def _join(
+    cache: StreamCache, exchange: Exchange[Items], start: Callable[[Name], Any], *, is_async: bool
+) -> tuple[Any, bool]:
+    """The request's shared stream and whether the caller leads it; None where he goes alone."""
+    place = cache.shared_place
+    joined = None if place is None else join(place, exchange.key, start, is_async=is_async)
+    return joined or (None, True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable
+from contextvars import copy_context
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from cachewrap import systems
+from cachewrap.call.flight import Flight, leading
+from cachewrap.entry import Entry
+from cachewrap.loops import running_loop
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -33,12 +35,20 @@ class Source(Protocol[T_co]):
         """Whether nobody may join any more, as it will not be kept."""
         ...
 
+    @property
+    def entry(self) -> Entry | None:
+        """What is stored of it, once it is."""
+        ...
+
     def pull(self) -> T_co:
         """The next item; raises `StopIteration` when everything has passed and is kept."""
         ...
 
     def close(self) -> None:
         """Nobody reads any more."""
+
+    def land_in_child(self) -> None:
+        """The process was forked, and this is the child: other threads do not exist here."""
 
 
 class Stream(Generic[T]):
@@ -49,18 +59,21 @@ class Stream(Generic[T]):
 
     Attributes:
         items: what has come so far, for every reader.
+        flight: the call that the stream is, for those made inside it; it does not lead back here,
+            so no cycle keeps what is abandoned until a collection.
     """
+
+    source: Any
 
     def __init__(self, name: Name) -> None:
         self.items: list[T] = []
+        self.flight = Flight(name[:2])
         self._name = name
         self._readers = 1
         self._outcome: type[Exception] | BaseException | None = None
         self._trace: TracebackType | None = None
         self._context = copy_context()
-        # A mark in place of the stream: no cycle keeps what is abandoned until a collection.
-        self._mark = object()
-        self._context.run(_inside.set, (*_inside.get(), self._mark))
+        self._context.run(leading.set, (*leading.get(), self.flight))
         _live.add(self)
 
     @property
@@ -68,8 +81,8 @@ class Stream(Generic[T]):
         """How many callers read the stream."""
         return self._readers
 
-    def seize(self, passed: int) -> bool:
-        """Make the source the only reader's own, if the caller is that and has read all there is.
+    def claim(self, passed: int) -> bool:
+        """Make the stream its only reader's own, if the caller is that and has read all there is.
 
         Args:
             passed: how many items the caller has read.
@@ -86,22 +99,8 @@ class Stream(Generic[T]):
             if _under_way.get(self._name) is self:
                 del _under_way[self._name]
 
-    @contextmanager
-    def mark(self) -> Iterator[None]:
-        """While the stream is being asked for: calls of the same request inside go alone."""
-        inside = _inside.set((*_inside.get(), self._mark))
-        try:
-            yield
-        finally:
-            _inside.reset(inside)
-
     def _land_in_child(self) -> None:
         raise NotImplementedError
-
-    def _add(self, item: T, spoiled: bool) -> None:
-        if spoiled:
-            self.withdraw()
-        self.items.append(item)
 
     def _settle(self, outcome: type[Exception] | BaseException) -> None:
         with _lock:
@@ -117,7 +116,7 @@ class Stream(Generic[T]):
             return True
         outcome = self._outcome
         if outcome is None:
-            if self._mark in _inside.get():
+            if self.flight in leading.get():
                 raise Alone
             return None
         if outcome is StopIteration:
@@ -127,7 +126,8 @@ class Stream(Generic[T]):
             raise Alone
         raise outcome.with_traceback(self._trace)
 
-    def _leave(self) -> bool:
+    def drop(self) -> bool:
+        """One reader less, of whom nothing is closed; whether it was the last."""
         with _lock:
             self._readers -= 1
             if self._readers:
@@ -161,7 +161,7 @@ class SharedStream(Stream[T]):
 
     def _pull(self) -> None:
         try:
-            self._add(self._context.run(self.source.pull), self.source.spoiled)
+            self.items.append(self._context.run(self.source.pull))
         except StopIteration:
             self._settle(StopIteration)
         except Exception as error:
@@ -171,19 +171,16 @@ class SharedStream(Stream[T]):
             self._settle(Alone)
             raise
 
-    def run(self, step: Callable[[], Any]) -> Any:
-        """Run a step of a source that the caller has seized."""
-        return self._context.run(step)
-
     def leave(self) -> None:
         """One reader less; the last one closes the source."""
-        if self._leave():
+        if self.drop():
             self._context.run(self.source.close)
 
     def _land_in_child(self) -> None:
         if self._pulling.locked():
             self._outcome = Alone
         self._pulling = threading.Lock()
+        self.source.land_in_child()
 
 
 # An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.
@@ -191,28 +188,31 @@ _lock = threading.RLock()
 _under_way: WeakValueDictionary[Name, Stream[Any]] = WeakValueDictionary()
 _live: WeakSet[Stream[Any]] = WeakSet()
 
-_inside: Final[ContextVar[tuple[object, ...]]] = ContextVar("cachewrap_inside", default=())
-"""The marks of the streams whose source the current code runs in."""
-
 
 def join(
-    place: str, key: str, loop: asyncio.AbstractEventLoop | None, start: Callable[[Name], S]
+    place: str, key: str, start: Callable[[Name], S], *, is_async: bool
 ) -> tuple[S, bool] | None:
-    """The stream of a request, and whether the caller is its first reader; None for a caller in it.
+    """The stream of a request, and whether the caller is its first reader; None for one on his own.
+
+    That is a caller inside the stream; a sync one on an event loop's thread, who must not wait for
+    a thread that may be waiting for that loop; and an async one without a loop of asyncio.
 
     Args:
         place: the partition, as its store's URL.
         key: the key of the request.
-        loop: the event loop of an async caller, None for a sync one.
         start: makes the stream if there is none. What is made for one place and key is of one type.
+        is_async: whether the caller is, who shares with those of his event loop.
     """
+    loop = running_loop()
+    if (loop is not None) is not is_async:
+        return None
     name = (place, key, loop)
     with _lock:
         stream = _under_way.get(name)
-        if stream is None:
+        if stream is None or stream.source.spoiled:
             stream = _under_way[name] = start(name)
             return stream, True
-        if stream._mark in _inside.get():
+        if stream.flight.is_led_here():
             return None
         stream._readers += 1
         return stream, False  # type: ignore[return-value]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from cachewrap.entry import Entry
 from cachewrap.loops import running_loop
 from cachewrap.streams.shared import Alone, Name, Stream
 
@@ -20,6 +19,9 @@ class AsyncSource(Protocol[T_co]):
 
     @property
     def spoiled(self) -> bool: ...
+
+    @property
+    def entry(self) -> Entry | None: ...
 
     @property
     def exhausted(self) -> bool:
@@ -41,71 +43,36 @@ class AsyncSharedStream(Stream[T]):
     def __init__(self, name: Name, source: AsyncSource[T]) -> None:
         super().__init__(name)
         self.source = source
-        self._orders: deque[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = deque()
-        self._ordered: asyncio.Future[None] | None = None
-        self._pulling: asyncio.Future[Any] | None = None
+        self._wanted: asyncio.Future[None] | None = None
+        self._pulling: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def has(self, index: int, *, leads: bool) -> bool:
         """See `SharedStream.has`."""
         while (there := self._is_there(index, leads)) is None:
-            if self._pulling is None or self._pulling.done():
-                self._pulling = self._order(self._pull)
-            await self._wait(self._pulling)
-        return there
-
-    async def _pull(self) -> None:
-        try:
-            self._add(await self.source.pull(), self.source.spoiled)
-        except StopAsyncIteration:
-            self._settle(StopIteration)
-        except BaseException as error:
-            self._settle(error)
-            if not isinstance(error, Exception):
-                raise
-
-    async def run(self, step: Callable[[], Awaitable[Any]]) -> Any:
-        """See `SharedStream.run`."""
-        order = self._order(step)
-        try:
-            task = await self._wait(order)
-        finally:
-            order.cancel()
-        return task.result() if order.cancelled() else order.result()
-
-    async def _wait(self, order: asyncio.Future[Any]) -> asyncio.Task[None]:
-        task = self._task
-        if task is None:
             loop = asyncio.get_running_loop()
-            task = self._task = loop.create_task(self._work(), context=self._context)
-            # While nobody reads, the task rests like a generator that nobody reads: a loop that
-            # ends without a word about the one need not complain of the other.
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-        await asyncio.wait((order, task), return_when=asyncio.FIRST_COMPLETED)
-        return task
-
-    def _order(self, step: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
-        done = asyncio.get_running_loop().create_future()
-        self._orders.append((step, done))
-        if self._ordered is not None and not self._ordered.done():
-            self._ordered.set_result(None)
-        return done
+            if self._pulling is None or self._pulling.done():
+                self._pulling = loop.create_future()
+                if self._wanted is not None:
+                    self._wanted.set_result(None)
+            if self._task is None:
+                self._task = loop.create_task(self._work(), context=self._context)
+                # While nobody reads, the task rests like a generator that nobody reads: a loop that
+                # ends without a word about the one need not complain of the other.
+                self._task._log_destroy_pending = False  # type: ignore[attr-defined]
+            await asyncio.wait((self._pulling, self._task), return_when=asyncio.FIRST_COMPLETED)
+        return there
 
     async def _work(self) -> None:
         try:
             while self._outcome is None:
-                if not self._orders:
-                    self._ordered = asyncio.get_running_loop().create_future()
-                    await self._ordered
-                step, done = self._orders.popleft()
-                try:
-                    result = await step()
-                except Exception as error:
-                    if not done.done():
-                        done.set_exception(error)
-                else:
-                    if not done.done():
-                        done.set_result(result)
+                if self._pulling is None or self._pulling.done():
+                    self._wanted = asyncio.get_running_loop().create_future()
+                    await self._wanted
+                    self._wanted = None
+                await self._pull()
+                if self._pulling is not None:
+                    self._pulling.set_result(None)
         except GeneratorExit:
             # Destroyed with all that read: nothing can be awaited any more. What the source holds
             # is finalised as that of any abandoned stream.
@@ -116,6 +83,16 @@ class AsyncSharedStream(Stream[T]):
             raise
         await self.source.close()
 
+    async def _pull(self) -> None:
+        try:
+            self.items.append(await self.source.pull())
+        except StopAsyncIteration:
+            self._settle(StopIteration)
+        except BaseException as error:
+            self._settle(error)
+            if not isinstance(error, Exception):
+                raise
+
     async def leave(self) -> None:
         """One reader less; the last one closes the source.
 
@@ -123,7 +100,7 @@ class AsyncSharedStream(Stream[T]):
         abandoned may be finalised outside the loop, which then closes the source when it runs
         again, if it does.
         """
-        if not self._leave():
+        if not self.drop():
             return
         if self.source.exhausted:
             await self.kept()

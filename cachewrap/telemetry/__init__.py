@@ -1,1 +1,1 @@
-"""What is told: events, faults, usage and its price."""
+"""News of calls: events, faults, usage and its price."""

@@ -1,4 +1,4 @@
-"""What happened to one call: told to a hook of the cache's, and to the log."""
+"""Events: what happened to one call, for a hook of the cache's and for the log."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _OUT = ("completion_tokens", "output_tokens")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer says of itself; empty where it says nothing.
+    """The usage that an answer reports; empty where it reports none.
 
     Args:
         model: the model's name.

@@ -1,4 +1,4 @@
-"""What a store of one's own is tested with.
+"""Tests for a store of one's own.
 
 `cachewrap.testing.stores.StoreSuite` holds every store to its promises, and
 `cachewrap.testing.servers.redis_server` runs a Redis-compatible server for the length of a block.

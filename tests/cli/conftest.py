@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from cachewrap import Cache
+from cachewrap.stores.base import Seeds
 from cli.filling import CommandLine
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """The command line in this process, with none of its variables set."""
+    """The command line in this process, with none of its variables set, and no width."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     for name in ("URL", "MODE", "QUIET", "TALLY", "ENCRYPTION_KEY"):
         monkeypatch.delenv(f"CACHEWRAP_{name}", raising=False)
     return CommandLine(capsys)
@@ -35,7 +37,8 @@ def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
     yield make
     for url in made:
         store = Cache.from_url(url).store
-        for seed in store.seeds() or []:
+        assert isinstance(store, Seeds)
+        for seed in store.seeds():
             store.reseed(seed).clear()
         store.close()
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from cachewrap import Cache
-from cachewrap.cli.export_file import Export
+from cachewrap.cli.export import Export
 from cli.filling import CommandLine, chat, put
 from cli.test_copying import content
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from cachewrap.cli.conversation import body_pieces, call_texts, content_text, event_piece
+from cachewrap.cli.conversation import body_parts, call_texts, content_text, event_piece
 from cachewrap.cli.text import clean, columns, one_line, size, size_text, span, span_text, table
 
 
@@ -162,7 +162,7 @@ BODIES: list[tuple[str, Any, list[tuple[str, str]]]] = [
 
 @pytest.mark.parametrize(("body", "pieces"), [b[1:] for b in BODIES], ids=[b[0] for b in BODIES])
 def test_a_whole_answer(body: Any, pieces: list[tuple[str, str]]) -> None:
-    assert list(body_pieces(body)) == pieces
+    assert [(role, content_text(part)) for role, part in body_parts(body)] == pieces
 
 
 EVENTS: list[tuple[str, Any, str]] = [

@@ -17,24 +17,27 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=[f"cachewrap.{name}" for name in ("codec", "untagging", "classes", "envelope", "plain")]
+    include=[
+        *(f"cachewrap.format.{name}" for name in ("codec", "untagging", "envelope")),
+        "cachewrap.request.values",
+    ]
 ):
     from fuzz import hostile
 
 import msgspec
-import zstandard
 
 from cachewrap.entry import Facts, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format.envelope import seal
 from cachewrap.format.sealing import AesGuard
+from cachewrap.format.zstd import LIBRARY
 
 RUNS = int(os.environ.get("CACHEWRAP_FUZZ_RUNS") or 100_000)  # some 15 seconds
 RECORD = msgspec.msgpack.encode([b"request", "source", "model"])
 KEY = "ab" * 32
 
 guard = AesGuard((b"k" * 32,), "41")
-pack = zstandard.ZstdCompressor().compress
+pack = LIBRARY.compressor(3)
 ends: Counter[str] = Counter()
 
 

@@ -2,69 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import openai
 import pytest
-from sdk.openai.asking import Colour, Seen, anatomy
-from sdk.openai.shapes import SHAPES, TABLE, City, Shape
-from standin import Upstream
-
-CASES = [
-    pytest.param(shape, name, id=f"{shape.name}-{name}")
-    for shape in SHAPES
-    for name in shape.colours
-]
+from sdk.matrix import each
+from sdk.openai.asking import Seen, anatomy, asking
+from sdk.openai.shapes import SHAPES, TABLE, City
+from standin import Request, Upstream
 
 
-@pytest.fixture
-def up() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-    openai.api_key = openai.base_url = None
-    openai._reset_client()
+@dataclass
+class Answered:
+    """What three calls of one shape showed: two identical ones, and another variant."""
+
+    first: Seen
+    second: Seen
+    requests: list[Request]
 
 
-def ask_twice(up: Upstream, shape: Shape, name: str) -> tuple[Seen, Seen]:
-    colour = Colour(name)
-    client = colour.client(up, shape.client, max_retries=0)
-    seen = colour.ask(client, shape), colour.ask(client, shape)
-    colour.close()
-    return seen
+@pytest.fixture(scope="module")
+def answered(request: pytest.FixtureRequest) -> Answered:
+    shape, name = request.param
+    with Upstream() as up, asking(shape, up, name) as ask:
+        first, second = ask(1), ask(1)
+        ask(2)
+        return Answered(first, second, list(up.requests))
 
 
-@pytest.mark.parametrize(("shape", "name"), CASES)
-def test_each_of_two_identical_calls_reaches_the_upstream(
-    up: Upstream, shape: Shape, name: str
-) -> None:
-    ask_twice(up, shape, name)
-    assert up.calls == 2
+each_shape = each(SHAPES, "answered")
 
 
-@pytest.mark.parametrize(("shape", "name"), CASES)
-def test_two_identical_calls_are_answered_differently(
-    up: Upstream, shape: Shape, name: str
-) -> None:
-    first, second = ask_twice(up, shape, name)
+@each_shape
+def test_each_call_reaches_the_upstream(answered: Answered) -> None:
+    assert len(answered.requests) == 3
+
+
+@each_shape
+def test_two_identical_calls_are_answered_differently(answered: Answered) -> None:
+    first, second = answered.first, answered.second
     payload = {"value", "events", "content", "chunks", "lines"} & first.keys()
     assert payload
     assert all(first[part] != second[part] for part in payload)
 
 
-@pytest.mark.parametrize(("shape", "name"), CASES)
-def test_two_variants_are_two_requests(up: Upstream, shape: Shape, name: str) -> None:
-    colour = Colour(name)
-    client = colour.client(up, shape.client, max_retries=0)
-    colour.ask(client, shape, 1)
-    colour.ask(client, shape, 2)
-    colour.close()
-    assert sent_by(up, 0) != sent_by(up, 1)
+@each_shape
+def test_two_variants_are_two_requests(answered: Answered) -> None:
+    first, _, other = map(sent, answered.requests)
+    assert first != other
 
 
-def sent_by(up: Upstream, index: int) -> Any:
+def sent(request: Request) -> Any:
     """What a request asked, without the boundary that differs in every multipart body."""
-    request = up.requests[index]
     body = request.parts() if request.multipart else request.json()
     return request.path, request.query, request.headers.get("x-tier"), body
 

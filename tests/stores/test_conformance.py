@@ -14,7 +14,6 @@ from cachewrap.testing.stores import StoreSuite
 class TestMemoryStore(StoreSuite):
     persistent = False
     drops_expired = False
-    leases = False
 
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:
@@ -52,7 +51,6 @@ class TestRedisSentinel(StoreSuite):
 @pytest.mark.stores("jsonl")
 class TestJsonlStore(StoreSuite):
     drops_expired = False
-    leases = False
 
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:

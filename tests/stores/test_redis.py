@@ -365,7 +365,7 @@ class TestFaults:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         store = RedisStore(f"redis://me:secret@127.0.0.1:{port}/0", breaker_seconds=1e-9)
-        store.check()
+        Cache(store).check()
         for use in _uses(store):
             start = time.monotonic()
             with pytest.raises(StoreError, match=f"127.0.0.1:{port}") as caught:

@@ -22,7 +22,7 @@ _MOST_HEADERS: Final = 16
 
 @dataclass(slots=True)
 class Keywords:
-    """What a call was given, told apart as far as the way of its request may depend on it.
+    """The keywords of a call, told apart as far as the way of its request may depend on it.
 
     Args:
         body: what is given of the body, as it was given.

@@ -30,7 +30,7 @@ _TAKEN: Final = frozenset({"_fields_set", "_BaseModel__cls"})
 
 
 class Models:
-    """What builds the models of one SDK.
+    """Builders of the models of one SDK.
 
     Args:
         module: the SDK's ``_models``.

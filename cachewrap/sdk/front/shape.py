@@ -1,4 +1,4 @@
-"""How the calls of one shape are answered at the front door, as it was seen on the long way."""
+"""Shapes of calls: how those of one are answered at the front door, as the long way showed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIMPLE: Final = (str, int, float, bool, type(None))
 
 
 class Rest:
-    """Remembers the rest of the last request, and what it was made of.
+    """The rest of the last request, and what it was made of.
 
     Args:
         stream: whether the requests ask for a stream.
@@ -78,7 +78,7 @@ NOTHING: Final = object()
 
 @dataclass(slots=True)
 class Known:
-    """How the calls of one shape are answered, as it was seen on the long way.
+    """Knowledge of one shape: how its calls are answered, as the long way showed.
 
     Args:
         endpoint: what is called.

@@ -135,7 +135,7 @@ def _native(filename: str) -> str:
 
 
 class Transaction:
-    """What one transaction changes: rows at once, files when it has ended."""
+    """The changes of one transaction: rows at once, files when it has ended."""
 
     def __init__(self, con: sqlite3.Connection, disk: BytesDisk) -> None:
         self.con = con

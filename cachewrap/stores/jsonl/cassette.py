@@ -28,7 +28,7 @@ _WRITING: Final = os.O_RDWR | os.O_CREAT | (os.O_APPEND if systems.REPLACES_OPEN
 
 
 class Head(msgspec.Struct):
-    """What names a line, or tells that it is the first one."""
+    """The head of a line: what names it, or tells that it is the first one."""
 
     key: str | None = None
     seed: str | None = None

@@ -66,7 +66,7 @@ _VOLATILE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an envelope holds."""
+    """The parts that an envelope holds."""
 
     kind: Kind
     answer: bytes

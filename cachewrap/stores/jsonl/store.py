@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import urllib.parse
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Checks, Scans, Seeds, Store
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
-from cachewrap.urls import url_of_path
+from cachewrap.stores.paths import absolute, obstacle, url_of
 
 
-class JsonlStore(Store):
+class JsonlStore(Store, Scans, Seeds, Checks):
     """Entries of every seed in one file: a cassette, to be kept beside the tests that use it.
 
     The file, and folders that are missing, are made at the first write. A line is one entry as
@@ -35,7 +34,7 @@ class JsonlStore(Store):
     """
 
     def __init__(self, path: str | os.PathLike[str], seed: str = "41") -> None:
-        self._path = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self._path = absolute(path)
         self._seed = seed
         self._cassette = cassette(self._path)
 
@@ -44,8 +43,7 @@ class JsonlStore(Store):
 
     @property
     def url(self) -> str:
-        seed = urllib.parse.quote(self._seed, safe="", errors="surrogatepass")
-        return f"{url_of_path('jsonl', self._cassette.path)}?cache_seed={seed}"
+        return url_of("jsonl", self._cassette.path, self._seed)
 
     @property
     def path(self) -> str:
@@ -68,15 +66,9 @@ class JsonlStore(Store):
                     f"the cassette {self._path} cannot be read and written by this user"
                 )
             return
-        place = os.path.dirname(self._path)
-        while not os.path.lexists(place) and place != os.path.dirname(place):
-            place = os.path.dirname(place)
-        if not os.path.isdir(place):
-            raise StoreError(f"the cassette {self._path} cannot be made: {place} is not a folder")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise StoreError(
-                f"the cassette {self._path} cannot be made: {place} cannot be written by this user"
-            )
+        wrong = obstacle(os.path.dirname(self._path))
+        if wrong is not None:
+            raise StoreError(f"the cassette {self._path} cannot be made: {wrong}")
 
     def get(self, key: str) -> bytes | None:
         line = self._cassette.get((self._seed, key))

@@ -1,4 +1,4 @@
-"""Leaves a server alone for a while when it cannot be reached, and then asks it again, once."""
+"""A breaker: a server that cannot be reached is left alone for a while, then asked again, once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LeftAlone(Exception):
 
 
 class Breaker:
-    """What this process knows of one server's health; every client of the server shares it.
+    """The health of one server as this process knows it; every client of the server shares it.
 
     It is closed at first. `failed` opens it, and nobody is admitted until ``seconds`` seconds
     have passed. Then one caller is, to try for all: `worked` closes the breaker, `failed` opens it

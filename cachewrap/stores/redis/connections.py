@@ -1,4 +1,4 @@
-"""Where a Redis store meets its server: clients of each colour, one breaker, errors told alike."""
+"""Connections of a Redis store to its server: clients of each colour, one breaker, one error."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ class _AsyncUse(_Watch):
 
 
 class Loop:
-    """What one event loop has: a client, once it is made, and turns to use it."""
+    """The share of one event loop: a client, once it is made, and turns to use it."""
 
     def __init__(self, server: Server) -> None:
         self.clients: list[Any] = []

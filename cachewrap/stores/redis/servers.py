@@ -1,4 +1,4 @@
-"""What a Redis URL names: one server, the master that sentinels watch, or a cluster."""
+"""Servers that a Redis URL names: one, the master that sentinels watch, or a cluster."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def server_of(url: str) -> Server:
 
 
 class Server(ABC):
-    """Makes the clients of one place, and knows how its commands are spread over nodes.
+    """A maker of the clients of one place, which knows how its commands are spread over nodes.
 
     Attributes:
         place: the URL without credentials and options.

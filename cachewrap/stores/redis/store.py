@@ -10,7 +10,16 @@ from typing import Any, TypeVar, cast
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
-from cachewrap.stores.base import Claim, Store, in_thread, of_one_process
+from cachewrap.stores.base import (
+    Claim,
+    Leases,
+    Scans,
+    Seeds,
+    Store,
+    Uses,
+    in_thread,
+    of_one_process,
+)
 from cachewrap.stores.redis.connections import Connections
 
 M = TypeVar("M", bound=Callable[..., Any])
@@ -69,7 +78,7 @@ def _in_asyncio(method: M) -> M:
     return cast(M, either)
 
 
-class RedisStore(Store):
+class RedisStore(Store, Leases, Scans, Seeds, Uses):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
     A lease stands beside its entry, with ``:lease`` behind. It is never listed, counted or cleared.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ag2", reason="runs in the tox environment `ag2`")
+pytest.importorskip("ag2", reason="runs in `libraries`")
 
 from ag2 import Agent, tool
 from ag2.config import OpenAIConfig, OpenAIResponsesConfig

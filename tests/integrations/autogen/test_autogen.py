@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("autogen_ext", reason="runs in the tox environment `autogen`")
+pytest.importorskip("autogen_ext", reason="runs in `libraries`")
 
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.conditions import MaxMessageTermination

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-autogen = pytest.importorskip("autogen", reason="runs in `autogen02` and `ag2classic`")
+autogen = pytest.importorskip("autogen", reason="runs in `holding` and `earlier`")
 
 from standin import Upstream
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-haystack = pytest.importorskip("haystack", reason="runs in `haystack2` and `haystack3`")
+haystack = pytest.importorskip("haystack", reason="runs in `libraries` and `earlier`")
 
 from haystack.components.agents import Agent
 from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder

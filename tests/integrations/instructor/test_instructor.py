@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-instructor = pytest.importorskip("instructor", reason="runs in the tox environment `instructor`")
+instructor = pytest.importorskip("instructor", reason="runs in `holding`")
 
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from openai import AsyncOpenAI, OpenAI

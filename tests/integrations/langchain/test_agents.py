@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("langchain.agents", reason="runs in the tox environment `langchain`")
+pytest.importorskip("langchain.agents.middleware", reason="runs in `libraries`")
 
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy

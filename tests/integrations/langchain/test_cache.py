@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("langchain_openai", reason="runs in the tox environment `langchain`")
+pytest.importorskip("langchain_openai", reason="runs in `libraries` and `holding`")
 pytest.importorskip("pytest_asyncio", reason="comes with langchain-tests")
 suites = pytest.importorskip("langchain_tests.integration_tests")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("langchain_openai", reason="runs in the tox environment `langchain`")
-pytest.importorskip("langchain_community", reason="runs in the tox environment `langchain`")
+pytest.importorskip("langchain_openai", reason="runs in `libraries` and `holding`")
+pytest.importorskip("langchain_community", reason="runs in `libraries` and `holding`")
 
 from langchain_community.cache import SQLAlchemyMd5Cache, SQLiteCache
 from langchain_core.caches import BaseCache

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("langchain_openai", reason="runs in the tox environment `langchain`")
+pytest.importorskip("langchain_openai", reason="runs in `libraries` and `holding`")
 
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks the network at its import
-litellm = pytest.importorskip("litellm", reason="runs in the tox environment `litellm`")
+litellm = pytest.importorskip("litellm", reason="runs in `libraries` and `earlier`")
 
 from integrations.ways import (
     Way,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("llama_index.core", reason="runs in the tox environment `llamaindex`")
+pytest.importorskip("llama_index.core", reason="runs in `holding`")
 
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from llama_index.core import Document, VectorStoreIndex

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("agents", reason="runs in the tox environment `openaiagents`")
+pytest.importorskip("agents", reason="runs in `libraries`")
 
 from agents import (
     Agent,

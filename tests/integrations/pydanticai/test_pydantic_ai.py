@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pydantic_ai", reason="runs in `pydanticai1` and `pydanticai2`")
+pytest.importorskip("pydantic_ai", reason="runs in `libraries` and `earlier`")
 
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from pydantic import BaseModel

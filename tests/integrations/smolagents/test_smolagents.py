@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("smolagents", reason="runs in the tox environment `smolagents`")
+pytest.importorskip("smolagents", reason="runs in `libraries`")
 
 from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
 from smolagents import CodeAgent, OpenAIModel, ToolCallingAgent, tool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import anthropic
 from pydantic import BaseModel
@@ -36,6 +36,7 @@ class Shape:
     asks: Callable[..., dict[str, Any]]
     take: str = "value"
     client: str = "anthropic"
+    colours: ClassVar[tuple[str, ...]] = ("sync", "async")
 
     def ask(self, n: int, colour: str = "sync") -> dict[str, Any]:
         """The arguments of the n-th variant; a tool's function has a colour of its own."""

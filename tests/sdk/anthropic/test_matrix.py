@@ -3,128 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from standin import Upstream
 
-import cachewrap
-from cachewrap import Cache
+from cachewrap import patch_anthropic
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import SHAPES, Shape
-from sdk.openai.asking import Seen, unmarked
-
-matrix = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-
-MARKED = frozenset(
-    {"events", "raw", "raw events", "open", "open chunks", "open events", "helper", "text"}
-)
-# They differ from one call to the next, with and without a cache.
-VARYING = {"x-amz-date", "authorization", "x-amz-content-sha256", "x-stainless-retry-count"}
+from sdk.matrix import OTHER, Matrix, Outcome, ask_all, each
+from sdk.openai.asking import Ask
 
 
-@pytest.fixture
-def client(up: Upstream, colour: Colour, shape: Shape) -> Any:
-    return colour.client(up, shape.client, max_retries=0)
+@pytest.fixture(scope="module")
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    """What the calls of one shape showed, in one colour first."""
+    shape, name = request.param
+    return ask_all(shape.take, (name, OTHER[name]), partial(asking, shape), patch_anthropic)
 
 
-@pytest.fixture
-def twice(client: Any, colour: Colour, shape: Shape, cache: Cache) -> Iterator[list[Seen]]:
-    """What two identical calls in one block showed."""
-    with cache:
-        yield [colour.ask(client, shape), colour.ask(client, shape)]
+@contextmanager
+def asking(shape: Shape, up: Upstream, name: str) -> Iterator[Ask]:
+    """Calls of a shape in a colour, with one client."""
+    colour = Colour(name)
+    client: Any = colour.client(up, shape.client, max_retries=0)
+    try:
+        yield partial(colour.ask, client, shape)
+    finally:
+        colour.close()
 
 
-@matrix
-def test_two_identical_calls_make_one_upstream_call(up: Upstream, twice: list[Seen]) -> None:
-    assert up.calls == 1
-
-
-@matrix
-def test_a_hit_equals_its_miss(twice: list[Seen]) -> None:
-    miss, hit = map(unmarked, twice)
-    assert hit == miss
-
-
-@matrix
-def test_one_header_tells_the_hit(shape: Shape, twice: list[Seen]) -> None:
-    marks = [seen.get("mark") for seen in twice]
-    assert marks == ([None, "hit"] if shape.take in MARKED else [None, None])
-
-
-@matrix
-def test_hit_and_miss_are_counted(cache: Cache, twice: list[Seen]) -> None:
-    assert (cache.stats.misses, cache.stats.stored, cache.stats.hits) == (1, 1, 1)
-
-
-@matrix
-def test_two_different_calls_make_two_upstream_calls(
-    up: Upstream, client: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    with cache:
-        colour.ask(client, shape, 1)
-        colour.ask(client, shape, 2)
-    assert up.calls == 2
-
-
-@matrix
-def test_a_call_can_bring_its_own_cache(
-    up: Upstream, client: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    first = colour.ask(client, shape, cache=cache)
-    second = colour.ask(client, shape, cache=cache)
-    assert (up.calls, unmarked(second)) == (1, unmarked(first))
-
-
-@matrix
-def test_a_call_can_be_left_out_of_the_cache(
-    up: Upstream, client: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    with cache:
-        colour.ask(client, shape, cache_seed=None)
-        colour.ask(client, shape, cache_seed=None)
-    assert up.calls == 2
-
-
-@matrix
-def test_what_steers_the_cache_never_reaches_the_upstream(
-    up: Upstream, client: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    colour.ask(client, shape, cache=cache, cache_seed=7)
-    sent = [up.last.path, up.last.query, up.last.body.decode()]
-    sent += [f"{name}: {value}" for name, value in up.last.headers.items()]
-    assert not any("cache_seed" in text or "cachewrap" in text for text in sent)
-
-
-@matrix
-def test_the_request_is_sent_as_without_the_patch(
-    up: Upstream, client: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    with cache:
-        colour.ask(client, shape)
-    cachewrap.unpatch_anthropic()
-    colour.ask(client, shape)
-    patched, plain = (
-        (
-            request.method,
-            request.path,
-            request.query,
-            {name: value for name, value in request.headers.items() if name not in VARYING},
-            request.body,
-        )
-        for request in up.requests
+@each(SHAPES)
+class TestMatrix(Matrix):
+    marked = frozenset(
+        {"events", "raw", "raw events", "open", "open chunks", "open events", "helper", "text"}
     )
-    assert patched == plain
-
-
-@matrix
-@pytest.mark.parametrize("order", [("sync", "async"), ("async", "sync")], ids="-then-".join)
-def test_sync_and_async_callers_share_their_answers(
-    up: Upstream, shape: Shape, order: tuple[str, str], cache: Cache
-) -> None:
-    with cache:
-        for name in order:
-            colour = Colour(name)
-            colour.ask(colour.client(up, shape.client), shape)
-            colour.close()
-    assert up.calls == 1
+    varying = frozenset(
+        {"x-amz-date", "authorization", "x-amz-content-sha256", "x-stainless-retry-count"}
+    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import openai
 from pydantic import BaseModel
@@ -19,6 +21,12 @@ HIT = "x-cachewrap"
 
 Seen = dict[str, Any]
 Call = Callable[[], Any]
+
+
+class Ask(Protocol):
+    """Makes the n-th variant of one shape's call, and says what was seen."""
+
+    def __call__(self, n: int = 1, /, **more: Any) -> Seen: ...
 
 
 def anatomy(value: Any) -> Any:
@@ -273,6 +281,18 @@ class Colour:
         for client in self._clients:
             self.wait(client.close())
         self._runner.close()
+
+
+@contextmanager
+def asking(shape: Shape, up: Upstream, name: str) -> Iterator[Ask]:
+    """Calls of one shape in a colour, all by one client."""
+    colour = Colour(name)
+    try:
+        yield partial(colour.ask, colour.client(up, shape.client, max_retries=0), shape)
+    finally:
+        colour.close()
+        openai.api_key = openai.base_url = None
+        openai._reset_client()
 
 
 def unmarked(seen: Seen) -> Seen:

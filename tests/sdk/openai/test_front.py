@@ -6,7 +6,7 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import FrameType, MappingProxyType
 from typing import Any, Self
 
@@ -23,8 +23,9 @@ from cachewrap.entry import Outcome
 from cachewrap.sdk.front.models import Models
 from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.telemetry.events import Event
-from sdk.openai.asking import Colour, Seen, anatomy
-from sdk.openai.shapes import BY_NAME, INSTALLED, SHAPES, Shape, chat
+from sdk.matrix import Ask, each
+from sdk.openai.asking import Colour, Seen, anatomy, asking
+from sdk.openai.shapes import BY_NAME, INSTALLED, SHAPES, chat
 
 QUICK = INSTALLED >= (2, 0) or INSTALLED >= (1, 109)
 """Whether this version makes its models in the way that the door follows."""
@@ -44,25 +45,15 @@ LONG: dict[str, Any] = {"extra_query": {}}
 """What sends a call the long way, and changes nothing else about it."""
 
 
-def matrix(shapes: Any) -> Any:
-    return pytest.mark.parametrize(
-        ("shape", "colour"),
-        [pytest.param(s, c, id=f"{s.name}-{c}") for s in shapes for c in s.colours],
-        indirect=["colour"],
-    )
-
-
 @pytest.fixture(autouse=True)
 def unknowing(patched: None) -> None:
     """The door has not seen a call yet."""
+    forget()
+
+
+def forget() -> None:
     OPENAI._door._shapes.clear()
     OPENAI._door._added.clear()
-
-
-@pytest.fixture
-def fitting(up: Upstream, colour: Colour, shape: Shape) -> Any:
-    """A client of the kind that the shape asks for."""
-    return colour.client(up, shape.client, max_retries=0)
 
 
 class Watch:
@@ -90,60 +81,90 @@ def went_long(ask: Callable[[], Any]) -> bool:
     return watch.long
 
 
-def hit(colour: Colour, client: Any, shape: Shape) -> tuple[Seen, bool]:
-    """A hit of a shape that the door knows, and whether it went the long way."""
-    colour.ask(client, shape)
-    colour.ask(client, shape, 2)
-    with Watch() as watch:
-        seen = colour.ask(client, shape)
-    return seen, watch.long
+@dataclass
+class Knock:
+    """What hits of one shape showed, that the door knows.
+
+    Args:
+        name: the shape's.
+        seen: a hit.
+        long: whether it went the long way. Of a shape that is not served this is all.
+        other: the same hit, sent the long way.
+        counts: what was counted before a hit, after it, and after another one the long way.
+        heard: what a hook was told of four calls: two misses, a hit, and a hit the long way.
+        heard_long: whether the hit of which a hook was told went the long way.
+    """
+
+    name: str
+    seen: Seen
+    long: bool
+    other: Seen = field(default_factory=dict)
+    counts: list[dict[str, Any]] = field(default_factory=list)
+    heard: list[Event] = field(default_factory=list)
+    heard_long: bool = True
+
+
+def knock_on(ask: Ask, name: str) -> Knock:
+    """Ask until the door knows the shape, then look at hits, without a hook and with one."""
+
+    def hit() -> tuple[Seen, bool]:
+        ask(1)
+        ask(2)
+        with Watch() as watch:
+            seen = ask(1)
+        return seen, watch.long
+
+    with Cache.memory() as cache:
+        seen, long = hit()
+        if name not in SERVED:
+            return Knock(name, seen, long)
+        counts = [cache.stats.as_dict()]
+        ask(1)
+        counts.append(cache.stats.as_dict())
+        other = ask(1, **LONG)
+        counts.append(cache.stats.as_dict())
+    forget()
+    heard: list[Event] = []
+    with Cache.memory(on_event=heard.append):
+        _, heard_long = hit()
+        ask(1, **LONG)
+    return Knock(name, seen, long, other, counts, heard, heard_long)
+
+
+@pytest.fixture(scope="module")
+def knock(request: pytest.FixtureRequest) -> Knock:
+    shape, name = request.param
+    with Upstream() as up, asking(shape, up, name) as ask, patch_openai():
+        forget()
+        return knock_on(ask, shape.name)
+
+
+served = each([BY_NAME[name] for name in sorted(SERVED)], "knock")
 
 
 @pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
-@matrix(shape for shape in SHAPES if "helper" not in shape.take)  # made of other calls
-def test_these_shapes_are_served_at_the_door(
-    fitting: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    with cache:
-        _, long = hit(colour, fitting, shape)
-    assert long == (shape.name not in SERVED)
+@each((shape for shape in SHAPES if "helper" not in shape.take), "knock")  # made of other calls
+def test_these_shapes_are_served_at_the_door(knock: Knock) -> None:
+    assert knock.long == (knock.name not in SERVED)
 
 
-@matrix(BY_NAME[name] for name in sorted(SERVED))
-def test_a_hit_at_the_door_equals_one_on_the_long_way(
-    fitting: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    with cache:
-        seen, _ = hit(colour, fitting, shape)
-        assert seen == colour.ask(fitting, shape, **LONG)
+@served
+def test_a_hit_at_the_door_equals_one_on_the_long_way(knock: Knock) -> None:
+    assert knock.seen == knock.other
 
 
-@matrix(BY_NAME[name] for name in sorted(SERVED))
-def test_a_hit_at_the_door_is_counted_like_any_other(
-    fitting: Any, colour: Colour, shape: Shape, cache: Cache
-) -> None:
-    with cache:
-        hit(colour, fitting, shape)
-        before = cache.stats.as_dict()
-        colour.ask(fitting, shape)
-        at_the_door = cache.stats.as_dict()
-        colour.ask(fitting, shape, **LONG)
-        long = cache.stats.as_dict()
+@served
+def test_a_hit_at_the_door_is_counted_like_any_other(knock: Knock) -> None:
+    before, at_the_door, long = knock.counts
     for name in ("hits", "misses", "stored", "errors", "bypassed", "tokens_saved"):
-        assert at_the_door[name] - before[name] == long[name] - at_the_door[name]  # type: ignore
+        assert at_the_door[name] - before[name] == long[name] - at_the_door[name]
 
 
-@matrix(BY_NAME[name] for name in sorted(SERVED))
-def test_a_hook_hears_of_a_hit_at_the_door_like_of_any_other(
-    fitting: Any, colour: Colour, shape: Shape
-) -> None:
-    heard: list[Event] = []
-    with Cache.memory(on_event=heard.append):
-        _, long = hit(colour, fitting, shape)
-        assert not (QUICK and long)
-        colour.ask(fitting, shape, **LONG)
-    at_the_door, other = (replace(event, started=0.0, seconds=0.0) for event in heard[-2:])
-    assert (len(heard), at_the_door.outcome, at_the_door) == (4, Outcome.HIT, other)
+@served
+def test_a_hook_hears_of_a_hit_at_the_door_like_of_any_other(knock: Knock) -> None:
+    assert not (QUICK and knock.heard_long)
+    at_the_door, other = (replace(event, started=0.0, seconds=0.0) for event in knock.heard[-2:])
+    assert (len(knock.heard), at_the_door.outcome, at_the_door) == (4, Outcome.HIT, other)
 
 
 # -- calls that go the long way -------------------------------------------------------------------

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from cachewrap.call.flight import AGAIN, FAILED, OPENED, Flight, Landing
 from cachewrap.call.flow import (
     Acquire,
     Call,
     Effect,
     Flow,
+    Leave,
     Lookup,
     Release,
     Save,
     Search,
     Sleep,
+    Wait,
     fetch,
 )
-from cachewrap.call.terms import Reply, Terms
+from cachewrap.call.terms import Absent, Reply, Terms
 from cachewrap.entry import Entry, Facts, Outcome
 from cachewrap.errors import (
     CacheWarning,
@@ -75,13 +79,18 @@ class TextExchange:
 class Drive:
     """One flow, and what it reported."""
 
-    def __init__(self, exchange: TextExchange | None = None, **terms: Any) -> None:
+    def __init__(
+        self,
+        exchange: TextExchange | None = None,
+        join: Callable[[str, str], tuple[Any, bool] | None] | None = None,
+        **terms: Any,
+    ) -> None:
         self.reports: list[CachewrapError] = []
         terms = {"single_flight": False, **terms}
         agreed = Terms(
             place="here", report=lambda error, source: self.reports.append(error), **terms
         )
-        self.flow: Flow[Reply[str]] = fetch(exchange or TextExchange(), agreed)
+        self.flow: Flow[Reply[str]] = fetch(exchange or TextExchange(), agreed, join=join)
         self.first: Effect[object] = next(self.flow)
 
     def send(self, value: object) -> Effect[object]:
@@ -329,3 +338,152 @@ class TestRefreshingUnderALease:
         assert isinstance(drive.throw(error), Call)
         assert drive.reports == [error]
         drive.flow.close()
+
+
+class OpenReader:
+    """A caller's place in an open response; notes what the flow does to it."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.flight = Flight(("here", KEY))
+        self.fails = fails
+        self.notes: list[object] = []
+
+    def land(self, landing: Landing) -> None:
+        self.notes.append(landing)
+
+    def begin(self) -> bool:
+        self.notes.append("begin")
+        return not self.fails
+
+    def drop(self) -> None:
+        self.notes.append("drop")
+
+    def close(self) -> None:
+        raise AssertionError("a driver closes, on Leave")
+
+    async def aclose(self) -> None:
+        raise AssertionError("a driver closes, on Leave")
+
+
+class TestOpenResponses:
+    """The leader is told what is absent and where others read; they wait for the head alone."""
+
+    @pytest.fixture
+    def reader(self) -> OpenReader:
+        return OpenReader()
+
+    def drive(self, *joined: tuple[OpenReader, bool] | None, **terms: Any) -> Drive:
+        boarding = iter(joined)
+        drive = Drive(join=lambda place, key: next(boarding), **{"single_flight": True, **terms})
+        assert drive.first == Lookup(KEY)
+        return drive
+
+    def test_a_stored_answer_is_a_hit_before_anybody_joins(self) -> None:
+        drive = self.drive()
+        reply = drive.end(drive.send, sealed("stored"))
+        assert (reply.outcome, reply.value, reply.opened) == (Outcome.HIT, "stored", False)
+
+    def test_who_may_not_share_goes_upstream_alone(self) -> None:
+        drive = self.drive(None)
+        assert drive.send(None) == Call(None, (Absent(), None))
+        reply = drive.end(drive.send, None)
+        assert (reply.outcome, reply.opened) == (Outcome.MISS, True)
+
+    def test_without_single_flight_nobody_joins(self) -> None:
+        drive = self.drive(single_flight=False)
+        assert drive.send(None) == Call(None, (Absent(), None))
+
+    def test_the_leader_looks_again_and_calls(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, True))
+        assert drive.send(None) == Lookup(KEY)
+        assert drive.send(b"damaged") == Call(reader.flight, (Absent(b"damaged"), reader))
+        reply = drive.end(drive.send, None)
+        assert (reply.outcome, reply.opened, reader.notes) == (Outcome.MISS, True, [FAILED])
+
+    def test_a_leader_who_finds_it_stored_lets_the_others_look(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, True))
+        drive.send(None)
+        assert drive.end(drive.send, sealed("stored")).outcome is Outcome.HIT
+        assert reader.notes == [AGAIN]
+
+    def test_no_lease_is_waited_for(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, True), lease_seconds=10.0)
+        assert drive.send(None) == Lookup(KEY)
+        assert isinstance(drive.send(None), Call)
+
+    def test_what_came_whole_is_kept_and_answers_everybody(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, True))
+        drive.send(None)
+        drive.send(None)
+        save = drive.send("answer")
+        assert save == Save(KEY, sealed("answer"), 0.0, None)
+        reply = drive.end(drive.send, sealed("answer"))
+        assert (reply.value, reply.own, reply.opened) == ("answer", True, False)
+        assert reader.notes == [Landing(sealed("answer"))]
+
+    @pytest.mark.parametrize(
+        ("error", "landing"), [(OSError("cut"), FAILED), (KeyboardInterrupt(), AGAIN)]
+    )
+    def test_a_leader_that_fails_leaves_and_lands(
+        self, reader: OpenReader, error: BaseException, landing: Landing
+    ) -> None:
+        drive = self.drive((reader, True))
+        drive.send(None)
+        drive.send(None)
+        assert drive.throw(error) == Leave(reader)
+        assert reader.notes == []
+        with pytest.raises(type(error)):
+            drive.send(None)
+        assert reader.notes == [landing]
+
+    def test_a_leader_that_is_destroyed_waits_for_nothing(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, True))
+        drive.send(None)
+        drive.send(None)
+        drive.flow.close()
+        assert reader.notes == ["drop", AGAIN]
+
+    def test_who_joins_waits_for_the_head_and_reads(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, False))
+        assert drive.send(None) == Wait(reader.flight)
+        reply = drive.end(drive.send, OPENED)
+        assert (reply.outcome, reply.value, reply.opened) == (Outcome.JOINED, reader, True)
+        assert reader.notes == ["begin"]
+
+    def test_who_would_join_what_has_failed_asks_anew(self) -> None:
+        failing, other = OpenReader(fails=True), OpenReader()
+        drive = self.drive((failing, False), (other, True))
+        drive.send(None)
+        assert drive.send(OPENED) == Leave(failing)
+        assert drive.send(None) == Lookup(KEY)
+        drive.send(None)
+        assert drive.send(None) == Call(other.flight, (Absent(), other))
+
+    def test_where_the_leader_fails_a_follower_goes_alone(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, False))
+        drive.send(None)
+        assert drive.send(FAILED) == Leave(reader)
+        assert drive.send(None) == Call(None, (Absent(), None))
+
+    def test_where_the_leader_was_cancelled_a_follower_looks_and_leads(self) -> None:
+        reader, own = OpenReader(), OpenReader()
+        drive = self.drive((reader, False), (own, True))
+        drive.send(None)
+        assert drive.send(AGAIN) == Leave(reader)
+        assert drive.send(None) == Lookup(KEY)
+        assert drive.send(None) == Lookup(KEY)
+        assert drive.send(None) == Call(own.flight, (Absent(), own))
+
+    def test_what_came_whole_is_given_to_who_waited(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, False))
+        drive.send(None)
+        assert drive.send(Landing(sealed("answer"))) == Leave(reader)
+        reply = drive.end(drive.send, None)
+        assert (reply.outcome, reply.value, reply.opened) == (Outcome.JOINED, "answer", False)
+
+    def test_who_is_interrupted_while_he_waits_leaves(self, reader: OpenReader) -> None:
+        drive = self.drive((reader, False))
+        drive.send(None)
+        assert drive.throw(KeyboardInterrupt()) == Leave(reader)
+        with pytest.raises(KeyboardInterrupt):
+            drive.send(None)

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cachewrap.http.shared_body import Chunks, Recorder
+from cachewrap.http.shared_body import Recorder
+from cachewrap.streams.recording import Recording
 
 PIECES = [b"a", b"", b"bc"]
 
@@ -44,29 +45,29 @@ class Note:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.seen: list[tuple[Chunks, int]] = []
+        self.seen: list[tuple[Recording[bytes], int]] = []
 
-    def done(self, recording: Chunks) -> None:
+    def done(self, recording: Recording[bytes]) -> None:
         self.seen.append((recording, self.source.closed))
 
-    async def adone(self, recording: Chunks) -> None:
+    async def adone(self, recording: Recording[bytes]) -> None:
         self.done(recording)
 
 
 def test_a_stream_read_to_its_end() -> None:
     note = Note(Source())
-    recorder = Recorder(note.source, Chunks(0.0), note.done)
+    recorder = Recorder(note.source, Recording(0.0), note.done)
     assert list(recorder) == PIECES
     assert note.seen == []
     recorder.close()
     ((recording, closed),) = note.seen
-    assert (recording.chunks, recording.ended, closed) == (PIECES, True, 1)
+    assert (recording.items, recording.ended, closed) == (PIECES, True, 1)
     assert len(recording.delays) == len(PIECES)
 
 
 def test_an_async_stream_read_to_its_end() -> None:
     note = Note(Source())
-    recorder = Recorder(note.source, Chunks(0.0), note.adone)
+    recorder = Recorder(note.source, Recording(0.0), note.adone)
 
     async def read() -> list[bytes]:
         pieces = [piece async for piece in recorder]
@@ -75,20 +76,20 @@ def test_an_async_stream_read_to_its_end() -> None:
 
     assert asyncio.run(read()) == PIECES
     ((recording, closed),) = note.seen
-    assert (recording.chunks, recording.ended, closed) == (PIECES, True, 1)
+    assert (recording.items, recording.ended, closed) == (PIECES, True, 1)
 
 
 def test_a_stream_closed_early() -> None:
     note = Note(Source())
-    recorder = Recorder(note.source, Chunks(0.0), note.done)
+    recorder = Recorder(note.source, Recording(0.0), note.done)
     next(iter(recorder))
     recorder.close()
-    assert [(r.chunks, r.ended) for r, _ in note.seen] == [([b"a"], False)]
+    assert [(r.items, r.ended) for r, _ in note.seen] == [([b"a"], False)]
 
 
 def test_a_stream_that_broke() -> None:
     note = Note(Source(broken=True))
-    recorder = Recorder(note.source, Chunks(0.0), note.done)
+    recorder = Recorder(note.source, Recording(0.0), note.done)
     with pytest.raises(ConnectionError):
         list(recorder)
     recorder.close()
@@ -97,7 +98,7 @@ def test_a_stream_that_broke() -> None:
 
 def test_it_is_handed_over_once() -> None:
     note = Note(Source())
-    recorder = Recorder(note.source, Chunks(0.0), note.done)
+    recorder = Recorder(note.source, Recording(0.0), note.done)
     recorder.close()
     recorder.close()
     assert len(note.seen) == 1
@@ -106,24 +107,24 @@ def test_it_is_handed_over_once() -> None:
 
 def test_a_second_reader_is_recorded_behind_the_first() -> None:
     note = Note(Source())
-    recorder = Recorder(note.source, Chunks(0.0), note.done)
+    recorder = Recorder(note.source, Recording(0.0), note.done)
     first = iter(recorder)
     assert next(first) == b"a"
     list(recorder)
     recorder.close()
-    assert [r.chunks for r, _ in note.seen] == [PIECES]
+    assert [r.items for r, _ in note.seen] == [PIECES]
 
 
 def test_attributes_and_type_are_the_streams() -> None:
     source = Source()
-    recorder = Recorder(source, Chunks(0.0), Note(source).done)
+    recorder = Recorder(source, Recording(0.0), Note(source).done)
     assert recorder.elapsed == 7
     assert isinstance(recorder, Source)
 
 
 def test_a_stream_closed_by_the_end_of_its_generator_is_dropped() -> None:
     note = Note(Source())
-    recorder = Recorder(note.source, Chunks(0.0), note.done)
+    recorder = Recorder(note.source, Recording(0.0), note.done)
 
     def reader() -> Iterator[bytes]:
         try:

@@ -481,7 +481,11 @@ def test_what_has_no_key_is_named_with_its_path(value: Any, message: str) -> Non
 
 
 @pytest.mark.parametrize("way", ["ignore=", "key=", "__cache_key__"])
-@pytest.mark.parametrize("value", [Plain(), OpenFlags(9), NOON.replace(tzinfo=Zone())], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [Plain(), OpenFlags(9), NOON.replace(tzinfo=Zone())],
+    ids=["an object", "flags", "a time in a zone of its own"],
+)
 def test_the_error_names_the_three_ways_out(value: Any, way: str) -> None:
     with pytest.raises(UnkeyableError, match=way):
         canonical(value)

@@ -1,4 +1,4 @@
-"""Files of JSON lines, written and read one line at a time: in the format of `Cache.jsonl`."""
+"""``cachewrap export``: a file of JSON lines, in the format of `Cache.jsonl`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,69 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
+import click
+
+from cachewrap.cli.entries import Filter, Row, filter_options
+from cachewrap.cli.places import Place, Where, json_option, progress, where_options
+from cachewrap.cli.transfer import Mover, cover_options
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Store
-from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.stores.jsonl import JsonlStore, lines
 from cachewrap.stores.jsonl.cassette import head_of, name_of, open_alone
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
 
 _KEY: Final = re.compile("[0-9a-f]{64}")
 _FLUSH_AT: Final = 1 << 20
+
+
+@click.command(
+    "export",
+    short_help="Write entries to a file, one line of JSON each.",
+    epilog="""\b
+Examples:
+  cachewrap export answers.jsonl
+  cachewrap export - --function summarise | jq .answer
+  cachewrap export all.jsonl --url redis://localhost/0 --all-seeds""",
+)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@where_options
+@filter_options
+@click.option("--overwrite", is_flag=True, help="Begin the file anew; by default it goes on.")
+@cover_options
+@json_option
+def command(
+    file: str,
+    where: Where,
+    wanted: Filter,
+    overwrite: bool,
+    cover: str | None,
+    as_json: bool,
+) -> None:
+    """Write the entries that fit every filter to FILE (- is the output) as JSON lines.
+
+    It is the format of `Cache.jsonl`: `import` reads it, and a cache at jsonl:FILE does. A file
+    that is there already is gone on with: entries that it has are left as they are. Encrypted
+    entries stay so, unless --decrypt is given.
+    """
+    mover = Mover(wanted, cover)
+    with where.opened() as places:
+        for place in places:
+            check_apart(file, place.store)  # or --overwrite would empty it before it is read
+        with Export.to(file, overwrite) as export:
+            for place in places:
+                _export(place, export, mover)
+    sys.exit(mover.tell("exported", as_json, quiet=file == "-"))
+
+
+def _export(place: Place, export: Export, mover: Mover) -> None:
+    def write(row: Row, raw: bytes) -> None:
+        export.write(lines.write(row.key, place.seed, raw))
+
+    for key, raw in progress(place.entries(), [place], f"exporting seed {place.seed}"):
+        if export.has(place.seed, key):
+            mover.there_already += 1
+        else:
+            mover.put(place, key, raw, place, write=write)
 
 
 class Names:
@@ -138,20 +193,6 @@ def _open_alone(path: str) -> Iterator[BinaryIO]:
             raise StoreError(f"cannot write {path}: no regular file; - is the output")
         with open(made, "r+b", buffering=_FLUSH_AT, closefd=False) as file:
             yield file
-
-
-@contextmanager
-def open_import(path: str) -> Iterator[BinaryIO]:
-    """A file to read; ``-`` is the input of this process. Raises `StoreError`."""
-    if path == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        file = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error}") from error
-    with file:
-        yield file
 
 
 def check_apart(file: str, store: Store) -> None:

@@ -1,35 +1,66 @@
-"""What is done with each entry that goes from one place to another, and what became of them."""
+"""Transfers of entries from one place to another: where each goes, and how, and what is told."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import click
 
 from cachewrap.cli.entries import Filter, Row, Skipped, read_row
-from cachewrap.cli.places import Place, is_encrypted
-from cachewrap.cli.text import count_text
+from cachewrap.cli.places import Place, allow_many_files, is_encrypted, open_store, together
+from cachewrap.cli.text import count_text, entries_text
 from cachewrap.entry import Facts
 from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.format.envelope import seal
 from cachewrap.policy import kept_until
+from cachewrap.stores.base import Checks, Store
 
-F = TypeVar("F", bound=Callable[..., Any])
+cover_options: Final = together(
+    click.option("--encrypt", "cover", flag_value="encrypt", help="Encrypt, with the first key."),
+    click.option("--decrypt", "cover", flag_value="decrypt", help="Store as plain text."),
+)
+overwrite_option: Final = click.option(
+    "--overwrite", is_flag=True, help="Replace what is there; by default it stays."
+)
 
 
-def cover_options(command: F) -> F:
-    """The options ``--encrypt`` and ``--decrypt``."""
-    for option in (
-        click.option("--decrypt", "cover", flag_value="decrypt", help="Store as plain text."),
-        click.option(
-            "--encrypt", "cover", flag_value="encrypt", help="Encrypt, with the first key."
-        ),
-    ):
-        command = option(command)
-    return command
+class Targets:
+    """The partitions of the store that is written to, one for each seed."""
+
+    def __init__(self, store: Store, named: str, seed: str | None) -> None:
+        self._store = store
+        self._named = named
+        self._seed = seed
+        self._places: dict[str, Place] = {}
+
+    @property
+    def own(self) -> Place:
+        """Where an entry without a seed goes."""
+        return self.of(self._named)
+
+    def of(self, seed: str) -> Place:
+        """Where an entry of a seed goes."""
+        seed = self._seed or seed
+        if seed not in self._places:
+            self._places[seed] = Place(self._store.reseed(seed), seed)
+        return self._places[seed]
+
+
+@contextmanager
+def open_targets(url: str, seed: str | None) -> Iterator[Targets]:
+    """The store at a URL, to be written to: under a seed that is given, by it or by the URL."""
+    store, named = open_store(url, seed)
+    try:
+        if isinstance(store, Checks):
+            store.check()
+        allow_many_files()
+        yield Targets(store, named, named if seed is not None or "cache_seed=" in url else None)
+    finally:
+        store.close()
 
 
 class Mover:
@@ -38,14 +69,22 @@ class Mover:
     Args:
         wanted: the entries that are moved.
         cover: ``"encrypt"``, ``"decrypt"``, or None to leave them as they are.
+        overwrite: whether they replace what is there.
     """
 
-    def __init__(self, wanted: Filter, cover: str | None) -> None:
+    def __init__(self, wanted: Filter, cover: str | None, overwrite: bool = False) -> None:
         self._wanted = wanted
         self._cover = cover
+        self._overwrite = overwrite
         self._now = time.time()
         self.moved = self.there_already = self.expired = 0
         self.skipped = Skipped()
+
+    def stays(self, there: Place, key: str) -> bool:
+        """Whether an entry is there already, and stays; it is counted."""
+        stays = not self._overwrite and there.store.get(key) is not None
+        self.there_already += stays
+        return stays
 
     def put(
         self,
@@ -53,8 +92,9 @@ class Mover:
         key: str,
         raw: bytes,
         there: Place,
-        overwrite: bool = False,
-        put: Callable[[Place, Row, bytes], None] | None = None,
+        *,
+        again: bool = False,
+        write: Callable[[Row, bytes], None] | None = None,
     ) -> None:
         """Move one entry, if it is wanted.
 
@@ -63,8 +103,8 @@ class Mover:
             key: its key.
             raw: what is stored.
             there: where it goes.
-            overwrite: whether it replaces what is there.
-            put: stores it; by default in the store of that place.
+            again: whether it replaces what is there in any case.
+            write: stores it; by default in the store of that place.
         """
         if self._cover == "encrypt" and not there.has_key:
             raise ConfigurationError("--encrypt needs a key in CACHEWRAP_ENCRYPTION_KEY")
@@ -78,7 +118,12 @@ class Mover:
         except CorruptEntryError as error:
             self.skipped.add(error)
             return
-        (put or _store(overwrite))(there, row, self._covered(row, raw, there))
+        covered = self._covered(row, raw, there)
+        if write is not None:
+            write(row, covered)
+        else:
+            store = there.store.set if again or self._overwrite else there.store.add
+            store(key, covered, expires=kept_until(row.entry.expires, row.entry.created))
         self.moved += 1
 
     def _covered(self, row: Row, raw: bytes, there: Place) -> bytes:
@@ -109,24 +154,14 @@ class Mover:
         if as_json:
             click.echo(json.dumps(facts), err=quiet)
         elif not quiet:
-            noun = "entry" if self.moved == 1 else "entries"
             others = {
                 "there already": self.there_already,
                 "expired": self.expired,
                 "unreadable": self.skipped.count,
             }
             more = (f"; {count_text(count)} {what}" for what, count in others.items() if count)
-            click.echo(f"{verb} {count_text(self.moved)} {noun}{''.join(more)}")
+            click.echo(f"{verb} {entries_text(self.moved)}{''.join(more)}")
         return 1 if self.skipped.count else 0
-
-
-def _store(overwrite: bool) -> Callable[[Place, Row, bytes], None]:
-    def put(there: Place, row: Row, raw: bytes) -> None:
-        until = kept_until(row.entry.expires, row.entry.created)
-        write = there.store.set if overwrite else there.store.add
-        write(row.key, raw, expires=until)
-
-    return put
 
 
 def _resealed(row: Row) -> bytes:

@@ -1,0 +1,139 @@
+"""``cachewrap import``: entries from a file of JSON lines, or a cache of AutoGen or LangChain."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import BinaryIO
+
+import click
+
+from cachewrap.cli.entries import Filter, filter_options
+from cachewrap.cli.export import Names, check_apart, check_head, names_of
+from cachewrap.cli.foreign import folders, is_langchain, read_database, read_folder
+from cachewrap.cli.places import Place, json_option, url_option
+from cachewrap.cli.text import is_terminal
+from cachewrap.cli.transfer import Mover, Targets, cover_options, open_targets, overwrite_option
+from cachewrap.encryption import keys_from_environment
+from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.policy import seed_text
+from cachewrap.stores.jsonl import lines
+
+
+@click.command(
+    "import",
+    short_help="Read entries from a file.",
+    epilog="""\b
+Examples:
+  cachewrap import answers.jsonl
+  cachewrap import .cache --url disk:.cache
+  cachewrap import .langchain.db
+  zcat answers.jsonl.gz | cachewrap import - --url redis://localhost/0""",
+)
+@click.argument("file", type=click.Path(exists=True, allow_dash=True))
+@url_option
+@click.option("--seed", metavar="SEED", help="The seed; by default that of each entry.")
+@filter_options
+@overwrite_option
+@cover_options
+@json_option
+def command(
+    file: str,
+    url: str,
+    seed: str | None,
+    wanted: Filter,
+    overwrite: bool,
+    cover: str | None,
+    as_json: bool,
+) -> None:
+    """Store the entries that FILE (- is the input) holds, as `export` and `Cache.jsonl` write them.
+
+    They keep their seeds, unless --seed gives them another. What is stored already stays, so that
+    an import that was interrupted goes on where it was.
+
+    Where FILE is a folder, it is a disk cache of AutoGen 0.2, or of one of its seeds. Its answers
+    serve AutoGen again when it is given cachewrap's `Cache` as its `cache=`. They are pickled: only
+    the OpenAI SDK's models are taken from them, and nothing that they hold is run.
+
+    Where FILE is a SQLite database, it is a cache of LangChain's (SQLiteCache). Its answers serve
+    LangChain again through LangChainCache, where the model has the settings that it had; messages
+    are all that is taken from them. It has no seeds: they go to that of the URL, or to --seed.
+
+    What comes from AutoGen and LangChain is encrypted where there is a key, unless --decrypt is
+    given.
+    """
+    if os.path.isdir(file) or is_langchain(file):
+        cover = cover or ("encrypt" if keys_from_environment() else None)
+        mover = Mover(wanted, cover, overwrite)
+        with open_targets(url, seed) as targets:
+            if os.path.isdir(file):
+                for folder, named in folders(file):
+                    _import_foreign(read_folder(folder), targets.of(named), mover)
+            else:
+                _import_foreign(read_database(file), targets.own, mover)
+    else:
+        mover = Mover(wanted, cover, overwrite)
+        with _open(file) as source, open_targets(url, seed) as targets, closing(Names()) as stored:
+            check_apart(file, targets.own.store)  # or it would read on in what it writes
+            _import_lines(source, targets, mover, stored)
+    sys.exit(mover.tell("imported", as_json))
+
+
+def _import_foreign(
+    entries: Iterator[tuple[str, bytes] | ValueError], there: Place, mover: Mover
+) -> None:
+    for entry in entries:
+        if isinstance(entry, ValueError):
+            mover.skipped.add(entry)
+        elif not mover.stays(there, entry[0]):
+            mover.put(there, *entry, there)
+
+
+def _import_lines(source: BinaryIO, targets: Targets, mover: Mover, stored: Names) -> None:
+    for number, line in enumerate(_progress(source), 1):
+        if not line.strip():
+            continue
+        try:
+            name = names_of(line)
+            if name is None:
+                check_head(line)
+                continue
+            seed, key = name
+            there = targets.of(seed_text(seed))
+            again = stored.has(seed, key)  # the last of two lines of one name counts
+            if not again and mover.stays(there, key):
+                continue
+            raw = lines.read(line)
+        except ConfigurationError:
+            raise
+        except ValueError as error:
+            mover.skipped.add(ValueError(f"line {number}: {error}"))
+            continue
+        before = mover.moved
+        mover.put(Place(there.store, seed), key, raw, there, again=again)
+        if again:
+            mover.moved = before
+        elif mover.moved > before:
+            stored.add(seed, key)
+
+
+def _open(path: str) -> AbstractContextManager[BinaryIO]:
+    """A file to read; ``-`` is the input of this process. Raises `StoreError`."""
+    try:
+        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+
+
+def _progress(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file, with a bar on stderr while they pass if that is a terminal."""
+    if not is_terminal(sys.stderr):
+        yield from file
+        return
+    size = os.fstat(file.fileno()).st_size
+    with click.progressbar(length=size, label="importing", file=sys.stderr) as bar:
+        for line in file:
+            yield line
+            bar.update(len(line))

@@ -1,0 +1,202 @@
+"""Cassettes: where that of a test is, what its marker says of it, and what a whole run used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+import pytest
+
+from cachewrap.errors import StoreError
+from cachewrap.stores.jsonl import JsonlStore
+
+FOLDER: Final = "cassettes"
+FIXTURES: Final = "fixtures.jsonl"
+"""The cassette of fixtures that outlive a test."""
+
+_LONGEST: Final = 100
+_ODD: Final = re.compile(r"[^A-Za-z0-9_.=+-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the markers of a test ask for; the closest one decides.
+
+    Args:
+        cassette: the cassette's name; None for the test's own.
+        mode: the mode; None for the mode of the run.
+        seed: the seed of the entries.
+        options: any other `CacheOptions`.
+    """
+
+    cassette: str | None
+    mode: str | None
+    seed: Any
+    options: dict[str, Any]
+
+
+def wish_of(item: pytest.Item) -> Wish:
+    """What the markers ask for. Raises `pytest.UsageError` for what they cannot."""
+    given: dict[str, Any] = {}
+    for marker in item.iter_markers("llm_cache"):
+        if len(marker.args) > 1:
+            raise pytest.UsageError("@pytest.mark.llm_cache takes one name of a cassette")
+        named = dict(zip(("cassette",), marker.args, strict=False))
+        given = {**named, **marker.kwargs, **given}
+    cassette, mode = given.pop("cassette", None), given.pop("mode", None)
+    return Wish(cassette, mode, given.pop("seed", 41), given)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the cassettes of one module are.
+
+    Args:
+        base: the folder of all cassettes.
+        folder: the module's own, in ``base``.
+        module: the test module.
+    """
+
+    base: Path
+    folder: Path
+    module: Path
+
+    def cassette(self, item: pytest.Item, wish: Wish) -> Path:
+        """The cassette of a test: its own, a named one of its module, or of all modules."""
+        if wish.cassette is None:
+            return self.folder / f"{file_name(item)}.jsonl"
+        name = wish.cassette.removesuffix(".jsonl")
+        path = PurePath(name)
+        parts = path.parts
+        if not parts or ".." in parts or path.anchor:
+            raise pytest.UsageError(
+                f"{wish.cassette!r} is no name of a cassette: write a name, or folder/name for one"
+                " that several modules share"
+            )
+        return (self.folder if len(parts) == 1 else self.base) / f"{name}.jsonl"
+
+
+def places_of(item: pytest.Item) -> Places:
+    """Where the cassettes of a test's module are."""
+    module, root = item.path, item.config.rootpath
+    chosen = item.config.getini("llm_cache_dir")
+    if not chosen:
+        base = module.parent / FOLDER
+        return Places(base, base / module.stem, module)
+    base = root / os.path.expanduser(chosen)
+    inside = module.relative_to(root) if module.is_relative_to(root) else Path(module.name)
+    return Places(base, base / inside.with_suffix(""), module)
+
+
+def file_name(item: pytest.Item) -> str:
+    """The name of a test as a file name: its class, function and parameters.
+
+    What file systems or shells take badly is replaced, and what is too long is cut; a hash then
+    keeps names apart.
+    """
+    classes = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
+    function, bracket, parameters = item.name.partition("[")
+    plain = f"{function}-{parameters.removesuffix(']')}" if bracket else function
+    full = ".".join([*classes, plain])
+    name = _ODD.sub("-", full)
+    if name == full and len(name) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(full.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name[:_LONGEST].rstrip('-.')}-{digest}"
+
+
+class Ledger:
+    """The sum of a run.
+
+    Attributes:
+        counts: calls ``replayed``, ``recorded`` and ``refreshed``, and ``bypassed``.
+        missed: each test that missed a request in mode replay, and what it was told.
+        tests: the tests that had a cassette.
+        owners: for each cassette the tests that have it.
+        named: for each cassette that tests may share, the tests that named it.
+        passed: for each cassette the tests that ran to their end with it, and passed.
+        used: for each cassette the seed and key of its used entries.
+        complete: for each folder of a module's cassettes the module, if all its tests were chosen.
+        bases: the folders of all cassettes, each with a mark if no test was left out of the run.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.missed: set[tuple[str, str]] = set()
+        self.tests: set[str] = set()
+        self.owners: defaultdict[str, set[str]] = defaultdict(set)
+        self.named: defaultdict[str, set[str]] = defaultdict(set)
+        self.passed: defaultdict[str, set[str]] = defaultdict(set)
+        self.used: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self.complete: defaultdict[str, set[str]] = defaultdict(set)
+        self.bases: defaultdict[str, set[str]] = defaultdict(set)
+
+    def as_plain(self) -> dict[str, Any]:
+        """The sum as plain values, to be sent from a worker."""
+        return {n: dict(sum) if isinstance(sum, dict) else sum for n, sum in vars(self).items()}
+
+    def add_plain(self, plain: dict[str, Any]) -> None:
+        """Add the sum of a worker."""
+        for name in ("counts", "missed", "tests"):
+            getattr(self, name).update(plain.pop(name))
+        for name, sets in plain.items():
+            for path, values in sets.items():
+                getattr(self, name)[path] |= values
+
+    def unused_entries(self) -> dict[str, set[tuple[str, str]]]:
+        """For each cassette the entries that no test used, if every test that has it passed."""
+        found = {}
+        for path, owners in self.owners.items():
+            if not os.path.isfile(path) or owners - self.passed[path]:
+                continue
+            if path in self.named and not self._is_whole(path):
+                continue
+            try:
+                names = set(JsonlStore(path).names())
+            except StoreError:
+                continue  # a call has told of it, or the check of the file
+            if unused := names - self.used[path]:
+                found[path] = unused
+        return found
+
+    def _is_whole(self, path: str) -> bool:
+        """Whether every test that may share a cassette was chosen."""
+        return os.path.dirname(path) in self.complete or any(
+            "whole" in marks and Path(path).is_relative_to(base)
+            for base, marks in self.bases.items()
+        )
+
+    def unused_files(self) -> list[str]:
+        """Cassettes that no test has, where all tests that could have them were chosen."""
+        found = set()
+        for folder in self.complete:
+            found |= {str(path) for path in Path(folder).glob("*.jsonl")}
+        for base, marks in self.bases.items():
+            if "whole" in marks:
+                found |= {str(path) for path in Path(base).rglob("*.jsonl")}
+        # Which fixtures are set up depends on the tests that run.
+        return sorted(
+            path for path in found - self.owners.keys() if not path.endswith(os.sep + FIXTURES)
+        )
+
+
+def prune(entries: dict[str, set[tuple[str, str]]], files: list[str]) -> None:
+    """Remove entries, cassettes, and the folders that they leave empty. Raises `StoreError`."""
+    for path, names in entries.items():
+        store = JsonlStore(path)
+        store.prune(names)
+        store.close()
+    try:
+        for path in files:
+            os.unlink(path)
+        for path in [*entries, *files]:
+            folder = os.path.dirname(path)
+            if os.path.isdir(folder) and not os.listdir(folder):
+                os.rmdir(folder)
+    except OSError as error:
+        raise StoreError(f"cannot remove cassettes: {error}") from error

@@ -1,0 +1,357 @@
+"""The promises of the segments that a store may have beside what every store has, as tests."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final, Self
+
+import pytest
+
+from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
+from cachewrap.testing.stores.calls import FORK, Calls, at_once, key_of, partition
+
+SEGMENTS: Final = (Leases, Scans, Seeds, Uses, Files, Checks)
+"""What a store may have beside what every store has."""
+
+_LACKS: Final = "this store has no segment {}"
+
+
+class LeasesSuite:
+    """What `cachewrap.stores.base.Leases` promises."""
+
+    @pytest.fixture
+    def leases(self, store: Store) -> Leases:
+        """The store, as one with leases."""
+        if not isinstance(store, Leases):
+            pytest.skip(_LACKS.format("Leases"))
+        return store
+
+    @pytest.fixture
+    def leasing(self, leases: Leases, calls: Calls) -> Calls:
+        """The operations of a store with leases."""
+        return calls
+
+    def test_a_free_lease_is_taken_and_given_back(self, leasing: Calls) -> None:
+        for token in ("one", "other"):
+            assert leasing.acquire(key_of(1), token, 60) is Claim.TAKEN
+            assert leasing.renew(key_of(1), token, 60) is True
+            leasing.release(key_of(1), token)
+
+    def test_a_taken_lease_is_held(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        try:
+            assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
+        finally:
+            leasing.release(key_of(1), "one")
+
+    def test_leases_of_other_keys_and_partitions_are_free(self, leasing: Calls) -> None:
+        with partition(leasing, "42") as other:
+            assert leasing.acquire(key_of(1), "one", 60) is Claim.TAKEN
+            assert leasing.acquire(key_of(2), "other", 60) is Claim.TAKEN
+            assert other.acquire(key_of(1), "third", 60) is Claim.TAKEN
+            leasing.release(key_of(1), "one")
+            leasing.release(key_of(2), "other")
+            other.release(key_of(1), "third")
+
+    def test_a_lease_is_renewed_by_its_owner_alone(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        assert leasing.renew(key_of(1), "one", 60) is True
+        assert leasing.renew(key_of(1), "other", 60) is False
+        leasing.release(key_of(1), "one")
+        assert leasing.renew(key_of(1), "one", 60) is False
+
+    @pytest.mark.parametrize("failed", [False, True])
+    def test_a_lease_is_released_by_its_owner_alone(self, leasing: Calls, failed: bool) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.release(key_of(1), "other", failed=failed)
+        try:
+            assert leasing.acquire(key_of(1), "third", 60) is Claim.HELD
+        finally:
+            leasing.release(key_of(1), "one")
+
+    @pytest.mark.parametrize("failed", [False, True])
+    def test_releasing_what_nobody_holds_does_nothing(self, leasing: Calls, failed: bool) -> None:
+        leasing.release(key_of(1), "one", failed=failed)
+        assert leasing.acquire(key_of(1), "other", 60) is Claim.TAKEN
+        leasing.release(key_of(1), "other")
+
+    def test_a_failure_is_told_to_everybody_else(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.release(key_of(1), "one", failed=True)
+        claims = {leasing.acquire(key_of(1), token, 60) for token in ("other", "third")}
+        assert claims == {Claim.FAILED}
+        assert leasing.acquire(key_of(2), "other", 60) is Claim.TAKEN
+        leasing.release(key_of(2), "other")
+
+    def test_a_failure_is_told_for_two_seconds(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        start = time.monotonic()
+        leasing.release(key_of(1), "one", failed=True)
+        assert _await_lease(leasing, key_of(1), Claim.FAILED) is Claim.TAKEN
+        assert 1.5 < time.monotonic() - start < 6
+        leasing.release(key_of(1), "later")
+
+    def test_a_lease_is_no_entry(self, leasing: Calls) -> None:
+        leasing.set(key_of(1), b"value")
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.acquire(key_of(2), "other", 60)
+        try:
+            assert (leasing.get(key_of(2)), leasing.keys()) == (None, [key_of(1)])
+            assert leasing.clear() == 1
+            assert leasing.add(key_of(2), b"value") == b"value"
+        finally:
+            leasing.release(key_of(1), "one")
+            leasing.release(key_of(2), "other")
+
+    def test_a_lease_holds_for_the_other_colour(self, store: Store, leases: Leases) -> None:
+        leases.acquire(key_of(1), "one", 60)
+        try:
+            assert asyncio.run(leases.aacquire(key_of(1), "other", 60)) is Claim.HELD
+            assert asyncio.run(leases.arenew(key_of(1), "one", 60)) is True
+        finally:
+            leases.release(key_of(1), "one")
+            store.close()
+
+    def test_closing_the_store_keeps_the_lease(self, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "one", 60)
+        leasing.close()
+        try:
+            assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
+        finally:
+            leasing.release(key_of(1), "one")
+
+    def test_threads_that_race_for_a_lease(self, leases: Leases) -> None:
+        for key in map(key_of, range(10)):
+            claims = at_once(16, partial(_take, leases, key))
+            assert sorted(claim.name for claim in claims) == ["HELD"] * 15 + ["TAKEN"]
+            leases.release(key, f"caller {claims.index(Claim.TAKEN)}")
+
+    def test_processes_that_race_for_a_lease(self, store: Store, leases: Leases) -> None:
+        with multiprocessing.get_context("spawn").Pool(3) as pool:
+            for key in map(key_of, range(10)):
+                races = [pool.apply_async(_take, (leases, key, n)) for n in range(3)]
+                assert [race.get(60) for race in races].count(Claim.TAKEN) == 1
+        store.close()
+
+    def test_a_lease_that_another_process_holds(self, leases: Leases, leasing: Calls) -> None:
+        with _Holder(leases, key_of(1)) as holder:
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.HELD
+            leasing.release(key_of(1), "mine", failed=True)
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.HELD
+            holder.tell("release")
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.TAKEN
+            leasing.release(key_of(1), "mine")
+
+    def test_the_failure_of_another_process(self, leases: Leases, leasing: Calls) -> None:
+        with _Holder(leases, key_of(1)) as holder:
+            holder.tell("fail")
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.FAILED
+
+    def test_the_lease_of_a_killed_process_is_free_in_time(
+        self, leases: Leases, leasing: Calls
+    ) -> None:
+        with _Holder(leases, key_of(1), seconds=3) as holder:
+            assert leasing.acquire(key_of(1), "mine", 60) is Claim.HELD
+            holder.process.kill()
+            holder.process.join()
+            start = time.monotonic()
+            assert _await_lease(leasing, key_of(1), Claim.HELD) is Claim.TAKEN
+            assert time.monotonic() - start < 6
+            leasing.release(key_of(1), "later")
+
+    @pytest.mark.skipif(FORK is None, reason="this platform cannot fork")
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_forked_child_does_not_inherit_a_lease(self, leases: Leases, leasing: Calls) -> None:
+        leasing.acquire(key_of(1), "parent's", 60)
+        child = FORK()
+        if child == 0:
+            status = 1
+            try:
+                assert leases.acquire(key_of(1), "child's", 60) is Claim.HELD
+                assert leases.acquire(key_of(2), "child's", 60) is Claim.TAKEN
+                leases.release(key_of(2), "child's")
+                leasing.store.close()
+                status = 0
+            except BaseException:
+                traceback.print_exc(file=sys.stderr)
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(_take, (leases, key_of(1), 3)) is Claim.HELD
+        assert leasing.renew(key_of(1), "parent's", 60) is True
+        leasing.release(key_of(1), "parent's")
+
+
+class ScansSuite:
+    """What `cachewrap.stores.base.Scans` promises."""
+
+    @pytest.fixture
+    def scans(self, store: Store) -> Scans:
+        """The store, as one that reads several values at once."""
+        if not isinstance(store, Scans):
+            pytest.skip(_LACKS.format("Scans"))
+        return store
+
+    def test_scan_gives_every_key_with_its_value(self, store: Store, scans: Scans) -> None:
+        values = {"small": b"value", "empty": b"", "large": b"x" * 2**21}
+        values.update((str(number), str(number).encode()) for number in range(1234))
+        for name, value in values.items():
+            store.set(key_of(name), value)
+        assert dict(scans.scan()) == {key_of(name): value for name, value in values.items()}
+
+    def test_scan_leaves_out_what_goes_away_meanwhile(self, store: Store, scans: Scans) -> None:
+        for number in range(3):
+            store.set(key_of(number), b"value")
+        scanned = []
+        for key, _ in scans.scan():
+            scanned.append(key)
+            store.clear()
+        assert set(scanned) <= {key_of(number) for number in range(3)}
+
+    def test_scan_of_an_empty_partition(self, scans: Scans) -> None:
+        assert list(scans.scan()) == []
+
+    def test_scan_leaves_out_other_partitions(self, store: Store, scans: Scans) -> None:
+        other = store.reseed("42")
+        other.set(key_of(1), b"other's")
+        assert list(scans.scan()) == []
+        other.clear()
+        other.close()
+
+
+class SeedsSuite:
+    """What `cachewrap.stores.base.Seeds` promises."""
+
+    @pytest.fixture
+    def seeds(self, store: Store) -> Seeds:
+        """The store, as one that tells its seeds."""
+        if not isinstance(store, Seeds):
+            pytest.skip(_LACKS.format("Seeds"))
+        return store
+
+    def test_seeds_are_those_with_entries(self, calls: Calls, seeds: Seeds) -> None:
+        with partition(calls, "42") as one, partition(calls, "a/b") as other:
+            calls.store.reseed("empty").get(key_of(1))
+            one.set(key_of(1), b"one's")
+            one.set(key_of(2), b"one's")
+            other.set(key_of(1), b"other's")
+            assert seeds.seeds() == ["42", "a/b"]
+
+
+class UsesSuite:
+    """What `cachewrap.stores.base.Uses` promises."""
+
+    @pytest.fixture
+    def uses(self, store: Store) -> Uses:
+        """The store, as one that notes when entries are read."""
+        if not isinstance(store, Uses):
+            pytest.skip(_LACKS.format("Uses"))
+        return store
+
+    def test_nobody_read_an_absent_key(self, uses: Uses) -> None:
+        assert uses.last_used(key_of(1)) is None
+
+    def test_what_was_just_read_was_used_just_now_if_that_is_known(
+        self, calls: Calls, uses: Uses
+    ) -> None:
+        start = time.time()
+        calls.set(key_of(1), b"value")
+        calls.get(key_of(1))
+        used = uses.last_used(key_of(1))
+        assert used is None or start - 2 < used < time.time() + 2  # a server may count in seconds
+
+
+class FilesSuite:
+    """What `cachewrap.stores.base.Files` promises."""
+
+    @pytest.fixture
+    def files(self, store: Store) -> Files:
+        """The store, as one with a place for files."""
+        if not isinstance(store, Files):
+            pytest.skip(_LACKS.format("Files"))
+        return store
+
+    def test_a_file_beside_the_partition_is_no_entry(self, calls: Calls, files: Files) -> None:
+        calls.set(key_of(1), b"value")
+        file = Path(files.beside("notes.txt"))
+        file.write_text("notes")
+        assert calls.keys() == [key_of(1)]
+        assert calls.clear() == 1
+        assert file.read_text() == "notes"
+
+    def test_each_partition_has_files_of_its_own(self, store: Store, files: Files) -> None:
+        other = store.reseed("42")
+        assert isinstance(other, Files)
+        assert other.beside("notes.txt") != files.beside("notes.txt")
+
+    def test_a_file_has_the_name_that_was_asked_for(self, files: Files) -> None:
+        assert os.path.isabs(files.beside("notes.txt"))
+        assert os.path.basename(files.beside("notes.txt")) == "notes.txt"
+
+
+class ChecksSuite:
+    """What `cachewrap.stores.base.Checks` promises."""
+
+    @pytest.fixture
+    def checks(self, store: Store) -> Checks:
+        """The store, as one that looks ahead."""
+        if not isinstance(store, Checks):
+            pytest.skip(_LACKS.format("Checks"))
+        return store
+
+    def test_a_store_that_works_passes_its_check(self, store: Store, checks: Checks) -> None:
+        checks.check()
+        store.set(key_of(1), b"value")
+        checks.check()
+
+
+def _take(leases: Leases, key: str, number: int) -> Claim:
+    return leases.acquire(key, f"caller {number}", 60)
+
+
+def _await_lease(calls: Calls, key: str, past: Claim) -> Claim:
+    """What an attempt to take the lease says once it no longer says what it said; 10 s at most."""
+    deadline = time.monotonic() + 10
+    while (claim := calls.acquire(key, "later", 60)) is past and time.monotonic() < deadline:
+        time.sleep(0.02)  # a lease ends unannounced
+    return claim
+
+
+class _Holder:
+    """Another process that holds the lease of a key until it is told what to do with it."""
+
+    def __init__(self, leases: Leases, key: str, seconds: float = 60) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._orders, orders = context.Pipe()
+        self.process = context.Process(target=_hold, args=(leases, key, seconds, orders))
+
+    def __enter__(self) -> Self:
+        self.process.start()
+        assert self._orders.poll(60)
+        assert self._orders.recv() is Claim.TAKEN
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def tell(self, order: str) -> None:
+        self._orders.send(order)
+        assert self._orders.poll(60)
+        assert self._orders.recv() == order
+
+
+def _hold(leases: Leases, key: str, seconds: float, orders: Connection) -> None:
+    orders.send(leases.acquire(key, "holder's", seconds))
+    while order := orders.recv():
+        leases.release(key, "holder's", failed=order == "fail")
+        orders.send(order)
