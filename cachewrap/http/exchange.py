@@ -136,6 +136,7 @@ class SdkExchange(Exchange[Answered]):
     ) -> None:
         self.endpoint = endpoint
         self.request = request
+        # `==` takes 1 for True, but no SDK makes the one of the other.
         if foreseen is not None and foreseen.request == request:
             self.key, self._hashed = foreseen.key, foreseen._hashed
         else:
