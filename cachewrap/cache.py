@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, forks, plugins
-from cachewrap.call.flow import peek
-from cachewrap.call.terms import Exchange
+from cachewrap.call.terms import Exchange, peek
 from cachewrap.entry import Entry
 from cachewrap.errors import (
     ConfigurationError,

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from cachewrap.call.flow import peek
 from cachewrap.call.serve import Serving
-from cachewrap.call.terms import ValueExchange
+from cachewrap.call.terms import ValueExchange, peek
 from cachewrap.entry import Entry, Items
 from cachewrap.errors import CorruptEntryError, MissingTypeError, StoreError
 from cachewrap.format import codec

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import Board, Seen, fetch, found_in, keep, look, peek
+from cachewrap.call.flow import Board, fetch, found_in, keep, look
 from cachewrap.call.stats import Stats
-from cachewrap.call.terms import Absent, Exchange, Reply, Terms
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard

@@ -17,8 +17,7 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
-from cachewrap.call.terms import Exchange
+from cachewrap.call.terms import Exchange, Seen
 from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec

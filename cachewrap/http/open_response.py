@@ -13,12 +13,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
-from cachewrap.call.terms import Absent
+from cachewrap.call.terms import Absent, Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.capture import Slot, asend, send
 from cachewrap.http.exchange import Answered, SdkExchange
-from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, SharedBody
+from cachewrap.http.shared_body import BodyReader, ashare, share
 from cachewrap.streams.shared import join
 
 Rebuild: TypeAlias = Callable[[HttpAnswer | None, BodyReader | None], Any]
@@ -72,6 +71,5 @@ async def aserve(
 
 
 def _board(cache: Cache, is_async: bool, place: str, key: str) -> tuple[BodyReader, bool] | None:
-    start = AsyncSharedBody if is_async else SharedBody
-    joined = join(place, key, start, is_async=is_async)
+    joined = join(place, key, ashare if is_async else share, is_async=is_async)
     return None if joined is None else (BodyReader(cache, joined[0]), joined[1])

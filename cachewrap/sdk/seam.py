@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
+from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.http import open_response

@@ -39,8 +39,9 @@ def shared(store: Store) -> Cache:
     return Cache(store, lease_seconds=1.0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
+    """Eight processes, started once: each takes one of eight calls that wait for each other."""
     with ProcessPoolExecutor(8, mp_context=SPAWN) as running:
         yield running
 
