@@ -10,8 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from cachewrap.call.serve import Serving
+from cachewrap.call.terms import peek
 from cachewrap.entry import Entry, Facts, Items
-from cachewrap.errors import CorruptEntryError, StoreError
+from cachewrap.errors import CorruptEntryError, MissingTypeError, StoreError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.policy import UNSET, Policy, Ttl, Unset, kept_until, ttl_seconds
@@ -45,15 +46,14 @@ class KeyValue(Serving):
         if self._idle or mode == "refresh":
             return default
         stored = _store_key(key)
-        try:
-            raw = self._store.get(stored)
-            if raw is None:
-                return default
-            entry = self._guard.unseal(stored, raw)
-            return _value(entry) if mode == "replay" or entry.fresh(time.time()) else default
-        except (StoreError, CorruptEntryError) as error:
-            self.survive(error, "cache.get")
-            return default
+        found = peek(stored, self.read(stored), self._guard, _value, late=mode == "replay")
+        if isinstance(found, tuple):
+            return found[0]
+        if isinstance(found, MissingTypeError):
+            raise found
+        if found is not None:
+            self.survive(found, "cache.get")
+        return default
 
     def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.flight import leading
@@ -21,7 +21,7 @@ from cachewrap.call.flow import (
     Wait,
 )
 from cachewrap.loops import sleep
-from cachewrap.stores.base import Claim, Leases, Store, in_thread
+from cachewrap.stores.base import Claim, Store, in_thread
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
     if kind is Leave:
         return effect.reader.close()
     if kind is Acquire:
-        leases = cast(Leases, store)
+        leases: Any = store  # its `Leases`
         try:
             claim = leases.acquire(effect.key, effect.token, effect.seconds)
             if claim is Claim.TAKEN:
@@ -93,7 +93,7 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
             raise
         return claim
     if kind is Release:
-        leases = cast(Leases, store)
+        leases = store
         try:
             leases.release(effect.key, effect.token, failed=effect.failed)
         except Exception:
@@ -151,13 +151,13 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
     if kind is Leave:
         return await effect.reader.aclose()
     if kind is Acquire:
-        leases = cast(Leases, store)
+        leases: Any = store  # its `Leases`
         claim = await leases.aacquire(effect.key, effect.token, effect.seconds)
         if claim is Claim.TAKEN:
             lease.hold(leases, effect.key, effect.token, effect.seconds)
         return claim
     if kind is Release:
-        leases = cast(Leases, store)
+        leases = store
         try:
             await leases.arelease(effect.key, effect.token, failed=effect.failed)
         except Exception:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
-from cachewrap.entry import Entry, Outcome
-from cachewrap.errors import CachewrapError
+from cachewrap.entry import Entry, Kind, Outcome
+from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
+from cachewrap.format.codec import decode
+from cachewrap.format.envelope import unseal
 from cachewrap.format.sealing import UNSEALED, Guard
 from cachewrap.policy import Mode
 
@@ -107,3 +110,46 @@ class Absent:
 
     stale: bytes | None = None
     why: CachewrapError | None = None
+
+
+Seen: TypeAlias = bytes | StoreError | None
+"""What a store gave for a key: its bytes, None, or the fault that it raised."""
+
+Peeked: TypeAlias = tuple[Any, Entry] | StoreError | CodecError | None
+"""A result and its entry; None where there is none, or none that is fresh; or what is wrong."""
+
+_TEXT: Final = Kind.TEXT
+
+
+def peek(
+    key: str,
+    seen: Seen,
+    guard: Guard,
+    load: Callable[[Entry], Any] | None = None,
+    *,
+    late: bool = False,
+) -> Peeked:
+    """What a store gave comes to, told to nobody.
+
+    Args:
+        key: under which it is stored.
+        seen: what the store gave, or raised.
+        guard: opens the entry.
+        load: makes the result of an entry; None decodes the value in it.
+        late: whether what has expired is served.
+    """
+    if type(seen) is not bytes and (seen is None or isinstance(seen, StoreError)):
+        return seen
+    try:
+        entry = unseal(seen) if guard is UNSEALED else guard.unseal(key, seen)
+        if entry.expires and not late and not entry.fresh(time.time()):
+            return None
+        if load is not None:
+            return load(entry), entry
+        if entry.kind is _TEXT:
+            return entry.answer.decode(), entry
+        return decode(entry.kind, entry.answer), entry
+    except UnicodeDecodeError as error:
+        return CorruptEntryError(f"the answer cannot be read: {error!r}")
+    except CodecError as error:
+        return error

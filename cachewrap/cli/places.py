@@ -26,6 +26,7 @@ from cachewrap.stores.base import Seeds, Store, scan
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.cassette import head_of
+from cachewrap.stores.paths import absolute
 from cachewrap.urls import parse_url
 
 DEFAULT_URL: Final = "disk:.cache"
@@ -234,7 +235,7 @@ def _check_there(store: Store, url: str) -> None:
     if not isinstance(store, DiskStore):
         store.get("0" * 64)  # a server that is down says so here
         return
-    root = os.path.abspath(os.path.expandvars(os.path.expanduser(parse_url(url)[1])))
+    root = absolute(parse_url(url)[1])
     if not os.path.exists(root):
         raise StoreError(f"there is no cache at {root}: no such folder")
     if not os.path.isdir(root):

@@ -16,6 +16,7 @@ from cachewrap.cache import Cache
 from cachewrap.cli.places import DEFAULT_URL, one_url, together
 from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
+from cachewrap.stores.paths import absolute
 from cachewrap.urls import parse_url
 
 _PATH: Final = "PYTHONPATH"
@@ -136,7 +137,7 @@ def _absolute(url: str, given: dict[str, str | None]) -> str:
     kind, place, _ = parse_url(url)
     front, _, query = url.partition("?")
     if kind in ("disk", "jsonl"):
-        place = os.path.abspath(os.path.expandvars(os.path.expanduser(place)))
+        place = absolute(place)
         front = f"{kind}://{quote(place)}"
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in given.items():

@@ -18,7 +18,7 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.serve import Seen
+from cachewrap.call.terms import Seen
 from cachewrap.entry import Entry, Facts, Items
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec

@@ -117,11 +117,15 @@ class SdkExchange:
         request: the canonical request.
         policy: of the cache that serves the call.
         when: decides whether the answer is stored; None stores it.
+        foreseen: what may be the same request: if it is, its key is taken.
 
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
     __slots__ = ("_hashed", "_policy", "_when", "endpoint", "key", "request")
+
+    key: str
+    _hashed: bytearray
 
     def __init__(
         self,
@@ -129,10 +133,14 @@ class SdkExchange:
         request: dict[str, Any],
         policy: Policy,
         when: When | None = None,
+        foreseen: SdkExchange | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.request = request
-        self.key, self._hashed = key.hashed(_PREFIX, request)
+        if foreseen is not None and foreseen.request == request:
+            self.key, self._hashed = foreseen.key, foreseen._hashed
+        else:
+            self.key, self._hashed = key.hashed(_PREFIX, request)
         self._policy = policy
         self._when = when
 

@@ -1,4 +1,4 @@
-"""Caching a whole program that was not changed, as environment variables say: `cachewrap run`.
+"""A cache for a whole program that was not changed, as environment variables say, or for a worker.
 
 Imported at the start of every Python process of that program, most of which call no model: so what
 a cache needs is imported when the first SDK is, or the first decorated function called.
@@ -39,6 +39,37 @@ TALLY: Final = "CACHEWRAP_TALLY"
 _SDKS: Final = frozenset(
     {"aiohttp", "anthropic", "dspy", "groq", "httpx", "httpx2", "openai", "requests", "together"}
 )
+
+
+def activate(cache: Cache | str | None = None) -> None:
+    """Serve this process from a cache from now on: a block that is entered and never left.
+
+    It is the initializer for pools of processes, whose workers begin outside every block:
+    ``ProcessPoolExecutor(initializer=activate, initargs=(cache,))``. The known SDKs are patched as
+    well (see `patch_all`), since a fresh interpreter does not know of the patches of its parent.
+
+    Args:
+        cache: a cache, which travels to the worker and opens its store there anew (one in memory
+            starts empty), or a URL for `Cache.from_url`. None takes the URL from the environment
+            variable ``CACHEWRAP_URL``.
+
+    Raises `ConfigurationError` if there is neither, or for a URL that names no cache.
+    """
+    from cachewrap.cache import Cache
+    from cachewrap.errors import ConfigurationError
+
+    if cache is None:
+        cache = os.environ.get(URL)
+        if not cache:
+            raise ConfigurationError(f"no cache to activate: give one, or its URL in {URL}")
+    if isinstance(cache, str):
+        cache = Cache.from_url(cache)
+    if not isinstance(cache, Cache):
+        raise ConfigurationError(
+            f"activate takes a cachewrap Cache or a URL, got {type(cache).__name__}"
+        )
+    _patch_all()
+    cache.__enter__()
 
 
 def serve_program() -> Program:

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
+from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.http import open_response
@@ -37,6 +38,7 @@ class SdkCall:
         open: whether the caller gets a response that is still to be consumed.
         headers: the request options' headers, before the SDK takes its own out of them.
         sampled: which sample of its request the call is; None where nothing is sampled.
+        seen: what the cache's store gave for the key, where it has just been asked.
     """
 
     cache: Cache
@@ -44,6 +46,7 @@ class SdkCall:
     open: bool
     headers: Any
     sampled: Sampled | None
+    seen: tuple[Seen, ...] = ()
 
     def failed(self) -> None:
         """The call raised."""
@@ -75,10 +78,23 @@ class Expectation(Protocol):
         """The SDK's client that makes the call."""
         ...
 
+    @property
+    def foreseen(self) -> SdkExchange | None:
+        """The exchange that it should come to, if that is known."""
+        ...
+
     def compare(
-        self, options: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: SdkExchange
-    ) -> None:
-        """Told of the arguments of ``request``, and of the exchange that they came to."""
+        self,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> tuple[Seen, ...]:
+        """Told of the arguments of ``request``, and of the cache and exchange that they came to.
+
+        Gives what that cache's store gave for that exchange, where it has been asked.
+        """
 
 
 expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
@@ -149,8 +165,9 @@ class Seam:
                     sdk_call.exchange,
                     upstream,
                     lambda answer, reader: rebuild(sdk_call, answer, client, args, kwargs, reader),
+                    *sdk_call.seen,
                 )
-            reply = sdk_call.cache.serve(sdk_call.exchange, call)
+            reply = sdk_call.cache.serve(sdk_call.exchange, call, *sdk_call.seen)
         except BaseException:
             sdk_call.failed()
             raise
@@ -234,8 +251,9 @@ class Seam:
                     sdk_call.exchange,
                     upstream,
                     lambda answer, reader: arebuild(sdk_call, answer, client, args, kwargs, reader),
+                    *sdk_call.seen,
                 )
-            reply = await sdk_call.cache.aserve(sdk_call.exchange, call)
+            reply = await sdk_call.cache.aserve(sdk_call.exchange, call, *sdk_call.seen)
         except BaseException:
             sdk_call.failed()
             raise
@@ -257,6 +275,8 @@ class Seam:
         awaited = expected.get()
         if awaited is not None:
             expected.set(None)  # requests that are made inside this one are others
+            if awaited.client is not client:
+                awaited = None
         options = _argument(1, "options", args, kwargs)
         own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
@@ -283,17 +303,19 @@ class Seam:
                 client, asked, path, body, stream=stream, keyed=cache.policy.keyed
             )
             policy = own.policy(cache.policy)
-            exchange = SdkExchange(endpoint, request, policy, self._when())
+            foreseen = None if awaited is None else awaited.foreseen
+            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.bypass(source, "unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return _LEFT_ALONE
-        if awaited is not None and awaited.client is client:
-            awaited.compare(options, args, kwargs, exchange)
-        raw = header(options.headers, RAW_RESPONSE)
+        seen: tuple[Seen, ...] = ()
+        if awaited is not None:
+            seen = awaited.compare(options, args, kwargs, cache, exchange)
+        opened = stream or header(options.headers, RAW_RESPONSE) == "stream"
         sampled = take_sample(cache, exchange, own)
-        return SdkCall(cache, exchange, stream or raw == "stream", options.headers, sampled)
+        return SdkCall(cache, exchange, opened, options.headers, sampled, seen)
 
 
 _HOOK: Final = "_prepare_options"

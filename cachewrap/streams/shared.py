@@ -47,6 +47,9 @@ class Source(Protocol[T_co]):
     def close(self) -> None:
         """Nobody reads any more."""
 
+    def land_in_child(self) -> None:
+        """The process was forked, and this is the child: other threads do not exist here."""
+
 
 class Stream(Generic[T]):
     """What has come of one upstream stream, and how many callers read it.
@@ -177,6 +180,7 @@ class SharedStream(Stream[T]):
         if self._pulling.locked():
             self._outcome = Alone
         self._pulling = threading.Lock()
+        self.source.land_in_child()
 
 
 # An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.

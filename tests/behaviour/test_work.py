@@ -106,7 +106,7 @@ class Statements:
         self._store: Any = cache._store
 
     def of(self, call: Callable[[], Any]) -> list[str]:
-        connection: sqlite3.Connection = self._store._local.link.con
+        connection: sqlite3.Connection = self._store._connections.local.link.con
         seen: list[str] = []
         connection.set_trace_callback(seen.append)
         try:

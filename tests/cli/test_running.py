@@ -15,6 +15,7 @@ from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.history import read_history
+from cachewrap.stores.base import Seeds
 
 ASKING = """
 import os, sys, openai
@@ -324,7 +325,8 @@ def test_the_users_own_sitecustomize_runs(run: Run, up: Upstream, tmp_path: Path
     done = run("-q", "-c", code, PYTHONPATH=_path(tmp_path))
     # Once in the command itself, and once in the program that takes its place.
     assert (done.returncode, done.stderr, up.calls) == (0, "mine mine ", 1)
-    assert Cache.from_url(f"disk:{tmp_path / '.cache'}").store.seeds() == ["41"]
+    store = Cache.from_url(f"disk:{tmp_path / '.cache'}").store
+    assert isinstance(store, Seeds) and store.seeds() == ["41"]
 
 
 def _path(first: Path) -> str:

@@ -5,22 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
-import threading
 import time
-import urllib.parse
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from os import F_OK, access
 from time import monotonic
 from typing import Any
 
-from diskcache import Timeout
-
-from cachewrap import forks
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
 from cachewrap.stores.disk import leases
+from cachewrap.stores.disk.connections import NO_DATABASE, Connections
 from cachewrap.stores.disk.folder import (
     ADD,
     BATCH,
@@ -30,18 +25,15 @@ from cachewrap.stores.disk.folder import (
     LEASES,
     OURS,
     RAW,
-    READ_WAIT,
     STALE,
-    WRITE_WAIT,
     BytesDisk,
     Transaction,
-    connect,
     folder_name,
-    lay_out,
     make,
     seed_of,
     write,
 )
+from cachewrap.stores.paths import absolute, obstacle, url_of
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
@@ -55,33 +47,7 @@ _EXPIRED = 100
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
 
-_TRUST = 0.05
-"""Seconds for which a database that is there is taken for the one that was opened."""
-
 _START = b"SQLite format 3\0"
-_NO_DATABASE = (
-    "is damaged, or no database at all. Delete it or move it away, or choose another"
-    " cache_path_root or seed."
-)
-
-
-class _Link:
-    """One thread's connection. Its lock keeps `DiskStore.close` away while the thread uses it."""
-
-    __slots__ = ("__weakref__", "con", "inode", "lock", "trusted")
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.con: sqlite3.Connection | None = None
-        self.inode = -1
-        self.trusted = 0.0
-
-    def close(self) -> None:
-        con, self.con = self.con, None
-        if con is not None:
-            con.close()
-
-    __del__ = close  # a thread that ends leaves no open connection behind
 
 
 class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
@@ -118,21 +84,14 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     ) -> None:
         if max_bytes is not None and max_bytes <= 0:
             raise ConfigurationError(f"max_bytes is {max_bytes}: give a positive number, or None")
-        self._root = os.path.abspath(os.path.expandvars(os.path.expanduser(path_root)))
+        self._root = absolute(path_root)
         self._seed = seed
         self._max_bytes = max_bytes
         self._folder = os.path.join(self._root, folder_name(seed))
         self._path = os.path.join(self._folder, DATABASE)
         self._leases = os.path.join(self._folder, LEASES)
         self._disk = BytesDisk(self._folder)
-        self._start()
-        _stores.add(self)
-
-    def _start(self) -> None:
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
-        self._paused: list[_Link] = []
+        self._connections = Connections(self._root, self._path)
         self._used: dict[bytes, float] = {}
         self._additions = 0
 
@@ -141,9 +100,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
     @property
     def url(self) -> str:
-        place = urllib.parse.quote(os.path.realpath(self._root).replace(os.sep, "/"))
-        seed = urllib.parse.quote(self._seed, safe="", errors="surrogatepass")
-        return f"disk://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+        return url_of("disk", os.path.realpath(self._root), self._seed)
 
     def reseed(self, seed: str) -> DiskStore:
         return DiskStore(self._root, seed, max_bytes=self._max_bytes)
@@ -158,34 +115,31 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         """
         if os.path.exists(self._path):
             if not os.access(self._path, os.R_OK | os.W_OK):
-                raise self._unusable(self._path, "cannot be read and written by this user")
+                raise self._unusable(f"{self._path} cannot be read and written by this user")
             with open(self._path, "rb") as file:
                 start = file.read(len(_START))
             if start not in (b"", _START):
-                raise StoreError(f"{self._path} {_NO_DATABASE}")
-        place = self._folder
-        while not os.path.lexists(place) and place != os.path.dirname(place):
-            place = os.path.dirname(place)
-        if not os.path.isdir(place):
-            raise self._unusable(place, "is not a folder")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise self._unusable(place, "cannot be written by this user")
+                raise StoreError(f"{self._path} {NO_DATABASE}")
+        wrong = obstacle(self._folder)
+        if wrong is not None:
+            raise self._unusable(wrong)
 
     def get(self, key: str) -> bytes | None:
         name = bytes.fromhex(key)
-        link = getattr(self._local, "link", None) or self._link()
+        connections = self._connections
+        link = getattr(connections.local, "link", None) or connections.new_link()
         try:
             # Not `acquire` and `try`, though that is quicker: an interrupt may come between them.
             with link.lock:
                 con = link.con
-                # The first half of `_connected`.
+                # The first half of `Connections.connected`.
                 if con is None or monotonic() >= link.trusted or not access(self._path, F_OK):
-                    con = self._connected(link) or self._connect(link)
+                    con = connections.connected(link) or connections.connect(link)
                     if con is None:
                         return None
                 rows = con.execute(GET, (name,)).fetchall()
         except sqlite3.Error as error:
-            raise self._failed("read", error) from error
+            raise self._connections.failed("read", error) from error
         if not rows:
             return None
         mode, _, column, expires = rows[0]
@@ -226,7 +180,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             " AND (expire_time IS NULL OR expire_time > ?) ORDER BY rowid LIMIT ?"
         )
         last = 0
-        while rows := self._read(sql, (last, time.time(), BATCH)):
+        while rows := self._connections.read(sql, (last, time.time(), BATCH)):
             last = rows[-1][0]
             for _, name in rows:
                 yield name.hex()
@@ -242,7 +196,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise self._failed("list", error) from error
+            raise self._connections.failed("list", error) from error
         return sorted(seed for seed in named if seed is not None)
 
     def last_used(self, key: str) -> float | None:
@@ -251,7 +205,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         None for an entry that was not read since it was stored, by a cache that notes it.
         """
         sql = f"SELECT store_time, access_time FROM Cache WHERE key = ? AND {OURS}"
-        for stored, used in self._read(sql, (bytes.fromhex(key),)):
+        for stored, used in self._connections.read(sql, (bytes.fromhex(key),)):
             return float(used) if used > stored else None
         return None
 
@@ -261,7 +215,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             f" AND {OURS} ORDER BY rowid LIMIT {_SCANNED}"
         )
         last = 0
-        while rows := self._read(sql, (last,)):
+        while rows := self._connections.read(sql, (last,)):
             last = rows[-1][0]
             for _, name, *columns in rows:
                 value = self._value([columns])
@@ -269,7 +223,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                     yield name.hex(), value
 
     def clear(self) -> int:
-        newest = self._read("SELECT max(rowid) FROM Cache", ())
+        newest = self._connections.read("SELECT max(rowid) FROM Cache", ())
         count, removed = 0, BATCH
         while newest and removed == BATCH:
             with self._writing() as writing:
@@ -288,7 +242,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                     make(self._root, self._folder)
                     return leases.take(self._leases, key, token)
             except OSError as error:
-                raise self._failed("take a lease beside", error) from error
+                raise self._connections.failed("take a lease beside", error) from error
 
         def renew(self, key: str, token: str, seconds: float) -> bool:
             return leases.owns(self._leases, key, token)
@@ -297,7 +251,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             try:
                 leases.give(self._leases, key, token, failed=failed)
             except OSError as error:
-                raise self._failed("give back a lease beside", error) from error
+                raise self._connections.failed("give back a lease beside", error) from error
 
         aacquire, arenew, arelease = Leases.aacquire, Leases.arenew, Leases.arelease
 
@@ -307,79 +261,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             leases.close(self._leases)
         if self._used:
             self._note_use()
-        for link in self._all_links():
-            with link.lock:
-                link.close()
-
-    def _link(self) -> _Link:
-        link: _Link
-        link = self._local.link = _Link()
-        with self._lock:
-            self._links.add(link)
-        return link
-
-    def _all_links(self) -> list[_Link]:
-        with self._lock:
-            return list(self._links)
-
-    def _pause(self) -> None:
-        self._lock.acquire()
-        self._paused = list(self._links)
-        for link in self._paused:
-            link.lock.acquire()
-            link.close()
-
-    def _resume(self) -> None:
-        for link in self._paused:
-            link.lock.release()
-        self._paused = []
-        self._lock.release()
-
-    def _connected(self, link: _Link) -> sqlite3.Connection | None:
-        """The thread's connection, unless the database was deleted since: there is none now.
-
-        That another one has taken its place is seen within `_TRUST` seconds.
-        """
-        con = link.con
-        if con is None:
-            return None
-        now = time.monotonic()
-        if now < link.trusted and os.access(self._path, os.F_OK):  # half of what a `stat` costs
-            return con
-        try:
-            if os.stat(self._path).st_ino == link.inode:
-                link.trusted = now + _TRUST
-                return con
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError:  # it cannot be told
-            return con
-        link.close()
-        return None
-
-    def _connect(self, link: _Link, make: bool = False) -> sqlite3.Connection | None:
-        """Open the thread's connection; None if there is no database and none is to be made."""
-        try:
-            if make and not os.path.exists(self._path):
-                lay_out(self._root, self._folder)
-            if os.path.exists(self._path):
-                link.inode = os.stat(self._path).st_ino
-                link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
-                if link.con is None and make:  # a database that is being made, or has no tables
-                    lay_out(self._root, self._folder)
-                    link.con = connect(self._path, WRITE_WAIT)
-        except (sqlite3.Error, Timeout, OSError) as error:
-            raise self._failed("open", error) from error
-        return link.con
-
-    def _read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
-        link = getattr(self._local, "link", None) or self._link()
-        with link.lock:
-            con = self._connected(link) or self._connect(link)
-            try:
-                return con.execute(sql, values).fetchall() if con else []
-            except sqlite3.Error as error:
-                raise self._failed("read", error) from error
+        self._connections.close()
 
     def _value(self, rows: list[Any]) -> bytes | None:
         if not rows:
@@ -394,15 +276,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         except FileNotFoundError:  # removed since the row was read
             return None
         except OSError as error:
-            raise self._failed("read", error) from error
-
-    def _writable(self, link: _Link) -> sqlite3.Connection:
-        """The thread's connection to a database that exists, or is made now."""
-        link.trusted = 0.0  # what is written must not be lost in a file that is deleted
-        con = self._connected(link) or self._connect(link, make=True)
-        if con is None:
-            raise StoreError(f"cannot write {self._path}: it went away while it was opened")
-        return con
+            raise self._connections.failed("read", error) from error
 
     def _added(self, name: bytes, value: bytes, expires: float) -> bool:
         """Add an entry in one statement, which is a transaction of its own.
@@ -411,16 +285,17 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         """
         if self._max_bytes is not None or len(value) >= IN_FILE:
             return False
-        link = getattr(self._local, "link", None) or self._link()
+        connections = self._connections
+        link = getattr(connections.local, "link", None) or connections.new_link()
         sweeps, self._additions = not self._additions % _SWEEP, self._additions + 1
         try:
             with link.lock:
-                con, now = self._writable(link), int(time.time())  # takes half the room
+                con, now = connections.writable(link), int(time.time())  # takes half the room
                 columns = (name, now, expires or None, now, value)
                 added = write(con, ADD, columns).rowcount == 1
                 stale = sweeps and con.execute(STALE, (time.time(),)).fetchone() is not None
         except (sqlite3.Error, OSError) as error:
-            raise self._failed("write", error) from error
+            raise self._connections.failed("write", error) from error
         if stale:
             with suppress(StoreError), self._writing():
                 pass  # removes what has expired, when it ends
@@ -429,11 +304,12 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     @contextmanager
     def _writing(self) -> Iterator[Transaction]:
         """One transaction, and the files that go with it."""
-        link = getattr(self._local, "link", None) or self._link()
+        connections = self._connections
+        link = getattr(connections.local, "link", None) or connections.new_link()
         remove: list[str] = []
         try:
             with link.lock:
-                con = self._writable(link)
+                con = connections.writable(link)
                 write(con, "BEGIN IMMEDIATE")
                 writing = Transaction(con, self._disk)
                 try:
@@ -450,7 +326,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                         con.execute("ROLLBACK")
                     raise
         except (sqlite3.Error, OSError) as error:
-            raise self._failed("write", error) from error
+            raise self._connections.failed("write", error) from error
         finally:
             for filename in remove:
                 self._disk.remove(filename)
@@ -468,49 +344,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         except StoreError:
             self._used.clear()
 
-    def _unusable(self, place: str, why: str) -> StoreError:
+    def _unusable(self, why: str) -> StoreError:
         return StoreError(
-            f"the cache folder {self._folder} cannot be used: {place} {why}."
+            f"the cache folder {self._folder} cannot be used: {why}."
             " Choose another cache_path_root, or mend it."
         )
-
-    def _failed(self, doing: str, error: Exception) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return StoreError(f"{self._path} {_NO_DATABASE} ({error})")
-        if code == sqlite3.SQLITE_BUSY:
-            return StoreError(
-                f"cannot {doing} {self._path}: another program kept it locked for longer than"
-                f" {READ_WAIT:.0f} s for a read or {WRITE_WAIT:.0f} s for a write ({error})"
-            )
-        return StoreError(f"cannot {doing} {self._path}: {error}")
-
-
-_stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
-_paused: list[DiskStore] = []
-_forking = threading.Lock()
-
-
-def _before_fork() -> None:
-    """Close every connection: SQLite allows none to cross a fork, not even to be closed there."""
-    _forking.acquire()  # threads that fork at the same time do so one after the other
-    _paused[:] = list(_stores)
-    for store in _paused:
-        store._pause()
-
-
-def _after_fork_in_parent() -> None:
-    for store in _paused:
-        store._resume()
-    _paused.clear()
-    _forking.release()
-
-
-def _after_fork_in_child() -> None:
-    for store in _paused:
-        store._start()
-    _paused.clear()
-    _forking.release()
-
-
-forks.around(_before_fork, _after_fork_in_parent, _after_fork_in_child)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.parse
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
@@ -11,6 +10,7 @@ from cachewrap.errors import StoreError
 from cachewrap.stores.base import Checks, Scans, Seeds, Store
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
+from cachewrap.stores.paths import absolute, obstacle, url_of
 
 
 class JsonlStore(Store, Scans, Seeds, Checks):
@@ -34,7 +34,7 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     """
 
     def __init__(self, path: str | os.PathLike[str], seed: str = "41") -> None:
-        self._path = os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+        self._path = absolute(path)
         self._seed = seed
         self._cassette = cassette(self._path)
 
@@ -43,9 +43,7 @@ class JsonlStore(Store, Scans, Seeds, Checks):
 
     @property
     def url(self) -> str:
-        place = urllib.parse.quote(self._cassette.path.replace(os.sep, "/"))
-        seed = urllib.parse.quote(self._seed, safe="", errors="surrogatepass")
-        return f"jsonl://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+        return url_of("jsonl", self._cassette.path, self._seed)
 
     @property
     def path(self) -> str:
@@ -68,15 +66,9 @@ class JsonlStore(Store, Scans, Seeds, Checks):
                     f"the cassette {self._path} cannot be read and written by this user"
                 )
             return
-        place = os.path.dirname(self._path)
-        while not os.path.lexists(place) and place != os.path.dirname(place):
-            place = os.path.dirname(place)
-        if not os.path.isdir(place):
-            raise StoreError(f"the cassette {self._path} cannot be made: {place} is not a folder")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise StoreError(
-                f"the cassette {self._path} cannot be made: {place} cannot be written by this user"
-            )
+        wrong = obstacle(os.path.dirname(self._path))
+        if wrong is not None:
+            raise StoreError(f"the cassette {self._path} cannot be made: {wrong}")
 
     def get(self, key: str) -> bytes | None:
         line = self._cassette.get((self._seed, key))

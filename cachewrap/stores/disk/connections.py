@@ -1,0 +1,194 @@
+"""The connections to one database: one for each thread, and none that crosses a fork."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from typing import Any
+
+from diskcache import Timeout
+
+from cachewrap import forks
+from cachewrap.errors import StoreError
+from cachewrap.stores.disk.folder import READ_WAIT, WRITE_WAIT, connect, lay_out
+
+_TRUST = 0.05
+"""Seconds for which a database that is there is taken for the one that was opened."""
+
+NO_DATABASE = (
+    "is damaged, or no database at all. Delete it or move it away, or choose another"
+    " cache_path_root or seed."
+)
+
+
+class Link:
+    """The connection of one thread. Its lock keeps `close` away while the thread uses it."""
+
+    __slots__ = ("__weakref__", "con", "inode", "lock", "trusted")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.con: sqlite3.Connection | None = None
+        self.inode = -1
+        self.trusted = 0.0
+
+    def close(self) -> None:
+        con, self.con = self.con, None
+        if con is not None:
+            con.close()
+
+    __del__ = close  # a thread that ends leaves no open connection behind
+
+
+class Connections:
+    """The connections of one store.
+
+    Args:
+        root: the folder that is made where it is missing.
+        path: the database, in a folder in it.
+
+    Attributes:
+        local: has the calling thread's `Link` as ``link``, if it has one.
+    """
+
+    def __init__(self, root: str, path: str) -> None:
+        self._root = root
+        self._path = path
+        self._start()
+        _all.add(self)
+
+    def _start(self) -> None:
+        self.local = threading.local()
+        self._lock = threading.Lock()
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._paused: list[Link] = []
+
+    def new_link(self) -> Link:
+        """Make the calling thread's, where ``local`` has none."""
+        link: Link
+        link = self.local.link = Link()
+        with self._lock:
+            self._links.add(link)
+        return link
+
+    def connected(self, link: Link) -> sqlite3.Connection | None:
+        """The thread's connection, unless the database was deleted since: there is none now.
+
+        That another one has taken its place is seen within `_TRUST` seconds.
+        """
+        con = link.con
+        if con is None:
+            return None
+        now = time.monotonic()
+        if now < link.trusted and os.access(self._path, os.F_OK):  # half of what a `stat` costs
+            return con
+        try:
+            if os.stat(self._path).st_ino == link.inode:
+                link.trusted = now + _TRUST
+                return con
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:  # it cannot be told
+            return con
+        link.close()
+        return None
+
+    def connect(self, link: Link, make: bool = False) -> sqlite3.Connection | None:
+        """Open the thread's connection; None if there is no database and none is to be made."""
+        folder = os.path.dirname(self._path)
+        try:
+            if make and not os.path.exists(self._path):
+                lay_out(self._root, folder)
+            if os.path.exists(self._path):
+                link.inode = os.stat(self._path).st_ino
+                link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
+                if link.con is None and make:  # a database that is being made, or has no tables
+                    lay_out(self._root, folder)
+                    link.con = connect(self._path, WRITE_WAIT)
+        except (sqlite3.Error, Timeout, OSError) as error:
+            raise self.failed("open", error) from error
+        return link.con
+
+    def writable(self, link: Link) -> sqlite3.Connection:
+        """The thread's connection to a database that exists, or is made now."""
+        link.trusted = 0.0  # what is written must not be lost in a file that is deleted
+        con = self.connected(link) or self.connect(link, make=True)
+        if con is None:
+            raise StoreError(f"cannot write {self._path}: it went away while it was opened")
+        return con
+
+    def read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        """The rows that a statement finds; none where there is no database."""
+        link = getattr(self.local, "link", None) or self.new_link()
+        with link.lock:
+            con = self.connected(link) or self.connect(link)
+            try:
+                return con.execute(sql, values).fetchall() if con else []
+            except sqlite3.Error as error:
+                raise self.failed("read", error) from error
+
+    def close(self) -> None:
+        """Close those of every thread; one that is at work finishes first."""
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            with link.lock:
+                link.close()
+
+    def failed(self, doing: str, error: Exception) -> StoreError:
+        """What to raise where SQLite or the system raised an error."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return StoreError(f"{self._path} {NO_DATABASE} ({error})")
+        if code == sqlite3.SQLITE_BUSY:
+            return StoreError(
+                f"cannot {doing} {self._path}: another program kept it locked for longer than"
+                f" {READ_WAIT:.0f} s for a read or {WRITE_WAIT:.0f} s for a write ({error})"
+            )
+        return StoreError(f"cannot {doing} {self._path}: {error}")
+
+    def _pause(self) -> None:
+        self._lock.acquire()
+        self._paused = list(self._links)
+        for link in self._paused:
+            link.lock.acquire()
+            link.close()
+
+    def _resume(self) -> None:
+        for link in self._paused:
+            link.lock.release()
+        self._paused = []
+        self._lock.release()
+
+
+_all: weakref.WeakSet[Connections] = weakref.WeakSet()
+_paused: list[Connections] = []
+_forking = threading.Lock()
+
+
+def _before_fork() -> None:
+    """Close every connection: SQLite allows none to cross a fork, not even to be closed there."""
+    _forking.acquire()  # threads that fork at the same time do so one after the other
+    _paused[:] = list(_all)
+    for connections in _paused:
+        connections._pause()
+
+
+def _after_fork_in_parent() -> None:
+    for connections in _paused:
+        connections._resume()
+    _paused.clear()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    for connections in _paused:
+        connections._start()
+    _paused.clear()
+    _forking.release()
+
+
+forks.around(_before_fork, _after_fork_in_parent, _after_fork_in_child)

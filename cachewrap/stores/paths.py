@@ -1,0 +1,32 @@
+"""The paths of stores in files: from what a user wrote, into a URL, and whether they can be."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The path that a user means, who may begin it with ``~`` and name variables of his system."""
+    return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+
+
+def url_of(scheme: str, path: str, seed: str) -> str:
+    """The URL of a partition, which a cache can be made from."""
+    place = quote(path.replace(os.sep, "/"))
+    seed = quote(seed, safe="", errors="surrogatepass")
+    return f"{scheme}://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+
+
+def obstacle(folder: str) -> str | None:
+    """Why nothing can be made in a folder that may have to be made itself; None if it can.
+
+    It is the nearest folder above that counts, of those that are there.
+    """
+    while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        return f"{folder} is not a folder"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written by this user"
+    return None
