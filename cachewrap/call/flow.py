@@ -393,19 +393,19 @@ def _look_again(
     exchange: Exchange[R], before: bytes | None, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing] | Absent]:
     """What came since the call began; in mode refresh, what is not what was there ``before``."""
-    if terms.mode != "refresh":
-        found = yield from look(exchange, terms)
-        return (found, AGAIN) if isinstance(found, Reply) else found
+    seen: Seen
     try:
-        raw = yield from Lookup(exchange.key)
+        seen = yield Lookup(exchange.key)
     except StoreError as error:
-        terms.report(error, exchange.source)
+        seen = error
+    if terms.mode != "refresh" or seen is None or isinstance(seen, StoreError):
+        found = found_in(exchange, seen, terms)
+        return (found, AGAIN) if isinstance(found, Reply) else found
+    if seen == before:
         return _ABSENT
-    if raw is None or raw == before:
-        return _ABSENT
-    other = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
+    other = peek(exchange.key, seen, terms.guard, exchange.load, late=True)
     if isinstance(other, tuple):
-        return Reply(Outcome.JOINED, *other), Landing(raw)
+        return Reply(Outcome.JOINED, *other), Landing(seen)
     if other is not None:
         terms.report(other, exchange.source)
     return _ABSENT

@@ -190,6 +190,8 @@ class Serving:
         Whoever serves it says so with `finish`; else the request takes its usual way, with
         ``seen``.
         """
+        if seen is None:
+            return None
         found = peek(exchange.key, seen, self._guard, exchange.load)
         return Reply(Outcome.HIT, *found) if isinstance(found, tuple) else None
 

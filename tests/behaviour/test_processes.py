@@ -25,10 +25,13 @@ pytestmark = pytest.mark.shared
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A stage of the test's own; what still waits on it afterwards is let go."""
     folder = tmp_path / "stage"
     folder.mkdir()
-    return Stage(folder)
+    stage = Stage(folder)
+    yield stage
+    stage.note("answer")
 
 
 @pytest.fixture
