@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cachewrap.options import (
         active_cache as active_cache,
     )
-    from cachewrap.run.activate import (
+    from cachewrap.run.program import (
         activate as activate,
     )
     from cachewrap.sdk.anthropic import (
@@ -108,7 +108,7 @@ _NAMES = {
     """,
     "cachewrap.http.requests": "CachedAdapter patch_requests unpatch_requests",
     "cachewrap.options": "active_cache",
-    "cachewrap.run.activate": "activate",
+    "cachewrap.run.program": "activate",
     "cachewrap.sdk.anthropic": "patch_anthropic unpatch_anthropic",
     "cachewrap.sdk.openai": "patch_openai unpatch_openai",
     "cachewrap.sdk.others": """

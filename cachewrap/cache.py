@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, forks, plugins
-from cachewrap.call.terms import Exchange
+from cachewrap import blocks, plugins, systems
+from cachewrap.call.terms import Exchange, peek
+from cachewrap.entry import Entry
 from cachewrap.errors import (
     ConfigurationError,
-    CorruptEntryError,
     ReplayMissError,
 )
 from cachewrap.explain import Explanation, attempt, nearest
@@ -41,7 +40,7 @@ _OFF: Final = "off"
 _SIBLINGS: Final = 32  # each may hold files or connections open
 
 _lock = threading.Lock()
-forks.renew(globals(), _lock=threading.Lock)
+systems.renew_in_child(globals(), _lock=threading.Lock)
 
 
 class Cache(KeyValue):
@@ -411,18 +410,16 @@ class Cache(KeyValue):
         """`explain` for decorators and integrations. Raises `StoreError`."""
         key, source = exchange.key, exchange.source
         raw = self._store.get(key)
-        if raw is not None and self._serves(key, raw):
+        late = self.policy.mode == "replay"
+        if isinstance(peek(key, raw, self._guard, _unread, late=late), tuple):
             return Explanation(source, key, True, (), self.url)
         near = nearest(self._store, self._guard, exchange.asked, source=source, count=4)
         others = tuple(other for other in near if other.key != key)
         return Explanation(source, key, False, others[:3], self.url)
 
-    def _serves(self, key: str, raw: bytes) -> bool:
-        try:
-            entry = self._guard.unseal(key, raw)
-        except CorruptEntryError:
-            return False
-        return self.policy.mode == "replay" or entry.fresh(time.time())
+
+def _unread(entry: Entry) -> None:
+    """Whether an entry is there can be told without its answer."""
 
 
 def _partition(cache_seed: Seed | None) -> str:

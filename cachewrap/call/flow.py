@@ -9,14 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
-from cachewrap.call.terms import Absent, Exchange, Reply, Terms
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
 from cachewrap.entry import Outcome
-from cachewrap.errors import (
-    CachewrapError,
-    CodecError,
-    MissingTypeError,
-    StoreError,
-)
+from cachewrap.errors import CodecError, MissingTypeError, StoreError
 from cachewrap.explain import Explanation, nearest
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
@@ -138,45 +133,40 @@ def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
     """
     if terms.mode == "refresh":
         return _ABSENT
+    seen: Seen
     try:
         # Yielded as it is: `yield from` costs a generator more.
-        raw: bytes | None = yield Lookup(exchange.key)
+        seen = yield Lookup(exchange.key)
     except StoreError as error:
-        found: Reply[R] | Absent = unread(exchange, error, terms)
-    else:
-        found = found_in(exchange, raw, terms)
+        seen = error
+    found = found_in(exchange, seen, terms)
     if terms.mode == "replay" and isinstance(found, Absent):
         explanation = yield from _explain(exchange, terms)
         raise explanation.error(found.why) from found.why
     return found
 
 
-def unread(exchange: Exchange[Any], error: StoreError, terms: Terms) -> Absent:
-    """What a store that cannot be read comes to: it is reported, and the request is absent."""
-    terms.report(error, exchange.source)
-    return _absent(None, error, terms)
+def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Absent:
+    """What a store gave comes to. A store or an entry that cannot be read is reported, and absent.
 
-
-def found_in(exchange: Exchange[R], raw: bytes | None, terms: Terms) -> Reply[R] | Absent:
-    """What the store's bytes come to. An entry that cannot be read is reported, and absent."""
-    if raw is None:
+    In mode replay what has expired is served.
+    """
+    if seen is None:
         return _ABSENT
-    try:
-        entry = terms.guard.unseal(exchange.key, raw)
-        if entry.expires and not entry.fresh(time.time()) and not _serves_expired(exchange, terms):
-            return Absent(raw)
-        return Reply(_HIT, exchange.load(entry), entry)
-    except MissingTypeError as error:
-        terms.report(error, exchange.source)
-        return _absent(None, error, terms)
-    except CodecError as error:
-        terms.report(error, exchange.source)
-        return _absent(raw, error, terms)
-
-
-def _absent(stale: bytes | None, why: CachewrapError, terms: Terms) -> Absent:
+    key, guard, load = exchange.key, terms.guard, exchange.load
+    found = peek(key, seen, guard, load)
+    if found is None and _serves_expired(exchange, terms):
+        found = peek(key, seen, guard, load, late=True)
+    if isinstance(found, tuple):
+        return Reply(_HIT, *found)
+    stale = None if isinstance(seen, StoreError) else seen
+    if found is None:
+        return Absent(stale)
+    terms.report(found, exchange.source)
+    if isinstance(found, MissingTypeError):
+        stale = None
     # Elsewhere the error would keep alive what it was raised in for as long as the call goes on.
-    return Absent(stale, why if terms.mode == "replay" else None)
+    return Absent(stale, found if terms.mode == "replay" else None)
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
@@ -296,12 +286,11 @@ def fetch(
             continue
         if landing.opened:
             return Reply(Outcome.JOINED, shared, opened=True)
-        if landing.raw is not None:
-            try:
-                entry = terms.guard.unseal(exchange.key, landing.raw)
-                return Reply(Outcome.JOINED, exchange.load(entry), entry)
-            except CodecError as error:
-                terms.report(error, exchange.source)
+        joined = peek(exchange.key, landing.raw, terms.guard, exchange.load, late=True)
+        if isinstance(joined, tuple):
+            return Reply(Outcome.JOINED, *joined)
+        if joined is not None:
+            terms.report(joined, exchange.source)
         break
     reply, _ = yield from ask(exchange, None, found, terms)
     return reply
@@ -404,18 +393,22 @@ def _look_again(
     exchange: Exchange[R], before: bytes | None, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing] | Absent]:
     """What came since the call began; in mode refresh, what is not what was there ``before``."""
-    if terms.mode != "refresh":
-        found = yield from look(exchange, terms)
-        return (found, AGAIN) if isinstance(found, Reply) else found
+    seen: Seen
     try:
-        raw = yield from Lookup(exchange.key)
-        if raw is None or raw == before:
-            return _ABSENT
-        entry = terms.guard.unseal(exchange.key, raw)
-        return Reply(Outcome.JOINED, exchange.load(entry), entry), Landing(raw)
-    except (StoreError, CodecError) as error:
-        terms.report(error, exchange.source)
+        seen = yield Lookup(exchange.key)
+    except StoreError as error:
+        seen = error
+    if terms.mode != "refresh" or seen is None or isinstance(seen, StoreError):
+        found = found_in(exchange, seen, terms)
+        return (found, AGAIN) if isinstance(found, Reply) else found
+    if seen == before:
         return _ABSENT
+    other = peek(exchange.key, seen, terms.guard, exchange.load, late=True)
+    if isinstance(other, tuple):
+        return Reply(Outcome.JOINED, *other), Landing(seen)
+    if other is not None:
+        terms.report(other, exchange.source)
+    return _ABSENT
 
 
 def _claim(

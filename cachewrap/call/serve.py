@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import Board, fetch, found_in, keep, look, unread
+from cachewrap.call.flow import Board, fetch, found_in, keep, look
 from cachewrap.call.stats import Stats
-from cachewrap.call.terms import Absent, Exchange, Reply, Terms
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard
@@ -24,9 +24,6 @@ from cachewrap.telemetry.events import Watch, tell_bypass
 from cachewrap.telemetry.faults import survive
 
 R = TypeVar("R")
-
-Seen: TypeAlias = bytes | StoreError | None
-"""What a store gave for a key: its bytes, None, or the fault that it raised."""
 
 _UNWATCHED: Final = nullcontext()
 
@@ -59,7 +56,6 @@ class Serving:
         if isinstance(store, Leases) and policy.mode != "read_only":
             give_up = partial(lease.give_up, store)
             self._terms = replace(self._terms, lease_seconds=policy.lease_seconds, give_up=give_up)
-        self._quiet = replace(self._terms, report=_tell_nobody)
         self._idle = seed is None or policy.mode == "off"
         self._reads = policy.mode in ("normal", "read_only")
 
@@ -90,7 +86,7 @@ class Serving:
         """
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = self._found(exchange, *seen) if seen else self._look(exchange)
+            found = self._look(exchange, *seen)
             if not isinstance(found, Reply):
                 found = run(fetch(exchange, self._terms, found), self._store, call)
         return self.finish(found, exchange, watch)
@@ -101,13 +97,17 @@ class Serving:
         """`serve` for async callers."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = self._found(exchange, *seen) if seen else await self._alook(exchange)
+            found = await self._alook(exchange, *seen)
             if not isinstance(found, Reply):
                 found = await arun(fetch(exchange, self._terms, found), self._store, call)
         return self.finish(found, exchange, watch)
 
     def open(
-        self, exchange: Exchange[R], call: Callable[[Absent, Any], R | None], join: Board
+        self,
+        exchange: Exchange[R],
+        call: Callable[[Absent, Any], R | None],
+        join: Board,
+        *seen: Seen,
     ) -> Reply[Any]:
         """`serve` for a response that stays open, which is kept and counted when it was read.
 
@@ -115,29 +115,29 @@ class Serving:
             exchange: the request.
             call: asks upstream, see `fetch`.
             join: boards the open response of the request.
+            seen: as for `serve`.
         """
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = self._look(exchange)
+            found = self._look(exchange, *seen)
         if not isinstance(found, Reply):
             found = run(fetch(exchange, self._terms, found, join), self._store, call)
         return found if found.opened else self.finish(found, exchange, watch)
 
     async def aopen(
-        self, exchange: Exchange[R], call: Callable[[Absent, Any], Awaitable[R | None]], join: Board
+        self,
+        exchange: Exchange[R],
+        call: Callable[[Absent, Any], Awaitable[R | None]],
+        join: Board,
+        *seen: Seen,
     ) -> Reply[Any]:
         """`open` for async callers."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
-            found = await self._alook(exchange)
+            found = await self._alook(exchange, *seen)
         if not isinstance(found, Reply):
             found = await arun(fetch(exchange, self._terms, found, join), self._store, call)
         return found if found.opened else self.finish(found, exchange, watch)
-
-    def _found(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | Absent:
-        if isinstance(seen, StoreError):
-            return unread(exchange, seen, self._terms)
-        return found_in(exchange, seen, self._terms)
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
@@ -156,46 +156,44 @@ class Serving:
     # A hit needs no flow and no driver: these two are `flow.look`, in a straight line, for the
     # modes in which it takes that.
 
-    def _look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._reads:
-            return run(look(exchange, self._terms), self._store)
+    def _look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
+        if seen:
+            return found_in(exchange, seen[0], self._terms)
+        if self._reads:
+            return found_in(exchange, self.read(exchange.key), self._terms)
+        return run(look(exchange, self._terms), self._store)
+
+    async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
+        if seen:
+            return found_in(exchange, seen[0], self._terms)
+        if self._reads:
+            return found_in(exchange, await self.aread(exchange.key), self._terms)
+        return await arun(look(exchange, self._terms), self._store)
+
+    def read(self, key: str) -> Seen:
+        """What the store gives for a key, or raises."""
         try:
-            raw = self._store.get(exchange.key)
+            return self._store.get(key)
         except StoreError as error:
-            return unread(exchange, error, self._terms)
-        return found_in(exchange, raw, self._terms)
+            return error
 
-    async def _alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        if not self._reads:
-            return await arun(look(exchange, self._terms), self._store)
+    async def aread(self, key: str) -> Seen:
+        """`read` for async callers."""
         try:
-            raw = await self._store.aget(exchange.key)
+            return await self._store.aget(key)
         except StoreError as error:
-            return unread(exchange, error, self._terms)
-        return found_in(exchange, raw, self._terms)
+            return error
 
-    def peek(self, exchange: Exchange[R]) -> Reply[R] | None:
-        """What `look` would find, told to nobody: None where it is anything but a plain hit.
+    def peek(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | None:
+        """What a plain hit `look` would find, told to nobody; None where it is anything else.
 
-        Whoever serves it says so with `told`; else the request takes its usual way.
+        Whoever serves it says so with `finish`; else the request takes its usual way, with
+        ``seen``.
         """
-        try:
-            raw = self._store.get(exchange.key)
-        except StoreError:
+        if seen is None:
             return None
-        return self._seen(exchange, raw)
-
-    async def apeek(self, exchange: Exchange[R]) -> Reply[R] | None:
-        """`peek` for async callers."""
-        try:
-            raw = await self._store.aget(exchange.key)
-        except StoreError:
-            return None
-        return self._seen(exchange, raw)
-
-    def _seen(self, exchange: Exchange[R], raw: bytes | None) -> Reply[R] | None:
-        found = found_in(exchange, raw, self._quiet)
-        return found if isinstance(found, Reply) else None
+        found = peek(exchange.key, seen, self._guard, exchange.load)
+        return Reply(Outcome.HIT, *found) if isinstance(found, tuple) else None
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
@@ -256,7 +254,3 @@ class Serving:
         if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
             raise error
         survive(error, source, self._url)
-
-
-def _tell_nobody(error: CachewrapError, source: str) -> None:
-    """Whoever reads the same entry next tells of it."""

@@ -51,6 +51,9 @@ MAX_RATIO: Final = 4096
 """What a section may grow by when it is decompressed; one that would shrink by more is not."""
 
 _MAGIC: Final = b"cw\x00"
+ENCRYPTED: Final = b"cwe"
+"""How an entry begins whose envelope is encrypted."""
+
 _BEGINNING: Final = _MAGIC + bytes((VERSION,))
 _HEAD: Final = struct.Struct("<3sBIBBHddfIIII")
 _REST: Final = struct.Struct("<BBHddfIIII")  # behind the first checksum
@@ -198,12 +201,12 @@ def unseal(raw: bytes) -> Entry:
     Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read.
     """
     if len(raw) < _HEAD_SIZE:
-        raise CorruptEntryError("these bytes are not an entry of cachewrap's")
+        raise _strange(raw)
     (magic, version, crc, kind, flags, dic, expires, created, seconds, asked, told, size, rest) = (
         _unpack_head(raw)
     )
     if magic != _MAGIC:
-        raise CorruptEntryError("these bytes are not an entry of cachewrap's")
+        raise _strange(raw)
     if version != VERSION:
         raise CorruptEntryError(
             f"an entry of format version {version}; this cachewrap reads version {VERSION}"
@@ -229,6 +232,12 @@ def unseal(raw: bytes) -> Entry:
         )
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
+
+
+def _strange(raw: bytes) -> CorruptEntryError:
+    if raw.startswith(ENCRYPTED):
+        return CorruptEntryError("an entry is encrypted, and this cache has no key")
+    return CorruptEntryError("these bytes are not an entry of cachewrap's")
 
 
 _KINDS: Final = {int(kind): kind for kind in Kind}

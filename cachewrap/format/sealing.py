@@ -24,10 +24,9 @@ from typing import Final
 
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, CorruptEntryError
-from cachewrap.format.envelope import unseal
+from cachewrap.format.envelope import ENCRYPTED, unseal
 
-_MAGIC: Final = b"cwe"
-_START: Final = _MAGIC + b"\x01"
+_START: Final = ENCRYPTED + b"\x01"
 _NONCE_FROM: Final = 8
 _TEXT_FROM: Final = 20
 _NONCE: Final = _TEXT_FROM - _NONCE_FROM
@@ -47,14 +46,7 @@ class Guard:
 
     def unseal(self, key: str, raw: bytes) -> Entry:
         """Open what is stored under a key. Raises `CorruptEntryError`."""
-        try:
-            return unseal(raw)
-        except CorruptEntryError:
-            if raw[:3] == _MAGIC:
-                raise CorruptEntryError(
-                    "an entry is encrypted, and this cache has no key"
-                ) from None
-            raise
+        return unseal(raw)
 
     def open(self, key: str, raw: bytes) -> bytes:
         """The envelope of what is stored under a key. Raises `CorruptEntryError`."""
@@ -62,7 +54,7 @@ class Guard:
 
     def lacks_key(self, raw: bytes) -> bool:
         """Whether stored bytes are encrypted with a key that is not here."""
-        return raw.startswith(_MAGIC)
+        return raw.startswith(ENCRYPTED)
 
 
 UNSEALED: Final = Guard()
@@ -102,7 +94,7 @@ class AesGuard(Guard):
 
     def open(self, key: str, raw: bytes) -> bytes:
         start = raw[:_NONCE_FROM]
-        if not start.startswith(_MAGIC):
+        if not start.startswith(ENCRYPTED):
             raise CorruptEntryError("an entry is not encrypted, and this cache has a key")
         cipher = self._ciphers.get(start)
         if cipher is None:
@@ -122,7 +114,7 @@ class AesGuard(Guard):
             ) from error
 
     def lacks_key(self, raw: bytes) -> bool:
-        return raw.startswith(_MAGIC) and raw[:_NONCE_FROM] not in self._ciphers
+        return raw.startswith(ENCRYPTED) and raw[:_NONCE_FROM] not in self._ciphers
 
     def _bound(self, start: bytes, key: str) -> bytes:
         return start + self._place + key.encode()

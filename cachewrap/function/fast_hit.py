@@ -11,16 +11,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from time import time
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap.blocks import OFF, active, blocks
-from cachewrap.call.serve import Seen
-from cachewrap.entry import Kind
-from cachewrap.errors import CodecError, StoreError
-from cachewrap.format.codec import decode
-from cachewrap.format.envelope import unseal
-from cachewrap.format.sealing import UNSEALED
+from cachewrap.call.terms import Seen, peek
+from cachewrap.errors import StoreError
 from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
 from cachewrap.request.values import are_plain
 from cachewrap.telemetry.events import remembered
@@ -38,8 +33,6 @@ class Answer(Protocol):
 
 
 _DEBUG: Final = logging.DEBUG
-_TEXT: Final = Kind.TEXT
-_MISSED: Final = object()
 
 
 def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer) -> Answer:
@@ -89,42 +82,26 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         if awaited:
             return later(cache, key, hashed, partial(wrapped, *args, **kwargs))
         try:
-            raw = cache._store.get(key)
+            seen: Seen = cache._store.get(key)
         except StoreError as error:
-            seen: Seen = error.with_traceback(None)  # else this frame would refer to itself
-        else:
-            value = _MISSED if raw is None else opened(cache, key, raw)
-            if value is not _MISSED:
-                return value
-            seen = raw
+            seen = error.with_traceback(None)  # else this frame would refer to itself
+        found = None if seen is None else peek(key, seen, cache._guard)
+        if type(found) is tuple:
+            cache.stats.count_hit(found[1], source, None, key)
+            return found[0]
         exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
 
     async def later(cache: Any, key: str, hashed: bytearray, call: Callable[[], Any]) -> Any:
         try:
-            raw = await cache._store.aget(key)
+            seen: Seen = await cache._store.aget(key)
         except StoreError as error:
-            seen: Seen = error.with_traceback(None)
-        else:
-            value = _MISSED if raw is None else opened(cache, key, raw)
-            if value is not _MISSED:
-                return value
-            seen = raw
+            seen = error.with_traceback(None)
+        found = None if seen is None else peek(key, seen, cache._guard)
+        if type(found) is tuple:
+            cache.stats.count_hit(found[1], source, None, key)
+            return found[0]
         exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
         return await aserve(exchange, call, seen)
-
-    def opened(cache: Any, key: str, raw: bytes) -> Any:
-        """The value of an entry that is whole and fresh, counted as a hit; else `_MISSED`."""
-        try:
-            guard = cache._guard
-            entry = unseal(raw) if guard is UNSEALED else guard.unseal(key, raw)
-            if entry.expires and not entry.fresh(time()):
-                return _MISSED
-            kind = entry.kind
-            value = entry.answer.decode() if kind is _TEXT else decode(kind, entry.answer)
-        except (CodecError, UnicodeDecodeError):
-            return _MISSED
-        cache.stats.count_hit(entry, source, None, key)
-        return value
 
     return answer

@@ -13,11 +13,11 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.encodings import DECODING_ERRORS, codings, decoder, encoder
+from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import MARK, Decoded, Library
+from cachewrap.http.response import marked, raising, value_of
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
@@ -40,10 +40,8 @@ class AiohttpWire(Wire):
 
     def __init__(self, request: Any, *, decompressed: bool) -> None:
         url = request.url
-        library = _library(sys.modules["aiohttp"], decompressed)
-        super().__init__(
-            library, request.method, str(url), url.host or "", url.port or 0, url.raw_path
-        )
+        library = raising(sys.modules["aiohttp"].ClientPayloadError, is_decoded=decompressed)
+        super().__init__(library, request.method, str(url), url.host, url.port, url.raw_path)
         self._request = request
         self._decompressed = decompressed
 
@@ -71,11 +69,7 @@ class AiohttpWire(Wire):
         body: bytes = await response.read()
         if self._decompressed:
             return body
-        try:
-            names = codings(response.headers.get("content-encoding"))
-            return b"".join(decoder(names).over([body]))
-        except (LookupError, *DECODING_ERRORS):
-            return b""
+        return decoded(response.headers.get("content-encoding"), body)
 
     async def arecorded(self, response: Any, stream: Any) -> Any:
         """See `Wire`."""
@@ -87,14 +81,13 @@ class AiohttpWire(Wire):
 
     async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
-        pairs = [*answer.headers, (MARK, "joined" if reader else "hit")]
+        pairs = marked(answer, reader)
         if reader:
             return await self._pulled(pairs, reader)
         chunks: Iterable[bytes] = answer.chunks
         if not self._decompressed:
-            names = codings(_value(pairs, "content-encoding"))
             try:
-                chunks = encoder(names).over(chunks) if names else chunks
+                chunks = encoded(value_of(pairs, "content-encoding"), chunks)
             except LookupError:
                 # It is stored decoded, and cannot be given as it came: then without that coding.
                 pairs = [pair for pair in pairs if pair[0].lower() != "content-encoding"]
@@ -128,7 +121,7 @@ class AiohttpWire(Wire):
         return await self._start(pairs, content, _Connection(pulling), upstream)
 
     def _stream(self, take: Next, pairs: list[tuple[str, str]]) -> Any:
-        chunked = "chunked" in (_value(pairs, "transfer-encoding") or "").lower()
+        chunked = "chunked" in (value_of(pairs, "transfer-encoding") or "").lower()
         return _reader_class(sys.modules["aiohttp"])(take, self._request.loop, chunked)
 
     async def _start(
@@ -161,7 +154,7 @@ class AiohttpWire(Wire):
             should_close=False,
             compression=None,
             upgrade=False,
-            chunked=_value(pairs, "transfer-encoding") is not None,
+            chunked=value_of(pairs, "transfer-encoding") is not None,
         )
         connection.protocol.message = message, content
         return await response.start(connection)
@@ -263,11 +256,6 @@ class _Connection:
             task.add_done_callback(_leaving.discard)
 
 
-@lru_cache(maxsize=2)
-def _library(aiohttp: Any, decompressed: bool) -> Library:
-    return (Decoded if decompressed else Library)(read_error=aiohttp.ClientPayloadError)
-
-
 @lru_cache(maxsize=1)
 def _takes_writer(response_class: type) -> bool:
     """Whether responses are given what sent their request, as from aiohttp 3.14 on."""
@@ -325,10 +313,6 @@ def _storable(text: str) -> str:
     return text
 
 
-def _value(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
-    return next((value for key, value in pairs if key.lower() == name), None)
-
-
 class CachedMiddleware:
     """A client middleware for sessions of aiohttp (3.12 and later) that serves from the cache.
 
@@ -338,11 +322,8 @@ class CachedMiddleware:
     an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is not told of it.
 
     Args:
-        cache: serves the requests outside any block. Without it they are not cached.
+        cache, paths, when: as `patch_httpx` takes them.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
-        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
-        when: takes an answer and says whether to store it, see `patch_aiohttp`.
     """
 
     def __init__(
@@ -362,26 +343,32 @@ class CachedMiddleware:
 
 
 def _request(
+    patcher: HttpPatcher,
     wrapped: Callable[..., Awaitable[Any]],
     session: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Awaitable[Any]:
     method = args[0] if args else kwargs["method"]
-    if not AIOHTTP.patches or method.upper() != "POST":
+    if not patcher.patches or method.upper() != "POST":
         return wrapped(*args, **kwargs)
     given, decompressed = kwargs.get("middlewares"), kwargs.get("auto_decompress")
     if decompressed is None:
         decompressed = session.auto_decompress
     # The last one, next to the connection: whatever else is there sees hits and misses alike.
-    ours = partial(_serve, decompressed)
+    ours = partial(_serve, patcher, decompressed)
     outer = session._middlewares if given is None else given
     return wrapped(*args, **{**kwargs, "middlewares": (*outer, ours)})
 
 
-async def _serve(decompressed: bool, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+async def _serve(
+    patcher: HttpPatcher,
+    decompressed: bool,
+    request: Any,
+    handler: Callable[[Any], Awaitable[Any]],
+) -> Any:
     wire = AiohttpWire(request, decompressed=decompressed)
-    return await AIOHTTP.aserve(wire, lambda: handler(request))
+    return await patcher.aserve(wire, lambda: handler(request))
 
 
 AIOHTTP: Final = HttpPatcher(
@@ -407,17 +394,9 @@ def patch_aiohttp(
     `patch_httpx` has stored of the same request serves here too.
 
     Args:
-        cache: serves the requests outside any block. Without it they are not cached.
-        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
-            providers.
-        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
-        when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
-            given the JSON of a plain answer, or its bytes; of a stream the list of its events.
-        threads: False leaves threads alone, see `patch_threads`.
+        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
 
-    Returns a handle with `undo`, which also works as a block. It may be applied several times; the
-    newest application that knows a request serves it.
+    Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the installed version has no middlewares; where ``aiohttp`` is
     imported later, a `CacheWarning` says so.

@@ -15,6 +15,7 @@ from cachewrap.http.events import (
     read_stream,
 )
 from cachewrap.http.exchange import Endpoint
+from cachewrap.http.response import value_of
 from cachewrap.telemetry.usage import Usage, usage_of
 
 _EVENTS: Final = "text/event-stream"
@@ -104,7 +105,5 @@ def _read_json(endpoint: Endpoint, body: bytes) -> Usage | None:
 
 
 def _content_type(answer: HttpAnswer) -> str:
-    for name, value in answer.headers:
-        if name.lower() == "content-type":
-            return value.partition(";")[0].strip().lower()
-    return ""
+    kind = value_of(answer.headers, "content-type") or ""
+    return kind.partition(";")[0].strip().lower()

@@ -78,37 +78,28 @@ class Slot:
 
     def take_open(self, response: Any, *, is_async: bool) -> None:
         """Record a response that its reader will consume, and store it when it was whole."""
-        judge = self._judge(response)
-        cache, exchange, absent = self._cache, self._exchange, self.absent
+        started, exchange, absent = self._started, self._exchange, self.absent
         assert absent is not None
+        judge = self._judge(response)
+        cache_keep = self._cache.akeep if is_async else self._cache.keep
 
-        if (reader := self._reader) is not None:
-            keep = cache.akeep if is_async else cache.keep
-            reader.source.arrive(
-                HttpAnswer(response.status_code, kept_headers(response), [], []),
-                response.stream,
-                self._started,
-                judge,
-                lambda answered, seconds: keep(exchange, answered, seconds, absent),
-                self._fails(response),
-            )
-            reader.broken = library_of(response).read_error
-            response.stream = TeedStream(response.stream, reader)
-            reader.flight.land(OPENED)
+        def keep(answered: Answered) -> Any:
+            return cache_keep(exchange, answered, time.perf_counter() - started, absent)
+
+        recording: Recording[bytes] = Recording(started)
+        reader = self._reader
+        if reader is None:
+            response.stream = Recorder(response.stream, recording, lambda told: keep(judge(told)))
             return
+        head = HttpAnswer(response.status_code, kept_headers(response), [], [])
+        reader.source.arrive(head, response.stream, recording, judge, keep, self._fails(response))
+        reader.broken = library_of(response).read_error
+        response.stream = TeedStream(response.stream, reader)
+        reader.flight.land(OPENED)
 
-        def done(recording: Recording[bytes]) -> None:
-            cache.keep(exchange, judge(recording), _seconds(recording), absent)
-
-        async def adone(recording: Recording[bytes]) -> None:
-            await cache.akeep(exchange, judge(recording), _seconds(recording), absent)
-
-        response.stream = Recorder(
-            response.stream, Recording(self._started), adone if is_async else done
-        )
+    # What follows takes the response apart, so that the recorder does not lead back to it.
 
     def _judge(self, response: Any) -> Callable[[Recording[bytes]], Answered]:
-        # Taken apart here, so that the recorder does not lead back to the response.
         status, headers = response.status_code, kept_headers(response)
         encoding = response.headers.get("content-encoding")
         framed, library = is_framed(response), library_of(response)
@@ -139,10 +130,6 @@ class Slot:
             return shows_error(b"".join(chunks), frames=frames)
 
         return fails
-
-
-def _seconds(recording: Recording[bytes]) -> float:
-    return time.perf_counter() - recording.started
 
 
 # One slot for each call under way. Every request of the SDK sets it, also those that are not

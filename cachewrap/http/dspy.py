@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import http
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.encodings import DECODING_ERRORS, codings, decoder, encoder
+from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.library import Head, Wire
-from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import MARK, Library
+from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
+from cachewrap.http.response import marked, raising, value_of
 from cachewrap.http.shared_body import BodyReader
 
-_PORTS: Final = {"http": 80, "https": 443}
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"
 
 
@@ -31,9 +29,10 @@ class Lm15Wire(Wire):
 
     def __init__(self, request: Any) -> None:
         parts = urlsplit(request.url)
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-        host = parts.hostname or ""
-        super().__init__(_library(), request.method, request.url, host, port, parts.path)
+        library = raising(sys.modules[_TRANSPORTS].ReadError)
+        super().__init__(
+            library, request.method, request.url, parts.hostname, parts.port, parts.path
+        )
         self._request = request
         self._body = b""  # of the response that was read, as it came
 
@@ -49,7 +48,7 @@ class Lm15Wire(Wire):
 
     def head(self, response: Any) -> Head:
         """See `Wire`."""
-        return Head(response.status, response.headers, self.library, _Upstream(response))
+        return Head(response.status, response.headers, self.library, response)
 
     def read(self, response: Any) -> bytes:
         """See `Wire`. What cannot be decoded is nothing, and not stored."""
@@ -63,11 +62,7 @@ class Lm15Wire(Wire):
 
     def _keep(self, response: Any, body: bytes) -> bytes:
         self._body = body
-        try:
-            names = codings(response.header("content-encoding"))
-            return b"".join(decoder(names).over([body]))
-        except (LookupError, *DECODING_ERRORS):
-            return b""
+        return decoded(response.header("content-encoding"), body)
 
     def whole(self, response: Any, content: bytes) -> Any:
         """See `Wire`."""
@@ -87,15 +82,17 @@ class Lm15Wire(Wire):
 
     def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
+        pairs = marked(answer, reader)
         if reader:
-            return self._sync(_marked(answer, "joined"), reader, closing=reader.close)
-        return self._sync(_marked(answer, "hit"), _coded(answer))
+            return self._sync(pairs, reader, closing=reader.close)
+        return self._sync(pairs, _coded(answer))
 
     async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
+        pairs = marked(answer, reader)
         if reader:
-            return self._async(_marked(answer, "joined"), reader, closing=reader.aclose)
-        return self._async(_marked(answer, "hit"), _coded(answer))
+            return self._async(pairs, reader, closing=reader.aclose)
+        return self._async(pairs, _coded(answer))
 
     def _sync(
         self,
@@ -130,27 +127,6 @@ class Lm15Wire(Wire):
         )
 
 
-class _Upstream:
-    """The body of a response as it comes, in either colour."""
-
-    def __init__(self, response: Any) -> None:
-        self._response = response
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._response)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._response)
-
-    def close(self) -> None:
-        """Give the connection back, or close it."""
-        self._response.close()
-
-    async def aclose(self) -> None:
-        """`close` for async responses."""
-        await self._response.aclose()
-
-
 async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
@@ -165,48 +141,19 @@ def _line(upstream: Any) -> dict[str, Any]:
     }
 
 
-def _marked(answer: HttpAnswer, mark: str) -> list[tuple[str, str]]:
-    return [*answer.headers, (MARK, mark)]
-
-
 def _coded(answer: HttpAnswer) -> Iterable[bytes]:
-    """The pieces of a stored answer, with the codings again that its headers tell."""
-    encoding = next((v for n, v in answer.headers if n.lower() == "content-encoding"), None)
-    names = codings(encoding)
-    return encoder(names).over(answer.chunks) if names else answer.chunks
+    return encoded(value_of(answer.headers, "content-encoding"), answer.chunks)
 
 
-def _library() -> Library:
-    return _library_of(sys.modules[_TRANSPORTS])
-
-
-@lru_cache(maxsize=1)
-def _library_of(transports: Any) -> Library:
-    return Library(read_error=transports.ReadError)
-
-
-def _stream(
-    wrapped: Callable[..., Any], transport: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    wire = Lm15Wire(args[0] if args else kwargs["request"])
-    return DSPY.serve(wire, lambda: wrapped(*args, **kwargs))
-
-
-def _astream(
-    wrapped: Callable[..., Awaitable[Any]],
-    transport: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Awaitable[Any]:
-    wire = Lm15Wire(args[0] if args else kwargs["request"])
-    return DSPY.aserve(wire, lambda: wrapped(*args, **kwargs))
+def _wire(transport: Any, request: Any, *rest: Any, **options: Any) -> Lm15Wire:
+    return Lm15Wire(request)
 
 
 DSPY: Final = HttpPatcher(
     {
         _TRANSPORTS: (
-            ("StdlibTransport", "stream", _stream),
-            ("StdlibAsyncTransport", "_do_stream", _astream),
+            ("StdlibTransport", "stream", stepping_in(_wire)),
+            ("StdlibAsyncTransport", "_do_stream", stepping_in(_wire, is_async=True)),
         )
     }
 )
@@ -228,15 +175,9 @@ def patch_dspy(
     ``engine="litellm"``, go through LiteLLM, see `patch_openai`.
 
     Args:
-        cache: serves the requests outside any block. Without it they are not cached.
-        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
-            providers.
-        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
-        when: takes an answer and says whether to store it, see `patch_httpx`.
-        threads: False leaves threads alone, see `patch_threads`.
+        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
 
-    Returns a handle with `undo`, which also works as a block; see `patch_httpx`.
+    Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the engine lacks what is to be wrapped; where ``dspy`` is
     imported later, a `CacheWarning` says so.

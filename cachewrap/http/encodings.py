@@ -62,6 +62,20 @@ DECODING_ERRORS: Final = (zlib.error, LIBRARY.error, ValueError)
 """What a decoder raises for a body that is not what its coding says."""
 
 
+def decoded(encoding: str | None, body: bytes) -> bytes:
+    """A whole body with its codings taken off; nothing where that cannot be done."""
+    try:
+        return b"".join(decoder(codings(encoding)).over([body]))
+    except (LookupError, *DECODING_ERRORS):
+        return b""
+
+
+def encoded(encoding: str | None, chunks: Iterable[bytes]) -> Iterable[bytes]:
+    """The pieces of a body with its codings on it again. Raises `LookupError` as `encoder` does."""
+    names = codings(encoding)
+    return encoder(names).over(chunks) if names else chunks
+
+
 def coder_of(encoding: str | None) -> Coder:
     """Takes the codings off a body as it comes, to look into it; what cannot be read is nothing."""
     try:
@@ -125,10 +139,6 @@ def _inflate() -> Coder:
     return Coder(feed, lambda: inner.end() if inner else b"")
 
 
-def _unzstd() -> Coder:
-    return Coder(LIBRARY.decompressing())
-
-
 def _unbrotli() -> Coder:
     module = _brotli()
     codec = module.Decompressor()
@@ -146,10 +156,6 @@ def _unbrotli() -> Coder:
 def _deflate(wbits: int) -> Coder:
     codec = zlib.compressobj(1, zlib.DEFLATED, wbits)
     return Coder(lambda piece: codec.compress(piece) + codec.flush(zlib.Z_SYNC_FLUSH), codec.flush)
-
-
-def _zstd() -> Coder:
-    return Coder(*LIBRARY.compressing(1))
 
 
 def _tobrotli() -> Coder:
@@ -173,13 +179,13 @@ _DECODERS: Final[dict[str, Callable[[], Coder]]] = {
     "gzip": lambda: _zlib(_GZIP),
     "x-gzip": lambda: _zlib(_GZIP),
     "deflate": _inflate,
-    "zstd": _unzstd,
+    "zstd": lambda: Coder(LIBRARY.decompressing()),
     "br": _unbrotli,
 }
 _ENCODERS: Final[dict[str, Callable[[], Coder]]] = {
     "gzip": lambda: _deflate(_GZIP),
     "x-gzip": lambda: _deflate(_GZIP),
     "deflate": lambda: _deflate(zlib.MAX_WBITS),
-    "zstd": _zstd,
+    "zstd": lambda: Coder(*LIBRARY.compressing(1)),
     "br": _tobrotli,
 }

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from types import TracebackType
+from collections.abc import Iterable
 from typing import Any, Final, Self
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.exchange import When
 from cachewrap.http.library import Wire
-from cachewrap.http.patcher import HttpPatch, HttpPatcher
+from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
 from cachewrap.http.response import build, family_of
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
-
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class HttpxWire(Wire):
@@ -28,10 +25,8 @@ class HttpxWire(Wire):
     """
 
     def __init__(self, request: Any) -> None:
-        url = request.url
-        port = url.port or _PORTS.get(url.scheme, 0)
-        family = family_of(request)
-        super().__init__(family, request.method, str(url), url.host, port, url.path)
+        url, family = request.url, family_of(request)
+        super().__init__(family, request.method, str(url), url.host, url.port, url.path)
         self._request, self._held = request, family.held
 
     def headers(self) -> Iterable[tuple[str, str]]:
@@ -127,11 +122,8 @@ class CachedTransport(_Transport):
 
     Args:
         transport: sends what is not cached; None is the library's own `HTTPTransport`.
-        cache: serves the requests outside any block. Without it they are not cached.
+        cache, paths, when: as `patch_httpx` takes them.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
-        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
-        when: takes an answer and says whether to store it, see `patch_httpx`.
     """
 
     _kind = "HTTPTransport"
@@ -151,12 +143,7 @@ class CachedTransport(_Transport):
             self._inner.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -182,35 +169,17 @@ class AsyncCachedTransport(_Transport):
             await self._inner.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
 
-def _handle(
-    wrapped: Callable[..., Any], transport: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    wire = HttpxWire(args[0] if args else kwargs["request"])
-    return HTTPX.serve(wire, lambda: wrapped(*args, **kwargs))
-
-
-def _ahandle(
-    wrapped: Callable[..., Awaitable[Any]],
-    transport: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Awaitable[Any]:
-    wire = HttpxWire(args[0] if args else kwargs["request"])
-    return HTTPX.aserve(wire, lambda: wrapped(*args, **kwargs))
+def _wire(transport: Any, request: Any) -> HttpxWire:
+    return HttpxWire(request)
 
 
 _TARGETS: Final = (
-    ("HTTPTransport", "handle_request", _handle),
-    ("AsyncHTTPTransport", "handle_async_request", _ahandle),
+    ("HTTPTransport", "handle_request", stepping_in(_wire)),
+    ("AsyncHTTPTransport", "handle_async_request", stepping_in(_wire, is_async=True)),
 )
 HTTPX: Final = HttpPatcher({"httpx": _TARGETS, "httpx2": _TARGETS})
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.response import Library
+from cachewrap.http.response import Library, value_of
 from cachewrap.http.shared_body import BodyReader
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Headers:
@@ -22,7 +24,8 @@ class Headers:
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a header, whose name is given in lower case."""
-        return next((value for key, value in self._pairs if key.lower() == name), default)
+        value = value_of(self._pairs, name)
+        return default if value is None else value
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
@@ -62,18 +65,18 @@ class Wire:
         method: the request's method.
         url: its URL, with the query.
         host: the host in it.
-        port: the port, also where it is that of the scheme.
+        port: the port in it; None is that of the scheme.
         path: the path.
     """
 
     def __init__(
-        self, library: Library, method: str, url: str, host: str, port: int, path: str
+        self, library: Library, method: str, url: str, host: str | None, port: int | None, path: str
     ) -> None:
         self.library = library
         self.method = method
         self.url = url
-        self.host = host
-        self.port = port
+        self.host = host or ""
+        self.port = port or _PORTS.get(url.partition(":")[0].lower(), 0)
         self.path = path
 
     def headers(self) -> Iterable[tuple[str, str]]:

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Absent
+from cachewrap.call.terms import Absent, Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.capture import Slot, asend, send
 from cachewrap.http.exchange import Answered, SdkExchange
-from cachewrap.http.shared_body import AsyncSharedBody, BodyReader, SharedBody
+from cachewrap.http.shared_body import BodyReader, ashare, share
 from cachewrap.streams.shared import join
 
 Rebuild: TypeAlias = Callable[[HttpAnswer | None, BodyReader | None], Any]
@@ -25,7 +25,11 @@ Rebuild: TypeAlias = Callable[[HttpAnswer | None, BodyReader | None], Any]
 
 
 def serve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Any], rebuild: Rebuild
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Any],
+    rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
     """Serve a sync call."""
     own: list[Any] = []
@@ -35,7 +39,7 @@ def serve(
         own.append(send(slot, upstream))
         return slot.kept()
 
-    reply = cache.open(exchange, call, partial(_board, cache, False))
+    reply = cache.open(exchange, call, partial(_board, cache, False), *seen)
     if own:
         return own[-1]
     if reply.opened:
@@ -44,7 +48,11 @@ def serve(
 
 
 async def aserve(
-    cache: Cache, exchange: SdkExchange, upstream: Callable[[], Awaitable[Any]], rebuild: Rebuild
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Awaitable[Any]],
+    rebuild: Rebuild,
+    *seen: Seen,
 ) -> Any:
     """`serve` for async calls, which share with those of the same event loop."""
     own: list[Any] = []
@@ -54,7 +62,7 @@ async def aserve(
         own.append(await asend(slot, upstream))
         return slot.kept()
 
-    reply = await cache.aopen(exchange, call, partial(_board, cache, True))
+    reply = await cache.aopen(exchange, call, partial(_board, cache, True), *seen)
     if own:
         return own[-1]
     if reply.opened:
@@ -63,6 +71,5 @@ async def aserve(
 
 
 def _board(cache: Cache, is_async: bool, place: str, key: str) -> tuple[BodyReader, bool] | None:
-    start = AsyncSharedBody if is_async else SharedBody
-    joined = join(place, key, start, is_async=is_async)
+    joined = join(place, key, ashare if is_async else share, is_async=is_async)
     return None if joined is None else (BodyReader(cache, joined[0]), joined[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -17,7 +18,10 @@ from cachewrap.patching import Application, Applications, version_of
 from cachewrap.telemetry import faults
 
 Targets: TypeAlias = Iterable[tuple[str, str, Callable[..., Any]]]
-"""The classes of a library's module, the method of each, and its wrapper for `wrapt`."""
+"""The classes of a library's module, the method of each, and its wrapper.
+
+A wrapper is one for `wrapt` that is given the patcher before the rest.
+"""
 
 
 class HttpPatch(Application):
@@ -86,13 +90,8 @@ class HttpPatcher(Applications[HttpPatch]):
             (one.caching for one in reversed(self.patches) if one.caching.knows(wire)), None
         )
 
-    def serve(self, wire: Wire, send: Callable[[], Any]) -> Any:
-        """Answer a request, from the cache where one serves it."""
-        caching = self.serving(wire)
-        return send() if caching is None else caching.handle(wire, send)
-
     def aserve(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        """`serve` for async requests."""
+        """Answer an async request, from the cache where one serves it."""
         caching = self.serving(wire)
         return send() if caching is None else caching.ahandle(wire, send)
 
@@ -113,7 +112,32 @@ class HttpPatcher(Applications[HttpPatch]):
             original = vars(owner).get(name)
             if original is None:
                 raise _missing(library, f"{module.__name__}.{cls}.{name}")
-            self._put(owner, name, original, wrapper)
+            self._put(owner, name, original, partial(wrapper, self))
+
+
+def stepping_in(wire: Callable[..., Wire], *, is_async: bool = False) -> Callable[..., Any]:
+    """The wrapper of a method that sends a request, which is answered from the cache in its place.
+
+    Args:
+        wire: makes the request's `Wire` of the object and the arguments.
+        is_async: whether the method is async.
+    """
+
+    def step_in(
+        patcher: HttpPatcher,
+        wrapped: Callable[..., Any],
+        owner: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        asked = wire(owner, *args, **kwargs)
+        caching = patcher.serving(asked)
+        if caching is None:
+            return wrapped(*args, **kwargs)
+        handle = caching.ahandle if is_async else caching.handle
+        return handle(asked, partial(wrapped, *args, **kwargs))
+
+    return step_in
 
 
 def _missing(library: str, target: str) -> ConfigurationError:

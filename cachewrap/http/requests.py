@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import http.client
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.encodings import codings, encoder
+from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.library import Head, Wire
-from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import MARK, Library
+from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
+from cachewrap.http.response import marked, raising, value_of
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
@@ -145,7 +145,6 @@ if TYPE_CHECKING:
 else:
     BaseAdapter = object  # it is not imported here; sessions ask for `send` and `close` only
 
-_PORTS: Final = {"http": 80, "https": 443}
 _PIECE: Final = 65_536  # bytes
 
 
@@ -161,10 +160,8 @@ class RequestsWire(Wire):
     def __init__(self, adapter: Any, request: Any, *, stream: bool) -> None:
         url = request.url.decode() if isinstance(request.url, bytes) else request.url
         parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-        super().__init__(
-            _library(), request.method or "", url, parts.hostname or "", port, parts.path
-        )
+        library = raising(sys.modules["urllib3"].exceptions.ProtocolError)
+        super().__init__(library, request.method or "", url, parts.hostname, parts.port, parts.path)
         self._adapter = adapter
         self._request = request
         self._stream = stream
@@ -185,7 +182,7 @@ class RequestsWire(Wire):
         """See `Wire`."""
         raw = response.raw
         pairs = _pairs(raw)
-        if not (_enforces_length(raw) or str(raw.tell()) == _value(pairs, "content-length")):
+        if not (_enforces_length(raw) or str(raw.tell()) == value_of(pairs, "content-length")):
             # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
             pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
         return Head(response.status_code, pairs, self.library, _Upstream(raw))
@@ -216,7 +213,7 @@ class RequestsWire(Wire):
 
     def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
         """See `Wire`."""
-        pairs = [*answer.headers, (MARK, "joined" if reader else "hit")]
+        pairs = marked(answer, reader)
         raw = self._raw(pairs, reader) if reader else self._replayed(pairs, answer)
         return self._adapter.build_response(self._request, raw)
 
@@ -224,14 +221,13 @@ class RequestsWire(Wire):
         self, pairs: list[tuple[str, str]], answer: HttpAnswer, upstream: Any = None
     ) -> Any:
         """A raw response with a stored body, which has the codings again that its headers tell."""
-        names = codings(_value(pairs, "content-encoding"))
-        chunks: Iterable[bytes] = answer.chunks
+        encoding = value_of(pairs, "content-encoding")
         try:
-            if names:
-                chunks = encoder(names).over(chunks)
+            chunks = encoded(encoding, answer.chunks)
         except LookupError:
-            pass  # what has no encoder here has no decoder in urllib3: it hands it on as it is
-        return self._raw(pairs, _Replay(chunks), upstream, encoded=bool(names))
+            # What has no encoder here has no decoder in urllib3: it hands it on as it is.
+            chunks = answer.chunks
+        return self._raw(pairs, _Replay(chunks), upstream, is_encoded=bool(codings(encoding)))
 
     def _raw(
         self,
@@ -239,7 +235,7 @@ class RequestsWire(Wire):
         stream: Any,
         upstream: Any = None,
         *,
-        encoded: bool = False,
+        is_encoded: bool = False,
     ) -> Any:
         """A response of urllib3 that reads this body.
 
@@ -247,11 +243,11 @@ class RequestsWire(Wire):
             pairs: its headers.
             stream: the pieces of the body, with ``close``.
             upstream: the response in whose place it is, if there is one.
-            encoded: whether the length in the headers is not that of the body.
+            is_encoded: whether the length in the headers is not that of the body.
         """
-        length = None if encoded else _value(pairs, "content-length")
-        chunked = "chunked" in (_value(pairs, "transfer-encoding") or "").lower()
-        answer_class, raw_class = _classes()
+        length = None if is_encoded else value_of(pairs, "content-length")
+        chunked = "chunked" in (value_of(pairs, "transfer-encoding") or "").lower()
+        answer_class, raw_class = _classes(sys.modules["urllib3"])
         file = File(framed(pairs, stream, chunked=chunked, length=length), stream)
         answer = answer_class(file, method=self.method)
         answer.begin()
@@ -312,21 +308,8 @@ class _Upstream:
         self._raw.release_conn()
 
 
-def _library() -> Library:
-    return _library_of(sys.modules["urllib3"])
-
-
 @lru_cache(maxsize=1)
-def _library_of(urllib3: Any) -> Library:
-    return Library(read_error=urllib3.exceptions.ProtocolError)
-
-
-def _classes() -> tuple[Any, Any]:
-    return _classes_of(sys.modules["urllib3"])
-
-
-@lru_cache(maxsize=1)
-def _classes_of(urllib3: Any) -> tuple[Any, Any]:
+def _classes(urllib3: Any) -> tuple[Any, Any]:
     """The responses of the standard library and of urllib3, which tell when they are finalised.
 
     Their finaliser closes them wherever the collector happens to run, perhaps under a lock of the
@@ -361,10 +344,6 @@ def _pairs(raw: Any) -> list[tuple[str, str]]:
     return [(_text(name), _text(value)) for name, value in each]
 
 
-def _value(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
-    return next((value for key, value in pairs if key.lower() == name), None)
-
-
 def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
@@ -378,11 +357,8 @@ class CachedAdapter(BaseAdapter):
 
     Args:
         adapter: sends what is not cached; None is an `HTTPAdapter` of requests.
-        cache: serves the requests outside any block. Without it they are not cached.
+        cache, paths, when: as `patch_httpx` takes them.
         hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None is every host.
-        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
-        when: takes an answer and says whether to store it, see `patch_requests`.
     """
 
     def __init__(
@@ -429,16 +405,13 @@ class CachedAdapter(BaseAdapter):
             self._adapter.close()
 
 
-def _send(
-    wrapped: Callable[..., Any], adapter: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    request = args[0] if args else kwargs["request"]
-    stream = args[1] if len(args) > 1 else kwargs.get("stream", False)
-    wire = RequestsWire(adapter, request, stream=bool(stream))
-    return REQUESTS.serve(wire, lambda: wrapped(*args, **kwargs))
+def _wire(
+    adapter: Any, request: Any, stream: bool = False, *rest: Any, **options: Any
+) -> RequestsWire:
+    return RequestsWire(adapter, request, stream=bool(stream))
 
 
-REQUESTS: Final = HttpPatcher({"requests.adapters": (("HTTPAdapter", "send", _send),)})
+REQUESTS: Final = HttpPatcher({"requests.adapters": (("HTTPAdapter", "send", stepping_in(_wire)),)})
 
 
 def patch_requests(
@@ -458,17 +431,9 @@ def patch_requests(
     has stored of the same request serves here too.
 
     Args:
-        cache: serves the requests outside any block. Without it they are not cached.
-        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
-            providers.
-        paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
-        when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
-            given the JSON of a plain answer, or its bytes; of a stream the list of its events.
-        threads: False leaves threads alone, see `patch_threads`.
+        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
 
-    Returns a handle with `undo`, which also works as a block. It may be applied several times; the
-    newest application that knows a request serves it.
+    Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the installed version lacks what is to be wrapped (where
     ``requests`` is imported later, its import raises it).

@@ -54,6 +54,12 @@ class Decoded(Library):
         return Coder(bytes)
 
 
+@lru_cache(maxsize=8)
+def raising(read_error: Callable[[str], Exception], *, is_decoded: bool = False) -> Library:
+    """The library that raises this for a body that cannot be read on."""
+    return (Decoded if is_decoded else Library)(read_error=read_error)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family(Library):
     """One library of the family of httpx, as far as it is needed to make its responses.
@@ -174,10 +180,9 @@ def build(
         reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
     family = family_of(transport)
-    mark = (MARK, "joined" if reader else "hit")
     response = family.response(
         answer.status,
-        headers=[(name.encode(), value.encode()) for name, value in (*answer.headers, mark)],
+        headers=[(name.encode(), value.encode()) for name, value in marked(answer, reader)],
         stream=family.shared_stream(reader) if reader else family.replay(answer.chunks),
         request=family.request(method, url, headers=headers),
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),
@@ -187,6 +192,16 @@ def build(
         response._decoder = family.plain
     response.elapsed = timedelta(0)
     return response
+
+
+def marked(answer: HttpAnswer, reader: object) -> list[tuple[str, str]]:
+    """The headers of an answer that is served, or that its reader joined, with their mark."""
+    return [*answer.headers, (MARK, "joined" if reader else "hit")]
+
+
+def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
+    """The first value of a header, whose name is given in lower case."""
+    return next((value for key, value in pairs if key.lower() == name), None)
 
 
 def snapshot(

@@ -16,7 +16,7 @@ from cachewrap.http.encodings import Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When
 from cachewrap.http.library import Wire
 from cachewrap.http.request import canonical_headers, split_url
-from cachewrap.http.response import is_framed, snapshot
+from cachewrap.http.response import is_framed, snapshot, value_of
 from cachewrap.http.routes import Routes, is_stream
 from cachewrap.http.secrets import is_secret, without_secrets
 from cachewrap.http.shared_body import BodyReader, Proxy
@@ -72,39 +72,21 @@ class Caching:
         plan = self._plan(wire)
         if plan is None:
             return send()
-        sampled = take_sample(*plan[:2])
-        try:
-            return self._handle(wire, send, *plan)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
+        cache, exchange, streamed = plan
+        sampled = take_sample(cache, exchange)
+        own: list[Answered] = []
 
-    def _handle(
-        self,
-        wire: Wire,
-        send: Callable[[], Any],
-        cache: Cache,
-        exchange: SdkExchange,
-        streamed: bool,
-    ) -> Any:
         def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
             return wire.build(answer, _named(wire, reader))
 
-        if streamed:
-
-            def open_() -> Any:
-                response = send()
-                head = wire.head(response)
-                if head.status_code != 200:
-                    return response
-                capture.take_open(head, is_async=False)
-                return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
-
-            return open_response.serve(cache, exchange, open_, rebuild)
-
-        own: list[Answered] = []
+        def open_() -> Any:
+            response = send()
+            head = wire.head(response)
+            if head.status_code != 200:
+                return response
+            capture.take_open(head, is_async=False)
+            return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
 
         def call() -> Answered:
             # In its slot, so that a cached transport further in knows that this one decides.
@@ -117,49 +99,38 @@ class Caching:
                 own.append(Answered(answer, usage, wire.whole(response, content)))
             return own[-1]
 
-        reply = cache.serve(exchange, call)
-        if own and (reply.own or reply.value is own[-1]):
-            return own[-1].result
-        return rebuild(reply.value.answer, None)
+        try:
+            if streamed:
+                return open_response.serve(cache, exchange, open_, rebuild)
+            reply = cache.serve(exchange, call)
+            if own and (reply.own or reply.value is own[-1]):
+                return own[-1].result
+            return rebuild(reply.value.answer, None)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
 
     async def ahandle(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Any:
         """`handle` for async requests."""
         plan = self._plan(wire)
         if plan is None:
             return await send()
-        sampled = take_sample(*plan[:2])
-        try:
-            return await self._ahandle(wire, send, *plan)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
+        cache, exchange, streamed = plan
+        sampled = take_sample(cache, exchange)
+        own: list[Answered] = []
 
-    async def _ahandle(
-        self,
-        wire: Wire,
-        send: Callable[[], Awaitable[Any]],
-        cache: Cache,
-        exchange: SdkExchange,
-        streamed: bool,
-    ) -> Any:
         async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
             return await wire.abuild(answer, _named(wire, reader))
 
-        if streamed:
-
-            async def open_() -> Any:
-                response = await send()
-                head = wire.head(response)
-                if head.status_code != 200:
-                    return response
-                capture.take_open(head, is_async=True)
-                return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
-
-            return await open_response.aserve(cache, exchange, open_, rebuild)
-
-        own: list[Answered] = []
+        async def open_() -> Any:
+            response = await send()
+            head = wire.head(response)
+            if head.status_code != 200:
+                return response
+            capture.take_open(head, is_async=True)
+            return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
 
         async def call() -> Answered:
             response = await capture.asend(capture.Slot(cache, exchange), send)
@@ -171,10 +142,17 @@ class Caching:
                 own.append(Answered(answer, usage, await wire.awhole(response, content)))
             return own[-1]
 
-        reply = await cache.aserve(exchange, call)
-        if own and (reply.own or reply.value is own[-1]):
-            return own[-1].result
-        return await rebuild(reply.value.answer, None)
+        try:
+            if streamed:
+                return await open_response.aserve(cache, exchange, open_, rebuild)
+            reply = await cache.aserve(exchange, call)
+            if own and (reply.own or reply.value is own[-1]):
+                return own[-1].result
+            return await rebuild(reply.value.answer, None)
+        except BaseException:
+            if sampled is not None:
+                sampled.failed()
+            raise
 
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
@@ -184,7 +162,7 @@ class Caching:
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
         try:
             body = json.loads(wire.content())
-            accept = next((v for n, v in wire.headers() if n.lower() == "accept"), "")
+            accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
             canonical = _canonical(wire, body, cache.policy.keyed)
             if streamed and not is_stream(wire.path, body, ""):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
@@ -26,7 +27,9 @@ else:
     Proxy = wrapt.ObjectProxy
 
 
-Done: TypeAlias = Callable[[Recording[bytes]], Awaitable[None] | None]
+Done: TypeAlias = Callable[[Recording[bytes]], Any]
+Judge: TypeAlias = Callable[[Recording[bytes]], Answered]
+Keep: TypeAlias = Callable[[Answered], Any]
 
 
 class Recorder(Proxy):
@@ -45,7 +48,7 @@ class Recorder(Proxy):
         self,
         stream: Any,
         recording: Recording[bytes],
-        done: Callable[[Recording[bytes]], Awaitable[None] | None],
+        done: Done,
     ) -> None:
         super().__init__(stream)
         self._self_recording = recording
@@ -75,11 +78,9 @@ class Recorder(Proxy):
         """`close` for async readers."""
         await self.__wrapped__.aclose()
         if done := self._self_take():
-            awaitable = done(self._self_recording)
-            assert awaitable is not None
-            await awaitable
+            await done(self._self_recording)
 
-    def settle(self) -> Awaitable[None] | None:
+    def settle(self) -> Any:
         """Hand over what was recorded before the stream is closed: nothing will be missing."""
         done, self._self_done = self._self_done, None
         return done(self._self_recording) if done else None
@@ -92,9 +93,6 @@ class Recorder(Proxy):
 
 
 _CUT_OFF: Final = "the stream was cut off by another of its readers"
-
-Judge: TypeAlias = Callable[[Recording[bytes]], Answered]
-Keep: TypeAlias = Callable[[Answered, float], Any]
 
 
 class Body:
@@ -129,7 +127,7 @@ class Body:
         self,
         head: HttpAnswer,
         stream: Any,
-        started: float,
+        recording: Recording[bytes],
         judge: Judge,
         keep: Keep,
         fails: Callable[[Recording[bytes]], bool],
@@ -139,13 +137,13 @@ class Body:
         Args:
             head: its status and headers.
             stream: its own stream.
-            started: when the call began, by `time.perf_counter`.
+            recording: where its chunks go.
             judge: says what is to be stored of a recording.
-            keep: stores that, given the seconds that the call took; what it gives is a `Reply`, or
-                an awaitable of one for an async stream.
+            keep: stores that; what it gives is a `Reply`, or an awaitable of one for an async
+                stream.
             fails: whether a recording tells of an error.
         """
-        self._recording.started = started
+        self._recording = recording
         self._stream = stream
         self._judge, self._keep, self._fails = judge, keep, fails
         self.head = head
@@ -165,7 +163,7 @@ class Body:
         if whole and answered.answer is None:
             return None
         keep, self._keep = self._keep, None
-        return lambda: keep(answered, time.perf_counter() - self._recording.started)
+        return partial(keep, answered)
 
 
 class SyncBody(Body):
@@ -173,9 +171,9 @@ class SyncBody(Body):
 
     def __init__(self) -> None:
         super().__init__()
-        self.renew_lock()
+        self.land_in_child()
 
-    def renew_lock(self) -> None:
+    def land_in_child(self) -> None:
         """In a forked child the thread that stores, and would release the lock, does not exist."""
         # An abandoned reader is finalised wherever the collector runs, perhaps in what stores.
         self._storing = threading.RLock()
@@ -244,26 +242,14 @@ class AsyncBody(Body):
         self.entry = (await keep()).entry
 
 
-class SharedBody(SharedStream[bytes]):
-    """A response that threads share. Who joins before it has arrived waits for the ``flight``."""
-
-    source: SyncBody
-
-    def __init__(self, name: Name) -> None:
-        super().__init__(name, SyncBody())
-
-    def _land_in_child(self) -> None:
-        super()._land_in_child()
-        self.source.renew_lock()
+def share(name: Name) -> SharedStream[bytes]:
+    """A response that threads share. Who joins before it has come waits for the ``flight``."""
+    return SharedStream(name, SyncBody())
 
 
-class AsyncSharedBody(AsyncSharedStream[bytes]):
+def ashare(name: Name) -> AsyncSharedStream[bytes]:
     """A response that the tasks of one event loop share."""
-
-    source: AsyncBody
-
-    def __init__(self, name: Name) -> None:
-        super().__init__(name, AsyncBody())
+    return AsyncSharedStream(name, AsyncBody())
 
 
 class BodyReader(StreamReader):
@@ -271,7 +257,7 @@ class BodyReader(StreamReader):
 
     Args:
         cache: the cache that serves the call.
-        stream: what it reads, a `SharedBody` or an `AsyncSharedBody`.
+        stream: what `share` or `ashare` made.
 
     Attributes:
         source: the body.

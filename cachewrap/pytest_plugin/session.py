@@ -18,8 +18,14 @@ import pytest
 from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
 from cachewrap.options import active_cache
 from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
-from cachewrap.pytest_plugin.ledger import Ledger, prune
-from cachewrap.pytest_plugin.places import FIXTURES, Wish, places_of, wish_of
+from cachewrap.pytest_plugin.cassettes import (
+    FIXTURES,
+    Ledger,
+    Wish,
+    places_of,
+    prune,
+    wish_of,
+)
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 from cachewrap.sdk.others import Patches, patch_all
 

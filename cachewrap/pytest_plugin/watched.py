@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
-from cachewrap.call.serve import Seen
-from cachewrap.call.terms import Absent, Exchange, Reply
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen
 from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
 from cachewrap.explain import Explanation
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.telemetry.events import Watch
 
 R = TypeVar("R")
 
@@ -43,9 +43,9 @@ class Journal:
         self.counts: Counter[str] = Counter()
         self.missed: dict[str, str] = {}
 
-    def note(self, cache: Cache, key: str, reply: Reply[Any] | Absent) -> None:
+    def note(self, cache: Cache, key: str, reply: Reply[Any]) -> None:
         """Note how a call was answered."""
-        if not isinstance(reply, Reply) or reply.entry is None or self._quiet:
+        if reply.entry is None or self._quiet:
             return
         name = (cache.seed or "", key)
         with self._lock:
@@ -109,43 +109,17 @@ class WatchedCache(Cache):
         assert isinstance(store, WatchedStore)
         return store.journal
 
-    def serve(self, exchange: Exchange[R], call: Callable[[], R], *seen: Seen) -> Reply[R]:
+    def _look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         with self.journal.watching():
-            reply = super().serve(exchange, call, *seen)
-        self.journal.note(self, exchange.key, reply)
-        return reply
+            return super()._look(exchange, *seen)
 
-    async def aserve(
-        self, exchange: Exchange[R], call: Callable[[], Awaitable[R]], *seen: Seen
-    ) -> Reply[R]:
+    async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         with self.journal.watching():
-            reply = await super().aserve(exchange, call, *seen)
+            return await super()._alook(exchange, *seen)
+
+    def finish(self, reply: Reply[R], exchange: Exchange[Any], watch: Watch | None) -> Reply[R]:
         self.journal.note(self, exchange.key, reply)
-        return reply
-
-    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        with self.journal.watching():
-            found = super().look(exchange)
-        self.journal.note(self, exchange.key, found)
-        return found
-
-    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        with self.journal.watching():
-            found = await super().alook(exchange)
-        self.journal.note(self, exchange.key, found)
-        return found
-
-    def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
-        reply = super().keep(exchange, result, seconds, absent)
-        self.journal.note(self, exchange.key, reply)
-        return reply
-
-    async def akeep(
-        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
-    ) -> Reply[R]:
-        reply = await super().akeep(exchange, result, seconds, absent)
-        self.journal.note(self, exchange.key, reply)
-        return reply
+        return super().finish(reply, exchange, watch)
 
     def explain(
         self, call: Callable[..., Any] | Mapping[str, Any], /, *args: Any, **kwargs: Any

@@ -1,4 +1,4 @@
-"""Caching a whole program that was not changed, as environment variables say: `cachewrap run`.
+"""A cache for a whole program that was not changed, as environment variables say, or for a worker.
 
 Imported at the start of every Python process of that program, most of which call no model: so what
 a cache needs is imported when the first SDK is, or the first decorated function called.
@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from cachewrap import blocks, forks
+from cachewrap import blocks, systems
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -39,6 +39,37 @@ TALLY: Final = "CACHEWRAP_TALLY"
 _SDKS: Final = frozenset(
     {"aiohttp", "anthropic", "dspy", "groq", "httpx", "httpx2", "openai", "requests", "together"}
 )
+
+
+def activate(cache: Cache | str | None = None) -> None:
+    """Serve this process from a cache from now on: a block that is entered and never left.
+
+    It is the initializer for pools of processes, whose workers begin outside every block:
+    ``ProcessPoolExecutor(initializer=activate, initargs=(cache,))``. The known SDKs are patched as
+    well (see `patch_all`), since a fresh interpreter does not know of the patches of its parent.
+
+    Args:
+        cache: a cache, which travels to the worker and opens its store there anew (one in memory
+            starts empty), or a URL for `Cache.from_url`. None takes the URL from the environment
+            variable ``CACHEWRAP_URL``.
+
+    Raises `ConfigurationError` if there is neither, or for a URL that names no cache.
+    """
+    from cachewrap.cache import Cache
+    from cachewrap.errors import ConfigurationError
+
+    if cache is None:
+        cache = os.environ.get(URL)
+        if not cache:
+            raise ConfigurationError(f"no cache to activate: give one, or its URL in {URL}")
+    if isinstance(cache, str):
+        cache = Cache.from_url(cache)
+    if not isinstance(cache, Cache):
+        raise ConfigurationError(
+            f"activate takes a cachewrap Cache or a URL, got {type(cache).__name__}"
+        )
+    _patch_all()
+    cache.__enter__()
 
 
 def serve_program() -> Program:
@@ -81,10 +112,10 @@ class Program:
         self._first = TALLY not in os.environ
         if self._first:
             name = f"cachewrap-{os.urandom(16).hex()}"
-            os.environ[TALLY] = os.path.join(os.environ.get("TMPDIR") or "/tmp", name)
+            os.environ[TALLY] = os.path.join(_temporary(), name)
         self._path = os.environ[TALLY]
         atexit.register(self.finish)
-        forks.in_child(self._forked)
+        systems.in_forked_child(self._forked)
 
     def blocks(self) -> blocks.Stack:
         """What stands outside every block of the program."""
@@ -151,10 +182,7 @@ class Program:
 
         assert self._cache is not None
         counted = json.dumps([self._cache.url, self._cache.stats.as_dict()])
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(self._path, flags, 0o600)
-        with os.fdopen(file, "a", encoding="utf-8") as tally:
-            tally.write(f"{counted}\n")
+        systems.append(self._path, f"{counted}\n".encode(), follows=False)
 
     def _tell(self) -> None:
         others: list[str] = []
@@ -183,6 +211,13 @@ class Program:
             stats.add(counted)
             place = place or url  # as they have it: that of the environment may hold a password
         return summary(stats, place)
+
+
+def _temporary() -> str:
+    """The folder of temporary files, as `tempfile` would find it, which costs more to import."""
+    if os.name == "nt":
+        return os.environ.get("TEMP") or os.getcwd()
+    return os.environ.get("TMPDIR") or "/tmp"
 
 
 def _recorded(cache: Cache) -> Cache:

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
+from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.http import open_response
@@ -37,6 +38,7 @@ class SdkCall:
         open: whether the caller gets a response that is still to be consumed.
         headers: the request options' headers, before the SDK takes its own out of them.
         sampled: which sample of its request the call is; None where nothing is sampled.
+        seen: what the cache's store gave for the key, where it has just been asked.
     """
 
     cache: Cache
@@ -44,6 +46,7 @@ class SdkCall:
     open: bool
     headers: Any
     sampled: Sampled | None
+    seen: tuple[Seen, ...] = ()
 
     def failed(self) -> None:
         """The call raised."""
@@ -75,10 +78,23 @@ class Expectation(Protocol):
         """The SDK's client that makes the call."""
         ...
 
+    @property
+    def foreseen(self) -> SdkExchange | None:
+        """The exchange that it should come to, if that is known."""
+        ...
+
     def compare(
-        self, options: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: SdkExchange
-    ) -> None:
-        """Told of the arguments of ``request``, and of the exchange that they came to."""
+        self,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> tuple[Seen, ...]:
+        """Told of the arguments of ``request``, and of the cache and exchange that they came to.
+
+        Gives what that cache's store gave for that exchange, where it has been asked.
+        """
 
 
 expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
@@ -128,35 +144,11 @@ class Seam:
         if is_hooked(client) and self._may_serve(args, kwargs):
             sent = _as_sent(client, _argument(1, "options", args, kwargs))
         sdk_call = self._sdk_call(client, args, kwargs, sent)
-        if isinstance(sdk_call, Uncached) and not under_way() and not self._watched():
-            return wrapped(*args, **kwargs)
-
-        def upstream() -> Any:
-            return wrapped(*args, **kwargs)
-
-        if isinstance(sdk_call, Uncached):
-            return send(None, upstream, left=sdk_call.left)
-        slot = Slot(sdk_call.cache, sdk_call.exchange)
-
-        def call() -> Answered:
-            send(slot, upstream)
-            return slot.answered
-
-        try:
-            if sdk_call.open:
-                return open_response.serve(
-                    sdk_call.cache,
-                    sdk_call.exchange,
-                    upstream,
-                    lambda answer, reader: rebuild(sdk_call, answer, client, args, kwargs, reader),
-                )
-            reply = sdk_call.cache.serve(sdk_call.exchange, call)
-        except BaseException:
-            sdk_call.failed()
-            raise
-        if reply.own or reply.value is slot.answered:
-            return slot.answered.result
-        return rebuild(sdk_call, reply.value.answer, client, args, kwargs)
+        if isinstance(sdk_call, SdkCall):
+            return _serve(sdk_call, wrapped, client, args, kwargs)
+        if under_way() or self._watched():
+            return send(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
+        return wrapped(*args, **kwargs)
 
     def arequest(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -185,7 +177,7 @@ class Seam:
     ) -> Awaitable[Any]:
         sdk_call = self._sdk_call(client, args, kwargs, sent)
         if isinstance(sdk_call, SdkCall):
-            return self._aserve(sdk_call, wrapped, client, args, kwargs)
+            return _aserve(sdk_call, wrapped, client, args, kwargs)
         if under_way() or self._watched():
             return asend(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
         uncached: Awaitable[Any] = wrapped(*args, **kwargs)
@@ -210,39 +202,6 @@ class Seam:
         """Whether a cached transport below has to know that this SDK is patched."""
         return watched() and self._active()
 
-    async def _aserve(
-        self,
-        sdk_call: SdkCall,
-        wrapped: Request,
-        client: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        def upstream() -> Any:
-            return wrapped(*args, **kwargs)
-
-        slot = Slot(sdk_call.cache, sdk_call.exchange)
-
-        async def call() -> Answered:
-            await asend(slot, upstream)
-            return slot.answered
-
-        try:
-            if sdk_call.open:
-                return await open_response.aserve(
-                    sdk_call.cache,
-                    sdk_call.exchange,
-                    upstream,
-                    lambda answer, reader: arebuild(sdk_call, answer, client, args, kwargs, reader),
-                )
-            reply = await sdk_call.cache.aserve(sdk_call.exchange, call)
-        except BaseException:
-            sdk_call.failed()
-            raise
-        if reply.own or reply.value is slot.answered:
-            return slot.answered.result
-        return await arebuild(sdk_call, reply.value.answer, client, args, kwargs)
-
     def _sdk_call(
         self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None
     ) -> SdkCall | Uncached:
@@ -257,6 +216,8 @@ class Seam:
         awaited = expected.get()
         if awaited is not None:
             expected.set(None)  # requests that are made inside this one are others
+            if awaited.client is not client:
+                awaited = None
         options = _argument(1, "options", args, kwargs)
         own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
@@ -283,17 +244,19 @@ class Seam:
                 client, asked, path, body, stream=stream, keyed=cache.policy.keyed
             )
             policy = own.policy(cache.policy)
-            exchange = SdkExchange(endpoint, request, policy, self._when())
+            foreseen = None if awaited is None else awaited.foreseen
+            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.bypass(source, "unkeyable")
             faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return _LEFT_ALONE
-        if awaited is not None and awaited.client is client:
-            awaited.compare(options, args, kwargs, exchange)
-        raw = header(options.headers, RAW_RESPONSE)
+        seen: tuple[Seen, ...] = ()
+        if awaited is not None:
+            seen = awaited.compare(options, args, kwargs, cache, exchange)
+        opened = stream or header(options.headers, RAW_RESPONSE) == "stream"
         sampled = take_sample(cache, exchange, own)
-        return SdkCall(cache, exchange, stream or raw == "stream", options.headers, sampled)
+        return SdkCall(cache, exchange, opened, options.headers, sampled, seen)
 
 
 _HOOK: Final = "_prepare_options"
@@ -345,6 +308,68 @@ async def _aas_sent(client: Any, options: Any) -> Any:
 
 def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[index] if len(args) > index else kwargs[name]
+
+
+def _serve(
+    sdk_call: SdkCall,
+    wrapped: Request,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    def upstream() -> Any:
+        return wrapped(*args, **kwargs)
+
+    def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
+        return rebuild(sdk_call, answer, client, args, kwargs, reader)
+
+    def call() -> Answered:
+        send(slot, upstream)
+        return slot.answered
+
+    cache, exchange = sdk_call.cache, sdk_call.exchange
+    slot = Slot(cache, exchange)
+    try:
+        if sdk_call.open:
+            return open_response.serve(cache, exchange, upstream, build, *sdk_call.seen)
+        reply = cache.serve(exchange, call, *sdk_call.seen)
+    except BaseException:
+        sdk_call.failed()
+        raise
+    if reply.own or reply.value is slot.answered:
+        return slot.answered.result
+    return rebuild(sdk_call, reply.value.answer, client, args, kwargs)
+
+
+async def _aserve(
+    sdk_call: SdkCall,
+    wrapped: Request,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    def upstream() -> Any:
+        return wrapped(*args, **kwargs)
+
+    def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
+        return arebuild(sdk_call, answer, client, args, kwargs, reader)
+
+    async def call() -> Answered:
+        await asend(slot, upstream)
+        return slot.answered
+
+    cache, exchange = sdk_call.cache, sdk_call.exchange
+    slot = Slot(cache, exchange)
+    try:
+        if sdk_call.open:
+            return await open_response.aserve(cache, exchange, upstream, build, *sdk_call.seen)
+        reply = await cache.aserve(exchange, call, *sdk_call.seen)
+    except BaseException:
+        sdk_call.failed()
+        raise
+    if reply.own or reply.value is slot.answered:
+        return slot.answered.result
+    return await arebuild(sdk_call, reply.value.answer, client, args, kwargs)
 
 
 def _processed(

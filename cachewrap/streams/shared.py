@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.call.flight import Flight, leading
 from cachewrap.entry import Entry
 from cachewrap.loops import running_loop
@@ -46,6 +46,9 @@ class Source(Protocol[T_co]):
 
     def close(self) -> None:
         """Nobody reads any more."""
+
+    def land_in_child(self) -> None:
+        """The process was forked, and this is the child: other threads do not exist here."""
 
 
 class Stream(Generic[T]):
@@ -177,6 +180,7 @@ class SharedStream(Stream[T]):
         if self._pulling.locked():
             self._outcome = Alone
         self._pulling = threading.Lock()
+        self.source.land_in_child()
 
 
 # An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.
@@ -214,7 +218,7 @@ def join(
         return stream, False  # type: ignore[return-value]
 
 
-@forks.in_child
+@systems.in_forked_child
 def _land_in_child() -> None:
     """In a forked child other threads do not exist: what they were pulling never comes."""
     global _lock

@@ -63,6 +63,9 @@ class _GeneratorSource:
         self.returned: Packed = _NOTHING
         self.entry: Entry | None = None
 
+    def land_in_child(self) -> None:
+        """See `Source`."""
+
     def _run(self, start: Any, retry: Retry | None, absent: Absent | None, skip: int) -> Any:
         raise NotImplementedError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cachewrap import Cache
+from cachewrap.stores.base import Seeds
 from cli.filling import CommandLine
 
 
@@ -36,7 +37,8 @@ def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callabl
     yield make
     for url in made:
         store = Cache.from_url(url).store
-        for seed in store.seeds() or []:
+        assert isinstance(store, Seeds)
+        for seed in store.seeds():
             store.reseed(seed).clear()
         store.close()
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from cachewrap.cli.survey import Timeline
 from cachewrap.report.document import MARK, Document, asset, embed, is_report, script
-from cachewrap.report.timeline import Timeline
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Reply
+from cachewrap.call.terms import Reply, Seen
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given
@@ -73,7 +73,9 @@ class Asked:
         client: the SDK's client.
         body: its keywords as a canonical body.
         known: how calls of this shape are answered, None before that was seen.
-        foreseen: the canonical request that the door came to.
+        cache: serves the call, as far as the door can tell.
+        foreseen: the exchange that the door came to.
+        seen: what the store gave for it.
     """
 
     door: Door
@@ -81,20 +83,26 @@ class Asked:
     client: Any
     body: dict[str, Any]
     known: Known | None
-    foreseen: dict[str, Any] | None = None
+    cache: Cache
+    foreseen: SdkExchange | None = None
+    seen: Seen = None
 
     def compare(
         self,
         options: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        cache: Cache,
         exchange: SdkExchange,
-    ) -> None:
+    ) -> tuple[Seen, ...]:
         """Told of what the long way made of the call: learn from it."""
         if self.known is None:
             self.door.learn(self, options, args, kwargs, exchange)
-        elif self.foreseen is not None and encode(self.foreseen) != encode(exchange.request):
+        elif self.foreseen is not None:
+            if exchange.key == self.foreseen.key:
+                return (self.seen,) if cache is self.cache else ()
             self.door.forget(self.shape)
+        return ()
 
 
 class Door:
@@ -132,14 +140,14 @@ class Door:
         if not _stack_here() and self._is_uncached(kwargs):
             return wrapped(*args, **kwargs)
         cache = self._cache(args, kwargs)
-        asked = None if cache is None else self._ask(instance, kwargs)
+        asked = None if cache is None else self._ask(instance, kwargs, cache)
         if cache is None or asked is None:
             return self._long(wrapped, instance, args, kwargs)
-        if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
+        if asked.known is not None and (exchange := _exchange(asked, asked.known)):
             watch = cache.watch(exchange)
-            reply = cache.peek(exchange)
-            if reply is not None:
-                result = self._result(asked, asked.known, reply, cache, exchange)
+            asked.seen = cache.read(exchange.key)
+            if (reply := cache.peek(exchange, asked.seen)) is not None:
+                result = self._result(asked, asked.known, reply, exchange)
                 if result is not NOTHING:
                     cache.finish(reply, exchange, watch)
                     return result
@@ -165,14 +173,14 @@ class Door:
     ) -> Any:
         # As on the long way, the cache is that of the block in which the call is awaited.
         cache = self._cache(args, kwargs)
-        asked = None if cache is None else self._ask(instance, kwargs)
+        asked = None if cache is None else self._ask(instance, kwargs, cache)
         if cache is None or asked is None:
             return await self._long(wrapped, instance, args, kwargs)
-        if asked.known is not None and (exchange := _exchange(asked, asked.known, cache)):
+        if asked.known is not None and (exchange := _exchange(asked, asked.known)):
             watch = cache.watch(exchange)
-            reply = await cache.apeek(exchange)
-            if reply is not None:
-                result = await self._aresult(asked, asked.known, reply, cache, exchange)
+            asked.seen = await cache.aread(exchange.key)
+            if (reply := cache.peek(exchange, asked.seen)) is not None:
+                result = await self._aresult(asked, asked.known, reply, exchange)
                 if result is not NOTHING:
                     cache.finish(reply, exchange, watch)
                     return result
@@ -195,7 +203,7 @@ class Door:
         known = self._seen(asked, options, args, kwargs, exchange)
         if known is not None:
             foreseen = known.request(asked.client, asked.body)
-            if encode(foreseen) != encode(exchange.request):
+            if encode(foreseen) != exchange.asked:
                 known = None
             elif known.constants and self._added.get(asked.shape) != known.constants:
                 # What the SDK adds by itself may change from call to call: once more.
@@ -224,7 +232,7 @@ class Door:
                 return None
         return choose_simple_cache(self._default, own)
 
-    def _ask(self, instance: Any, kwargs: dict[str, Any]) -> Asked | None:
+    def _ask(self, instance: Any, kwargs: dict[str, Any], cache: Cache) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
         client = instance._client
         if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
@@ -244,7 +252,7 @@ class Door:
             if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
                 return None
         shape = head, names, marks
-        return Asked(self, shape, client, clean, known if isinstance(known, Known) else None)
+        return Asked(self, shape, client, clean, known if isinstance(known, Known) else None, cache)
 
     def _seen(
         self,
@@ -307,14 +315,13 @@ class Door:
         asked: Asked,
         known: Known,
         reply: Reply[Answered],
-        cache: Cache,
         exchange: SdkExchange,
     ) -> Any:
         answer = reply.value.answer
         assert answer is not None
         if known.build is not None:
             return known.value(answer)
-        sdk_call, args, kwargs = _as_at_request(asked, known, cache, exchange)
+        sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
         stream = rebuild(sdk_call, answer, asked.client, args, kwargs)
         assert self._models is not None
         quicken(stream, answer, self._name, self._models.builder)
@@ -325,14 +332,13 @@ class Door:
         asked: Asked,
         known: Known,
         reply: Reply[Answered],
-        cache: Cache,
         exchange: SdkExchange,
     ) -> Any:
         answer = reply.value.answer
         assert answer is not None
         if known.build is not None:
             return known.value(answer)
-        sdk_call, args, kwargs = _as_at_request(asked, known, cache, exchange)
+        sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
         stream = await arebuild(sdk_call, answer, asked.client, args, kwargs)
         assert self._models is not None
         aquicken(stream, answer, self._name, self._models.builder)
@@ -342,22 +348,21 @@ class Door:
 _UNTOUCHED: Final = frozenset(_WORKS)
 
 
-def _exchange(asked: Asked, known: Known, cache: Cache) -> SdkExchange | None:
+def _exchange(asked: Asked, known: Known) -> SdkExchange | None:
     """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
     try:
         request = known.request(asked.client, asked.body)
-        exchange = SdkExchange(known.endpoint, request, cache.policy)
+        asked.foreseen = SdkExchange(known.endpoint, request, asked.cache.policy)
     except UnkeyableError:
         return None
-    asked.foreseen = request
-    return exchange
+    return asked.foreseen
 
 
 def _as_at_request(
-    asked: Asked, known: Known, cache: Cache, exchange: SdkExchange
+    asked: Asked, known: Known, exchange: SdkExchange
 ) -> tuple[SdkCall, tuple[Any, ...], dict[str, Any]]:
     """How a streamed call is served, and the arguments that its ``request`` would have got."""
     options = copy(known.options)
     options.json_data = exchange.request["body"]
-    sdk_call = SdkCall(cache, exchange, True, options.headers, sampled=None)
+    sdk_call = SdkCall(asked.cache, exchange, True, options.headers, sampled=None)
     return sdk_call, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}

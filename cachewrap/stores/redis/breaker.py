@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from cachewrap import forks
+from cachewrap import systems
 
 
 class LeftAlone(Exception):
@@ -90,7 +90,7 @@ def forget() -> None:
         breaker.worked()
 
 
-@forks.in_child
+@systems.in_forked_child
 def _after_fork_in_child() -> None:
     for breaker in _breakers.values():  # another thread of the parent may have held the lock
         breaker._renew_lock()

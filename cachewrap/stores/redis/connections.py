@@ -19,7 +19,7 @@ from redis.exceptions import (
     RedisClusterException,
 )
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.redis.breaker import LeftAlone, breaker_of
 from cachewrap.stores.redis.servers import Server, server_of
@@ -286,7 +286,7 @@ async def _until_shutdown(server: Server, clients: list[Any]) -> AsyncGenerator[
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
 
 
-@forks.in_child
+@systems.in_forked_child
 def _after_fork_in_child() -> None:
     for connections in list(_all):  # another thread of the parent may have held the lock
         connections._start()

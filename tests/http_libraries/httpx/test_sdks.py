@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from sdk.matrix import each
 from sdk.openai.asking import Colour, anatomy
 from standin import Upstream
 
@@ -21,20 +23,22 @@ class Shape:
 
     Args:
         package: the SDK.
-        name: what is called.
+        what: what is called.
         call: makes the call of a client, for the n-th variant.
         acall: the same for the async client.
         streamed: whether the result is a stream.
     """
 
     package: str
-    name: str
+    what: str
     call: Callable[[Any, int], Any]
     acall: Callable[[Any, int], Any]
     streamed: bool = False
+    colours: ClassVar[tuple[str, ...]] = ("sync", "async")
 
-    def __str__(self) -> str:
-        return f"{self.package.replace('.', '-')}-{self.name}"
+    @property
+    def name(self) -> str:
+        return f"{self.package.replace('.', '-')}-{self.what}"
 
 
 def ask(n: int) -> list[dict[str, Any]]:
@@ -48,7 +52,10 @@ def mistral(colour: Colour, url: str) -> Any:
 
 def google(colour: Colour, url: str) -> Any:
     genai = pytest.importorskip("google.genai")
-    client = genai.Client(api_key="top-secret", http_options={"base_url": url})
+    # Its async client takes aiohttp where that is installed, unless it is given a transport.
+    transport = pytest.importorskip("httpx").AsyncHTTPTransport()
+    options = {"base_url": url, "async_client_args": {"transport": transport}}
+    client = genai.Client(api_key="top-secret", http_options=options)
     return client if colour.name == "sync" else client.aio
 
 
@@ -131,8 +138,9 @@ SHAPES = (
         lambda c, n: c.rerank(model="m", query=f"Question {n}", documents=["a", "b"]),
     ),
 )
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
-streams = pytest.mark.parametrize("shape", [s for s in SHAPES if s.streamed], ids=str)
+streams = pytest.mark.parametrize(
+    "shape", [s for s in SHAPES if s.streamed], ids=lambda shape: shape.name
+)
 
 
 async def aresult(made: Any, shape: Shape) -> Any:
@@ -167,47 +175,80 @@ def client(up: Upstream, colour: Colour, shape: Shape) -> Any:
     return CLIENTS[shape.package](colour, up.root_url)
 
 
-@shapes
-def test_a_hit_equals_its_miss_and_makes_no_call(
-    up: Upstream, client: Any, colour: Colour, cache: Cache, shape: Shape
-) -> None:
-    with patch_httpx(hosts=LOOPBACK), cache:
-        first, second = result_of(colour, client, shape), result_of(colour, client, shape)
-    assert up.calls == 1
-    assert telling(first) == telling(second)
-    assert (cache.stats.misses, cache.stats.stored, cache.stats.hits) == (1, 1, 1)
+@dataclass
+class Outcome:
+    """What the calls of one shape in one colour showed.
+
+    Args:
+        miss: the first call in a block.
+        hit: an identical one.
+        other: another variant.
+        stats: the counts of the block after miss and hit.
+        calls: how many calls reached upstream at each step.
+    """
+
+    miss: Any
+    hit: Any
+    other: Any
+    stats: tuple[int, int, int]
+    calls: dict[str, int]
 
 
-@shapes
-def test_two_different_calls_make_two_upstream_calls(
-    up: Upstream, client: Any, colour: Colour, cache: Cache, shape: Shape
-) -> None:
-    with patch_httpx(hosts=LOOPBACK), cache:
-        first, second = (result_of(colour, client, shape, n) for n in (1, 2))
-    assert up.calls == 2
-    assert first != second
+@pytest.fixture(scope="module")
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    """All calls of one shape, made once."""
+    shape, name = request.param
+    calls: dict[str, int] = {}
+    with (
+        Upstream() as up,
+        closing(Colour(name)) as colour,
+        closing(Colour("async" if name == "sync" else "sync")) as another,
+        Cache.memory() as cache,
+    ):
+        client = CLIENTS[shape.package](colour, up.root_url)
+
+        @contextmanager
+        def counted(step: str) -> Iterator[None]:
+            before = up.calls
+            yield
+            calls[step] = up.calls - before
+
+        with patch_httpx(hosts=LOOPBACK):
+            with counted("twice"):
+                miss, hit = result_of(colour, client, shape), result_of(colour, client, shape)
+            stats = cache.stats.misses, cache.stats.stored, cache.stats.hits
+            with counted("another variant"):
+                other = result_of(colour, client, shape, 2)
+            with counted("in the other colour"):
+                result_of(another, CLIENTS[shape.package](another, up.root_url), shape)
+        with counted("twice without the patch"):
+            for _ in range(2):
+                result_of(colour, client, shape)
+    return Outcome(miss, hit, other, stats, calls)
 
 
-@shapes
-def test_without_the_patch_nothing_is_cached(
-    up: Upstream, client: Any, colour: Colour, cache: Cache, shape: Shape
-) -> None:
-    with cache:
-        result_of(colour, client, shape)
-        result_of(colour, client, shape)
-    assert up.calls == 2
+@each(SHAPES)
+def test_a_hit_equals_its_miss_and_makes_no_call(outcome: Outcome) -> None:
+    assert outcome.calls["twice"] == 1
+    assert telling(outcome.miss) == telling(outcome.hit)
+    misses, stored, hits = outcome.stats
+    assert (misses, stored, hits) == (1, 1, 1)
 
 
-@shapes
-def test_sync_and_async_callers_share_their_answers(
-    up: Upstream, cache: Cache, shape: Shape
-) -> None:
-    with patch_httpx(hosts=LOOPBACK), cache:
-        for name in ("sync", "async"):
-            colour = Colour(name)
-            result_of(colour, CLIENTS[shape.package](colour, up.root_url), shape)
-            colour.close()
-    assert up.calls == 1
+@each(SHAPES)
+def test_two_different_calls_make_two_upstream_calls(outcome: Outcome) -> None:
+    assert (outcome.calls["twice"], outcome.calls["another variant"]) == (1, 1)
+    assert outcome.miss != outcome.other
+
+
+@each(SHAPES)
+def test_without_the_patch_nothing_is_cached(outcome: Outcome) -> None:
+    assert outcome.calls["twice without the patch"] == 2
+
+
+@each(SHAPES)
+def test_callers_of_the_other_colour_share_its_answer(outcome: Outcome) -> None:
+    assert outcome.calls["in the other colour"] == 0
 
 
 @streams
@@ -239,7 +280,9 @@ def test_a_stream_without_its_ending_is_not_stored(
     assert cache.stats.stored == 0
 
 
-@pytest.mark.parametrize("shape", [s for s in SHAPES if s.name in ("chat", "generate")], ids=str)
+@pytest.mark.parametrize(
+    "shape", [s for s in SHAPES if s.what in ("chat", "generate")], ids=lambda shape: shape.name
+)
 def test_an_error_is_raised_and_not_stored(
     up: Upstream, client: Any, colour: Colour, cache: Cache, shape: Shape
 ) -> None:
@@ -258,7 +301,6 @@ def test_a_transport_can_be_given_to_an_sdk(
     up: Upstream, colour: Colour, cache: Cache, name: str
 ) -> None:
     genai = pytest.importorskip("google.genai")
-    # The async client takes aiohttp where that is installed, unless it is given a transport.
     options = {
         "base_url": up.root_url,
         "client_args": {"transport": CachedTransport()},
@@ -266,7 +308,7 @@ def test_a_transport_can_be_given_to_an_sdk(
     }
     client = genai.Client(api_key="top-secret", http_options=options)
     client = client if colour.name == "sync" else client.aio
-    [shape] = [s for s in SHAPES if s.package == "google.genai" and s.name == name]
+    [shape] = [s for s in SHAPES if s.package == "google.genai" and s.what == name]
     with cache:
         first, second = result_of(colour, client, shape), result_of(colour, client, shape)
     assert up.calls == 1

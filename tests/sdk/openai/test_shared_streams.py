@@ -232,6 +232,28 @@ def test_another_seed_is_another_stream(
     assert up.calls == 2
 
 
+def test_a_stream_that_is_asked_for_inside_its_own_request_goes_alone(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    inner: list[Any] = []
+
+    def hook(request: Any) -> None:
+        if not inner:
+            inner.append(None)
+            inner[0] = list(client.chat.completions.create(**chat(1, stream=True)))
+
+    async def ahook(request: Any) -> None:
+        if not inner:
+            inner.append(None)
+            stream = await client.chat.completions.create(**chat(1, stream=True))
+            inner[0] = [item async for item in stream]
+
+    client._prepare_request = hook if colour.name == "sync" else ahook
+    with cache:
+        assert len(rest(colour, open_stream(colour, client))) == len(inner[0]) > 1
+    assert (up.calls, cache.stats.misses, cache.stats.joined) == (2, 2, 0)
+
+
 def test_single_flight_can_be_switched_off(up: Upstream, client: Any, colour: Colour) -> None:
     with Cache.memory(single_flight=False):
         streams = [open_stream(colour, client) for _ in range(2)]

@@ -6,15 +6,17 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, ConfigurationError
+from sdk.matrix import each
 from sdk.openai.asking import Colour, anatomy, http
 
 PACKAGES = {
@@ -22,7 +24,9 @@ PACKAGES = {
     "together": ("Together", "AsyncTogether"),
     "cerebras.cloud.sdk": ("Cerebras", "AsyncCerebras"),
 }
-"""Each SDK and the names of its clients. The last one is not known by name."""
+"""Each SDK and the names of its clients."""
+KNOWN = ("groq", "together")
+"""Those that are known by name."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,10 @@ class Shape:
     package: str
     method: str
     ask: Callable[[int], dict[str, Any]]
+    colours: ClassVar[tuple[str, ...]] = ("sync", "async")
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> str:
         streamed = "-stream" if self.ask(0).get("stream") else ""
         return f"{self.package}-{self.method}{streamed}"
 
@@ -57,11 +63,8 @@ def transcribe(n: int) -> dict[str, Any]:
 CHAT = "chat.completions.create"
 SHAPES = (
     *(Shape(package, CHAT, ask) for package in PACKAGES for ask in (chat, streamed)),
-    *(
-        Shape(package, "chat.completions.with_raw_response.create", chat)
-        for package in ("groq", "together")
-    ),
-    *(Shape(package, "embeddings.create", embed) for package in ("groq", "together")),
+    *(Shape(package, "chat.completions.with_raw_response.create", chat) for package in KNOWN),
+    *(Shape(package, "embeddings.create", embed) for package in KNOWN),
     Shape("groq", "audio.transcriptions.create", transcribe),
     Shape("together", "images.generate", lambda n: {"model": "m", "prompt": f"A cat {n}"}),
     Shape(
@@ -73,10 +76,6 @@ SHAPES = (
     Shape(
         "cerebras.cloud.sdk", "completions.create", lambda n: {"model": "m", "prompt": f"Go {n}"}
     ),
-)
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
-known = pytest.mark.parametrize(
-    "shape", [s for s in SHAPES if s.package in ("groq", "together")], ids=str
 )
 
 
@@ -123,37 +122,86 @@ def ask(colour: Colour, client: Any, shape: Shape, n: int = 1, **more: Any) -> A
     return found
 
 
-@shapes
-def test_a_hit_equals_its_miss_and_makes_no_call(
-    up: Upstream, colour: Colour, cache: Cache, shape: Shape
-) -> None:
-    client = make(colour, shape.package, up)
-    with cachewrap.patch(shape.package), cache:
-        first, second = ask(colour, client, shape), ask(colour, client, shape)
-    assert (up.calls, second) == (1, first)
+@dataclass
+class Outcome:
+    """What the calls of one shape in one colour showed.
+
+    Args:
+        miss: the first call in a block.
+        hit: an identical one.
+        calls: how many calls reached upstream at each step.
+        stored: how many answers were stored, where `when` takes all of them and where none.
+        own: two identical calls with a cache of their own, where the SDK is known by name.
+    """
+
+    miss: Any
+    hit: Any
+    calls: dict[str, int]
+    stored: dict[bool, int]
+    own: list[Any]
 
 
-@shapes
-def test_two_different_calls_make_two_upstream_calls(
-    up: Upstream, colour: Colour, cache: Cache, shape: Shape
-) -> None:
-    client = make(colour, shape.package, up)
-    with cachewrap.patch(shape.package), cache:
-        ask(colour, client, shape, 1)
-        ask(colour, client, shape, 2)
-    assert up.calls == 2
+@pytest.fixture(scope="module")
+def outcome(request: pytest.FixtureRequest) -> Outcome:
+    """All calls of one shape, made once."""
+    shape, name = request.param
+    package, calls, stored, own = shape.package, {}, {}, []
+    with Upstream() as up, closing(Colour(name)) as colour:
+        client = make(colour, package, up)
+
+        @contextmanager
+        def counted(step: str) -> Iterator[None]:
+            before = up.calls
+            yield
+            calls[step] = up.calls - before
+
+        with cachewrap.patch(package):
+            with Cache.memory():
+                with counted("twice"):
+                    miss, hit = ask(colour, client, shape), ask(colour, client, shape)
+                with counted("another variant"):
+                    ask(colour, client, shape, 2)
+            if package in KNOWN:
+                alone = Cache.memory()
+                with counted("twice with its own cache"):
+                    own = [ask(colour, client, shape, cache=alone) for _ in range(2)]
+                with counted("without a seed"):
+                    ask(colour, client, shape, cache_seed=None)
+        for stores in (True, False):
+            cache = Cache.memory()
+            with (
+                counted(f"twice, when {stores}"),
+                cachewrap.patch(package, when=lambda answer: stores),
+                cache,
+            ):
+                for _ in range(2):
+                    ask(colour, client, shape)
+            stored[stores] = cache.stats.stored
+    return Outcome(miss, hit, calls, stored, own)
 
 
-@known
-def test_a_call_can_bring_its_own_cache(
-    up: Upstream, colour: Colour, cache: Cache, shape: Shape
-) -> None:
-    client = make(colour, shape.package, up)
-    with cachewrap.patch(shape.package):
-        first = ask(colour, client, shape, cache=cache)
-        second = ask(colour, client, shape, cache=cache)
-        ask(colour, client, shape, cache_seed=None)
-    assert (up.calls, second) == (2, first)
+@each(SHAPES)
+def test_a_hit_equals_its_miss_and_makes_no_call(outcome: Outcome) -> None:
+    assert (outcome.calls["twice"], outcome.hit) == (1, outcome.miss)
+
+
+@each(SHAPES)
+def test_two_different_calls_make_two_upstream_calls(outcome: Outcome) -> None:
+    assert (outcome.calls["twice"], outcome.calls["another variant"]) == (1, 1)
+
+
+@each(shape for shape in SHAPES if shape.package in KNOWN)
+def test_a_call_can_bring_its_own_cache(outcome: Outcome) -> None:
+    first, second = outcome.own
+    assert (outcome.calls["twice with its own cache"], second) == (1, first)
+    assert outcome.calls["without a seed"] == 1
+
+
+@each(SHAPES)
+@pytest.mark.parametrize("stores", [True, False])
+def test_when_says_what_is_stored(outcome: Outcome, stores: bool) -> None:
+    found = outcome.calls[f"twice, when {stores}"], outcome.stored[stores]
+    assert found == ((1, 1) if stores else (2, 0))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -207,18 +255,6 @@ def test_unpatching_leaves_the_sdk_as_it_was(package: str) -> None:
     cachewrap.unpatch(package)
     assert vars(client)["request"] is before
     assert not handle.active
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("stores", [True, False])
-def test_when_says_what_is_stored(
-    up: Upstream, cache: Cache, colour: Colour, shape: Shape, stores: bool
-) -> None:
-    client = make(colour, shape.package, up)
-    with cachewrap.patch(shape.package, when=lambda answer: stores), cache:
-        for _ in range(2):
-            ask(colour, client, shape)
-    assert (up.calls, cache.stats.stored) == ((1, 1) if stores else (2, 0))
 
 
 @pytest.mark.parametrize(
