@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
-from cachewrap.call.flow import peek
 from cachewrap.call.serve import Serving
-from cachewrap.entry import Entry, Facts, Items
+from cachewrap.call.terms import ValueExchange, peek
+from cachewrap.entry import Entry, Items
 from cachewrap.errors import CorruptEntryError, MissingTypeError, StoreError
 from cachewrap.format import codec
-from cachewrap.format.envelope import seal
-from cachewrap.policy import UNSET, Policy, Ttl, Unset, kept_until, ttl_seconds
+from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
 from cachewrap.request.key import canonical, decode_request, encode, key_of, salted
 from cachewrap.stores.base import scan
 
@@ -70,16 +70,17 @@ class KeyValue(Serving):
         """
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
-        now = time.time()
-        policy = self.policy if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
-        expires = policy.expires(now)
-        kind, answer = codec.encode(value)
-        request = _plain_request(key) if self.policy.store_requests else b""
-        facts = Facts(created=now, seconds=0.0, expires=expires, source=_SET)
-        stored = _store_key(key)
-        raw = self._guard.close(stored, seal(kind, answer, request, facts))
+        policy = self.policy
+        if not isinstance(ttl, Unset):
+            policy = replace(policy, ttl=ttl_seconds(ttl))
+        asked = _plain_request(key)
+        stored = key if _is_key(key) else key_of(_PLAIN_KEY, asked)
+        dumped = ValueExchange(policy, _SET, asked, stored).dump(value, 0.0)
+        assert dumped is not None
+        envelope, entry = dumped
+        raw = self._guard.close(stored, envelope)
         try:
-            self._store.set(stored, raw, expires=kept_until(expires, now))
+            self._store.set(stored, raw, expires=kept_until(entry.expires, entry.created))
         except StoreError as error:
             self.survive(error, _SET)
 

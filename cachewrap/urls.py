@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -60,19 +62,22 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
             "an encryption key has no place in a URL, which ends up in logs: "
             f"set {VARIABLE} in the environment"
         )
+    path = unquote(parts.netloc + parts.path)
+    if os.name == "nt" and re.match("/[A-Za-z]:", path):
+        path = path[1:]
     if scheme == "memory":
         options, rest = _take(url, parts.query, _COMMON)
         place = ""
     elif scheme == "disk":
         options, rest = _take(url, parts.query, _DISK)
-        place = unquote(parts.netloc + parts.path)
+        place = path
         if not place:
             raise ConfigurationError(
                 f"{url!r} names no folder: write disk:///absolute/folder or disk:relative/folder"
             )
     elif scheme == "jsonl":
         options, rest = _take(url, parts.query, _COMMON)
-        place = unquote(parts.netloc + parts.path)
+        place = path
         if not place:
             raise ConfigurationError(
                 f"{url!r} names no file: write jsonl:///absolute/file or jsonl:relative/file"

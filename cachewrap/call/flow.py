@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
-from cachewrap.call.terms import Absent, Exchange, Reply, Terms
-from cachewrap.entry import Entry, Kind, Outcome
-from cachewrap.errors import CodecError, CorruptEntryError, MissingTypeError, StoreError
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
+from cachewrap.entry import Outcome
+from cachewrap.errors import CodecError, MissingTypeError, StoreError
 from cachewrap.explain import Explanation, nearest
-from cachewrap.format.codec import decode
-from cachewrap.format.envelope import unseal
-from cachewrap.format.sealing import UNSEALED, Guard
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
@@ -119,14 +116,7 @@ Board: TypeAlias = Callable[[str, str], tuple[Any, bool] | None]
 
 _ABSENT: Final = Absent()
 _HIT: Final = Outcome.HIT
-_TEXT: Final = Kind.TEXT
 _OPENED: Final[Reply[Any]] = Reply(Outcome.MISS, None, opened=True)
-
-Seen: TypeAlias = bytes | StoreError | None
-"""What a store gave for a key: its bytes, None, or the fault that it raised."""
-
-Peeked: TypeAlias = tuple[Any, Entry] | StoreError | CodecError | None
-"""A result and its entry; None where there is none, or none that is fresh; or what is wrong."""
 
 # Between two looks for the answer of another process: at first short, for quick models.
 _FIRST_PAUSE: Final = 0.01
@@ -154,40 +144,6 @@ def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
         explanation = yield from _explain(exchange, terms)
         raise explanation.error(found.why) from found.why
     return found
-
-
-def peek(
-    key: str,
-    seen: Seen,
-    guard: Guard,
-    load: Callable[[Entry], Any] | None = None,
-    *,
-    late: bool = False,
-) -> Peeked:
-    """What a store gave comes to, told to nobody.
-
-    Args:
-        key: under which it is stored.
-        seen: what the store gave, or raised.
-        guard: opens the entry.
-        load: makes the result of an entry; None decodes the value in it.
-        late: whether what has expired is served.
-    """
-    if type(seen) is not bytes and (seen is None or isinstance(seen, StoreError)):
-        return seen
-    try:
-        entry = unseal(seen) if guard is UNSEALED else guard.unseal(key, seen)
-        if entry.expires and not late and not entry.fresh(time.time()):
-            return None
-        if load is not None:
-            return load(entry), entry
-        if entry.kind is _TEXT:
-            return entry.answer.decode(), entry
-        return decode(entry.kind, entry.answer), entry
-    except UnicodeDecodeError as error:
-        return CorruptEntryError(f"the answer cannot be read: {error!r}")
-    except CodecError as error:
-        return error
 
 
 def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Absent:
@@ -437,19 +393,19 @@ def _look_again(
     exchange: Exchange[R], before: bytes | None, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing] | Absent]:
     """What came since the call began; in mode refresh, what is not what was there ``before``."""
-    if terms.mode != "refresh":
-        found = yield from look(exchange, terms)
-        return (found, AGAIN) if isinstance(found, Reply) else found
+    seen: Seen
     try:
-        raw = yield from Lookup(exchange.key)
+        seen = yield Lookup(exchange.key)
     except StoreError as error:
-        terms.report(error, exchange.source)
+        seen = error
+    if terms.mode != "refresh" or seen is None or isinstance(seen, StoreError):
+        found = found_in(exchange, seen, terms)
+        return (found, AGAIN) if isinstance(found, Reply) else found
+    if seen == before:
         return _ABSENT
-    if raw is None or raw == before:
-        return _ABSENT
-    other = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
+    other = peek(exchange.key, seen, terms.guard, exchange.load, late=True)
     if isinstance(other, tuple):
-        return Reply(Outcome.JOINED, *other), Landing(raw)
+        return Reply(Outcome.JOINED, *other), Landing(seen)
     if other is not None:
         terms.report(other, exchange.source)
     return _ABSENT

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import Board, Seen, fetch, found_in, keep, look, peek
+from cachewrap.call.flow import Board, fetch, found_in, keep, look
 from cachewrap.call.stats import Stats
-from cachewrap.call.terms import Absent, Exchange, Reply, Terms
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard
@@ -190,6 +190,8 @@ class Serving:
         Whoever serves it says so with `finish`; else the request takes its usual way, with
         ``seen``.
         """
+        if seen is None:
+            return None
         found = peek(exchange.key, seen, self._guard, exchange.load)
         return Reply(Outcome.HIT, *found) if isinstance(found, tuple) else None
 

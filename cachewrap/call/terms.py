@@ -2,51 +2,122 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from cachewrap.entry import Entry, Outcome
-from cachewrap.errors import CachewrapError
+from cachewrap.entry import Entry, Facts, Kind, Outcome
+from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
+from cachewrap.format import codec
+from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard
-from cachewrap.policy import Mode
+from cachewrap.policy import Mode, Policy
+from cachewrap.request.key import key_of, salted
+from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 R = TypeVar("R")
 
 
-class Exchange(Protocol[R]):
-    """One request, and how its result becomes an entry and an entry its result."""
+class Exchange(Generic[R]):
+    """One request, and how its result becomes an entry and an entry its result.
 
-    @property
-    def key(self) -> str:
-        """The key of the request."""
-        ...
+    A kind of request says what it is called and asked, and how a result of it is packed.
+
+    Attributes:
+        key: the key of the request.
+    """
+
+    __slots__ = ()
+
+    key: str
 
     @property
     def source(self) -> str:
         """What is called, for messages: a function's name or an endpoint."""
-        ...
+        raise NotImplementedError
 
     @property
     def model(self) -> str | None:
         """The model that is asked, for counting; None where only the answer tells."""
-        ...
+        return None
 
     @property
     def asked(self) -> bytes:
         """The canonical request, encoded."""
-        ...
+        raise NotImplementedError
+
+    @property
+    def policy(self) -> Policy:
+        """Of the cache that serves the request, as this one call has it."""
+        raise NotImplementedError
 
     def load(self, entry: Entry) -> R:
         """The result that the entry holds. Raises `CodecError` if it cannot be read."""
-        ...
+        return codec.decode(entry.kind, entry.answer)  # type: ignore[no-any-return]
+
+    def pack(self, result: R) -> tuple[Kind, bytes, Usage] | None:
+        """The result, encoded, and what it reports; None where it is not to be stored.
+
+        Raises `UnsupportedTypeError` where no codec takes it.
+        """
+        raise NotImplementedError
 
     def dump(self, result: R, seconds: float) -> tuple[bytes, Entry] | None:
         """The result's envelope and what is in it, or None where it is not to be stored.
 
-        Raises `UnsupportedTypeError` where no codec takes it. ``seconds`` is how long upstream
-        took.
+        Raises as `pack` does. ``seconds`` is how long upstream took.
         """
+        packed = self.pack(result)
+        if packed is None:
+            return None
+        kind, answer, usage = packed
+        policy, now = self.policy, time.time()
+        facts = Facts(
+            created=now,
+            seconds=seconds,
+            expires=policy.expires(now),
+            source=self.source,
+            model=usage.model,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+        )
+        return sealed(kind, answer, self.asked if policy.store_requests else b"", facts)
+
+
+class ValueExchange(Exchange[Any]):
+    """A request in canonical form, whose answer is any value that the codec takes.
+
+    Args:
+        policy: of the cache that serves it.
+        source: what is called.
+        asked: the canonical request, encoded.
+        key: its key, where that does not follow from the other two.
+        usage: reads model and tokens from an answer.
+    """
+
+    __slots__ = ("_usage", "asked", "key", "policy", "source")
+
+    policy: Policy
+    source: str
+    asked: bytes
+
+    def __init__(
+        self,
+        policy: Policy,
+        source: str,
+        asked: bytes,
+        key: str = "",
+        usage: Callable[[Any], Usage] = lambda answer: NO_USAGE,
+    ) -> None:
+        self.policy = policy
+        self.source = source
+        self.asked = asked
+        self.key = key or key_of(salted(source), asked)
+        self._usage = usage
+
+    def pack(self, result: Any) -> tuple[Kind, bytes, Usage]:
+        return (*codec.encode(result), self._usage(result))
 
 
 Report: TypeAlias = Callable[[CachewrapError, str], None]
@@ -107,3 +178,46 @@ class Absent:
 
     stale: bytes | None = None
     why: CachewrapError | None = None
+
+
+Seen: TypeAlias = bytes | StoreError | None
+"""What a store gave for a key: its bytes, None, or the fault that it raised."""
+
+Peeked: TypeAlias = tuple[Any, Entry] | StoreError | CodecError | None
+"""A result and its entry; None where there is none, or none that is fresh; or what is wrong."""
+
+_TEXT: Final = Kind.TEXT
+
+
+def peek(
+    key: str,
+    seen: Seen,
+    guard: Guard,
+    load: Callable[[Entry], Any] | None = None,
+    *,
+    late: bool = False,
+) -> Peeked:
+    """What a store gave comes to, told to nobody.
+
+    Args:
+        key: under which it is stored.
+        seen: what the store gave, or raised.
+        guard: opens the entry.
+        load: makes the result of an entry; None decodes the value in it.
+        late: whether what has expired is served.
+    """
+    if type(seen) is not bytes and (seen is None or isinstance(seen, StoreError)):
+        return seen
+    try:
+        entry = unseal(seen) if guard is UNSEALED else guard.unseal(key, seen)
+        if entry.expires and not late and not entry.fresh(time.time()):
+            return None
+        if load is not None:
+            return load(entry), entry
+        if entry.kind is _TEXT:
+            return entry.answer.decode(), entry
+        return codec.decode(entry.kind, entry.answer), entry
+    except UnicodeDecodeError as error:
+        return CorruptEntryError(f"the answer cannot be read: {error!r}")
+    except CodecError as error:
+        return error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -18,20 +17,19 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
-from cachewrap.entry import Entry, Facts, Items
+from cachewrap.call.terms import Exchange, Seen
+from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.format.envelope import sealed
 from cachewrap.function.signature import bound_to, check_name, make_binder, source_of, takes
-from cachewrap.options import NAMES, CallOptions, Sampled
-from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text, ttl_seconds
+from cachewrap.options import NAMES, NONE, CallOptions, Sampled
+from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.key import canonical, encode, key_of, make_keyer, salted
 from cachewrap.request.values import is_plain
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
 from cachewrap.telemetry.faults import wanted
-from cachewrap.telemetry.usage import usage_of
+from cachewrap.telemetry.usage import Usage, usage_of
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
@@ -87,7 +85,7 @@ class Decorated:
             self.default = (
                 partial(default_cache, seed_text(seed)) if cache is None else lambda: cache
             )
-        self.policy = None if isinstance(ttl, Unset) else Policy(ttl=ttl_seconds(ttl))
+        self.own = NONE if isinstance(ttl, Unset) else CallOptions(ttl=ttl)
         self.when = when
         self.retry = retry
         self.serve = _serving(plain)
@@ -125,60 +123,47 @@ class Decorated:
         return key_of(self.prefix, request)
 
 
-class FunctionExchange:
+class FunctionExchange(Exchange[Any]):
     """One call of a decorated function.
 
     Args:
         decorated: of the function.
         cache: serves the call.
-        request: the canonical request, encoded.
+        asked: the canonical request, encoded.
         key: its key, where that is known.
+
+    Attributes:
+        options: the call's own.
     """
 
-    __slots__ = ("cache", "decorated", "key", "policy", "request")
+    __slots__ = ("asked", "cache", "decorated", "key", "options", "source")
 
-    def __init__(self, decorated: Decorated, cache: Cache, request: bytes, key: str = "") -> None:
+    asked: bytes
+    source: str
+
+    def __init__(self, decorated: Decorated, cache: Cache, asked: bytes, key: str = "") -> None:
         self.decorated = decorated
         self.cache = cache
-        self.request = request
-        self.key = key or key_of(decorated.prefix, request)
-        self.policy = decorated.policy or cache.policy
+        self.source = decorated.source
+        self.asked = asked
+        self.key = key or key_of(decorated.prefix, asked)
+        self.options = NONE
 
     @property
-    def source(self) -> str:
-        return self.decorated.source
+    def policy(self) -> Policy:
+        policy = self.cache.policy
+        for own in (self.decorated.own, self.options):
+            if own is not NONE:
+                policy = own.policy(policy)
+        return policy
 
-    @property
-    def model(self) -> None:
-        return None
-
-    @property
-    def asked(self) -> bytes:
-        return self.request
-
-    def load(self, entry: Entry) -> Any:
-        return codec.decode(entry.kind, entry.answer)
-
-    def dump(self, result: Any, seconds: float) -> tuple[bytes, Entry] | None:
+    def pack(self, result: Any) -> tuple[Kind, bytes, Usage] | None:
         decorated = self.decorated
         if decorated.when is not None and not wanted(
             decorated.when, _listed(result), decorated.source
         ):
             return None
-        now = time.time()
-        kind, answer = codec.encode(result)
-        usage = usage_of(result)
-        facts = Facts(
-            created=now,
-            seconds=seconds,
-            expires=self.policy.expires(now),
-            source=decorated.source,
-            model=usage.model,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-        )
-        request = self.request if self.cache.policy.store_requests else b""
-        return sealed(kind, answer, request, facts)
+        return (*codec.encode(result), usage_of(result))
 
 
 def _listed(result: Any) -> Any:
@@ -196,7 +181,7 @@ def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions)
     decorated = exchange.decorated
     sampled = Sampled(exchange.cache, exchange.key, options, decorated.samples, decorated.numbering)
     exchange.key = sampled.key
-    exchange.policy = options.policy(exchange.policy)
+    exchange.options = options
     if sampled.counted or options.mode is not None:
         call = _SCOPED[decorated.serve](partial(_inside, sampled, options), call)
     if decorated.serve is aserve:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap.blocks import OFF, active, blocks
-from cachewrap.call.flow import Seen, peek
+from cachewrap.call.terms import Seen, peek
 from cachewrap.errors import StoreError
 from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
 from cachewrap.request.values import are_plain

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cachewrap.entry import Entry, Facts, HttpAnswer, Kind
+from cachewrap.call.terms import Exchange
+from cachewrap.entry import Entry, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
-from cachewrap.format.envelope import sealed
 from cachewrap.http.events import read_events
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.faults import wanted
-from cachewrap.telemetry.usage import Usage
+from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 _DEPLOYMENT: Final = re.compile(r"^(?:openai/)?deployments/[^/]+/")
 
@@ -109,7 +108,7 @@ class Answered:
     result: Any = None
 
 
-class SdkExchange:
+class SdkExchange(Exchange[Answered]):
     """The exchange of one SDK call.
 
     Args:
@@ -122,9 +121,9 @@ class SdkExchange:
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
-    __slots__ = ("_hashed", "_policy", "_when", "endpoint", "key", "request")
+    __slots__ = ("_hashed", "_when", "endpoint", "key", "policy", "request")
 
-    key: str
+    policy: Policy
     _hashed: bytearray
 
     def __init__(
@@ -137,11 +136,12 @@ class SdkExchange:
     ) -> None:
         self.endpoint = endpoint
         self.request = request
+        # `==` takes 1 for True, but no SDK makes the one of the other.
         if foreseen is not None and foreseen.request == request:
             self.key, self._hashed = foreseen.key, foreseen._hashed
         else:
             self.key, self._hashed = key.hashed(_PREFIX, request)
-        self._policy = policy
+        self.policy = policy
         self._when = when
 
     @property
@@ -170,8 +170,8 @@ class SdkExchange:
             raise CorruptEntryError(f"expected an HTTP answer, found {type(answer).__name__}")
         return Answered(answer)
 
-    def dump(self, result: Answered, seconds: float) -> tuple[bytes, Entry] | None:
-        """The answer's envelope and entry, or None where it is not to be stored."""
+    def pack(self, result: Answered) -> tuple[Kind, bytes, Usage] | None:
+        """The answer, encoded, and what it reports; None where it is not to be stored."""
         answer = result.answer
         if answer is None:
             return None
@@ -179,20 +179,7 @@ class SdkExchange:
             shown = _content(answer) if self.endpoint.wire else _shown(result, answer)
             if not wanted(self._when, shown, self.source):
                 return None
-        now = time.time()
-        usage = result.usage or Usage()
-        facts = Facts(
-            created=now,
-            seconds=seconds,
-            expires=self._policy.expires(now),
-            source=self.source,
-            model=usage.model,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-        )
-        kind, data = codec.encode(answer)
-        request = self.asked if self._policy.store_requests else b""
-        return sealed(kind, data, request, facts)
+        return (*codec.encode(answer), result.usage or NO_USAGE)
 
 
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:

@@ -13,8 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
-from cachewrap.call.terms import Absent
+from cachewrap.call.terms import Absent, Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.capture import Slot, asend, send
 from cachewrap.http.exchange import Answered, SdkExchange

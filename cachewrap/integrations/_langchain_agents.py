@@ -12,11 +12,11 @@ from langchain_core.load import dumpd
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from cachewrap.cache import Cache
+from cachewrap.call.terms import ValueExchange
 from cachewrap.errors import UnkeyableError
-from cachewrap.integrations._exchange import ValueExchange
 from cachewrap.integrations._langchain import clean, model_request, usage_of_messages
 from cachewrap.options import choose_cache, take_sample
-from cachewrap.request.key import canonical
+from cachewrap.request.key import canonical, encode
 from cachewrap.request.values import key_name
 from cachewrap.telemetry.faults import warn_once
 from cachewrap.telemetry.usage import Usage
@@ -81,11 +81,12 @@ class CacheMiddleware(AgentMiddleware):
         if cache is None:
             return None
         try:
-            return cache, ValueExchange(cache, _SOURCE, _canonical(request), _usage)
+            asked = encode(_canonical(request))
         except UnkeyableError as error:
             cache.bypass(_SOURCE, "unkeyable")
             warn_once((UnkeyableError, _SOURCE), f"{_SOURCE}: the call is not cached: {error}")
             return None
+        return cache, ValueExchange(cache.policy, _SOURCE, asked, usage=_usage)
 
 
 def _canonical(request: ModelRequest[Any]) -> Any:

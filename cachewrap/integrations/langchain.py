@@ -10,10 +10,10 @@ from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation
 
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Absent
-from cachewrap.integrations._exchange import ValueExchange
+from cachewrap.call.terms import Absent, ValueExchange
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
 from cachewrap.options import choose_cache, is_sampling
+from cachewrap.request.key import encode
 from cachewrap.telemetry.usage import Usage
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class LangChainCache(BaseCache):
 
 
 def _exchange(cache: Cache, prompt: str, llm_string: str) -> ValueExchange:
-    return ValueExchange(cache, MODEL_CALL, call_request(prompt, llm_string), _usage)
+    asked = encode(call_request(prompt, llm_string))
+    return ValueExchange(cache.policy, MODEL_CALL, asked, usage=_usage)
 
 
 def _usage(generations: Sequence[Generation]) -> Usage:

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import pytest
@@ -71,8 +71,9 @@ class Places:
         if wish.cassette is None:
             return self.folder / f"{file_name(item)}.jsonl"
         name = wish.cassette.removesuffix(".jsonl")
-        parts = PurePosixPath(name).parts
-        if not parts or ".." in parts or parts[0] == "/":
+        path = PurePath(name)
+        parts = path.parts
+        if not parts or ".." in parts or path.anchor:
             raise pytest.UsageError(
                 f"{wish.cassette!r} is no name of a cassette: write a name, or folder/name for one"
                 " that several modules share"

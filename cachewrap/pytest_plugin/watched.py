@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
-from cachewrap.call.terms import Absent, Exchange, Reply
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen
 from cachewrap.entry import Outcome
 from cachewrap.errors import ReplayMissError
 from cachewrap.explain import Explanation

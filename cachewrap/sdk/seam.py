@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
+from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.http import open_response
@@ -144,36 +144,11 @@ class Seam:
         if is_hooked(client) and self._may_serve(args, kwargs):
             sent = _as_sent(client, _argument(1, "options", args, kwargs))
         sdk_call = self._sdk_call(client, args, kwargs, sent)
-        if isinstance(sdk_call, Uncached) and not under_way() and not self._watched():
-            return wrapped(*args, **kwargs)
-
-        def upstream() -> Any:
-            return wrapped(*args, **kwargs)
-
-        if isinstance(sdk_call, Uncached):
-            return send(None, upstream, left=sdk_call.left)
-        slot = Slot(sdk_call.cache, sdk_call.exchange)
-
-        def call() -> Answered:
-            send(slot, upstream)
-            return slot.answered
-
-        try:
-            if sdk_call.open:
-                return open_response.serve(
-                    sdk_call.cache,
-                    sdk_call.exchange,
-                    upstream,
-                    lambda answer, reader: rebuild(sdk_call, answer, client, args, kwargs, reader),
-                    *sdk_call.seen,
-                )
-            reply = sdk_call.cache.serve(sdk_call.exchange, call, *sdk_call.seen)
-        except BaseException:
-            sdk_call.failed()
-            raise
-        if reply.own or reply.value is slot.answered:
-            return slot.answered.result
-        return rebuild(sdk_call, reply.value.answer, client, args, kwargs)
+        if isinstance(sdk_call, SdkCall):
+            return _serve(sdk_call, wrapped, client, args, kwargs)
+        if under_way() or self._watched():
+            return send(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
+        return wrapped(*args, **kwargs)
 
     def arequest(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -202,7 +177,7 @@ class Seam:
     ) -> Awaitable[Any]:
         sdk_call = self._sdk_call(client, args, kwargs, sent)
         if isinstance(sdk_call, SdkCall):
-            return self._aserve(sdk_call, wrapped, client, args, kwargs)
+            return _aserve(sdk_call, wrapped, client, args, kwargs)
         if under_way() or self._watched():
             return asend(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
         uncached: Awaitable[Any] = wrapped(*args, **kwargs)
@@ -226,40 +201,6 @@ class Seam:
     def _watched(self) -> bool:
         """Whether a cached transport below has to know that this SDK is patched."""
         return watched() and self._active()
-
-    async def _aserve(
-        self,
-        sdk_call: SdkCall,
-        wrapped: Request,
-        client: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        def upstream() -> Any:
-            return wrapped(*args, **kwargs)
-
-        slot = Slot(sdk_call.cache, sdk_call.exchange)
-
-        async def call() -> Answered:
-            await asend(slot, upstream)
-            return slot.answered
-
-        try:
-            if sdk_call.open:
-                return await open_response.aserve(
-                    sdk_call.cache,
-                    sdk_call.exchange,
-                    upstream,
-                    lambda answer, reader: arebuild(sdk_call, answer, client, args, kwargs, reader),
-                    *sdk_call.seen,
-                )
-            reply = await sdk_call.cache.aserve(sdk_call.exchange, call, *sdk_call.seen)
-        except BaseException:
-            sdk_call.failed()
-            raise
-        if reply.own or reply.value is slot.answered:
-            return slot.answered.result
-        return await arebuild(sdk_call, reply.value.answer, client, args, kwargs)
 
     def _sdk_call(
         self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None
@@ -367,6 +308,68 @@ async def _aas_sent(client: Any, options: Any) -> Any:
 
 def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[index] if len(args) > index else kwargs[name]
+
+
+def _serve(
+    sdk_call: SdkCall,
+    wrapped: Request,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    def upstream() -> Any:
+        return wrapped(*args, **kwargs)
+
+    def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
+        return rebuild(sdk_call, answer, client, args, kwargs, reader)
+
+    def call() -> Answered:
+        send(slot, upstream)
+        return slot.answered
+
+    cache, exchange = sdk_call.cache, sdk_call.exchange
+    slot = Slot(cache, exchange)
+    try:
+        if sdk_call.open:
+            return open_response.serve(cache, exchange, upstream, build, *sdk_call.seen)
+        reply = cache.serve(exchange, call, *sdk_call.seen)
+    except BaseException:
+        sdk_call.failed()
+        raise
+    if reply.own or reply.value is slot.answered:
+        return slot.answered.result
+    return rebuild(sdk_call, reply.value.answer, client, args, kwargs)
+
+
+async def _aserve(
+    sdk_call: SdkCall,
+    wrapped: Request,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    def upstream() -> Any:
+        return wrapped(*args, **kwargs)
+
+    def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
+        return arebuild(sdk_call, answer, client, args, kwargs, reader)
+
+    async def call() -> Answered:
+        await asend(slot, upstream)
+        return slot.answered
+
+    cache, exchange = sdk_call.cache, sdk_call.exchange
+    slot = Slot(cache, exchange)
+    try:
+        if sdk_call.open:
+            return await open_response.aserve(cache, exchange, upstream, build, *sdk_call.seen)
+        reply = await cache.aserve(exchange, call, *sdk_call.seen)
+    except BaseException:
+        sdk_call.failed()
+        raise
+    if reply.own or reply.value is slot.answered:
+        return slot.answered.result
+    return await arebuild(sdk_call, reply.value.answer, client, args, kwargs)
 
 
 def _processed(

@@ -11,11 +11,17 @@ def absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
 
 
+def url_of_path(scheme: str, path: str) -> str:
+    """The URL of an absolute path, without options: ``disk:///srv/a``, ``disk:///C:/srv/a``."""
+    drive, rest = os.path.splitdrive(path)
+    place = quote(drive.replace(os.sep, "/"), safe="/:") + quote(rest.replace(os.sep, "/"))
+    return f"{scheme}://{'' if place.startswith('/') else '/'}{place}"
+
+
 def url_of(scheme: str, path: str, seed: str) -> str:
     """The URL of a partition, which a cache can be made from."""
-    place = quote(path.replace(os.sep, "/"))
     seed = quote(seed, safe="", errors="surrogatepass")
-    return f"{scheme}://{'' if place.startswith('/') else '/'}{place}?cache_seed={seed}"
+    return f"{url_of_path(scheme, path)}?cache_seed={seed}"
 
 
 def obstacle(folder: str) -> str | None:

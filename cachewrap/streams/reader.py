@@ -49,7 +49,7 @@ class StreamReader:
     def __init__(self, cache: StreamCache, stream: Any) -> None:
         self.source: Any = None if stream is None else stream.source
         self._cache = cache
-        self._stream = stream
+        self._stream: Any = stream
         self._joined = False
         self._passed = 0
         self._left = False

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.call.flight import Flight, leading
 from cachewrap.entry import Entry
 from cachewrap.loops import running_loop
@@ -218,7 +218,7 @@ def join(
         return stream, False  # type: ignore[return-value]
 
 
-@forks.in_child
+@systems.in_forked_child
 def _land_in_child() -> None:
     """In a forked child other threads do not exist: what they were pulling never comes."""
     global _lock

@@ -27,13 +27,14 @@ class Usage:
     tokens_out: int = 0
 
 
-_NONE = Usage()
+NO_USAGE: Final = Usage()
+"""Of an answer that reports none."""
 
 
 def usage_of(answer: object) -> Usage:
     """Read the usage of an SDK's answer object, or of the same as plain JSON."""
     if isinstance(answer, str):
-        return _NONE
+        return NO_USAGE
     model = _field(answer, "model")
     usage = _field(answer, "usage")
     return Usage(

@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -156,7 +157,8 @@ def redis_sentinel() -> Iterator[RedisNodes]:
         settings.write_text(
             f"sentinel monitor cachewrap 127.0.0.1 {first} 1\n"
             "sentinel down-after-milliseconds cachewrap 500\n"
-            "sentinel failover-timeout cachewrap 2000\n"
+            "sentinel failover-timeout cachewrap 2000\n",
+            encoding="utf-8",
         )
         address = ("127.0.0.1", port)
         _start(stack, address, folder, "--port", str(port), sentinel=settings)
@@ -242,6 +244,8 @@ def _free_port() -> int:
 def _connect(address: str | tuple[str, int]) -> socket.socket:
     if isinstance(address, tuple):
         return socket.create_connection(address, 1.0)
+    if sys.platform == "win32":
+        raise RuntimeError("this system has no Unix sockets")
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(address)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import redis
+from colours import COLOURS, Function
+from working import work_of
 
 from cachewrap import Cache, llm_cached, no_cache
 from cachewrap.stores.redis import RedisStore
@@ -155,6 +157,17 @@ def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model=f"m{next(models)}"))
     assert (python <= 100, c <= 108) == (True, True), (python, c)
+
+
+@pytest.mark.store
+@pytest.mark.parametrize("prompt", ["plain", ("no", "JSON")])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_miss_reads_its_store_twice_and_encodes_its_request_once(
+    cache: Cache, colour: str, prompt: Any
+) -> None:
+    function = Function(colour, lambda prompt: ["an answer"])
+    with cache:
+        assert work_of(cache, lambda: function(prompt)) == (2, 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process writes is counted by Linux")

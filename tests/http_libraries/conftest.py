@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from fixtures import cache, colour, up
 from standin import Upstream
-from talking import cache, colour, up
 
 import cachewrap
 from http_libraries.web import WEBS, Web

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -519,12 +518,14 @@ class TestFaults:
         with pytest.raises(StoreError, match=r"file is not a folder.*cache_path_root"):
             DiskStore(tmp_path / "file" / "a" / "b").check()
 
+    @pytest.mark.posix("users")
     def test_a_folder_that_cannot_be_written(self, open_path: Path) -> None:
         said = as_somebody_else(self.REPORT, open_path / ".cache").splitlines()
         assert len(said) == 2
         assert f"{open_path} cannot be written by this user" in said[0]
         assert "Permission denied" in said[1]
 
+    @pytest.mark.posix("users")
     def test_a_store_that_cannot_be_written(self, open_path: Path) -> None:
         store = DiskStore(open_path)
         store.set(key_of(1), VALUE)
@@ -534,6 +535,7 @@ class TestFaults:
         assert len(said) == 2
         assert "cannot be read and written by this user" in said[0]
 
+    @pytest.mark.posix("users")
     def test_a_store_that_cannot_be_written_can_be_read(self, open_path: Path) -> None:
         store = DiskStore(open_path)
         store.set(key_of(1), VALUE)
@@ -627,7 +629,7 @@ class TestFaults:
                 assert writer.stdout is not None
                 for _ in range(60):
                     writer.stdout.readline()
-                writer.send_signal(signal.SIGKILL)
+                writer.kill()
                 rest = writer.stdout.read().split(b"\n")
             returned = max([60, *(int(line) for line in rest[:-1] if line)])
             store = DiskStore(root)
@@ -672,7 +674,7 @@ class TestConnections:
         other.close()
         assert (root / "41" / "cache.db").read_bytes() == before
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.posix("forks")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_no_connection_crosses_a_fork(self, disk: DiskStore, root: Path) -> None:
         disk.set(key_of(1), VALUE)
@@ -688,7 +690,7 @@ class TestConnections:
         with open(reading, "rb") as pipe:
             assert pipe.read() == b"0"
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.posix("forks")
     def test_threads_that_fork_at_once_hold_up_nobody(self, root: Path) -> None:
         code = """
             import os, sys, threading

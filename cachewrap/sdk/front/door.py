@@ -21,8 +21,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
-from cachewrap.call.flow import Seen
-from cachewrap.call.terms import Reply
+from cachewrap.call.terms import Reply, Seen
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given

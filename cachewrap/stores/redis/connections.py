@@ -18,7 +18,7 @@ from redis.exceptions import (
     RedisClusterException,
 )
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.redis.servers import Server, server_of
 
@@ -359,7 +359,7 @@ def forget() -> None:
         breaker.worked()
 
 
-@forks.in_child
+@systems.in_forked_child
 def _after_fork_in_child() -> None:
     # Another thread of the parent may have held the locks.
     for breaker in _breakers.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import (
@@ -57,6 +58,8 @@ def server_of(url: str) -> Server:
             return Cluster(url)
         if scheme in ("redis+sentinel", "rediss+sentinel"):
             return Sentinels(url)
+        if scheme == "unix" and not hasattr(socket, "AF_UNIX"):
+            raise ConfigurationError("this system has no Unix sockets: use redis://host:port/db")
         return Single(url)
     except ConfigurationError:
         raise

@@ -16,7 +16,7 @@ from typing import Final, Self
 import pytest
 
 from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
-from cachewrap.testing.stores.calls import Calls, at_once, key_of, partition
+from cachewrap.testing.stores.calls import FORK, Calls, at_once, key_of, partition
 
 SEGMENTS: Final = (Leases, Scans, Seeds, Uses, Files, Checks)
 """What a store may have beside what every store has."""
@@ -167,11 +167,11 @@ class LeasesSuite:
             assert time.monotonic() - start < 6
             leasing.release(key_of(1), "later")
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.skipif(FORK is None, reason="this platform cannot fork")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_does_not_inherit_a_lease(self, leases: Leases, leasing: Calls) -> None:
         leasing.acquire(key_of(1), "parent's", 60)
-        child = os.fork()
+        child = FORK()
         if child == 0:
             status = 1
             try:

@@ -17,6 +17,7 @@ import pytest
 
 from cachewrap.stores.base import Store
 from cachewrap.testing.stores.calls import (
+    FORK,
     VALUES,
     AsyncCalls,
     Calls,
@@ -322,11 +323,11 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         assert (copy.get(key_of(1)), copy.store.url) == (b"value", calls.store.url)
         copy.close()
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.skipif(FORK is None, reason="this platform cannot fork")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_reads_and_writes(self, calls: Calls) -> None:
         calls.set(key_of("parent"), b"parent's")
-        child = os.fork()
+        child = FORK()
         if child == 0:
             status = 1
             try:

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("anthropic", reason="the tests of another environment")
 
+from fixtures import cache, up
 from standin import Upstream
-from talking import cache, up
 
 import cachewrap
 from sdk.anthropic.asking import Colour

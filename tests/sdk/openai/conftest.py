@@ -7,8 +7,8 @@ from typing import Any
 
 import openai
 import pytest
+from fixtures import cache, colour, up
 from standin import Upstream
-from talking import cache, colour, up
 
 import cachewrap
 from sdk.openai.asking import Colour

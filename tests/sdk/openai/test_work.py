@@ -9,9 +9,11 @@ from typing import Any
 import openai
 import pytest
 from standin import Upstream
+from working import work_of
 
 from cachewrap import Cache
-from sdk.openai.shapes import INSTALLED, chat
+from sdk.openai.asking import Colour
+from sdk.openai.shapes import INSTALLED, Shape, also, chat
 
 pytestmark = pytest.mark.skipif(
     INSTALLED < (1, 109), reason="this version's models are left to the SDK"
@@ -85,6 +87,32 @@ def test_an_event_of_a_stream_makes_few_calls(
         whole = count(lambda: list(client.chat.completions.create(**ask)))
         opened = count(lambda: client.chat.completions.create(**ask).response)
     assert (whole - opened) / events <= 18 + SLACK
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape("the door", "chat.completions.create", chat),
+        Shape("the door, a stream", "chat.completions.create", also(chat, stream=True), "events"),
+        Shape("the long way", "chat.completions.create", also(chat, extra_query={})),
+        Shape(
+            "the long way, a stream",
+            "chat.completions.create",
+            also(chat, stream=True, extra_query={}),
+            "events",
+        ),
+    ],
+    ids=lambda shape: shape.name,
+)
+def test_a_miss_reads_its_store_twice_and_encodes_its_request_once(
+    up: Upstream, cache: Cache, colour: Colour, shape: Shape
+) -> None:
+    client = colour.client(up)
+    with cache:
+        for n in range(3):
+            colour.ask(client, shape, n)
+        assert work_of(cache, lambda: colour.ask(client, shape, 3)) == (2, 1)
+    assert up.calls == 4
 
 
 def test_outside_a_block_a_call_costs_a_handful_of_calls_more(client: openai.OpenAI) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from talking import cache, colour, up
+from fixtures import cache, colour, up
 
 import cachewrap
 

@@ -23,7 +23,7 @@ from cachewrap.call.flow import (
     Wait,
     fetch,
 )
-from cachewrap.call.terms import Absent, Reply, Terms
+from cachewrap.call.terms import Absent, Exchange, Reply, Terms
 from cachewrap.entry import Entry, Facts, Outcome
 from cachewrap.errors import (
     CacheWarning,
@@ -48,7 +48,7 @@ def sealed(value: object, expires: float = 0.0) -> bytes:
     return seal(*codec.encode(value), b"", facts)
 
 
-class TextExchange:
+class TextExchange(Exchange[str]):
     """Stores text; refuses to store where told, and fails to read where told."""
 
     key = KEY

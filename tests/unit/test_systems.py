@@ -1,4 +1,4 @@
-"""What a forked child makes anew."""
+"""What one system has and another lacks: forks, and locks on files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap import forks
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+from cachewrap import systems
 
 
 def in_child(check: Callable[[], bool]) -> bool:
@@ -22,20 +20,20 @@ def in_child(check: Callable[[], bool]) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@needs_fork
+@pytest.mark.posix("forks")
 def test_a_lock_that_was_held_at_the_fork_is_free_in_the_child() -> None:
     module: dict[str, Any] = {"_lock": threading.Lock(), "other": 1}
-    forks.renew(module, _lock=threading.Lock)
+    systems.renew_in_child(module, _lock=threading.Lock)
     held = module["_lock"]
     with held:
         assert in_child(lambda: not module["_lock"].locked() and module["other"] == 1)
     assert module["_lock"] is held
 
 
-@needs_fork
+@pytest.mark.posix("forks")
 def test_the_lock_that_the_forking_code_is_inside_of_is_left_as_usual() -> None:
     module: dict[str, Any] = {"_lock": threading.RLock()}
-    forks.renew(module, _lock=threading.RLock)
+    systems.renew_in_child(module, _lock=threading.RLock)
     child, left = -1, 0
     try:
         with module["_lock"]:
@@ -47,11 +45,11 @@ def test_the_lock_that_the_forking_code_is_inside_of_is_left_as_usual() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@needs_fork
+@pytest.mark.posix("forks")
 def test_a_function_is_called_in_the_child_alone() -> None:
     called: list[int] = []
 
-    @forks.in_child
+    @systems.in_forked_child
     def note() -> None:
         called.append(os.getpid())
 
@@ -59,10 +57,10 @@ def test_a_function_is_called_in_the_child_alone() -> None:
     assert called == []
 
 
-@needs_fork
+@pytest.mark.posix("forks")
 def test_functions_are_called_around_a_fork() -> None:
     called: list[str] = []
-    forks.around(
+    systems.around_fork(
         lambda: called.append("before"),
         lambda: called.append("parent"),
         lambda: called.append("child"),
@@ -74,9 +72,9 @@ def test_functions_are_called_around_a_fork() -> None:
 def test_nothing_is_registered_where_processes_cannot_be_forked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(forks, "_register", None)
+    monkeypatch.setattr(systems, "_register", None)
     called: list[str] = []
-    note = forks.in_child(lambda: called.append("child"))
-    forks.around(note, note, note)
-    forks.renew({}, _lock=threading.Lock)
+    note = systems.in_forked_child(lambda: called.append("child"))
+    systems.around_fork(note, note, note)
+    systems.renew_in_child({}, _lock=threading.Lock)
     assert called == []
