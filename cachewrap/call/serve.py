@@ -1,4 +1,4 @@
-"""What a cache does with a call: it serves it from its store, keeps its answer, counts it."""
+"""The service of a cache for a call: from its store, else upstream, kept and counted."""
 
 from __future__ import annotations
 

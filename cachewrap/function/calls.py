@@ -1,4 +1,4 @@
-"""What the calls of one decorated function have in common, and the exchange of one of them."""
+"""A decorated function as all its calls share it, and the exchange of one of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _close_defaults() -> None:
 
 
 class Decorated:
-    """What a decorated function's calls have in common, worked out once."""
+    """A decorated function: what its calls have in common, worked out once."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Catching the response of a call under way, after the SDK's retries and authentication."""
+"""The capture of a call's response under way, after the SDK's retries and authentication."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cachewrap.streams.recording import Recording
 
 
 class Slot:
-    """Where the response of one call is put.
+    """The slot in which the response of one call is put.
 
     Args:
         cache: the cache that serves the call.

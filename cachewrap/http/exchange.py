@@ -95,7 +95,7 @@ _PREFIX: Final = key.salted()
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a call gave.
+    """The answer that a call gave.
 
     Args:
         answer: the HTTP answer to store or to build a result from; None if it is not to be stored.

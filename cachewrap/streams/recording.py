@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Recording(Generic[T]):
-    """What passed of a stream, and how it came to its end.
+    """The recording of what passed of a stream, and how it came to its end.
 
     Args:
         started: when the call began, by `time.perf_counter`.
@@ -67,7 +67,7 @@ def unpack(packed: Packed) -> Any:
 
 
 class StreamCache(Protocol):
-    """What a stream needs of a cache."""
+    """The part of a cache that a stream needs."""
 
     @property
     def shared_place(self) -> str | None:

@@ -53,7 +53,7 @@ class Source(Protocol[T_co]):
 
 
 class Stream(Generic[T]):
-    """What has come of one upstream stream, and how many callers read it.
+    """One upstream stream: what has come of it, and how many callers read it.
 
     Items are only ever added. The source runs in one context, a copy of the first caller's,
     whoever needs the next item: what it sets there it finds there again.

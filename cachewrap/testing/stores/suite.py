@@ -38,7 +38,7 @@ from cachewrap.testing.stores.segments import (
 
 
 class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, ChecksSuite):
-    """What `cachewrap.stores.base.Store` promises, and each segment beside it that a store has.
+    """The promises of `cachewrap.stores.base.Store`, and of each segment that a store has.
 
     The tests of a segment that the store does not have are skipped.
 
