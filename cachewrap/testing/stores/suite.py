@@ -294,7 +294,7 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         assert set(answers) == {store.get(key_of(1))}
         store.close()
 
-    def test_threads_may_open_use_and_closeat_once(self, store: Store) -> None:
+    def test_threads_may_open_use_and_close_at_once(self, store: Store) -> None:
         def work(number: int) -> bytes | None:
             for turn in range(20):
                 key = key_of((number, turn))
