@@ -18,8 +18,7 @@ from cachewrap.http.exchange import When
 from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
 from cachewrap.http.response import marked, raising, value_of
-from cachewrap.http.routes import Routes
-from cachewrap.http.serve import Caching
+from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]

@@ -216,6 +216,20 @@ def test_a_program_is_what_it_was(run: Run, start: Run, tmp_path: Path, code: st
     )
 
 
+def test_where_no_program_takes_the_place_of_another_its_status_is_passed_on() -> None:
+    """As on Windows."""
+    command = """
+import sys
+from cachewrap import systems
+from cachewrap.cli.main import main
+systems.HAS_FORKS = False
+main(["run", "--url", "memory:", "-c", "import sys; print(sys.argv); sys.exit(7)", "a b"])
+"""
+    words = [sys.executable, "-c", command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (7, "['-c', 'a b']\n")
+
+
 def test_a_module_a_folder_and_code(run: Run, tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__main__.py").write_text("import sys; print(sys.argv[1:])")
@@ -359,7 +373,7 @@ def test_a_cache_that_cannot_be_opened_does_not_stop_a_service(start: Run, up: U
 
 def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: Run) -> None:
     code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
-    imported = ["cachewrap.run", "cachewrap.forks", "cachewrap.blocks", "cachewrap.run.program"]
+    imported = ["cachewrap.run", "cachewrap.systems", "cachewrap.blocks", "cachewrap.run.program"]
     assert run("-c", code).stdout == f"{imported}\n"
 
 

@@ -17,6 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -191,6 +192,14 @@ class TestValues:
     def test_a_large_value_has_a_file_of_its_own(self, root: Path, disk: DiskStore) -> None:
         disk.set(key_of(1), BIG)
         assert [file.stat().st_size for file in files_in(root)] == [len(BIG)]
+
+    def test_a_file_that_was_written_on_windows_is_read(self, root: Path, disk: DiskStore) -> None:
+        disk.set(key_of(1), BIG)
+        with closing(sqlite3.connect(root / "41" / "cache.db")) as con, con:
+            con.execute("UPDATE Cache SET filename = replace(filename, '/', '\\')")
+        assert disk.get(key_of(1)) == BIG
+        disk.delete(key_of(1))
+        assert files_in(root) == []
 
     def test_a_value_below_1_mib_has_none(self, root: Path, disk: DiskStore) -> None:
         disk.set(key_of(1), b"x" * (2**20 - 1))
