@@ -65,8 +65,13 @@ _COMMON = {
     "on_error": str,
     "keyed": lambda text: text.split(","),
 }
-_DISK = {**_COMMON, "max_bytes": int}
-_REDIS = {**_COMMON, "namespace": str, "breaker_seconds": float}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "memory": _COMMON,
+    "disk": {**_COMMON, "max_bytes": int},
+    "jsonl": _COMMON,
+    "redis": {**_COMMON, "namespace": str, "breaker_seconds": float},
+}
+_NAMED = {"disk": "folder", "jsonl": "file"}
 
 
 def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
@@ -98,46 +103,37 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     path = unquote(parts.netloc + parts.path)
     if os.name == "nt" and re.match("/[A-Za-z]:", path):
         path = path[1:]
-    if scheme == "memory":
-        options, rest = _take(url, parts.query, _COMMON)
-        place = ""
-    elif scheme == "disk":
-        options, rest = _take(url, parts.query, _DISK)
-        place = path
-        if not place:
-            raise ConfigurationError(
-                f"{url!r} names no folder: write disk:///absolute/folder or disk:relative/folder"
-            )
-    elif scheme == "jsonl":
-        options, rest = _take(url, parts.query, _COMMON)
-        place = path
-        if not place:
-            raise ConfigurationError(
-                f"{url!r} names no file: write jsonl:///absolute/file or jsonl:relative/file"
-            )
-    elif scheme in REDIS_SCHEMES:
-        options, rest = _take(url, parts.query, _REDIS)
-        # `urlunsplit` leaves the slashes out in front of an empty host, which a Unix socket has.
-        slashes = "//" if not parts.path or parts.path.startswith("/") else ""
-        place = f"{scheme}:{slashes}{parts.netloc}{parts.path}"
-        place += f"?{urlencode(rest)}" if rest else ""
-        rest = []
-    elif scheme in plugins.store_schemes():
-        options, rest = _take(url, parts.query, _COMMON)
-        place = url.partition("#")[0].partition("?")[0] + ("?" + urlencode(rest) if rest else "")
-        rest = []
-    else:
-        known = ["disk", *REDIS_SCHEMES, "jsonl", "memory", *plugins.store_schemes()]
+    kind = "redis" if scheme in REDIS_SCHEMES else scheme
+    if kind not in _OPTIONS and kind not in plugins.store_schemes():
+        schemes = ["disk", *REDIS_SCHEMES, "jsonl", "memory", *plugins.store_schemes()]
         raise ConfigurationError(
-            f"no store for the scheme {scheme!r}: write one of {', '.join(known)} in front, or "
+            f"no store for the scheme {scheme!r}: write one of {', '.join(schemes)} in front, or "
             f"install a package that plugs one in by the entry point group {plugins.STORES}"
         )
+    known = _OPTIONS.get(kind, _COMMON)
+    options, rest = _take(url, parts.query, known)
+    if thing := _NAMED.get(kind):
+        place = path
+        if not place:
+            raise ConfigurationError(
+                f"{url!r} names no {thing}: write {kind}:///absolute/{thing} or "
+                f"{kind}:relative/{thing}"
+            )
+    elif kind == "memory":
+        place = ""
+    else:
+        place = url.partition("#")[0].partition("?")[0]
+        if kind == "redis":
+            # `urlunsplit` leaves the slashes out before an empty host, which a Unix socket has.
+            slashes = "//" if not parts.path or parts.path.startswith("/") else ""
+            place = f"{scheme}:{slashes}{parts.netloc}{parts.path}"
+        place += f"?{urlencode(rest)}" if rest else ""
+        rest = []
     if rest:
         raise ConfigurationError(
-            f"unknown option {rest[0][0]!r} in a {scheme}: URL; "
-            f"known: {', '.join(_DISK if scheme == 'disk' else _COMMON)}"
+            f"unknown option {rest[0][0]!r} in a {scheme}: URL; known: {', '.join(known)}"
         )
-    return ("redis" if scheme in REDIS_SCHEMES else scheme), place, options
+    return kind, place, options
 
 
 def _take(

@@ -16,7 +16,7 @@ from cachewrap.explain import Explanation, nearest
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
-from cachewrap.telemetry.faults import log, warn_once
+from cachewrap.telemetry.events import log, warn_once
 
 T = TypeVar("T")
 

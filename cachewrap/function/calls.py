@@ -28,7 +28,7 @@ from cachewrap.request.key import canonical, encode, key_of, make_keyer, salted
 from cachewrap.request.values import is_plain
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
-from cachewrap.telemetry.faults import wanted
+from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.usage import Usage, usage_of
 
 When: TypeAlias = Callable[[Any], bool]

@@ -18,7 +18,7 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.http.exchange import When
 from cachewrap.http.library import Wire
 from cachewrap.http.serve import HOSTS, Caching, Routes
-from cachewrap.telemetry import faults
+from cachewrap.telemetry import events
 
 
 class Handle(ABC):
@@ -213,7 +213,7 @@ class HttpPatcher(Applications[HttpPatch]):
         try:
             self._apply(module)
         except ConfigurationError as error:
-            faults.warn_once((ConfigurationError, module.__name__), str(error))
+            events.warn_once((ConfigurationError, module.__name__), str(error))
 
     def _apply(self, module: ModuleType) -> None:
         library = module.__name__.partition(".")[0]

@@ -12,9 +12,8 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture, open_response
-from cachewrap.http.answer import read_answer
 from cachewrap.http.encodings import Coder
-from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When
+from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, read_answer
 from cachewrap.http.library import Wire
 from cachewrap.http.request import canonical_headers, split_url
 from cachewrap.http.response import is_framed, snapshot, value_of
@@ -22,7 +21,7 @@ from cachewrap.http.secrets import is_secret, without_secrets
 from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request import key
-from cachewrap.telemetry import faults
+from cachewrap.telemetry import events
 from cachewrap.telemetry.usage import Usage
 
 # What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
@@ -170,7 +169,7 @@ class Caching:
             exchange = SdkExchange(endpoint, canonical, cache.policy, self._when)
         except UnkeyableError as error:
             cache.bypass(endpoint.source, "unkeyable")
-            faults.warn_once(
+            events.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",
             )
