@@ -313,18 +313,16 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
 
 def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
     extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    if private is not None:
+        undefined = sys.modules["pydantic_core"].PydanticUndefined
+        private = {name: value for name, value in private.items() if value is not undefined}
     return [
         _model_spec(kind, where),
         _tag_dict(model.__dict__, where),
         None if extra is None else _tag_dict(extra, where),
         [mend_str(name) for name in sorted(model.__pydantic_fields_set__)],
-        None if private is None else _tag_dict(_without_undefined(private), where),
+        None if private is None else _tag_dict(private, where),
     ]
-
-
-def _without_undefined(private: dict[str, Any]) -> dict[str, Any]:
-    undefined = sys.modules["pydantic_core"].PydanticUndefined
-    return {name: value for name, value in private.items() if value is not undefined}
 
 
 def _model_spec(kind: Any, where: str) -> Any:

@@ -12,9 +12,8 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import marked, raising, value_of
+from cachewrap.http.response import Head, Wire, marked, raising, value_of
 from cachewrap.http.shared_body import BodyReader
 
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"

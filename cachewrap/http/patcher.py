@@ -16,7 +16,7 @@ from cachewrap import threads
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Wire
+from cachewrap.http.response import Wire
 from cachewrap.http.serve import HOSTS, Caching, Routes
 from cachewrap.telemetry import events
 

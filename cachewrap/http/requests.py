@@ -13,9 +13,8 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import marked, raising, value_of
+from cachewrap.http.response import Head, Wire, marked, raising, value_of
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -178,7 +177,8 @@ class RequestsWire(Wire):
     def head(self, response: Any) -> Head:
         raw = response.raw
         pairs = _pairs(raw)
-        if not (_enforces_length(raw) or str(raw.tell()) == value_of(pairs, "content-length")):
+        enforced = getattr(raw, "enforce_content_length", False)
+        if not (enforced or str(raw.tell()) == value_of(pairs, "content-length")):
             # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
             pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
         return Head(response.status_code, pairs, self.library, _Upstream(raw))
@@ -324,10 +324,6 @@ def _classes(urllib3: Any) -> tuple[Any, Any]:
 
     Raw.__name__ = Raw.__qualname__ = "HTTPResponse"
     return Answer, Raw
-
-
-def _enforces_length(raw: Any) -> bool:
-    return bool(getattr(raw, "enforce_content_length", False))
 
 
 def _pairs(raw: Any) -> list[tuple[str, str]]:

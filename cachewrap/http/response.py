@@ -1,4 +1,4 @@
-"""Responses of httpx and httpx2 from stored answers, and stored answers from them."""
+"""HTTP libraries: their requests, their responses, and the responses that stored answers are."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
 
 _FAMILIES: Final = ("httpx", "httpx2")
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,123 @@ class Family(Library):
             200, headers=headers, stream=self.replay(pieces)
         ).iter_bytes()
         return found
+
+
+class Headers:
+    """The headers of a response, in the way of httpx."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._pairs = list(pairs)
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """Every header, in the order received."""
+        return self._pairs
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a header, whose name is given in lower case."""
+        value = value_of(self._pairs, name)
+        return default if value is None else value
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+
+class Head:
+    """A response as the seam reads it: what came before its body, and the stream of that.
+
+    Args:
+        status_code: its status.
+        headers: its headers.
+        library: the library that it belongs to.
+        stream: its body piece by piece as it is sent on, with ``close`` or ``aclose``.
+    """
+
+    http_version = "HTTP/1.1"
+
+    def __init__(
+        self,
+        status_code: int,
+        headers: Iterable[tuple[str, str]],
+        library: Library,
+        stream: Any,
+    ) -> None:
+        self.status_code = status_code
+        self.headers = Headers(headers)
+        self.library = library
+        self.stream = stream
+
+
+class Wire:
+    """One request of a library, and what the library makes of an answer to it.
+
+    Args:
+        library: the library.
+        method: the request's method.
+        url: its URL, with the query.
+        host: the host in it.
+        port: the port in it; None is that of the scheme.
+        path: the path.
+    """
+
+    def __init__(
+        self, library: Library, method: str, url: str, host: str | None, port: int | None, path: str
+    ) -> None:
+        self.library = library
+        self.method = method
+        self.url = url
+        self.host = host or ""
+        self.port = port or _PORTS.get(url.partition(":")[0].lower(), 0)
+        self.path = path
+
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """The headers of the request."""
+        raise NotImplementedError
+
+    def content(self) -> bytes | str:
+        """Its body. Raises `ValueError` or `RuntimeError` for one that is read while it is sent."""
+        raise NotImplementedError
+
+    def head(self, response: Any) -> Any:
+        """A response, as `Head` or as one of httpx."""
+        raise NotImplementedError
+
+    def read(self, response: Any) -> bytes:
+        """Read a response to its end and close it: its body, decoded.
+
+        What cannot be decoded is nothing, and not stored.
+        """
+        raise NotImplementedError
+
+    async def aread(self, response: Any) -> bytes:
+        """`read` for async responses."""
+        raise NotImplementedError
+
+    def recorded(self, response: Any, stream: Any) -> Any:
+        """What the caller gets of a response whose body is to be read from this stream."""
+        raise NotImplementedError
+
+    async def arecorded(self, response: Any, stream: Any) -> Any:
+        """`recorded` for async responses."""
+        return self.recorded(response, stream)
+
+    def whole(self, response: Any, content: bytes) -> Any:
+        """What the caller gets of a response that was read, as a hit would be but for its mark."""
+        raise NotImplementedError
+
+    async def awhole(self, response: Any, content: bytes) -> Any:
+        """`whole` for async responses."""
+        return self.whole(response, content)
+
+    def build(self, answer: HttpAnswer, reader: Any) -> Any:
+        """What the caller gets of a stored answer, or of one under way, of which it is the head.
+
+        Of the latter the ``reader`` gives the body, as of a `BodyReader`; else it is None.
+        """
+        raise NotImplementedError
+
+    async def abuild(self, answer: HttpAnswer, reader: Any) -> Any:
+        """`build` for async responses."""
+        return self.build(answer, reader)
 
 
 def library_of(response: object) -> Library:
@@ -202,19 +320,6 @@ def marked(answer: HttpAnswer, reader: object) -> list[tuple[str, str]]:
 def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
     """The first value of a header, whose name is given in lower case."""
     return next((value for key, value in pairs if key.lower() == name), None)
-
-
-def snapshot(
-    response: Any, chunks: list[bytes], delays: list[float], *, streamed: bool
-) -> HttpAnswer:
-    """What is stored of a response with these decoded chunks."""
-    return HttpAnswer(
-        status=response.status_code,
-        headers=kept_headers(response),
-        chunks=chunks,
-        delays=delays,
-        streamed=streamed,
-    )
 
 
 def kept_headers(response: Any) -> list[tuple[str, str]]:

@@ -14,9 +14,8 @@ from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture, open_response
 from cachewrap.http.encodings import Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, read_answer
-from cachewrap.http.library import Wire
 from cachewrap.http.request import canonical_headers, split_url
-from cachewrap.http.response import is_framed, snapshot, value_of
+from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
 from cachewrap.http.secrets import is_secret, without_secrets
 from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
@@ -207,7 +206,8 @@ def _kept(
 ) -> tuple[HttpAnswer | None, Usage | None]:
     """What is stored of a response that was read, and what it reports."""
     head = wire.head(response)
-    answer = snapshot(head, [content] if content else [], [], streamed=False)
+    chunks = [content] if content else []
+    answer = HttpAnswer(head.status_code, kept_headers(head), chunks, [])
     usage = read_answer(exchange.endpoint, answer, stream=False, ended=True, framed=is_framed(head))
     return answer if usage else None, usage
 
