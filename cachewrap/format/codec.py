@@ -14,7 +14,8 @@ import msgspec
 from cachewrap import plugins
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format.untagging import is_bare, is_model, name_of, readable, untag
+from cachewrap.format.untagging import is_bare, is_model, name_of, untag
+from cachewrap.plugins import type_name
 from cachewrap.request.values import (
     LEAVES,
     PACKED,
@@ -298,7 +299,7 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
     try:
         found = plugins.codec_of(kind)
     except plugins.PluginError as error:
-        raise UnsupportedTypeError(f"{where} is a {readable(kind)}: {error}") from error
+        raise UnsupportedTypeError(f"{where} is a {type_name(kind)}: {error}") from error
     if found is not None:
         name, codec = found
         try:
@@ -308,7 +309,7 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
                 f"{where} is a {name}, and {plugins.describe(name)} failed: {error!r}"
             ) from error
         return {"!plugin": [name, tag(plain, where)]}
-    raise UnsupportedTypeError(f"{where} is a {readable(kind)}, which no codec takes")
+    raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, which no codec takes")
 
 
 def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
@@ -330,7 +331,7 @@ def _model_spec(kind: Any, where: str) -> Any:
     generic = getattr(kind, "__pydantic_generic_metadata__", None)
     if generic and generic["origin"] is not None:
         if not all(isinstance(arg, type) for arg in generic["args"]):
-            raise UnsupportedTypeError(f"{where} is a {readable(kind)}, which no codec takes")
+            raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, which no codec takes")
         arguments = [_model_spec(argument, where) for argument in generic["args"]]
         return [name_of(generic["origin"], where), arguments]
     return "None" if kind is NoneType else name_of(kind, where)

@@ -14,7 +14,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import Head, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Replay, Wire, marked, raising, value_of
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -219,7 +219,7 @@ class RequestsWire(Wire):
         except LookupError:
             # What has no encoder here has no decoder in urllib3: it hands it on as it is.
             chunks = answer.chunks
-        return self._raw(pairs, _Replay(chunks), upstream, is_encoded=bool(codings(encoding)))
+        return self._raw(pairs, Replay(chunks), upstream, is_encoded=bool(codings(encoding)))
 
     def _raw(
         self,
@@ -263,19 +263,6 @@ class RequestsWire(Wire):
         )
         raw.cachewrap_file = file
         return raw
-
-
-class _Replay:
-    """A stored body."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 class _Upstream:

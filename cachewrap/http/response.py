@@ -28,37 +28,26 @@ class Library:
     Args:
         read_error: what it raises for a body that cannot be read on.
         decoding_error: what `decoded` raises for a body that is not what its encoding says.
+        is_decoded: whether it has decoded what it hands on.
     """
 
     read_error: Callable[[str], Exception]
     decoding_error: type[Exception] | tuple[type[Exception], ...] = (*DECODING_ERRORS, LookupError)
+    is_decoded: bool = False
 
     def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The pieces of a body, decoded."""
-        return decoder(codings(encoding)).over(pieces)
+        return pieces if self.is_decoded else decoder(codings(encoding)).over(pieces)
 
     def coder(self, encoding: str | None) -> Coder:
         """Looks into a body as it comes; what cannot be decoded is nothing."""
-        return coder_of(encoding)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded(Library):
-    """An HTTP library that has decoded what it hands on."""
-
-    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The pieces as they are."""
-        return pieces
-
-    def coder(self, encoding: str | None) -> Coder:
-        """Looks into a body that is decoded already."""
-        return Coder(bytes)
+        return coder_of(None if self.is_decoded else encoding)
 
 
 @lru_cache(maxsize=8)
 def raising(read_error: Callable[[str], Exception], *, is_decoded: bool = False) -> Library:
     """The library that raises this for a body that cannot be read on."""
-    return (Decoded if is_decoded else Library)(read_error=read_error)
+    return Library(read_error=read_error, is_decoded=is_decoded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +225,7 @@ def _family(library: ModuleType) -> Family:
         response=library.Response,
         request=library.Request,
         held=library.ByteStream,
-        replay=type("ReplayStream", (_Replay, *streams), {}),
+        replay=type("ReplayStream", (Replay, *streams), {}),
         shared_stream=type("SharedStream", (_SharedStream, *streams), {}),
         plain=library.Response(200)._get_content_decoder(),
         decoding_error=library.DecodingError,
@@ -244,7 +233,7 @@ def _family(library: ModuleType) -> Family:
     )
 
 
-class _Replay:
+class Replay:
     """A body that was stored, chunk by chunk. What one reader took another does not see again."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -256,6 +245,9 @@ class _Replay:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
             yield chunk
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class _SharedStream:

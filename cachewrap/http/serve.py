@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import nullcontext
 from fnmatch import translate
 from typing import Any, Final
 
@@ -71,7 +72,6 @@ class Caching:
         if plan is None:
             return send()
         cache, exchange, streamed = plan
-        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
 
         def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
@@ -97,17 +97,13 @@ class Caching:
                 own.append(Answered(answer, usage, wire.whole(response, content)))
             return own[-1]
 
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             if streamed:
                 return open_response.serve(cache, exchange, open_, rebuild)
             reply = cache.serve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
             return rebuild(reply.value.answer, None)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
 
     async def ahandle(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Any:
         """`handle` for async requests."""
@@ -115,7 +111,6 @@ class Caching:
         if plan is None:
             return await send()
         cache, exchange, streamed = plan
-        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
 
         async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
@@ -140,17 +135,13 @@ class Caching:
                 own.append(Answered(answer, usage, await wire.awhole(response, content)))
             return own[-1]
 
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             if streamed:
                 return await open_response.aserve(cache, exchange, open_, rebuild)
             reply = await cache.aserve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
             return await rebuild(reply.value.answer, None)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
 
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
