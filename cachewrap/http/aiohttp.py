@@ -359,7 +359,9 @@ async def _serve(
     handler: Callable[[Any], Awaitable[Any]],
 ) -> Any:
     wire = AiohttpWire(request, decompressed=decompressed)
-    return await patcher.aserve(wire, lambda: handler(request))
+    caching = patcher.serving(wire)
+    send = partial(handler, request)
+    return await (send() if caching is None else caching.ahandle(wire, send))
 
 
 AIOHTTP: Final = HttpPatcher(

@@ -86,7 +86,7 @@ def redis_server(
         yield RedisServer(url, stack)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RedisNodes:
     """Several servers that work together.
 
