@@ -14,7 +14,8 @@ import msgspec
 from cachewrap import plugins
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format.untagging import is_bare, is_model, name_of, readable, untag
+from cachewrap.format.untagging import is_bare, is_model, name_of, untag
+from cachewrap.plugins import type_name
 from cachewrap.request.values import (
     LEAVES,
     PACKED,
@@ -298,7 +299,7 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
     try:
         found = plugins.codec_of(kind)
     except plugins.PluginError as error:
-        raise UnsupportedTypeError(f"{where} is a {readable(kind)}: {error}") from error
+        raise UnsupportedTypeError(f"{where} is a {type_name(kind)}: {error}") from error
     if found is not None:
         name, codec = found
         try:
@@ -308,23 +309,21 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
                 f"{where} is a {name}, and {plugins.describe(name)} failed: {error!r}"
             ) from error
         return {"!plugin": [name, tag(plain, where)]}
-    raise UnsupportedTypeError(f"{where} is a {readable(kind)}, which no codec takes")
+    raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, which no codec takes")
 
 
 def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
     extra, private = model.__pydantic_extra__, model.__pydantic_private__
+    if private is not None:
+        undefined = sys.modules["pydantic_core"].PydanticUndefined
+        private = {name: value for name, value in private.items() if value is not undefined}
     return [
         _model_spec(kind, where),
         _tag_dict(model.__dict__, where),
         None if extra is None else _tag_dict(extra, where),
         [mend_str(name) for name in sorted(model.__pydantic_fields_set__)],
-        None if private is None else _tag_dict(_without_undefined(private), where),
+        None if private is None else _tag_dict(private, where),
     ]
-
-
-def _without_undefined(private: dict[str, Any]) -> dict[str, Any]:
-    undefined = sys.modules["pydantic_core"].PydanticUndefined
-    return {name: value for name, value in private.items() if value is not undefined}
 
 
 def _model_spec(kind: Any, where: str) -> Any:
@@ -332,7 +331,7 @@ def _model_spec(kind: Any, where: str) -> Any:
     generic = getattr(kind, "__pydantic_generic_metadata__", None)
     if generic and generic["origin"] is not None:
         if not all(isinstance(arg, type) for arg in generic["args"]):
-            raise UnsupportedTypeError(f"{where} is a {readable(kind)}, which no codec takes")
+            raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, which no codec takes")
         arguments = [_model_spec(argument, where) for argument in generic["args"]]
         return [name_of(generic["origin"], where), arguments]
     return "None" if kind is NoneType else name_of(kind, where)

@@ -15,9 +15,8 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import marked, raising, value_of
+from cachewrap.http.response import Head, Wire, marked, raising, value_of
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -360,7 +359,9 @@ async def _serve(
     handler: Callable[[Any], Awaitable[Any]],
 ) -> Any:
     wire = AiohttpWire(request, decompressed=decompressed)
-    return await patcher.aserve(wire, lambda: handler(request))
+    caching = patcher.serving(wire)
+    send = partial(handler, request)
+    return await (send() if caching is None else caching.ahandle(wire, send))
 
 
 AIOHTTP: Final = HttpPatcher(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -12,9 +12,8 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import marked, raising, value_of
+from cachewrap.http.response import Head, Replay, Wire, marked, raising, value_of
 from cachewrap.http.shared_body import BodyReader
 
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"
@@ -111,14 +110,9 @@ class Lm15Wire(Wire):
         return sys.modules[_TRANSPORTS].AsyncTransportResponse(
             **_line(upstream),
             headers=list(pairs),
-            chunks=aiter(chunks) if closing is not None else _each(chunks),
+            chunks=aiter(chunks) if closing is not None else aiter(Replay(chunks)),
             release=release,
         )
-
-
-async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
 
 
 def _line(upstream: Any) -> dict[str, Any]:

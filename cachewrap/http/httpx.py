@@ -9,9 +9,8 @@ from typing import Any, Final, Self
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import build, family_of
+from cachewrap.http.response import Wire, build, family_of
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 

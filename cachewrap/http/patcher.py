@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
@@ -16,7 +16,7 @@ from cachewrap import threads
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Wire
+from cachewrap.http.response import Wire
 from cachewrap.http.serve import HOSTS, Caching, Routes
 from cachewrap.telemetry import events
 
@@ -202,11 +202,6 @@ class HttpPatcher(Applications[HttpPatch]):
         return next(
             (one.caching for one in reversed(self.patches) if one.caching.knows(wire)), None
         )
-
-    def aserve(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        """Answer an async request, from the cache where one serves it."""
-        caching = self.serving(wire)
-        return send() if caching is None else caching.ahandle(wire, send)
 
     def _arrived(self, module: ModuleType) -> None:
         # Its import is not to fail: most of what it is used for is none of the cache's.

@@ -13,9 +13,8 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import marked, raising, value_of
+from cachewrap.http.response import Head, Replay, Wire, marked, raising, value_of
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -178,7 +177,8 @@ class RequestsWire(Wire):
     def head(self, response: Any) -> Head:
         raw = response.raw
         pairs = _pairs(raw)
-        if not (_enforces_length(raw) or str(raw.tell()) == value_of(pairs, "content-length")):
+        enforced = getattr(raw, "enforce_content_length", False)
+        if not (enforced or str(raw.tell()) == value_of(pairs, "content-length")):
             # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
             pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
         return Head(response.status_code, pairs, self.library, _Upstream(raw))
@@ -219,7 +219,7 @@ class RequestsWire(Wire):
         except LookupError:
             # What has no encoder here has no decoder in urllib3: it hands it on as it is.
             chunks = answer.chunks
-        return self._raw(pairs, _Replay(chunks), upstream, is_encoded=bool(codings(encoding)))
+        return self._raw(pairs, Replay(chunks), upstream, is_encoded=bool(codings(encoding)))
 
     def _raw(
         self,
@@ -263,19 +263,6 @@ class RequestsWire(Wire):
         )
         raw.cachewrap_file = file
         return raw
-
-
-class _Replay:
-    """A stored body."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 class _Upstream:
@@ -324,10 +311,6 @@ def _classes(urllib3: Any) -> tuple[Any, Any]:
 
     Raw.__name__ = Raw.__qualname__ = "HTTPResponse"
     return Answer, Raw
-
-
-def _enforces_length(raw: Any) -> bool:
-    return bool(getattr(raw, "enforce_content_length", False))
 
 
 def _pairs(raw: Any) -> list[tuple[str, str]]:

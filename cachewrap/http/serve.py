@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import nullcontext
 from fnmatch import translate
 from typing import Any, Final
 
@@ -14,9 +15,8 @@ from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture, open_response
 from cachewrap.http.encodings import Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, read_answer
-from cachewrap.http.library import Wire
 from cachewrap.http.request import canonical_headers, split_url
-from cachewrap.http.response import is_framed, snapshot, value_of
+from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
 from cachewrap.http.secrets import is_secret, without_secrets
 from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
@@ -72,7 +72,6 @@ class Caching:
         if plan is None:
             return send()
         cache, exchange, streamed = plan
-        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
 
         def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
@@ -98,17 +97,13 @@ class Caching:
                 own.append(Answered(answer, usage, wire.whole(response, content)))
             return own[-1]
 
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             if streamed:
                 return open_response.serve(cache, exchange, open_, rebuild)
             reply = cache.serve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
             return rebuild(reply.value.answer, None)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
 
     async def ahandle(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Any:
         """`handle` for async requests."""
@@ -116,7 +111,6 @@ class Caching:
         if plan is None:
             return await send()
         cache, exchange, streamed = plan
-        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
 
         async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
@@ -141,17 +135,13 @@ class Caching:
                 own.append(Answered(answer, usage, await wire.awhole(response, content)))
             return own[-1]
 
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             if streamed:
                 return await open_response.aserve(cache, exchange, open_, rebuild)
             reply = await cache.aserve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
             return await rebuild(reply.value.answer, None)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
 
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
@@ -207,7 +197,8 @@ def _kept(
 ) -> tuple[HttpAnswer | None, Usage | None]:
     """What is stored of a response that was read, and what it reports."""
     head = wire.head(response)
-    answer = snapshot(head, [content] if content else [], [], streamed=False)
+    chunks = [content] if content else []
+    answer = HttpAnswer(head.status_code, kept_headers(head), chunks, [])
     usage = read_answer(exchange.endpoint, answer, stream=False, ended=True, framed=is_framed(head))
     return answer if usage else None, usage
 

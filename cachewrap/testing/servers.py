@@ -15,6 +15,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -85,6 +86,7 @@ def redis_server(
         yield RedisServer(url, stack)
 
 
+@dataclass(eq=False)
 class RedisNodes:
     """Several servers that work together.
 
@@ -93,9 +95,8 @@ class RedisNodes:
         nodes: the servers that hold entries; the first ones are the masters.
     """
 
-    def __init__(self, url: str, nodes: list[RedisServer]) -> None:
-        self.url = url
-        self.nodes = nodes
+    url: str
+    nodes: list[RedisServer]
 
 
 @contextmanager
