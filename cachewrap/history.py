@@ -15,8 +15,7 @@ from typing import Any, Final
 from cachewrap import systems
 from cachewrap.entry import Outcome
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.telemetry.events import Event
-from cachewrap.telemetry.faults import warn_once
+from cachewrap.telemetry.events import Event, warn_once
 
 NAME: Final = "history.jsonl"
 """The file of a program's history in the folder of a disk cache."""

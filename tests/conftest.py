@@ -15,8 +15,8 @@ import pytest
 
 from cachewrap import Cache
 from cachewrap.stores.base import Store
-from cachewrap.stores.redis import breaker
-from cachewrap.telemetry import faults
+from cachewrap.stores.redis import connections
+from cachewrap.telemetry import events
 from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_server
 
 pytest.register_assert_rewrite("cachewrap.testing.stores", "sdk.matrix")
@@ -168,5 +168,5 @@ def cache(store: Store) -> Cache:
 @pytest.fixture(autouse=True)
 def untold() -> None:
     """What a process remembers of faults, each test learns anew."""
-    faults.forget()
-    breaker.forget()
+    events.forget()
+    connections.forget()

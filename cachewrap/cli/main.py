@@ -61,7 +61,7 @@ class Commands(click.Group):
 
 
 class _SystemFault(Exception):
-    """What the system refused to a command: to read a file, or to write its output."""
+    """A fault of the system in a command: it refused to read a file, or to write its output."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))

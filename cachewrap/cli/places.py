@@ -26,8 +26,7 @@ from cachewrap.stores.base import Seeds, Store, scan
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.cassette import head_of
-from cachewrap.stores.paths import absolute
-from cachewrap.urls import parse_url
+from cachewrap.urls import absolute, parse_url
 
 DEFAULT_URL: Final = "disk:.cache"
 _ENCRYPTED: Final = b"cwe"

@@ -17,8 +17,7 @@ from cachewrap.cache import Cache
 from cachewrap.cli.places import DEFAULT_URL, one_url, together
 from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
-from cachewrap.stores.paths import absolute, url_of_path
-from cachewrap.urls import parse_url
+from cachewrap.urls import absolute, parse_url, url_of_path
 
 _PATH: Final = "PYTHONPATH"
 _BOOTSTRAP: Final = str(Path(__file__).parent.parent / "run" / "bootstrap")

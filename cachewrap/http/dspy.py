@@ -37,26 +37,21 @@ class Lm15Wire(Wire):
         self._body = b""  # of the response that was read, as it came
 
     def headers(self) -> Iterable[tuple[str, str]]:
-        """See `Wire`."""
         pairs: list[tuple[str, str]] = self._request.headers
         return pairs
 
     def content(self) -> bytes:
-        """See `Wire`."""
         content: bytes = self._request.body
         return content
 
     def head(self, response: Any) -> Head:
-        """See `Wire`."""
         return Head(response.status, response.headers, self.library, response)
 
     def read(self, response: Any) -> bytes:
-        """See `Wire`. What cannot be decoded is nothing, and not stored."""
         with response:
             return self._keep(response, response.read())
 
     async def aread(self, response: Any) -> bytes:
-        """See `Wire`."""
         async with response:
             return self._keep(response, await response.read())
 
@@ -65,30 +60,24 @@ class Lm15Wire(Wire):
         return decoded(response.header("content-encoding"), body)
 
     def whole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         return self._sync(response.headers, [self._body], response)
 
     async def awhole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         return self._async(response.headers, [self._body], response)
 
     def recorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         return self._sync(response.headers, stream, response, stream.close)
 
     async def arecorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         return self._async(response.headers, stream, response, stream.aclose)
 
     def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         pairs = marked(answer, reader)
         if reader:
             return self._sync(pairs, reader, closing=reader.close)
         return self._sync(pairs, _coded(answer))
 
     async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         pairs = marked(answer, reader)
         if reader:
             return self._async(pairs, reader, closing=reader.aclose)

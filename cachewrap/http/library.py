@@ -92,7 +92,10 @@ class Wire:
         raise NotImplementedError
 
     def read(self, response: Any) -> bytes:
-        """Read a response to its end and close it: its body, decoded."""
+        """Read a response to its end and close it: its body, decoded.
+
+        What cannot be decoded is nothing, and not stored.
+        """
         raise NotImplementedError
 
     async def aread(self, response: Any) -> bytes:

@@ -16,8 +16,7 @@ from cachewrap.http.exchange import When
 from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
 from cachewrap.http.response import marked, raising, value_of
-from cachewrap.http.routes import Routes
-from cachewrap.http.serve import Caching
+from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
 
@@ -167,19 +166,16 @@ class RequestsWire(Wire):
         self._stream = stream
 
     def headers(self) -> Iterable[tuple[str, str]]:
-        """See `Wire`."""
         for name, value in self._request.headers.items():
             yield _text(name), _text(value)
 
     def content(self) -> bytes | str:
-        """See `Wire`."""
         body = self._request.body
         if not isinstance(body, (bytes, str)):
             raise ValueError("a body that is read while it is sent")
         return body
 
     def head(self, response: Any) -> Head:
-        """See `Wire`."""
         raw = response.raw
         pairs = _pairs(raw)
         if not (_enforces_length(raw) or str(raw.tell()) == value_of(pairs, "content-length")):
@@ -188,7 +184,6 @@ class RequestsWire(Wire):
         return Head(response.status_code, pairs, self.library, _Upstream(raw))
 
     def read(self, response: Any) -> bytes:
-        """See `Wire`."""
         try:
             content: bytes = response.content
         finally:
@@ -196,13 +191,11 @@ class RequestsWire(Wire):
         return content
 
     def recorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         upstream = response.raw
         response.raw = self._raw(_pairs(upstream), stream, upstream)
         return response
 
     def whole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         if not self._stream:
             return response
         answer = HttpAnswer(200, _pairs(response.raw), [content] if content else [], [])
@@ -212,7 +205,6 @@ class RequestsWire(Wire):
         return response
 
     def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         pairs = marked(answer, reader)
         raw = self._raw(pairs, reader) if reader else self._replayed(pairs, answer)
         return self._adapter.build_response(self._request, raw)

@@ -18,7 +18,7 @@ from cachewrap.integrations._langchain import clean, model_request, usage_of_mes
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request.key import canonical, encode
 from cachewrap.request.values import key_name
-from cachewrap.telemetry.faults import warn_once
+from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import Usage
 
 _SOURCE: Final = "langchain:agent"

@@ -25,7 +25,7 @@ _ODD: Final = re.compile(r"[^A-Za-z0-9_.=+-]+")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the markers of a test ask for; the closest one decides.
+    """The wish of a test, as its markers say it; the closest one decides.
 
     Args:
         cassette: the cassette's name; None for the test's own.
@@ -54,7 +54,7 @@ def wish_of(item: pytest.Item) -> Wish:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the cassettes of one module are.
+    """The places of the cassettes of one module.
 
     Args:
         base: the folder of all cassettes.

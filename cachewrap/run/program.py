@@ -85,7 +85,7 @@ def serve_program() -> Program:
 
 
 class _Finder:
-    """Finds nothing, but sees that an SDK is about to be imported."""
+    """A finder that finds nothing, but sees that an SDK is about to be imported."""
 
     def __init__(self, seen: Callable[[], object]) -> None:
         self._seen = seen
@@ -101,7 +101,7 @@ class _Finder:
 
 
 class Program:
-    """What the processes of a program share: the cache, and the count of what it saved."""
+    """A program, as its processes share it: the cache, and the count of what it saved."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

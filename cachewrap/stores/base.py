@@ -60,7 +60,7 @@ def of_one_process(token: str, other: str) -> bool:
 
 
 class Claim(enum.Enum):
-    """What became of an attempt to take a lease."""
+    """The outcome of an attempt to take a lease."""
 
     TAKEN = "taken"
     """The lease is the caller's now."""

@@ -14,6 +14,7 @@ from cachewrap import systems
 from cachewrap.call.flight import Flight, leading
 from cachewrap.entry import Entry
 from cachewrap.loops import running_loop
+from cachewrap.streams.recording import StreamCache
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -52,7 +53,7 @@ class Source(Protocol[T_co]):
 
 
 class Stream(Generic[T]):
-    """What has come of one upstream stream, and how many callers read it.
+    """One upstream stream: what has come of it, and how many callers read it.
 
     Items are only ever added. The source runs in one context, a copy of the first caller's,
     whoever needs the next item: what it sets there it finds there again.
@@ -181,6 +182,36 @@ class SharedStream(Stream[T]):
             self._outcome = Alone
         self._pulling = threading.Lock()
         self.source.land_in_child()
+
+
+class StreamReader:
+    """One caller of a shared stream, for either colour.
+
+    Args:
+        cache: the cache that serves the call.
+        stream: a `SharedStream` or an `AsyncSharedStream`; None for a caller who goes alone.
+
+    Attributes:
+        source: the upstream end of what it reads.
+    """
+
+    def __init__(self, cache: StreamCache, stream: Any) -> None:
+        self.source: Any = None if stream is None else stream.source
+        self._cache = cache
+        self._stream: Any = stream
+        self._joined = False
+        self._passed = 0
+        self._left = False
+
+    def drop(self) -> None:
+        """Leave without closing anything, where nothing can be waited for any more."""
+        if not self._left:
+            self._left = True
+            self._stream.drop()
+
+    def _count(self) -> None:
+        if self._joined:
+            self._cache.count_joined(self.source.entry)
 
 
 # An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.

@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,20 @@ def test_an_async_hit_makes_hardly_more_calls_than_a_sync_one() -> None:
     with Cache.memory():
         python, _ = count(lambda: complete(MESSAGES, model="m"))
         assert asyncio.run(main()) <= python + 3
+
+
+@llm_cached(cache=Cache.memory())
+def generate(number: int) -> Generator[str, None, None]:
+    for part in range(5):
+        yield f"{number} {part}"
+
+
+def test_a_generator_makes_few_calls() -> None:
+    numbers = itertools.count()
+    with Cache.memory():
+        hit, _ = count(lambda: list(generate(-1)))
+        miss, _ = count(lambda: list(generate(next(numbers))))
+    assert (hit <= 62, miss <= 218) == (True, True), (hit, miss)
 
 
 def test_a_call_that_is_not_cached_makes_next_to_none() -> None:

@@ -33,7 +33,7 @@ from cachewrap.stores.disk.folder import (
     seed_of,
     write,
 )
-from cachewrap.stores.paths import absolute, obstacle, url_of
+from cachewrap.urls import absolute, obstacle, url_of
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""

@@ -18,7 +18,7 @@ import msgspec
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
-from cachewrap.telemetry.faults import warn_once
+from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
 """The seed and the key of a line."""

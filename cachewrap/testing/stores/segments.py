@@ -25,7 +25,7 @@ _LACKS: Final = "this store has no segment {}"
 
 
 class LeasesSuite:
-    """What `cachewrap.stores.base.Leases` promises."""
+    """The promises of `cachewrap.stores.base.Leases`."""
 
     @pytest.fixture
     def leases(self, store: Store) -> Leases:
@@ -192,7 +192,7 @@ class LeasesSuite:
 
 
 class ScansSuite:
-    """What `cachewrap.stores.base.Scans` promises."""
+    """The promises of `cachewrap.stores.base.Scans`."""
 
     @pytest.fixture
     def scans(self, store: Store) -> Scans:
@@ -229,7 +229,7 @@ class ScansSuite:
 
 
 class SeedsSuite:
-    """What `cachewrap.stores.base.Seeds` promises."""
+    """The promises of `cachewrap.stores.base.Seeds`."""
 
     @pytest.fixture
     def seeds(self, store: Store) -> Seeds:
@@ -248,7 +248,7 @@ class SeedsSuite:
 
 
 class UsesSuite:
-    """What `cachewrap.stores.base.Uses` promises."""
+    """The promises of `cachewrap.stores.base.Uses`."""
 
     @pytest.fixture
     def uses(self, store: Store) -> Uses:
@@ -271,7 +271,7 @@ class UsesSuite:
 
 
 class FilesSuite:
-    """What `cachewrap.stores.base.Files` promises."""
+    """The promises of `cachewrap.stores.base.Files`."""
 
     @pytest.fixture
     def files(self, store: Store) -> Files:
@@ -299,7 +299,7 @@ class FilesSuite:
 
 
 class ChecksSuite:
-    """What `cachewrap.stores.base.Checks` promises."""
+    """The promises of `cachewrap.stores.base.Checks`."""
 
     @pytest.fixture
     def checks(self, store: Store) -> Checks:

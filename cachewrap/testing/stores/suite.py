@@ -38,7 +38,7 @@ from cachewrap.testing.stores.segments import (
 
 
 class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, ChecksSuite):
-    """What `cachewrap.stores.base.Store` promises, and each segment beside it that a store has.
+    """The promises of `cachewrap.stores.base.Store`, and of each segment that a store has.
 
     The tests of a segment that the store does not have are skipped.
 
@@ -294,7 +294,7 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         assert set(answers) == {store.get(key_of(1))}
         store.close()
 
-    def test_threads_may_open_use_and_closeat_once(self, store: Store) -> None:
+    def test_threads_may_open_use_and_close_at_once(self, store: Store) -> None:
         def work(number: int) -> bytes | None:
             for turn in range(20):
                 key = key_of((number, turn))
