@@ -166,6 +166,7 @@ def test_the_tenth_miss_on_disk_removes_what_has_expired(tmp_path: Any, expired:
         assert len(list(cache.store.keys())) == 11
 
 
+@pytest.mark.posix("locks in one call")
 def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     models = itertools.count()
     with Cache.disk(cache_path_root=tmp_path):
