@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Self, TypeAlias
 
-from cachewrap import forks
+from cachewrap import systems
 
 OFF: Final = object()
 """Stands in the stack of blocks for `no_cache`."""
 
 _lock = threading.Lock()
-forks.renew(globals(), _lock=threading.Lock)
+systems.renew_in_child(globals(), _lock=threading.Lock)
 
 
 class Numbering:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from cachewrap import blocks, forks, plugins
+from cachewrap import blocks, plugins, systems
 from cachewrap.call.terms import Exchange, peek
 from cachewrap.entry import Entry
 from cachewrap.errors import (
@@ -42,7 +42,7 @@ _OFF: Final = "off"
 _SIBLINGS: Final = 32  # each may hold files or connections open
 
 _lock = threading.Lock()
-forks.renew(globals(), _lock=threading.Lock)
+systems.renew_in_child(globals(), _lock=threading.Lock)
 
 
 class Cache(KeyValue):

@@ -30,7 +30,7 @@ class Kind(enum.IntEnum):
 
 @dataclass(slots=True)
 class Facts:
-    """Facts about an answer beside the answer itself.
+    """The facts about an answer beside the answer itself.
 
     Args:
         created: when the answer was stored, in seconds since the epoch.

@@ -75,4 +75,4 @@ class ReplayMissError(CachewrapError, LookupError):
 
 
 class CacheWarning(UserWarning):
-    """Something kept an answer from being looked up or stored. The call itself went on."""
+    """A fault that kept an answer from being looked up or stored. The call itself went on."""

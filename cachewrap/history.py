@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
+from cachewrap import systems
 from cachewrap.entry import Outcome
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.telemetry.events import Event
-from cachewrap.telemetry.faults import warn_once
+from cachewrap.telemetry.events import Event, warn_once
 
 NAME: Final = "history.jsonl"
 """The file of a program's history in the folder of a disk cache."""
@@ -123,12 +123,7 @@ class History:
         if not minutes:
             return
         lines = [json.dumps({name: getattr(m, name) for name in _FIELDS}) for m in minutes]
-        # In one write, which no other process's comes between.
-        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(file, "".join(f"{line}\n" for line in lines).encode())
-        finally:
-            os.close(file)
+        systems.append(self._path, "".join(f"{line}\n" for line in lines).encode())
 
     def _finish(self) -> None:
         if self._pid != os.getpid():

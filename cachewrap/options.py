@@ -214,6 +214,13 @@ class Sampled:
         if self._numbering is not None:
             self._numbering.give_back(self._name, self._number)
 
+    def __enter__(self) -> None:
+        """Make the call in this block, and `failed` is told where it raises."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self.failed()
+
 
 class Keyed(Protocol):
     """An exchange whose key may still change."""

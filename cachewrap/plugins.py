@@ -20,7 +20,7 @@ CODECS: Final = "cachewrap.codecs"
 
 # Codecs of the package's own for types of others, found without being installed.
 _OWN: Final = {
-    "langchain_core.messages.base.TextAccessor": "cachewrap.integrations._langchain_text",
+    "langchain_core.messages.base.TextAccessor": "cachewrap.integrations._langchain",
 }
 
 

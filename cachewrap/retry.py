@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from cachewrap.errors import ConfigurationError
 
@@ -59,6 +59,12 @@ def with_async_retry(
     return lambda: retrying(attempt)
 
 
+_SETTINGS: Final = (
+    *("stop", "wait", "retry", "before", "after", "before_sleep", "reraise"),
+    *("retry_error_cls", "retry_error_callback"),
+)
+
+
 def _counted(count: int) -> Retrying:
     from tenacity import Retrying, stop_after_attempt, wait_random_exponential
 
@@ -75,14 +81,4 @@ def _asynchronous(retrying: Any) -> AsyncRetrying:
 
     if isinstance(retrying, AsyncRetrying):
         return retrying.copy()
-    return AsyncRetrying(
-        stop=retrying.stop,
-        wait=retrying.wait,
-        retry=retrying.retry,
-        before=retrying.before,
-        after=retrying.after,
-        before_sleep=retrying.before_sleep,
-        reraise=retrying.reraise,
-        retry_error_cls=retrying.retry_error_cls,
-        retry_error_callback=retrying.retry_error_callback,
-    )
+    return AsyncRetrying(**{name: getattr(retrying, name) for name in _SETTINGS})

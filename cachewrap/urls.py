@@ -1,13 +1,48 @@
-"""Cache URLs: which store, where, and the options of the cache in the query."""
+"""Cache URLs: which store, where, and the options of the cache in the query; and paths in them."""
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from cachewrap import plugins
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The path that a user means, who may begin it with ``~`` and name variables of his system."""
+    return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+
+
+def url_of_path(scheme: str, path: str) -> str:
+    """The URL of an absolute path, without options: ``disk:///srv/a``, ``disk:///C:/srv/a``."""
+    drive, rest = os.path.splitdrive(path)
+    place = quote(drive.replace(os.sep, "/"), safe="/:") + quote(rest.replace(os.sep, "/"))
+    return f"{scheme}://{'' if place.startswith('/') else '/'}{place}"
+
+
+def url_of(scheme: str, path: str, seed: str) -> str:
+    """The URL of a partition, which a cache can be made from."""
+    seed = quote(seed, safe="", errors="surrogatepass")
+    return f"{url_of_path(scheme, path)}?cache_seed={seed}"
+
+
+def obstacle(folder: str) -> str | None:
+    """Why nothing can be made in a folder that may have to be made itself; None if it can.
+
+    It is the nearest folder above that counts, of those that are there.
+    """
+    while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        return f"{folder} is not a folder"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written by this user"
+    return None
+
 
 REDIS_SCHEMES = (
     "redis",
@@ -30,8 +65,13 @@ _COMMON = {
     "on_error": str,
     "keyed": lambda text: text.split(","),
 }
-_DISK = {**_COMMON, "max_bytes": int}
-_REDIS = {**_COMMON, "namespace": str, "breaker_seconds": float}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "memory": _COMMON,
+    "disk": {**_COMMON, "max_bytes": int},
+    "jsonl": _COMMON,
+    "redis": {**_COMMON, "namespace": str, "breaker_seconds": float},
+}
+_NAMED = {"disk": "folder", "jsonl": "file"}
 
 
 def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
@@ -60,46 +100,40 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
             "an encryption key has no place in a URL, which ends up in logs: "
             f"set {VARIABLE} in the environment"
         )
-    if scheme == "memory":
-        options, rest = _take(url, parts.query, _COMMON)
-        place = ""
-    elif scheme == "disk":
-        options, rest = _take(url, parts.query, _DISK)
-        place = unquote(parts.netloc + parts.path)
-        if not place:
-            raise ConfigurationError(
-                f"{url!r} names no folder: write disk:///absolute/folder or disk:relative/folder"
-            )
-    elif scheme == "jsonl":
-        options, rest = _take(url, parts.query, _COMMON)
-        place = unquote(parts.netloc + parts.path)
-        if not place:
-            raise ConfigurationError(
-                f"{url!r} names no file: write jsonl:///absolute/file or jsonl:relative/file"
-            )
-    elif scheme in REDIS_SCHEMES:
-        options, rest = _take(url, parts.query, _REDIS)
-        # `urlunsplit` leaves the slashes out in front of an empty host, which a Unix socket has.
-        slashes = "//" if not parts.path or parts.path.startswith("/") else ""
-        place = f"{scheme}:{slashes}{parts.netloc}{parts.path}"
-        place += f"?{urlencode(rest)}" if rest else ""
-        rest = []
-    elif scheme in plugins.store_schemes():
-        options, rest = _take(url, parts.query, _COMMON)
-        place = url.partition("#")[0].partition("?")[0] + ("?" + urlencode(rest) if rest else "")
-        rest = []
-    else:
-        known = ["disk", *REDIS_SCHEMES, "jsonl", "memory", *plugins.store_schemes()]
+    path = unquote(parts.netloc + parts.path)
+    if os.name == "nt" and re.match("/[A-Za-z]:", path):
+        path = path[1:]
+    kind = "redis" if scheme in REDIS_SCHEMES else scheme
+    if kind not in _OPTIONS and kind not in plugins.store_schemes():
+        schemes = ["disk", *REDIS_SCHEMES, "jsonl", "memory", *plugins.store_schemes()]
         raise ConfigurationError(
-            f"no store for the scheme {scheme!r}: write one of {', '.join(known)} in front, or "
+            f"no store for the scheme {scheme!r}: write one of {', '.join(schemes)} in front, or "
             f"install a package that plugs one in by the entry point group {plugins.STORES}"
         )
+    known = _OPTIONS.get(kind, _COMMON)
+    options, rest = _take(url, parts.query, known)
+    if thing := _NAMED.get(kind):
+        place = path
+        if not place:
+            raise ConfigurationError(
+                f"{url!r} names no {thing}: write {kind}:///absolute/{thing} or "
+                f"{kind}:relative/{thing}"
+            )
+    elif kind == "memory":
+        place = ""
+    else:
+        place = url.partition("#")[0].partition("?")[0]
+        if kind == "redis":
+            # `urlunsplit` leaves the slashes out before an empty host, which a Unix socket has.
+            slashes = "//" if not parts.path or parts.path.startswith("/") else ""
+            place = f"{scheme}:{slashes}{parts.netloc}{parts.path}"
+        place += f"?{urlencode(rest)}" if rest else ""
+        rest = []
     if rest:
         raise ConfigurationError(
-            f"unknown option {rest[0][0]!r} in a {scheme}: URL; "
-            f"known: {', '.join(_DISK if scheme == 'disk' else _COMMON)}"
+            f"unknown option {rest[0][0]!r} in a {scheme}: URL; known: {', '.join(known)}"
         )
-    return ("redis" if scheme in REDIS_SCHEMES else scheme), place, options
+    return kind, place, options
 
 
 def _take(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import ssl
 import tempfile
 import uuid
@@ -14,8 +15,8 @@ import pytest
 
 from cachewrap import Cache
 from cachewrap.stores.base import Store
-from cachewrap.stores.redis import breaker
-from cachewrap.telemetry import faults
+from cachewrap.stores.redis import connections
+from cachewrap.telemetry import events
 from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_server
 
 pytest.register_assert_rewrite("cachewrap.testing.stores", "sdk.matrix")
@@ -35,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     _trust_one_authority(config)
     config.addinivalue_line(
         "markers", "shared: runs over the stores with leases that other processes respect"
+    )
+    config.addinivalue_line(
+        "markers", "posix(what): needs what Windows has not: skipped where no process can be forked"
     )
     config.addinivalue_line("markers", "stores(name): only where --stores has the name")
     unknown = set(_chosen(config)) - set(STORES)
@@ -79,6 +83,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         stores = {marker.args[0] for marker in item.iter_markers("stores")}
         if stores or "store_kind" in getattr(item, "fixturenames", ()):
             item.add_marker("store")
+        lacking = [marker.args[0] for marker in item.iter_markers("posix")]
+        if lacking and not hasattr(os, "fork"):
+            item.add_marker(pytest.mark.skip(reason=f"this system has not: {', '.join(lacking)}"))
         (kept if stores <= set(_chosen(config)) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
@@ -161,5 +168,5 @@ def cache(store: Store) -> Cache:
 @pytest.fixture(autouse=True)
 def untold() -> None:
     """What a process remembers of faults, each test learns anew."""
-    faults.forget()
-    breaker.forget()
+    events.forget()
+    connections.forget()

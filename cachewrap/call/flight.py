@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.loops import signal
 
 
@@ -188,7 +188,7 @@ def board(place: str, key: str) -> tuple[Flight, bool] | None:
     return None if flight.is_led_here() else (flight, False)
 
 
-@forks.in_child
+@systems.in_forked_child
 def _ground() -> None:
     """In a forked child the leaders do not exist, and another thread may have held the lock."""
     global _lock

@@ -16,13 +16,13 @@ from cachewrap.explain import Explanation, nearest
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
-from cachewrap.telemetry.faults import log, warn_once
+from cachewrap.telemetry.events import log, warn_once
 
 T = TypeVar("T")
 
 
 class Effect(Generic[T]):
-    """Something that a driver does for a flow: ``result = yield from Lookup(key)`` is typed."""
+    """A thing that a driver does for a flow: ``result = yield from Lookup(key)`` is typed."""
 
     __slots__ = ()
 
@@ -36,14 +36,14 @@ Flow: TypeAlias = Generator[Effect[Any], Any, T]
 
 @dataclass(slots=True)
 class Lookup(Effect[bytes | None]):
-    """Read the key from the store."""
+    """A read of the key from the store."""
 
     key: str
 
 
 @dataclass(slots=True)
 class Save(Effect[bytes]):
-    """Add the value if the key is absent (or holds ``over``); the result is what is there.
+    """A write of the value if the key is absent (or holds ``over``); the result is what is there.
 
     With ``replace`` the value is stored whatever the key holds.
     """
@@ -57,7 +57,7 @@ class Save(Effect[bytes]):
 
 @dataclass(slots=True)
 class Call(Effect[Any]):
-    """Go upstream, as the leader of a flight or alone; ``given`` is what the call is told."""
+    """A call upstream, as the leader of a flight or alone; ``given`` is what the call is told."""
 
     flight: Flight | None = None
     given: tuple[Any, ...] = ()
@@ -65,21 +65,21 @@ class Call(Effect[Any]):
 
 @dataclass(slots=True)
 class Wait(Effect[Landing]):
-    """Wait for a flight to land."""
+    """A wait until a flight lands."""
 
     flight: Flight
 
 
 @dataclass(slots=True)
 class Leave(Effect[None]):
-    """Read an open response no more."""
+    """The end of reading an open response."""
 
     reader: Reader
 
 
 @dataclass(slots=True)
 class Acquire(Effect[Claim]):
-    """Try to take the lease of the key, and renew it while it is held."""
+    """A try to take the lease of the key, which is renewed while it is held."""
 
     key: str
     token: str
@@ -88,7 +88,7 @@ class Acquire(Effect[Claim]):
 
 @dataclass(slots=True)
 class Release(Effect[None]):
-    """Give the lease back."""
+    """The return of the lease."""
 
     key: str
     token: str
@@ -97,14 +97,14 @@ class Release(Effect[None]):
 
 @dataclass(slots=True)
 class Sleep(Effect[None]):
-    """Let time pass."""
+    """A pause."""
 
     seconds: float
 
 
 @dataclass(slots=True)
 class Search(Effect[T]):
-    """Go through the store's entries, which takes a while."""
+    """A walk through the store's entries, which takes a while."""
 
     search: Callable[[Store], T]
 

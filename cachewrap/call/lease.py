@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.base import Leases
 
@@ -94,7 +94,7 @@ def _due() -> list[tuple[str, _Held]]:
     return [(token, held) for token, held in _held.items() if held.due <= now]
 
 
-@forks.in_child
+@systems.in_forked_child
 def _forget() -> None:
     """In a forked child: the leases are the parent's, and its thread does not exist."""
     global _lock, _changed, _thread

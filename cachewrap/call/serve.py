@@ -1,4 +1,4 @@
-"""What a cache does with a call: it serves it from its store, keeps its answer, counts it."""
+"""The service of a cache for a call: from its store, else upstream, kept and counted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Store
 from cachewrap.telemetry import events
-from cachewrap.telemetry.events import Watch, tell_bypass
-from cachewrap.telemetry.faults import survive
+from cachewrap.telemetry.events import Watch, survive, tell_bypass
 
 R = TypeVar("R")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.call.terms import Exchange, Reply
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CorruptEntryError
@@ -18,7 +18,7 @@ _HIT: Final = Outcome.HIT
 
 # Reentrant: the garbage collector may end an abandoned stream, which is counted, at any moment.
 _lock = threading.RLock()
-forks.renew(globals(), _lock=threading.RLock)
+systems.renew_in_child(globals(), _lock=threading.RLock)
 
 _MOST_TOLD: Final = 256
 """Hits that are added up at once: under the lock, which a single one does not wait for."""

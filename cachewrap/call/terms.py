@@ -1,4 +1,4 @@
-"""What a flow is given, and what it gives: a request, the terms of its cache, a reply."""
+"""The terms of a flow: the exchange that it is given, its cache's terms, the reply it gives."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ Report: TypeAlias = Callable[[CachewrapError, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the calls of one cache have in common.
+    """The terms that all calls of one cache share.
 
     Args:
         place: the partition, as its store's URL, apart for each mode.
@@ -151,7 +151,7 @@ class Terms:
 
 @dataclass(slots=True)
 class Reply(Generic[R]):
-    """How a call was answered.
+    """The reply to a call.
 
     Args:
         outcome: hit, miss, joined or bypassed.
@@ -170,7 +170,7 @@ class Reply(Generic[R]):
 
 @dataclass(slots=True)
 class Absent:
-    """Nothing to serve under the key.
+    """The absence of anything to serve under the key.
 
     Args:
         stale: the bytes that a new entry may replace.

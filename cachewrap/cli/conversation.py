@@ -144,7 +144,7 @@ def _call(call: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who says what.
+    """A turn: who says what.
 
     Args:
         role: who.

@@ -77,7 +77,7 @@ def read_row(place: Place, key: str, raw: bytes) -> Row:
 
 
 class Skipped:
-    """Counts the entries that could not be read, and keeps why for the first of each kind."""
+    """The count of entries that could not be read, which keeps why for the first of each kind."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -98,7 +98,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries are wanted: those that fit every field that is given."""
+    """A choice of entries: those that fit every field that is given."""
 
     model: str | None = None
     source: str | None = None

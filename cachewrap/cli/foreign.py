@@ -51,7 +51,7 @@ _AUTOGEN_ROWS: Final = (
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds data models of the OpenAI SDK, sets and namespaces; no other class or function.
+    """An unpickler of data models of the OpenAI SDK, sets and namespaces, and of no other class.
 
     A model is made without its constructor, and given its fields.
     """

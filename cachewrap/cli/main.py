@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
 from importlib import import_module
+from io import TextIOWrapper
 from keyword import iskeyword
 from typing import Final
 
@@ -59,7 +61,7 @@ class Commands(click.Group):
 
 
 class _SystemFault(Exception):
-    """What the system refused to a command: to read a file, or to write its output."""
+    """A fault of the system in a command: it refused to read a file, or to write its output."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -105,6 +107,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: those behind the command's name; by default the process's own.
     """
     warnings.simplefilter("ignore", CacheWarning)
+    if os.name == "nt":
+        _write_utf_8()
     try:
         status = cli.main(arguments, "cachewrap", standalone_mode=False)
         if sys.stdout is not None:  # a service may be started without one
@@ -127,13 +131,20 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status or 0)
 
 
+def _write_utf_8() -> None:
+    """Write what models say to files and pipes, where Windows has letters of one language alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
+
+
 def _refused(error: OSError) -> int:
     """Say what the system refused, unless whoever reads our output has seen enough."""
     try:
         sys.stdout.flush()
     except OSError:  # Python would try again at its end, and fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
         return 0
     click.echo(f"cachewrap: {error}", err=True)
     return UNUSABLE

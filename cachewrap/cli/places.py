@@ -26,8 +26,7 @@ from cachewrap.stores.base import Seeds, Store, scan
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.cassette import head_of
-from cachewrap.stores.paths import absolute
-from cachewrap.urls import parse_url
+from cachewrap.urls import absolute, parse_url
 
 DEFAULT_URL: Final = "disk:.cache"
 _ENCRYPTED: Final = b"cwe"
@@ -215,12 +214,12 @@ def open_store(url: str, seed: str | None = None) -> tuple[Store, str]:
 
 def allow_many_files() -> None:
     """Let this process open all the files that it may: each seed of a disk cache takes three."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # which has no such limit
         return
-    import resource
+    with suppress(ImportError, ValueError, OSError):  # or has one that it does not tell
+        import resource
 
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # a system may have a limit that it does not tell
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 

@@ -24,7 +24,7 @@ CREATE INDEX by_use ON entry (used);
 
 
 class _Removal:
-    """Removes entries, or counts those that it would remove."""
+    """The removal of entries, or the count of those that it would remove."""
 
     def __init__(self, dry_run: bool) -> None:
         self.dry_run = dry_run

@@ -20,7 +20,7 @@ from cachewrap.cli.survey import Calls, Survey, line, read_again, talk
 from cachewrap.cli.text import count_text, is_terminal, size_text, span_text
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
-from cachewrap.report.document import Document, is_report
+from cachewrap.report import Document, is_report
 from cachewrap.stores.base import Files
 from cachewrap.telemetry.usage import can_price
 

@@ -8,16 +8,16 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import click
 
+from cachewrap import systems
 from cachewrap.cache import Cache
 from cachewrap.cli.places import DEFAULT_URL, one_url, together
 from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
-from cachewrap.stores.paths import absolute
-from cachewrap.urls import parse_url
+from cachewrap.urls import absolute, parse_url, url_of_path
 
 _PATH: Final = "PYTHONPATH"
 _BOOTSTRAP: Final = str(Path(__file__).parent.parent / "run" / "bootstrap")
@@ -83,8 +83,9 @@ def command(program: tuple[str, ...], **given: Any) -> None:
     cache serves its threads and its Python sub-processes as well, and decorated functions. A block
     of its own (`with Cache.…`) goes before it.
 
-    The program takes the place of this command: arguments, exit status, signals, input and
-    tracebacks are its own. At its end it says on stderr what was saved.
+    The program takes the place of this command (on Windows, where none can, this command waits for
+    it): arguments, exit status, signals, input and tracebacks are its own. At its end it says on
+    stderr what was saved.
 
     A Python of another environment, which has no cachewrap, runs without a cache; so does one that
     is started with -I, -E or -S, or without the environment.
@@ -95,12 +96,29 @@ def command(program: tuple[str, ...], **given: Any) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a service may be started without one
             stream.flush()
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and that would be inherited
-        signal.signal(ignored, signal.SIG_DFL)
     try:
-        os.execve(path, words, {**inherited, **variables})
+        _become(path, words, {**inherited, **variables})
     except OSError as error:
         raise _not_run(program[0], error.strerror or str(error)) from None
+
+
+def _become(path: str, words: list[str], variables: dict[str, str]) -> None:
+    """Let a program take the place of this one, or, where none can, stand in front of it."""
+    if not systems.HAS_FORKS:  # on Windows `exec` ends this process, and starts another beside it
+        sys.exit(_stand_before([path, *words[1:]], variables))
+    for name in ("SIGPIPE", "SIGXFSZ"):  # ignored by Python, and that would be inherited
+        if (ignored := getattr(signal, name, None)) is not None:
+            signal.signal(ignored, signal.SIG_DFL)
+    os.execve(path, words, variables)
+
+
+def _stand_before(words: list[str], variables: dict[str, str]) -> int:
+    """Run a program and wait for it; its exit status."""
+    import subprocess  # which takes a while, and is for Windows alone
+
+    # An interrupt reaches both: what comes of it is for the program to say.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    return subprocess.run(words, env=variables).returncode
 
 
 def environment(
@@ -138,7 +156,7 @@ def _absolute(url: str, given: dict[str, str | None]) -> str:
     front, _, query = url.partition("?")
     if kind in ("disk", "jsonl"):
         place = absolute(place)
-        front = f"{kind}://{quote(place)}"
+        front = url_of_path(kind, place)
     options = parse_qsl(query, keep_blank_values=True)
     for name, value in given.items():
         if value is not None:

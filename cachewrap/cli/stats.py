@@ -16,7 +16,7 @@ from cachewrap.telemetry.usage import can_price, price
 
 @dataclass(slots=True)
 class Sum:
-    """What a group of entries adds up to."""
+    """The sum of a group of entries."""
 
     entries: int = 0
     bytes: int = 0
@@ -39,7 +39,7 @@ class Sum:
 
 @dataclass(slots=True)
 class Total(Sum):
-    """What all of them add up to."""
+    """The sum of all of them."""
 
     oldest: float = 0.0
     newest: float = 0.0

@@ -40,7 +40,7 @@ _KEPT: Final = 4000
 
 
 class Timeline:
-    """Counts in steps of time. It holds some thousand numbers, whatever it is given.
+    """A count in steps of time. It holds some thousand numbers, whatever it is given.
 
     Args:
         kinds: how many kinds of things are counted.
@@ -108,7 +108,7 @@ _COUNTED: Final = (
 
 
 class Calls:
-    """What a history of calls adds up to: how many were answered from where, and what that saved.
+    """The sum of a history of calls: how many were answered from where, and what that saved.
 
     Args:
         minutes: the history.
@@ -308,7 +308,7 @@ def talk(row: Row) -> dict[str, Any]:
 
 
 class _Room:
-    """How much text of one conversation the page still takes."""
+    """The room that the page still has for the text of one conversation."""
 
     def __init__(self) -> None:
         self._left = _TALK

@@ -64,7 +64,7 @@ def open_targets(url: str, seed: str | None) -> Iterator[Targets]:
 
 
 class Mover:
-    """Moves entries, one at a time, and counts them.
+    """A mover of entries, one at a time, which counts them.
 
     Args:
         wanted: the entries that are moved.

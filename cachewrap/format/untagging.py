@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from cachewrap import plugins
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
+from cachewrap.plugins import type_name
 from cachewrap.request.values import (
     LOADERS,
     PACKED,
@@ -60,10 +61,10 @@ def name_of(kind: type, where: str) -> str:
     except MissingTypeError:
         found = None
     if hasattr(kind, "__del__"):
-        raise UnsupportedTypeError(f"{where} is a {readable(kind)}, whose __del__ is not to run")
+        raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, whose __del__ is not to run")
     if found is not kind:
         raise UnsupportedTypeError(
-            f"{where} is a {readable(kind)}, which could not be found again under that name: "
+            f"{where} is a {type_name(kind)}, which could not be found again under that name: "
             "define the class at the top level of a module"
         )
     return name
@@ -85,11 +86,6 @@ def has(cls: type, name: str) -> bool:
 def is_model(cls: type) -> bool:
     """Whether it is a class of pydantic's models, in a program that has imported pydantic."""
     return model_base() in cls.__mro__
-
-
-def readable(kind: type) -> str:
-    """The name of a class in a message."""
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def untag(plain: Any) -> Any:
@@ -274,9 +270,9 @@ def _load_by_plugin(inner: Any) -> Any:
             f"the stored value is a {name}: install the package that has a codec for it"
         )
     value = codec.from_plain(untag(tagged))
-    if plugins.type_name(type(value)) != name:
+    if type_name(type(value)) != name:
         raise CorruptEntryError(
-            f"{plugins.describe(name)} made a {readable(type(value))} and not a {name}"
+            f"{plugins.describe(name)} made a {type_name(type(value))} and not a {name}"
         )
     return value
 

@@ -22,7 +22,7 @@ FRAME_HEADER: Final = b"\x28\xb5\x2f\xfd"
 
 
 class Library(Protocol):
-    """What is needed of a library.
+    """A library, as far as it is needed.
 
     Args:
         error: the class of its errors.

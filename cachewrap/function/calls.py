@@ -1,4 +1,4 @@
-"""What the calls of one decorated function have in common, and the exchange of one of them."""
+"""A decorated function as all its calls share it, and the exchange of one of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cachewrap.request.key import canonical, encode, key_of, make_keyer, salted
 from cachewrap.request.values import is_plain
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
-from cachewrap.telemetry.faults import wanted
+from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.usage import Usage, usage_of
 
 When: TypeAlias = Callable[[Any], bool]
@@ -52,7 +52,7 @@ def _close_defaults() -> None:
 
 
 class Decorated:
-    """What a decorated function's calls have in common, worked out once."""
+    """A decorated function: what its calls have in common, worked out once."""
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class _Calls:
-    """What a decorated function and its bound form share."""
+    """The part that a decorated function and its bound form share."""
 
     # It must bring no `__dict__` of its own: wrapt's, which is the function's, stands behind it.
     __slots__ = ()

@@ -25,7 +25,7 @@ Kwargs: TypeAlias = dict[str, Any]
 
 
 class Answer(Protocol):
-    """Answers a call, given its arguments, its instance or None, and what is decorated."""
+    """A function that answers a call, given its arguments, its instance or None, and its target."""
 
     def __call__(
         self, args: Args, kwargs: Kwargs, instance: Any = ..., wrapped: Callable[..., Any] = ..., /

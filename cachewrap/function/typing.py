@@ -1,4 +1,4 @@
-"""How a decorated function looks to a type checker: as the wrapped one, with four names more."""
+"""The type of a decorated function for a type checker: as the wrapped one, with four names more."""
 
 from __future__ import annotations
 

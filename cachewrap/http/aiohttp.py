@@ -15,11 +15,9 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import marked, raising, value_of
-from cachewrap.http.routes import Routes
-from cachewrap.http.serve import Caching
+from cachewrap.http.response import Head, Wire, marked, raising, value_of
+from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]
@@ -46,11 +44,9 @@ class AiohttpWire(Wire):
         self._decompressed = decompressed
 
     def headers(self) -> Iterable[tuple[str, str]]:
-        """See `Wire`."""
         return [(str(name), str(value)) for name, value in self._request.headers.items()]
 
     def content(self) -> bytes | str:
-        """See `Wire`."""
         body = self._request.body
         if isinstance(body, bytes):
             return body
@@ -60,27 +56,22 @@ class AiohttpWire(Wire):
         return text
 
     def head(self, response: Any) -> Head:
-        """See `Wire`."""
         pairs = [(_storable(name), _storable(value)) for name, value in _pairs(response)]
         return Head(response.status, pairs, self.library, _Upstream(response))
 
     async def aread(self, response: Any) -> bytes:
-        """See `Wire`. What cannot be decoded is nothing, and not stored."""
         body: bytes = await response.read()
         if self._decompressed:
             return body
         return decoded(response.headers.get("content-encoding"), body)
 
     async def arecorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         return await self._pulled(_pairs(response), stream, response)
 
     async def awhole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         return await self._respond(_pairs(response), [await response.read()], response)
 
     async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         pairs = marked(answer, reader)
         if reader:
             return await self._pulled(pairs, reader)
@@ -368,7 +359,9 @@ async def _serve(
     handler: Callable[[Any], Awaitable[Any]],
 ) -> Any:
     wire = AiohttpWire(request, decompressed=decompressed)
-    return await patcher.aserve(wire, lambda: handler(request))
+    caching = patcher.serving(wire)
+    send = partial(handler, request)
+    return await (send() if caching is None else caching.ahandle(wire, send))
 
 
 AIOHTTP: Final = HttpPatcher(

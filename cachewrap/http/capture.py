@@ -1,4 +1,4 @@
-"""Catching the response of a call under way, after the SDK's retries and authentication."""
+"""The capture of a call's response under way, after the SDK's retries and authentication."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from cachewrap.cache import Cache
 from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.answer import read_answer
 from cachewrap.http.events import CONTENT_TYPE as FRAMES, shows_error
-from cachewrap.http.exchange import Answered, SdkExchange
+from cachewrap.http.exchange import Answered, SdkExchange, read_answer
 from cachewrap.http.response import decode, is_framed, kept_headers, library_of
 from cachewrap.http.shared_body import BodyReader, Recorder, TeedStream
 from cachewrap.streams.recording import Recording
 
 
 class Slot:
-    """Where the response of one call is put.
+    """The slot in which the response of one call is put.
 
     Args:
         cache: the cache that serves the call.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -12,9 +12,8 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import marked, raising, value_of
+from cachewrap.http.response import Head, Replay, Wire, marked, raising, value_of
 from cachewrap.http.shared_body import BodyReader
 
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"
@@ -37,26 +36,21 @@ class Lm15Wire(Wire):
         self._body = b""  # of the response that was read, as it came
 
     def headers(self) -> Iterable[tuple[str, str]]:
-        """See `Wire`."""
         pairs: list[tuple[str, str]] = self._request.headers
         return pairs
 
     def content(self) -> bytes:
-        """See `Wire`."""
         content: bytes = self._request.body
         return content
 
     def head(self, response: Any) -> Head:
-        """See `Wire`."""
         return Head(response.status, response.headers, self.library, response)
 
     def read(self, response: Any) -> bytes:
-        """See `Wire`. What cannot be decoded is nothing, and not stored."""
         with response:
             return self._keep(response, response.read())
 
     async def aread(self, response: Any) -> bytes:
-        """See `Wire`."""
         async with response:
             return self._keep(response, await response.read())
 
@@ -65,30 +59,24 @@ class Lm15Wire(Wire):
         return decoded(response.header("content-encoding"), body)
 
     def whole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         return self._sync(response.headers, [self._body], response)
 
     async def awhole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         return self._async(response.headers, [self._body], response)
 
     def recorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         return self._sync(response.headers, stream, response, stream.close)
 
     async def arecorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         return self._async(response.headers, stream, response, stream.aclose)
 
     def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         pairs = marked(answer, reader)
         if reader:
             return self._sync(pairs, reader, closing=reader.close)
         return self._sync(pairs, _coded(answer))
 
     async def abuild(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         pairs = marked(answer, reader)
         if reader:
             return self._async(pairs, reader, closing=reader.aclose)
@@ -122,14 +110,9 @@ class Lm15Wire(Wire):
         return sys.modules[_TRANSPORTS].AsyncTransportResponse(
             **_line(upstream),
             headers=list(pairs),
-            chunks=aiter(chunks) if closing is not None else _each(chunks),
+            chunks=aiter(chunks) if closing is not None else aiter(Replay(chunks)),
             release=release,
         )
-
-
-async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
 
 
 def _line(upstream: Any) -> dict[str, Any]:

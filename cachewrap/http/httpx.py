@@ -9,11 +9,9 @@ from typing import Any, Final, Self
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import build, family_of
-from cachewrap.http.routes import Routes
-from cachewrap.http.serve import Caching
+from cachewrap.http.response import Wire, build, family_of
+from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
 
@@ -30,12 +28,10 @@ class HttpxWire(Wire):
         self._request, self._held = request, family.held
 
     def headers(self) -> Iterable[tuple[str, str]]:
-        """See `Wire`."""
         pairs: list[tuple[str, str]] = self._request.headers.multi_items()
         return pairs
 
     def content(self) -> bytes:
-        """See `Wire`."""
         request = self._request
         # A redirected request has the stream of the first one, but not its content.
         if isinstance(request.stream, self._held):
@@ -44,11 +40,9 @@ class HttpxWire(Wire):
         return content
 
     def head(self, response: Any) -> Any:
-        """See `Wire`."""
         return response
 
     def read(self, response: Any) -> bytes:
-        """See `Wire`."""
         try:
             content: bytes = response.read()
         finally:
@@ -56,7 +50,6 @@ class HttpxWire(Wire):
         return content
 
     async def aread(self, response: Any) -> bytes:
-        """See `Wire`."""
         try:
             content: bytes = await response.aread()
         finally:
@@ -64,12 +57,10 @@ class HttpxWire(Wire):
         return content
 
     def recorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         response.stream = stream
         return response
 
     def whole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         pairs = response.headers.multi_items()
         chunks = [content] if content else []
         whole = self._response(HttpAnswer(response.status_code, pairs, chunks, []), None)
@@ -77,7 +68,6 @@ class HttpxWire(Wire):
         return whole
 
     def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         return self._response(answer, reader)
 
     def _response(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -249,18 +250,16 @@ def canonical_headers(
     return found
 
 
+@lru_cache(maxsize=1024)
 def is_idle(name: str) -> bool:
     """Whether a header of this name (in lower case) is of transport or tracing alone."""
     return name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES)
 
 
-def _layers(client: Any, options: Any) -> Iterator[tuple[str, Any]]:
-    transport = getattr(client._client, "headers", None)
-    if transport:
-        yield from transport.items()
-    yield from client.default_headers.items()
-    if options.headers:
-        yield from options.headers.items()
+def _layers(client: Any, options: Any) -> Iterable[tuple[str, Any]]:
+    transport = getattr(client._client, "headers", None) or {}
+    own = options.headers or {}
+    return chain(transport.items(), client.default_headers.items(), own.items())
 
 
 def is_given(value: object) -> bool:

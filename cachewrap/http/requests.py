@@ -13,11 +13,9 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
-from cachewrap.http.library import Head, Wire
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import marked, raising, value_of
-from cachewrap.http.routes import Routes
-from cachewrap.http.serve import Caching
+from cachewrap.http.response import Head, Replay, Wire, marked, raising, value_of
+from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
 
@@ -167,28 +165,25 @@ class RequestsWire(Wire):
         self._stream = stream
 
     def headers(self) -> Iterable[tuple[str, str]]:
-        """See `Wire`."""
         for name, value in self._request.headers.items():
             yield _text(name), _text(value)
 
     def content(self) -> bytes | str:
-        """See `Wire`."""
         body = self._request.body
         if not isinstance(body, (bytes, str)):
             raise ValueError("a body that is read while it is sent")
         return body
 
     def head(self, response: Any) -> Head:
-        """See `Wire`."""
         raw = response.raw
         pairs = _pairs(raw)
-        if not (_enforces_length(raw) or str(raw.tell()) == value_of(pairs, "content-length")):
+        enforced = getattr(raw, "enforce_content_length", False)
+        if not (enforced or str(raw.tell()) == value_of(pairs, "content-length")):
             # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
             pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
         return Head(response.status_code, pairs, self.library, _Upstream(raw))
 
     def read(self, response: Any) -> bytes:
-        """See `Wire`."""
         try:
             content: bytes = response.content
         finally:
@@ -196,13 +191,11 @@ class RequestsWire(Wire):
         return content
 
     def recorded(self, response: Any, stream: Any) -> Any:
-        """See `Wire`."""
         upstream = response.raw
         response.raw = self._raw(_pairs(upstream), stream, upstream)
         return response
 
     def whole(self, response: Any, content: bytes) -> Any:
-        """See `Wire`."""
         if not self._stream:
             return response
         answer = HttpAnswer(200, _pairs(response.raw), [content] if content else [], [])
@@ -212,7 +205,6 @@ class RequestsWire(Wire):
         return response
 
     def build(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        """See `Wire`."""
         pairs = marked(answer, reader)
         raw = self._raw(pairs, reader) if reader else self._replayed(pairs, answer)
         return self._adapter.build_response(self._request, raw)
@@ -227,7 +219,7 @@ class RequestsWire(Wire):
         except LookupError:
             # What has no encoder here has no decoder in urllib3: it hands it on as it is.
             chunks = answer.chunks
-        return self._raw(pairs, _Replay(chunks), upstream, is_encoded=bool(codings(encoding)))
+        return self._raw(pairs, Replay(chunks), upstream, is_encoded=bool(codings(encoding)))
 
     def _raw(
         self,
@@ -271,19 +263,6 @@ class RequestsWire(Wire):
         )
         raw.cachewrap_file = file
         return raw
-
-
-class _Replay:
-    """A stored body."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 class _Upstream:
@@ -332,10 +311,6 @@ def _classes(urllib3: Any) -> tuple[Any, Any]:
 
     Raw.__name__ = Raw.__qualname__ = "HTTPResponse"
     return Answer, Raw
-
-
-def _enforces_length(raw: Any) -> bool:
-    return bool(getattr(raw, "enforce_content_length", False))
 
 
 def _pairs(raw: Any) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Responses of httpx and httpx2 from stored answers, and stored answers from them."""
+"""HTTP libraries: their requests, their responses, and the responses that stored answers are."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
 
 _FAMILIES: Final = ("httpx", "httpx2")
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,37 +28,26 @@ class Library:
     Args:
         read_error: what it raises for a body that cannot be read on.
         decoding_error: what `decoded` raises for a body that is not what its encoding says.
+        is_decoded: whether it has decoded what it hands on.
     """
 
     read_error: Callable[[str], Exception]
     decoding_error: type[Exception] | tuple[type[Exception], ...] = (*DECODING_ERRORS, LookupError)
+    is_decoded: bool = False
 
     def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The pieces of a body, decoded."""
-        return decoder(codings(encoding)).over(pieces)
+        return pieces if self.is_decoded else decoder(codings(encoding)).over(pieces)
 
     def coder(self, encoding: str | None) -> Coder:
         """Looks into a body as it comes; what cannot be decoded is nothing."""
-        return coder_of(encoding)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded(Library):
-    """An HTTP library that has decoded what it hands on."""
-
-    def decoded(self, encoding: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The pieces as they are."""
-        return pieces
-
-    def coder(self, encoding: str | None) -> Coder:
-        """Looks into a body that is decoded already."""
-        return Coder(bytes)
+        return coder_of(None if self.is_decoded else encoding)
 
 
 @lru_cache(maxsize=8)
 def raising(read_error: Callable[[str], Exception], *, is_decoded: bool = False) -> Library:
     """The library that raises this for a body that cannot be read on."""
-    return (Decoded if is_decoded else Library)(read_error=read_error)
+    return Library(read_error=read_error, is_decoded=is_decoded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +79,123 @@ class Family(Library):
         return found
 
 
+class Headers:
+    """The headers of a response, in the way of httpx."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self._pairs = list(pairs)
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """Every header, in the order received."""
+        return self._pairs
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a header, whose name is given in lower case."""
+        value = value_of(self._pairs, name)
+        return default if value is None else value
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+
+class Head:
+    """A response as the seam reads it: what came before its body, and the stream of that.
+
+    Args:
+        status_code: its status.
+        headers: its headers.
+        library: the library that it belongs to.
+        stream: its body piece by piece as it is sent on, with ``close`` or ``aclose``.
+    """
+
+    http_version = "HTTP/1.1"
+
+    def __init__(
+        self,
+        status_code: int,
+        headers: Iterable[tuple[str, str]],
+        library: Library,
+        stream: Any,
+    ) -> None:
+        self.status_code = status_code
+        self.headers = Headers(headers)
+        self.library = library
+        self.stream = stream
+
+
+class Wire:
+    """One request of a library, and what the library makes of an answer to it.
+
+    Args:
+        library: the library.
+        method: the request's method.
+        url: its URL, with the query.
+        host: the host in it.
+        port: the port in it; None is that of the scheme.
+        path: the path.
+    """
+
+    def __init__(
+        self, library: Library, method: str, url: str, host: str | None, port: int | None, path: str
+    ) -> None:
+        self.library = library
+        self.method = method
+        self.url = url
+        self.host = host or ""
+        self.port = port or _PORTS.get(url.partition(":")[0].lower(), 0)
+        self.path = path
+
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """The headers of the request."""
+        raise NotImplementedError
+
+    def content(self) -> bytes | str:
+        """Its body. Raises `ValueError` or `RuntimeError` for one that is read while it is sent."""
+        raise NotImplementedError
+
+    def head(self, response: Any) -> Any:
+        """A response, as `Head` or as one of httpx."""
+        raise NotImplementedError
+
+    def read(self, response: Any) -> bytes:
+        """Read a response to its end and close it: its body, decoded.
+
+        What cannot be decoded is nothing, and not stored.
+        """
+        raise NotImplementedError
+
+    async def aread(self, response: Any) -> bytes:
+        """`read` for async responses."""
+        raise NotImplementedError
+
+    def recorded(self, response: Any, stream: Any) -> Any:
+        """What the caller gets of a response whose body is to be read from this stream."""
+        raise NotImplementedError
+
+    async def arecorded(self, response: Any, stream: Any) -> Any:
+        """`recorded` for async responses."""
+        return self.recorded(response, stream)
+
+    def whole(self, response: Any, content: bytes) -> Any:
+        """What the caller gets of a response that was read, as a hit would be but for its mark."""
+        raise NotImplementedError
+
+    async def awhole(self, response: Any, content: bytes) -> Any:
+        """`whole` for async responses."""
+        return self.whole(response, content)
+
+    def build(self, answer: HttpAnswer, reader: Any) -> Any:
+        """What the caller gets of a stored answer, or of one under way, of which it is the head.
+
+        Of the latter the ``reader`` gives the body, as of a `BodyReader`; else it is None.
+        """
+        raise NotImplementedError
+
+    async def abuild(self, answer: HttpAnswer, reader: Any) -> Any:
+        """`build` for async responses."""
+        return self.build(answer, reader)
+
+
 def library_of(response: object) -> Library:
     """The library that a response belongs to.
 
@@ -118,7 +225,7 @@ def _family(library: ModuleType) -> Family:
         response=library.Response,
         request=library.Request,
         held=library.ByteStream,
-        replay=type("ReplayStream", (_Replay, *streams), {}),
+        replay=type("ReplayStream", (Replay, *streams), {}),
         shared_stream=type("SharedStream", (_SharedStream, *streams), {}),
         plain=library.Response(200)._get_content_decoder(),
         decoding_error=library.DecodingError,
@@ -126,7 +233,7 @@ def _family(library: ModuleType) -> Family:
     )
 
 
-class _Replay:
+class Replay:
     """A body that was stored, chunk by chunk. What one reader took another does not see again."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -138,6 +245,9 @@ class _Replay:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
             yield chunk
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class _SharedStream:
@@ -202,19 +312,6 @@ def marked(answer: HttpAnswer, reader: object) -> list[tuple[str, str]]:
 def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
     """The first value of a header, whose name is given in lower case."""
     return next((value for key, value in pairs if key.lower() == name), None)
-
-
-def snapshot(
-    response: Any, chunks: list[bytes], delays: list[float], *, streamed: bool
-) -> HttpAnswer:
-    """What is stored of a response with these decoded chunks."""
-    return HttpAnswer(
-        status=response.status_code,
-        headers=kept_headers(response),
-        chunks=chunks,
-        delays=delays,
-        streamed=streamed,
-    )
 
 
 def kept_headers(response: Any) -> list[tuple[str, str]]:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import nullcontext
+from fnmatch import translate
 from typing import Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture, open_response
-from cachewrap.http.answer import read_answer
 from cachewrap.http.encodings import Coder
-from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When
-from cachewrap.http.library import Wire
+from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, read_answer
 from cachewrap.http.request import canonical_headers, split_url
-from cachewrap.http.response import is_framed, snapshot, value_of
-from cachewrap.http.routes import Routes, is_stream
+from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
 from cachewrap.http.secrets import is_secret, without_secrets
 from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request import key
-from cachewrap.telemetry import faults
+from cachewrap.telemetry import events
 from cachewrap.telemetry.usage import Usage
 
 # What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
@@ -73,7 +72,6 @@ class Caching:
         if plan is None:
             return send()
         cache, exchange, streamed = plan
-        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
 
         def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
@@ -99,17 +97,13 @@ class Caching:
                 own.append(Answered(answer, usage, wire.whole(response, content)))
             return own[-1]
 
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             if streamed:
                 return open_response.serve(cache, exchange, open_, rebuild)
             reply = cache.serve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
             return rebuild(reply.value.answer, None)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
 
     async def ahandle(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Any:
         """`handle` for async requests."""
@@ -117,7 +111,6 @@ class Caching:
         if plan is None:
             return await send()
         cache, exchange, streamed = plan
-        sampled = take_sample(cache, exchange)
         own: list[Answered] = []
 
         async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
@@ -142,17 +135,13 @@ class Caching:
                 own.append(Answered(answer, usage, await wire.awhole(response, content)))
             return own[-1]
 
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             if streamed:
                 return await open_response.aserve(cache, exchange, open_, rebuild)
             reply = await cache.aserve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
             return await rebuild(reply.value.answer, None)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
 
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
@@ -170,7 +159,7 @@ class Caching:
             exchange = SdkExchange(endpoint, canonical, cache.policy, self._when)
         except UnkeyableError as error:
             cache.bypass(endpoint.source, "unkeyable")
-            faults.warn_once(
+            events.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",
             )
@@ -208,7 +197,8 @@ def _kept(
 ) -> tuple[HttpAnswer | None, Usage | None]:
     """What is stored of a response that was read, and what it reports."""
     head = wire.head(response)
-    answer = snapshot(head, [content] if content else [], [], streamed=False)
+    chunks = [content] if content else []
+    answer = HttpAnswer(head.status_code, kept_headers(head), chunks, [])
     usage = read_answer(exchange.endpoint, answer, stream=False, ended=True, framed=is_framed(head))
     return answer if usage else None, usage
 
@@ -258,3 +248,79 @@ class _Settling(Proxy):
             if self._self_closes(chunk) and (awaitable := self.__wrapped__.settle()) is not None:
                 await awaitable
             yield chunk
+
+
+# -- routes of questions to a model ------------------------------------------------------------
+
+
+_OPENAI: Final = tuple(
+    f"*/{path}"
+    for path in (
+        *("chat/completions", "fim/completions", "completions", "responses", "embeddings"),
+        *("moderations", "chat/moderations", "classifications", "chat/classifications", "rerank"),
+        *("images/generations", "audio/speech", "ocr", "messages", "messages/count_tokens"),
+    )
+)
+_GOOGLE: Final = tuple(
+    f"*/models/*:{method}"
+    for method in (
+        *("generateContent", "streamGenerateContent", "countTokens", "computeTokens"),
+        *("embedContent", "batchEmbedContents", "predict", "rawPredict", "streamRawPredict"),
+    )
+)
+_COHERE: Final = tuple(
+    f"/v[12]/{path}"
+    for path in (
+        *("chat", "generate", "embed", "rerank", "classify", "summarize"),
+        *("tokenize", "detokenize"),
+    )
+)
+_OLLAMA: Final = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
+
+HOSTS: Final = (
+    *("api.openai.com", "*.openai.azure.com", "*.services.ai.azure.com", "api.anthropic.com"),
+    *("api.mistral.ai", "api.groq.com", "api.together.ai", "api.together.xyz", "api.deepseek.com"),
+    *("openrouter.ai", "api.x.ai", "api.fireworks.ai", "api.perplexity.ai", "api.cerebras.ai"),
+    *("generativelanguage.googleapis.com", "*aiplatform.googleapis.com"),
+    *("api.cohere.com", "api.cohere.ai", "ollama.com", "*:11434"),
+)
+"""The hosts of known providers; the last one is Ollama's port, on any host."""
+
+PATHS: Final = (*_OPENAI, *_GOOGLE, *_COHERE, *_OLLAMA)
+"""The paths of questions, as the known providers have them."""
+
+
+class Routes:
+    """A match of requests by host and path, where ``*`` stands for any text.
+
+    Args:
+        hosts: patterns of ``host`` or ``host:port``; None matches every host.
+        paths: patterns of whole paths; None is `PATHS`.
+    """
+
+    def __init__(self, hosts: Iterable[str] | None, paths: Iterable[str] | None) -> None:
+        self._hosts = None if hosts is None else _any(hosts)
+        self._paths = _any(PATHS if paths is None else paths)
+
+    def match(self, host: str, port: int, path: str) -> bool:
+        """Whether a request goes to one of the hosts and one of the paths."""
+        if self._paths.match(path) is None:
+            return False
+        hosts = self._hosts
+        return hosts is None or bool(hosts.match(host) or hosts.match(f"{host}:{port}"))
+
+
+def _any(patterns: Iterable[str]) -> re.Pattern[str]:
+    if isinstance(patterns, str):
+        patterns = (patterns,)
+    return re.compile("|".join(map(translate, patterns)) or r"(?!)")
+
+
+def is_stream(path: str, body: object, accept: str) -> bool:
+    """Whether the answer to a request will be read piece by piece."""
+    if "stream" in path.rpartition("/")[2].lower() or "event-stream" in accept:
+        return True
+    if not isinstance(body, dict):
+        return False
+    # Ollama streams unless it is told not to.
+    return bool(body.get("stream", path in ("/api/chat", "/api/generate")))

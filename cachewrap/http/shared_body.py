@@ -16,9 +16,8 @@ from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
 from cachewrap.http.exchange import Answered
-from cachewrap.streams.reader import StreamReader
 from cachewrap.streams.recording import Recording
-from cachewrap.streams.shared import Alone, Name, SharedStream
+from cachewrap.streams.shared import Alone, Name, SharedStream, StreamReader
 from cachewrap.streams.shared_async import AsyncSharedStream, finish
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from cachewrap.errors import ConfigurationError
+from cachewrap.errors import ConfigurationError, MissingTypeError
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
 from cachewrap.telemetry.usage import Usage, usage_of
 
@@ -193,3 +194,19 @@ def reviver() -> Callable[[str], Any]:
             return loads(text)
 
     return revive
+
+
+# -- the codec of the text that LangChain 1 keeps in its generations: a `str` that can be called -
+
+
+def to_plain(value: Any) -> str:
+    return str.__str__(value)
+
+
+def from_plain(plain: Any) -> Any:
+    if type(plain) is not str:
+        raise ValueError("text expected")
+    base = sys.modules.get("langchain_core.messages.base")
+    if base is None:
+        raise MissingTypeError("the stored value is LangChain's: import langchain_core")
+    return base.TextAccessor(plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -18,7 +19,7 @@ from cachewrap.integrations._langchain import clean, model_request, usage_of_mes
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request.key import canonical, encode
 from cachewrap.request.values import key_name
-from cachewrap.telemetry.faults import warn_once
+from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import Usage
 
 _SOURCE: Final = "langchain:agent"
@@ -51,13 +52,8 @@ class CacheMiddleware(AgentMiddleware):
         if planned is None:
             return handler(request)
         cache, exchange = planned
-        sampled = take_sample(cache, exchange)
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             return _renamed(cache.serve(exchange, lambda: handler(request)).value, request)
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
@@ -67,14 +63,9 @@ class CacheMiddleware(AgentMiddleware):
         if planned is None:
             return await handler(request)
         cache, exchange = planned
-        sampled = take_sample(cache, exchange)
-        try:
+        with take_sample(cache, exchange) or nullcontext():
             reply = await cache.aserve(exchange, lambda: handler(request))
-        except BaseException:
-            if sampled is not None:
-                sampled.failed()
-            raise
-        return _renamed(reply.value, request)
+            return _renamed(reply.value, request)
 
     def _plan(self, request: ModelRequest[Any]) -> tuple[Cache, ValueExchange] | None:
         cache = choose_cache(default=lambda: self._cache)

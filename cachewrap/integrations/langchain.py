@@ -90,7 +90,7 @@ class LangChainCache(BaseCache):
 
         Raises `StoreError`.
         """
-        cache = choose_cache(default=self._default)
+        cache = choose_cache(default=lambda: self._cache)
         if cache is not None:
             cache.clear()
 
@@ -100,11 +100,8 @@ class LangChainCache(BaseCache):
 
     def _serving(self) -> Cache | None:
         """The cache of a call; None where samples are taken, as LangChain asks twice for one."""
-        cache = choose_cache(default=self._default)
+        cache = choose_cache(default=lambda: self._cache)
         return None if cache is None or is_sampling(cache) else cache
-
-    def _default(self) -> Cache | None:
-        return self._cache
 
     def _found(self, exchange: ValueExchange, found: Any) -> list[Generation] | None:
         if not isinstance(found, Absent):

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import pytest
@@ -25,7 +25,7 @@ _ODD: Final = re.compile(r"[^A-Za-z0-9_.=+-]+")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the markers of a test ask for; the closest one decides.
+    """The wish of a test, as its markers say it; the closest one decides.
 
     Args:
         cassette: the cassette's name; None for the test's own.
@@ -54,7 +54,7 @@ def wish_of(item: pytest.Item) -> Wish:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the cassettes of one module are.
+    """The places of the cassettes of one module.
 
     Args:
         base: the folder of all cassettes.
@@ -71,8 +71,9 @@ class Places:
         if wish.cassette is None:
             return self.folder / f"{file_name(item)}.jsonl"
         name = wish.cassette.removesuffix(".jsonl")
-        parts = PurePosixPath(name).parts
-        if not parts or ".." in parts or parts[0] == "/":
+        path = PurePath(name)
+        parts = path.parts
+        if not parts or ".." in parts or path.anchor:
             raise pytest.UsageError(
                 f"{wish.cassette!r} is no name of a cassette: write a name, or folder/name for one"
                 " that several modules share"

@@ -54,7 +54,7 @@ class Started:
 
 
 class Session:
-    """What the plugin knows of a run. Made when the first test asks for a cassette."""
+    """The knowledge of the plugin about a run. Made when the first test asks for a cassette."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config

@@ -24,7 +24,7 @@ _SHOWN: Final = 3  # differences to the nearest request; the error itself has mo
 
 
 class Journal:
-    """What happened to the entries of one cassette in one test.
+    """The journal of what happened to the entries of one cassette in one test.
 
     Args:
         before: the seed and key of the entries that were there when the test began.

@@ -1,1 +1,145 @@
-"""The page of `cachewrap report`: one file that needs no server and no network."""
+"""The page as it is written: its frame, its policy, and data that can never be read as code."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from functools import cache
+from importlib import resources
+from typing import Any, BinaryIO, Final
+
+MARK: Final = b'<meta name="generator" content="cachewrap report">'
+"""Tells a report from any other file. It stands among the first bytes."""
+
+_MARK_WITHIN: Final = 1024
+_AT_ONCE: Final = 100
+_BYTES_AT_ONCE: Final = 2**20
+"""Conversations are written, and later read by the page, so many at a time."""
+
+_SCRIPT: Final = (
+    "data.js",
+    "elements.js",
+    "units.js",
+    "charts.js",
+    "replay.js",
+    "conversation.js",
+    "table.js",
+    "main.js",
+)
+"""The parts of the page's one script, which share their names, in their order."""
+
+_HERE: Final = "<!-- {} -->"
+
+# What ends a line of JavaScript but not of JSON, what no UTF-8 has, and what would show a reader of
+# the source something else than it says.
+_UNSEEN: Final = (
+    "\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\uffff"
+)
+# And what ends a script element, or begins a comment in one.
+_UNSAFE: Final = re.compile(f"[<>&{_UNSEEN}]")
+_NO_TITLE: Final = re.compile(f"[\x00-\x1f{_UNSEEN}]")
+
+
+def embed(value: Any) -> bytes:
+    """JSON that may stand in a script element of an HTML document.
+
+    Raises `ValueError` for a number that JSON does not have.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def is_report(beginning: bytes) -> bool:
+    """Whether a file that begins so is a report."""
+    return MARK in beginning[:_MARK_WITHIN]
+
+
+@cache
+def asset(name: str) -> str:
+    """The text of a file that comes with this package."""
+    return resources.files("cachewrap.report").joinpath(name).read_text("utf-8")
+
+
+@cache
+def script() -> str:
+    """The page's one script."""
+    return '"use strict";\n' + "\n".join(asset(f"js/{name}") for name in _SCRIPT)
+
+
+def security_policy() -> str:
+    """What the page may do: run its one script, use its one style sheet, and nothing else.
+
+    No markup is ever made from text in it, by its own script either: trusted types refuse that.
+    """
+    code, style = _digest(script()), _digest(asset("page.css"))
+    return (
+        f"default-src 'none'; script-src '{code}'; style-src '{style}'; base-uri 'none'; "
+        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+class Document:
+    """A page that is written piece by piece: first conversations, then the figures.
+
+    Args:
+        file: where it is written to.
+        title: the page's title, any text.
+
+    Attributes:
+        written: bytes so far.
+    """
+
+    def __init__(self, file: BinaryIO, title: str) -> None:
+        self._file = file
+        self.written = 0
+        self._lines: list[bytes] = []
+        self._talks: list[bytes] = []
+        self._waiting = 0
+        head, _, self._tail = asset("page.html").partition(_HERE.format("data"))
+        given = {
+            "policy": f"{html.escape(security_policy())}",
+            "generator": MARK.decode(),
+            "style": asset("page.css"),
+            "title": html.escape(_NO_TITLE.sub("\ufffd", title)),
+        }
+        # In one go: what is put in is not looked at again.
+        place = re.compile("|".join(re.escape(_HERE.format(name)) for name in given))
+        self._write(place.sub(lambda found: given[found[0][5:-4]], head).encode())
+
+    def add(self, line: Any, talk: Any) -> None:
+        """Add a line of the table, and its conversation; None leaves that out."""
+        self._lines.append(embed(line))
+        self._talks.append(embed(talk))
+        self._waiting += len(self._talks[-1])
+        if len(self._lines) >= _AT_ONCE or self._waiting >= _BYTES_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._lines:
+            self._data("lines", b"[%s]" % b",\n".join(self._lines))
+            self._data("talks", b"[%s]" % b",\n".join(self._talks))
+        self._lines, self._talks, self._waiting = [], [], 0
+
+    def finish(self, facts: Any) -> None:
+        """Add the figures, and the script that draws the page."""
+        self._flush()
+        self._data("facts", embed(facts))
+        code = f"<script>{script()}</script>"
+        self._write(self._tail.replace(_HERE.format("script"), code).encode())
+
+    def _data(self, name: str, json: bytes) -> None:
+        # A type that no browser runs: the policy would let it run no other script either.
+        self._write(b'<script type="application/json" data-of="%s">' % name.encode())
+        self._write(json)
+        self._write(b"</script>\n")
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.written += len(data)

@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from cachewrap import blocks, forks
+from cachewrap import blocks, systems
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -85,7 +85,7 @@ def serve_program() -> Program:
 
 
 class _Finder:
-    """Finds nothing, but sees that an SDK is about to be imported."""
+    """A finder that finds nothing, but sees that an SDK is about to be imported."""
 
     def __init__(self, seen: Callable[[], object]) -> None:
         self._seen = seen
@@ -101,7 +101,7 @@ class _Finder:
 
 
 class Program:
-    """What the processes of a program share: the cache, and the count of what it saved."""
+    """A program, as its processes share it: the cache, and the count of what it saved."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -112,10 +112,10 @@ class Program:
         self._first = TALLY not in os.environ
         if self._first:
             name = f"cachewrap-{os.urandom(16).hex()}"
-            os.environ[TALLY] = os.path.join(os.environ.get("TMPDIR") or "/tmp", name)
+            os.environ[TALLY] = os.path.join(_temporary(), name)
         self._path = os.environ[TALLY]
         atexit.register(self.finish)
-        forks.in_child(self._forked)
+        systems.in_forked_child(self._forked)
 
     def blocks(self) -> blocks.Stack:
         """What stands outside every block of the program."""
@@ -182,10 +182,7 @@ class Program:
 
         assert self._cache is not None
         counted = json.dumps([self._cache.url, self._cache.stats.as_dict()])
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(self._path, flags, 0o600)
-        with os.fdopen(file, "a", encoding="utf-8") as tally:
-            tally.write(f"{counted}\n")
+        systems.append(self._path, f"{counted}\n".encode(), follows=False)
 
     def _tell(self) -> None:
         others: list[str] = []
@@ -214,6 +211,13 @@ class Program:
             stats.add(counted)
             place = place or url  # as they have it: that of the environment may hold a password
         return summary(stats, place)
+
+
+def _temporary() -> str:
+    """The folder of temporary files, as `tempfile` would find it, which costs more to import."""
+    if os.name == "nt":
+        return os.environ.get("TEMP") or os.getcwd()
+    return os.environ.get("TMPDIR") or "/tmp"
 
 
 def _recorded(cache: Cache) -> Cache:

@@ -15,8 +15,8 @@ from cachewrap.http.aiohttp import AIOHTTP
 from cachewrap.http.dspy import DSPY
 from cachewrap.http.exchange import Endpoint, When
 from cachewrap.http.httpx import HTTPX
+from cachewrap.http.patcher import Handle
 from cachewrap.http.requests import REQUESTS
-from cachewrap.patching import Handle
 from cachewrap.sdk.anthropic import ANTHROPIC
 from cachewrap.sdk.openai import ENDPOINTS, OPENAI
 from cachewrap.sdk.patcher import Patch, Patcher, Sdk

@@ -12,8 +12,8 @@ from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.http.capture import aprocess_response, process_response
 from cachewrap.http.exchange import Endpoint, When
+from cachewrap.http.patcher import Application, Applications, version_of
 from cachewrap.options import Default
-from cachewrap.patching import Application, Applications, version_of
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.front.shape import is_own_function

@@ -22,7 +22,7 @@ from cachewrap.http.response import build, family_of
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
 from cachewrap.sdk.carried import OPTIONS_HEADER, take_carried
-from cachewrap.telemetry import faults
+from cachewrap.telemetry import events
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get
@@ -249,7 +249,7 @@ class Seam:
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.bypass(source, "unkeyable")
-            faults.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
+            events.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return _LEFT_ALONE
         seen: tuple[Seen, ...] = ()
         if awaited is not None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
-from cachewrap import forks, loops
+from cachewrap import loops, systems
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ _process = uuid.uuid4().hex
 _owners = itertools.count(1)
 
 
-@forks.in_child
+@systems.in_forked_child
 def _begin_anew() -> None:
     global _process, _writers
     _process = uuid.uuid4().hex
@@ -60,7 +60,7 @@ def of_one_process(token: str, other: str) -> bool:
 
 
 class Claim(enum.Enum):
-    """What became of an attempt to take a lease."""
+    """The outcome of an attempt to take a lease."""
 
     TAKEN = "taken"
     """The lease is the caller's now."""

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.stores.base import Scans, Store
 
 _lock = threading.Lock()
-forks.renew(globals(), _lock=threading.Lock)
+systems.renew_in_child(globals(), _lock=threading.Lock)
 _numbers = itertools.count(1)  # an address may be another store's soon: what is told once names it
 
 

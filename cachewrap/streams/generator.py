@@ -12,9 +12,8 @@ from cachewrap.call.terms import Absent, Exchange
 from cachewrap.entry import Items
 from cachewrap.format import codec
 from cachewrap.retry import Retry
-from cachewrap.streams.reader import StreamCache, StreamReader
-from cachewrap.streams.recording import unpack
-from cachewrap.streams.shared import Alone, Name, SharedStream, join
+from cachewrap.streams.recording import StreamCache, unpack
+from cachewrap.streams.shared import Alone, Name, SharedStream, StreamReader, join
 from cachewrap.streams.shared_async import AsyncSharedStream
 from cachewrap.streams.source import AsyncGeneratorSource, AsyncStart, GeneratorSource, Start
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from cachewrap.call.terms import Absent, Exchange
+from cachewrap.call.terms import Absent, Exchange, Reply
 from cachewrap.entry import Entry, Items, Kind
-from cachewrap.errors import CodecError
+from cachewrap.errors import CachewrapError, CodecError
 from cachewrap.format import codec
-from cachewrap.streams.reader import StreamCache
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Recording(Generic[T]):
-    """What passed of a stream, and how it came to its end.
+    """The recording of what passed of a stream, and how it came to its end.
 
     Args:
         started: when the call began, by `time.perf_counter`.
@@ -64,6 +64,30 @@ def pack(item: object) -> Packed:
 def unpack(packed: Packed) -> Any:
     """The item, as one reader's own where a codec takes it."""
     return packed.item if isinstance(packed, Bare) else codec.decode(*packed)
+
+
+class StreamCache(Protocol):
+    """The part of a cache that a stream needs."""
+
+    @property
+    def shared_place(self) -> str | None:
+        """Where callers of one request at one time share its stream; None if they do not."""
+
+    def look(self, exchange: Exchange[R]) -> Reply[R] | Absent: ...
+
+    async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent: ...
+
+    def keep(
+        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
+    ) -> Reply[R]: ...
+
+    async def akeep(
+        self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
+    ) -> Reply[R]: ...
+
+    def count_joined(self, entry: Entry | None) -> None: ...
+
+    def survive(self, error: CachewrapError, source: str) -> None: ...
 
 
 class ItemRecording(Recording[tuple[Kind, bytes]]):

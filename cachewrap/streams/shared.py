@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.call.flight import Flight, leading
 from cachewrap.entry import Entry
 from cachewrap.loops import running_loop
+from cachewrap.streams.recording import StreamCache
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -52,7 +53,7 @@ class Source(Protocol[T_co]):
 
 
 class Stream(Generic[T]):
-    """What has come of one upstream stream, and how many callers read it.
+    """One upstream stream: what has come of it, and how many callers read it.
 
     Items are only ever added. The source runs in one context, a copy of the first caller's,
     whoever needs the next item: what it sets there it finds there again.
@@ -183,6 +184,36 @@ class SharedStream(Stream[T]):
         self.source.land_in_child()
 
 
+class StreamReader:
+    """One caller of a shared stream, for either colour.
+
+    Args:
+        cache: the cache that serves the call.
+        stream: a `SharedStream` or an `AsyncSharedStream`; None for a caller who goes alone.
+
+    Attributes:
+        source: the upstream end of what it reads.
+    """
+
+    def __init__(self, cache: StreamCache, stream: Any) -> None:
+        self.source: Any = None if stream is None else stream.source
+        self._cache = cache
+        self._stream: Any = stream
+        self._joined = False
+        self._passed = 0
+        self._left = False
+
+    def drop(self) -> None:
+        """Leave without closing anything, where nothing can be waited for any more."""
+        if not self._left:
+            self._left = True
+            self._stream.drop()
+
+    def _count(self) -> None:
+        if self._joined:
+            self._cache.count_joined(self.source.entry)
+
+
 # An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.
 _lock = threading.RLock()
 _under_way: WeakValueDictionary[Name, Stream[Any]] = WeakValueDictionary()
@@ -218,7 +249,7 @@ def join(
         return stream, False  # type: ignore[return-value]
 
 
-@forks.in_child
+@systems.in_forked_child
 def _land_in_child() -> None:
     """In a forked child other threads do not exist: what they were pulling never comes."""
     global _lock

@@ -9,8 +9,7 @@ from typing import Any, Final, TypeAlias
 from cachewrap.call.terms import Absent, Exchange
 from cachewrap.entry import Entry, Items
 from cachewrap.retry import Retry, with_async_retry, with_retry
-from cachewrap.streams.reader import StreamCache
-from cachewrap.streams.recording import Bare, ItemRecording, Packed, pack
+from cachewrap.streams.recording import Bare, ItemRecording, Packed, StreamCache, pack
 
 Start: TypeAlias = Callable[[], Generator[Any, Any, Any]]
 AsyncStart: TypeAlias = Callable[[], AsyncGenerator[Any, Any]]

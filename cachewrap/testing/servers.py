@@ -8,15 +8,16 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 _PATIENCE = 10.0
@@ -85,6 +86,7 @@ def redis_server(
         yield RedisServer(url, stack)
 
 
+@dataclass(eq=False)
 class RedisNodes:
     """Several servers that work together.
 
@@ -93,9 +95,8 @@ class RedisNodes:
         nodes: the servers that hold entries; the first ones are the masters.
     """
 
-    def __init__(self, url: str, nodes: list[RedisServer]) -> None:
-        self.url = url
-        self.nodes = nodes
+    url: str
+    nodes: list[RedisServer]
 
 
 @contextmanager
@@ -157,7 +158,8 @@ def redis_sentinel() -> Iterator[RedisNodes]:
         settings.write_text(
             f"sentinel monitor cachewrap 127.0.0.1 {first} 1\n"
             "sentinel down-after-milliseconds cachewrap 500\n"
-            "sentinel failover-timeout cachewrap 2000\n"
+            "sentinel failover-timeout cachewrap 2000\n",
+            encoding="utf-8",
         )
         address = ("127.0.0.1", port)
         _start(stack, address, folder, "--port", str(port), sentinel=settings)
@@ -243,6 +245,8 @@ def _free_port() -> int:
 def _connect(address: str | tuple[str, int]) -> socket.socket:
     if isinstance(address, tuple):
         return socket.create_connection(address, 1.0)
+    if sys.platform == "win32":
+        raise RuntimeError("this system has no Unix sockets")
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(address)
@@ -291,12 +295,7 @@ class _TlsFront:
         self._start(self._accept)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -175,7 +175,9 @@ class TestStoresBehindABlock:
 @pytest.mark.store
 class TestAcrossProcesses:
     @pytest.mark.shared
-    @pytest.mark.parametrize("method", ["spawn", "fork"])
+    @pytest.mark.parametrize(
+        "method", ["spawn", pytest.param("fork", marks=pytest.mark.posix("forks"))]
+    )
     def test_a_cache_travels_to_another_process(self, cache: Cache, method: str) -> None:
         cache.set("key", {"from": "parent"})
         context = multiprocessing.get_context(method)
@@ -187,6 +189,7 @@ class TestAcrossProcesses:
         copy = pickle.loads(pickle.dumps(cache))
         assert (copy.seed, copy.policy) == (cache.seed, cache.policy)
 
+    @pytest.mark.posix("forks")
     def test_a_fork_inside_a_block(self, cache: Cache) -> None:
         with cache:
             cache.set("key", "value")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,10 +25,13 @@ pytestmark = pytest.mark.shared
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A stage of the test's own; what still waits on it afterwards is let go."""
     folder = tmp_path / "stage"
     folder.mkdir()
-    return Stage(folder)
+    stage = Stage(folder)
+    yield stage
+    stage.note("answer")
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_the_call_of_a_killed_process_is_taken_over(shared: Cache, stage: Stage)
     waiter = _run(shared, "hi", stage)
     stage.until("asked", 2)
     assert leader.pid is not None
-    os.kill(leader.pid, signal.SIGKILL)
+    leader.kill()
     leader.join()
     stage.until("call", 2, seconds=15)
     stage.note("answer")
@@ -119,6 +120,7 @@ def test_a_lease_outlives_its_seconds_while_its_owner_lives(shared: Cache, stage
     assert stage.count("call") == 1
 
 
+@pytest.mark.posix("forks")
 def test_a_forked_child_does_not_hold_its_parents_lease(shared: Cache, stage: Stage) -> None:
     """The child lives on when the parent, which leads, is killed."""
     leader = SPAWN.Process(target=elsewhere.ask_and_fork, args=(shared, "hi", stage))
@@ -127,7 +129,7 @@ def test_a_forked_child_does_not_hold_its_parents_lease(shared: Cache, stage: St
     waiter = _run(shared, "hi", stage)
     stage.until("asked", 2)
     assert leader.pid is not None
-    os.kill(leader.pid, signal.SIGKILL)
+    leader.kill()
     leader.join()
     stage.until("call", 2, seconds=15)
     stage.note("answer")

@@ -567,6 +567,7 @@ class TestThreads:
             assert asyncio.run(ask()) == ["a2", "b2", "c2"]
             first.close()
 
+    @pytest.mark.posix("forks")
     def test_a_child_process_goes_on_by_itself(self, up: Upstream) -> None:
         generate = Colour("sync").decorate(up)
         cache = Cache.memory()

@@ -125,6 +125,7 @@ def test_a_cancelled_leader_leaves_its_place_to_another_task(cache: Cache, asked
     assert answers == ["hi 2"]
 
 
+@pytest.mark.shared
 def test_a_cancelled_leader_leaves_its_place_to_another_process(cache: Cache, asked: Asked) -> None:
     asked.go.clear()
     cache = Cache(cache.store, lease_seconds=60)  # longer than `until` waits

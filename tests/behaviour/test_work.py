@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,20 @@ def test_an_async_hit_makes_hardly_more_calls_than_a_sync_one() -> None:
         assert asyncio.run(main()) <= python + 3
 
 
+@llm_cached(cache=Cache.memory())
+def generate(number: int) -> Generator[str, None, None]:
+    for part in range(5):
+        yield f"{number} {part}"
+
+
+def test_a_generator_makes_few_calls() -> None:
+    numbers = itertools.count()
+    with Cache.memory():
+        hit, _ = count(lambda: list(generate(-1)))
+        miss, _ = count(lambda: list(generate(next(numbers))))
+    assert (hit <= 62, miss <= 218) == (True, True), (hit, miss)
+
+
 def test_a_call_that_is_not_cached_makes_next_to_none() -> None:
     with no_cache():
         python, _ = count(lambda: complete(MESSAGES, model="m"))
@@ -152,6 +166,7 @@ def test_the_tenth_miss_on_disk_removes_what_has_expired(tmp_path: Any, expired:
         assert len(list(cache.store.keys())) == 11
 
 
+@pytest.mark.posix("locks in one call")
 def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     models = itertools.count()
     with Cache.disk(cache_path_root=tmp_path):

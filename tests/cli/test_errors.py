@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cachewrap.cli.main import _COMMANDS, cli
+from cachewrap.cli.main import _COMMANDS, _write_utf_8, cli
 from cli.filling import CommandLine
 
 WRONG: list[tuple[str, list[str], int, str]] = [
@@ -41,6 +42,14 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("two histories", ["run", "--history", "a", "--no-history", "p.py"], 2, "not both"),
     ("a mode", ["run", "--mode", "fast", "p.py"], 2, "'fast' is not one of"),
 ]
+
+
+def test_what_models_say_is_written_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, "cp1252", newline=""))
+    _write_utf_8()
+    print("語", end="", flush=True)
+    assert pipe.getvalue() == "語".encode()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,9 @@ def up() -> Iterator[Upstream]:
         yield upstream
 
 
-@pytest.fixture
-def start(tmp_path: Path, up: Upstream) -> Run:
-    """Runs a command in the test's own folder, with the stand-in as its upstream."""
-    (tmp_path / "asking.py").write_text(ASKING)
+def starting(folder: Path, up: Upstream) -> Run:
+    """Runs a command in a folder, with the stand-in as its upstream."""
+    (folder / "asking.py").write_text(ASKING)
     # tox sets PYTHONSAFEPATH, and then a program does not find the modules beside it.
     clean = {
         name: value
@@ -68,7 +68,7 @@ def start(tmp_path: Path, up: Upstream) -> Run:
         stdin = given.pop("stdin", "")
         return subprocess.run(
             words,
-            cwd=tmp_path,
+            cwd=folder,
             env={**clean, "UP": up.base_url, **given},
             input=stdin,
             capture_output=True,
@@ -79,9 +79,8 @@ def start(tmp_path: Path, up: Upstream) -> Run:
     return start
 
 
-@pytest.fixture
-def run(start: Run) -> Run:
-    """`cachewrap run` in the test's own folder."""
+def running(start: Run) -> Run:
+    """`cachewrap run` where a command is started."""
 
     def run(*words: str, **given: str) -> subprocess.CompletedProcess[str]:
         return start(sys.executable, "-m", "cachewrap", "run", *words, **given)
@@ -89,15 +88,58 @@ def run(start: Run) -> Run:
     return run
 
 
-def test_every_corner_of_a_program_is_cached(run: Run, up: Upstream, tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(EVERYWHERE)
-    first = run("program.py")
-    assert (first.returncode, up.calls) == (0, 7)
+@pytest.fixture
+def start(tmp_path: Path, up: Upstream) -> Run:
+    """Runs a command in the test's own folder, with the stand-in as its upstream."""
+    return starting(tmp_path, up)
+
+
+@pytest.fixture
+def run(start: Run) -> Run:
+    """`cachewrap run` in the test's own folder."""
+    return running(start)
+
+
+@dataclass
+class Twice:
+    """A program that calls from every corner, run twice.
+
+    Args:
+        runs: what each run said.
+        calls: how many calls had reached upstream after each run.
+        history: the history that was kept of both.
+    """
+
+    runs: list[subprocess.CompletedProcess[str]]
+    calls: list[int]
+    history: Path
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Twice:
+    folder = tmp_path_factory.mktemp("everywhere")
+    (folder / "program.py").write_text(EVERYWHERE)
+    runs, calls = [], []
+    with Upstream() as up:
+        run = running(starting(folder, up))
+        for _ in range(2):
+            runs.append(run("--history", "calls.jsonl", "program.py"))
+            calls.append(up.calls)
+    return Twice(runs, calls, folder / "calls.jsonl")
+
+
+def test_every_corner_of_a_program_is_cached(everywhere: Twice) -> None:
+    first, again = everywhere.runs
+    assert (first.returncode, again.returncode, everywhere.calls) == (0, 0, [7, 7])
     assert first.stderr.startswith("cachewrap: 0 of 7 calls answered from disk://")
-    again = run("program.py")
-    assert (again.returncode, up.calls, again.stdout) == (0, 7, first.stdout)
+    assert again.stdout == first.stdout
     assert again.stderr.startswith("cachewrap: 7 of 7 calls answered from disk://")
     assert again.stderr.count("\n") == 1
+
+
+def test_a_history_is_kept_by_every_process(everywhere: Twice) -> None:
+    minutes = list(read_history(everywhere.history))
+    assert (sum(m.misses for m in minutes), sum(m.hits for m in minutes)) == (7, 7)
 
 
 MASTERS = {
@@ -172,6 +214,20 @@ def test_a_program_is_what_it_was(run: Run, start: Run, tmp_path: Path, code: st
         plain.stdout,
         plain.stderr,
     )
+
+
+def test_where_no_program_takes_the_place_of_another_its_status_is_passed_on() -> None:
+    """As on Windows."""
+    command = """
+import sys
+from cachewrap import systems
+from cachewrap.cli.main import main
+systems.HAS_FORKS = False
+main(["run", "--url", "memory:", "-c", "import sys; print(sys.argv); sys.exit(7)", "a b"])
+"""
+    words = [sys.executable, "-c", command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (7, "['-c', 'a b']\n")
 
 
 def test_a_module_a_folder_and_code(run: Run, tmp_path: Path) -> None:
@@ -254,14 +310,6 @@ def test_a_file_is_the_same_from_every_folder(start: Run, tmp_path: Path) -> Non
     assert f"CACHEWRAP_URL='jsonl://{tmp_path}/answers.jsonl?ttl=60" in told.stdout
 
 
-def test_a_history_is_kept_by_every_process(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "p.py").write_text(EVERYWHERE)
-    for _ in range(2):
-        assert run("--history", "calls.jsonl", "p.py").returncode == 0
-    minutes = list(read_history(tmp_path / "calls.jsonl"))
-    assert (sum(m.misses for m in minutes), sum(m.hits for m in minutes)) == (7, 7)
-
-
 def test_a_disk_cache_keeps_the_history(run: Run, tmp_path: Path) -> None:
     (tmp_path / "p.py").write_text("import asking; asking.ask('x')")
     for words in ([], [], ["--no-history"]):
@@ -325,7 +373,7 @@ def test_a_cache_that_cannot_be_opened_does_not_stop_a_service(start: Run, up: U
 
 def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: Run) -> None:
     code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
-    imported = ["cachewrap.run", "cachewrap.forks", "cachewrap.blocks", "cachewrap.run.program"]
+    imported = ["cachewrap.run", "cachewrap.systems", "cachewrap.blocks", "cachewrap.run.program"]
     assert run("-c", code).stdout == f"{imported}\n"
 
 

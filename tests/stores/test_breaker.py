@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cachewrap.stores.redis.breaker import Breaker, LeftAlone, breaker_of, forget
+from cachewrap.stores.redis.connections import Breaker, LeftAlone, breaker_of, forget
 
 LONG = 60.0
 

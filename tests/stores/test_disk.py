@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -18,6 +17,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -192,6 +192,14 @@ class TestValues:
     def test_a_large_value_has_a_file_of_its_own(self, root: Path, disk: DiskStore) -> None:
         disk.set(key_of(1), BIG)
         assert [file.stat().st_size for file in files_in(root)] == [len(BIG)]
+
+    def test_a_file_that_was_written_on_windows_is_read(self, root: Path, disk: DiskStore) -> None:
+        disk.set(key_of(1), BIG)
+        with closing(sqlite3.connect(root / "41" / "cache.db")) as con, con:
+            con.execute("UPDATE Cache SET filename = replace(filename, '/', '\\')")
+        assert disk.get(key_of(1)) == BIG
+        disk.delete(key_of(1))
+        assert files_in(root) == []
 
     def test_a_value_below_1_mib_has_none(self, root: Path, disk: DiskStore) -> None:
         disk.set(key_of(1), b"x" * (2**20 - 1))
@@ -519,12 +527,14 @@ class TestFaults:
         with pytest.raises(StoreError, match=r"file is not a folder.*cache_path_root"):
             DiskStore(tmp_path / "file" / "a" / "b").check()
 
+    @pytest.mark.posix("users")
     def test_a_folder_that_cannot_be_written(self, open_path: Path) -> None:
         said = as_somebody_else(self.REPORT, open_path / ".cache").splitlines()
         assert len(said) == 2
         assert f"{open_path} cannot be written by this user" in said[0]
         assert "Permission denied" in said[1]
 
+    @pytest.mark.posix("users")
     def test_a_store_that_cannot_be_written(self, open_path: Path) -> None:
         store = DiskStore(open_path)
         store.set(key_of(1), VALUE)
@@ -534,6 +544,7 @@ class TestFaults:
         assert len(said) == 2
         assert "cannot be read and written by this user" in said[0]
 
+    @pytest.mark.posix("users")
     def test_a_store_that_cannot_be_written_can_be_read(self, open_path: Path) -> None:
         store = DiskStore(open_path)
         store.set(key_of(1), VALUE)
@@ -627,7 +638,7 @@ class TestFaults:
                 assert writer.stdout is not None
                 for _ in range(60):
                     writer.stdout.readline()
-                writer.send_signal(signal.SIGKILL)
+                writer.kill()
                 rest = writer.stdout.read().split(b"\n")
             returned = max([60, *(int(line) for line in rest[:-1] if line)])
             store = DiskStore(root)
@@ -672,7 +683,7 @@ class TestConnections:
         other.close()
         assert (root / "41" / "cache.db").read_bytes() == before
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.posix("forks")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_no_connection_crosses_a_fork(self, disk: DiskStore, root: Path) -> None:
         disk.set(key_of(1), VALUE)
@@ -688,7 +699,7 @@ class TestConnections:
         with open(reading, "rb") as pipe:
             assert pipe.read() == b"0"
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.posix("forks")
     def test_threads_that_fork_at_once_hold_up_nobody(self, root: Path) -> None:
         code = """
             import os, sys, threading

@@ -92,6 +92,7 @@ class TestTraps:
         disk.close()
         assert not is_open(file_of(disk))
 
+    @pytest.mark.posix("forks")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_keeps_no_descriptor(self, disk: DiskStore) -> None:
         disk.acquire(key_of(1), "one", 60)

@@ -84,6 +84,11 @@ class TestConnecting:
                 store.get(key_of(1))
             store.close()
 
+    def test_no_unix_sockets(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(socket, "AF_UNIX")
+        with pytest.raises(ConfigurationError, match="this system has no Unix sockets"):
+            Cache.from_url("unix:///run/redis.sock")
+
     def test_unix_socket(self) -> None:
         with (
             tempfile.TemporaryDirectory() as folder,

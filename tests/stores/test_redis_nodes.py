@@ -12,6 +12,7 @@ from contextlib import closing
 import pytest
 import redis
 
+from cachewrap import Cache
 from cachewrap.errors import StoreError
 from cachewrap.stores.redis import RedisStore
 from cachewrap.testing.servers import RedisNodes, redis_cluster, redis_sentinel
@@ -57,7 +58,7 @@ class TestCluster:
             assert store.get(KEYS[0]) is None
 
     def test_a_store_that_is_unused_asks_nothing(self) -> None:
-        RedisStore("redis+cluster://127.0.0.1:1").check()
+        Cache(RedisStore("redis+cluster://127.0.0.1:1")).check()
 
 
 class TestSentinel:

@@ -158,6 +158,6 @@ def test_a_locked_disk(tmp_path: Path, up: Upstream, figures: Figures) -> None:
 
 
 def _forget() -> None:
-    from cachewrap.telemetry import faults
+    from cachewrap.telemetry import events
 
-    faults.forget()
+    events.forget()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap.differences import differences, without_secrets
+from cachewrap.explain import differences, without_secrets
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 10
 

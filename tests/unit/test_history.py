@@ -145,7 +145,11 @@ PROCESSES = [
 
 
 @pytest.mark.parametrize(
-    ("more", "hits"), [p[1:] for p in PROCESSES], ids=[p[0] for p in PROCESSES]
+    ("more", "hits"),
+    [
+        pytest.param(*p, id=name, marks=[pytest.mark.posix("forks")] if "fork" in p[0] else ())
+        for name, *p in PROCESSES
+    ],
 )
 def test_what_is_left_is_written_when_a_process_ends(path: Path, more: str, hits: int) -> None:
     code = PROGRAM.format(more=more)

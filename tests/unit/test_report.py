@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cachewrap.cli.survey import Timeline
-from cachewrap.report.document import MARK, Document, asset, embed, is_report, script
+from cachewrap.report import MARK, Document, asset, embed, is_report, script
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

@@ -1,4 +1,4 @@
-"""Read by every Python that `cachewrap run` starts, before its program: then the user's own one.
+"""The start of every Python that `cachewrap run` starts, before its program: then the user's own.
 
 Also a Python of another version or environment reads it, and is left as it is.
 """

@@ -27,10 +27,8 @@ from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache
 from cachewrap.request.key import encode
-from cachewrap.sdk.front.keywords import read_keywords
-from cachewrap.sdk.front.models import Models
-from cachewrap.sdk.front.shape import NOTHING, Known, Rest, is_constant, is_fixed
-from cachewrap.sdk.front.stream import aquicken, quicken
+from cachewrap.sdk.front.models import Models, aquicken, quicken
+from cachewrap.sdk.front.shape import NOTHING, Known, Rest, is_constant, is_fixed, read_keywords
 from cachewrap.sdk.seam import SdkCall, arebuild, expected, rebuild
 
 Wrapped: TypeAlias = Callable[..., Any]

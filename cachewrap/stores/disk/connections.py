@@ -11,9 +11,9 @@ from typing import Any
 
 from diskcache import Timeout
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.errors import StoreError
-from cachewrap.stores.disk.folder import READ_WAIT, WRITE_WAIT, connect, lay_out
+from cachewrap.stores.disk.folder import READ_WAIT, WRITE_WAIT, check_name, connect, lay_out
 
 _TRUST = 0.05
 """Seconds for which a database that is there is taken for the one that was opened."""
@@ -103,6 +103,7 @@ class Connections:
             if make and not os.path.exists(self._path):
                 lay_out(self._root, folder)
             if os.path.exists(self._path):
+                check_name(self._root, folder)
                 link.inode = os.stat(self._path).st_ino
                 link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables
@@ -191,4 +192,4 @@ def _after_fork_in_child() -> None:
     _forking.release()
 
 
-forks.around(_before_fork, _after_fork_in_parent, _after_fork_in_child)
+systems.around_fork(_before_fork, _after_fork_in_parent, _after_fork_in_child)

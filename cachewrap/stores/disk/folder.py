@@ -11,9 +11,11 @@ import hashlib
 import os
 import re
 import sqlite3
+import sys
 import time
 import urllib.parse
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import diskcache
@@ -73,6 +75,12 @@ CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT N
 COMMIT
 """
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", re.IGNORECASE)
+"""What Windows takes for a device, in every folder."""
+
+_FOLDS = sys.platform in ("win32", "darwin")
+"""Whether file systems do not tell ``Run`` from ``run``, as they are mostly made here."""
+
 _PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 _CONNECT: dict[str, Any] = {
     "isolation_level": None,
@@ -110,7 +118,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         if mode == RAW and type(value) is bytes:
             return value
         if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
-            content: Any = super().fetch(mode, filename, value, False)
+            content: Any = super().fetch(mode, _native(filename), value, False)
             return bytes(content)
         raise StoreError(
             f"{self._directory} holds a row under a key of cachewrap's that cachewrap did not write"
@@ -119,7 +127,11 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
     def remove(self, file_path: str) -> None:
         if self._FILE.fullmatch(file_path):
-            super().remove(file_path)
+            super().remove(_native(file_path))
+
+
+def _native(filename: str) -> str:
+    return filename.replace("\\", os.sep)  # as a program on Windows wrote it down
 
 
 class Transaction:
@@ -165,6 +177,8 @@ class Transaction:
 
 def folder_name(seed: str) -> str:
     """The seed as the name of one folder: plain names as they are, others percent-encoded."""
+    if os.name == "nt" and _DEVICE.fullmatch(seed):
+        return f"%{ord(seed[0]):02X}{seed[1:]}"
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(?<!\.)", seed):
         return seed
     name = urllib.parse.quote(seed, safe="", errors="surrogatepass").replace("~", "%7E")
@@ -180,6 +194,19 @@ def seed_of(name: str) -> str | None:
     return seed if folder_name(seed) == name else None
 
 
+def check_name(root: str, folder: str) -> None:
+    """Raise `StoreError` where a folder of another seed is found: one of ``Run`` for ``run``."""
+    name = os.path.basename(folder)
+    if _FOLDS and name.upper() != name.lower():
+        with suppress(OSError):  # what cannot be listed may still be read
+            there = [other for other in os.listdir(root) if other.lower() == name.lower()]
+            if there and name not in there:
+                raise StoreError(
+                    f"{folder} is the folder of another seed, {there[0]}: this file system does not"
+                    " tell capital letters from small ones. Choose another cache_seed."
+                )
+
+
 def make(root: str, folder: str) -> None:
     """Make the folder for its owner alone; keep what exists."""
     os.makedirs(os.path.dirname(root), exist_ok=True)
@@ -187,8 +214,8 @@ def make(root: str, folder: str) -> None:
         with suppress(FileExistsError):
             os.mkdir(place, 0o700)
             if place == folder:
-                with open(os.path.join(folder, ".gitignore"), "x", encoding="utf-8") as file:
-                    file.write("*\n")
+                with open(os.path.join(folder, ".gitignore"), "xb") as file:
+                    file.write(b"*\n")
 
 
 def lay_out(root: str, folder: str) -> None:
@@ -215,7 +242,7 @@ def connect(path: str, wait: float) -> sqlite3.Connection | None:
         if os.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
-        place = f"file:{urllib.parse.quote(path)}?immutable=1"
+        place = f"{Path(path).as_uri()}?immutable=1"
         return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
 
 

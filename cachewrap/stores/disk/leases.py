@@ -1,22 +1,18 @@
-"""Leases of one folder: byte locks on a file, which the kernel drops when their owner dies."""
+"""Leases of one folder: byte locks on a file, which the system drops when their owner dies."""
 
 from __future__ import annotations
 
 import os
 import struct
-import sys
 import threading
 import time
 from contextlib import suppress
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.stores.base import Claim
 
-if sys.platform != "win32":
-    import fcntl
-
-SUPPORTED = sys.platform != "win32"
-"""Whether this platform has such locks."""
+SUPPORTED = systems.HAS_LOCKS
+"""Whether this system has such locks."""
 
 _FAILED_FOR = 2.0
 """Seconds for which a failure is told."""
@@ -50,11 +46,11 @@ class _File:
         if lock in self.held:  # the kernel keeps out other processes, and not ourselves
             return Claim.HELD
         try:
-            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, lock)
+            systems.lock_bytes(self.descriptor, systems.TAKE, 1, lock)
         except (BlockingIOError, PermissionError):
             return Claim.FAILED if self._failed(number) else Claim.HELD
         if self._failed(number):  # the mark is made before the lock is dropped
-            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, lock)
+            systems.lock_bytes(self.descriptor, systems.FREE, 1, lock)
             return Claim.FAILED
         self.held.add(lock)
         return Claim.TAKEN
@@ -65,12 +61,12 @@ class _File:
         try:
             if failed:
                 mark = _MARK.pack(time.time(), number)
-                os.pwrite(self.descriptor, mark, number % _MARKS * _MARK.size)
+                systems.write_at(self.descriptor, mark, number % _MARKS * _MARK.size)
         finally:
-            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, lock)
+            systems.lock_bytes(self.descriptor, systems.FREE, 1, lock)
 
     def _failed(self, number: int) -> bool:
-        mark = os.pread(self.descriptor, _MARK.size, number % _MARKS * _MARK.size)
+        mark = systems.read_at(self.descriptor, _MARK.size, number % _MARKS * _MARK.size)
         if len(mark) < _MARK.size:
             return False
         when, whose = _MARK.unpack(mark)
@@ -97,7 +93,7 @@ class _Process:
                 return known
         if len(self.files) >= _KEPT:
             self.close_idle()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = systems.open_file(path, os.O_RDWR | os.O_CREAT, 0o600)
         status = os.fstat(descriptor)
         return self.files.setdefault((status.st_dev, status.st_ino), _File(descriptor))
 
@@ -150,7 +146,7 @@ def _number(key: str) -> int:
     return int(key[:16], 16)
 
 
-@forks.in_child
+@systems.in_forked_child
 def _after_fork_in_child() -> None:
     """Locks do not cross a fork. Closing what the parent has open leaves the parent's alone."""
     global _process

@@ -33,7 +33,7 @@ from cachewrap.stores.disk.folder import (
     seed_of,
     write,
 )
-from cachewrap.stores.paths import absolute, obstacle, url_of
+from cachewrap.urls import absolute, obstacle, url_of
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
@@ -66,7 +66,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
     Leases are byte locks on a file beside the database. They end when they are released or when the
     process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
-    own. Windows has no such locks: there every process takes every lease.
+    own. Where a system has no locks on files, every process takes every lease.
 
     Args:
         path_root: the folder that holds one folder for each seed; ``~`` and ``$NAME`` are expanded.

@@ -6,7 +6,6 @@ import atexit
 import itertools
 import json
 import os
-import sys
 import tempfile
 import threading
 import weakref
@@ -16,18 +15,16 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
-from cachewrap.telemetry.faults import warn_once
-
-if sys.platform != "win32":
-    import fcntl
+from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
 """The seed and the key of a line."""
 
 _MOST_ASKED: Final = 10_000
+_WRITING: Final = os.O_RDWR | os.O_CREAT | (os.O_APPEND if systems.REPLACES_OPEN else 0)
 
 
 class Head(msgspec.Struct):
@@ -49,7 +46,8 @@ class Cassette:
     nothing. A line that replaces another is appended as well: of two lines of one name the last one
     counts. `tidy` then brings the file into its order, with a new file that takes the place of the
     old: a replaced line stands where the old one stood, and new lines in the order in which their
-    requests were first looked up, whichever answer came first.
+    requests were first looked up, whichever answer came first. On Windows, where no file that is
+    open can be replaced, the file is written over.
 
     Every write holds a lock on the file, against threads and processes, and begins with reading
     again what others have changed. Lines that cannot be read are left as they are.
@@ -107,7 +105,10 @@ class Cassette:
             return lines
         with self._lock:
             try:
-                with open(self.path, "rb", buffering=0) as file, _locked(file.fileno(), False):
+                with (
+                    open(self.path, "rb", buffering=0) as file,
+                    systems.locked(file.fileno(), alone=False),
+                ):
                     return self._load(file.fileno())
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
@@ -192,15 +193,17 @@ class Cassette:
                 del lines[name]
                 self._new.pop(name, None)
             if gone:
-                self._write_all(lines)
-            return len(gone)
+                self._write_all(file, lines)
+        if gone and not lines and not systems.REPLACES_OPEN:
+            self._remove_empty()
+        return len(gone)
 
     def tidy(self) -> None:
         """Bring the lines into their order, and forget what was read of them."""
         with self._lock:
             if self._untidy and os.path.exists(self.path):
                 with self._writing() as file:
-                    self._write_all(self._in_order(self._load(file)))
+                    self._write_all(file, self._in_order(self._load(file)))
             self._untidy = False
             _untidy.discard(self)
             self._lines = None
@@ -220,7 +223,7 @@ class Cassette:
         with self._lock:
             try:
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
-                with open_alone(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666) as file:
+                with open_alone(self.path, _WRITING, 0o666) as file:
                     yield file
             except OSError as error:
                 raise StoreError(f"cannot write {self.path}: {error}") from error
@@ -228,18 +231,19 @@ class Cassette:
     def _append(self, file: int, lines: dict[Name | int, bytes], line: bytes) -> None:
         size = os.fstat(file).st_size
         start = (b"" if self._ends else b"\n") if size else HEAD + b"\n"
-        data = start + line + b"\n"
+        os.lseek(file, 0, os.SEEK_END)
         try:
-            written = 0
-            while written < len(data):
-                written += os.write(file, data[written:])
+            _write(file, start + line + b"\n")
         except BaseException:
             os.ftruncate(file, size)  # the disk is full: half a line helps nobody
             raise
         self._stamp, self._ends = _stamp_of(os.fstat(file)), True
 
-    def _write_all(self, lines: dict[Name | int, bytes]) -> None:
+    def _write_all(self, file: int, lines: dict[Name | int, bytes]) -> None:
         """Put a new file in the place of the old one, under whose lock this is called."""
+        if not systems.REPLACES_OPEN:
+            self._write_over(file, lines)
+            return
         if not lines:
             os.unlink(self.path)
             self._loaded({}, None, ends=True)
@@ -251,13 +255,27 @@ class Cassette:
                 new.write(b"\n".join((HEAD, *lines.values(), b"")))
                 new.flush()
                 os.fsync(made)
-                os.fchmod(made, os.stat(self.path).st_mode & 0o7777)
+                os.chmod(draft, os.stat(self.path).st_mode & 0o7777)
                 stamp = _stamp_of(os.fstat(made))
             os.replace(draft, self.path)
         except BaseException:
             os.unlink(draft)
             raise
         self._loaded(lines, stamp, ends=True)
+
+    def _write_over(self, file: int, lines: dict[Name | int, bytes]) -> None:
+        # What is cut off comes last: a process that is killed in between leaves lines twice.
+        os.lseek(file, 0, os.SEEK_SET)
+        if lines:
+            _write(file, b"\n".join((HEAD, *lines.values(), b"")))
+        os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR))
+        self._loaded(lines, _stamp_of(os.fstat(file)), ends=True)
+
+    def _remove_empty(self) -> None:
+        """Remove a file that could not be removed while it was open."""
+        with suppress(OSError):  # it is gone, or another process has it open
+            if not os.path.getsize(self.path):
+                os.unlink(self.path)
 
     def _begin_anew(self) -> None:
         """In a forked child: another thread may have held the lock, in the midst of a change."""
@@ -288,6 +306,12 @@ def name_of(line: bytes) -> Name | None:
     return head.seed, head.key
 
 
+def _write(file: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += os.write(file, data[written:])
+
+
 def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -296,9 +320,9 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
     """A file as `os.open` opens it, locked for this writer alone."""
     while True:
-        file = os.open(path, flags, mode)
+        file = systems.open_file(path, flags, mode)
         try:
-            with _locked(file, True):
+            with systems.locked(file, alone=True):
                 if _is_at(file, path):
                     yield file
                     return
@@ -314,20 +338,6 @@ def _is_at(file: int, path: str) -> bool:
         return False
 
 
-@contextmanager
-def _locked(file: int, alone: bool) -> Iterator[None]:
-    """The lock on an open file, which whoever writes to it has alone."""
-    if sys.platform == "win32":
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-    try:
-        yield
-    finally:
-        # Not by closing alone: a child forked meanwhile has the open file as well.
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
 _cassettes: weakref.WeakValueDictionary[str, Cassette] = weakref.WeakValueDictionary()
 _untidy: set[Cassette] = set()
 _opening = threading.Lock()
@@ -336,10 +346,11 @@ _opening = threading.Lock()
 def cassette(path: str) -> Cassette:
     """The cassette of a file, the same one for every way to write its path."""
     path = os.path.realpath(path)
+    name = os.path.normcase(path)
     with _opening:
-        known = _cassettes.get(path)
+        known = _cassettes.get(name)
         if known is None:
-            known = _cassettes[path] = Cassette(path)
+            known = _cassettes[name] = Cassette(path)
         return known
 
 
@@ -350,7 +361,7 @@ def _tidy_all() -> None:
             untidy.tidy()
 
 
-@forks.in_child
+@systems.in_forked_child
 def _begin_anew() -> None:
     global _opening
     _opening = threading.Lock()

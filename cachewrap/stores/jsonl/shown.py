@@ -119,10 +119,6 @@ def read_tree(shown: Any) -> Any:
     return {key: read_tree(inner) for key, inner in shown.items()}
 
 
-def _show_text(answer: bytes) -> Any:
-    return answer.decode()
-
-
 def _read_text(shown: Any) -> bytes:
     if not isinstance(shown, str):
         raise TypeError("an answer of the kind text is text")
@@ -146,14 +142,10 @@ def _read_value(shown: Any) -> bytes:
 def _show_items(answer: bytes) -> Any:
     items: Items = codec.decode(Kind.ITEMS, answer)
     return {
-        "items": [_show_item(item) for item in items.values],
-        "returned": _show_item(items.returned),
+        "items": [show_answer(*item) for item in items.values],
+        "returned": show_answer(*items.returned),
         "delays": items.delays,
     }
-
-
-def _show_item(item: tuple[Kind, bytes]) -> Any:
-    return show_answer(*item)
 
 
 def _read_items(shown: Any) -> bytes:
@@ -294,7 +286,7 @@ def _event(event: Any, style: str) -> str:
 
 
 _SHOW: Final[dict[Kind, Callable[[bytes], Any]]] = {
-    Kind.TEXT: _show_text,
+    Kind.TEXT: bytes.decode,
     Kind.VALUE: _show_value,
     Kind.HTTP: _show_http,
     Kind.ITEMS: _show_items,

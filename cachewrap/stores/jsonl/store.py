@@ -10,7 +10,7 @@ from cachewrap.errors import StoreError
 from cachewrap.stores.base import Checks, Scans, Seeds, Store
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
-from cachewrap.stores.paths import absolute, obstacle, url_of
+from cachewrap.urls import absolute, obstacle, url_of
 
 
 class JsonlStore(Store, Scans, Seeds, Checks):

@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from types import TracebackType
 from typing import Any
 
 import redis
@@ -19,9 +18,8 @@ from redis.exceptions import (
     RedisClusterException,
 )
 
-from cachewrap import forks
+from cachewrap import systems
 from cachewrap.errors import StoreError
-from cachewrap.stores.redis.breaker import LeftAlone, breaker_of
 from cachewrap.stores.redis.servers import Server, server_of
 
 _ERRORS = (redis.RedisError, RedisClusterException, OSError)
@@ -189,12 +187,7 @@ class _Watch:
     def __enter__(self) -> None:
         self._trying = self._connections.admit()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._connections.note(error, self._trying)
         # While a cluster changes, redis-py closes connections that other callers use, and lets
         # whatever comes of it escape: TypeError from asyncio, RuntimeError from a dictionary.
@@ -250,12 +243,7 @@ class _AsyncUse(_Watch):
             raise
         return client
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._turns.release()
         self.__exit__(kind, error, trace)
 
@@ -286,7 +274,95 @@ async def _until_shutdown(server: Server, clients: list[Any]) -> AsyncGenerator[
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
 
 
-@forks.in_child
+# -- the breaker -------------------------------------------------------------------------------
+
+
+class LeftAlone(Exception):
+    """The server is not to be asked now.
+
+    Attributes:
+        until: when it may be asked again, in seconds since the epoch.
+        error: what the client library said when it was asked last, without its traceback.
+    """
+
+    def __init__(self, until: float, error: Exception) -> None:
+        super().__init__(until, error)
+        self.until = until
+        self.error = error
+
+
+class Breaker:
+    """The health of one server as this process knows it; every client of the server shares it.
+
+    It is closed at first. `failed` opens it, and nobody is admitted until ``seconds`` seconds
+    have passed. Then one caller is, to try for all: `worked` closes the breaker, `failed` opens it
+    for as long again, and `undecided` lets the next caller try.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+        self._next = 0.0  # on the monotonic clock: when somebody may try
+
+    def admit(self, seconds: float) -> bool:
+        """Whether the caller tries for all; False if the breaker is closed.
+
+        Raises:
+            LeftAlone: the caller must not ask the server.
+        """
+        if self._error is None:
+            return False
+        with self._lock:
+            if self._error is None:
+                return False
+            left = self._next - time.monotonic()
+            if left > 0:
+                raise LeftAlone(time.time() + left, self._error)
+            self._next = time.monotonic() + seconds
+            return True
+
+    def failed(self, error: Exception, seconds: float) -> None:
+        """Open it: the server could not be reached, retries included."""
+        kind = type(error)
+        kept = kind.__new__(kind, *error.args)  # the traceback would keep the caller's values
+        kept.__dict__.update(error.__dict__)  # without which some versions of redis-py show nothing
+        with self._lock:
+            self._error = kept
+            self._next = time.monotonic() + seconds
+
+    def worked(self) -> None:
+        """Close it: the server has answered."""
+        if self._error is not None:
+            with self._lock:
+                self._error = None
+
+    def undecided(self) -> None:
+        """Let the next caller try: the one that tried for all was cancelled."""
+        with self._lock:
+            self._next = 0.0
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+_breakers: dict[str, Breaker] = {}
+
+
+def breaker_of(server: str) -> Breaker:
+    """The breaker of a server, by any name that tells it from others."""
+    return _breakers.setdefault(server, Breaker())
+
+
+def forget() -> None:
+    """Close every breaker of this process."""
+    for breaker in list(_breakers.values()):
+        breaker.worked()
+
+
+@systems.in_forked_child
 def _after_fork_in_child() -> None:
-    for connections in list(_all):  # another thread of the parent may have held the lock
+    # Another thread of the parent may have held the locks.
+    for breaker in _breakers.values():
+        breaker._renew_lock()
+    for connections in list(_all):
         connections._start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import (
@@ -15,14 +16,14 @@ from urllib.parse import (
 )
 
 import redis
-import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.retry
+import redis.asyncio.sentinel
 import redis.cluster
 import redis.connection
+import redis.retry
 import redis.sentinel
-from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
-from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
 from cachewrap.errors import ConfigurationError
 
@@ -57,6 +58,8 @@ def server_of(url: str) -> Server:
             return Cluster(url)
         if scheme in ("redis+sentinel", "rediss+sentinel"):
             return Sentinels(url)
+        if scheme == "unix" and not hasattr(socket, "AF_UNIX"):
+            raise ConfigurationError("this system has no Unix sockets: use redis://host:port/db")
         return Single(url)
     except ConfigurationError:
         raise
@@ -86,24 +89,35 @@ class Server(ABC):
     asks_at_once = False
 
     @abstractmethod
+    def make(self, library: Any) -> Any:
+        """A client of ``redis`` or ``redis.asyncio``."""
+
     def client(self) -> Any:
         """A client for sync callers, of all threads."""
+        return self.make(redis)
 
-    @abstractmethod
     async def aclient(self) -> Any:
         """A client for the running event loop."""
+        return self.make(redis.asyncio)
+
+    def pools(self, client: Any) -> list[Any]:
+        """The pools of a client's connections."""
+        return [client.connection_pool]
 
     def release(self, client: Any) -> None:
         """Close the idle connections of a client; those in use are other threads'."""
-        client.connection_pool.disconnect(inuse_connections=False)
+        for pool in self.pools(client):
+            pool.disconnect(inuse_connections=False)
 
     async def arelease(self, client: Any) -> None:
         """Close the idle connections of an event loop's client."""
-        await client.connection_pool.disconnect(inuse_connections=False)
+        for pool in self.pools(client):
+            await pool.disconnect(inuse_connections=False)
 
     async def shut(self, client: Any) -> None:
         """Close every connection of an event loop's client: its loop ends."""
-        await client.connection_pool.disconnect()
+        for pool in self.pools(client):
+            await pool.disconnect()
 
     def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
         """The value under the key.
@@ -144,17 +158,10 @@ class Single(Server):
         self._url = url
         self._defaults = {**_defaults(url), "max_connections": UNLIMITED}
 
-    def client(self) -> Any:
-        pool = redis.ConnectionPool.from_url(self._url, **_retried(Retry), **self._defaults)
+    def make(self, library: Any) -> Any:
+        pool = library.ConnectionPool.from_url(self._url, **_retried(library), **self._defaults)
         pool.connection_kwargs["decode_responses"] = False
-        return redis.Redis(connection_pool=pool)
-
-    async def aclient(self) -> Any:
-        pool = redis.asyncio.ConnectionPool.from_url(
-            self._url, **_retried(AsyncRetry), **self._defaults
-        )
-        pool.connection_kwargs["decode_responses"] = False
-        return redis.asyncio.Redis(connection_pool=pool)
+        return library.Redis(connection_pool=pool)
 
     def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
         """What the client's own GET does, retries and health checks included, at half its cost.
@@ -213,34 +220,16 @@ class Sentinels(Server):
             "socket_connect_timeout": patience,
         }
 
-    def client(self) -> Any:
-        options = {**self._sentinel_options, "retry": Retry(NoBackoff(), 0)}
-        sentinel = _redis.sentinel.Sentinel(self._hosts, sentinel_kwargs=options)
+    def make(self, library: Any) -> Any:
+        options = {**self._sentinel_options, "retry": library.retry.Retry(NoBackoff(), 0)}
+        sentinel = library.sentinel.Sentinel(self._hosts, sentinel_kwargs=options)
         return sentinel.master_for(
-            self._service, **_retried(Retry), max_connections=UNLIMITED, **self._options
+            self._service, **_retried(library), max_connections=UNLIMITED, **self._options
         )
 
-    async def aclient(self) -> Any:
-        options = {**self._sentinel_options, "retry": AsyncRetry(NoBackoff(), 0)}
-        sentinel = _redis.asyncio.Sentinel(self._hosts, sentinel_kwargs=options)
-        return sentinel.master_for(
-            self._service, **_retried(AsyncRetry), max_connections=UNLIMITED, **self._options
-        )
-
-    def release(self, client: Any) -> None:
-        super().release(client)
-        for sentinel in client.connection_pool.sentinel_manager.sentinels:
-            sentinel.connection_pool.disconnect(inuse_connections=False)
-
-    async def arelease(self, client: Any) -> None:
-        await super().arelease(client)
-        for sentinel in client.connection_pool.sentinel_manager.sentinels:
-            await sentinel.connection_pool.disconnect(inuse_connections=False)
-
-    async def shut(self, client: Any) -> None:
-        await super().shut(client)
-        for sentinel in client.connection_pool.sentinel_manager.sentinels:
-            await sentinel.connection_pool.disconnect()
+    def pools(self, client: Any) -> list[Any]:
+        sentinels = client.connection_pool.sentinel_manager.sentinels
+        return [client.connection_pool, *(one.connection_pool for one in sentinels)]
 
 
 class Cluster(Server):
@@ -257,31 +246,26 @@ class Cluster(Server):
         self._options = _node_options(options)
         self.place = f"{scheme}+cluster://{_joined(self._hosts)}"
 
-    def client(self) -> Any:
-        return _redis.RedisCluster(
-            startup_nodes=[_redis.cluster.ClusterNode(host, port) for host, port in self._hosts],
+    def make(self, library: Any) -> Any:
+        node = library.cluster.ClusterNode
+        return library.RedisCluster(
+            startup_nodes=[node(host, port) for host, port in self._hosts],
             max_connections=UNLIMITED,
-            **_cluster_retry(Retry),
+            **_cluster_retry(library),
             **self._options,
         )
 
     async def aclient(self) -> Any:
-        client = _redis.asyncio.RedisCluster(
-            startup_nodes=[AsyncClusterNode(host, port) for host, port in self._hosts],
-            max_connections=UNLIMITED,
-            **_cluster_retry(AsyncRetry),
-            **self._options,
-        )
+        client = await super().aclient()
         try:
             return await client.initialize()
         except BaseException:
             await client.aclose()
             raise
 
-    def release(self, client: Any) -> None:
-        for node in client.get_nodes():
-            if node.redis_connection is not None:
-                node.redis_connection.connection_pool.disconnect(inuse_connections=False)
+    def pools(self, client: Any) -> list[Any]:
+        connected = [node.redis_connection for node in client.get_nodes()]
+        return [one.connection_pool for one in connected if one is not None]
 
     async def arelease(self, client: Any) -> None:
         for node in client.get_nodes():
@@ -371,19 +355,19 @@ def _joined(hosts: list[tuple[str, int]]) -> str:
     return ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in hosts)
 
 
-def _retry(retry_class: Any) -> Any:
+def _retry(library: Any) -> Any:
     """One more attempt, after 50 milliseconds."""
-    return retry_class(ExponentialBackoff(cap=0.1, base=0.05), 1)
+    return library.retry.Retry(ExponentialBackoff(cap=0.1, base=0.05), 1)
 
 
-def _retried(retry_class: Any) -> dict[str, Any]:
+def _retried(library: Any) -> dict[str, Any]:
     """The same; redis-py 5 sends a command again only after the errors that it is told."""
     errors = [redis.ConnectionError, redis.TimeoutError]
-    return {"retry": _retry(retry_class), "retry_on_error": errors}
+    return {"retry": _retry(library), "retry_on_error": errors}
 
 
-def _cluster_retry(retry_class: Any) -> dict[str, Any]:
+def _cluster_retry(library: Any) -> dict[str, Any]:
     """The same for a cluster, as each version of redis-py wants to be told."""
     if int(redis.__version__.partition(".")[0]) >= 6:
-        return {"retry": _retry(retry_class)}
+        return {"retry": _retry(library)}
     return {"cluster_error_retry_attempts": 1}

@@ -15,6 +15,9 @@ from cachewrap.stores.base import Claim, Leases, Store
 
 _T = TypeVar("_T")
 
+FORK: Any = getattr(os, "fork", None)
+"""Forks this process; None where none can be."""
+
 VALUES = {
     "empty": b"",
     "one zero byte": b"\0",

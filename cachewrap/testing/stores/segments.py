@@ -16,7 +16,7 @@ from typing import Final, Self
 import pytest
 
 from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
-from cachewrap.testing.stores.calls import Calls, at_once, key_of, partition
+from cachewrap.testing.stores.calls import FORK, Calls, at_once, key_of, partition
 
 SEGMENTS: Final = (Leases, Scans, Seeds, Uses, Files, Checks)
 """What a store may have beside what every store has."""
@@ -25,7 +25,7 @@ _LACKS: Final = "this store has no segment {}"
 
 
 class LeasesSuite:
-    """What `cachewrap.stores.base.Leases` promises."""
+    """The promises of `cachewrap.stores.base.Leases`."""
 
     @pytest.fixture
     def leases(self, store: Store) -> Leases:
@@ -167,11 +167,11 @@ class LeasesSuite:
             assert time.monotonic() - start < 6
             leasing.release(key_of(1), "later")
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.skipif(FORK is None, reason="this platform cannot fork")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_does_not_inherit_a_lease(self, leases: Leases, leasing: Calls) -> None:
         leasing.acquire(key_of(1), "parent's", 60)
-        child = os.fork()
+        child = FORK()
         if child == 0:
             status = 1
             try:
@@ -192,7 +192,7 @@ class LeasesSuite:
 
 
 class ScansSuite:
-    """What `cachewrap.stores.base.Scans` promises."""
+    """The promises of `cachewrap.stores.base.Scans`."""
 
     @pytest.fixture
     def scans(self, store: Store) -> Scans:
@@ -229,7 +229,7 @@ class ScansSuite:
 
 
 class SeedsSuite:
-    """What `cachewrap.stores.base.Seeds` promises."""
+    """The promises of `cachewrap.stores.base.Seeds`."""
 
     @pytest.fixture
     def seeds(self, store: Store) -> Seeds:
@@ -248,7 +248,7 @@ class SeedsSuite:
 
 
 class UsesSuite:
-    """What `cachewrap.stores.base.Uses` promises."""
+    """The promises of `cachewrap.stores.base.Uses`."""
 
     @pytest.fixture
     def uses(self, store: Store) -> Uses:
@@ -271,7 +271,7 @@ class UsesSuite:
 
 
 class FilesSuite:
-    """What `cachewrap.stores.base.Files` promises."""
+    """The promises of `cachewrap.stores.base.Files`."""
 
     @pytest.fixture
     def files(self, store: Store) -> Files:
@@ -299,7 +299,7 @@ class FilesSuite:
 
 
 class ChecksSuite:
-    """What `cachewrap.stores.base.Checks` promises."""
+    """The promises of `cachewrap.stores.base.Checks`."""
 
     @pytest.fixture
     def checks(self, store: Store) -> Checks:

@@ -17,6 +17,7 @@ import pytest
 
 from cachewrap.stores.base import Store
 from cachewrap.testing.stores.calls import (
+    FORK,
     VALUES,
     AsyncCalls,
     Calls,
@@ -37,7 +38,7 @@ from cachewrap.testing.stores.segments import (
 
 
 class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, ChecksSuite):
-    """What `cachewrap.stores.base.Store` promises, and each segment beside it that a store has.
+    """The promises of `cachewrap.stores.base.Store`, and of each segment that a store has.
 
     The tests of a segment that the store does not have are skipped.
 
@@ -293,7 +294,7 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         assert set(answers) == {store.get(key_of(1))}
         store.close()
 
-    def test_threads_may_open_use_and_closeat_once(self, store: Store) -> None:
+    def test_threads_may_open_use_and_close_at_once(self, store: Store) -> None:
         def work(number: int) -> bytes | None:
             for turn in range(20):
                 key = key_of((number, turn))
@@ -322,11 +323,11 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         assert (copy.get(key_of(1)), copy.store.url) == (b"value", calls.store.url)
         copy.close()
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
+    @pytest.mark.skipif(FORK is None, reason="this platform cannot fork")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_reads_and_writes(self, calls: Calls) -> None:
         calls.set(key_of("parent"), b"parent's")
-        child = os.fork()
+        child = FORK()
         if child == 0:
             status = 1
             try:

@@ -14,8 +14,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.sdk.front.models import Convert, Models
-from cachewrap.sdk.front.stream import aquicken, quicken
+from cachewrap.sdk.front.models import Convert, Models, aquicken, quicken
 from sdk.openai.asking import anatomy
 from sdk.openai.shapes import INSTALLED
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.answer import read_answer
-from cachewrap.http.exchange import Endpoint
+from cachewrap.http.exchange import Endpoint, read_answer
 from cachewrap.telemetry.usage import Usage
 
 CHAT = Endpoint("chat/completions")

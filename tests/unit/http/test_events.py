@@ -11,9 +11,8 @@ from standin.text import messages
 from standin.wire import Draw
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.answer import read_answer
 from cachewrap.http.events import CONTENT_TYPE, read_frames, read_stream, shows_error
-from cachewrap.http.exchange import Endpoint
+from cachewrap.http.exchange import Endpoint, read_answer
 from cachewrap.telemetry.usage import Usage
 
 
