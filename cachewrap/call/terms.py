@@ -111,9 +111,9 @@ class ValueExchange(Exchange[Any]):
         key: str = "",
         usage: Callable[[Any], Usage] = lambda answer: NO_USAGE,
     ) -> None:
-        self.policy = policy
-        self.source = source
-        self.asked = asked
+        self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.source = source  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(salted(source), asked)
         self._usage = usage
 

@@ -81,9 +81,10 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         key, hashed = keyed
         if awaited:
             return later(cache, key, hashed, partial(wrapped, *args, **kwargs))
+        seen: Seen = None
         found = None
         try:
-            seen: Seen = (raw := cache._store.get(key))
+            seen = raw = cache._store.get(key)
             if raw is not None:
                 found = peek(key, raw, cache._guard)
         except CodecError:
@@ -98,9 +99,10 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
 
     async def later(cache: Any, key: str, hashed: bytearray, call: Callable[[], Any]) -> Any:
+        seen: Seen = None
         found = None
         try:
-            seen: Seen = (raw := await cache._store.aget(key))
+            seen = raw = await cache._store.aget(key)
             if raw is not None:
                 found = peek(key, raw, cache._guard)
         except CodecError:
