@@ -15,7 +15,7 @@ from cachewrap.call.flow import Board, fetch, found_in, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
 from cachewrap.entry import Entry, Outcome
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
+from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Store
@@ -189,10 +189,13 @@ class Serving:
         Whoever serves it says so with `finish`; else the request takes its usual way, with
         ``seen``.
         """
-        if seen is None:
+        if seen is None or isinstance(seen, StoreError):
             return None
-        found = peek(exchange.key, seen, self._guard, exchange.load)
-        return Reply(Outcome.HIT, *found) if isinstance(found, tuple) else None
+        try:
+            found = peek(exchange.key, seen, self._guard, exchange.load)
+        except CodecError:
+            return None
+        return None if found is None else Reply(Outcome.HIT, *found)
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
