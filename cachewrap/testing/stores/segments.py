@@ -5,34 +5,44 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import sys
 import time
-import traceback
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import pytest
 
 from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
-from cachewrap.testing.stores.calls import FORK, Calls, at_once, key_of, partition
+from cachewrap.testing.stores.calls import (
+    FORK,
+    Calls,
+    at_once,
+    in_forked_child,
+    key_of,
+    partition,
+)
 
 SEGMENTS: Final = (Leases, Scans, Seeds, Uses, Files, Checks)
 """What a store may have beside what every store has."""
 
-_LACKS: Final = "this store has no segment {}"
+
+def _having(segment: type) -> Any:
+    """A fixture: the store, as one that has a segment."""
+
+    @pytest.fixture
+    def having(self: object, store: Store) -> Store:
+        if not isinstance(store, segment):
+            pytest.skip(f"this store has no segment {segment.__name__}")
+        return store
+
+    return having
 
 
 class LeasesSuite:
     """The promises of `cachewrap.stores.base.Leases`."""
 
-    @pytest.fixture
-    def leases(self, store: Store) -> Leases:
-        """The store, as one with leases."""
-        if not isinstance(store, Leases):
-            pytest.skip(_LACKS.format("Leases"))
-        return store
+    leases = _having(Leases)
 
     @pytest.fixture
     def leasing(self, leases: Leases, calls: Calls) -> Calls:
@@ -171,20 +181,7 @@ class LeasesSuite:
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_does_not_inherit_a_lease(self, leases: Leases, leasing: Calls) -> None:
         leasing.acquire(key_of(1), "parent's", 60)
-        child = FORK()
-        if child == 0:
-            status = 1
-            try:
-                assert leases.acquire(key_of(1), "child's", 60) is Claim.HELD
-                assert leases.acquire(key_of(2), "child's", 60) is Claim.TAKEN
-                leases.release(key_of(2), "child's")
-                leasing.store.close()
-                status = 0
-            except BaseException:
-                traceback.print_exc(file=sys.stderr)
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        in_forked_child(partial(_take_and_close, leases, leasing.store))
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             assert pool.apply(_take, (leases, key_of(1), 3)) is Claim.HELD
         assert leasing.renew(key_of(1), "parent's", 60) is True
@@ -194,12 +191,7 @@ class LeasesSuite:
 class ScansSuite:
     """The promises of `cachewrap.stores.base.Scans`."""
 
-    @pytest.fixture
-    def scans(self, store: Store) -> Scans:
-        """The store, as one that reads several values at once."""
-        if not isinstance(store, Scans):
-            pytest.skip(_LACKS.format("Scans"))
-        return store
+    scans = _having(Scans)
 
     def test_scan_gives_every_key_with_its_value(self, store: Store, scans: Scans) -> None:
         values = {"small": b"value", "empty": b"", "large": b"x" * 2**21}
@@ -231,12 +223,7 @@ class ScansSuite:
 class SeedsSuite:
     """The promises of `cachewrap.stores.base.Seeds`."""
 
-    @pytest.fixture
-    def seeds(self, store: Store) -> Seeds:
-        """The store, as one that tells its seeds."""
-        if not isinstance(store, Seeds):
-            pytest.skip(_LACKS.format("Seeds"))
-        return store
+    seeds = _having(Seeds)
 
     def test_seeds_are_those_with_entries(self, calls: Calls, seeds: Seeds) -> None:
         with partition(calls, "42") as one, partition(calls, "a/b") as other:
@@ -250,12 +237,7 @@ class SeedsSuite:
 class UsesSuite:
     """The promises of `cachewrap.stores.base.Uses`."""
 
-    @pytest.fixture
-    def uses(self, store: Store) -> Uses:
-        """The store, as one that notes when entries are read."""
-        if not isinstance(store, Uses):
-            pytest.skip(_LACKS.format("Uses"))
-        return store
+    uses = _having(Uses)
 
     def test_nobody_read_an_absent_key(self, uses: Uses) -> None:
         assert uses.last_used(key_of(1)) is None
@@ -273,12 +255,7 @@ class UsesSuite:
 class FilesSuite:
     """The promises of `cachewrap.stores.base.Files`."""
 
-    @pytest.fixture
-    def files(self, store: Store) -> Files:
-        """The store, as one with a place for files."""
-        if not isinstance(store, Files):
-            pytest.skip(_LACKS.format("Files"))
-        return store
+    files = _having(Files)
 
     def test_a_file_beside_the_partition_is_no_entry(self, calls: Calls, files: Files) -> None:
         calls.set(key_of(1), b"value")
@@ -301,17 +278,19 @@ class FilesSuite:
 class ChecksSuite:
     """The promises of `cachewrap.stores.base.Checks`."""
 
-    @pytest.fixture
-    def checks(self, store: Store) -> Checks:
-        """The store, as one that looks ahead."""
-        if not isinstance(store, Checks):
-            pytest.skip(_LACKS.format("Checks"))
-        return store
+    checks = _having(Checks)
 
     def test_a_store_that_works_passes_its_check(self, store: Store, checks: Checks) -> None:
         checks.check()
         store.set(key_of(1), b"value")
         checks.check()
+
+
+def _take_and_close(leases: Leases, store: Store) -> None:
+    assert leases.acquire(key_of(1), "child's", 60) is Claim.HELD
+    assert leases.acquire(key_of(2), "child's", 60) is Claim.TAKEN
+    leases.release(key_of(2), "child's")
+    store.close()
 
 
 def _take(leases: Leases, key: str, number: int) -> Claim:
