@@ -36,6 +36,7 @@ _STEPS: Final = tuple(
 ) + (314_496_000, 3_144_960_000)
 _LAST: Final = 253_402_300_800.0  # the year 10000, which no calendar of a browser's has
 _KEPT: Final = 4000
+_MOST_STEPS: Final = 64
 
 
 class Timeline:
@@ -43,15 +44,13 @@ class Timeline:
 
     Args:
         kinds: how many kinds of things are counted.
-        most: steps that are shown at most.
 
     Attributes:
         undated: how many came with a time that is none.
     """
 
-    def __init__(self, kinds: int = 1, *, most: int = 64) -> None:
+    def __init__(self, kinds: int = 1) -> None:
         self._kinds = kinds
-        self._most = most
         self._step = 0
         self._counts: dict[int, list[int]] = {}
         self.undated = 0
@@ -87,17 +86,15 @@ class Timeline:
 
         They are as fine as they can be while all of them are shown.
         """
-        while self._counts and self._width() > self._most and self._step < len(_STEPS) - 1:
-            self._coarsen()
-        length = _STEPS[self._step]
         if not self._counts:
-            return length, []
-        none = [0] * self._kinds
-        whole = range(min(self._counts), max(self._counts) + 1)
+            return _STEPS[self._step], []
+        while len(whole := self._whole()) > _MOST_STEPS and self._step < len(_STEPS) - 1:
+            self._coarsen()
+        length, none = _STEPS[self._step], [0] * self._kinds
         return length, [[i * length, *self._counts.get(i, none)] for i in whole]
 
-    def _width(self) -> int:
-        return max(self._counts) - min(self._counts) + 1
+    def _whole(self) -> range:
+        return range(min(self._counts), max(self._counts) + 1)
 
 
 _TOLD: Final = ("misses", "errors", "bypassed", "tokens_in", "tokens_out")

@@ -6,6 +6,8 @@ import asyncio
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -56,11 +58,8 @@ class LeasesSuite:
             leasing.release(key_of(1), token)
 
     def test_a_taken_lease_is_held(self, leasing: Calls) -> None:
-        leasing.acquire(key_of(1), "one", 60)
-        try:
+        with _held(leasing, key_of(1)):
             assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
-        finally:
-            leasing.release(key_of(1), "one")
 
     def test_leases_of_other_keys_and_partitions_are_free(self, leasing: Calls) -> None:
         with partition(leasing, "42") as other:
@@ -80,12 +79,9 @@ class LeasesSuite:
 
     @pytest.mark.parametrize("failed", [False, True])
     def test_a_lease_is_released_by_its_owner_alone(self, leasing: Calls, failed: bool) -> None:
-        leasing.acquire(key_of(1), "one", 60)
-        leasing.release(key_of(1), "other", failed=failed)
-        try:
+        with _held(leasing, key_of(1)):
+            leasing.release(key_of(1), "other", failed=failed)
             assert leasing.acquire(key_of(1), "third", 60) is Claim.HELD
-        finally:
-            leasing.release(key_of(1), "one")
 
     @pytest.mark.parametrize("failed", [False, True])
     def test_releasing_what_nobody_holds_does_nothing(self, leasing: Calls, failed: bool) -> None:
@@ -111,32 +107,20 @@ class LeasesSuite:
 
     def test_a_lease_is_no_entry(self, leasing: Calls) -> None:
         leasing.set(key_of(1), b"value")
-        leasing.acquire(key_of(1), "one", 60)
-        leasing.acquire(key_of(2), "other", 60)
-        try:
+        with _held(leasing, key_of(1)), _held(leasing, key_of(2)):
             assert (leasing.get(key_of(2)), leasing.keys()) == (None, [key_of(1)])
             assert leasing.clear() == 1
             assert leasing.add(key_of(2), b"value") == b"value"
-        finally:
-            leasing.release(key_of(1), "one")
-            leasing.release(key_of(2), "other")
 
-    def test_a_lease_holds_for_the_other_colour(self, store: Store, leases: Leases) -> None:
-        leases.acquire(key_of(1), "one", 60)
-        try:
+    def test_a_lease_holds_for_the_other_colour(self, leases: Leases) -> None:
+        with _held(leases, key_of(1)):
             assert asyncio.run(leases.aacquire(key_of(1), "other", 60)) is Claim.HELD
             assert asyncio.run(leases.arenew(key_of(1), "one", 60)) is True
-        finally:
-            leases.release(key_of(1), "one")
-            store.close()
 
     def test_closing_the_store_keeps_the_lease(self, leasing: Calls) -> None:
-        leasing.acquire(key_of(1), "one", 60)
-        leasing.close()
-        try:
+        with _held(leasing, key_of(1)):
+            leasing.close()
             assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
-        finally:
-            leasing.release(key_of(1), "one")
 
     def test_threads_that_race_for_a_lease(self, leases: Leases) -> None:
         for key in map(key_of, range(10)):
@@ -144,12 +128,11 @@ class LeasesSuite:
             assert sorted(claim.name for claim in claims) == ["HELD"] * 15 + ["TAKEN"]
             leases.release(key, f"caller {claims.index(Claim.TAKEN)}")
 
-    def test_processes_that_race_for_a_lease(self, store: Store, leases: Leases) -> None:
+    def test_processes_that_race_for_a_lease(self, leases: Leases) -> None:
         with multiprocessing.get_context("spawn").Pool(3) as pool:
             for key in map(key_of, range(10)):
                 races = [pool.apply_async(_take, (leases, key, n)) for n in range(3)]
                 assert [race.get(60) for race in races].count(Claim.TAKEN) == 1
-        store.close()
 
     def test_a_lease_that_another_process_holds(self, leases: Leases, leasing: Calls) -> None:
         with _Holder(leases, key_of(1)) as holder:
@@ -284,6 +267,16 @@ class ChecksSuite:
         checks.check()
         store.set(key_of(1), b"value")
         checks.check()
+
+
+@contextmanager
+def _held(leases: Leases | Calls, key: str) -> Iterator[None]:
+    """The lease of a key is held inside by ``one``."""
+    leases.acquire(key, "one", 60)
+    try:
+        yield
+    finally:
+        leases.release(key, "one")
 
 
 def _take_and_close(leases: Leases, store: Store) -> None:

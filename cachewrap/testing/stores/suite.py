@@ -65,6 +65,11 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
             with asyncio.Runner() as runner:
                 yield AsyncCalls(store, runner)
                 runner.run(store.aclose())
+
+    @pytest.fixture(autouse=True)
+    def closing(self, store: Store) -> Iterator[None]:
+        """Close the store behind each test."""
+        yield
         store.close()
 
     # One entry
@@ -248,18 +253,15 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         store.set(key_of(1), b"sync")
         assert asyncio.run(read_and_write()) == b"sync"
         assert store.get(key_of(2)) == b"async"
-        store.close()
 
     def test_several_event_loops_in_a_row(self, store: Store) -> None:
         read = [asyncio.run(_read_after_write(store, n)) for n in range(4)]
         assert read == [b"0", b"1", b"2", b"3"]
-        store.close()
 
     def test_a_loop_in_each_of_several_threads(self, store: Store) -> None:
         with ThreadPoolExecutor(4) as threads:
             read = list(threads.map(lambda n: asyncio.run(_read_after_write(store, n)), range(8)))
         assert read == [b"%d" % number for number in range(8)]
-        store.close()
 
     # Many callers
 
@@ -267,7 +269,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         for key in map(key_of, range(20)):
             answers = at_once(16, partial(_add_own, store, key))
             assert set(answers) == {store.get(key)}
-        store.close()
 
     def test_tasks_that_race_to_add_all_get_the_winner(self, store: Store) -> None:
         async def race() -> tuple[set[bytes], bytes | None]:
@@ -277,13 +278,11 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
 
         answers, stored = asyncio.run(race())
         assert answers == {stored}
-        store.close()
 
     def test_only_one_of_many_repairs_a_damaged_entry(self, store: Store) -> None:
         store.set(key_of(1), b"damaged")
         answers = at_once(16, lambda n: store.add(key_of(1), b"from %d" % n, over=b"damaged"))
         assert set(answers) == {store.get(key_of(1))}
-        store.close()
 
     def test_threads_may_open_use_and_close_at_once(self, store: Store) -> None:
         def work(number: int) -> bytes | None:
@@ -295,7 +294,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
             return store.get(key_of((number, 0)))
 
         assert at_once(16, work) == [b"value"] * 16
-        store.close()
 
     # Other processes
 
@@ -304,7 +302,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         copy.set(key_of(1), b"value")
         assert copy.get(key_of(1)) == b"value"
         copy.close()
-        store.close()
 
     def test_an_unpickled_copy_reaches_the_same_entries(self, calls: Calls) -> None:
         if not self.persistent:
@@ -330,7 +327,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
             assert pool.apply(store.get, (key_of(1),)) == b"value"
-        store.close()
 
     def test_processes_that_race_to_add_all_get_the_winner(self, store: Store) -> None:
         if not self.persistent:
@@ -340,7 +336,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
             for key in map(key_of, range(10)):
                 adds = [pool.apply_async(_add_own, (store, key, n)) for n in range(6)]
                 assert {add.get(60) for add in adds} == {store.get(key)}
-        store.close()
 
 
 def _read_and_write(store: Store) -> None:
