@@ -75,7 +75,7 @@ def redis_server(
         if tls:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-tls-"))
             front = stack.enter_context(_TlsFront(address, Path(folder)))
-            url = f"rediss{url[5:]}".replace(str(address), str(front.port))
+            url = f"rediss{url[5:]}".replace(str(address), str(front.server_address[1]))
             url += f"?ssl_ca_certs={urllib.parse.quote(str(front.authority))}"
         _start(stack, address, *(("--requirepass", password) if password else ()))
         yield RedisServer(url, stack)
