@@ -84,8 +84,11 @@ class _Process:
 
     def file(self, path: str) -> _File:
         """The file at the path, by its identity: it may have other names, or be a new one."""
-        with suppress(FileNotFoundError):
+        try:
             status = os.stat(path)
+        except FileNotFoundError:
+            pass
+        else:
             if known := self.files.get((status.st_dev, status.st_ino)):
                 return known
         if len(self.files) >= _KEPT:
