@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from cachewrap.request.key import key_of, salted
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 R = TypeVar("R")
+F = TypeVar("F", bound=CachewrapError)
 
 
 class Exchange(Generic[R]):
@@ -207,7 +209,7 @@ def peek(
         late: whether what has expired is served.
     """
     if type(seen) is not bytes and (seen is None or isinstance(seen, StoreError)):
-        return seen
+        return None if seen is None else _frameless(seen)
     try:
         entry = unseal(seen) if guard is UNSEALED else guard.unseal(key, seen)
         if entry.expires and not late and not entry.fresh(time.time()):
@@ -218,6 +220,23 @@ def peek(
             return entry.answer.decode(), entry
         return codec.decode(entry.kind, entry.answer), entry
     except UnicodeDecodeError as error:
-        return CorruptEntryError(f"the answer cannot be read: {error!r}")
+        fault: CodecError = CorruptEntryError(f"the answer cannot be read: {error!r}")
     except CodecError as error:
-        return error
+        fault = error
+    return _frameless(fault)
+
+
+def _frameless(fault: F) -> F:
+    """The fault, and what led to it, without the frames that they passed.
+
+    A caller who holds it would be held by it, with all callers of his and what they hold, until a
+    collection. What the caller is handling himself keeps its frames.
+    """
+    outside = sys.exception()
+    ahead: list[BaseException | None] = [fault]
+    while ahead:
+        error = ahead.pop()
+        if error is not None and error is not outside and error.__traceback__ is not None:
+            error.__traceback__ = None
+            ahead += (error.__cause__, error.__context__)
+    return fault

@@ -84,7 +84,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         try:
             seen: Seen = cache._store.get(key)
         except StoreError as error:
-            seen = error.with_traceback(None)  # else this frame would refer to itself
+            seen = error
         found = None if seen is None else peek(key, seen, cache._guard)
         if type(found) is tuple:
             cache.stats.count_hit(found[1], source, None, key)
@@ -96,7 +96,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         try:
             seen: Seen = await cache._store.aget(key)
         except StoreError as error:
-            seen = error.with_traceback(None)
+            seen = error
         found = None if seen is None else peek(key, seen, cache._guard)
         if type(found) is tuple:
             cache.stats.count_hit(found[1], source, None, key)
