@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -714,6 +715,29 @@ class TestTasks:
                 return await asyncio.gather(collect(generate()), collect(generate()))
 
         assert asyncio.run(ask()) == [["a", "late"]] * 2
+
+    def test_a_reader_may_still_ask_when_everything_is_cancelled(
+        self, generate: Callable[..., Any]
+    ) -> None:
+        async def read(waits: asyncio.Event) -> None:
+            stream = generate(cache=Cache.memory())
+            await anext(stream)
+            waits.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await anext(stream)
+
+        async def ask() -> None:
+            waits = asyncio.Event()
+            reader = asyncio.create_task(read(waits))
+            await waits.wait()
+            others = asyncio.all_tasks() - {reader, asyncio.current_task()}
+            for task in (reader, *others):  # as a loop does that ends, in any order
+                task.cancel()
+            await reader
+
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(ask())
 
     def test_a_loop_that_ends_amid_a_stream_complains_of_nothing(
         self, up: Upstream, generate: Callable[..., Any], caplog: pytest.LogCaptureFixture
