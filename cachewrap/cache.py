@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from cachewrap.call.terms import Exchange, peek
 from cachewrap.entry import Entry
 from cachewrap.errors import (
     ConfigurationError,
+    CorruptEntryError,
     ReplayMissError,
 )
 from cachewrap.explain import Explanation, attempt, nearest
@@ -411,8 +413,9 @@ class Cache(KeyValue):
         key, source = exchange.key, exchange.source
         raw = self._store.get(key)
         late = self.policy.mode == "replay"
-        if isinstance(peek(key, raw, self._guard, _unread, late=late), tuple):
-            return Explanation(source, key, True, (), self.url)
+        with suppress(CorruptEntryError):
+            if raw is not None and peek(key, raw, self._guard, _unread, late=late):
+                return Explanation(source, key, True, (), self.url)
         near = nearest(self._store, self._guard, exchange.asked, source=source, count=4)
         others = tuple(other for other in near if other.key != key)
         return Explanation(source, key, False, others[:3], self.url)

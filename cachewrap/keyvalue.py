@@ -13,7 +13,7 @@ import msgspec
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
 from cachewrap.entry import Entry, Items
-from cachewrap.errors import CorruptEntryError, MissingTypeError, StoreError
+from cachewrap.errors import CorruptEntryError, StoreError
 from cachewrap.format import codec
 from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
 from cachewrap.request.key import canonical, decode_request, encode, key_of, salted
@@ -46,14 +46,15 @@ class KeyValue(Serving):
         if self._idle or mode == "refresh":
             return default
         stored = _store_key(key)
-        found = peek(stored, self.read(stored), self._guard, _value, late=mode == "replay")
-        if isinstance(found, tuple):
-            return found[0]
-        if isinstance(found, MissingTypeError):
-            raise found
-        if found is not None:
-            self.survive(found, "cache.get")
-        return default
+        try:
+            raw = self._store.get(stored)
+            if raw is None:
+                return default
+            found = peek(stored, raw, self._guard, _value, late=mode == "replay")
+        except (StoreError, CorruptEntryError) as error:
+            self.survive(error, "cache.get")
+            return default
+        return default if found is None else found[0]
 
     def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
 from cachewrap.entry import Outcome
-from cachewrap.errors import CodecError, MissingTypeError, StoreError
+from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
 from cachewrap.explain import Explanation, nearest
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
@@ -153,20 +153,32 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
     """
     if seen is None:
         return _ABSENT
-    key, guard, load = exchange.key, terms.guard, exchange.load
-    found = peek(key, seen, guard, load)
-    if found is None and _serves_expired(exchange, terms):
-        found = peek(key, seen, guard, load, late=True)
-    if isinstance(found, tuple):
-        return Reply(_HIT, *found)
-    stale = None if isinstance(seen, StoreError) else seen
-    if found is None:
-        return Absent(stale)
-    terms.report(found, exchange.source)
-    if isinstance(found, MissingTypeError):
-        stale = None
-    # Elsewhere the error would keep alive what it was raised in for as long as the call goes on.
-    return Absent(stale, found if terms.mode == "replay" else None)
+    stale: bytes | None = None
+    wrong: CachewrapError
+    if isinstance(seen, StoreError):
+        wrong = seen
+    else:
+        key, guard, load = exchange.key, terms.guard, exchange.load
+        try:
+            found = peek(key, seen, guard, load)
+            if found is None and _serves_expired(exchange, terms):
+                found = peek(key, seen, guard, load, late=True)
+            return Absent(seen) if found is None else Reply(_HIT, *found)
+        except CodecError as error:
+            wrong = error
+            stale = None if isinstance(error, MissingTypeError) else seen
+    terms.report(frameless(wrong), exchange.source)
+    return Absent(stale, wrong if terms.mode == "replay" else None)
+
+
+def _joined(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | None:
+    """The answer of another caller; None where it cannot be read, which is reported."""
+    try:
+        found = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
+    except CodecError as error:
+        terms.report(error, exchange.source)
+        return None
+    return None if found is None else Reply(Outcome.JOINED, *found)
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
@@ -286,11 +298,8 @@ def fetch(
             continue
         if landing.opened:
             return Reply(Outcome.JOINED, shared, opened=True)
-        joined = peek(exchange.key, landing.raw, terms.guard, exchange.load, late=True)
-        if isinstance(joined, tuple):
-            return Reply(Outcome.JOINED, *joined)
-        if joined is not None:
-            terms.report(joined, exchange.source)
+        if landing.raw is not None and (joined := _joined(exchange, landing.raw, terms)):
+            return joined
         break
     reply, _ = yield from ask(exchange, None, found, terms)
     return reply
@@ -403,12 +412,8 @@ def _look_again(
         return (found, AGAIN) if isinstance(found, Reply) else found
     if seen == before:
         return _ABSENT
-    other = peek(exchange.key, seen, terms.guard, exchange.load, late=True)
-    if isinstance(other, tuple):
-        return Reply(Outcome.JOINED, *other), Landing(seen)
-    if other is not None:
-        terms.report(other, exchange.source)
-    return _ABSENT
+    joined = _joined(exchange, seen, terms)
+    return _ABSENT if joined is None else (joined, Landing(seen))
 
 
 def _claim(

@@ -13,9 +13,9 @@ from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, found_in, keep, look
 from cachewrap.call.stats import Stats
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
 from cachewrap.entry import Entry, Outcome
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
+from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Store
@@ -174,14 +174,16 @@ class Serving:
         try:
             return self._store.get(key)
         except StoreError as error:
-            return error
+            fault = error
+        return frameless(fault)
 
     async def aread(self, key: str) -> Seen:
         """`read` for async callers."""
         try:
             return await self._store.aget(key)
         except StoreError as error:
-            return error
+            fault = error
+        return frameless(fault)
 
     def peek(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | None:
         """What a plain hit `look` would find, told to nobody; None where it is anything else.
@@ -189,10 +191,13 @@ class Serving:
         Whoever serves it says so with `finish`; else the request takes its usual way, with
         ``seen``.
         """
-        if seen is None:
+        if seen is None or isinstance(seen, StoreError):
             return None
-        found = peek(exchange.key, seen, self._guard, exchange.load)
-        return Reply(Outcome.HIT, *found) if isinstance(found, tuple) else None
+        try:
+            found = peek(exchange.key, seen, self._guard, exchange.load)
+        except CodecError:
+            return None
+        return None if found is None else Reply(Outcome.HIT, *found)
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Facts, Kind, Outcome
-from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
+from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format import codec
+from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard
 from cachewrap.policy import Mode, Policy
@@ -112,9 +113,9 @@ class ValueExchange(Exchange[Any]):
         key: str = "",
         usage: Callable[[Any], Usage] = lambda answer: NO_USAGE,
     ) -> None:
-        self.policy = policy
-        self.source = source
-        self.asked = asked
+        self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.source = source  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(salted(source), asked)
         self._usage = usage
 
@@ -185,48 +186,8 @@ class Absent:
 Seen: TypeAlias = bytes | StoreError | None
 """What a store gave for a key: its bytes, None, or the fault that it raised."""
 
-Peeked: TypeAlias = tuple[Any, Entry] | StoreError | CodecError | None
-"""A result and its entry; None where there is none, or none that is fresh; or what is wrong."""
 
-_TEXT: Final = Kind.TEXT
-
-
-def peek(
-    key: str,
-    seen: Seen,
-    guard: Guard,
-    load: Callable[[Entry], Any] | None = None,
-    *,
-    late: bool = False,
-) -> Peeked:
-    """What a store gave comes to, told to nobody.
-
-    Args:
-        key: under which it is stored.
-        seen: what the store gave, or raised.
-        guard: opens the entry.
-        load: makes the result of an entry; None decodes the value in it.
-        late: whether what has expired is served.
-    """
-    if type(seen) is not bytes and (seen is None or isinstance(seen, StoreError)):
-        return None if seen is None else _frameless(seen)
-    try:
-        entry = unseal(seen) if guard is UNSEALED else guard.unseal(key, seen)
-        if entry.expires and not late and not entry.fresh(time.time()):
-            return None
-        if load is not None:
-            return load(entry), entry
-        if entry.kind is _TEXT:
-            return entry.answer.decode(), entry
-        return codec.decode(entry.kind, entry.answer), entry
-    except UnicodeDecodeError as error:
-        fault: CodecError = CorruptEntryError(f"the answer cannot be read: {error!r}")
-    except CodecError as error:
-        fault = error
-    return _frameless(fault)
-
-
-def _frameless(fault: F) -> F:
+def frameless(fault: F) -> F:
     """The fault, and what led to it, without the frames that they passed.
 
     A caller who holds it would be held by it, with all callers of his and what they hold, until a
@@ -240,3 +201,36 @@ def _frameless(fault: F) -> F:
             error.__traceback__ = None
             ahead += (error.__cause__, error.__context__)
     return fault
+
+
+_TEXT: Final = Kind.TEXT
+
+
+def peek(
+    key: str,
+    raw: bytes,
+    guard: Guard,
+    load: Callable[[Entry], Any] | None = None,
+    late: bool = False,
+) -> tuple[Any, Entry] | None:
+    """The result that a store's bytes hold, and its entry; None where it is no longer fresh.
+
+    Args:
+        key: under which they are stored.
+        raw: the bytes.
+        guard: opens the entry.
+        load: makes the result of an entry; None decodes the value in it.
+        late: whether what has expired is served.
+
+    Raises `CodecError` for an entry that cannot be read, which is told to nobody.
+    """
+    entry = unseal(raw) if guard is UNSEALED else guard.unseal(key, raw)
+    if entry.expires and not late and not entry.fresh(time.time()):
+        return None
+    if load is not None:
+        return load(entry), entry
+    kind, answer = entry.kind, entry.answer
+    try:
+        return answer.decode() if kind is _TEXT else decode(kind, answer), entry
+    except UnicodeDecodeError as error:
+        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error

@@ -144,8 +144,8 @@ class FunctionExchange(Exchange[Any]):
     def __init__(self, decorated: Decorated, cache: Cache, asked: bytes, key: str = "") -> None:
         self.decorated = decorated
         self.cache = cache
-        self.source = decorated.source
-        self.asked = asked
+        self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(decorated.prefix, asked)
         self.options = NONE
 

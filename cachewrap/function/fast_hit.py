@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap.blocks import OFF, active, blocks
 from cachewrap.call.terms import Seen, peek
-from cachewrap.errors import StoreError
+from cachewrap.errors import CodecError, StoreError
 from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
 from cachewrap.request.values import are_plain
 from cachewrap.telemetry.events import remembered
@@ -81,26 +81,38 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         key, hashed = keyed
         if awaited:
             return later(cache, key, hashed, partial(wrapped, *args, **kwargs))
+        seen: Seen = None
+        found = None
         try:
-            seen: Seen = cache._store.get(key)
+            seen = raw = cache._store.get(key)
+            if raw is not None:
+                found = peek(key, raw, cache._guard)
+        except CodecError:
+            pass  # whoever looks again, in what was seen, tells of it
         except StoreError as error:
             seen = error
-        found = None if seen is None else peek(key, seen, cache._guard)
-        if type(found) is tuple:
-            cache.stats.count_hit(found[1], source, None, key)
-            return found[0]
+        if found is not None:
+            value, entry = found
+            cache.stats.count_hit(entry, source, None, key)
+            return value
         exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
 
     async def later(cache: Any, key: str, hashed: bytearray, call: Callable[[], Any]) -> Any:
+        seen: Seen = None
+        found = None
         try:
-            seen: Seen = await cache._store.aget(key)
+            seen = raw = await cache._store.aget(key)
+            if raw is not None:
+                found = peek(key, raw, cache._guard)
+        except CodecError:
+            pass  # whoever looks again, in what was seen, tells of it
         except StoreError as error:
             seen = error
-        found = None if seen is None else peek(key, seen, cache._guard)
-        if type(found) is tuple:
-            cache.stats.count_hit(found[1], source, None, key)
-            return found[0]
+        if found is not None:
+            value, entry = found
+            cache.stats.count_hit(entry, source, None, key)
+            return value
         exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
         return await aserve(exchange, call, seen)
 

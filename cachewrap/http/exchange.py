@@ -149,7 +149,7 @@ class SdkExchange(Exchange[Answered]):
             self.key, self._hashed = foreseen.key, foreseen._hashed
         else:
             self.key, self._hashed = key.hashed(_PREFIX, request)
-        self.policy = policy
+        self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
         self._when = when
 
     @property

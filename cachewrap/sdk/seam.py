@@ -95,6 +95,7 @@ class Expectation(Protocol):
 
         Gives what that cache's store gave for that exchange, where it has been asked.
         """
+        ...
 
 
 expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
