@@ -8,12 +8,8 @@ TYPE_CHECKING = False  # type checkers take it for true; `typing` is most of wha
 if TYPE_CHECKING:
     from typing import Any
 
-    from cachewrap.blocks import (
-        no_cache as no_cache,
-    )
-    from cachewrap.cache import (
-        Cache as Cache,
-    )
+    from cachewrap.blocks import no_cache as no_cache
+    from cachewrap.cache import Cache as Cache
     from cachewrap.errors import (
         CacheWarning as CacheWarning,
         CachewrapError as CachewrapError,
@@ -26,18 +22,13 @@ if TYPE_CHECKING:
         UnkeyableError as UnkeyableError,
         UnsupportedTypeError as UnsupportedTypeError,
     )
-    from cachewrap.function.decorator import (
-        llm_cached as llm_cached,
-    )
+    from cachewrap.function.decorator import llm_cached as llm_cached
     from cachewrap.http.aiohttp import (
         CachedMiddleware as CachedMiddleware,
         patch_aiohttp as patch_aiohttp,
         unpatch_aiohttp as unpatch_aiohttp,
     )
-    from cachewrap.http.dspy import (
-        patch_dspy as patch_dspy,
-        unpatch_dspy as unpatch_dspy,
-    )
+    from cachewrap.http.dspy import patch_dspy as patch_dspy, unpatch_dspy as unpatch_dspy
     from cachewrap.http.httpx import (
         AsyncCachedTransport as AsyncCachedTransport,
         CachedTransport as CachedTransport,
@@ -49,20 +40,13 @@ if TYPE_CHECKING:
         patch_requests as patch_requests,
         unpatch_requests as unpatch_requests,
     )
-    from cachewrap.options import (
-        active_cache as active_cache,
-    )
-    from cachewrap.run.program import (
-        activate as activate,
-    )
+    from cachewrap.options import active_cache as active_cache
+    from cachewrap.run.program import activate as activate
     from cachewrap.sdk.anthropic import (
         patch_anthropic as patch_anthropic,
         unpatch_anthropic as unpatch_anthropic,
     )
-    from cachewrap.sdk.openai import (
-        patch_openai as patch_openai,
-        unpatch_openai as unpatch_openai,
-    )
+    from cachewrap.sdk.openai import patch_openai as patch_openai, unpatch_openai as unpatch_openai
     from cachewrap.sdk.others import (
         patch as patch,
         patch_all as patch_all,
@@ -73,12 +57,8 @@ if TYPE_CHECKING:
         unpatch_groq as unpatch_groq,
         unpatch_together as unpatch_together,
     )
-    from cachewrap.telemetry.events import (
-        Event as Event,
-    )
-    from cachewrap.threads import (
-        patch_threads as patch_threads,
-    )
+    from cachewrap.telemetry.events import Event as Event
+    from cachewrap.threads import patch_threads as patch_threads
 
 __version__ = "0.1.0"
 
@@ -86,39 +66,20 @@ _NAMES = {
     "cachewrap.blocks": "no_cache",
     "cachewrap.cache": "Cache",
     "cachewrap.errors": """
-        CacheWarning
-        CachewrapError
-        CodecError
-        ConfigurationError
-        CorruptEntryError
-        MissingTypeError
-        ReplayMissError
-        StoreError
-        UnkeyableError
-        UnsupportedTypeError
+        CacheWarning CachewrapError CodecError ConfigurationError CorruptEntryError
+        MissingTypeError ReplayMissError StoreError UnkeyableError UnsupportedTypeError
     """,
     "cachewrap.function.decorator": "llm_cached",
     "cachewrap.http.aiohttp": "CachedMiddleware patch_aiohttp unpatch_aiohttp",
     "cachewrap.http.dspy": "patch_dspy unpatch_dspy",
-    "cachewrap.http.httpx": """
-        AsyncCachedTransport
-        CachedTransport
-        patch_httpx
-        unpatch_httpx
-    """,
+    "cachewrap.http.httpx": "AsyncCachedTransport CachedTransport patch_httpx unpatch_httpx",
     "cachewrap.http.requests": "CachedAdapter patch_requests unpatch_requests",
     "cachewrap.options": "active_cache",
     "cachewrap.run.program": "activate",
     "cachewrap.sdk.anthropic": "patch_anthropic unpatch_anthropic",
     "cachewrap.sdk.openai": "patch_openai unpatch_openai",
     "cachewrap.sdk.others": """
-        patch
-        patch_all
-        patch_groq
-        patch_together
-        unpatch
-        unpatch_all
-        unpatch_groq
+        patch patch_all patch_groq patch_together unpatch unpatch_all unpatch_groq
         unpatch_together
     """,
     "cachewrap.telemetry.events": "Event",

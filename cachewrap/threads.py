@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import wrapt
 
-from cachewrap.blocks import OUTSIDE, blocks
-from cachewrap.call.flight import leading
+from cachewrap.blocks import OUTSIDE, Stack, blocks
+from cachewrap.call.flight import Flight, leading
 
 _lock = threading.RLock()
 _holders = 0
@@ -165,7 +165,7 @@ def _submit(
         return wrapped(*args, **kwargs)
     work, *rest = args
     carrying = _carrying(work)
-    with _outside():
+    with _inside():
         return wrapped(carrying, *rest, **kwargs)
 
 
@@ -186,7 +186,7 @@ def _make_pool(
 ) -> Any:
     if not (blocks.get() or leading.get()) or not _holders:
         return wrapped(*args, **kwargs)
-    with _outside():
+    with _inside():
         return wrapped(*args, **kwargs)
 
 
@@ -195,29 +195,23 @@ def _carrying(work: Callable[..., Any]) -> Callable[..., Any]:
     stack, flights = blocks.get(), leading.get()
 
     def carrying(*given: Any, **named: Any) -> Any:
-        outer = blocks.get(), leading.get()
-        blocks.set(stack)
-        leading.set(flights)
-        try:
+        with _inside(stack, flights):
             return work(*given, **named)
-        finally:
-            blocks.set(outer[0])
-            leading.set(outer[1])
 
     return carrying
 
 
 @contextmanager
-def _outside() -> Iterator[None]:
-    """No block is active: a worker started here outlives its task, and must not keep its blocks."""
-    stack, flights = blocks.get(), leading.get()
-    blocks.set(OUTSIDE)
-    leading.set(())
+def _inside(stack: Stack = OUTSIDE, flights: tuple[Flight, ...] = ()) -> Iterator[None]:
+    """These blocks are active: none where a worker is started, which outlives its first task."""
+    outer = blocks.get(), leading.get()
+    blocks.set(stack)
+    leading.set(flights)
     try:
         yield
     finally:
-        blocks.set(stack)
-        leading.set(flights)
+        blocks.set(outer[0])
+        leading.set(outer[1])
 
 
 # `run_in_executor` and `ThreadPoolExecutor.map` come down to `submit`.

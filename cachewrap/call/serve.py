@@ -217,7 +217,8 @@ class Serving:
         """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
         hook = self.policy.on_event
         if hook is None and (
-            events.remembered(logging.DEBUG) is False or not events.log.isEnabledFor(logging.DEBUG)
+            events.remembered(logging.DEBUG) is False
+            or not events.call_log.isEnabledFor(logging.DEBUG)
         ):
             return None
         seed, place = self._seed or "", self._url

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import BinaryIO, Final
 
 import click
@@ -106,11 +106,12 @@ class Export:
 
     Args:
         file: the open file.
+        known: those entries.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, known: Names) -> None:
         self._file = file
-        self._known: Names | None = None
+        self._known = known
 
     @classmethod
     @contextmanager
@@ -124,21 +125,22 @@ class Export:
         Raises `StoreError` where it cannot be written, `ConfigurationError` where it is something
         else.
         """
-        if path == "-":
-            export = cls(sys.stdout.buffer)
-            export._begin()
-            yield export
-            sys.stdout.buffer.flush()
-            return
-        try:
-            with _open_alone(path) as file:
-                if overwrite:
-                    file.truncate(0)
-                export = cls(file)
-                export._go_on(path)
+        with closing(Names()) as known:
+            if path == "-":
+                export = cls(sys.stdout.buffer, known)
+                export._begin()
                 yield export
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error}") from error
+                sys.stdout.buffer.flush()
+                return
+            try:
+                with _open_alone(path) as file:
+                    if overwrite:
+                        file.truncate(0)
+                    export = cls(file, known)
+                    export._go_on(path)
+                    yield export
+            except OSError as error:
+                raise StoreError(f"cannot write {path}: {error}") from error
 
     def _begin(self) -> None:
         self._file.write(HEAD + b"\n")
@@ -163,7 +165,7 @@ class Export:
             if name is None:
                 check_head(line)
             else:
-                self._know(*name)
+                self._known.add(*name)
         self._file.seek(end)
         self._file.truncate()
         if not end:
@@ -171,14 +173,9 @@ class Export:
         elif not ends:  # a line that is whole: somebody's editor left it so
             self._file.write(b"\n")
 
-    def _know(self, seed: str, key: str) -> None:
-        if self._known is None:
-            self._known = Names()
-        self._known.add(seed, key)
-
     def has(self, seed: str, key: str) -> bool:
         """Whether the file had the entry when it was opened."""
-        return self._known is not None and self._known.has(seed, key)
+        return self._known.has(seed, key)
 
     def write(self, line: bytes) -> None:
         """Add a line."""

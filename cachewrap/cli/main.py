@@ -57,15 +57,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OSError as error:  # click would make status 1 of a reader that has seen enough
-            raise _SystemFault(error) from error
-
-
-class _SystemFault(Exception):
-    """A fault of the system in a command: it refused to read a file, or to write its output."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
+            ctx.exit(_refused(error))
 
 
 @click.group(
@@ -119,8 +111,6 @@ def main(arguments: list[str] | None = None) -> None:
     except click.Abort:
         click.echo("interrupted", err=True)
         status = _INTERRUPTED
-    except _SystemFault as fault:
-        status = _refused(fault.error)
     except OSError as error:
         status = _refused(error)
     except CachewrapError as error:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cachewrap.cli.conversation import (
@@ -37,6 +36,7 @@ _STEPS: Final = tuple(
 ) + (314_496_000, 3_144_960_000)
 _LAST: Final = 253_402_300_800.0  # the year 10000, which no calendar of a browser's has
 _KEPT: Final = 4000
+_MOST_STEPS: Final = 64
 
 
 class Timeline:
@@ -44,15 +44,13 @@ class Timeline:
 
     Args:
         kinds: how many kinds of things are counted.
-        most: steps that are shown at most.
 
     Attributes:
         undated: how many came with a time that is none.
     """
 
-    def __init__(self, kinds: int = 1, *, most: int = 64) -> None:
+    def __init__(self, kinds: int = 1) -> None:
         self._kinds = kinds
-        self._most = most
         self._step = 0
         self._counts: dict[int, list[int]] = {}
         self.undated = 0
@@ -88,23 +86,19 @@ class Timeline:
 
         They are as fine as they can be while all of them are shown.
         """
-        while self._counts and self._width() > self._most and self._step < len(_STEPS) - 1:
-            self._coarsen()
-        length = _STEPS[self._step]
         if not self._counts:
-            return length, []
-        none = [0] * self._kinds
-        whole = range(min(self._counts), max(self._counts) + 1)
+            return _STEPS[self._step], []
+        while len(whole := self._whole()) > _MOST_STEPS and self._step < len(_STEPS) - 1:
+            self._coarsen()
+        length, none = _STEPS[self._step], [0] * self._kinds
         return length, [[i * length, *self._counts.get(i, none)] for i in whole]
 
-    def _width(self) -> int:
-        return max(self._counts) - min(self._counts) + 1
+    def _whole(self) -> range:
+        return range(min(self._counts), max(self._counts) + 1)
 
 
-_COUNTED: Final = (
-    *("hits", "joined", "misses", "errors", "bypassed"),
-    *("tokens_in", "tokens_out", "seconds"),
-)
+_TOLD: Final = ("misses", "errors", "bypassed", "tokens_in", "tokens_out")
+_COUNTED: Final = ("hits", "joined", "seconds", *_TOLD)
 
 
 class Calls:
@@ -142,11 +136,7 @@ class Calls:
         money = [saved for model in models if (saved := _saved(model)) is not None]
         return {
             "hits": sum(model.hits + model.joined for model in models),
-            "misses": sum(model.misses for model in models),
-            "errors": sum(model.errors for model in models),
-            "bypassed": sum(model.bypassed for model in models),
-            "tokens_in": sum(model.tokens_in for model in models),
-            "tokens_out": sum(model.tokens_out for model in models),
+            **{name: sum(getattr(model, name) for model in models) for name in _TOLD},
             "seconds": seconds if math.isfinite(seconds) else 0.0,
             "money": sum(money) if money else None,
             "elsewhere": self._elsewhere,
@@ -174,16 +164,6 @@ _TEXT: Final = 50_000
 _TALK: Final = 200_000
 
 
-@dataclass(order=True, slots=True)
-class _Found:
-    """An entry that was found, by the value that it is ranked by."""
-
-    rank: float
-    number: int
-    place: Place = field(compare=False)
-    key: str = field(compare=False)
-
-
 class Best:
     """The entries of the highest rank among all that are offered.
 
@@ -193,21 +173,19 @@ class Best:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heap: list[_Found] = []
+        self._heap: list[tuple[float, int, Place, str]] = []
         self._offered = 0
 
     def offer(self, rank: float, row: Row) -> None:
         """Keep the entry if it is among the best; of equals, the first that came."""
         self._offered += 1
-        found = _Found(_finite(rank), -self._offered, row.place, row.key)
-        if len(self._heap) < self._most:
-            heapq.heappush(self._heap, found)
-        elif self._most:
-            heapq.heappushpop(self._heap, found)
+        heapq.heappush(self._heap, (_finite(rank), -self._offered, row.place, row.key))
+        if len(self._heap) > self._most:
+            heapq.heappop(self._heap)
 
     def names(self) -> list[tuple[Place, str]]:
         """Their places and keys, the best first."""
-        return [(found.place, found.key) for found in sorted(self._heap, reverse=True)]
+        return [(place, key) for *_, place, key in sorted(self._heap, reverse=True)]
 
 
 class Survey:

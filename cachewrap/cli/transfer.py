@@ -154,13 +154,9 @@ class Mover:
         if as_json:
             click.echo(json.dumps(facts), err=quiet)
         elif not quiet:
-            others = {
-                "there already": self.there_already,
-                "expired": self.expired,
-                "unreadable": self.skipped.count,
-            }
-            more = (f"; {count_text(count)} {what}" for what, count in others.items() if count)
-            click.echo(f"{verb} {entries_text(self.moved)}{''.join(more)}")
+            moved = entries_text(facts.pop("moved"))
+            more = (f"; {count_text(n)} {what.replace('_', ' ')}" for what, n in facts.items() if n)
+            click.echo(f"{verb} {moved}{''.join(more)}")
         return 1 if self.skipped.count else 0
 
 

@@ -16,7 +16,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import Head, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Headers, Wire, marked, raising, value_of
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -57,7 +57,7 @@ class AiohttpWire(Wire):
 
     def head(self, response: Any) -> Head:
         pairs = [(_storable(name), _storable(value)) for name, value in _pairs(response)]
-        return Head(response.status, pairs, self.library, _Upstream(response))
+        return Head(response.status, Headers(pairs), self.library, _Upstream(response))
 
     async def aread(self, response: Any) -> bytes:
         body: bytes = await response.read()

@@ -13,7 +13,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import Head, Replay, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising, value_of
 from cachewrap.http.shared_body import BodyReader
 
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"
@@ -44,7 +44,7 @@ class Lm15Wire(Wire):
         return content
 
     def head(self, response: Any) -> Head:
-        return Head(response.status, response.headers, self.library, response)
+        return Head(response.status, Headers(response.headers), self.library, response)
 
     def read(self, response: Any) -> bytes:
         with response:

@@ -160,11 +160,6 @@ class HttpPatcher(Applications[HttpPatch]):
         self._targets = targets
         self._needs = needs or {}
 
-    @property
-    def packages(self) -> set[str]:
-        """The top-level packages in which something is wrapped."""
-        return {module.partition(".")[0] for module in self._targets}
-
     def patch(
         self,
         cache: Cache | None,

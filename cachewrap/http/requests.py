@@ -14,7 +14,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import Head, Replay, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising, value_of
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -181,7 +181,7 @@ class RequestsWire(Wire):
         if not (enforced or str(raw.tell()) == value_of(pairs, "content-length")):
             # Before urllib3 2 the end of a body tells nothing: it may have been cut off.
             pairs = [pair for pair in pairs if pair[0].lower() != "content-length"]
-        return Head(response.status_code, pairs, self.library, _Upstream(raw))
+        return Head(response.status_code, Headers(pairs), self.library, _Upstream(raw))
 
     def read(self, response: Any) -> bytes:
         try:

@@ -98,6 +98,7 @@ class Headers:
         return self.get(name) is not None
 
 
+@dataclass(slots=True, eq=False)
 class Head:
     """A response as the seam reads it: what came before its body, and the stream of that.
 
@@ -106,21 +107,14 @@ class Head:
         headers: its headers.
         library: the library that it belongs to.
         stream: its body piece by piece as it is sent on, with ``close`` or ``aclose``.
+        http_version: as in ``HTTP/1.1``.
     """
 
-    http_version = "HTTP/1.1"
-
-    def __init__(
-        self,
-        status_code: int,
-        headers: Iterable[tuple[str, str]],
-        library: Library,
-        stream: Any,
-    ) -> None:
-        self.status_code = status_code
-        self.headers = Headers(headers)
-        self.library = library
-        self.stream = stream
+    status_code: int
+    headers: Headers
+    library: Library
+    stream: Any
+    http_version: str = "HTTP/1.1"
 
 
 class Wire:

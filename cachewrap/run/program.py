@@ -145,7 +145,9 @@ class Program:
         except (CachewrapError, ImportError) as error:
             sys.stderr.write(f"cachewrap: this program goes without a cache: {error}\n")
             return None
-        _when_imported("multiprocessing.util", self._watch_workers)
+        import wrapt
+
+        wrapt.register_post_import_hook(self._watch_workers, "multiprocessing.util")
         return cache
 
     def _forked(self) -> None:
@@ -238,9 +240,3 @@ def _patch_all() -> None:
     from cachewrap.sdk.others import patch_all
 
     patch_all()
-
-
-def _when_imported(name: str, hook: Callable[[Any], None]) -> None:
-    import wrapt
-
-    wrapt.register_post_import_hook(hook, name)

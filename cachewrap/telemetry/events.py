@@ -12,11 +12,11 @@ from typing import Any, Final, Self, TypeAlias
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CacheWarning, CachewrapError, CorruptEntryError, UnsupportedTypeError
 
-log: Final = logging.getLogger("cachewrap.calls")
+call_log: Final = logging.getLogger("cachewrap.calls")
 
 # What `Logger.isEnabledFor` remembers of a level, and forgets when one is set: False where nothing
 # is logged; None where it is to be asked.
-remembered: Final[Callable[[int], bool | None]] = getattr(log, "_cache", {}).get
+remembered: Final[Callable[[int], bool | None]] = getattr(call_log, "_cache", {}).get
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Watch:
 
 def tell_bypass(hook: Hook | None, source: str, seed: str, place: str, reason: str) -> None:
     """Say that a call goes past the cache, and why."""
-    if hook is None and not log.isEnabledFor(logging.DEBUG):
+    if hook is None and not call_log.isEnabledFor(logging.DEBUG):
         return
     event = Event(
         Outcome.BYPASSED, source, "", "", "", seed, place, time.time(), 0.0, reason=reason
@@ -155,8 +155,8 @@ def tell_bypass(hook: Hook | None, source: str, seed: str, place: str, reason: s
 
 
 def _tell(hook: Hook | None, event: Event, text: str) -> None:
-    if log.isEnabledFor(logging.DEBUG):
-        log.debug("%s", text, extra={"cachewrap": event.as_dict()})
+    if call_log.isEnabledFor(logging.DEBUG):
+        call_log.debug("%s", text, extra={"cachewrap": event.as_dict()})
     if hook is not None:
         try:
             hook(event)
@@ -177,14 +177,14 @@ def model_of(entry: Entry | None) -> str:
 # -- faults that a call survives ---------------------------------------------------------------
 
 
-_faults_log: Final = logging.getLogger("cachewrap")
+log: Final = logging.getLogger("cachewrap")
 
 _told: set[tuple[object, ...]] = set()
 
 
 def warn_once(cause: tuple[object, ...], message: str) -> None:
     """Warn with a `CacheWarning` unless this process was already warned of the same cause."""
-    _faults_log.debug(message)
+    log.debug(message)
     if cause not in _told:
         _told.add(cause)
         warnings.warn(message, CacheWarning, stacklevel=2)

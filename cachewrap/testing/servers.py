@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import socket
+import socketserver
 import ssl
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 _PATIENCE = 10.0
 """Seconds that a server may take to start."""
@@ -65,24 +66,18 @@ def redis_server(
         if named and not (tls or unixsocket or password):
             yield RedisServer(named, stack)
             return
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-redis-")))
-        secret = urllib.parse.quote(password, safe="")
-        if unixsocket is not None:
-            address: str | tuple[str, int] = os.fspath(unixsocket)
-            options = ["--port", "0", "--unixsocket", os.fspath(unixsocket)]
-            url = f"unix://{f':{secret}@' if secret else ''}{urllib.parse.quote(str(address))}"
+        secret = f":{urllib.parse.quote(password, safe='')}@" if password else ""
+        address: str | int = os.fspath(unixsocket) if unixsocket is not None else _free_port()
+        if isinstance(address, str):
+            url = f"unix://{secret}{urllib.parse.quote(address)}"
         else:
-            port = _free_port()
-            address = ("127.0.0.1", port)
-            options = ["--port", str(port), "--bind", "127.0.0.1"]
-            url = f"redis://{f':{secret}@' if secret else ''}127.0.0.1:{port}/0"
-        if password:
-            options += ["--requirepass", password]
-        _start(stack, address, folder, *options)
+            url = f"redis://{secret}127.0.0.1:{address}/0"
         if tls:
-            front = stack.enter_context(_TlsFront(address, folder))
-            url = f"rediss{url[5:]}".replace(str(address[1]), str(front.port))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-tls-"))
+            front = stack.enter_context(_TlsFront(address, Path(folder)))
+            url = f"rediss{url[5:]}".replace(str(address), str(front.server_address[1]))
             url += f"?ssl_ca_certs={urllib.parse.quote(str(front.authority))}"
+        _start(stack, address, *(("--requirepass", password) if password else ()))
         yield RedisServer(url, stack)
 
 
@@ -153,16 +148,12 @@ def redis_sentinel() -> Iterator[RedisNodes]:
         master = _node(stack, first, *_QUICK)
         replica = _node(stack, second, *_QUICK, "--replicaof", "127.0.0.1", str(first))
         _await(partial(_has, second, "INFO replication", _FOLLOWS), "the replica to follow")
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-redis-")))
-        settings = folder / "sentinel.conf"
-        settings.write_text(
+        settings = (
             f"sentinel monitor cachewrap 127.0.0.1 {first} 1\n"
             "sentinel down-after-milliseconds cachewrap 500\n"
-            "sentinel failover-timeout cachewrap 2000\n",
-            encoding="utf-8",
+            "sentinel failover-timeout cachewrap 2000\n"
         )
-        address = ("127.0.0.1", port)
-        _start(stack, address, folder, "--port", str(port), sentinel=settings)
+        _start(stack, port, sentinel=settings)
         knows = partial(_has, port, "SENTINEL REPLICAS cachewrap", str(second))
         _await(knows, "the sentinel to find the replica")
         url = f"redis+sentinel://127.0.0.1:{port}/cachewrap/0"
@@ -176,22 +167,22 @@ _FOLLOWS = "master_link_status:up"
 def _node(stack: ExitStack, port: int, *options: str) -> RedisServer:
     """Start one of several servers, with an end of its own."""
     own = stack.enter_context(ExitStack())
-    folder = Path(own.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-redis-")))
-    address = ("127.0.0.1", port)
-    _start(own, address, folder, "--port", str(port), "--bind", "127.0.0.1", *options)
+    _start(own, port, *options)
     return RedisServer(f"redis://127.0.0.1:{port}/0", own)
 
 
-def _start(
-    stack: ExitStack,
-    address: str | tuple[str, int],
-    folder: Path,
-    *options: str,
-    sentinel: Path | None = None,
-) -> None:
+def _start(stack: ExitStack, address: str | int, *options: str, sentinel: str = "") -> None:
+    """Start a server on a port or socket, in a folder of its own."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachewrap-redis-")))
     how = ["--save", "", "--appendonly", "no", "--dir", str(folder)]
-    if sentinel is not None:
-        how = [str(sentinel), "--sentinel"]
+    if sentinel:
+        settings = folder / "sentinel.conf"
+        settings.write_text(sentinel, encoding="utf-8")
+        how = [str(settings), "--sentinel"]
+    if isinstance(address, str):
+        how += ["--port", "0", "--unixsocket", address]
+    else:
+        how += ["--port", str(address), "--bind", "127.0.0.1"]
     with open(folder / "log", "w", encoding="utf-8") as log:
         process = subprocess.Popen([_binary(), *how, *options], stdout=log, stderr=log)
     stack.callback(_end, process)
@@ -200,7 +191,7 @@ def _start(
 
 def _ask(port: int, command: str) -> str:
     """The server's answer as it comes over the wire, up to a short pause."""
-    with _connect(("127.0.0.1", port)) as connection:
+    with _connect(port) as connection:
         connection.sendall(f"{command}\r\n".encode())
         answer = connection.recv(2**16)
         while select.select([connection], [], [], 0.02)[0] and (more := connection.recv(2**16)):
@@ -242,9 +233,9 @@ def _free_port() -> int:
     return port
 
 
-def _connect(address: str | tuple[str, int]) -> socket.socket:
-    if isinstance(address, tuple):
-        return socket.create_connection(address, 1.0)
+def _connect(address: str | int) -> socket.socket:
+    if isinstance(address, int):
+        return socket.create_connection(("127.0.0.1", address), 1.0)
     if sys.platform == "win32":
         raise RuntimeError("this system has no Unix sockets")
     connection = socket.socket(socket.AF_UNIX)
@@ -256,9 +247,7 @@ def _connect(address: str | tuple[str, int]) -> socket.socket:
     return connection
 
 
-def _await_answer(
-    address: str | tuple[str, int], process: subprocess.Popen[bytes], log: Path
-) -> None:
+def _await_answer(address: str | int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), _connect(address) as connection:
@@ -274,59 +263,41 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-class _TlsFront:
-    """A TLS port in front of a plain one: not every server is built with TLS of its own."""
+class _TlsFront(socketserver.ThreadingTCPServer):
+    """A TLS port in front of a plain one: not every server is built with TLS of its own.
 
-    def __init__(self, backend: str | tuple[str, int], folder: Path) -> None:
+    Its threads end with their connections: it is closed behind the server.
+    """
+
+    request_queue_size = 128
+
+    def __init__(self, backend: str | int, folder: Path) -> None:
         import trustme
 
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
         authority = trustme.CA()
         self.authority = folder / "authority.pem"
         authority.cert_pem.write_to_path(str(self.authority))
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1", "localhost").configure_cert(self._context)
         self._backend = backend
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._open: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        self._start(self._accept)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for one in list(self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
+        self.shutdown()
+        self.server_close()
 
-    def _start(self, target: Callable[..., None], *args: socket.socket) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                self._start(self._serve, self._listener.accept()[0])
-
-    def _serve(self, plain: socket.socket) -> None:
-        with suppress(OSError), plain:
-            plain.settimeout(5)
-            with (
-                self._context.wrap_socket(plain, server_side=True) as client,
-                _connect(self._backend) as server,
-            ):
-                self._open |= {client, server}
-                try:
-                    self._pass_on(client, server)
-                finally:
-                    self._open -= {client, server}
+    def finish_request(self, request: Any, client_address: object) -> None:
+        request.settimeout(5)
+        with (
+            suppress(OSError),
+            self._context.wrap_socket(request, server_side=True) as client,
+            _connect(self._backend) as server,
+        ):
+            self._pass_on(client, server)
 
     @staticmethod
     def _pass_on(client: ssl.SSLSocket, server: socket.socket) -> None:

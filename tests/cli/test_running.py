@@ -381,5 +381,6 @@ def test_every_sdk_that_is_patched_opens_the_cache() -> None:
     from cachewrap.run import program
     from cachewrap.sdk import others
 
-    plain = set[str]().union(*(patcher.packages for patcher in others._HTTP_PATCHERS))
+    modules = set[str]().union(*(patcher._targets for patcher in others._HTTP_PATCHERS))
+    plain = {module.partition(".")[0] for module in modules}
     assert {*others._BY_NAME, *others._METHODS, *plain} == program._SDKS

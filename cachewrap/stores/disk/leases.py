@@ -84,11 +84,8 @@ class _Process:
 
     def file(self, path: str) -> _File:
         """The file at the path, by its identity: it may have other names, or be a new one."""
-        try:
+        with suppress(FileNotFoundError):
             status = os.stat(path)
-        except FileNotFoundError:
-            pass
-        else:
             if known := self.files.get((status.st_dev, status.st_ino)):
                 return known
         if len(self.files) >= _KEPT:

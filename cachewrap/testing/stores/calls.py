@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from cachewrap.stores.base import Claim, Leases, Store
 
@@ -34,80 +36,57 @@ def key_of(name: object) -> str:
     return hashlib.sha256(str(name).encode()).hexdigest()
 
 
-class Calls(Protocol):
+_EVERY: Final = ("get", "add", "set", "delete", "clear", "close")
+_OF_LEASES: Final = ("acquire", "renew", "release")
+
+
+class Calls:
     """A store's operations in one colour, called as if they were sync.
 
     Those of leases are there where the store has them.
     """
 
-    store: Store
+    get: Callable[[str], bytes | None]
+    add: Callable[..., bytes]
+    set: Callable[..., None]
+    delete: Callable[[str], bool]
+    clear: Callable[[], int]
+    acquire: Callable[[str, str, float], Claim]
+    renew: Callable[[str, str, float], bool]
+    release: Callable[..., None]
+    close: Callable[[], None]
+
+    def __init__(self, store: Store, runner: asyncio.Runner | None = None) -> None:
+        self.store = store
+        self._runner = runner
+        for name in _EVERY + _OF_LEASES * isinstance(store, Leases):
+            sync = getattr(store, name)
+            setattr(
+                self, name, sync if runner is None else _run(runner, getattr(store, f"a{name}"))
+            )
 
     def of(self, store: Store) -> Calls:
         """The same colour on another store."""
-        ...
-
-    def get(self, key: str) -> bytes | None: ...
-    def add(
-        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
-    ) -> bytes: ...
-    def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None: ...
-    def delete(self, key: str) -> bool: ...
-    def keys(self) -> list[str]: ...
-    def clear(self) -> int: ...
-    def acquire(self, key: str, token: str, seconds: float) -> Claim: ...
-    def renew(self, key: str, token: str, seconds: float) -> bool: ...
-    def release(self, key: str, token: str, *, failed: bool = False) -> None: ...
-    def close(self) -> None: ...
-
-
-class SyncCalls:
-    """The sync operations."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.get = store.get
-        self.add = store.add
-        self.set = store.set
-        self.delete = store.delete
-        self.clear = store.clear
-        self.close = store.close
-        if isinstance(store, Leases):
-            self.acquire = store.acquire
-            self.renew = store.renew
-            self.release = store.release
-
-    def of(self, store: Store) -> SyncCalls:
-        return SyncCalls(store)
+        return type(self)(store, self._runner)
 
     def keys(self) -> list[str]:
-        return list(self.store.keys())
-
-
-class AsyncCalls:
-    """The async operations, each run to its end on one event loop."""
-
-    def __init__(self, store: Store, runner: asyncio.Runner) -> None:
-        self.store = store
-        self._runner = runner
-        self.get = self._run(store.aget)
-        self.add = self._run(store.aadd)
-        self.set = self._run(store.aset)
-        self.delete = self._run(store.adelete)
-        self.clear = self._run(store.aclear)
-        self.close = self._run(store.aclose)
-        if isinstance(store, Leases):
-            self.acquire = self._run(store.aacquire)
-            self.renew = self._run(store.arenew)
-            self.release = self._run(store.arelease)
-
-    def of(self, store: Store) -> AsyncCalls:
-        return AsyncCalls(store, self._runner)
-
-    def keys(self) -> list[str]:
+        if self._runner is None:
+            return list(self.store.keys())
         return self._runner.run(_listed(self.store.akeys()))
 
-    def _run(self, operation: Callable[..., Coroutine[Any, Any, _T]]) -> Callable[..., _T]:
-        return lambda *values, **options: self._runner.run(operation(*values, **options))
+
+class SyncCalls(Calls):
+    """The sync operations."""
+
+
+class AsyncCalls(Calls):
+    """The async operations, each run to its end on one event loop."""
+
+
+def _run(
+    runner: asyncio.Runner, operation: Callable[..., Coroutine[Any, Any, _T]]
+) -> Callable[..., _T]:
+    return lambda *values, **options: runner.run(operation(*values, **options))
 
 
 async def _listed(keys: AsyncIterator[str]) -> list[str]:
@@ -124,6 +103,21 @@ def at_once(count: int, work: Callable[[int], _T]) -> list[_T]:
 
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(run, range(count)))
+
+
+def in_forked_child(work: Callable[[], object]) -> None:
+    """Do the work in a forked child, and fail where it fails there."""
+    child = FORK()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc(file=sys.stderr)
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @contextmanager

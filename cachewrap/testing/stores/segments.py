@@ -5,34 +5,46 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import sys
 import time
-import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import pytest
 
 from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
-from cachewrap.testing.stores.calls import FORK, Calls, at_once, key_of, partition
+from cachewrap.testing.stores.calls import (
+    FORK,
+    Calls,
+    at_once,
+    in_forked_child,
+    key_of,
+    partition,
+)
 
 SEGMENTS: Final = (Leases, Scans, Seeds, Uses, Files, Checks)
 """What a store may have beside what every store has."""
 
-_LACKS: Final = "this store has no segment {}"
+
+def _having(segment: type) -> Any:
+    """A fixture: the store, as one that has a segment."""
+
+    @pytest.fixture
+    def having(self: object, store: Store) -> Store:
+        if not isinstance(store, segment):
+            pytest.skip(f"this store has no segment {segment.__name__}")
+        return store
+
+    return having
 
 
 class LeasesSuite:
     """The promises of `cachewrap.stores.base.Leases`."""
 
-    @pytest.fixture
-    def leases(self, store: Store) -> Leases:
-        """The store, as one with leases."""
-        if not isinstance(store, Leases):
-            pytest.skip(_LACKS.format("Leases"))
-        return store
+    leases = _having(Leases)
 
     @pytest.fixture
     def leasing(self, leases: Leases, calls: Calls) -> Calls:
@@ -46,11 +58,8 @@ class LeasesSuite:
             leasing.release(key_of(1), token)
 
     def test_a_taken_lease_is_held(self, leasing: Calls) -> None:
-        leasing.acquire(key_of(1), "one", 60)
-        try:
+        with _held(leasing, key_of(1)):
             assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
-        finally:
-            leasing.release(key_of(1), "one")
 
     def test_leases_of_other_keys_and_partitions_are_free(self, leasing: Calls) -> None:
         with partition(leasing, "42") as other:
@@ -70,12 +79,9 @@ class LeasesSuite:
 
     @pytest.mark.parametrize("failed", [False, True])
     def test_a_lease_is_released_by_its_owner_alone(self, leasing: Calls, failed: bool) -> None:
-        leasing.acquire(key_of(1), "one", 60)
-        leasing.release(key_of(1), "other", failed=failed)
-        try:
+        with _held(leasing, key_of(1)):
+            leasing.release(key_of(1), "other", failed=failed)
             assert leasing.acquire(key_of(1), "third", 60) is Claim.HELD
-        finally:
-            leasing.release(key_of(1), "one")
 
     @pytest.mark.parametrize("failed", [False, True])
     def test_releasing_what_nobody_holds_does_nothing(self, leasing: Calls, failed: bool) -> None:
@@ -101,32 +107,20 @@ class LeasesSuite:
 
     def test_a_lease_is_no_entry(self, leasing: Calls) -> None:
         leasing.set(key_of(1), b"value")
-        leasing.acquire(key_of(1), "one", 60)
-        leasing.acquire(key_of(2), "other", 60)
-        try:
+        with _held(leasing, key_of(1)), _held(leasing, key_of(2)):
             assert (leasing.get(key_of(2)), leasing.keys()) == (None, [key_of(1)])
             assert leasing.clear() == 1
             assert leasing.add(key_of(2), b"value") == b"value"
-        finally:
-            leasing.release(key_of(1), "one")
-            leasing.release(key_of(2), "other")
 
-    def test_a_lease_holds_for_the_other_colour(self, store: Store, leases: Leases) -> None:
-        leases.acquire(key_of(1), "one", 60)
-        try:
+    def test_a_lease_holds_for_the_other_colour(self, leases: Leases) -> None:
+        with _held(leases, key_of(1)):
             assert asyncio.run(leases.aacquire(key_of(1), "other", 60)) is Claim.HELD
             assert asyncio.run(leases.arenew(key_of(1), "one", 60)) is True
-        finally:
-            leases.release(key_of(1), "one")
-            store.close()
 
     def test_closing_the_store_keeps_the_lease(self, leasing: Calls) -> None:
-        leasing.acquire(key_of(1), "one", 60)
-        leasing.close()
-        try:
+        with _held(leasing, key_of(1)):
+            leasing.close()
             assert leasing.acquire(key_of(1), "other", 60) is Claim.HELD
-        finally:
-            leasing.release(key_of(1), "one")
 
     def test_threads_that_race_for_a_lease(self, leases: Leases) -> None:
         for key in map(key_of, range(10)):
@@ -134,12 +128,11 @@ class LeasesSuite:
             assert sorted(claim.name for claim in claims) == ["HELD"] * 15 + ["TAKEN"]
             leases.release(key, f"caller {claims.index(Claim.TAKEN)}")
 
-    def test_processes_that_race_for_a_lease(self, store: Store, leases: Leases) -> None:
+    def test_processes_that_race_for_a_lease(self, leases: Leases) -> None:
         with multiprocessing.get_context("spawn").Pool(3) as pool:
             for key in map(key_of, range(10)):
                 races = [pool.apply_async(_take, (leases, key, n)) for n in range(3)]
                 assert [race.get(60) for race in races].count(Claim.TAKEN) == 1
-        store.close()
 
     def test_a_lease_that_another_process_holds(self, leases: Leases, leasing: Calls) -> None:
         with _Holder(leases, key_of(1)) as holder:
@@ -171,20 +164,7 @@ class LeasesSuite:
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_does_not_inherit_a_lease(self, leases: Leases, leasing: Calls) -> None:
         leasing.acquire(key_of(1), "parent's", 60)
-        child = FORK()
-        if child == 0:
-            status = 1
-            try:
-                assert leases.acquire(key_of(1), "child's", 60) is Claim.HELD
-                assert leases.acquire(key_of(2), "child's", 60) is Claim.TAKEN
-                leases.release(key_of(2), "child's")
-                leasing.store.close()
-                status = 0
-            except BaseException:
-                traceback.print_exc(file=sys.stderr)
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        in_forked_child(partial(_take_and_close, leases, leasing.store))
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             assert pool.apply(_take, (leases, key_of(1), 3)) is Claim.HELD
         assert leasing.renew(key_of(1), "parent's", 60) is True
@@ -194,12 +174,7 @@ class LeasesSuite:
 class ScansSuite:
     """The promises of `cachewrap.stores.base.Scans`."""
 
-    @pytest.fixture
-    def scans(self, store: Store) -> Scans:
-        """The store, as one that reads several values at once."""
-        if not isinstance(store, Scans):
-            pytest.skip(_LACKS.format("Scans"))
-        return store
+    scans = _having(Scans)
 
     def test_scan_gives_every_key_with_its_value(self, store: Store, scans: Scans) -> None:
         values = {"small": b"value", "empty": b"", "large": b"x" * 2**21}
@@ -231,12 +206,7 @@ class ScansSuite:
 class SeedsSuite:
     """The promises of `cachewrap.stores.base.Seeds`."""
 
-    @pytest.fixture
-    def seeds(self, store: Store) -> Seeds:
-        """The store, as one that tells its seeds."""
-        if not isinstance(store, Seeds):
-            pytest.skip(_LACKS.format("Seeds"))
-        return store
+    seeds = _having(Seeds)
 
     def test_seeds_are_those_with_entries(self, calls: Calls, seeds: Seeds) -> None:
         with partition(calls, "42") as one, partition(calls, "a/b") as other:
@@ -250,12 +220,7 @@ class SeedsSuite:
 class UsesSuite:
     """The promises of `cachewrap.stores.base.Uses`."""
 
-    @pytest.fixture
-    def uses(self, store: Store) -> Uses:
-        """The store, as one that notes when entries are read."""
-        if not isinstance(store, Uses):
-            pytest.skip(_LACKS.format("Uses"))
-        return store
+    uses = _having(Uses)
 
     def test_nobody_read_an_absent_key(self, uses: Uses) -> None:
         assert uses.last_used(key_of(1)) is None
@@ -273,12 +238,7 @@ class UsesSuite:
 class FilesSuite:
     """The promises of `cachewrap.stores.base.Files`."""
 
-    @pytest.fixture
-    def files(self, store: Store) -> Files:
-        """The store, as one with a place for files."""
-        if not isinstance(store, Files):
-            pytest.skip(_LACKS.format("Files"))
-        return store
+    files = _having(Files)
 
     def test_a_file_beside_the_partition_is_no_entry(self, calls: Calls, files: Files) -> None:
         calls.set(key_of(1), b"value")
@@ -301,17 +261,29 @@ class FilesSuite:
 class ChecksSuite:
     """The promises of `cachewrap.stores.base.Checks`."""
 
-    @pytest.fixture
-    def checks(self, store: Store) -> Checks:
-        """The store, as one that looks ahead."""
-        if not isinstance(store, Checks):
-            pytest.skip(_LACKS.format("Checks"))
-        return store
+    checks = _having(Checks)
 
     def test_a_store_that_works_passes_its_check(self, store: Store, checks: Checks) -> None:
         checks.check()
         store.set(key_of(1), b"value")
         checks.check()
+
+
+@contextmanager
+def _held(leases: Leases | Calls, key: str) -> Iterator[None]:
+    """The lease of a key is held inside by ``one``."""
+    leases.acquire(key, "one", 60)
+    try:
+        yield
+    finally:
+        leases.release(key, "one")
+
+
+def _take_and_close(leases: Leases, store: Store) -> None:
+    assert leases.acquire(key_of(1), "child's", 60) is Claim.HELD
+    assert leases.acquire(key_of(2), "child's", 60) is Claim.TAKEN
+    leases.release(key_of(2), "child's")
+    store.close()
 
 
 def _take(leases: Leases, key: str, number: int) -> Claim:

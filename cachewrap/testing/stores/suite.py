@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import pickle
-import sys
 import time
-import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +20,7 @@ from cachewrap.testing.stores.calls import (
     Calls,
     SyncCalls,
     at_once,
+    in_forked_child,
     key_of,
     partition,
 )
@@ -67,6 +65,11 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
             with asyncio.Runner() as runner:
                 yield AsyncCalls(store, runner)
                 runner.run(store.aclose())
+
+    @pytest.fixture(autouse=True)
+    def closing(self, store: Store) -> Iterator[None]:
+        """Close the store behind each test."""
+        yield
         store.close()
 
     # One entry
@@ -250,25 +253,15 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         store.set(key_of(1), b"sync")
         assert asyncio.run(read_and_write()) == b"sync"
         assert store.get(key_of(2)) == b"async"
-        store.close()
 
     def test_several_event_loops_in_a_row(self, store: Store) -> None:
-        async def read_after_write(number: int) -> bytes | None:
-            await store.aadd(key_of(number), b"%d" % number)
-            return await store.aget(key_of(number))
-
-        assert [asyncio.run(read_after_write(n)) for n in range(4)] == [b"0", b"1", b"2", b"3"]
-        store.close()
+        read = [asyncio.run(_read_after_write(store, n)) for n in range(4)]
+        assert read == [b"0", b"1", b"2", b"3"]
 
     def test_a_loop_in_each_of_several_threads(self, store: Store) -> None:
-        async def read_after_write(number: int) -> bytes | None:
-            await store.aadd(key_of(number), b"%d" % number)
-            return await store.aget(key_of(number))
-
         with ThreadPoolExecutor(4) as threads:
-            read = list(threads.map(lambda n: asyncio.run(read_after_write(n)), range(8)))
+            read = list(threads.map(lambda n: asyncio.run(_read_after_write(store, n)), range(8)))
         assert read == [b"%d" % number for number in range(8)]
-        store.close()
 
     # Many callers
 
@@ -276,7 +269,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         for key in map(key_of, range(20)):
             answers = at_once(16, partial(_add_own, store, key))
             assert set(answers) == {store.get(key)}
-        store.close()
 
     def test_tasks_that_race_to_add_all_get_the_winner(self, store: Store) -> None:
         async def race() -> tuple[set[bytes], bytes | None]:
@@ -286,13 +278,11 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
 
         answers, stored = asyncio.run(race())
         assert answers == {stored}
-        store.close()
 
     def test_only_one_of_many_repairs_a_damaged_entry(self, store: Store) -> None:
         store.set(key_of(1), b"damaged")
         answers = at_once(16, lambda n: store.add(key_of(1), b"from %d" % n, over=b"damaged"))
         assert set(answers) == {store.get(key_of(1))}
-        store.close()
 
     def test_threads_may_open_use_and_close_at_once(self, store: Store) -> None:
         def work(number: int) -> bytes | None:
@@ -304,7 +294,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
             return store.get(key_of((number, 0)))
 
         assert at_once(16, work) == [b"value"] * 16
-        store.close()
 
     # Other processes
 
@@ -313,7 +302,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         copy.set(key_of(1), b"value")
         assert copy.get(key_of(1)) == b"value"
         copy.close()
-        store.close()
 
     def test_an_unpickled_copy_reaches_the_same_entries(self, calls: Calls) -> None:
         if not self.persistent:
@@ -327,21 +315,7 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_a_forked_child_reads_and_writes(self, calls: Calls) -> None:
         calls.set(key_of("parent"), b"parent's")
-        child = FORK()
-        if child == 0:
-            status = 1
-            try:
-                with asyncio.Runner() as runner:
-                    here = AsyncCalls(calls.store, runner)
-                    assert calls.store.get(key_of("parent")) == b"parent's"
-                    assert here.get(key_of("parent")) == b"parent's"
-                    calls.store.set(key_of("child"), b"child's")
-                status = 0
-            except BaseException:
-                traceback.print_exc(file=sys.stderr)
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        in_forked_child(partial(_read_and_write, calls.store))
         assert calls.get(key_of("parent")) == b"parent's"
         if self.persistent:
             assert calls.get(key_of("child")) == b"child's"
@@ -353,7 +327,6 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
             assert pool.apply(store.get, (key_of(1),)) == b"value"
-        store.close()
 
     def test_processes_that_race_to_add_all_get_the_winner(self, store: Store) -> None:
         if not self.persistent:
@@ -363,7 +336,18 @@ class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, Che
             for key in map(key_of, range(10)):
                 adds = [pool.apply_async(_add_own, (store, key, n)) for n in range(6)]
                 assert {add.get(60) for add in adds} == {store.get(key)}
-        store.close()
+
+
+def _read_and_write(store: Store) -> None:
+    with asyncio.Runner() as runner:
+        assert store.get(key_of("parent")) == b"parent's"
+        assert AsyncCalls(store, runner).get(key_of("parent")) == b"parent's"
+        store.set(key_of("child"), b"child's")
+
+
+async def _read_after_write(store: Store, number: int) -> bytes | None:
+    await store.aadd(key_of(number), b"%d" % number)
+    return await store.aget(key_of(number))
 
 
 def _add_own(store: Store, key: str, number: int) -> bytes:
