@@ -331,6 +331,32 @@ def test_a_generator_that_recovers_from_what_is_thrown_does_so_for_the_thrower_a
     assert cache.stats.stored == readers - 1
 
 
+def test_what_is_thrown_comes_out_where_the_throwers_own_generator_is_shorter(
+    colour: Colour,
+) -> None:
+    lengths = [3, 1]
+    if colour.asynchronous:
+
+        @llm_cached
+        async def generate() -> AsyncGenerator[int, None]:
+            for item in range(lengths.pop(0)):
+                yield item
+
+    else:
+
+        @llm_cached
+        def generate() -> Generator[int, None, None]:  # type: ignore[misc]
+            yield from range(lengths.pop(0))
+
+    with Cache.memory():
+        thrower, other = generate(), generate()
+        for stream in (thrower, other, thrower, other):
+            colour.next(stream)
+        with pytest.raises(ValueError, match="mine"):
+            colour.throw(thrower, ValueError("mine"))
+        assert colour.all(other) == [2]
+
+
 def test_who_has_sent_a_value_may_send_another(colour: Colour, up: Upstream) -> None:
     generate = colour.decorate(up)
     with Cache.memory() as cache:
