@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
 from cachewrap.entry import Outcome
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
 from cachewrap.explain import Explanation, nearest
@@ -167,8 +167,7 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
         except CodecError as error:
             wrong = error
             stale = None if isinstance(error, MissingTypeError) else seen
-    terms.report(wrong, exchange.source)
-    # Elsewhere the error would keep alive what it was raised in for as long as the call goes on.
+    terms.report(frameless(wrong), exchange.source)
     return Absent(stale, wrong if terms.mode == "replay" else None)
 
 

@@ -13,7 +13,7 @@ from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, found_in, keep, look
 from cachewrap.call.stats import Stats
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, peek
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
 from cachewrap.format.sealing import make_guard
@@ -174,14 +174,16 @@ class Serving:
         try:
             return self._store.get(key)
         except StoreError as error:
-            return error
+            fault = error
+        return frameless(fault)
 
     async def aread(self, key: str) -> Seen:
         """`read` for async callers."""
         try:
             return await self._store.aget(key)
         except StoreError as error:
-            return error
+            fault = error
+        return frameless(fault)
 
     def peek(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | None:
         """What a plain hit `look` would find, told to nobody; None where it is anything else.

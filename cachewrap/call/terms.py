@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cachewrap.request.key import key_of, salted
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 R = TypeVar("R")
+F = TypeVar("F", bound=CachewrapError)
 
 
 class Exchange(Generic[R]):
@@ -183,6 +185,23 @@ class Absent:
 
 Seen: TypeAlias = bytes | StoreError | None
 """What a store gave for a key: its bytes, None, or the fault that it raised."""
+
+
+def frameless(fault: F) -> F:
+    """The fault, and what led to it, without the frames that they passed.
+
+    A caller who holds it would be held by it, with all callers of his and what they hold, until a
+    collection. What the caller is handling himself keeps its frames.
+    """
+    outside = sys.exception()
+    ahead: list[BaseException | None] = [fault]
+    while ahead:
+        error = ahead.pop()
+        if error is not None and error is not outside and error.__traceback__ is not None:
+            error.__traceback__ = None
+            ahead += (error.__cause__, error.__context__)
+    return fault
+
 
 _TEXT: Final = Kind.TEXT
 

@@ -90,7 +90,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         except CodecError:
             pass  # whoever looks again, in what was seen, tells of it
         except StoreError as error:
-            seen = error.with_traceback(None)  # else this frame would refer to itself
+            seen = error
         if found is not None:
             value, entry = found
             cache.stats.count_hit(entry, source, None, key)
@@ -108,7 +108,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         except CodecError:
             pass  # whoever looks again, in what was seen, tells of it
         except StoreError as error:
-            seen = error.with_traceback(None)
+            seen = error
         if found is not None:
             value, entry = found
             cache.stats.count_hit(entry, source, None, key)

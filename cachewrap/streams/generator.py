@@ -137,7 +137,12 @@ class AsyncItemReader(_ItemReader):
 
     async def athrow(self, error: BaseException) -> Any:
         """See `AsyncGenerator.athrow`."""
-        return await self._give(methodcaller("athrow", error))
+        try:
+            return await self._give(methodcaller("athrow", error))
+        except StopAsyncIteration:
+            if self.source.given is None:
+                raise
+        raise error  # his own generator ended before the item that it was run up to
 
     async def _give(self, step: Callable[[Any], Any]) -> Any:
         if not self._owns():

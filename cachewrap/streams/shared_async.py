@@ -53,7 +53,7 @@ class AsyncSharedStream(Stream[T]):
             loop = asyncio.get_running_loop()
             if self._pulling is None or self._pulling.done():
                 self._pulling = loop.create_future()
-                if self._wanted is not None:
+                if self._wanted is not None and not self._wanted.done():
                     self._wanted.set_result(None)
             if self._task is None:
                 self._task = loop.create_task(self._work(), context=self._context)

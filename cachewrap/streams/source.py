@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -107,6 +108,9 @@ class GeneratorSource(_GeneratorSource):
                     item = given(generator)
             except StopIteration as stop:
                 item, returned = _END, stop.value
+        if self.given is not None:  # the generator ended before the item that it was run up to
+            with suppress(StopIteration):
+                self.given(generator)
         if returned is not None:
             self.returned = pack(returned)
         if self._recording is not None:

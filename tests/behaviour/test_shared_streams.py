@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -328,6 +329,32 @@ def test_a_generator_that_recovers_from_what_is_thrown_does_so_for_the_thrower_a
         assert colour.all(thrower) == ["at last"]
         assert [colour.all(stream) for stream in others] == [["b"]] * (readers - 1)
     assert cache.stats.stored == readers - 1
+
+
+def test_what_is_thrown_comes_out_where_the_throwers_own_generator_is_shorter(
+    colour: Colour,
+) -> None:
+    lengths = [3, 1]
+    if colour.asynchronous:
+
+        @llm_cached
+        async def generate() -> AsyncGenerator[int, None]:
+            for item in range(lengths.pop(0)):
+                yield item
+
+    else:
+
+        @llm_cached
+        def generate() -> Generator[int, None, None]:  # type: ignore[misc]
+            yield from range(lengths.pop(0))
+
+    with Cache.memory():
+        thrower, other = generate(), generate()
+        for stream in (thrower, other, thrower, other):
+            colour.next(stream)
+        with pytest.raises(ValueError, match="mine"):
+            colour.throw(thrower, ValueError("mine"))
+        assert colour.all(other) == [2]
 
 
 def test_who_has_sent_a_value_may_send_another(colour: Colour, up: Upstream) -> None:
@@ -714,6 +741,29 @@ class TestTasks:
                 return await asyncio.gather(collect(generate()), collect(generate()))
 
         assert asyncio.run(ask()) == [["a", "late"]] * 2
+
+    def test_a_reader_may_still_ask_when_everything_is_cancelled(
+        self, generate: Callable[..., Any]
+    ) -> None:
+        async def read(waits: asyncio.Event) -> None:
+            stream = generate(cache=Cache.memory())
+            await anext(stream)
+            waits.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await anext(stream)
+
+        async def ask() -> None:
+            waits = asyncio.Event()
+            reader = asyncio.create_task(read(waits))
+            await waits.wait()
+            others = asyncio.all_tasks() - {reader, asyncio.current_task()}
+            for task in (reader, *others):  # as a loop does that ends, in any order
+                task.cancel()
+            await reader
+
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(ask())
 
     def test_a_loop_that_ends_amid_a_stream_complains_of_nothing(
         self, up: Upstream, generate: Callable[..., Any], caplog: pytest.LogCaptureFixture

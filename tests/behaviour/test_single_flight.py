@@ -7,7 +7,7 @@ import contextlib
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 
 from cachewrap import Cache, llm_cached
 from cachewrap.call.flight import _flights
+from cachewrap.errors import CacheWarning, StoreError
 
 WAIT = 20.0
 
@@ -428,6 +429,90 @@ def test_an_error_of_the_call_leaves_no_cycle(upstream: Upstream) -> None:
         assert seen() is None
     finally:
         gc.enable()
+
+
+def _is_down(store: object, key: str) -> bytes:
+    try:
+        raise ConnectionRefusedError("down")
+    except ConnectionRefusedError as error:
+        raise StoreError("down") from error
+
+
+async def _ais_down(store: object, key: str) -> bytes:
+    return _is_down(store, key)
+
+
+def _is_damaged(store: object, key: str) -> bytes:
+    return b"rubbish"
+
+
+async def _ais_damaged(store: object, key: str) -> bytes:
+    return b"rubbish"
+
+
+@pytest.mark.filterwarnings("ignore::cachewrap.errors.CacheWarning")
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("reads", [(_is_down, _ais_down), (_is_damaged, _ais_damaged)])
+@pytest.mark.parametrize("kind", ["function", "coroutine function", "generator", "key"])
+def test_a_fault_of_the_store_holds_nothing_that_the_caller_has(
+    monkeypatch: pytest.MonkeyPatch, kind: str, reads: tuple[Any, Any], watched: bool
+) -> None:
+    @llm_cached
+    def complete(prompt: str) -> str:
+        return prompt
+
+    @llm_cached
+    async def acomplete(prompt: str) -> str:
+        return prompt
+
+    @llm_cached
+    def stream(prompt: str) -> Iterator[str]:
+        yield prompt
+
+    cache = Cache.memory(on_event=(lambda event: None) if watched else None)
+    monkeypatch.setattr(type(cache.store), "get", reads[0])
+    monkeypatch.setattr(type(cache.store), "aget", reads[1])
+    calls: dict[str, Callable[[], object]] = {
+        "function": lambda: complete("hi"),
+        "coroutine function": lambda: asyncio.run(acomplete("hi")),
+        "generator": lambda: list(stream("hi")),
+        "key": lambda: cache.get("hi"),
+    }
+
+    def ask() -> weakref.ref[threading.Event]:
+        held = threading.Event()
+        with cache:
+            calls[kind]()
+        return weakref.ref(held)
+
+    ask()  # warned once
+    gc.disable()
+    try:
+        assert ask()() is None
+    finally:
+        gc.enable()
+
+
+def test_a_fault_leaves_the_error_that_its_caller_handles_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = Cache.memory()
+    monkeypatch.setattr(type(cache.store), "get", _is_down)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    def recover() -> None:
+        try:
+            fail()
+        except ZeroDivisionError:
+            with pytest.warns(CacheWarning):
+                cache.get("hi")
+            raise
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        recover()
+    assert caught.traceback[-1].name == "fail"
 
 
 def test_single_flight_can_be_switched_off(upstream: Upstream) -> None:
