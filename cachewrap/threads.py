@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import wrapt
 
-from cachewrap.blocks import OUTSIDE, Stack, blocks
-from cachewrap.call.flight import Flight, leading
+from cachewrap.blocks import OUTSIDE, blocks
+from cachewrap.call.flight import leading
 
 _lock = threading.RLock()
 _holders = 0
@@ -85,14 +85,8 @@ def _pools_imported(module: ModuleType) -> None:
 
 
 def _wrap_pools(module: ModuleType) -> None:
-    _wrap(
-        module.ThreadPool,
-        __init__=_make_pool,
-        apply_async=_give,
-        _map_async=_give,
-        imap=_give,
-        imap_unordered=_give,
-    )
+    given = dict.fromkeys(("apply_async", "_map_async", "imap", "imap_unordered"), _give)
+    _wrap(module.ThreadPool, __init__=_make_pool, **given)
 
 
 def _wrap(owner: type, **wrappers: Callable[..., Any]) -> None:
@@ -165,7 +159,7 @@ def _submit(
         return wrapped(*args, **kwargs)
     work, *rest = args
     carrying = _carrying(work)
-    with _inside():
+    with _outside():
         return wrapped(carrying, *rest, **kwargs)
 
 
@@ -186,7 +180,7 @@ def _make_pool(
 ) -> Any:
     if not (blocks.get() or leading.get()) or not _holders:
         return wrapped(*args, **kwargs)
-    with _inside():
+    with _outside():
         return wrapped(*args, **kwargs)
 
 
@@ -195,23 +189,29 @@ def _carrying(work: Callable[..., Any]) -> Callable[..., Any]:
     stack, flights = blocks.get(), leading.get()
 
     def carrying(*given: Any, **named: Any) -> Any:
-        with _inside(stack, flights):
+        outer = blocks.get(), leading.get()
+        blocks.set(stack)
+        leading.set(flights)
+        try:
             return work(*given, **named)
+        finally:
+            blocks.set(outer[0])
+            leading.set(outer[1])
 
     return carrying
 
 
 @contextmanager
-def _inside(stack: Stack = OUTSIDE, flights: tuple[Flight, ...] = ()) -> Iterator[None]:
-    """These blocks are active: none where a worker is started, which outlives its first task."""
-    outer = blocks.get(), leading.get()
-    blocks.set(stack)
-    leading.set(flights)
+def _outside() -> Iterator[None]:
+    """No block is active: a worker started here outlives its task, and must not keep its blocks."""
+    stack, flights = blocks.get(), leading.get()
+    blocks.set(OUTSIDE)
+    leading.set(())
     try:
         yield
     finally:
-        blocks.set(outer[0])
-        leading.set(outer[1])
+        blocks.set(stack)
+        leading.set(flights)
 
 
 # `run_in_executor` and `ThreadPoolExecutor.map` come down to `submit`.

@@ -277,8 +277,9 @@ class Stats:
         saved = spent = 0.0
         known = False
         for (_, model), g in groups:
-            served = _cost(g, model, g.hits + g.joined, g.tokens_in_saved, g.tokens_out_saved)
-            asked = _cost(g, model, g.misses, g.tokens_in_spent, g.tokens_out_spent)
+            names, calls = (g.reported, model), g.hits + g.joined
+            served = cost(calls, g.tokens_in_saved, g.tokens_out_saved, *names)
+            asked = cost(g.misses, g.tokens_in_spent, g.tokens_out_spent, *names)
             known = known or served is not None or asked is not None
             saved, spent = saved + (served or 0.0), spent + (asked or 0.0)
         return Money(saved, spent) if known else None
@@ -358,14 +359,13 @@ class Stats:
         return f"Stats({inside})"
 
 
-def _cost(group: _Group, model: str, calls: int, tokens_in: int, tokens_out: int) -> float | None:
-    if not calls:
-        return None
-    each = tokens_in // calls, tokens_out // calls
-    one = price(group.reported or model, *each)
-    if one is None and group.reported:
-        one = price(model, *each)
-    return None if one is None else one * calls
+def cost(calls: int, tokens_in: float, tokens_out: float, *models: str) -> float | None:
+    """What calls cost: the average one, by the first of a model's names that has a price."""
+    for model in models if calls else ():
+        one = price(model, int(tokens_in // calls), int(tokens_out // calls))
+        if one is not None:
+            return one * calls
+    return None
 
 
 def summary(stats: Stats, place: str) -> str:

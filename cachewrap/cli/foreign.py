@@ -18,7 +18,7 @@ import pickle
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import import_module
 from itertools import groupby
@@ -234,11 +234,10 @@ def _check(plain: Any) -> None:
     waiting = [plain]
     while waiting:
         node = waiting.pop()
-        inner: Iterable[Any] = ()
         if isinstance(node, list):
-            inner = node
+            waiting += node
         elif isinstance(node, dict):
-            inner = node.values()
+            waiting += node.values()
             if node.get("lc") == 1:
                 path = node.get("id")
                 named = [str(part) for part in path] if isinstance(path, list) else ["nothing"]
@@ -248,4 +247,3 @@ def _check(plain: Any) -> None:
                     or named[-1] not in _TAKEN
                 ):
                     raise ValueError(f"its answer holds {'.'.join(named)}, which is not taken")
-        waiting.extend(inner)

@@ -72,11 +72,11 @@ def command(
                 for folder, named in folders(file):
                     _import_foreign(read_folder(folder), targets.of(named), mover)
             else:
-                _import_foreign(read_database(file), targets.own, mover)
+                _import_foreign(read_database(file), targets.of(), mover)
     else:
         mover = Mover(wanted, cover, overwrite)
         with _open(file) as source, open_targets(url, seed) as targets, closing(Names()) as stored:
-            check_apart(file, targets.own.store)  # or it would read on in what it writes
+            check_apart(file, targets.of().store)  # or it would read on in what it writes
             _import_lines(source, targets, mover, stored)
     sys.exit(mover.tell("imported", as_json))
 

@@ -14,16 +14,16 @@ import click
 
 from cachewrap.cli.conversation import request_turns
 from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
-from cachewrap.cli.places import Place, Where, json_option, where_options
+from cachewrap.cli.places import Where, json_option, where_options
 from cachewrap.cli.text import columns, is_terminal, one_line, size_text, span_text, terminal_width
 from cachewrap.errors import CorruptEntryError
 
-_ORDERS: Final[dict[str, tuple[Callable[[Row], Any], bool]]] = {
-    "newest": (lambda row: row.entry.created, True),
-    "oldest": (lambda row: row.entry.created, False),
-    "largest": (lambda row: row.size, True),
-    "slowest": (lambda row: row.entry.seconds, True),
-    "tokens": (lambda row: row.entry.tokens_in + row.entry.tokens_out, True),
+_ORDERS: Final[dict[str, tuple[Callable[..., list[Row]], Callable[[Row], Any]]]] = {
+    "newest": (heapq.nlargest, lambda row: row.entry.created),
+    "oldest": (heapq.nsmallest, lambda row: row.entry.created),
+    "largest": (heapq.nlargest, lambda row: row.size),
+    "slowest": (heapq.nlargest, lambda row: row.entry.seconds),
+    "tokens": (heapq.nlargest, lambda row: row.entry.tokens_in + row.entry.tokens_out),
 }
 _SORTED: Final = 50
 _HEAD: Final = (
@@ -70,7 +70,12 @@ def command(
     """
     with where.opened() as places:
         skipped = Skipped()
-        rows = _chosen(places, wanted, skipped, sort, limit, offset)
+        rows: Iterable[Row] = wanted_rows(places, wanted, skipped)
+        if sort is None:
+            rows = itertools.islice(rows, offset, None if limit is None else offset + limit)
+        else:
+            best, value = _ORDERS[sort]
+            rows = best(offset + (limit or _SORTED), rows, key=value)[offset:]
         if as_json:
             for row in rows:
                 click.echo(json.dumps(row.facts(), ensure_ascii=False))
@@ -80,22 +85,6 @@ def command(
             for line in _lines(rows):
                 click.echo(line, nl=False)
         skipped.tell()
-
-
-def _chosen(
-    places: Iterable[Place],
-    wanted: Filter,
-    skipped: Skipped,
-    sort: str | None,
-    limit: int | None,
-    offset: int,
-) -> Iterable[Row]:
-    rows = wanted_rows(places, wanted, skipped)
-    if sort is None:
-        return itertools.islice(rows, offset, None if limit is None else offset + limit)
-    value, reverse = _ORDERS[sort]
-    best = heapq.nlargest if reverse else heapq.nsmallest
-    return best(offset + (limit or _SORTED), rows, key=value)[offset:]
 
 
 def _lines(rows: Iterable[Row]) -> Iterator[str]:

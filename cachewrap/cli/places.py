@@ -41,29 +41,19 @@ class Place:
     Args:
         store: where the entries live.
         seed: the seed that they belong to.
+
+    Attributes:
+        guard: covers the entries that are to be encrypted, with the keys of the environment.
     """
 
     def __init__(self, store: Store, seed: str) -> None:
         self.store = store
         self.seed = seed
-        self._guard: Guard = make_guard(keys_from_environment(), seed)
+        self.guard: Guard = make_guard(keys_from_environment(), seed)
 
     def unseal(self, key: str, raw: bytes) -> Entry:
         """Open an entry, encrypted or not. Raises `CorruptEntryError`."""
-        return (self._guard if is_encrypted(raw) else UNSEALED).unseal(key, raw)
-
-    def lacks_key(self, raw: bytes) -> bool:
-        """Whether stored bytes are encrypted with a key that was not given."""
-        return self._guard.lacks_key(raw)
-
-    @property
-    def has_key(self) -> bool:
-        """Whether an encryption key was given."""
-        return self._guard is not UNSEALED
-
-    def encrypt(self, key: str, sealed: bytes) -> bytes:
-        """An envelope as it is stored here where it is to be encrypted."""
-        return self._guard.close(key, sealed)
+        return (self.guard if is_encrypted(raw) else UNSEALED).unseal(key, raw)
 
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every key and what is stored under it, without loading them all at once."""

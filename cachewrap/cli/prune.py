@@ -97,7 +97,7 @@ def command(
             unreadable += row is None
             created = now if row is None else row.entry.created
             if (
-                (row is None and damaged and not place.lacks_key(raw))
+                (row is None and damaged and not place.guard.lacks_key(raw))
                 or (older_than is not None and created < now - older_than)
                 or (unused_since is not None and (used or created) < now - unused_since)
             ):

@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Final
 
@@ -26,6 +26,10 @@ from cachewrap.telemetry.usage import can_price
 
 _SHOWN: Final = 10_000
 _MOST: Final = 100_000
+_FILTER_TEXTS: Final[dict[str, Callable[[Any], str]]] = {
+    **dict.fromkeys(("newer_than", "older_than"), span_text),
+    **dict.fromkeys(("min_size", "max_size"), size_text),
+}
 _PAGE_BYTES: Final = 100 * 2**20
 """From there on conversations are left out: a browser has to hold all of it."""
 
@@ -106,8 +110,11 @@ def write_page(
         name = where.text(places)
         document = Document(file, title or "cachewrap report")
         told = 0
-        if not no_content:
-            told = _write_talks(document, survey)
+        for row in read_again([] if no_content else survey.shown()):
+            said = talk(row)
+            fits = document.written < _PAGE_BYTES
+            document.add(line(row, said), said if fits else None)
+            told += fits
         document.finish(
             {
                 **survey.figures(),
@@ -144,17 +151,6 @@ def _readable(path: str) -> Iterator[Minute]:
         click.echo(f"left out what follows in the history: {error}", err=True)
 
 
-def _write_talks(document: Document, survey: Survey) -> int:
-    """Write lines and conversations; how many conversations the page has taken."""
-    told = 0
-    for row in read_again(survey.shown()):
-        said = talk(row)
-        fits = document.written < _PAGE_BYTES
-        document.add(line(row, said), said if fits else None)
-        told += fits
-    return told
-
-
 def _listed(names: list[tuple[Place, str]], no_content: bool) -> list[list[Any]]:
     """The names of entries that the page has; where it has none, their numbers."""
     if no_content:
@@ -169,12 +165,7 @@ def _filters(wanted: Filter, no_content: bool) -> list[str]:
         value = getattr(wanted, name)
         if value is None or (no_content and name == "text"):
             continue
-        shown = value
-        if name in ("newer_than", "older_than"):
-            shown = span_text(value)
-        elif name in ("min_size", "max_size"):
-            shown = size_text(value)
-        given.append(f"--{name.replace('_', '-')} {shown}")
+        given.append(f"--{name.replace('_', '-')} {_FILTER_TEXTS.get(name, str)(value)}")
     return given
 
 

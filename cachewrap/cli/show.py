@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any, Final
 
 import click
@@ -63,14 +64,9 @@ def _find(place: Place, key: str) -> list[Row]:
     for whole in (key, given):
         if len(whole) == 64 and _HEX.fullmatch(whole) and (raw := place.store.get(whole)):
             return [read_row(place, whole, raw)]
-    found: list[Row] = []
-    if _HEX.fullmatch(key):
-        for name in place.store.keys():
-            if name.startswith(key) and (raw := place.store.get(name)):
-                found.append(read_row(place, name, raw))
-                if len(found) == 3:
-                    break
-    return found
+    names = place.store.keys() if _HEX.fullmatch(key) else ()
+    found = ((name, place.store.get(name)) for name in names if name.startswith(key))
+    return list(islice((read_row(place, name, raw) for name, raw in found if raw), 3))
 
 
 def _shown(row: Row, timing: bool) -> list[str]:

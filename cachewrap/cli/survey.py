@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from cachewrap.call.stats import cost
 from cachewrap.cli.conversation import (
     Piece,
     Turn,
@@ -133,7 +134,8 @@ class Calls:
         length, steps = self._timeline.steps()
         models = self._sums.values()
         seconds = sum(model.seconds for model in models)
-        money = [saved for model in models if (saved := _saved(model)) is not None]
+        costs = (cost(m.hits + m.joined, m.tokens_in, m.tokens_out, m.model) for m in models)
+        money = [one for one in costs if one is not None]
         return {
             "hits": sum(model.hits + model.joined for model in models),
             **{name: sum(getattr(model, name) for model in models) for name in _TOLD},
@@ -142,15 +144,6 @@ class Calls:
             "elsewhere": self._elsewhere,
             "timeline": {"step": length, "steps": steps, "undated": 0},
         }
-
-
-def _saved(model: Minute) -> float | None:
-    """What the answers served cost: the price of the average one, for each."""
-    calls = model.hits + model.joined
-    if not calls:
-        return None
-    one = price(model.model, int(model.tokens_in // calls), int(model.tokens_out // calls))
-    return None if one is None else one * calls
 
 
 TOP: Final = 10

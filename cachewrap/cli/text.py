@@ -144,11 +144,9 @@ def table(
     cells = [[one_line(row[i], widths[i]) for i in range(len(head))] for row in cells]
     lines = []
     for row in cells:
-        padded = [
-            " " * (width - columns(cell)) + cell
-            if i in right
-            else cell + " " * (width - columns(cell))
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        padded = []
+        for i, (cell, room) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (room - columns(cell))
+            padded.append(gap + cell if i in right else cell + gap)
         lines.append("  ".join(padded).rstrip())
     return lines

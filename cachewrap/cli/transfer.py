@@ -16,6 +16,7 @@ from cachewrap.cli.text import count_text, entries_text
 from cachewrap.entry import Facts
 from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.format.envelope import seal
+from cachewrap.format.sealing import UNSEALED
 from cachewrap.policy import kept_until
 from cachewrap.stores.base import Checks, Store
 
@@ -37,14 +38,9 @@ class Targets:
         self._seed = seed
         self._places: dict[str, Place] = {}
 
-    @property
-    def own(self) -> Place:
-        """Where an entry without a seed goes."""
-        return self.of(self._named)
-
-    def of(self, seed: str) -> Place:
-        """Where an entry of a seed goes."""
-        seed = self._seed or seed
+    def of(self, seed: str | None = None) -> Place:
+        """Where an entry of a seed goes, or one without."""
+        seed = self._seed or (self._named if seed is None else seed)
         if seed not in self._places:
             self._places[seed] = Place(self._store.reseed(seed), seed)
         return self._places[seed]
@@ -106,7 +102,7 @@ class Mover:
             again: whether it replaces what is there in any case.
             write: stores it; by default in the store of that place.
         """
-        if self._cover == "encrypt" and not there.has_key:
+        if self._cover == "encrypt" and there.guard is UNSEALED:
             raise ConfigurationError("--encrypt needs a key in CACHEWRAP_ENCRYPTION_KEY")
         try:
             row = read_row(place, key, raw)
@@ -134,7 +130,7 @@ class Mover:
         if not plain and self._cover is None and there.seed == row.place.seed:
             return raw
         sealed = raw if plain else _resealed(row)
-        return sealed if self._cover == "decrypt" else there.encrypt(row.key, sealed)
+        return sealed if self._cover == "decrypt" else there.guard.close(row.key, sealed)
 
     def tell(self, verb: str, as_json: bool, quiet: bool = False) -> int:
         """Say what became of the entries; the exit status.
@@ -162,14 +158,7 @@ class Mover:
 
 def _resealed(row: Row) -> bytes:
     """The envelope of an entry that was encrypted."""
-    entry = row.entry
-    facts = Facts(
-        created=entry.created,
-        seconds=entry.seconds,
-        expires=entry.expires,
-        source=row.source,
-        model=row.model,
-        tokens_in=entry.tokens_in,
-        tokens_out=entry.tokens_out,
-    )
+    entry, called = row.entry, (row.source, row.model)
+    times = entry.created, entry.seconds, entry.expires
+    facts = Facts(*times, *called, entry.tokens_in, entry.tokens_out)
     return seal(entry.kind, entry.answer, row.raw_request, facts)

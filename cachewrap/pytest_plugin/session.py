@@ -114,7 +114,7 @@ class Session:
 
     def _cache(self, path: str, mode: Mode, seed: Any, options: dict[str, Any]) -> WatchedCache:
         try:
-            store = WatchedStore(path, seed_text(seed), Journal(set()))
+            store = WatchedStore(path, seed_text(seed), Journal())
             store.journal.before.update(store.names())
             return WatchedCache(store, cache_seed=seed, mode=mode, **options)
         except (ConfigurationError, TypeError) as error:

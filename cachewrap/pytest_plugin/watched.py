@@ -26,17 +26,15 @@ _SHOWN: Final = 3  # differences to the nearest request; the error itself has mo
 class Journal:
     """The journal of what happened to the entries of one cassette in one test.
 
-    Args:
-        before: the seed and key of the entries that were there when the test began.
-
     Attributes:
+        before: the seed and key of the entries that were there when the test began.
         used: the seed and key of entries that were served or stored.
         counts: how many calls were ``replayed``, ``recorded`` and ``refreshed``.
         missed: each request that was not stored in mode replay, and how the nearest one differs.
     """
 
-    def __init__(self, before: set[tuple[str, str]]) -> None:
-        self.before = before
+    def __init__(self) -> None:
+        self.before: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._quiet = 0
         self.used: set[tuple[str, str]] = set()

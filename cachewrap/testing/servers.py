@@ -14,10 +14,9 @@ import tempfile
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -121,14 +120,14 @@ def redis_cluster(*, replicas: int = 0) -> Iterator[RedisNodes]:
             _ask(masters[0], f"CLUSTER MEET 127.0.0.1 {port} {bus}")
         known = f"cluster_known_nodes:{len(ports)}"
         for port, _ in ports:
-            _await(partial(_has, port, "CLUSTER INFO", known), "the cluster to meet")
+            _await(port, "CLUSTER INFO", known, "the cluster to meet")
         for number, (port, _) in enumerate(ports[3:]):
             name = _ask(masters[number % 3], "CLUSTER MYID").split()[-1]
             _ask(port, f"CLUSTER REPLICATE {name}")
         for port, _ in ports:
-            _await(partial(_has, port, "CLUSTER INFO", "cluster_state:ok"), "the cluster to agree")
+            _await(port, "CLUSTER INFO", "cluster_state:ok", "the cluster to agree")
         for port, _ in ports[3:]:
-            _await(partial(_has, port, "INFO replication", _FOLLOWS), "a replica to follow")
+            _await(port, "INFO replication", _FOLLOWS, "a replica to follow")
         hosts = ",".join(f"127.0.0.1:{port}" for port in masters)
         yield RedisNodes(f"redis+cluster://{hosts}", nodes)
 
@@ -147,15 +146,15 @@ def redis_sentinel() -> Iterator[RedisNodes]:
         first, second, port = _free_port(), _free_port(), _free_port()
         master = _node(stack, first, *_QUICK)
         replica = _node(stack, second, *_QUICK, "--replicaof", "127.0.0.1", str(first))
-        _await(partial(_has, second, "INFO replication", _FOLLOWS), "the replica to follow")
+        _await(second, "INFO replication", _FOLLOWS, "the replica to follow")
         settings = (
             f"sentinel monitor cachewrap 127.0.0.1 {first} 1\n"
             "sentinel down-after-milliseconds cachewrap 500\n"
             "sentinel failover-timeout cachewrap 2000\n"
         )
         _start(stack, port, sentinel=settings)
-        knows = partial(_has, port, "SENTINEL REPLICAS cachewrap", str(second))
-        _await(knows, "the sentinel to find the replica")
+        known = "SENTINEL REPLICAS cachewrap", str(second)
+        _await(port, *known, "the sentinel to find the replica")
         url = f"redis+sentinel://127.0.0.1:{port}/cachewrap/0"
         yield RedisNodes(url, [master, replica])
 
@@ -185,7 +184,8 @@ def _start(stack: ExitStack, address: str | int, *options: str, sentinel: str = 
         how += ["--port", str(address), "--bind", "127.0.0.1"]
     with open(folder / "log", "w", encoding="utf-8") as log:
         process = subprocess.Popen([_binary(), *how, *options], stdout=log, stderr=log)
-    stack.callback(_end, process)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
     _await_answer(address, process, folder / "log")
 
 
@@ -201,13 +201,10 @@ def _ask(port: int, command: str) -> str:
     return answer.decode()
 
 
-def _has(port: int, command: str, words: str) -> bool:
-    return words in _ask(port, command)
-
-
-def _await(done: Callable[[], bool], what: str) -> None:
+def _await(port: int, command: str, words: str, what: str) -> None:
+    """Wait until a server's answer to a command has these words in it."""
     deadline = time.monotonic() + 2 * _PATIENCE
-    while not done():
+    while words not in _ask(port, command):
         if time.monotonic() > deadline:
             raise RuntimeError(f"waited too long for {what}")
         time.sleep(0.02)
@@ -256,11 +253,6 @@ def _await_answer(address: str | int, process: subprocess.Popen[bytes], log: Pat
                 return
         time.sleep(0.01)
     raise RuntimeError(f"the Redis server did not start:\n{log.read_text(encoding='utf-8')}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
 
 
 class _TlsFront(socketserver.ThreadingTCPServer):

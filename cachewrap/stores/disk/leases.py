@@ -97,9 +97,9 @@ class _Process:
         status = os.fstat(descriptor)
         return self.files.setdefault((status.st_dev, status.st_ino), _File(descriptor))
 
-    def close_idle(self) -> None:
+    def close_idle(self, only: tuple[int, int] | None = None) -> None:
         for identity, file in list(self.files.items()):
-            if not file.held:
+            if not file.held and only in (None, identity):
                 del self.files[identity]
                 os.close(file.descriptor)
 
@@ -136,10 +136,7 @@ def close(path: str) -> None:
     """Close the file at the path, unless this process holds a lease in it."""
     with _process.lock, suppress(OSError):  # the folder is gone, or something else by now
         status = os.stat(path)
-        file = _process.files.get((status.st_dev, status.st_ino))
-        if file is not None and not file.held:
-            del _process.files[status.st_dev, status.st_ino]
-            os.close(file.descriptor)
+        _process.close_idle((status.st_dev, status.st_ino))
 
 
 def _number(key: str) -> int:
