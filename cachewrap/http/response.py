@@ -284,9 +284,10 @@ def build(
         reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
     family = family_of(transport)
+    pairs = [(name.encode(), value.encode()) for name, value in answer.headers]
     response = family.response(
         answer.status,
-        headers=[(name.encode(), value.encode()) for name, value in marked(answer, reader)],
+        headers=[*pairs, (MARK.encode(), b"joined" if reader else b"hit")],
         stream=family.shared_stream(reader) if reader else family.replay(answer.chunks),
         request=family.request(method, url, headers=headers),
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),
