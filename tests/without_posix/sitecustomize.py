@@ -15,6 +15,7 @@ import importlib.abc
 import multiprocessing.context
 import multiprocessing.popen_spawn_posix
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -118,6 +119,8 @@ sys.modules["msvcrt"] = _msvcrt
 
 # Only `multiprocessing` and `subprocess` keep the signals, by which they end what they started.
 subprocess.signal = multiprocessing.popen_fork.signal = types.SimpleNamespace(**vars(signal))
+os.supports_dir_fd.clear()
+importlib.reload(shutil)  # it chooses by that how it removes a folder
 for _name in GONE.split():
     if hasattr(os, _name):
         delattr(os, _name)
