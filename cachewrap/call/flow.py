@@ -167,7 +167,8 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
         except CodecError as error:
             wrong = error
             stale = None if isinstance(error, MissingTypeError) else seen
-    terms.report(frameless(wrong), exchange.source)
+    terms.report(wrong, exchange.source)
+    frameless(wrong)
     return Absent(stale, wrong if terms.mode == "replay" else None)
 
 

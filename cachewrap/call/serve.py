@@ -174,16 +174,14 @@ class Serving:
         try:
             return self._store.get(key)
         except StoreError as error:
-            fault = error
-        return frameless(fault)
+            return error
 
     async def aread(self, key: str) -> Seen:
         """`read` for async callers."""
         try:
             return await self._store.aget(key)
         except StoreError as error:
-            fault = error
-        return frameless(fault)
+            return error
 
     def peek(self, exchange: Exchange[R], seen: Seen) -> Reply[R] | None:
         """What a plain hit `look` would find, told to nobody; None where it is anything else.
@@ -191,7 +189,10 @@ class Serving:
         Whoever serves it says so with `finish`; else the request takes its usual way, with
         ``seen``.
         """
-        if seen is None or isinstance(seen, StoreError):
+        if seen is None:
+            return None
+        if isinstance(seen, StoreError):
+            frameless(seen)
             return None
         try:
             found = peek(exchange.key, seen, self._guard, exchange.load)

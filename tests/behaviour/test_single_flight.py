@@ -515,6 +515,22 @@ def test_a_fault_leaves_the_error_that_its_caller_handles_as_it_is(
     assert caught.traceback[-1].name == "fail"
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_fault_that_is_raised_tells_where_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    @llm_cached
+    def complete(prompt: str) -> str:
+        return prompt
+
+    cache = Cache.memory(on_error="raise", on_event=(lambda event: None) if watched else None)
+    monkeypatch.setattr(type(cache.store), "get", _is_down)
+    with cache, pytest.raises(StoreError) as caught:
+        complete("hi")
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.__traceback__ is not None
+
+
 def test_single_flight_can_be_switched_off(upstream: Upstream) -> None:
     complete, _ = functions(upstream)
     cache = Cache.memory(single_flight=False)
