@@ -173,7 +173,10 @@ def read_database(path: str) -> Iterator[tuple[str, bytes] | ValueError]:
     place = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=ro"
     try:
         with closing(sqlite3.connect(place, uri=True)) as database:
-            for table in _langchain_tables(database, path):
+            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            if not there.intersection(_TABLES):
+                raise StoreError(f"{path} is no cache of LangChain's: it has no table {_TABLES[0]}")
+            for table in (name for name in _TABLES if name in there):
                 sql = f"SELECT prompt, llm, response FROM {table} ORDER BY prompt, llm, idx"
                 for (prompt, llm), rows in groupby(database.execute(sql), itemgetter(0, 1)):
                     try:
@@ -184,14 +187,6 @@ def read_database(path: str) -> Iterator[tuple[str, bytes] | ValueError]:
                         yield error
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {path}: {error}") from error
-
-
-def _langchain_tables(database: sqlite3.Connection, path: str) -> list[str]:
-    there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    found = [table for table in _TABLES if table in there]
-    if not found:
-        raise StoreError(f"{path} is no cache of LangChain's: it has no table {_TABLES[0]}")
-    return found
 
 
 def _langchain_entry(

@@ -99,7 +99,7 @@ def command(program: tuple[str, ...], **given: Any) -> None:
     try:
         _become(path, words, {**inherited, **variables})
     except OSError as error:
-        raise _not_run(program[0], error.strerror or str(error)) from None
+        raise _NotRun(program[0], error.strerror or str(error)) from None
 
 
 def _become(path: str, words: list[str], variables: dict[str, str]) -> None:
@@ -174,12 +174,11 @@ def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:
         return found, list(program)
     if os.path.exists(first):
         return sys.executable, [sys.executable, *program]
-    raise _not_run(first, "no such file, and no such command")
-
-
-def _not_run(name: str, why: str) -> click.ClickException:
-    return _NotRun(f"cannot run {name!r}: {why}")
+    raise _NotRun(first, "no such file, and no such command")
 
 
 class _NotRun(click.ClickException):
     exit_code = 127  # as shells have it
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"cannot run {name!r}: {why}")

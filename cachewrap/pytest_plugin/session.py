@@ -99,7 +99,7 @@ class Session:
                 cache = self._cache(path, self.mode(wish.mode), wish.seed, options)
             except (pytest.UsageError, StoreError) as error:
                 pytest.fail(str(error), pytrace=False)
-            self._patch()
+            self._patches = self._patches or patch_all()
             block = ExitStack()
             block.enter_context(cache)
             started = self._started[item.nodeid] = Started(cache, path, block)
@@ -120,20 +120,14 @@ class Session:
         except (ConfigurationError, TypeError) as error:
             raise pytest.UsageError(f"@pytest.mark.llm_cache: {error}") from error
 
-    def _patch(self) -> None:
-        if self._patches is None:
-            self._patches = patch_all()
-
     def shorten(self, call: pytest.CallInfo[None]) -> None:
         """Leave this package's own frames out of what is shown of a `ReplayMissError`."""
         if call.excinfo is None or not isinstance(call.excinfo.value, ReplayMissError):
             return
         shown: TracebackType | None = None
-        steps: list[TracebackType] = []
-        step: TracebackType | None = call.excinfo.tb
-        while step is not None:
-            steps.append(step)
-            step = step.tb_next
+        steps = [call.excinfo.tb]
+        while following := steps[-1].tb_next:
+            steps.append(following)
         for trace in reversed(steps):
             if not trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
                 shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
@@ -187,7 +181,7 @@ class Session:
             return
         with ExitStack() as block:
             if started is None or wide:
-                self._patch()
+                self._patches = self._patches or patch_all()
                 cache = self._for_fixtures(definition.scope, item)
                 block.enter_context(cache)
                 # What is added last runs first: the teardown stands between the two.
