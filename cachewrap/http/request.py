@@ -88,41 +88,14 @@ _MULTIPART: Final = "multipart/form-data"
 
 # Transport and tracing: they differ from call to call and change no answer.
 _IDLE_HEADERS: Final = frozenset(
-    {
-        "accept",
-        "accept-charset",
-        "accept-encoding",
-        "b3",
-        "baggage",
-        "connection",
-        "content-length",
-        "correlation-id",
-        "elastic-apm-traceparent",
-        "host",
-        "idempotency-key",
-        "keep-alive",
-        "request-id",
-        "sentry-trace",
-        "te",
-        "traceparent",
-        "tracestate",
-        "trailer",
-        "transfer-encoding",
-        "uber-trace-id",
-        "upgrade",
-        "user-agent",
-        "x-amzn-trace-id",
-        "x-client-request-id",
-        "x-cloud-trace-context",
-        "x-client-name",
-        "x-correlation-id",
-        "x-goog-api-client",
-        "x-idempotency-key",
-        "x-ms-client-request-id",
-        "x-request-id",
-        "x-span-id",
-        "x-trace-id",
-    }
+    """
+    accept accept-charset accept-encoding b3 baggage connection content-length
+    correlation-id elastic-apm-traceparent host idempotency-key keep-alive request-id
+    sentry-trace te traceparent tracestate trailer transfer-encoding uber-trace-id upgrade
+    user-agent x-amzn-trace-id x-client-request-id x-cloud-trace-context x-client-name
+    x-correlation-id x-goog-api-client x-idempotency-key x-ms-client-request-id x-request-id
+    x-span-id x-trace-id
+    """.split()
 )
 _IDLE_PREFIXES: Final = (
     "x-stainless-",

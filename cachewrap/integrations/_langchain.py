@@ -23,23 +23,11 @@ _TELLING: Final = frozenset({"model_provider", "output_version"})
 _ASKED: Final = frozenset({"functions", "response_format", "tool_choice", "tools"})
 # Fields of a model that change how it is reached, not what it is asked.
 _TRANSPORT: Final = frozenset(
-    {
-        "cache",
-        "callbacks",
-        "client",
-        "async_client",
-        "default_request_timeout",
-        "http_async_client",
-        "http_client",
-        "http_socket_options",
-        "max_retries",
-        "rate_limiter",
-        "request_timeout",
-        "root_async_client",
-        "root_client",
-        "timeout",
-        "verbose",
-    }
+    """
+    cache callbacks client async_client default_request_timeout http_async_client
+    http_client http_socket_options max_retries rate_limiter request_timeout
+    root_async_client root_client timeout verbose
+    """.split()
 )
 _CUT: Final = "---"  # between a model and the parameters of a call
 # A credential is all of its text: a tool may well be described as "A basic adder".
