@@ -32,7 +32,7 @@ def pin(name: str, options: list[str]) -> None:
     """Resolve a group for every Python and system at once, into a file of its name."""
     command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"]
     command += ["--no-annotate", "--custom-compile-command=tox run -e lock", *options]
-    command += ["--group", "test" if name == LOWEST else name]
+    command += ["--group", "test" if name == LOWEST else name, "--constraints=requirements/held.in"]
     if name == LOWEST:
         command += ["--resolution=lowest-direct"]
     if name not in WITHOUT_THE_PACKAGE:

@@ -113,6 +113,7 @@ class TestFile:
         assert folder.stat().st_mode & 0o777 == 0o700
         assert file_of(disk).stat().st_mode & 0o777 == 0o600
 
+    @pytest.mark.posix("removes a folder whose files are open")
     def test_a_folder_that_was_deleted_is_made_anew(
         self, disk: DiskStore, other_process: ProcessPoolExecutor, tmp_path: Path
     ) -> None:
