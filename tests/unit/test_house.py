@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import cachewrap
 
 ROOM = Path(cachewrap.__file__).parent
+MAP = Path(__file__).parents[2] / "docs" / "architecture.md"
 MODULES = sorted(file for file in ROOM.rglob("*.py") if file.name != "__init__.py")
 
 # Where a first line begins so, it tells what is done or asked, and not what is held.
@@ -54,3 +56,12 @@ def test_it_is_named_for_what_it_holds(file: Path) -> None:
         assert text, f"{name} has no docstring"
         first = text.split()[0].strip("`:,")
         assert first not in NO_NOUNS, f"{name} begins with {first}"
+
+
+def test_what_the_map_names_is_there() -> None:
+    named = re.findall(r"`([a-z_]+/[a-z_/]+[.]py)`", MAP.read_text(encoding="utf-8"))
+    missing = {
+        name for name in named if not name.startswith("tests/") and not (ROOM / name).exists()
+    }
+    assert named
+    assert missing - {"cachewrap/__init__.py"} == set()
