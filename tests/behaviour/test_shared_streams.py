@@ -645,7 +645,10 @@ async def collect(stream: AsyncGenerator[Any, Any]) -> list[Any]:
 class TestTasks:
     @pytest.fixture
     def generate(self, up: Upstream) -> Callable[..., Any]:
-        return Colour("async").decorate(up)
+        colour = Colour("async")
+        assert colour.loop is not None
+        colour.loop.close()  # a test has a loop of its own
+        return colour.decorate(up)
 
     def test_two_hundred_tasks_read_one_stream(
         self, up: Upstream, generate: Callable[..., Any]
