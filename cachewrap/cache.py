@@ -30,7 +30,8 @@ from cachewrap.policy import (
     make_policy,
     seed_text,
 )
-from cachewrap.request.key import canonical_json, encode
+from cachewrap.request.canonical import canonical_json
+from cachewrap.request.key import encode
 from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry.events import Hook

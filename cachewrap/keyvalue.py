@@ -16,7 +16,8 @@ from cachewrap.entry import Entry, Items
 from cachewrap.errors import CorruptEntryError, StoreError
 from cachewrap.format import codec
 from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
-from cachewrap.request.key import canonical, decode_request, encode, key_of, salted
+from cachewrap.request.canonical import canonical
+from cachewrap.request.key import decode_request, encode, key_of, salted
 from cachewrap.stores.base import scan
 
 _PLAIN_KEY: Final = salted("key")

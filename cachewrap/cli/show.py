@@ -22,7 +22,8 @@ from cachewrap.cli.places import Place, Where, json_option, where_options
 from cachewrap.cli.text import clean, moment_text, size_text, span_text
 from cachewrap.entry import Kind
 from cachewrap.format import codec
-from cachewrap.request.key import canonical, encode, key_of, salted
+from cachewrap.request.canonical import canonical
+from cachewrap.request.key import encode, key_of, salted
 
 _HEX: Final = re.compile("[0-9a-f]{4,64}")
 

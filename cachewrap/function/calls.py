@@ -24,7 +24,8 @@ from cachewrap.format import codec
 from cachewrap.function.signature import bound_to, check_name, make_binder, source_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
-from cachewrap.request.key import canonical, encode, key_of, make_keyer, salted
+from cachewrap.request.canonical import canonical
+from cachewrap.request.key import encode, key_of, make_keyer, salted
 from cachewrap.request.values import is_plain
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
-from cachewrap.request import key
+from cachewrap.request.canonical import canonical_json
 
 _BLOCK: Final = 1 << 20
 
@@ -138,7 +138,7 @@ def canonical_request(
     if headers := canonical_headers(_layers(client, options), keyed):
         request["headers"] = headers
     if body is not None:
-        request["body"] = key.canonical_json(
+        request["body"] = canonical_json(
             without_secrets(body) if isinstance(body, Mapping) else body
         )
     if options.files:
@@ -196,7 +196,7 @@ def _query(
                 query.pop(name, None)
             elif name.lower() in keyed or not is_secret(name):
                 query[name] = value
-    canonical: dict[str, Any] = key.canonical_json(query) if query else {}
+    canonical: dict[str, Any] = canonical_json(query) if query else {}
     return canonical
 
 

@@ -17,7 +17,8 @@ from cachewrap.call.terms import ValueExchange
 from cachewrap.errors import UnkeyableError
 from cachewrap.integrations._langchain import clean, model_request, usage_of_messages
 from cachewrap.options import choose_cache, take_sample
-from cachewrap.request.key import canonical, encode
+from cachewrap.request.canonical import canonical
+from cachewrap.request.key import encode
 from cachewrap.request.values import key_name
 from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import Usage

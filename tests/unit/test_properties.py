@@ -15,15 +15,8 @@ from cachewrap.entry import Facts, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal, sealed, unseal
-from cachewrap.request.key import (
-    canonical,
-    canonical_json,
-    encode,
-    hashed,
-    key_of,
-    make_keyer,
-    salted,
-)
+from cachewrap.request.canonical import canonical, canonical_json
+from cachewrap.request.key import encode, hashed, key_of, make_keyer, salted
 from cachewrap.request.values import are_plain, is_plain
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(

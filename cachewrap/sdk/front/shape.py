@@ -15,7 +15,7 @@ from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, is_idle
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
 from cachewrap.options import NAMES
-from cachewrap.request.key import plain_json
+from cachewrap.request.canonical import plain_json
 from cachewrap.request.values import is_plain
 
 Marks: TypeAlias = tuple[Any, ...]

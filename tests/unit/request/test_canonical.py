@@ -26,7 +26,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.request.key import canonical, canonical_json, decode_request, encode, key_of, salted
+from cachewrap.request.canonical import canonical, canonical_json
+from cachewrap.request.key import decode_request, encode, key_of, salted
 
 numpy = pytest.importorskip("numpy")
 NAN = math.nan
@@ -605,7 +606,8 @@ def test_plain_json_is_taken_as_it_is() -> None:
 PROGRAM = """
     import dataclasses, enum, multiprocessing, sys
     from cachewrap.format.codec import decode, encode as dump
-    from cachewrap.request.key import canonical, encode, key_of, salted
+    from cachewrap.request.canonical import canonical
+    from cachewrap.request.key import encode, key_of, salted
     from cachewrap.request.values import key_name
 
     @dataclasses.dataclass

@@ -19,16 +19,8 @@ import pytest
 from kinds import VALUES
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.request.key import (
-    canonical,
-    canonical_json,
-    decode_request,
-    encode,
-    inside_key,
-    key_of,
-    salted,
-    sample_key,
-)
+from cachewrap.request.canonical import canonical, canonical_json
+from cachewrap.request.key import decode_request, encode, inside_key, key_of, salted, sample_key
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "keys.json"
 
