@@ -13,14 +13,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from cachewrap import plugins
+from cachewrap import plugins, systems
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
+from cachewrap.systems import files
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """The path that a user means, who may begin it with ``~`` and name variables of his system."""
-    return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+    return systems.absolute(files.expandvars(files.expanduser(path)))
 
 
 def url_of_path(scheme: str, path: str) -> str:
@@ -41,11 +42,13 @@ def obstacle(folder: str) -> str | None:
 
     It is the nearest folder above that counts, of those that are there.
     """
-    while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+    if systems.is_nowhere(folder):
+        return systems.NO_DIRECTORY
+    while not files.exists(folder, follows=False) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)
-    if not os.path.isdir(folder):
+    if not files.is_folder(folder):
         return f"{folder} is not a folder"
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not files.access(folder, os.W_OK | os.X_OK):
         return f"{folder} cannot be written by this user"
     return None
 
