@@ -199,7 +199,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
         try:
             path = os.path.join(files.getcwd(), path)
         except FileNotFoundError:
-            path = os.path.join(_NOWHERE, path)
+            return os.path.join(_NOWHERE, path)
     return os.path.normpath(path)
 
 
