@@ -79,7 +79,7 @@ class Places:
         return (self.folder if len(path) == 1 else self.base).joinpath(*path)
 
 
-def safe_path(name: str) -> list[str]:
+def safe_path(name: object) -> list[str]:
     """The parts of the path of a named cassette, in its folder on every system.
 
     What file systems take badly is replaced, as in the names of tests, and so are names that only

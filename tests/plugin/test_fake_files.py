@@ -25,19 +25,23 @@ USES = {
         "        self.setUpPyfakefs()\n    def test_one(self):\n        {use}"
     ),
 }
+OTHER = "\ndef test_two(llm_cache):\n    assert {}"
 FAKED = "assert not __import__('os').path.exists(__file__); "
 
 
 @pytest.mark.parametrize("body", USES.values(), ids=USES)
 def test_a_cassette_is_in_the_real_one(project: Project, body: str) -> None:
-    project.test(
-        "import os\nfrom sdk import told\n"
-        + body.format(use=f"{FAKED}assert ask('one') and told()")
-        + "\ndef test_two(llm_cache): ask('two'), told()"
-    )
-    assert "0 replayed, 4 recorded" in project.run(passed=2)
+    project.test(body.format(use=f"{FAKED}assert ask('one')") + OTHER.format("ask('two')"))
+    assert "0 replayed, 2 recorded" in project.run(passed=2)
     assert len(project.cassettes()) == 2
-    assert "4 replayed, 0 recorded" in project.run("--llm-cache=replay", passed=2)
+    assert "2 replayed, 0 recorded" in project.run("--llm-cache=replay", passed=2)
+
+
+def test_the_answers_of_an_sdk_are_on_it(project: Project) -> None:
+    body = USES["a fixture"].format(use=f"{FAKED}assert told()") + OTHER.format("told('again')")
+    project.test(f"from sdk import told\n{body}")
+    assert "0 replayed, 2 recorded" in project.run(passed=2)
+    assert "2 replayed, 0 recorded" in project.run("--llm-cache=replay", passed=2)
     assert project.upstream.calls == 2
 
 
