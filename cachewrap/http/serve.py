@@ -23,6 +23,7 @@ from cachewrap.options import choose_cache, take_sample
 from cachewrap.request.canonical import canonical_body
 from cachewrap.telemetry import events
 from cachewrap.telemetry.usage import Usage
+from cachewrap.urls import wrong_cache
 
 # What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
 _CLOSING: Final = re.compile(
@@ -48,9 +49,7 @@ class Caching:
         self, routes: Routes, cache: Cache | None = None, when: When | None = None
     ) -> None:
         if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(
-                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
-            )
+            raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         self._routes = routes

@@ -11,10 +11,12 @@ from langchain_core.outputs import Generation
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Absent, ValueExchange
+from cachewrap.errors import ConfigurationError
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
 from cachewrap.options import choose_cache, is_sampling
 from cachewrap.request.key import encode
 from cachewrap.telemetry.usage import Usage
+from cachewrap.urls import wrong_cache
 
 if TYPE_CHECKING:
     from cachewrap.integrations._langchain_agents import CacheMiddleware
@@ -49,6 +51,8 @@ class LangChainCache(BaseCache):
     """
 
     def __init__(self, cache: Cache | None = None) -> None:
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(wrong_cache(cache))
         self._cache = cache
         # What a lookup found out and the update after it needs.
         self._asked: dict[str, tuple[Absent, float]] = {}
