@@ -36,6 +36,10 @@ class Shade(enum.Enum):
     RED = 1
 
 
+class Planet(enum.Enum):
+    EARTH = ("third", 1.0)
+
+
 class Level(enum.IntEnum):
     LOW = 1
 
@@ -310,6 +314,7 @@ VALUES: dict[str, Any] = {
     "path": pathlib.Path("a/b"),
     "enum": Colour.RED,
     "enum of another class": Shade.RED,
+    "enum of tuples": Planet.EARTH,
     "int enum": Level.LOW,
     "str enum": Word.HI,
     "flag": Right.READ,
@@ -421,6 +426,8 @@ def same(one: Any, other: Any) -> bool:
         ) and same(one.__pydantic_private__, other.__pydantic_private__)
     if dataclasses.is_dataclass(one) and hasattr(one, "__dict__"):
         return same(_state(one), _state(other))
+    if type(one).__module__ == "pydantic.networks":  # 2.10 finds two of one text to be different
+        return str(one) == str(other)
     if isinstance(one, (dt.datetime, dt.time)):
         return one == other and one.fold == other.fold and repr(one.tzinfo) == repr(other.tzinfo)
     if isinstance(one, (float, complex, decimal.Decimal)):

@@ -239,7 +239,10 @@ def _constant(value: Any, where: str) -> Any:
     if isinstance(value, Enum):
         return [name_of(kind, where), value._name_]
     if has(kind, "_attributes_set"):  # what pydantic's `Field` makes
-        state = {**value._attributes_set, "metadata": value.metadata}
+        # Its bounds are in the metadata, and in some versions of pydantic in both.
+        given = value._attributes_set.items()
+        state = {name: held for name, held in given if name not in value.metadata_lookup}
+        state["metadata"] = value.metadata
     elif has(kind, "__dataclass_fields__"):  # `Gt`, `MaxLen` and their like
         state = state_of(value)
     else:

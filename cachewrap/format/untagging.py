@@ -83,7 +83,7 @@ def _class(name: Any, fits: Callable[[type], bool]) -> Any:
 def _load_enum(inner: Any) -> Any:
     name, members, *value = inner
     member = load_enum(_class(name, lambda cls: Enum in cls.__mro__), members)
-    if value and not _alike(untag(value[0]), member._value_):
+    if value and (len(value) > 1 or not _alike(untag(value[0]), member._value_)):
         raise CorruptEntryError(f"{name} has another value for {members} now")
     return member
 
@@ -105,7 +105,7 @@ def _alike(one: Any, other: Any) -> bool:
 def _load_namedtuple(inner: Any) -> Any:
     name, items, *state = inner
     cls = _class(name, lambda cls: tuple in cls.__mro__ and has(cls, "_fields"))
-    if len(items) != len(cls._fields):
+    if len(items) != len(cls._fields) or len(state) > 1:
         raise CorruptEntryError(f"{name} has other fields now")
     instance = tuple.__new__(cls, [untag(item) for item in items])
     return _fill(instance, cls, _members(state[0])) if state else instance

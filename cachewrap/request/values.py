@@ -421,10 +421,11 @@ def core_of(kind: type) -> Any:
 
 
 def _url_text(value: Any) -> str:
-    core = core_of(type(value))
-    state = state_of(value)
-    url = value if type(value) is core else state.pop("_url", None)
-    if type(url) is not core or state:
+    url, core = value, core_of(type(value))
+    # Some versions of pydantic wrap a URL that was wrapped.
+    while type(url) is not core and [*(state := state_of(url))] == ["_url"]:
+        url = state["_url"]
+    if type(url) is not core:
         raise TypeError(f"a {type(value).__qualname__} with more in it than a URL")
     return str(url)
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import ipaddress
 import pkgutil
+import re
 import struct
 import sys
 import tracemalloc
 import typing
 import warnings
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, SimpleNamespace
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from zlib import crc32
 
+import attrs
 import msgspec
 import numpy
 import pydantic
@@ -89,6 +93,35 @@ class Box(pydantic.BaseModel, Generic[T]):
     content: T
 
 
+@attrs.define
+class Defined:
+    """A class that hostile bytes may name. Its validator may not run."""
+
+    one: int = attrs.field(default=0, validator=lambda *_: ran.append("a validator"))
+
+
+class Struct(msgspec.Struct):
+    """A class that hostile bytes may name."""
+
+    one: int = 0
+
+
+class Post(msgspec.Struct):
+    """A class that hostile bytes may name, and that is not to be made."""
+
+    one: int = 0
+
+    def __post_init__(self) -> None:
+        ran.append("a struct's code")
+
+
+class Words(list[str]):
+    """A class that hostile bytes may name. Its constructor may not run."""
+
+    def __init__(self, *args: object) -> None:
+        ran.append("a constructor")
+
+
 class Final_:
     """A class of no stored sort, whose instances would run code of theirs when they go."""
 
@@ -106,23 +139,28 @@ class Mourned(Final_):
 CLASSES: Final = (
     *(
         f"{__name__}:{name}"
-        for name in "Colour Pair Slotted Open Unsure Model Box Final_ Mourned".split()
+        for name in (
+            "Colour Pair Slotted Open Unsure Model Box Final_ Mourned Defined Struct Post Words"
+        ).split()
     ),
     *"builtins:object builtins:type builtins:tuple builtins:bytearray builtins:Exception".split(),
     *"enum:Enum re:RegexFlag http:HTTPStatus uuid:SafeUUID sys:version_info os:stat_result".split(),
     *"urllib.parse:SplitResult inspect:Signature dataclasses:Field typing:NamedTuple".split(),
     *"pydantic.main:BaseModel pydantic.root_model:RootModel subprocess:Popen os:system".split(),
+    *"pydantic.networks:HttpUrl pydantic.networks:PostgresDsn collections:Counter".split(),
     *"not.imported:Thing nothing : :: a:b.c __main__:x decimal:DecimalTuple".split(),
 )
 TAGS: Final = (
     *"int float str bytes bytearray complex date datetime time timedelta uuid decimal".split(),
     *"fraction path tuple set frozenset dict ordered namespace enum namedtuple dataclass".split(),
-    *"pydantic array number unknown".split(),
+    *"pydantic array number range pattern ip url deque defaultdict mappingproxy attrs".split(),
+    *"struct subclass unset unknown".split(),
 )
 WORDS: Final = (
     *"2020-01-01 2020-01-01T00:00:00 00:00 Europe/Berlin UTC ../etc/passwd posixrules nan".split(),
     *"1e999999999 sNaN123 0x1p-1 -0x8 ff aGk= PosixPath WindowsPath u1 <U1 <M8[ns] S3 c16".split(),
     *"one two RED BLUE IGNORECASE OK __class__ __dict__ __init__ __del__ content \ud800".split(),
+    *"IPv4Address IPv6Network 1.2.3.4 ::/8 http://a.b/ (a|b)*[c-e]{2,3} (?i)[".split(),
     *"00000000000000000000000000000000 !tuple !dict !!".split(),
     "\0",
     "",
@@ -351,6 +389,15 @@ def samples() -> list[tuple[Kind, bytes]]:
         numpy.float32(0.5),
         numpy.array(["text"]),
         Box[int](content=5),
+        Defined(6),
+        Struct(7),
+        deque([1], 2),
+        defaultdict(list, a=[1]),
+        Counter("aab"),
+        range(1, 3),
+        re.compile("a+"),
+        ipaddress.ip_address("1.2.3.4"),
+        pydantic.HttpUrl("http://a.b/"),
         float("nan"),
         2**70,
         HttpAnswer(200, [("content-type", "text/plain")], [b"ab", b"c"], [0.1, 0.2], True),
