@@ -78,15 +78,19 @@ def encode(value: object) -> tuple[Kind, bytes]:
     """A value as bytes, and how they are to be read.
 
     Args:
-        value: None, numbers, text, bytes, lists, tuples, sets, dictionaries, dates, UUIDs,
-            decimals, paths, enums, dataclasses, named tuples, `SimpleNamespace`, pydantic models,
-            numpy arrays, types for which an installed package has a codec, in one another; or an
-            `HttpAnswer` or `Items`.
+        value: None, numbers, text, bytes, ranges, patterns, UUIDs, decimals, dates, paths, URLs of
+            pydantic, addresses of `ipaddress`, members of enums; lists, tuples, sets, dictionaries,
+            `deque`, `Counter`, `OrderedDict`, `defaultdict` of a class of data, `MappingProxyType`,
+            `SimpleNamespace`; dataclasses, named tuples, pydantic models, also generic ones, attrs,
+            `msgspec.Struct` without a ``__post_init__``, subclasses of builtin types; numpy arrays;
+            types for which an installed package has a codec; in one another; or an `HttpAnswer` or
+            `Items`.
 
-    Raises `UnsupportedTypeError` for anything else, for a class that could not be found again
-    (one defined inside a function), and for a value that refers to itself or, unless it is what
-    JSON has, is nested more than some 60 levels deep. References that are shared inside the value
-    come back as separate copies.
+    Raises `UnsupportedTypeError` for anything else: for a class that could not be found again (one
+    defined inside a function) or has a ``__del__``, for a secret of pydantic, for a pattern that
+    may be slow to compile, and for a value that refers to itself or, unless it is what JSON has,
+    is nested more than some 60 levels deep. References that are shared inside the value come back
+    as separate copies. A date of freezegun or time-machine comes back as a date.
     """
     kind = type(value)
     if kind is str:
@@ -115,15 +119,16 @@ def encode(value: object) -> tuple[Kind, bytes]:
 def decode(kind: Kind, data: bytes) -> Any:
     """The value that `encode` was given, built anew.
 
-    Builds only classes that the program has imported, by setting their state: no constructor,
-    validator, property or descriptor of theirs runs, and nothing is imported. What does run is
-    ``__hash__`` and ``__eq__`` of what was a member of a set or a key of a dictionary, pydantic's
-    own making of a generic model's class, the default factory of a field that the class has
-    gained since, and for a type that an installed package has plugged a codec in for, that codec.
-    Takes at most 256 bytes of memory for each byte of the data, beside a constant, and a class
-    for each generic model.
+    Builds only instances of classes that the program has imported, by setting their state: no
+    constructor, validator, property or descriptor of theirs runs, nothing is imported, and no class
+    is made. A parametrised model (``Page[Item]``) is one of those that the program itself has made
+    by then, as by the annotation of a decorated function. What does run is ``__hash__`` and
+    ``__eq__`` of what was a member of a set or a key of a dictionary, the default factory of a
+    field that the class has gained since, and for a type that an installed package has plugged a
+    codec in for, that codec. Takes at most 256 bytes of memory for each byte of the data, beside a
+    constant.
 
-    Raises `MissingTypeError` for a class that the program has not imported, and
+    Raises `MissingTypeError` for a class that the program has not imported or not made, and
     `CorruptEntryError` for bytes that `encode` did not give.
     """
     try:
@@ -142,7 +147,7 @@ def decode(kind: Kind, data: bytes) -> Any:
     except (MissingTypeError, CorruptEntryError, MemoryError):
         raise
     except Exception as error:
-        # Pydantic, parametrising a model, and hashes of the program's own can raise anything.
+        # Hashes of the program's own can raise anything.
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
 
@@ -367,7 +372,7 @@ def _tag_enum(value: Any, kind: type, where: str) -> list[Any]:
         raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
     try:
         return [*form, tag(value._value_, where)]
-    except UnsupportedTypeError:
+    except (UnsupportedTypeError, RecursionError):
         return form
 
 

@@ -93,7 +93,7 @@ def _alike(one: Any, other: Any) -> bool:
     kind = type(one)
     if kind is not type(other):
         return False
-    if kind in LEAVES or kind in PACKED or kind in (float, frozenset):
+    if kind in LEAVES or kind in PACKED or kind in (float, set, frozenset):
         return bool(one == other) or repr(one) == repr(other)  # NaN
     if isinstance(one, dict):
         return _alike(list(dict.items(one)), list(dict.items(other)))
@@ -144,7 +144,7 @@ def _fill(instance: Any, cls: type, state: dict[str, Any]) -> Any:
 
 def _members(state: Any) -> dict[str, Any]:
     members = untag(state)
-    if not isinstance(members, dict) or not all(isinstance(name, str) for name in members):
+    if type(members) is not dict or any(type(name) is not str for name in members):
         raise CorruptEntryError("the state of an object is not a dictionary of names")
     return members
 
@@ -182,7 +182,7 @@ def _load_model(inner: Any) -> Any:
 
 def _text(plain: Any) -> str:
     text = untag(plain)
-    if not isinstance(text, str):
+    if type(text) is not str:
         raise CorruptEntryError("a name that is not text")
     return text
 

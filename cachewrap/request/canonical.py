@@ -35,8 +35,9 @@ def canonical(value: object, *, where: str = "") -> Any:
     that of the ``properties`` of a JSON schema.
 
     Args:
-        value: numbers, text, bytes, containers, dates, paths, enums, classes, dataclasses, named
-            tuples, pydantic models, numpy arrays, and objects with a ``__cache_key__`` method.
+        value: numbers, text, bytes, containers, dates, paths, URLs, addresses, patterns, enums,
+            classes, dataclasses, named tuples, pydantic models, numpy arrays, and objects with a
+            ``__cache_key__`` method.
         where: what the value is called in an error.
 
     Raises `UnkeyableError` for anything else. A value that is plain already is returned as it is.

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import importlib
 import ipaddress
-import pkgutil
 import re
 import struct
 import sys
 import tracemalloc
-import typing
-import warnings
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -27,7 +23,6 @@ import attrs
 import msgspec
 import numpy
 import pydantic
-from pydantic import _internal
 
 from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError
@@ -173,10 +168,7 @@ PER_BYTE: Final = 256
 """Bytes that `codec.decode` may take for each byte that it is given ..."""
 
 BESIDE: Final = 2**20
-"""... beside this many ..."""
-
-PER_MODEL: Final = 2**19
-"""... and this many for each model, as a parametrised generic one is a class of its own."""
+"""... beside this many."""
 
 
 class Broken(AssertionError):
@@ -188,7 +180,6 @@ class Broken(AssertionError):
 # What tells of code being loaded or run, or of the world being touched. Files are only read for
 # time zones, and time zones that the system does not have are looked for in the package tzdata.
 _TELLING: Final = ("import", "compile", "exec", "marshal", "pickle", "os.", "subprocess", "socket")
-_OF_PYDANTIC: Final = ("import", "compile", "exec")
 _LOOKS: Final = ("os.listdir", "os.scandir")
 _ZONES: Final = ("tzdata", "importlib", "zoneinfo")
 _watching = False
@@ -199,20 +190,9 @@ def _hear(event: str, args: tuple[Any, ...]) -> None:
         return
     if event == "import" and str(args[0]).partition(".")[0] in _ZONES:
         return
-    if event in _LOOKS or (event in _OF_PYDANTIC and _inside_pydantic()):
+    if event in _LOOKS:
         return
     ran.append(f"{event} {args!r:.200}")
-
-
-def _inside_pydantic() -> bool:
-    """Whether pydantic, parametrising a generic model, is at work: it reads the annotations of the
-    classes that are named, which are the program's own text."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith("pydantic."):
-            return True
-        frame = frame.f_back
-    return False
 
 
 sys.addaudithook(_hear)
@@ -242,8 +222,7 @@ def watched(data: bytes, allowance: int) -> Iterator[None]:
 
 def decode(kind: Kind, data: bytes) -> str:
     """Decode an answer; how that went."""
-    allowance = PER_BYTE * len(data) + BESIDE + PER_MODEL * data.count(b"!pydantic")
-    with watched(data, allowance):
+    with watched(data, PER_BYTE * len(data) + BESIDE):
         try:
             codec.decode(kind, data)
         except CorruptEntryError:
@@ -407,19 +386,7 @@ def samples() -> list[tuple[Kind, bytes]]:
 
 
 def warm_up() -> None:
-    """Have everything imported that the codec itself imports, and start to count memory.
-
-    Pydantic imports parts of itself where a generic model is first parametrised with a dataclass,
-    an enum and the like. In a new environment, that also writes their bytecode.
-    """
-    for package in (pydantic, _internal):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if not module.ispkg and module.name != "pydantic.mypy":  # a plugin, which needs mypy
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # some are kept for what pydantic 1 named so
-                    importlib.import_module(module.name)
+    """Have everything imported that the codec itself imports, and start to count memory."""
     tracemalloc.start(1)
     for kind, data in samples():
         codec.decode(kind, data)
-    for names in (("content",), ("one",)):
-        typing.get_type_hints(Box if names == ("content",) else Model)

@@ -200,6 +200,10 @@ def test_a_field_that_attrs_or_a_struct_has_gained(
         assert [one.x for one in codec.decode(*stored)] == [expected, expected]
 
 
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
 class TestEnums:
     """An entry names the class, the member, and the value that it stood for."""
 
@@ -244,6 +248,7 @@ class TestEnums:
             pytest.param(float("nan"), id="nan"),
             pytest.param(object, id="class"),
             pytest.param(len, id="function"),
+            pytest.param(kinds.noted(kinds.Point(1), x=[CYCLE]), id="cycle"),
             pytest.param(frozenset({1}), id="frozen set"),
             pytest.param(kinds.Colour.RED, id="member of another"),
         ],
@@ -514,6 +519,9 @@ HOSTILE: dict[str, Any] = {
         "!pydantic": [["kinds:Box", ["builtins:int", "builtins:int"]], {}, None, [], None]
     },
     "a model whose state is a list": {"!pydantic": ["kinds:Model", [1], None, [], None]},
+    "state with names that are more than text": {
+        "!dataclass": ["kinds:Point", {"!dict": [[{"!subclass": ["kinds:Name", "x", {}]}, 2]]}]
+    },
     "state with keys that are no names": {"!dataclass": ["kinds:Point", {"!dict": [[1, 2]]}]},
     "an attribute of a slotted class that it has not": {"!dataclass": ["kinds:Slotted", {"z": 1}]},
     "an unhashable key": {"!dict": [[[1], 2]]},
