@@ -304,6 +304,9 @@ VALUES: dict[str, Any] = {
     "time": dt.time(12, 30),
     "time with an offset": dt.time(12, 30, tzinfo=EAST),
     "timedelta": dt.timedelta(days=-1, seconds=2, microseconds=3),
+    "time zone": PARIS,
+    "time zone with an offset": EAST,
+    "time zone of UTC": dt.UTC,
     "uuid": uuid.UUID("12345678123456781234567812345678"),
     "decimal": decimal.Decimal("1.10"),
     "decimal of other digits": decimal.Decimal("1.1"),
@@ -405,6 +408,8 @@ def same(one: Any, other: Any) -> bool:
         return same(list(one.items()), list(other.items()))
     if isinstance(one, defaultdict) and one.default_factory is not other.default_factory:
         return False
+    if isinstance(one, MappingProxyType):
+        return same(dict(one), dict(other))
     if isinstance(one, deque):
         return one.maxlen == other.maxlen and same(list(one), list(other))
     if (

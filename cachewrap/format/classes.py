@@ -173,11 +173,23 @@ def parametrised(origin: Any, spec: Any) -> Any:
     No class is made, whatever the spec holds: it is compared with those of classes that are there.
     """
     wanted = _encoder.encode(spec)
-    for cls in (_kept.get(wanted), *reversed(type.__subclasses__(origin))):
-        if cls is not None and generic_of(cls)[0] is origin and _spec_of(cls) == wanted:
+    kept = _kept.get(wanted)
+    if kept is not None and _is_called(kept, origin, wanted):
+        return kept
+    for cls in reversed(type.__subclasses__(origin)):
+        if _is_called(cls, origin, wanted):
             _keep(cls, wanted)
             return cls
     return None
+
+
+def _is_called(cls: type, origin: Any, spec: bytes) -> bool:
+    if generic_of(cls)[0] is not origin:
+        return False
+    try:
+        return _encoder.encode(spec_of(cls, "")) == spec
+    except UnsupportedTypeError:
+        return False
 
 
 def _keep(cls: type, spec: bytes) -> None:
@@ -185,13 +197,6 @@ def _keep(cls: type, spec: bytes) -> None:
     _kept[spec] = cls
     if len(_kept) > _MOST_KEPT:
         _kept.pop(next(iter(_kept)), None)
-
-
-def _spec_of(cls: type) -> bytes | None:
-    try:
-        return _encoder.encode(spec_of(cls, ""))
-    except UnsupportedTypeError:
-        return None
 
 
 def generic_of(form: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -301,7 +301,7 @@ def _pairs(value: dict[Any, Any], where: str) -> list[Any]:
 def _tag_object(value: Any, kind: type, where: str) -> Any:
     if isinstance(value, Enum):
         return {"!enum": _tag_enum(value, kind, where)}
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         items = [tag(item, f"{where}[{i}]") for i, item in enumerate(tuple.__iter__(value))]
         state = state_of(value)
         stored = [_tag_dict(state, where)] if state else []

@@ -329,6 +329,8 @@ LEAVES: Final[dict[type, tuple[str, Dump]]] = {
     _real(dt.date): ("!date", dt.date.isoformat),
     _real(dt.datetime): ("!datetime", _dump_moment),
     dt.time: ("!time", _dump_moment),
+    dt.timezone: ("!zone", _dump_zone),
+    zoneinfo.ZoneInfo: ("!zone", _dump_zone),
     dt.timedelta: ("!timedelta", lambda v: [v.days, v.seconds, v.microseconds]),
     uuid.UUID: ("!uuid", lambda v: v.hex),
     # Whether the exponent's "E" is a capital is up to the context.
@@ -350,6 +352,7 @@ LOADERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!date": _real(dt.date).fromisoformat,
     "!datetime": _moment(_real(dt.datetime)),
     "!time": _moment(dt.time),
+    "!zone": _load_zone,
     "!timedelta": lambda p: dt.timedelta(*p),
     "!uuid": uuid.UUID,
     "!decimal": lambda p: decimal.Decimal(_text(p)),

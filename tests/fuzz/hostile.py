@@ -149,7 +149,7 @@ TAGS: Final = (
     *"int float str bytes bytearray complex date datetime time timedelta uuid decimal".split(),
     *"fraction path tuple set frozenset dict ordered namespace enum namedtuple dataclass".split(),
     *"pydantic array number range pattern ip url deque defaultdict mappingproxy attrs".split(),
-    *"struct subclass unset unknown".split(),
+    *"struct subclass unset zone unknown".split(),
 )
 WORDS: Final = (
     *"2020-01-01 2020-01-01T00:00:00 00:00 Europe/Berlin UTC ../etc/passwd posixrules nan".split(),

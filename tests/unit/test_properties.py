@@ -181,8 +181,8 @@ def test_decoding_any_bytes_raises_nothing_else(kind: Kind, mark: bytes, data: b
 TAGS = st.sampled_from(
     "!int !float !str !bytes !bytearray !complex !date !datetime !time !timedelta !uuid !decimal "
     "!fraction !path !tuple !set !frozenset !dict !ordered !namespace !enum !namedtuple !dataclass "
-    "!pydantic !array !number !range !pattern !ip !url !deque !defaultdict !mappingproxy !attrs "
-    "!struct !subclass !unset !nonsense".split()
+    "!pydantic !array !number !range !pattern !zone !ip !url !deque !defaultdict !mappingproxy "
+    "!attrs !struct !subclass !unset !nonsense".split()
 )
 NAMES = st.sampled_from(
     "kinds:Point kinds:Model kinds:Box kinds:Colour kinds:Right kinds:City kinds:Slotted "

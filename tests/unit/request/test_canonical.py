@@ -303,6 +303,10 @@ DIFFERENT: dict[str, list[Any]] = {
         NOON.time(),
         NOON.time().replace(tzinfo=dt.UTC),
     ],
+    "zones": [
+        *(BERLIN, zoneinfo.ZoneInfo("Europe/Paris"), zoneinfo.ZoneInfo("UTC"), dt.UTC, "UTC"),
+        *(dt.timezone(dt.timedelta(hours=1)), dt.timezone(dt.timedelta(hours=1), "CET")),
+    ],
     "spans": [
         dt.timedelta(1),
         dt.timedelta(seconds=1),
@@ -518,6 +522,9 @@ class Selfish:
         return [self]
 
 
+ZONE = b"TZif" + bytes(35) + b"\x01" + bytes(3) + b"\x04" + bytes(6) + b"UTC\0"
+
+
 class Date(dt.date):
     pass
 
@@ -540,6 +547,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a structured array": ({"a": numpy.zeros(1, "i4,i4")}, "^a is a numpy array of "),
     "a masked array": (numpy.ma.array([1]), "^the value is a MaskedArray,"),
     "a zone of one's own": ({"t": NOON.replace(tzinfo=Zone())}, "^t has a time zone of type Zone,"),
+    "a zone without a name": (
+        {"z": zoneinfo.ZoneInfo.from_file(io.BytesIO(ZONE))},
+        "^z has a time zone of type ZoneInfo,",
+    ),
     "a date of one's own": ({"t": Date(2024, 1, 1)}, "^t is a Date,"),
     "a flag without a name": (
         {"f": OpenFlags(9)},
