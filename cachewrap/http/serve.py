@@ -12,7 +12,7 @@ from typing import Any, Final
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
-from cachewrap.http import capture, open_response
+from cachewrap.http import capture
 from cachewrap.http.encodings import Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, read_answer
 from cachewrap.http.request import canonical_headers, split_url
@@ -99,7 +99,7 @@ class Caching:
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return open_response.serve(cache, exchange, open_, rebuild)
+                return capture.serve_open(cache, exchange, open_, rebuild)
             reply = cache.serve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
@@ -137,7 +137,7 @@ class Caching:
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return await open_response.aserve(cache, exchange, open_, rebuild)
+                return await capture.aserve_open(cache, exchange, open_, rebuild)
             reply = await cache.aserve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result

@@ -14,8 +14,16 @@ from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
-from cachewrap.http import open_response
-from cachewrap.http.capture import Slot, asend, is_idle, send, under_way, watched
+from cachewrap.http.capture import (
+    Slot,
+    asend,
+    aserve_open,
+    is_idle,
+    send,
+    serve_open,
+    under_way,
+    watched,
+)
 from cachewrap.http.exchange import Answered, Bypass, Endpoint, SdkExchange, When, classify
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, merged_body
 from cachewrap.http.response import build, family_of
@@ -332,7 +340,7 @@ def _serve(
     slot = Slot(cache, exchange)
     try:
         if sdk_call.open:
-            return open_response.serve(cache, exchange, upstream, build, *sdk_call.seen)
+            return serve_open(cache, exchange, upstream, build, *sdk_call.seen)
         reply = cache.serve(exchange, call, *sdk_call.seen)
     except BaseException:
         sdk_call.failed()
@@ -363,7 +371,7 @@ async def _aserve(
     slot = Slot(cache, exchange)
     try:
         if sdk_call.open:
-            return await open_response.aserve(cache, exchange, upstream, build, *sdk_call.seen)
+            return await aserve_open(cache, exchange, upstream, build, *sdk_call.seen)
         reply = await cache.aserve(exchange, call, *sdk_call.seen)
     except BaseException:
         sdk_call.failed()
