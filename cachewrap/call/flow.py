@@ -237,7 +237,7 @@ def _keep(
         terms.report(error, exchange.source)
         return Reply(Outcome.MISS, result), FAILED
     if sealed is None:
-        return Reply(Outcome.MISS, result), FAILED
+        return Reply(Outcome.MISS, result, reason=exchange.why_unstored(result)), FAILED
     envelope, entry = sealed
     raw = won = terms.guard.close(exchange.key, envelope)
     stored = terms.mode != "read_only"

@@ -17,7 +17,7 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Exchange, Seen
+from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
@@ -157,6 +157,10 @@ class FunctionExchange(Exchange[Any]):
             if own is not NONE:
                 policy = own.policy(policy)
         return policy
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return ITEMS if self.decorated.serve in (_stream, _astream) else VALUES
 
     def pack(self, result: Any) -> tuple[Kind, bytes, Usage] | None:
         decorated = self.decorated
