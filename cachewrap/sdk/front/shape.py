@@ -16,7 +16,7 @@ from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, is_idle
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
 from cachewrap.options import NAMES
-from cachewrap.request.canonical import plain_json
+from cachewrap.request.canonical import plain_body
 from cachewrap.request.values import is_plain
 
 Marks: TypeAlias = tuple[Any, ...]
@@ -24,6 +24,7 @@ Marks: TypeAlias = tuple[Any, ...]
 # Keywords that are no part of the body. A time-out changes no answer.
 _UNREAD: Final = frozenset({"extra_query", "extra_body"})
 _SPOKEN: Final = ("messages", "input")
+_PLAIN: Final = frozenset({dict, str, list, int})
 _MOST_HEADERS: Final = 16
 
 
@@ -50,9 +51,11 @@ class Keywords:
         Args:
             name: the SDK's top-level module.
         """
-        clean = plain_json(without_secrets(self.body))
-        if clean is not None:
-            return clean
+        spoken = self.body.get("messages") or self.body.get("input")
+        if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
+            clean = plain_body(without_secrets(self.body))
+            if clean is not None:
+                return clean
         classes: dict[type, None] = {}
         sent = {
             key: _sent(value, name, classes) if key in _SPOKEN else value
@@ -61,7 +64,7 @@ class Keywords:
         if not classes:
             return None
         self.marks = (*self.marks, frozenset(classes))
-        return plain_json(without_secrets(sent))
+        return plain_body(without_secrets(sent))
 
 
 def read_keywords(kwargs: dict[str, Any]) -> Keywords | None:
