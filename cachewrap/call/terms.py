@@ -50,11 +50,13 @@ class Exchange(Generic[R]):
 
     Attributes:
         key: the key of the request.
+        kinds: the kinds of entries that hold an answer to it.
     """
 
     __slots__ = ()
 
     key: str
+    kinds: tuple[Kind, ...] = VALUES
 
     @property
     def source(self) -> str:
@@ -75,11 +77,6 @@ class Exchange(Generic[R]):
     def policy(self) -> Policy:
         """Of the cache that serves the request, as this one call has it."""
         raise NotImplementedError
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of entries that hold an answer to the request."""
-        return VALUES
 
     def load(self, entry: Entry) -> R:
         """The result that the entry holds.

@@ -137,7 +137,7 @@ class FunctionExchange(Exchange[Any]):
         options: the call's own.
     """
 
-    __slots__ = ("asked", "cache", "decorated", "key", "options", "source")
+    __slots__ = ("asked", "cache", "decorated", "key", "kinds", "options", "source")
 
     asked: bytes
     source: str
@@ -149,6 +149,7 @@ class FunctionExchange(Exchange[Any]):
         self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(decorated.prefix, asked)
         self.options = NONE
+        self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def policy(self) -> Policy:
@@ -157,10 +158,6 @@ class FunctionExchange(Exchange[Any]):
             if own is not NONE:
                 policy = own.policy(policy)
         return policy
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        return ITEMS if self.decorated.serve in (_stream, _astream) else VALUES
 
     def pack(self, result: Any) -> tuple[Kind, bytes, Usage] | None:
         decorated = self.decorated

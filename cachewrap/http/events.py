@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from cachewrap.http.encodings import read_frames
 from cachewrap.telemetry.usage import Usage, usage_of
 
 Judged: TypeAlias = Usage | str
@@ -182,15 +181,20 @@ def shows_error(body: bytes, *, frames: bool = False) -> bool:
 
 def why_unreadable(body: bytes) -> str:
     """Why nothing of an event stream can be read: what its first event shows; "" where it can."""
-    for name, data in _events(body[:_FIRST]):
+    plain = body.startswith((b"data:", b"event:"))
+    end = body.find(b"\n\n", 0, _FIRST) + 2 if plain else 0
+    if end < 2:
+        end = _FIRST
+    is_cut = end == _FIRST < len(body)
+    for name, data in _events(body[:end]):
         if data.startswith("[DONE]"):
             return ""
         try:
-            event = json.loads(data)
+            event = parsed(data)
         except ValueError:
-            return "" if len(body) > _FIRST else _NO_JSON
-        return _ERROR if isinstance(event, Mapping) and _is_error(name, event) else ""
-    return "" if len(body) > _FIRST else "no events"
+            return "" if is_cut else _NO_JSON
+        return _ERROR if isinstance(event, dict) and _is_error(name, event) else ""
+    return "" if is_cut else "no events"
 
 
 def _is_error(name: str, event: Mapping[str, Any]) -> bool:
@@ -230,40 +234,6 @@ def _events(body: bytes) -> Iterator[tuple[str, str]]:
         yield name, "\n".join(data)
 
 
-CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
-
-_PRELUDE: Final = 12  # length of the message, length of its headers, and their checksum
-_CHECKSUM: Final = 4
-
-
-def read_frames(body: bytes) -> Iterator[dict[str, Any] | None]:
-    """The JSON event in each whole frame of the stream, None for a frame without a sound one.
-
-    Each frame carries its lengths and checksums, big-endian; the payload is JSON with an event of
-    the model's own API in its ``bytes``. An error comes as a frame without them.
-    """
-    start = 0
-    while start < len(body):
-        size = int.from_bytes(body[start : start + 4])
-        frame = body[start : start + size]
-        if len(frame) < size or size < _PRELUDE + _CHECKSUM:
-            return
-        start += size
-        yield _event(frame)
-
-
-def _event(frame: bytes) -> dict[str, Any] | None:
-    if binascii.crc32(frame[:-_CHECKSUM]) != int.from_bytes(frame[-_CHECKSUM:]):
-        return None
-    headers = int.from_bytes(frame[4:8])
-    try:
-        payload = json.loads(frame[_PRELUDE + headers : -_CHECKSUM])
-        event = json.loads(base64.b64decode(payload["bytes"], validate=True))
-    except (ValueError, LookupError, TypeError):
-        return None
-    return event if isinstance(event, dict) else None
-
-
 # -- what the JSON of an answer has ---------------------------------------------------------------
 
 
@@ -282,6 +252,7 @@ _FAILURES: Final = frozenset({"error", "fail", "failed", "failure"})
 _SUCCESSES: Final = frozenset({"0", "200", "ok", "success"})
 _CODES: Final = ("code", "status", "statusCode", "status_code", "error_code", "errcode")
 _SAID: Final = frozenset({"detail", "details", "msg", "message", "error_msg", "errmsg"})
+_SIGNS: Final = frozenset({*_SAID, "error", "errors", "ok", "status", "success"})
 _ENVELOPE: Final = frozenset(
     {
         *(*_SAID, *_CODES, "data", "id", "object", "param", "path", "reason", "request_id"),
@@ -292,11 +263,13 @@ _ENVELOPE: Final = frozenset(
 
 def is_error(value: Content) -> bool:
     """Whether JSON tells of an error, by the envelopes that servers and gateways put it in."""
-    if value.get("error") or value.get("errors"):
-        return True
     if value.get("object") == "error" or value.get("type") == "error":
         return True
-    if value.get("success") is False or value.get("ok") is False:
+    if _SIGNS.isdisjoint(value):
+        return False
+    if value.get("error") or value.get("errors") or value.get("success") is False:
+        return True
+    if value.get("ok") is False:
         return True
     status = value.get("status")
     if isinstance(status, str) and status.lower() in _FAILURES:
@@ -324,8 +297,7 @@ def lacking(path: str, value: Content) -> str:
     """
     if is_error(value):
         return _ERROR
-    lacks = _lacks(path)
-    return lacks(value) if lacks is not None else "" if value else "empty answer"
+    return _lacks(path)(value)
 
 
 def is_whole_by_events(path: str) -> bool:
@@ -333,7 +305,7 @@ def is_whole_by_events(path: str) -> bool:
     return _lacks(path) in (_choices, _completions, _response, _message)
 
 
-def parsed(body: bytes) -> Any:
+def parsed(body: bytes | str) -> Any:
     """JSON, to be looked at. Raises `ValueError`."""
     try:
         return msgspec.json.decode(body)
@@ -346,7 +318,7 @@ def _choices(value: Content) -> str:
     if not isinstance(choices, list) or not choices:
         return "no choices"
     for choice in choices:
-        if not isinstance(choice, Mapping):
+        if not isinstance(choice, dict):
             return "no choices"
         reason = choice.get("finish_reason")
         if choice.get("error") or reason in _BROKEN:
@@ -356,6 +328,14 @@ def _choices(value: Content) -> str:
         if choice.get("message") is None and choice.get("text") is None:
             return "no message"
     return ""
+
+
+def _anything(value: Content) -> str:
+    choices = value.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("error"):
+            return _ERROR
+    return "" if value else "empty answer"
 
 
 def _completions(value: Content) -> str:
@@ -388,7 +368,7 @@ def _of_a_publisher(value: Content) -> str:
     """What Vertex answers for another company's model is in that one's own form."""
     if "choices" in value:
         return _choices(value)
-    return _message(value) if value.get("type") == "message" else "" if value else "empty answer"
+    return _message(value) if value.get("type") == "message" else _anything(value)
 
 
 def _embeddings(value: Content) -> str:
@@ -400,7 +380,9 @@ def _embeddings(value: Content) -> str:
 
 
 def _done(value: Content) -> str:
-    if value.get("done") is not True:
+    if "done" not in value:  # another API at the path of Ollama's
+        return _anything(value)
+    if value["done"] is not True:
         return _UNFINISHED
     return "" if value.get("message") or "response" in value else "no message"
 
@@ -447,7 +429,7 @@ _ANSWERS: Final[tuple[tuple[str, Lacks], ...]] = (
     (".*:(?:embedContent|batchEmbedContents)", _some("embedding", "embeddings")),
     (".*:countTokens", _given("totalTokens")),
     (".*:computeTokens", _given("tokensInfo")),
-    (".*:predict", _some("predictions")),
+    (".*:predict", _some("predictions", "outputs")),
     (".*:(?:raw|streamRaw)[pP]redict", _of_a_publisher),
     ("v2/chat", _cohere),
     ("v1/chat", _given("text", "tool_calls")),
@@ -461,5 +443,5 @@ asked for here is there in each answer of the providers that have the path."""
 
 
 @lru_cache(maxsize=256)
-def _lacks(path: str) -> Lacks | None:
-    return next((lacks for form, lacks in _ANSWERS if re.fullmatch(form, path)), None)
+def _lacks(path: str) -> Lacks:
+    return next((lacks for form, lacks in _ANSWERS if re.fullmatch(form, path)), _anything)

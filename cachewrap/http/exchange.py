@@ -12,8 +12,8 @@ from cachewrap.call.terms import Exchange, Reply, wrong_kind
 from cachewrap.entry import Entry, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
+from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import (
-    CONTENT_TYPE as FRAMES,
     CUT_OFF,
     Judged,
     is_error,
@@ -104,7 +104,6 @@ When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored: takes what the SDK call returns; of a stream, its events."""
 
 _PREFIX: Final = key.salted()
-_KINDS: Final = (Kind.HTTP,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +161,7 @@ class SdkExchange(Exchange[Answered]):
     )
 
     policy: Policy
+    kinds = (Kind.HTTP,)
     _hashed: bytearray
 
     def __init__(
@@ -209,11 +209,6 @@ class SdkExchange(Exchange[Answered]):
     def stream(self) -> bool:
         """Whether the request asks for a stream."""
         return "stream" in self.request
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """See `Exchange`."""
-        return _KINDS
 
     def load(self, entry: Entry) -> Answered:
         """The stored answer.

@@ -175,7 +175,7 @@ def test_a_stored_answer_that_is_none_is_a_miss_and_is_replaced(
         with pytest.warns(CacheWarning, match="holds no answer to POST"):
             again = colour.ask(client, shape)
         hit = colour.ask(client, shape)
-    assert (up.calls, cache.stats.misses, bool(cache.stats.errors)) == (2, 2, True)
+    assert (up.calls, cache.stats.misses, cache.stats.errors) == (2, 2, 1)
     assert again["value"] == hit["value"] != first["value"]
 
 
@@ -217,7 +217,7 @@ def test_a_stored_stream_that_cannot_be_read_is_a_miss_and_is_replaced(
         with pytest.warns(CacheWarning, match="holds no answer to POST"):
             again = colour.ask(client, shape)
         hit = colour.ask(client, shape)
-    assert (up.calls, bool(cache.stats.errors)) == (2, True)
+    assert (up.calls, cache.stats.errors) == (2, 1)
     assert again["events"] == hit["events"]
 
 
@@ -317,7 +317,7 @@ def test_an_entry_of_another_kind_is_a_miss(
         with pytest.warns(CacheWarning, match="a value in place of an HTTP answer"):
             colour.ask(client, BY_NAME[name])
         colour.ask(client, BY_NAME[name])
-    assert (up.calls, bool(cache.stats.errors)) == (2, True)
+    assert (up.calls, cache.stats.errors) == (2, 1)
 
 
 def test_the_cache_gives_the_content_of_an_http_answer(

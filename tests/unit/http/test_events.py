@@ -11,13 +11,8 @@ from standin.text import messages
 from standin.wire import Draw
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.events import (
-    CONTENT_TYPE,
-    read_frames,
-    read_stream,
-    shows_error,
-    why_unreadable,
-)
+from cachewrap.http.encodings import FRAMES, read_frames
+from cachewrap.http.events import read_stream, shows_error, why_unreadable
 from cachewrap.http.exchange import Endpoint, read_answer
 from cachewrap.telemetry.usage import Usage
 
@@ -110,6 +105,8 @@ UNREADABLE: list[tuple[bytes, str]] = [
     (b": a comment\n\n" + sse(choice()), ""),
     (sse(choice(), ERROR), ""),
     (sse({"text": "x" * 20_000}), ""),
+    (sse("{not json", {"text": "x" * 20_000}), "no JSON"),
+    (sse(choice(), "{not json"), ""),
     (b": " + b"x" * 20_000 + b"\n\n", ""),
     (b"", "no events"),
     (b"\x00\x01 spoiled", "no events"),
@@ -178,7 +175,7 @@ SPOILED = WHOLE[:20] + b"\x00" + WHOLE[21:]
 
 
 def told(body: bytes) -> Usage | str:
-    answer = HttpAnswer(200, [("content-type", CONTENT_TYPE)], [body], [0.0], streamed=True)
+    answer = HttpAnswer(200, [("content-type", FRAMES)], [body], [0.0], streamed=True)
     endpoint = Endpoint("v1/messages")
     return read_answer(endpoint, answer, stream=True, ended=True, framed=True)
 
