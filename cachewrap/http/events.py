@@ -249,7 +249,7 @@ _BROKEN: Final = frozenset(
     }
 )
 _FAILURES: Final = frozenset({"error", "fail", "failed", "failure"})
-_SUCCESSES: Final = frozenset({"0", "200", "ok", "success"})
+_SUCCESSES: Final = frozenset({"", "ok", "success"})
 _CODES: Final = ("code", "status", "statusCode", "status_code", "error_code", "errcode")
 _SAID: Final = frozenset({"detail", "details", "msg", "message", "error_msg", "errmsg"})
 _SIGNS: Final = frozenset({*_SAID, "error", "errors", "ok", "status", "success"})
@@ -280,12 +280,17 @@ def is_error(value: Content) -> bool:
     return (
         not told.isdisjoint(_SAID)
         and told <= _ENVELOPE
-        and any(_fails(value.get(name)) for name in _CODES)
+        and any(_fails(name, value.get(name)) for name in _CODES)
     )
 
 
-def _fails(code: object) -> bool:
-    return bool(code) and code is not True and str(code).lower() not in _SUCCESSES
+def _fails(name: str, code: object) -> bool:
+    """Whether a code is one of a failure: a number as HTTP has them, or the name of an error."""
+    try:
+        number = int(code)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        return isinstance(code, str) and "code" in name and code.lower() not in _SUCCESSES
+    return number >= 400 or number < 0 or (number > 0 and name.startswith("err"))
 
 
 def lacking(path: str, value: Content) -> str:
