@@ -17,7 +17,7 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Exchange, Seen
+from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
@@ -138,7 +138,7 @@ class FunctionExchange(Exchange[Any]):
         options: the call's own.
     """
 
-    __slots__ = ("asked", "cache", "decorated", "key", "options", "source")
+    __slots__ = ("asked", "cache", "decorated", "key", "kinds", "options", "source")
 
     asked: bytes
     source: str
@@ -150,6 +150,7 @@ class FunctionExchange(Exchange[Any]):
         self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(decorated.prefix, asked)
         self.options = NONE
+        self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def policy(self) -> Policy:

@@ -11,7 +11,8 @@ from langchain_core.outputs import Generation
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Absent, ValueExchange
-from cachewrap.errors import ConfigurationError
+from cachewrap.entry import Entry
+from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
 from cachewrap.options import choose_cache, is_sampling
 from cachewrap.request.key import encode
@@ -122,9 +123,21 @@ class LangChainCache(BaseCache):
         return absent, time.perf_counter() - began if began else 0.0
 
 
+class _ModelExchange(ValueExchange):
+    """A request to LangChain's cache, whose answer is a list of generations."""
+
+    __slots__ = ()
+
+    def load(self, entry: Entry) -> list[Generation]:
+        found = super().load(entry)
+        if not isinstance(found, list) or not all(isinstance(one, Generation) for one in found):
+            raise CorruptEntryError("it holds no list of LangChain's generations")
+        return found
+
+
 def _exchange(cache: Cache, prompt: str, llm_string: str) -> ValueExchange:
     asked = encode(call_request(prompt, llm_string))
-    return ValueExchange(cache.policy, MODEL_CALL, asked, usage=_usage)
+    return _ModelExchange(cache.policy, MODEL_CALL, asked, usage=_usage)
 
 
 def _usage(generations: Sequence[Generation]) -> Usage:
