@@ -266,10 +266,11 @@ class _Walk:
     def forward(self, text: str) -> Any:
         """What a name in quotes means where it stands, or the text of it."""
         if (cls := self.scope) is not None:
-            names = {cls.__name__: cls, **vars(cls)}
-            names |= {one.__name__: one for one in getattr(cls, "__type_params__", ())}
+            names = {name: held for name, held in vars(cls).items() if isinstance(held, type)}
+            names |= {one.__name__: one for one in (cls, *getattr(cls, "__type_params__", ()))}
             try:
-                hint = eval(text, vars(sys.modules[cls.__module__]), names)
+                # As with `typing.get_type_hints`, what is in the module goes first.
+                hint = eval(text, names, vars(sys.modules[cls.__module__]))
             except Exception:  # whatever becomes of text that was not meant to run
                 self.steady = False
             else:

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import struct
 import sys
 import weakref
 from collections import OrderedDict
@@ -29,7 +30,6 @@ from cachewrap.request.classes import (
     is_constant,
     is_descriptor,
     is_library,
-    is_made,
     is_missing,
     is_model,
     is_own,
@@ -109,7 +109,7 @@ class _Facts:
             name: at
             for at in reversed(range(len(bases)))
             for name, held in vars(bases[at]).items()
-            if type(held) is MemberDescriptorType and name not in caches
+            if type(held) is MemberDescriptorType and name != "__dict__" and name not in caches
         }
         self.slots = list(slots.items())
 
@@ -141,16 +141,29 @@ def _describe(kind: type) -> Callable[[Any, type, str, Form], Any]:
         return _named_tuple if base is tuple and hasattr(kind, "_fields") else _subclass
     if "msgspec" in sys.modules and sys.modules["msgspec"].Struct in kind.__mro__:
         return functools.partial(_record, "!struct")
-    solid = next(base for base in kind.__mro__ if not is_made(base))
-    # Any other base of C may hold more than attributes.
-    if solid is object or solid is SimpleNamespace or issubclass(solid, BaseException):
+    hidden = [base for base in kind.__mro__[:-1] if _hides(base)]
+    if all(issubclass(base, BaseException) for base in hidden):
         if hasattr(kind, "__dataclass_fields__"):
             return functools.partial(_record, "!dataclass")
         if hasattr(kind, "__attrs_attrs__"):
             return functools.partial(_record, "!attrs")
     if kind is SimpleNamespace:
         return _namespace
-    return functools.partial(_record, "!namespace") if solid is SimpleNamespace else _other
+    if SimpleNamespace in kind.__mro__ and not hidden:
+        return functools.partial(_record, "!namespace")
+    return _other
+
+
+def _hides(base: Any) -> bool:
+    """Whether the objects of a class hold more, in C, than its attributes show."""
+    shown = sum(
+        name in ("__dict__", "__weakref__") or type(held) is MemberDescriptorType
+        for name, held in vars(base).items()
+    )
+    return bool(base.__basicsize__ - base.__base__.__basicsize__ > shown * _POINTER)
+
+
+_POINTER: Final = struct.calcsize("P")
 
 
 def _builtin(kind: type) -> Any:
