@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Final
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.request.classes import is_model
+from cachewrap.request.attributes import is_model
 from cachewrap.request.key import encode, endless, mend_dict, mend_scalar
 from cachewrap.request.objects import ADVICE, object_form
 from cachewrap.request.values import (

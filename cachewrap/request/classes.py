@@ -20,6 +20,25 @@ from enum import Enum
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import UnkeyableError
+from cachewrap.request.attributes import (
+    FUNCTIONS,
+    NAMED,
+    SPECIAL,
+    VARIABLES,
+    class_name,
+    default_docs,
+    derives,
+    is_behaviour,
+    is_class_like,
+    is_constant,
+    is_library,
+    is_missing,
+    is_model,
+    is_own,
+    model_fields,
+    raw_annotations,
+    static,
+)
 from cachewrap.request.key import encode
 from cachewrap.request.values import is_plain, key_name, model_base, state_of
 
@@ -36,78 +55,6 @@ def class_form(value: Any, form: Form) -> Any:
     """
     plain = (_now.walk or _Walk(form, inside=False)).typed(value)
     return plain if type(plain) is dict else {"!type": [plain, None]}
-
-
-def is_class_like(value: Any, kind: type) -> bool:
-    """Whether a value of this class is a class, or made of classes as annotations are."""
-    if issubclass(kind, type) or kind in _HINTS or value is ...:
-        return True
-    if kind.__module__ not in ("typing", "typing_extensions", "annotationlib"):
-        return False
-    return kind.__name__ in _NAMED or typing.get_origin(value) is not None
-
-
-_HINTS: Final[frozenset[Any]] = frozenset(
-    {types.GenericAlias, types.UnionType, dataclasses.InitVar}
-)
-_VARIABLES: Final = ("TypeVar", "ParamSpec", "TypeVarTuple")
-_FORMS: Final = ("_SpecialForm", "_TypedCacheSpecialForm")
-_NAMED: Final = (*_VARIABLES, *_FORMS, "NewType", "TypeAliasType", "ForwardRef")
-
-
-def is_model(kind: type) -> bool:
-    """Whether it is a class of pydantic's models."""
-    base = model_base()
-    return base is not None and base in kind.__mro__
-
-
-def model_fields(kind: type) -> dict[str, Any]:
-    """The fields that pydantic knows of a class, by name."""
-    fields: dict[str, Any] = getattr(kind, "__pydantic_fields__", None) or {}
-    return fields or (getattr(kind, "model_fields", {}) if is_model(kind) else {})
-
-
-def static(kind: type, name: str) -> Any:
-    """What a class or its bases have under a name, without running anything; None for nothing."""
-    for base in kind.__mro__:
-        if name in (own := vars(base)):
-            return own[name]
-    return None
-
-
-def is_descriptor(held: Any) -> bool:
-    """Whether an attribute of a class decides by itself what is read from an object."""
-    return static(type(held), "__get__") is not None
-
-
-_HEAP: Final = 1 << 9
-
-
-def is_made(kind: type) -> bool:
-    """Whether a class was made by ``class`` or ``type()``, as those of C mostly are not."""
-    return bool(kind.__flags__ & _HEAP)  # CPython's Py_TPFLAGS_HEAPTYPE
-
-
-_FIXED: Final = frozenset({str, int, float, bool, bytes, complex, type(None)})
-CONSTANTS: Final = _FIXED | {tuple, frozenset}
-"""What constants are, as far as their type tells."""
-
-
-def is_constant(value: Any) -> bool:
-    """Whether it is a text, a number or the like, or a tuple or frozenset of these."""
-    if type(value) in (tuple, frozenset):
-        return all(map(is_constant, value))
-    return type(value) in _FIXED
-
-
-_MACHINERY: Final = frozenset({"_abc_impl", "_is_protocol", "_is_runtime_protocol"})
-
-
-def is_own(name: str, kind: type) -> bool:
-    """Whether the attribute of this name is one that the class's author gave it."""
-    if (name[:2] == "__" == name[-2:]) or name in _MACHINERY:
-        return False
-    return not (issubclass(kind, tuple) and name in ("_fields", "_field_defaults"))
 
 
 class _Now(threading.local):
@@ -142,7 +89,10 @@ class _Known:
     __slots__ = ("classes", "cls", "form", "held", "loose", "marks")
 
     def __init__(self, cls: type, form: Any, walk: _Walk) -> None:
-        self.cls, self.form, self.loose = cls, form, walk.loose
+        self.cls, self.form = cls, form
+        self.loose = [
+            (base, name, _encoded(vars(base)[name], walk.form)) for base, name in walk.loose
+        ]
         self.classes = [thing for thing in walk.met if isinstance(thing, type)]
         self.held = list(_held(self.classes))  # so that no other object can have their marks
         self.marks = list(map(id, self.held))
@@ -187,7 +137,7 @@ class _Walk:
     def __init__(self, form: Form, inside: bool = True) -> None:
         self.form, self.inside = form, inside
         self.met: list[Any] = []
-        self.loose: list[tuple[type, str, bytes]] = []
+        self.loose: list[tuple[type, str]] = []  # attributes that can change in place
         self.scope: type | None = None  # where a name in quotes is looked up
         self.covered = False  # by the JSON schema of a class around this one
         self.steady = True
@@ -223,9 +173,9 @@ class _Walk:
             return self.part(hint)
         if issubclass(kind, type):
             return self.classed(hint)
-        if kind.__name__ in _FORMS:
+        if issubclass(kind, SPECIAL):
             return f"typing:{hint._name}"
-        if kind.__name__ in _NAMED:
+        if kind.__name__ in NAMED:
             return self.named(hint, kind.__name__)
         if kind is dataclasses.InitVar:
             return {"!generic": ["dataclasses:InitVar", [self.typed(hint.type)]]}
@@ -250,7 +200,7 @@ class _Walk:
 
     def named(self, hint: Any, kind: str) -> Any:
         """What a type variable, a new type or an alias of a type stands for."""
-        name = hint.__name__ if kind in _VARIABLES else _alias_name(hint)
+        name = hint.__name__ if kind in VARIABLES else _alias_name(hint)
         if (number := self.again(hint)) is not None:
             return {"!alias": [kind, name, number]}
         parts: list[Any] = []
@@ -281,7 +231,7 @@ class _Walk:
     def hinted(self, cls: type, name: str) -> Any:
         """The form of the annotation of an attribute, where it was given."""
         for base in cls.__mro__:
-            hints = _annotations(base)
+            hints = raw_annotations(base)
             if name in hints:
                 scope, self.scope = self.scope, base
                 try:
@@ -297,7 +247,7 @@ class _Walk:
         if static(type(cls), "__cache_key__") is not None:
             return self.form(cls, "")
         if is_library(cls):
-            return _library_name(cls)
+            return class_name(cls)
         if not self.inside:
             known = vars(cls).get(_KNOWN)
             if type(known) is _Known and known.cls is cls and known.is_true(self.form):
@@ -310,10 +260,10 @@ class _Walk:
                     type.__setattr__(cls, _KNOWN, _Known(cls, plain, walk))
             return plain
         if (number := self.again(cls)) is not None:
-            return {"!type": [key_name(cls), number]}
+            return {"!type": [class_name(cls), number]}
         scope, covered, self.scope = self.scope, self.covered, cls
         try:
-            return {"!type": [key_name(cls), self.schema(cls)]}
+            return {"!type": [class_name(cls), self.schema(cls)]}
         finally:
             self.scope, self.covered = scope, covered
 
@@ -326,12 +276,12 @@ class _Walk:
                 names = describe(self, cls, found)
                 break
         else:
-            found["annotations"] = [[n, self.typed(h)] for n, h in _annotations(cls).items()]
+            found["annotations"] = [[n, self.typed(h)] for n, h in raw_annotations(cls).items()]
         if "total" not in found and "texts" not in found:
             bases = vars(cls).get("__orig_bases__", cls.__bases__)
             found["bases"] = [self.typed(base) for base in bases if base is not object]
         text = vars(cls).get("__doc__")
-        if isinstance(text, str) and text not in _default_docs(cls):
+        if isinstance(text, str) and text not in default_docs(cls):
             found["doc"] = self.part(inspect.cleandoc(text))
         found["attributes"] = self.attributes(cls, set(names))
         return {name: part for name, part in found.items() if part not in (None, [], {})}
@@ -340,13 +290,13 @@ class _Walk:
         """The attributes of the class itself that are data, apart from those described already."""
         found = {}
         for name, held in vars(cls).items():
-            if name in described or not is_own(name, cls) or _is_behaviour(held):
+            if name in described or not is_own(name, cls) or is_behaviour(held):
                 continue
             if name[0] == "_" == name[-1] and issubclass(cls, Enum):
                 continue
             found[name] = self.part(held)
             if not is_constant(held) and not isinstance(held, type):
-                self.loose.append((cls, name, _encoded(held, self.form)))
+                self.loose.append((cls, name))
         return found
 
     def members(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
@@ -370,10 +320,15 @@ class _Walk:
         found["config"] = self.part(dict(cls.model_config))
         return [*fields, *computed, "model_config", *vars(cls).get("__private_attributes__", ())]
 
+    def older(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
+        """What a model of pydantic 1 has."""
+        found["json"] = self.part(apart(cls.schema))
+        return list(cls.__fields__)
+
     def typed_dict(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
         """What a class of typed dictionaries has."""
         required = cls.__required_keys__
-        hints = _annotations(cls)
+        hints = raw_annotations(cls)
         found["fields"] = [
             [name, self.typed(hint), name in required] for name, hint in hints.items()
         ]
@@ -384,7 +339,7 @@ class _Walk:
 
     def named_tuple(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
         """What a class of named tuples has."""
-        hints, defaults = _annotations(cls), cls._field_defaults
+        hints, defaults = raw_annotations(cls), cls._field_defaults
         found["fields"] = [
             [name, self.typed(hints[name]) if name in hints else None]
             + ([self.part(defaults[name])] if name in defaults else [])
@@ -465,7 +420,7 @@ class _Walk:
         if kind is dict or kind is types.MappingProxyType:
             pairs = [[self.part(key), self.part(inner)] for key, inner in value.items()]
             return {"!dict": sorted(pairs, key=encode)}
-        if isinstance(value, _FUNCTIONS):
+        if issubclass(kind, FUNCTIONS):
             return {"!function": key_name(value)}
         if kind is functools.partial:
             return {"!partial": [self.part(x) for x in (value.func, value.args, value.keywords)]}
@@ -499,11 +454,10 @@ _UNREAD: Final = frozenset(
     "name type wrapped_property repr eq eq_key order order_key hash inherited on_setattr".split()
 )
 _STRUCT_CONFIG: Final = "tag tag_field array_like omit_defaults forbid_unknown_fields".split()
-_FUNCTIONS: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
-
 _KINDS: Final[list[tuple[Callable[[type], bool], Any]]] = [
     (lambda cls: issubclass(cls, Enum), _Walk.members),
     (is_model, _Walk.modelled),
+    (lambda cls: derives(cls, _base("pydantic.v1.main")), _Walk.older),
     (lambda cls: type(cls).__name__ == "_TypedDictMeta", _Walk.typed_dict),
     (lambda cls: issubclass(cls, tuple) and "_fields" in vars(cls), _Walk.named_tuple),
     (lambda cls: "__dataclass_fields__" in vars(cls), _Walk.dataclass),
@@ -512,74 +466,12 @@ _KINDS: Final[list[tuple[Callable[[type], bool], Any]]] = [
 ]
 
 
-# -- names and texts ---------------------------------------------------------------------------
-
-
-def is_missing(value: Any) -> bool:
-    """Whether it stands for no value."""
-    return type(value).__name__ in (
-        "PydanticUndefinedType",
-        "_MISSING_TYPE",
-        "NoDefaultType",
-        "NoExtraItemsType",
-        "_Nothing",
-    )
-
-
-def _is_behaviour(held: Any) -> bool:
-    return is_descriptor(held) or isinstance(held, (functools.partial, *_FUNCTIONS))
-
-
-_LIBRARIES: Final = sys.stdlib_module_names | {
-    *("attr", "attrs", "msgspec", "numpy", "pydantic", "pydantic_core", "typing_extensions")
-}
-
-
-def is_library(cls: type) -> bool:
-    """Whether it is a class of Python's own, or of a library that others are made with."""
-    if not is_made(cls):
-        return True
-    module = cls.__module__
-    if not isinstance(module, str) or module.partition(".")[0] not in _LIBRARIES:
-        return False
-    found: Any = sys.modules.get(module)  # what is made at run time may be called by its maker's
-    for name in cls.__qualname__.split("."):
-        found = getattr(found, "__dict__", {}).get(name)
-    return found is cls
-
-
-def _library_name(cls: type) -> str:
-    module, _, name = key_name(cls).rpartition(":")
-    public = module
-    while "._" in public:  # pathlib._local, where Python 3.13 had it
-        public = public.rpartition(".")[0]
-    return f"{public}:{name}"
+def _base(module: str) -> Any:
+    return getattr(sys.modules.get(module), "BaseModel", None)
 
 
 def _alias_name(hint: Any) -> str:
     return key_name(types.SimpleNamespace(__module__=hint.__module__, __qualname__=hint.__name__))
-
-
-def _annotations(cls: type) -> dict[str, Any]:
-    """The class's own annotations, as they were written; nothing of them is looked up."""
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    found = vars(cls).get("__annotations__")
-    return found if isinstance(found, dict) else {}
-
-
-def _default_docs(cls: type) -> tuple[str, ...]:
-    """The docstrings that classes of this kind have by themselves."""
-    name = cls.__name__
-    if issubclass(cls, tuple) and "_fields" in vars(cls):
-        listed = ", ".join(vars(cls)["_fields"])
-        return f"{name}({listed})", f"{name}({listed},)"
-    if "__dataclass_fields__" in vars(cls) and (cls.__doc__ or "").startswith(f"{name}("):
-        with contextlib.suppress(Exception):  # as where the dataclass was made
-            return (name + str(inspect.signature(cls)).replace(" -> None", ""),)
-    return ()
 
 
 @functools.lru_cache(maxsize=4)

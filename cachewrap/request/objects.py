@@ -21,11 +21,10 @@ from typing import Any, Final
 
 from cachewrap import plugins
 from cachewrap.errors import UnkeyableError
-from cachewrap.request.classes import (
+from cachewrap.request.attributes import (
     CONSTANTS,
-    Form,
-    apart,
-    class_form,
+    class_name,
+    derives,
     is_class_like,
     is_constant,
     is_descriptor,
@@ -36,6 +35,7 @@ from cachewrap.request.classes import (
     model_fields,
     static,
 )
+from cachewrap.request.classes import Form, apart, class_form
 from cachewrap.request.values import array_of, dump_enum, key_name
 
 # What a subclass of a builtin type holds as one, past every method that it has redefined.
@@ -89,20 +89,22 @@ def object_form(value: Any, kind: type, where: str, form: Form) -> Any:
 
 
 class _Facts:
-    """What the bases of a class tell about its objects. It does not keep the class.
+    """Facts that the bases of a class tell about its objects. They do not keep the class.
 
     Attributes:
+        name: its name, where that takes long to find.
         describe: gives the canonical form of an object.
         own: where in the order of its bases those are that are no library's.
         slots: the names of the slots, and where their base is.
     """
 
-    __slots__ = ("cls", "describe", "own", "slots")
+    __slots__ = ("cls", "describe", "name", "own", "slots")
 
     def __init__(self, kind: type) -> None:
         number, bases = id(kind), kind.__mro__
         self.cls = weakref.ref(kind, lambda _: _known.pop(number, None))
         self.describe = _describe(kind)
+        self.name = class_name(kind) if "[" in kind.__qualname__ else ""
         self.own = [at for at, base in enumerate(bases) if not is_library(base)]
         caches = _cached_slots(kind)
         slots = {
@@ -138,18 +140,18 @@ def _describe(kind: type) -> Callable[[Any, type, str, Form], Any]:
     if kind.__module__ == "numpy":
         return _other
     if base := _builtin(kind):
-        return _named_tuple if base is tuple and hasattr(kind, "_fields") else _subclass
-    if "msgspec" in sys.modules and sys.modules["msgspec"].Struct in kind.__mro__:
+        return _named_tuple if base is tuple and static(kind, "_fields") is not None else _subclass
+    if "msgspec" in sys.modules and derives(kind, sys.modules["msgspec"].Struct):
         return functools.partial(_record, "!struct")
     hidden = [base for base in kind.__mro__[:-1] if _hides(base)]
     if all(issubclass(base, BaseException) for base in hidden):
-        if hasattr(kind, "__dataclass_fields__"):
+        if static(kind, "__dataclass_fields__") is not None:
             return functools.partial(_record, "!dataclass")
-        if hasattr(kind, "__attrs_attrs__"):
+        if static(kind, "__attrs_attrs__") is not None:
             return functools.partial(_record, "!attrs")
     if kind is SimpleNamespace:
         return _namespace
-    if SimpleNamespace in kind.__mro__ and not hidden:
+    if derives(kind, SimpleNamespace) and not hidden:
         return functools.partial(_record, "!namespace")
     return _other
 
@@ -167,7 +169,7 @@ _POINTER: Final = struct.calcsize("P")
 
 
 def _builtin(kind: type) -> Any:
-    return next((base for base in kind.__mro__ if base in _BUILTINS), None)
+    return next((base for base in _BUILTINS if issubclass(kind, base)), None)
 
 
 def _class(value: Any, kind: type, where: str, form: Form) -> Any:
@@ -234,7 +236,7 @@ ADVICE: Final = (
 
 def _state(value: Any, kind: type, where: str) -> dict[str, Any]:
     """What can be read from an object itself, and the constants that its classes add to that."""
-    fields = getattr(kind, "__dataclass_fields__", {})
+    fields = static(kind, "__dataclass_fields__") or {}
     facts = _known[id(kind)]
     state = _attributes(value, kind, facts, fields)
     for at in facts.own:
@@ -302,22 +304,24 @@ def _cached_slots(kind: type) -> set[str]:
 
 
 def _model(value: Any, kind: type, where: str, form: Form) -> Any:
-    state = _attributes(value, kind, _known[id(kind)], model_fields(kind))
-    del state["__pydantic_fields_set__"]
-    extra = state.pop("__pydantic_extra__") or {}
-    private = state.pop("__pydantic_private__") or {}
-    for name in getattr(kind, "__class_vars__", ()):
+    facts = _known[id(kind)]
+    name_of = facts.name or key_name(kind)
+    state = _attributes(value, kind, facts, model_fields(kind))
+    state.pop("__pydantic_fields_set__", None)
+    extra = state.pop("__pydantic_extra__", None) or {}
+    private = state.pop("__pydantic_private__", None) or {}
+    for name in static(kind, "__class_vars__") or ():
         if name not in state and is_constant(shared := static(kind, name)):
             state[name] = shared
     if not extra and not private:
-        return {"!pydantic": [key_name(kind), form(state, where)]}
+        return {"!pydantic": [name_of, form(state, where)]}
     private = {name: held for name, held in private.items() if not is_missing(held)}
     for name, held in [*extra.items(), *private.items()]:
         if name in state:  # it is hidden by another
             state.setdefault("!hidden", []).append([name, held])
         else:
             state[name] = held
-    return {"!pydantic": [key_name(kind), form(state, where), sorted(extra), sorted(private)]}
+    return {"!pydantic": [name_of, form(state, where), sorted(extra), sorted(private)]}
 
 
 def _member(value: Any, kind: type, where: str, form: Form) -> Any:
