@@ -129,6 +129,8 @@ def is_library(cls: type) -> bool:
     module: object = cls.__module__
     if not isinstance(module, str) or module.partition(".")[0] not in _LIBRARIES:
         return False
+    if "[" in cls.__qualname__:  # pydantic's RootModel[Answer]
+        return False
     found: Any = sys.modules.get(module)  # what is made at run time may be called by its maker's
     for name in cls.__qualname__.split("."):
         found = getattr(found, "__dict__", {}).get(name)

@@ -318,7 +318,8 @@ class _Walk:
         found["fields"] = [[name, self.info(field)] for name, field in fields.items()]
         found["computed"] = [[name, self.info(field)] for name, field in computed.items()]
         found["config"] = self.part(dict(cls.model_config))
-        return [*fields, *computed, "model_config", *vars(cls).get("__private_attributes__", ())]
+        kept = vars(cls).get("__private_attributes__", ())
+        return [*fields, *computed, *kept, "model_config", "model_fields", "model_computed_fields"]
 
     def older(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
         """What a model of pydantic 1 has."""
@@ -437,7 +438,9 @@ class _Walk:
         if type(plain) is not dict or "!opaque" not in plain:
             return plain
         if type(value).__name__ in ("FieldInfo", "PrivateAttr", "ModelPrivateAttr"):
-            return {"!object": [plain["!opaque"], self.info(value)]}
+            info = self.info(value)
+            info.pop("annotation", None)  # that of the field, where it has one already
+            return {"!object": [plain["!opaque"], info]}
         state = {n: self.part(held) for n, held in state_of(value).items() if not is_missing(held)}
         return {"!object": [plain["!opaque"], state]}
 

@@ -221,7 +221,6 @@ DIFFERENT: dict[str, list[Any]] = {
         *(Odd(1, "kind"), Odd(1, "harsh")),
     ],
     "where an attribute of a model is": [
-        Model(_history=["a"]),
         Model().said("a"),
         with_(Model(), _history=["a"]),
         Model.model_validate({"_history": ["a"]}),
