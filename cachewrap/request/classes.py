@@ -233,10 +233,11 @@ class _Walk:
         parts: list[Any] = []
         for part in ("__supertype__", "__value__", "__bound__", "__constraints__", "__default__"):
             try:
-                inner = getattr(hint, part, None)
+                inner = getattr(hint, part, ())
             except Exception:  # it is lazy, and names what is not there
-                self.steady, inner = False, None
-            if inner is not None and inner != () and not is_missing(inner):
+                self.steady, inner = False, "?"
+            unbound = part == "__bound__" and (inner is None or inner is types.NoneType)
+            if inner != () and not unbound and not is_missing(inner):
                 parts.append([part.strip("_"), self.typed(inner)])
         return {"!alias": [kind, name, parts]}
 

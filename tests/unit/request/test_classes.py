@@ -495,6 +495,7 @@ def test_aliases_of_types_count_by_what_they_stand_for() -> None:
         "type A = list[A] | int",
         "type A = list[A] | str",
         "type A = Missing",
+        "type A = None",
         "class A[T]:\n    x: T",
         "class A[T: int]:\n    x: T",
         "class A[T: A]:\n    x: T",
