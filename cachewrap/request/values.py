@@ -24,6 +24,7 @@ from enum import Enum, Flag
 from pathlib import PurePath
 from types import MemberDescriptorType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -377,7 +378,6 @@ class SecretError(TypeError):
     """A value that holds a credential, which is neither hashed nor stored."""
 
 
-@functools.lru_cache(maxsize=1024)
 def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """The tag of a leaf type, and what dumps its values; None for any other type.
 
@@ -386,7 +386,19 @@ def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """
     if leaf := LEAVES.get(kind):
         return leaf
-    if hasattr(kind, "__cache_key__"):
+    try:
+        return _leaves[kind]
+    except KeyError:
+        found = _leaves[kind] = _leaf_by_bases(kind)
+        return found
+
+
+# Of types that are no leaves by themselves; none is kept.
+_leaves: Final[WeakKeyDictionary[type, tuple[str, Dump] | None]] = WeakKeyDictionary()
+
+
+def _leaf_by_bases(kind: type) -> tuple[str, Dump] | None:
+    if any("__cache_key__" in vars(base) for base in kind.__mro__):
         return None
     module = kind.__module__
     if module == "ipaddress" and kind.__name__ in ADDRESSES:
