@@ -429,8 +429,9 @@ def core_of(kind: type) -> Any:
     if core is None:
         return None
     for name, wrapper in (("Url", "_BaseUrl"), ("MultiHostUrl", "_BaseMultiHostUrl")):
-        own = vars(core).get(name)
-        if kind is own or (networks and vars(networks).get(wrapper) in kind.__mro__):
+        own, wrapping = vars(core).get(name), networks and vars(networks).get(wrapper)
+        # What equals what among classes is up to their metaclass.
+        if kind is own or (wrapping and any(base is wrapping for base in kind.__mro__)):
             return own
     return None
 
