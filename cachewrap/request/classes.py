@@ -237,7 +237,7 @@ class _Walk:
             except Exception:  # it is lazy, and names what is not there
                 self.steady, inner = False, "?"
             unbound = part == "__bound__" and (inner is None or inner is types.NoneType)
-            if inner != () and not unbound and not is_missing(inner):
+            if not (type(inner) is tuple and not inner) and not unbound and not is_missing(inner):
                 parts.append([part.strip("_"), self.typed(inner)])
         return {"!alias": [kind, name, parts]}
 
