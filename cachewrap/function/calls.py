@@ -17,7 +17,7 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Exchange, Seen
+from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
@@ -31,6 +31,7 @@ from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.usage import Usage, usage_of
+from cachewrap.urls import wrong_cache
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
@@ -77,7 +78,7 @@ class Decorated:
         self.source = source_of(plain)
         self.bound = bound_to(plain)
         if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
+            raise ConfigurationError(wrong_cache(cache))
         if not all(given is None or callable(given) for given in (key, when)):
             raise ConfigurationError("key= and when= take functions")
         self.off = seed is None
@@ -137,7 +138,7 @@ class FunctionExchange(Exchange[Any]):
         options: the call's own.
     """
 
-    __slots__ = ("asked", "cache", "decorated", "key", "options", "source")
+    __slots__ = ("asked", "cache", "decorated", "key", "kinds", "options", "source")
 
     asked: bytes
     source: str
@@ -149,6 +150,7 @@ class FunctionExchange(Exchange[Any]):
         self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(decorated.prefix, asked)
         self.options = NONE
+        self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def policy(self) -> Policy:
