@@ -12,6 +12,7 @@ import functools
 import hashlib
 import struct
 import sys
+import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -79,12 +80,14 @@ def object_form(value: Any, kind: type, where: str, form: Form) -> Any:
     if (own := static(kind, "__cache_key__")) is not None:
         bound = own.__get__(value, kind) if hasattr(own, "__get__") else own
         return {"!object": [key_name(kind), form(apart(bound), where)]}
-    known = _known.get(id(kind))
-    if known is None or known.cls() is not kind:
-        if is_class_like(value, kind):
-            return class_form(value, form)
-        known = _learn(kind)
+    known = _known[id(kind)] if is_known(kind) else _learn(kind)
     return (known.describe if known else _other)(value, kind, where, form)
+
+
+def is_known(kind: type) -> bool:
+    """Whether the class was seen before, and is no leaf type."""
+    known = _known.get(id(kind))
+    return known is not None and known.cls() is kind
 
 
 # -- what an object holds ----------------------------------------------------------------------
@@ -137,6 +140,8 @@ def _describe(kind: type) -> _Describe | None:
     """What gives the canonical form of an object, where its class is enough to tell."""
     if kind.__module__ == "numpy":
         return None
+    if issubclass(kind, (type, types.GenericAlias)) or kind is types.UnionType:
+        return _class
     if is_model(kind):
         return _model
     if issubclass(kind, Enum):
@@ -176,6 +181,10 @@ def _builtin(kind: type) -> Any:
     return next((base for base in _BUILTINS if issubclass(kind, base)), None)
 
 
+def _class(value: Any, kind: type, where: str, form: Form) -> Any:
+    return class_form(value, form)
+
+
 def _ordered(value: Any, kind: type, where: str, form: Form) -> Any:
     return {"!ordered": [[form(k, where), form(v, where)] for k, v in value.items()]}
 
@@ -199,6 +208,8 @@ def _record(tag: str, value: Any, kind: type, where: str, form: Form) -> Any:
 
 
 def _other(value: Any, kind: type, where: str, form: Form) -> Any:
+    if is_class_like(value, kind):
+        return class_form(value, form)
     try:
         array = array_of(value)
     except TypeError as error:

@@ -377,7 +377,6 @@ class SecretError(TypeError):
     """A value that holds a credential, which is neither hashed nor stored."""
 
 
-@functools.lru_cache(maxsize=1024)
 def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """The tag of a leaf type, and what dumps its values; None for any other type.
 
@@ -386,7 +385,7 @@ def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """
     if leaf := LEAVES.get(kind):
         return leaf
-    if hasattr(kind, "__cache_key__"):
+    if any("__cache_key__" in vars(base) for base in kind.__mro__):
         return None
     module = kind.__module__
     if module == "ipaddress" and kind.__name__ in ADDRESSES:
@@ -418,7 +417,8 @@ def core_of(kind: type) -> Any:
         return None
     for name, wrapper in (("Url", "_BaseUrl"), ("MultiHostUrl", "_BaseMultiHostUrl")):
         own = vars(core).get(name)
-        if kind is own or (networks and vars(networks).get(wrapper) in kind.__mro__):
+        wrapping = vars(networks).get(wrapper) if networks else None
+        if kind is own or any(base is wrapping for base in kind.__mro__):
             return own
     return None
 
