@@ -24,6 +24,7 @@ from enum import Enum, Flag
 from pathlib import PurePath
 from types import MemberDescriptorType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -385,6 +386,18 @@ def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """
     if leaf := LEAVES.get(kind):
         return leaf
+    try:
+        return _leaves[kind]
+    except KeyError:
+        found = _leaves[kind] = _leaf_by_bases(kind)
+        return found
+
+
+# Of types that are no leaves by themselves; none is kept.
+_leaves: Final[WeakKeyDictionary[type, tuple[str, Dump] | None]] = WeakKeyDictionary()
+
+
+def _leaf_by_bases(kind: type) -> tuple[str, Dump] | None:
     if any("__cache_key__" in vars(base) for base in kind.__mro__):
         return None
     module = kind.__module__
@@ -416,9 +429,9 @@ def core_of(kind: type) -> Any:
     if core is None:
         return None
     for name, wrapper in (("Url", "_BaseUrl"), ("MultiHostUrl", "_BaseMultiHostUrl")):
-        own = vars(core).get(name)
-        wrapping = vars(networks).get(wrapper) if networks else None
-        if kind is own or any(base is wrapping for base in kind.__mro__):
+        own, wrapping = vars(core).get(name), networks and vars(networks).get(wrapper)
+        # What equals what among classes is up to their metaclass.
+        if kind is own or (wrapping and any(base is wrapping for base in kind.__mro__)):
             return own
     return None
 

@@ -193,11 +193,6 @@ def noted(value: Any, note: str) -> Any:
     return value
 
 
-def secret(model: Model, text: str) -> Model:
-    model._secret = text
-    return model
-
-
 class Address(AnyUrl):
     def __cache_key__(self) -> object:
         return self.host
@@ -211,6 +206,11 @@ def fake(base: type[Any]) -> Any:
 def printing(pattern: str) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         return re.compile(pattern, re.DEBUG)
+
+
+def secret(model: Model, text: str) -> Model:
+    model._secret = text
+    return model
 
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
