@@ -1,4 +1,7 @@
-"""One value of every kind that keys and the codec take, and classes to make them of."""
+"""One value of every kind that keys and the codec take, and classes to make them of.
+
+`VALUES` are arguments and answers, `CLASSES` are arguments alone.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,24 @@ import re
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from collections.abc import Callable
 from types import MappingProxyType, SimpleNamespace
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Never,
+    NewType,
+    NotRequired,
+    Protocol,
+    Required,
+    Self,
+    TypedDict,
+    TypeVar,
+)
 
 import attrs
 import msgspec
@@ -36,8 +55,8 @@ class Shade(enum.Enum):
     RED = 1
 
 
-class Planet(enum.Enum):
-    EARTH = ("third", 1.0)
+class Star(enum.Enum):
+    SUN = ("nearest", 1.0)
 
 
 class Level(enum.IntEnum):
@@ -174,13 +193,13 @@ class Order(msgspec.Struct, dict=True, kw_only=True):
 
 
 @pydantic.dataclasses.dataclass
-class Checked:
+class Verified:
     """Computes in its constructor, and counts how often that ran."""
 
     x: int
 
     def __post_init__(self) -> None:
-        RAN.append("Checked")
+        RAN.append("Verified")
 
 
 @dataclasses.dataclass
@@ -317,7 +336,7 @@ VALUES: dict[str, Any] = {
     "path": pathlib.Path("a/b"),
     "enum": Colour.RED,
     "enum of another class": Shade.RED,
-    "enum of tuples": Planet.EARTH,
+    "enum of tuples": Star.SUN,
     "int enum": Level.LOW,
     "str enum": Word.HI,
     "flag": Right.READ,
@@ -348,7 +367,7 @@ VALUES: dict[str, Any] = {
     "root model": Numbers([1, 2]),
     "generic root model": pydantic.RootModel[list[int]]([1, 2]),
     "model of a URL": Server(url="https://a.b/c?d=e", named=re.compile("a")),  # type: ignore[arg-type]
-    "pydantic dataclass": Checked(1),
+    "pydantic dataclass": Verified(1),
     "generic dataclass": Crate[int](1),
     "URL": pydantic.AnyUrl("ftp://a.b/c"),
     "URL of another class": pydantic.AnyHttpUrl("http://a.b/c"),
@@ -395,6 +414,167 @@ VALUES: dict[str, Any] = {
         "messages": [{"role": "user", "content": "hi"}],
         "temperature": 0.7,
     },
+}
+
+# -- classes, and what is made of them: arguments alone, no answers --------------------------------
+
+
+class Label(enum.Enum):
+    """How a text sounds."""
+
+    KIND = "kind"
+    HARSH = "harsh"
+    RUDE = "harsh"  # noqa: PIE796
+
+
+class Planet(enum.Enum):
+    EARTH = (5.97, 6.4)
+
+    def __init__(self, mass: float, radius: float) -> None:
+        self.mass = mass
+
+
+class Review(pydantic.BaseModel):
+    """What a reader thinks."""
+
+    reasoning: str = pydantic.Field(description="why")
+    label: Label
+    score: Annotated[int, pydantic.Field(ge=0, le=5)] = 3
+    parts: list[Review] = []
+    when: dt.date | None = pydantic.Field(default=None, alias="date")
+    place: pathlib.Path | None = None
+    tone: ClassVar[str] = "plain"
+
+
+class Callback(pydantic.BaseModel):
+    """It has no JSON schema."""
+
+    call: Callable[[int], str]
+
+
+class Words(pydantic.RootModel[list[str]]):
+    pass
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    x: int = pydantic.Field(description="the first")
+
+
+@dataclasses.dataclass
+class Tree:
+    leaves: list[Tree]
+    label: Label = Label.KIND
+    weight: float = dataclasses.field(default=1.5, metadata={"unit": "kg"})
+    seed: dataclasses.InitVar[int] = 0
+    prompt: ClassVar[str] = "Grow."
+
+
+class Oak(Tree):
+    """A tree of one kind."""
+
+    rings = [1, 2]  # noqa: RUF012
+
+    def __init__(self, age: int) -> None:
+        super().__init__([])
+        self.age = age
+
+
+class Partial(TypedDict, total=False):
+    """Some of it."""
+
+    text: Required[str]
+    note: Annotated[str, "what was left out"]
+
+
+class Loose(TypedDict):
+    text: str
+    note: NotRequired[str]
+
+
+class Town(NamedTuple):
+    """A small one."""
+
+    name: str
+    people: int = 500
+
+
+class Shelf(Generic[T]):
+    content: T
+
+
+class Speaker(Protocol):
+    name: str
+
+    def say(self) -> str: ...
+
+
+class Agent:
+    """Answers questions."""
+
+    prompt = "Answer."
+    stop = ["\n", {"a": (1, 2.0)}]  # noqa: RUF012
+    answer = Review
+    limits: dict[str, int] = {"tokens": 100}  # noqa: RUF012
+
+    def ask(self) -> None: ...
+
+
+UserId = NewType("UserId", int)
+Chosen = TypeVar("Chosen", bound=Label)
+
+CLASSES: dict[str, Any] = {
+    "class of enum": Label,
+    "class of enum with state": Planet,
+    "class of int enum": Level,
+    "class of str enum": Word,
+    "class of flag": Right,
+    "class made by Enum()": enum.Enum("Made", ["A", "B"], module="kinds"),
+    "class of model": Review,
+    "class of model without schema": Callback,
+    "class of root model": Words,
+    "class of generic model": Box,
+    "class of parametrised model": Box[int],
+    "class of parametrised model of a model": Box[Review],
+    "class of pydantic dataclass": Checked,
+    "class of dataclass": Tree,
+    "class of slotted dataclass": Slotted,
+    "class of subclass of a dataclass": Oak,
+    "class of typed dict": Partial,
+    "class of other typed dict": Loose,
+    "class of named tuple": Town,
+    "class of classic named tuple": Pair,
+    "class of generic class": Shelf,
+    "class of protocol": Speaker,
+    "class of one's own": Agent,
+    "class of builtins": int,
+    "class of the standard library": pathlib.Path,
+    "class of None": type(None),
+    "form of list": list[Review],
+    "form of dict": dict[str, Label],
+    "form of tuple": tuple[int, ...],
+    "form of empty tuple": tuple[()],
+    "form of union": int | str,
+    "form of union in another order": str | int,
+    "form of optional": Review | None,
+    "form of literal": Literal["a", 1, True, b"x", Label.KIND],
+    "form of annotated": Annotated[int, pydantic.Field(description="a number"), "text", 1],
+    "form of validated": Annotated[str, pydantic.BeforeValidator(eager)],
+    "form of class": type[Review],
+    "form of callable": Callable[[int, str], bool],
+    "form of any callable": Callable[..., None],
+    "form of generic class": Shelf[int],
+    "form of type variable": Chosen,
+    "form of new type": UserId,
+    "form of forward reference": list["Missing"],  # type: ignore[name-defined]  # noqa: F821
+    "form of Any": Any,
+    "form of Self": Self,
+    "form of Never": Never,
+    "form of Ellipsis": ...,
+    "form of required": Required[int],
+    "member with state": Planet.EARTH,
+    "member by its alias": Label.RUDE,
+    "object with constants of its class": Oak(7),
 }
 
 

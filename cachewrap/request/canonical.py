@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cachewrap.errors import UnkeyableError
+from cachewrap.request.attributes import is_model
 from cachewrap.request.key import encode, endless, mend_dict, mend_scalar
-from cachewrap.request.objects import ADVICE, is_model, object_form
+from cachewrap.request.objects import ADVICE, object_form
 from cachewrap.request.values import (
     SCALARS,
     SCHEMAS,

@@ -1,40 +1,72 @@
-"""The canonical form of objects and classes: what they hold, and nothing of theirs is run."""
+"""The canonical form of objects and classes: what they hold, and nothing of theirs is run.
+
+An object is its class's name and its whole state, whatever of it was declared; a member of an enum
+is its class, its name and its value.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
+import struct
 import sys
-from collections import OrderedDict, defaultdict
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
-from types import SimpleNamespace
-from typing import Any, Final, TypeAlias
+from types import MemberDescriptorType, SimpleNamespace
+from typing import Any, Final
 
 from cachewrap import plugins
 from cachewrap.errors import UnkeyableError
-from cachewrap.request.values import array_of, dump_enum, key_name, model_base, state_of
-
-Form: TypeAlias = Callable[[Any, str], Any]
-"""The canonical form of a value, given what it is called in an error."""
+from cachewrap.request.attributes import (
+    CONSTANTS,
+    class_name,
+    derives,
+    is_class_like,
+    is_constant,
+    is_descriptor,
+    is_library,
+    is_missing,
+    is_model,
+    is_own,
+    model_fields,
+    static,
+)
+from cachewrap.request.classes import Form, apart, class_form
+from cachewrap.request.values import array_of, dump_enum, key_name
 
 # What a subclass of a builtin type holds as one, past every method that it has redefined.
-_BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
+BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
     str: str.__str__,
     bytes: lambda value: bytes(memoryview(value)),
+    bytearray: lambda value: bytes(memoryview(value)),
     int: int.__int__,
     float: float.__float__,
+    complex: complex.__complex__,
+    OrderedDict: lambda value: [
+        [key, dict.__getitem__(value, key)] for key in OrderedDict.__iter__(value)
+    ],
     dict: lambda value: dict(dict.items(value)),
     list: lambda value: list(list.__iter__(value)),
     tuple: lambda value: tuple(tuple.__iter__(value)),
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+    collections.deque: lambda value: [
+        list(collections.deque.__iter__(value)),
+        vars(collections.deque)["maxlen"].__get__(value),
+    ],
 }
 
 
 def object_form(value: Any, kind: type, where: str, form: Form) -> Any:
     """The canonical form of an object, or of a class.
+
+    All that an object holds counts, and of pydantic models the extras and private attributes too;
+    which of its fields were set does not, as it does not where pydantic compares them. What a
+    ``cached_property`` keeps in it does not count.
 
     Args:
         value: the object.
@@ -44,38 +76,138 @@ def object_form(value: Any, kind: type, where: str, form: Form) -> Any:
 
     Raises `UnkeyableError` for one that has none.
     """
-    if hasattr(kind, "__cache_key__"):
-        return {"!object": [key_name(kind), form(value.__cache_key__(), where)]}
-    if isinstance(value, type):
-        return {"!type": [key_name(value), _schema(value, form)]}
+    if (own := static(kind, "__cache_key__")) is not None:
+        bound = own.__get__(value, kind) if hasattr(own, "__get__") else own
+        return {"!object": [key_name(kind), form(apart(bound), where)]}
+    known = _known.get(id(kind))
+    if known is None or known.cls() is not kind:
+        known = _learn(kind)
+    return known.describe(value, kind, where, form)
+
+
+# -- what an object holds ----------------------------------------------------------------------
+
+
+class _Facts:
+    """Facts that the bases of a class tell about its objects. They do not keep the class.
+
+    Attributes:
+        name: its name, where that takes long to find.
+        describe: gives the canonical form of an object.
+        own: where in the order of its bases those are that are no library's.
+        slots: the names of the slots, and where their base is.
+    """
+
+    __slots__ = ("cls", "describe", "name", "own", "slots")
+
+    def __init__(self, kind: type) -> None:
+        number, bases = id(kind), kind.__mro__
+        self.cls = weakref.ref(kind, lambda _: _known.pop(number, None))
+        self.describe = _describe(kind)
+        self.name = class_name(kind) if "[" in kind.__qualname__ else ""
+        self.own = [at for at, base in enumerate(bases) if not is_library(base)]
+        caches = _cached_slots(kind)
+        slots = {
+            name: at
+            for at in reversed(range(len(bases)))
+            for name, held in vars(bases[at]).items()
+            if type(held) is MemberDescriptorType and name != "__dict__" and name not in caches
+        }
+        self.slots = list(slots.items())
+
+
+# By identity: what equals what among classes is up to their metaclass.
+_known: Final[dict[int, _Facts]] = {}
+
+
+def _learn(kind: type) -> _Facts:
+    facts = _Facts(kind)
+    if facts.describe is not _other:  # that may yet be decorated
+        _known[id(kind)] = facts
+    return facts
+
+
+def _describe(kind: type) -> Callable[[Any, type, str, Form], Any]:
+    """What gives the canonical form of the objects of a class."""
+    if issubclass(kind, type):
+        return _class
     if is_model(kind):
-        state = value.__dict__
-        fields = {n: state[n] for n in kind.model_fields if n in state}  # type: ignore[attr-defined]
-        fields.update(value.__pydantic_extra__ or {})
-        return {"!pydantic": [key_name(kind), form(fields, where)]}
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
-        items = [form(v, f"{where}[{i}]") for i, v in enumerate(tuple.__iter__(value))]
-        return {"!namedtuple": [key_name(kind), items, form(state_of(value), where)]}
-    if kind is SimpleNamespace:
-        return {"!namespace": form(vars(value), where)}
+        return _model
+    if issubclass(kind, Enum):
+        return _member
     if kind is OrderedDict:
-        ordered: Any = value
-        pairs = ordered.items()
-        return {"!ordered": [[form(k, where), form(v, where)] for k, v in pairs]}
+        return _ordered
+    if kind.__module__ == "numpy":
+        return _other
+    if base := _builtin(kind):
+        return _named_tuple if base is tuple and static(kind, "_fields") is not None else _subclass
+    if "msgspec" in sys.modules and derives(kind, sys.modules["msgspec"].Struct):
+        return functools.partial(_record, "!struct")
+    hidden = [base for base in kind.__mro__[:-1] if _hides(base)]
+    if all(issubclass(base, BaseException) for base in hidden):
+        if static(kind, "__dataclass_fields__") is not None:
+            return functools.partial(_record, "!dataclass")
+        if static(kind, "__attrs_attrs__") is not None:
+            return functools.partial(_record, "!attrs")
+    if kind is SimpleNamespace:
+        return _namespace
+    if derives(kind, SimpleNamespace) and not hidden:
+        return functools.partial(_record, "!namespace")
+    return _other
+
+
+def _hides(base: Any) -> bool:
+    """Whether the objects of a class hold more, in C, than its attributes show."""
+    shown = sum(
+        name in ("__dict__", "__weakref__") or type(held) is MemberDescriptorType
+        for name, held in vars(base).items()
+    )
+    return bool(base.__basicsize__ - base.__base__.__basicsize__ > shown * _POINTER)
+
+
+_POINTER: Final = struct.calcsize("P")
+
+
+def _builtin(kind: type) -> Any:
+    return next((base for base in BUILTINS if issubclass(kind, base)), None)
+
+
+def _class(value: Any, kind: type, where: str, form: Form) -> Any:
+    return class_form(value, form)
+
+
+def _ordered(value: Any, kind: type, where: str, form: Form) -> Any:
+    return {"!ordered": [[form(k, where), form(v, where)] for k, v in value.items()]}
+
+
+def _named_tuple(value: Any, kind: type, where: str, form: Form) -> Any:
+    items = [form(v, f"{where}[{i}]") for i, v in enumerate(tuple.__iter__(value))]
+    return {"!namedtuple": [key_name(kind), items, form(_state(value, kind, where), where)]}
+
+
+def _subclass(value: Any, kind: type, where: str, form: Form) -> Any:
+    held = form(BUILTINS[_builtin(kind)](value), where)
+    return {"!subclass": [key_name(kind), held, form(_state(value, kind, where), where)]}
+
+
+def _namespace(value: Any, kind: type, where: str, form: Form) -> Any:
+    return {"!namespace": form(vars(value), where)}
+
+
+def _record(tag: str, value: Any, kind: type, where: str, form: Form) -> Any:
+    return {tag: [key_name(kind), form(_state(value, kind, where), where)]}
+
+
+def _other(value: Any, kind: type, where: str, form: Form) -> Any:
+    if is_class_like(value, kind):
+        return class_form(value, form)
     try:
-        if isinstance(value, Enum):
-            return {"!enum": [key_name(kind), dump_enum(value)]}
         array = array_of(value)
     except TypeError as error:
         raise UnkeyableError(f"{where or 'the value'} is {error}, {ADVICE}") from None
     if array:
         dtype, shape, data = array
         return {"!array": [kind.__name__, dtype, shape, hashlib.sha256(data).hexdigest()]}
-    for base, held in _BUILTINS.items():
-        if isinstance(value, base):
-            return _subclass(value, kind, held(value), where, form)
-    if dataclasses.is_dataclass(kind):
-        return {"!dataclass": [key_name(kind), form(_fields(value), where)]}
     return _by_plugin(value, kind, where, form)
 
 
@@ -96,39 +228,117 @@ def _by_plugin(value: Any, kind: type, where: str, form: Form) -> Any:
     raise UnkeyableError(f"{where or 'the value'} is a {kind.__qualname__}, {ADVICE}")
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(value)]
-    return {name: getattr(value, name) for name in names if hasattr(value, name)}
-
-
-def _subclass(value: Any, kind: type, held: object, where: str, form: Form) -> Any:
-    state = state_of(value)
-    if dataclasses.is_dataclass(kind):
-        state.update(_fields(value))
-    if isinstance(value, defaultdict):
-        state["default_factory"] = value.default_factory
-    return {"!subclass": [key_name(kind), form(held, where), form(state, where)]}
-
-
-def is_model(kind: type) -> bool:
-    """Whether it is a class of pydantic's models."""
-    base = model_base()
-    return base is not None and issubclass(kind, base)
-
-
-@functools.lru_cache(maxsize=1024)
-def _schema(cls: type, form: Form) -> Any:
-    """What a pydantic model asks for: two of one name, or one that was edited, are different."""
-    if not is_model(cls) or cls is model_base():
-        return None
-    errors = sys.modules["pydantic.errors"]
-    try:
-        return form(cls.model_json_schema(), "")  # type: ignore[attr-defined]
-    except errors.PydanticUserError:  # it has none
-        return None
-
-
 ADVICE: Final = (
     "which has no canonical form: leave the argument out with ignore=, compute the key with key=, "
     "or give the class a __cache_key__ method"
 )
+
+
+def _state(value: Any, kind: type, where: str) -> dict[str, Any]:
+    """What can be read from an object itself, and the constants that its classes add to that."""
+    fields = static(kind, "__dataclass_fields__") or {}
+    facts = _known[id(kind)]
+    state = _attributes(value, kind, facts, fields)
+    for at in facts.own:
+        for name, held in vars(kind.__mro__[at]).items():
+            if type(held) not in CONSTANTS or name[:2] == "__" or name in state:
+                continue
+            if is_own(name, kind) and is_constant(held) and static(kind, name) is held:
+                state[name] = held
+    for name, field in fields.items():
+        if name in state or field._field_type is not _FIELD:
+            continue
+        default = static(kind, name)
+        if not is_descriptor(default):
+            if default is not None:
+                state[name] = default
+        elif type(default) is not MemberDescriptorType and not any(n.endswith(name) for n in state):
+            kept = f"{where}.{name} is kept" if where else f"{name} is kept"
+            raise UnkeyableError(f"{kept} by a {type(default).__qualname__}, {ADVICE}")
+    if issubclass(kind, BaseException):
+        state["args"] = vars(BaseException)["args"].__get__(value)
+    return state
+
+
+def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[str, Any]:
+    """The attributes of an object, without those that only keep what was computed of others."""
+    state: dict[str, Any] = {}
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:  # it has slots alone
+        held = {}
+    for name, inner in held.items():
+        if name in declared or not _is_cache(static(kind, name)):
+            state[name] = inner
+    for name, at in facts.slots:
+        try:
+            state[name] = vars(kind.__mro__[at])[name].__get__(value)
+        except AttributeError:  # it is empty
+            continue
+    return state
+
+
+_FIELD: Final = dataclasses.field.__globals__["_FIELD"]
+_METHODS: Final = (classmethod, functools.partialmethod, functools.singledispatchmethod)
+
+
+def _is_cache(held: Any) -> bool:
+    """Whether this attribute of a class is a ``cached_property``, or the like of one."""
+    kind = type(held)
+    if static(kind, "__get__") is None or issubclass(kind, _METHODS):
+        return False
+    if issubclass(kind, property):  # those of Werkzeug
+        return kind is not property and held.fset is None
+    return static(kind, "__set__") is None and static(kind, "__call__") is None
+
+
+def _cached_slots(kind: type) -> set[str]:
+    """The slots in which attrs keeps what cached properties gave."""
+    caches: set[str] = set()
+    for base in kind.__mro__:
+        own = vars(base)
+        code = getattr(own.get("__getattr__"), "__code__", None)
+        if "__attrs_attrs__" in own and code and code.co_filename.startswith("<attrs"):
+            caches |= {*own.get("__slots__", ())} - {a.name for a in own["__attrs_attrs__"]}
+    return caches
+
+
+def _model(value: Any, kind: type, where: str, form: Form) -> Any:
+    facts = _known[id(kind)]
+    name_of = facts.name or key_name(kind)
+    state = _attributes(value, kind, facts, model_fields(kind))
+    state.pop("__pydantic_fields_set__", None)
+    extra = state.pop("__pydantic_extra__", None) or {}
+    private = state.pop("__pydantic_private__", None) or {}
+    for name in static(kind, "__class_vars__") or ():
+        if name not in state and is_constant(shared := static(kind, name)):
+            state[name] = shared
+    if not extra and not private:
+        return {"!pydantic": [name_of, form(state, where)]}
+    private = {name: held for name, held in private.items() if not is_missing(held)}
+    for name, held in [*extra.items(), *private.items()]:
+        if name in state:  # it is hidden by another
+            state.setdefault("!hidden", []).append([name, held])
+        else:
+            state[name] = held
+    return {"!pydantic": [name_of, form(state, where), sorted(extra), sorted(private)]}
+
+
+def _member(value: Any, kind: type, where: str, form: Form) -> Any:
+    inner = value._value_
+    bare = type(inner) is object  # nobody can read anything from it
+    path = f"{where}.value" if where else "value"
+    plain = {"!object": ["builtins:object", None]} if bare else form(inner, path)
+    try:
+        found = [key_name(kind), dump_enum(value), plain]
+    except TypeError as error:
+        raise UnkeyableError(f"{where or 'the value'} is {error}, {ADVICE}") from None
+    more = {name: held for name, held in vars(value).items() if name[0] != "_" or name[-1] != "_"}
+    state = {name: held for name, held in more.items() if not _is_cache(static(kind, name))}
+    base = _builtin(kind)
+    held = inner if base is None else BUILTINS[base](value)
+    if base is not None and (type(inner) is not base or held != inner):
+        found += [form(state, where), form(held, where)]
+    elif state:
+        found.append(form(state, where))
+    return {"!enum": found}

@@ -377,7 +377,6 @@ class SecretError(TypeError):
     """A value that holds a credential, which is neither hashed nor stored."""
 
 
-@functools.lru_cache(maxsize=1024)
 def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """The tag of a leaf type, and what dumps its values; None for any other type.
 
@@ -386,22 +385,18 @@ def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """
     if leaf := LEAVES.get(kind):
         return leaf
-    if hasattr(kind, "__cache_key__"):
-        return None
     module = kind.__module__
+    if module == "freezegun.api":  # what it puts in the place of dates, where it has stopped time
+        return next((LEAVES[base] for base in kind.__mro__ if base in LEAVES), None)
     if module == "ipaddress" and kind.__name__ in ADDRESSES:
         return "!ip", lambda v: [type(v).__name__, mend_str(str(v))]
-    if module.startswith(_CLOCKS):
-        return next((LEAVES[base] for base in kind.__mro__ if base in LEAVES), None)
-    if core_of(kind) is not None:
-        return "!url", lambda v: [key_name(kind), mend_str(_url_text(v))]
-    if any(f"{base.__module__}:{base.__name__}" in _SECRETS for base in kind.__mro__):
-        return "!secret", _refuse_secret
+    for base in kind.__mro__:
+        if leaf := _NAMED.get(f"{base.__module__}.{base.__name__}"):
+            own = any("__cache_key__" in vars(base) for base in kind.__mro__)
+            return None if own else leaf
     return None
 
 
-_CLOCKS: Final = ("freezegun.", "time_machine.")
-_SECRETS: Final = ("pydantic.types:_SecretBase", "pydantic.types:_SecretField")
 ADDRESSES: Final = tuple(
     f"IPv{version}{sort}" for version in "46" for sort in ("Address", "Network", "Interface")
 )
@@ -431,6 +426,20 @@ def _url_text(value: Any) -> str:
     if type(url) is not core:
         raise TypeError(f"a {type(value).__qualname__} with more in it than a URL")
     return str(url)
+
+
+def _dump_url(value: Any) -> Any:
+    return [key_name(type(value)), mend_str(_url_text(value))]
+
+
+_NAMED: Final[dict[str, tuple[str, Dump]]] = {
+    "pydantic_core._pydantic_core.Url": ("!url", _dump_url),
+    "pydantic_core._pydantic_core.MultiHostUrl": ("!url", _dump_url),
+    "pydantic.networks._BaseUrl": ("!url", _dump_url),
+    "pydantic.networks._BaseMultiHostUrl": ("!url", _dump_url),
+    "pydantic.types._SecretBase": ("!secret", _refuse_secret),
+    "pydantic.types._SecretField": ("!secret", _refuse_secret),
+}
 
 
 # -- enums and arrays, which are told by more than their exact type ---------------------------

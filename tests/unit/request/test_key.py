@@ -83,6 +83,7 @@ DIFFERENT: list[tuple[Any, Any]] = [
     (kinds.Point(1), {"x": 1, "y": None}),
     (kinds.Model(a=2), kinds.Twin(a=2)),
     (kinds.City("a", 1), ("a", 1)),
+    (kinds.eager(), kinds.Eager(2)),
     (defaultdict(int, a=1), {"a": 1}),
     (defaultdict(int, a=1), defaultdict(list, a=1)),
     (type("Text", (str,), {})("a"), "a"),
@@ -113,7 +114,7 @@ EQUAL: list[tuple[Any, Any]] = [
     (float("nan"), math.nan),
     (Keyed("here", 1), Keyed("here", object())),
     (kinds.Model(), kinds.Model(a=1)),
-    (kinds.eager(), kinds.Eager(2)),
+    (kinds.extended(), kinds.extended()),
 ]
 
 
