@@ -224,7 +224,9 @@ _ALIGNED: Final = 1_000_000
 _HEADS: Final = ("arguments", "body")
 """Parts of a request whose fields people know without the part's name."""
 
-_NAMED_TAGS: Final = frozenset({"!pydantic", "!dataclass", "!object", "!namedtuple", "!subclass"})
+_NAMED_TAGS: Final = frozenset(
+    "!pydantic !dataclass !attrs !struct !object !namedtuple !subclass !type".split()
+)
 
 # Hiding a value that is no secret costs a word in a message; showing one that is costs more.
 _SECRET_NAME: Final = re.compile(

@@ -1,4 +1,7 @@
-"""Names and attributes of classes, read without running anything of theirs."""
+"""Names and attributes of classes, read without running anything of theirs.
+
+What pydantic makes of a model is the exception.
+"""
 
 from __future__ import annotations
 
@@ -180,3 +183,20 @@ def default_docs(cls: type) -> tuple[str, ...]:
         with contextlib.suppress(Exception):  # as where the dataclass was made
             return (name + str(inspect.signature(cls)).replace(" -> None", ""),)
     return ()
+
+
+@functools.lru_cache(maxsize=4)
+def _silent(generator: Any) -> Any:
+    return type(generator.__name__, (generator,), {"emit_warning": lambda *_: None})
+
+
+def json_schema(cls: Any) -> Any:
+    """The JSON schema of a pydantic model; None where it has none."""
+    usual = vars(model_base())["model_json_schema"]
+    try:
+        if static(cls, "model_json_schema") is not usual:
+            return cls.model_json_schema()
+        generator = sys.modules["pydantic.json_schema"].GenerateJsonSchema
+        return cls.model_json_schema(schema_generator=_silent(generator))
+    except Exception:  # of pydantic, or of the class's own hooks
+        return None

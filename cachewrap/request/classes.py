@@ -35,12 +35,13 @@ from cachewrap.request.attributes import (
     is_missing,
     is_model,
     is_own,
+    json_schema,
     model_fields,
     raw_annotations,
     static,
 )
 from cachewrap.request.key import encode
-from cachewrap.request.values import is_plain, key_name, model_base, state_of
+from cachewrap.request.values import is_plain, key_name, state_of
 
 Form: TypeAlias = Callable[[Any, str], Any]
 """The canonical form of a value, given what it is called in an error."""
@@ -110,9 +111,10 @@ class _Known:
 def _held(classes: list[type]) -> Iterator[Any]:
     for cls in classes:
         own = vars(cls)
-        yield from (held for name, held in own.items() if name != _KNOWN)
-        for member in own.get("_member_map_", {}).values():
-            yield from vars(member).values()
+        yield from (held for name, held in list(own.items()) if name != _KNOWN)
+        if issubclass(cls, Enum):
+            for member in own.get("_member_map_", {}).values():
+                yield from vars(member).values()
         for field in own.get("__pydantic_fields__", {}).values():
             yield from (getattr(field, name) for name in _EDITED)
 
@@ -123,7 +125,7 @@ _EDITED: Final = "annotation default description title alias examples json_schem
 def _encoded(value: Any, form: Form) -> bytes:
     walk = _Walk(form)
     with walk:
-        return encode(walk.part(value))
+        return encode([walk.part(value), walk.rest(0)])
 
 
 class _Walk:
@@ -140,6 +142,7 @@ class _Walk:
         self.loose: list[tuple[type, str]] = []  # attributes that can change in place
         self.scope: type | None = None  # where a name in quotes is looked up
         self.covered = False  # by the JSON schema of a class around this one
+        self.within: list[bool] = []  # whether what was met is
         self.steady = True
 
     def __enter__(self) -> None:
@@ -148,13 +151,36 @@ class _Walk:
     def __exit__(self, *_: object) -> None:
         _now.walk = self.before
 
-    def again(self, thing: Any) -> int | None:
-        """The number of a thing that was met before; else it is met now."""
+    def number(self, thing: Any) -> tuple[int, bool]:
+        """The number of a thing in this walk, and whether it was met before."""
         for number, other in enumerate(self.met):
             if other is thing:
-                return number
+                return number, True
         self.met.append(thing)
-        return None
+        self.within.append(self.covered)
+        return len(self.met) - 1, False
+
+    def whole(self, cls: type) -> dict[str, Any]:
+        """The form of a class, with that of each class in it."""
+        self.number(cls)
+        schema = self.schema(cls)
+        if classes := self.rest(1):
+            schema["classes"] = classes
+        return {"!type": [class_name(cls), schema]}
+
+    def rest(self, at: int) -> dict[str, Any]:
+        """The classes that were met, from this number on; they stand side by side here, however
+        deep one is in another.
+        """
+        classes: dict[str, Any] = {}
+        while at < len(self.met):
+            thing = self.met[at]
+            if issubclass(type(thing), type):
+                name = class_name(thing)
+                self.covered = self.within[at]
+                classes[f"{name} {at}" if name in classes else name] = self.schema(thing)
+            at += 1
+        return classes
 
     # -- type forms
 
@@ -201,22 +227,25 @@ class _Walk:
     def named(self, hint: Any, kind: str) -> Any:
         """What a type variable, a new type or an alias of a type stands for."""
         name = hint.__name__ if kind in VARIABLES else _alias_name(hint)
-        if (number := self.again(hint)) is not None:
+        number, again = self.number(hint)
+        if again:
             return {"!alias": [kind, name, number]}
         parts: list[Any] = []
         for part in ("__supertype__", "__value__", "__bound__", "__constraints__", "__default__"):
             try:
-                inner = getattr(hint, part, None)
+                inner = getattr(hint, part, ())
             except Exception:  # it is lazy, and names what is not there
-                self.steady, inner = False, None
-            if inner is not None and inner != () and not is_missing(inner):
+                self.steady, inner = False, "?"
+            unbound = part == "__bound__" and (inner is None or inner is types.NoneType)
+            if inner != () and not unbound and not is_missing(inner):
                 parts.append([part.strip("_"), self.typed(inner)])
         return {"!alias": [kind, name, parts]}
 
     def forward(self, text: str) -> Any:
         """What a name in quotes means where it stands, or the text of it."""
         if (cls := self.scope) is not None:
-            names = {name: held for name, held in vars(cls).items() if isinstance(held, type)}
+            own = list(vars(cls).items())
+            names = {name: held for name, held in own if isinstance(held, type)}
             names |= {one.__name__: one for one in (cls, *getattr(cls, "__type_params__", ()))}
             try:
                 # As with `typing.get_type_hints`, what is in the module goes first.
@@ -254,21 +283,16 @@ class _Walk:
                 return known.form
             walk = _Walk(self.form)
             with walk:
-                plain = walk.classed(cls)
+                plain = walk.whole(cls)
             if walk.steady:
                 with contextlib.suppress(TypeError):  # its attributes cannot be set
                     type.__setattr__(cls, _KNOWN, _Known(cls, plain, walk))
             return plain
-        if (number := self.again(cls)) is not None:
-            return {"!type": [class_name(cls), number]}
-        scope, covered, self.scope = self.scope, self.covered, cls
-        try:
-            return {"!type": [class_name(cls), self.schema(cls)]}
-        finally:
-            self.scope, self.covered = scope, covered
+        return {"!type": [class_name(cls), self.number(cls)[0]]}
 
     def schema(self, cls: type) -> dict[str, Any]:
         """All that makes a class the one that it is, apart from what it does."""
+        self.scope = cls
         found: dict[str, Any] = {}
         names: Iterable[str] = ()
         for is_one, describe in _KINDS:
@@ -283,13 +307,14 @@ class _Walk:
         text = vars(cls).get("__doc__")
         if isinstance(text, str) and text not in default_docs(cls):
             found["doc"] = self.part(inspect.cleandoc(text))
+        self.covered = False
         found["attributes"] = self.attributes(cls, set(names))
         return {name: part for name, part in found.items() if part not in (None, [], {})}
 
     def attributes(self, cls: type, described: set[str]) -> dict[str, Any]:
         """The attributes of the class itself that are data, apart from those described already."""
         found = {}
-        for name, held in vars(cls).items():
+        for name, held in list(vars(cls).items()):  # another thread may add to it
             if name in described or not is_own(name, cls) or is_behaviour(held):
                 continue
             if name[0] == "_" == name[-1] and issubclass(cls, Enum):
@@ -311,7 +336,7 @@ class _Walk:
     def modelled(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
         """What a pydantic model has: what its JSON schema says, and what that drops."""
         if not self.covered:
-            found["json"] = self.part(apart(functools.partial(_json_schema, cls)))
+            found["json"] = self.part(apart(functools.partial(json_schema, cls)))
             self.covered = found["json"] is not None
         fields = model_fields(cls)
         computed = vars(cls).get("__pydantic_computed_fields__", {})
@@ -363,9 +388,7 @@ class _Walk:
                     parts[part] = self.note(held)
             if not field.metadata:
                 del parts["metadata"]
-            found["fields"].append(
-                [name, {n: p for n, p in parts.items() if p != {} or n == "default"}]
-            )
+            found["fields"].append([name, parts])
         fields = vars(cls).get("__pydantic_fields__", {})
         found["described"] = [[name, self.info(field)] for name, field in fields.items()]
         found["config"] = self.part(vars(cls).get("__pydantic_config__"))
@@ -429,7 +452,7 @@ class _Walk:
         try:
             return self.form(value, "")
         except UnkeyableError:
-            del self.met[met:]  # what was met in vain has no form that a number could stand for
+            del self.met[met:], self.within[met:]  # nothing refers to what was met in vain
             return {"!opaque": key_name(kind)}
 
     def note(self, value: Any) -> Any:
@@ -457,10 +480,11 @@ _UNREAD: Final = frozenset(
     "name type wrapped_property repr eq eq_key order order_key hash inherited on_setattr".split()
 )
 _STRUCT_CONFIG: Final = "tag tag_field array_like omit_defaults forbid_unknown_fields".split()
+_v1 = functools.partial(sys.modules.get, "pydantic.v1.main")
 _KINDS: Final[list[tuple[Callable[[type], bool], Any]]] = [
     (lambda cls: issubclass(cls, Enum), _Walk.members),
     (is_model, _Walk.modelled),
-    (lambda cls: derives(cls, _base("pydantic.v1.main")), _Walk.older),
+    (lambda cls: derives(cls, getattr(_v1(), "BaseModel", None)), _Walk.older),
     (lambda cls: type(cls).__name__ == "_TypedDictMeta", _Walk.typed_dict),
     (lambda cls: issubclass(cls, tuple) and "_fields" in vars(cls), _Walk.named_tuple),
     (lambda cls: "__dataclass_fields__" in vars(cls), _Walk.dataclass),
@@ -469,26 +493,5 @@ _KINDS: Final[list[tuple[Callable[[type], bool], Any]]] = [
 ]
 
 
-def _base(module: str) -> Any:
-    return getattr(sys.modules.get(module), "BaseModel", None)
-
-
 def _alias_name(hint: Any) -> str:
     return key_name(types.SimpleNamespace(__module__=hint.__module__, __qualname__=hint.__name__))
-
-
-@functools.lru_cache(maxsize=4)
-def _silent(generator: Any) -> Any:
-    return type(generator.__name__, (generator,), {"emit_warning": lambda *_: None})
-
-
-def _json_schema(cls: Any) -> Any:
-    """The JSON schema of a pydantic model; None where it has none."""
-    usual = vars(model_base())["model_json_schema"]
-    try:
-        if static(cls, "model_json_schema") is not usual:
-            return cls.model_json_schema()
-        generator = sys.modules["pydantic.json_schema"].GenerateJsonSchema
-        return cls.model_json_schema(schema_generator=_silent(generator))
-    except Exception:  # of pydantic, or of the class's own hooks
-        return None

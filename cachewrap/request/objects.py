@@ -110,7 +110,7 @@ class _Facts:
         slots = {
             name: at
             for at in reversed(range(len(bases)))
-            for name, held in vars(bases[at]).items()
+            for name, held in list(vars(bases[at]).items())
             if type(held) is MemberDescriptorType and name != "__dict__" and name not in caches
         }
         self.slots = list(slots.items())
@@ -160,7 +160,7 @@ def _hides(base: Any) -> bool:
     """Whether the objects of a class hold more, in C, than its attributes show."""
     shown = sum(
         name in ("__dict__", "__weakref__") or type(held) is MemberDescriptorType
-        for name, held in vars(base).items()
+        for name, held in list(vars(base).items())
     )
     return bool(base.__basicsize__ - base.__base__.__basicsize__ > shown * _POINTER)
 
@@ -240,7 +240,7 @@ def _state(value: Any, kind: type, where: str) -> dict[str, Any]:
     facts = _known[id(kind)]
     state = _attributes(value, kind, facts, fields)
     for at in facts.own:
-        for name, held in vars(kind.__mro__[at]).items():
+        for name, held in list(vars(kind.__mro__[at]).items()):
             if type(held) not in CONSTANTS or name[:2] == "__" or name in state:
                 continue
             if is_own(name, kind) and is_constant(held) and static(kind, name) is held:
@@ -267,7 +267,7 @@ def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[st
         held = object.__getattribute__(value, "__dict__")
     except AttributeError:  # it has slots alone
         held = {}
-    for name, inner in held.items():
+    for name, inner in list(held.items()):
         if name in declared or not _is_cache(static(kind, name)):
             state[name] = inner
     for name, at in facts.slots:

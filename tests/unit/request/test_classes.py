@@ -495,6 +495,7 @@ def test_aliases_of_types_count_by_what_they_stand_for() -> None:
         "type A = list[A] | int",
         "type A = list[A] | str",
         "type A = Missing",
+        "type A = None",
         "class A[T]:\n    x: T",
         "class A[T: int]:\n    x: T",
         "class A[T: A]:\n    x: T",
@@ -674,6 +675,39 @@ def test_many_classes_that_refer_to_each_other_are_read_once() -> None:
     began = time.perf_counter()
     key(define(source + "A = A39"))
     assert time.perf_counter() - began < 2
+
+
+def test_classes_may_be_as_deep_in_each_other_as_they_like() -> None:
+    source = "class A0: prompt = {!r}\n"
+    for at in range(1, 500):
+        source += f"class A{at}:\n    x: A{at - 1}\n"
+    one, other = (define(source.replace("{!r}", text) + "A = A499") for text in ("'a'", "'b'"))
+    assert key(one) != key(other)
+
+
+def test_two_classes_of_one_name_are_two() -> None:
+    def named(x: Any) -> Any:
+        return define("class B: prompt = x\nA = B", x=x)
+
+    keys = {
+        key(define("class A: first, second, third = x", x=tuple(parts)))
+        for one, other in [(named("a"), named("b"))]
+        for parts in itertools.product((one, other), repeat=3)
+    }
+    assert len(keys) == 8
+
+
+def test_a_model_in_a_constant_of_a_model_has_its_own_schema() -> None:
+    def within(description: str) -> Any:
+        source = "x: Any", "answer: ClassVar[Any] = B"
+        inner = create_model("B", __module__="made")
+        inner.__get_pydantic_json_schema__ = classmethod(  # type: ignore[method-assign, assignment]
+            lambda cls, core, handler: {"description": description}
+        )
+        inner.model_rebuild(force=True)
+        return define(body("BaseModel", *source), B=inner)
+
+    assert key(within("a")) != key(within("b"))
 
 
 class Loud(type):

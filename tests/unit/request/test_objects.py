@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from unittest import mock
 
 import pytest
+from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr, computed_field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
@@ -658,6 +659,27 @@ def test_a_struct_counts_by_all_it_holds() -> None:
     values = [Spot(1), Spot(2), Spot(1, 2), *opened]
     assert len({key(value) for value in values}) == len(values)
     assert key(Spot(1)) == key(Spot(1, 1))
+
+
+# -- what holds for any object ----------------------------------------------------------------
+
+NAMES = st.sampled_from(["alpha", "beta", "_gamma"])
+HELD = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from([0.0, 1.0, -0.0, "", "1", b"1"])
+)
+STATES = st.dictionaries(NAMES, HELD | st.lists(HELD, max_size=2), max_size=3)
+MAKERS: list[Any] = [
+    *(lambda: Point(1), lambda: Model(), lambda: Checked(1), lambda: Space(), lambda: Text("a")),
+    *(lambda: Row([1]), lambda: Bag(a=1), lambda: Noted(1), lambda: Failure(1), lambda: Late()),
+    *(lambda: Prepared(1), lambda: Undecorated(1, "a"), lambda: edited({"A": 1}).A),
+    lambda: Ordered(a=1),
+]
+
+
+@given(st.sampled_from(MAKERS), STATES, STATES)
+@settings(max_examples=400, deadline=None)
+def test_two_objects_are_one_only_if_all_they_hold_is(make: Any, one: Any, other: Any) -> None:
+    assert (key(with_(make(), **one)) == key(with_(make(), **other))) == (key(one) == key(other))
 
 
 # -- through the decorator ----------------------------------------------------------------------
