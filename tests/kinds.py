@@ -427,7 +427,7 @@ class Label(enum.Enum):
     RUDE = "harsh"  # noqa: PIE796
 
 
-class Planet(enum.Enum):
+class Sphere(enum.Enum):
     EARTH = (5.97, 6.4)
 
     def __init__(self, mass: float, radius: float) -> None:
@@ -457,7 +457,7 @@ class Words(pydantic.RootModel[list[str]]):
 
 
 @pydantic.dataclasses.dataclass
-class Checked:
+class Verified:
     x: int = pydantic.Field(description="the first")
 
 
@@ -525,7 +525,7 @@ Chosen = TypeVar("Chosen", bound=Label)
 
 CLASSES: dict[str, Any] = {
     "class of enum": Label,
-    "class of enum with state": Planet,
+    "class of enum with state": Sphere,
     "class of int enum": Level,
     "class of str enum": Word,
     "class of flag": Right,
@@ -536,7 +536,7 @@ CLASSES: dict[str, Any] = {
     "class of generic model": Box,
     "class of parametrised model": Box[int],
     "class of parametrised model of a model": Box[Review],
-    "class of pydantic dataclass": Checked,
+    "class of pydantic dataclass": Verified,
     "class of dataclass": Tree,
     "class of slotted dataclass": Slotted,
     "class of subclass of a dataclass": Oak,
@@ -572,7 +572,7 @@ CLASSES: dict[str, Any] = {
     "form of Never": Never,
     "form of Ellipsis": ...,
     "form of required": Required[int],
-    "member with state": Planet.EARTH,
+    "member with state": Sphere.EARTH,
     "member by its alias": Label.RUDE,
     "object with constants of its class": Oak(7),
 }

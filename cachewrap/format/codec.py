@@ -368,6 +368,8 @@ def _tag_state(value: Any, where: str) -> Any:
 def _tag_enum(value: Any, kind: type, where: str) -> list[Any]:
     try:
         form = [name_of(kind, where), dump_enum(value)]
+    except UnsupportedTypeError:
+        raise
     except TypeError as error:
         raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
     try:

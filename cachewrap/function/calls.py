@@ -18,7 +18,7 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Exchange, Seen
+from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
@@ -32,6 +32,7 @@ from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.usage import Usage, usage_of
+from cachewrap.urls import wrong_cache
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
@@ -78,7 +79,7 @@ class Decorated:
         self.source = source_of(plain)
         self.bound = bound_to(plain)
         if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
+            raise ConfigurationError(wrong_cache(cache))
         if not all(given is None or callable(given) for given in (key, when)):
             raise ConfigurationError("key= and when= take functions")
         self.off = seed is None
@@ -138,7 +139,7 @@ class FunctionExchange(Exchange[Any]):
         options: the call's own.
     """
 
-    __slots__ = ("asked", "cache", "decorated", "key", "options", "source")
+    __slots__ = ("asked", "cache", "decorated", "key", "kinds", "options", "source")
 
     asked: bytes
     source: str
@@ -150,6 +151,7 @@ class FunctionExchange(Exchange[Any]):
         self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(decorated.prefix, asked)
         self.options = NONE
+        self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def policy(self) -> Policy:
@@ -161,12 +163,12 @@ class FunctionExchange(Exchange[Any]):
 
     def load(self, entry: Entry) -> Any:
         try:
-            return _load(entry)
+            return _readable(super().load(entry))
         except MissingTypeError:
             # The class of a generic model may be named by an annotation that is text so far.
             if not _read_annotation(self.decorated.plain):
                 raise
-        return _load(entry)
+        return _readable(super().load(entry))
 
     def pack(self, result: Any) -> tuple[Kind, bytes, Usage] | None:
         decorated = self.decorated
@@ -177,8 +179,7 @@ class FunctionExchange(Exchange[Any]):
         return (*codec.encode(result), usage_of(result))
 
 
-def _load(entry: Entry) -> Any:
-    found = codec.decode(entry.kind, entry.answer)
+def _readable(found: Any) -> Any:
     if isinstance(found, Items) and found.values:
         codec.decode(*found.values[0])  # what cannot be read is a miss while nothing was given yet
     return found

@@ -24,6 +24,7 @@ from enum import Enum, Flag
 from pathlib import PurePath
 from types import MemberDescriptorType
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -309,11 +310,10 @@ _PATHS: Final = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
 
 def _dump_pattern(value: re.Pattern[Any]) -> Any:
     pattern, flags = value.pattern, value.flags & ~re.DEBUG
-    if type(pattern) is bytes:
-        return [{"!bytes": b64encode(pattern).decode()}, flags]
-    if type(pattern) is str:
-        return [mend_str(pattern), flags]
-    raise TypeError(f"a pattern of type {type(pattern).__qualname__}")
+    if type(pattern) not in (str, bytes):
+        raise TypeError(f"a pattern of type {type(pattern).__qualname__}")
+    tagged = mend_str(pattern) if type(pattern) is str else {"!bytes": b64encode(pattern).decode()}
+    return [tagged, flags]
 
 
 def _real(kind: type[Any]) -> type[Any]:
@@ -385,21 +385,45 @@ def leaf_of(kind: type) -> tuple[str, Dump] | None:
     """
     if leaf := LEAVES.get(kind):
         return leaf
+    try:
+        return _leaves[kind]
+    except KeyError:
+        found = _leaves[kind] = _leaf_by_bases(kind)
+        return found
+
+
+# Of types that are no leaves by themselves; none is kept.
+_leaves: Final[WeakKeyDictionary[type, tuple[str, Dump] | None]] = WeakKeyDictionary()
+
+
+def _leaf_by_bases(kind: type) -> tuple[str, Dump] | None:
+    if any("__cache_key__" in vars(base) for base in kind.__mro__):
+        return None
     module = kind.__module__
     if module == "freezegun.api":  # what it puts in the place of dates, where it has stopped time
         return next((LEAVES[base] for base in kind.__mro__ if base in LEAVES), None)
     if module == "ipaddress" and kind.__name__ in ADDRESSES:
         return "!ip", lambda v: [type(v).__name__, mend_str(str(v))]
-    for base in kind.__mro__:
-        if leaf := _NAMED.get(f"{base.__module__}.{base.__name__}"):
-            own = any("__cache_key__" in vars(base) for base in kind.__mro__)
-            return None if own else leaf
-    return None
+    names = _names(kind)
+    if not _URLS.keys().isdisjoint(names):
+        return "!url", lambda v: [key_name(type(v)), mend_str(_url_text(v))]
+    return None if _SECRETS.isdisjoint(names) else ("!secret", _refuse_secret)
 
 
 ADDRESSES: Final = tuple(
     f"IPv{version}{sort}" for version in "46" for sort in ("Address", "Network", "Interface")
 )
+_SECRETS: Final = frozenset({"pydantic.types._SecretBase", "pydantic.types._SecretField"})
+_URLS: Final = {
+    "pydantic_core._pydantic_core.Url": "Url",
+    "pydantic_core._pydantic_core.MultiHostUrl": "MultiHostUrl",
+    "pydantic.networks._BaseUrl": "Url",
+    "pydantic.networks._BaseMultiHostUrl": "MultiHostUrl",
+}
+
+
+def _names(kind: type) -> list[str]:
+    return [f"{base.__module__}.{base.__name__}" for base in kind.__mro__]
 
 
 def _refuse_secret(value: object) -> Any:
@@ -408,14 +432,8 @@ def _refuse_secret(value: object) -> Any:
 
 def core_of(kind: type) -> Any:
     """The class of pydantic's core that a type of URLs is, or wraps; None for any other type."""
-    core, networks = (sys.modules.get(name) for name in ("pydantic_core", "pydantic.networks"))
-    if core is None:
-        return None
-    for name, wrapper in (("Url", "_BaseUrl"), ("MultiHostUrl", "_BaseMultiHostUrl")):
-        own = vars(core).get(name)
-        if kind is own or (networks and vars(networks).get(wrapper) in kind.__mro__):
-            return own
-    return None
+    name = next((_URLS[name] for name in _names(kind) if name in _URLS), None)
+    return name and vars(sys.modules["pydantic_core"])[name]
 
 
 def _url_text(value: Any) -> str:
@@ -426,20 +444,6 @@ def _url_text(value: Any) -> str:
     if type(url) is not core:
         raise TypeError(f"a {type(value).__qualname__} with more in it than a URL")
     return str(url)
-
-
-def _dump_url(value: Any) -> Any:
-    return [key_name(type(value)), mend_str(_url_text(value))]
-
-
-_NAMED: Final[dict[str, tuple[str, Dump]]] = {
-    "pydantic_core._pydantic_core.Url": ("!url", _dump_url),
-    "pydantic_core._pydantic_core.MultiHostUrl": ("!url", _dump_url),
-    "pydantic.networks._BaseUrl": ("!url", _dump_url),
-    "pydantic.networks._BaseMultiHostUrl": ("!url", _dump_url),
-    "pydantic.types._SecretBase": ("!secret", _refuse_secret),
-    "pydantic.types._SecretField": ("!secret", _refuse_secret),
-}
 
 
 # -- enums and arrays, which are told by more than their exact type ---------------------------

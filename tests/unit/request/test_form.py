@@ -52,7 +52,7 @@ def test_two_requests_are_one_only_if_their_bytes_are(one: Any, other: Any) -> N
 def repr_of(value: Any) -> Any:
     """A value that tells True from 1, whatever the order of its members."""
     if isinstance(value, dict):
-        return sorted((name, repr(repr_of(inner))) for name, inner in value.items())
+        return {"": sorted((name, repr(repr_of(inner))) for name, inner in value.items())}
     return [repr_of(inner) for inner in value] if isinstance(value, list) else repr(value)
 
 
