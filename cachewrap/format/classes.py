@@ -6,7 +6,6 @@ import functools
 import sys
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
 from enum import Enum
 from types import (
     BuiltinFunctionType,
@@ -23,6 +22,7 @@ import msgspec
 
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
 from cachewrap.plugins import type_name
+from cachewrap.request.objects import BUILTINS
 from cachewrap.request.values import (
     PACKED,
     key_name,
@@ -103,17 +103,9 @@ def is_struct(cls: type) -> bool:
     return type(cls) is type(msgspec.Struct) and not has(cls, "__post_init__")
 
 
-# What a subclass of a builtin type holds as one, past every method that it has redefined.
-BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
-    str: str.__str__,
-    bytes: lambda value: bytes(memoryview(value)),
-    int: int.__int__,
-    float: float.__float__,
-    dict: lambda value: dict(dict.items(value)),
-    list: lambda value: list(list.__iter__(value)),
-    tuple: lambda value: tuple(tuple.__iter__(value)),
-    set: lambda value: set(set.__iter__(value)),
-    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+# What a subclass of a builtin type holds as one, of those that can be filled or made with it.
+HELD: Final = {
+    kind: BUILTINS[kind] for kind in (str, bytes, int, float, dict, list, tuple, set, frozenset)
 }
 
 _FACTORIES: Final = frozenset(
@@ -136,7 +128,7 @@ def builtin_of(cls: type) -> Any:
     Not of named tuples and enums, which have a form of their own.
     """
     own = [base for base in cls.__mro__[:-1] if not _is_made_in_python(base)]
-    if len(own) != 1 or own[0] not in BUILTINS or cls in BUILTINS or has(cls, "_fields"):
+    if len(own) != 1 or own[0] not in HELD or cls in HELD or has(cls, "_fields"):
         return None
     return None if Enum in cls.__mro__ else own[0]
 

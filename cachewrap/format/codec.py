@@ -15,7 +15,7 @@ from cachewrap import plugins
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
 from cachewrap.format.classes import (
-    BUILTINS,
+    HELD,
     builtin_of,
     generic_of,
     generic_spec,
@@ -350,7 +350,7 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
     if is_struct(kind):
         return {"!struct": [name_of(kind, where), _tag_state(value, where)]}
     if base := builtin_of(kind):
-        held = tag(BUILTINS[base](value), where)
+        held = tag(HELD[base](value), where)
         return {"!subclass": [name_of(kind, where), held, _tag_state(value, where)]}
     why = ", whose __post_init__ is not to run" if issubclass(kind, msgspec.Struct) else ""
     raise UnsupportedTypeError(f"{where} is a {type_name(kind)}{why}, which no codec takes")

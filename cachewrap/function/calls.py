@@ -6,7 +6,8 @@ import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Any, Final, TypeAlias
+from types import SimpleNamespace
+from typing import Any, Final, TypeAlias, get_type_hints
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -18,8 +19,8 @@ from cachewrap.blocks import (
 )
 from cachewrap.cache import Cache
 from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
-from cachewrap.entry import Items, Kind
-from cachewrap.errors import ConfigurationError, UnkeyableError
+from cachewrap.entry import Entry, Items, Kind
+from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.function.signature import bound_to, check_name, make_binder, source_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
@@ -70,7 +71,7 @@ class Decorated:
         retry: Retry | None,
         version: str | int | None,
     ) -> None:
-        plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
+        self.plain = plain = getattr(function, "__func__", function)  # of a class or static method
         if not callable(plain):
             raise ConfigurationError(f"llm_cached decorates functions, got {function!r}")
         if key is None and version is None:
@@ -160,6 +161,15 @@ class FunctionExchange(Exchange[Any]):
                 policy = own.policy(policy)
         return policy
 
+    def load(self, entry: Entry) -> Any:
+        try:
+            return _readable(super().load(entry))
+        except MissingTypeError:
+            # The class of a generic model may be named by an annotation that is text so far.
+            if not _read_annotation(self.decorated.plain):
+                raise
+        return _readable(super().load(entry))
+
     def pack(self, result: Any) -> tuple[Kind, bytes, Usage] | None:
         decorated = self.decorated
         if decorated.when is not None and not wanted(
@@ -167,6 +177,24 @@ class FunctionExchange(Exchange[Any]):
         ):
             return None
         return (*codec.encode(result), usage_of(result))
+
+
+def _readable(found: Any) -> Any:
+    if isinstance(found, Items) and found.values:
+        codec.decode(*found.values[0])  # what cannot be read is a miss while nothing was given yet
+    return found
+
+
+def _read_annotation(function: Any) -> bool:
+    """Evaluate what a function says that it returns; whether that could be done."""
+    try:
+        told = function.__annotations__["return"]
+        if not isinstance(told, str):
+            return True  # newer versions of Python evaluate it when it is asked for
+        get_type_hints(SimpleNamespace(__annotations__={"return": told}), function.__globals__)
+    except Exception:  # it is the program's own text, and can do anything
+        return False
+    return True
 
 
 def _listed(result: Any) -> Any:

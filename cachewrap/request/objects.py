@@ -40,7 +40,7 @@ from cachewrap.request.classes import Form, apart, class_form
 from cachewrap.request.values import array_of, dump_enum, key_name
 
 # What a subclass of a builtin type holds as one, past every method that it has redefined.
-_BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
+BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
     str: str.__str__,
     bytes: lambda value: bytes(memoryview(value)),
     bytearray: lambda value: bytes(memoryview(value)),
@@ -178,7 +178,7 @@ _POINTER: Final = struct.calcsize("P")
 
 
 def _builtin(kind: type) -> Any:
-    return next((base for base in _BUILTINS if issubclass(kind, base)), None)
+    return next((base for base in BUILTINS if issubclass(kind, base)), None)
 
 
 def _class(value: Any, kind: type, where: str, form: Form) -> Any:
@@ -195,7 +195,7 @@ def _named_tuple(value: Any, kind: type, where: str, form: Form) -> Any:
 
 
 def _subclass(value: Any, kind: type, where: str, form: Form) -> Any:
-    held = form(_BUILTINS[_builtin(kind)](value), where)
+    held = form(BUILTINS[_builtin(kind)](value), where)
     return {"!subclass": [key_name(kind), held, form(_state(value, kind, where), where)]}
 
 
@@ -346,7 +346,7 @@ def _member(value: Any, kind: type, where: str, form: Form) -> Any:
     more = {name: held for name, held in vars(value).items() if name[0] != "_" or name[-1] != "_"}
     state = {name: held for name, held in more.items() if not _is_cache(static(kind, name))}
     base = _builtin(kind)
-    held = inner if base is None else _BUILTINS[base](value)
+    held = inner if base is None else BUILTINS[base](value)
     if base is not None and (type(inner) is not base or held != inner):
         found += [form(state, where), form(held, where)]
     elif state:

@@ -310,11 +310,10 @@ _PATHS: Final = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
 
 def _dump_pattern(value: re.Pattern[Any]) -> Any:
     pattern, flags = value.pattern, value.flags & ~re.DEBUG
-    if type(pattern) is bytes:
-        return [{"!bytes": b64encode(pattern).decode()}, flags]
-    if type(pattern) is str:
-        return [mend_str(pattern), flags]
-    raise TypeError(f"a pattern of type {type(pattern).__qualname__}")
+    if type(pattern) not in (str, bytes):
+        raise TypeError(f"a pattern of type {type(pattern).__qualname__}")
+    tagged = mend_str(pattern) if type(pattern) is str else {"!bytes": b64encode(pattern).decode()}
+    return [tagged, flags]
 
 
 def _real(kind: type[Any]) -> type[Any]:
@@ -401,22 +400,30 @@ def _leaf_by_bases(kind: type) -> tuple[str, Dump] | None:
     if any("__cache_key__" in vars(base) for base in kind.__mro__):
         return None
     module = kind.__module__
+    if module == "freezegun.api":  # what it puts in the place of dates, where it has stopped time
+        return next((LEAVES[base] for base in kind.__mro__ if base in LEAVES), None)
     if module == "ipaddress" and kind.__name__ in ADDRESSES:
         return "!ip", lambda v: [type(v).__name__, mend_str(str(v))]
-    if module.startswith(_CLOCKS):
-        return next((LEAVES[base] for base in kind.__mro__ if base in LEAVES), None)
-    if core_of(kind) is not None:
-        return "!url", lambda v: [key_name(kind), mend_str(_url_text(v))]
-    if any(f"{base.__module__}:{base.__name__}" in _SECRETS for base in kind.__mro__):
-        return "!secret", _refuse_secret
-    return None
+    names = _names(kind)
+    if not _URLS.keys().isdisjoint(names):
+        return "!url", lambda v: [key_name(type(v)), mend_str(_url_text(v))]
+    return None if _SECRETS.isdisjoint(names) else ("!secret", _refuse_secret)
 
 
-_CLOCKS: Final = ("freezegun.", "time_machine.")
-_SECRETS: Final = ("pydantic.types:_SecretBase", "pydantic.types:_SecretField")
 ADDRESSES: Final = tuple(
     f"IPv{version}{sort}" for version in "46" for sort in ("Address", "Network", "Interface")
 )
+_SECRETS: Final = frozenset({"pydantic.types._SecretBase", "pydantic.types._SecretField"})
+_URLS: Final = {
+    "pydantic_core._pydantic_core.Url": "Url",
+    "pydantic_core._pydantic_core.MultiHostUrl": "MultiHostUrl",
+    "pydantic.networks._BaseUrl": "Url",
+    "pydantic.networks._BaseMultiHostUrl": "MultiHostUrl",
+}
+
+
+def _names(kind: type) -> list[str]:
+    return [f"{base.__module__}.{base.__name__}" for base in kind.__mro__]
 
 
 def _refuse_secret(value: object) -> Any:
@@ -425,15 +432,8 @@ def _refuse_secret(value: object) -> Any:
 
 def core_of(kind: type) -> Any:
     """The class of pydantic's core that a type of URLs is, or wraps; None for any other type."""
-    core, networks = (sys.modules.get(name) for name in ("pydantic_core", "pydantic.networks"))
-    if core is None:
-        return None
-    for name, wrapper in (("Url", "_BaseUrl"), ("MultiHostUrl", "_BaseMultiHostUrl")):
-        own, wrapping = vars(core).get(name), networks and vars(networks).get(wrapper)
-        # What equals what among classes is up to their metaclass.
-        if kind is own or (wrapping and any(base is wrapping for base in kind.__mro__)):
-            return own
-    return None
+    name = next((_URLS[name] for name in _names(kind) if name in _URLS), None)
+    return name and vars(sys.modules["pydantic_core"])[name]
 
 
 def _url_text(value: Any) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
+import subprocess
+import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -126,3 +129,94 @@ def test_under_a_stopped_clock_today_is_a_date(clock: str, name: str) -> None:
             ask(dt.date.today())
         day, moment = ask(dt.date(2024, 2, 29))
     assert (type(day), type(moment), len(calls)) == (dt.date, dt.datetime, 1)
+
+
+PROGRAM = """
+{future}
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import pydantic
+from cachewrap import Cache, llm_cached
+
+if TYPE_CHECKING:
+    from nowhere import Never
+
+T = TypeVar("T")
+
+class Item(pydantic.BaseModel):
+    name: str
+
+class Page(pydantic.BaseModel, Generic[T]):
+    items: T
+
+def made(names):
+    print("paid")
+    return Page[list[Item]](items=[Item(name=name) for name in names])
+
+{function}
+
+with Cache.disk(cache_path_root=sys.argv[1]):
+    found = {call}
+    print(type(found).__name__, found)
+"""
+
+FUNCTIONS = {
+    "function": ("@llm_cached\ndef ask(a){returns}:\n    return made(a)", "ask('a')"),
+    "method": (
+        "class Agent:\n    @classmethod\n    @llm_cached\n    def ask(cls, a){returns}:\n"
+        "        return made(a)",
+        "Agent.ask('a')",
+    ),
+    "coroutine function": (
+        "import asyncio\n@llm_cached\nasync def ask(a){returns}:\n    return made(a)",
+        "asyncio.run(ask('a'))",
+    ),
+    "generator": (
+        "@llm_cached\ndef ask(a){returns}:\n    yield made(a)",
+        "next(iter(list(ask('a'))))",
+    ),
+}
+
+
+POSTPONED = "from __future__ import annotations"
+
+
+@pytest.mark.parametrize(
+    ("function", "future", "returns", "paid"),
+    [
+        pytest.param("function", "", "Page[list[Item]]", 1, id="annotation"),
+        pytest.param("function", "", "'Page[list[Item]]'", 1, id="text"),
+        pytest.param("function", "", "'Page[list[Item]] | None'", 1, id="text in more"),
+        pytest.param("function", "", "Page", 2, id="another class"),
+        pytest.param("function", "", None, 2, id="none"),
+        *(
+            pytest.param(function, POSTPONED, told, paid, id=f"{name} of a {function}")
+            for function in FUNCTIONS
+            for name, told, paid in [("postponed", "Page[list[Item]]", 1), ("unknown", "Never", 2)]
+        ),
+    ],
+)
+def test_a_generic_answer_is_read_where_the_function_says_what_it_returns(
+    function: str, future: str, returns: str | None, paid: int, tmp_path: Path
+) -> None:
+    source, call = FUNCTIONS[function]
+    if function == "generator":
+        returns = f"Iterator[{returns}]"
+    told = f" -> {returns}" if returns else ""
+    program = tmp_path / "program.py"
+    program.write_text(
+        PROGRAM.format(future=future, function=source.format(returns=told), call=call)
+    )
+    printed = "".join(
+        subprocess.run(
+            [sys.executable, program, tmp_path / "cache"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    )
+    assert printed.count("paid") == paid
+    assert printed.count("Page[list[Item]] items=[Item(name='a')]") == 2

@@ -411,6 +411,14 @@ class Login(pydantic.BaseModel):
     token: pydantic.SecretStr
 
 
+class Queue(deque[int]):
+    pass
+
+
+class Turn(complex):
+    pass
+
+
 class Odd(pydantic.HttpUrl):
     pass
 
@@ -456,7 +464,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "exception": (lambda: ValueError("x"), "ValueError"),
     "subclass of dict": (lambda: type("Sub", (dict,), {})(), r"Sub.*top level"),
     "subclass of an ordered dict": (lambda: type("Sub", (OrderedDict,), {})(), "Sub"),
-    "subclass of a deque": (lambda: type("Sub", (deque,), {})(), "Sub"),
+    "subclass of a deque": (Queue, "Queue, which no codec takes"),
+    "subclass of a complex number": (Turn, "Turn, which no codec takes"),
     "secret": (lambda: pydantic.SecretStr("a"), r"a pydantic\.types\.SecretStr.*never stored"),
     "secret bytes": (lambda: pydantic.SecretBytes(b"a"), "SecretBytes.*never stored"),
     "secret in a model": (
@@ -587,6 +596,7 @@ HOSTILE: dict[str, Any] = {
     },
     "a subclass of another type": {"!subclass": ["kinds:Labels", {"a": 1}, {}]},
     "a subclass that is a builtin type": {"!subclass": ["builtins:list", [], {}]},
+    "a subclass that is a deque": {"!subclass": ["collections:deque", [], {}]},
     "a subclass that is an enum": {"!subclass": ["kinds:Word", "hi", {}]},
     "a subclass that is a named tuple": {"!subclass": ["kinds:City", {"!tuple": [1]}, {}]},
     "a subclass that is made in C": {"!subclass": ["collections:OrderedDict", {}, {}]},
