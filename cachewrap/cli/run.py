@@ -1,8 +1,9 @@
-"""``cachewrap run``: a program of any kind with a cache, without changing it."""
+"""``cachewrap run`` and ``cachewrap env``: programs of any kind with a cache, without changing them."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -185,3 +186,18 @@ class _NotRun(click.ClickException):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"cannot run {name!r}: {why}")
+
+
+@click.command(
+    "env",
+    short_help="Print the environment in which programs are cached.",
+    epilog="""\b
+Examples:
+  eval "$(cachewrap env --redis redis://localhost/0)"
+  cachewrap env --disk /srv/answers >> service.env""",
+)
+@cache_options
+def env(**given: Any) -> None:
+    """Print what `run` sets, as a shell reads it: Python programs started with it are cached."""
+    for name, value in environment(**given).items():
+        click.echo(f"export {name}={shlex.quote(value)}")
