@@ -1,4 +1,4 @@
-"""``cachewrap run`` and ``cachewrap env``: programs of any kind with a cache, without changing them."""
+"""``cachewrap run`` and ``cachewrap env``: a program of any kind with a cache, unchanged."""
 
 from __future__ import annotations
 
