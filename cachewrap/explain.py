@@ -217,7 +217,8 @@ T = TypeVar("T", str, bytes)
 _SHOWN: Final = 40
 """Characters of a value that a line shows."""
 
-_HIDDEN: Final = "(hidden)"
+HIDDEN: Final = "(hidden)"
+"""What stands in place of a credential."""
 
 _ALIGNED: Final = 1_000_000
 """Lists whose lengths multiply to more than this are compared element by element, in place."""
@@ -238,6 +239,20 @@ _SECRET_VALUE: Final = re.compile(
     r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
+# Of these most are no secret: a sort key, a cache key.
+_DOUBTFUL_NAME: Final = re.compile(r"(?<!api)(?<!access)[-_]key$", re.IGNORECASE)
+_OPAQUE: Final = re.compile(r"\S{8,}")
+_WORDS: Final = re.compile(r"[a-z]+([-_.][a-z]+)*", re.IGNORECASE)
+
+
+def is_secret(name: str, value: str | bytes) -> bool:
+    """Whether a constant is a credential, by its own form or by the name that it has."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if _SECRET_VALUE.search(text):
+        return True
+    if not _SECRET_NAME.search(name) or not _OPAQUE.fullmatch(text):
+        return False
+    return not (_DOUBTFUL_NAME.search(name) and _WORDS.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +290,7 @@ def without_secrets(request: Any, path: str = "") -> Any:
         return {name: without_secrets(value, _below(path, name)) for name, value in request.items()}
     if isinstance(request, list):
         return [without_secrets(value, f"{path}[{at}]") for at, value in enumerate(request)]
-    return _HIDDEN if _hidden(path, request) else request
+    return HIDDEN if _hidden(path, request) else request
 
 
 def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
@@ -383,7 +398,7 @@ def _shown(path: str, value: Any) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if _hidden(path, value):
-        return _HIDDEN
+        return HIDDEN
     text = repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"
 
@@ -404,7 +419,7 @@ def _note(path: str, value: Any) -> str:
     if isinstance(value, list):
         return ""
     shown = _shown(path, value)
-    return f" {shown}" if shown == _HIDDEN else f" ({shown})"
+    return f" {shown}" if shown == HIDDEN else f" ({shown})"
 
 
 def _size(value: Any) -> float:
