@@ -30,7 +30,7 @@ from cachewrap.policy import (
     make_policy,
     seed_text,
 )
-from cachewrap.request.canonical import canonical_json
+from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import encode
 from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
@@ -404,7 +404,7 @@ class Cache(KeyValue):
         whole = "url" in request or "function" in request
         source = str(request.get("function", ""))
         part = "" if whole else "body"
-        asked = encode(dict(request) if whole else canonical_json(request))
+        asked = encode(dict(request) if whole else canonical_body(request))
         near = nearest(self._store, self._guard, asked, source=source, part=part, count=3)
         stored = bool(near) and not near[0].diff
         return Explanation(source, near[0].key if stored else "", stored, near, self.url)

@@ -15,12 +15,11 @@ from difflib import SequenceMatcher
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
 from cachewrap.request.key import decode_request
+from cachewrap.request.values import readable
 from cachewrap.stores.base import Store, scan
 
 
@@ -173,8 +172,8 @@ def nearest(
             if not isinstance(old, dict) or part not in ("", *old):
                 continue
             diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
-            shown = without_secrets(old)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            shown = readable(without_secrets(old))
+        except (ValueError, TypeError, RecursionError):
             continue
         weight = sum(difference.weight for difference in diff)
         lines = tuple(difference.line for difference in diff)
@@ -307,6 +306,10 @@ def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
 
 
 def _objects(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
+    one, other = _in_order(old), _in_order(new)
+    if one is not None or other is not None:
+        yield from _members(path, old if one is None else one, new if other is None else other)
+        return
     if len(old) == len(new) == 1 and (tag := next(iter(old))) == next(iter(new)):
         one, other = old[tag], new[tag]
         lists = isinstance(one, list) and isinstance(other, list)
@@ -325,6 +328,26 @@ def _objects(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Di
             yield Difference(f"{inner} added{_note(inner, new[name])}", _size(new[name]))
         else:
             yield from _compare(inner, old[name], new[name])
+
+
+def _in_order(value: dict[str, Any]) -> dict[str, Any] | None:
+    """The members of an object whose order counts; None for any other."""
+    pairs = value.get("!members") if len(value) == 1 else None
+    return {str(name): inner for name, inner in pairs} if isinstance(pairs, list) else None
+
+
+def _members(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
+    yield from _objects(path, old, new)
+    one, other = [name for name in old if name in new], [name for name in new if name in old]
+    if one != other:
+        count = sum(a != b for a, b in zip(one, other, strict=True))
+        named = f"{_listed(one)} → {_listed(other)}"
+        yield Difference(f"{path} in another order: {named}", 0.5 + count / 10)
+
+
+def _listed(names: list[str]) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _lists(path: str, old: list[Any], new: list[Any]) -> Iterator[Difference]:

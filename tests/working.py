@@ -10,6 +10,9 @@ from cachewrap import Cache
 from cachewrap.request import key
 from cachewrap.stores.base import Store
 
+# What encodes a request: in general, and that of a plain function's call.
+ENCODING = (key._encoded.__code__, key.make_keyer(b"", {}, "arguments").__code__)
+
 
 def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
     """How often a call reads entries of the cache's store, and encodes a canonical request.
@@ -41,8 +44,8 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
 
     def seen(frame: Any, event: str, what: Any) -> None:
         nonlocal encodes
-        if event == "c_call" and not adding:
-            encodes += getattr(what, "__self__", None) is key._encoder
+        if event == "call" and not adding:
+            encodes += frame.f_code in ENCODING
 
     store.get, store.add = reading, writing
     if type(store).aget is not Store.aget:  # which calls `get`

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import click
-import msgspec
 
 from cachewrap.cli.conversation import answer_turns, request_turns, turns_text
 from cachewrap.cli.places import Place, every_entry, handed
@@ -17,6 +16,7 @@ from cachewrap.cli.text import clean, size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError
 from cachewrap.request.key import decode_request
+from cachewrap.request.values import readable
 
 
 @dataclass(slots=True)
@@ -43,12 +43,12 @@ class Row:
 
     @property
     def request(self) -> Any:
-        """The canonical request; None where it was left out."""
+        """The canonical request, readable; None where it was left out."""
         if not self.raw_request:
             return None
         try:
-            return decode_request(self.raw_request)
-        except (msgspec.MsgspecError, RecursionError) as error:
+            return readable(decode_request(self.raw_request))
+        except (ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 
     def facts(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from cachewrap.blocks import OFF, active, blocks
 from cachewrap.call.terms import Seen, peek
 from cachewrap.errors import CodecError, StoreError
 from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
+from cachewrap.request.key import Pieces
 from cachewrap.request.values import are_plain
 from cachewrap.telemetry.events import remembered
 
@@ -54,12 +55,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         decorated.bound,
         decorated.options,
     )
-    keyer, default, source, prefix = (
-        decorated.keyer,
-        decorated.default,
-        decorated.source,
-        len(decorated.prefix),
-    )
+    keyer, default, source = decorated.keyer, decorated.default, decorated.source
 
     def answer(
         args: Args, kwargs: Kwargs, instance: Any = None, wrapped: Callable[..., Any] = function, /
@@ -78,9 +74,9 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         keyed = keyer(arguments)
         if keyed is None:
             return general(args, kwargs, instance, wrapped)
-        key, hashed = keyed
+        key, asked = keyed
         if awaited:
-            return later(cache, key, hashed, partial(wrapped, *args, **kwargs))
+            return later(cache, key, asked, partial(wrapped, *args, **kwargs))
         seen: Seen = None
         found = None
         try:
@@ -95,10 +91,10 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             value, entry = found
             cache.stats.count_hit(entry, source, None, key)
             return value
-        exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
+        exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
 
-    async def later(cache: Any, key: str, hashed: bytearray, call: Callable[[], Any]) -> Any:
+    async def later(cache: Any, key: str, asked: Pieces, call: Callable[[], Any]) -> Any:
         seen: Seen = None
         found = None
         try:
@@ -113,7 +109,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             value, entry = found
             cache.stats.count_hit(entry, source, None, key)
             return value
-        exchange = FunctionExchange(decorated, cache, bytes(hashed[prefix:]), key)
+        exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
         return await aserve(exchange, call, seen)
 
     return answer

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
-from cachewrap.request.canonical import canonical_json
+from cachewrap.request.canonical import canonical_body, canonical_json
 
 _BLOCK: Final = 1 << 20
 
@@ -86,19 +86,31 @@ RAW_RESPONSE: Final = "x-stainless-raw-response"
 
 _MULTIPART: Final = "multipart/form-data"
 
-# Transport and tracing: they differ from call to call and change no answer.
+# They differ from call to call or from program to program, and change no answer.
 _IDLE_HEADERS: Final = frozenset(
+    # Of HTTP itself: how the answer is sent, RFC 9110 and RFC 9112; when it may be sent again, the
+    # IETF's draft of Idempotency-Key.
     """
-    accept accept-charset accept-encoding b3 baggage connection content-length
-    correlation-id elastic-apm-traceparent host idempotency-key keep-alive request-id
-    sentry-trace te traceparent tracestate trailer transfer-encoding uber-trace-id upgrade
-    user-agent x-amzn-trace-id x-client-request-id x-cloud-trace-context x-client-name
-    x-correlation-id x-goog-api-client x-idempotency-key x-ms-client-request-id x-request-id
-    x-span-id x-trace-id
+    accept accept-charset accept-encoding connection content-length host idempotency-key keep-alive
+    te trailer transfer-encoding upgrade user-agent x-idempotency-key
     """.split()
+    # Numbers of a request, of its trace and of those that belong together: W3C's Trace Context and
+    # Baggage, Zipkin's B3, Jaeger, and the documentation of each that bears its maker's name.
+    + """
+    amz-sdk-invocation-id amz-sdk-request b3 baggage correlation-id elastic-apm-traceparent
+    langsmith-trace newrelic request-id sentry-trace traceparent tracestate uber-trace-id
+    x-amzn-trace-id x-client-name x-client-request-id x-cloud-trace-context x-correlation-id
+    x-goog-api-client x-ms-client-request-id x-newrelic-id x-newrelic-transaction
+    x-ot-span-context x-request-id x-span-id x-trace-id
+    """.split()
+    # inspect_ai numbers its requests with it, to tell retries in its log (its `HttpHooks`).
+    + ["x-irid"]
+    # Which machine has the conversation in its prompt cache: "Prompt caching" of Fireworks and of
+    # Cloudflare's Workers AI.
+    + ["x-session-affinity"]
 )
 _IDLE_PREFIXES: Final = (
-    "x-stainless-",
+    "x-stainless-",  # the SDK, its language and its system
     "x-fern-",
     "x-b3-",
     "x-datadog-",
@@ -138,7 +150,7 @@ def canonical_request(
     if headers := canonical_headers(_layers(client, options), keyed):
         request["headers"] = headers
     if body is not None:
-        request["body"] = canonical_json(
+        request["body"] = canonical_body(
             without_secrets(body) if isinstance(body, Mapping) else body
         )
     if options.files:

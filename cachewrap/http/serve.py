@@ -20,7 +20,7 @@ from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
 from cachewrap.http.secrets import is_secret, without_secrets
 from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
-from cachewrap.request.canonical import canonical_json
+from cachewrap.request.canonical import canonical_body
 from cachewrap.telemetry import events
 from cachewrap.telemetry.usage import Usage
 
@@ -186,7 +186,7 @@ def _canonical(wire: Wire, body: Any, keyed: Collection[str]) -> dict[str, Any]:
         canonical["query"] = query
     if headers := canonical_headers(wire.headers(), keyed):
         canonical["headers"] = headers
-    canonical["body"] = canonical_json(without_secrets(body) if isinstance(body, dict) else body)
+    canonical["body"] = canonical_body(without_secrets(body) if isinstance(body, dict) else body)
     return canonical
 
 

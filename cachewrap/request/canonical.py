@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import marshal
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Final
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.key import encode, endless, mend_dict, mend_scalar
 from cachewrap.request.objects import ADVICE, is_model, object_form
-from cachewrap.request.values import LEAVES, SCALARS, is_plain, is_tag, mend_int, mend_str
+from cachewrap.request.values import (
+    LEAVES,
+    SCALARS,
+    SCHEMAS,
+    is_plain,
+    is_tag,
+    mend_int,
+    mend_str,
+)
 
 
 def canonical(value: object, *, where: str = "") -> Any:
     """The canonical form of Python values: equal for equal requests, different for different ones.
 
     ``1``, ``1.0``, ``True`` and ``"1"`` differ, as do lists and tuples, and objects of different
-    classes with the same fields; the order of sets and dictionaries makes no difference.
+    classes with the same fields; the order of sets and dictionaries makes no difference, but for
+    that of the ``properties`` of a JSON schema.
 
     Args:
         value: numbers, text, bytes, containers, dates, paths, enums, classes, dataclasses, named
@@ -27,7 +38,7 @@ def canonical(value: object, *, where: str = "") -> Any:
 
     Raises `UnkeyableError` for anything else. A value that is plain already is returned as it is.
     """
-    if is_plain(value):
+    if is_plain(value, special=SCHEMAS):
         return value
     try:
         return _dict(value, where, _LOOKS) if type(value) is dict else _form(value, where)
@@ -36,25 +47,45 @@ def canonical(value: object, *, where: str = "") -> Any:
 
 
 def canonical_json(value: object, *, where: str = "") -> Any:
-    """The canonical form of a JSON body: ``1`` and ``1.0`` are one number, a tuple is a list.
+    """The canonical form of JSON: ``1`` and ``1.0`` are one number, a tuple is a list.
 
     Pydantic models, dates and enums stand for the JSON that the OpenAI SDK sends for them, and
-    what it omits (`NotGiven`, `Omit`) is left out. Raises `UnkeyableError` for what is not JSON.
+    what it omits (`NotGiven`, `Omit`) is left out. The order of an object's members makes no
+    difference where no model reads it. Raises `UnkeyableError` for what is not JSON.
     """
     try:
-        return value if _is_json(value) else _json(value, where, _LOOKS)
+        return value if _is_json(value) else _json(value, where, _LOOKS, _PLACE)
     except RecursionError:
         raise endless(where) from None
 
 
-def plain_json(value: object) -> Any:
-    """What `canonical_json` makes of a plain value; None for any other.
+def canonical_body(body: Any) -> Any:
+    """The canonical form of a request's JSON body, see `canonical_json`.
+
+    What steers the provider's own prompt cache, or names the caller to it, is left out. The order
+    in which a model reads or writes counts: of the members of a schema's ``properties``, of what a
+    tool was called with, of documents.
+    """
+    if isinstance(body, Mapping):
+        if not STEERING.isdisjoint(body):
+            body = {name: value for name, value in body.items() if name not in STEERING}
+        try:
+            if not _is_json(body) or not _READ.isdisjoint(body):
+                return _json(body, "", _LOOKS, _BODY)
+        except RecursionError:
+            raise endless("") from None
+        return body
+    return canonical_json(body)
+
+
+def plain_body(body: Mapping[str, Any]) -> Any:
+    """What `canonical_body` makes of a plain body; None for any other.
 
     Plain is what JSON has, in Python's own types: the SDKs send it as it is.
     """
-    if _is_json(value):
-        return value
-    return canonical_json(value) if is_plain(value) else None
+    if _is_json(body) and STEERING.isdisjoint(body) and _READ.isdisjoint(body):
+        return body
+    return canonical_body(body) if is_plain(body) else None
 
 
 # -- Python values -----------------------------------------------------------------------------
@@ -63,6 +94,11 @@ def plain_json(value: object) -> Any:
 # A long conversation beside one odd argument is still taken as it is. That is looked for in the
 # outermost dictionaries alone: every look walks all that is below.
 _LOOKS: Final = 2
+
+
+# Longer bytes are hashed where they are, and not kept.
+_BYTES: Final = frozenset({bytes, bytearray})
+_SHORT: Final = 1024
 
 
 # The functions that call themselves have no defaults: Python 3.13.0 does not count such calls, so
@@ -79,6 +115,8 @@ def _form(value: Any, where: str) -> Any:
         return {"!tuple": [_form(item, f"{where}[{i}]") for i, item in enumerate(value)]}
     if leaf := LEAVES.get(kind):
         tag, dump = leaf
+        if kind in _BYTES and len(value) > _SHORT:
+            return {tag: [len(value), hashlib.sha256(value).hexdigest()]}
         try:
             return {tag: dump(value)}
         except TypeError as error:
@@ -96,10 +134,17 @@ def _dict(value: dict[Any, Any], where: str, looks: int) -> Any:
         members: dict[str, Any] = {}
         for k, v in value.items():
             path = f"{where}.{k}" if where else k
-            if looks and is_plain(v):
+            if k in SCHEMAS and _has_schemas(v):
+                pairs = [
+                    [mend_str(name), _form(held, f"{path}.{name}")] for name, held in v.items()
+                ]
+                members[k] = {"!members": pairs}
+            elif looks and is_plain(v, special=SCHEMAS):
                 members[k] = v
             elif looks and type(v) is dict:
                 members[k] = _dict(v, path, looks - 1)
+            elif looks and type(v) is list:
+                members[k] = _again(v, path, _list)
             else:
                 members[k] = _form(v, path)
         return members
@@ -110,29 +155,113 @@ def _dict(value: dict[Any, Any], where: str, looks: int) -> Any:
     return {"!dict": sorted(pairs, key=encode)}
 
 
+def _has_schemas(value: Any) -> bool:
+    """Whether what stands under a schema's ``properties`` has an order."""
+    return (
+        type(value) is dict
+        and len(value) > 1
+        and all(type(name) is str for name in value)
+        and all(type(held) is dict or type(held) is bool for held in value.values())
+    )
+
+
+def _list(value: list[Any], where: str) -> list[Any]:
+    return [
+        item if is_plain(item, special=SCHEMAS) else _form(item, f"{where}[{i}]")
+        for i, item in enumerate(value)
+    ]
+
+
+# -- what was seen before ----------------------------------------------------------------------
+
+
+# A program has few sets of tools, and sends them with every call. A plain value is told by its
+# bytes as `marshal` writes them, which are of no other value: it takes exact types alone.
+_seen: dict[tuple[Any, bytes], Any] = {}
+_MOST_SEEN: Final = 64
+_LONGEST_SEEN: Final = 200_000
+
+
+def _again(value: Any, where: str, walk: Callable[[Any, str], Any]) -> Any:
+    """What ``walk`` makes of a value; of one that is plain it may be what it once made."""
+    try:
+        told = walk, marshal.dumps(value, 0)
+    except ValueError:
+        return walk(value, where)
+    found = _seen.get(told)
+    if found is None:
+        found = walk(value, where)
+        if len(told[1]) <= _LONGEST_SEEN and is_plain(value):
+            if len(_seen) >= _MOST_SEEN:
+                _seen.clear()
+            _seen[told] = found
+    return found
+
+
 # -- JSON bodies -------------------------------------------------------------------------------
 
 
+# Where a prompt is cached by the provider, for how long, and who asked, by an identifier that its
+# checks for abuse go by: OpenAI's reference of chat completions and responses (`prompt_cache_key`,
+# `prompt_cache_options`, `prompt_cache_retention`, `safety_identifier`); Anthropic's of messages,
+# "Prompt caching" (`cache_control`, at the top and in each block); OpenAI's guide "Prompt caching"
+# (`prompt_cache_breakpoint`, in each block); AWS's of Converse (`cachePoint`, a block of its own).
+STEERING: Final = frozenset(
+    {
+        "cache_control",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+    }
+)
+_MARKS: Final[dict[str, frozenset[str]]] = {
+    "cache_control": frozenset({"type", "ttl", "scope"}),
+    "prompt_cache_breakpoint": frozenset({"mode", "ttl"}),
+}
+_BLOCK: Final = {"cachePoint"}
+
+# What a model is given to read as it stands: what a tool was called with and what it gave, by
+# Anthropic and Bedrock (`input`, `json`), Gemini (`args`, `response`), Cohere and Ollama
+# (`arguments`), in the conversation; and Cohere's documents.
+_GIVEN: Final = frozenset({"args", "arguments", "input", "json", "response"})
+_READ: Final = frozenset({"documents", "tool_results"})
+_EXAMPLES: Final = frozenset({"const", "default", "enum", "example", "examples"})
+_SPECIAL: Final = SCHEMAS | _MARKS.keys() | _GIVEN | _BLOCK
+
+# Where in a body a value stands.
+_PLACE: Final = 0  # nowhere in particular
+_BODY: Final = 1  # it is the body
+_SPOKEN: Final = 2  # in the conversation
+_SCHEMA: Final = 3  # below a schema's properties
+_DATA: Final = 4  # in what is read as it stands
+
+_MEMBERS: Final = {
+    **dict.fromkeys(("messages", "input", "contents"), _SPOKEN),
+    **dict.fromkeys(_READ, _DATA),
+}
+
+
 def _is_json(value: object) -> bool:
-    return is_plain(value, float_is_plain=_is_fraction)
+    return is_plain(value, float_is_plain=_is_fraction, special=_SPECIAL)
 
 
 def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and not value.is_integer()
 
 
-def _json(value: Any, where: str, looks: int) -> Any:
+def _json(value: Any, where: str, looks: int, place: int) -> Any:
     kind = type(value)
     if kind in SCALARS:
         return mend_scalar(value)
     if isinstance(value, Enum):
-        return _json(value.value, where, looks)
+        return _json(value.value, where, looks, place)
     if isinstance(value, float):
         return _number(float.__float__(value), where)
     if isinstance(value, Mapping):
-        return _json_object(value, where, looks)
+        return _json_object(value, where, looks, place)
     if isinstance(value, (list, tuple)):
-        return [_json(item, f"{where}[{i}]", 0) for i, item in enumerate(value)]
+        return _json_list(value, where, looks, place)
     if isinstance(value, str):
         return mend_str(str.__str__(value))
     if isinstance(value, int):
@@ -140,11 +269,21 @@ def _json(value: Any, where: str, looks: int) -> Any:
     if isinstance(value, (dt.date, dt.time)):
         return value.isoformat()
     if is_model(kind):
-        return _json(value.model_dump(mode="json", by_alias=True, exclude_unset=True), where, 0)
+        dumped = value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return _json(dumped, where, 0, place)
     raise UnkeyableError(f"{where or 'the body'} is a {kind.__qualname__}, which is not JSON")
 
 
-def _json_object(value: Mapping[Any, Any], where: str, looks: int) -> Any:
+def _json_list(value: Any, where: str, looks: int, place: int) -> list[Any]:
+    looks = looks if place < _SCHEMA else 0
+    return [
+        item if looks and _is_json(item) else _json(item, f"{where}[{i}]", 0, place)
+        for i, item in enumerate(value)
+        if place == _DATA or not (isinstance(item, Mapping) and item.keys() == _BLOCK)
+    ]
+
+
+def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int) -> Any:
     members: dict[str, Any] = {}
     deeper = looks and looks - 1
     for key, item in value.items():
@@ -153,8 +292,49 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int) -> Any:
         if not isinstance(key, str):
             raise UnkeyableError(f"{where or 'the body'} has the key {key!r}, which is not text")
         path = f"{where}.{key}" if where else key
-        members[str.__str__(key)] = item if looks and _is_json(item) else _json(item, path, deeper)
-    return mend_dict(members)
+        name = str.__str__(key)
+        if place != _DATA and isinstance(item, Mapping):
+            if name in _MARKS and item.keys() <= _MARKS[name]:
+                continue
+            if name in SCHEMAS:
+                members[name] = _ordered(item, path, _SCHEMA)
+                continue
+        inner = _member(name, item, place)
+        if looks and inner < _SCHEMA and _is_json(item):
+            members[name] = item
+        elif looks and inner == _PLACE and (type(item) is list or type(item) is dict):
+            members[name] = _again(item, path, _json_member)
+        else:
+            members[name] = _json(item, path, deeper, inner)
+    return _pairs(members) if place == _DATA and len(members) > 1 else mend_dict(members)
+
+
+def _json_member(value: Any, where: str) -> Any:
+    return _json(value, where, 1, _PLACE)
+
+
+def _member(name: str, value: Any, place: int) -> int:
+    """Where a member of an object stands that stands at this place."""
+    if place == _BODY:
+        return _MEMBERS.get(name, _PLACE)
+    if place == _SPOKEN and name in _GIVEN and isinstance(value, Mapping):
+        return _DATA
+    return _DATA if place == _SCHEMA and name in _EXAMPLES else place
+
+
+def _ordered(value: Mapping[Any, Any], where: str, place: int) -> Any:
+    """An object the order of whose members counts, and none of whose names is a keyword."""
+    members: dict[str, Any] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise UnkeyableError(f"{where} has the key {key!r}, which is not text")
+        if type(item).__name__ not in ("NotGiven", "Omit"):
+            members[str.__str__(key)] = _json(item, f"{where}.{key}", 0, place)
+    return _pairs(members) if len(members) > 1 else mend_dict(members)
+
+
+def _pairs(members: dict[str, Any]) -> Any:
+    return {"!members": [[mend_str(name), value] for name, value in members.items()]}
 
 
 def _number(value: float, where: str) -> Any:

@@ -1,9 +1,25 @@
-"""The key of a request, and its encoded form: the same in every process, on every Python."""
+"""The key of a request, and its encoded form: the same in every process, on every Python.
+
+A request is a dictionary of what is always said of it (a function's name and code, an endpoint's
+URL and headers) and of one part that differs from call to call: ``arguments`` or ``body``. It is
+encoded in this order, so that what comes first can be hashed once and gone on from:
+
+====================== ============================================================================
+``C1``                 a byte that begins no MessagePack
+the head               the part's name, the name of the conversation in it or nil, all else
+the part               without its conversation
+each message           of the conversation, one behind the other
+how many there are     four bytes, the highest first
+====================== ============================================================================
+
+The conversation is the first of ``messages``, ``input``, ``contents``, ``history`` and
+``conversation`` that is a list. One that grew by a turn is hashed from where the shorter one ended.
+Other requests are MessagePack as a whole. Names are sorted, numbers are in their smallest form.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -12,13 +28,26 @@ import msgspec
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.values import is_tag, mend_float, mend_int, mend_str
 
-_FORMAT: Final = b"cachewrap:1:"
+_FORMAT: Final = b"cachewrap:2:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encode_into = _encoder.encode_into
+
+_PARTED: Final = b"\xc1"
+_PARTS: Final = ("arguments", "body")
+_CONVERSATIONS: Final = ("messages", "input", "contents", "history", "conversation")
+_NO_MESSAGES: Final = bytes(4)
+
+_silent: Final = frozenset(_CONVERSATIONS).isdisjoint
 
 
-def salted(*salt: str) -> bytes:
-    """What stands in front of a request when it is hashed: the format's version and the salt."""
-    return _FORMAT + _encoder.encode(list(salt))
+def salted(*salt: str, rules: str = "") -> bytes:
+    """What stands in front of a request when it is hashed: the format's version and the salt.
+
+    Args:
+        salt: what tells equal requests apart, such as a function's seed.
+        rules: the digest of the rules by which requests were made equal; "" for none.
+    """
+    return _FORMAT + _encoder.encode([list(salt), rules] if rules else list(salt))
 
 
 def key_of(prefix: bytes, request: bytes) -> str:
@@ -47,17 +76,11 @@ def refresh_name(key: str) -> str:
 
 
 def encode(request: Any) -> bytes:
-    """A canonical request as bytes: MessagePack with sorted keys and smallest forms.
+    """A canonical request as bytes.
 
     Raises `UnkeyableError` where it is nested too deeply.
     """
-    try:
-        try:
-            return _encoder.encode(request)
-        except (OverflowError, UnicodeEncodeError):
-            return _encoder.encode(_mend(request))
-    except RecursionError:
-        raise endless("") from None
+    return bytes(_encoded(b"", request))
 
 
 def hashed(prefix: bytes, request: Any) -> tuple[str, bytearray]:
@@ -65,54 +88,132 @@ def hashed(prefix: bytes, request: Any) -> tuple[str, bytearray]:
 
     It is `key_of` of what `encode` gives, without a copy. Raises `UnkeyableError` as that does.
     """
-    whole = bytearray(prefix)
-    try:
-        _encoder.encode_into(request, whole, len(prefix))
-    except (OverflowError, UnicodeEncodeError, RecursionError):
-        whole = bytearray(prefix + encode(request))
+    whole = _encoded(prefix, request)
     return hashlib.sha256(whole).hexdigest(), whole
 
 
-Keyer: TypeAlias = Callable[[Any], tuple[str, bytearray] | None]
-"""Takes a plain value; gives the key of the request that holds it, and the bytes that were hashed.
+def _encoded(prefix: bytes, request: Any) -> bytearray:
+    whole = bytearray(prefix)
+    try:
+        try:
+            _add(whole, request)
+        except (OverflowError, UnicodeEncodeError):
+            del whole[len(prefix) :]
+            _add(whole, _mend(request))
+    except RecursionError:
+        raise endless("") from None
+    return whole
 
-They are the request, encoded, behind the prefix. None for a value that only `encode` can tell is
-not plain.
+
+def _add(whole: bytearray, request: Any) -> None:
+    """Write a request behind what is there."""
+    name = None
+    if type(request) is dict:
+        name = next((name for name in _PARTS if type(request.get(name)) is dict), None)
+    if name is None:
+        _encode_into(request, whole, len(whole))
+        return
+    part = request[name]
+    spoken = None if _silent(part) else _conversation(part)
+    head = request.copy()
+    del head[name]
+    whole += _PARTED
+    _encode_into([name, spoken, head], whole, len(whole))
+    if spoken is None:
+        _encode_into(part, whole, len(whole))
+        whole += _NO_MESSAGES
+        return
+    part = part.copy()
+    messages = part.pop(spoken)
+    _encode_into(part, whole, len(whole))
+    _add_messages(whole, messages)
+
+
+def _conversation(part: dict[str, Any]) -> str | None:
+    for name in _CONVERSATIONS:
+        if type(part.get(name)) is list:
+            return name
+    return None
+
+
+def _add_messages(whole: bytearray, messages: list[Any]) -> None:
+    start, count = len(whole), len(messages)
+    _encode_into(messages, whole, start)
+    # How many there are comes first in MessagePack, and is what changes with every turn.
+    del whole[start : start + (1 if count < 16 else 3 if count < 65536 else 5)]
+    whole += count.to_bytes(4)
+
+
+Pieces: TypeAlias = tuple[bytes, bytearray]
+"""An encoded request: all that comes before its part, and the rest."""
+
+Keyer: TypeAlias = Callable[[dict[str, Any]], tuple[str, Pieces] | None]
+"""Takes a plain part, which is used up; gives the key of the request that has it, and the request.
+
+None for a part that only `encode` can tell is not plain.
 """
 
 
-def make_keyer(prefix: bytes, shared: dict[str, Any], name: str) -> Keyer:
-    """What gives the keys of requests that differ in one member: those of `key_of` and `encode`.
+def make_keyer(prefix: bytes, head: dict[str, Any], name: str) -> Keyer:
+    """What gives the keys of requests that differ in one part: those of `key_of` and `encode`.
 
-    What the requests have in common is encoded once, and nothing is copied to be hashed.
+    What the requests have in common is encoded and hashed once.
 
     Args:
         prefix: what `salted` gave.
-        shared: the other members, in canonical form.
-        name: the name of the member that differs.
+        head: the other members, in canonical form.
+        name: ``arguments`` or ``body``.
     """
-    mark = os.urandom(16)
-    start, found, end = encode({**shared, name: mark}).partition(_encoder.encode(mark))
-    assert found
-    start = prefix + start
-    begins = len(start)
-    encode_into, sha256 = _encoder.encode_into, hashlib.sha256
+    begun: dict[str | None, tuple[bytes, Any]] = {}
 
-    def keyer(value: Any) -> tuple[str, bytearray] | None:
-        hashed = bytearray(start)
+    def begin(spoken: str | None) -> tuple[bytes, Any]:
+        start = _PARTED + encode([name, spoken, head])
+        begun[spoken] = start, hashlib.sha256(prefix + start)
+        return begun[spoken]
+
+    start, digest = begin(None)
+    encode_into, silent, begun_with = _encode_into, _silent, begun.get
+
+    def keyer(part: dict[str, Any]) -> tuple[str, Pieces] | None:
+        rest = bytearray()
+        whole, started = digest, start
         try:
-            encode_into(value, hashed, begins)
+            if not silent(part) and (spoken := _conversation(part)) is not None:
+                started, whole = begun_with(spoken) or begin(spoken)
+                messages = part.pop(spoken)
+                encode_into(part, rest, 0)
+                _add_messages(rest, messages)
+            else:
+                encode_into(part, rest, 0)
+                rest += _NO_MESSAGES
         except (OverflowError, UnicodeEncodeError, RecursionError):
             return None
-        hashed += end
-        return sha256(hashed).hexdigest(), hashed
+        whole = whole.copy()
+        whole.update(rest)
+        return whole.hexdigest(), (started, rest)
 
     return keyer
 
 
 def decode_request(request: bytes) -> Any:
     """The canonical request that `encode` gave as bytes. Raises `msgspec.DecodeError`."""
-    return msgspec.msgpack.decode(request)
+    if request[:1] != _PARTED:
+        return msgspec.msgpack.decode(request)
+    try:
+        return _joined(request)
+    except (ValueError, TypeError) as error:
+        raise msgspec.DecodeError(f"a request without its parts: {error}") from None
+
+
+def _joined(request: bytes) -> dict[str, Any]:
+    count = int.from_bytes(request[-4:])
+    if count > len(request):
+        raise ValueError("more messages than bytes")
+    begin = b"\xdd" + (count + 2).to_bytes(4)
+    (name, spoken, head), part, *messages = msgspec.msgpack.decode(begin + request[1:-4])
+    if spoken is not None:
+        part[spoken] = messages
+    return {**head, name: part}
 
 
 def endless(where: str) -> UnkeyableError:

@@ -35,10 +35,17 @@ PACKED: Final[frozenset[type]] = SCALARS | {bytes}
 _MOST_CONTAINERS: Final = 50_000
 
 
+SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+"""Names of objects in a JSON schema whose members a model reads, and writes, in their order."""
+
+_NONE: Final[frozenset[str]] = frozenset()
+
+
 def is_plain(
     value: object,
     scalars: Collection[type] = SCALARS,
     float_is_plain: Callable[[float], bool] = math.isfinite,
+    special: Collection[str] = _NONE,
 ) -> bool:
     """Whether the value is plain as it stands, apart from what only the encoder can tell.
 
@@ -48,6 +55,7 @@ def is_plain(
         value: what is asked about; it is walked once, without recursion.
         scalars: the exact types that need no look, ``str`` among them.
         float_is_plain: which floats count as plain.
+        special: names under which no object is plain.
     """
     if type(value) in scalars:
         return True
@@ -64,6 +72,8 @@ def is_plain(
                     return False
                 # Text is most of what there is, and told without a look into a set.
                 if type(inner) is not str and type(inner) not in scalars:
+                    if key in special and type(inner) is dict:
+                        return False
                     stack.append(inner)
         elif kind is list:
             for inner in item:  # type: ignore[attr-defined]
@@ -72,6 +82,8 @@ def is_plain(
                     budget -= 1
                     for key, value in inner.items():
                         if type(value) is not str and type(value) not in scalars:
+                            if key in special and type(value) is dict:
+                                return False
                             stack.append(value)
                         if type(key) is not str:
                             return False
@@ -89,8 +101,11 @@ def is_plain(
 
 
 def are_plain(arguments: dict[str, Any]) -> bool:
-    """Whether all arguments of a call are plain, as `is_plain` has it, in a walk made for them."""
-    for value in arguments.values():
+    """Whether all arguments of a call are plain, in a walk made for them.
+
+    Objects in which a model reads the order of members are not.
+    """
+    for name, value in arguments.items():
         kind = type(value)
         if kind is str or kind in SCALARS:
             continue
@@ -101,13 +116,16 @@ def are_plain(arguments: dict[str, Any]) -> bool:
             for inner in value:
                 if type(inner) is dict and len(inner) > 1:
                     for key, held in inner.items():
-                        if type(held) is not str and not is_plain(held):
+                        if type(held) is not str and (
+                            (key in SCHEMAS and type(held) is dict)
+                            or not is_plain(held, special=SCHEMAS)
+                        ):
                             return False
                         if type(key) is not str:
                             return False
-                elif type(inner) is not str and not is_plain(inner):
+                elif type(inner) is not str and not is_plain(inner, special=SCHEMAS):
                     return False
-        elif not is_plain(value):
+        elif (name in SCHEMAS and kind is dict) or not is_plain(value, special=SCHEMAS):
             return False
     return True
 
@@ -116,6 +134,15 @@ def is_tag(value: dict[Any, Any]) -> bool:
     """Whether a dictionary with one key has the form of a tagged value."""
     (key,) = value
     return type(key) is str and key.startswith("!")
+
+
+def readable(value: Any) -> Any:
+    """A canonical value for people: an object whose order counts as one that is in this order."""
+    if type(value) is dict:
+        if len(value) == 1 and type(pairs := value.get("!members")) is list:
+            return {str(name): readable(inner) for name, inner in pairs}
+        return {name: readable(inner) for name, inner in value.items()}
+    return [readable(inner) for inner in value] if type(value) is list else value
 
 
 def mend_int(value: int) -> Any:

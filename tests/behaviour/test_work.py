@@ -63,13 +63,13 @@ async def acomplete(messages: list[dict[str, Any]], *, model: str) -> str:
 def test_a_hit_in_memory_makes_few_calls() -> None:
     with Cache.memory():
         python, c = count(lambda: complete(MESSAGES, model="m"))
-    assert (python <= 9, c <= 22) == (True, True), (python, c)
+    assert (python <= 11, c <= 31) == (True, True), (python, c)
 
 
 def test_a_hit_on_disk_makes_few_calls(tmp_path: Any) -> None:
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model="m"))
-    assert (python <= 9, c <= 29) == (True, True), (python, c)
+    assert (python <= 11, c <= 37) == (True, True), (python, c)
 
 
 def test_a_long_conversation_makes_no_more_python_calls() -> None:
@@ -106,7 +106,7 @@ def test_a_generator_makes_few_calls() -> None:
     with Cache.memory():
         hit, _ = count(lambda: list(generate(-1)))
         miss, _ = count(lambda: list(generate(next(numbers))))
-    assert (hit <= 62, miss <= 218) == (True, True), (hit, miss)
+    assert (hit <= 67, miss <= 222) == (True, True), (hit, miss)
 
 
 def test_a_call_that_is_not_cached_makes_next_to_none() -> None:
@@ -171,7 +171,7 @@ def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     models = itertools.count()
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model=f"m{next(models)}"))
-    assert (python <= 100, c <= 108) == (True, True), (python, c)
+    assert (python <= 100, c <= 113) == (True, True), (python, c)
 
 
 @pytest.mark.store

@@ -16,7 +16,7 @@ from cachewrap.errors import CorruptEntryError, MissingTypeError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal, sealed, unseal
 from cachewrap.request.canonical import canonical, canonical_json
-from cachewrap.request.key import encode, hashed, key_of, make_keyer, salted
+from cachewrap.request.key import encode, key_of, salted
 from cachewrap.request.values import are_plain, is_plain
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8) | st.sampled_from(
@@ -121,18 +121,6 @@ def test_arguments_are_plain_if_each_of_them_is(one: Any, other: Any) -> None:
     arguments = {"one": one, "more": [other, {"a": one, "b": other}]}
     assert are_plain(arguments) == is_plain(arguments)
     assert are_plain({"one": one}) == is_plain(one)
-
-
-@given(JSON, st.sampled_from([{"function": "a:b"}, {"a": 1, "version": None, "function": "z"}]))
-@settings(max_examples=400, deadline=None)
-def test_the_key_of_one_member_is_that_of_the_request(value: Any, shared: dict[str, Any]) -> None:
-    prefix = salted("41")
-    keyed = make_keyer(prefix, shared, "arguments")(value)
-    request = encode({**shared, "arguments": canonical(value)})
-    whole = key_of(prefix, request), prefix + request
-    if keyed is not None and is_plain(value):
-        assert keyed == whole
-    assert hashed(prefix, {**shared, "arguments": canonical(value)}) == whole
 
 
 @given(JSON)

@@ -15,7 +15,7 @@ from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, is_idle
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
 from cachewrap.options import NAMES
-from cachewrap.request.canonical import plain_json
+from cachewrap.request.canonical import plain_body
 from cachewrap.request.values import is_plain
 
 Marks: TypeAlias = tuple[Any, ...]
@@ -49,7 +49,7 @@ class Keywords:
         Args:
             name: the SDK's top-level module.
         """
-        clean = plain_json(without_secrets(self.body))
+        clean = plain_body(without_secrets(self.body))
         if clean is not None:
             return clean
         classes: dict[type, None] = {}
@@ -60,7 +60,7 @@ class Keywords:
         if not classes:
             return None
         self.marks = (*self.marks, frozenset(classes))
-        return plain_json(without_secrets(sent))
+        return plain_body(without_secrets(sent))
 
 
 def read_keywords(kwargs: dict[str, Any]) -> Keywords | None:

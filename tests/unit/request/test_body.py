@@ -1,0 +1,301 @@
+"""Bodies of requests: what a model reads in order counts in order, and what steers does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from cachewrap.request.canonical import canonical, canonical_body, plain_body
+from cachewrap.request.key import decode_request, encode
+
+TEXT = {"type": "string"}
+FORWARD = {"answer": TEXT, "reasoning": TEXT}
+BACKWARD = {"reasoning": TEXT, "answer": TEXT}
+
+
+def key(body: Any) -> bytes:
+    return encode(canonical_body(body))
+
+
+def schema(properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": ["answer", "reasoning"]}
+
+
+def tool(properties: Any) -> dict[str, Any]:
+    function = {"name": "f", "description": "d", "parameters": schema(properties)}
+    return {"type": "function", "function": function}
+
+
+def spoken(**more: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": "hi"}], **more}
+
+
+def called(given: Any) -> dict[str, Any]:
+    use = {"type": "tool_use", "id": "t", "name": "f", "input": given}
+    return spoken(messages=[{"role": "assistant", "content": [use]}])
+
+
+AB, BA = {"a": 1, "b": 2}, {"b": 2, "a": 1}
+
+# Where an object stands whose members a model reads, or writes, in their order.
+READ_IN_ORDER: dict[str, Callable[[Any], Any]] = {
+    "tools": lambda p: spoken(tools=[tool(p)]),
+    "the second tool": lambda p: spoken(tools=[tool({}), tool(p)]),
+    "functions": lambda p: spoken(functions=[{"name": "f", "parameters": schema(p)}]),
+    "response_format": lambda p: spoken(
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema(p)}}
+    ),
+    "text.format": lambda p: {
+        "input": "hi",
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": schema(p)}},
+    },
+    "tools of responses": lambda p: {
+        "input": [],
+        "tools": [{"type": "function", "name": "f", "parameters": schema(p), "strict": True}],
+    },
+    "Anthropic's tools": lambda p: spoken(tools=[{"name": "f", "input_schema": schema(p)}]),
+    "Anthropic's output format": lambda p: spoken(
+        output_config={"format": {"type": "json_schema", "schema": schema(p)}}
+    ),
+    "Gemini's declarations": lambda p: {
+        "contents": [],
+        "tools": [{"functionDeclarations": [{"name": "f", "parameters": schema(p)}]}],
+    },
+    "Gemini's response schema": lambda p: {
+        "contents": [],
+        "generationConfig": {"responseSchema": schema(p)},
+    },
+    "an object in an object": lambda p: spoken(tools=[tool({"inner": schema(p)})]),
+    "a list in an object": lambda p: spoken(
+        tools=[tool({"inner": {"type": "array", "items": schema(p)}})]
+    ),
+    "one of several": lambda p: spoken(tools=[tool({"x": {"anyOf": [TEXT, schema(p)]}})]),
+    "definitions": lambda p: spoken(tools=[tool({"x": {"$defs": {"inner": schema(p)}}})]),
+    "the order of definitions": lambda p: spoken(
+        response_format={"json_schema": {"schema": {"$ref": "#/$defs/answer", "$defs": p}}}
+    ),
+    "tools listed in a conversation": lambda p: {
+        "input": [{"type": "mcp_list_tools", "tools": [{"name": "f", "input_schema": schema(p)}]}]
+    },
+    "a property called properties": lambda p: spoken(tools=[tool({"properties": schema(p)})]),
+}
+
+
+@pytest.mark.parametrize("place", READ_IN_ORDER)
+def test_a_model_writes_in_the_order_of_properties(place: str) -> None:
+    body = READ_IN_ORDER[place]
+    assert key(body(FORWARD)) != key(body(BACKWARD))
+    assert key(body(FORWARD)) == key(body(dict(FORWARD)))
+
+
+GIVEN: dict[str, Callable[[Any], Any]] = {
+    "tool_use": called,
+    "an object in tool_use": lambda d: called({"filter": d}),
+    "a list in tool_use": lambda d: called({"filters": [d]}),
+    "Gemini's call": lambda d: {
+        "contents": [{"parts": [{"functionCall": {"name": "f", "args": d}}]}]
+    },
+    "Gemini's answer of a function": lambda d: {
+        "contents": [{"parts": [{"functionResponse": {"name": "f", "response": d}}]}]
+    },
+    "Bedrock's call": lambda d: spoken(
+        messages=[{"role": "assistant", "content": [{"toolUse": {"name": "f", "input": d}}]}]
+    ),
+    "Bedrock's result": lambda d: spoken(
+        messages=[{"role": "user", "content": [{"toolResult": {"content": [{"json": d}]}}]}]
+    ),
+    "Ollama's call": lambda d: spoken(
+        messages=[{"role": "assistant", "tool_calls": [{"function": {"arguments": d}}]}]
+    ),
+    "Cohere's documents": lambda d: spoken(documents=[{"id": "1", "data": d}]),
+    "documents that are objects": lambda d: spoken(documents=[d]),
+    "a default": lambda d: spoken(tools=[tool({"x": {"type": "object", "default": d}})]),
+    "examples": lambda d: spoken(tools=[tool({"x": {"type": "object", "examples": [d]}})]),
+}
+
+
+@pytest.mark.parametrize("place", GIVEN)
+def test_a_model_reads_in_order_what_a_tool_was_called_with(place: str) -> None:
+    assert key(GIVEN[place](AB)) != key(GIVEN[place](BA))
+    assert key(GIVEN[place](AB)) == key(GIVEN[place](dict(AB)))
+
+
+def turned(value: Any) -> Any:
+    """A value whose objects have their members the other way round."""
+    if isinstance(value, dict):
+        return {name: turned(inner) for name, inner in reversed(value.items())}
+    return [turned(inner) for inner in value] if isinstance(value, list) else value
+
+
+UNORDERED: list[Any] = [
+    spoken(temperature=0.5, metadata={"b": "1", "a": "2"}, logit_bias={"20": 1, "10": 2}),
+    spoken(tools=[tool({"answer": {"type": "string", "description": "d"}})]),
+    spoken(messages=[{"role": "user", "content": [{"type": "text", "text": "hi"}]}]),
+    spoken(response_format={"type": "json_schema", "json_schema": {"name": "n", "strict": True}}),
+    spoken(tools=[tool({"x": {"type": "object", "additionalProperties": {"b": 1, "a": 2}}})]),
+    {"input": "hi", "prompt": {"id": "p", "variables": {"b": "1", "a": "2"}}},
+    {"input": {"prompt": "hi", "steps": 5}},
+    {"contents": [{"parts": [{"text": "hi"}], "role": "user"}], "generationConfig": {"topK": 1}},
+]
+
+
+@pytest.mark.parametrize("body", UNORDERED, ids=range(len(UNORDERED)))
+def test_the_order_of_other_objects_makes_no_difference(body: Any) -> None:
+    assert json.dumps(turned(body)) != json.dumps(body)
+    assert key(turned(body)) == key(body)
+
+
+def test_what_is_in_order_is_not_what_looks_like_it() -> None:
+    pairs = {"!members": [["answer", TEXT], ["reasoning", TEXT]]}
+    assert key(spoken(tools=[tool(FORWARD)])) != key(spoken(tools=[tool(pairs)]))
+
+
+@pytest.mark.parametrize("properties", [{}, {"answer": TEXT}])
+def test_a_single_property_has_no_order(properties: Any) -> None:
+    assert canonical_body(spoken(tools=[tool(properties)])) == spoken(tools=[tool(properties)])
+
+
+NAMES = st.sampled_from(["a", "b", "c", "properties", "type", "default", "input", "cache_control"])
+SCHEMA = st.recursive(
+    st.just(TEXT) | st.just({}) | st.just({"type": "array", "items": {"type": "number"}}),
+    lambda inner: st.builds(schema, st.dictionaries(NAMES, inner, max_size=4)),
+    max_leaves=6,
+)
+
+
+def ordered(value: Any) -> str:
+    """A schema as text that tells apart what its canonical form has to: the order of properties."""
+
+    def walk(value: Any, *, names: bool) -> Any:
+        if isinstance(value, dict):
+            items = [(k, walk(v, names=not names and k == "properties")) for k, v in value.items()]
+            return ["object", items if names else sorted(items, key=lambda item: item[0])]
+        return [walk(v, names=False) for v in value] if isinstance(value, list) else value
+
+    return repr(walk(value, names=False))
+
+
+@given(SCHEMA, SCHEMA)
+@settings(max_examples=500, deadline=None)
+def test_two_schemas_have_one_key_if_they_are_the_same_but_for_keywords(a: Any, b: Any) -> None:
+    for other in (b, turned(a), dict(reversed(a.items()))):
+        same = ordered(a) == ordered(other)
+        assert (key({"tools": [a]}) == key({"tools": [other]})) is same
+        assert (encode(canonical({"x": [a]})) == encode(canonical({"x": [other]}))) is same
+
+
+@pytest.mark.parametrize("place", [*READ_IN_ORDER, *GIVEN])
+def test_it_makes_no_difference_whether_a_body_was_seen_before(place: str) -> None:
+    body = READ_IN_ORDER[place](FORWARD) if place in READ_IN_ORDER else GIVEN[place](AB)
+    first = canonical_body(body)
+    assert canonical_body(body) == first == canonical_body(json.loads(json.dumps(body)))
+    assert decode_request(encode({"body": first})) == {"body": first}
+    assert plain_body(body) == first
+    assert canonical_body(MappingProxyType(body)) == first
+
+
+# -- what steers -------------------------------------------------------------------------------
+
+EPHEMERAL = {"type": "ephemeral"}
+
+
+def block(**more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": "hi", **more}
+
+
+STEERED: dict[str, tuple[Any, Any]] = {
+    "prompt_cache_key": (spoken(), spoken(prompt_cache_key="k")),
+    "prompt_cache_retention": (spoken(), spoken(prompt_cache_retention="24h")),
+    "prompt_cache_options": (spoken(), spoken(prompt_cache_options={"mode": "explicit"})),
+    "safety_identifier": (spoken(), spoken(safety_identifier="user-1")),
+    "cache_control at the top": (spoken(), spoken(cache_control=EPHEMERAL)),
+    "several": (spoken(), spoken(prompt_cache_key="k", safety_identifier=None)),
+    "cache_control of a block": (
+        spoken(messages=[{"role": "user", "content": [block()]}]),
+        spoken(messages=[{"role": "user", "content": [block(cache_control=EPHEMERAL)]}]),
+    ),
+    "cache_control with a time": (
+        spoken(messages=[{"role": "user", "content": [block()]}]),
+        spoken(
+            messages=[
+                {"role": "user", "content": [block(cache_control={**EPHEMERAL, "ttl": "1h"})]}
+            ]
+        ),
+    ),
+    "cache_control of a message": (
+        spoken(),
+        spoken(messages=[{"role": "user", "content": "hi", "cache_control": EPHEMERAL}]),
+    ),
+    "cache_control of system": (
+        spoken(system=[block()]),
+        spoken(system=[block(cache_control=EPHEMERAL)]),
+    ),
+    "cache_control of a tool": (
+        spoken(tools=[tool(FORWARD)]),
+        spoken(tools=[{**tool(FORWARD), "cache_control": EPHEMERAL}]),
+    ),
+    "a breakpoint": (
+        spoken(messages=[{"role": "user", "content": [block()]}]),
+        spoken(
+            messages=[
+                {"role": "user", "content": [block(prompt_cache_breakpoint={"mode": "explicit"})]}
+            ]
+        ),
+    ),
+    "Bedrock's cache point": (
+        spoken(system=[{"text": "hi"}]),
+        spoken(system=[{"text": "hi"}, {"cachePoint": {"type": "default"}}]),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STEERED)
+def test_what_steers_a_prompt_cache_or_names_the_caller_does_not_count(case: str) -> None:
+    without, with_it = STEERED[case]
+    assert key(without) == key(with_it)
+    assert plain_body(with_it) == canonical_body(with_it)
+    assert canonical_body(json.loads(json.dumps(with_it))) == canonical_body(without)
+
+
+COUNTED: dict[str, tuple[Any, Any]] = {
+    "user": (spoken(), spoken(user="u")),
+    "metadata": (spoken(), spoken(metadata={"a": "1"})),
+    "store": (spoken(), spoken(store=True)),
+    "service tier": (spoken(), spoken(service_tier="flex")),
+    "a property of a tool": (
+        spoken(tools=[tool(FORWARD)]),
+        spoken(tools=[tool({**FORWARD, "cache_control": EPHEMERAL})]),
+    ),
+    "what a tool was called with": (called({}), called({"cache_control": EPHEMERAL})),
+    "another's cache_control": (
+        spoken(messages=[{"role": "user", "content": [block()]}]),
+        spoken(messages=[{"role": "user", "content": [block(cache_control={"mode": "off"})]}]),
+    ),
+    "in a text": (
+        spoken(messages=[{"role": "user", "content": "hi"}]),
+        spoken(messages=[{"role": "user", "content": 'hi {"cache_control": null}'}]),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COUNTED)
+def test_everything_else_counts(case: str) -> None:
+    without, with_it = COUNTED[case]
+    assert key(without) != key(with_it)
+
+
+def test_a_body_is_left_as_it_is() -> None:
+    body = spoken(
+        tools=[{**tool(FORWARD), "cache_control": EPHEMERAL}],
+        prompt_cache_key="k",
+        system=[block(cache_control=EPHEMERAL)],
+    )
+    before = json.dumps(body)
+    canonical_body(body)
+    plain_body(body)
+    assert json.dumps(body) == before
