@@ -280,7 +280,38 @@ def differences(old: Any, new: Any) -> list[Difference]:
     Values that look like a credential, by their own form or by the name of their field, are never
     shown.
     """
-    return list(_compare("", old, new))
+    found: list[Difference] = []
+    if isinstance(old, dict) and isinstance(new, dict):
+        found += _code(old.get("code"), new.get("code"))
+        found += _constants(old.get("constants", {}), new.get("constants", {}))
+        old, new = _without_code(old), _without_code(new)
+    return [*found, *_compare("", old, new)]
+
+
+def _without_code(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name not in ("code", "constants")}
+
+
+def _code(old: Any, new: Any) -> Iterator[Difference]:
+    """How the code of a function differs; the place of neither may be taken by a version."""
+    if old is None or new is None or old == new:
+        return
+    changed = "the function's code changed"
+    one, other = (value.get("begins") if isinstance(value, dict) else value for value in (old, new))
+    if isinstance(one, str) and isinstance(other, str) and one != other:
+        yield _texts(changed, one, other)
+    else:
+        yield Difference(changed, 1.0)
+
+
+def _constants(old: Any, new: Any) -> Iterator[Difference]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return
+    for found in _objects("constants", old, new):
+        head, colon, tail = found.line.removeprefix("constants.").partition(": ")
+        name, space, rest = head.partition(" ")
+        changed = f" changed: {tail}" if colon and not space else f"{space}{rest}{colon}{tail}"
+        yield Difference(f"`{name}`{changed}", found.weight)
 
 
 def without_secrets(request: Any, path: str = "") -> Any:

@@ -6,7 +6,10 @@ import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Any, Final, TypeAlias
+from operator import is_
+from types import CodeType
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
+from weakref import ref
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -21,11 +24,20 @@ from cachewrap.call.terms import Exchange, Seen
 from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.function.signature import bound_to, check_name, make_binder, source_of, takes
+from cachewrap.function.code import fingerprint, layers
+from cachewrap.function.signature import (
+    Constants,
+    Look,
+    bound_to,
+    constants_among,
+    make_binder,
+    source_of,
+    takes,
+)
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import encode, key_of, make_keyer, salted
+from cachewrap.request.key import Keyer, encode, key_of, make_keyer, salted
 from cachewrap.request.values import is_plain
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
@@ -52,61 +64,159 @@ def _close_defaults() -> None:
         cache.close()
 
 
+class Told(NamedTuple):
+    """What requests say of a function, as it was when it was last looked at."""
+
+    look: Look | None
+    """Gives the values on which it depends; None where it depends on none."""
+    values: list[Any]
+    """They as they were; held, so that no other object can be taken for one of them."""
+    head: dict[str, Any]
+    """What all its requests have in common, in canonical form."""
+    keyer: Keyer | None
+    """Of plain arguments, where nothing else comes in; None where ``key=`` makes the key."""
+
+
+def _unknown() -> list[Any]:
+    return [object()]
+
+
+_UNTOLD: Final = Told(_unknown, [None], {}, None)
+
+
+class Settings(TypedDict):
+    """What the decorator was given."""
+
+    seed: Seed | None
+    cache: Cache | None
+    ttl: Ttl | None | Unset
+    samples: bool
+    ignore: str | Collection[str]
+    key: Callable[..., Any] | None
+    when: When | None
+    retry: Retry | None
+    version: str | int | None
+
+
+class _Codeless:
+    """What stands for the function where there is none in Python."""
+
+    __code__: Any = None
+
+
 class Decorated:
-    """A decorated function: what its calls have in common, worked out once."""
+    """A decorated function: what its calls have in common, worked out once.
+
+    Args:
+        function: what is decorated.
+        settings: what the decorator was given.
+        known: its name and the fingerprint of its code, where another process worked them out.
+    """
 
     def __init__(
         self,
         function: Callable[..., Any],
-        *,
-        seed: Seed | None,
-        cache: Cache | None,
-        ttl: Ttl | None | Unset,
-        samples: bool,
-        ignore: Collection[str],
-        key: Callable[..., Any] | None,
-        when: When | None,
-        retry: Retry | None,
-        version: str | int | None,
+        settings: Settings,
+        known: tuple[str, Any] | None = None,
     ) -> None:
-        plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
-        if not callable(plain):
+        self.plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
+        if not callable(self.plain):
             raise ConfigurationError(f"llm_cached decorates functions, got {function!r}")
-        if key is None and version is None:
-            check_name(plain)
-        self.source = source_of(plain)
-        self.bound = bound_to(plain)
+        chain = layers(self.plain)
+        self.inner: Any = chain[-1] if chain else _Codeless
+        self.source = source_of(self.plain) if known is None else known[0]
+        self.numbering = blocks.Numbering()
+        self._known = known
+        self._set(settings)
+        if self.code is not None:
+            _remember(self.code, settings)
+
+    def _set(self, settings: Settings) -> None:
+        plain, seed, cache, key = self.plain, settings["seed"], settings["cache"], settings["key"]
         if cache is not None and not isinstance(cache, Cache):
             raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
-        if not all(given is None or callable(given) for given in (key, when)):
+        if not all(given is None or callable(given) for given in (key, settings["when"])):
             raise ConfigurationError("key= and when= take functions")
+        self.settings = settings
+        self.code = self.inner.__code__
+        self.bound = bound_to(plain)
         self.off = seed is None
         self.default: Callable[[], Cache] | None = None
         if seed is not None:
             self.default = (
                 partial(default_cache, seed_text(seed)) if cache is None else lambda: cache
             )
+        ttl = settings["ttl"]
         self.own = NONE if isinstance(ttl, Unset) else CallOptions(ttl=ttl)
-        self.when = when
-        self.retry = retry
+        self.when = settings["when"]
+        self.retry = settings["retry"]
         self.serve = _serving(plain)
-        check_retry(retry, colour="async" if self.serve in (aserve, _astream) else "sync")
+        check_retry(self.retry, colour="async" if self.serve in (aserve, _astream) else "sync")
         self.options = frozenset(name for name in NAMES if not takes(plain, name))
-        self.samples = check_flag("samples", samples)
-        self.numbering = blocks.Numbering()
-        self.bind = make_binder(plain, _names(ignore))
+        self.samples = check_flag("samples", settings["samples"])
+        self.bind = make_binder(plain, _names(settings["ignore"]))
         self._key = key
         self.prefix = salted("" if seed is None else seed_text(seed))
-        self._head: dict[str, Any] = {"function": self.source}
-        if version is not None:
-            self._head["version"] = canonical(version, where="version")
-        # Of plain arguments, where nothing else comes in; None where ``key=`` makes the key.
-        self.keyer = make_keyer(self.prefix, self._head, "arguments") if key is None else None
+        self._version = settings["version"]
+        if self._version is not None:
+            self._version = canonical(self._version, where="version")
+        self._fingerprint: Any = _UNTOLD
+        self._constants: Constants | None = None
+        self.told = _UNTOLD
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether a call depends on its arguments alone, and on the cache that serves it."""
+        return self._key is None and self.default is not None and not self.samples
+
+    def renewed(self) -> Decorated:
+        """Itself, with the function as it is now.
+
+        IPython's autoreload gives a function the code of its successor. Then it is decorated as
+        that is.
+        """
+        code = self.inner.__code__
+        if code is not self.code:
+            self._known = None
+            newest = _settings.get(id(code))
+            self._set(self.settings if newest is None else newest[1])
+        return self
+
+    def tell(self) -> Told:
+        """What requests say of the function now."""
+        told = self.told
+        if told.look is not None and not all(map(is_, told.look(), told.values)):
+            told = self.told = self._tell()
+        return told
+
+    def _tell(self) -> Told:
+        head: dict[str, Any] = {"function": self.source}
+        look, values = None, []
+        if self._version is not None:
+            head["version"] = self._version
+        else:
+            if self._constants is None:
+                self._constants = Constants(layers(self.plain))
+            if (code := self.fingerprint()) is not None:
+                head["code"] = code
+            if (found := self._constants.survey()) is not None:
+                look, names = found
+                values = look()
+                if constants := constants_among(names, values):
+                    head["constants"] = constants
+        keyer = make_keyer(self.prefix, head, "arguments") if self._key is None else None
+        return Told(look, values, head, keyer)
+
+    def fingerprint(self) -> Any:
+        """What requests say of the function's code."""
+        if self._fingerprint is _UNTOLD:
+            self._fingerprint = fingerprint(self.plain) if self._known is None else self._known[1]
+        return self._fingerprint
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
-            head = self._head
+            head = self.tell().head
             if self.bound is not None and (bound := self.bound()):
                 head = {**head, "bound": canonical(bound)}
             if self._key is not None:
@@ -122,6 +232,20 @@ class Decorated:
     def key(self, request: bytes) -> str:
         """The key of a canonical request."""
         return key_of(self.prefix, request)
+
+
+_settings: Final[dict[int, tuple[ref[CodeType], Settings]]] = {}
+"""What the newest decoration of each code object was given, by the object's id."""
+
+
+def _remember(code: CodeType, settings: Settings) -> None:
+    # What is equal by value need not be of the same function, so it is the id that tells.
+    _settings[id(code)] = ref(code, partial(_forget, id(code))), settings
+
+
+def _forget(number: int, gone: ref[CodeType]) -> None:
+    if (found := _settings.get(number)) is not None and found[0] is gone:
+        del _settings[number]
 
 
 class FunctionExchange(Exchange[Any]):

@@ -27,7 +27,7 @@ from cachewrap.function.syntax import Definition, Text, docstring_of
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 _MOST: Final = 8_000
-"""Characters of code that a request holds; of what is longer it holds a digest."""
+"""Characters of a text that a request holds; of what is longer it holds a digest."""
 
 _BEGINS: Final = 200
 
@@ -85,15 +85,20 @@ def fingerprint(function: Any) -> Any:
                 docstring=wrapped or not told.isdisjoint(_TELL_DOCSTRING),
                 annotations=wrapped or not told.isdisjoint(_TELL_ANNOTATIONS),
             ).definition(found)
-            if len(text) <= _MOST:
-                return text
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            return {"begins": text[:_BEGINS], "sha256": digest}
+            return shortened(text)
     except RecursionError:
         pass
     docstring = inner.__doc__ if told.isdisjoint(_TELL_DOCSTRING) else None
     plain = repr(_plain(inner.__code__, docstring))
     return {"bytecode": hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()}
+
+
+def shortened(text: str) -> Any:
+    """A text as a request holds it: itself, or its digest and beginning where it is long."""
+    if len(text) <= _MOST:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"begins": text[:_BEGINS], "sha256": digest}
 
 
 def nested(code: CodeType) -> Iterator[CodeType]:

@@ -14,7 +14,13 @@ from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.explain import Explanation
-from cachewrap.function.calls import Decorated, FunctionExchange, When, serve_specially
+from cachewrap.function.calls import (
+    Decorated,
+    FunctionExchange,
+    Settings,
+    When,
+    serve_specially,
+)
 from cachewrap.function.fast_hit import Answer, fast_hit
 from cachewrap.function.typing import Cached, CachedClassMethod, CachedStaticMethod, Decorator
 from cachewrap.options import NONE, CallOptions, choose_cache, take_options
@@ -106,7 +112,7 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
             instance = getattr(self.__wrapped__, "__self__", None)
         else:
             instance = self._self_instance
-        return self._self_parent._self_plan, instance
+        return self._self_parent._self_plan.renewed(), instance
 
 
 class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
@@ -144,7 +150,7 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return self
 
     def _decorated_and_instance(self) -> tuple[Decorated, Any]:
-        return self._self_plan, None
+        return self._self_plan.renewed(), None
 
 
 def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
@@ -158,6 +164,7 @@ def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
         /,
     ) -> Any:
         own: CallOptions = NONE
+        decorated.renewed()
         if kwargs and not decorated.options.isdisjoint(kwargs):
             kwargs, own = take_options(kwargs, decorated.options)
         if decorated.off:
@@ -265,19 +272,19 @@ def llm_cached(
     argument without a canonical form, and whatever the function raises; that is never stored.
     """
 
+    settings: Settings = {
+        "seed": seed,
+        "cache": cache,
+        "ttl": ttl,
+        "samples": samples,
+        "ignore": ignore,
+        "key": key,
+        "when": when,
+        "retry": retry,
+        "version": version,
+    }
+
     def decorate(bare: Callable[..., Any]) -> CachedFunction:
-        decorated = Decorated(
-            bare,
-            seed=seed,
-            cache=cache,
-            ttl=ttl,
-            samples=samples,
-            ignore=ignore,
-            key=key,
-            when=when,
-            retry=retry,
-            version=version,
-        )
-        return CachedFunction(bare, decorated)
+        return CachedFunction(bare, Decorated(bare, settings))
 
     return decorate if function is None else decorate(function)
