@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from functools import partial
-from types import FunctionType
+from importlib import import_module
+from operator import attrgetter
+from types import FrameType, FunctionType
 from typing import Any, ParamSpec, TypeVar, overload
 
 import wrapt
@@ -37,11 +40,45 @@ def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args if instance is None else (instance, *args)
 
 
+def _pickles_by_value(function: Any, frame: FrameType) -> bool:
+    """Whether cloudpickle, of which this is a frame, takes the function with its code."""
+    by_reference = frame.f_globals.get("_should_pickle_by_reference")
+    if by_reference is None:
+        return False
+    return not (isinstance(function, FunctionType) and by_reference(function))
+
+
+def _itself(function: CachedFunction) -> CachedFunction:
+    return function
+
+
+def _named(module: str, qualname: str) -> Any:
+    return attrgetter(qualname)(import_module(module))
+
+
+def _blank() -> CachedFunction:
+    return CachedFunction.__new__(CachedFunction)
+
+
+def _fill(blank: CachedFunction, state: tuple[Any, Settings, tuple[str, Any]]) -> None:
+    function, settings, known = state
+    blank.__init__(function, Decorated(function, settings, known))  # type: ignore[misc]
+
+
 class _Calls:
     """The part that a decorated function and its bound form share."""
 
     # It must bring no `__dict__` of its own: wrapt's, which is the function's, stands behind it.
     __slots__ = ()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        # Of a function cloudpickle would take the code alone, so to it this is none. It asks in
+        # the frame that is looked for here, in all the copies of it that libraries bring.
+        frame = sys._getframe(1)
+        if frame.f_code.co_name == "reducer_override" and _pickles_by_value(self, frame):
+            return type(self)
+        return self.__wrapped__.__class__  # type: ignore[attr-defined]
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments, whatever its cache; ``sample=`` counts."""
@@ -91,8 +128,12 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # As a plain method is: by its owner and its name.
         _, instance = self._decorated_and_instance()
-        owner = self._self_parent.__wrapped__ if instance is None else instance
-        return getattr, (owner, self.__wrapped__.__name__)
+        function = self.__wrapped__
+        if instance is not None:
+            return getattr, (instance, function.__name__)
+        if _pickles_by_value(self, sys._getframe(1)):
+            return _itself, (self._self_parent,)
+        return _named, (function.__module__, function.__qualname__)
 
     def __copy__(self) -> Any:
         return self
@@ -138,8 +179,14 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
             return super().__call__(*args, **kwargs)
         return answer(args, kwargs)
 
-    def __reduce_ex__(self, protocol: Any) -> str:
-        # Pickled and copied by name, as a plain function is.
+    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
+        # Pickled and copied by name, as a plain function is, but by cloudpickle with its code where
+        # a plain function would be. It is made first and filled then: it may refer to itself.
+        if _pickles_by_value(self, sys._getframe(1)):
+            decorated = self._self_plan.renewed()
+            known = (decorated.source, decorated.fingerprint())
+            state = (self.__wrapped__, decorated.settings, known)
+            return _blank, (), state, None, None, _fill
         name: str = self.__wrapped__.__qualname__
         return name
 
