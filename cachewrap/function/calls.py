@@ -6,7 +6,6 @@ import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from operator import is_
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 from weakref import ref
@@ -27,7 +26,7 @@ from cachewrap.format import codec
 from cachewrap.function.code import fingerprint, layers
 from cachewrap.function.signature import (
     Constants,
-    Look,
+    Same,
     bound_to,
     constants_among,
     make_binder,
@@ -67,21 +66,15 @@ def _close_defaults() -> None:
 class Told(NamedTuple):
     """What requests say of a function, as it was when it was last looked at."""
 
-    look: Look | None
-    """Gives the values on which it depends; None where it depends on none."""
-    values: list[Any]
-    """They as they were; held, so that no other object can be taken for one of them."""
+    same: Same | None
+    """Whether all on which it depends is still the same; None where it depends on nothing."""
     head: dict[str, Any]
     """What all its requests have in common, in canonical form."""
     keyer: Keyer | None
     """Of plain arguments, where nothing else comes in; None where ``key=`` makes the key."""
 
 
-def _unknown() -> list[Any]:
-    return [object()]
-
-
-_UNTOLD: Final = Told(_unknown, [None], {}, None)
+_UNTOLD: Final = Told(lambda: False, {}, None)
 
 
 class Settings(TypedDict):
@@ -185,13 +178,13 @@ class Decorated:
     def tell(self) -> Told:
         """What requests say of the function now."""
         told = self.told
-        if told.look is not None and not all(map(is_, told.look(), told.values)):
+        if told.same is not None and not told.same():
             told = self.told = self._tell()
         return told
 
     def _tell(self) -> Told:
         head: dict[str, Any] = {"function": self.source}
-        look, values = None, []
+        same: Same | None = None
         if self._version is not None:
             head["version"] = self._version
         else:
@@ -199,13 +192,11 @@ class Decorated:
                 self._constants = Constants(layers(self.plain))
             if (code := self.fingerprint()) is not None:
                 head["code"] = code
-            if (found := self._constants.survey()) is not None:
-                look, names = found
-                values = look()
-                if constants := constants_among(names, values):
-                    head["constants"] = constants
+            same, values = self._constants.survey()
+            if constants := constants_among(values):
+                head["constants"] = constants
         keyer = make_keyer(self.prefix, head, "arguments") if self._key is None else None
-        return Told(look, values, head, keyer)
+        return Told(same, head, keyer)
 
     def fingerprint(self) -> Any:
         """What requests say of the function's code."""

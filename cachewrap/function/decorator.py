@@ -29,7 +29,7 @@ from cachewrap.function.typing import Cached, CachedClassMethod, CachedStaticMet
 from cachewrap.options import NONE, CallOptions, choose_cache, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.request.key import sample_key
-from cachewrap.retry import Retry
+from cachewrap.retry import Retry, portable, unported
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,6 +62,7 @@ def _blank() -> CachedFunction:
 
 def _fill(blank: CachedFunction, state: tuple[Any, Settings, tuple[str, Any]]) -> None:
     function, settings, known = state
+    settings["retry"] = unported(settings["retry"])
     blank.__init__(function, Decorated(function, settings, known))  # type: ignore[misc]
 
 
@@ -185,7 +186,8 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
         if _pickles_by_value(self, sys._getframe(1)):
             decorated = self._self_plan.renewed()
             known = (decorated.source, decorated.fingerprint())
-            state = (self.__wrapped__, decorated.settings, known)
+            settings = {**decorated.settings, "retry": portable(decorated.settings["retry"])}
+            state = (self.__wrapped__, settings, known)
             return _blank, (), state, None, None, _fill
         name: str = self.__wrapped__.__qualname__
         return name

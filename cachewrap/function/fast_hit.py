@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from operator import is_
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap.blocks import OFF, active, blocks
@@ -86,8 +85,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         if not are_plain(arguments) or (bound is not None and bound()):
             return general(args, kwargs, instance, wrapped)
         told = decorated.told
-        look = told.look
-        if look is not None and not all(map(is_, look(), told.values)):
+        if told.same is not None and not told.same():
             told = decorated.tell()
         keyed = told.keyer(arguments)  # type: ignore[misc]
         if keyed is None:

@@ -8,7 +8,6 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterator
 from inspect import Parameter
-from operator import attrgetter, call
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, TypeAlias
 
@@ -48,7 +47,6 @@ def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | Non
 
 
 _ATOMS: Final = frozenset({str, bytes, int, float, complex, bool, type(None)})
-_MISSING: Final[Any] = object()
 
 # What says where a module is, and not what it does.
 _OF_A_MODULE: Final = frozenset(
@@ -59,7 +57,7 @@ _CLOSURE: Final = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR
 _CHANGED_GLOBAL: Final = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 _CHANGED_CLOSURE: Final = frozenset({"STORE_DEREF", "DELETE_DEREF"})
 
-Look: TypeAlias = Callable[[], list[Any]]
+Same: TypeAlias = Callable[[], bool]
 
 
 class Constants:
@@ -82,39 +80,53 @@ class Constants:
             if path[0] or _package(function) == self._home
         ]
 
-    def survey(self) -> tuple[Look, list[str]] | None:
-        """What gives the variables' values as they are, and their names; None without any.
+    def survey(self) -> tuple[Same | None, dict[str, Any]]:
+        """What tells whether all is as it is now, None for none, and the values by their names.
 
-        A variable without a value gives an object of its own. The names hold as long as the
-        modules among the values are the same.
+        It holds the values, so that no other object can be taken for one of them.
         """
-        found: dict[tuple[int, str], tuple[Any, str, str]] = {}
-        cells: dict[int, tuple[Any, str]] = {}
-        for function, (closed, root, *inner) in self._read:
-            if not closed:
-                space: dict[str, Any] = function.__globals__
-                if not inner:
-                    found.setdefault((id(space), root), (space.get, root, root))
-                    continue
-                value = space.get(root)
+        tests: list[str] = []
+        held: dict[str, Any] = {}
+        found: dict[str, Any] = {}
+        seen: set[tuple[int, str]] = set()
+        for label, place, name in self._places():
+            if (id(place), name) in seen:
+                continue
+            seen.add((id(place), name))
+            where, what = f"p{len(tests)}", f"v{len(tests)}"
+            held[where] = place
+            if type(place) is dict:
+                there = name in place
+                value = place[name] if there else None
+                tests.append(
+                    f"{where}[{name!r}] is {what}" if there else f"{name!r} not in {where}"
+                )
             else:
-                cell = _cells(function)[root]
-                if not inner:
-                    cells.setdefault(id(cell), (cell, root))
-                    continue
-                value = _content(cell)
+                there, value = _content(place)
+                tests.append(f"{where}.cell_contents is {what}" if there else "False")
+            if there:
+                held[what] = value
+                while label in found:
+                    label += "'"
+                found[label] = value
+        if not tests:
+            return None, {}
+        made = _tester(", ".join(held), " and ".join(tests))
+        return made(**held), found
+
+    def _places(self) -> Iterator[tuple[str, Any, str]]:
+        """Each variable: what it is called, the dictionary or cell it is in, its name there."""
+        for function, (closed, root, *inner) in self._read:
+            place: Any = _cells(function)[root] if closed else function.__globals__
+            if not inner:
+                yield root, place, root
+                continue
+            value = _content(place)[1] if closed else place.get(root)
             *modules, name = inner
             for module in modules:
                 value = vars(value).get(module) if isinstance(value, ModuleType) else None
             if isinstance(value, ModuleType) and self._is_own(value):
-                label = ".".join([root, *inner])
-                found.setdefault((id(vars(value)), name), (vars(value).get, name, label))
-        if not found and not cells:
-            return None
-        labels = [label for _, _, label in found.values()] + [name for _, name in cells.values()]
-        gets = [get for get, _, _ in found.values()]
-        names = [name for _, name, _ in found.values()]
-        return _looking(gets, names, [cell for cell, _ in cells.values()]), _distinct(labels)
+                yield ".".join([root, *inner]), vars(value), name
 
     def _is_own(self, module: ModuleType) -> bool:
         if module.__name__.partition(".")[0] == self._home:
@@ -135,36 +147,27 @@ def _cells(function: FunctionType) -> dict[str, Any]:
     return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: Any) -> tuple[bool, Any]:
     try:
-        return cell.cell_contents
+        return True, cell.cell_contents
     except ValueError:  # not bound yet
-        return _MISSING
+        return False, None
 
 
-def _looking(gets: list[Any], names: list[str], cells: list[Any]) -> Look:
-    nothing = [_MISSING] * len(gets)
-    contents = attrgetter("cell_contents")
-
-    def look_at_globals() -> list[Any]:
-        return [*map(call, gets, names, nothing)]
-
-    def look() -> list[Any]:
-        try:
-            return [*map(call, gets, names, nothing), *map(contents, cells)]
-        except ValueError:
-            return [*map(call, gets, names, nothing), *map(_content, cells)]
-
-    return look if cells else look_at_globals
-
-
-def _distinct(labels: list[str]) -> list[str]:
-    found: dict[str, None] = {}
-    for label in labels:
-        while label in found:
-            label += "'"
-        found[label] = None
-    return list(found)
+@functools.lru_cache(maxsize=256)
+def _tester(parameters: str, tests: str) -> Callable[..., Same]:
+    """Makes what answers whether all tests hold: compiled, since it is asked at each call."""
+    source = (
+        f"def tester({parameters}):\n"
+        "    def same():\n"
+        f"        try: return {tests}\n"
+        "        except (KeyError, ValueError): return False\n"
+        "    return same"
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<cachewrap constants>", "exec"), namespace)
+    made: Callable[..., Same] = namespace["tester"]
+    return made
 
 
 Path: TypeAlias = tuple[bool, str] | tuple[bool, str, *tuple[str, ...]]
@@ -207,11 +210,11 @@ def _scopes(code: CodeType, closed: frozenset[str]) -> Iterator[tuple[CodeType, 
             yield from _scopes(constant, closed & set(constant.co_freevars))
 
 
-def constants_among(names: list[str], values: list[Any]) -> dict[str, Any]:
+def constants_among(values: dict[str, Any]) -> dict[str, Any]:
     """The canonical form of the values that are immutable constants and no credentials."""
     return {
         name: shortened(value) if type(value) is str else canonical(value)
-        for name, value in zip(names, values, strict=True)
+        for name, value in values.items()
         if _is_constant(value) and not _is_credential(name, value)
     }
 
