@@ -176,13 +176,7 @@ class Decorated:
         return self
 
     def tell(self) -> Told:
-        """What requests say of the function now."""
-        told = self.told
-        if told.same is not None and not told.same():
-            told = self.told = self._tell()
-        return told
-
-    def _tell(self) -> Told:
+        """Look again at what requests say of the function."""
         head: dict[str, Any] = {"function": self.source}
         same: Same | None = None
         if self._version is not None:
@@ -196,7 +190,8 @@ class Decorated:
             if constants := constants_among(values):
                 head["constants"] = constants
         keyer = make_keyer(self.prefix, head, "arguments") if self._key is None else None
-        return Told(same, head, keyer)
+        self.told = Told(same, head, keyer)
+        return self.told
 
     def fingerprint(self) -> Any:
         """What requests say of the function's code."""
@@ -207,7 +202,10 @@ class Decorated:
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
-            head = self.tell().head
+            told = self.told
+            if told.same is not None and not told.same():
+                told = self.tell()
+            head = told.head
             if self.bound is not None and (bound := self.bound()):
                 head = {**head, "bound": canonical(bound)}
             if self._key is not None:

@@ -213,7 +213,8 @@ def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
         /,
     ) -> Any:
         own: CallOptions = NONE
-        decorated.renewed()
+        if decorated.inner.__code__ is not decorated.code:
+            decorated.renewed()
         if kwargs and not decorated.options.isdisjoint(kwargs):
             kwargs, own = take_options(kwargs, decorated.options)
         if decorated.off:

@@ -100,6 +100,8 @@ class Text:
             return f"[{', '.join(map(self._value, value))}]"
         if isinstance(value, ast.AST):
             return self._node(value, secret)
+        if isinstance(value, str) and not value.replace(".", "").isidentifier():
+            return json.dumps(value)
         return "-" if value is None else str(value)
 
     def _node(self, node: ast.AST, secret: str = "") -> str:
@@ -129,6 +131,9 @@ class Text:
                 return f"({f' {_SIGNS[type(node.op)]} '.join(values)})"
             case ast.UnaryOp():
                 return f"({_SIGNS[type(node.op)]} {self._node(node.operand)})"
+            case ast.IfExp():
+                body, orelse = self._node(node.body, secret), self._node(node.orelse, secret)
+                return f"({body} if {self._node(node.test)} else {orelse})"
             case ast.Compare():
                 rest = zip(node.ops, node.comparators, strict=True)
                 steps = [f" {_SIGNS[type(op)]} {self._node(value)}" for op, value in rest]
