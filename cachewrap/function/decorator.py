@@ -73,7 +73,7 @@ class _Calls:
     __slots__ = ()
 
     @property  # type: ignore[misc]
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         # Of a function cloudpickle would take the code alone, so to it this is none. It asks in
         # the frame that is looked for here, in all the copies of it that libraries bring.
         frame = sys._getframe(1)

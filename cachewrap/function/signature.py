@@ -116,7 +116,7 @@ class Constants:
 
     def _places(self) -> Iterator[tuple[str, Any, str]]:
         """Each variable: what it is called, the dictionary or cell it is in, its name there."""
-        for function, (closed, root, *inner) in self._read:
+        for function, (closed, root, inner) in self._read:
             place: Any = _cells(function)[root] if closed else function.__globals__
             if not inner:
                 yield root, place, root
@@ -170,13 +170,13 @@ def _tester(parameters: str, tests: str) -> Callable[..., Same]:
     return made
 
 
-Path: TypeAlias = tuple[bool, str] | tuple[bool, str, *tuple[str, ...]]
+Path: TypeAlias = tuple[bool, str, tuple[str, ...]]
 """Whether a variable is of the closure, its name, and the attributes that are read of it."""
 
 
 def _variables(code: CodeType) -> list[Path]:
     """What a function reads of its closure and globals, but for what it rebinds itself."""
-    read: dict[Path, None] = {(True, name): None for name in code.co_freevars}
+    read: dict[Path, None] = {(True, name, ()): None for name in code.co_freevars}
     changed: set[tuple[bool, str]] = set()
     for inner, closed in _scopes(code, frozenset(code.co_freevars)):
         path: Path | None = None
@@ -185,11 +185,11 @@ def _variables(code: CodeType) -> list[Path]:
             if does == "EXTENDED_ARG":
                 continue
             if does == "LOAD_ATTR" and path is not None:
-                path = (*path, name)
+                path = (path[0], path[1], (*path[2], name))
             elif does in _GLOBAL:
-                path = (False, name)
+                path = (False, name, ())
             elif does in _CLOSURE and name in closed:
-                path = (True, name)
+                path = (True, name, ())
             else:
                 path = None
                 if does in _CHANGED_GLOBAL:
