@@ -54,7 +54,7 @@ def canonical_json(value: object, *, where: str = "") -> Any:
     difference where no model reads it. Raises `UnkeyableError` for what is not JSON.
     """
     try:
-        return value if _is_json(value) else _json(value, where, _LOOKS, _PLACE)
+        return value if _is_json(value) else _json(value, where, _LOOKS, _PLACE, strict=False)
     except RecursionError:
         raise endless(where) from None
 
@@ -66,16 +66,7 @@ def canonical_body(body: Any) -> Any:
     in which a model reads or writes counts: of the members of a schema's ``properties``, of what a
     tool was called with, of documents.
     """
-    if isinstance(body, Mapping):
-        if not STEERING.isdisjoint(body):
-            body = {name: value for name, value in body.items() if name not in STEERING}
-        try:
-            if not _is_json(body) or not _READ.isdisjoint(body):
-                return _json(body, "", _LOOKS, _BODY)
-        except RecursionError:
-            raise endless("") from None
-        return body
-    return canonical_json(body)
+    return _body(body, strict=False) if isinstance(body, Mapping) else canonical_json(body)
 
 
 def plain_body(body: Mapping[str, Any]) -> Any:
@@ -83,9 +74,27 @@ def plain_body(body: Mapping[str, Any]) -> Any:
 
     Plain is what JSON has, in Python's own types: the SDKs send it as it is.
     """
-    if _is_json(body) and STEERING.isdisjoint(body) and _READ.isdisjoint(body):
+    if STEERING.isdisjoint(body) and _READ.isdisjoint(body) and _is_json(body):
         return body
-    return canonical_body(body) if is_plain(body) else None
+    try:
+        return _body(body, strict=True)
+    except (_NotPlain, UnkeyableError):
+        return None
+
+
+class _NotPlain(Exception):
+    """A value that is not plain, where only plain ones are taken."""
+
+
+def _body(body: Mapping[str, Any], *, strict: bool) -> Any:
+    if not STEERING.isdisjoint(body):
+        body = {name: value for name, value in body.items() if name not in STEERING}
+    if _READ.isdisjoint(body) and _is_json(body):
+        return body
+    try:
+        return _json(body, "", _LOOKS, _BODY, strict)
+    except RecursionError:
+        raise endless("") from None
 
 
 # -- Python values -----------------------------------------------------------------------------
@@ -182,8 +191,15 @@ _MOST_SEEN: Final = 64
 _LONGEST_SEEN: Final = 200_000
 
 
-def _again(value: Any, where: str, walk: Callable[[Any, str], Any]) -> Any:
-    """What ``walk`` makes of a value; of one that is plain it may be what it once made."""
+def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool = False) -> Any:
+    """What ``walk`` makes of a value; of one that is plain it may be what it once made.
+
+    Args:
+        value: the value.
+        where: what it is called in an error.
+        walk: makes its canonical form.
+        plain: whether ``walk`` takes plain values alone.
+    """
     try:
         told = walk, marshal.dumps(value, 0)
     except ValueError:
@@ -191,7 +207,7 @@ def _again(value: Any, where: str, walk: Callable[[Any, str], Any]) -> Any:
     found = _seen.get(told)
     if found is None:
         found = walk(value, where)
-        if len(told[1]) <= _LONGEST_SEEN and is_plain(value):
+        if len(told[1]) <= _LONGEST_SEEN and (plain or is_plain(value)):
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
             _seen[told] = found
@@ -250,18 +266,23 @@ def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and not value.is_integer()
 
 
-def _json(value: Any, where: str, looks: int, place: int) -> Any:
+_EXACT: Final = SCALARS | {float, list, dict}
+
+
+def _json(value: Any, where: str, looks: int, place: int, strict: bool) -> Any:
     kind = type(value)
     if kind in SCALARS:
         return mend_scalar(value)
+    if strict and kind not in _EXACT:
+        raise _NotPlain
     if isinstance(value, Enum):
-        return _json(value.value, where, looks, place)
+        return _json(value.value, where, looks, place, strict)
     if isinstance(value, float):
         return _number(float.__float__(value), where)
     if isinstance(value, Mapping):
-        return _json_object(value, where, looks, place)
+        return _json_object(value, where, looks, place, strict)
     if isinstance(value, (list, tuple)):
-        return _json_list(value, where, looks, place)
+        return _json_list(value, where, looks, place, strict)
     if isinstance(value, str):
         return mend_str(str.__str__(value))
     if isinstance(value, int):
@@ -270,20 +291,20 @@ def _json(value: Any, where: str, looks: int, place: int) -> Any:
         return value.isoformat()
     if is_model(kind):
         dumped = value.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        return _json(dumped, where, 0, place)
+        return _json(dumped, where, 0, place, strict)
     raise UnkeyableError(f"{where or 'the body'} is a {kind.__qualname__}, which is not JSON")
 
 
-def _json_list(value: Any, where: str, looks: int, place: int) -> list[Any]:
+def _json_list(value: Any, where: str, looks: int, place: int, strict: bool) -> list[Any]:
     looks = looks if place < _SCHEMA else 0
     return [
-        item if looks and _is_json(item) else _json(item, f"{where}[{i}]", 0, place)
+        item if looks and _is_json(item) else _json(item, f"{where}[{i}]", 0, place, strict)
         for i, item in enumerate(value)
         if place == _DATA or not (isinstance(item, Mapping) and item.keys() == _BLOCK)
     ]
 
 
-def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int) -> Any:
+def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int, strict: bool) -> Any:
     members: dict[str, Any] = {}
     deeper = looks and looks - 1
     for key, item in value.items():
@@ -297,20 +318,24 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int) -
             if name in _MARKS and item.keys() <= _MARKS[name]:
                 continue
             if name in SCHEMAS:
-                members[name] = _ordered(item, path, _SCHEMA)
+                members[name] = _ordered(item, path, strict)
                 continue
         inner = _member(name, item, place)
         if looks and inner < _SCHEMA and _is_json(item):
             members[name] = item
         elif looks and inner == _PLACE and (type(item) is list or type(item) is dict):
-            members[name] = _again(item, path, _json_member)
+            members[name] = _again(item, path, _plain_member if strict else _json_member, strict)
         else:
-            members[name] = _json(item, path, deeper, inner)
+            members[name] = _json(item, path, deeper, inner, strict)
     return _pairs(members) if place == _DATA and len(members) > 1 else mend_dict(members)
 
 
 def _json_member(value: Any, where: str) -> Any:
-    return _json(value, where, 1, _PLACE)
+    return _json(value, where, 1, _PLACE, strict=False)
+
+
+def _plain_member(value: Any, where: str) -> Any:
+    return _json(value, where, 1, _PLACE, strict=True)
 
 
 def _member(name: str, value: Any, place: int) -> int:
@@ -322,14 +347,14 @@ def _member(name: str, value: Any, place: int) -> int:
     return _DATA if place == _SCHEMA and name in _EXAMPLES else place
 
 
-def _ordered(value: Mapping[Any, Any], where: str, place: int) -> Any:
+def _ordered(value: Mapping[Any, Any], where: str, strict: bool) -> Any:
     """An object the order of whose members counts, and none of whose names is a keyword."""
     members: dict[str, Any] = {}
     for key, item in value.items():
         if not isinstance(key, str):
             raise UnkeyableError(f"{where} has the key {key!r}, which is not text")
         if type(item).__name__ not in ("NotGiven", "Omit"):
-            members[str.__str__(key)] = _json(item, f"{where}.{key}", 0, place)
+            members[str.__str__(key)] = _json(item, f"{where}.{key}", 0, _SCHEMA, strict)
     return _pairs(members) if len(members) > 1 else mend_dict(members)
 
 

@@ -107,13 +107,13 @@ def _encoded(prefix: bytes, request: Any) -> bytearray:
 
 def _add(whole: bytearray, request: Any) -> None:
     """Write a request behind what is there."""
-    name = None
-    if type(request) is dict:
-        name = next((name for name in _PARTS if type(request.get(name)) is dict), None)
-    if name is None:
+    for name in _PARTS if type(request) is dict else ():
+        part = request.get(name)
+        if type(part) is dict:
+            break
+    else:
         _encode_into(request, whole, len(whole))
         return
-    part = request[name]
     spoken = None if _silent(part) else _conversation(part)
     head = request.copy()
     del head[name]

@@ -60,7 +60,7 @@ FILTERS: list[tuple[str, list[str], set[str]]] = [
     ("text of a function's answer", ["--text", "short one"], {"function"}),
     ("newer", ["--newer-than", "1d"], {"refund", "stream", "function"}),
     ("older", ["--older-than", "30d"], {"old"}),
-    ("small", ["--max-size", "150"], {"function"}),
+    ("small", ["--max-size", "160"], {"function"}),
     ("two filters", ["--model", "gpt-*", "--older-than", "2w"], {"old"}),
     ("nothing", ["--text", "no such words"], set()),
 ]

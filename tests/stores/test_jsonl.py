@@ -27,6 +27,7 @@ from cachewrap.entry import Facts, HttpAnswer, Items, Kind
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.request import key
+from cachewrap.request.canonical import canonical_json
 from cachewrap.stores.jsonl import JsonlStore, lines
 from cachewrap.stores.jsonl.lines import Parts
 from cachewrap.testing.stores import key_of
@@ -107,7 +108,7 @@ FACTS_OF_ANY_KIND = st.builds(
     tokens_in=st.integers(0, 2**32 - 1),
     tokens_out=st.integers(0, 2**32 - 1),
 )
-REQUESTS = JSON.map(key.canonical_json).map(key.encode) | st.just(b"") | st.binary(max_size=40)
+REQUESTS = JSON.map(canonical_json).map(key.encode) | st.just(b"") | st.binary(max_size=40)
 
 
 @given(ANSWERS | RAW, REQUESTS, FACTS_OF_ANY_KIND)

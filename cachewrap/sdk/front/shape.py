@@ -23,6 +23,7 @@ Marks: TypeAlias = tuple[Any, ...]
 # Keywords that are no part of the body. A time-out changes no answer.
 _UNREAD: Final = frozenset({"extra_query", "extra_body"})
 _SPOKEN: Final = ("messages", "input")
+_PLAIN: Final = frozenset({dict, str, list, int})
 _MOST_HEADERS: Final = 16
 
 
@@ -49,9 +50,11 @@ class Keywords:
         Args:
             name: the SDK's top-level module.
         """
-        clean = plain_body(without_secrets(self.body))
-        if clean is not None:
-            return clean
+        spoken = self.body.get("messages") or self.body.get("input")
+        if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
+            clean = plain_body(without_secrets(self.body))
+            if clean is not None:
+                return clean
         classes: dict[type, None] = {}
         sent = {
             key: _sent(value, name, classes) if key in _SPOKEN else value

@@ -273,6 +273,28 @@ def test_calls_with_other_headers_are_other_requests(
 
 
 @pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_calls_whose_tools_have_their_properties_in_another_order_are_other_requests(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    def asked(*names: str, **more: Any) -> Any:
+        schema = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+        tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+        return ask(client, colour, tools=tools, **more)
+
+    with cache:
+        for _ in range(3):
+            asked("reasoning", "answer")
+        assert not went_long(lambda: asked("reasoning", "answer"))
+        assert up.calls == 1
+        for _ in range(3):
+            asked("answer", "reasoning")
+        assert not went_long(lambda: asked("answer", "reasoning"))
+        assert up.calls == 2
+        asked("answer", "reasoning", extra_body={"prompt_cache_key": "k"})
+    assert (up.calls, cache.stats.hits) == (2, 7)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
 def test_a_call_with_a_cache_of_its_own_is_served_from_it(
     up: Upstream, client: Any, colour: Colour, cache: Cache
 ) -> None:

@@ -60,6 +60,18 @@ def named(name: str, content: bytes) -> Callable[[], io.BytesIO]:
     return make
 
 
+def tools(*names: str, **more: Any) -> Any:
+    """A tool that takes arguments of these names, in this order."""
+    properties = {name: {"type": "string"} for name in names}
+    parameters = {"type": "object", "properties": properties, "required": sorted(names)}
+    return [{"type": "function", "function": {"name": "f", "parameters": parameters, **more}}]
+
+
+def marked(**more: Any) -> Any:
+    """A message whose one block bears a mark."""
+    return [{"role": "user", "content": [{"type": "text", "text": "hello", **more}]}]
+
+
 SAME: dict[str, tuple[Call, Call]] = {
     "the same": (chat(), chat()),
     "api key": (chat(), chat({"api_key": "b"})),
@@ -84,6 +96,23 @@ SAME: dict[str, tuple[Call, Call]] = {
         chat({"default_headers": {"X-A": "1"}}, extra_headers={"X-A": Omit()}),
     ),
     "trailing slash": (azure(), azure()),
+    "tracking": (chat(), chat(extra_headers={"x-irid": "1", "X-Session-Affinity": "2"})),
+    "the prompt cache": (
+        chat(),
+        chat(extra_body={"prompt_cache_key": "k", "prompt_cache_retention": "24h"}),
+    ),
+    "the caller's identifier": (
+        chat(extra_body={"safety_identifier": "a"}),
+        chat(extra_body={"safety_identifier": "b"}),
+    ),
+    "a mark of the prompt cache": (
+        chat(messages=marked()),
+        chat(messages=marked(cache_control={"type": "ephemeral"})),
+    ),
+    "order of a tool's keywords": (
+        chat(tools=tools("a", "b", strict=True, description="d")),
+        chat(tools=tools("a", "b", description="d", strict=True)),
+    ),
     "upload by bytes or file": (
         transcribe(("a.wav", b"1")),
         transcribe(named("a.wav", b"1")),
@@ -98,6 +127,7 @@ DIFFERENT: dict[str, tuple[Call, Call]] = {
     "query of the client": (chat(), chat({"default_query": {"q": "1"}})),
     "extra body": (chat(), chat(extra_body={"x": 1})),
     "tools": (chat(), chat(tools=[{"type": "function", "function": {"name": "f"}}])),
+    "order of a tool's properties": (chat(tools=tools("a", "b")), chat(tools=tools("b", "a"))),
     "stream": (chat(), chat(stream=True)),
     "azure or not": (chat(), azure()),
     "api version": (azure(), azure(api_version="2")),
