@@ -64,7 +64,7 @@ def _close_defaults() -> None:
 
 
 class Told(NamedTuple):
-    """What requests say of a function, as it was when it was last looked at."""
+    """The part of requests that tells of a function, as it was when it was last looked at."""
 
     same: Same | None
     """Whether all on which it depends is still the same; None where it depends on nothing."""

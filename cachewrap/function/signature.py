@@ -1,4 +1,4 @@
-"""What tells a call from others: its arguments under their names, what is bound, and constants."""
+"""Arguments of a call under their names, what is bound to a function, constants that it reads."""
 
 from __future__ import annotations
 
