@@ -12,6 +12,7 @@ from keyword import iskeyword
 from typing import Final
 
 import click
+from click.shell_completion import get_completion_class
 
 from cachewrap.errors import CacheWarning, CachewrapError, ConfigurationError, StoreError
 
@@ -38,6 +39,9 @@ _COMMANDS: Final = (
 )
 """Each is `command` in the module of its name, behind which a keyword has a ``_``."""
 
+_ELSEWHERE: Final = {"clear": "prune", "completion": "main"}
+"""Those that have no module of their own are there by their name."""
+
 
 class Commands(click.Group):
     """The sub-commands, each imported from its module when it is asked for."""
@@ -49,8 +53,10 @@ class Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         # Imported when it is called: `cachewrap run` must not wait for what `ls` needs.
-        module = import_module(f"cachewrap.cli.{cmd_name}{'_' * iskeyword(cmd_name)}")
-        command: click.Command = module.command
+        home = _ELSEWHERE.get(cmd_name, cmd_name + "_" * iskeyword(cmd_name))
+        module = import_module(f"cachewrap.cli.{home}")
+        name = cmd_name if cmd_name in _ELSEWHERE else "command"
+        command: click.Command = getattr(module, name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -90,6 +96,25 @@ Examples:
 @click.version_option(package_name="cachewrap")
 def cli() -> None:
     """Look at the answers that a cache holds, prune and move them, and run programs with it."""
+
+
+@click.command(
+    "completion",
+    short_help="Print a script that completes this command line in your shell.",
+    epilog="""\b
+Examples:
+  cachewrap completion bash > ~/.local/share/bash-completion/completions/cachewrap
+  cachewrap completion zsh > ~/.zfunc/_cachewrap
+  cachewrap completion fish > ~/.config/fish/completions/cachewrap.fish""",
+)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print a script that completes this command line in SHELL."""
+    found = get_completion_class(shell)
+    assert found is not None
+    script = found(context.find_root().command, {}, "cachewrap", "_CACHEWRAP_COMPLETE")
+    click.echo(script.source())
 
 
 def main(arguments: list[str] | None = None) -> None:
