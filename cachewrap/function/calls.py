@@ -78,7 +78,7 @@ _UNTOLD: Final = Told(lambda: False, {}, None)
 
 
 class Settings(TypedDict):
-    """What the decorator was given."""
+    """The options that the decorator was given."""
 
     seed: Seed | None
     cache: Cache | None

@@ -288,10 +288,13 @@ def llm_cached(
     ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of its own, unless the function has
     parameters of these names. ``mode`` and ``sample`` also hold for what the function calls.
 
-    Two calls are the same request when the function (module and qualified name), its ``version``,
-    its ``seed`` and its bound arguments are the same. Of the variables that an inner function
-    closes over only text, bytes and numbers count: pass others as arguments, or name them in
-    ``key``. A lambda, which has no name, needs a ``version`` or a ``key``.
+    Two calls are the same request when the function, its ``seed`` and its bound arguments are the
+    same. A function is told by its module and qualified name, by its own code (without comments,
+    formatting, docstring, annotations, decorators and defaults), and by the constants that it reads
+    from its closure and its module's globals, as they are at the call: text, bytes, numbers,
+    booleans, None, tuples and frozensets of these. What it rebinds itself does not count, nor do
+    other objects, the helpers that it calls, and credentials. Where no source can be had, its code
+    is the bytecode, which differs from one Python to the next.
 
     >>> @llm_cached(cache=Cache.memory())
     ... def complete(prompt: str, *, temperature: float = 0.0) -> str:
@@ -311,12 +314,13 @@ def llm_cached(
             `Cache.samples`: counted in the innermost block, and outside any block from the
             decoration on; default False.
         ignore: parameters that are no part of the request, such as a client or a logger.
-        key: takes the call's arguments and returns what identifies it, in their place.
+        key: takes the call's arguments and returns what identifies it, in the arguments' place.
         when: takes an answer (of a generator: the list of its items) and says whether to store it.
         retry: tries a failed upstream call again: a count of retries, with exponential waits, or
             a tenacity ``Retrying`` or ``AsyncRetrying``. A generator is tried again until its
             first item.
-        version: change it when the function itself changes what it asks or returns.
+        version: takes the place of the function's code and constants: answers are then outdated
+            when it is changed, and only then.
 
     Raises `ConfigurationError` for arguments that cannot be. A call raises `UnkeyableError` for an
     argument without a canonical form, and whatever the function raises; that is never stored.

@@ -22,7 +22,7 @@ _SIGNS: Final[dict[type[ast.AST], str]] = {
     ast.UAdd: "+", ast.USub: "-",
 }  # fmt: skip
 
-_SKIPPED: Final = frozenset({"ctx", "kind", "type_comment", "type_params"})
+_SKIPPED: Final = frozenset({"ctx", "kind", "type_comment"})
 
 _BLOCKS: Final = ("body", "handlers", "cases", "orelse", "finalbody")
 
