@@ -92,7 +92,7 @@ class Settings(TypedDict):
 
 
 class _Codeless:
-    """What stands for the function where there is none in Python."""
+    """A stand-in for the function, where there is none in Python."""
 
     __code__: Any = None
 
