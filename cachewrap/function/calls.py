@@ -6,9 +6,7 @@ import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
-from weakref import ref
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -23,7 +21,7 @@ from cachewrap.call.terms import Exchange, Seen
 from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.function.code import fingerprint, layers
+from cachewrap.function.code import ByCode, fingerprint, layers
 from cachewrap.function.signature import (
     Constants,
     Same,
@@ -122,7 +120,7 @@ class Decorated:
         self._known = known
         self._set(settings)
         if self.code is not None:
-            _remember(self.code, settings)
+            _settings.set(self.code, settings)
 
     def _set(self, settings: Settings) -> None:
         plain, seed, cache, key = self.plain, settings["seed"], settings["cache"], settings["key"]
@@ -171,8 +169,7 @@ class Decorated:
         code = self.inner.__code__
         if code is not self.code:
             self._known = None
-            newest = _settings.get(id(code))
-            self._set(self.settings if newest is None else newest[1])
+            self._set(_settings.get(code) or self.settings)
         return self
 
     def tell(self) -> Told:
@@ -223,18 +220,8 @@ class Decorated:
         return key_of(self.prefix, request)
 
 
-_settings: Final[dict[int, tuple[ref[CodeType], Settings]]] = {}
-"""What the newest decoration of each code object was given, by the object's id."""
-
-
-def _remember(code: CodeType, settings: Settings) -> None:
-    # What is equal by value need not be of the same function, so it is the id that tells.
-    _settings[id(code)] = ref(code, partial(_forget, id(code))), settings
-
-
-def _forget(number: int, gone: ref[CodeType]) -> None:
-    if (found := _settings.get(number)) is not None and found[0] is gone:
-        del _settings[number]
+_settings: Final[ByCode[Settings]] = ByCode()
+"""What the newest decoration of each code object was given."""
 
 
 class FunctionExchange(Exchange[Any]):

@@ -19,10 +19,13 @@ import tokenize
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
+from weakref import ref
 
 from cachewrap.explain import HIDDEN, is_secret
 from cachewrap.function.syntax import Definition, Text, docstring_of
+
+T = TypeVar("T")
 
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -75,11 +78,45 @@ def fingerprint(function: Any) -> Any:
     chain = layers(function)
     if not chain:
         return None
-    inner = chain[-1]
-    told = _names(inner.__code__)
-    wrapped = len(chain) > 1
+    inner, wrapped = chain[-1], len(chain) > 1
+    code = inner.__code__
+    # Functions that one place makes again and again, each closing over other values, have one code.
+    known = _known.get(code)
+    if known is None or known[0] != wrapped:
+        known = wrapped, _fingerprint(inner, wrapped=wrapped)
+        _known.set(code, known)
+    return known[1]
+
+
+class ByCode(Generic[T]):
+    """Values for code objects, by their identity, each for as long as its code is there."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[ref[CodeType], T]] = {}
+
+    def get(self, code: CodeType) -> T | None:
+        held = self._held.get(id(code))
+        return None if held is None else held[1]
+
+    def set(self, code: CodeType, value: T) -> None:
+        self._held[id(code)] = ref(code, partial(self._forget, id(code))), value
+
+    def _forget(self, number: int, gone: ref[CodeType]) -> None:
+        if (held := self._held.get(number)) is not None and held[0] is gone:
+            del self._held[number]
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+_known: Final[ByCode[tuple[bool, Any]]] = ByCode()
+
+
+def _fingerprint(function: FunctionType, *, wrapped: bool) -> Any:
+    code = function.__code__
+    told = _names(code)
     try:
-        found = _find(inner)
+        found = _find(function)
         if found is not None:
             text = Text(
                 docstring=wrapped or not told.isdisjoint(_TELL_DOCSTRING),
@@ -88,8 +125,8 @@ def fingerprint(function: Any) -> Any:
             return shortened(text)
     except RecursionError:
         pass
-    docstring = inner.__doc__ if told.isdisjoint(_TELL_DOCSTRING) else None
-    plain = repr(_plain(inner.__code__, docstring))
+    docstring = function.__doc__ if told.isdisjoint(_TELL_DOCSTRING) else None
+    plain = repr(_plain(code, docstring))
     return {"bytecode": hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()}
 
 
@@ -215,9 +252,9 @@ def _compiled(node: Definition, code: CodeType) -> CodeType | None:
         statement = node
     scope = _class_of(code.co_qualname)
     if scope:
-        whole = ast.parse(f"class {scope}: pass").body[0]
+        whole = ast.parse("class scope: pass").body[0]
         assert isinstance(whole, ast.ClassDef)
-        whole.body = [statement]
+        whole.name, whole.body = scope, [statement]
         statement = whole
     free = [name for name in code.co_freevars if not (scope and name == "__class__")]
     module = ast.parse("def outer(): pass")

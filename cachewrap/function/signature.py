@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import ConfigurationError
 from cachewrap.explain import is_secret
-from cachewrap.function.code import shortened
+from cachewrap.function.code import ByCode, shortened
 from cachewrap.request.canonical import canonical
 from cachewrap.request.values import function_name
 
@@ -174,8 +174,19 @@ Path: TypeAlias = tuple[bool, str, tuple[str, ...]]
 """Whether a variable is of the closure, its name, and the attributes that are read of it."""
 
 
+_known: Final[ByCode[list[Path]]] = ByCode()
+
+
 def _variables(code: CodeType) -> list[Path]:
     """What a function reads of its closure and globals, but for what it rebinds itself."""
+    known = _known.get(code)
+    if known is None:
+        known = _read_by(code)
+        _known.set(code, known)
+    return known
+
+
+def _read_by(code: CodeType) -> list[Path]:
     read: dict[Path, None] = {(True, name, ()): None for name in code.co_freevars}
     changed: set[tuple[bool, str]] = set()
     for inner, closed in _scopes(code, frozenset(code.co_freevars)):
