@@ -27,6 +27,7 @@ from cachewrap.policy import (
     Policy,
     Seed,
     check_mode,
+    check_names,
     make_policy,
     seed_text,
 )
@@ -35,7 +36,7 @@ from cachewrap.request.key import encode
 from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry.events import Hook
-from cachewrap.urls import parse_url
+from cachewrap.urls import call_meant, check_folder, check_server, parse_url
 
 C = TypeVar("C", bound="Cache")
 
@@ -71,8 +72,18 @@ class Cache(KeyValue):
     numbering: blocks.Numbering  # of calls that this cache serves without having been entered
 
     def __init__(
-        self, store: Store, *, cache_seed: Seed | None = 41, **options: Unpack[CacheOptions]
+        self,
+        store: Store = None,  # type: ignore[assignment]  # so that its absence is explained
+        *,
+        cache_seed: Seed | None = 41,
+        **options: Unpack[CacheOptions],
     ) -> None:
+        if not isinstance(store, Store):
+            is_cache = isinstance(store, Cache)
+            told = "that is one already" if is_cache else f"write {call_meant(store)}"
+            raise ConfigurationError(
+                f"Cache() takes a Store, got {type(store).__name__}; to make a cache, {told}"
+            )
         seed = None if cache_seed is None else seed_text(cache_seed)
         self._set_up(store, seed, make_policy(options))
 
@@ -109,6 +120,8 @@ class Cache(KeyValue):
             max_bytes: evict the least recently used entries above this size; None evicts nothing.
             options: see `CacheOptions`.
         """
+        check_folder("cache_path_root", cache_path_root, 'Cache.disk(cache_path_root=".cache")')
+        check_names(options, "cache_path_root")
         from cachewrap.stores.disk import DiskStore
 
         store = DiskStore(Path(cache_path_root), _partition(cache_seed), max_bytes=max_bytes)
@@ -136,6 +149,8 @@ class Cache(KeyValue):
             breaker_seconds: how long a server that cannot be reached is left alone.
             options: see `CacheOptions`.
         """
+        check_server(redis_url)
+        check_names(options, "redis_url")
         from cachewrap.stores.redis import RedisStore
 
         store = RedisStore(
@@ -174,6 +189,8 @@ class Cache(KeyValue):
             cache_seed: the seed; None is a cache that caches nothing.
             options: see `CacheOptions`.
         """
+        check_folder("path", path, 'Cache.jsonl("answers.jsonl", cache_seed=41)')
+        check_names(options, "path")
         from cachewrap.stores.jsonl import JsonlStore
 
         return cls(JsonlStore(path, _partition(cache_seed)), cache_seed=cache_seed, **options)

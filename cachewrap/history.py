@@ -15,6 +15,7 @@ from typing import Any, Final
 from cachewrap import systems
 from cachewrap.entry import Outcome
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.systems import files
 from cachewrap.telemetry.events import Event, warn_once
 
 NAME: Final = "history.jsonl"
@@ -76,7 +77,7 @@ class History:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.path.abspath(os.path.expanduser(path))
+        self._path = systems.absolute(files.expanduser(path))
         self._begin()
 
     def __reduce__(self) -> tuple[Callable[..., History], tuple[str]]:
@@ -172,7 +173,7 @@ def read_history(path: str | os.PathLike[str]) -> Iterator[Minute]:
     and `ConfigurationError` for one that is something else.
     """
     try:
-        with open(path, "rb") as file:
+        with files.stream(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     return

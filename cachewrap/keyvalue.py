@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import msgspec
 
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
-from cachewrap.entry import Entry, Items
+from cachewrap.entry import Entry, HttpAnswer, Items
 from cachewrap.errors import CorruptEntryError, StoreError
 from cachewrap.format import codec
 from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
@@ -35,6 +36,9 @@ class KeyValue(Serving):
             key: any string, or another value that has a canonical form; the key of a cached call
                 (64 hexadecimal characters, as ``f.cache_key(...)`` gives it) finds its answer.
             default: what to return where nothing fresh is stored.
+
+        Of a generator's call it is the list of its items, of an HTTP request's the JSON in its
+        answer, or its text, or its bytes.
 
         In the modes ``"refresh"`` and ``"off"`` nothing is found, in ``"replay"`` also what has
         expired. A plain cache knows no upstream: a miss gives the default in every mode. A store
@@ -120,7 +124,19 @@ class KeyValue(Serving):
 
 def _value(entry: Entry) -> Any:
     value = codec.decode(entry.kind, entry.answer)
-    return [codec.decode(*item) for item in value.values] if isinstance(value, Items) else value
+    if isinstance(value, Items):
+        return [codec.decode(*item) for item in value.values]
+    return _content(b"".join(value.chunks)) if isinstance(value, HttpAnswer) else value
+
+
+def _content(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        try:
+            return body.decode()
+        except UnicodeDecodeError:
+            return body
 
 
 def _plain_request(key: Any) -> bytes:

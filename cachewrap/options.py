@@ -11,6 +11,7 @@ from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.policy import UNSET, Mode, Policy, Seed, Ttl, Unset, check_mode, ttl_seconds
 from cachewrap.request.key import inside_key, sample_key
+from cachewrap.urls import wrong_cache
 
 
 def active_cache() -> Cache | None:
@@ -138,9 +139,7 @@ class CallOptions:
 
     def __post_init__(self) -> None:
         if self.cache is not None and not isinstance(self.cache, Cache):
-            raise ConfigurationError(
-                f"cache= takes a cachewrap Cache or None, got {type(self.cache).__name__}"
-            )
+            raise ConfigurationError(wrong_cache(self.cache))
         if self.mode is not None:
             check_mode(self.mode)
         if not isinstance(self.ttl, Unset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Final, Literal, TypedDict, get_args
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.errors import ConfigurationError
 from cachewrap.telemetry.events import Hook
+from cachewrap.urls import call_for, hint
 
 Ttl = float | int | timedelta
 """A time to live: seconds, or a `datetime.timedelta`."""
@@ -28,6 +30,7 @@ MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 """The environment variable with the mode of every cache that is not told one."""
 
 _KEPT_AT_LEAST: Final = 86400.0
+_NO_SEED: Final = re.compile(r"[/\\\0]")
 
 
 class Unset:
@@ -47,11 +50,28 @@ UNSET: Final = Unset()
 
 
 def seed_text(seed: Seed) -> str:
-    """The seed as text. Raises `ConfigurationError` unless it is an int or a non-empty str."""
-    if (isinstance(seed, int) and not isinstance(seed, bool)) or (isinstance(seed, str) and seed):
+    """The seed as text.
+
+    Raises `ConfigurationError` unless it is an int or a non-empty str, and for a str that names a
+    place: it holds ``/``, ``\\`` or a NUL.
+    """
+    if isinstance(seed, int) and not isinstance(seed, bool):
         return str(seed)
+    if isinstance(seed, str) and seed:
+        if _NO_SEED.search(seed) is None:
+            return str(seed)
+        if "\0" in seed:
+            raise ConfigurationError(f"a seed holds no NUL, got {seed!r}")
+        call = call_for(seed)
+    elif isinstance(seed, os.PathLike):
+        call = call_for(os.fsdecode(seed))
+    else:
+        raise ConfigurationError(
+            f"a seed must be an int, a non-empty str, or None for no caching; got {seed!r}"
+        )
     raise ConfigurationError(
-        f"a seed must be an int, a non-empty str, or None for no caching; got {seed!r}"
+        "a seed names a draw of answers, like 41, and no place: it holds no ://, / and \\. For a"
+        f" cache in that place write {call}"
     )
 
 
@@ -211,14 +231,27 @@ def check_flag(name: str, value: object) -> bool:
     raise ConfigurationError(f"{name} must be true or false, got {value!r}")
 
 
+def check_names(options: CacheOptions, place: str | None = None) -> None:
+    """Raise `TypeError` for an option that a cache has not.
+
+    Args:
+        options: those that were given.
+        place: the option beside them that says where the cache is; None where none does.
+    """
+    known = CacheOptions.__annotations__
+    if unknown := options.keys() - known.keys():
+        name = min(unknown)
+        raise TypeError(
+            f"a cache has no option {name!r}{hint(name, ['cache_seed', *known], place)}"
+        )
+
+
 def make_policy(options: CacheOptions) -> Policy:
     """Check the options of a cache.
 
     Raises `ConfigurationError`, and `TypeError` for an unknown one.
     """
-    unknown = options.keys() - CacheOptions.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"a cache has no option {min(unknown)!r}")
+    check_names(options)
     on_error = options.get("on_error", "warn")
     if on_error not in ("warn", "raise"):
         raise ConfigurationError(f'on_error must be "warn" or "raise", got {on_error!r}')

@@ -7,10 +7,12 @@ locks nothing. Only POSIX systems replace or remove a file that somebody has ope
 
 from __future__ import annotations
 
+import io
 import os
+import stat as modes
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final, TypeVar
 
 F = TypeVar("F", bound=Callable[[], object])
@@ -80,6 +82,132 @@ def renew_in_child(module: dict[str, Any], **makers: Callable[[], object]) -> No
 # -- files ------------------------------------------------------------------------------------
 
 
+_MOST_LINKS: Final = 40
+"""Links in one path that are followed: others lead in a circle."""
+
+
+class Files:
+    """The files of the system, whatever a test puts in the place of `open` and of parts of `os`.
+
+    The functions are those of the time of the import. They are the attributes of an object and not
+    of a module, where tools that fake a file system look for them.
+    """
+
+    def __init__(self) -> None:
+        self.access = os.access
+        self.chmod = os.chmod
+        self.close = os.close
+        self.expanduser = os.path.expanduser
+        self.expandvars = os.path.expandvars
+        self.fstat = os.fstat
+        self.fsync = os.fsync
+        self.ftruncate = os.ftruncate
+        self.getcwd = os.getcwd
+        self.listdir = os.listdir
+        self.lseek = os.lseek
+        self.lstat = os.lstat
+        self.mkdir = os.mkdir
+        self.open = os.open
+        self.read = os.read
+        self.readlink = os.readlink
+        self.replace = os.replace
+        self.rmdir = os.rmdir
+        self._realpath = os.path.realpath
+        self.stat = os.stat
+        self.stream = io.open
+        self.unlink = os.unlink
+        self.write = os.write
+
+    def real_path(self, path: str) -> str:
+        """An absolute path without links."""
+        if os.name == "nt":
+            return self._realpath(path)
+        found, rest, links = "/", path.split("/")[::-1], 0
+        while rest:
+            part = rest.pop()
+            if part == "..":
+                found = found.rpartition("/")[0] or "/"
+            elif part not in ("", "."):
+                here = f"{found.rstrip('/')}/{part}"
+                try:
+                    target = self.readlink(here) if links < _MOST_LINKS else here
+                except OSError:
+                    target = here
+                if target == here:
+                    found = here
+                    continue
+                links += 1
+                found = "/" if target.startswith("/") else found
+                rest += target.split("/")[::-1]
+        return found
+
+    def exists(self, path: str, *, follows: bool = True) -> bool:
+        """Whether something is there; a link that leads nowhere only if it is not followed."""
+        with suppress(OSError, ValueError):
+            _ = self.stat(path) if follows else self.lstat(path)
+            return True
+        return False
+
+    def is_file(self, path: str) -> bool:
+        """Whether a file is there."""
+        with suppress(OSError, ValueError):
+            return modes.S_ISREG(self.stat(path).st_mode)
+        return False
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a folder is there."""
+        with suppress(OSError, ValueError):
+            return modes.S_ISDIR(self.stat(path).st_mode)
+        return False
+
+    def make_folders(self, path: str) -> None:
+        """Make a folder, and those above it that are missing. What is there may stay."""
+        try:
+            self.mkdir(path)
+        except FileExistsError:
+            if not self.is_folder(path):
+                raise
+        except FileNotFoundError:
+            above = os.path.dirname(path)
+            if above in ("", path):
+                raise
+            self.make_folders(above)
+            self.make_folders(path)
+
+    def contents(self, path: str) -> bytes:
+        """The bytes of a file."""
+        with self.stream(path, "rb") as file:
+            return file.read()
+
+
+files: Final = Files()
+"""The files of the cache's own: its folders, cassettes and leases, the history."""
+
+NO_DIRECTORY: Final = (
+    "the working directory was deleted: give an absolute path, or change to a folder that there is"
+)
+_NOWHERE: Final = os.path.join(os.devnull, "deleted-working-directory")
+"""In the place of a working directory that was deleted. Nothing can be made there."""
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """An absolute path, which does not change with the working directory."""
+    path = os.fspath(path)
+    if os.name == "nt":  # which has a working directory for each drive
+        return os.path.abspath(path)
+    if not os.path.isabs(path):
+        try:
+            path = os.path.join(files.getcwd(), path)
+        except FileNotFoundError:
+            return os.path.join(_NOWHERE, path)
+    return os.path.normpath(path)
+
+
+def is_nowhere(path: str) -> bool:
+    """Whether a path was a relative one, and there was no working directory: `NO_DIRECTORY`."""
+    return path.startswith(_NOWHERE)
+
+
 def open_file(path: str, flags: int, mode: int, *, follows: bool = True) -> int:
     """Open a file as `os.open` does, for bytes that are written as they are.
 
@@ -89,7 +217,7 @@ def open_file(path: str, flags: int, mode: int, *, follows: bool = True) -> int:
         mode: its permissions, if it is made now, where the system has such.
         follows: whether the file may be a link to another.
     """
-    return os.open(path, flags | _BINARY | (0 if follows else _NOFOLLOW), mode)
+    return files.open(path, flags | _BINARY | (0 if follows else _NOFOLLOW), mode)
 
 
 def append(path: str, data: bytes, *, follows: bool = True) -> None:
@@ -99,9 +227,9 @@ def append(path: str, data: bytes, *, follows: bool = True) -> None:
     try:
         # One write is whole where the system itself appends.
         with nullcontext() if _fcntl else locked(file, alone=True):
-            os.write(file, data)
+            files.write(file, data)
     finally:
-        os.close(file)
+        files.close(file)
 
 
 @contextmanager
@@ -143,23 +271,23 @@ def _lock_bytes(file: int, how: int, size: int, at: int) -> None:
 
 def _read_at(file: int, size: int, at: int) -> bytes:
     with _standing(file, at):
-        return os.read(file, size)
+        return files.read(file, size)
 
 
 def _write_at(file: int, data: bytes, at: int) -> int:
     with _standing(file, at):
-        return os.write(file, data)
+        return files.write(file, data)
 
 
 @contextmanager
 def _standing(file: int, at: int) -> Iterator[None]:
     # The way back lets the garbage collector come in between, with a lease of its own to end.
-    before = os.lseek(file, 0, os.SEEK_CUR)
-    os.lseek(file, at, os.SEEK_SET)
+    before = files.lseek(file, 0, os.SEEK_CUR)
+    files.lseek(file, at, os.SEEK_SET)
     try:
         yield
     finally:
-        os.lseek(file, before, os.SEEK_SET)
+        files.lseek(file, before, os.SEEK_SET)
 
 
 TAKE: Final[int] = _fcntl.LOCK_EX | _fcntl.LOCK_NB if _fcntl else getattr(_msvcrt, "LK_NBLCK", 0)

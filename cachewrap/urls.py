@@ -1,20 +1,27 @@
-"""Cache URLs: which store, where, and the options of the cache in the query; and paths in them."""
+"""Cache URLs: which store, where, and the options of the cache in the query; and paths in them.
+
+What was written where something else belongs is told by the call that was meant.
+"""
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from cachewrap import plugins
+from cachewrap import plugins, systems
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
+from cachewrap.systems import files
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """The path that a user means, who may begin it with ``~`` and name variables of his system."""
-    return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
+    return systems.absolute(files.expandvars(files.expanduser(path)))
 
 
 def url_of_path(scheme: str, path: str) -> str:
@@ -35,11 +42,13 @@ def obstacle(folder: str) -> str | None:
 
     It is the nearest folder above that counts, of those that are there.
     """
-    while not os.path.lexists(folder) and folder != os.path.dirname(folder):
+    if systems.is_nowhere(folder):
+        return systems.NO_DIRECTORY
+    while not files.exists(folder, follows=False) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)
-    if not os.path.isdir(folder):
+    if not files.is_folder(folder):
         return f"{folder} is not a folder"
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not files.access(folder, os.W_OK | os.X_OK):
         return f"{folder} cannot be written by this user"
     return None
 
@@ -105,6 +114,10 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
         path = path[1:]
     kind = "redis" if scheme in REDIS_SCHEMES else scheme
     if kind not in _OPTIONS and kind not in plugins.store_schemes():
+        if url and (not scheme or len(scheme) == 1 or _SERVER.fullmatch(url)):
+            raise ConfigurationError(
+                f"{url!r} has no scheme of a cache in front: write {_url_for(url)}"
+            )
         schemes = ["disk", *REDIS_SCHEMES, "jsonl", "memory", *plugins.store_schemes()]
         raise ConfigurationError(
             f"no store for the scheme {scheme!r}: write one of {', '.join(schemes)} in front, or "
@@ -124,6 +137,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     else:
         place = url.partition("#")[0].partition("?")[0]
         if kind == "redis":
+            if any(name in _SEEDS for name, _ in rest):
+                raise ConfigurationError(f"a {scheme}: URL names its seed with cache_seed=")
             # `urlunsplit` leaves the slashes out before an empty host, which a Unix socket has.
             slashes = "//" if not parts.path or parts.path.startswith("/") else ""
             place = f"{scheme}:{slashes}{parts.netloc}{parts.path}"
@@ -131,7 +146,8 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
         rest = []
     if rest:
         raise ConfigurationError(
-            f"unknown option {rest[0][0]!r} in a {scheme}: URL; known: {', '.join(known)}"
+            f"unknown option {rest[0][0]!r} in a {scheme}: URL{hint(rest[0][0], known)};"
+            f" known: {', '.join(known)}"
         )
     return kind, place, options
 
@@ -158,3 +174,152 @@ def _flag(text: str) -> bool:
     if text.lower() in {"0", "false", "no"}:
         return False
     raise ValueError("write true or false")
+
+
+# -- what was meant --------------------------------------------------------------------------
+
+_SERVER: Final = re.compile(r"[\w.-]+:\d{1,5}(?:/\d*)?")
+_SEEDS: Final = frozenset({"seed", "cacheseed", "random_seed"})
+_PLACES: Final = frozenset(
+    """
+    cache_dir cache_directory cache_folder cache_path cache_root connection db dir directory file
+    filename folder host location path path_root place port redis redis_uri root uri url
+    """.split()
+)
+_CONSTRUCTORS: Final = {"cache_path_root": "disk", "redis_url": "redis"}
+
+
+def _url_for(place: str) -> str:
+    """The URL of a place that was written without a scheme."""
+    if _SERVER.fullmatch(place):
+        return f"redis://{place}"
+    return f"jsonl:{place}" if place.endswith(".jsonl") else f"disk:{place}"
+
+
+def call_for(place: str) -> str:
+    """The call that makes a cache in a place, as a program would write it.
+
+    >>> call_for("/srv/answers")
+    'Cache.disk(cache_path_root="/srv/answers")'
+    >>> call_for("redis://user:secret@localhost/0?socket_timeout=2")
+    'Cache.redis(redis_url="redis://***@localhost/0")'
+    """
+    scheme = _scheme(place)
+    front, slashes, rest = place.partition("://")
+    if slashes:  # without what may be a password
+        user, at, host = rest.partition("?")[0].rpartition("@")
+        place = f"{front}://{'***@' if user and at else ''}{host}"
+    if scheme in REDIS_SCHEMES:
+        return f"Cache.redis(redis_url={_quoted(place)})"
+    if slashes or scheme in (*_OPTIONS, *plugins.store_schemes()):
+        return f"Cache.from_url({_quoted(place)})"
+    if _SERVER.fullmatch(place):
+        return f"Cache.redis(redis_url={_quoted(f'redis://{place}')})"
+    if place.endswith(".jsonl"):
+        return f"Cache.jsonl({_quoted(place)})"
+    return f"Cache.disk(cache_path_root={_quoted(place)})"
+
+
+def call_meant(given: object) -> str:
+    """The call that makes the cache for which something else was given, or the constructors.
+
+    Args:
+        given: a place, a seed, a connection, or the dictionary from which AutoGen makes a cache.
+    """
+    if isinstance(given, os.PathLike):
+        given = os.fsdecode(given)
+    if isinstance(given, str) and given:
+        return call_for(given)
+    if isinstance(given, int) and not isinstance(given, bool):
+        return f"Cache.disk(cache_seed={given})"
+    if isinstance(given, Mapping):
+        return _call_of_config(given)
+    made_by = type(given).__module__.partition(".")[0]
+    if made_by == "diskcache" and isinstance(folder := getattr(given, "directory", None), str):
+        return f"Cache.disk(cache_path_root={_quoted(folder)})"
+    if made_by in ("redis", "valkey"):
+        return 'Cache.redis(redis_url="redis://…")'
+    return (
+        "Cache.disk(), Cache.redis(), Cache.memory(), Cache.jsonl(path)"
+        ' or Cache.from_url("disk:.cache")'
+    )
+
+
+def wrong_cache(given: object, name: str = "cache= takes") -> str:
+    """What to say where something else was given for a cache."""
+    return (
+        f"{name} a cachewrap Cache or None, got {type(given).__name__}: write {call_meant(given)}"
+    )
+
+
+def _call_of_config(config: Mapping[Any, Any]) -> str:
+    kind = "redis" if config.get("redis_url") else "disk"
+    shown = []
+    for name in ("cache_seed", "redis_url" if kind == "redis" else "cache_path_root"):
+        value = config.get(name)
+        if isinstance(value, (str, os.PathLike)) and name != "cache_seed":
+            shown.append(re.findall(r"\w+=.*(?=\))", call_for(os.fsdecode(value)))[0])
+        elif isinstance(value, (int, str)):
+            shown.append(f"{name}={_quoted(value)}")
+    return f"Cache.{kind}({', '.join(shown)})"
+
+
+def check_folder(name: str, given: object, meant: str) -> None:
+    """Raise `ConfigurationError` unless a path is given, and no URL.
+
+    Args:
+        name: the keyword.
+        given: its value.
+        meant: how the call is written.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        raise ConfigurationError(f"{name} is a path, got {given!r}: write {meant}")
+    path = os.fsdecode(given)
+    scheme = _scheme(path)
+    if "://" in path or scheme in (*_OPTIONS, *REDIS_SCHEMES):
+        raise ConfigurationError(f"{name} is a path, got a URL: write {call_for(path)}")
+    if "\0" in path:
+        raise ConfigurationError(f"{name} is a path, which holds no NUL; got {path!r}")
+
+
+def check_server(given: object) -> None:
+    """Raise `ConfigurationError` unless the URL of a Redis server is given, or what may be one."""
+    if not isinstance(given, str) or not given:
+        raise ConfigurationError(
+            f"the URL of a Redis server is text, got {type(given).__name__}: write"
+            ' Cache.redis(redis_url="redis://localhost:6379/0")'
+        )
+    if "://" in given or _scheme(given) in REDIS_SCHEMES:
+        return
+    bare = re.fullmatch(r"[\w.-]+", given)
+    meant = call_for(f"redis://{given}:6379/0" if bare else given)
+    raise ConfigurationError(f"redis_url begins with redis://, got {given!r}: write {meant}")
+
+
+def hint(name: str, known: Iterable[str], place: str | None = None) -> str:
+    """Which option may have been meant by a name that is none, as the end of a message.
+
+    Args:
+        name: what was given.
+        known: the names of all options.
+        place: the option that says where the cache is; None where none does.
+    """
+    if name in _CONSTRUCTORS:
+        return f": Cache.{_CONSTRUCTORS[name]} takes it"
+    if name in _SEEDS:
+        return ": did you mean cache_seed?"
+    if name in ("url", "uri") and place != "redis_url":
+        return ": Cache.from_url takes it"
+    if name in _PLACES and place is not None:
+        form = '="redis://host:port/db"' if place == "redis_url" else ""
+        return f": did you mean {place}{form}?"
+    close = difflib.get_close_matches(name, [*known, *filter(None, [place])], 1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def _scheme(text: str) -> str:
+    return text.partition(":")[0].lower() if ":" in text else ""
+
+
+def _quoted(value: str | int) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -7,16 +7,22 @@ import datetime as dt
 import decimal
 import enum
 import fractions
+import ipaddress
 import math
 import pathlib
+import re
 import uuid
 import zoneinfo
-from collections import OrderedDict, namedtuple
-from types import SimpleNamespace
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from types import MappingProxyType, SimpleNamespace
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
+import attrs
+import msgspec
 import numpy
 import pydantic
+import pydantic.dataclasses
+import pydantic_core
 
 T = TypeVar("T")
 
@@ -28,6 +34,10 @@ class Colour(enum.Enum):
 
 class Shade(enum.Enum):
     RED = 1
+
+
+class Planet(enum.Enum):
+    EARTH = ("third", 1.0)
 
 
 class Level(enum.IntEnum):
@@ -121,6 +131,104 @@ class Box(pydantic.BaseModel, Generic[T]):
     content: T
 
 
+class Numbers(pydantic.RootModel[list[int]]):
+    pass
+
+
+class Server(pydantic.BaseModel):
+    url: pydantic.HttpUrl
+    address: ipaddress.IPv4Address | None = None
+    named: re.Pattern[str] | None = None
+
+
+@attrs.define
+class Ticket:
+    """Computes, checks and makes a private attribute in its constructor."""
+
+    title: str
+    count: int = attrs.field(default=1, validator=lambda *_: RAN.append("Ticket"))
+    _notes: list[str] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        RAN.append("Ticket")
+
+
+@attrs.frozen(slots=False, cache_hash=True)
+class Badge:
+    name: str
+
+
+@attrs.frozen
+class Fee(Ticket):
+    amount: float = 0.0
+
+
+class Cost(msgspec.Struct, frozen=True, array_like=True, tag="cost"):
+    tokens: int
+    price: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class Order(msgspec.Struct, dict=True, kw_only=True):
+    items: list[Cost] = []
+    note: str = ""
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    """Computes in its constructor, and counts how often that ran."""
+
+    x: int
+
+    def __post_init__(self) -> None:
+        RAN.append("Checked")
+
+
+@dataclasses.dataclass
+class Crate(Generic[T]):
+    content: T
+
+
+class NotedCity(City):
+    note: str
+
+
+class Labels(list[str]):
+    """Counts how often its constructor ran."""
+
+    def __init__(self, *args: Any) -> None:
+        RAN.append("Labels")
+        super().__init__(*args)
+
+
+class Scores(dict[str, int]):
+    def __setitem__(self, key: str, value: int) -> None:
+        RAN.append("Scores")
+        super().__setitem__(key, value)
+
+
+class Name(str):
+    __slots__ = ("given",)
+    given: str
+
+
+class Kilos(float):
+    pass
+
+
+class Members(frozenset[int]):
+    pass
+
+
+class Row(tuple[int, ...]):
+    pass
+
+
+def noted(made: Any, **state: Any) -> Any:
+    for name, value in state.items():
+        setattr(made, name, value)
+    return made
+
+
 def eager() -> Eager:
     made = Eager(2)
     made.note = "added"  # type: ignore[attr-defined]
@@ -196,6 +304,9 @@ VALUES: dict[str, Any] = {
     "time": dt.time(12, 30),
     "time with an offset": dt.time(12, 30, tzinfo=EAST),
     "timedelta": dt.timedelta(days=-1, seconds=2, microseconds=3),
+    "time zone": PARIS,
+    "time zone with an offset": EAST,
+    "time zone of UTC": dt.UTC,
     "uuid": uuid.UUID("12345678123456781234567812345678"),
     "decimal": decimal.Decimal("1.10"),
     "decimal of other digits": decimal.Decimal("1.1"),
@@ -206,6 +317,7 @@ VALUES: dict[str, Any] = {
     "path": pathlib.Path("a/b"),
     "enum": Colour.RED,
     "enum of another class": Shade.RED,
+    "enum of tuples": Planet.EARTH,
     "int enum": Level.LOW,
     "str enum": Word.HI,
     "flag": Right.READ,
@@ -227,6 +339,50 @@ VALUES: dict[str, Any] = {
     "nested model": Model(inner=Model(a=3)),
     "generic model": Box[int](content=1),
     "generic model of a model": Box[Model](content=Model()),
+    "generic model of a list": Box[list[int]](content=[1]),
+    "generic model of models": Box[dict[str, Model]](content={"a": Model()}),
+    "generic model of what may be none": Box[int | None](content=None),
+    "generic model of a literal": Box[Literal["a", 1, Colour.RED]](content="a"),
+    "generic model of what is annotated": Box[Annotated[int, pydantic.Field(gt=0)]](content=1),
+    "generic model in its like": Box[Box[list[Model]]](content=Box[list[Model]](content=[])),
+    "root model": Numbers([1, 2]),
+    "generic root model": pydantic.RootModel[list[int]]([1, 2]),
+    "model of a URL": Server(url="https://a.b/c?d=e", named=re.compile("a")),  # type: ignore[arg-type]
+    "pydantic dataclass": Checked(1),
+    "generic dataclass": Crate[int](1),
+    "URL": pydantic.AnyUrl("ftp://a.b/c"),
+    "URL of another class": pydantic.AnyHttpUrl("http://a.b/c"),
+    "URL of several hosts": pydantic.PostgresDsn("postgres://u:p@a:1,b:2/c"),
+    "URL of the core": pydantic_core.Url("ftp://a.b/c"),
+    "address": ipaddress.ip_address("10.0.0.1"),
+    "address of version 6": ipaddress.ip_address("fe80::1%eth0"),
+    "network": ipaddress.ip_network("10.0.0.0/8"),
+    "network of version 6": ipaddress.ip_network("fe80::/64"),
+    "interface": ipaddress.ip_interface("10.0.0.1/8"),
+    "interface of version 6": ipaddress.ip_interface("fe80::1/64"),
+    "pattern": re.compile("a+", re.IGNORECASE),
+    "pattern of bytes": re.compile(b"a+"),
+    "range": range(1, 2**70, 2),
+    "deque": deque([1, (2,)]),
+    "bounded deque": deque([1, (2,)], 5),
+    "counter": Counter({"a": 2, "b": -1}),
+    "default dictionary": defaultdict(list, a=[1]),
+    "default dictionary of a class": defaultdict(Model, a=Model()),
+    "default dictionary without a factory": defaultdict(None, a=1),
+    "mapping proxy": MappingProxyType({"a": 1, 2: (3,)}),
+    "attrs": Ticket("a", notes=["n"]),
+    "frozen attrs": Badge("a"),
+    "derived attrs": Fee("a", amount=1.5),
+    "struct": Cost(1),
+    "struct with more attributes": noted(Order(items=[Cost(1, 2.5)]), more=(1,)),
+    "unset": msgspec.UNSET,
+    "named tuple with more attributes": noted(NotedCity("Paris", 1), note="n"),
+    "subclass of a list": noted(Labels(["a", "b"]), by="me"),
+    "subclass of a dictionary": Scores(a=1),
+    "subclass of text": noted(Name("Ada L."), given="Ada"),
+    "subclass of a number": Kilos(1.5),
+    "subclass of a frozen set": Members({1, 2}),
+    "subclass of a tuple": Row((1, 2)),
     "array": numpy.arange(6, dtype="<i8").reshape(2, 3),
     "array of another shape": numpy.arange(6, dtype="<i8").reshape(3, 2),
     "array of another type": numpy.arange(6, dtype="<f4").reshape(2, 3),
@@ -250,6 +406,18 @@ def same(one: Any, other: Any) -> bool:
         return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
     if isinstance(one, OrderedDict):
         return same(list(one.items()), list(other.items()))
+    if isinstance(one, defaultdict) and one.default_factory is not other.default_factory:
+        return False
+    if isinstance(one, MappingProxyType):
+        return same(dict(one), dict(other))
+    if isinstance(one, deque):
+        return one.maxlen == other.maxlen and same(list(one), list(other))
+    if (
+        isinstance(one, (str, list, tuple, dict))
+        and (type(one) not in (str, list, tuple, dict))
+        and not same(_state(one), _state(other))
+    ):
+        return False
     if isinstance(one, dict):
         return len(one) == len(other) and all(
             same(a, b) for a, b in zip(one.items(), other.items(), strict=True)
@@ -262,9 +430,20 @@ def same(one: Any, other: Any) -> bool:
             for part in ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__")
         ) and same(one.__pydantic_private__, other.__pydantic_private__)
     if dataclasses.is_dataclass(one) and hasattr(one, "__dict__"):
-        return same(dict(sorted(vars(one).items())), dict(sorted(vars(other).items())))
+        return same(_state(one), _state(other))
+    if type(one).__module__ == "pydantic.networks":  # 2.10 finds two of one text to be different
+        return str(one) == str(other)
     if isinstance(one, (dt.datetime, dt.time)):
         return one == other and one.fold == other.fold and repr(one.tzinfo) == repr(other.tzinfo)
     if isinstance(one, (float, complex, decimal.Decimal)):
         return repr(one) == repr(other)
     return bool(one == other)
+
+
+def _state(value: Any) -> list[Any]:
+    """The attributes of an object itself, but for what ``D[int](...)`` notes of how it was made."""
+    state = {
+        name: item for name, item in getattr(value, "__dict__", {}).items() if name[:2] != "__"
+    }
+    slots = {name: getattr(value, name) for name in getattr(type(value), "__slots__", ())}
+    return sorted({**state, **slots}.items(), key=lambda member: member[0])

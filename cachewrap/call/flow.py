@@ -126,9 +126,10 @@ _LOGGED: Final = 10_000
 """Entries that are looked at for a line in the log: a part of a second, however many there are."""
 
 
-def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
+def look(exchange: Exchange[R], terms: Terms, before: Absent = _ABSENT) -> Flow[Reply[R] | Absent]:
     """Look the request up. A store or an entry that cannot be read is reported, and absent.
 
+    What an earlier look found there ``before``, and to be absent, is so without another word.
     In mode refresh everything is absent; in mode replay what is absent raises `ReplayMissError`.
     """
     if terms.mode == "refresh":
@@ -139,6 +140,8 @@ def look(exchange: Exchange[R], terms: Terms) -> Flow[Reply[R] | Absent]:
         seen = yield Lookup(exchange.key)
     except StoreError as error:
         seen = error
+    if seen is not None and seen == before.stale:
+        return before
     found = found_in(exchange, seen, terms)
     if terms.mode == "replay" and isinstance(found, Absent):
         explanation = yield from _explain(exchange, terms)
@@ -237,7 +240,7 @@ def _keep(
         terms.report(error, exchange.source)
         return Reply(Outcome.MISS, result), FAILED
     if sealed is None:
-        return Reply(Outcome.MISS, result), FAILED
+        return Reply(Outcome.MISS, result, reason=exchange.why_unstored(result)), FAILED
     envelope, entry = sealed
     raw = won = terms.guard.close(exchange.key, envelope)
     stored = terms.mode != "read_only"
@@ -287,7 +290,7 @@ def fetch(
         if leads:
             landing = AGAIN
             try:
-                reply, landing = yield from _lead(exchange, shared, terms, ask)
+                reply, landing = yield from _lead(exchange, shared, terms, ask, found)
                 return reply
             except Exception:
                 landing = FAILED
@@ -360,15 +363,16 @@ def _lead(
     shared: Any,
     terms: Terms,
     ask: Callable[[Exchange[R], Any, Absent, Terms], Flow[tuple[Reply[R], Landing]]],
+    seen: Absent,
 ) -> Flow[tuple[Reply[R], Landing]]:
     """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
     if terms.lease_seconds is None or ask is _open:
         # Between the look and the boarding another flight of this key may have landed.
-        found = yield from look(exchange, terms)
+        found = yield from look(exchange, terms, seen)
         if isinstance(found, Reply):
             return found, AGAIN
         return (yield from ask(exchange, shared, found, terms))
-    lease, before = exchange.key, None
+    lease, before = exchange.key, seen.stale
     if terms.mode == "refresh":
         # Those who refresh wait for each other alone, and until something else is stored.
         lease = refresh_name(exchange.key)
@@ -402,17 +406,17 @@ def _lead(
 def _look_again(
     exchange: Exchange[R], before: bytes | None, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing] | Absent]:
-    """What came since the call began; in mode refresh, what is not what was there ``before``."""
+    """What came since the call began: what is not what was there ``before``, and did not serve."""
     seen: Seen
     try:
         seen = yield Lookup(exchange.key)
     except StoreError as error:
         seen = error
+    if seen is not None and seen == before:
+        return Absent(before)
     if terms.mode != "refresh" or seen is None or isinstance(seen, StoreError):
         found = found_in(exchange, seen, terms)
         return (found, AGAIN) if isinstance(found, Reply) else found
-    if seen == before:
-        return _ABSENT
     joined = _joined(exchange, seen, terms)
     return _ABSENT if joined is None else (joined, Landing(seen))
 

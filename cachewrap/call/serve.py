@@ -73,7 +73,13 @@ class Serving:
         """Where the entries live, as bytes, for tools: in envelopes, encrypted with a key."""
         return self._store
 
-    def serve(self, exchange: Exchange[R], call: Callable[[], R], *seen: Seen) -> Reply[R]:
+    def serve(
+        self,
+        exchange: Exchange[R],
+        call: Callable[[], R],
+        *seen: Seen,
+        use: Callable[[Reply[R]], bool] | None = None,
+    ) -> Reply[R]:
         """Answer one request: from the store, else by ``call`` whose answer is stored.
 
         Only errors of ``call`` come out; faults of the store and of entries are survived.
@@ -82,23 +88,37 @@ class Serving:
             exchange: the request.
             call: asks upstream.
             seen: what the store gave for the key, or raised, where it has just been asked.
+            use: makes what the caller gets of a reply, before it is counted; False where that
+                cannot be: the exchange then loads what is stored no more, and all begins anew.
         """
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange, *seen)
-            if not isinstance(found, Reply):
-                found = run(fetch(exchange, self._terms, found), self._store, call)
+            while True:
+                if not isinstance(found, Reply):
+                    found = run(fetch(exchange, self._terms, found), self._store, call)
+                if use is None or use(found):
+                    break
+                found = self._look(exchange)
         return self.finish(found, exchange, watch)
 
     async def aserve(
-        self, exchange: Exchange[R], call: Callable[[], Awaitable[R]], *seen: Seen
+        self,
+        exchange: Exchange[R],
+        call: Callable[[], Awaitable[R]],
+        *seen: Seen,
+        use: Callable[[Reply[R]], Awaitable[bool]] | None = None,
     ) -> Reply[R]:
         """`serve` for async callers."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange, *seen)
-            if not isinstance(found, Reply):
-                found = await arun(fetch(exchange, self._terms, found), self._store, call)
+            while True:
+                if not isinstance(found, Reply):
+                    found = await arun(fetch(exchange, self._terms, found), self._store, call)
+                if use is None or await use(found):
+                    break
+                found = await self._alook(exchange)
         return self.finish(found, exchange, watch)
 
     def open(
@@ -107,6 +127,7 @@ class Serving:
         call: Callable[[Absent, Any], R | None],
         join: Board,
         *seen: Seen,
+        use: Callable[[Reply[Any]], bool],
     ) -> Reply[Any]:
         """`serve` for a response that stays open, which is kept and counted when it was read.
 
@@ -115,12 +136,17 @@ class Serving:
             call: asks upstream, see `fetch`.
             join: boards the open response of the request.
             seen: as for `serve`.
+            use: as for `serve`.
         """
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange, *seen)
-        if not isinstance(found, Reply):
-            found = run(fetch(exchange, self._terms, found, join), self._store, call)
+        while True:
+            if not isinstance(found, Reply):
+                found = run(fetch(exchange, self._terms, found, join), self._store, call)
+            if use(found):
+                break
+            found = self._look(exchange)
         return found if found.opened else self.finish(found, exchange, watch)
 
     async def aopen(
@@ -129,13 +155,18 @@ class Serving:
         call: Callable[[Absent, Any], Awaitable[R | None]],
         join: Board,
         *seen: Seen,
+        use: Callable[[Reply[Any]], Awaitable[bool]],
     ) -> Reply[Any]:
         """`open` for async callers."""
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange, *seen)
-        if not isinstance(found, Reply):
-            found = await arun(fetch(exchange, self._terms, found, join), self._store, call)
+        while True:
+            if not isinstance(found, Reply):
+                found = await arun(fetch(exchange, self._terms, found, join), self._store, call)
+            if await use(found):
+                break
+            found = await self._alook(exchange)
         return found if found.opened else self.finish(found, exchange, watch)
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
@@ -230,7 +261,7 @@ class Serving:
         self.stats.count(reply, exchange)
         if watch is not None:
             stored = reply.own and reply.entry is not None
-            watch.tell(reply.outcome, reply.entry, stored=stored)
+            watch.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason)
         return reply
 
     def bypass(self, source: str, reason: str) -> None:

@@ -75,7 +75,7 @@ _NAMES: Final = tuple(field.name for field in fields(Counts))
 
 _SHOWN: Final = (
     *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
-    *("bypassed", "bypass_reasons", "errors"),
+    *("unstored_reasons", "bypassed", "bypass_reasons", "errors"),
 )
 
 
@@ -128,9 +128,14 @@ class Stats:
         bypassed: calls that a cache does not serve, such as a file upload.
         errors: faults of the store or of entries that a call survived.
         bypass_reasons: how many calls were bypassed for which reason.
+        unstored_reasons: how many answers were returned but not stored for what they are or lack,
+            by the reason: ``"when"`` for those that ``when=`` refused.
     """
 
-    __slots__ = ("_groups", "_models", "bypass_reasons", "bypassed", "errors")
+    __slots__ = (
+        *("_groups", "_models"),
+        *("bypass_reasons", "bypassed", "errors", "unstored_reasons"),
+    )
 
     def __init__(self) -> None:
         self.reset()
@@ -142,6 +147,7 @@ class Stats:
         self.bypassed = 0
         self.errors = 0
         self.bypass_reasons: dict[str, int] = {}
+        self.unstored_reasons: dict[str, int] = {}
 
     def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
         """Count one served call.
@@ -163,6 +169,8 @@ class Stats:
         with _lock:
             if reply.outcome is Outcome.MISS:
                 group.misses += 1
+                if reply.reason:
+                    _count_up(self.unstored_reasons, reply.reason)
                 if entry is not None:
                     group.stored += reply.own
                     group.tokens_in_spent += entry.tokens_in
@@ -230,7 +238,7 @@ class Stats:
         """Count one call that went past the cache."""
         with _lock:
             self.bypassed += 1
-            self.bypass_reasons[reason] = self.bypass_reasons.get(reason, 0) + 1
+            _count_up(self.bypass_reasons, reason)
 
     def count_error(self) -> None:
         """Count one fault that a call survived."""
@@ -294,7 +302,9 @@ class Stats:
             self.bypassed += other["bypassed"]
             self.errors += other["errors"]
             for reason, count in other["bypass_reasons"].items():
-                self.bypass_reasons[reason] = self.bypass_reasons.get(reason, 0) + count
+                _count_up(self.bypass_reasons, reason, count)
+            for reason, count in other["unstored_reasons"].items():
+                _count_up(self.unstored_reasons, reason, count)
 
     def as_dict(self) -> dict[str, Any]:
         """The counters as a plain dictionary, with one of each function and model in ``groups``."""
@@ -306,6 +316,7 @@ class Stats:
                 "bypassed": self.bypassed,
                 "errors": self.errors,
                 "bypass_reasons": dict(self.bypass_reasons),
+                "unstored_reasons": dict(self.unstored_reasons),
                 "groups": [
                     {"source": source, "model": model, "reported": group.reported}
                     | {name: getattr(group, name) for name in _NAMES}
@@ -359,6 +370,10 @@ class Stats:
         return f"Stats({inside})"
 
 
+def _count_up(counts: dict[str, int], reason: str, count: int = 1) -> None:
+    counts[reason] = counts.get(reason, 0) + count
+
+
 def cost(calls: int, tokens_in: float, tokens_out: float, *models: str) -> float | None:
     """What calls cost: the average one, by the first of a model's names that has a price."""
     for model in models if calls else ():
@@ -402,6 +417,8 @@ def summary(stats: Stats, place: str) -> str:
 
 def _aside(stats: Stats) -> str:
     found = []
+    if unstored := sum(stats.unstored_reasons.values()):
+        found.append(f"{unstored:,} not stored ({', '.join(sorted(stats.unstored_reasons))})")
     if stats.bypassed:
         reasons = ", ".join(sorted(stats.bypass_reasons))
         found.append(f"{stats.bypassed:,} not cacheable ({reasons})")

@@ -21,6 +21,27 @@ from cachewrap.telemetry.usage import NO_USAGE, Usage
 R = TypeVar("R")
 F = TypeVar("F", bound=CachewrapError)
 
+_TEXT: Final = Kind.TEXT
+_VALUE: Final = Kind.VALUE
+
+VALUES: Final = (_TEXT, _VALUE)
+"""The kinds of entries that hold what a function returned."""
+
+ITEMS: Final = (Kind.ITEMS,)
+"""The kinds of entries that hold what a generator yielded."""
+
+_HELD: Final = {
+    Kind.TEXT: "a value",
+    Kind.VALUE: "a value",
+    Kind.HTTP: "an HTTP answer",
+    Kind.ITEMS: "the items of a generator",
+}
+
+
+def wrong_kind(kind: Kind, *wanted: Kind) -> CorruptEntryError:
+    """The error for an entry of another kind than is asked for."""
+    return CorruptEntryError(f"it holds {_HELD[kind]} in place of {_HELD[wanted[0]]}")
+
 
 class Exchange(Generic[R]):
     """One request, and how its result becomes an entry and an entry its result.
@@ -29,11 +50,13 @@ class Exchange(Generic[R]):
 
     Attributes:
         key: the key of the request.
+        kinds: the kinds of entries that hold an answer to it.
     """
 
     __slots__ = ()
 
     key: str
+    kinds: tuple[Kind, ...] = VALUES
 
     @property
     def source(self) -> str:
@@ -56,7 +79,12 @@ class Exchange(Generic[R]):
         raise NotImplementedError
 
     def load(self, entry: Entry) -> R:
-        """The result that the entry holds. Raises `CodecError` if it cannot be read."""
+        """The result that the entry holds.
+
+        Raises `CodecError` if it cannot be read, or is of another kind than `kinds`.
+        """
+        if entry.kind not in self.kinds:
+            raise wrong_kind(entry.kind, *self.kinds)
         return codec.decode(entry.kind, entry.answer)  # type: ignore[no-any-return]
 
     def pack(self, result: R) -> tuple[Kind, bytes, Usage] | None:
@@ -65,6 +93,10 @@ class Exchange(Generic[R]):
         Raises `UnsupportedTypeError` where no codec takes it.
         """
         raise NotImplementedError
+
+    def why_unstored(self, result: R) -> str:
+        """Why `pack` gave None for a result, in a few words, for counting."""
+        return "when"
 
     def dump(self, result: R, seconds: float) -> tuple[bytes, Entry] | None:
         """The result's envelope and what is in it, or None where it is not to be stored.
@@ -161,6 +193,7 @@ class Reply(Generic[R]):
         entry: the entry it was read from; None where nothing is stored.
         own: on a miss, whether the stored answer is this call's own (False: an earlier one won).
         opened: whether it is a response that stays open, of which nothing can be said yet.
+        reason: on a miss, why its answer is none to be stored; else "".
     """
 
     outcome: Outcome
@@ -168,6 +201,7 @@ class Reply(Generic[R]):
     entry: Entry | None = None
     own: bool = False
     opened: bool = False
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -203,9 +237,6 @@ def frameless(fault: F) -> F:
     return fault
 
 
-_TEXT: Final = Kind.TEXT
-
-
 def peek(
     key: str,
     raw: bytes,
@@ -219,7 +250,7 @@ def peek(
         key: under which they are stored.
         raw: the bytes.
         guard: opens the entry.
-        load: makes the result of an entry; None decodes the value in it.
+        load: makes the result of an entry; None decodes the value in it, which it must hold.
         late: whether what has expired is served.
 
     Raises `CodecError` for an entry that cannot be read, which is told to nobody.
@@ -231,6 +262,10 @@ def peek(
         return load(entry), entry
     kind, answer = entry.kind, entry.answer
     try:
-        return answer.decode() if kind is _TEXT else decode(kind, answer), entry
+        if kind is _TEXT:
+            return answer.decode(), entry
     except UnicodeDecodeError as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+    if kind is not _VALUE:
+        raise wrong_kind(kind, *VALUES)
+    return decode(kind, answer), entry

@@ -12,7 +12,6 @@ from keyword import iskeyword
 from typing import Final
 
 import click
-from click.shell_completion import get_completion_class
 
 from cachewrap.errors import CacheWarning, CachewrapError, ConfigurationError, StoreError
 
@@ -111,7 +110,7 @@ Examples:
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print a script that completes this command line in SHELL."""
-    found = get_completion_class(shell)
+    found = import_module("click.shell_completion").get_completion_class(shell)
     assert found is not None
     script = found(context.find_root().command, {}, "cachewrap", "_CACHEWRAP_COMPLETE")
     click.echo(script.source())

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import click
 from click.core import ParameterSource
 
+from cachewrap import systems
 from cachewrap.cache import Cache
 from cachewrap.cli.text import is_terminal
 from cachewrap.encryption import keys_from_environment
@@ -215,6 +216,9 @@ def allow_many_files() -> None:
 
 def _check_there(store: Store, url: str) -> None:
     """Raise `StoreError` unless there is a cache to read."""
+    place = parse_url(url)[1]
+    if isinstance(store, (DiskStore, JsonlStore)) and systems.is_nowhere(absolute(place)):
+        raise StoreError(f"there is no cache at {place}: {systems.NO_DIRECTORY}")
     if isinstance(store, JsonlStore):
         if not os.path.exists(store.path):
             raise StoreError(f"there is no cache at {store.path}: no such file")
@@ -224,7 +228,7 @@ def _check_there(store: Store, url: str) -> None:
     if not isinstance(store, DiskStore):
         store.get("0" * 64)  # a server that is down says so here
         return
-    root = absolute(parse_url(url)[1])
+    root = absolute(place)
     if not os.path.exists(root):
         raise StoreError(f"there is no cache at {root}: no such folder")
     if not os.path.isdir(root):

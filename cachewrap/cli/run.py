@@ -15,6 +15,7 @@ import click
 from cachewrap import systems
 from cachewrap.cache import Cache
 from cachewrap.cli.places import DEFAULT_URL, one_url, together
+from cachewrap.errors import StoreError
 from cachewrap.policy import MODE_VARIABLE, MODES
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.urls import absolute, parse_url, url_of_path
@@ -144,7 +145,9 @@ def environment(
     if history is not None and no_history:
         raise click.UsageError("give --history or --no-history, not both")
     if history is not None or no_history:
-        found[HISTORY] = os.path.abspath(history) if history else ""
+        found[HISTORY] = systems.absolute(history) if history else ""
+        if systems.is_nowhere(found[HISTORY]):
+            raise StoreError(f"cannot keep the history in {history}: {systems.NO_DIRECTORY}")
     if quiet:
         found[QUIET] = "1"
     return found

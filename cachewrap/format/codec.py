@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from enum import Enum
-from types import NoneType, SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
 import msgspec
@@ -14,15 +14,28 @@ import msgspec
 from cachewrap import plugins
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format.untagging import is_bare, is_model, name_of, untag
+from cachewrap.format.classes import (
+    BUILTINS,
+    builtin_of,
+    generic_of,
+    generic_spec,
+    is_attrs,
+    is_bare,
+    is_factory,
+    is_model,
+    is_struct,
+    name_of,
+)
+from cachewrap.format.untagging import is_slow, untag
 from cachewrap.plugins import type_name
 from cachewrap.request.values import (
-    LEAVES,
     PACKED,
+    SecretError,
     array_of,
     dump_enum,
     is_plain,
     is_tag,
+    leaf_of,
     mend_float,
     mend_int,
     mend_str,
@@ -65,15 +78,19 @@ def encode(value: object) -> tuple[Kind, bytes]:
     """A value as bytes, and how they are to be read.
 
     Args:
-        value: None, numbers, text, bytes, lists, tuples, sets, dictionaries, dates, UUIDs,
-            decimals, paths, enums, dataclasses, named tuples, `SimpleNamespace`, pydantic models,
-            numpy arrays, types for which an installed package has a codec, in one another; or an
-            `HttpAnswer` or `Items`.
+        value: None, numbers, text, bytes, ranges, patterns, UUIDs, decimals, dates, paths, URLs of
+            pydantic, addresses of `ipaddress`, members of enums; lists, tuples, sets, dictionaries,
+            `deque`, `Counter`, `OrderedDict`, `defaultdict` of a class of data, `MappingProxyType`,
+            `SimpleNamespace`; dataclasses, named tuples, pydantic models, also generic ones, attrs,
+            `msgspec.Struct` without a ``__post_init__``, subclasses of builtin types; numpy arrays;
+            types for which an installed package has a codec; in one another; or an `HttpAnswer` or
+            `Items`.
 
-    Raises `UnsupportedTypeError` for anything else, for a class that could not be found again
-    (one defined inside a function), and for a value that refers to itself or, unless it is what
-    JSON has, is nested more than some 60 levels deep. References that are shared inside the value
-    come back as separate copies.
+    Raises `UnsupportedTypeError` for anything else: for a class that could not be found again (one
+    defined inside a function) or has a ``__del__``, for a secret of pydantic, for a pattern that
+    may be slow to compile, and for a value that refers to itself or, unless it is what JSON has,
+    is nested more than some 60 levels deep. References that are shared inside the value come back
+    as separate copies. A date of freezegun or time-machine comes back as a date.
     """
     kind = type(value)
     if kind is str:
@@ -102,15 +119,16 @@ def encode(value: object) -> tuple[Kind, bytes]:
 def decode(kind: Kind, data: bytes) -> Any:
     """The value that `encode` was given, built anew.
 
-    Builds only classes that the program has imported, by setting their state: no constructor,
-    validator, property or descriptor of theirs runs, and nothing is imported. What does run is
-    ``__hash__`` and ``__eq__`` of what was a member of a set or a key of a dictionary, pydantic's
-    own making of a generic model's class, the default factory of a field that the class has
-    gained since, and for a type that an installed package has plugged a codec in for, that codec.
-    Takes at most 256 bytes of memory for each byte of the data, beside a constant, and a class
-    for each generic model.
+    Builds only instances of classes that the program has imported, by setting their state: no
+    constructor, validator, property or descriptor of theirs runs, nothing is imported, and no class
+    is made. A parametrised model (``Page[Item]``) is one of those that the program itself has made
+    by then, as by the annotation of a decorated function. What does run is ``__hash__`` and
+    ``__eq__`` of what was a member of a set or a key of a dictionary, the default factory of a
+    field that the class has gained since, and for a type that an installed package has plugged a
+    codec in for, that codec. Takes at most 256 bytes of memory for each byte of the data, beside a
+    constant.
 
-    Raises `MissingTypeError` for a class that the program has not imported, and
+    Raises `MissingTypeError` for a class that the program has not imported or not made, and
     `CorruptEntryError` for bytes that `encode` did not give.
     """
     try:
@@ -129,7 +147,7 @@ def decode(kind: Kind, data: bytes) -> Any:
     except (MissingTypeError, CorruptEntryError, MemoryError):
         raise
     except Exception as error:
-        # Pydantic, parametrising a model, and hashes of the program's own can raise anything.
+        # Hashes of the program's own can raise anything.
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
 
@@ -201,8 +219,6 @@ def _item_kind(kind: int) -> Kind:
 # -- values to their tagged form ---------------------------------------------------------------
 
 
-_LEAVES: Final = {kind: leaf for kind, leaf in LEAVES.items() if kind is not bytes}
-
 # Decoding takes up to two frames for each level, and is to succeed wherever encoding did.
 _DEEPEST: Final = 200
 
@@ -245,13 +261,27 @@ def tag(value: Any, where: str) -> Any:
     if kind is set or kind is frozenset:
         mark = "!set" if kind is set else "!frozenset"
         return {mark: [tag(item, f"an item of {where}") for item in value]}
-    if leaf := _LEAVES.get(kind):
-        mark, dump = leaf
-        try:
-            return {mark: dump(value)}
-        except TypeError as error:
-            raise UnsupportedTypeError(f"{where} has {error}, which no codec takes") from None
-    return _tag_object(value, kind, where)
+    return _tag_leaf(value, kind, where) or _tag_object(value, kind, where)
+
+
+def _tag_leaf(value: Any, kind: type, where: str) -> Any:
+    leaf = leaf_of(kind)
+    if leaf is None:
+        return None
+    mark, dump = leaf
+    if mark == "!url":
+        name_of(kind, where)
+    elif mark == "!pattern" and is_slow(value.pattern, value.flags):
+        raise UnsupportedTypeError(f"{where} is a pattern that may be slow to compile")
+    try:
+        return {mark: dump(value)}
+    except SecretError:
+        raise UnsupportedTypeError(
+            f"{where} is a {type_name(kind)}, and a secret is never stored: return what callers "
+            "need without it, or turn the cache off for this function"
+        ) from None
+    except TypeError as error:
+        raise UnsupportedTypeError(f"{where} has {error}, which no codec takes") from None
 
 
 def _tag_dict(value: dict[Any, Any], where: str) -> Any:
@@ -270,22 +300,28 @@ def _pairs(value: dict[Any, Any], where: str) -> list[Any]:
 
 def _tag_object(value: Any, kind: type, where: str) -> Any:
     if isinstance(value, Enum):
-        try:
-            return {"!enum": [name_of(kind, where), dump_enum(value)]}
-        except TypeError as error:
-            raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
-    if isinstance(value, tuple) and hasattr(kind, "_fields") and not state_of(value):
-        items = [tag(item, f"{where}[{i}]") for i, item in enumerate(value)]
-        return {"!namedtuple": [name_of(kind, where), items]}
+        return {"!enum": _tag_enum(value, kind, where)}
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        items = [tag(item, f"{where}[{i}]") for i, item in enumerate(tuple.__iter__(value))]
+        state = state_of(value)
+        stored = [_tag_dict(state, where)] if state else []
+        return {"!namedtuple": [name_of(kind, where), items, *stored]}
     if kind is SimpleNamespace:
         return {"!namespace": _tag_dict(vars(value), where)}
     if kind is OrderedDict:
-        ordered: Any = value
-        return {"!ordered": _pairs(ordered, where)}
+        return {"!ordered": _pairs(value, where)}
+    if kind is deque:
+        return {
+            "!deque": [[tag(item, f"{where}[{i}]") for i, item in enumerate(value)], value.maxlen]
+        }
+    if kind is defaultdict:
+        return {"!defaultdict": [_factory(value.default_factory, where), _pairs(value, where)]}
+    if kind is MappingProxyType:
+        return {"!mappingproxy": _pairs(value, where)}
     if is_model(kind) and is_bare(kind):
         return {"!pydantic": _tag_model(value, kind, where)}
     if dataclasses.is_dataclass(kind) and not hasattr(kind, "__del__") and is_bare(kind):
-        return {"!dataclass": [name_of(kind, where), _tag_dict(state_of(value), where)]}
+        return {"!dataclass": [name_of(kind, where), _tag_state(value, where)]}
     try:
         array = array_of(value)
     except TypeError as error:
@@ -309,7 +345,46 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
                 f"{where} is a {name}, and {plugins.describe(name)} failed: {error!r}"
             ) from error
         return {"!plugin": [name, tag(plain, where)]}
-    raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, which no codec takes")
+    if is_attrs(kind):
+        return {"!attrs": [name_of(kind, where), _tag_state(value, where)]}
+    if is_struct(kind):
+        return {"!struct": [name_of(kind, where), _tag_state(value, where)]}
+    if base := builtin_of(kind):
+        held = tag(BUILTINS[base](value), where)
+        return {"!subclass": [name_of(kind, where), held, _tag_state(value, where)]}
+    why = ", whose __post_init__ is not to run" if issubclass(kind, msgspec.Struct) else ""
+    raise UnsupportedTypeError(f"{where} is a {type_name(kind)}{why}, which no codec takes")
+
+
+def _tag_state(value: Any, where: str) -> Any:
+    state = state_of(value)
+    # What `D[int](...)` notes of how it was made, and a hash, which is another in each process.
+    state.pop("__orig_class__", None)
+    if "_attrs_cached_hash" in state:
+        state["_attrs_cached_hash"] = None
+    return _tag_dict(state, where)
+
+
+def _tag_enum(value: Any, kind: type, where: str) -> list[Any]:
+    try:
+        form = [name_of(kind, where), dump_enum(value)]
+    except TypeError as error:
+        raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
+    try:
+        return [*form, tag(value._value_, where)]
+    except (UnsupportedTypeError, RecursionError):
+        return form
+
+
+def _factory(factory: Any, where: str) -> str | None:
+    if factory is None:
+        return None
+    if isinstance(factory, type) and is_factory(factory):
+        return name_of(factory, f"the default_factory of {where}")
+    raise UnsupportedTypeError(
+        f"{where} is a defaultdict whose default_factory is no class of data, which no codec "
+        "takes: return a dict of it, or give it one such as list"
+    )
 
 
 def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
@@ -318,20 +393,9 @@ def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
         undefined = sys.modules["pydantic_core"].PydanticUndefined
         private = {name: value for name, value in private.items() if value is not undefined}
     return [
-        _model_spec(kind, where),
+        name_of(kind, where) if generic_of(kind)[0] is None else generic_spec(kind, where),
         _tag_dict(model.__dict__, where),
         None if extra is None else _tag_dict(extra, where),
         [mend_str(name) for name in sorted(model.__pydantic_fields_set__)],
         None if private is None else _tag_dict(private, where),
     ]
-
-
-def _model_spec(kind: Any, where: str) -> Any:
-    """The name of a class, or of a generic model and of the classes in its brackets."""
-    generic = getattr(kind, "__pydantic_generic_metadata__", None)
-    if generic and generic["origin"] is not None:
-        if not all(isinstance(arg, type) for arg in generic["args"]):
-            raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, which no codec takes")
-        arguments = [_model_spec(argument, where) for argument in generic["args"]]
-        return [name_of(generic["origin"], where), arguments]
-    return "None" if kind is NoneType else name_of(kind, where)

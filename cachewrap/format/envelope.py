@@ -44,6 +44,7 @@ import msgspec
 from cachewrap.entry import Entry, Facts, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format.zstd import FRAME_HEADER, LIBRARY, Step
+from cachewrap.systems import files
 
 VERSION: Final = 1
 
@@ -118,7 +119,7 @@ def _dictionary(number: int) -> bytes | None:
         return None
     path = Path(__file__).with_name(f"dictionary_{number}.zstd")
     try:
-        return path.read_bytes()
+        return files.contents(str(path))
     except FileNotFoundError:
         raise CorruptEntryError(
             f"an entry is compressed with dictionary {number}, which this cachewrap does not have"

@@ -8,84 +8,39 @@ import inspect
 import math
 import re
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from enum import Enum
-from types import BuiltinFunctionType, ModuleType, NoneType, SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
+import msgspec
+
 from cachewrap import plugins
-from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
+from cachewrap.errors import CorruptEntryError, MissingTypeError
+from cachewrap.format.classes import (
+    builtin_of,
+    find,
+    has,
+    is_attrs,
+    is_bare,
+    is_factory,
+    is_model,
+    is_struct,
+    parametrised,
+)
 from cachewrap.plugins import type_name
 from cachewrap.request.values import (
+    ADDRESSES,
+    LEAVES,
     LOADERS,
     PACKED,
+    core_of,
     is_tag,
-    key_name,
     load_enum,
-    main_name,
-    model_base,
     slots_of,
+    state_of,
 )
-
-
-def find(name: str) -> type:
-    """The class of a name, by looks into namespaces alone: nothing is imported or run.
-
-    Raises `MissingTypeError` where the program has none, `CorruptEntryError` for what is no class.
-    """
-    module, _, path = name.partition(":")
-    # `type()` and not `isinstance()`, which asks an object for its class and may load a lazy one.
-    found: Any = sys.modules.get("__main__" if module == main_name() else module)
-    space: Any = None
-    if issubclass(type(found), ModuleType):
-        space = object.__getattribute__(found, "__dict__")
-    for part in path.split("."):
-        if space is None or part not in space:
-            raise MissingTypeError(
-                f"the stored value is a {name.replace(':', '.')}, which this program has not "
-                f"imported: import {module} before the call"
-            )
-        found = space[part]
-        space = type.__getattribute__(found, "__dict__") if issubclass(type(found), type) else None
-    if space is None:
-        raise CorruptEntryError(f"{name} is not a class")
-    return found  # type: ignore[no-any-return]
-
-
-def name_of(kind: type, where: str) -> str:
-    """The name by which `find` finds a class. Raises `UnsupportedTypeError` if it does not."""
-    name = key_name(kind)
-    try:
-        found: object = find(name)
-    except MissingTypeError:
-        found = None
-    if hasattr(kind, "__del__"):
-        raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, whose __del__ is not to run")
-    if found is not kind:
-        raise UnsupportedTypeError(
-            f"{where} is a {type_name(kind)}, which could not be found again under that name: "
-            "define the class at the top level of a module"
-        )
-    return name
-
-
-@functools.lru_cache(maxsize=1024)
-def is_bare(kind: type) -> bool:
-    """Whether an instance is made by `object` alone, so that its attributes are its whole state."""
-    return not any(
-        type(vars(base).get("__new__")) is BuiltinFunctionType for base in kind.__mro__[:-1]
-    )
-
-
-def has(cls: type, name: str) -> bool:
-    """Whether the class has an attribute; it is not run, as `hasattr` might."""
-    return any(name in vars(base) for base in cls.__mro__)
-
-
-def is_model(cls: type) -> bool:
-    """Whether it is a class of pydantic's models, in a program that has imported pydantic."""
-    return model_base() in cls.__mro__
 
 
 def untag(plain: Any) -> Any:
@@ -126,16 +81,34 @@ def _class(name: Any, fits: Callable[[type], bool]) -> Any:
 
 
 def _load_enum(inner: Any) -> Any:
-    name, members = inner
-    return load_enum(_class(name, lambda cls: Enum in cls.__mro__), members)
+    name, members, *value = inner
+    member = load_enum(_class(name, lambda cls: Enum in cls.__mro__), members)
+    if value and (len(value) > 1 or not _alike(untag(value[0]), member._value_)):
+        raise CorruptEntryError(f"{name} has another value for {members} now")
+    return member
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same; objects are asked for nothing but their state."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind in LEAVES or kind in PACKED or kind in (float, set, frozenset):
+        return bool(one == other) or repr(one) == repr(other)  # NaN
+    if isinstance(one, dict):
+        return _alike(list(dict.items(one)), list(dict.items(other)))
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one is other if isinstance(one, Enum) else _alike(state_of(one), state_of(other))
 
 
 def _load_namedtuple(inner: Any) -> Any:
-    name, items = inner
+    name, items, *state = inner
     cls = _class(name, lambda cls: tuple in cls.__mro__ and has(cls, "_fields"))
-    if len(items) != len(cls._fields):
+    if len(items) != len(cls._fields) or len(state) > 1:
         raise CorruptEntryError(f"{name} has other fields now")
-    return tuple.__new__(cls, [untag(item) for item in items])
+    instance = tuple.__new__(cls, [untag(item) for item in items])
+    return _fill(instance, cls, _members(state[0])) if state else instance
 
 
 def _load_dataclass(inner: Any) -> Any:
@@ -151,9 +124,16 @@ def _load_dataclass(inner: Any) -> Any:
         elif field.default_factory is not dataclasses.MISSING:
             state[field.name] = field.default_factory()
         elif field.init:
-            raise CorruptEntryError(f"{name} has the new field {field.name}, which has no default")
+            raise _new_field(name, field.name)
+    return _fill(object.__new__(cls), cls, state)
+
+
+def _new_field(name: str, field: str) -> CorruptEntryError:
+    return CorruptEntryError(f"{name} has the new field {field}, which has no default")
+
+
+def _fill(instance: Any, cls: type, state: dict[str, Any]) -> Any:
     slots = slots_of(cls)
-    instance = object.__new__(cls)
     for attribute, value in state.items():
         if slot := slots.get(attribute):
             slot.__set__(instance, value)
@@ -164,7 +144,7 @@ def _load_dataclass(inner: Any) -> Any:
 
 def _members(state: Any) -> dict[str, Any]:
     members = untag(state)
-    if not isinstance(members, dict) or not all(isinstance(name, str) for name in members):
+    if type(members) is not dict or any(type(name) is not str for name in members):
         raise CorruptEntryError("the state of an object is not a dictionary of names")
     return members
 
@@ -190,43 +170,37 @@ def _load_model(inner: Any) -> Any:
         if name not in members and not field.is_required():
             members[name] = _default(field, members)
     state = {
-        "__dict__": members,
         "__pydantic_extra__": None if extra is None else _members(extra),
         "__pydantic_fields_set__": {_text(name) for name in fields_set},
         "__pydantic_private__": None if private is None else _members(private),
     }
-    model = object.__new__(cls)
-    for attribute, value in state.items():
-        object.__setattr__(model, attribute, value)
+    # Root models have the slots, and hide two of them.
+    model = _fill(object.__new__(cls), cls, state)
+    object.__setattr__(model, "__dict__", members)
     return model
 
 
 def _text(plain: Any) -> str:
     text = untag(plain)
-    if not isinstance(text, str):
+    if type(text) is not str:
         raise CorruptEntryError("a name that is not text")
     return text
 
 
 def _model_class(spec: Any) -> Any:
+    fits = lambda cls: is_model(cls) and is_bare(cls)  # noqa: E731
     if isinstance(spec, str):
-        return _class(spec, lambda cls: is_model(cls) and is_bare(cls))
+        return _class(spec, fits)
     name, arguments = spec
-    origin = _class(name, lambda cls: is_model(cls) and is_bare(cls))
-    classes = tuple(_argument_class(argument) for argument in arguments)
-    if len(classes) != len(origin.__pydantic_generic_metadata__["parameters"]):
+    origin = _class(name, fits)
+    if len(arguments) != len(origin.__pydantic_generic_metadata__["parameters"]):
         raise CorruptEntryError(f"{name} takes another number of parameters")
-    try:
-        # Pydantic's own, whatever the class has made of it.
-        return model_base().__class_getitem__.__func__(origin, classes)
-    except Exception as error:  # making a class is up to pydantic, and to hooks of the parameters
-        raise CorruptEntryError(f"{name} cannot be made of {arguments}: {error}") from error
-
-
-def _argument_class(spec: Any) -> Any:
-    if spec == "None":
-        return NoneType
-    return _class(spec, lambda cls: True) if isinstance(spec, str) else _model_class(spec)
+    if found := parametrised(origin, spec):
+        return found
+    raise MissingTypeError(
+        f"the stored value is a {name.replace(':', '.')} of types for which this program has not "
+        "made that class: annotate the function with what it returns"
+    )
 
 
 _DTYPE: Final = re.compile(r"[<>|=]?[biufcmMSU]\d+(\[\w+\])?")
@@ -281,6 +255,132 @@ def _load_dict(inner: Any) -> dict[Any, Any]:
     return {untag(key): untag(value) for key, value in inner}
 
 
+def _load_deque(inner: Any) -> deque[Any]:
+    items, most = inner
+    if most is not None and len(items) > most:
+        raise CorruptEntryError(f"{len(items)} items in a deque of {most}")
+    return deque([untag(item) for item in items], most)
+
+
+def _load_defaultdict(inner: Any) -> defaultdict[Any, Any]:
+    factory, pairs = inner
+    return defaultdict(factory and _class(factory, is_factory), _load_dict(pairs))
+
+
+def _load_range(inner: Any) -> range:
+    numbers = untag(inner)
+    if any(type(number) is not int for number in numbers):
+        raise CorruptEntryError("a range of what are no integers")
+    return range(*numbers)
+
+
+def _load_pattern(inner: Any) -> re.Pattern[Any]:
+    pattern, flags = untag(inner)
+    if type(pattern) not in (str, bytes) or type(flags) is not int:
+        raise CorruptEntryError("a pattern that is none")
+    if flags & re.DEBUG or is_slow(pattern, flags):
+        raise CorruptEntryError("a pattern that is not to be compiled")
+    return re.compile(pattern, flags)
+
+
+_WIDE: Final = re.compile(r"-(?:[^\0-\x7f]|\\[uUN])")
+_MOST_OF_A_PATTERN: Final = 10_000
+_MOST_WIDE_RANGES: Final = 100
+
+
+def is_slow(pattern: str | bytes, flags: int) -> bool:
+    """Whether a pattern may be slow to compile, for its length or the ranges of characters in it.
+
+    Every character of a range is looked at where case is ignored.
+    """
+    if len(pattern) > _MOST_OF_A_PATTERN:
+        return True
+    if isinstance(pattern, bytes):
+        return False
+    wide = len(_WIDE.findall(pattern))
+    ignores_case = flags & re.IGNORECASE or re.search(r"\(\?[a-zA-Z]*i", pattern)
+    return wide > (0 if ignores_case else _MOST_WIDE_RANGES)
+
+
+def _load_address(plain: Any) -> Any:
+    name, text = plain
+    if name not in ADDRESSES:
+        raise CorruptEntryError(f"an address of {name!r}")
+    module = sys.modules.get("ipaddress")
+    if module is None:
+        raise MissingTypeError(f"the stored value is an ipaddress.{name}: import ipaddress")
+    return getattr(module, name)(_text(text))
+
+
+def _load_url(inner: Any) -> Any:
+    name, text = inner
+    cls = _class(name, lambda cls: core_of(cls) is not None)
+    core, text = core_of(cls), _text(text)
+    url = core(text)
+    if str(url) != text:  # with a path that is empty, and is to be left so
+        url = core(text, preserve_empty_path=True)
+    if str(url) != text:
+        raise CorruptEntryError("a URL that is written in another way")
+    return url if cls is core else _fill(object.__new__(cls), cls, {"_url": url})
+
+
+def _load_attrs(inner: Any) -> Any:
+    name, stored = inner
+    cls = _class(name, is_attrs)
+    state = _members(stored)
+    for field in cls.__attrs_attrs__:
+        if field.name not in state and field.init:
+            state[field.name] = _plain_default(field.default, name, field.name)
+    return _fill(object.__new__(cls), cls, state)
+
+
+def _load_struct(inner: Any) -> Any:
+    name, stored = inner
+    cls = _class(name, is_struct)
+    state = _members(stored)
+    defaults = dict(zip(cls.__struct_fields__[::-1], cls.__struct_defaults__[::-1], strict=False))
+    fields = {
+        field: state.pop(field)
+        if field in state
+        else _plain_default(defaults.get(field, msgspec.NODEFAULT), name, field)
+        for field in cls.__struct_fields__
+    }
+    return _fill(cls(**fields), cls, state)
+
+
+def _plain_default(default: Any, name: str, field: str) -> Any:
+    """The default of a field that a class has gained since, where no code makes it."""
+    sort = type(default).__name__
+    if sort == "Factory" and default.factory in (list, dict, set):
+        return default.factory()
+    if sort in ("Factory", "NoDefaultType", "_Nothing"):
+        raise _new_field(name, field)
+    return default
+
+
+def _load_subclass(inner: Any) -> Any:
+    name, held, state = inner
+    cls = _class(name, lambda cls: builtin_of(cls) is not None)
+    base = builtin_of(cls)
+    make: Any = base.__new__
+    content = untag(held)
+    if type(content) is not base:
+        raise CorruptEntryError(f"a {type(content).__qualname__} for a {name}")
+    if fill := _FILLED.get(base):
+        instance = make(cls)
+        fill(instance, content)
+    else:
+        instance = make(cls, content)
+    return _fill(instance, cls, _members(state))
+
+
+_FILLED: Final[dict[type, Callable[[Any, Any], None]]] = {
+    list: list.extend,
+    dict: dict.update,
+    set: set.update,
+}
+
+
 _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!tuple": lambda inner: tuple(untag(item) for item in inner),
     "!set": lambda inner: {untag(item) for item in inner},
@@ -292,6 +392,16 @@ _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!namedtuple": _load_namedtuple,
     "!dataclass": _load_dataclass,
     "!pydantic": _load_model,
+    "!deque": _load_deque,
+    "!defaultdict": _load_defaultdict,
+    "!mappingproxy": lambda inner: MappingProxyType(_load_dict(inner)),
+    "!range": _load_range,
+    "!pattern": _load_pattern,
+    "!ip": _load_address,
+    "!url": _load_url,
+    "!attrs": _load_attrs,
+    "!struct": _load_struct,
+    "!subclass": _load_subclass,
     "!array": _load_array,
     "!number": _load_number,
     "!plugin": _load_by_plugin,

@@ -17,7 +17,7 @@ from cachewrap.blocks import (
     scoped_generator,
 )
 from cachewrap.cache import Cache
-from cachewrap.call.terms import Exchange, Seen
+from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import Items, Kind
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format import codec
@@ -40,6 +40,7 @@ from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.usage import Usage, usage_of
+from cachewrap.urls import wrong_cache
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
@@ -125,7 +126,7 @@ class Decorated:
     def _set(self, settings: Settings) -> None:
         plain, seed, cache, key = self.plain, settings["seed"], settings["cache"], settings["key"]
         if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(f"cache= takes a Cache or None, got {cache!r}")
+            raise ConfigurationError(wrong_cache(cache))
         if not all(given is None or callable(given) for given in (key, settings["when"])):
             raise ConfigurationError("key= and when= take functions")
         self.settings = settings
@@ -237,7 +238,7 @@ class FunctionExchange(Exchange[Any]):
         options: the call's own.
     """
 
-    __slots__ = ("asked", "cache", "decorated", "key", "options", "source")
+    __slots__ = ("asked", "cache", "decorated", "key", "kinds", "options", "source")
 
     asked: bytes
     source: str
@@ -249,6 +250,7 @@ class FunctionExchange(Exchange[Any]):
         self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
         self.key = key or key_of(decorated.prefix, asked)
         self.options = NONE
+        self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def policy(self) -> Policy:

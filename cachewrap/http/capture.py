@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from cachewrap.blocks import active
 from cachewrap.cache import Cache
 from cachewrap.call.flight import OPENED
-from cachewrap.call.terms import Absent
+from cachewrap.call.terms import Absent, Reply, Seen
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.events import CONTENT_TYPE as FRAMES, shows_error
-from cachewrap.http.exchange import Answered, SdkExchange, read_answer
+from cachewrap.http.encodings import FRAMES
+from cachewrap.http.events import shows_error
+from cachewrap.http.exchange import Answered, SdkExchange, judged
 from cachewrap.http.response import decode, is_framed, kept_headers, library_of
-from cachewrap.http.shared_body import BodyReader, Recorder, TeedStream
+from cachewrap.http.shared_body import BodyReader, Recorder, TeedStream, ashare, share
 from cachewrap.streams.recording import Recording
+from cachewrap.streams.shared import join
 
 
 class Slot:
@@ -48,7 +51,7 @@ class Slot:
     @property
     def stream(self) -> bool:
         """Whether the request asks for a stream."""
-        return "stream" in self._exchange.request
+        return self._exchange.stream
 
     def take_read(self, response: Any, result: Any) -> None:
         """Take a response that was read, and what the SDK made of it."""
@@ -59,14 +62,8 @@ class Slot:
             chunks=[body] if body else [],
             delays=[],
         )
-        usage = read_answer(
-            self._exchange.endpoint,
-            answer,
-            stream=self.stream,
-            ended=True,
-            framed=is_framed(response),
-        )
-        self.answered = Answered(answer if usage else None, usage, result)
+        framed = is_framed(response)
+        self.answered = judged(self._exchange, answer, ended=True, framed=framed, result=result)
 
     def kept(self) -> Answered | None:
         """What can be kept at once, where a response was expected open but came read.
@@ -102,18 +99,15 @@ class Slot:
         status, headers = response.status_code, kept_headers(response)
         encoding = response.headers.get("content-encoding")
         framed, library = is_framed(response), library_of(response)
-        endpoint, stream = self._exchange.endpoint, self.stream
+        exchange = self._exchange
 
         def judge(recording: Recording[bytes]) -> Answered:
             try:
                 chunks, delays = decode(library, encoding, recording.items, recording.delays)
             except library.decoding_error:
-                return Answered(None)
+                return Answered(None, reason="encoding")
             answer = HttpAnswer(status, headers, chunks, delays, streamed=True)
-            usage = read_answer(
-                endpoint, answer, stream=stream, ended=recording.ended, framed=framed
-            )
-            return Answered(answer if usage else None, usage)
+            return judged(exchange, answer, ended=recording.ended, framed=framed)
 
         return judge
 
@@ -251,3 +245,149 @@ async def _aprocess(
     if slot.absent is not None:
         slot.take_open(response, is_async=True)
     return await wrapped(*args, **kwargs)
+
+
+# -- the way of a call ----------------------------------------------------------------------------
+
+
+Rebuild: TypeAlias = Callable[[HttpAnswer | None, BodyReader | None], Any]
+"""Makes the SDK's result of a stored answer, or of the head of one under way and its reader."""
+
+
+def serve_read(
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Any],
+    rebuild: Rebuild,
+    *seen: Seen,
+) -> Any:
+    """Serve a sync call whose response is read. A hit of which the SDK makes nothing is a miss."""
+    slot = Slot(cache, exchange)
+    results: list[Any] = []
+
+    def call() -> Answered:
+        send(slot, upstream)
+        return slot.answered
+
+    def use(reply: Reply[Answered]) -> bool:
+        if reply.own or reply.value is slot.answered:
+            results.append(slot.answered.result)
+            return True
+        try:
+            results.append(rebuild(reply.value.answer, None))
+        except Exception as error:
+            if not exchange.refuse(reply, error):
+                raise
+            if slot.answered.result is not None:  # an earlier answer won over that of upstream
+                results.append(slot.answered.result)
+        return bool(results)
+
+    cache.serve(exchange, call, *seen, use=use)
+    return results[-1]
+
+
+async def aserve_read(
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Awaitable[Any]],
+    rebuild: Rebuild,
+    *seen: Seen,
+) -> Any:
+    """`serve_read` for async calls."""
+    slot = Slot(cache, exchange)
+    results: list[Any] = []
+
+    async def call() -> Answered:
+        await asend(slot, upstream)
+        return slot.answered
+
+    async def use(reply: Reply[Answered]) -> bool:
+        if reply.own or reply.value is slot.answered:
+            results.append(slot.answered.result)
+            return True
+        try:
+            results.append(await rebuild(reply.value.answer, None))
+        except Exception as error:
+            if not exchange.refuse(reply, error):
+                raise
+            if slot.answered.result is not None:
+                results.append(slot.answered.result)
+        return bool(results)
+
+    await cache.aserve(exchange, call, *seen, use=use)
+    return results[-1]
+
+
+def serve_open(
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Any],
+    rebuild: Rebuild,
+    *seen: Seen,
+) -> Any:
+    """Serve a sync call whose response stays open: a hit, a share of one under way, or upstream.
+
+    Whoever asks while the same request is under way waits for its response, not for its body, and
+    then reads that body at his own pace. If the first caller's request fails, everybody else goes
+    upstream at once; if it was cancelled, one of them takes its place. That holds for every open
+    response, of events and of other bodies.
+    """
+    results: list[Any] = []
+
+    def call(absent: Absent, reader: BodyReader | None) -> Answered | None:
+        slot = Slot(cache, exchange, absent, reader)
+        results.append(send(slot, upstream))
+        return slot.kept()
+
+    def use(reply: Reply[Any]) -> bool:
+        if results:
+            return True
+        if reply.opened:
+            results.append(rebuild(reply.value.source.head, reply.value))
+            return True
+        try:
+            results.append(rebuild(reply.value.answer, None))
+        except Exception as error:
+            if not exchange.refuse(reply, error):
+                raise
+        return bool(results)
+
+    cache.open(exchange, call, partial(_board, cache, False), *seen, use=use)
+    return results[-1]
+
+
+async def aserve_open(
+    cache: Cache,
+    exchange: SdkExchange,
+    upstream: Callable[[], Awaitable[Any]],
+    rebuild: Rebuild,
+    *seen: Seen,
+) -> Any:
+    """`serve_open` for async calls, which share with those of the same event loop."""
+    results: list[Any] = []
+
+    async def call(absent: Absent, reader: BodyReader | None) -> Answered | None:
+        slot = Slot(cache, exchange, absent, reader)
+        results.append(await asend(slot, upstream))
+        return slot.kept()
+
+    async def use(reply: Reply[Any]) -> bool:
+        if results:
+            return True
+        if reply.opened:
+            results.append(await rebuild(reply.value.source.head, reply.value))
+            return True
+        try:
+            results.append(await rebuild(reply.value.answer, None))
+        except Exception as error:
+            if not exchange.refuse(reply, error):
+                raise
+        return bool(results)
+
+    await cache.aopen(exchange, call, partial(_board, cache, True), *seen, use=use)
+    return results[-1]
+
+
+def _board(cache: Cache, is_async: bool, place: str, key: str) -> tuple[BodyReader, bool] | None:
+    joined = join(place, key, ashare if is_async else share, is_async=is_async)
+    return None if joined is None else (BodyReader(cache, joined[0]), joined[1])

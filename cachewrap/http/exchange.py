@@ -8,17 +8,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cachewrap.call.terms import Exchange
+from cachewrap.call.terms import Exchange, Reply, wrong_kind
 from cachewrap.entry import Entry, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
+from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import (
-    CONTENT_TYPE as FRAMES,
+    CUT_OFF,
+    Judged,
+    is_error,
+    is_whole_by_events,
+    lacking,
+    parsed,
     read_any_stream,
     read_binary_stream,
     read_events,
     read_lines,
     read_stream,
+    why_unreadable,
 )
 from cachewrap.http.response import value_of
 from cachewrap.policy import Policy
@@ -36,13 +43,11 @@ class Endpoint:
     Args:
         path: its path below the base URL, without slashes at the ends.
         media: whether it may answer with something else than JSON or events (sound, text).
-        status: the values of a JSON answer's ``status`` that may be stored; empty: it has none.
         wire: whether nothing is known of its API but what passes over the wire.
     """
 
     path: str
     media: bool = False
-    status: frozenset[str] = frozenset()
     wire: bool = False
 
     @property
@@ -109,11 +114,28 @@ class Answered:
         answer: the HTTP answer to store or to build a result from; None if it is not to be stored.
         usage: what the answer reports.
         result: what the SDK made of it; None for an answer that was read from the store.
+        reason: why it is not to be stored; "" where it is.
     """
 
     answer: HttpAnswer | None
     usage: Usage | None = None
     result: Any = None
+    reason: str = ""
+
+
+class CallersParser:
+    """A parser of the SDK's for what the caller wants of an answer: what it raises is his."""
+
+    def __init__(self, parse: Callable[[Any], Any]) -> None:
+        self._parse = parse
+        self.failed = False
+
+    def __call__(self, result: Any) -> Any:
+        try:
+            return self._parse(result)
+        except BaseException:
+            self.failed = True
+            raise
 
 
 class SdkExchange(Exchange[Answered]):
@@ -125,13 +147,21 @@ class SdkExchange(Exchange[Answered]):
         policy: of the cache that serves the call.
         when: decides whether the answer is stored; None stores it.
         foreseen: what may be the same request: if it is, its key is taken.
+        looks: whether `load` looks into an answer; else who reads it does.
+
+    Attributes:
+        parser: what the SDK puts the caller's own reading of an answer in, where he has one.
 
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
-    __slots__ = ("_hashed", "_when", "endpoint", "key", "policy", "request")
+    __slots__ = (
+        *("_hashed", "_looks", "_packed", "_refused", "_when"),
+        *("endpoint", "key", "parser", "policy", "request"),
+    )
 
     policy: Policy
+    kinds = (Kind.HTTP,)
     _hashed: bytearray
 
     def __init__(
@@ -141,6 +171,8 @@ class SdkExchange(Exchange[Answered]):
         policy: Policy,
         when: When | None = None,
         foreseen: SdkExchange | None = None,
+        *,
+        looks: bool = True,
     ) -> None:
         self.endpoint = endpoint
         self.request = request
@@ -151,6 +183,10 @@ class SdkExchange(Exchange[Answered]):
             self.key, self._hashed = key.hashed(_PREFIX, request)
         self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
         self._when = when
+        self._looks = looks
+        self._packed = b""  # what came for this call, and was judged then
+        self._refused: dict[bytes, str] = {}
+        self.parser: CallersParser | None = None
 
     @property
     def source(self) -> str:
@@ -169,14 +205,41 @@ class SdkExchange(Exchange[Answered]):
         """The canonical request, encoded."""
         return bytes(self._hashed[len(_PREFIX) :])
 
+    @property
+    def stream(self) -> bool:
+        """Whether the request asks for a stream."""
+        return "stream" in self.request
+
     def load(self, entry: Entry) -> Answered:
-        """The stored answer. Raises `CodecError` if it cannot be read."""
+        """The stored answer.
+
+        Raises `CodecError` if it cannot be read, or is none that would be stored.
+        """
         if entry.kind is not Kind.HTTP:
-            raise CorruptEntryError(f"an entry of kind {entry.kind.name} holds no HTTP answer")
-        answer = codec.decode(Kind.HTTP, entry.answer)
-        if not isinstance(answer, HttpAnswer):
-            raise CorruptEntryError(f"expected an HTTP answer, found {type(answer).__name__}")
+            raise wrong_kind(entry.kind, Kind.HTTP)
+        answer: HttpAnswer = codec.decode(Kind.HTTP, entry.answer)
+        reason = self._refused.get(entry.answer, "") if self._refused else ""
+        if answer.status != 200:
+            reason = f"status {answer.status}"
+        elif self._looks and not reason and entry.answer is not self._packed:
+            reason = _why_unfit(self, answer)
+        if reason:
+            raise CorruptEntryError(f"it holds no answer to {self.source}: {reason}")
         return Answered(answer)
+
+    def refuse(self, reply: Reply[Any], error: Exception) -> bool:
+        """Have `load` raise for a stored answer of which the SDK makes nothing but an error.
+
+        False for an error that is none of the answer's, but of what the caller has made of it.
+        """
+        if reply.entry is None or (self.parser is not None and self.parser.failed):
+            return False
+        self._refused[reply.entry.answer] = f"the SDK cannot read it ({type(error).__name__})"
+        return True
+
+    def why_unstored(self, result: Answered) -> str:
+        """See `Exchange`."""
+        return result.reason or "when"
 
     def pack(self, result: Answered) -> tuple[Kind, bytes, Usage] | None:
         """The answer, encoded, and what it reports; None where it is not to be stored."""
@@ -187,7 +250,8 @@ class SdkExchange(Exchange[Answered]):
             shown = _content(answer) if self.endpoint.wire else _shown(result, answer)
             if not wanted(self._when, shown, self.source):
                 return None
-        return (*codec.encode(answer), result.usage or NO_USAGE)
+        kind, self._packed = codec.encode(answer)
+        return kind, self._packed, result.usage or NO_USAGE
 
 
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:
@@ -220,10 +284,31 @@ _LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "a
 _PAGE: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
+_NO_JSON: Final = "no JSON"
+_EMPTY: Final = "empty answer"
+_UNKNOWN: Final = "unknown form"
+_UNFRAMED: Final = "no length"  # of a body, so that it might have been cut off
+
+_LOOKED_INTO: Final = 65_536
+"""Bytes of a stored answer, at most, that is looked into before it is served."""
+
+
+def judged(
+    exchange: SdkExchange, answer: HttpAnswer, *, ended: bool, framed: bool, result: Any = None
+) -> Answered:
+    """An answer that came, and whether it is to be stored. The arguments are those below."""
+    found = read_answer(
+        exchange.endpoint, answer, stream=exchange.stream, ended=ended, framed=framed
+    )
+    if isinstance(found, str):
+        return Answered(None, None, result, found)
+    return Answered(answer, found, result)
+
+
 def read_answer(
     endpoint: Endpoint, answer: HttpAnswer, *, stream: bool, ended: bool, framed: bool
-) -> Usage | None:
-    """What an answer that may be stored reports, None for one that may not.
+) -> Judged:
+    """What an answer that may be stored reports, else why it may not.
 
     Args:
         endpoint: what was called.
@@ -232,73 +317,94 @@ def read_answer(
         ended: whether the body came to its own end, rather than being closed by its reader.
         framed: whether the transport would have noticed a body that was cut off.
     """
+    if answer.status != 200:
+        return f"status {answer.status}"
     try:
         if endpoint.wire:
             return _read_wire(endpoint, answer, ended, framed)
         return _read(endpoint, answer, stream, ended, framed)
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, RecursionError):
         # The SDK made something of it, but it is not of a shape that any API documents.
-        return None
+        return _UNKNOWN
+
+
+def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
+    """Why a stored answer is not served, as far as that shows at little cost; else ""."""
+    endpoint, kind, body = exchange.endpoint, _content_type(answer), b"".join(answer.chunks)
+    if kind == _EVENTS:
+        return why_unreadable(body)
+    if kind == FRAMES or kind in _LINES:
+        return ""
+    if not kind.endswith("json"):
+        return "" if (endpoint.media or endpoint.wire) and kind not in _PAGE else _NO_JSON
+    if len(body) > _LOOKED_INTO:
+        return ""
+    if not endpoint.wire and exchange.stream:
+        return "no stream"
+    try:
+        return _lacking(endpoint, parsed(body))
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return _UNKNOWN
 
 
 def _read(
     endpoint: Endpoint, answer: HttpAnswer, stream: bool, ended: bool, framed: bool
-) -> Usage | None:
-    if answer.status != 200:
-        return None
+) -> Judged:
     body = b"".join(answer.chunks)
     kind = _content_type(answer)
     if kind == _EVENTS:
-        return read_stream(body, ended=ended) if stream else None
+        return read_stream(body, ended=ended) if stream else "a stream"
     if kind == FRAMES:
-        return read_binary_stream(body) if stream else None
+        return read_binary_stream(body) if stream else "a stream"
     if not ended:
-        return None
+        return CUT_OFF
     if kind.endswith("json"):
         # A stream that was answered with plain JSON is read as an empty stream by the SDK.
-        return None if stream else _read_json(endpoint, body)
-    if endpoint.media and framed and body and kind not in _PAGE:
-        return Usage()
-    return None
+        return "no stream" if stream else _read_json(endpoint, body)
+    if not endpoint.media or kind in _PAGE:
+        return _NO_JSON
+    if not body:
+        return _EMPTY
+    return Usage() if framed else _UNFRAMED
 
 
-def _read_wire(endpoint: Endpoint, answer: HttpAnswer, ended: bool, framed: bool) -> Usage | None:
+def _read_wire(endpoint: Endpoint, answer: HttpAnswer, ended: bool, framed: bool) -> Judged:
     """The same for an API of which only the wire is known: what came to its end is whole."""
     body = b"".join(answer.chunks)
-    if answer.status != 200 or not body:
-        return None
+    if not body:
+        return _EMPTY
     kind = _content_type(answer)
     if kind == _EVENTS:
-        return read_any_stream(body, ended=ended and framed)
+        known = is_whole_by_events(endpoint.path)
+        return (read_stream if known else read_any_stream)(body, ended=ended and framed)
     if not (ended and framed):
-        return None
+        return _UNFRAMED if ended else CUT_OFF
     if kind in _LINES:
         return read_lines(body)
     if kind.endswith("json"):
-        value = json.loads(body)
-        parts = value if isinstance(value, list) else [value]
-        if any(isinstance(part, Mapping) and part.get("error") for part in parts):
-            return None
-        return usage_of(value)
-    return None if kind in _PAGE else Usage()
+        return _read_json(endpoint, body)
+    return _NO_JSON if kind in _PAGE else Usage()
 
 
-def _read_json(endpoint: Endpoint, body: bytes) -> Usage | None:
+def _read_json(endpoint: Endpoint, body: bytes) -> Judged:
+    if not body:
+        return _EMPTY
     try:
-        value = json.loads(body)
+        value = parsed(body)
     except ValueError:
-        return None
-    if not isinstance(value, Mapping):
-        # A transcription asked for as text is a JSON string for some servers.
-        return Usage() if endpoint.media else None
-    if value.get("error") or (endpoint.status and value.get("status") not in endpoint.status):
-        return None
-    choices = value.get("choices")
-    if isinstance(choices, list) and any(
-        isinstance(choice, Mapping) and choice.get("error") for choice in choices
-    ):
-        return None
-    return usage_of(value)
+        return _NO_JSON
+    return _lacking(endpoint, value) or usage_of(value)
+
+
+def _lacking(endpoint: Endpoint, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return lacking(endpoint.path, value)
+    if endpoint.wire:
+        parts = value if isinstance(value, list) else ()
+        failed = any(isinstance(part, Mapping) and is_error(part) for part in parts)
+        return "error" if failed else ""
+    # A transcription asked for as text is a JSON string for some servers.
+    return "" if endpoint.media else _UNKNOWN
 
 
 def _content_type(answer: HttpAnswer) -> str:

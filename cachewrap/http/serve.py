@@ -6,15 +6,16 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from fnmatch import translate
 from typing import Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
-from cachewrap.http import capture, open_response
+from cachewrap.http import capture
 from cachewrap.http.encodings import Coder
-from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, read_answer
+from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
 from cachewrap.http.request import canonical_headers, split_url
 from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
 from cachewrap.http.secrets import is_secret, without_secrets
@@ -22,7 +23,7 @@ from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request.canonical import canonical_body
 from cachewrap.telemetry import events
-from cachewrap.telemetry.usage import Usage
+from cachewrap.urls import wrong_cache
 
 # What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
 _CLOSING: Final = re.compile(
@@ -48,9 +49,7 @@ class Caching:
         self, routes: Routes, cache: Cache | None = None, when: When | None = None
     ) -> None:
         if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(
-                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
-            )
+            raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         self._routes = routes
@@ -90,16 +89,16 @@ class Caching:
             # In its slot, so that a cached transport further in knows that this one decides.
             response = capture.send(capture.Slot(cache, exchange), send)
             if wire.head(response).status_code != 200:
-                own.append(Answered(None, None, response))
+                own.append(_failed(wire, response))
             else:
                 content = wire.read(response)
-                answer, usage = _kept(exchange, wire, response, content)
-                own.append(Answered(answer, usage, wire.whole(response, content)))
+                answered = _judged(exchange, wire, response, content)
+                own.append(replace(answered, result=wire.whole(response, content)))
             return own[-1]
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return open_response.serve(cache, exchange, open_, rebuild)
+                return capture.serve_open(cache, exchange, open_, rebuild)
             reply = cache.serve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
@@ -128,16 +127,16 @@ class Caching:
         async def call() -> Answered:
             response = await capture.asend(capture.Slot(cache, exchange), send)
             if wire.head(response).status_code != 200:
-                own.append(Answered(None, None, response))
+                own.append(_failed(wire, response))
             else:
                 content = await wire.aread(response)
-                answer, usage = _kept(exchange, wire, response, content)
-                own.append(Answered(answer, usage, await wire.awhole(response, content)))
+                answered = _judged(exchange, wire, response, content)
+                own.append(replace(answered, result=await wire.awhole(response, content)))
             return own[-1]
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return await open_response.aserve(cache, exchange, open_, rebuild)
+                return await capture.aserve_open(cache, exchange, open_, rebuild)
             reply = await cache.aserve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
@@ -190,15 +189,16 @@ def _canonical(wire: Wire, body: Any, keyed: Collection[str]) -> dict[str, Any]:
     return canonical
 
 
-def _kept(
-    exchange: SdkExchange, wire: Wire, response: Any, content: bytes
-) -> tuple[HttpAnswer | None, Usage | None]:
-    """What is stored of a response that was read, and what it reports."""
+def _judged(exchange: SdkExchange, wire: Wire, response: Any, content: bytes) -> Answered:
+    """The answer of a response that was read, before the library makes anything else of it."""
     head = wire.head(response)
     chunks = [content] if content else []
     answer = HttpAnswer(head.status_code, kept_headers(head), chunks, [])
-    usage = read_answer(exchange.endpoint, answer, stream=False, ended=True, framed=is_framed(head))
-    return answer if usage else None, usage
+    return judged(exchange, answer, ended=True, framed=is_framed(head))
+
+
+def _failed(wire: Wire, response: Any) -> Answered:
+    return Answered(None, None, response, f"status {wire.head(response).status_code}")
 
 
 def _named(wire: Wire, reader: BodyReader | None) -> BodyReader | None:

@@ -14,7 +14,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import ValueExchange
-from cachewrap.errors import UnkeyableError
+from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.integrations._langchain import clean, model_request, usage_of_messages
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.request.canonical import canonical
@@ -22,6 +22,7 @@ from cachewrap.request.key import encode
 from cachewrap.request.values import key_name
 from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import Usage
+from cachewrap.urls import wrong_cache
 
 _SOURCE: Final = "langchain:agent"
 
@@ -43,6 +44,8 @@ class CacheMiddleware(AgentMiddleware):
 
     def __init__(self, cache: Cache | None = None) -> None:
         super().__init__()
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(wrong_cache(cache))
         self._cache = cache
 
     def wrap_model_call(

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError, UnsupportedTypeError
 from cachewrap.options import choose_cache, is_sampling
+from cachewrap.urls import wrong_cache
 
 T = TypeVar("T")
 
@@ -43,6 +44,8 @@ class AutoGenCacheStore(CacheStore[T], Component[AutoGenCacheStoreConfig]):
     component_provider_override = "cachewrap.integrations.autogen.AutoGenCacheStore"
 
     def __init__(self, cache: Cache | str | None = None, *, scope: str = "") -> None:
+        if cache is not None and not isinstance(cache, (Cache, str)):
+            raise ConfigurationError(wrong_cache(cache))
         self._url = cache if isinstance(cache, str) else None
         self._cache = Cache.from_url(cache) if isinstance(cache, str) else cache
         self._scope = scope

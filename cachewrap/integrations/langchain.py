@@ -11,10 +11,13 @@ from langchain_core.outputs import Generation
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Absent, ValueExchange
+from cachewrap.entry import Entry
+from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
 from cachewrap.options import choose_cache, is_sampling
 from cachewrap.request.key import encode
 from cachewrap.telemetry.usage import Usage
+from cachewrap.urls import wrong_cache
 
 if TYPE_CHECKING:
     from cachewrap.integrations._langchain_agents import CacheMiddleware
@@ -49,6 +52,8 @@ class LangChainCache(BaseCache):
     """
 
     def __init__(self, cache: Cache | None = None) -> None:
+        if cache is not None and not isinstance(cache, Cache):
+            raise ConfigurationError(wrong_cache(cache))
         self._cache = cache
         # What a lookup found out and the update after it needs.
         self._asked: dict[str, tuple[Absent, float]] = {}
@@ -118,9 +123,21 @@ class LangChainCache(BaseCache):
         return absent, time.perf_counter() - began if began else 0.0
 
 
+class _ModelExchange(ValueExchange):
+    """A request to LangChain's cache, whose answer is a list of generations."""
+
+    __slots__ = ()
+
+    def load(self, entry: Entry) -> list[Generation]:
+        found = super().load(entry)
+        if not isinstance(found, list) or not all(isinstance(one, Generation) for one in found):
+            raise CorruptEntryError("it holds no list of LangChain's generations")
+        return found
+
+
 def _exchange(cache: Cache, prompt: str, llm_string: str) -> ValueExchange:
     asked = encode(call_request(prompt, llm_string))
-    return ValueExchange(cache.policy, MODEL_CALL, asked, usage=_usage)
+    return _ModelExchange(cache.policy, MODEL_CALL, asked, usage=_usage)
 
 
 def _usage(generations: Sequence[Generation]) -> Usage:

@@ -74,6 +74,8 @@ class _Telemetry:
         facts = event.as_dict()
         told = _attributes(event)
         own = {"cachewrap.outcome": facts["outcome"], "cachewrap.hit": event.hit}
+        if event.reason:
+            own["cachewrap.unstored_reason"] = event.reason
         self._span(event, {**told, **own})
         self._calls.add(1, {**told, **own})
         tokens = {"input": event.tokens_in, "output": event.tokens_out}

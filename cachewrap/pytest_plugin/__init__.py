@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from cachewrap import systems as systems  # before a test can put others in the place of files
+
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
     from cachewrap.pytest_plugin.session import Session

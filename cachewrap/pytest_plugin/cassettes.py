@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -21,6 +21,11 @@ FIXTURES: Final = "fixtures.jsonl"
 
 _LONGEST: Final = 100
 _ODD: Final = re.compile(r"[^A-Za-z0-9_.=+-]+")
+_KEPT: Final = re.compile(r"(?!fixtures$)(?!.*-[0-9a-f]{8}$)[^A-Z]*[^A-Z.]", re.DOTALL)
+"""Names that are kept: capital letters, a dot at the end and what looks like a hash are not."""
+
+_DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
+"""What Windows takes for a device, in every folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +75,28 @@ class Places:
         """The cassette of a test: its own, a named one of its module, or of all modules."""
         if wish.cassette is None:
             return self.folder / f"{file_name(item)}.jsonl"
-        name = wish.cassette.removesuffix(".jsonl")
-        path = PurePath(name)
-        parts = path.parts
-        if not parts or ".." in parts or path.anchor:
-            raise pytest.UsageError(
-                f"{wish.cassette!r} is no name of a cassette: write a name, or folder/name for one"
-                " that several modules share"
-            )
-        return (self.folder if len(parts) == 1 else self.base) / f"{name}.jsonl"
+        path = safe_path(wish.cassette)
+        return (self.folder if len(path) == 1 else self.base).joinpath(*path)
+
+
+def safe_path(name: object) -> list[str]:
+    """The parts of the path of a named cassette, in its folder on every system.
+
+    What file systems take badly is replaced, as in the names of tests, and so are names that only
+    some of them tell apart; a hash keeps those apart. Raises `pytest.UsageError` for a path out of
+    the folder, and for no name.
+    """
+    whole = name.removesuffix(".jsonl") if isinstance(name, str) else ""
+    parts = [part for part in whole.split("/") if part]
+    if not parts or ".." in parts or re.match("/[^/]", whole):
+        raise pytest.UsageError(
+            f"{name!r} is no name of a cassette: write a name, or folder/name for one that several"
+            " modules share"
+        )
+    safe = [_cleaned(part, safe=_KEPT.fullmatch(part) is not None) for part in parts]
+    if "/".join(parts) != whole:
+        safe[-1] = _with_hash(safe[-1], whole)
+    return [*safe[:-1], f"{safe[-1]}.jsonl"]
 
 
 def places_of(item: pytest.Item) -> Places:
@@ -103,9 +121,17 @@ def file_name(item: pytest.Item) -> str:
     function, bracket, parameters = item.name.partition("[")
     plain = f"{function}-{parameters.removesuffix(']')}" if bracket else function
     full = ".".join([*classes, plain])
+    return _cleaned(full, safe=True)
+
+
+def _cleaned(full: str, *, safe: bool) -> str:
     name = _ODD.sub("-", full)
-    if name == full and len(name) <= _LONGEST:
-        return name
+    if _DEVICE.match(name):
+        name = f"_{name}"
+    return name if safe and name == full and len(name) <= _LONGEST else _with_hash(name, full)
+
+
+def _with_hash(name: str, full: str) -> str:
     digest = hashlib.sha256(full.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{name[:_LONGEST].rstrip('-.')}-{digest}"
 

@@ -6,19 +6,22 @@ import datetime as dt
 import hashlib
 import marshal
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Final
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.key import encode, endless, mend_dict, mend_scalar
 from cachewrap.request.objects import ADVICE, is_model, object_form
 from cachewrap.request.values import (
-    LEAVES,
     SCALARS,
     SCHEMAS,
+    SecretError,
     is_plain,
     is_tag,
+    leaf_of,
     mend_int,
     mend_str,
 )
@@ -32,8 +35,9 @@ def canonical(value: object, *, where: str = "") -> Any:
     that of the ``properties`` of a JSON schema.
 
     Args:
-        value: numbers, text, bytes, containers, dates, paths, enums, classes, dataclasses, named
-            tuples, pydantic models, numpy arrays, and objects with a ``__cache_key__`` method.
+        value: numbers, text, bytes, containers, dates, paths, URLs, addresses, patterns, enums,
+            classes, dataclasses, named tuples, pydantic models, numpy arrays, and objects with a
+            ``__cache_key__`` method.
         where: what the value is called in an error.
 
     Raises `UnkeyableError` for anything else. A value that is plain already is returned as it is.
@@ -113,7 +117,7 @@ _SHORT: Final = 1024
 # The functions that call themselves have no defaults: Python 3.13.0 does not count such calls, so
 # that what refers to itself would fill the memory.
 def _form(value: Any, where: str) -> Any:
-    kind = type(value)
+    kind: Any = type(value)
     if kind in SCALARS or kind is float:
         return mend_scalar(value)
     if kind is dict:
@@ -122,18 +126,30 @@ def _form(value: Any, where: str) -> Any:
         return [_form(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if kind is tuple:
         return {"!tuple": [_form(item, f"{where}[{i}]") for i, item in enumerate(value)]}
-    if leaf := LEAVES.get(kind):
+    if kind is set or kind is frozenset:
+        items = [_form(item, f"{where}{{}}") for item in value]
+        return {"!set" if kind is set else "!frozenset": sorted(items, key=encode)}
+    if leaf := leaf_of(kind):
         tag, dump = leaf
         if kind in _BYTES and len(value) > _SHORT:
             return {tag: [len(value), hashlib.sha256(value).hexdigest()]}
         try:
             return {tag: dump(value)}
+        except SecretError as error:
+            raise UnkeyableError(f"{where or 'the value'} is a {error}, {SECRET}") from None
         except TypeError as error:
             raise UnkeyableError(f"{where or 'the value'} has {error}, {ADVICE}") from None
-    if kind is set or kind is frozenset:
-        items = [_form(item, f"{where}{{}}") for item in value]
-        return {"!set" if kind is set else "!frozenset": sorted(items, key=encode)}
+    if kind is deque:
+        return {"!deque": [_form(list(value), where), value.maxlen]}
+    if kind is MappingProxyType:
+        return {"!mappingproxy": _dict(dict(value), where, 0)}
     return object_form(value, kind, where, _form)
+
+
+SECRET: Final = (
+    "whose secret is never hashed: leave the argument out with ignore=, or compute the key "
+    "of what else there is with key="
+)
 
 
 def _dict(value: dict[Any, Any], where: str, looks: int) -> Any:

@@ -14,6 +14,7 @@ import functools
 import math
 import os
 import pathlib
+import re
 import sys
 import uuid
 import zoneinfo
@@ -23,6 +24,8 @@ from enum import Enum, Flag
 from pathlib import PurePath
 from types import MemberDescriptorType
 from typing import Any, Final
+
+import msgspec
 
 from cachewrap.errors import MissingTypeError
 
@@ -303,19 +306,39 @@ def _path(plain: Any) -> PurePath:
 
 _PATHS: Final = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
 
+
+def _dump_pattern(value: re.Pattern[Any]) -> Any:
+    pattern, flags = value.pattern, value.flags & ~re.DEBUG
+    if type(pattern) is bytes:
+        return [{"!bytes": b64encode(pattern).decode()}, flags]
+    if type(pattern) is str:
+        return [mend_str(pattern), flags]
+    raise TypeError(f"a pattern of type {type(pattern).__qualname__}")
+
+
+def _real(kind: type[Any]) -> type[Any]:
+    # A test that has stopped the clock may have another class in its place.
+    return next(base for base in kind.__mro__ if base.__module__ == "datetime")
+
+
 Dump = Callable[[Any], Any]
 LEAVES: Final[dict[type, tuple[str, Dump]]] = {
     bytes: ("!bytes", lambda v: b64encode(v).decode()),
     bytearray: ("!bytearray", lambda v: b64encode(v).decode()),
     complex: ("!complex", lambda v: [v.real.hex(), v.imag.hex()]),
-    dt.date: ("!date", dt.date.isoformat),
-    dt.datetime: ("!datetime", _dump_moment),
+    _real(dt.date): ("!date", dt.date.isoformat),
+    _real(dt.datetime): ("!datetime", _dump_moment),
     dt.time: ("!time", _dump_moment),
+    dt.timezone: ("!zone", _dump_zone),
+    zoneinfo.ZoneInfo: ("!zone", _dump_zone),
     dt.timedelta: ("!timedelta", lambda v: [v.days, v.seconds, v.microseconds]),
     uuid.UUID: ("!uuid", lambda v: v.hex),
     # Whether the exponent's "E" is a capital is up to the context.
     decimal.Decimal: ("!decimal", lambda v: str(v).upper()),
     fractions.Fraction: ("!fraction", lambda v: [hex(v.numerator), hex(v.denominator)]),
+    range: ("!range", lambda v: [mend_int(v.start), mend_int(v.stop), mend_int(v.step)]),
+    re.Pattern: ("!pattern", _dump_pattern),
+    msgspec.UnsetType: ("!unset", lambda v: None),
     **{getattr(pathlib, name): ("!path", _dump_path) for name in _PATHS},
 }
 
@@ -326,14 +349,16 @@ LOADERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!bytes": lambda p: b64decode(p, validate=True),
     "!bytearray": lambda p: bytearray(b64decode(p, validate=True)),
     "!complex": lambda p: complex(float.fromhex(p[0]), float.fromhex(p[1])),
-    "!date": dt.date.fromisoformat,
-    "!datetime": _moment(dt.datetime),
+    "!date": _real(dt.date).fromisoformat,
+    "!datetime": _moment(_real(dt.datetime)),
     "!time": _moment(dt.time),
+    "!zone": _load_zone,
     "!timedelta": lambda p: dt.timedelta(*p),
     "!uuid": uuid.UUID,
     "!decimal": lambda p: decimal.Decimal(_text(p)),
     "!fraction": lambda p: fractions.Fraction(int(p[0], 16), int(p[1], 16)),
     "!path": _path,
+    "!unset": lambda p: msgspec.UNSET,
 }
 
 
@@ -343,6 +368,69 @@ def _text(plain: Any) -> str:
     if not isinstance(plain, str):
         raise ValueError("text expected")
     return plain
+
+
+# -- leaf types that are told by more than what they are -------------------------------------
+
+
+class SecretError(TypeError):
+    """A value that holds a credential, which is neither hashed nor stored."""
+
+
+@functools.lru_cache(maxsize=1024)
+def leaf_of(kind: type) -> tuple[str, Dump] | None:
+    """The tag of a leaf type, and what dumps its values; None for any other type.
+
+    What dumps raises `TypeError` for a value that is more than a leaf, `SecretError` for a
+    credential. Of types with a ``__cache_key__`` that is what counts.
+    """
+    if leaf := LEAVES.get(kind):
+        return leaf
+    if hasattr(kind, "__cache_key__"):
+        return None
+    module = kind.__module__
+    if module == "ipaddress" and kind.__name__ in ADDRESSES:
+        return "!ip", lambda v: [type(v).__name__, mend_str(str(v))]
+    if module.startswith(_CLOCKS):
+        return next((LEAVES[base] for base in kind.__mro__ if base in LEAVES), None)
+    if core_of(kind) is not None:
+        return "!url", lambda v: [key_name(kind), mend_str(_url_text(v))]
+    if any(f"{base.__module__}:{base.__name__}" in _SECRETS for base in kind.__mro__):
+        return "!secret", _refuse_secret
+    return None
+
+
+_CLOCKS: Final = ("freezegun.", "time_machine.")
+_SECRETS: Final = ("pydantic.types:_SecretBase", "pydantic.types:_SecretField")
+ADDRESSES: Final = tuple(
+    f"IPv{version}{sort}" for version in "46" for sort in ("Address", "Network", "Interface")
+)
+
+
+def _refuse_secret(value: object) -> Any:
+    raise SecretError(type(value).__qualname__)
+
+
+def core_of(kind: type) -> Any:
+    """The class of pydantic's core that a type of URLs is, or wraps; None for any other type."""
+    core, networks = (sys.modules.get(name) for name in ("pydantic_core", "pydantic.networks"))
+    if core is None:
+        return None
+    for name, wrapper in (("Url", "_BaseUrl"), ("MultiHostUrl", "_BaseMultiHostUrl")):
+        own = vars(core).get(name)
+        if kind is own or (networks and vars(networks).get(wrapper) in kind.__mro__):
+            return own
+    return None
+
+
+def _url_text(value: Any) -> str:
+    url, core = value, core_of(type(value))
+    # Some versions of pydantic wrap a URL that was wrapped.
+    while type(url) is not core and [*(state := state_of(url))] == ["_url"]:
+        url = state["_url"]
+    if type(url) is not core:
+        raise TypeError(f"a {type(value).__qualname__} with more in it than a URL")
+    return str(url)
 
 
 # -- enums and arrays, which are told by more than their exact type ---------------------------

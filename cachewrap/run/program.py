@@ -57,6 +57,7 @@ def activate(cache: Cache | str | None = None) -> None:
     """
     from cachewrap.cache import Cache
     from cachewrap.errors import ConfigurationError
+    from cachewrap.urls import wrong_cache
 
     if cache is None:
         cache = os.environ.get(URL)
@@ -65,9 +66,7 @@ def activate(cache: Cache | str | None = None) -> None:
     if isinstance(cache, str):
         cache = Cache.from_url(cache)
     if not isinstance(cache, Cache):
-        raise ConfigurationError(
-            f"activate takes a cachewrap Cache or a URL, got {type(cache).__name__}"
-        )
+        raise ConfigurationError(wrong_cache(cache, "activate takes the URL of a cache, or"))
     _patch_all()
     cache.__enter__()
 

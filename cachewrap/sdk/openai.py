@@ -11,7 +11,6 @@ from cachewrap.cache import Cache
 from cachewrap.http.exchange import Endpoint, When
 from cachewrap.sdk.patcher import Patch, Patcher, Sdk
 
-_FINAL: Final = frozenset({"completed", "incomplete"})
 _COMPLETIONS: Final = {"Completions": ("create", "parse", "stream")}
 _RESPONSES: Final = {"Responses": ("create", "parse", "stream")}
 _CREATE: Final = ("create",)
@@ -19,7 +18,7 @@ _CREATE: Final = ("create",)
 ENDPOINTS: Final = (
     Endpoint("chat/completions"),
     Endpoint("completions"),
-    Endpoint("responses", status=_FINAL),
+    Endpoint("responses"),
     Endpoint("responses/input_tokens"),
     Endpoint("embeddings"),
     Endpoint("moderations"),

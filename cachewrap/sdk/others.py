@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 from cachewrap.cache import Cache
@@ -20,6 +20,7 @@ from cachewrap.http.requests import REQUESTS
 from cachewrap.sdk.anthropic import ANTHROPIC
 from cachewrap.sdk.openai import ENDPOINTS, OPENAI
 from cachewrap.sdk.patcher import Patch, Patcher, Sdk
+from cachewrap.systems import files
 
 _CREATE: Final = ("create",)
 _GENERATE: Final = ("generate",)
@@ -123,7 +124,7 @@ def _check(package: str) -> None:
     if spec is None:
         raise ConfigurationError(f"no package {package!r} is installed")
     folders = spec.submodule_search_locations or ()
-    if not any(Path(folder, "_base_client.py").is_file() for folder in folders):
+    if not any(files.is_file(os.path.join(folder, "_base_client.py")) for folder in folders):
         raise ConfigurationError(
             f"{package!r} is not of the family that `patch` knows: it has no module "
             f"{package}._base_client; an SDK that speaks plain httpx is served by `patch_httpx`"

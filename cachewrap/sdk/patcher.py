@@ -18,6 +18,7 @@ from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.front.shape import is_own_function
 from cachewrap.sdk.seam import Seam
+from cachewrap.urls import wrong_cache
 
 # What the seam leans on beside the methods that it wraps.
 _NEEDED: Final = (
@@ -120,9 +121,7 @@ class Patcher(Applications[Patch]):
         Raises `ConfigurationError` where the SDK lacks what the seam needs.
         """
         if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(
-                f"cache= takes a cachewrap Cache or None, got {type(cache).__name__}"
-            )
+            raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         with self._lock:

@@ -14,10 +14,26 @@ from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
-from cachewrap.http import open_response
-from cachewrap.http.capture import Slot, asend, is_idle, send, under_way, watched
-from cachewrap.http.exchange import Answered, Bypass, Endpoint, SdkExchange, When, classify
-from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, merged_body
+from cachewrap.http.capture import (
+    asend,
+    aserve_open,
+    aserve_read,
+    is_idle,
+    send,
+    serve_open,
+    serve_read,
+    under_way,
+    watched,
+)
+from cachewrap.http.exchange import (
+    Bypass,
+    CallersParser,
+    Endpoint,
+    SdkExchange,
+    When,
+    classify,
+)
+from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, is_given, merged_body
 from cachewrap.http.response import build, family_of
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
@@ -324,22 +340,12 @@ def _serve(
     def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
         return rebuild(sdk_call, answer, client, args, kwargs, reader)
 
-    def call() -> Answered:
-        send(slot, upstream)
-        return slot.answered
-
-    cache, exchange = sdk_call.cache, sdk_call.exchange
-    slot = Slot(cache, exchange)
+    serve = serve_open if sdk_call.open else serve_read
     try:
-        if sdk_call.open:
-            return open_response.serve(cache, exchange, upstream, build, *sdk_call.seen)
-        reply = cache.serve(exchange, call, *sdk_call.seen)
+        return serve(sdk_call.cache, sdk_call.exchange, upstream, build, *sdk_call.seen)
     except BaseException:
         sdk_call.failed()
         raise
-    if reply.own or reply.value is slot.answered:
-        return slot.answered.result
-    return rebuild(sdk_call, reply.value.answer, client, args, kwargs)
 
 
 async def _aserve(
@@ -355,22 +361,12 @@ async def _aserve(
     def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
         return arebuild(sdk_call, answer, client, args, kwargs, reader)
 
-    async def call() -> Answered:
-        await asend(slot, upstream)
-        return slot.answered
-
-    cache, exchange = sdk_call.cache, sdk_call.exchange
-    slot = Slot(cache, exchange)
+    serve = aserve_open if sdk_call.open else aserve_read
     try:
-        if sdk_call.open:
-            return await open_response.aserve(cache, exchange, upstream, build, *sdk_call.seen)
-        reply = await cache.aserve(exchange, call, *sdk_call.seen)
+        return await serve(sdk_call.cache, sdk_call.exchange, upstream, build, *sdk_call.seen)
     except BaseException:
         sdk_call.failed()
         raise
-    if reply.own or reply.value is slot.answered:
-        return slot.answered.result
-    return await arebuild(sdk_call, reply.value.answer, client, args, kwargs)
 
 
 def _processed(
@@ -386,6 +382,9 @@ def _processed(
         reader.broken = family_of(client._client).read_error
     options = _argument(1, "options", args, kwargs)
     options.headers = sdk_call.headers
+    parse = getattr(options, "post_parser", None)
+    if parse is not None and is_given(parse) and not isinstance(parse, CallersParser):
+        options.post_parser = sdk_call.exchange.parser = CallersParser(parse)
     request = sdk_call.exchange.request
     headers = dict(request.get("headers", {}))
     raw = header(sdk_call.headers, RAW_RESPONSE)
@@ -422,7 +421,8 @@ def rebuild(
     response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         response.read()
-    return send(None, lambda: client._process_response(**given))
+    result = send(None, lambda: client._process_response(**given))
+    return result if sdk_call.open else _tried(result, client)
 
 
 async def arebuild(
@@ -438,4 +438,12 @@ async def arebuild(
     response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         await response.aread()
-    return await asend(None, lambda: client._process_response(**given))
+    result = await asend(None, lambda: client._process_response(**given))
+    return result if sdk_call.open else _tried(result, client)
+
+
+def _tried(result: Any, client: Any) -> Any:
+    """The result; a raw one that will be validated raises now what it would raise then."""
+    if client._strict_response_validation and type(result).__name__ == "LegacyAPIResponse":
+        result.parse()
+    return result

@@ -41,8 +41,9 @@ class Event:
         tokens_out: completion tokens of the answer.
         stored: whether the answer of this call was stored.
         error: what the call raised, or None.
-        reason: why a call is not cached, as in ``stats.bypass_reasons``; of other calls ``""``. In
-            mode ``"off"`` the source is not known.
+        reason: why a call is not cached, as in ``stats.bypass_reasons``, or why its answer is none
+            to be stored, as in ``stats.unstored_reasons``; of other calls ``""``. In mode ``"off"``
+            the source is not known.
     """
 
     outcome: Outcome | None
@@ -120,6 +121,7 @@ class Watch:
         *,
         stored: bool = False,
         error: BaseException | None = None,
+        reason: str = "",
     ) -> None:
         """Say how the call ended."""
         source, model, key, seed, place = self._what
@@ -139,9 +141,11 @@ class Watch:
             entry.tokens_out if entry else 0,
             stored,
             error,
+            reason,
         )
         name = f"{'error' if outcome is None else outcome.value} {source} {event.model}".rstrip()
-        _tell(self._hook, event, f"{name} in {event.seconds:.4f} s")
+        why = f", not stored ({reason})" if reason else ""
+        _tell(self._hook, event, f"{name} in {event.seconds:.4f} s{why}")
 
 
 def tell_bypass(hook: Hook | None, source: str, seed: str, place: str, reason: str) -> None:

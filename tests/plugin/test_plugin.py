@@ -358,6 +358,11 @@ def test_a_wrong_mode_of_a_marker_is_an_error(project: Project) -> None:
     assert "must be one of" in project.run(errors=1)
 
 
+def test_a_place_in_a_marker_is_no_seed(project: Project) -> None:
+    project.test("@pytest.mark.llm_cache(seed='a/b')\ndef test_one():\n    pass")
+    assert "a seed names a draw of answers" in project.run(errors=1)
+
+
 # -- cassettes -------------------------------------------------------------------------------------
 
 NAMES = {

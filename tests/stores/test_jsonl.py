@@ -22,7 +22,7 @@ from hypothesis import given, settings, strategies as st
 from unit.format.test_envelope import HTTP, ITEMS, LONG, REQUEST
 from unit.test_properties import HOSTILE, JSON, VALUES as ANY_VALUES
 
-from cachewrap import Cache, CacheWarning, ConfigurationError, StoreError, llm_cached
+from cachewrap import Cache, CacheWarning, ConfigurationError, StoreError, llm_cached, systems
 from cachewrap.entry import Facts, HttpAnswer, Items, Kind
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
@@ -588,7 +588,7 @@ def test_a_disk_that_is_full_leaves_the_file_as_it_was(
         return written[0]
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "write", write)
+        patched.setattr(systems.files, "write", write)
         with pytest.raises(StoreError, match="No space left"):
             jsonl.add(key_of("b"), sealed("b"))
     assert path.read_bytes() == before

@@ -151,3 +151,35 @@ def test_a_system_without_locks_goes_without(
     for file in files:
         os.close(file)
     assert (tmp_path / "file").read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a/b/c", "a/link/c", "out/c", "round/c", "up/d", "./a//b/../x", "missing/../a", "/", "//a"],
+)
+def test_a_path_without_links_is_that_of_python(tmp_path: Path, path: str) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/link").symlink_to("b")
+    (tmp_path / "out").symlink_to(tmp_path / "a/link")
+    (tmp_path / "up").symlink_to("a/../a/link/..")
+    (tmp_path / "round").symlink_to("a/round")
+    (tmp_path / "a/round").symlink_to("../a/b")
+    whole = os.path.join(tmp_path, path)
+    assert systems.files.real_path(whole) == os.path.realpath(whole).replace("//", "/")
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert systems.files.real_path(str(tmp_path / "a/c")).startswith(str(tmp_path))
+
+
+def test_folders_are_made_where_they_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for _ in range(2):
+        systems.files.make_folders(str(tmp_path / "a/b/c"))
+    assert (tmp_path / "a/b/c").is_dir()
+    with pytest.raises(FileExistsError):
+        systems.files.make_folders(str(tmp_path / "file"))
+    with pytest.raises(NotADirectoryError):
+        systems.files.make_folders(str(tmp_path / "file/a/b"))

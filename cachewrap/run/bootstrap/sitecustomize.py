@@ -6,8 +6,16 @@ Also a Python of another version or environment reads it, and is left as it is.
 import os
 import sys
 
-_here = os.path.dirname(os.path.abspath(__file__))
-sys.path[:] = [_place for _place in sys.path if os.path.abspath(_place) != _here]
+
+def _absolute(place):  # type: ignore[no-untyped-def]
+    try:
+        return os.path.abspath(place)
+    except OSError:  # the working directory was deleted
+        return place
+
+
+_here = os.path.dirname(_absolute(__file__))  # type: ignore[no-untyped-call]
+sys.path[:] = [_place for _place in sys.path if _absolute(_place) != _here]  # type: ignore[no-untyped-call]
 
 
 def _start():  # type: ignore[no-untyped-def]

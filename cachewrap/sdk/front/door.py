@@ -320,7 +320,10 @@ class Door:
         if known.build is not None:
             return known.value(answer)
         sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
-        stream = rebuild(sdk_call, answer, asked.client, args, kwargs)
+        try:
+            stream = rebuild(sdk_call, answer, asked.client, args, kwargs)
+        except Exception:  # the long way tells what is wrong
+            return NOTHING
         assert self._models is not None
         quicken(stream, answer, self._name, self._models.builder)
         return stream
@@ -337,7 +340,10 @@ class Door:
         if known.build is not None:
             return known.value(answer)
         sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
-        stream = await arebuild(sdk_call, answer, asked.client, args, kwargs)
+        try:
+            stream = await arebuild(sdk_call, answer, asked.client, args, kwargs)
+        except Exception:
+            return NOTHING
         assert self._models is not None
         aquicken(stream, answer, self._name, self._models.builder)
         return stream
@@ -350,7 +356,8 @@ def _exchange(asked: Asked, known: Known) -> SdkExchange | None:
     """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
     try:
         request = known.request(asked.client, asked.body)
-        asked.foreseen = SdkExchange(known.endpoint, request, asked.cache.policy)
+        streams = known.build is None  # `Known.value` looks into other answers itself
+        asked.foreseen = SdkExchange(known.endpoint, request, asked.cache.policy, looks=streams)
     except UnkeyableError:
         return None
     return asked.foreseen

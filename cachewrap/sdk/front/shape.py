@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.events import lacking
 from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, is_idle
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
@@ -237,11 +238,14 @@ class Known:
             data = json.loads(b"".join(answer.chunks).decode())
         except ValueError:
             return NOTHING
-        if type(data) is not dict or self.build is None:
+        if type(data) is not dict or self.build is None or lacking(self.endpoint.path, data):
             return NOTHING
-        result = self.build(data)
-        if self.parse is not None:
-            result = self.parse(result)
+        try:
+            result = self.build(data)
+            if self.parse is not None:
+                result = self.parse(result)
+        except Exception:  # the long way tells whose error it is
+            return NOTHING
         self.add_request_id(result, request_id)
         return result
 

@@ -14,6 +14,7 @@ from diskcache import Timeout
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.disk.folder import READ_WAIT, WRITE_WAIT, check_name, connect, lay_out
+from cachewrap.systems import files
 
 _TRUST = 0.05
 """Seconds for which a database that is there is taken for the one that was opened."""
@@ -83,10 +84,10 @@ class Connections:
         if con is None:
             return None
         now = time.monotonic()
-        if now < link.trusted and os.access(self._path, os.F_OK):  # half of what a `stat` costs
+        if now < link.trusted and files.access(self._path, os.F_OK):  # half of what a `stat` costs
             return con
         try:
-            if os.stat(self._path).st_ino == link.inode:
+            if files.stat(self._path).st_ino == link.inode:
                 link.trusted = now + _TRUST
                 return con
         except (FileNotFoundError, NotADirectoryError):
@@ -100,11 +101,11 @@ class Connections:
         """Open the thread's connection; None if there is no database and none is to be made."""
         folder = os.path.dirname(self._path)
         try:
-            if make and not os.path.exists(self._path):
+            if make and not files.exists(self._path):
                 lay_out(self._root, folder)
-            if os.path.exists(self._path):
+            if files.exists(self._path):
                 check_name(self._root, folder)
-                link.inode = os.stat(self._path).st_ino
+                link.inode = files.stat(self._path).st_ino
                 link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables
                     lay_out(self._root, folder)
@@ -149,7 +150,8 @@ class Connections:
                 f"cannot {doing} {self._path}: another program kept it locked for longer than"
                 f" {READ_WAIT:.0f} s for a read or {WRITE_WAIT:.0f} s for a write ({error})"
             )
-        return StoreError(f"cannot {doing} {self._path}: {error}")
+        why = systems.NO_DIRECTORY if systems.is_nowhere(self._path) else error
+        return StoreError(f"cannot {doing} {self._path}: {why}")
 
     def _pause(self) -> None:
         self._lock.acquire()

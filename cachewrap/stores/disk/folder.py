@@ -16,11 +16,12 @@ import time
 import urllib.parse
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import diskcache
 
 from cachewrap.errors import StoreError
+from cachewrap.systems import files
 
 DATABASE = "cache.db"
 """diskcache's name for the database in its folder."""
@@ -39,6 +40,9 @@ BATCH = 500
 
 IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
+
+_ATTEMPTS = 10
+"""Attempts to make a file in a folder that others remove when it is empty."""
 
 RAW, _BINARY = 1, 2
 """diskcache's modes: the value is in its row, or in a file."""
@@ -111,15 +115,18 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
     def store(self, value: bytes, read: bool, key: object = None) -> tuple[Any, ...]:
         if type(value) is not bytes or read:
             raise StoreError(f"a cachewrap folder holds bytes only, not {type(value).__name__}")
-        columns: tuple[Any, ...] = super().store(value, False)
-        return columns
+        if len(value) < self.min_file_size:
+            return 0, RAW, None, value
+        filename, path = self.filename()
+        with _made(path) as file:
+            file.write(value)
+        return len(value), _BINARY, filename, None
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
         if mode == RAW and type(value) is bytes:
             return value
         if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
-            content: Any = super().fetch(mode, _native(filename), value, False)
-            return bytes(content)
+            return files.contents(os.path.join(self._directory, _native(filename)))
         raise StoreError(
             f"{self._directory} holds a row under a key of cachewrap's that cachewrap did not write"
             " (pickled, perhaps); it was not read. Delete the key, or use another folder or seed."
@@ -127,7 +134,23 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
     def remove(self, file_path: str) -> None:
         if self._FILE.fullmatch(file_path):
-            super().remove(_native(file_path))
+            path = os.path.join(self._directory, _native(file_path))
+            with suppress(OSError):  # somebody else removes it, or fills its folder again
+                files.unlink(path)
+                files.rmdir(os.path.dirname(path))
+                files.rmdir(os.path.dirname(os.path.dirname(path)))
+
+
+def _made(path: str) -> BinaryIO:
+    """A new file, open to be written, in a folder that is made where it is missing."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            files.make_folders(os.path.dirname(path))
+            return files.stream(path, "xb")
+        except OSError:
+            if not left:
+                raise
+    raise AssertionError
 
 
 def _native(filename: str) -> str:
@@ -199,7 +222,7 @@ def check_name(root: str, folder: str) -> None:
     name = os.path.basename(folder)
     if _FOLDS and name.upper() != name.lower():
         with suppress(OSError):  # what cannot be listed may still be read
-            there = [other for other in os.listdir(root) if other.lower() == name.lower()]
+            there = [other for other in files.listdir(root) if other.lower() == name.lower()]
             if there and name not in there:
                 raise StoreError(
                     f"{folder} is the folder of another seed, {there[0]}: this file system does not"
@@ -209,19 +232,19 @@ def check_name(root: str, folder: str) -> None:
 
 def make(root: str, folder: str) -> None:
     """Make the folder for its owner alone; keep what exists."""
-    os.makedirs(os.path.dirname(root), exist_ok=True)
+    files.make_folders(os.path.dirname(root))
     for place in (root, folder):
         with suppress(FileExistsError):
-            os.mkdir(place, 0o700)
+            files.mkdir(place, 0o700)
             if place == folder:
-                with open(os.path.join(folder, ".gitignore"), "xb") as file:
+                with files.stream(os.path.join(folder, ".gitignore"), "xb") as file:
                     file.write(b"*\n")
 
 
 def lay_out(root: str, folder: str) -> None:
     """Make the folder, with an empty database in it; keep what exists."""
     make(root, folder)
-    new = not os.path.exists(os.path.join(folder, DATABASE))
+    new = not files.exists(os.path.join(folder, DATABASE))
     # The settings are stored: whatever program opens the folder later evicts nothing either.
     diskcache.Cache(folder, timeout=int(WRITE_WAIT), disk=BytesDisk, eviction_policy="none").close()
     if new:
@@ -239,7 +262,7 @@ def connect(path: str, wait: float) -> sqlite3.Connection | None:
     try:
         return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT))
     except sqlite3.OperationalError:
-        if os.access(os.path.dirname(path), os.W_OK):
+        if files.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
         place = f"{Path(path).as_uri()}?immutable=1"

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from cachewrap import systems
 from cachewrap.stores.base import Claim
+from cachewrap.systems import files
 
 SUPPORTED = systems.HAS_LOCKS
 """Whether this system has such locks."""
@@ -85,7 +86,7 @@ class _Process:
     def file(self, path: str) -> _File:
         """The file at the path, by its identity: it may have other names, or be a new one."""
         try:
-            status = os.stat(path)
+            status = files.stat(path)
         except FileNotFoundError:
             pass
         else:
@@ -94,14 +95,14 @@ class _Process:
         if len(self.files) >= _KEPT:
             self.close_idle()
         descriptor = systems.open_file(path, os.O_RDWR | os.O_CREAT, 0o600)
-        status = os.fstat(descriptor)
+        status = files.fstat(descriptor)
         return self.files.setdefault((status.st_dev, status.st_ino), _File(descriptor))
 
     def close_idle(self, only: tuple[int, int] | None = None) -> None:
         for identity, file in list(self.files.items()):
             if not file.held and only in (None, identity):
                 del self.files[identity]
-                os.close(file.descriptor)
+                files.close(file.descriptor)
 
 
 _process = _Process()
@@ -135,7 +136,7 @@ def give(path: str, key: str, token: str, *, failed: bool) -> None:
 def close(path: str) -> None:
     """Close the file at the path, unless this process holds a lease in it."""
     with _process.lock, suppress(OSError):  # the folder is gone, or something else by now
-        status = os.stat(path)
+        status = files.stat(path)
         _process.close_idle((status.st_dev, status.st_ino))
 
 
@@ -150,4 +151,4 @@ def _after_fork_in_child() -> None:
     inherited, _process = _process, _Process()
     for file in inherited.files.values():
         with suppress(OSError):
-            os.close(file.descriptor)
+            files.close(file.descriptor)

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from os import F_OK, access
 from time import monotonic
 from typing import Any
 
@@ -33,6 +32,7 @@ from cachewrap.stores.disk.folder import (
     seed_of,
     write,
 )
+from cachewrap.systems import files
 from cachewrap.urls import absolute, obstacle, url_of
 
 _READS_KEPT = 1000
@@ -100,7 +100,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
     @property
     def url(self) -> str:
-        return url_of("disk", os.path.realpath(self._root), self._seed)
+        return url_of("disk", files.real_path(self._root), self._seed)
 
     def reseed(self, seed: str) -> DiskStore:
         return DiskStore(self._root, seed, max_bytes=self._max_bytes)
@@ -113,10 +113,10 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
         A folder that can be read but not written fails this check, and can still be read.
         """
-        if os.path.exists(self._path):
-            if not os.access(self._path, os.R_OK | os.W_OK):
+        if files.exists(self._path):
+            if not files.access(self._path, os.R_OK | os.W_OK):
                 raise self._unusable(f"{self._path} cannot be read and written by this user")
-            with open(self._path, "rb") as file:
+            with files.stream(self._path, "rb") as file:
                 start = file.read(len(_START))
             if start not in (b"", _START):
                 raise StoreError(f"{self._path} {NO_DATABASE}")
@@ -133,7 +133,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             with link.lock:
                 con = link.con
                 # The first half of `Connections.connected`.
-                if con is None or monotonic() >= link.trusted or not access(self._path, F_OK):
+                if (
+                    con is None
+                    or monotonic() >= link.trusted
+                    or not files.access(self._path, os.F_OK)
+                ):
                     con = connections.connected(link) or connections.connect(link)
                     if con is None:
                         return None
@@ -169,7 +173,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             writing.put(bytes.fromhex(key), value, expires)
 
     def delete(self, key: str) -> bool:
-        if not os.path.exists(self._path):
+        if not files.exists(self._path):
             return False
         with self._writing() as writing:
             return writing.remove("key = ? AND raw = 1", bytes.fromhex(key)) == 1
@@ -191,13 +195,13 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         A seed whose folder has a name of its hash cannot be told from it, and is left out.
         """
         try:
-            with os.scandir(self._root) as folders:
-                named = [seed_of(f.name) for f in folders if os.path.exists(f"{f.path}/{DATABASE}")]
+            folders = files.listdir(self._root)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise self._connections.failed("list", error) from error
-        return sorted(seed for seed in named if seed is not None)
+        held = [f for f in folders if files.exists(os.path.join(self._root, f, DATABASE))]
+        return sorted(seed for seed in map(seed_of, held) if seed is not None)
 
     def last_used(self, key: str) -> float | None:
         """When the entry was last read: only caches with ``max_bytes`` note that here.
@@ -338,7 +342,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         write to report.
         """
         try:
-            if os.path.exists(self._path):
+            if files.exists(self._path):
                 with self._writing():
                     pass
         except StoreError:

@@ -6,7 +6,6 @@ import atexit
 import itertools
 import json
 import os
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import msgspec
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.systems import files
 from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
@@ -86,7 +86,7 @@ class Cassette:
 
     def place_of(self, name: Name) -> str:
         """Where the line of a name is, for an error: the file and the number of the line."""
-        with suppress(OSError), open(self.path, "rb") as file:
+        with suppress(OSError), files.stream(self.path, "rb") as file:
             for number, line in reversed(list(enumerate(file, 1))):
                 with suppress(ValueError):  # an empty line, or one that is no entry
                     if name_of(line) == name:
@@ -95,31 +95,35 @@ class Cassette:
 
     def _read(self) -> dict[Name | int, bytes]:
         try:
-            stamp = _stamp_of(os.stat(self.path))
+            stamp = _stamp_of(files.stat(self.path))
         except FileNotFoundError:
             stamp = None
         except OSError as error:
-            raise StoreError(f"cannot read {self.path}: {error}") from error
+            raise self._failed("read", error) from error
         lines = self._lines
         if lines is not None and stamp == self._stamp:
             return lines
         with self._lock:
             try:
                 with (
-                    open(self.path, "rb", buffering=0) as file,
+                    files.stream(self.path, "rb", buffering=0) as file,
                     systems.locked(file.fileno(), alone=False),
                 ):
                     return self._load(file.fileno())
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
             except OSError as error:
-                raise StoreError(f"cannot read {self.path}: {error}") from error
+                raise self._failed("read", error) from error
+
+    def _failed(self, doing: str, error: OSError) -> StoreError:
+        why = systems.NO_DIRECTORY if systems.is_nowhere(self.path) else error
+        return StoreError(f"cannot {doing} {self.path}: {why}")
 
     def _load(self, file: int) -> dict[Name | int, bytes]:
-        status = os.fstat(file)
+        status = files.fstat(file)
         if self._lines is not None and self._stamp == _stamp_of(status):
             return self._lines
-        with open(file, "rb", closefd=False) as whole:
+        with files.stream(file, "rb", closefd=False) as whole:
             whole.seek(0)
             data = whole.read()
         lines: dict[Name | int, bytes] = {}
@@ -184,7 +188,7 @@ class Cassette:
 
     def remove(self, goes: Callable[[Name], bool]) -> int:
         """Remove the lines of names; how many there were. A file without lines is removed."""
-        if not os.path.exists(self.path):
+        if not files.exists(self.path):
             return 0
         with self._writing() as file:
             lines = self._load(file)
@@ -201,7 +205,7 @@ class Cassette:
     def tidy(self) -> None:
         """Bring the lines into their order, and forget what was read of them."""
         with self._lock:
-            if self._untidy and os.path.exists(self.path):
+            if self._untidy and files.exists(self.path):
                 with self._writing() as file:
                     self._write_all(file, self._in_order(self._load(file)))
             self._untidy = False
@@ -222,22 +226,22 @@ class Cassette:
         """The file, open and locked; it is made where it is missing."""
         with self._lock:
             try:
-                os.makedirs(os.path.dirname(self.path), exist_ok=True)
+                files.make_folders(os.path.dirname(self.path))
                 with open_alone(self.path, _WRITING, 0o666) as file:
                     yield file
             except OSError as error:
-                raise StoreError(f"cannot write {self.path}: {error}") from error
+                raise self._failed("write", error) from error
 
     def _append(self, file: int, lines: dict[Name | int, bytes], line: bytes) -> None:
-        size = os.fstat(file).st_size
+        size = files.fstat(file).st_size
         start = (b"" if self._ends else b"\n") if size else HEAD + b"\n"
-        os.lseek(file, 0, os.SEEK_END)
+        files.lseek(file, 0, os.SEEK_END)
         try:
             _write(file, start + line + b"\n")
         except BaseException:
-            os.ftruncate(file, size)  # the disk is full: half a line helps nobody
+            files.ftruncate(file, size)  # the disk is full: half a line helps nobody
             raise
-        self._stamp, self._ends = _stamp_of(os.fstat(file)), True
+        self._stamp, self._ends = _stamp_of(files.fstat(file)), True
 
     def _write_all(self, file: int, lines: dict[Name | int, bytes]) -> None:
         """Put a new file in the place of the old one, under whose lock this is called."""
@@ -245,37 +249,38 @@ class Cassette:
             self._write_over(file, lines)
             return
         if not lines:
-            os.unlink(self.path)
+            files.unlink(self.path)
             self._loaded({}, None, ends=True)
             return
-        folder, base = os.path.split(self.path)
-        made, draft = tempfile.mkstemp(dir=folder, prefix=f".{base[:100]}.", suffix=".tmp")
+        base = os.path.basename(self.path)
+        draft = f"{self.path.removesuffix(base)}.{base[:100]}.{os.urandom(8).hex()}.tmp"
+        made = systems.open_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with open(made, "wb") as new:
+            with files.stream(made, "wb") as new:
                 new.write(b"\n".join((HEAD, *lines.values(), b"")))
                 new.flush()
-                os.fsync(made)
-                os.chmod(draft, os.stat(self.path).st_mode & 0o7777)
-                stamp = _stamp_of(os.fstat(made))
-            os.replace(draft, self.path)
+                files.fsync(made)
+                files.chmod(draft, files.stat(self.path).st_mode & 0o7777)
+                stamp = _stamp_of(files.fstat(made))
+            files.replace(draft, self.path)
         except BaseException:
-            os.unlink(draft)
+            files.unlink(draft)
             raise
         self._loaded(lines, stamp, ends=True)
 
     def _write_over(self, file: int, lines: dict[Name | int, bytes]) -> None:
         # What is cut off comes last: a process that is killed in between leaves lines twice.
-        os.lseek(file, 0, os.SEEK_SET)
+        files.lseek(file, 0, os.SEEK_SET)
         if lines:
             _write(file, b"\n".join((HEAD, *lines.values(), b"")))
-        os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR))
-        self._loaded(lines, _stamp_of(os.fstat(file)), ends=True)
+        files.ftruncate(file, files.lseek(file, 0, os.SEEK_CUR))
+        self._loaded(lines, _stamp_of(files.fstat(file)), ends=True)
 
     def _remove_empty(self) -> None:
         """Remove a file that could not be removed while it was open."""
         with suppress(OSError):  # it is gone, or another process has it open
-            if not os.path.getsize(self.path):
-                os.unlink(self.path)
+            if not files.stat(self.path).st_size:
+                files.unlink(self.path)
 
     def _begin_anew(self) -> None:
         """In a forked child: another thread may have held the lock, in the midst of a change."""
@@ -309,7 +314,7 @@ def name_of(line: bytes) -> Name | None:
 def _write(file: int, data: bytes) -> None:
     written = 0
     while written < len(data):
-        written += os.write(file, data[written:])
+        written += files.write(file, data[written:])
 
 
 def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
@@ -327,13 +332,13 @@ def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
                     yield file
                     return
         finally:
-            os.close(file)
+            files.close(file)
 
 
 def _is_at(file: int, path: str) -> bool:
     """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
     try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
+        return os.path.samestat(files.fstat(file), files.stat(path))
     except FileNotFoundError:
         return False
 
@@ -345,7 +350,7 @@ _opening = threading.Lock()
 
 def cassette(path: str) -> Cassette:
     """The cassette of a file, the same one for every way to write its path."""
-    path = os.path.realpath(path)
+    path = files.real_path(path)
     name = os.path.normcase(path)
     with _opening:
         known = _cassettes.get(name)

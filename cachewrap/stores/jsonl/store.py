@@ -10,6 +10,7 @@ from cachewrap.errors import StoreError
 from cachewrap.stores.base import Checks, Scans, Seeds, Store
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
+from cachewrap.systems import files
 from cachewrap.urls import absolute, obstacle, url_of
 
 
@@ -58,10 +59,10 @@ class JsonlStore(Store, Scans, Seeds, Checks):
 
         A file that can be read but not written fails this check, and can still be read.
         """
-        if os.path.exists(self._path):
-            if not os.path.isfile(self._path):
+        if files.exists(self._path):
+            if not files.is_file(self._path):
                 raise StoreError(f"the cassette {self._path} is not a file: choose another path")
-            if not os.access(self._path, os.R_OK | os.W_OK):
+            if not files.access(self._path, os.R_OK | os.W_OK):
                 raise StoreError(
                     f"the cassette {self._path} cannot be read and written by this user"
                 )

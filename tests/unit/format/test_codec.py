@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import enum
+import gc
+import re
 import subprocess
 import sys
 import types
+from collections import ChainMap, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import attrs
 import kinds
 import msgspec
 import numpy
+import pydantic
 import pytest
 from kinds import VALUES, same
 
@@ -60,14 +67,19 @@ def test_encoding_leaves_the_value_alone() -> None:
 
 
 class TestNothingRuns:
-    def test_no_post_init(self) -> None:
-        data = codec.encode(kinds.Eager(1))
-        kinds.RAN.clear()
-        codec.decode(*data)
-        assert kinds.RAN == []
-
-    def test_no_validator(self) -> None:
-        data = codec.encode(kinds.Strict(a=1))
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param(kinds.Eager(1), id="post-init"),
+            pytest.param(kinds.Strict(a=1), id="validator"),
+            pytest.param(kinds.Checked(1), id="pydantic dataclass"),
+            pytest.param(kinds.Ticket("a"), id="attrs"),
+            pytest.param(kinds.Labels(["a"]), id="list"),
+            pytest.param(kinds.Scores(a=1), id="dictionary"),
+        ],
+    )
+    def test_no_code_of_the_class(self, value: Any) -> None:
+        data = codec.encode(value)
         kinds.RAN.clear()
         codec.decode(*data)
         assert kinds.RAN == []
@@ -142,6 +154,232 @@ def test_a_class_that_has_gained_a_field_gives_its_default(monkeypatch: Any) -> 
         codec.decode(*stored)
 
 
+MORE = """
+import attrs
+import msgspec
+
+@attrs.define
+class Ticket:
+    name: str
+{ticket}
+class Order(msgspec.Struct):
+    name: str
+{order}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ticket", "order", "expected"),
+    [
+        pytest.param("    x: int = 1", "    x: int = 1", 1, id="default"),
+        pytest.param("    x: list = attrs.Factory(list)", "    x: list = []", [], id="list"),
+        pytest.param("    x: int", "", "Ticket has the new field x", id="attrs without one"),
+        pytest.param("", "    x: int", "Order has the new field x", id="struct without one"),
+        pytest.param("    x: int = attrs.Factory(lambda: 1)", "", "field x", id="attrs by code"),
+        pytest.param(
+            "", "    x: int = msgspec.field(default_factory=lambda: 1)", "x", id="struct by code"
+        ),
+    ],
+)
+def test_a_field_that_attrs_or_a_struct_has_gained(
+    ticket: str, order: str, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def define(ticket: str, order: str) -> types.ModuleType:
+        module = types.ModuleType("more")
+        monkeypatch.setitem(sys.modules, "more", module)
+        exec(MORE.format(ticket=ticket, order=order), vars(module))
+        return module
+
+    old = define("", "")
+    stored = codec.encode([old.Ticket("a"), old.Order("a")])
+    define(ticket, order)
+    if isinstance(expected, str):
+        with pytest.raises(CorruptEntryError, match=expected):
+            codec.decode(*stored)
+    else:
+        assert [one.x for one in codec.decode(*stored)] == [expected, expected]
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
+class TestEnums:
+    """An entry names the class, the member, and the value that it stood for."""
+
+    @staticmethod
+    def define(
+        monkeypatch: pytest.MonkeyPatch, *members: tuple[str, Any], flag: bool = False
+    ) -> Any:
+        base: Any = enum.Flag if flag else enum.Enum
+        made = base("Answer", list(members), module="edited")
+        module = types.ModuleType("edited")
+        vars(module)["Answer"] = made
+        monkeypatch.setitem(sys.modules, "edited", module)
+        return made
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            pytest.param("yes", "no", id="text"),
+            pytest.param(1, 2, id="number"),
+            pytest.param(1, 1.0, id="type of a number"),
+            pytest.param(1, True, id="truth"),
+            pytest.param((1, 2), (1, 3), id="tuple"),
+            pytest.param((1, [2]), (1, [2.0]), id="tuple of a list"),
+            pytest.param({"a": 1}, {"a": 2}, id="dictionary"),
+            pytest.param(kinds.Point(1), kinds.Point(2), id="dataclass"),
+            pytest.param(dt.date(2024, 1, 1), dt.date(2024, 1, 2), id="date"),
+        ],
+    )
+    def test_a_member_whose_value_was_edited_is_another(
+        self, old: Any, new: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stored = codec.encode(self.define(monkeypatch, ("YES", old)).YES)
+        same_again = self.define(monkeypatch, ("YES", old))
+        assert codec.decode(*stored) is same_again.YES
+        self.define(monkeypatch, ("YES", new))
+        with pytest.raises(CorruptEntryError, match="another value"):
+            codec.decode(*stored)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param(float("nan"), id="nan"),
+            pytest.param(object, id="class"),
+            pytest.param(len, id="function"),
+            pytest.param(kinds.noted(kinds.Point(1), x=[CYCLE]), id="cycle"),
+            pytest.param(frozenset({1}), id="frozen set"),
+            pytest.param(kinds.Colour.RED, id="member of another"),
+        ],
+    )
+    def test_a_member_of_any_value_comes_back(
+        self, value: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        member = self.define(monkeypatch, ("YES", value)).YES
+        assert there_and_back(member) is member
+
+    def test_flags_whose_bits_were_edited_are_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        old = self.define(monkeypatch, ("READ", 1), ("WRITE", 2), flag=True)
+        stored = codec.encode(old.READ | old.WRITE)
+        assert codec.decode(*stored) == old.READ | old.WRITE
+        self.define(monkeypatch, ("READ", 1), ("WRITE", 4), flag=True)
+        with pytest.raises(CorruptEntryError, match="another value"):
+            codec.decode(*stored)
+
+    def test_an_entry_without_the_value_is_read(self) -> None:
+        data = tagged({"!enum": ["kinds:Colour", "RED"]})
+        assert codec.decode(Kind.VALUE, data) is kinds.Colour.RED
+
+
+T = TypeVar("T")
+
+
+class Page(pydantic.BaseModel, Generic[T]):
+    items: list[T]
+
+
+class TestGenerics:
+    """The class of a generic model is looked up, and never made for an entry."""
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            pytest.param("kinds:Colour", id="class"),
+            pytest.param(["alias", ["builtins:list", "builtins:bytes"]], id="alias"),
+            pytest.param(["kinds:Box", ["builtins:bytes"]], id="generic"),
+            pytest.param(["Literal", ["never"]], id="literal"),
+            pytest.param("nowhere:Thing", id="class that is nowhere"),
+        ],
+    )
+    def test_one_that_the_program_has_not_made_is_missing(self, form: Any) -> None:
+        before = type.__subclasses__(Page), type.__subclasses__(kinds.Box)
+        name = f"{Page.__module__}:Page"
+        spec = [name, [form]]
+        with pytest.raises(MissingTypeError, match=r"Page of types .* annotate the function"):
+            codec.decode(Kind.VALUE, tagged({"!pydantic": [spec, {}, None, [], None]}))
+        assert (type.__subclasses__(Page), type.__subclasses__(kinds.Box)) == before
+
+    def test_one_that_nothing_else_holds_is_held(self) -> None:
+        stored = codec.encode(Page[dict[str, list[float]]](items=[]))
+        gc.collect()
+        assert codec.decode(*stored) == Page[dict[str, list[float]]](items=[])
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            pytest.param(list[int], "list[int]", id="list"),
+            pytest.param(list[int], list[str], id="item"),
+            pytest.param(int | None, int, id="union"),
+            pytest.param(tuple[int, ...], tuple[int], id="tuple"),
+        ],
+    )
+    def test_forms_are_told_apart(self, one: Any, other: Any) -> None:
+        import typing
+
+        other = typing.List[int] if other == "list[int]" else other  # noqa: UP006
+        made = [Page[form](items=[]) for form in (one, other)]
+        assert [type(back) for back in there_and_back(made)] == [type(page) for page in made]
+
+    def test_a_reloaded_class_is_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def define() -> Any:
+            module = types.ModuleType("again")
+            vars(module)["Item"] = type("Item", (pydantic.BaseModel,), {"__module__": "again"})
+            monkeypatch.setitem(sys.modules, "again", module)
+            return module
+
+        stored = codec.encode(Page[define().Item](items=[]))
+        again = define()
+        with pytest.raises(MissingTypeError):
+            codec.decode(*stored)
+        page = Page[again.Item](items=[])
+        assert type(codec.decode(*stored)) is type(page)
+
+
+def test_a_url_whose_path_is_empty_comes_back() -> None:
+    settings = pydantic.ConfigDict()
+    settings["url_preserve_empty_path"] = True  # type: ignore[typeddict-unknown-key, unused-ignore]
+    adapter = pydantic.TypeAdapter(pydantic.HttpUrl, config=settings)
+    url = adapter.validate_python("http://a.b")
+    assert str(there_and_back(url)) == str(url)
+
+
+class TestStoppedClocks:
+    """Where a test has stopped the clock, today is a date like any other."""
+
+    def test_a_date_of_freezegun(self) -> None:
+        freezegun = pytest.importorskip("freezegun")
+        with freezegun.freeze_time("2024-02-29 12:00"):
+            given = [dt.date.today(), dt.datetime.now(), dt.datetime.now(dt.UTC)]
+            back = there_and_back(given)
+        assert [type(value) for value in back] == [dt.date, dt.datetime, dt.datetime]
+        assert back == given
+
+    def test_a_date_of_time_machine(self) -> None:
+        time_machine = pytest.importorskip("time_machine")
+        with time_machine.travel("2024-02-29 12:00 +0000"):
+            given = [dt.date.today(), dt.datetime.now(dt.UTC)]
+            assert same(there_and_back(given), given)
+
+    @pytest.mark.parametrize("base", [dt.date, dt.datetime])
+    def test_a_date_that_looks_like_one_of_them(self, base: Any) -> None:
+        fake = type("Fake", (base,), {"__module__": "freezegun.api"})(2024, 2, 29)
+        assert same(there_and_back(fake), base(2024, 2, 29))
+
+    def test_a_date_of_ones_own_is_refused(self) -> None:
+        with pytest.raises(UnsupportedTypeError, match="Fake"):
+            codec.encode(type("Fake", (dt.date,), {"__module__": "pandas"})(2024, 2, 29))
+
+
+def test_a_hash_that_attrs_has_kept_is_not_stored() -> None:
+    badge = kinds.Badge("a")
+    before = codec.encode(badge)
+    hash(badge)
+    back = codec.decode(*codec.encode(badge))
+    assert codec.encode(back) == before
+    assert hash(back) == hash(badge)
+
+
 @dataclasses.dataclass
 class Holder:
     """Defined at the top of a module, unlike what it holds."""
@@ -151,6 +389,36 @@ class Holder:
 
 class Plain:
     pass
+
+
+class Post(msgspec.Struct):
+    x: int
+
+    def __post_init__(self) -> None:
+        kinds.RAN.append("Post")
+
+
+@attrs.define
+class Mourned:
+    x: int
+
+    def __del__(self) -> None:
+        kinds.RAN.append("Mourned")
+
+
+class Login(pydantic.BaseModel):
+    name: str
+    token: pydantic.SecretStr
+
+
+class Odd(pydantic.HttpUrl):
+    pass
+
+
+def odd() -> Any:
+    made = Odd("http://a.b")
+    made.note = 1  # type: ignore[attr-defined]
+    return made
 
 
 def local() -> Any:
@@ -186,7 +454,33 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "array of objects": (lambda: numpy.array([object()]), "numpy array of object"),
     "structured array": (lambda: numpy.zeros(1, dtype="i4,f4"), "numpy array of"),
     "exception": (lambda: ValueError("x"), "ValueError"),
-    "subclass of dict": (lambda: type("Sub", (dict,), {})(), "Sub"),
+    "subclass of dict": (lambda: type("Sub", (dict,), {})(), r"Sub.*top level"),
+    "subclass of an ordered dict": (lambda: type("Sub", (OrderedDict,), {})(), "Sub"),
+    "subclass of a deque": (lambda: type("Sub", (deque,), {})(), "Sub"),
+    "secret": (lambda: pydantic.SecretStr("a"), r"a pydantic\.types\.SecretStr.*never stored"),
+    "secret bytes": (lambda: pydantic.SecretBytes(b"a"), "SecretBytes.*never stored"),
+    "secret in a model": (
+        lambda: Login(name="a", token=pydantic.SecretStr("b")),
+        r"the value\.token is a .*SecretStr, and a secret is never stored: return",
+    ),
+    "defaultdict of a lambda": (lambda: defaultdict(lambda: 1), "return a dict of it"),
+    "defaultdict of a function": (lambda: defaultdict(kinds.eager), "no class of data"),
+    "defaultdict of a class that acts": (lambda: defaultdict(subprocess.Popen), "no class of data"),
+    "defaultdict of a class in a function": (
+        lambda: defaultdict(type(local())),
+        r"default_factory of the value is a .*top level",
+    ),
+    "long pattern": (lambda: re.compile("a" * 10_001), "pattern that may be slow"),
+    "pattern of wide ranges": (lambda: re.compile("[\x00-\uffff]", re.I), "may be slow"),
+    "struct that computes": (lambda: Post(1), "Post, whose __post_init__ is not to run"),
+    "attrs that act when they go": (lambda: Mourned(1), "whose __del__ is not to run"),
+    "generic of a class in a function": (
+        lambda: Page[type(local())](items=[]),  # type: ignore[misc]
+        "top level",
+    ),
+    "generic of a type variable": (lambda: Page(items=[Page[T](items=[object()])]), "object"),
+    "URL with more in it": (odd, "more in it than a URL"),
+    "chain of maps": (lambda: ChainMap({}), "ChainMap"),
 }
 
 
@@ -225,6 +519,9 @@ HOSTILE: dict[str, Any] = {
         "!pydantic": [["kinds:Box", ["builtins:int", "builtins:int"]], {}, None, [], None]
     },
     "a model whose state is a list": {"!pydantic": ["kinds:Model", [1], None, [], None]},
+    "state with names that are more than text": {
+        "!dataclass": ["kinds:Point", {"!dict": [[{"!subclass": ["kinds:Name", "x", {}]}, 2]]}]
+    },
     "state with keys that are no names": {"!dataclass": ["kinds:Point", {"!dict": [[1, 2]]}]},
     "an attribute of a slotted class that it has not": {"!dataclass": ["kinds:Slotted", {"z": 1}]},
     "an unhashable key": {"!dict": [[[1], 2]]},
@@ -247,6 +544,58 @@ HOSTILE: dict[str, Any] = {
     "an array of strange bytes": {"!array": ["<i8", [1], "text"]},
     "a number that is none": {"!number": ["<i8", [], b""]},
     "a namespace of a list": {"!namespace": [1]},
+    "an enum of two values": {"!enum": ["kinds:Colour", "RED", 1, 2]},
+    "a range of fractions": {"!range": [0, 1.5, 1]},
+    "a range of truths": {"!range": [False, True, 1]},
+    "a range without steps": {"!range": [0, 1, 0]},
+    "a range of four": {"!range": [0, 1, 1, 1]},
+    "a deque that is fuller than it can be": {"!deque": [[1, 2], 1]},
+    "a deque of less than nothing": {"!deque": [[], -1]},
+    "a deque of a huge length": {"!deque": [[], 2**64 - 1]},
+    "a deque without a length": {"!deque": [[1]]},
+    "a defaultdict of a class that acts": {"!defaultdict": ["subprocess:Popen", []]},
+    "a defaultdict of a plain class": {"!defaultdict": ["builtins:object", []]},
+    "a defaultdict of a number": {"!defaultdict": [1, []]},
+    "a pattern that is none": {"!pattern": ["(", 0]},
+    "a pattern of a number": {"!pattern": [1, 0]},
+    "a pattern with flags that are none": {"!pattern": ["a", "I"]},
+    "a pattern with a truth for flags": {"!pattern": ["a", True]},
+    "a pattern that prints": {"!pattern": ["a", int(re.DEBUG)]},
+    "a pattern of bytes with flags of text": {"!pattern": [b"a", int(re.UNICODE)]},
+    "a long pattern": {"!pattern": ["a" * 10_001, 32]},
+    "a deep pattern": {"!pattern": ["(" * 4000 + ")" * 4000, 32]},
+    "a pattern that counts too far": {"!pattern": ["a{99999999999999999999}", 32]},
+    "a pattern of a wide range": {"!pattern": ["[\x00-\uffff]", 34]},
+    "a pattern of a wide range within": {"!pattern": ["(?si:[\x00-\uffff])", 32]},
+    "a pattern of an escaped range": {"!pattern": ["[\\0-\\uffff]", 34]},
+    "a pattern of many ranges": {"!pattern": ["[\x00-\uffff]" * 101, 32]},
+    "an address of another sort": {"!ip": ["ip_address", "1.2.3.4"]},
+    "an address that is none": {"!ip": ["IPv4Address", "1.2.3"]},
+    "an address that is a number": {"!ip": ["IPv4Address", 1]},
+    "a URL that is none": {"!url": ["pydantic.networks:HttpUrl", "a b"]},
+    "a URL of another class": {"!url": ["builtins:str", "http://a.b/"]},
+    "a URL that is written otherwise": {"!url": ["pydantic.networks:HttpUrl", "HTTP://a.b/"]},
+    "a URL that is a number": {"!url": ["pydantic.networks:HttpUrl", 1]},
+    "attrs that are none": {"!attrs": ["kinds:Point", {}]},
+    "attrs with an attribute that they have not": {"!attrs": ["kinds:Fee", {"zzz": 1}]},
+    "attrs that act when they go": {"!attrs": [f"{__name__}:Mourned", {"x": 1}]},
+    "a struct that is none": {"!struct": ["kinds:Point", {}]},
+    "a struct that computes": {"!struct": [f"{__name__}:Post", {"x": 1}]},
+    "a struct without a field": {"!struct": ["kinds:Cost", {}]},
+    "a struct with an attribute that it has not": {
+        "!struct": ["kinds:Cost", {"tokens": 1, "z": 1}]
+    },
+    "a subclass of another type": {"!subclass": ["kinds:Labels", {"a": 1}, {}]},
+    "a subclass that is a builtin type": {"!subclass": ["builtins:list", [], {}]},
+    "a subclass that is an enum": {"!subclass": ["kinds:Word", "hi", {}]},
+    "a subclass that is a named tuple": {"!subclass": ["kinds:City", {"!tuple": [1]}, {}]},
+    "a subclass that is made in C": {"!subclass": ["collections:OrderedDict", {}, {}]},
+    "a subclass of numpy": {"!subclass": ["numpy:str_", "a", {}]},
+    "a named tuple with a state of a list": {"!namedtuple": ["kinds:City", [1, 2], [1]]},
+    "a named tuple with a state that it cannot have": {
+        "!namedtuple": ["kinds:City", [1, 2], {"note": 1}]
+    },
+    "a secret": {"!secret": "a"},
 }
 
 

@@ -11,7 +11,8 @@ from standin.text import messages
 from standin.wire import Draw
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.events import CONTENT_TYPE, read_frames, read_stream, shows_error
+from cachewrap.http.encodings import FRAMES, read_frames
+from cachewrap.http.events import read_stream, shows_error, why_unreadable
 from cachewrap.http.exchange import Endpoint, read_answer
 from cachewrap.telemetry.usage import Usage
 
@@ -51,44 +52,80 @@ WHOLE_AT_ITS_END = [
     sse({"type": "image_generation.completed"}, {"type": "image_generation.completed"}),
     sse({"type": "image_edit.completed"}),
 ]
-NEVER_WHOLE = [
-    sse("[DONE]"),
-    sse(choice(), "[DONE]"),
-    sse(choice(0, "stop"), choice(1), "[DONE]"),
-    b"",
-    b": only a comment\n\n",
-    sse(choice()),
-    sse(choice(0, "stop"), choice(1)),
-    sse(choice(), ERROR, "[DONE]"),
-    sse(choice(finish="stop"), ("error", {"message": "x"}), "[DONE]"),
-    sse({"choices": [{"index": 0, "error": {"code": 502}, "finish_reason": "error"}]}, "[DONE]"),
-    sse({"type": "response.failed"}, "[DONE]"),
-    sse({"type": "error"}),
-    sse({"type": "response.created"}),
-    sse("{not json", "[DONE]"),
-    sse(choice(finish="stop"))[:-20],
+NEVER_WHOLE: list[tuple[bytes, str]] = [
+    (sse("[DONE]"), "no choices"),
+    (sse({"choices": []}, "[DONE]"), "no choices"),
+    (sse({"choices": [], "usage": {"prompt_tokens": 1}}), "cut off"),
+    (sse(choice(), "[DONE]"), "no finish reason"),
+    (sse(choice(0, "stop"), choice(1), "[DONE]"), "no finish reason"),
+    (sse(choice(finish=""), "[DONE]"), "no finish reason"),
+    (b"", "cut off"),
+    (b": only a comment\n\n", "cut off"),
+    (sse(choice()), "no finish reason"),
+    (sse(choice(0, "stop"), choice(1)), "no finish reason"),
+    (sse(choice(), ERROR, "[DONE]"), "error"),
+    (sse(choice(), {"object": "error", "message": "x"}, "[DONE]"), "error"),
+    (sse({"code": 500, "msg": "busy"}, "[DONE]"), "error"),
+    (sse({"detail": "Not Found"}), "error"),
+    (sse(choice(finish="stop"), ("error", {"message": "x"}), "[DONE]"), "error"),
+    (
+        sse({"choices": [{"index": 0, "error": {"code": 502}, "finish_reason": "x"}]}, "[DONE]"),
+        "error",
+    ),
+    (sse(choice(finish="error"), "[DONE]"), "error"),
+    (sse({"type": "response.failed"}, "[DONE]"), "error"),
+    (sse({"type": "error"}), "error"),
+    (sse({"type": "message_start"}, {"type": "error", "error": {"type": "overloaded"}}), "error"),
+    (sse({"type": "response.created"}), "cut off"),
+    (sse("{not json", "[DONE]"), "no JSON"),
+    (sse(choice(finish="stop"))[:-20], "no JSON"),
 ]
 
 
 @pytest.mark.parametrize("body", WHOLE_AT_ONCE)
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_stream_with_its_last_event_is_whole(body: bytes, ended: bool) -> None:
-    assert read_stream(body, ended=ended) is not None
+    assert isinstance(read_stream(body, ended=ended), Usage)
 
 
 @pytest.mark.parametrize("body", WHOLE_AT_ITS_END)
 def test_a_stream_without_one_is_whole_where_it_ended_by_itself(body: bytes) -> None:
-    assert read_stream(body, ended=True) is not None
-    assert read_stream(body, ended=False) is None
+    assert isinstance(read_stream(body, ended=True), Usage)
+    assert read_stream(body, ended=False) == "cut off"
 
 
-@pytest.mark.parametrize("body", NEVER_WHOLE)
-def test_a_stream_that_failed_or_was_cut_is_not_whole(body: bytes) -> None:
-    assert read_stream(body, ended=True) is None
+@pytest.mark.parametrize(("body", "reason"), NEVER_WHOLE)
+def test_a_stream_that_failed_or_was_cut_is_not_whole(body: bytes, reason: str) -> None:
+    assert read_stream(body, ended=True) == reason
+
+
+UNREADABLE: list[tuple[bytes, str]] = [
+    (sse(choice(), "[DONE]"), ""),
+    (sse("[DONE]"), ""),
+    (b": a comment\n\n" + sse(choice()), ""),
+    (sse(choice(), ERROR), ""),
+    (sse({"text": "x" * 20_000}), ""),
+    (sse("{not json", {"text": "x" * 20_000}), "no JSON"),
+    (sse(choice(), "{not json"), ""),
+    (b": " + b"x" * 20_000 + b"\n\n", ""),
+    (b"", "no events"),
+    (b"\x00\x01 spoiled", "no events"),
+    (sse("{not json", choice()), "no JSON"),
+    (sse(ERROR, "[DONE]"), "error"),
+    (sse(("error", {"message": "x"})), "error"),
+]
+
+
+@pytest.mark.parametrize(("body", "reason"), UNREADABLE, ids=range(len(UNREADABLE)))
+def test_the_first_event_of_what_is_stored_shows_whether_it_can_be_read(
+    body: bytes, reason: str
+) -> None:
+    assert why_unreadable(body) == reason
 
 
 def test_null_errors_are_no_errors() -> None:
-    assert read_stream(sse({**choice(finish="stop"), "error": None}), ended=True) is not None
+    body = sse({**choice(finish="stop"), "error": None})
+    assert isinstance(read_stream(body, ended=True), Usage)
 
 
 USAGE = [
@@ -137,8 +174,8 @@ BROKEN = b"".join(frames(REPLY, Manner(error_after=3)))
 SPOILED = WHOLE[:20] + b"\x00" + WHOLE[21:]
 
 
-def told(body: bytes) -> Usage | None:
-    answer = HttpAnswer(200, [("content-type", CONTENT_TYPE)], [body], [0.0], streamed=True)
+def told(body: bytes) -> Usage | str:
+    answer = HttpAnswer(200, [("content-type", FRAMES)], [body], [0.0], streamed=True)
     endpoint = Endpoint("v1/messages")
     return read_answer(endpoint, answer, stream=True, ended=True, framed=True)
 
@@ -150,7 +187,7 @@ def test_every_event_is_read_in_order() -> None:
 
 def test_a_whole_stream_tells_its_usage() -> None:
     usage = told(WHOLE)
-    assert usage is not None
+    assert isinstance(usage, Usage)
     assert (usage.model, usage.tokens_in) == ("m", 1)
     assert usage.tokens_out > 1
 
@@ -161,7 +198,7 @@ def test_a_whole_stream_tells_its_usage() -> None:
     ids=["empty", "a byte short", "half", "an error", "spoiled", "too short a frame", "no frame"],
 )
 def test_what_is_not_whole_is_not_stored(body: bytes) -> None:
-    assert told(body) is None
+    assert isinstance(told(body), str)
 
 
 def test_an_error_shows_before_the_stream_is_whole() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime as dt
 import enum
 import io
+import ipaddress
 import itertools
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -19,11 +22,26 @@ import zoneinfo
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import msgspec
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
+from pydantic import (
+    AnyUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PostgresDsn,
+    PrivateAttr,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    create_model,
+)
+from pydantic_core import MultiHostUrl, Url
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.canonical import canonical, canonical_json
@@ -175,6 +193,21 @@ def noted(value: Any, note: str) -> Any:
     return value
 
 
+class Address(AnyUrl):
+    def __cache_key__(self) -> object:
+        return self.host
+
+
+def fake(base: type[Any]) -> Any:
+    """A class as freezegun puts one in the place of dates."""
+    return type(f"Fake{base.__name__}", (base,), {"__module__": "freezegun.api"})
+
+
+def printing(pattern: str) -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return re.compile(pattern, re.DEBUG)
+
+
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 NOON = dt.datetime(2024, 10, 27, 2, 30)
 ALIKE = {
@@ -270,6 +303,10 @@ DIFFERENT: dict[str, list[Any]] = {
         NOON.time(),
         NOON.time().replace(tzinfo=dt.UTC),
     ],
+    "zones": [
+        *(BERLIN, zoneinfo.ZoneInfo("Europe/Paris"), zoneinfo.ZoneInfo("UTC"), dt.UTC, "UTC"),
+        *(dt.timezone(dt.timedelta(hours=1)), dt.timezone(dt.timedelta(hours=1), "CET")),
+    ],
     "spans": [
         dt.timedelta(1),
         dt.timedelta(seconds=1),
@@ -327,6 +364,33 @@ DIFFERENT: dict[str, list[Any]] = {
         collections.OrderedDict(b=2, a=1),
         {"a": 1, "b": 2},
     ],
+    "addresses": [
+        *(ipaddress.ip_address(text) for text in ("1.2.3.4", "1.2.3.5", "::1", "fe80::1%a")),
+        *(ipaddress.ip_network(text) for text in ("1.2.3.4", "1.2.3.0/24", "::1")),
+        *(ipaddress.ip_interface(text) for text in ("1.2.3.4", "1.2.3.4/24", "::1")),
+        *("1.2.3.4", int(ipaddress.ip_address("1.2.3.4"))),
+    ],
+    "URLs": [
+        *(AnyUrl("http://a.b/"), AnyUrl("http://a.b/c"), AnyUrl("http://u:p@a.b/")),
+        *(HttpUrl("http://a.b/"), Url("http://a.b/"), MultiHostUrl("http://a.b/")),
+        *(PostgresDsn("postgres://a:1,b:2/c"), "http://a.b/"),
+    ],
+    "patterns": [
+        *(re.compile("a"), re.compile("b"), re.compile(b"a"), re.compile("a", re.IGNORECASE)),
+        *(re.compile("(?i)a"), re.compile("a", re.ASCII), re.compile("\ud800"), "a", b"a"),
+    ],
+    "ranges": [range(3), range(4), range(0, 3, 2), range(0, 4, 2), range(2**64), (0, 1, 2), [0, 3]],
+    "queues": [
+        *(collections.deque([1, 2]), collections.deque([2, 1]), collections.deque([1, 2], 2)),
+        *(collections.deque([1, 2], 3), [1, 2], (1, 2), collections.deque([(1, 2)])),
+    ],
+    "counts": [
+        *(collections.Counter("a"), collections.Counter("b"), collections.Counter("aa")),
+        *({"a": 1}, collections.OrderedDict(a=1), collections.defaultdict(int, a=1)),
+        *(collections.defaultdict(Point, a=1), types.MappingProxyType({"a": 1})),
+        *(types.MappingProxyType({1: 1}), types.MappingProxyType({"a": (1,)})),
+    ],
+    "what is not set": [msgspec.UNSET, None, "UNSET", {}],
     "own keys": [Client("a", "t"), Client("b", "t"), OtherClient("a", "t"), "a"],
 }
 
@@ -353,6 +417,7 @@ EQUAL: dict[str, tuple[Any, Any]] = {
     "the order of a set": (set(map(str, range(50))), set(map(str, reversed(range(50))))),
     "the order of a mixed set": ({1, "a", (2,), None}, {None, (2,), "a", 1}),
     "every NaN": (float("nan"), -float("nan")),
+    "URLs with one key": (Address("http://a.b/c"), Address("https://a.b/d")),
     "objects with one key": (Client("a", "s"), Client("a", "t")),
     "the private attributes of a model": (
         Model(x=1),
@@ -369,6 +434,22 @@ EQUAL: dict[str, tuple[Any, Any]] = {
         numpy.array([[1, 2], [3, 4]]),
     ),
     "a shared part and its copies": ([shared := [1], shared], [[1], [1]]),
+    "the order of a count": (collections.Counter("aab"), collections.Counter("baa")),
+    "the order behind a proxy": (
+        types.MappingProxyType({"a": 1, "b": 2}),
+        types.MappingProxyType({"b": 2, "a": 1}),
+    ),
+    "the ways to a network": (
+        ipaddress.ip_network("1.2.3.0/24"),
+        ipaddress.ip_network("1.2.3.0/255.255.255.0"),
+    ),
+    "the ways to a URL": (HttpUrl("HTTP://A.b:80"), HttpUrl("http://a.b/")),
+    "a pattern that prints": (re.compile("a"), printing("a")),
+    "a date of a stopped clock": (dt.date(2024, 2, 29), fake(dt.date)(2024, 2, 29)),
+    "a moment of a stopped clock": (
+        dt.datetime(2024, 2, 29, 1, 2, 3, 4, dt.UTC, fold=1),
+        fake(dt.datetime)(2024, 2, 29, 1, 2, 3, 4, dt.UTC, fold=1),
+    ),
     "a plain part of what is not plain": ({"a": [2**64], "b": (1,)}, {"b": (1,), "a": [2**64]}),
 }
 
@@ -441,6 +522,9 @@ class Selfish:
         return [self]
 
 
+ZONE = b"TZif" + bytes(35) + b"\x01" + bytes(3) + b"\x04" + bytes(6) + b"UTC\0"
+
+
 class Date(dt.date):
     pass
 
@@ -463,10 +547,32 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a structured array": ({"a": numpy.zeros(1, "i4,i4")}, "^a is a numpy array of "),
     "a masked array": (numpy.ma.array([1]), "^the value is a MaskedArray,"),
     "a zone of one's own": ({"t": NOON.replace(tzinfo=Zone())}, "^t has a time zone of type Zone,"),
+    "a zone without a name": (
+        {"z": zoneinfo.ZoneInfo.from_file(io.BytesIO(ZONE))},
+        "^z has a time zone of type ZoneInfo,",
+    ),
     "a date of one's own": ({"t": Date(2024, 1, 1)}, "^t is a Date,"),
     "a flag without a name": (
         {"f": OpenFlags(9)},
         "^f is a OpenFlags with a value that has no name,",
+    ),
+    "a date of another module": (
+        type("Fake", (dt.date,), {"__module__": "pendulum"})(2024, 2, 29),
+        "^the value is a Fake,",
+    ),
+    "a secret": ({"key": SecretStr("a")}, "^key is a SecretStr, whose secret is never hashed"),
+    "secret bytes": ({"key": SecretBytes(b"a")}, "^key is a SecretBytes, whose secret"),
+    "a secret of any type": ({"key": Secret[int](1)}, r"^key is a Secret(\[int\])?, whose secret"),
+    "a secret in a model": ({"m": Model(x=SecretStr("a"))}, r"^m\.x is a SecretStr, whose secret"),
+    "a chain of maps": (collections.ChainMap({}), "^the value is a ChainMap,"),
+    "an object in a queue": ({"q": collections.deque([1, Plain()])}, r"^q\[1\] is a Plain,"),
+    "an object behind a proxy": (
+        {"p": types.MappingProxyType({"a": Plain()})},
+        r"^p\.a is a Plain,",
+    ),
+    "a URL with more in it": (
+        noted(AnyUrl("http://a.b"), "a"),
+        "^the value has a AnyUrl with more",
     ),
     "a factory without a name": (
         collections.defaultdict(lambda: 1),
@@ -479,6 +585,24 @@ REFUSED: dict[str, tuple[Any, str]] = {
 def test_what_has_no_key_is_named_with_its_path(value: Any, message: str) -> None:
     with pytest.raises(UnkeyableError, match=message):
         key(value)
+
+
+@pytest.mark.parametrize("way", ["ignore=", "key="])
+@pytest.mark.parametrize("value", [SecretStr("abc"), [SecretBytes(b"abc")]], ids=["text", "bytes"])
+def test_a_secret_is_never_hashed_and_the_error_says_what_to_do(value: Any, way: str) -> None:
+    with pytest.raises(UnkeyableError, match=way) as raised:
+        canonical(value)
+    assert "abc" not in str(raised.value)
+
+
+@pytest.mark.parametrize("clock", ["freezegun", "time_machine"])
+def test_a_day_has_one_key_whether_or_not_the_clock_is_stopped(clock: str) -> None:
+    module = pytest.importorskip(clock)
+    stop = module.freeze_time if clock == "freezegun" else partial(module.travel, tick=False)
+    with stop("2024-02-29 12:00:00+00:00"):
+        keys = key(dt.date.today()), key(dt.datetime.now(dt.UTC))
+    assert keys[0] == key(dt.date(2024, 2, 29))
+    assert keys[1] == key(dt.datetime(2024, 2, 29, 12, tzinfo=dt.UTC))
 
 
 @pytest.mark.parametrize("way", ["ignore=", "key=", "__cache_key__"])
