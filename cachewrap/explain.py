@@ -216,7 +216,8 @@ T = TypeVar("T", str, bytes)
 _SHOWN: Final = 40
 """Characters of a value that a line shows."""
 
-_HIDDEN: Final = "(hidden)"
+HIDDEN: Final = "(hidden)"
+"""What stands in place of a credential."""
 
 _ALIGNED: Final = 1_000_000
 """Lists whose lengths multiply to more than this are compared element by element, in place."""
@@ -239,6 +240,20 @@ _SECRET_VALUE: Final = re.compile(
     r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
+# Of these most are no secret: a sort key, a cache key.
+_DOUBTFUL_NAME: Final = re.compile(r"(?<!api)(?<!access)[-_]key$", re.IGNORECASE)
+_OPAQUE: Final = re.compile(r"\S{8,}")
+_WORDS: Final = re.compile(r"[a-z]+([-_.][a-z]+)*", re.IGNORECASE)
+
+
+def is_secret(name: str, value: str | bytes) -> bool:
+    """Whether a constant is a credential, by its own form or by the name that it has."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if _SECRET_VALUE.search(text):
+        return True
+    if not _SECRET_NAME.search(name) or not _OPAQUE.fullmatch(text):
+        return False
+    return not (_DOUBTFUL_NAME.search(name) and _WORDS.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +282,38 @@ def differences(old: Any, new: Any) -> list[Difference]:
     Values that look like a credential, by their own form or by the name of their field, are never
     shown.
     """
-    return list(_compare("", old, new))
+    found: list[Difference] = []
+    if isinstance(old, dict) and isinstance(new, dict):
+        found += _code(old.get("code"), new.get("code"))
+        found += _constants(old.get("constants", {}), new.get("constants", {}))
+        old, new = _without_code(old), _without_code(new)
+    return [*found, *_compare("", old, new)]
+
+
+def _without_code(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name not in ("code", "constants")}
+
+
+def _code(old: Any, new: Any) -> Iterator[Difference]:
+    """How the code of a function differs; the place of neither may be taken by a version."""
+    if old is None or new is None or old == new:
+        return
+    changed = "the function's code changed"
+    one, other = (value.get("begins") if isinstance(value, dict) else value for value in (old, new))
+    if isinstance(one, str) and isinstance(other, str) and one != other:
+        yield _texts(changed, one, other)
+    else:
+        yield Difference(changed, 1.0)
+
+
+def _constants(old: Any, new: Any) -> Iterator[Difference]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return
+    for found in _objects("constants", old, new):
+        head, colon, tail = found.line.removeprefix("constants.").partition(": ")
+        name, space, rest = head.partition(" ")
+        changed = f" changed: {tail}" if colon and not space else f"{space}{rest}{colon}{tail}"
+        yield Difference(f"`{name}`{changed}", found.weight)
 
 
 def without_secrets(request: Any, path: str = "") -> Any:
@@ -276,7 +322,7 @@ def without_secrets(request: Any, path: str = "") -> Any:
         return {name: without_secrets(value, _below(path, name)) for name, value in request.items()}
     if isinstance(request, list):
         return [without_secrets(value, f"{path}[{at}]") for at, value in enumerate(request)]
-    return _HIDDEN if _hidden(path, request) else request
+    return HIDDEN if _hidden(path, request) else request
 
 
 def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
@@ -408,7 +454,7 @@ def _shown(path: str, value: Any) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if _hidden(path, value):
-        return _HIDDEN
+        return HIDDEN
     text = repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"
 
@@ -429,7 +475,7 @@ def _note(path: str, value: Any) -> str:
     if isinstance(value, list):
         return ""
     shown = _shown(path, value)
-    return f" {shown}" if shown == _HIDDEN else f" ({shown})"
+    return f" {shown}" if shown == HIDDEN else f" ({shown})"
 
 
 def _size(value: Any) -> float:

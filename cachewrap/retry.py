@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from cachewrap.errors import ConfigurationError
@@ -35,6 +37,20 @@ def check_retry(retry: object, *, colour: str) -> None:
         raise ConfigurationError(
             "retry is a tenacity.AsyncRetrying but the function is sync: give a tenacity.Retrying"
         )
+
+
+def portable(retry: Retry | None) -> Any:
+    """The retry as it can be pickled, which tenacity's objects could not always be."""
+    if retry is None or isinstance(retry, int):
+        return retry
+    names = inspect.signature(type(retry).__init__).parameters
+    return partial(type(retry), **{n: getattr(retry, n) for n in names if hasattr(retry, n)})
+
+
+def unported(retry: Any) -> Retry | None:
+    """The retry that `portable` was given."""
+    made: Retry | None = retry() if isinstance(retry, partial) else retry
+    return made
 
 
 def with_retry(retry: Retry | None, call: Callable[[], T]) -> Callable[[], T]:

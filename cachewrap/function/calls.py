@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final, TypeAlias, get_type_hints
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict, get_type_hints
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -22,12 +22,20 @@ from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.function.signature import bound_to, check_name, make_binder, source_of, takes
+from cachewrap.function.code import ByCode, fingerprint, layers
+from cachewrap.function.signature import (
+    Constants,
+    Same,
+    bound_to,
+    constants_among,
+    make_binder,
+    source_of,
+    takes,
+)
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import encode, key_of, make_keyer, salted
-from cachewrap.request.values import is_plain
+from cachewrap.request.key import Keyer, encode, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.streams.generator import astream, stream
 from cachewrap.telemetry.events import wanted
@@ -54,69 +62,154 @@ def _close_defaults() -> None:
         cache.close()
 
 
+class Told(NamedTuple):
+    """The part of requests that tells of a function, as it was when it was last looked at."""
+
+    same: Same | None
+    """Whether all on which it depends is still the same; None where it depends on nothing."""
+    head: dict[str, Any]
+    """What all its requests have in common, in canonical form."""
+    keyer: Keyer | None
+    """Of plain arguments, where nothing else comes in; None where ``key=`` makes the key."""
+
+
+_UNTOLD: Final = Told(lambda: False, {}, None)
+
+
+class Settings(TypedDict):
+    """The options that the decorator was given."""
+
+    seed: Seed | None
+    cache: Cache | None
+    ttl: Ttl | None | Unset
+    samples: bool
+    ignore: str | Collection[str]
+    key: Callable[..., Any] | None
+    when: When | None
+    retry: Retry | None
+    version: str | int | None
+
+
+class _Codeless:
+    """A stand-in for the function, where there is none in Python."""
+
+    __code__: Any = None
+
+
 class Decorated:
-    """A decorated function: what its calls have in common, worked out once."""
+    """A decorated function: what its calls have in common, worked out once.
+
+    Args:
+        function: what is decorated.
+        settings: what the decorator was given.
+        known: its name and the fingerprint of its code, where another process worked them out.
+    """
 
     def __init__(
         self,
         function: Callable[..., Any],
-        *,
-        seed: Seed | None,
-        cache: Cache | None,
-        ttl: Ttl | None | Unset,
-        samples: bool,
-        ignore: Collection[str],
-        key: Callable[..., Any] | None,
-        when: When | None,
-        retry: Retry | None,
-        version: str | int | None,
+        settings: Settings,
+        known: tuple[str, Any] | None = None,
     ) -> None:
-        self.plain = plain = getattr(function, "__func__", function)  # of a class or static method
-        if not callable(plain):
+        self.plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
+        if not callable(self.plain):
             raise ConfigurationError(f"llm_cached decorates functions, got {function!r}")
-        if key is None and version is None:
-            check_name(plain)
-        self.source = source_of(plain)
-        self.bound = bound_to(plain)
+        chain = layers(self.plain)
+        self.inner: Any = chain[-1] if chain else _Codeless
+        self.source = source_of(self.plain) if known is None else known[0]
+        self.numbering = blocks.Numbering()
+        self._known = known
+        self._set(settings)
+        if self.code is not None:
+            _settings.set(self.code, settings)
+
+    def _set(self, settings: Settings) -> None:
+        plain, seed, cache, key = self.plain, settings["seed"], settings["cache"], settings["key"]
         if cache is not None and not isinstance(cache, Cache):
             raise ConfigurationError(wrong_cache(cache))
-        if not all(given is None or callable(given) for given in (key, when)):
+        if not all(given is None or callable(given) for given in (key, settings["when"])):
             raise ConfigurationError("key= and when= take functions")
+        self.settings = settings
+        self.code = self.inner.__code__
+        self.bound = bound_to(plain)
         self.off = seed is None
         self.default: Callable[[], Cache] | None = None
         if seed is not None:
             self.default = (
                 partial(default_cache, seed_text(seed)) if cache is None else lambda: cache
             )
+        ttl = settings["ttl"]
         self.own = NONE if isinstance(ttl, Unset) else CallOptions(ttl=ttl)
-        self.when = when
-        self.retry = retry
+        self.when = settings["when"]
+        self.retry = settings["retry"]
         self.serve = _serving(plain)
-        check_retry(retry, colour="async" if self.serve in (aserve, _astream) else "sync")
+        check_retry(self.retry, colour="async" if self.serve in (aserve, _astream) else "sync")
         self.options = frozenset(name for name in NAMES if not takes(plain, name))
-        self.samples = check_flag("samples", samples)
-        self.numbering = blocks.Numbering()
-        self.bind = make_binder(plain, _names(ignore))
+        self.samples = check_flag("samples", settings["samples"])
+        self.bind = make_binder(plain, _names(settings["ignore"]))
         self._key = key
         self.prefix = salted("" if seed is None else seed_text(seed))
-        self._head: dict[str, Any] = {"function": self.source}
-        if version is not None:
-            self._head["version"] = canonical(version, where="version")
-        # Of plain arguments, where nothing else comes in; None where ``key=`` makes the key.
-        self.keyer = make_keyer(self.prefix, self._head, "arguments") if key is None else None
+        self._version = settings["version"]
+        if self._version is not None:
+            self._version = canonical(self._version, where="version")
+        self._fingerprint: Any = _UNTOLD
+        self._constants: Constants | None = None
+        self.told = _UNTOLD
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether a call depends on its arguments alone, and on the cache that serves it."""
+        return self._key is None and self.default is not None and not self.samples
+
+    def renewed(self) -> Decorated:
+        """Itself, with the function as it is now.
+
+        IPython's autoreload gives a function the code of its successor. Then it is decorated as
+        that is.
+        """
+        code = self.inner.__code__
+        if code is not self.code:
+            self._known = None
+            self._set(_settings.get(code) or self.settings)
+        return self
+
+    def tell(self) -> Told:
+        """Look again at what requests say of the function."""
+        head: dict[str, Any] = {"function": self.source}
+        same: Same | None = None
+        if self._version is not None:
+            head["version"] = self._version
+        else:
+            if self._constants is None:
+                self._constants = Constants(layers(self.plain))
+            if (code := self.fingerprint()) is not None:
+                head["code"] = code
+            same, values = self._constants.survey()
+            if constants := constants_among(values):
+                head["constants"] = constants
+        keyer = make_keyer(self.prefix, head, "arguments") if self._key is None else None
+        self.told = Told(same, head, keyer)
+        return self.told
+
+    def fingerprint(self) -> Any:
+        """What requests say of the function's code."""
+        if self._fingerprint is _UNTOLD:
+            self._fingerprint = fingerprint(self.plain) if self._known is None else self._known[1]
+        return self._fingerprint
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
-            head = self._head
+            told = self.told
+            if told.same is not None and not told.same():
+                told = self.tell()
+            head = told.head
             if self.bound is not None and (bound := self.bound()):
                 head = {**head, "bound": canonical(bound)}
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
                 return encode({**head, "key": given})
-            arguments = self.bind(*args, **kwargs)
-            if not is_plain(arguments):
-                arguments = canonical(arguments)
+            arguments = canonical(self.bind(*args, **kwargs))
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
         return encode({**head, "arguments": arguments})
@@ -124,6 +217,10 @@ class Decorated:
     def key(self, request: bytes) -> str:
         """The key of a canonical request."""
         return key_of(self.prefix, request)
+
+
+_settings: Final[ByCode[Settings]] = ByCode()
+"""What the newest decoration of each code object was given."""
 
 
 class FunctionExchange(Exchange[Any]):

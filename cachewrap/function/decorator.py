@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from functools import partial
-from types import FunctionType
+from importlib import import_module
+from operator import attrgetter
+from types import FrameType, FunctionType
 from typing import Any, ParamSpec, TypeVar, overload
 
 import wrapt
@@ -14,13 +17,19 @@ from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.explain import Explanation
-from cachewrap.function.calls import Decorated, FunctionExchange, When, serve_specially
+from cachewrap.function.calls import (
+    Decorated,
+    FunctionExchange,
+    Settings,
+    When,
+    serve_specially,
+)
 from cachewrap.function.fast_hit import Answer, fast_hit
 from cachewrap.function.typing import Cached, CachedClassMethod, CachedStaticMethod, Decorator
 from cachewrap.options import NONE, CallOptions, choose_cache, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.request.key import sample_key
-from cachewrap.retry import Retry
+from cachewrap.retry import Retry, portable, unported
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,11 +40,46 @@ def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args if instance is None else (instance, *args)
 
 
+def _pickles_by_value(function: Any, frame: FrameType) -> bool:
+    """Whether cloudpickle, of which this is a frame, takes the function with its code."""
+    by_reference = frame.f_globals.get("_should_pickle_by_reference")
+    if by_reference is None:
+        return False
+    return not (isinstance(function, FunctionType) and by_reference(function))
+
+
+def _itself(function: CachedFunction) -> CachedFunction:
+    return function
+
+
+def _named(module: str, qualname: str) -> Any:
+    return attrgetter(qualname)(import_module(module))
+
+
+def _blank() -> CachedFunction:
+    return CachedFunction.__new__(CachedFunction)
+
+
+def _fill(blank: CachedFunction, state: tuple[Any, Settings, tuple[str, Any]]) -> None:
+    function, settings, known = state
+    settings["retry"] = unported(settings["retry"])
+    blank.__init__(function, Decorated(function, settings, known))  # type: ignore[misc]
+
+
 class _Calls:
     """The part that a decorated function and its bound form share."""
 
     # It must bring no `__dict__` of its own: wrapt's, which is the function's, stands behind it.
     __slots__ = ()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # Of a function cloudpickle would take the code alone, so to it this is none. It asks in
+        # the frame that is looked for here, in all the copies of it that libraries bring.
+        frame = sys._getframe(1)
+        if frame.f_code.co_name == "reducer_override" and _pickles_by_value(self, frame):
+            return type(self)
+        return self.__wrapped__.__class__  # type: ignore[attr-defined]
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments, whatever its cache; ``sample=`` counts."""
@@ -85,8 +129,12 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # As a plain method is: by its owner and its name.
         _, instance = self._decorated_and_instance()
-        owner = self._self_parent.__wrapped__ if instance is None else instance
-        return getattr, (owner, self.__wrapped__.__name__)
+        function = self.__wrapped__
+        if instance is not None:
+            return getattr, (instance, function.__name__)
+        if _pickles_by_value(self, sys._getframe(1)):
+            return _itself, (self._self_parent,)
+        return _named, (function.__module__, function.__qualname__)
 
     def __copy__(self) -> Any:
         return self
@@ -106,7 +154,7 @@ class BoundCachedFunction(_Calls, wrapt.BoundFunctionWrapper):  # type: ignore[t
             instance = getattr(self.__wrapped__, "__self__", None)
         else:
             instance = self._self_instance
-        return self._self_parent._self_plan, instance
+        return self._self_parent._self_plan.renewed(), instance
 
 
 class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
@@ -132,8 +180,15 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
             return super().__call__(*args, **kwargs)
         return answer(args, kwargs)
 
-    def __reduce_ex__(self, protocol: Any) -> str:
-        # Pickled and copied by name, as a plain function is.
+    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
+        # Pickled and copied by name, as a plain function is, but by cloudpickle with its code where
+        # a plain function would be. It is made first and filled then: it may refer to itself.
+        if _pickles_by_value(self, sys._getframe(1)):
+            decorated = self._self_plan.renewed()
+            known = (decorated.source, decorated.fingerprint())
+            settings = {**decorated.settings, "retry": portable(decorated.settings["retry"])}
+            state = (self.__wrapped__, settings, known)
+            return _blank, (), state, None, None, _fill
         name: str = self.__wrapped__.__qualname__
         return name
 
@@ -144,7 +199,7 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return self
 
     def _decorated_and_instance(self) -> tuple[Decorated, Any]:
-        return self._self_plan, None
+        return self._self_plan.renewed(), None
 
 
 def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
@@ -158,6 +213,8 @@ def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
         /,
     ) -> Any:
         own: CallOptions = NONE
+        if decorated.inner.__code__ is not decorated.code:
+            decorated.renewed()
         if kwargs and not decorated.options.isdisjoint(kwargs):
             kwargs, own = take_options(kwargs, decorated.options)
         if decorated.off:
@@ -231,10 +288,13 @@ def llm_cached(
     ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of its own, unless the function has
     parameters of these names. ``mode`` and ``sample`` also hold for what the function calls.
 
-    Two calls are the same request when the function (module and qualified name), its ``version``,
-    its ``seed`` and its bound arguments are the same. Of the variables that an inner function
-    closes over only text, bytes and numbers count: pass others as arguments, or name them in
-    ``key``. A lambda, which has no name, needs a ``version`` or a ``key``.
+    Two calls are the same request when the function, its ``seed`` and its bound arguments are the
+    same. A function is told by its module and qualified name, by its own code (without comments,
+    formatting, docstring, annotations, decorators and defaults), and by the constants that it reads
+    from its closure and its module's globals, as they are at the call: text, bytes, numbers,
+    booleans, None, tuples and frozensets of these. What it rebinds itself does not count, nor do
+    other objects, the helpers that it calls, and credentials. Where no source can be had, its code
+    is the bytecode, which differs from one Python to the next.
 
     >>> @llm_cached(cache=Cache.memory())
     ... def complete(prompt: str, *, temperature: float = 0.0) -> str:
@@ -254,30 +314,31 @@ def llm_cached(
             `Cache.samples`: counted in the innermost block, and outside any block from the
             decoration on; default False.
         ignore: parameters that are no part of the request, such as a client or a logger.
-        key: takes the call's arguments and returns what identifies it, in their place.
+        key: takes the call's arguments and returns what identifies it, in the arguments' place.
         when: takes an answer (of a generator: the list of its items) and says whether to store it.
         retry: tries a failed upstream call again: a count of retries, with exponential waits, or
             a tenacity ``Retrying`` or ``AsyncRetrying``. A generator is tried again until its
             first item.
-        version: change it when the function itself changes what it asks or returns.
+        version: takes the place of the function's code and constants: answers are then outdated
+            when it is changed, and only then.
 
     Raises `ConfigurationError` for arguments that cannot be. A call raises `UnkeyableError` for an
     argument without a canonical form, and whatever the function raises; that is never stored.
     """
 
+    settings: Settings = {
+        "seed": seed,
+        "cache": cache,
+        "ttl": ttl,
+        "samples": samples,
+        "ignore": ignore,
+        "key": key,
+        "when": when,
+        "retry": retry,
+        "version": version,
+    }
+
     def decorate(bare: Callable[..., Any]) -> CachedFunction:
-        decorated = Decorated(
-            bare,
-            seed=seed,
-            cache=cache,
-            ttl=ttl,
-            samples=samples,
-            ignore=ignore,
-            key=key,
-            when=when,
-            retry=retry,
-            version=version,
-        )
-        return CachedFunction(bare, decorated)
+        return CachedFunction(bare, Decorated(bare, settings))
 
     return decorate if function is None else decorate(function)

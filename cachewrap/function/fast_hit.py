@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap.blocks import OFF, active, blocks
+from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen, peek
 from cachewrap.errors import CodecError, StoreError
 from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
@@ -34,6 +35,7 @@ class Answer(Protocol):
 
 
 _DEBUG: Final = logging.DEBUG
+_UNSEEN: Final = object()
 
 
 def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer) -> Answer:
@@ -44,22 +46,33 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         function: what is decorated.
         general: answers every call.
     """
-    if decorated.keyer is None or decorated.default is None or decorated.samples:
-        return general
-    if decorated.serve is not serve and decorated.serve is not aserve:
-        return general
-    awaited = decorated.serve is aserve
-    stack_here, bind, bound, options = (
-        blocks.get,
-        decorated.bind,
-        decorated.bound,
-        decorated.options,
-    )
-    keyer, default, source = decorated.keyer, decorated.default, decorated.source
+    inner, stack_here = decorated.inner, blocks.get
+    code: Any = _UNSEEN
+    fast = awaited = False
+    bind, bound, options = decorated.bind, decorated.bound, decorated.options
+    default: Callable[[], Cache]
+    source = decorated.source
+
+    def take() -> None:
+        """Take the function as it is now."""
+        nonlocal fast, awaited, bind, bound, options, default, source, code
+        decorated.renewed()
+        awaited = decorated.serve is aserve
+        bind, bound, options = decorated.bind, decorated.bound, decorated.options
+        source = decorated.source
+        fast = decorated.is_simple and (awaited or decorated.serve is serve)
+        if fast:
+            assert decorated.default is not None
+            default = decorated.default
+        code = decorated.code
 
     def answer(
         args: Args, kwargs: Kwargs, instance: Any = None, wrapped: Callable[..., Any] = function, /
     ) -> Any:
+        if inner.__code__ is not code:
+            take()
+        if not fast:
+            return general(args, kwargs, instance, wrapped)
         if kwargs and not options.isdisjoint(kwargs):
             return general(args, kwargs, instance, wrapped)
         stack = stack_here() or active()
@@ -71,7 +84,10 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
         if not are_plain(arguments) or (bound is not None and bound()):
             return general(args, kwargs, instance, wrapped)
-        keyed = keyer(arguments)
+        told = decorated.told
+        if told.same is not None and not told.same():
+            told = decorated.tell()
+        keyed = told.keyer(arguments)  # type: ignore[misc]
         if keyed is None:
             return general(args, kwargs, instance, wrapped)
         key, asked = keyed

@@ -1,18 +1,21 @@
-"""A call's arguments under their names: `f(1)`, `f(x=1)` and `f(1, default)` are one request."""
+"""Arguments of a call under their names, what is bound to a function, constants that it reads."""
 
 from __future__ import annotations
 
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Iterator
 from inspect import Parameter
-from typing import Any, Final
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import ConfigurationError
+from cachewrap.explain import is_secret
+from cachewrap.function.code import ByCode, shortened
+from cachewrap.request.canonical import canonical
 from cachewrap.request.values import function_name
-
-_CONSTANTS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 def source_of(function: Callable[..., Any]) -> str:
@@ -22,24 +25,11 @@ def source_of(function: Callable[..., Any]) -> str:
     return function_name(function)
 
 
-def check_name(function: Callable[..., Any]) -> None:
-    """Raise `ConfigurationError` for a lambda: nothing tells two of them in one place apart."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if getattr(function, "__name__", "") == "<lambda>":
-        raise ConfigurationError(
-            "a lambda has no name of its own to be told apart by: "
-            "define a function, or give the decorator a version= or a key="
-        )
-
-
 def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | None:
     """What tells this function from others of its name, read at each call; None for most.
 
-    It is a partial's arguments, the object whose ``__call__`` is decorated, and of the variables
-    that an inner function closes over those that hold text, bytes, numbers or None, unless the
-    function itself changes them. Other variables are left out: they are no arguments. The functions
-    that a decorator has wrapped, with `functools.wraps`, count as well.
+    It is a partial's arguments, and the object whose ``__call__`` is decorated, also where a
+    decorator has wrapped them with `functools.wraps`.
     """
     if isinstance(function, functools.partial):
         inner = bound_to(function.func)
@@ -47,42 +37,214 @@ def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | Non
         return lambda: {**given, **(inner() if inner else {})}
     if not inspect.isroutine(function):
         return lambda: {"object": function}
-    named = _closed_over(function)
     wrapped: Any = getattr(function, "__wrapped__", None)
     known = inspect.isroutine(wrapped) or isinstance(wrapped, functools.partial)
     below = bound_to(wrapped) if known else None
-    if not named and below is None:
-        return None
+    return None if below is None else lambda: {"wrapped": below()}
 
-    def read() -> dict[str, Any]:
-        held = {}
-        for name, cell in named:
-            try:
-                value = cell.cell_contents
-            except ValueError:  # not bound yet
+
+# -- constants ---------------------------------------------------------------------------------
+
+
+_ATOMS: Final = frozenset({str, bytes, int, float, complex, bool, type(None)})
+
+# What says where a module is, and not what it does.
+_OF_A_MODULE: Final = frozenset(
+    "__name__ __file__ __path__ __spec__ __loader__ __package__ __cached__ __builtins__".split()
+)
+_GLOBAL: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_CLOSURE: Final = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
+_CHANGED_GLOBAL: Final = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
+_CHANGED_CLOSURE: Final = frozenset({"STORE_DEREF", "DELETE_DEREF"})
+
+Same: TypeAlias = Callable[[], bool]
+
+
+class Constants:
+    """The variables of a function that may hold constants: of its closure and its globals.
+
+    They are those that it reads and nowhere rebinds, and ``module.NAME`` of modules of the user's
+    own. Of the decorators that wrap it the closures count, and the globals where they are of its
+    own package.
+
+    Args:
+        chain: the functions that it is made of, from the outermost to the innermost.
+    """
+
+    def __init__(self, chain: list[FunctionType]) -> None:
+        self._home = _package(chain[-1]) if chain else ""
+        self._read = [
+            (function, path)
+            for function in reversed(chain)
+            for path in _variables(function.__code__)
+            if path[0] or _package(function) == self._home
+        ]
+
+    def survey(self) -> tuple[Same | None, dict[str, Any]]:
+        """What tells whether all is as it is now, None for none, and the values by their names.
+
+        It holds the values, so that no other object can be taken for one of them.
+        """
+        tests: list[str] = []
+        held: dict[str, Any] = {}
+        found: dict[str, Any] = {}
+        seen: set[tuple[int, str]] = set()
+        for label, place, name in self._places():
+            if (id(place), name) in seen:
                 continue
-            if type(value) in _CONSTANTS:
-                held[name] = value
-        found: dict[str, Any] = {"closure": held} if held else {}
-        deeper = below() if below else None
-        # What stands for the function itself, like a wrapper of wrapt's, adds nothing to it.
-        return {**found, "wrapped": deeper} if deeper and deeper != found else found
+            seen.add((id(place), name))
+            where, what = f"p{len(tests)}", f"v{len(tests)}"
+            held[where] = place
+            if type(place) is dict:
+                there = name in place
+                value = place[name] if there else None
+                tests.append(
+                    f"{where}[{name!r}] is {what}" if there else f"{name!r} not in {where}"
+                )
+            else:
+                there, value = _content(place)
+                tests.append(f"{where}.cell_contents is {what}" if there else "False")
+            if there:
+                held[what] = value
+                while label in found:
+                    label += "'"
+                found[label] = value
+        if not tests:
+            return None, {}
+        made = _tester(", ".join(held), " and ".join(tests))
+        return made(**held), found
 
-    return read
+    def _places(self) -> Iterator[tuple[str, Any, str]]:
+        """Each variable: what it is called, the dictionary or cell it is in, its name there."""
+        for function, (closed, root, inner) in self._read:
+            place: Any = _cells(function)[root] if closed else function.__globals__
+            if not inner:
+                yield root, place, root
+                continue
+            value = _content(place)[1] if closed else place.get(root)
+            *modules, name = inner
+            for module in modules:
+                value = vars(value).get(module) if isinstance(value, ModuleType) else None
+            if isinstance(value, ModuleType) and self._is_own(value):
+                yield ".".join([root, *inner]), vars(value), name
+
+    def _is_own(self, module: ModuleType) -> bool:
+        if module.__name__.partition(".")[0] == self._home:
+            return True
+        file = getattr(module, "__file__", None) or os.__file__
+        return not file.startswith(_STANDARD) and _INSTALLED.isdisjoint(file.split(os.sep))
 
 
-def _closed_over(function: Any) -> list[tuple[str, Any]]:
-    """The variables that a function closes over and does not change itself."""
-    code = getattr(function, "__code__", None)
-    cells = getattr(function, "__closure__", None)
-    if code is None or not cells:
-        return []
-    changed = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_DEREF"}
-    return [
-        (name, cell)
-        for name, cell in zip(code.co_freevars, cells, strict=True)
-        if name not in changed
-    ]
+_STANDARD: Final = os.path.dirname(os.__file__) + os.sep
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+
+
+def _package(function: FunctionType) -> str:
+    return (function.__module__ or "").partition(".")[0]
+
+
+def _cells(function: FunctionType) -> dict[str, Any]:
+    return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+
+def _content(cell: Any) -> tuple[bool, Any]:
+    try:
+        return True, cell.cell_contents
+    except ValueError:  # not bound yet
+        return False, None
+
+
+@functools.lru_cache(maxsize=256)
+def _tester(parameters: str, tests: str) -> Callable[..., Same]:
+    """Makes what answers whether all tests hold: compiled, since it is asked at each call."""
+    source = (
+        f"def tester({parameters}):\n"
+        "    def same():\n"
+        f"        try: return {tests}\n"
+        "        except (KeyError, ValueError): return False\n"
+        "    return same"
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<cachewrap constants>", "exec"), namespace)
+    made: Callable[..., Same] = namespace["tester"]
+    return made
+
+
+Path: TypeAlias = tuple[bool, str, tuple[str, ...]]
+"""Whether a variable is of the closure, its name, and the attributes that are read of it."""
+
+
+_known: Final[ByCode[list[Path]]] = ByCode()
+
+
+def _variables(code: CodeType) -> list[Path]:
+    """What a function reads of its closure and globals, but for what it rebinds itself."""
+    known = _known.get(code)
+    if known is None:
+        known = _read_by(code)
+        _known.set(code, known)
+    return known
+
+
+def _read_by(code: CodeType) -> list[Path]:
+    read: dict[Path, None] = {(True, name, ()): None for name in code.co_freevars}
+    changed: set[tuple[bool, str]] = set()
+    for inner, closed in _scopes(code, frozenset(code.co_freevars)):
+        path: Path | None = None
+        for step in dis.get_instructions(inner):
+            name, does = step.argval, step.opname
+            if does == "EXTENDED_ARG":
+                continue
+            if does == "LOAD_ATTR" and path is not None:
+                path = (path[0], path[1], (*path[2], name))
+            elif does in _GLOBAL:
+                path = (False, name, ())
+            elif does in _CLOSURE and name in closed:
+                path = (True, name, ())
+            else:
+                path = None
+                if does in _CHANGED_GLOBAL:
+                    changed.add((False, name))
+                elif does in _CHANGED_CLOSURE and name in closed:
+                    changed.add((True, name))
+            if path is not None:
+                read[path] = None
+    return [path for path in read if path[:2] not in changed and path[1] not in _OF_A_MODULE]
+
+
+def _scopes(code: CodeType, closed: frozenset[str]) -> Iterator[tuple[CodeType, frozenset[str]]]:
+    """A code object and all inside it, each with the names that are the outermost's closure's."""
+    closed -= set(code.co_cellvars)
+    yield code, closed
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _scopes(constant, closed & set(constant.co_freevars))
+
+
+def constants_among(values: dict[str, Any]) -> dict[str, Any]:
+    """The canonical form of the values that are immutable constants and no credentials."""
+    return {
+        name: shortened(value) if type(value) is str else canonical(value)
+        for name, value in values.items()
+        if _is_constant(value) and not _is_credential(name, value)
+    }
+
+
+def _is_constant(value: Any) -> bool:
+    kind = type(value)
+    return kind in _ATOMS or (
+        (kind is tuple or kind is frozenset) and all(map(_is_constant, value))
+    )
+
+
+def _is_credential(name: str, value: Any) -> bool:
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return is_secret(name, value)
+    return (kind is tuple or kind is frozenset) and any(_is_credential(name, v) for v in value)
+
+
+# -- arguments ---------------------------------------------------------------------------------
 
 
 Binder = Callable[..., dict[str, Any]]

@@ -692,9 +692,11 @@ class TestFunctionsOfOneName:
             assert llm_cached(make("one"))("hi") == first
             assert llm_cached(make("two"))("hi") != first
 
-    def test_a_lambda_has_none(self) -> None:
-        with pytest.raises(ConfigurationError, match="lambda"):
-            llm_cached(lambda prompt: prompt)
+    def test_lambdas_are_told_apart_by_their_code(self) -> None:
+        with Cache.memory():
+            echo = llm_cached(lambda prompt: f"{prompt} {os.urandom(4).hex()}")
+            other = llm_cached(lambda prompt: f"{prompt}, {os.urandom(4).hex()}")
+            assert echo("hi") == echo("hi") != other("hi")
 
     def test_a_lambda_with_a_version_is_told_by_it(self) -> None:
         with Cache.memory():

