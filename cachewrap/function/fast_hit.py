@@ -1,9 +1,8 @@
 """The fast hit: a plain hit of a decorated function, without what only a miss needs.
 
-It takes the same steps as the general path, for calls with nothing unusual about them: arguments
-that are what JSON has, no options, a cache whose hits depend on the request alone, nobody who
-watches, an entry that is whole and fresh. Everything else takes the general path, with what the
-store gave if it was asked.
+It takes the same steps as the general path, for calls with nothing unusual about them: no options,
+a cache whose hits depend on the request alone, nobody who watches, an entry that is whole and
+fresh. Everything else takes the general path, with what the store gave if it was asked.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from typing import Any, Final, Protocol, TypeAlias
 from cachewrap.blocks import OFF, active, blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen, peek
-from cachewrap.errors import CodecError, StoreError
+from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
+from cachewrap.request.canonical import canonical
 from cachewrap.request.key import Pieces
 from cachewrap.request.values import are_plain
 from cachewrap.telemetry.events import remembered
@@ -82,8 +82,13 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         if not cache._unheard or stack.salt or remembered(_DEBUG) is not False:
             return general(args, kwargs, instance, wrapped)
         arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
-        if not are_plain(arguments) or (bound is not None and bound()):
+        if bound is not None and bound():
             return general(args, kwargs, instance, wrapped)
+        if not are_plain(arguments):
+            try:
+                arguments = canonical(arguments)
+            except UnkeyableError:  # the general path says of what
+                return general(args, kwargs, instance, wrapped)
         told = decorated.told
         if told.same is not None and not told.same():
             told = decorated.tell()

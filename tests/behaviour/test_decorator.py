@@ -703,6 +703,32 @@ class TestFunctionsOfOneName:
             assert llm_cached(version="echo")(lambda prompt: prompt)("hi") == "hi"
 
 
+def with_tools(*names: str) -> Any:
+    properties = {name: {"type": "string"} for name in names}
+    return [{"name": "f", "input_schema": {"type": "object", "properties": properties}}]
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_schema_among_the_arguments_counts_in_the_order_of_its_properties(watched: bool) -> None:
+    calls = []
+
+    @llm_cached(version=1)
+    def complete(prompt: str, tools: Any, more: Any = None) -> str:
+        calls.append(prompt)
+        return prompt
+
+    # Who listens goes the general way, and it is the same request.
+    options: Any = {"on_event": lambda event: None} if watched else {}
+    with Cache.memory(**options) as cache:
+        for _ in range(2):
+            complete("hi", with_tools("reasoning", "answer"), {"a": 1, "b": 2})
+            complete("hi", with_tools("answer", "reasoning"), {"b": 2, "a": 1})
+        keys = list(cache.store.keys())
+    asked = ("hi", with_tools("answer", "reasoning"), {"a": 1, "b": 2})
+    assert (len(calls), len(keys)) == (2, 2)
+    assert complete.cache_key(*asked) in keys
+
+
 def test_importing_a_module_that_decorates_opens_nothing(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
