@@ -55,8 +55,8 @@ class Shade(enum.Enum):
     RED = 1
 
 
-class Star(enum.Enum):
-    SUN = ("nearest", 1.0)
+class Planet(enum.Enum):
+    EARTH = ("third", 1.0)
 
 
 class Level(enum.IntEnum):
@@ -193,13 +193,13 @@ class Order(msgspec.Struct, dict=True, kw_only=True):
 
 
 @pydantic.dataclasses.dataclass
-class Verified:
+class Checked:
     """Computes in its constructor, and counts how often that ran."""
 
     x: int
 
     def __post_init__(self) -> None:
-        RAN.append("Verified")
+        RAN.append("Checked")
 
 
 @dataclasses.dataclass
@@ -336,7 +336,7 @@ VALUES: dict[str, Any] = {
     "path": pathlib.Path("a/b"),
     "enum": Colour.RED,
     "enum of another class": Shade.RED,
-    "enum of tuples": Star.SUN,
+    "enum of tuples": Planet.EARTH,
     "int enum": Level.LOW,
     "str enum": Word.HI,
     "flag": Right.READ,
@@ -367,7 +367,7 @@ VALUES: dict[str, Any] = {
     "root model": Numbers([1, 2]),
     "generic root model": pydantic.RootModel[list[int]]([1, 2]),
     "model of a URL": Server(url="https://a.b/c?d=e", named=re.compile("a")),  # type: ignore[arg-type]
-    "pydantic dataclass": Verified(1),
+    "pydantic dataclass": Checked(1),
     "generic dataclass": Crate[int](1),
     "URL": pydantic.AnyUrl("ftp://a.b/c"),
     "URL of another class": pydantic.AnyHttpUrl("http://a.b/c"),

@@ -37,8 +37,8 @@ VALUES: dict[str, Callable[[], Any]] = {
     "subclass of a list": lambda: kinds.Labels(["a"]),
     "subclass of text": lambda: kinds.noted(kinds.Name("Ada L."), given="Ada"),
     "named tuple with more in it": lambda: kinds.noted(kinds.NotedCity("a", 1), note="n"),
-    "pydantic dataclass": lambda: kinds.Verified(1),
-    "enum": lambda: kinds.Star.SUN,
+    "pydantic dataclass": lambda: kinds.Checked(1),
+    "enum": lambda: kinds.Planet.EARTH,
     "attrs": lambda: kinds.Ticket("a"),
     "struct": lambda: kinds.Cost(1, 2.5),
 }

@@ -72,7 +72,7 @@ class TestNothingRuns:
         [
             pytest.param(kinds.Eager(1), id="post-init"),
             pytest.param(kinds.Strict(a=1), id="validator"),
-            pytest.param(kinds.Verified(1), id="pydantic dataclass"),
+            pytest.param(kinds.Checked(1), id="pydantic dataclass"),
             pytest.param(kinds.Ticket("a"), id="attrs"),
             pytest.param(kinds.Labels(["a"]), id="list"),
             pytest.param(kinds.Scores(a=1), id="dictionary"),
