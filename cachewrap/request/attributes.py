@@ -156,11 +156,19 @@ def class_name(cls: type) -> str:
 
 
 def _parameter(hint: Any) -> str:
-    if issubclass(type(hint), type) and not isinstance(hint, types.GenericAlias):
+    kind = type(hint)
+    if kind is list or kind is tuple:
+        return f"[{', '.join(map(_parameter, hint))}]"
+    if kind in CONSTANTS:
+        return repr(hint)
+    if issubclass(kind, SPECIAL):
+        return f"typing:{hint._name}"
+    if issubclass(kind, type) and not issubclass(kind, types.GenericAlias):
         return class_name(hint)
-    if (origin := typing.get_origin(hint)) is not None:
+    if is_class_like(hint, kind) and (origin := typing.get_origin(hint)) is not None:
         return f"{_parameter(origin)}[{', '.join(map(_parameter, typing.get_args(hint)))}]"
-    return str(hint)
+    # An object's own text may hold its address.
+    return getattr(hint, "__name__", None) or f"{class_name(kind)}.{getattr(hint, '_name_', '')}"
 
 
 def raw_annotations(cls: type) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.attributes import is_model
 from cachewrap.request.key import encode, endless, mend_dict, mend_scalar
-from cachewrap.request.objects import ADVICE, object_form
+from cachewrap.request.objects import ADVICE, is_known, object_form
 from cachewrap.request.values import (
     SCALARS,
     SCHEMAS,
@@ -130,7 +130,7 @@ def _form(value: Any, where: str) -> Any:
     if kind is set or kind is frozenset:
         items = [_form(item, f"{where}{{}}") for item in value]
         return {"!set" if kind is set else "!frozenset": sorted(items, key=encode)}
-    if leaf := leaf_of(kind):
+    if not is_known(kind) and (leaf := leaf_of(kind)):
         tag, dump = leaf
         if kind in _BYTES and len(value) > _SHORT:
             return {tag: [len(value), hashlib.sha256(value).hexdigest()]}

@@ -15,7 +15,7 @@ import sys
 import threading
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -95,7 +95,7 @@ class _Known:
             (base, name, _encoded(vars(base)[name], walk.form)) for base, name in walk.loose
         ]
         self.classes = [thing for thing in walk.met if isinstance(thing, type)]
-        self.held = list(_held(self.classes))  # so that no other object can have their marks
+        self.held = _held(self.classes)  # so that no other object can have their marks
         self.marks = list(map(id, self.held))
 
     def is_true(self, form: Form) -> bool:
@@ -108,15 +108,18 @@ class _Known:
         return type(None), ()  # a class that is pickled by value takes nothing of it along
 
 
-def _held(classes: list[type]) -> Iterator[Any]:
+def _held(classes: list[type]) -> list[Any]:
+    found: list[Any] = []
     for cls in classes:
         own = vars(cls)
-        yield from (held for name, held in list(own.items()) if name != _KNOWN)
+        known = own.get(_KNOWN)
+        found += [held for held in list(own.values()) if held is not known or held is None]
         if issubclass(cls, Enum):
             for member in own.get("_member_map_", {}).values():
-                yield from vars(member).values()
+                found += vars(member).values()
         for field in own.get("__pydantic_fields__", {}).values():
-            yield from (getattr(field, name) for name in _EDITED)
+            found += [getattr(field, name) for name in _EDITED]
+    return found
 
 
 _EDITED: Final = "annotation default description title alias examples json_schema_extra".split()
@@ -237,7 +240,7 @@ class _Walk:
             except Exception:  # it is lazy, and names what is not there
                 self.steady, inner = False, "?"
             unbound = part == "__bound__" and (inner is None or inner is types.NoneType)
-            if inner != () and not unbound and not is_missing(inner):
+            if not (type(inner) is tuple and not inner) and not unbound and not is_missing(inner):
                 parts.append([part.strip("_"), self.typed(inner)])
         return {"!alias": [kind, name, parts]}
 

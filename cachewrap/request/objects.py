@@ -12,12 +12,13 @@ import functools
 import hashlib
 import struct
 import sys
+import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
 from types import MemberDescriptorType, SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from cachewrap import plugins
 from cachewrap.errors import UnkeyableError
@@ -79,13 +80,20 @@ def object_form(value: Any, kind: type, where: str, form: Form) -> Any:
     if (own := static(kind, "__cache_key__")) is not None:
         bound = own.__get__(value, kind) if hasattr(own, "__get__") else own
         return {"!object": [key_name(kind), form(apart(bound), where)]}
+    known = _known[id(kind)] if is_known(kind) else _learn(kind)
+    return (known.describe if known else _other)(value, kind, where, form)
+
+
+def is_known(kind: type) -> bool:
+    """Whether the class was seen before, and is no leaf type."""
     known = _known.get(id(kind))
-    if known is None or known.cls() is not kind:
-        known = _learn(kind)
-    return known.describe(value, kind, where, form)
+    return known is not None and known.cls() is kind
 
 
 # -- what an object holds ----------------------------------------------------------------------
+
+
+_Describe: TypeAlias = Callable[[Any, type, str, Form], Any]
 
 
 class _Facts:
@@ -100,10 +108,10 @@ class _Facts:
 
     __slots__ = ("cls", "describe", "name", "own", "slots")
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: type, describe: _Describe) -> None:
         number, bases = id(kind), kind.__mro__
         self.cls = weakref.ref(kind, lambda _: _known.pop(number, None))
-        self.describe = _describe(kind)
+        self.describe = describe
         self.name = class_name(kind) if "[" in kind.__qualname__ else ""
         self.own = [at for at, base in enumerate(bases) if not is_library(base)]
         caches = _cached_slots(kind)
@@ -120,16 +128,19 @@ class _Facts:
 _known: Final[dict[int, _Facts]] = {}
 
 
-def _learn(kind: type) -> _Facts:
-    facts = _Facts(kind)
-    if facts.describe is not _other:  # that may yet be decorated
-        _known[id(kind)] = facts
+def _learn(kind: type) -> _Facts | None:
+    describe = _describe(kind)
+    if describe is None:  # for now: it may yet be decorated
+        return None
+    facts = _known[id(kind)] = _Facts(kind, describe)
     return facts
 
 
-def _describe(kind: type) -> Callable[[Any, type, str, Form], Any]:
-    """What gives the canonical form of the objects of a class."""
-    if issubclass(kind, type):
+def _describe(kind: type) -> _Describe | None:
+    """What gives the canonical form of an object, where its class is enough to tell."""
+    if kind.__module__ == "numpy":
+        return None
+    if issubclass(kind, (type, types.GenericAlias)) or kind is types.UnionType:
         return _class
     if is_model(kind):
         return _model
@@ -137,8 +148,6 @@ def _describe(kind: type) -> Callable[[Any, type, str, Form], Any]:
         return _member
     if kind is OrderedDict:
         return _ordered
-    if kind.__module__ == "numpy":
-        return _other
     if base := _builtin(kind):
         return _named_tuple if base is tuple and static(kind, "_fields") is not None else _subclass
     if "msgspec" in sys.modules and derives(kind, sys.modules["msgspec"].Struct):
@@ -153,7 +162,7 @@ def _describe(kind: type) -> Callable[[Any, type, str, Form], Any]:
         return _namespace
     if derives(kind, SimpleNamespace) and not hidden:
         return functools.partial(_record, "!namespace")
-    return _other
+    return None
 
 
 def _hides(base: Any) -> bool:
@@ -268,7 +277,7 @@ def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[st
     except AttributeError:  # it has slots alone
         held = {}
     for name, inner in list(held.items()):
-        if name in declared or not _is_cache(static(kind, name)):
+        if name in declared or not (name == _HASH or _is_cache(static(kind, name))):
             state[name] = inner
     for name, at in facts.slots:
         try:
@@ -278,6 +287,7 @@ def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[st
     return state
 
 
+_HASH: Final = "_attrs_cached_hash"
 _FIELD: Final = dataclasses.field.__globals__["_FIELD"]
 _METHODS: Final = (classmethod, functools.partialmethod, functools.singledispatchmethod)
 
@@ -293,8 +303,8 @@ def _is_cache(held: Any) -> bool:
 
 
 def _cached_slots(kind: type) -> set[str]:
-    """The slots in which attrs keeps what cached properties gave."""
-    caches: set[str] = set()
+    """The slots in which attrs keeps what it has computed."""
+    caches = {_HASH}
     for base in kind.__mro__:
         own = vars(base)
         code = getattr(own.get("__getattr__"), "__code__", None)

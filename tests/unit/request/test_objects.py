@@ -632,6 +632,19 @@ def test_an_object_of_attrs_counts_by_all_it_holds() -> None:
     class Wide:
         x: Any
 
+    @attrs.frozen(cache_hash=True, slots=False)
+    class Hashed:
+        x: Any
+
+    @attrs.frozen(cache_hash=True)
+    class SlimHashed:
+        x: Any
+
+    for value in (Hashed("a"), SlimHashed("a")):
+        before = key(value)
+        assert hash(value) == hash(value)
+        assert key(value) == before
+
     class Under(Wide):
         def __init__(self, x: Any, tone: str) -> None:
             super().__init__(x)
