@@ -91,9 +91,11 @@ _IDLE_HEADERS: Final = frozenset(
     # Of HTTP itself: how the answer is sent, RFC 9110 and RFC 9112; when it may be sent again, the
     # IETF's draft of Idempotency-Key.
     """
-    accept accept-charset accept-encoding connection content-length host idempotency-key keep-alive
-    te trailer transfer-encoding upgrade user-agent x-idempotency-key
+    accept accept-charset accept-encoding connection content-length date host idempotency-key
+    keep-alive te trailer transfer-encoding upgrade user-agent x-idempotency-key
     """.split()
+    # What a request was signed at and of, beside its signature: AWS's Signature Version 4.
+    + ["x-amz-content-sha256", "x-amz-date"]
     # Numbers of a request, of its trace and of those that belong together: W3C's Trace Context and
     # Baggage, Zipkin's B3, Jaeger, and the documentation of each that bears its maker's name.
     + """

@@ -97,6 +97,10 @@ SAME: dict[str, tuple[Call, Call]] = {
     ),
     "trailing slash": (azure(), azure()),
     "tracking": (chat(), chat(extra_headers={"x-irid": "1", "X-Session-Affinity": "2"})),
+    "signing": (
+        chat({"default_headers": {"X-Amz-Date": "20260101T000000Z", "date": "now"}}),
+        chat(extra_headers={"x-amz-date": "20260102T000000Z", "x-amz-content-sha256": "ab"}),
+    ),
     "the prompt cache": (
         chat(),
         chat(extra_body={"prompt_cache_key": "k", "prompt_cache_retention": "24h"}),
