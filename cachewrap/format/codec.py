@@ -360,6 +360,7 @@ def _tag_state(value: Any, where: str) -> Any:
     state = state_of(value)
     # What `D[int](...)` notes of how it was made, and a hash, which is another in each process.
     state.pop("__orig_class__", None)
+    state.pop("__msgspec_cached_hash__", None)
     if "_attrs_cached_hash" in state:
         state["_attrs_cached_hash"] = None
     return _tag_dict(state, where)

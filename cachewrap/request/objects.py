@@ -62,6 +62,10 @@ BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
 }
 
 
+_HASHES: Final = frozenset({"_attrs_cached_hash", "__msgspec_cached_hash__"})
+"""Where attrs and msgspec keep an object's hash, which is another in each process."""
+
+
 def object_form(value: Any, kind: type, where: str, form: Form) -> Any:
     """The canonical form of an object, or of a class.
 
@@ -277,7 +281,7 @@ def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[st
     except AttributeError:  # it has slots alone
         held = {}
     for name, inner in list(held.items()):
-        if name in declared or not (name == _HASH or _is_cache(static(kind, name))):
+        if name in declared or not (name in _HASHES or _is_cache(static(kind, name))):
             state[name] = inner
     for name, at in facts.slots:
         try:
@@ -287,7 +291,6 @@ def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[st
     return state
 
 
-_HASH: Final = "_attrs_cached_hash"
 _FIELD: Final = dataclasses.field.__globals__["_FIELD"]
 _METHODS: Final = (classmethod, functools.partialmethod, functools.singledispatchmethod)
 
@@ -303,8 +306,8 @@ def _is_cache(held: Any) -> bool:
 
 
 def _cached_slots(kind: type) -> set[str]:
-    """The slots in which attrs keeps what it has computed."""
-    caches = {_HASH}
+    """The slots in which attrs and msgspec keep what they have computed."""
+    caches = {*_HASHES}
     for base in kind.__mro__:
         own = vars(base)
         code = getattr(own.get("__getattr__"), "__code__", None)

@@ -673,6 +673,14 @@ def test_a_struct_counts_by_all_it_holds() -> None:
     assert len({key(value) for value in values}) == len(values)
     assert key(Spot(1)) == key(Spot(1, 1))
 
+    class Hashed(msgspec.Struct, frozen=True, cache_hash=True):  # type: ignore[misc, name-defined, call-arg]
+        x: Any
+
+    value = Hashed("a")
+    before = key(value)
+    hash(value)
+    assert key(value) == before != key(Hashed("b"))
+
 
 # -- what holds for any object ----------------------------------------------------------------
 
