@@ -181,13 +181,16 @@ def _dict(value: dict[Any, Any], where: str, looks: int) -> Any:
     return {"!dict": sorted(pairs, key=encode)}
 
 
+_SCHEMA_KINDS: Final = frozenset({dict, bool})
+
+
 def _has_schemas(value: Any) -> bool:
     """Whether what stands under a schema's ``properties`` has an order."""
     return (
         type(value) is dict
         and len(value) > 1
         and all(type(name) is str for name in value)
-        and all(type(held) is dict or type(held) is bool for held in value.values())
+        and all(type(held) in _SCHEMA_KINDS or is_model(type(held)) for held in value.values())
     )
 
 

@@ -38,8 +38,9 @@ PACKED: Final[frozenset[type]] = SCALARS | {bytes}
 # A structure that refers to itself would never be walked to its end.
 _MOST_CONTAINERS: Final = 50_000
 
-
-SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+SCHEMAS: Final = frozenset(
+    "properties patternProperties $defs definitions parameter_definitions".split()
+)
 """Names of objects in a JSON schema whose members a model reads, and writes, in their order."""
 
 _NONE: Final[frozenset[str]] = frozenset()

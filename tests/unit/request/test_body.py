@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from pydantic import BaseModel
 
 from cachewrap.request.canonical import canonical, canonical_body, plain_body
 from cachewrap.request.key import decode_request, encode
@@ -79,6 +80,10 @@ READ_IN_ORDER: dict[str, Callable[[Any], Any]] = {
     "the order of definitions": lambda p: spoken(
         response_format={"json_schema": {"schema": {"$ref": "#/$defs/answer", "$defs": p}}}
     ),
+    "Cohere's parameters": lambda p: {
+        "message": "hi",
+        "tools": [{"name": "f", "parameter_definitions": p}],
+    },
     "tools listed in a conversation": lambda p: {
         "input": [{"type": "mcp_list_tools", "tools": [{"name": "f", "input_schema": schema(p)}]}]
     },
@@ -148,6 +153,22 @@ UNORDERED: list[Any] = [
 def test_the_order_of_other_objects_makes_no_difference(body: Any) -> None:
     assert json.dumps(turned(body)) != json.dumps(body)
     assert key(turned(body)) == key(body)
+
+
+class Schema(BaseModel):
+    """A schema as Google's and Ollama's SDKs have it."""
+
+    type: str = "string"
+    properties: dict[str, Schema] | None = None
+
+
+def test_so_it_does_in_a_schema_that_is_an_object() -> None:
+    one, other = Schema(), Schema(type="number")
+    keys = [
+        encode(canonical({"schema": Schema(type="object", properties=properties)}))
+        for properties in ({"a": one, "b": other}, {"b": other, "a": one}, {"a": one, "b": one})
+    ]
+    assert len(set(keys)) == 3
 
 
 def test_what_is_in_order_is_not_what_looks_like_it() -> None:
