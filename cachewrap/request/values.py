@@ -483,18 +483,17 @@ def _bits(cls: type[Enum], names: list[str]) -> int:
     return bits
 
 
-def array_of(value: object) -> tuple[str, list[int], bytes] | None:
+def array_of(value: Any) -> tuple[str, list[int], bytes] | None:
     """dtype, shape and bytes of a numpy array or scalar; None for anything else.
 
-    Only looked at where the program has imported numpy. Raises `TypeError` for arrays of objects
-    and for structured ones.
+    Raises `TypeError` for arrays of objects, structured ones, and long doubles (stray bytes).
     """
-    numpy = sys.modules.get("numpy")
+    numpy = sys.modules.get("numpy")  # nothing is imported by asking
     if numpy is None or type(value).__module__ != "numpy":
         return None
     if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
         return None
-    array: Any = value
-    if array.dtype.kind not in "biufcmMSU" or array.dtype.itemsize * array.ndim < array.ndim:
-        raise TypeError(f"a numpy array of {array.dtype}")
-    return array.dtype.str, list(array.shape), array.tobytes()
+    dtype, sides = value.dtype, value.ndim
+    if dtype.kind not in "biufcmMSU" or dtype.char in "gG" or dtype.itemsize * sides < sides:
+        raise TypeError(f"a numpy array of {dtype}")
+    return dtype.str, list(value.shape), value.tobytes()

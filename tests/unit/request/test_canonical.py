@@ -547,6 +547,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a module": ({"m": os}, "^m is a module,"),
     "an array of objects": ({"a": numpy.array([None])}, "^a is a numpy array of object,"),
     "a structured array": ({"a": numpy.zeros(1, "i4,i4")}, "^a is a numpy array of "),
+    "long doubles": (numpy.zeros(1, "g"), "^the value is a numpy array of "),
     "a masked array": (numpy.ma.array([1]), "^the value is a MaskedArray,"),
     "a zone of one's own": ({"t": NOON.replace(tzinfo=Zone())}, "^t has a time zone of type Zone,"),
     "a zone without a name": (
