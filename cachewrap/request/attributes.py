@@ -171,6 +171,11 @@ def _parameter(hint: Any) -> str:
     return getattr(hint, "__name__", None) or f"{class_name(kind)}.{getattr(hint, '_name_', '')}"
 
 
+def alias_name(hint: Any) -> str:
+    """The name of a new type, or of an alias of a type."""
+    return key_name(types.SimpleNamespace(__module__=hint.__module__, __qualname__=hint.__name__))
+
+
 def raw_annotations(cls: type) -> dict[str, Any]:
     """The class's own annotations, as they were written; nothing of them is looked up."""
     if sys.version_info >= (3, 14):

@@ -25,6 +25,7 @@ from cachewrap.request.attributes import (
     NAMED,
     SPECIAL,
     VARIABLES,
+    alias_name,
     class_name,
     default_docs,
     derives,
@@ -229,7 +230,7 @@ class _Walk:
 
     def named(self, hint: Any, kind: str) -> Any:
         """What a type variable, a new type or an alias of a type stands for."""
-        name = hint.__name__ if kind in VARIABLES else _alias_name(hint)
+        name = hint.__name__ if kind in VARIABLES else alias_name(hint)
         number, again = self.number(hint)
         if again:
             return {"!alias": [kind, name, number]}
@@ -258,6 +259,8 @@ class _Walk:
             else:
                 if type(hint) is not str:
                     return self.typed(hint)
+                if text[0] in "'\"":  # in quotes where annotations are texts already
+                    return self.forward(hint)
         return {"!forward": text}
 
     def hinted(self, cls: type, name: str) -> Any:
@@ -346,7 +349,8 @@ class _Walk:
         found["fields"] = [[name, self.info(field)] for name, field in fields.items()]
         found["computed"] = [[name, self.info(field)] for name, field in computed.items()]
         found["config"] = self.part(dict(cls.model_config))
-        kept = vars(cls).get("__private_attributes__", ())
+        kept = vars(cls).get("__private_attributes__", {})
+        found["private"] = [[name, self.note(held)] for name, held in kept.items()]
         return [*fields, *computed, *kept, "model_config", "model_fields", "model_computed_fields"]
 
     def older(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
@@ -494,7 +498,3 @@ _KINDS: Final[list[tuple[Callable[[type], bool], Any]]] = [
     (lambda cls: "__attrs_attrs__" in vars(cls), _Walk.attrs),
     (lambda cls: type(cls).__name__ == "StructMeta", _Walk.struct),
 ]
-
-
-def _alias_name(hint: Any) -> str:
-    return key_name(types.SimpleNamespace(__module__=hint.__module__, __qualname__=hint.__name__))

@@ -346,8 +346,11 @@ def _member(value: Any, kind: type, where: str, form: Form) -> Any:
         found = [key_name(kind), dump_enum(value), plain]
     except TypeError as error:
         raise UnkeyableError(f"{where or 'the value'} is {error}, {ADVICE}") from None
-    more = {name: held for name, held in vars(value).items() if name[0] != "_" or name[-1] != "_"}
-    state = {name: held for name, held in more.items() if not _is_cache(static(kind, name))}
+    state = {
+        name: held
+        for name, held in vars(value).items()
+        if name == "__doc__" or not (name[0] == "_" == name[-1] or _is_cache(static(kind, name)))
+    }
     base = _builtin(kind)
     held = inner if base is None else BUILTINS[base](value)
     if base is not None and (type(inner) is not base or held != inner):

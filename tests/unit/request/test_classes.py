@@ -47,7 +47,7 @@ from typing import (
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from pydantic import BaseModel, BeforeValidator, Field, RootModel, create_model
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, RootModel, create_model
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from cachewrap import Cache, llm_cached
@@ -108,6 +108,8 @@ DIFFERENT: dict[str, list[str]] = {
         "A = enum.Enum('A', {'X': '1', 'Y': '2'}, type=str)",
         body("enum.Enum", "'A text.'", "X = 1", "Y = 2"),
         body("enum.Enum", "'Another text.'", "X = 1", "Y = 2"),
+        "A = enum.Enum('A', ['X', 'Y']); A.X.__doc__ = 'A text.'",
+        "A = enum.Enum('A', ['X', 'Y']); A.X.__doc__ = 'Another text.'",
         body("enum.Enum", "X = 1", "Y = 2", "Z = 1"),
         body("enum.Enum", "X = 1", "Y = 2", "def __init__(self, n): self.text = 'a'"),
         body("enum.Enum", "X = 1", "Y = 2", "def __init__(self, n): self.text = 'b'"),
@@ -147,6 +149,10 @@ DIFFERENT: dict[str, list[str]] = {
         "x: int; prompt: ClassVar[str] = 'b'",
         "x: int; stop: ClassVar[list] = ['a']",
         "x: int; stop: ClassVar[list] = ['b']",
+        "x: int; _tone: str = 'a'",
+        "x: int; _tone: str = 'b'",
+        "x: int; _notes: list = PrivateAttr(default_factory=list)",
+        "x: int; _notes: dict = PrivateAttr(default_factory=dict)",
     ),
     "models that have no JSON schema": models(
         "x: Callable[[int], str]",
@@ -176,6 +182,9 @@ DIFFERENT: dict[str, list[str]] = {
     ]
     + ["class B(BaseModel):\n    y: int\nclass A(B):\n    pass"]
     + ["class B(BaseModel):\n    y: int\n    'a'\nclass A(B):\n    x: int"],
+    "annotations in quotes twice": [
+        f"class B:\n    n = {n}\n@dataclass\nclass A:\n    x: \"'list[B]'\"" for n in (1, 2)
+    ],
     "typed dictionaries": [
         "A = TypedDict('A', {'x': int, 'y': str})",
         "A = TypedDict('A', {'y': str, 'x': int})",
