@@ -272,7 +272,7 @@ def check_folder(name: str, given: object, meant: str) -> None:
         given: its value.
         meant: how the call is written.
     """
-    if not isinstance(given, (str, os.PathLike)):
+    if not isinstance(given, (str, os.PathLike)) or given == "":
         raise ConfigurationError(f"{name} is a path, got {given!r}: write {meant}")
     path = os.fsdecode(given)
     scheme = _scheme(path)

@@ -127,6 +127,14 @@ MEANT: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Cache.disk(".cache", 41),  # type: ignore[arg-type]
         'got 41: write Cache.disk(cache_path_root=".cache")',
     ),
+    "a folder without a name": (
+        lambda: Cache.disk(cache_path_root=""),
+        """got '': write Cache.disk(cache_path_root=".cache")""",
+    ),
+    "a file without a name": (
+        lambda: Cache.jsonl(""),
+        """got '': write Cache.jsonl("answers.jsonl", cache_seed=41)""",
+    ),
     "a folder with a NUL": (lambda: Cache.disk(41, "a\0b"), "holds no NUL"),
     "a server without a scheme": (
         lambda: Cache.redis(41, "localhost"),
