@@ -24,6 +24,7 @@ from cachewrap import plugins
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.attributes import (
     CONSTANTS,
+    FUNCTIONS,
     class_name,
     derives,
     is_class_like,
@@ -37,7 +38,7 @@ from cachewrap.request.attributes import (
     static,
 )
 from cachewrap.request.classes import Form, apart, class_form
-from cachewrap.request.values import array_of, dump_enum, key_name
+from cachewrap.request.values import array_of, dump_enum, key_name, state_of
 
 # What a subclass of a builtin type holds as one, past every method that it has redefined.
 BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
@@ -292,6 +293,7 @@ def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[st
 
 
 _FIELD: Final = dataclasses.field.__globals__["_FIELD"]
+_CALLED: Final = (*FUNCTIONS, functools.partial, type)
 _METHODS: Final = (classmethod, functools.partialmethod, functools.singledispatchmethod)
 
 
@@ -302,7 +304,12 @@ def _is_cache(held: Any) -> bool:
         return False
     if issubclass(kind, property):  # those of Werkzeug
         return kind is not property and held.fset is None
-    return static(kind, "__set__") is None and static(kind, "__call__") is None
+    if static(kind, "__set__") is not None or static(kind, "__call__") is not None:
+        return False
+    # One that holds no function has nothing to compute with: it may be a default.
+    return issubclass(kind, functools.cached_property) or any(
+        issubclass(type(inner), _CALLED) for inner in state_of(held).values()
+    )
 
 
 def _cached_slots(kind: type) -> set[str]:

@@ -419,6 +419,25 @@ class Fixed:
         return 7
 
 
+class Usually:
+    """A descriptor that gives what an object has not been given."""
+
+    def __init__(self, usual: str) -> None:
+        self.usual = usual
+
+    def __get__(self, value: Any, owner: Any = None) -> str:
+        return self.usual
+
+
+class Voiced(Point):
+    tone = Usually("kind")
+
+
+def test_what_an_object_is_given_in_place_of_a_default_counts() -> None:
+    values = [Voiced(1), with_(Voiced(1), tone="curt"), with_(Voiced(1), tone="rude")]
+    assert len({key(value) for value in values}) == 3
+
+
 @dataclass
 class Described:
     x: int = Fixed()  # type: ignore[assignment]
