@@ -186,6 +186,17 @@ def raw_annotations(cls: type) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+FIELD_PARTS: Final[dict[str, Any]] = {
+    "default": dataclasses.MISSING,
+    "default_factory": dataclasses.MISSING,
+    "init": True,
+    "kw_only": False,
+    "metadata": None,
+    "doc": None,
+}
+"""What the fields of dataclasses have that is read, each with what it usually is."""
+
+
 def default_docs(cls: type) -> tuple[str, ...]:
     """The docstrings that classes of this kind have by themselves."""
     name = cls.__name__

@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.attributes import (
+    FIELD_PARTS,
     FUNCTIONS,
     NAMED,
     SPECIAL,
@@ -143,7 +144,7 @@ class _Walk:
     def __init__(self, form: Form, inside: bool = True) -> None:
         self.form, self.inside = form, inside
         self.met: list[Any] = []
-        self.loose: list[tuple[type, str]] = []  # attributes that can change in place
+        self.loose: list[tuple[Any, str]] = []  # attributes that can change in place
         self.scope: type | None = None  # where a name in quotes is looked up
         self.covered = False  # by the JSON schema of a class around this one
         self.within: list[bool] = []  # whether what was met is
@@ -337,6 +338,7 @@ class _Walk:
             plain = self.part(member)
             more = plain["!enum"][1:] if "!enum" in plain else [name, self.part(member._value_)]
             found["members"].append([name, *more])
+            self.loose += [(member, n) for n in _varying(member)]
         return list(cls.__members__)
 
     def modelled(self, cls: Any, found: dict[str, Any]) -> Iterable[str]:
@@ -389,7 +391,7 @@ class _Walk:
         found["fields"] = []
         for name, field in cls.__dataclass_fields__.items():
             parts = {"type": self.hinted(cls, name)}
-            for part, usual in _FIELD_PARTS.items():
+            for part, usual in FIELD_PARTS.items():
                 held = getattr(field, part, None)
                 if held is not usual and held is not dataclasses.MISSING:
                     parts[part] = self.note(held)
@@ -475,14 +477,11 @@ class _Walk:
         return {"!object": [plain["!opaque"], state]}
 
 
-_FIELD_PARTS: Final[dict[str, Any]] = {
-    "default": dataclasses.MISSING,
-    "default_factory": dataclasses.MISSING,
-    "init": True,
-    "kw_only": False,
-    "metadata": None,
-    "doc": None,
-}
+def _varying(member: Any) -> list[str]:
+    own = vars(member).items()
+    return [name for name, held in own if not is_constant(held) and not isinstance(held, type)]
+
+
 _UNREAD: Final = frozenset(
     "name type wrapped_property repr eq eq_key order order_key hash inherited on_setattr".split()
 )

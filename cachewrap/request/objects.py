@@ -118,7 +118,10 @@ class _Facts:
         self.cls = weakref.ref(kind, lambda _: _known.pop(number, None))
         self.describe = describe
         self.name = class_name(kind) if "[" in kind.__qualname__ else ""
-        self.own = [at for at, base in enumerate(bases) if not is_library(base)]
+        # Pydantic says itself what models have; they may have other bases beside these.
+        self.own = [
+            at for at, base in enumerate(bases) if not is_model(base) and not is_library(base)
+        ]
         caches = _cached_slots(kind)
         slots = {
             name: at
@@ -253,12 +256,7 @@ def _state(value: Any, kind: type, where: str) -> dict[str, Any]:
     fields = static(kind, "__dataclass_fields__") or {}
     facts = _known[id(kind)]
     state = _attributes(value, kind, facts, fields)
-    for at in facts.own:
-        for name, held in list(vars(kind.__mro__[at]).items()):
-            if type(held) not in CONSTANTS or name[:2] == "__" or name in state:
-                continue
-            if is_own(name, kind) and is_constant(held) and static(kind, name) is held:
-                state[name] = held
+    _add_constants(state, kind, facts.own)
     for name, field in fields.items():
         if name in state or field._field_type is not _FIELD:
             continue
@@ -272,6 +270,16 @@ def _state(value: Any, kind: type, where: str) -> dict[str, Any]:
     if issubclass(kind, BaseException):
         state["args"] = vars(BaseException)["args"].__get__(value)
     return state
+
+
+def _add_constants(state: dict[str, Any], kind: type, own: list[int]) -> None:
+    """The constants that can be read from an object because its classes have them."""
+    for at in own:
+        for name, held in list(vars(kind.__mro__[at]).items()):
+            if type(held) not in CONSTANTS or name[:2] == "__" or name in state:
+                continue
+            if is_own(name, kind) and is_constant(held) and static(kind, name) is held:
+                state[name] = held
 
 
 def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[str, Any]:
@@ -333,6 +341,7 @@ def _model(value: Any, kind: type, where: str, form: Form) -> Any:
     for name in static(kind, "__class_vars__") or ():
         if name not in state and is_constant(shared := static(kind, name)):
             state[name] = shared
+    _add_constants(state, kind, facts.own)
     if not extra and not private:
         return {"!pydantic": [name_of, form(state, where)]}
     private = {name: held for name, held in private.items() if not is_missing(held)}

@@ -593,6 +593,16 @@ def test_a_member_whose_value_was_changed_in_place_counts() -> None:
     assert len(set(keys)) == 3
 
 
+def test_what_a_member_holds_and_was_changed_in_place_counts() -> None:
+    cls = define("A = enum.Enum('A', {'X': {'a': 1}})\nA.X.seen = []")
+    keys = [key(cls)]
+    cls.X.value["b"] = 2
+    keys.append(key(cls))
+    cls.X.seen.append("c")
+    keys.append(key(cls))
+    assert len(set(keys)) == 3
+
+
 def test_the_order_of_calls_makes_no_difference() -> None:
     def ring() -> tuple[Any, Any]:
         namespace: dict[str, Any] = known_names()

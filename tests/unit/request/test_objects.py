@@ -438,6 +438,20 @@ def test_what_an_object_is_given_in_place_of_a_default_counts() -> None:
     assert len({key(value) for value in values}) == 3
 
 
+class Prompts:
+    prompt = "Answer."
+
+
+class Prompted(Prompts, BaseModel):
+    x: int = 1
+
+
+def test_a_model_counts_by_the_constants_of_its_other_bases(monkeypatch: Any) -> None:
+    before = key(Prompted())
+    monkeypatch.setattr(Prompts, "prompt", "Answer briefly.")
+    assert key(Prompted()) != before
+
+
 @dataclass
 class Described:
     x: int = Fixed()  # type: ignore[assignment]
