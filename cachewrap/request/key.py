@@ -210,7 +210,7 @@ def decode_request(request: bytes) -> Any:
         return msgspec.msgpack.decode(request)
     try:
         return _joined(request)
-    except (ValueError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise msgspec.DecodeError(f"a request without its parts: {error}") from None
 
 
@@ -222,7 +222,9 @@ def _joined(request: bytes) -> dict[str, Any]:
     (name, spoken, head), part, *messages = msgspec.msgpack.decode(begin + request[1:-4])
     if spoken is not None:
         part[spoken] = messages
-    return {**head, name: part}
+    # As if it had been encoded in one piece.
+    head[name] = dict(sorted(part.items()))
+    return dict(sorted(head.items()))
 
 
 def endless(where: str) -> UnkeyableError:
