@@ -66,7 +66,12 @@ class Entry(msgspec.Struct):
     expires: float
     tokens_in: int
     tokens_out: int
-    read_record: Callable[[], dict[str, Any]]
+    _record_of: Callable[[bytes], dict[str, Any]]
+    _raw: bytes
+
+    def read_record(self) -> dict[str, Any]:
+        """The record: ``request``, ``source`` and ``model``. Raises `CorruptEntryError`."""
+        return self._record_of(self._raw)
 
     def fresh(self, now: float) -> bool:
         """Whether the entry may still be served at ``now`` (seconds since the epoch)."""

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -193,7 +193,7 @@ def sealed(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> tuple[byt
     raw = seal(kind, answer, request, facts)
     times = facts.created, _SECONDS.unpack_from(raw, _SECONDS_AT)[0], facts.expires
     tokens = min(facts.tokens_in, _LARGEST_COUNT), min(facts.tokens_out, _LARGEST_COUNT)
-    return raw, Entry(kind, answer, *times, *tokens, partial(read_record, raw))
+    return raw, Entry(kind, answer, *times, *tokens, read_record, raw)
 
 
 def unseal(raw: bytes) -> Entry:
@@ -214,9 +214,11 @@ def unseal(raw: bytes) -> Entry:
         )
     end = _HEAD_SIZE + size
     answer = raw[_HEAD_SIZE:end]
-    if end + _CRC_SIZE + rest != len(raw) or (
-        crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE])) != crc
-    ):
+    if size < _SHORT_TEXT:  # the answer stands behind the head
+        found = crc32(raw[_CHECKED_FROM:end])
+    else:
+        found = crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE]))
+    if found != crc or end + _CRC_SIZE + rest != len(raw):
         raise CorruptEntryError("an entry is damaged: its checksum does not fit")
     if flags & _ANSWER_PACKED:
         answer = _unpack(answer, dic & 0xFF)
@@ -229,7 +231,8 @@ def unseal(raw: bytes) -> Entry:
             expires,
             asked,
             told,
-            partial(read_record, raw),
+            read_record,
+            raw,
         )
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None

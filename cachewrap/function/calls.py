@@ -29,6 +29,7 @@ from cachewrap.function.signature import (
     bound_to,
     constants_among,
     make_binder,
+    parameters_of,
     source_of,
     takes,
 )
@@ -187,7 +188,9 @@ class Decorated:
             same, values = self._constants.survey()
             if constants := constants_among(values):
                 head["constants"] = constants
-        keyer = make_keyer(self.prefix, head, "arguments") if self._key is None else None
+        keyer = None
+        if self._key is None:
+            keyer = make_keyer(self.prefix, head, "arguments", parameters_of(self.plain))
         self.told = Told(same, head, keyer)
         return self.told
 

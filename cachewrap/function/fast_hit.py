@@ -89,10 +89,10 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
                 arguments = canonical(arguments)
             except UnkeyableError:  # the general path says of what
                 return general(args, kwargs, instance, wrapped)
-        told = decorated.told
-        if told.same is not None and not told.same():
-            told = decorated.tell()
-        keyed = told.keyer(arguments)  # type: ignore[misc]
+        same, _, keyer = decorated.told
+        if same is not None and not same():
+            keyer = decorated.tell().keyer
+        keyed = keyer(arguments)  # type: ignore[misc]
         if keyed is None:
             return general(args, kwargs, instance, wrapped)
         key, asked = keyed

@@ -285,6 +285,11 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder
     return bind
 
 
+def parameters_of(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's parameters, as the binder has them."""
+    return [parameter.name for parameter in _parameters(function)]
+
+
 def _parameters(function: Callable[..., Any], *, follow_wrapped: bool = True) -> list[Parameter]:
     try:
         signature = inspect.signature(function, follow_wrapped=follow_wrapped)

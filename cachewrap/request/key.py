@@ -20,7 +20,7 @@ Other requests are MessagePack as a whole. Names are sorted, numbers are in thei
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -137,10 +137,17 @@ def _conversation(part: dict[str, Any]) -> str | None:
 
 
 def _add_messages(whole: bytearray, messages: list[Any]) -> None:
+    # How many there are comes first in MessagePack, and is what changes with every turn: it is
+    # written over what stands before, and that again over it.
     start, count = len(whole), len(messages)
-    _encode_into(messages, whole, start)
-    # How many there are comes first in MessagePack, and is what changes with every turn.
-    del whole[start : start + (1 if count < 16 else 3 if count < 65536 else 5)]
+    at = start - (1 if count < 16 else 3 if count < 65536 else 5)
+    if at < 0:
+        _encode_into(messages, whole, start)
+        del whole[start : 2 * start - at]
+    else:
+        before = whole[at:]
+        _encode_into(messages, whole, at)
+        whole[at:start] = before
     whole += count.to_bytes(4)
 
 
@@ -154,7 +161,12 @@ None for a part that only `encode` can tell is not plain.
 """
 
 
-def make_keyer(prefix: bytes, head: dict[str, Any], name: str) -> Keyer:
+def make_keyer(
+    prefix: bytes,
+    head: dict[str, Any],
+    name: str,
+    members: Collection[str] = _CONVERSATIONS,
+) -> Keyer:
     """What gives the keys of requests that differ in one part: those of `key_of` and `encode`.
 
     What the requests have in common is encoded and hashed once.
@@ -163,6 +175,7 @@ def make_keyer(prefix: bytes, head: dict[str, Any], name: str) -> Keyer:
         prefix: what `salted` gave.
         head: the other members, in canonical form.
         name: ``arguments`` or ``body``.
+        members: those that a part may have, as far as they may hold a conversation.
     """
     begun: dict[str | None, tuple[bytes, Any]] = {}
 
@@ -172,23 +185,26 @@ def make_keyer(prefix: bytes, head: dict[str, Any], name: str) -> Keyer:
         return begun[spoken]
 
     start, digest = begin(None)
-    encode_into, silent, begun_with = _encode_into, _silent, begun.get
+    copy, encode_into = digest.copy, _encode_into
+    spoken_in = tuple(name for name in _CONVERSATIONS if name in members)
 
     def keyer(part: dict[str, Any]) -> tuple[str, Pieces] | None:
         rest = bytearray()
-        whole, started = digest, start
         try:
-            if not silent(part) and (spoken := _conversation(part)) is not None:
-                started, whole = begun_with(spoken) or begin(spoken)
-                messages = part.pop(spoken)
-                encode_into(part, rest, 0)
-                _add_messages(rest, messages)
+            for spoken in spoken_in:
+                if type(messages := part.get(spoken)) is list:
+                    started, hashing = begun.get(spoken) or begin(spoken)
+                    del part[spoken]
+                    encode_into(part, rest, 0)
+                    _add_messages(rest, messages)
+                    whole = hashing.copy()
+                    break
             else:
                 encode_into(part, rest, 0)
                 rest += _NO_MESSAGES
+                whole, started = copy(), start
         except (OverflowError, UnicodeEncodeError, RecursionError):
             return None
-        whole = whole.copy()
         whole.update(rest)
         return whole.hexdigest(), (started, rest)
 
@@ -201,7 +217,7 @@ def decode_request(request: bytes) -> Any:
         return msgspec.msgpack.decode(request)
     try:
         return _joined(request)
-    except (ValueError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise msgspec.DecodeError(f"a request without its parts: {error}") from None
 
 
@@ -213,7 +229,9 @@ def _joined(request: bytes) -> dict[str, Any]:
     (name, spoken, head), part, *messages = msgspec.msgpack.decode(begin + request[1:-4])
     if spoken is not None:
         part[spoken] = messages
-    return {**head, name: part}
+    # As if it had been encoded in one piece.
+    head[name] = dict(sorted(part.items()))
+    return dict(sorted(head.items()))
 
 
 def endless(where: str) -> UnkeyableError:

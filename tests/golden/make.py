@@ -9,9 +9,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = map(str, (TESTS, TESTS / "unit" / "format", TESTS / "unit" / "request"))
 
-from kinds import VALUES
 from test_envelope import FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
-from test_key import GOLDEN, key
+from test_golden import FOLDER, made
 
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
@@ -21,9 +20,10 @@ from cachewrap.testing.stores import key_of
 for name, value in {**STORED, **WITH_DICTIONARY_1}.items():
     if not golden(name).exists():
         golden(name).write_bytes(seal(*codec.encode(value), REQUEST, FACTS))
-keys = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
-keys.update({name: key(value) for name, value in VALUES.items() if name not in keys})
-GOLDEN.write_text(json.dumps(keys, indent=1, sort_keys=True) + "\n")
+for table, keys in made().items():
+    file = FOLDER / f"{table}.json"
+    known = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    file.write_text(json.dumps({**keys, **known}, indent=1, sort_keys=True) + "\n", "utf-8")
 cassette = Path(__file__).parent / "cassette-1.jsonl"
 if not cassette.exists():
     envelopes = {name: seal(*codec.encode(value), REQUEST, FACTS) for name, value in STORED.items()}
