@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Collection
 from copy import deepcopy
@@ -283,7 +284,9 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return self
 
     def _decorated_and_instance(self) -> tuple[Decorated, Any]:
-        return self._self_plan.renewed(), None
+        # A method that was bound before it was decorated is called with its object.
+        bound = self.__wrapped__.__self__ if inspect.ismethod(self.__wrapped__) else None
+        return self._self_plan.renewed(), bound
 
 
 def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:

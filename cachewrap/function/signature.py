@@ -28,13 +28,15 @@ def source_of(function: Callable[..., Any]) -> str:
 def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | None:
     """What tells this function from others of its name, read at each call; None for most.
 
-    It is a partial's arguments, and the object whose ``__call__`` is decorated, also where a
-    decorator has wrapped them with `functools.wraps`.
+    It is a partial's arguments, the object that a method is bound to, and the one whose
+    ``__call__`` is decorated, also where a decorator has wrapped them with `functools.wraps`.
     """
     if isinstance(function, functools.partial):
         inner = bound_to(function.func)
         given = {"partial": [list(function.args), function.keywords]}
         return lambda: {**given, **(inner() if inner else {})}
+    if inspect.ismethod(function):
+        return lambda: {"object": function.__self__}
     if not inspect.isroutine(function):
         return lambda: {"object": function}
     wrapped: Any = getattr(function, "__wrapped__", None)
