@@ -15,6 +15,8 @@ from difflib import SequenceMatcher
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
@@ -173,7 +175,7 @@ def nearest(
                 continue
             diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
             shown = readable(without_secrets(old))
-        except (ValueError, TypeError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             continue
         weight = sum(difference.weight for difference in diff)
         lines = tuple(difference.line for difference in diff)

@@ -197,7 +197,9 @@ def request_settings(request: Any) -> dict[str, Any]:
     """The parameters of a request beside what is said in it."""
     if not isinstance(request, Mapping):
         return {}
-    found: dict[str, Any] = {k: request[k] for k in ("version", "constants", "bound") if k in request}
+    found: dict[str, Any] = {
+        k: request[k] for k in ("version", "constants", "bound") if k in request
+    }
     if isinstance(request.get("body"), Mapping):
         found |= {k: v for k, v in request["body"].items() if k not in _SPOKEN}
     return found

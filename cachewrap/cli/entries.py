@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import click
+import msgspec
 
 from cachewrap.cli.conversation import answer_turns, request_turns, turns_text
 from cachewrap.cli.places import Place, every_entry, handed
@@ -48,7 +49,7 @@ class Row:
             return None
         try:
             return readable(decode_request(self.raw_request))
-        except (ValueError, TypeError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 
     def facts(self) -> dict[str, Any]:

@@ -137,10 +137,17 @@ def _conversation(part: dict[str, Any]) -> str | None:
 
 
 def _add_messages(whole: bytearray, messages: list[Any]) -> None:
+    # How many there are comes first in MessagePack, and is what changes with every turn: it is
+    # written over what stands before, and that again over it.
     start, count = len(whole), len(messages)
-    _encode_into(messages, whole, start)
-    # How many there are comes first in MessagePack, and is what changes with every turn.
-    del whole[start : start + (1 if count < 16 else 3 if count < 65536 else 5)]
+    at = start - (1 if count < 16 else 3 if count < 65536 else 5)
+    if at < 0:
+        _encode_into(messages, whole, start)
+        del whole[start : 2 * start - at]
+    else:
+        before = whole[at:]
+        _encode_into(messages, whole, at)
+        whole[at:start] = before
     whole += count.to_bytes(4)
 
 
@@ -210,7 +217,7 @@ def decode_request(request: bytes) -> Any:
         return msgspec.msgpack.decode(request)
     try:
         return _joined(request)
-    except (ValueError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise msgspec.DecodeError(f"a request without its parts: {error}") from None
 
 
@@ -222,7 +229,9 @@ def _joined(request: bytes) -> dict[str, Any]:
     (name, spoken, head), part, *messages = msgspec.msgpack.decode(begin + request[1:-4])
     if spoken is not None:
         part[spoken] = messages
-    return {**head, name: part}
+    # As if it had been encoded in one piece.
+    head[name] = dict(sorted(part.items()))
+    return dict(sorted(head.items()))
 
 
 def endless(where: str) -> UnkeyableError:

@@ -12,6 +12,7 @@ import re
 import struct
 import sys
 import tracemalloc
+import zoneinfo
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -387,6 +388,11 @@ def samples() -> list[tuple[Kind, bytes]]:
 
 def warm_up() -> None:
     """Have everything imported that the codec itself imports, and start to count memory."""
+    for name in [*sorted(zoneinfo.available_timezones()), "No/Where"]:
+        try:
+            zoneinfo.ZoneInfo(name)  # and with it its package of tzdata
+        except zoneinfo.ZoneInfoNotFoundError:
+            continue
     tracemalloc.start(1)
     for kind, data in samples():
         codec.decode(kind, data)

@@ -655,4 +655,4 @@ def test_a_golden_cassette_is_read() -> None:
             "source": "m:f",
             "model": "gpt",
         }
-    assert len(list(store.keys())) == 97
+    assert len(list(store.keys())) == 145

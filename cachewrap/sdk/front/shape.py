@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.events import lacking
+from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, is_idle
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
@@ -235,7 +234,7 @@ class Known:
         if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
             return NOTHING
         try:
-            data = json.loads(b"".join(answer.chunks).decode())
+            data = parsed(b"".join(answer.chunks))
         except ValueError:
             return NOTHING
         if type(data) is not dict or self.build is None or lacking(self.endpoint.path, data):
