@@ -595,6 +595,28 @@ class TestConstants:
         assert name.encode() in request
         assert str(one).strip("()b,'").encode() not in request
 
+    @pytest.mark.parametrize(
+        "upstream",
+        [
+            "with_key({!r})",
+            "functools.partial(lambda key, q: q, {!r})",
+            "functools.partial(tell, api_key={!r})",
+            "functools.partial(functools.partial(tell, api_key={!r}), 'hi')",
+        ],
+    )
+    def test_of_functions_that_it_closes_over_do_not_count_where_they_are_credentials(
+        self, module: Module, cache: Cache, upstream: str
+    ) -> None:
+        made = module(
+            FACTORY + "def tell(*q, api_key): return q\n"
+            "def with_key(api_key): return lambda q: (api_key, q)[1]\n"
+        )
+        secrets = [f"sk-proj-{digit * 8}abcdefgh{digit * 8}" for digit in "12"]
+        first, second = (eval(f"make({upstream.format(secret)})", vars(made)) for secret in secrets)
+        assert first("hi") == second("hi")
+        (key,) = cache.keys()
+        assert secrets[0].encode() not in (cache.store.get(key) or b"")
+
     @pytest.mark.parametrize("name", ["SECRET_SANTA_PROMPT", "PASSWORD"])
     def test_that_only_sound_like_one_count(self, module: Module, name: str) -> None:
         made = module(f"{name} = 'Write a riddle'\n" + ASK.format(f"{name}, q"))

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import corpus
@@ -296,6 +297,23 @@ class TestTheSource:
             found.append(fingerprint(space["ask"]))
         assert found == ["def (q)\n return 'one'".replace("'", '"'), found[1], found[0]]
         assert found[1] != found[0]
+
+    @pytest.mark.parametrize("magic", ["%%time\n", "\n%%capture\n%%time\n"])
+    def test_of_a_cell_that_was_timed(self, monkeypatch: pytest.MonkeyPatch, magic: str) -> None:
+        """IPython keeps no lines of it but in its history."""
+        source = "x = 1\ndef ask(q):\n    return 'one'\n"
+        cells = ["", magic + source, magic + source.replace("one", "two"), "%%time\n1 1", "ask(1)"]
+        shell = SimpleNamespace(
+            history_manager=SimpleNamespace(input_hist_raw=cells), transform_cell=lambda text: text
+        )
+        monkeypatch.setitem(
+            sys.modules,
+            "IPython",
+            SimpleNamespace(get_ipython=lambda: shell),  # type: ignore[arg-type]
+        )
+        space: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(source, "<timed exec>", "exec"), space)
+        assert fingerprint(space["ask"]) == 'def (q)\n return "one"'
 
     def test_of_a_function_with_assertions_that_pytest_has_rewritten(self) -> None:
         def ask(q: str) -> str:
