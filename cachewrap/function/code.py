@@ -177,7 +177,9 @@ def _sources(function: FunctionType) -> Iterator[list[str]]:
         return
     get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
     shell = get_shell() if get_shell is not None else None
-    for cell in reversed(shell.history_manager.input_hist_raw) if shell is not None else ():
+    if shell is None:
+        return
+    for cell in reversed(shell.history_manager.input_hist_raw):
         text = cell.lstrip()
         while text.startswith("%%"):
             text = text.partition("\n")[2]
