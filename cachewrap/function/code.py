@@ -118,16 +118,27 @@ def _fingerprint(function: FunctionType, *, wrapped: bool) -> Any:
     try:
         found = _find(function)
         if found is not None:
+            read = wrapped or _hands_itself_on(found, code.co_name)
             text = Text(
-                docstring=wrapped or not told.isdisjoint(_TELL_DOCSTRING),
-                annotations=wrapped or not told.isdisjoint(_TELL_ANNOTATIONS),
+                docstring=read or not told.isdisjoint(_TELL_DOCSTRING),
+                annotations=read or not told.isdisjoint(_TELL_ANNOTATIONS),
             ).definition(found)
             return shortened(text)
     except RecursionError:
         pass
-    docstring = function.__doc__ if told.isdisjoint(_TELL_DOCSTRING) else None
+    tell = {*_TELL_DOCSTRING, code.co_name}
+    docstring = function.__doc__ if told.isdisjoint(tell) else None
     plain = repr(_plain(code, docstring))
     return {"bytecode": hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()}
+
+
+def _hands_itself_on(node: Definition, name: str) -> bool:
+    """Whether a function names itself but to be called: who is given it may read all of it."""
+    called = {id(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call)}
+    return any(
+        isinstance(inner, ast.Name) and inner.id == name and id(inner) not in called
+        for inner in ast.walk(node)
+    )
 
 
 def shortened(text: str) -> Any:

@@ -183,19 +183,32 @@ class TestOfAFunction:
                 "def ask(q) -> int:\n return get_type_hints(ask)",
                 "def ask(q) -> str:\n return get_type_hints(ask)",
             ),
+            ("def ask(q):\n 'One.'\n return tell(ask)", "def ask(q):\n 'Two.'\n return tell(ask)"),
+            ("def ask(q: int):\n return tell(f=ask)", "def ask(q: str):\n return tell(f=ask)"),
+            (
+                "def ask(q):\n 'One.'\n return getattr(ask, '__doc__')",
+                "def ask(q):\n 'Two.'\n return getattr(ask, '__doc__')",
+            ),
             (
                 "@wraps\ndef ask(q):\n 'One.'\n return q",
                 "@wraps\ndef ask(q):\n 'Two.'\n return q",
             ),
             ("@wraps\ndef ask(q) -> int: return q", "@wraps\ndef ask(q) -> str: return q"),
         ],
-        ids=["docstring", "annotations", "type hints", "wrapped", "wrapped and annotated"],
+        ids=[
+            *("docstring", "annotations", "type hints", "handed on", "handed on and annotated"),
+            *("by name", "wrapped", "wrapped and annotated"),
+        ],
     )
     def test_docstring_and_annotations_count_where_something_reads_them(
         self, make: Make, one: str, other: str
     ) -> None:
         first, second = (make(text, wraps=_wraps) for text in (one, other))
         assert fingerprint(first) != fingerprint(second)
+
+    def test_of_a_function_that_calls_itself_has_no_docstring(self, make: Make) -> None:
+        one, other = (f"def ask(q):\n '{text}.'\n return ask(q)" for text in ("One", "Two"))
+        assert fingerprint(make(one)) == fingerprint(make(other))
 
     def test_is_of_the_innermost_function(self, make: Make) -> None:
         ask = make(PLAIN)
