@@ -28,8 +28,10 @@ from cachewrap.function.signature import (
     Same,
     bound_to,
     constants_among,
+    form_of,
     make_binder,
     parameters_of,
+    remember,
     source_of,
     takes,
 )
@@ -61,6 +63,9 @@ def default_cache(seed: str) -> Cache:
 def _close_defaults() -> None:
     for cache in _defaults.values():
         cache.close()
+
+
+Known: TypeAlias = tuple[str, Any, list[Any]]
 
 
 class Told(NamedTuple):
@@ -103,14 +108,15 @@ class Decorated:
     Args:
         function: what is decorated.
         settings: what the decorator was given.
-        known: its name and the fingerprint of its code, where another process worked them out.
+        known: its name, the fingerprint of its code, and the forms of the functions that it closes
+            over, where another process worked them out.
     """
 
     def __init__(
         self,
         function: Callable[..., Any],
         settings: Settings,
-        known: tuple[str, Any] | None = None,
+        known: Known | None = None,
     ) -> None:
         self.plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
         if not callable(self.plain):
@@ -181,11 +187,10 @@ class Decorated:
         if self._version is not None:
             head["version"] = self._version
         else:
-            if self._constants is None:
-                self._constants = Constants(layers(self.plain))
+            reads = self._surveyed()
             if (code := self.fingerprint()) is not None:
                 head["code"] = code
-            same, values = self._constants.survey()
+            same, values = reads.survey()
             if constants := constants_among(values):
                 head["constants"] = constants
         keyer = None
@@ -193,6 +198,21 @@ class Decorated:
             keyer = make_keyer(self.prefix, head, "arguments", parameters_of(self.plain))
         self.told = Told(same, head, keyer)
         return self.told
+
+    def _surveyed(self) -> Constants:
+        if self._constants is None:
+            self._constants = Constants(layers(self.plain))
+            if self._known is not None:
+                for function, told in zip(
+                    self._constants.functions(), self._known[2], strict=False
+                ):
+                    remember(function, told)
+        return self._constants
+
+    def known(self) -> Known:
+        """What another process is told, which may not have the source."""
+        closed_over = [] if self._version is not None else self._surveyed().functions()
+        return self.source, self.fingerprint(), [form_of(one) for one in closed_over]
 
     def fingerprint(self) -> Any:
         """What requests say of the function's code."""

@@ -118,16 +118,27 @@ def _fingerprint(function: FunctionType, *, wrapped: bool) -> Any:
     try:
         found = _find(function)
         if found is not None:
+            read = wrapped or _hands_itself_on(found, code.co_name)
             text = Text(
-                docstring=wrapped or not told.isdisjoint(_TELL_DOCSTRING),
-                annotations=wrapped or not told.isdisjoint(_TELL_ANNOTATIONS),
+                docstring=read or not told.isdisjoint(_TELL_DOCSTRING),
+                annotations=read or not told.isdisjoint(_TELL_ANNOTATIONS),
             ).definition(found)
             return shortened(text)
     except RecursionError:
         pass
-    docstring = function.__doc__ if told.isdisjoint(_TELL_DOCSTRING) else None
+    tell = {*_TELL_DOCSTRING, code.co_name}
+    docstring = function.__doc__ if told.isdisjoint(tell) else None
     plain = repr(_plain(code, docstring))
     return {"bytecode": hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()}
+
+
+def _hands_itself_on(node: Definition, name: str) -> bool:
+    """Whether a function names itself but to be called: who is given it may read all of it."""
+    called = {id(inner.func) for inner in ast.walk(node) if isinstance(inner, ast.Call)}
+    return any(
+        isinstance(inner, ast.Name) and inner.id == name and id(inner) not in called
+        for inner in ast.walk(node)
+    )
 
 
 def shortened(text: str) -> Any:
@@ -156,10 +167,7 @@ def _names(code: CodeType) -> set[str]:
 def _find(function: FunctionType) -> Definition | None:
     """The syntax tree that compiles to a function's code; None where there is none."""
     code = function.__code__
-    for again in (False, True):
-        if again:
-            linecache.checkcache(code.co_filename)  # it may hold the file as it was
-        lines = linecache.getlines(code.co_filename, function.__globals__)
+    for lines in _sources(function):
         for candidates in (_block, _whole):
             found = list(_of_name(candidates(lines, code), code))
             found.sort(key=lambda node: abs(_first_line(node) - code.co_firstlineno))
@@ -168,6 +176,30 @@ def _find(function: FunctionType) -> Definition | None:
                     if same(node, code):
                         return node
     return None
+
+
+def _sources(function: FunctionType) -> Iterator[list[str]]:
+    """The lines in which a function may be defined."""
+    file = function.__code__.co_filename
+    yield linecache.getlines(file, function.__globals__)
+    linecache.checkcache(file)  # it may hold the file as it was
+    yield linecache.getlines(file, function.__globals__)
+    if file != _TIMED:
+        return
+    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_shell() if get_shell is not None else None
+    if shell is None:
+        return
+    for cell in reversed(shell.history_manager.input_hist_raw):
+        text = cell.lstrip()
+        while text.startswith("%%"):
+            text = text.partition("\n")[2]
+        if len(text) < len(cell.lstrip()):
+            yield shell.transform_cell(text).splitlines(keepends=True)
+
+
+# What IPython runs under ``%%time`` has this name, and no lines.
+_TIMED: Final = "<timed exec>"
 
 
 def _block(lines: list[str], code: CodeType) -> ast.AST | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Collection
 from copy import deepcopy
@@ -20,6 +21,7 @@ from cachewrap.explain import Explanation
 from cachewrap.function.calls import (
     Decorated,
     FunctionExchange,
+    Known,
     Settings,
     When,
     serve_specially,
@@ -144,7 +146,7 @@ def _blank() -> CachedFunction:
     return CachedFunction.__new__(CachedFunction)
 
 
-def _fill(blank: CachedFunction, state: tuple[Any, Settings, tuple[str, Any]]) -> None:
+def _fill(blank: CachedFunction, state: tuple[Any, Settings, Known]) -> None:
     function, settings, known = state
     settings["retry"] = unported(settings["retry"])
     blank.__init__(function, Decorated(function, settings, known))  # type: ignore[misc]
@@ -269,9 +271,8 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
         # a plain function would be. It is made first and filled then: it may refer to itself.
         if _pickles_by_value(self, sys._getframe(1)):
             decorated = self._self_plan.renewed()
-            known = (decorated.source, decorated.fingerprint())
             settings = {**decorated.settings, "retry": portable(decorated.settings["retry"])}
-            state = (self.__wrapped__, settings, known)
+            state = (self.__wrapped__, settings, decorated.known())
             return _blank, (), state, None, None, _fill
         name: str = self.__wrapped__.__qualname__
         return name
@@ -283,7 +284,9 @@ class CachedFunction(_Calls, wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return self
 
     def _decorated_and_instance(self) -> tuple[Decorated, Any]:
-        return self._self_plan.renewed(), None
+        # A method that was bound before it was decorated is called with its object.
+        bound = self.__wrapped__.__self__ if inspect.ismethod(self.__wrapped__) else None
+        return self._self_plan.renewed(), bound
 
 
 def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
@@ -376,8 +379,9 @@ def llm_cached(
     same. A function is told by its module and qualified name, by its own code (without comments,
     formatting, docstring, annotations, decorators and defaults), and by the constants that it reads
     from its closure and its module's globals, as they are at the call: text, bytes, numbers,
-    booleans, None, tuples and frozensets of these. What it rebinds itself does not count, nor do
-    other objects, the helpers that it calls, and credentials. Where no source can be had, its code
+    booleans, None, tuples and frozensets of these. Functions that it closes over count by their
+    code. What it rebinds itself does not count, nor do other objects, the helpers that it calls by
+    the names of its module, and credentials. Where no source can be had, its code
     is the bytecode, which differs from one Python to the next.
 
     >>> @llm_cached(cache=Cache.memory())

@@ -6,14 +6,17 @@ import dis
 import functools
 import inspect
 import os
+import types
 from collections.abc import Callable, Collection, Iterator
 from inspect import Parameter
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, TypeAlias
 
+import wrapt
+
 from cachewrap.errors import ConfigurationError
 from cachewrap.explain import is_secret
-from cachewrap.function.code import ByCode, shortened
+from cachewrap.function.code import ByCode, fingerprint, layers, shortened
 from cachewrap.request.canonical import canonical
 from cachewrap.request.values import function_name
 
@@ -28,13 +31,15 @@ def source_of(function: Callable[..., Any]) -> str:
 def bound_to(function: Callable[..., Any]) -> Callable[[], dict[str, Any]] | None:
     """What tells this function from others of its name, read at each call; None for most.
 
-    It is a partial's arguments, and the object whose ``__call__`` is decorated, also where a
-    decorator has wrapped them with `functools.wraps`.
+    It is a partial's arguments, the object that a method is bound to, and the one whose
+    ``__call__`` is decorated, also where a decorator has wrapped them with `functools.wraps`.
     """
     if isinstance(function, functools.partial):
         inner = bound_to(function.func)
         given = {"partial": [list(function.args), function.keywords]}
         return lambda: {**given, **(inner() if inner else {})}
+    if inspect.ismethod(function):
+        return lambda: {"object": function.__self__}
     if not inspect.isroutine(function):
         return lambda: {"object": function}
     wrapped: Any = getattr(function, "__wrapped__", None)
@@ -65,13 +70,15 @@ class Constants:
 
     They are those that it reads and nowhere rebinds, and ``module.NAME`` of modules of the user's
     own. Of the decorators that wrap it the closures count, and the globals where they are of its
-    own package.
+    own package. Functions that it closes over are among them, and what those close over: what one
+    place makes of one function is not what it makes of another.
 
     Args:
         chain: the functions that it is made of, from the outermost to the innermost.
     """
 
     def __init__(self, chain: list[FunctionType]) -> None:
+        self._chain = chain
         self._home = _package(chain[-1]) if chain else ""
         self._read = [
             (function, path)
@@ -89,8 +96,10 @@ class Constants:
         held: dict[str, Any] = {}
         found: dict[str, Any] = {}
         seen: set[tuple[int, str]] = set()
-        for label, place, name in self._places():
-            if (id(place), name) in seen:
+        places = list(self._places())
+        changed = {id(place) for label, place, _ in places if not label}
+        for label, place, name in places:
+            if (id(place), name) in seen or id(place) in changed:
                 continue
             seen.add((id(place), name))
             where, what = f"p{len(tests)}", f"v{len(tests)}"
@@ -106,6 +115,8 @@ class Constants:
                 tests.append(f"{where}.cell_contents is {what}" if there else "False")
             if there:
                 held[what] = value
+                if _is_function(value) and (type(place) is dict or self._is_self(value)):
+                    continue
                 while label in found:
                     label += "'"
                 found[label] = value
@@ -115,11 +126,18 @@ class Constants:
         return made(**held), found
 
     def _places(self) -> Iterator[tuple[str, Any, str]]:
-        """Each variable: what it is called, the dictionary or cell it is in, its name there."""
+        """Each variable: what it is called, the dictionary or cell it is in, its name there.
+
+        Cells that are rebound are among them without a label.
+        """
+        for function in self._chain:
+            yield from _rebound(function)
         for function, (closed, root, inner) in self._read:
             place: Any = _cells(function)[root] if closed else function.__globals__
             if not inner:
                 yield root, place, root
+                if closed:
+                    yield from _closed_over(root, place, set())
                 continue
             value = _content(place)[1] if closed else place.get(root)
             *modules, name = inner
@@ -128,11 +146,22 @@ class Constants:
             if isinstance(value, ModuleType) and self._is_own(value):
                 yield ".".join([root, *inner]), vars(value), name
 
+    def functions(self) -> list[Any]:
+        """The functions that it closes over, in an order of which each process has the same."""
+        return [value for value in self.survey()[1].values() if _is_function(value)]
+
+    def _is_self(self, value: Any) -> bool:
+        """Whether a function is the very one, or wraps it: then its code counts as it is."""
+        return layers(value)[-1:] == self._chain[-1:]
+
     def _is_own(self, module: ModuleType) -> bool:
         if module.__name__.partition(".")[0] == self._home:
             return True
-        file = getattr(module, "__file__", None) or os.__file__
-        return not file.startswith(_STANDARD) and _INSTALLED.isdisjoint(file.split(os.sep))
+        return not _is_installed(getattr(module, "__file__", None) or os.__file__)
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith(_STANDARD) or not _INSTALLED.isdisjoint(file.split(os.sep))
 
 
 _STANDARD: Final = os.path.dirname(os.__file__) + os.sep
@@ -145,6 +174,44 @@ def _package(function: FunctionType) -> str:
 
 def _cells(function: FunctionType) -> dict[str, Any]:
     return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+
+def _closed_over(label: str, cell: Any, seen: set[int]) -> Iterator[tuple[str, Any, str]]:
+    """The variables of the closures of a function that is in a cell; of another value none."""
+    value = _content(cell)[1]
+    if not _is_function(value):
+        return
+    for function in layers(value):
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        yield from _rebound(function)
+        cells = _cells(function)
+        for closed, root, inner in _variables(function.__code__):
+            if closed and not inner:
+                yield f"{label}.{root}", cells[root], root
+                yield from _closed_over(f"{label}.{root}", cells[root], seen)
+
+
+def _rebound(function: FunctionType) -> Iterator[tuple[str, Any, str]]:
+    """The cells of its closure that a function rebinds."""
+    read = {path[1] for path in _variables(function.__code__) if path[0]}
+    for name, cell in _cells(function).items():
+        if name not in read:
+            yield "", cell, name
+
+
+def _is_function(value: Any) -> bool:
+    # Its ``__class__`` is not asked for: of a proxy that may be anything, even an error.
+    return issubclass(type(value), _FUNCTIONS)
+
+
+_FUNCTIONS: Final = (
+    *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType),
+    *(types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType),
+    *(functools.partial, functools._lru_cache_wrapper),
+    *(wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper),
+)
 
 
 def _content(cell: Any) -> tuple[bool, Any]:
@@ -222,12 +289,45 @@ def _scopes(code: CodeType, closed: frozenset[str]) -> Iterator[tuple[CodeType, 
 
 
 def constants_among(values: dict[str, Any]) -> dict[str, Any]:
-    """The canonical form of the values that are immutable constants and no credentials."""
+    """The canonical form of the values that are functions, or constants and no credentials."""
     return {
-        name: shortened(value) if type(value) is str else canonical(value)
+        name: _constant(value)
         for name, value in values.items()
-        if _is_constant(value) and not _is_credential(name, value)
+        if _is_function(value) or (_is_constant(value) and not _is_credential(name, value))
     }
+
+
+def _constant(value: Any) -> Any:
+    if type(value) is str:
+        return shortened(value)
+    if not _is_function(value):
+        return canonical(value)
+    form = form_of(value)
+    if isinstance(value, functools.partial):
+        given = {str(at): argument for at, argument in enumerate(value.args)}
+        form = {**form, "partial": constants_among({**given, **value.keywords})}
+    return form
+
+
+def form_of(function: Any) -> dict[str, Any]:
+    """What a request holds of a function that another one closes over: its name and its code."""
+    chain = layers(function)
+    code = chain[-1].__code__ if chain else None
+    if code is not None and (told := _arrived.get(code)) is not None:
+        return told
+    form: dict[str, Any] = {"function": source_of(function)}
+    if code is not None and not _is_installed(code.co_filename):
+        form["code"] = fingerprint(function)
+    return form
+
+
+def remember(function: Any, form: dict[str, Any]) -> None:
+    """Take this for the form of a function: it comes from a process that may know more of it."""
+    if chain := layers(function):
+        _arrived.set(chain[-1].__code__, form)
+
+
+_arrived: Final[ByCode[dict[str, Any]]] = ByCode()
 
 
 def _is_constant(value: Any) -> bool:

@@ -48,10 +48,10 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
 
     A stream is whole when its closing event was seen. One of an API that has none is whole when
     every choice has a finish reason (pictures are complete), and it then ended by itself or with
-    ``[DONE]``. One with an error in it is never whole.
+    ``[DONE]``. One with an error in it is never whole, nor a message that tells no reason to stop.
     """
     usage = Usage()
-    closed = finished = done = False
+    closed = finished = done = begun = stopped = False
     unfinished: dict[Any, bool] = {}
     for name, data in _events(body):
         if data.startswith("[DONE]"):
@@ -68,6 +68,8 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
             return _ERROR
         closed = closed or kind in _CLOSING
         finished = finished or kind in _COMPLETE
+        begun = begun or kind == "message_start"
+        stopped = stopped or bool(_stop_reason(event))
         usage = _updated(usage, event)
         for choice in event.get("choices") or ():
             reason = choice.get("finish_reason")
@@ -77,11 +79,19 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
             unfinished[index] = unfinished.get(index, True) and not reason
     if unfinished:
         finished = not any(unfinished.values())
+    if closed and begun and not stopped:
+        return _UNFINISHED
     if closed or (finished and (ended or done)):
         return usage
     if unfinished and not finished:
         return _UNFINISHED
     return "no choices" if done and not finished else CUT_OFF
+
+
+def _stop_reason(event: Mapping[str, Any]) -> Any:
+    """Why a message stopped, which it tells in a change of itself or at its start."""
+    told = event.get("delta") or event.get("message")
+    return told.get("stop_reason") if isinstance(told, Mapping) else None
 
 
 def read_events(body: bytes) -> list[Any]:
@@ -248,6 +258,8 @@ _BROKEN: Final = frozenset(
         "insufficient_system_resource",
     }
 )
+# What is told of a picture beside it.
+_BESIDE: Final = frozenset({"index", "object", "revised_prompt", "seed", "type"})
 _FAILURES: Final = frozenset({"error", "fail", "failed", "failure"})
 _SUCCESSES: Final = frozenset({"", "ok", "success"})
 _CODES: Final = ("code", "status", "statusCode", "status_code", "error_code", "errcode")
@@ -305,8 +317,26 @@ def lacking(path: str, value: Content) -> str:
     return _lacks(path)(value)
 
 
+def lacking_in_parts(path: str, parts: list[Any]) -> str:
+    """The same of an answer in parts: the events of a stream, or a list in JSON."""
+    found = [part for part in parts if isinstance(part, Mapping)]
+    if any(map(is_error, found)):
+        return _ERROR
+    if _lacks(path) is not _candidates:
+        return ""
+    reasons: dict[Any, Any] = {}
+    for one in [one for part in found for one in part.get("candidates") or ()]:
+        reasons[one.get("index", 0)] = one.get("finishReason") or reasons.get(one.get("index", 0))
+    blocked = next(filter(None, (part.get("promptFeedback") for part in found)), None)
+    whole = [{"finishReason": reason} for reason in reasons.values()]
+    return _candidates({"candidates": whole, "promptFeedback": blocked})
+
+
 def is_whole_by_events(path: str) -> bool:
-    """Whether the events of an endpoint tell when its stream is whole, as `read_stream` reads."""
+    """Whether the events of an endpoint tell when its stream is whole, as `read_stream` reads.
+
+    Its answer is then always such a stream or a JSON object.
+    """
     return _lacks(path) in (_choices, _completions, _response, _message)
 
 
@@ -330,7 +360,8 @@ def _choices(value: Content) -> str:
             return _ERROR
         if not reason:
             return _UNFINISHED
-        if choice.get("message") is None and choice.get("text") is None:
+        message = choice.get("message")
+        if choice.get("text") is None and not (message and isinstance(message, dict)):
             return "no message"
     return ""
 
@@ -347,6 +378,11 @@ def _completions(value: Content) -> str:
     if "choices" not in value and "content" in value:  # of llama.cpp's own API
         return "" if value.get("stop") else _UNFINISHED
     return _choices(value)
+
+
+def _completion(value: Content) -> str:
+    known = "choices" in value or "content" in value
+    return _completions(value) if known else _anything(value)
 
 
 def _response(value: Content) -> str:
@@ -384,6 +420,12 @@ def _embeddings(value: Content) -> str:
     return "" if vectors and whole else "no embeddings"
 
 
+def _pictures(value: Content) -> str:
+    pictures = value.get("data") or ()
+    whole = pictures and all(any(map(one.get, one.keys() - _BESIDE)) for one in pictures)
+    return "" if whole else "no data"
+
+
 def _done(value: Content) -> str:
     if "done" not in value:  # another API at the path of Ollama's
         return _anything(value)
@@ -417,6 +459,7 @@ _ANYWHERE: Final = "(?:.*/)?"
 _ANSWERS: Final[tuple[tuple[str, Lacks], ...]] = (
     (_ANYWHERE + "(?:chat|fim)/completions", _choices),
     (_ANYWHERE + "completions", _completions),
+    (_ANYWHERE + "completion", _completion),
     (_VERSIONED + "responses", _response),
     (_VERSIONED + "responses/input_tokens", _given("input_tokens")),
     (_VERSIONED + "messages", _message),
@@ -426,11 +469,11 @@ _ANSWERS: Final[tuple[tuple[str, Lacks], ...]] = (
     (_ANYWHERE + "(?:embeddings|embed)", _embeddings),
     (_ANYWHERE + "(?:moderations|classifications|classify)", _some("results", "classifications")),
     (_ANYWHERE + "rerank", _some("results", "data")),
-    (_ANYWHERE + "images/(?:generations|edits|variations)", _some("data")),
+    (_ANYWHERE + "images/(?:generations|edits|variations)", _pictures),
     (_ANYWHERE + "audio/speech", _some("audio", "data", "output")),
     (_ANYWHERE + "audio/(?:transcriptions|translations)", _given("text", "segments")),
     (_ANYWHERE + "ocr", _some("pages")),
-    (".*:(?:stream)?generateContent", _candidates),
+    (".*:(?:g|streamG)enerateContent", _candidates),
     (".*:(?:embedContent|batchEmbedContents)", _some("embedding", "embeddings")),
     (".*:countTokens", _given("totalTokens")),
     (".*:computeTokens", _given("tokensInfo")),

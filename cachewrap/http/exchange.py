@@ -19,6 +19,7 @@ from cachewrap.http.events import (
     is_error,
     is_whole_by_events,
     lacking,
+    lacking_in_parts,
     parsed,
     read_any_stream,
     read_binary_stream,
@@ -281,9 +282,12 @@ def _content(answer: HttpAnswer) -> Any:
 
 _EVENTS: Final = "text/event-stream"
 _LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "application/jsonl"})
+_STREAMS: Final = (b"data:", b"event:", b":")
+"""How a stream of events begins, whatever type its server gives it."""
 _PAGE: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
+_ERROR: Final = "error"
 _NO_JSON: Final = "no JSON"
 _EMPTY: Final = "empty answer"
 _UNKNOWN: Final = "unknown form"
@@ -365,6 +369,8 @@ def _read(
         return _NO_JSON
     if not body:
         return _EMPTY
+    if _tells_error(body):
+        return _ERROR
     return Usage() if framed else _UNFRAMED
 
 
@@ -374,16 +380,25 @@ def _read_wire(endpoint: Endpoint, answer: HttpAnswer, ended: bool, framed: bool
     if not body:
         return _EMPTY
     kind = _content_type(answer)
-    if kind == _EVENTS:
-        known = is_whole_by_events(endpoint.path)
-        return (read_stream if known else read_any_stream)(body, ended=ended and framed)
+    known = is_whole_by_events(endpoint.path)
+    plain = known and not kind.endswith("json") and kind not in _LINES and kind not in _PAGE
+    if kind == _EVENTS or (plain and body.lstrip().startswith(_STREAMS)):
+        whole = ended and framed
+        found = (read_stream if known else read_any_stream)(body, ended=whole)
+        return found if known or isinstance(found, str) else _told(endpoint, body) or found
     if not (ended and framed):
         return _UNFRAMED if ended else CUT_OFF
     if kind in _LINES:
         return read_lines(body)
-    if kind.endswith("json"):
+    if kind.endswith("json") or plain:
         return _read_json(endpoint, body)
+    if _tells_error(body):
+        return _ERROR
     return _NO_JSON if kind in _PAGE else Usage()
+
+
+def _told(endpoint: Endpoint, body: bytes) -> str:
+    return lacking_in_parts(endpoint.path, read_events(body))
 
 
 def _read_json(endpoint: Endpoint, body: bytes) -> Judged:
@@ -396,13 +411,26 @@ def _read_json(endpoint: Endpoint, body: bytes) -> Judged:
     return _lacking(endpoint, value) or usage_of(value)
 
 
+def _tells_error(body: bytes) -> bool:
+    """Whether what claims to be text or sound is the JSON of an error."""
+    if not body.lstrip().startswith(b"{"):
+        return False
+    try:
+        value = parsed(body)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and is_error(value)
+
+
 def _lacking(endpoint: Endpoint, value: Any) -> str:
     if isinstance(value, Mapping):
         return lacking(endpoint.path, value)
     if endpoint.wire:
-        parts = value if isinstance(value, list) else ()
-        failed = any(isinstance(part, Mapping) and is_error(part) for part in parts)
-        return "error" if failed else ""
+        if value is None or value in ("", []):
+            return _EMPTY
+        if is_whole_by_events(endpoint.path):
+            return _UNKNOWN
+        return lacking_in_parts(endpoint.path, value) if isinstance(value, list) else ""
     # A transcription asked for as text is a JSON string for some servers.
     return "" if endpoint.media else _UNKNOWN
 

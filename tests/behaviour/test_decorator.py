@@ -683,14 +683,30 @@ class TestFunctionsOfOneName:
             closing_over,
             lambda model: logged(closing_over(model)),
             lambda model: logged(logged(functools.partial(of_model, model))),
+            lambda model: Callable1(model).__call__,
+            lambda model: functools.partial(Callable1(model).__call__),
+            lambda model: logged(Callable1(model).__call__),
+            lambda model: logged(functools.partial(Callable1(model).__call__)),
         ],
-        ids=["partial", "object", "closure", "decorated closure", "decorated partial"],
+        ids=[
+            *("partial", "object", "closure", "decorated closure", "decorated partial"),
+            *("method", "partial of a method", "decorated method", "decorated partial of a method"),
+        ],
     )
     def test_are_told_apart_by_what_is_bound_to_them(self, make: Callable[[str], Any]) -> None:
         with Cache.memory():
             first = llm_cached(make("one"))("hi")
             assert llm_cached(make("one"))("hi") == first
             assert llm_cached(make("two"))("hi") != first
+
+    def test_a_method_that_was_bound_has_its_objects_keys(self) -> None:
+        first, same, other = (llm_cached(Callable1(m).__call__) for m in ("one", "one", "two"))
+        with Cache.memory() as cache:
+            first("hi")
+            assert [*cache.keys()] == [first.cache_key("hi")] == [same.cache_key("hi")]
+            assert same.explain("hi").stored
+            assert not other.explain("hi").stored
+            assert first.invalidate("hi")
 
     def test_lambdas_are_told_apart_by_their_code(self) -> None:
         with Cache.memory():

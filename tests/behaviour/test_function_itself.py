@@ -203,6 +203,54 @@ VALUES = [
     pytest.param("{'!tuple': 1}.popitem()", "('!tuple', 2)", id="like a tag"),
 ]
 
+FACTORY = """
+import functools
+
+def one(q, x=0): return answer("one", q, x)
+def other(q): return answer("other", q)
+
+def with_prompt(prompt, function=one):
+    return lambda q: answer(prompt, function(q))
+
+def doubled(function):
+    return lambda q: function(function(q))
+
+class Made:
+    def __call__(self, q): return answer("made", q)
+    def ask(self, q): return answer("ask", q)
+    def tell(self, q): return answer("tell", q)
+
+def make(upstream):
+    @llm_cached
+    def ask(q):
+        return answer(upstream(q))
+    return ask
+"""
+
+CLOSED_OVER = [
+    pytest.param("one", "other", id="functions"),
+    pytest.param("lambda q: 'one'", "lambda q: 'other'", id="lambdas"),
+    pytest.param("str.upper", "str.lower", id="builtins"),
+    pytest.param("'one'.join", "'one'.strip", id="methods of builtins"),
+    pytest.param("Made().ask", "Made().tell", id="methods"),
+    pytest.param("with_prompt('one')", "with_prompt('two')", id="constants they close over"),
+    pytest.param("doubled(one)", "doubled(other)", id="functions they close over"),
+    pytest.param(
+        "doubled(doubled(with_prompt('one')))",
+        "doubled(doubled(with_prompt('two')))",
+        id="constants further down",
+    ),
+    pytest.param("functools.cache(one)", "functools.cache(other)", id="decorated"),
+    pytest.param("functools.partial(one)", "functools.partial(other)", id="partials"),
+    pytest.param(
+        "functools.partial(answer, 'one')", "functools.partial(answer, 'two')", id="of partials"
+    ),
+    pytest.param(
+        "functools.partial(one, x='one')", "functools.partial(one, x=1)", id="of partials by name"
+    ),
+    pytest.param("one", "Made()", id="a function and none"),
+]
+
 
 class TestConstants:
     @pytest.mark.parametrize(("one", "other"), VALUES)
@@ -307,6 +355,111 @@ class TestConstants:
         first = made.ask("hi")
         made.PROMPT = "two"
         assert made.ask("hi") == first
+
+    @pytest.mark.parametrize(("one", "other"), CLOSED_OVER)
+    def test_functions_that_it_closes_over_count(
+        self, module: Module, one: str, other: str
+    ) -> None:
+        made = module(FACTORY)
+        makes = [eval(f"lambda: make({text})", vars(made)) for text in (one, other, one)]
+        first, second, again = (make() for make in makes)
+        assert first("hi") == again("hi") != second("hi")
+        assert first("hi") != second("hi")
+
+    def test_functions_that_it_closes_over_count_as_they_are_at_the_call(self) -> None:
+        def one(q: str) -> str:
+            return f"{q} {os.urandom(4).hex()}"
+
+        def other(q: str) -> str:
+            return f"{q}, {os.urandom(4).hex()}"
+
+        @llm_cached
+        def ask(q: str) -> str:
+            return upstream(q)
+
+        upstream = one
+        first = ask("hi")
+        upstream = other
+        second = ask("hi")
+        upstream = one
+        assert ask("hi") == first != second
+
+    def test_functions_under_a_decorator_that_hides_them_are_told_apart(
+        self, module: Module
+    ) -> None:
+        source = """
+        def hide(function):
+            return lambda *args: function(*args)
+        @llm_cached
+        @hide
+        def ask(q):
+            return answer("ask", q)
+        @llm_cached
+        @hide
+        @hide
+        def tell(q):
+            return answer("tell", q)
+        """
+        made = module(source)
+        assert len({made.ask("hi"), made.tell("hi")}) == 2
+        edited = module(source.replace('"tell"', '"say"'))
+        assert edited.ask("hi") == made.ask("hi")
+        assert edited.tell("hi") != made.tell("hi")
+
+    def test_functions_of_libraries_that_it_closes_over_count_by_name(self) -> None:
+        def make(upstream: Any) -> Any:
+            return llm_cached(lambda q: f"{upstream(q)} {os.urandom(4).hex()}")
+
+        one, other, again = (make(f) for f in (textwrap.dedent, textwrap.fill, textwrap.dedent))
+        assert one("hi") == again("hi") != other("hi")
+        near = other.explain("x").nearest[0]
+        assert near.request["constants"]["upstream"] == {"function": "textwrap:fill"}
+
+    def test_what_a_function_that_it_closes_over_changes_does_not_count(self) -> None:
+        n = 0
+
+        def count() -> None:
+            nonlocal n
+            n += 1
+
+        def upstream(q: str) -> str:
+            count()
+            return f"{q} {n} {os.urandom(4).hex()}"
+
+        @llm_cached
+        def ask(q: str) -> str:
+            return upstream(q)
+
+        @llm_cached
+        def tell(q: str) -> str:
+            count()
+            return f"{q} {n} {os.urandom(4).hex()}"
+
+        assert ask("hi") == ask("hi")
+        assert tell("hi") == tell("hi")
+
+    def test_a_proxy_that_stands_for_nothing_yet_is_no_function(self) -> None:
+        class Proxy:
+            @property
+            def __class__(self) -> Any:
+                raise RuntimeError("outside of a request")
+
+        def make(proxy: Any) -> Any:
+            return llm_cached(lambda q: f"{proxy and q} {os.urandom(4).hex()}")
+
+        ask = make(Proxy())
+        assert ask("hi") == ask("hi")
+
+    def test_a_function_that_closes_over_itself_has_one_key(self) -> None:
+        def make() -> Any:
+            @llm_cached
+            def ask(q: str) -> str:
+                return ask(q[1:]) if q else os.urandom(4).hex()
+
+            return ask
+
+        first, second = make(), make()
+        assert first("hi") == first("") == second("hi")
 
     def test_of_the_users_own_modules_count(self, module: Module) -> None:
         config = module("PROMPT = 'one'\n", "config_of_prompts")
@@ -441,6 +594,28 @@ class TestConstants:
         request = unseal(raw).read_record()["request"]
         assert name.encode() in request
         assert str(one).strip("()b,'").encode() not in request
+
+    @pytest.mark.parametrize(
+        "upstream",
+        [
+            "with_key({!r})",
+            "functools.partial(lambda key, q: q, {!r})",
+            "functools.partial(tell, api_key={!r})",
+            "functools.partial(functools.partial(tell, api_key={!r}), 'hi')",
+        ],
+    )
+    def test_of_functions_that_it_closes_over_do_not_count_where_they_are_credentials(
+        self, module: Module, cache: Cache, upstream: str
+    ) -> None:
+        made = module(
+            FACTORY + "def tell(*q, api_key): return q\n"
+            "def with_key(api_key): return lambda q: (api_key, q)[1]\n"
+        )
+        secrets = [f"sk-proj-{digit * 8}abcdefgh{digit * 8}" for digit in "12"]
+        first, second = (eval(f"make({upstream.format(secret)})", vars(made)) for secret in secrets)
+        assert first("hi") == second("hi")
+        (key,) = cache.keys()
+        assert secrets[0].encode() not in (cache.store.get(key) or b"")
 
     @pytest.mark.parametrize("name", ["SECRET_SANTA_PROMPT", "PASSWORD"])
     def test_that_only_sound_like_one_count(self, module: Module, name: str) -> None:
@@ -676,6 +851,9 @@ def indirect(q):
 
 echo = llm_cached(lambda q: f"{q} {TONE} {os.urandom(4).hex()}")
 
+def closing(upstream, tone):
+    return llm_cached(lambda q: upstream(q, tone) + os.urandom(4).hex())
+
 def make(model):
     @llm_cached
     def inner(q):
@@ -697,7 +875,8 @@ class Agent:
     def static(q):
         return f"{q} {os.urandom(4).hex()}"
 
-THINGS = [ask, echo, make("m"), Agent().ask, Agent.of_class, Agent.static]
+made = closing(lambda q, tone: q + tone, "kind")
+THINGS = [ask, echo, made, make("m"), Agent().ask, Agent.of_class, Agent.static]
 """
 
 SENDS = """

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import corpus
@@ -182,19 +183,32 @@ class TestOfAFunction:
                 "def ask(q) -> int:\n return get_type_hints(ask)",
                 "def ask(q) -> str:\n return get_type_hints(ask)",
             ),
+            ("def ask(q):\n 'One.'\n return tell(ask)", "def ask(q):\n 'Two.'\n return tell(ask)"),
+            ("def ask(q: int):\n return tell(f=ask)", "def ask(q: str):\n return tell(f=ask)"),
+            (
+                "def ask(q):\n 'One.'\n return getattr(ask, '__doc__')",
+                "def ask(q):\n 'Two.'\n return getattr(ask, '__doc__')",
+            ),
             (
                 "@wraps\ndef ask(q):\n 'One.'\n return q",
                 "@wraps\ndef ask(q):\n 'Two.'\n return q",
             ),
             ("@wraps\ndef ask(q) -> int: return q", "@wraps\ndef ask(q) -> str: return q"),
         ],
-        ids=["docstring", "annotations", "type hints", "wrapped", "wrapped and annotated"],
+        ids=[
+            *("docstring", "annotations", "type hints", "handed on", "handed on and annotated"),
+            *("by name", "wrapped", "wrapped and annotated"),
+        ],
     )
     def test_docstring_and_annotations_count_where_something_reads_them(
         self, make: Make, one: str, other: str
     ) -> None:
         first, second = (make(text, wraps=_wraps) for text in (one, other))
         assert fingerprint(first) != fingerprint(second)
+
+    def test_of_a_function_that_calls_itself_has_no_docstring(self, make: Make) -> None:
+        one, other = (f"def ask(q):\n '{text}.'\n return ask(q)" for text in ("One", "Two"))
+        assert fingerprint(make(one)) == fingerprint(make(other))
 
     def test_is_of_the_innermost_function(self, make: Make) -> None:
         ask = make(PLAIN)
@@ -296,6 +310,23 @@ class TestTheSource:
             found.append(fingerprint(space["ask"]))
         assert found == ["def (q)\n return 'one'".replace("'", '"'), found[1], found[0]]
         assert found[1] != found[0]
+
+    @pytest.mark.parametrize("magic", ["%%time\n", "\n%%capture\n%%time\n"])
+    def test_of_a_cell_that_was_timed(self, monkeypatch: pytest.MonkeyPatch, magic: str) -> None:
+        """IPython keeps no lines of it but in its history."""
+        source = "x = 1\ndef ask(q):\n    return 'one'\n"
+        cells = ["", magic + source, magic + source.replace("one", "two"), "%%time\n1 1", "ask(1)"]
+        shell = SimpleNamespace(
+            history_manager=SimpleNamespace(input_hist_raw=cells), transform_cell=lambda text: text
+        )
+        monkeypatch.setitem(
+            sys.modules,
+            "IPython",
+            SimpleNamespace(get_ipython=lambda: shell),  # type: ignore[arg-type]
+        )
+        space: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(source, "<timed exec>", "exec"), space)
+        assert fingerprint(space["ask"]) == 'def (q)\n return "one"'
 
     def test_of_a_function_with_assertions_that_pytest_has_rewritten(self) -> None:
         def ask(q: str) -> str:

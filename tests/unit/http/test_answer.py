@@ -16,6 +16,8 @@ RESPONSES = Endpoint("responses")
 SPEECH = Endpoint("audio/speech", media=True)
 WIRE = Endpoint("v1/chat/completions", wire=True)
 UNKNOWN = Endpoint("ask", wire=True)
+PARTS = Endpoint("v1beta/models/gemini-pro:streamGenerateContent", wire=True)
+EVENTS = "text/event-stream"
 SAID = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "hi"}}]}
 DONE = b'data: {"choices": [{"finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 
@@ -26,6 +28,14 @@ def read(
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = HttpAnswer(status, [("Content-Type", kind)] if kind else [], [raw], [])
     return read_answer(endpoint, answer, **{"stream": False, "ended": True, "framed": True, **how})
+
+
+def part(finish: str | None = None, index: int = 0) -> dict[str, Any]:
+    return {"candidates": [{"content": {}, "finishReason": finish, "index": index}]}
+
+
+def events(*told: Any) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in told)
 
 
 STORED: list[tuple[Endpoint, Any, str, dict[str, bool]]] = [
@@ -45,6 +55,18 @@ STORED: list[tuple[Endpoint, Any, str, dict[str, bool]]] = [
     (UNKNOWN, b"text", "text/plain", {}),
     (UNKNOWN, [1], "application/json", {}),
     (UNKNOWN, b'{"distance": NaN}', "application/json", {}),
+    (UNKNOWN, 0, "application/json", {}),
+    (UNKNOWN, b"{it is no JSON}", "text/plain", {}),
+    (SPEECH, b'{"text": "hi"}', "text/plain", {}),
+    (WIRE, SAID, "text/plain", {}),
+    (WIRE, SAID, "", {}),
+    (WIRE, DONE, "text/plain", {}),
+    (WIRE, b": wait\n\n" + DONE, "application/octet-stream", {}),
+    (PARTS, [part(), part("STOP")], "application/json", {}),
+    (PARTS, [part(), part("STOP"), {"usageMetadata": {}}], "application/json", {}),
+    (PARTS, [{"promptFeedback": {"blockReason": "SAFETY"}}], "application/json", {}),
+    (PARTS, events(part(), part("STOP")), EVENTS, {}),
+    (PARTS, events({"promptFeedback": {"blockReason": "SAFETY"}}), EVENTS, {}),
 ]
 NOT_STORED: list[tuple[Endpoint, Any, str, dict[str, bool], str]] = [
     (CHAT, {"error": {"message": "no"}}, "application/json", {}, "error"),
@@ -70,6 +92,25 @@ NOT_STORED: list[tuple[Endpoint, Any, str, dict[str, bool], str]] = [
     (UNKNOWN, b"", "application/json", {}, "empty answer"),
     (UNKNOWN, b"{}", "application/json", {"framed": False}, "no length"),
     (UNKNOWN, [{"error": "busy"}], "application/json", {}, "error"),
+    (UNKNOWN, [], "application/json", {}, "empty answer"),
+    (UNKNOWN, None, "application/json", {}, "empty answer"),
+    (UNKNOWN, "", "application/json", {}, "empty answer"),
+    (UNKNOWN, {"error": "busy"}, "text/plain", {}, "error"),
+    (SPEECH, {"detail": "Not Found"}, "text/plain", {}, "error"),
+    (SPEECH, {"code": 500, "msg": "busy"}, "audio/mpeg", {}, "error"),
+    (WIRE, [1], "application/json", {}, "unknown form"),
+    (WIRE, "busy", "application/json", {}, "unknown form"),
+    (WIRE, [], "application/json", {}, "empty answer"),
+    (WIRE, b"busy", "text/plain", {}, "no JSON"),
+    (WIRE, {"error": "busy"}, "application/octet-stream", {}, "error"),
+    (WIRE, events({"error": "busy"}), "text/plain", {}, "error"),
+    (PARTS, [part()], "application/json", {}, "no finish reason"),
+    (PARTS, [part("STOP"), part(index=1)], "application/json", {}, "no finish reason"),
+    (PARTS, [part("STOP"), {"error": {"code": 503}}], "application/json", {}, "error"),
+    (PARTS, [{"usageMetadata": {}}], "application/json", {}, "no candidates"),
+    (PARTS, {"usageMetadata": {}}, "application/json", {}, "no candidates"),
+    (PARTS, events({"usageMetadata": {}}), EVENTS, {}, "no candidates"),
+    (PARTS, events(part()), EVENTS, {}, "no finish reason"),
     (WIRE, b"data: [DONE]\n\n", "text/event-stream", {"stream": True}, "no choices"),
     (WIRE, b'data: {"choices":[]}\n\n', "text/event-stream", {"stream": True}, "cut off"),
 ]
@@ -130,6 +171,9 @@ WHOLE: list[tuple[str, dict[str, Any]]] = [
     ("completions", text()),
     ("completions", text("length")),
     ("completions", {"content": "of llama.cpp", "stop": True}),
+    ("completion", {"content": "of llama.cpp", "stop": True}),
+    ("foundationModels/v1/completion", {"result": {"alternatives": [{}]}}),
+    ("chat/completions", chat("length", message={"role": "assistant"})),
     ("responses", {"object": "response", "status": "completed", "output": [{"type": "message"}]}),
     ("openai/v1/responses", {"status": "incomplete", "output": []}),
     ("responses/input_tokens", {"object": "response.input_tokens", "input_tokens": 0}),
@@ -234,6 +278,8 @@ LACKING: list[tuple[str, Any, str]] = [
     ("chat/completions", chat("insufficient_system_resource"), "error"),
     ("chat/completions", chat(error={"code": 502}), "error"),
     ("chat/completions", chat(message=None), "no message"),
+    ("chat/completions", chat(message={}), "no message"),
+    ("chat/completions", chat(message="hi"), "no message"),
     ("chat/completions", {**chat(), "error": {"message": "broke off"}}, "error"),
     ("fim/completions", {"choices": []}, "no choices"),
     ("completions", {}, "no choices"),
@@ -252,6 +298,10 @@ LACKING: list[tuple[str, Any, str]] = [
     ("moderations", {"results": []}, "no results"),
     ("images/generations", {"data": []}, "no data"),
     ("images/edits", {"created": 1}, "no data"),
+    ("images/edits", {"data": [{}]}, "no data"),
+    ("images/generations", {"data": [{"b64_json": None, "url": None}]}, "no data"),
+    ("images/generations", {"data": [{"url": "", "revised_prompt": "a cat"}]}, "no data"),
+    ("completion", {"content": "h", "stop": False}, "no finish reason"),
     ("audio/transcriptions", {}, "no text"),
     ("v1/messages", {}, "no content"),
     ("v1/messages", claude(None), "no finish reason"),
