@@ -96,11 +96,15 @@ def write(file: int, data: Any) -> int:
     return real_write(file, data)
 
 
+# In C, where nothing that a test puts in its place is seen.
+_lseek = os.lseek
+
+
 def locking(file: int, how: int, size: int) -> None:
     """`msvcrt.locking`: a lock of the descriptor's, from its position on."""
     reads = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     kind = fcntl.F_UNLCK if how == 0 else fcntl.F_RDLCK if reads else fcntl.F_WRLCK
-    at = os.lseek(file, 0, os.SEEK_CUR)
+    at = _lseek(file, 0, os.SEEK_CUR)
     try:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, 0, at, size, 0))
     except BlockingIOError as error:
