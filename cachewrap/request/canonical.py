@@ -343,7 +343,7 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int, s
         inner = _member(name, item, place)
         if looks and inner < _SCHEMA and _is_json(item):
             members[name] = item
-        elif looks and inner == _PLACE and (type(item) is list or type(item) is dict):
+        elif deeper and inner == _PLACE and (type(item) is list or type(item) is dict):
             members[name] = _again(item, path, _plain_member if strict else _json_member, strict)
         else:
             members[name] = _json(item, path, deeper, inner, strict)

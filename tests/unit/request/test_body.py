@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel
 
+import cachewrap.request.canonical as canonical_module
 from cachewrap.request.canonical import canonical, canonical_body, plain_body
 from cachewrap.request.key import decode_request, encode
 
@@ -308,6 +309,25 @@ COUNTED: dict[str, tuple[Any, Any]] = {
 def test_everything_else_counts(case: str) -> None:
     without, with_it = COUNTED[case]
     assert key(without) != key(with_it)
+
+
+def test_a_deep_body_is_walked_a_few_times_and_not_at_every_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+    is_json = canonical_module._is_json
+
+    def counted(value: object) -> bool:
+        nonlocal looks
+        looks += 1
+        return is_json(value)
+
+    monkeypatch.setattr(canonical_module, "_is_json", counted)
+    deep: Any = {"properties": {"answer": TEXT}}
+    for _ in range(100):
+        deep = {"a": deep}
+    key(spoken(metadata=deep, tools=[deep]))
+    assert looks < 20
 
 
 def test_a_body_is_left_as_it_is() -> None:
