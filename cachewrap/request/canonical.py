@@ -79,8 +79,6 @@ def plain_body(body: Mapping[str, Any]) -> Any:
 
     Plain is what JSON has, in Python's own types: the SDKs send it as it is.
     """
-    if STEERING.isdisjoint(body) and _READ.isdisjoint(body) and _is_json(body):
-        return body
     try:
         return _body(body, strict=True)
     except (_NotPlain, UnkeyableError):
