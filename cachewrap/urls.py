@@ -73,6 +73,8 @@ _COMMON = {
     "lease_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
+    "max_entry_bytes": int,
+    "types": lambda text: text.split(",") if text else [],
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
     "memory": _COMMON,
