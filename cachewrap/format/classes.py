@@ -144,11 +144,25 @@ def has(cls: type, name: str) -> bool:
     return any(name in dict_of(base) for base in mro_of(cls))
 
 
+@by_identity
+def is_mourned(cls: type) -> bool:
+    """Whether its instances would run code when they go."""
+    return has(cls, "__del__")
+
+
+@by_identity
+def is_dataclass(cls: type) -> bool:
+    """Whether it is a dataclass whose instances have no other state than their attributes."""
+    return has(cls, "__dataclass_fields__") and is_bare(cls)
+
+
+@by_identity
 def is_model(cls: type) -> bool:
     """Whether it is a class of pydantic's models, in a program that has imported pydantic."""
     return derives(cls, model_base())
 
 
+@by_identity
 def is_attrs(cls: type) -> bool:
     """Whether it is a class that attrs has made, whose instances have no other state."""
     return has(cls, "__attrs_attrs__") and is_bare(cls)

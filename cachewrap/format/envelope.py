@@ -409,6 +409,12 @@ _RUN_OF: Final = {
     head: (re.compile(rb"(?:%b)++" % pattern, re.DOTALL).match, size, each)
     for head, (pattern, size, each) in _RUNS.items()
 }
+# Bytes of memory that a byte becomes at most.
+_PLAIN: Final = 96
+_TAGGED: Final = 256
+# Bytes that may begin a list. A key that is one can be chosen so that many have one hash.
+_LISTS: Final = bytes((*range(0x90, 0xA0), 0xDC, 0xDD))
+_MOST_LISTS: Final = 4096
 _NEVER: Final = frozenset({0xC1, *range(0xC7, 0xCA), *range(0xD4, 0xD9)})  # extensions
 _TAG: Final = 1200
 
@@ -425,6 +431,9 @@ def _weigh(data: bytes, most: int, start: int = 0) -> int:
     is none.
     """
     tagged = start and data[:1] != b"\0"
+    sure = len(data) * (_TAGGED if tagged else _PLAIN)
+    if sure <= most and len(data) - len(data.translate(None, _LISTS)) < _MOST_LISTS:
+        return sure
     at, end, spent = start, len(data), 0
     if tagged:
         most //= 2

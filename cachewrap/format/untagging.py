@@ -27,8 +27,10 @@ from cachewrap.format.classes import (
     held_in,
     is_attrs,
     is_bare,
+    is_dataclass,
     is_factory,
     is_model,
+    is_mourned,
     is_struct,
     makes_flags,
     parametrised,
@@ -80,7 +82,7 @@ def _class(name: Any, fits: Callable[[type], bool]) -> Any:
         raise CorruptEntryError("a class without a name")
     cls = find(name)
     # An instance with a state that a stranger chose would run it as soon as it goes.
-    if has(cls, "__del__") or not fits(cls):
+    if is_mourned(cls) or not fits(cls):
         raise CorruptEntryError(f"{name} is not a class of the stored sort")
     return cls
 
@@ -143,7 +145,7 @@ def _load_namedtuple(inner: Any) -> Any:
 
 def _load_dataclass(inner: Any) -> Any:
     name, stored = inner
-    cls = _class(name, lambda cls: has(cls, "__dataclass_fields__") and is_bare(cls))
+    cls = _class(name, is_dataclass)
     state = _members(stored)
     missing = dataclasses.MISSING
     for field in static(cls, "__dataclass_fields__").values():
