@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,14 @@ import msgspec
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
+from cachewrap.stores.breaker import (
+    BREAKER_SECONDS,
+    STORE_SECONDS,
+    Breaker,
+    LeftAlone,
+    breaker_of,
+    left_alone,
+)
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
 from cachewrap.systems import files
 from cachewrap.telemetry.events import warn_once
@@ -51,10 +60,21 @@ class Cassette:
 
     Every write holds a lock on the file, against threads and processes, and begins with reading
     again what others have changed. Lines that cannot be read are left as they are.
+
+    A lock that another process keeps for too long opens a breaker of the file.
+
+    Attributes:
+        store_seconds: how long a write waits for the lock; a read waits half of it.
+        breaker_seconds: for how long the file is left alone after one that did not come.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.store_seconds = STORE_SECONDS
+        self.breaker_seconds = BREAKER_SECONDS
+        # A write is tried although a read has waited in vain: what it holds was paid for.
+        self._reads = breaker_of(f"read {path}")
+        self._writes = breaker_of(f"write {path}")
         self._lock = threading.RLock()
         self._lines: dict[Name | int, bytes] | None = None
         self._stamp: tuple[int, int, int] | None = None
@@ -106,14 +126,34 @@ class Cassette:
         with self._lock:
             try:
                 with (
+                    self._watched(self._reads, "read"),
                     files.stream(self.path, "rb", buffering=0) as file,
-                    systems.locked(file.fileno(), alone=False),
+                    systems.locked(file.fileno(), alone=False, seconds=self.store_seconds / 2),
                 ):
                     return self._load(file.fileno())
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
             except OSError as error:
                 raise self._failed("read", error) from error
+
+    @contextmanager
+    def _watched(self, breaker: Breaker, doing: str) -> Iterator[None]:
+        """A use of the file's lock, unless it is left alone because the lock did not come."""
+        try:
+            trying = breaker.admit(self.breaker_seconds)
+        except LeftAlone as left:
+            why = "its lock did not come"
+            raise left_alone(f"cannot {doing} {self.path}: it is", left, why) from left.error
+        try:
+            yield
+        except TimeoutError as error:
+            breaker.failed(error, self.breaker_seconds)
+            raise
+        except BaseException:
+            if trying:
+                breaker.undecided()
+            raise
+        breaker.worked()
 
     def _failed(self, doing: str, error: OSError) -> StoreError:
         why = systems.NO_DIRECTORY if systems.is_nowhere(self.path) else error
@@ -226,9 +266,10 @@ class Cassette:
         """The file, open and locked; it is made where it is missing."""
         with self._lock:
             try:
-                files.make_folders(os.path.dirname(self.path))
-                with open_alone(self.path, _WRITING, 0o666) as file:
-                    yield file
+                with self._watched(self._writes, "write"):
+                    files.make_folders(os.path.dirname(self.path))
+                    with open_alone(self.path, _WRITING, 0o666, self.store_seconds) as file:
+                        yield file
             except OSError as error:
                 raise self._failed("write", error) from error
 
@@ -322,17 +363,25 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 
 
 @contextmanager
-def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
-    """A file as `os.open` opens it, locked for this writer alone."""
+def open_alone(path: str, flags: int, mode: int, seconds: float = STORE_SECONDS) -> Iterator[int]:
+    """A file as `os.open` opens it, locked for this writer alone.
+
+    Raises `OSError`: also where others kept it locked for so many seconds, or put another file in
+    its place again and again.
+    """
+    end = time.monotonic() + seconds
     while True:
         file = systems.open_file(path, flags, mode)
         try:
-            with systems.locked(file, alone=True):
+            left = max(0.0, end - time.monotonic())
+            with systems.locked(file, alone=True, seconds=left):
                 if _is_at(file, path):
                     yield file
                     return
         finally:
             files.close(file)
+        if time.monotonic() >= end:
+            raise TimeoutError(f"others put files in its place for longer than {seconds:g} s")
 
 
 def _is_at(file: int, path: str) -> bool:
