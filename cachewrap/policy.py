@@ -29,6 +29,12 @@ MODES: Final[tuple[str, ...]] = get_args(Mode)
 MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 """The environment variable with the mode of every cache that is not told one."""
 
+STORE_SECONDS: Final = 2.0
+"""Seconds that an operation of a store waits at most, unless the cache says something else."""
+
+BREAKER_SECONDS: Final = 30.0
+"""Seconds for which a store is left alone, unless the cache says something else."""
+
 _KEPT_AT_LEAST: Final = 86400.0
 _NO_SEED: Final = re.compile(r"[/\\\0]")
 
@@ -141,6 +147,10 @@ class CacheOptions(TypedDict, total=False):
             process and, on a shared store, in all of them; default True.
         lease_seconds: after how many seconds another process takes over the call of one that was
             killed; default 10.
+        store_seconds: how long an operation of the store may wait for what is locked, or does not
+            answer; default 2. The class of each store says of what, and how long a read may.
+        breaker_seconds: how long a place is left alone after such a wait in vain: calls go on
+            without it at once, then one of them tries again for all; default 30.
         on_error: what a fault of the store or of an entry costs: ``"warn"``, the default, a
             `CacheWarning` and a miss; ``"raise"`` raises it.
         encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
@@ -161,6 +171,8 @@ class CacheOptions(TypedDict, total=False):
     store_requests: bool
     single_flight: bool
     lease_seconds: float
+    store_seconds: float
+    breaker_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
     on_event: Hook | None
@@ -170,11 +182,13 @@ class CacheOptions(TypedDict, total=False):
 _LEAVES_HITS_ALONE: Final = frozenset(
     {
         "encryption_keys",
+        "breaker_seconds",
         "lease_seconds",
         "on_event",  # hears of them
         "raise_errors",
         "single_flight",
         "store_requests",
+        "store_seconds",
         "ttl",
     }
 )
@@ -191,6 +205,8 @@ class Policy:
         store_requests: whether the canonical request is stored beside the answer.
         single_flight: whether callers share one upstream call.
         lease_seconds: how long a lease outlives its last renewal.
+        store_seconds: how long an operation of the store may wait.
+        breaker_seconds: how long a store is left alone after a wait in vain.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
@@ -203,6 +219,8 @@ class Policy:
     store_requests: bool = True
     single_flight: bool = True
     lease_seconds: float = 10.0
+    store_seconds: float = STORE_SECONDS
+    breaker_seconds: float = BREAKER_SECONDS
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
@@ -266,6 +284,7 @@ def make_policy(options: CacheOptions) -> Policy:
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),
         lease_seconds=lease_seconds or 10.0,
+        **store_waits(options),
         raise_errors=on_error == "raise",
         encryption_keys=(
             read_keys(options["encryption_key"])
@@ -275,6 +294,16 @@ def make_policy(options: CacheOptions) -> Policy:
         on_event=on_event,
         keyed=_keyed(options.get("keyed", ())),
     )
+
+
+def store_waits(options: CacheOptions) -> dict[str, float]:
+    """``store_seconds`` and ``breaker_seconds``, for a store as well.
+
+    Raises `ConfigurationError` for what is no number, and unless it is positive and finite.
+    """
+    given = {"store_seconds": STORE_SECONDS, "breaker_seconds": BREAKER_SECONDS}
+    given |= {name: options[name] for name in given if name in options}  # type: ignore[literal-required]
+    return {name: ttl_seconds(value, name) or value for name, value in given.items()}
 
 
 _CREDENTIALS: Final = frozenset(

@@ -32,9 +32,9 @@ from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
+from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted
-from cachewrap.stores.breaker import STORE_SECONDS
 from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
 from cachewrap.telemetry.usage import usage_of
 

@@ -8,12 +8,6 @@ import time
 from cachewrap import systems
 from cachewrap.errors import StoreError
 
-STORE_SECONDS = 2.0
-"""Seconds that an operation of a store waits at most, unless the cache says something else."""
-
-BREAKER_SECONDS = 30.0
-"""Seconds for which a place is left alone, unless the cache says something else."""
-
 
 class LeftAlone(Exception):
     """The place is not to be asked now.

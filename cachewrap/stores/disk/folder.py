@@ -266,21 +266,18 @@ class _LaidOut(diskcache.Cache):  # type: ignore[misc]
         super().__init__(folder, timeout=0, disk=BytesDisk, eviction_policy="none")
 
     @property
-    def _sql_retry(self) -> Any:
-        sql = self._sql
+    def _sql(self) -> Any:
+        execute = self._con.execute
 
-        def execute(statement: str, *args: Any) -> Any:
-            while True:
-                try:
-                    return sql(statement, *args)
-                except sqlite3.OperationalError as error:
-                    if str(error) != "database is locked":
-                        raise
-                    if time.monotonic() > self._end:
-                        raise diskcache.Timeout(str(error)) from error
-                    time.sleep(_AGAIN)
+        def sql(statement: str, *args: Any) -> Any:
+            try:
+                return execute(statement, *args)
+            except sqlite3.OperationalError as error:
+                if str(error) == "database is locked" and time.monotonic() > self._end:
+                    raise diskcache.Timeout(str(error)) from error
+                raise
 
-        return execute
+        return sql
 
 
 def connect(path: str, wait: float, later: float) -> sqlite3.Connection | None:

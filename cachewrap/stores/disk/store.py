@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any
 
 from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
-from cachewrap.stores.breaker import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.disk import leases
 from cachewrap.stores.disk.connections import NO_DATABASE, Connections
 from cachewrap.stores.disk.folder import (

@@ -17,9 +17,8 @@ import msgspec
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.breaker import (
-    BREAKER_SECONDS,
-    STORE_SECONDS,
     Breaker,
     LeftAlone,
     breaker_of,

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from cachewrap.errors import StoreError
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import Checks, Scans, Seeds, Store
-from cachewrap.stores.breaker import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
 from cachewrap.systems import files

@@ -261,8 +261,13 @@ class Cluster(Server):
         self.place = f"{scheme}+cluster://{_joined(self._hosts)}"
 
     def client(self) -> Any:
-        client = self.make(redis, BoundedCluster)
+        # All that the URL names may together take as long as one: none has a budget before it is
+        # known which nodes there are.
+        patience = self._options.get("socket_connect_timeout")
+        soon = {"socket_connect_timeout": patience and patience / len(self._hosts)}
+        client = self.make(redis, BoundedCluster, **soon)
         manager = client.nodes_manager
+        manager.connection_kwargs["socket_connect_timeout"] = patience
         make = manager.create_redis_node
 
         def create_redis_node(*args: Any, **options: Any) -> Any:
@@ -273,15 +278,16 @@ class Cluster(Server):
         manager.create_redis_node = create_redis_node
         for pool in self.pools(client):
             bind(pool)
+            pool.connection_kwargs["socket_connect_timeout"] = patience
         return client
 
-    def make(self, library: Any, kind: Any = None) -> Any:
+    def make(self, library: Any, kind: Any = None, **options: Any) -> Any:
         node = library.cluster.ClusterNode
         return (kind or library.RedisCluster)(
             startup_nodes=[node(host, port) for host, port in self._hosts],
             max_connections=UNLIMITED,
             **_cluster_retry(library),
-            **self._options,
+            **{**self._options, **options},
         )
 
     async def aclient(self) -> Any:

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Claim,
     Leases,
@@ -22,7 +23,6 @@ from cachewrap.stores.base import (
     in_thread,
     of_one_process,
 )
-from cachewrap.stores.breaker import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.redis.connections import Connections
 
 M = TypeVar("M", bound=Callable[..., Any])
