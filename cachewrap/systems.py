@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final, TypeVar
 
+C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], object])
 
 
@@ -27,6 +28,7 @@ def _module(name: str) -> Any:
 
 _fcntl: Final = _module("fcntl")
 _msvcrt: Final = None if _fcntl else _module("msvcrt")
+_system: Final = _module(os.name)  # `posix` or `nt`, where the functions of `os` are from
 _register: Final[Any] = getattr(os, "register_at_fork", None)
 
 HAS_FORKS: Final = _register is not None
@@ -82,41 +84,50 @@ def renew_in_child(module: dict[str, Any], **makers: Callable[[], object]) -> No
 # -- files ------------------------------------------------------------------------------------
 
 
+_PIECE: Final = 2**16
+
 _MOST_LINKS: Final = 40
 """Links in one path that are followed: others lead in a circle."""
+
+
+def _own(name: str, here: C) -> C:
+    """A function of `os`, past whoever has put another one in its place."""
+    own: C = getattr(_system, name, here)
+    return own
 
 
 class Files:
     """The files of the system, whatever a test puts in the place of `open` and of parts of `os`.
 
-    The functions are those of the time of the import. They are the attributes of an object and not
-    of a module, where tools that fake a file system look for them.
+    The functions are the system's own, from where `os` has them as well, or else those of the time
+    of the import. They are the attributes of an object and not of a module, where tools that fake a
+    file system look for them.
     """
 
     def __init__(self) -> None:
-        self.access = os.access
-        self.chmod = os.chmod
-        self.close = os.close
+        self.access = _own("access", os.access)
+        self.chmod = _own("chmod", os.chmod)
+        self.close = _own("close", os.close)
         self.expanduser = os.path.expanduser
         self.expandvars = os.path.expandvars
-        self.fstat = os.fstat
-        self.fsync = os.fsync
-        self.ftruncate = os.ftruncate
-        self.getcwd = os.getcwd
-        self.listdir = os.listdir
-        self.lseek = os.lseek
-        self.lstat = os.lstat
-        self.mkdir = os.mkdir
-        self.open = os.open
-        self.read = os.read
-        self.readlink = os.readlink
-        self.replace = os.replace
-        self.rmdir = os.rmdir
+        self.fstat = _own("fstat", os.fstat)
+        self.fsync = _own("fsync", os.fsync)
+        self.ftruncate = _own("ftruncate", os.ftruncate)
+        self.getcwd = _own("getcwd", os.getcwd)
+        self.listdir = _own("listdir", os.listdir)
+        self.lseek = _own("lseek", os.lseek)
+        self.lstat = _own("lstat", os.lstat)
+        self.mkdir = _own("mkdir", os.mkdir)
+        self.open = _own("open", os.open)
+        self.read = _own("read", os.read)
+        self.readlink = _own("readlink", os.readlink)
+        self.replace = _own("replace", os.replace)
+        self.rmdir = _own("rmdir", os.rmdir)
         self._realpath = os.path.realpath
-        self.stat = os.stat
+        self.stat = _own("stat", os.stat)
         self.stream = io.open
-        self.unlink = os.unlink
-        self.write = os.write
+        self.unlink = _own("unlink", os.unlink)
+        self.write = _own("write", os.write)
 
     def real_path(self, path: str) -> str:
         """An absolute path without links."""
@@ -174,10 +185,22 @@ class Files:
             self.make_folders(above)
             self.make_folders(path)
 
-    def contents(self, path: str) -> bytes:
-        """The bytes of a file."""
-        with self.stream(path, "rb") as file:
-            return file.read()
+    def contents(self, path: str, most: int = -1) -> bytes:
+        """The bytes of a file, or so many of its first ones."""
+        file = open_file(path, os.O_RDONLY, 0)
+        try:
+            return self.read_all(file, most)
+        finally:
+            self.close(file)
+
+    def read_all(self, file: int, most: int = -1) -> bytes:
+        """The bytes of an open file from its position on, or so many of them."""
+        pieces: list[bytes] = []
+        left = self.fstat(file).st_size + 1 if most < 0 else most
+        while left and (piece := self.read(file, left)):
+            pieces.append(piece)
+            left = max(left - len(piece), _PIECE if most < 0 else 0)
+        return b"".join(pieces)
 
 
 files: Final = Files()
@@ -302,8 +325,8 @@ its process. On POSIX systems it is the process's: closing any descriptor of the
 Elsewhere it is the descriptor's.
 """
 
-read_at: Final[Callable[[int, int, int], bytes]] = getattr(os, "pread", _read_at)
+read_at: Final[Callable[[int, int, int], bytes]] = _own("pread", getattr(os, "pread", _read_at))
 """Up to so many bytes of an open file from a position on. Its own position stays."""
 
-write_at: Final[Callable[[int, bytes, int], int]] = getattr(os, "pwrite", _write_at)
+write_at: Final[Callable[[int, bytes, int], int]] = _own("pwrite", getattr(os, "pwrite", _write_at))
 """Write a few bytes at a position of an open file. Its own position stays."""

@@ -32,10 +32,9 @@ disk. A hit reads the head and the answer alone.
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
@@ -112,15 +111,21 @@ _content_size = LIBRARY.content_size
 _ZstdError = LIBRARY.error
 
 
-@cache
+# Read now: the first entry may come when no file can be opened, or where none may be read.
+_DICTIONARIES: Final[dict[int, bytes | None]] = {
+    0: None,
+    **{
+        number: files.contents(os.path.join(os.path.dirname(__file__), f"dictionary_{number}.zstd"))
+        for number in range(1, _DICTIONARY + 1)
+    },
+}
+
+
 def _dictionary(number: int) -> bytes | None:
     """A dictionary of the package's, None for none."""
-    if not number:
-        return None
-    path = Path(__file__).with_name(f"dictionary_{number}.zstd")
     try:
-        return files.contents(str(path))
-    except FileNotFoundError:
+        return _DICTIONARIES[number]
+    except KeyError:
         raise CorruptEntryError(
             f"an entry is compressed with dictionary {number}, which this cachewrap does not have"
         ) from None

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import diskcache
 
 from cachewrap.errors import StoreError
-from cachewrap.systems import files
+from cachewrap.systems import append, files
 
 DATABASE = "cache.db"
 """diskcache's name for the database in its folder."""
@@ -237,8 +237,7 @@ def make(root: str, folder: str) -> None:
         with suppress(FileExistsError):
             files.mkdir(place, 0o700)
             if place == folder:
-                with files.stream(os.path.join(folder, ".gitignore"), "xb") as file:
-                    file.write(b"*\n")
+                append(os.path.join(folder, ".gitignore"), b"*\n")
 
 
 def lay_out(root: str, folder: str) -> None:

@@ -12,9 +12,20 @@ from time import monotonic
 from typing import Any
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
+from cachewrap.loops import aside, is_on_loop
+from cachewrap.stores.base import (
+    Checks,
+    Claim,
+    Files,
+    Leases,
+    Scans,
+    Seeds,
+    Store,
+    Uses,
+    in_thread,
+)
 from cachewrap.stores.disk import leases
-from cachewrap.stores.disk.connections import NO_DATABASE, Connections
+from cachewrap.stores.disk.connections import METHOD, NO_DATABASE, Connections, off_loop
 from cachewrap.stores.disk.folder import (
     ADD,
     BATCH,
@@ -116,8 +127,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         if files.exists(self._path):
             if not files.access(self._path, os.R_OK | os.W_OK):
                 raise self._unusable(f"{self._path} cannot be read and written by this user")
-            with files.stream(self._path, "rb") as file:
-                start = file.read(len(_START))
+            start = files.contents(self._path, len(_START))
             if start not in (b"", _START):
                 raise StoreError(f"{self._path} {NO_DATABASE}")
         wrong = obstacle(self._folder)
@@ -125,6 +135,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             raise self._unusable(wrong)
 
     def get(self, key: str) -> bytes | None:
+        if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
+            return aside(functools.partial(self.get, key))
         name = bytes.fromhex(key)
         connections = self._connections
         link = getattr(connections.local, "link", None) or connections.new_link()
@@ -155,6 +167,18 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 self._note_use()
         return value
 
+    async def aget(self, key: str) -> bytes | None:
+        # A thread costs ten times what a read does: only where it is watched.
+        if type(sqlite3.Connection.execute) is not METHOD:
+            return await in_thread(self.get, key)
+        try:
+            return self.get(key)
+        except StoreError:
+            raise
+        except Exception:  # a guard of event loops that was not known by its methods
+            return await in_thread(self.get, key)
+
+    @off_loop
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
@@ -168,10 +192,12 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             writing.put(name, value, expires)
         return value
 
+    @off_loop
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         with self._writing() as writing:
             writing.put(bytes.fromhex(key), value, expires)
 
+    @off_loop
     def delete(self, key: str) -> bool:
         if not files.exists(self._path):
             return False
@@ -226,6 +252,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 if value is not None:
                     yield name.hex(), value
 
+    @off_loop
     def clear(self) -> int:
         newest = self._connections.read("SELECT max(rowid) FROM Cache", ())
         count, removed = 0, BATCH
@@ -257,8 +284,16 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             except OSError as error:
                 raise self._connections.failed("give back a lease beside", error) from error
 
-        aacquire, arenew, arelease = Leases.aacquire, Leases.arenew, Leases.arelease
+        async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+            if not files.exists(self._folder):
+                # In a thread: but not to take a lease, which who is cancelled would leave behind.
+                with suppress(OSError):  # which the store meets again
+                    await in_thread(make, self._root, self._folder)
+            return self.acquire(key, token, seconds)
 
+        arenew, arelease = Leases.arenew, Leases.arelease
+
+    @off_loop
     def close(self) -> None:
         """Close the connections of every thread; one that is at work finishes first."""
         if leases.SUPPORTED:

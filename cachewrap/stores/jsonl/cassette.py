@@ -70,9 +70,20 @@ class Cassette:
     def get(self, name: Name) -> bytes | None:
         """The line of a name. An absent one is remembered: there its line will stand."""
         line = self._read().get(name)
-        if line is None and name not in self._asked and len(self._asked) < _MOST_ASKED:
+        if line is not None:
+            self._asked.pop(name, None)
+        elif name not in self._asked and len(self._asked) < _MOST_ASKED:
             self._asked[name] = next(self._numbers)
         return line
+
+    def is_read(self, name: Name) -> bool:
+        """Whether the file is as it was read. If not, the name is given its place all the same."""
+        with suppress(OSError):
+            if self._lines is not None and self._stamp == _stamp_of(files.stat(self.path)):
+                return True
+        if name not in self._asked and len(self._asked) < _MOST_ASKED:
+            self._asked[name] = next(self._numbers)
+        return False
 
     def names(self) -> list[Name]:
         """The names of all lines, in the order of the file."""
@@ -105,11 +116,12 @@ class Cassette:
             return lines
         with self._lock:
             try:
-                with (
-                    files.stream(self.path, "rb", buffering=0) as file,
-                    systems.locked(file.fileno(), alone=False),
-                ):
-                    return self._load(file.fileno())
+                file = systems.open_file(self.path, os.O_RDONLY, 0)
+                try:
+                    with systems.locked(file, alone=False):
+                        return self._load(file)
+                finally:
+                    files.close(file)
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
             except OSError as error:
@@ -123,9 +135,8 @@ class Cassette:
         status = files.fstat(file)
         if self._lines is not None and self._stamp == _stamp_of(status):
             return self._lines
-        with files.stream(file, "rb", closefd=False) as whole:
-            whole.seek(0)
-            data = whole.read()
+        files.lseek(file, 0, os.SEEK_SET)
+        data = files.read_all(file)
         lines: dict[Name | int, bytes] = {}
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if not (line := line.strip()):
@@ -256,12 +267,13 @@ class Cassette:
         draft = f"{self.path.removesuffix(base)}.{base[:100]}.{os.urandom(8).hex()}.tmp"
         made = systems.open_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with files.stream(made, "wb") as new:
-                new.write(b"\n".join((HEAD, *lines.values(), b"")))
-                new.flush()
+            try:
+                _write(made, b"\n".join((HEAD, *lines.values(), b"")))
                 files.fsync(made)
                 files.chmod(draft, files.stat(self.path).st_mode & 0o7777)
                 stamp = _stamp_of(files.fstat(made))
+            finally:
+                files.close(made)
             files.replace(draft, self.path)
         except BaseException:
             files.unlink(draft)
@@ -338,9 +350,10 @@ def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
 def _is_at(file: int, path: str) -> bool:
     """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
     try:
-        return os.path.samestat(files.fstat(file), files.stat(path))
+        here, there = files.fstat(file), files.stat(path)
     except FileNotFoundError:
         return False
+    return (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
 
 
 _cassettes: weakref.WeakValueDictionary[str, Cassette] = weakref.WeakValueDictionary()

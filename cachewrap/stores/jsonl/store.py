@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Checks, Scans, Seeds, Store
+from cachewrap.stores.base import Checks, Scans, Seeds, Store, in_thread
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
 from cachewrap.systems import files
@@ -74,6 +74,11 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     def get(self, key: str) -> bytes | None:
         line = self._cassette.get((self._seed, key))
         return None if line is None else self._envelope(key, line)
+
+    async def aget(self, key: str) -> bytes | None:
+        if self._cassette.is_read((self._seed, key)):
+            return self.get(key)
+        return await in_thread(self.get, key)  # the whole file is read
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
