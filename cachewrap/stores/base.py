@@ -164,8 +164,12 @@ class Store(ABC):
     async def akeys(self) -> AsyncIterator[str]:
         """`keys` for async callers."""
         keys = self.keys()
-        while some := await in_thread(list, itertools.islice(keys, _LISTED)):
-            for key in some:
+
+        def some() -> list[str]:
+            return list(itertools.islice(keys, _LISTED))
+
+        while listed := await in_thread(some):
+            for key in listed:
                 yield key
 
     async def aclear(self) -> int:

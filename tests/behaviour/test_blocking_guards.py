@@ -178,7 +178,7 @@ def test_an_http_client(store: Store) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=up.ask(request.url.path))
 
-    transport = cachewrap.AsyncCachedTransport(httpx.MockTransport(answer), cache=Cache(store))
+    transport: Any = cachewrap.AsyncCachedTransport(httpx.MockTransport(answer), cache=Cache(store))
 
     async def work() -> list[Any]:
         async with httpx.AsyncClient(transport=transport) as client:
@@ -294,7 +294,7 @@ def test_nothing_hops_once_the_guard_is_gone(tmp_path: Path, monkeypatch: Any) -
 
     run_guarded(partial(complete, "q"))
     monkeypatch.setattr("cachewrap.loops.in_thread", None)
-    assert asyncio.run(complete("q")) == "answer"  # type: ignore[arg-type]
+    assert asyncio.run(complete("q")) == "answer"
 
 
 def test_a_guard_of_another_make_costs_a_thread_and_no_answer(

@@ -22,7 +22,7 @@ from cachewrap.systems import files
 P = ParamSpec("P")
 T = TypeVar("T")
 
-METHOD: Final = type(str.join)
+METHOD: Final[Any] = type(str.join)
 """What a method of C is: ``type(Connection.execute)``, unless a guard of event loops is awake."""
 
 _TRUST = 0.05
