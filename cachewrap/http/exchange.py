@@ -28,7 +28,7 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
-from cachewrap.http.response import value_of
+from cachewrap.http.response import served_headers, value_of
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
@@ -222,8 +222,10 @@ class SdkExchange(Exchange[Answered]):
         reason = self._refused.get(entry.answer, "") if self._refused else ""
         if answer.status != 200:
             reason = f"status {answer.status}"
-        elif self._looks and not reason and entry.answer is not self._packed:
-            reason = _why_unfit(self, answer)
+        elif self._looks and not reason:
+            answer.headers = served_headers(answer)
+            if entry.answer is not self._packed:
+                reason = _why_unfit(self, answer)
         if reason:
             raise CorruptEntryError(f"it holds no answer to {self.source}: {reason}")
         return Answered(answer)
