@@ -275,7 +275,7 @@ def _content(answer: HttpAnswer) -> Any:
         return events
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
 
 
@@ -338,7 +338,10 @@ def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
     """Why a stored answer is not served, as far as that shows at little cost; else ""."""
     endpoint, kind, body = exchange.endpoint, _content_type(answer), b"".join(answer.chunks)
     if kind == _EVENTS:
-        return why_unreadable(body)
+        try:
+            return why_unreadable(body)
+        except RecursionError:
+            return _UNKNOWN
     if kind == FRAMES or kind in _LINES:
         return ""
     if not kind.endswith("json"):

@@ -283,3 +283,29 @@ def test_what_upstream_sends_besides_is_the_first_callers_alone(web: Web, cache:
 def test_a_charset_is_one_of_text(cache: Cache, given: str, wanted: str) -> None:
     answer = HttpAnswer(200, [("Content-Type", given)], [b"{}"], [])
     assert served_headers(answer) == [("Content-Type", wanted)]
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@bodies
+def test_an_answer_that_is_nested_too_deeply_is_a_miss(
+    web: Web, cache: Cache, body: dict[str, Any]
+) -> None:
+    deep = b"data: " + DEEP + b"\n\n" if "stream" in body else DEEP[50_000:-50_000][:30_000]
+    reading = Reading()
+    plant(web, cache, body, reading, lambda answer: replace(answer, chunks=[deep], delays=[]))
+    with cache, pytest.warns(CacheWarning):
+        assert web.ask(body, reading=reading).mark is None
+
+
+@bodies
+def test_an_answer_of_upstream_that_is_nested_too_deeply_is_given(
+    web: Web, cache: Cache, body: dict[str, Any]
+) -> None:
+    deep = b"data: " + DEEP + b"\n\n" if "stream" in body else DEEP
+    web.up.behave(body=deep)
+    web.patch(hosts=LOOPBACK, when=lambda answer: True)
+    with cache:
+        assert web.ask({**body, "stream": False}).body == deep
+    assert cache.stats.stored == 0
