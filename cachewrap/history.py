@@ -186,7 +186,7 @@ def _read(line: bytes, where: str) -> Minute:
     try:
         values: Any = json.loads(line)
         minute = Minute(**values)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"{where}: not written by cachewrap's History ({error})") from None
     for name in _FIELDS:
         value = getattr(minute, name)

@@ -17,6 +17,7 @@ import msgspec
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
 from cachewrap.systems import files
 from cachewrap.telemetry.events import warn_once
 
@@ -301,21 +302,26 @@ class Cassette:
 
 
 def head_of(line: bytes) -> Head:
-    """What names a line. Raises `msgspec.MsgspecError`."""
-    return _head_decoder.decode(line)
+    """What names a line. Raises `ValueError` for what is no line of a cassette."""
+    try:
+        try:
+            return _head_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+            try:  # half of a surrogate pair is JSON for Python alone
+                return msgspec.convert(json.loads(line), Head)
+            except (ValueError, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+    except RecursionError:
+        if not is_deep(line):
+            raise  # it is the caller who has no room left
+        raise ValueError(TOO_DEEP) from None
 
 
 def name_of(line: bytes) -> Name | None:
     """The name of a line, None for a head. Raises `ValueError` for what is neither."""
-    try:
-        head = _head_decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        try:  # half of a surrogate pair is JSON for Python alone
-            head = msgspec.convert(json.loads(line), Head)
-        except (ValueError, RecursionError, msgspec.ValidationError):
-            raise ValueError(str(error)) from error
+    head = head_of(line)
     if head.cachewrap is not None and head.key is None:
         return None
     if head.key is None or head.seed is None:
