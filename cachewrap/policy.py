@@ -146,7 +146,10 @@ class CacheOptions(TypedDict, total=False):
         single_flight: whether callers of one request at one time share one upstream call, in this
             process and, on a shared store, in all of them; default True.
         lease_seconds: after how many seconds another process takes over the call of one that was
-            killed; default 10.
+            killed or stopped, or whose event loop was; default 10.
+        wait_seconds: how many seconds a caller waits at most for the answer of another one, in this
+            process or another; then he goes upstream by himself. A call with a ``timeout=`` of its
+            own waits no longer than that. Default 600.
         store_seconds: how long an operation of the store may wait for what is locked, or does not
             answer; default 2. The class of each store says of what, and how long a read may.
         breaker_seconds: how long a place is left alone after such a wait in vain: calls go on
@@ -173,6 +176,7 @@ class CacheOptions(TypedDict, total=False):
     lease_seconds: float
     store_seconds: float
     breaker_seconds: float
+    wait_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
     on_event: Hook | None
@@ -190,6 +194,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "store_requests",
         "store_seconds",
         "ttl",
+        "wait_seconds",
     }
 )
 
@@ -207,6 +212,7 @@ class Policy:
         lease_seconds: how long a lease outlives its last renewal.
         store_seconds: how long an operation of the store may wait.
         breaker_seconds: how long a store is left alone after a wait in vain.
+        wait_seconds: how long a caller waits for the answers of others at most.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
@@ -221,6 +227,7 @@ class Policy:
     lease_seconds: float = 10.0
     store_seconds: float = STORE_SECONDS
     breaker_seconds: float = BREAKER_SECONDS
+    wait_seconds: float = 600.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
@@ -277,6 +284,7 @@ def make_policy(options: CacheOptions) -> Policy:
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
     lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
+    wait_seconds = ttl_seconds(options.get("wait_seconds", 600.0), "wait_seconds")
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
@@ -284,6 +292,7 @@ def make_policy(options: CacheOptions) -> Policy:
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),
         lease_seconds=lease_seconds or 10.0,
+        wait_seconds=wait_seconds or 600.0,
         **store_waits(options),
         raise_errors=on_error == "raise",
         encryption_keys=(

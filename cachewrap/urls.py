@@ -73,6 +73,7 @@ _COMMON = {
     "lease_seconds": float,
     "store_seconds": float,
     "breaker_seconds": float,
+    "wait_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
 }
