@@ -260,13 +260,20 @@ def _takes_writer(response_class: type) -> bool:
 
 @lru_cache(maxsize=1)
 def _reader_class(aiohttp: Any) -> Any:
-    base_protocol = sys.modules["aiohttp.base_protocol"]
+    class Protocol(sys.modules["aiohttp.base_protocol"].BaseProtocol):  # type: ignore[misc]
+        """The protocol of a body that nobody sends: there is nobody who could be asked to wait."""
+
+        def pause_reading(self) -> None:
+            pass
+
+        def resume_reading(self, *args: Any, **kwargs: Any) -> None:
+            pass
 
     class Reader(aiohttp.StreamReader):
         """A stream that asks for its next piece when its reader has had the last."""
 
         def __init__(self, take: Next, loop: Any, chunked: bool) -> None:
-            super().__init__(base_protocol.BaseProtocol(loop), _LIMIT, loop=loop)
+            super().__init__(Protocol(loop), _LIMIT, loop=loop)
             self._take = take
             self._chunked = chunked
 

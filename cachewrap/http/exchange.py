@@ -28,7 +28,7 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
-from cachewrap.http.response import value_of
+from cachewrap.http.response import served_headers, value_of
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
@@ -228,8 +228,10 @@ class SdkExchange(Exchange[Answered]):
         reason = self._refused.get(entry.answer, "") if self._refused else ""
         if answer.status != 200:
             reason = f"status {answer.status}"
-        elif self._looks and not reason and entry.answer is not self._packed:
-            reason = _why_unfit(self, answer)
+        elif self._looks and not reason:
+            answer.headers = served_headers(answer)
+            if entry.answer is not self._packed:
+                reason = _why_unfit(self, answer)
         if reason:
             raise CorruptEntryError(f"it holds no answer to {self.source}: {reason}")
         return Answered(answer)
@@ -298,7 +300,7 @@ def _content(answer: HttpAnswer) -> Any:
         return events
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
 
 
@@ -361,7 +363,10 @@ def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
     """Why a stored answer is not served, as far as that shows at little cost; else ""."""
     endpoint, kind, body = exchange.endpoint, _content_type(answer), b"".join(answer.chunks)
     if kind == _EVENTS:
-        return why_unreadable(body)
+        try:
+            return why_unreadable(body)
+        except RecursionError:
+            return _UNKNOWN
     if kind == FRAMES or kind in _LINES:
         return ""
     if not kind.endswith("json"):
