@@ -62,7 +62,7 @@ def ask_and_stop_the_loop(cache: Cache, prompt: str, base_url: str, told: Connec
     """One call of a process whose event loop is stopped meanwhile, and kept; later it goes on."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(_ask(cache, prompt, base_url))
-    loop.run_until_complete(asyncio.sleep(0.5))
+    loop.run_until_complete(loop.run_in_executor(None, told.recv))
     told.send("stopped")
     told.recv()
     told.send(loop.run_until_complete(task))
@@ -70,8 +70,7 @@ def ask_and_stop_the_loop(cache: Cache, prompt: str, base_url: str, told: Connec
 
 
 async def _ask(cache: Cache, prompt: str, base_url: str) -> str:
-    async with cache:
-        return await acomplete(prompt, base_url)
+    return await acomplete(prompt, base_url, cache=cache)  # type: ignore[call-arg]
 
 
 def ask_many(count: int, cache: Cache, prompt: str, base_url: str) -> list[str]:

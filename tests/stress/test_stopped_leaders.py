@@ -52,6 +52,13 @@ def leading(work: Callable[..., None], *args: Any) -> Iterator[tuple[Any, Connec
         process.join()
 
 
+async def called(up: Upstream, calls: int) -> None:
+    """Let tasks go on until so many calls have come."""
+    async with asyncio.timeout(WAIT):
+        while up.calls < calls:
+            await asyncio.sleep(0.001)
+
+
 def threads(cache: Cache, prompt: str, up: Upstream) -> set[str]:
     """What eight threads get who ask now."""
     with ThreadPoolExecutor(8) as pool:
@@ -115,9 +122,10 @@ def test_stopped_event_loops(
         up.once(gate=gate)
         prompt, before = f"stopped loop {number}", up.calls
         with leading(actors.ask_and_stop_the_loop, cache, prompt, up.base_url) as (_, told):
+            up.wait_for(before + 1, WAIT)
+            told.send("stop")
             assert told.poll(WAIT)
             told.recv()
-            up.wait_for(before + 1, WAIT)
             answer = followed(loops, cache, prompt, up, figures)
             assert up.calls == before + 2
             gate.set()
@@ -141,8 +149,7 @@ def test_stopped_event_loops_of_this_process(
         pool = ThreadPoolExecutor(1)
         loop.set_default_executor(pool)
         task = loop.create_task(actors._ask(cache, prompt, up.base_url))
-        loop.run_until_complete(asyncio.sleep(0.1))
-        up.wait_for(before + 1, WAIT)
+        loop.run_until_complete(called(up, before + 1))
         if closed:
             loop._default_executor = None  # type: ignore[attr-defined]  # its thread goes on
             loop.close()
@@ -167,8 +174,7 @@ def test_a_new_event_loop_of_the_same_thread(
     up.once(gate=gate)
     loop = asyncio.new_event_loop()
     task = loop.create_task(actors._ask(cache, "same thread", up.base_url))
-    loop.run_until_complete(asyncio.sleep(0.1))
-    up.wait_for(1, WAIT)
+    loop.run_until_complete(called(up, 1))
     began = time.monotonic()
     (answer,) = set(actors.ask_many(4, cache, "same thread", up.base_url))
     taken = time.monotonic() - began
