@@ -322,8 +322,8 @@ class CachedMiddleware:
     To inject rather than patch: ``aiohttp.ClientSession(middlewares=[CachedMiddleware()])``.
     Put it last, so that others see what it answers. Only POST requests with a JSON body are cached,
     and of their answers those with status 200 that came whole and tell of no error. A request with
-    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is not told of it, nor of
-    a ``timeout=`` of its own.
+    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is told of neither it
+    nor a ``timeout=`` of its own.
 
     Args:
         cache, paths, when: as `patch_httpx` takes them.
