@@ -272,7 +272,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 except FileNotFoundError:
                     make(self._root, self._folder)
                     return leases.take(self._leases, key, token)
-            except OSError as error:
+            except Exception as error:  # of the system, or of a guard of event loops
                 raise self._connections.failed("take a lease beside", error) from error
 
         def renew(self, key: str, token: str, seconds: float) -> bool:
