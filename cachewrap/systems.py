@@ -7,13 +7,14 @@ locks nothing. Only POSIX systems replace or remove a file that somebody has ope
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat as modes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], object])
@@ -42,6 +43,7 @@ REPLACES_OPEN: Final = bool(_fcntl)
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # else Windows writes two bytes for a line break
 _NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)  # else a FIFO waits for its other end
 
 _WHOLE_AT: Final = 2**31 - 2
 """The byte that stands for a whole file where bytes are locked: the last one that can be."""
@@ -127,6 +129,7 @@ class Files:
         self.stat = _own("stat", os.stat)
         self.stream = io.open
         self.unlink = _own("unlink", os.unlink)
+        self.user: Callable[[], int] | None = getattr(os, "geteuid", None)
         self.write = _own("write", os.write)
 
     def real_path(self, path: str) -> str:
@@ -171,10 +174,10 @@ class Files:
             return modes.S_ISDIR(self.stat(path).st_mode)
         return False
 
-    def make_folders(self, path: str) -> None:
+    def make_folders(self, path: str, mode: int = 0o777) -> None:
         """Make a folder, and those above it that are missing. What is there may stay."""
         try:
-            self.mkdir(path)
+            self.mkdir(path, mode)
         except FileExistsError:
             if not self.is_folder(path):
                 raise
@@ -182,12 +185,12 @@ class Files:
             above = os.path.dirname(path)
             if above in ("", path):
                 raise
-            self.make_folders(above)
-            self.make_folders(path)
+            self.make_folders(above, mode)
+            self.make_folders(path, mode)
 
-    def contents(self, path: str, most: int = -1) -> bytes:
-        """The bytes of a file, or so many of its first ones."""
-        file = open_file(path, os.O_RDONLY, 0)
+    def contents(self, path: str, most: int = -1, *, follows: bool = True) -> bytes:
+        """The bytes of a file, or so many of its first ones: see `open_file`."""
+        file = open_file(path, os.O_RDONLY, 0, follows=follows)
         try:
             return self.read_all(file, most)
         finally:
@@ -201,6 +204,11 @@ class Files:
             pieces.append(piece)
             left = max(left - len(piece), _PIECE if most < 0 else 0)
         return b"".join(pieces)
+
+    def reader(self, path: str, *, follows: bool = True) -> BinaryIO:
+        """A file, open to be read: see `open_file`."""
+        file = open_file(path, os.O_RDONLY, 0, follows=follows)
+        return self.stream(file, "rb")
 
 
 files: Final = Files()
@@ -231,16 +239,83 @@ def is_nowhere(path: str) -> bool:
     return path.startswith(_NOWHERE)
 
 
+class NotAFile(OSError):
+    """Something else stands where a file is to be: a link, a FIFO, a device, a folder, a socket."""
+
+
+_SORTS: Final = (
+    (modes.S_ISLNK, "a link, which is not followed here"),
+    (modes.S_ISDIR, "a folder"),
+    (modes.S_ISFIFO, "a FIFO"),
+    (modes.S_ISSOCK, "a socket"),
+    (lambda mode: True, "a device"),
+)
+
+
+def check_file(path: str) -> None:
+    """Raise `NotAFile` where something stands that is no file itself; nothing may stand there."""
+    with suppress(FileNotFoundError):
+        _check_mode(path, files.lstat(path).st_mode)
+
+
+def _check_mode(path: str, mode: int) -> None:
+    if not modes.S_ISREG(mode):
+        sort = next(text for is_it, text in _SORTS if is_it(mode))
+        raise NotAFile(errno.EINVAL, f"it is {sort}: move it away, or choose another path", path)
+
+
 def open_file(path: str, flags: int, mode: int, *, follows: bool = True) -> int:
     """Open a file as `os.open` does, for bytes that are written as they are.
+
+    What is no file is neither read nor waited for: a FIFO would keep who opens it for ever.
 
     Args:
         path: the file.
         flags: as `os.open` takes them.
         mode: its permissions, if it is made now, where the system has such.
         follows: whether the file may be a link to another.
+
+    Raises `NotAFile`, and what `os.open` does.
     """
-    return files.open(path, flags | _BINARY | (0 if follows else _NOFOLLOW), mode)
+    if not (_NOFOLLOW and _NONBLOCK):
+        with suppress(FileNotFoundError):
+            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+    try:
+        flags |= _BINARY | _NONBLOCK | (0 if follows else _NOFOLLOW)
+        file = files.open(path, flags, mode)
+    except FileNotFoundError:
+        raise
+    except OSError:  # of a link, a folder, a socket, or a FIFO without a reader
+        with suppress(FileNotFoundError):
+            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+        raise
+    try:
+        _check_mode(path, files.fstat(file).st_mode)
+    except BaseException:
+        files.close(file)
+        raise
+    return file
+
+
+OWNERS: Final = "CACHEWRAP_TRUSTED_OWNERS"
+"""Other users whose cache folders are used: their numbers, divided by commas, or ``any``."""
+
+
+def stranger(status: os.stat_result) -> int | None:
+    """The owner of a file, where that is neither this user nor root, nor one of `OWNERS`.
+
+    Root is not kept from the files of others. None where the system has no owners.
+    """
+    user = None if files.user is None else files.user()
+    if not user or status.st_uid in (user, 0):
+        return None
+    trusted = {name.strip() for name in os.environ.get(OWNERS, "").split(",")}
+    return None if trusted & {"any", str(status.st_uid)} else status.st_uid
+
+
+def open_to_all(status: os.stat_result) -> bool:
+    """Whether every user may put files in a folder, and remove those of others."""
+    return files.user is not None and status.st_mode & (modes.S_IWOTH | modes.S_ISVTX) == 0o002
 
 
 def append(path: str, data: bytes, *, follows: bool = True) -> None:

@@ -65,6 +65,7 @@ _SHORT: Final = 128
 _LONG: Final = 16384  # bytes of a section that compresses no better with a dictionary
 _LARGEST_COUNT: Final = 2**32 - 1
 
+_INF: Final = float("inf")
 _CRC: Final = struct.Struct("<I")
 _SECONDS: Final = struct.Struct("<f")
 _SECONDS_AT: Final = 28
@@ -225,6 +226,8 @@ def unseal(raw: bytes) -> Entry:
         found = crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE]))
     if found != crc or end + _CRC_SIZE + rest != len(raw):
         raise CorruptEntryError("an entry is damaged: its checksum does not fit")
+    if not (0.0 <= seconds < _INF and -_INF < created < _INF and expires == expires):
+        raise CorruptEntryError("an entry is damaged: its times are no numbers")
     if flags & _ANSWER_PACKED:
         answer = _unpack(answer, dic & 0xFF)
     try:

@@ -16,7 +16,15 @@ from diskcache import Timeout
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.loops import aside, is_on_loop
-from cachewrap.stores.disk.folder import READ_WAIT, WRITE_WAIT, check_name, connect, lay_out
+from cachewrap.stores.disk.folder import (
+    READ_WAIT,
+    WRITE_WAIT,
+    check_files,
+    check_name,
+    check_owners,
+    connect,
+    lay_out,
+)
 from cachewrap.systems import files
 
 P = ParamSpec("P")
@@ -126,10 +134,12 @@ class Connections:
         """Open the thread's connection; None if there is no database and none is to be made."""
         folder = os.path.dirname(self._path)
         try:
-            if make and not files.exists(self._path):
+            check_owners(self._root, folder)
+            if make and not files.exists(self._path, follows=False):
                 lay_out(self._root, folder)
-            if files.exists(self._path):
+            if files.exists(self._path, follows=False):
                 check_name(self._root, folder)
+                check_files(self._path)
                 link.inode = files.stat(self._path).st_ino
                 link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables

@@ -6,6 +6,7 @@ import atexit
 import itertools
 import json
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import msgspec
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
 from cachewrap.systems import files
 from cachewrap.telemetry.events import warn_once
 
@@ -26,6 +28,7 @@ Name: TypeAlias = tuple[str, str]
 Lines: TypeAlias = dict[Name | int, bytes]
 """The lines by their names; those that cannot be read, by their numbers."""
 
+_KEY: Final = re.compile("[0-9a-f]{64}")
 _MOST_ASKED: Final = 10_000
 _WRITING: Final = os.O_RDWR | os.O_CREAT | (os.O_APPEND if systems.REPLACES_OPEN else 0)
 
@@ -110,7 +113,7 @@ class Cassette:
 
     def place_of(self, name: Name) -> str:
         """Where the line of a name is, for an error: the file and the number of the line."""
-        with suppress(OSError), files.stream(self.path, "rb") as file:
+        with suppress(OSError), files.reader(self.path, follows=False) as file:
             for number, line in reversed(list(enumerate(file, 1))):
                 with suppress(ValueError):  # an empty line, or one that is no entry
                     if name_of(line) == name:
@@ -123,7 +126,7 @@ class Cassette:
             return lines
         with self._lock:
             try:
-                file = systems.open_file(self.path, os.O_RDONLY, 0)
+                file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
                 try:
                     with systems.locked(file, alone=False):
                         return self._load(file)
@@ -242,8 +245,8 @@ class Cassette:
         """The file, open and locked; it is made where it is missing."""
         with self._lock:
             try:
-                files.make_folders(os.path.dirname(self.path))
-                with open_alone(self.path, _WRITING, 0o666) as file:
+                files.make_folders(os.path.dirname(self.path), 0o700)
+                with open_alone(self.path, _WRITING, 0o600, follows=False) as file:
                     yield file
             except OSError as error:
                 raise self._failed("write", error) from error
@@ -270,7 +273,8 @@ class Cassette:
             return
         base = os.path.basename(self.path)
         draft = f"{self.path.removesuffix(base)}.{base[:100]}.{os.urandom(8).hex()}.tmp"
-        made = systems.open_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        made = systems.open_file(draft, flags, 0o600, follows=False)
         try:
             try:
                 _write(made, b"\n".join((HEAD, *lines.values(), b"")))
@@ -306,25 +310,32 @@ class Cassette:
 
 
 def head_of(line: bytes) -> Head:
-    """What names a line. Raises `msgspec.MsgspecError`."""
-    return _head_decoder.decode(line)
+    """What names a line. Raises `ValueError` for what is no line of a cassette."""
+    try:
+        try:
+            return _head_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+            try:  # half of a surrogate pair is JSON for Python alone
+                return msgspec.convert(json.loads(line), Head)
+            except (ValueError, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+    except RecursionError:
+        if not is_deep(line):
+            raise  # it is the caller who has no room left
+        raise ValueError(TOO_DEEP) from None
 
 
 def name_of(line: bytes) -> Name | None:
     """The name of a line, None for a head. Raises `ValueError` for what is neither."""
-    try:
-        head = _head_decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        try:  # half of a surrogate pair is JSON for Python alone
-            head = msgspec.convert(json.loads(line), Head)
-        except (ValueError, RecursionError, msgspec.ValidationError):
-            raise ValueError(str(error)) from error
+    head = head_of(line)
     if head.cachewrap is not None and head.key is None:
         return None
     if head.key is None or head.seed is None:
         raise ValueError("it has no key and seed")
+    if _KEY.fullmatch(head.key) is None:
+        raise ValueError(f"{head.key[:80]!r} is no key")
     return head.seed, head.key
 
 
@@ -339,10 +350,10 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 
 
 @contextmanager
-def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
-    """A file as `os.open` opens it, locked for this writer alone."""
+def open_alone(path: str, flags: int, mode: int, *, follows: bool = True) -> Iterator[int]:
+    """A file as `systems.open_file` opens it, locked for this writer alone."""
     while True:
-        file = systems.open_file(path, flags, mode)
+        file = systems.open_file(path, flags, mode, follows=follows)
         try:
             with systems.locked(file, alone=True):
                 if _is_at(file, path):

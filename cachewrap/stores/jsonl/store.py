@@ -27,6 +27,10 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     order when the store is closed. An answer that is replaced by one that says the same is left as
     it is: see `cachewrap.stores.jsonl.lines.Parts.says`.
 
+    A new file is for its owner alone; one that is there keeps its permissions, and where it is a
+    link, what it leads to when the store is made is the file. Git keeps no such permissions: who
+    checks a cassette out may read it as any other file.
+
     Expired entries are left to their callers, and no other process waits for an answer under way.
 
     Args:
