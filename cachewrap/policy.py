@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Final, Literal, TypedDict, get_args
+from typing import Annotated, Any, Final, Literal, TypedDict, Union, get_args, get_origin
 
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
+from cachewrap.entry import MAX_ENTRY_BYTES
 from cachewrap.errors import ConfigurationError
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_for, hint
@@ -166,6 +167,14 @@ class CacheOptions(TypedDict, total=False):
             although they would be left out, because they name an account, end like a credential's
             or are taken for tracing: ``["openai-organization", "x-tenant-key"]``. Their values are
             stored as they are; names that are always a credential's are refused. By default none.
+        max_entry_bytes: bytes of memory that one entry may take when it is opened, decompressed and
+            decoded, by an estimate; default 268,435,456 (256 MiB). An entry that would take more is
+            damaged; an answer that would is returned, and not stored.
+        types: the only classes that the objects in entries may be of: classes, or their full names,
+            or ``"package.*"`` for all of a package or module. Entries with others are damaged, and
+            answers with others are returned, and not stored. What JSON has and the types of Python
+            itself, such as dates, are always read; with ``[]`` nothing else is. None, the default,
+            is every class that the program has imported.
     """
 
     ttl: Ttl | None
@@ -181,6 +190,8 @@ class CacheOptions(TypedDict, total=False):
     encryption_key: EncryptionKey | None
     on_event: Hook | None
     keyed: Collection[str]
+    max_entry_bytes: int
+    types: Collection[type | str] | None
 
 
 _LEAVES_HITS_ALONE: Final = frozenset(
@@ -188,12 +199,14 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "encryption_keys",
         "breaker_seconds",
         "lease_seconds",
+        "max_entry_bytes",  # is seen to by the guard, which opens all of them
         "on_event",  # hears of them
         "raise_errors",
         "single_flight",
         "store_requests",
         "store_seconds",
         "ttl",
+        "types",  # as well
         "wait_seconds",
     }
 )
@@ -217,6 +230,9 @@ class Policy:
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
         keyed: names, in lower case, of headers and query parameters that are in every key.
+        max_entry_bytes: of memory that an entry may take when it is opened.
+        types: full names of the classes that objects in entries may be of, and of modules with
+            ``.*`` behind them; None for all.
     """
 
     ttl: float | None = None
@@ -232,6 +248,8 @@ class Policy:
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
     keyed: frozenset[str] = frozenset()
+    max_entry_bytes: int = MAX_ENTRY_BYTES
+    types: frozenset[str] | None = None
 
     @property
     def hits_by_key(self) -> bool:
@@ -302,6 +320,8 @@ def make_policy(options: CacheOptions) -> Policy:
         ),
         on_event=on_event,
         keyed=_keyed(options.get("keyed", ())),
+        max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
+        types=_types(options.get("types")),
     )
 
 
@@ -313,6 +333,48 @@ def store_waits(options: CacheOptions) -> dict[str, float]:
     given = {"store_seconds": STORE_SECONDS, "breaker_seconds": BREAKER_SECONDS}
     given |= {name: options[name] for name in given if name in options}  # type: ignore[literal-required]
     return {name: ttl_seconds(value, name) or value for name, value in given.items()}
+
+
+def _bytes(most: object) -> int:
+    if type(most) is not int or most < 1:
+        raise ConfigurationError(
+            f"max_entry_bytes is a number of bytes, such as {MAX_ENTRY_BYTES}; got {most!r}"
+        )
+    return most
+
+
+def _types(given: object) -> frozenset[str] | None:
+    if given is None:
+        return None
+    if not isinstance(given, Collection) or isinstance(given, (str, bytes, Mapping)):
+        raise ConfigurationError(
+            f'types takes a list of classes, or of names such as "shop.orders.Item"; got {given!r}'
+        )
+    return frozenset(name for one in given for name in _names(one))
+
+
+def _names(one: Any) -> list[str]:
+    """The names by which entries know a class, and those that it is parametrised with."""
+    if isinstance(one, str):
+        if _CLASS.fullmatch(one):
+            return [one]
+        raise ConfigurationError(f'types takes names such as "shop.orders.Item", got {one!r}')
+    made = vars(one).get("__pydantic_generic_metadata__") if isinstance(one, type) else None
+    if made and made["origin"] is not None:
+        origin, args = made["origin"], made["args"]
+    else:
+        origin, args = get_origin(one), get_args(one)
+    if origin is not None:
+        parts = args if origin is not Annotated else args[:1]
+        return [name for part in (origin, *parts) for name in _names(part)]
+    if isinstance(one, type):
+        return [f"{one.__module__}.{one.__qualname__}"]
+    if one is None or one is Ellipsis or one in (Union, Literal, Annotated):
+        return []
+    raise ConfigurationError(f"types takes classes and their full names, got {one!r}")
+
+
+_CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
 
 
 _CREDENTIALS: Final = frozenset(

@@ -76,6 +76,8 @@ _COMMON = {
     "wait_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
+    "max_entry_bytes": int,
+    "types": lambda text: text.split(",") if text else [],
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
     "memory": _COMMON,
