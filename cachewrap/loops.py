@@ -34,6 +34,12 @@ def running_trio() -> Any:
     return trio
 
 
+def running() -> object:
+    """What runs the caller's tasks: a loop of asyncio, or the token of a run of trio; else None."""
+    trio = running_trio()
+    return running_loop() if trio is None else trio.lowlevel.current_trio_token()
+
+
 async def sleep(seconds: float) -> None:
     """Let time pass."""
     trio = running_trio()
