@@ -154,6 +154,10 @@ class Wire:
         """Its body. Raises `ValueError` or `RuntimeError` for one that is read while it is sent."""
         raise NotImplementedError
 
+    def timeout(self) -> object:
+        """The timeout that its caller has set, as the library takes it; None for none."""
+        return None
+
     def head(self, response: Any) -> Any:
         """A response, as `Head` or as one of httpx."""
         raise NotImplementedError

@@ -50,10 +50,8 @@ class Late(Exception):
 
 def patience(exchange: Exchange[Any]) -> float:
     """How many seconds the caller of an exchange waits at most for anything new of a stream."""
-    most: float = getattr(exchange.policy, "wait_seconds", 600.0)
-    own = getattr(exchange, "patience", None)
-    seconds = None if own is None else own()
-    return most if seconds is None else min(seconds, most)
+    own, most = exchange.patience(), exchange.policy.wait_seconds
+    return most if own is None else min(own, most)
 
 
 class Source(Protocol[T_co]):

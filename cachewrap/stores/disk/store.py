@@ -236,20 +236,20 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         return count
 
     if leases.SUPPORTED:  # the segment `Leases`
-        renews = False
+        renews = True
 
         def acquire(self, key: str, token: str, seconds: float) -> Claim:
             try:
                 try:
-                    return leases.take(self._leases, key, token)
+                    return leases.take(self._leases, key, token, seconds)
                 except FileNotFoundError:
                     make(self._root, self._folder)
-                    return leases.take(self._leases, key, token)
+                    return leases.take(self._leases, key, token, seconds)
             except OSError as error:
                 raise self._connections.failed("take a lease beside", error) from error
 
         def renew(self, key: str, token: str, seconds: float) -> bool:
-            return leases.owns(self._leases, key, token)
+            return leases.renew(self._leases, key, token)
 
         def release(self, key: str, token: str, *, failed: bool = False) -> None:
             try:
