@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from types import ModuleType
@@ -12,7 +22,7 @@ from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder
-from cachewrap.http.secrets import is_secret
+from cachewrap.secrets import HIDDEN, is_placeholder, is_secret, search
 
 MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
@@ -349,3 +359,103 @@ def decode(
         chunks.append(chunk)
         seen.append(now)
     return chunks, seen
+
+
+# -- credentials that an answer tells again ------------------------------------------------------
+
+
+_ECHOED: Final = (b'"tools"', b'"mcp_servers"')
+
+
+def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
+    """An answer as it is stored: without the credentials of its request that it tells again.
+
+    They are covered character by character, so that what tells of lengths stays right, and a
+    stream keeps its chunks.
+
+    Args:
+        answer: the answer.
+        taken: the credentials that were left out of the request.
+    """
+    body = b"".join(answer.chunks)
+    clean = body
+    values = _telling(taken)
+    for value in values:
+        for form in {value.encode(), json.dumps(value)[1:-1].encode()}:
+            if form in clean:
+                clean = clean.replace(form, _cover(form))
+    if any(name in clean for name in _ECHOED):
+        clean = _echoed(clean)
+    headers = [(name, _uncovered(value, values)) for name, value in answer.headers]
+    if clean == body and headers == answer.headers:
+        return answer
+    chunks, at = [], 0
+    for chunk in answer.chunks:
+        chunks.append(clean[at : at + len(chunk)])
+        at += len(chunk)
+    return replace(answer, headers=headers, chunks=chunks)
+
+
+# A word that people would write anyway is no value to look for.
+_PROSE: Final = re.compile(r"[a-z]+([-_. /][a-z]+)*", re.IGNORECASE)
+_SHORTEST: Final = 8
+
+
+def _telling(taken: Iterable[str]) -> list[str]:
+    """The credentials that can be looked for by their value, without schemes, the longest first."""
+    bare = {value.strip().rpartition(" ")[2] for value in taken}
+    found = {value for value in bare if len(value) >= _SHORTEST and not _PROSE.fullmatch(value)}
+    return sorted((v for v in found if not is_placeholder(v)), key=len, reverse=True)
+
+
+def _uncovered(text: str, values: Iterable[str]) -> str:
+    for value in values:
+        text = text.replace(value, _cover(value.encode()).decode()[: len(value)])
+    return text
+
+
+def _cover(value: bytes) -> bytes:
+    return (HIDDEN.encode() + b"*" * len(value))[: len(value)]
+
+
+def _echoed(body: bytes) -> bytes:
+    """A body whose remote tools and servers lose what is named like a credential."""
+    for shown in _documents(body):
+        for found in search([*_remote(shown)]):
+            if isinstance(name := found.path[-1], str):
+                for text in {json.dumps(found.value), json.dumps(found.value, ensure_ascii=False)}:
+                    value = re.escape(text.encode())
+                    field = re.compile(rb"(%s\s{0,4}:\s{0,4})%s" % (_quoted(name), value))
+                    cover = b'"' + _cover(text[1:-1].encode()) + b'"'
+                    body = field.sub(lambda match: match[1] + cover, body)  # noqa: B023
+    return body
+
+
+def _quoted(name: str) -> bytes:
+    return re.escape(json.dumps(name, ensure_ascii=False).encode())
+
+
+def _documents(body: bytes) -> Iterator[Any]:
+    """The JSON of an answer, or of each event that tells of tools."""
+    lines = body.splitlines() if body[:1] not in (b"{", b"[") else [body]
+    for line in lines:
+        if any(name in line for name in _ECHOED):
+            try:
+                yield json.loads(line.removeprefix(b"data:"))
+            except (ValueError, RecursionError):
+                continue
+
+
+def _remote(shown: Any) -> Iterator[Any]:
+    """The tools and servers that a document has, but for functions, which a model reads."""
+    ahead = [shown]
+    while ahead:
+        value = ahead.pop()
+        if isinstance(value, list):
+            ahead += value
+        elif isinstance(value, dict):
+            for name in ("tools", "mcp_servers"):
+                for tool in value[name] if isinstance(value.get(name), list) else ():
+                    if isinstance(tool, dict) and tool.get("type") not in ("function", "custom"):
+                        yield tool
+            ahead += value.values()

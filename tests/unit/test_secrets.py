@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
+from cachewrap.http.request import without_secrets
+from cachewrap.secrets import is_secret, is_secret_value
 
 SECRET = [
     "authorization",
@@ -47,6 +48,9 @@ SECRET = [
     "x-forwarded-client-cert",
     "x-amzn-oidc-data",
     "code",
+    "X-Session-Id",
+    "X-PAT",
+    "x-honeycomb-team",
 ]
 
 PLAIN = [
@@ -63,7 +67,6 @@ PLAIN = [
     "x-keyboard",
     "tokenizer",
     "x-author",
-    "x-session-id",
     "x-status-code",
     "x-signatures",
     "date",
@@ -137,7 +140,7 @@ BODIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     (
         {"prompt_cache_key": "k", "max_tokens": 1, "password_hint": "h", "token": "t"},
-        {"prompt_cache_key": "k", "max_tokens": 1, "password_hint": "h", "token": "t"},
+        {"prompt_cache_key": "k", "max_tokens": 1, "password_hint": "h"},
     ),
     ({"tools": None, "authorization": "x"}, {"tools": None, "authorization": "x"}),
 ]
