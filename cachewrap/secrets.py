@@ -157,9 +157,9 @@ _OTHERS: Final = {
     r"(?:\s|\\[nr])*+(?=[A-Za-z0-9+/=]{16}|Proc-Type:|Version:|Comment:)(?:[^-]|-(?!----))*+"
     r"(?:-----END [A-Z ]{0,40}-----)?)",
     "an address": r"""://(?P<user>[^\s/:@"'<>\\?#]{0,128}:[^\s/@"'<>\\?#]{1,256})@""",
-    "a signature": rf"""[?&](?i:{_SIGNATURE})=(?P<signed>[^&\s"'<>#\\]{{8,}})""",
+    "a signature": rf"""[?&](?i:{_SIGNATURE})=(?P<signed>[^&\s"'<>()#\\]{{8,}})""",
     "a parameter": r"[?&](?i:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]secret|token"
-    r"""|password|key)=(?P<parameter>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>#\\]{16,})""",
+    r"""|password|key)=(?P<parameter>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
     "a connection": r"(?i:(?:account|sharedaccess)key)=(?P<account>[\w+/=]{32,}+)",
 }
 _GROUPS: Final = {

@@ -164,8 +164,13 @@ def canonical_request(
     request: dict[str, Any] = {"method": options.method.upper(), "url": url}
     if query := _query(client, options, url_query, keyed):
         request["query"] = query
-    if headers := canonical_headers(_layers(client, options), keyed, taken):
+    layers = _layers(client, options)
+    if keyed:
+        layers = chain(_authorization(client), layers)
+    if headers := canonical_headers(layers, keyed, taken):
         request["headers"] = headers
+    if taken is not None and type(secret := vars(client).get("api_key")) is str:
+        taken.append(secret)
     if body is not None:
         request["body"] = canonical_body(
             without_secrets(body, keyed, taken) if isinstance(body, Mapping) else body
@@ -265,6 +270,8 @@ def canonical_headers(
             found.pop(name, None)
         elif mark := keyed.mark(name, value) if keyed else None:
             found[name] = mark
+            if taken is not None:
+                taken.append(str(value))
         elif name == "content-type":
             if value.startswith(_MULTIPART):
                 found[name] = _MULTIPART
@@ -301,6 +308,14 @@ def _layers(client: Any, options: Any) -> Iterable[tuple[str, Any]]:
     transport = getattr(client._client, "headers", None) or {}
     own = options.headers or {}
     return chain(transport.items(), client.default_headers.items(), own.items())
+
+
+def _authorization(client: Any) -> Iterable[tuple[str, Any]]:
+    """The headers in which an SDK sends the credentials of its client."""
+    try:
+        return list(client.auth_headers.items())
+    except Exception:  # the SDK tells what is wrong with them, when it sends the request
+        return ()
 
 
 def is_given(value: object) -> bool:

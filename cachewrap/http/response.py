@@ -16,13 +16,14 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder
-from cachewrap.secrets import HIDDEN, is_placeholder, is_secret, search
+from cachewrap.secrets import HIDDEN, Walk, is_placeholder, is_secret
+from cachewrap.urls import bare
 
 MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
@@ -381,7 +382,7 @@ def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
     clean = body
     values = _telling(taken)
     for value in values:
-        for form in {value.encode(), json.dumps(value)[1:-1].encode()}:
+        for form in _in_json(value):
             if form in clean:
                 clean = clean.replace(form, _cover(form))
     if any(name in clean for name in _ECHOED):
@@ -408,6 +409,12 @@ def _telling(taken: Iterable[str]) -> list[str]:
     return sorted((v for v in found if not is_placeholder(v)), key=len, reverse=True)
 
 
+def _in_json(value: str) -> set[bytes]:
+    """A value as the writers of JSON have it inside of quotation marks."""
+    texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    return {form.encode() for text in texts for form in (text, text.replace("/", "\\/"))}
+
+
 def _uncovered(text: str, values: Iterable[str]) -> str:
     for value in values:
         text = text.replace(value, _cover(value.encode()).decode()[: len(value)])
@@ -421,18 +428,21 @@ def _cover(value: bytes) -> bytes:
 def _echoed(body: bytes) -> bytes:
     """A body whose remote tools and servers lose what is named like a credential."""
     for shown in _documents(body):
-        for found in search([*_remote(shown)]):
+        walk = Walk(HIDDEN, address=bare)
+        walk.of([*_remote(shown)], ())
+        for found in walk.found:
             if isinstance(name := found.path[-1], str):
-                for text in {json.dumps(found.value), json.dumps(found.value, ensure_ascii=False)}:
-                    value = re.escape(text.encode())
-                    field = re.compile(rb"(%s\s{0,4}:\s{0,4})%s" % (_quoted(name), value))
-                    cover = b'"' + _cover(text[1:-1].encode()) + b'"'
-                    body = field.sub(lambda match: match[1] + cover, body)  # noqa: B023
+                for form in _in_json(found.value):
+                    field = re.compile(
+                        rb'("(?:%s)"\s{0,4}:\s{0,4}")%s(?=")'
+                        % (b"|".join(map(re.escape, _in_json(name))), re.escape(form))
+                    )
+                    body = field.sub(partial(_covered, _cover(form)), body)
     return body
 
 
-def _quoted(name: str) -> bytes:
-    return re.escape(json.dumps(name, ensure_ascii=False).encode())
+def _covered(cover: bytes, match: re.Match[bytes]) -> bytes:
+    return match[1] + cover
 
 
 def _documents(body: bytes) -> Iterator[Any]:
