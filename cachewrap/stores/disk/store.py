@@ -205,10 +205,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         except Exception:  # a guard of event loops that was not known by its methods
             return await in_thread(self.get, key)
 
-    @off_loop
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
+        if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
+            return aside(functools.partial(self.add, key, value, expires=expires, over=over))
         name = bytes.fromhex(key)
         if self._added(name, value, expires):
             return value
