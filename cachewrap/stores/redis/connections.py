@@ -16,6 +16,7 @@ from redis.exceptions import (
     ClusterDownError,
     MaxConnectionsError,
     RedisClusterException,
+    ResponseError,
 )
 
 from cachewrap import systems
