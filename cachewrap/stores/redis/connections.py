@@ -16,7 +16,7 @@ from redis.exceptions import (
     ClusterDownError,
     MaxConnectionsError,
     RedisClusterException,
-    ResponseError,
+    ResponseError as ResponseError,
 )
 
 from cachewrap import systems
