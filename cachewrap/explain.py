@@ -20,8 +20,7 @@ import msgspec
 from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.request.key import decode_request
-from cachewrap.request.values import readable
+from cachewrap.request.key import decode_request, readable
 from cachewrap.stores.base import Store, scan
 
 

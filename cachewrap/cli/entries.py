@@ -17,8 +17,7 @@ from cachewrap.cli.places import Place, every_entry, handed
 from cachewrap.cli.text import clean, size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError
-from cachewrap.request.key import decode_request
-from cachewrap.request.values import readable
+from cachewrap.request.key import decode_request, readable
 
 
 @dataclass(slots=True)
