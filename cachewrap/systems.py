@@ -243,7 +243,7 @@ def is_nowhere(path: str) -> bool:
 
 
 class NotAFile(OSError):
-    """Something else stands where a file is to be: a link, a FIFO, a device, a folder, a socket."""
+    """The error where a link, a FIFO, a device or a folder stands in the place of a file."""
 
 
 _SORTS: Final = (

@@ -93,7 +93,7 @@ DROP INDEX IF EXISTS Cache_expire_time;
 CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT NULL;
 COMMIT
 """
-_UNDATED = f"{OURS} AND (access_time IS NULL OR access_time >= '') LIMIT 1"  # text, or a blob
+_UNDATED = f"{OURS} AND (access_time IS NULL OR access_time >= 9e999) LIMIT 1"
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", re.IGNORECASE)
 """What Windows takes for a device, in every folder."""

@@ -71,6 +71,10 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
     The folder and ``path_root`` are made at the first write, for their owner alone, with a
     ``.gitignore`` in the seed's folder; folders that exist are left with the permissions they have.
+    Folders of another user are refused, unless the environment variable CACHEWRAP_TRUSTED_OWNERS
+    has his number, or is ``any``; root uses all, as does a system without owners. ``path_root`` may
+    be a link; a link or anything but a file inside of it is neither followed nor read.
+    A row that cachewrap did not write is read as no bytes, and replaced by the next answer.
     Rows of other programs in the same database (AutoGen keeps pickles there) are neither read,
     listed, counted nor removed. A folder made here tells every program that opens it to evict
     nothing; in a folder made by another program, its own settings stay, and are obeyed by it alone.

@@ -15,6 +15,7 @@ from redis.exceptions import (
     ClusterDownError,
     MaxConnectionsError,
     RedisClusterException,
+    ResponseError as ResponseError,
 )
 
 from cachewrap import systems

@@ -9,8 +9,6 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, cast
 
-from redis.exceptions import ResponseError
-
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
 from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
@@ -24,7 +22,7 @@ from cachewrap.stores.base import (
     in_thread,
     of_one_process,
 )
-from cachewrap.stores.redis.connections import Connections
+from cachewrap.stores.redis.connections import Connections, ResponseError
 
 M = TypeVar("M", bound=Callable[..., Any])
 
