@@ -205,6 +205,7 @@ class Files:
             left = max(left - len(piece), _PIECE if most < 0 else 0)
         return b"".join(pieces)
 
+
     def reader(self, path: str, *, follows: bool = True) -> BinaryIO:
         """A file, open to be read: see `open_file`."""
         file = open_file(path, os.O_RDONLY, 0, follows=follows)

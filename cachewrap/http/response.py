@@ -399,9 +399,9 @@ def served_headers(answer: HttpAnswer) -> list[tuple[str, str]]:
             framing.discard(lower)
             if lower == "content-type":
                 value = _readable_type(value)
-            elif (lower == "content-encoding" and value.strip().lower() not in _CODING) or (
-                lower == "content-length" and not _is_length(value, answer)
-            ):
+            elif lower == "content-encoding" and value.strip().lower() not in _CODING:
+                continue
+            elif lower == "content-length" and not _is_length(value, answer):
                 continue
         served.append((name, value))
     return served

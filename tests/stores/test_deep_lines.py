@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.conftest import run
-from cli.filling import CommandLine
 
 from cachewrap import Cache, CacheWarning, ReplayMissError, StoreError, llm_cached
 from cachewrap.entry import Facts, HttpAnswer, Items
@@ -19,6 +17,8 @@ from cachewrap.format.envelope import seal
 from cachewrap.request import key
 from cachewrap.stores.jsonl import JsonlStore, lines
 from cachewrap.testing.stores import key_of
+from cli.conftest import run
+from cli.filling import CommandLine
 
 __all__ = ["run"]
 
@@ -171,7 +171,9 @@ WRITTEN = {
     "items": lambda depth: seal(
         *codec.encode(Items([codec.encode(nested(depth))], [0.0], codec.encode(None))), b"", FACTS
     ),
-    "request": lambda depth: seal(*codec.encode("a"), key.encode({"body": nested(depth)}), FACTS),
+    "request": lambda depth: seal(
+        *codec.encode("a"), key.encode({"body": nested(depth)}), FACTS
+    ),
 }
 
 
