@@ -32,9 +32,10 @@ from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
+from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import encode, key_of, salted
-from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
+from cachewrap.request.key import encode, key_of, salted, stored as as_stored
+from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
 from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
@@ -91,7 +92,7 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
     Raises `StoreError`.
     """
     try:
-        found = connect(os.path.join(folder, DATABASE), WRITE_WAIT)
+        found = connect(os.path.join(folder, DATABASE), STORE_SECONDS, STORE_SECONDS)
         if found is None:
             return
         with closing(found) as database:
@@ -119,7 +120,7 @@ def _autogen_entry(
         raise ValueError(f"its answer cannot be read: {error!r}") from error
     request = encode({"key": canonical(key)})
     facts = Facts(stored, 0.0, 0.0, "cache.set", usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted("key"), request), seal(kind, data, request, facts)
+    return key_of(salted("key"), request), seal(kind, data, as_stored(request), facts)
 
 
 def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) -> Any:
@@ -206,7 +207,7 @@ def _langchain_entry(
     except (CodecError, UnkeyableError) as error:
         raise ValueError(str(error)) from error
     facts = Facts(created, 0.0, 0.0, MODEL_CALL, usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted(MODEL_CALL), request), seal(kind, answer, request, facts)
+    return key_of(salted(MODEL_CALL), request), seal(kind, answer, as_stored(request), facts)
 
 
 def _generation(response: Any, revive: Callable[[str], Any]) -> Any:

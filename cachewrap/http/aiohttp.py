@@ -39,7 +39,12 @@ class AiohttpWire(Wire):
 
     def __init__(self, request: Any, *, decompressed: bool, timeout: Any = None) -> None:
         url = request.url
-        library = raising(sys.modules["aiohttp"].ClientPayloadError, is_decoded=decompressed)
+        aiohttp = sys.modules["aiohttp"]
+        library = raising(
+            aiohttp.ClientPayloadError,
+            read_timeout=aiohttp.ServerTimeoutError,
+            is_decoded=decompressed,
+        )
         super().__init__(library, request.method, str(url), url.host, url.port, url.raw_path)
         self._request = request
         self._decompressed = decompressed
