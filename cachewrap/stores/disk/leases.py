@@ -87,8 +87,8 @@ class _File:
         """Whether a lease of another owner is renewed, by what this caller saw of it so far."""
         at = _STAMPS_AT + number % _STAMPS * _STAMP.size
         stamp, now = systems.read_at(self.descriptor, _STAMP.size, at), clock.now()
-        seen, since = self.watched.pop(token, (None, now))
-        if stamp != seen and (seen is None or stamp[8:] == number.to_bytes(8, "little")):
+        seen, since = self.watched.pop(token, (stamp, now))
+        if stamp != seen and stamp[8:] == number.to_bytes(8, "little"):
             seen, since = stamp, now
         if now - since >= seconds:
             return Claim.FAILED

@@ -232,3 +232,14 @@ def test_cancelling_one_who_waits_touches_nobody() -> None:
     assert len(flight._callbacks) == 0
     threading.Timer(0.1, flight.land, (ANSWER,)).start()
     assert in_thread(lambda: flight.wait(WAIT)) == ANSWER
+
+
+@pytest.mark.parametrize("way", WAYS[:1])
+def test_a_time_that_is_frozen_does_not_lengthen_it(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flight = boarded()
+    with monkeypatch.context() as frozen:
+        for name in ("time", "monotonic", "perf_counter"):
+            frozen.setattr(time, name, lambda: 1.0)
+        assert in_thread(lambda: way(flight, 0.1)) == LATE

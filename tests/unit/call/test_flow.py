@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap.call.flight import AGAIN, FAILED, LATE, OPENED, Flight, Landing, board
+from cachewrap.call.flight import AGAIN, FAILED, LATE, OPENED, Flight, Landing, _flights, board
 from cachewrap.call.flow import (
     Acquire,
     Call,
@@ -502,6 +502,13 @@ class TestOpenResponses:
 class TestHowLongOneWaits:
     """A caller waits for others as long as the cache and he himself allow; then he goes alone."""
 
+    @pytest.fixture(autouse=True)
+    def no_flight_is_left(self) -> Iterator[None]:
+        """Flows that are left half-way keep theirs until they are collected."""
+        _flights.clear()
+        yield
+        _flights.clear()
+
     @pytest.fixture
     def led(self) -> Iterator[Flight]:
         """The flight of the request, led by somebody else."""
@@ -566,7 +573,7 @@ class TestHowLongOneWaits:
                 effect = drive.send(None)
         assert effect == Lookup(KEY)
         assert isinstance(drive.send(None), Call)
-        assert 0.02 < sum(pauses) < 0.04
+        assert 0 < sum(pauses) <= 0.03
         assert time.monotonic() - began < 1.0
         save = drive.send("answer")
         assert isinstance(save, Save)
