@@ -257,12 +257,13 @@ class Seam:
                 return _LEFT_ALONE
             source = endpoint.source
             path = self._path(client, asked, body)
+            taken: list[str] = []
             request = canonical_request(
-                client, asked, path, body, stream=stream, keyed=cache.policy.keyed
+                client, asked, path, body, stream=stream, keyed=cache.policy.keyed, taken=taken
             )
             policy = own.policy(cache.policy)
             foreseen = None if awaited is None else awaited.foreseen
-            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen)
+            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen, taken=taken)
             exchange.timeout = partial(_timeout, client, options)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
@@ -386,7 +387,7 @@ def _processed(
 ) -> tuple[Any, dict[str, Any]]:
     """The response of an answer, and what the client's ``_process_response`` takes."""
     if reader is not None:
-        reader.broken = family_of(client._client).read_error
+        reader.library = family_of(client._client)
     options = _argument(1, "options", args, kwargs)
     options.headers = sdk_call.headers
     parse = getattr(options, "post_parser", None)

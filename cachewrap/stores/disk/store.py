@@ -318,7 +318,9 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 except FileNotFoundError:
                     make(self._root, self._folder)
                     return leases.take(self._leases, key, token, seconds)
-            except OSError as error:
+            except StoreError:
+                raise
+            except Exception as error:  # of the system, or of a guard of event loops
                 raise self._connections.failed("take a lease beside", error) from error
 
         def renew(self, key: str, token: str, seconds: float) -> bool:
@@ -333,7 +335,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
             if not files.exists(self._folder):
                 # In a thread: but not to take a lease, which who is cancelled would leave behind.
-                with suppress(OSError):  # which the store meets again
+                with suppress(OSError, StoreError):  # which the store meets again
                     await in_thread(make, self._root, self._folder)
             return self.acquire(key, token, seconds)
 

@@ -100,9 +100,13 @@ class JsonlStore(Store, Scans, Seeds, Checks):
         return None if line is None else self._envelope(key, line)
 
     async def aget(self, key: str) -> bytes | None:
-        if self._cassette.is_read((self._seed, key)):
-            return self.get(key)
-        return await in_thread(self.get, key)  # the whole file is read
+        name = self._seed, key
+        lines = self._cassette.read_before()
+        if lines is None:
+            self._cassette.ask(name)
+            return await in_thread(self.get, key)  # the whole file is read
+        line = self._cassette.get(name, lines)
+        return None if line is None else self._envelope(key, line)
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
