@@ -24,7 +24,7 @@ from stress.conftest import Figures
 
 STORE_SECONDS = 0.5
 BOUND = 5 * STORE_SECONDS + 1.0
-"""A call looks twice, takes a lease and writes. One of each kind waits, until all are left alone."""
+"""A call looks twice, takes a lease and writes. Of each one waits, and then all are left alone."""
 
 
 def hold_database(path: str, held: Any, done: Any) -> None:
