@@ -106,7 +106,7 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return effect.search(store)
+        return effect.search(getattr(store, "store", store))
     assert kind is Sleep
     return time.sleep(effect.seconds)
 
@@ -170,6 +170,6 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return await in_thread(effect.search, store)
+        return await in_thread(effect.search, getattr(store, "store", store))
     assert kind is Sleep
     return await sleep(effect.seconds)

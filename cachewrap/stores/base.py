@@ -95,6 +95,13 @@ class Store(ABC):
     that it may depend on the platform, or on another store behind this one.
     """
 
+    bounded: bool = False
+    """Whether the store itself bounds each wait, and leaves its place alone after one in vain.
+
+    A cache times the operations of others, and leaves a store alone that was slow. It cannot end an
+    operation that does not end.
+    """
+
     @property
     @abstractmethod
     def url(self) -> str:

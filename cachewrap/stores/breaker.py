@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
+
+T = TypeVar("T")
 
 
 class LeftAlone(Exception):
@@ -103,6 +108,97 @@ def left_alone(what: str, left: LeftAlone, why: str) -> StoreError:
     return StoreError(
         f"{what} left alone until {until}, because {why}: {type(left.error).__name__}: {left.error}"
     )
+
+
+class Watched:
+    """A store that does not look after its waits, for the calls of one cache.
+
+    What took longer than it may opens a breaker of the store: one for reads, one for leases, and
+    one for writes, as what a write holds was paid for. For async callers that counts only where it
+    failed: an event loop that was kept busy says nothing about the store.
+
+    Args:
+        store: the store; whatever is not guarded here is its own.
+        seconds: how long an operation may take.
+        breaker_seconds: for how long the store is left alone.
+    """
+
+    def __init__(self, store: Any, seconds: float, breaker_seconds: float) -> None:
+        self.store = store
+        self._seconds = seconds
+        self._breaker_seconds = breaker_seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def get(self, *args: Any, **options: Any) -> Any:
+        """`Store.get`."""
+        return self._do("read", self.store.get, args, options)
+
+    def add(self, *args: Any, **options: Any) -> Any:
+        """`Store.add`."""
+        return self._do("write", self.store.add, args, options)
+
+    def set(self, *args: Any, **options: Any) -> Any:
+        """`Store.set`."""
+        return self._do("write", self.store.set, args, options)
+
+    def acquire(self, *args: Any, **options: Any) -> Any:
+        """`Leases.acquire`."""
+        return self._do("take a lease in", self.store.acquire, args, options)
+
+    async def aget(self, *args: Any, **options: Any) -> Any:
+        """`Store.aget`."""
+        return await self._ado("read", self.store.aget, args, options)
+
+    async def aadd(self, *args: Any, **options: Any) -> Any:
+        """`Store.aadd`."""
+        return await self._ado("write", self.store.aadd, args, options)
+
+    async def aset(self, *args: Any, **options: Any) -> Any:
+        """`Store.aset`."""
+        return await self._ado("write", self.store.aset, args, options)
+
+    async def aacquire(self, *args: Any, **options: Any) -> Any:
+        """`Leases.aacquire`."""
+        return await self._ado("take a lease in", self.store.aacquire, args, options)
+
+    def _do(self, doing: str, work: Callable[..., T], args: Any, options: Any) -> T:
+        with self._timed(doing, counts=True):
+            return work(*args, **options)
+
+    async def _ado(
+        self, doing: str, work: Callable[..., Awaitable[T]], args: Any, options: Any
+    ) -> T:
+        with self._timed(doing, counts=False):
+            return await work(*args, **options)
+
+    @contextmanager
+    def _timed(self, doing: str, counts: bool) -> Iterator[None]:
+        place = self.store.url
+        breaker = breaker_of(f"{doing} {place}")
+        try:
+            trying = breaker.admit(self._breaker_seconds)
+        except LeftAlone as left:
+            raise left_alone(f"cannot {doing} {place}: it is", left, "it was slow") from left.error
+        began = time.monotonic()
+        try:
+            yield
+        except Exception as error:
+            if time.monotonic() - began > self._seconds:
+                breaker.failed(error, self._breaker_seconds)
+            elif trying:
+                breaker.undecided()
+            raise
+        except BaseException:
+            if trying:
+                breaker.undecided()
+            raise
+        took = time.monotonic() - began
+        if counts and took > self._seconds:
+            breaker.failed(TimeoutError(f"it took {took:.1f} s"), self._breaker_seconds)
+        else:
+            breaker.worked()
 
 
 @systems.in_forked_child

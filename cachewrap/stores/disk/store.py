@@ -104,6 +104,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         ConfigurationError: ``max_bytes`` is not a positive number.
     """
 
+    bounded = True
+
     def __init__(
         self,
         path_root: str | os.PathLike[str],

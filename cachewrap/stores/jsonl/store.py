@@ -45,6 +45,8 @@ class JsonlStore(Store, Scans, Seeds, Checks):
             that would wait for it fails at once, in every store of the file.
     """
 
+    bounded = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -133,6 +133,8 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         ConfigurationError: the URL cannot be read, or the namespace is empty.
     """
 
+    bounded = True
+
     def __init__(
         self,
         url: str = "redis://localhost:6379/0",
