@@ -60,6 +60,9 @@ class _ItemReader(StreamReader):
         if stream is None:
             self.source = begin(absent, passed)
 
+    def _is_new(self) -> bool:
+        return not (self._passed or self._leads)
+
     def _take(self) -> Any:
         """The next item of the stream, which is there."""
         self._passed += 1
@@ -84,7 +87,9 @@ class ItemReader(_ItemReader):
     def __next__(self) -> Any:
         if self._stream is not None:
             try:
-                there = self._stream.has(self._passed, leads=self._leads, seconds=self._seconds)
+                there = self._stream.has(
+                    self._passed, leads=self._leads, new=self._is_new(), seconds=self._seconds
+                )
             except Alone:
                 self._go_alone()
             except Late as late:
@@ -135,7 +140,7 @@ class AsyncItemReader(_ItemReader):
         if self._stream is not None:
             try:
                 there = await self._stream.has(
-                    self._passed, leads=self._leads, seconds=self._seconds
+                    self._passed, leads=self._leads, new=self._is_new(), seconds=self._seconds
                 )
             except Alone:
                 await self._go_alone()
