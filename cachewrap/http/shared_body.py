@@ -14,10 +14,10 @@ import wrapt
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
-from cachewrap.http.encodings import Coder, codings, encoded
+from cachewrap.http.encodings import Coder
 from cachewrap.http.events import BLANK, BROKEN_OFF
 from cachewrap.http.exchange import Answered
-from cachewrap.http.response import Library, Replay, value_of
+from cachewrap.http.response import Library, value_of
 from cachewrap.streams.recording import Recording
 from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
 from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish
@@ -96,7 +96,6 @@ class Recorder(Proxy):
 
 
 _CUT_OFF: Final = "the stream was cut off by another of its readers"
-_REFUSED: Final = "the stream that another caller began broke, and asked anew upstream refused"
 
 
 class Body:
@@ -446,56 +445,6 @@ class BodyReader(StreamReader):
         source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
-
-
-class OwnBody:
-    """A body that a call asked for by itself, in place of one that it had joined in vain.
-
-    Args:
-        reader: of the response that the caller has.
-        stream: the new body; one that was read is there in chunks, decoded.
-        encoding: the content encoding of the stream; None for chunks.
-        held: what is not to be finalised while the body is read.
-
-    Raises the error of the caller's library where he could not read it in that response.
-    """
-
-    def __init__(
-        self, reader: BodyReader, stream: Any, encoding: str | None = None, held: object = None
-    ) -> None:
-        head, library = reader.source.head, reader.library
-        assert head is not None
-        assert library is not None
-        wanted = value_of(head.headers, "content-encoding")
-        self._held = held
-        self._stream: Any = stream
-        if stream is None:
-            raise library.read_error(_REFUSED)
-        if isinstance(stream, list):
-            chunks = stream if library.is_decoded else encoded(wanted, stream)
-            self._stream = Replay(chunks)
-        elif codings(wanted) != codings(encoding):
-            raise library.read_error(_REFUSED)
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
-        self.close()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
-        await self.aclose()
-
-    def close(self) -> None:
-        """Close it; what came whole is stored."""
-        self._stream.close()
-
-    async def aclose(self) -> None:
-        """`close` for async callers."""
-        if isinstance(self._stream, Replay):
-            self._stream.close()
-        else:
-            await self._stream.aclose()
 
 
 class TeedStream(Proxy):

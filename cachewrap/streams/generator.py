@@ -56,15 +56,14 @@ class _ItemReader(StreamReader):
         super().__init__(cache, stream, leads, seconds)
         self._begin = begin
         self._absent = absent
+        self._new = not leads
         self._passed = passed
         if stream is None:
             self.source = begin(absent, passed)
 
-    def _is_new(self) -> bool:
-        return not (self._passed or self._leads)
-
     def _take(self) -> Any:
         """The next item of the stream, which is there."""
+        self._new = False
         self._passed += 1
         return unpack(self._stream.items[self._passed - 1])
 
@@ -88,7 +87,7 @@ class ItemReader(_ItemReader):
         if self._stream is not None:
             try:
                 there = self._stream.has(
-                    self._passed, leads=self._leads, new=self._is_new(), seconds=self._seconds
+                    self._passed, leads=self._leads, new=self._new, seconds=self._seconds
                 )
             except Alone:
                 self._go_alone()
@@ -140,7 +139,7 @@ class AsyncItemReader(_ItemReader):
         if self._stream is not None:
             try:
                 there = await self._stream.has(
-                    self._passed, leads=self._leads, new=self._is_new(), seconds=self._seconds
+                    self._passed, leads=self._leads, new=self._new, seconds=self._seconds
                 )
             except Alone:
                 await self._go_alone()
