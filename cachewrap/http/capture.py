@@ -15,11 +15,10 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import shows_error
 from cachewrap.http.exchange import Answered, SdkExchange, judged
-from cachewrap.http.response import decode, is_framed, kept_headers, library_of
+from cachewrap.http.response import OwnBody, decode, is_framed, kept_headers, library_of
 from cachewrap.http.shared_body import (
     BodyReader,
     GoAlone,
-    OwnBody,
     Recorder,
     TeedStream,
     ashare,

@@ -15,6 +15,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
 from cachewrap.http.encodings import Coder
+from cachewrap.http.events import BLANK
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
 from cachewrap.http.request import (
     canonical_headers,
@@ -35,7 +36,6 @@ _CLOSING: Final = re.compile(
     rb"[\r\n](?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete))[\r\n])"
 )
 _LONGEST: Final = len(b"\nevent: response.incomplete\r\n")
-_BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class Caching:
@@ -248,7 +248,7 @@ class _Settling(Proxy):
         tail = self._self_tail + self._self_feed(chunk)
         self._self_tail = tail[-_LONGEST:]
         self._self_closing = self._self_closing or _CLOSING.search(tail) is not None
-        return self._self_closing and tail.endswith(_BLANK)
+        return self._self_closing and tail.endswith(BLANK)
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.__wrapped__:

@@ -14,10 +14,10 @@ import wrapt
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
-from cachewrap.http.encodings import codings, encoded
-from cachewrap.http.events import CUT_OFF
+from cachewrap.http.encodings import Coder
+from cachewrap.http.events import BLANK, BROKEN_OFF
 from cachewrap.http.exchange import Answered
-from cachewrap.http.response import Library, Replay, value_of
+from cachewrap.http.response import Library, value_of
 from cachewrap.streams.recording import Recording
 from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
 from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish
@@ -96,7 +96,6 @@ class Recorder(Proxy):
 
 
 _CUT_OFF: Final = "the stream was cut off by another of its readers"
-_REFUSED: Final = "the stream that another caller began broke, and asked anew upstream refused"
 
 
 class Body:
@@ -121,7 +120,7 @@ class Body:
         self._judge: Judge | None = None
         self._keep: Keep | None = None
         self._fails: Callable[[Recording[bytes]], bool] | None = None
-        self._cut_off = False
+        self._broken_off = False
 
     @property
     def exhausted(self) -> bool:
@@ -162,14 +161,15 @@ class Body:
 
     def is_broken(self) -> bool:
         """See `Source`."""
-        return self.entry is None and (self._cut_off or self.fails())
+        return self.entry is None and (self._broken_off or self.fails())
 
     def _take(self, *, whole: bool) -> Callable[[], Any] | None:
         """What stores the recording; None if that is done, or if it is not whole but must be."""
         if self._judge is None or self._keep is None:
             return None
-        answered = self._judge(self._recording.passed())
-        self._cut_off = answered.reason == CUT_OFF
+        passed = self._recording.passed()
+        answered = self._judge(passed)
+        self._broken_off = answered.reason in BROKEN_OFF or not passed.items
         if whole and answered.answer is None:
             return None
         keep, self._keep = self._keep, None
@@ -285,6 +285,9 @@ class BodyReader(StreamReader):
         self._leaving: Task | None = None
         self._go_alone = go_alone
         self._own: Any = None
+        self._new = not leads
+        self._look: Coder | None = None
+        self._seen = b""
 
     @property
     def flight(self) -> Flight:
@@ -310,9 +313,15 @@ class BodyReader(StreamReader):
     def __iter__(self) -> Iterator[bytes]:
         stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
-            while stream.has(self._passed, leads=leads, seconds=seconds):
+            while stream.has(self._passed, leads=leads, new=self._new, seconds=seconds):
                 self._passed += 1
-                yield stream.items[self._passed - 1]
+                if self._new:
+                    for chunk in self._begun():
+                        yield chunk
+                else:
+                    yield stream.items[self._passed - 1]
+            for chunk in stream.items if self._new else ():
+                yield chunk
             return
         except (Alone, Late) as given_up:
             alone = self._leaves_for_upstream(given_up)
@@ -328,9 +337,15 @@ class BodyReader(StreamReader):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
-            while await stream.has(self._passed, leads=leads, seconds=seconds):
+            while await stream.has(self._passed, leads=leads, new=self._new, seconds=seconds):
                 self._passed += 1
-                yield stream.items[self._passed - 1]
+                if self._new:
+                    for chunk in self._begun():
+                        yield chunk
+                else:
+                    yield stream.items[self._passed - 1]
+            for chunk in stream.items if self._new else ():
+                yield chunk
             return
         except (Alone, Late) as given_up:
             alone = self._leaves_for_upstream(given_up)
@@ -344,9 +359,27 @@ class BodyReader(StreamReader):
         async for chunk in own:
             yield chunk
 
+    def _begun(self) -> list[bytes]:
+        """What there is, for one who joined; of events nothing before the first is whole.
+
+        Until then he may go upstream by himself, as his caller was given nothing.
+        """
+        head = self.source.head
+        items: list[bytes] = self._stream.items[: self._passed]
+        if (value_of(head.headers, "content-type") or "").startswith("text/event-stream"):
+            if self._look is None:
+                encoding = value_of(head.headers, "content-encoding")
+                self._look = Coder(bytes) if self.library is None else self.library.coder(encoding)
+            self._seen += self._look.feed(items[-1])
+            if not any(blank in self._seen for blank in BLANK):
+                return []
+        self._new = False
+        self._seen = b""
+        return items
+
     def _leaves_for_upstream(self, given_up: Exception) -> bool:
         """Whether it was given nothing, and asks by itself; then it has joined nobody."""
-        if self._leads or self._passed or isinstance(given_up, Late):
+        if not self._new or isinstance(given_up, Late):
             return False
         self._joined = False
         return True
@@ -412,56 +445,6 @@ class BodyReader(StreamReader):
         source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
-
-
-class OwnBody:
-    """A body that a call asked for by itself, in place of one that it had joined in vain.
-
-    Args:
-        reader: of the response that the caller has.
-        stream: the new body; one that was read is there in chunks, decoded.
-        encoding: the content encoding of the stream; None for chunks.
-        held: what is not to be finalised while the body is read.
-
-    Raises the error of the caller's library where he could not read it in that response.
-    """
-
-    def __init__(
-        self, reader: BodyReader, stream: Any, encoding: str | None = None, held: object = None
-    ) -> None:
-        head, library = reader.source.head, reader.library
-        assert head is not None
-        assert library is not None
-        wanted = value_of(head.headers, "content-encoding")
-        self._held = held
-        self._stream: Any = stream
-        if stream is None:
-            raise library.read_error(_REFUSED)
-        if isinstance(stream, list):
-            chunks = stream if library.is_decoded else encoded(wanted, stream)
-            self._stream = Replay(chunks)
-        elif codings(wanted) != codings(encoding):
-            raise library.read_error(_REFUSED)
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
-        self.close()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
-        await self.aclose()
-
-    def close(self) -> None:
-        """Close it; what came whole is stored."""
-        self._stream.close()
-
-    async def aclose(self) -> None:
-        """`close` for async callers."""
-        if isinstance(self._stream, Replay):
-            self._stream.close()
-        else:
-            await self._stream.aclose()
 
 
 class TeedStream(Proxy):

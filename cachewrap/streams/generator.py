@@ -56,12 +56,14 @@ class _ItemReader(StreamReader):
         super().__init__(cache, stream, leads, seconds)
         self._begin = begin
         self._absent = absent
+        self._new = not leads
         self._passed = passed
         if stream is None:
             self.source = begin(absent, passed)
 
     def _take(self) -> Any:
         """The next item of the stream, which is there."""
+        self._new = False
         self._passed += 1
         return unpack(self._stream.items[self._passed - 1])
 
@@ -84,7 +86,9 @@ class ItemReader(_ItemReader):
     def __next__(self) -> Any:
         if self._stream is not None:
             try:
-                there = self._stream.has(self._passed, leads=self._leads, seconds=self._seconds)
+                there = self._stream.has(
+                    self._passed, leads=self._leads, new=self._new, seconds=self._seconds
+                )
             except Alone:
                 self._go_alone()
             except Late as late:
@@ -135,7 +139,7 @@ class AsyncItemReader(_ItemReader):
         if self._stream is not None:
             try:
                 there = await self._stream.has(
-                    self._passed, leads=self._leads, seconds=self._seconds
+                    self._passed, leads=self._leads, new=self._new, seconds=self._seconds
                 )
             except Alone:
                 await self._go_alone()

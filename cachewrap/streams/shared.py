@@ -141,13 +141,12 @@ class Stream(Generic[T]):
                     self._trace = outcome.__traceback__
             self.withdraw()
 
-    def _is_there(self, index: int, leads: bool) -> bool | None:
+    def _is_there(self, index: int, new: bool) -> bool | None:
         """Whether an item is there; None if it must be pulled. Raises what upstream raised.
 
         To who joined and has had nothing yet, a stream that broke gives nothing either.
         """
         outcome = self._outcome
-        new = not (index or leads)
         if index < len(self.items) and (not new or outcome is None or outcome is StopIteration):
             if new and outcome is not None and self.source.is_broken():
                 raise Alone
@@ -163,10 +162,10 @@ class Stream(Generic[T]):
             raise Alone
         raise outcome.with_traceback(self._trace)
 
-    def _give_up(self, index: int, seconds: float) -> Exception:
+    def _give_up(self, new: bool, seconds: float) -> Exception:
         """What a reader raises who has waited for too long. Nobody comes to wait here after him."""
         self.withdraw()
-        return Late(seconds) if index else Alone()
+        return Alone() if new else Late(seconds)
 
     @contextmanager
     def _waited_for(self) -> Iterator[None]:
@@ -210,22 +209,23 @@ class SharedStream(Stream[T]):
         self._hired = 0
         self._forsaken = False
 
-    def has(self, index: int, *, leads: bool, seconds: float = inf) -> bool:
+    def has(self, index: int, *, leads: bool, new: bool, seconds: float = inf) -> bool:
         """Whether the stream has an item, which is pulled if need be; False at its end.
 
         Args:
             index: of the item; every earlier one is there.
             leads: whether the caller is the first.
+            new: whether he is not, and was given nothing yet.
             seconds: how long one who is not waits at most.
 
         Raises what upstream raised, `Alone` where the caller is to go upstream by himself, and
         `Late` for one who was given something before, and then waited for too long.
         """
-        while (there := self._is_there(index, leads)) is None:
+        while (there := self._is_there(index, new)) is None:
             if leads and not self._pulling.locked():
                 self._pull_at(index)
             else:
-                self._wait(index, inf if leads else seconds)
+                self._wait(index, new, inf if leads else seconds)
         return there
 
     def _pull_at(self, index: int) -> None:
@@ -238,7 +238,7 @@ class SharedStream(Stream[T]):
             for came in waiting:
                 came.set()
 
-    def _wait(self, index: int, seconds: float) -> None:
+    def _wait(self, index: int, new: bool, seconds: float) -> None:
         """Wait until something has come, by the hand of whoever pulls."""
         with self._waited_for():
             errand = None if self._pulling.locked() else self._hire(index)
@@ -250,7 +250,7 @@ class SharedStream(Stream[T]):
                 if self._is_over(index) or not (self._hired or self._pulling.locked()):
                     break
                 if left <= 0:
-                    raise self._give_up(index, seconds)
+                    raise self._give_up(new, seconds)
                 came.wait(min(left, _SLICE))
                 left -= 0 if came.is_set() else _SLICE
         if errand is not None and errand.error is not None:

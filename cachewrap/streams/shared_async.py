@@ -59,12 +59,12 @@ class AsyncSharedStream(Stream[T]):
         self._came: Any = None
         self._task: Task | None = None
 
-    async def has(self, index: int, *, leads: bool, seconds: float = inf) -> bool:
+    async def has(self, index: int, *, leads: bool, new: bool, seconds: float = inf) -> bool:
         """See `SharedStream.has`."""
         trio = running_trio()
         if trio is not None:
             await trio.lowlevel.checkpoint()
-        while (there := self._is_there(index, leads)) is None:
+        while (there := self._is_there(index, new)) is None:
             if self._came is None or self._came.is_set():
                 self._came = (trio or asyncio).Event()
                 if self._wanted is not None:
@@ -73,7 +73,7 @@ class AsyncSharedStream(Stream[T]):
                 self._task = begin(self._work, self._context, self._ended)
             with self._waited_for():
                 if not await _comes(self._came, inf if leads else seconds):
-                    raise self._give_up(index, seconds)
+                    raise self._give_up(new, seconds)
         return there
 
     async def _work(self) -> None:
