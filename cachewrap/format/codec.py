@@ -62,6 +62,7 @@ _decoder = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
 _UNTAGGED: Final = b"\x00"
 _TAGGED: Final = b"\x01"
 _PATTERN: Final = b"!pattern"
+_FRACTION: Final = b"!fraction"
 
 
 class _Http(msgspec.Struct, array_like=True):
@@ -120,8 +121,10 @@ def encode(value: object) -> tuple[Kind, bytes]:
         tagged = tag(value, "the value")
         if is_shallow(tagged):
             data = _encoder.encode(tagged)
-            if _PATTERN in data and are_slow(_decoder.decode(data)):
-                raise UnsupportedTypeError("the value has patterns that may be slow to compile")
+            if (_PATTERN in data or _FRACTION in data) and are_slow(_decoder.decode(data)):
+                raise UnsupportedTypeError(
+                    "the value has patterns or fractions that may be slow to make again"
+                )
             return Kind.VALUE, _TAGGED + data
     except RecursionError:
         pass
@@ -156,8 +159,8 @@ def decode(kind: Kind, data: bytes) -> Any:
             if data[:1] == _UNTAGGED:
                 return plain
             if data[:1] == _TAGGED:
-                if _PATTERN in data and are_slow(plain):
-                    raise CorruptEntryError("patterns that are slow to compile")
+                if (_PATTERN in data or _FRACTION in data) and are_slow(plain):
+                    raise CorruptEntryError("patterns or fractions that are slow to make")
                 return untag(plain)
         elif kind == Kind.HTTP:
             return _load_http(data)

@@ -388,6 +388,8 @@ def check_size(kind: Kind, answer: bytes, most: int) -> None:
             items = _items_parts.decode(answer)
             for inner, item in (*items.values, items.returned):
                 left -= 5 * len(item) if inner == Kind.TEXT else _weigh(item, left, 1)
+    except MemoryError as error:
+        raise CorruptEntryError(f"an entry cannot be decoded: {error!r}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
 
@@ -411,7 +413,7 @@ _RUNS: Final = {
     0x90: (rb"\x90", 1, 72),
 }
 _RUN_OF: Final = {
-    head: (re.compile(rb"(?:%b)+" % pattern, re.DOTALL).match, size, each)
+    head: (re.compile(rb"(?:%b)++" % pattern, re.DOTALL).match, size, each)
     for head, (pattern, size, each) in _RUNS.items()
 }
 _NEVER: Final = frozenset({0xC1, *range(0xC7, 0xCA), *range(0xD4, 0xD9)})  # extensions
@@ -449,7 +451,7 @@ def _weigh(data: bytes, most: int, start: int = 0) -> int:
                 raise CorruptEntryError("a key that is no text")
         elif head in _RUN_OF:
             match, size, each = _RUN_OF[head]
-            found = match(data, at, min(end, at + size * left))
+            found = match(data, at, min(end, at + size * min(left, _LONG)))
             if found is None:
                 break
             at = found.end()

@@ -359,7 +359,10 @@ def _slowness(pattern: str | bytes, flags: int) -> float:
 
 
 def are_slow(tagged: Any) -> bool:
-    """Whether the patterns in a tagged form may together be slower than five single ones may be."""
+    """Whether the patterns in a tagged form may together be slower than five single ones may be.
+
+    Or its fractions: Python keeps their hashes by parts of them, of which many may have one hash.
+    """
     spent = 0.0
     ahead = [tagged]
     while ahead:
@@ -368,13 +371,17 @@ def are_slow(tagged: Any) -> bool:
             if type(inner := plain.get("!pattern")) is list and len(inner) == 2:
                 pattern, flags = untag(inner)
                 spent += _slowness(pattern, flags)
+            elif type(inner := plain.get("!fraction")) is list:
+                spent += any(len(part) > _UNIQUE for part in inner) * _FRACTION
             ahead += plain.values()
         elif type(plain) is list:
             ahead += plain
-    return spent > _MOST_OF_ALL_PATTERNS
+    return spent > _MOST
 
 
-_MOST_OF_ALL_PATTERNS: Final = 5
+_MOST: Final = 5
+_FRACTION: Final = _MOST / 1024
+_UNIQUE: Final = 17  # hexadecimal digits, with what stands in front, whose hashes are their own
 
 
 def _load_address(plain: Any) -> Any:

@@ -44,7 +44,7 @@ ends: Counter[str] = Counter()
 def one(data: bytes) -> None:
     """One hostile entry. The first byte says where the rest of them goes."""
     way, rest = data[:1] or b"\0", data[1:]
-    match way[0] % 10:
+    match way[0] % 12:
         case 0:
             end = hostile.read(rest)
         case 1:
@@ -73,6 +73,11 @@ def one(data: bytes) -> None:
             end = hostile.decode(Kind.HTTP, rest)
         case 8:
             end = hostile.decode(Kind.ITEMS, rest)
+        case 9:
+            end = hostile.decode(Kind.HTTP, hostile.pack(hostile.http(hostile.Take(rest))))
+        case 10:
+            answer = hostile.repeated(hostile.Take(rest))
+            end = hostile.read(hostile.enclose(answer, RECORD))
         case _:
             try:
                 guard.unseal(KEY, rest)
@@ -94,11 +99,12 @@ def seed(folder: Path) -> None:
     for number, (kind, data) in enumerate(hostile.samples()):
         way = {Kind.VALUE: 5, Kind.HTTP: 7, Kind.ITEMS: 8}.get(kind, 0)
         whole = seal(kind, data, b"request", Facts(created=1.0, seconds=2.0))
-        starts = {0: whole, 1: whole[4:], 3: data, 4: RECORD, 9: guard.close(KEY, whole)[:-1]}
+        starts = {0: whole, 1: whole[4:], 3: data, 4: RECORD, 11: guard.close(KEY, whole)[:-1]}
         for start, content in {**starts, way: data}.items():
             (folder / f"{number}-{start}").write_bytes(bytes([start]) + content)
     for number in range(64):
-        (folder / f"tree-{number}").write_bytes(b"\x06" + chance.randbytes(100))
+        for way in (6, 9, 10):
+            (folder / f"tree-{way}-{number}").write_bytes(bytes([way]) + chance.randbytes(100))
     words = (*hostile.CLASSES, *(f"!{tag}" for tag in hostile.TAGS))
     lines = [f'"{chr(92)}x{0xA0 + len(word):02x}{word}"' for word in words if len(word) < 32]
     (folder.parent / "words").write_text("\n".join(lines))

@@ -11,6 +11,7 @@ import ipaddress
 import re
 import struct
 import sys
+import time
 import tracemalloc
 import zoneinfo
 from collections import Counter, defaultdict, deque
@@ -25,8 +26,8 @@ import msgspec
 import numpy
 import pydantic
 
-from cachewrap.entry import Entry, Facts, HttpAnswer, Items, Kind
-from cachewrap.errors import CorruptEntryError, MissingTypeError
+from cachewrap.entry import MAX_ENTRY_BYTES, Entry, Facts, HttpAnswer, Items, Kind
+from cachewrap.errors import CodecError, CorruptEntryError, MissingTypeError
 from cachewrap.format import codec
 from cachewrap.format.envelope import MAX_RATIO, seal, unseal
 
@@ -155,6 +156,8 @@ TAGS: Final = (
 WORDS: Final = (
     *"2020-01-01 2020-01-01T00:00:00 00:00 Europe/Berlin UTC ../etc/passwd posixrules nan".split(),
     *"1e999999999 sNaN123 0x1p-1 -0x8 ff aGk= PosixPath WindowsPath u1 <U1 <M8[ns] S3 c16".split(),
+    *(hex(k * (2**61 - 1)) for k in (0, 1, 2, 3**30, 3**400)),  # of one hash
+    *("location", "set-cookie", "caf\u00e9", "a\r\nb", "[\u0100-\uffff]" * 9, "9" * 400),
     *"one two RED BLUE IGNORECASE OK __class__ __dict__ __init__ __del__ content \ud800".split(),
     *"IPv4Address IPv6Network 1.2.3.4 ::/8 http://a.b/ (a|b)*[c-e]{2,3} (?i)[".split(),
     *"00000000000000000000000000000000 !tuple !dict !!".split(),
@@ -170,6 +173,14 @@ PER_BYTE: Final = 256
 
 BESIDE: Final = 2**20
 """... beside this many."""
+
+
+MOST_SECONDS: Final = 10.0
+"""Of the processor, for one entry, whatever its size; counting memory makes it ten times slower."""
+
+
+SMALL: Final = 2**16
+"""Bytes of an answer whose decoding is measured by them, and not by the ceiling."""
 
 
 class Broken(AssertionError):
@@ -207,13 +218,17 @@ def watched(data: bytes, allowance: int) -> Iterator[None]:
     before, _ = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
     _watching = True
+    started = time.process_time()
     try:
         yield
     finally:
         _watching = False
+        seconds = time.process_time() - started
         taken = tracemalloc.get_traced_memory()[1] - before
     if ran:
         raise Broken(f"{ran}: {data!r}")
+    if seconds > MOST_SECONDS:
+        raise Broken(f"{seconds} seconds for {len(data)} bytes: {data[:200]!r}")
     if taken > allowance:
         raise Broken(f"{taken} bytes for {len(data)}, not {allowance}: {data[:200]!r}")
 
@@ -246,7 +261,14 @@ def read(raw: bytes) -> str:
             entry.read_record()
         except CorruptEntryError:
             return "no record"
-    return decode(entry.kind, entry.answer)
+    if len(entry.answer) <= SMALL:
+        return decode(entry.kind, entry.answer)
+    with watched(raw, MAX_ENTRY_BYTES + BESIDE):
+        try:
+            codec.decode(entry.kind, entry.answer)
+        except CodecError:
+            return "corrupt"
+    return "read"
 
 
 # -- making ---------------------------------------------------------------------------------------
@@ -302,9 +324,17 @@ def tree(take: Take, depth: int = 0) -> Any:
 
 
 def _inner(take: Take, depth: int) -> Any:
-    choice = take.number(10)
+    choice = take.number(13)
     if choice < 2:
         return tree(take, depth)
+    if choice == 10:
+        # Members that collide, and fractions.
+        return [_colliding(take) for _ in range(take.number(80))]
+    if choice == 11:
+        # A model of a model of a model, with fields left out.
+        return [_spec(take), {}, None, [], None]
+    if choice == 12:
+        return [take.pick(CLASSES), {}]
     if choice < 5:
         # Of the shape that most tags have: a name, and then what belongs to it.
         return [take.pick(CLASSES), tree(take, depth), *_some(take, depth)]
@@ -316,6 +346,42 @@ def _inner(take: Take, depth: int) -> Any:
     if choice == 7:
         return [take.pick(CLASSES), {"one": tree(take, depth)}, None, ["one"], None]
     return [[tree(take, depth), tree(take, depth)] for _ in range(take.number(3))]
+
+
+def _colliding(take: Take) -> Any:
+    number = {"!int": hex(take.number(2**16) * (2**61 - 1))}
+    choice = take.number(5)
+    if choice == 0:
+        return {"!fraction": [number["!int"], "0x1"]}
+    if choice == 1:
+        return {"!tuple": [number]}
+    if choice == 2:
+        return {"!decimal": str(int(number["!int"], 16))}
+    return [number, 0] if choice == 3 else number
+
+
+def _spec(take: Take) -> Any:
+    spec: Any = take.pick(CLASSES)
+    for _ in range(take.number(50)):
+        spec = [f"{__name__}:Box", [spec]]
+    return spec
+
+
+def http(take: Take) -> Any:
+    """An HTTP answer as it is stored, hostile in its numbers, headers and times."""
+    headers = [[take.pick(WORDS), take.pick(WORDS)] for _ in range(take.number(5))]
+    body = take.data(take.number(40))
+    lengths = [len(body), *(take.number(8) - 2 for _ in range(take.number(3)))]
+    delays = [take.pick((0.0, -1.0, float("nan"), float("inf"))) for _ in range(take.number(3))]
+    status = take.pick((200, 307, 0, -1, 99, 1000, 2**40))
+    return [status, headers, body, lengths[take.number(2) :], delays, take.number(2) == 1]
+
+
+def repeated(take: Take) -> bytes:
+    """An answer that says one thing many times, as a bomb does."""
+    item = pack(tree(take, 5))
+    count = take.number(2**12) * 64 // max(1, len(item))
+    return bytes([take.number(2)]) + b"\xdd" + count.to_bytes(4) + item * count
 
 
 def _some(take: Take, depth: int) -> list[Any]:

@@ -29,8 +29,10 @@ from fuzz.hostile import (
     Take,
     decode,
     enclose,
+    http,
     pack,
     read,
+    repeated,
     samples,
     tree,
     warm_up,
@@ -190,7 +192,14 @@ def test_a_changed_answer(sample: tuple[Kind, bytes], data: st.DataObject) -> No
 def test_a_hostile_tree(data: bytes) -> None:
     decode(Kind.VALUE, b"\x01" + pack(tree(Take(data))))
     decode(Kind.HTTP, pack([tree(Take(data[k:])) for k in range(6)]))
+    decode(Kind.HTTP, pack(http(Take(data))))
     decode(Kind.ITEMS, pack([tree(Take(data[k:])) for k in range(3)]))
+
+
+@often
+@given(st.binary(min_size=8, max_size=100))
+def test_a_bomb(data: bytes) -> None:
+    read(enclose(repeated(Take(data)), RECORD))
 
 
 LENGTHS = {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import fractions
 import gc
 import re
 import subprocess
 import sys
 import types
-from collections import ChainMap, OrderedDict, defaultdict, deque
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -715,3 +716,47 @@ def test_a_parsed_completion_keeps_the_class_in_its_brackets() -> None:
     chat = pytest.importorskip("openai.types.chat")
     parsed = chat.ParsedChatCompletion[kinds.Model].construct(id="c1", choices=[])
     assert type(there_and_back(parsed)) is type(parsed)
+
+
+P = 2**61 - 1
+SLOW: dict[str, tuple[Callable[[], Any], str]] = {
+    "set of one hash": (lambda: {k * P for k in range(100)}, "more than 32 members"),
+    "frozen set of one hash": (lambda: frozenset(k * P for k in range(100)), "more than 32"),
+    "keys of one hash": (lambda: {k * P: 0 for k in range(100)}, "keys of a dictionary"),
+    "counter of one hash": (lambda: Counter(k * P for k in range(100)), "keys of a dictionary"),
+    "huge integer": (lambda: 1 << 300_000, "more than 65536 hexadecimal digits"),
+    "huge integer in a list": (lambda: [-1 << 300_000], r"value\[0\] is a number of more than"),
+    "huge fraction": (lambda: fractions.Fraction(1, 1 << 20_000), "more than 4096 hex"),
+    "range of huge integers": (lambda: range(1 << 300_000), "more than 65536 hexadecimal"),
+    "many wide patterns": (
+        lambda: [re.compile(f"{k}" + "[\u0100-\uffff]" * 50) for k in range(12)],
+        "patterns or fractions that may be slow",
+    ),
+    "many large fractions": (
+        lambda: [fractions.Fraction(k + (1 << 80), 3) for k in range(2000)],
+        "patterns or fractions that may be slow",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_what_would_be_slow_to_read_is_not_stored(name: str) -> None:
+    make, message = SLOW[name]
+    with pytest.raises(UnsupportedTypeError, match=message):
+        codec.encode(make())
+
+
+FAST: dict[str, Callable[[], Any]] = {
+    "many numbers in a set": lambda: set(range(10_000)),
+    "many keys": lambda: {(k, str(k)): k for k in range(5000)},
+    "small fractions": lambda: {fractions.Fraction(k, 7) for k in range(3000)},
+    "some patterns": lambda: [re.compile(f"{k}[a-z]+") for k in range(200)],
+    "an integer of many digits": lambda: 1 << 260_000,
+    "members that are equal to others": lambda: {-1, -2, 0, P, 2**61},
+}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_what_is_large_and_not_slow_is_stored(name: str) -> None:
+    value = FAST[name]()
+    assert there_and_back(value) == value
