@@ -213,8 +213,11 @@ def folder_name(seed: str) -> str:
 
 def seed_of(name: str) -> str | None:
     """The seed of a folder with that name; None for a name that `folder_name` gives to no seed."""
-    seed = urllib.parse.unquote(name, errors="surrogatepass")
-    return seed if folder_name(seed) == name else None
+    try:
+        seed = urllib.parse.unquote(name, errors="surrogatepass")
+        return seed if folder_name(seed) == name else None
+    except UnicodeError:  # bytes that no seed has
+        return None
 
 
 def check_name(root: str, folder: str) -> None:
