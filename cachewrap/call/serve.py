@@ -40,7 +40,7 @@ class Serving:
         self._seed = seed
         self.policy = policy
         self.stats = Stats()
-        self._guard = make_guard(policy.encryption_keys, seed)
+        self._guard = make_guard(policy.encryption_keys, seed, policy.max_entry_bytes, policy.types)
         # Callers of one request share its answer with those alone who want the same done with it.
         self._url = store.url
         self._place = self._url if policy.mode == "normal" else f"{self._url}#{policy.mode}"
@@ -50,6 +50,8 @@ class Serving:
             mode=policy.mode,
             single_flight=policy.single_flight,
             guard=self._guard,
+            wait_seconds=policy.wait_seconds,
+            stopped_seconds=policy.lease_seconds,
         )
         # Nobody waits for an answer that will not be stored.
         if isinstance(store, Leases) and policy.mode != "read_only":

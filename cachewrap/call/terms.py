@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Facts, Kind, Outcome
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
+from cachewrap.errors import (
+    CachewrapError,
+    CorruptEntryError,
+    StoreError,
+    UnsupportedTypeError,
+)
 from cachewrap.format import codec
 from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
-from cachewrap.format.sealing import UNSEALED, Guard
+from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.policy import Mode, Policy
 from cachewrap.request.key import key_of, salted
 from cachewrap.telemetry.usage import NO_USAGE, Usage
@@ -78,6 +83,13 @@ class Exchange(Generic[R]):
         """Of the cache that serves the request, as this one call has it."""
         raise NotImplementedError
 
+    def patience(self) -> float | None:
+        """How many seconds the caller waits for an answer, as he says himself; None if he does not.
+
+        It is asked where somebody else's answer is waited for.
+        """
+        return None
+
     def load(self, entry: Entry) -> R:
         """The result that the entry holds.
 
@@ -108,6 +120,10 @@ class Exchange(Generic[R]):
             return None
         kind, answer, usage = packed
         policy, now = self.policy, time.time()
+        try:
+            admit(kind, answer, policy.max_entry_bytes, policy.types)
+        except CorruptEntryError as error:
+            raise UnsupportedTypeError(f"it is not stored: {error}") from None
         facts = Facts(
             created=now,
             seconds=seconds,
@@ -170,6 +186,8 @@ class Terms:
         single_flight: whether callers of one request at one time share one upstream call.
         lease_seconds: how long a lease may outlive its last renewal; None where the store is
             reached by this process alone.
+        wait_seconds: how long a caller waits for the answers of others at most.
+        stopped_seconds: how long the event loop of a call may be stopped, while others wait for it.
         give_up: releases a lease, given its key and token, where the flow cannot any more.
         guard: stands between envelopes and the store.
     """
@@ -179,6 +197,8 @@ class Terms:
     mode: Mode = "normal"
     single_flight: bool = True
     lease_seconds: float | None = None
+    wait_seconds: float = 600.0
+    stopped_seconds: float = 10.0
     give_up: Callable[[str, str], None] = lambda key, token: None
     guard: Guard = UNSEALED
 
@@ -255,17 +275,17 @@ def peek(
 
     Raises `CodecError` for an entry that cannot be read, which is told to nobody.
     """
-    entry = unseal(raw) if guard is UNSEALED else guard.unseal(key, raw)
-    if entry.expires and not late and not entry.fresh(time.time()):
-        return None
-    if load is not None:
-        return load(entry), entry
-    kind, answer = entry.kind, entry.answer
     try:
+        entry = unseal(raw) if guard is UNSEALED else guard.unseal(key, raw)
+        if entry.expires and not late and not entry.fresh(time.time()):
+            return None
+        if load is not None:
+            return load(entry), entry
+        kind, answer = entry.kind, entry.answer
         if kind is _TEXT:
             return answer.decode(), entry
-    except UnicodeDecodeError as error:
+        if kind is not _VALUE:
+            raise wrong_kind(kind, *VALUES)
+        return decode(kind, answer), entry
+    except (UnicodeDecodeError, MemoryError, RecursionError) as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
-    if kind is not _VALUE:
-        raise wrong_kind(kind, *VALUES)
-    return decode(kind, answer), entry

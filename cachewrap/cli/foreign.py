@@ -34,14 +34,19 @@ from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
+from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted
-from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
+from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
+from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
 _MODULE: Final = re.compile(r"openai\.types(\.[a-z_]+)*")
 _LARGEST: Final = 256 * 2**20
 """Bytes of an answer, at most, that are read."""
+
+_ODD: Final = (TypeError, OverflowError, struct.error, RecursionError, MemoryError)
+"""What rows of other types than theirs may raise."""
 
 _MORE, _TIMES = 1_000_000, 32  # what an answer may become, beside so many times its own size
 _TEXT, _PICKLED = 3, 4  # diskcache's modes
@@ -167,7 +172,7 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
     Raises `StoreError`.
     """
     try:
-        found = connect(os.path.join(folder, DATABASE), WRITE_WAIT)
+        found = connect(os.path.join(folder, DATABASE), STORE_SECONDS, STORE_SECONDS)
         if found is None:
             return
         with closing(found) as database:
@@ -177,7 +182,7 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
                     yield _autogen_entry(folder, key, raw, stored, mode, filename, value)
                 except ValueError as error:
                     yield error
-                except (TypeError, OverflowError, struct.error, RecursionError, MemoryError) as error:  # a row of other types
+                except _ODD as error:
                     yield ValueError(f"its row cannot be read: {error}")
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {folder}: {error}") from error
@@ -240,12 +245,12 @@ def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) ->
 
 
 def _content(path: str) -> bytes:
-    """A file of a folder. Raises `OSError`, and `ValueError` for what is no file or is too large."""
+    """A file of a folder. Raises `OSError`, and `ValueError` for what is none or is too large."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
         raise ValueError("its answer is no file, or a very large one")
-    with open(path, "rb") as file:
-        return file.read(_LARGEST)
+    found: bytes = files.contents(path, follows=False)
+    return found
 
 
 _BEGINS: Final = b"SQLite format 3\0"
@@ -262,7 +267,7 @@ _HOMES: Final = ("langchain", "langchain_core")
 def is_langchain(path: str) -> bool:
     """Whether a file is a database of SQLite's, as LangChain's cache is one."""
     try:
-        with open(path, "rb") as file:
+        with files.reader(path) as file:
             return file.read(len(_BEGINS)) == _BEGINS
     except OSError:
         return False  # whoever reads it says why it cannot be read
@@ -292,7 +297,7 @@ def read_database(path: str) -> Iterator[tuple[str, bytes] | ValueError]:
                         )
                     except ValueError as error:
                         yield error
-                    except (TypeError, OverflowError, struct.error, RecursionError, MemoryError) as error:
+                    except _ODD as error:
                         yield ValueError(f"its row cannot be read: {error}")
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {path}: {error}") from error

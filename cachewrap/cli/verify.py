@@ -13,7 +13,7 @@ from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
 from cachewrap.cli.text import count_text
 from cachewrap.entry import Kind
-from cachewrap.errors import CodecError
+from cachewrap.errors import CodecError, printable
 from cachewrap.format import codec
 from cachewrap.request.key import key_of, salted, sample_key
 
@@ -57,7 +57,7 @@ def command(where: Where, function_seeds: tuple[str, ...], as_json: bool) -> Non
             counts[verdict] += 1
             if verdict in (_DAMAGED, _MISPLACED):
                 facts = {"key": key, "seed": place.seed, "verdict": verdict, "why": why}
-                line = f"{key}  seed {place.seed}  {verdict}: {why}"
+                line = f"{printable(key)}  seed {printable(place.seed)}  {verdict}: {why}"
                 click.echo(json.dumps(facts) if as_json else line)
     if as_json:
         click.echo(json.dumps({name.replace(" ", "_"): count for name, count in counts.items()}))

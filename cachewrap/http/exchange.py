@@ -152,13 +152,14 @@ class SdkExchange(Exchange[Answered]):
 
     Attributes:
         parser: what the SDK puts the caller's own reading of an answer in, where he has one.
+        timeout: gives the timeout that the caller has set, as his library takes it, if he has one.
 
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
     __slots__ = (
         *("_hashed", "_looks", "_packed", "_refused", "_when"),
-        *("endpoint", "key", "parser", "policy", "request"),
+        *("endpoint", "key", "parser", "policy", "request", "timeout"),
     )
 
     policy: Policy
@@ -188,6 +189,7 @@ class SdkExchange(Exchange[Answered]):
         self._packed = b""  # what came for this call, and was judged then
         self._refused: dict[bytes, str] = {}
         self.parser: CallersParser | None = None
+        self.timeout: Callable[[], object] | None = None
 
     @property
     def source(self) -> str:
@@ -210,6 +212,10 @@ class SdkExchange(Exchange[Answered]):
     def stream(self) -> bool:
         """Whether the request asks for a stream."""
         return "stream" in self.request
+
+    def patience(self) -> float | None:
+        """See `Exchange`."""
+        return None if self.timeout is None else _read_seconds(self.timeout())
 
     def load(self, entry: Entry) -> Answered:
         """The stored answer.
@@ -255,6 +261,25 @@ class SdkExchange(Exchange[Answered]):
                 return None
         kind, self._packed = codec.encode(answer)
         return kind, self._packed, result.usage or NO_USAGE
+
+
+def _read_seconds(timeout: Any) -> float | None:
+    """How long a timeout lets a caller wait for a response; None for ever.
+
+    Args:
+        timeout: seconds; those of connecting and of reading; or an object or a dictionary of such
+            parts, as httpx and urllib3 have them.
+    """
+    if isinstance(timeout, (tuple, list)):
+        timeout = timeout[-1] if timeout else None
+    elif isinstance(timeout, dict):
+        timeout = timeout.get("read")
+    else:
+        for part in ("read", "read_timeout"):
+            timeout = getattr(timeout, part, timeout)
+    if type(timeout) not in (int, float) or timeout != timeout:
+        return None
+    return max(float(timeout), 0.0)
 
 
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:

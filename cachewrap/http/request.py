@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
+from cachewrap.loops import aside, is_watched
 from cachewrap.request.canonical import canonical_body, canonical_json
 
 _BLOCK: Final = 1 << 20
@@ -48,7 +49,8 @@ def _fingerprint(field: str, upload: Any) -> dict[str, str]:
         name = upload if isinstance(upload, os.PathLike) else getattr(upload, "name", None)
         if name is not None:
             found["name"] = Path(os.fsdecode(name) if not isinstance(name, int) else str(name)).name
-    found["sha256"] = _hash(field, content)
+    read = partial(_hash, field, content)
+    found["sha256"] = aside(read) if is_watched() else read()
     return found
 
 

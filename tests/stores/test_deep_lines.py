@@ -171,9 +171,7 @@ WRITTEN = {
     "items": lambda depth: seal(
         *codec.encode(Items([codec.encode(nested(depth))], [0.0], codec.encode(None))), b"", FACTS
     ),
-    "request": lambda depth: seal(
-        *codec.encode("a"), key.encode({"body": nested(depth)}), FACTS
-    ),
+    "request": lambda depth: seal(*codec.encode("a"), key.encode({"body": nested(depth)}), FACTS),
 }
 
 
