@@ -80,7 +80,9 @@ def entries_text(count: int) -> str:
 _CONTROL: Final = {
     code: spelt for code, spelt in SPELT_OUT.items() if code not in (0x0A, 0x09, 0x200D)
 }
-_IN_JSON: Final = {code: f"\\u{code:04x}" for code in SPELT_OUT if 127 <= code < 65_536}
+_IN_JSON: Final = {code: json.dumps(chr(code))[1:-1] for code in SPELT_OUT if code >= 128} | {
+    127: "\\u007f"
+}
 
 _LEAST: Final = 8
 
@@ -99,7 +101,7 @@ def clean(text: str) -> str:
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line that is safe to print: what moves or hides text is escaped, as JSON has it."""
+    """JSON on one line that is safe to print: what moves or hides text is escaped."""
     return json.dumps(value, ensure_ascii=False).translate(_IN_JSON)
 
 

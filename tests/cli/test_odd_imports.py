@@ -1,4 +1,4 @@
-"""`import` and `copy` of what nobody wrote in good faith: told in one line each, and gone on with."""
+"""`import` and `copy` of what nobody wrote in good faith: told in one line each."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def deep() -> bytes:
 
 BOMBS = {
     "billion laughs": laughs,
-    "in a namespace": lambda: pickle.dumps(
-        SimpleNamespace(a=pickle.loads(laughs(12)))  # noqa: S301
-    ),
+    "in a namespace": lambda: pickle.dumps(SimpleNamespace(a=pickle.loads(laughs(12)))),
     "a shared text": shared,
     "a cycle": cycle,
     "colliding set": lambda: colliding(b"\x8f(", b"\x90"),
@@ -97,7 +95,10 @@ def change(folder: Path, sql: str, *values: Any) -> None:
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_left_out_soon(run: CommandLine, tmp_path: Path, bomb: Any) -> None:
     their_cache(tmp_path / "theirs" / "41")
-    insert = "INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES (?, 1, 1, 1, 4, ?)"
+    insert = (
+        "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
+        " VALUES (?, 1, 1, 1, 4, ?)"
+    )
     change(tmp_path / "theirs" / "41", insert, "bomb", bomb())
     start = time.monotonic()
     result = run("import", str(tmp_path / "theirs"), "--url", f"disk:{tmp_path / 'ours'}")

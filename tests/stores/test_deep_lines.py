@@ -223,7 +223,7 @@ def _until(room: int, call: Any) -> Any:
 
 
 def test_a_replayed_call_tells_of_its_own_line_alone(path: Path) -> None:
-    (name,) = JsonlStore(path).names()
+    (_name,) = JsonlStore(path).names()
     line = json.loads(path.read_text().splitlines()[1])
     line["answer"] = "DEEP"
     text = json.dumps(line).replace('"DEEP"', deep(100_000))

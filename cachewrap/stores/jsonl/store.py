@@ -175,5 +175,6 @@ class JsonlStore(Store, Scans, Seeds, Checks):
         except ValueError as error:
             place = self._cassette.place_of((self._seed, key))
             raise StoreError(
-                f"{place}: the entry cannot be read: {printable(str(error))}. Mend the line, or delete it."
+                f"{place}: the entry cannot be read: {printable(str(error))}. Mend the line, or"
+                " delete it."
             ) from error

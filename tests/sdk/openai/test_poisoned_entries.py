@@ -57,7 +57,7 @@ def test_stored_headers_that_have_a_client_do_more_do_not_come_back(
         for _ in range(3):
             with cache:
                 colour.ask(client, shape)
-        (key,) = cache._store.keys()
+        (_key,) = cache._store.keys()
         kind = "text/event-stream" if "stream" in shape.name else "application/json"
         kind = {"speech": "audio/mpeg", "transcription-text": "text/plain"}.get(shape.name, kind)
         rewrite(cache, headers=[*elsewhere(evil), ("content-type", kind), ("x-request-id", "r-1")])
