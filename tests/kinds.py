@@ -114,7 +114,7 @@ class City(NamedTuple):
     people: int
 
 
-Pair = namedtuple("Pair", "a b")
+Pair = namedtuple("Pair", "a b")  # noqa: PYI024
 
 
 class Answer(TypedDict):
@@ -424,7 +424,7 @@ class Label(enum.Enum):
 
     KIND = "kind"
     HARSH = "harsh"
-    RUDE = "harsh"
+    RUDE = "harsh"  # noqa: PIE796
 
 
 class Sphere(enum.Enum):
@@ -473,7 +473,7 @@ class Tree:
 class Oak(Tree):
     """A tree of one kind."""
 
-    rings = [1, 2]
+    rings = [1, 2]  # noqa: RUF012
 
     def __init__(self, age: int) -> None:
         super().__init__([])
@@ -513,9 +513,9 @@ class Agent:
     """Answers questions."""
 
     prompt = "Answer."
-    stop = ["\n", {"a": (1, 2.0)}]
+    stop = ["\n", {"a": (1, 2.0)}]  # noqa: RUF012
     answer = Review
-    limits: dict[str, int] = {"tokens": 100}
+    limits: dict[str, int] = {"tokens": 100}  # noqa: RUF012
 
     def ask(self) -> None: ...
 
@@ -566,7 +566,7 @@ CLASSES: dict[str, Any] = {
     "form of generic class": Shelf[int],
     "form of type variable": Chosen,
     "form of new type": UserId,
-    "form of forward reference": list["Missing"],  # type: ignore[name-defined]
+    "form of forward reference": list["Missing"],  # type: ignore[name-defined]  # noqa: F821
     "form of Any": Any,
     "form of Self": Self,
     "form of Never": Never,

@@ -210,7 +210,7 @@ def _text(plain: Any) -> str:
 
 
 def _model_class(spec: Any) -> Any:
-    fits = lambda cls: is_model(cls) and is_bare(cls)
+    fits = lambda cls: is_model(cls) and is_bare(cls)  # noqa: E731
     if isinstance(spec, str):
         return _class(spec, fits)
     name, arguments = spec

@@ -55,7 +55,7 @@ class TestBlocks:
 
     def test_an_error_leaves_the_block(self) -> None:
         with contextlib.suppress(ZeroDivisionError), Cache.memory():
-            1 / 0
+            1 / 0  # noqa: B018
         assert active_cache() is None
 
     def test_no_cache_hides_the_block_around_it(self) -> None:

@@ -58,7 +58,7 @@ class Colour:
         @llm_cached(**options)
         async def agenerate() -> AsyncGenerator[Any, Any]:
             inner = body(log)
-            step: Callable[[], Any] = lambda: next(inner)
+            step: Callable[[], Any] = lambda: next(inner)  # noqa: E731
             while True:
                 try:
                     item = step()
@@ -72,7 +72,7 @@ class Colour:
                     raise
                 except BaseException as error:
                     problem = error
-                    step = lambda: inner.throw(problem)
+                    step = lambda: inner.throw(problem)  # noqa: E731
 
         return agenerate
 

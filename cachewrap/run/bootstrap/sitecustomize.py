@@ -21,12 +21,14 @@ sys.path[:] = [_place for _place in sys.path if _absolute(_place) != _here]  # t
 def _start():  # type: ignore[no-untyped-def]
     quiet = os.environ.get("CACHEWRAP_QUIET") or os.environ.get("CACHEWRAP_TALLY")
     try:
-        if sys.version_info < (3, 11):
+        if sys.version_info < (3, 11):  # noqa: UP036
             raise ImportError("it needs Python 3.11")
         from cachewrap.run.program import serve_program
     except ImportError as error:
         if not quiet:
-            sys.stderr.write("cachewrap: %s goes without a cache: %s\n" % (sys.executable, error))
+            sys.stderr.write(
+                "cachewrap: %s goes without a cache: %s\n" % (sys.executable, error)  # noqa: UP031
+            )
         return
     serve_program()
 
@@ -35,7 +37,7 @@ _start()  # type: ignore[no-untyped-call]
 
 _own = sys.modules.pop(__name__, None)
 try:
-    import sitecustomize  # type: ignore[import-not-found]
+    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
 except ImportError as _error:
     if _own is not None:
         sys.modules[__name__] = _own

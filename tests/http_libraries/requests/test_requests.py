@@ -139,7 +139,7 @@ def test_a_hit_shows_what_its_miss_showed(
     with cache:
         first = web.post(body, stream=stream)
         before = seen(first)
-        first.content
+        first.content  # noqa: B018 - an open stream is stored once it has been read
         second = web.post(body, stream=stream)
     assert (web.up.calls, seen(second), mark(second)) == (1, before, "hit")
     second.raise_for_status()

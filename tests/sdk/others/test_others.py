@@ -228,7 +228,7 @@ def test_a_stream_that_is_not_whole_is_not_stored(
             try:
                 ask(colour, client, Shape(package, CHAT, streamed))
             except Exception as error:
-                assert "finish" not in manner, error
+                assert "finish" not in manner, error  # noqa: PT017
     assert (up.calls, cache.stats.stored) == (2, 0)
 
 

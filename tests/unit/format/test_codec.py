@@ -345,7 +345,7 @@ class TestGenerics:
     def test_forms_are_told_apart(self, one: Any, other: Any) -> None:
         import typing
 
-        other = typing.List[int] if other == "list[int]" else other
+        other = typing.List[int] if other == "list[int]" else other  # noqa: UP006
         made = [Page[form](items=[]) for form in (one, other)]
         assert [type(back) for back in there_and_back(made)] == [type(page) for page in made]
 

@@ -1,3 +1,4 @@
+# ruff: noqa: F401, UP006, UP007, UP035, UP045, PYI061
 # The texts of classes below are run with the names of this module.
 """Classes in a request, and what is made of them: all that a model or a program reads of them."""
 
@@ -477,7 +478,7 @@ EQUAL_FORMS: dict[str, tuple[Any, Any]] = {
     "a union by name": (int | str, Union[int, str]),
     "a union in a list": (list[int | None], List[Optional[int]]),
     "a callable": (Callable[[int], str], collections.abc.Callable[[int], str]),
-    "a name": (list["Missing"], List["Missing"]),
+    "a name": (list["Missing"], List["Missing"]),  # noqa: F821
     "nested metadata": (Annotated[Annotated[int, 1], 2], Annotated[int, 1, 2]),
     "None": (Optional[int], Union[int, type(None)]),
     "a bound by name": (

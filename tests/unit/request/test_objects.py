@@ -161,7 +161,7 @@ class Space(types.SimpleNamespace):
 class Colour(enum.Enum):
     RED = 1
     BLUE = 2
-    CRIMSON = 1
+    CRIMSON = 1  # noqa: PIE796
 
 
 class Planet(enum.Enum):
@@ -177,7 +177,7 @@ class Right(enum.Flag):
     WRITE = 2
 
 
-class Shown(str, enum.Enum):
+class Shown(str, enum.Enum):  # noqa: UP042
     A = "a"
     B = "b"
 
