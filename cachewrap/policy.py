@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -12,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, TypedDict, Union, get_args, g
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.entry import MAX_ENTRY_BYTES
 from cachewrap.errors import ConfigurationError
+from cachewrap.secrets import KEYED
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_for, hint
 
@@ -163,10 +166,11 @@ class CacheOptions(TypedDict, total=False):
         on_event: is given an `Event` for every call that the cache served, and for every one that
             raised. It runs in the thread or task of the call. A cache that is to be pickled needs
             a hook that can be pickled.
-        keyed: names of headers and query parameters of HTTP requests that belong to the request
-            although they would be left out, because they name an account, end like a credential's
-            or are taken for tracing: ``["openai-organization", "x-tenant-key"]``. Their values are
-            stored as they are; names that are always a credential's are refused. By default none.
+        keyed: names of headers, query parameters and fields of the body of HTTP requests that
+            belong to the request although they would be left out, because they are a credential's,
+            name an account or are taken for tracing: ``["authorization", "openai-organization"]``.
+            What is counted and stored of each is a hash of its value (HMAC-SHA-256, under the
+            first encryption key where there is one), never the value. By default none.
         max_entry_bytes: bytes of memory that one entry may take when it is opened, decompressed and
             decoded, by an estimate; default 268,435,456 (256 MiB). An entry that would take more is
             damaged; an answer that would is returned, and not stored.
@@ -212,6 +216,23 @@ _LEAVES_HITS_ALONE: Final = frozenset(
 )
 
 
+class Keyed(frozenset[str]):
+    """Names, in lower case, whose values are counted and stored as a keyed hash."""
+
+    secret: bytes = b"cachewrap: a value that decides the answer"
+
+    def mark(self, name: str, value: object) -> str | None:
+        """What stands for the value of one of the names; None for that of any other."""
+        if (name := name.lower()) not in self:
+            return None
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=repr)
+        digest = hmac.digest(self.secret, f"{name}\0{text}".encode(errors="replace"), "sha256")
+        return f"{KEYED}{digest.hex()})"
+
+
+NONE_KEYED: Final = Keyed()
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The policy of one cache: `CacheOptions`, checked.
@@ -229,7 +250,7 @@ class Policy:
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
-        keyed: names, in lower case, of headers and query parameters that are in every key.
+        keyed: names, in lower case, of what is in every key as a hash of its value.
         max_entry_bytes: of memory that an entry may take when it is opened.
         types: full names of the classes that objects in entries may be of, and of modules with
             ``.*`` behind them; None for all.
@@ -247,7 +268,7 @@ class Policy:
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
-    keyed: frozenset[str] = frozenset()
+    keyed: Keyed = NONE_KEYED
     max_entry_bytes: int = MAX_ENTRY_BYTES
     types: frozenset[str] | None = None
 
@@ -303,6 +324,10 @@ def make_policy(options: CacheOptions) -> Policy:
         raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
     lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
     wait_seconds = ttl_seconds(options.get("wait_seconds", 600.0), "wait_seconds")
+    if "encryption_key" in options:
+        keys = read_keys(options["encryption_key"])
+    else:
+        keys = keys_from_environment()
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
@@ -313,13 +338,9 @@ def make_policy(options: CacheOptions) -> Policy:
         wait_seconds=wait_seconds or 600.0,
         **store_waits(options),
         raise_errors=on_error == "raise",
-        encryption_keys=(
-            read_keys(options["encryption_key"])
-            if "encryption_key" in options
-            else keys_from_environment()
-        ),
+        encryption_keys=keys,
         on_event=on_event,
-        keyed=_keyed(options.get("keyed", ())),
+        keyed=_keyed(options.get("keyed", ()), keys),
         max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
         types=_types(options.get("types")),
     )
@@ -377,19 +398,11 @@ def _names(one: Any) -> list[str]:
 _CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
 
 
-_CREDENTIALS: Final = frozenset(
-    {"api-key", "authorization", "cookie", "key", "proxy-authorization", "sig"}
-    | {"x-api-key", "x-goog-api-key"}
-)
-
-
-def _keyed(names: str | Collection[str]) -> frozenset[str]:
+def _keyed(names: str | Collection[str], keys: tuple[bytes, ...]) -> Keyed:
     given: list[object] = [names] if isinstance(names, str) else list(names)
     if not all(isinstance(name, str) and name for name in given):
-        raise ConfigurationError(f"keyed takes the names of headers, got {names!r}")
-    found = frozenset(str(name).lower() for name in given)
-    if found & _CREDENTIALS:
-        raise ConfigurationError(
-            f"keyed={min(found & _CREDENTIALS)!r}: it holds a credential, which is never stored"
-        )
+        raise ConfigurationError(f"keyed takes the names of headers and fields, got {names!r}")
+    found = Keyed(str(name).lower() for name in given)
+    if keys:
+        found.secret = keys[0]
     return found

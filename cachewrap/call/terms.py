@@ -20,7 +20,7 @@ from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import key_of, salted
+from cachewrap.request.key import key_of, salted, stored
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 R = TypeVar("R")
@@ -133,7 +133,8 @@ class Exchange(Generic[R]):
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
-        return sealed(kind, answer, self.asked if policy.store_requests else b"", facts)
+        asked = stored(self.asked) if policy.store_requests else b""
+        return sealed(kind, answer, asked, facts)
 
 
 class ValueExchange(Exchange[Any]):

@@ -17,7 +17,7 @@ from cachewrap.cli.places import Place, every_entry, handed
 from cachewrap.cli.text import size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError, printable
-from cachewrap.request.key import decode_request, readable
+from cachewrap.request.key import decode_request, readable, stored
 
 
 @dataclass(slots=True)
@@ -44,11 +44,11 @@ class Row:
 
     @property
     def request(self) -> Any:
-        """The canonical request, readable; None where it was left out."""
-        if not self.raw_request:
+        """The canonical request, readable and without credentials; None where it was left out."""
+        if not (request := stored(self.raw_request)):
             return None
         try:
-            return readable(decode_request(self.raw_request))
+            return readable(decode_request(request))
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 

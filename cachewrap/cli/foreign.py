@@ -36,7 +36,7 @@ from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
 from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import encode, key_of, salted
+from cachewrap.request.key import encode, key_of, salted, stored as as_stored
 from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
 from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
@@ -213,7 +213,7 @@ def _autogen_entry(
         raise ValueError(f"its answer cannot be read: {error!r:.200}") from error
     request = encode({"key": canonical(key)})
     facts = Facts(stored, 0.0, 0.0, "cache.set", usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted("key"), request), seal(kind, data, request, facts)
+    return key_of(salted("key"), request), seal(kind, data, as_stored(request), facts)
 
 
 def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) -> Any:
@@ -318,7 +318,7 @@ def _langchain_entry(
     except (CodecError, UnkeyableError) as error:
         raise ValueError(str(error)) from error
     facts = Facts(created, 0.0, 0.0, MODEL_CALL, usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted(MODEL_CALL), request), seal(kind, answer, request, facts)
+    return key_of(salted(MODEL_CALL), request), seal(kind, answer, as_stored(request), facts)
 
 
 def _generation(response: Any, revive: Callable[[str], Any]) -> Any:

@@ -95,11 +95,13 @@ def test_the_other_lines_serve(path: Path, where: str, depth: int) -> None:
         store = JsonlStore(path)
         assert store.get(name[1]) is not None
         assert name in store.names()
+        refused = ""
         try:
             store.get(OTHER)
         except StoreError as error:
-            assert f"{path}, line 2" in str(error)
-            assert "RecursionError" not in str(error)
+            refused = str(error)
+        assert f"{path}, line 2" in (refused or f"{path}, line 2")
+        assert "RecursionError" not in refused
         JsonlStore(path)._cassette._read()
     texts = [str(one.message) for one in told]
     assert len(texts) <= 1
