@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
+from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError, printable
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
 from cachewrap.request.key import decode_request, readable, stored
@@ -180,7 +180,7 @@ def nearest(
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             continue
         weight = sum(difference.weight for difference in diff)
-        lines = tuple(difference.line for difference in diff)
+        lines = tuple(printable(difference.line, 300) for difference in diff)
         found.append((weight, -number, Near(key, shown, lines)))
     return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
 

@@ -252,16 +252,6 @@ def jsonable(value: Any, room: int = 200) -> Any:
     return [jsonable(inner, room) for inner in value]
 
 
-def json_line(value: Any) -> str:
-    """JSON that can be printed: half of a surrogate pair, which has no UTF-8, is escaped."""
-    line = json.dumps(value, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value)
-    return line
-
-
 def _turns(name: str, said: Any) -> Iterator[Turn]:
     if isinstance(said, list) and any(isinstance(part, Mapping) for part in said):
         for part in said:

@@ -49,10 +49,15 @@ def command(
     mover = Mover(wanted, cover, overwrite)
     with where.opened() as places, open_targets(target, to_seed) as targets:
         for place in places:
-            there = targets.of(place.seed)
+            try:
+                there = targets.of(place.seed)
+            except ConfigurationError as error:
+                mover.skipped.add(error)
+                continue
             if there.store.url == place.store.url:
                 raise ConfigurationError(f"{place.store.url} would be copied into itself")
             for key in progress(place.store.keys(), [place], f"copying seed {place.seed}"):
                 if not mover.stays(there, key) and (raw := place.get(key)) is not None:
                     mover.put(place, key, raw, there)
+            place.rest()
     sys.exit(mover.tell("copied", as_json))

@@ -14,9 +14,9 @@ import msgspec
 
 from cachewrap.cli.conversation import answer_turns, request_turns, turns_text
 from cachewrap.cli.places import Place, every_entry, handed
-from cachewrap.cli.text import clean, size, span
+from cachewrap.cli.text import size, span
 from cachewrap.entry import Entry
-from cachewrap.errors import CorruptEntryError
+from cachewrap.errors import CorruptEntryError, printable
 from cachewrap.request.key import decode_request, readable, stored
 
 
@@ -93,14 +93,14 @@ class Skipped:
     def add(self, error: Exception) -> None:
         """Count one."""
         self.count += 1
-        reason = str(error)
+        reason = printable(str(error), 400)
         if reason in self.reasons or len(self.reasons) < 20:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
     def tell(self) -> None:
         """Say on stderr what was left out."""
         for reason, count in self.reasons.items():
-            click.echo(f"left out {count}: {clean(reason)}", err=True)
+            click.echo(f"left out {count}: {reason}", err=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def command(
         with Export.to(file, overwrite) as export:
             for place in places:
                 _export(place, export, mover)
+                place.rest()
     sys.exit(mover.tell("exported", as_json, quiet=file == "-"))
 
 

@@ -15,15 +15,15 @@ from cachewrap.cache import Cache
 from cachewrap.cli.conversation import (
     answer_pieces,
     answer_turns,
-    json_line,
     jsonable,
     request_settings,
     request_turns,
 )
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, json_option, where_options
-from cachewrap.cli.text import clean, moment_text, size_text, span_text
+from cachewrap.cli.text import clean, json_line, moment_text, size_text, span_text
 from cachewrap.entry import Kind
+from cachewrap.errors import printable
 from cachewrap.format import codec
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted
@@ -55,7 +55,7 @@ def command(key: str, where: Where, timing: bool, as_json: bool) -> None:
         if not found:
             raise click.ClickException(f"no entry under {key!r}: cachewrap ls lists the keys")
         if len(found) > 1:
-            names = ", ".join(f"{row.key[:16]} (seed {row.place.seed})" for row in found)
+            names = ", ".join(f"{row.key[:16]} (seed {printable(row.place.seed)})" for row in found)
             raise click.ClickException(f"{key!r} is the beginning of several keys: {names}, …")
         if as_json:
             click.echo(json_line(_everything(found[0])))
@@ -84,7 +84,7 @@ def _shown(row: Row, timing: bool) -> list[str]:
         ("took", span_text(entry.seconds)),
         ("tokens", f"{entry.tokens_in} in, {entry.tokens_out} out" if entry.tokens_in else ""),
     ]
-    lines = [f"{name:8} {clean(text)}" for name, text in facts if text]
+    lines = [f"{name:8} {printable(text, 300)}" for name, text in facts if text]
     if request is None:
         lines += ["", "The request was left out when this was stored (store_requests=False)."]
     else:
@@ -92,13 +92,13 @@ def _shown(row: Row, timing: bool) -> list[str]:
         for name, value in settings.items():
             text = json.dumps(jsonable(value), ensure_ascii=False)
             name = "asked" if name == "model" else name
-            lines.append(clean(f"{name:8} {text if len(text) <= 300 else text[:299] + '…'}"))
+            lines.append(f"{printable(name, 60):8} {printable(text, 300)}")
     for turn in request_turns(request):
-        lines += ["", f"── {clean(turn.role)}", clean(turn.text)]
+        lines += ["", f"── {printable(turn.role, 60)}", clean(turn.text)]
     pieces = answer_pieces(entry)
     if not pieces:
         for turn in answer_turns(entry):
-            lines += ["", f"══ {clean(turn.role)}", clean(turn.text)]
+            lines += ["", f"══ {printable(turn.role, 60)}", clean(turn.text)]
         return lines
     lines += [
         "",

@@ -17,13 +17,16 @@ from cachewrap.entry import Facts
 from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.format.envelope import seal
 from cachewrap.format.sealing import UNSEALED
-from cachewrap.policy import kept_until
+from cachewrap.policy import kept_until, seed_text
 from cachewrap.stores.base import Checks, Store
 
 cover_options: Final = together(
     click.option("--encrypt", "cover", flag_value="encrypt", help="Encrypt, with the first key."),
     click.option("--decrypt", "cover", flag_value="decrypt", help="Store as plain text."),
 )
+_MOST_OPEN: Final = 8
+"""Seeds, at most, whose files are open at a time."""
+
 overwrite_option: Final = click.option(
     "--overwrite", is_flag=True, help="Replace what is there; by default it stays."
 )
@@ -39,11 +42,19 @@ class Targets:
         self._places: dict[str, Place] = {}
 
     def of(self, seed: str | None = None) -> Place:
-        """Where an entry of a seed goes, or one without."""
+        """Where an entry of a seed goes, or one without.
+
+        Raises `ValueError` for a seed that no cache can have.
+        """
         seed = self._seed or (self._named if seed is None else seed)
-        if seed not in self._places:
-            self._places[seed] = Place(self._store.reseed(seed), seed)
-        return self._places[seed]
+        place = self._places.pop(seed, None)
+        if place is None:
+            place = Place(self._store.reseed(seed_text(seed)), seed)
+        self._places[seed] = place
+        if len(self._places) > _MOST_OPEN:
+            oldest = next(iter(self._places))
+            self._places.pop(oldest).rest()
+        return place
 
 
 @contextmanager

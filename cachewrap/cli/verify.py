@@ -12,9 +12,9 @@ import msgspec
 
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
-from cachewrap.cli.text import clean, count_text
+from cachewrap.cli.text import count_text
 from cachewrap.entry import Kind
-from cachewrap.errors import CodecError, CorruptEntryError
+from cachewrap.errors import CodecError, CorruptEntryError, printable
 from cachewrap.format import codec
 from cachewrap.request.key import decode_request, key_of, salted, sample_key
 from cachewrap.secrets import HIDDEN, Found, search
@@ -73,7 +73,7 @@ def command(where: Where, function_seeds: tuple[str, ...], secrets: bool, as_jso
             counts[verdict] += 1
             if verdict in (_DAMAGED, _MISPLACED):
                 facts = {"key": key, "seed": place.seed, "verdict": verdict, "why": why}
-                line = f"{key}  seed {place.seed}  {verdict}: {why}"
+                line = f"{printable(key)}  seed {printable(place.seed)}  {verdict}: {why}"
                 click.echo(json.dumps(facts) if as_json else line)
     if as_json:
         click.echo(json.dumps({name.replace(" ", "_"): count for name, count in counts.items()}))
@@ -143,7 +143,7 @@ def _tell_secrets(places: list[Place], as_json: bool) -> int:
             counts[_DAMAGED] += 1
             told = {"key": key, "seed": place.seed, "verdict": _DAMAGED, "why": str(error)}
             line = f"{key}  seed {place.seed}  {_DAMAGED}: {error}"
-            click.echo(json.dumps(told) if as_json else clean(line))
+            click.echo(json.dumps(told) if as_json else printable(line, 600))
             continue
         counts[_FOUND if found else _GOOD] += 1
         for part, one in found:
@@ -151,7 +151,7 @@ def _tell_secrets(places: list[Place], as_json: bool) -> int:
             at = _named((part, *one.path))
             facts = {"key": key, "seed": place.seed, "where": at, "rule": one.rule, "value": value}
             line = f"{key[:12]}  seed {place.seed}  {at}  {one.rule}: {value}"
-            click.echo(json.dumps(facts) if as_json else clean(line))
+            click.echo(json.dumps(facts) if as_json else printable(line, 600))
     if as_json:
         click.echo(json.dumps({name.replace(" ", "_"): count for name, count in counts.items()}))
     else:

@@ -418,16 +418,19 @@ def served_headers(answer: HttpAnswer) -> list[tuple[str, str]]:
             framing.discard(lower)
             if lower == "content-type":
                 value = _readable_type(value)
-            elif (lower == "content-encoding" and value.strip().lower() not in _CODING) or (
-                lower == "content-length" and not _is_length(value, answer)
-            ):
+            elif not _is_so(lower, value, answer):
                 continue
         served.append((name, value))
     return served
 
 
-def _is_length(value: str, answer: HttpAnswer) -> bool:
-    """Whether the length of a body is so, or that of the body as it was sent, compressed."""
+def _is_so(name: str, value: str, answer: HttpAnswer) -> bool:
+    """Whether a body has a coding that is known, or the length that its header tells.
+
+    That is the length of the body as it was sent, compressed.
+    """
+    if name == "content-encoding":
+        return value.strip().lower() in _CODING
     if not (value.isascii() and value.isdigit() and len(value) < 16):
         return False
     encoded = (value_of(answer.headers, "content-encoding") or "").strip().lower()

@@ -95,11 +95,13 @@ def test_the_other_lines_serve(path: Path, where: str, depth: int) -> None:
         store = JsonlStore(path)
         assert store.get(name[1]) is not None
         assert name in store.names()
+        refused = ""
         try:
             store.get(OTHER)
         except StoreError as error:
-            assert f"{path}, line 2" in str(error)
-            assert "RecursionError" not in str(error)
+            refused = str(error)
+        assert f"{path}, line 2" in (refused or f"{path}, line 2")
+        assert "RecursionError" not in refused
         JsonlStore(path)._cassette._read()
     texts = [str(one.message) for one in told]
     assert len(texts) <= 1
@@ -171,9 +173,7 @@ WRITTEN = {
     "items": lambda depth: seal(
         *codec.encode(Items([codec.encode(nested(depth))], [0.0], codec.encode(None))), b"", FACTS
     ),
-    "request": lambda depth: seal(
-        *codec.encode("a"), key.encode({"body": nested(depth)}), FACTS
-    ),
+    "request": lambda depth: seal(*codec.encode("a"), key.encode({"body": nested(depth)}), FACTS),
 }
 
 
@@ -225,7 +225,7 @@ def _until(room: int, call: Any) -> Any:
 
 
 def test_a_replayed_call_tells_of_its_own_line_alone(path: Path) -> None:
-    (name,) = JsonlStore(path).names()
+    (_name,) = JsonlStore(path).names()
     line = json.loads(path.read_text().splitlines()[1])
     line["answer"] = "DEEP"
     text = json.dumps(line).replace('"DEEP"', deep(100_000))

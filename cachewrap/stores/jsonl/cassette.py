@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from cachewrap import systems
-from cachewrap.errors import StoreError
+from cachewrap.errors import StoreError, printable
 from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.breaker import (
     Breaker,
@@ -195,7 +195,8 @@ class Cassette:
             except ValueError as error:
                 warn_once(
                     ("cassette", self.path, line),
-                    f"{self.path}, line {number}: not an entry of a cassette, and skipped: {error}",
+                    f"{self.path}, line {number}: not an entry of a cassette, and skipped:"
+                    f" {printable(str(error))}",
                 )
                 lines[number] = line
             else:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
-from cachewrap.errors import StoreError
+from cachewrap.errors import StoreError, printable
 from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import Checks, Scans, Seeds, Store, in_thread
 from cachewrap.stores.jsonl import lines
@@ -177,5 +177,6 @@ class JsonlStore(Store, Scans, Seeds, Checks):
         except ValueError as error:
             place = self._cassette.place_of((self._seed, key))
             raise StoreError(
-                f"{place}: the entry cannot be read: {error}. Mend the line, or delete it."
+                f"{place}: the entry cannot be read: {printable(str(error))}. Mend the line, or"
+                " delete it."
             ) from error

@@ -90,9 +90,12 @@ def test_another_status_than_200_is_a_miss(
         reading,
         lambda answer: replace(answer, status=status, headers=[*answer.headers, *hostile(evil)]),
     )
-    with Cache(store, mode="replay"), warnings.catch_warnings(action="ignore"):
-        with pytest.raises(ReplayMissError, match=f"status {status}"):
-            web.ask(body, reading=reading)
+    with (
+        Cache(store, mode="replay"),
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(ReplayMissError, match=f"status {status}"),
+    ):
+        web.ask(body, reading=reading)
     assert (web.up.calls, evil.calls) == (0, 0)
     events.forget()
     with Cache(store), pytest.warns(CacheWarning, match=f"status {status}"):
@@ -149,9 +152,12 @@ def test_headers_that_no_response_has_are_a_miss(
     web: Web, cache: Cache, change: Change, reading: Reading | None
 ) -> None:
     plant(web, cache, CHAT, reading, change)
-    with Cache(cache._store, mode="replay"), warnings.catch_warnings(action="ignore"):
-        with pytest.raises(ReplayMissError, match="header"):
-            web.ask(CHAT, reading=reading)
+    with (
+        Cache(cache._store, mode="replay"),
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(ReplayMissError, match="header"),
+    ):
+        web.ask(CHAT, reading=reading)
     events.forget()
     with cache, pytest.warns(CacheWarning, match="header"):
         assert web.ask(CHAT, reading=reading).mark is None

@@ -42,9 +42,12 @@ def test_no_stored_status_reaches_the_client(
                 colour.ask(client, shape)
         rewrite(cache, status=status, headers=elsewhere(evil))
         before = up.calls
-        with Cache(cache._store, mode="replay"), warnings.catch_warnings(action="ignore"):
-            with pytest.raises(ReplayMissError):
-                colour.ask(client, shape)
+        with (
+            Cache(cache._store, mode="replay"),
+            warnings.catch_warnings(action="ignore"),
+            pytest.raises(ReplayMissError),
+        ):
+            colour.ask(client, shape)
         assert (up.calls, evil.calls) == (before, 0)
 
 
@@ -57,7 +60,7 @@ def test_stored_headers_that_have_a_client_do_more_do_not_come_back(
         for _ in range(3):
             with cache:
                 colour.ask(client, shape)
-        (key,) = cache._store.keys()
+        (_key,) = cache._store.keys()
         kind = "text/event-stream" if "stream" in shape.name else "application/json"
         kind = {"speech": "audio/mpeg", "transcription-text": "text/plain"}.get(shape.name, kind)
         rewrite(cache, headers=[*elsewhere(evil), ("content-type", kind), ("x-request-id", "r-1")])
@@ -82,6 +85,9 @@ def test_a_request_id_that_no_response_has_is_not_given(
         with cache:
             colour.ask(client, shape)
     rewrite(cache, headers=[("content-type", "application/json"), ("x-request-id", given)])
-    with Cache(cache._store, mode="replay"), warnings.catch_warnings(action="ignore"):
-        with pytest.raises(ReplayMissError, match="header"):
-            colour.ask(client, shape)
+    with (
+        Cache(cache._store, mode="replay"),
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(ReplayMissError, match="header"),
+    ):
+        colour.ask(client, shape)
