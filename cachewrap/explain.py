@@ -19,8 +19,7 @@ import msgspec
 from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.request.key import decode_request, stored
-from cachewrap.request.values import readable
+from cachewrap.request.key import decode_request, readable, stored
 from cachewrap.secrets import HIDDEN, is_hidden
 from cachewrap.stores.base import Store, scan
 

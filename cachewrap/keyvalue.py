@@ -127,7 +127,11 @@ def _value(entry: Entry) -> Any:
     value = codec.decode(entry.kind, entry.answer)
     if isinstance(value, Items):
         return [codec.decode(*item) for item in value.values]
-    return _content(b"".join(value.chunks)) if isinstance(value, HttpAnswer) else value
+    if not isinstance(value, HttpAnswer):
+        return value
+    if value.status != 200:
+        raise CorruptEntryError(f"it holds no answer: status {value.status}")
+    return _content(b"".join(value.chunks))
 
 
 def _content(body: bytes) -> Any:

@@ -143,7 +143,10 @@ class CacheOptions(TypedDict, total=False):
         single_flight: whether callers of one request at one time share one upstream call, in this
             process and, on a shared store, in all of them; default True.
         lease_seconds: after how many seconds another process takes over the call of one that was
-            killed; default 10.
+            killed or stopped, or whose event loop was; default 10.
+        wait_seconds: how many seconds a caller waits at most for the answer of another one, in this
+            process or another; then he goes upstream by himself. A call with a ``timeout=`` of its
+            own waits no longer than that. Default 600.
         on_error: what a fault of the store or of an entry costs: ``"warn"``, the default, a
             `CacheWarning` and a miss; ``"raise"`` raises it.
         encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
@@ -165,6 +168,7 @@ class CacheOptions(TypedDict, total=False):
     store_requests: bool
     single_flight: bool
     lease_seconds: float
+    wait_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
     on_event: Hook | None
@@ -180,6 +184,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "single_flight",
         "store_requests",
         "ttl",
+        "wait_seconds",
     }
 )
 
@@ -212,6 +217,7 @@ class Policy:
         store_requests: whether the canonical request is stored beside the answer.
         single_flight: whether callers share one upstream call.
         lease_seconds: how long a lease outlives its last renewal.
+        wait_seconds: how long a caller waits for the answers of others at most.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
@@ -224,6 +230,7 @@ class Policy:
     store_requests: bool = True
     single_flight: bool = True
     lease_seconds: float = 10.0
+    wait_seconds: float = 600.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
@@ -284,6 +291,7 @@ def make_policy(options: CacheOptions) -> Policy:
         keys = read_keys(options["encryption_key"])
     else:
         keys = keys_from_environment()
+    wait_seconds = ttl_seconds(options.get("wait_seconds", 600.0), "wait_seconds")
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
@@ -291,6 +299,7 @@ def make_policy(options: CacheOptions) -> Policy:
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),
         lease_seconds=lease_seconds or 10.0,
+        wait_seconds=wait_seconds or 600.0,
         raise_errors=on_error == "raise",
         encryption_keys=keys,
         on_event=on_event,

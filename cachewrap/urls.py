@@ -72,6 +72,7 @@ _COMMON = {
     "store_requests": None,
     "single_flight": None,
     "lease_seconds": float,
+    "wait_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
 }

@@ -50,6 +50,8 @@ class Serving:
             mode=policy.mode,
             single_flight=policy.single_flight,
             guard=self._guard,
+            wait_seconds=policy.wait_seconds,
+            stopped_seconds=policy.lease_seconds,
         )
         # Nobody waits for an answer that will not be stored.
         if isinstance(store, Leases) and policy.mode != "read_only":

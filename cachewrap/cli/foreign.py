@@ -35,6 +35,7 @@ from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver,
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted, stored as as_stored
 from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
+from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
 _MODULE: Final = re.compile(r"openai\.types(\.[a-z_]+)*")
@@ -128,7 +129,7 @@ def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) ->
         if not _FILE.fullmatch(filename):
             raise ValueError("its answer is in a file that is not diskcache's")
         try:
-            value = Path(folder, filename).read_bytes()
+            value = files.contents(os.path.join(folder, filename), follows=False)
         except OSError as error:
             raise ValueError(f"its answer cannot be read: {error.strerror}") from error
         if mode == _TEXT:
@@ -157,7 +158,7 @@ _HOMES: Final = ("langchain", "langchain_core")
 def is_langchain(path: str) -> bool:
     """Whether a file is a database of SQLite's, as LangChain's cache is one."""
     try:
-        with open(path, "rb") as file:
+        with files.reader(path) as file:
             return file.read(len(_BEGINS)) == _BEGINS
     except OSError:
         return False  # whoever reads it says why it cannot be read

@@ -12,7 +12,7 @@ from cachewrap.call.terms import Exchange, Reply, wrong_kind
 from cachewrap.entry import Entry, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
-from cachewrap.http.encodings import FRAMES
+from cachewrap.http.encodings import FRAMES, masked
 from cachewrap.http.events import (
     CUT_OFF,
     Judged,
@@ -28,7 +28,7 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
-from cachewrap.http.response import masked, value_of
+from cachewrap.http.response import served_headers, value_of
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
@@ -153,13 +153,14 @@ class SdkExchange(Exchange[Answered]):
 
     Attributes:
         parser: what the SDK puts the caller's own reading of an answer in, where he has one.
+        timeout: gives the timeout that the caller has set, as his library takes it, if he has one.
 
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
     __slots__ = (
         *("_hashed", "_looks", "_packed", "_refused", "_taken", "_when"),
-        *("endpoint", "key", "parser", "policy", "request"),
+        *("endpoint", "key", "parser", "policy", "request", "timeout"),
     )
 
     policy: Policy
@@ -191,6 +192,7 @@ class SdkExchange(Exchange[Answered]):
         self._packed = b""  # what came for this call, and was judged then
         self._refused: dict[bytes, str] = {}
         self.parser: CallersParser | None = None
+        self.timeout: Callable[[], object] | None = None
 
     @property
     def source(self) -> str:
@@ -214,6 +216,10 @@ class SdkExchange(Exchange[Answered]):
         """Whether the request asks for a stream."""
         return "stream" in self.request
 
+    def patience(self) -> float | None:
+        """See `Exchange`."""
+        return None if self.timeout is None else _read_seconds(self.timeout())
+
     def load(self, entry: Entry) -> Answered:
         """The stored answer.
 
@@ -225,8 +231,10 @@ class SdkExchange(Exchange[Answered]):
         reason = self._refused.get(entry.answer, "") if self._refused else ""
         if answer.status != 200:
             reason = f"status {answer.status}"
-        elif self._looks and not reason and entry.answer is not self._packed:
-            reason = _why_unfit(self, answer)
+        elif self._looks and not reason:
+            answer.headers = served_headers(answer)
+            if entry.answer is not self._packed:
+                reason = _why_unfit(self, answer)
         if reason:
             raise CorruptEntryError(f"it holds no answer to {self.source}: {reason}")
         return Answered(answer)
@@ -258,6 +266,25 @@ class SdkExchange(Exchange[Answered]):
         return kind, self._packed, result.usage or NO_USAGE
 
 
+def _read_seconds(timeout: Any) -> float | None:
+    """How long a timeout lets a caller wait for a response; None for ever.
+
+    Args:
+        timeout: seconds; those of connecting and of reading; or an object or a dictionary of such
+            parts, as httpx and urllib3 have them.
+    """
+    if isinstance(timeout, (tuple, list)):
+        timeout = timeout[-1] if timeout else None
+    elif isinstance(timeout, dict):
+        timeout = timeout.get("read")
+    else:
+        for part in ("read", "read_timeout"):
+            timeout = getattr(timeout, part, timeout)
+    if type(timeout) not in (int, float) or timeout != timeout:
+        return None
+    return max(float(timeout), 0.0)
+
+
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:
     """What a call returned, for `When`: of a raw response what it is parsed to."""
     result = answered.result
@@ -276,7 +303,7 @@ def _content(answer: HttpAnswer) -> Any:
         return events
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
 
 
@@ -339,7 +366,10 @@ def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
     """Why a stored answer is not served, as far as that shows at little cost; else ""."""
     endpoint, kind, body = exchange.endpoint, _content_type(answer), b"".join(answer.chunks)
     if kind == _EVENTS:
-        return why_unreadable(body)
+        try:
+            return why_unreadable(body)
+        except RecursionError:
+            return _UNKNOWN
     if kind == FRAMES or kind in _LINES:
         return ""
     if not kind.endswith("json"):

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from operator import is_
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
+from cachewrap.loops import aside, is_watched
 from cachewrap.policy import NONE_KEYED, Keyed
 from cachewrap.request.canonical import canonical_body, canonical_json
 from cachewrap.secrets import (
@@ -61,7 +62,8 @@ def _fingerprint(field: str, upload: Any) -> dict[str, str]:
         name = upload if isinstance(upload, os.PathLike) else getattr(upload, "name", None)
         if name is not None:
             found["name"] = Path(os.fsdecode(name) if not isinstance(name, int) else str(name)).name
-    found["sha256"] = _hash(field, content)
+    read = partial(_hash, field, content)
+    found["sha256"] = aside(read) if is_watched() else read()
     return found
 
 

@@ -153,9 +153,10 @@ class RequestsWire(Wire):
         adapter: what makes the library's responses.
         request: the request.
         stream: whether the caller reads the response's body himself.
+        timeout: the caller's.
     """
 
-    def __init__(self, adapter: Any, request: Any, *, stream: bool) -> None:
+    def __init__(self, adapter: Any, request: Any, *, stream: bool, timeout: Any = None) -> None:
         url = request.url.decode() if isinstance(request.url, bytes) else request.url
         parts = urlsplit(url)
         library = raising(sys.modules["urllib3"].exceptions.ProtocolError)
@@ -163,6 +164,7 @@ class RequestsWire(Wire):
         self._adapter = adapter
         self._request = request
         self._stream = stream
+        self._timeout = timeout
 
     def headers(self) -> Iterable[tuple[str, str]]:
         for name, value in self._request.headers.items():
@@ -173,6 +175,9 @@ class RequestsWire(Wire):
         if not isinstance(body, (bytes, str)):
             raise ValueError("a body that is read while it is sent")
         return body
+
+    def timeout(self) -> object:
+        return self._timeout
 
     def head(self, response: Any) -> Head:
         raw = response.raw
@@ -371,7 +376,7 @@ class CachedAdapter(BaseAdapter):
                 request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
             )
 
-        wire = RequestsWire(inner, request, stream=stream)
+        wire = RequestsWire(inner, request, stream=stream, timeout=timeout)
         return self._caching.handle(wire, send)
 
     def close(self) -> None:
@@ -381,9 +386,14 @@ class CachedAdapter(BaseAdapter):
 
 
 def _wire(
-    adapter: Any, request: Any, stream: bool = False, *rest: Any, **options: Any
+    adapter: Any,
+    request: Any,
+    stream: bool = False,
+    timeout: Any = None,
+    *rest: Any,
+    **options: Any,
 ) -> RequestsWire:
-    return RequestsWire(adapter, request, stream=bool(stream))
+    return RequestsWire(adapter, request, stream=bool(stream), timeout=timeout)
 
 
 REQUESTS: Final = HttpPatcher({"requests.adapters": (("HTTPAdapter", "send", stepping_in(_wire)),)})

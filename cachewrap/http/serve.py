@@ -162,6 +162,7 @@ class Caching:
             if streamed and not is_stream(wire.path, body, ""):
                 canonical["stream"] = True  # what else tells it is no part of the key
             exchange = SdkExchange(endpoint, canonical, cache.policy, self._when, taken=taken)
+            exchange.timeout = wire.timeout
         except UnkeyableError as error:
             cache.bypass(endpoint.source, "unkeyable")
             events.warn_once(

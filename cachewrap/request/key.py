@@ -250,6 +250,24 @@ def stored(request: bytes) -> bytes:
         return b""
 
 
+def readable(value: Any, room: int = 100) -> Any:
+    """A canonical value for people: an object whose order counts as one that is in this order.
+
+    What lies deeper in it than ``room`` levels is ``…``.
+    """
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return value
+    room -= 1
+    if room < 0:
+        return "…"
+    if kind is list:
+        return [readable(inner, room) for inner in value]
+    if len(value) == 1 and type(pairs := value.get("!members")) is list:
+        return {str(name): readable(inner, room) for name, inner in pairs}
+    return {name: readable(inner, room) for name, inner in value.items()}
+
+
 def endless(where: str) -> UnkeyableError:
     """The error for a request that has no end."""
     return UnkeyableError(f"{where or 'the request'} refers to itself or is nested too deeply")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
 from cachewrap import blocks
@@ -264,6 +264,7 @@ class Seam:
             policy = own.policy(cache.policy)
             foreseen = None if awaited is None else awaited.foreseen
             exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen, taken=taken)
+            exchange.timeout = partial(_timeout, client, options)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.bypass(source, "unkeyable")
@@ -290,6 +291,12 @@ def is_hooked(client: Any) -> bool:
 def _is_hooked(cls: type) -> bool:
     places = [base.__module__.partition(".")[0] for base in cls.__mro__ if _HOOK in vars(base)]
     return bool(places) and places[0] != places[-1]
+
+
+def _timeout(client: Any, options: Any) -> object:
+    """The timeout of a call, which is its client's unless it has one of its own."""
+    own = getattr(options, "timeout", None)
+    return own if is_given(own) else getattr(client, "timeout", None)
 
 
 def _copied(options: Any) -> Any:

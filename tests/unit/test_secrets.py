@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.encodings import masked
 from cachewrap.http.request import canonical_headers, canonical_query, without_secrets
-from cachewrap.http.response import masked
 from cachewrap.policy import Keyed
 from cachewrap.request.key import decode_request, encode, stored
 from cachewrap.secrets import hidden, is_named, is_placeholder, is_secret, is_secret_value, search

@@ -13,6 +13,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, is_idle, without_secrets
+from cachewrap.http.response import is_sound
 from cachewrap.options import NAMES
 from cachewrap.request.canonical import plain_body
 from cachewrap.request.values import is_plain
@@ -233,6 +234,8 @@ class Known:
                 else:
                     request_id = value
         if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
+            return NOTHING
+        if request_id is not None and not is_sound(request_id):
             return NOTHING
         try:
             data = parsed(b"".join(answer.chunks))

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, TypeVar
 
 from diskcache import Timeout
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
-from cachewrap.stores.disk.folder import READ_WAIT, WRITE_WAIT, check_name, connect, lay_out
+from cachewrap.loops import aside, is_on_loop
+from cachewrap.stores.disk.folder import (
+    READ_WAIT,
+    WRITE_WAIT,
+    check_files,
+    check_name,
+    check_owners,
+    connect,
+    lay_out,
+)
 from cachewrap.systems import files
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+METHOD: Final[Any] = type(str.join)
+"""What a method of C is: ``type(Connection.execute)``, unless a guard of event loops is awake."""
 
 _TRUST = 0.05
 """Seconds for which a database that is there is taken for the one that was opened."""
@@ -23,6 +40,22 @@ NO_DATABASE = (
     "is damaged, or no database at all. Delete it or move it away, or choose another"
     " cache_path_root or seed."
 )
+
+
+def off_loop(work: Callable[P, T]) -> Callable[P, T]:
+    """Work with a database, which is done in a thread where it would be refused.
+
+    A guard as blockbuster puts its own methods in the place of SQLite's, and they raise on an event
+    loop.
+    """
+
+    @functools.wraps(work)
+    def do(*args: P.args, **options: P.kwargs) -> T:
+        if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
+            return aside(functools.partial(work, *args, **options))
+        return work(*args, **options)
+
+    return do
 
 
 class Link:
@@ -101,10 +134,12 @@ class Connections:
         """Open the thread's connection; None if there is no database and none is to be made."""
         folder = os.path.dirname(self._path)
         try:
-            if make and not files.exists(self._path):
+            check_owners(self._root, folder)
+            if make and not files.exists(self._path, follows=False):
                 lay_out(self._root, folder)
-            if files.exists(self._path):
+            if files.exists(self._path, follows=False):
                 check_name(self._root, folder)
+                check_files(self._path)
                 link.inode = files.stat(self._path).st_ino
                 link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
                 if link.con is None and make:  # a database that is being made, or has no tables
@@ -122,6 +157,7 @@ class Connections:
             raise StoreError(f"cannot write {self._path}: it went away while it was opened")
         return con
 
+    @off_loop
     def read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         """The rows that a statement finds; none where there is no database."""
         link = getattr(self.local, "link", None) or self.new_link()

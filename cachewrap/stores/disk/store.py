@@ -12,12 +12,24 @@ from time import monotonic
 from typing import Any
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
+from cachewrap.loops import aside, is_on_loop
+from cachewrap.stores.base import (
+    Checks,
+    Claim,
+    Files,
+    Leases,
+    Scans,
+    Seeds,
+    Store,
+    Uses,
+    in_thread,
+)
 from cachewrap.stores.disk import leases
-from cachewrap.stores.disk.connections import NO_DATABASE, Connections
+from cachewrap.stores.disk.connections import METHOD, NO_DATABASE, Connections, off_loop
 from cachewrap.stores.disk.folder import (
     ADD,
     BATCH,
+    DAMAGED,
     DATABASE,
     GET,
     IN_FILE,
@@ -27,12 +39,15 @@ from cachewrap.stores.disk.folder import (
     STALE,
     BytesDisk,
     Transaction,
+    check_files,
+    check_owners,
     folder_name,
     make,
     seed_of,
     write,
 )
-from cachewrap.systems import files
+from cachewrap.systems import NotAFile, files
+from cachewrap.telemetry.events import warn_once
 from cachewrap.urls import absolute, obstacle, url_of
 
 _READS_KEPT = 1000
@@ -94,6 +109,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         self._connections = Connections(self._root, self._path)
         self._used: dict[bytes, float] = {}
         self._additions = 0
+        self._leases_checked = False
 
     def __reduce__(self) -> tuple[Callable[..., DiskStore], tuple[str, str]]:
         return functools.partial(type(self), max_bytes=self._max_bytes), (self._root, self._seed)
@@ -113,11 +129,15 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
         A folder that can be read but not written fails this check, and can still be read.
         """
-        if files.exists(self._path):
+        check_owners(self._root, self._folder)
+        if files.exists(self._path, follows=False):
+            try:
+                check_files(self._path)
+            except NotAFile as error:
+                raise self._unusable(f"{self._path}: {error.strerror}") from error
             if not files.access(self._path, os.R_OK | os.W_OK):
                 raise self._unusable(f"{self._path} cannot be read and written by this user")
-            with files.stream(self._path, "rb") as file:
-                start = file.read(len(_START))
+            start = files.contents(self._path, len(_START), follows=False)
             if start not in (b"", _START):
                 raise StoreError(f"{self._path} {NO_DATABASE}")
         wrong = obstacle(self._folder)
@@ -125,6 +145,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             raise self._unusable(wrong)
 
     def get(self, key: str) -> bytes | None:
+        if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
+            return aside(functools.partial(self.get, key))
         name = bytes.fromhex(key)
         connections = self._connections
         link = getattr(connections.local, "link", None) or connections.new_link()
@@ -155,6 +177,18 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 self._note_use()
         return value
 
+    async def aget(self, key: str) -> bytes | None:
+        # A thread costs ten times what a read does: only where it is watched.
+        if type(sqlite3.Connection.execute) is not METHOD:
+            return await in_thread(self.get, key)
+        try:
+            return self.get(key)
+        except StoreError:
+            raise
+        except Exception:  # a guard of event loops that was not known by its methods
+            return await in_thread(self.get, key)
+
+    @off_loop
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
@@ -168,10 +202,12 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             writing.put(name, value, expires)
         return value
 
+    @off_loop
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         with self._writing() as writing:
             writing.put(bytes.fromhex(key), value, expires)
 
+    @off_loop
     def delete(self, key: str) -> bool:
         if not files.exists(self._path):
             return False
@@ -200,8 +236,22 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             return []
         except OSError as error:
             raise self._connections.failed("list", error) from error
-        held = [f for f in folders if files.exists(os.path.join(self._root, f, DATABASE))]
+        held = [f for f in folders if self._holds_database(f)]
         return sorted(seed for seed in map(seed_of, held) if seed is not None)
+
+    def _holds_database(self, name: str) -> bool:
+        folder = os.path.join(self._root, name)
+        try:
+            if not files.exists(os.path.join(folder, DATABASE)):
+                return False
+            check_owners(self._root, folder)
+            check_files(os.path.join(folder, DATABASE))
+        except (StoreError, NotAFile) as error:
+            if name == os.path.basename(self._folder):
+                return True  # whoever reads it is told why it cannot be
+            warn_once(("seed", folder), f"left out the seed in {folder}: {error}")
+            return False
+        return True
 
     def last_used(self, key: str) -> float | None:
         """When the entry was last read: only caches with ``max_bytes`` note that here.
@@ -209,8 +259,10 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         None for an entry that was not read since it was stored, by a cache that notes it.
         """
         sql = f"SELECT store_time, access_time FROM Cache WHERE key = ? AND {OURS}"
-        for stored, used in self._connections.read(sql, (bytes.fromhex(key),)):
-            return float(used) if used > stored else None
+        for times in self._connections.read(sql, (bytes.fromhex(key),)):
+            if all(isinstance(when, (int, float)) for when in times):
+                stored, used = times
+                return float(used) if used > stored else None
         return None
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
@@ -226,6 +278,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 if value is not None:
                     yield name.hex(), value
 
+    @off_loop
     def clear(self) -> int:
         newest = self._connections.read("SELECT max(rowid) FROM Cache", ())
         count, removed = 0, BATCH
@@ -236,20 +289,23 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         return count
 
     if leases.SUPPORTED:  # the segment `Leases`
-        renews = False
+        renews = True
 
         def acquire(self, key: str, token: str, seconds: float) -> Claim:
+            if not self._leases_checked:
+                check_owners(self._root, self._folder)
+                self._leases_checked = True
             try:
                 try:
-                    return leases.take(self._leases, key, token)
+                    return leases.take(self._leases, key, token, seconds)
                 except FileNotFoundError:
                     make(self._root, self._folder)
-                    return leases.take(self._leases, key, token)
+                    return leases.take(self._leases, key, token, seconds)
             except OSError as error:
                 raise self._connections.failed("take a lease beside", error) from error
 
         def renew(self, key: str, token: str, seconds: float) -> bool:
-            return leases.owns(self._leases, key, token)
+            return leases.renew(self._leases, key, token)
 
         def release(self, key: str, token: str, *, failed: bool = False) -> None:
             try:
@@ -257,8 +313,16 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             except OSError as error:
                 raise self._connections.failed("give back a lease beside", error) from error
 
-        aacquire, arenew, arelease = Leases.aacquire, Leases.arenew, Leases.arelease
+        async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+            if not files.exists(self._folder):
+                # In a thread: but not to take a lease, which who is cancelled would leave behind.
+                with suppress(OSError):  # which the store meets again
+                    await in_thread(make, self._root, self._folder)
+            return self.acquire(key, token, seconds)
 
+        arenew, arelease = Leases.arenew, Leases.arelease
+
+    @off_loop
     def close(self) -> None:
         """Close the connections of every thread; one that is at work finishes first."""
         if leases.SUPPORTED:
@@ -271,8 +335,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         if not rows:
             return None
         mode, filename, column, expires = rows[0]
-        if expires is not None and expires <= time.time():
-            return None
+        if expires is not None:
+            if not isinstance(expires, (int, float)):
+                return DAMAGED
+            if expires <= time.time():
+                return None
         if mode == RAW and type(column) is bytes:
             return column
         try:

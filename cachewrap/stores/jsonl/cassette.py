@@ -6,6 +6,7 @@ import atexit
 import itertools
 import json
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,12 +18,14 @@ import msgspec
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
 from cachewrap.systems import files
 from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
 """The seed and the key of a line."""
 
+_KEY: Final = re.compile("[0-9a-f]{64}")
 _MOST_ASKED: Final = 10_000
 _WRITING: Final = os.O_RDWR | os.O_CREAT | (os.O_APPEND if systems.REPLACES_OPEN else 0)
 
@@ -70,9 +73,20 @@ class Cassette:
     def get(self, name: Name) -> bytes | None:
         """The line of a name. An absent one is remembered: there its line will stand."""
         line = self._read().get(name)
-        if line is None and name not in self._asked and len(self._asked) < _MOST_ASKED:
+        if line is not None:
+            self._asked.pop(name, None)
+        elif name not in self._asked and len(self._asked) < _MOST_ASKED:
             self._asked[name] = next(self._numbers)
         return line
+
+    def is_read(self, name: Name) -> bool:
+        """Whether the file is as it was read. If not, the name is given its place all the same."""
+        with suppress(OSError):
+            if self._lines is not None and self._stamp == _stamp_of(files.stat(self.path)):
+                return True
+        if name not in self._asked and len(self._asked) < _MOST_ASKED:
+            self._asked[name] = next(self._numbers)
+        return False
 
     def names(self) -> list[Name]:
         """The names of all lines, in the order of the file."""
@@ -86,7 +100,7 @@ class Cassette:
 
     def place_of(self, name: Name) -> str:
         """Where the line of a name is, for an error: the file and the number of the line."""
-        with suppress(OSError), files.stream(self.path, "rb") as file:
+        with suppress(OSError), files.reader(self.path, follows=False) as file:
             for number, line in reversed(list(enumerate(file, 1))):
                 with suppress(ValueError):  # an empty line, or one that is no entry
                     if name_of(line) == name:
@@ -105,11 +119,12 @@ class Cassette:
             return lines
         with self._lock:
             try:
-                with (
-                    files.stream(self.path, "rb", buffering=0) as file,
-                    systems.locked(file.fileno(), alone=False),
-                ):
-                    return self._load(file.fileno())
+                file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
+                try:
+                    with systems.locked(file, alone=False):
+                        return self._load(file)
+                finally:
+                    files.close(file)
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
             except OSError as error:
@@ -123,9 +138,8 @@ class Cassette:
         status = files.fstat(file)
         if self._lines is not None and self._stamp == _stamp_of(status):
             return self._lines
-        with files.stream(file, "rb", closefd=False) as whole:
-            whole.seek(0)
-            data = whole.read()
+        files.lseek(file, 0, os.SEEK_SET)
+        data = files.read_all(file)
         lines: dict[Name | int, bytes] = {}
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if not (line := line.strip()):
@@ -226,8 +240,8 @@ class Cassette:
         """The file, open and locked; it is made where it is missing."""
         with self._lock:
             try:
-                files.make_folders(os.path.dirname(self.path))
-                with open_alone(self.path, _WRITING, 0o666) as file:
+                files.make_folders(os.path.dirname(self.path), 0o700)
+                with open_alone(self.path, _WRITING, 0o600, follows=False) as file:
                     yield file
             except OSError as error:
                 raise self._failed("write", error) from error
@@ -254,14 +268,16 @@ class Cassette:
             return
         base = os.path.basename(self.path)
         draft = f"{self.path.removesuffix(base)}.{base[:100]}.{os.urandom(8).hex()}.tmp"
-        made = systems.open_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        made = systems.open_file(draft, flags, 0o600, follows=False)
         try:
-            with files.stream(made, "wb") as new:
-                new.write(b"\n".join((HEAD, *lines.values(), b"")))
-                new.flush()
+            try:
+                _write(made, b"\n".join((HEAD, *lines.values(), b"")))
                 files.fsync(made)
                 files.chmod(draft, files.stat(self.path).st_mode & 0o7777)
                 stamp = _stamp_of(files.fstat(made))
+            finally:
+                files.close(made)
             files.replace(draft, self.path)
         except BaseException:
             files.unlink(draft)
@@ -289,25 +305,32 @@ class Cassette:
 
 
 def head_of(line: bytes) -> Head:
-    """What names a line. Raises `msgspec.MsgspecError`."""
-    return _head_decoder.decode(line)
+    """What names a line. Raises `ValueError` for what is no line of a cassette."""
+    try:
+        try:
+            return _head_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+            try:  # half of a surrogate pair is JSON for Python alone
+                return msgspec.convert(json.loads(line), Head)
+            except (ValueError, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+    except RecursionError:
+        if not is_deep(line):
+            raise  # it is the caller who has no room left
+        raise ValueError(TOO_DEEP) from None
 
 
 def name_of(line: bytes) -> Name | None:
     """The name of a line, None for a head. Raises `ValueError` for what is neither."""
-    try:
-        head = _head_decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        try:  # half of a surrogate pair is JSON for Python alone
-            head = msgspec.convert(json.loads(line), Head)
-        except (ValueError, RecursionError, msgspec.ValidationError):
-            raise ValueError(str(error)) from error
+    head = head_of(line)
     if head.cachewrap is not None and head.key is None:
         return None
     if head.key is None or head.seed is None:
         raise ValueError("it has no key and seed")
+    if _KEY.fullmatch(head.key) is None:
+        raise ValueError(f"{head.key[:80]!r} is no key")
     return head.seed, head.key
 
 
@@ -322,10 +345,10 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 
 
 @contextmanager
-def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
-    """A file as `os.open` opens it, locked for this writer alone."""
+def open_alone(path: str, flags: int, mode: int, *, follows: bool = True) -> Iterator[int]:
+    """A file as `systems.open_file` opens it, locked for this writer alone."""
     while True:
-        file = systems.open_file(path, flags, mode)
+        file = systems.open_file(path, flags, mode, follows=follows)
         try:
             with systems.locked(file, alone=True):
                 if _is_at(file, path):
@@ -338,9 +361,10 @@ def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
 def _is_at(file: int, path: str) -> bool:
     """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
     try:
-        return os.path.samestat(files.fstat(file), files.stat(path))
+        here, there = files.fstat(file), files.stat(path)
     except FileNotFoundError:
         return False
+    return (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
 
 
 _cassettes: weakref.WeakValueDictionary[str, Cassette] = weakref.WeakValueDictionary()

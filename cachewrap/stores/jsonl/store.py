@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Checks, Scans, Seeds, Store
+from cachewrap.stores.base import Checks, Scans, Seeds, Store, in_thread
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
 from cachewrap.systems import files
@@ -26,6 +26,10 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     behind, in the order in which their requests were first looked up. The file is brought into that
     order when the store is closed. An answer that is replaced by one that says the same is left as
     it is: see `cachewrap.stores.jsonl.lines.Parts.says`.
+
+    A new file is for its owner alone; one that is there keeps its permissions, and where it is a
+    link, what it leads to when the store is made is the file. Git keeps no such permissions: who
+    checks a cassette out may read it as any other file.
 
     Expired entries are left to their callers, and no other process waits for an answer under way.
 
@@ -74,6 +78,11 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     def get(self, key: str) -> bytes | None:
         line = self._cassette.get((self._seed, key))
         return None if line is None else self._envelope(key, line)
+
+    async def aget(self, key: str) -> bytes | None:
+        if self._cassette.is_read((self._seed, key)):
+            return self.get(key)
+        return await in_thread(self.get, key)  # the whole file is read
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None

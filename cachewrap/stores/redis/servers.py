@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Final
 from urllib.parse import (
     SplitResult,
     parse_qsl,
@@ -40,6 +40,11 @@ UNLIMITED = 2**31
 
 _COMMAND = ("GET",) if tuple(map(int, redis.__version__.split(".")[:2])) < (5, 3) else ()
 """What a pool is told when it is asked for a connection: since redis-py 5.3 nothing."""
+
+_DRIVER: Final[dict[str, Any]] = (
+    {"driver_info": _redis.DriverInfo()} if hasattr(redis, "DriverInfo") else {}
+)
+"""What redis-py tells a server of itself, which it else reads from files for each connection."""
 
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 
@@ -310,7 +315,7 @@ def _defaults(url: str) -> dict[str, Any]:
     defaults: dict[str, Any] = {"socket_timeout": PATIENCE, "protocol": 2}
     if not url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
         defaults["socket_connect_timeout"] = PATIENCE
-    return defaults
+    return {**defaults, **_DRIVER}
 
 
 def _options(url: str) -> dict[str, Any]:
