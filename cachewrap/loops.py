@@ -49,6 +49,15 @@ def running_trio() -> Any:
     return trio
 
 
+def running() -> object:
+    """What runs the caller's tasks: a loop of asyncio, or the token of a run of trio; else None.
+
+    Unlike for `host`, trio as a guest of a loop is not that loop, whose tasks it cannot wait for.
+    """
+    trio = running_trio()
+    return running_loop() if trio is None else trio.lowlevel.current_trio_token()
+
+
 def host() -> Any:
     """What runs the tasks of this thread, for `runs`; None in code of threads alone.
 

@@ -48,8 +48,11 @@ _NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)  # else a FIFO waits for it
 _WHOLE_AT: Final = 2**31 - 2
 """The byte that stands for a whole file where bytes are locked: the last one that can be."""
 
-_PAUSE: Final = 0.005
-"""Seconds between two attempts to lock, where the system itself waits a second."""
+_PAUSES: Final = (0.0005, 0.01)
+"""Seconds between two attempts to lock a file: at first, and at last."""
+
+LOCK_SECONDS: Final = 2.0
+"""Seconds for which a lock on a file is waited for, where nothing else is said."""
 
 # -- forks ------------------------------------------------------------------------------------
 
@@ -319,7 +322,10 @@ def open_to_all(status: os.stat_result) -> bool:
 
 
 def append(path: str, data: bytes, *, follows: bool = True) -> None:
-    """Add bytes to the end of a file, in one piece. It is made for its owner alone."""
+    """Add bytes to the end of a file, in one piece. It is made for its owner alone.
+
+    Raises `OSError`, also where another process keeps the file locked for `LOCK_SECONDS`.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     file = open_file(path, flags, 0o600, follows=follows)
     try:
@@ -331,18 +337,19 @@ def append(path: str, data: bytes, *, follows: bool = True) -> None:
 
 
 @contextmanager
-def locked(file: int, *, alone: bool) -> Iterator[None]:
+def locked(file: int, *, alone: bool, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """The lock on a whole open file: others that lock it wait.
 
     Args:
         file: the open file.
         alone: whether others who lock it, but not alone, wait as well. On Windows everybody does.
+        seconds: how long to wait for it.
+
+    Raises:
+        TimeoutError: others kept it for so long.
     """
-    if _fcntl:
-        _fcntl.flock(file, _fcntl.LOCK_EX if alone else _fcntl.LOCK_SH)
-    elif _msvcrt:
-        while not _is_taken(file):
-            time.sleep(_PAUSE)
+    if HAS_LOCKS and not _take(file, alone):
+        _wait_for(file, alone, seconds)
     try:
         yield
     finally:
@@ -353,12 +360,27 @@ def locked(file: int, *, alone: bool) -> Iterator[None]:
             lock_bytes(file, FREE, 1, _WHOLE_AT)
 
 
-def _is_taken(file: int) -> bool:
+def _take(file: int, alone: bool) -> bool:
+    """Whether the lock is had now. No system can be told how long it may take to give it."""
     try:
-        lock_bytes(file, TAKE, 1, _WHOLE_AT)
-    except PermissionError:
+        if _fcntl:
+            _fcntl.flock(file, (_fcntl.LOCK_EX if alone else _fcntl.LOCK_SH) | _fcntl.LOCK_NB)
+        else:
+            lock_bytes(file, TAKE, 1, _WHOLE_AT)
+    except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def _wait_for(file: int, alone: bool, seconds: float) -> None:
+    end, (pause, longest) = time.monotonic() + seconds, _PAUSES
+    while True:
+        time.sleep(min(pause, max(0.0, end - time.monotonic())))
+        if _take(file, alone):
+            return
+        if time.monotonic() >= end:
+            raise TimeoutError(f"another process kept it locked for longer than {seconds:.3g} s")
+        pause = min(2 * pause, longest)
 
 
 def _lock_bytes(file: int, how: int, size: int, at: int) -> None:

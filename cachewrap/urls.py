@@ -72,15 +72,19 @@ _COMMON = {
     "store_requests": None,
     "single_flight": None,
     "lease_seconds": float,
+    "store_seconds": float,
+    "breaker_seconds": float,
     "wait_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
+    "max_entry_bytes": int,
+    "types": lambda text: text.split(",") if text else [],
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
     "memory": _COMMON,
     "disk": {**_COMMON, "max_bytes": int},
     "jsonl": _COMMON,
-    "redis": {**_COMMON, "namespace": str, "breaker_seconds": float},
+    "redis": {**_COMMON, "namespace": str},
 }
 _NAMED = {"disk": "folder", "jsonl": "file"}
 

@@ -32,9 +32,10 @@ from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
+from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted, stored as as_stored
-from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
+from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
 from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
@@ -91,7 +92,7 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
     Raises `StoreError`.
     """
     try:
-        found = connect(os.path.join(folder, DATABASE), WRITE_WAIT)
+        found = connect(os.path.join(folder, DATABASE), STORE_SECONDS, STORE_SECONDS)
         if found is None:
             return
         with closing(found) as database:

@@ -1,4 +1,4 @@
-"""``cachewrap report``: a cache as a page to look at."""
+"""``cachewrap report`` and ``view``: a cache as a page to look at."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import stat
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import click
@@ -87,6 +89,36 @@ def command(output: str, force: bool, **given: Any) -> None:
         shown = write_page(file, **given)
     size = size_text(os.stat(output).st_size)
     click.echo(f"{output}: {size}, {count_text(shown)} conversations")
+
+
+@click.command(
+    "view",
+    short_help="Look at a cache in the browser.",
+    epilog="""\b
+Examples:
+  cachewrap view
+  cachewrap view --model 'gpt-4*' --newer-than 1d
+  cachewrap view --no-open --url redis://localhost/0""",
+)
+@where_options
+@filter_options
+@click.option("--open/--no-open", "is_opened", default=True, help="Open it in the browser.")
+@page_options
+def view(is_opened: bool, **given: Any) -> None:
+    """Write the page of `report` to a temporary file, and open that in the browser.
+
+    Its path is printed. The file stays until it is removed.
+    """
+    handle, path = tempfile.mkstemp(prefix="cachewrap-", suffix=".html")
+    try:
+        with open(handle, "wb") as file:
+            write_page(file, **given)
+    except BaseException:
+        os.unlink(path)
+        raise
+    click.echo(path)
+    if is_opened and not webbrowser.open(Path(path).as_uri()):
+        click.echo("no browser could be started: open the file yourself", err=True)
 
 
 def write_page(

@@ -39,7 +39,12 @@ class AiohttpWire(Wire):
 
     def __init__(self, request: Any, *, decompressed: bool, timeout: Any = None) -> None:
         url = request.url
-        library = raising(sys.modules["aiohttp"].ClientPayloadError, is_decoded=decompressed)
+        aiohttp = sys.modules["aiohttp"]
+        library = raising(
+            aiohttp.ClientPayloadError,
+            read_timeout=aiohttp.ServerTimeoutError,
+            is_decoded=decompressed,
+        )
         super().__init__(library, request.method, str(url), url.host, url.port, url.raw_path)
         self._request = request
         self._decompressed = decompressed
@@ -322,8 +327,8 @@ class CachedMiddleware:
     To inject rather than patch: ``aiohttp.ClientSession(middlewares=[CachedMiddleware()])``.
     Put it last, so that others see what it answers. Only POST requests with a JSON body are cached,
     and of their answers those with status 200 that came whole and tell of no error. A request with
-    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is not told of it, nor of
-    a ``timeout=`` of its own.
+    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is told of neither it
+    nor a ``timeout=`` of its own.
 
     Args:
         cache, paths, when: as `patch_httpx` takes them.

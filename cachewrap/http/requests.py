@@ -159,7 +159,9 @@ class RequestsWire(Wire):
     def __init__(self, adapter: Any, request: Any, *, stream: bool, timeout: Any = None) -> None:
         url = request.url.decode() if isinstance(request.url, bytes) else request.url
         parts = urlsplit(url)
-        library = raising(sys.modules["urllib3"].exceptions.ProtocolError)
+        library = raising(
+            sys.modules["urllib3"].exceptions.ProtocolError, read_timeout=_read_timeout
+        )
         super().__init__(library, request.method or "", url, parts.hostname, parts.port, parts.path)
         self._adapter = adapter
         self._request = request
@@ -316,6 +318,11 @@ def _classes(urllib3: Any) -> tuple[Any, Any]:
 
     Raw.__name__ = Raw.__qualname__ = "HTTPResponse"
     return Answer, Raw
+
+
+def _read_timeout(message: str) -> Exception:
+    error: Exception = sys.modules["urllib3"].exceptions.ReadTimeoutError(None, "", message)
+    return error
 
 
 def _pairs(raw: Any) -> list[tuple[str, str]]:

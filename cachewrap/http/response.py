@@ -32,9 +32,11 @@ class Library:
         read_error: what it raises for a body that cannot be read on.
         decoding_error: what `decoded` raises for a body that is not what its encoding says.
         is_decoded: whether it has decoded what it hands on.
+        read_timeout: what it raises for a body of which nothing comes any more.
     """
 
     read_error: Callable[[str], Exception]
+    read_timeout: Callable[[str], Exception] | None = None
     decoding_error: type[Exception] | tuple[type[Exception], ...] = (*DECODING_ERRORS, LookupError)
     is_decoded: bool = False
 
@@ -48,9 +50,14 @@ class Library:
 
 
 @lru_cache(maxsize=8)
-def raising(read_error: Callable[[str], Exception], *, is_decoded: bool = False) -> Library:
-    """The library that raises this for a body that cannot be read on."""
-    return Library(read_error=read_error, is_decoded=is_decoded)
+def raising(
+    read_error: Callable[[str], Exception],
+    *,
+    read_timeout: Callable[[str], Exception] | None = None,
+    is_decoded: bool = False,
+) -> Library:
+    """The library that raises these for a body that cannot be read on."""
+    return Library(read_error=read_error, read_timeout=read_timeout, is_decoded=is_decoded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +238,7 @@ def _family(library: ModuleType) -> Family:
         plain=library.Response(200)._get_content_decoder(),
         decoding_error=library.DecodingError,
         read_error=library.ReadError,
+        read_timeout=library.ReadTimeout,
     )
 
 

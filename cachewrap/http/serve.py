@@ -82,12 +82,17 @@ class Caching:
             assert answer is not None
             return wire.build(answer, _named(wire, reader))
 
-        def open_() -> Any:
+        def alone() -> tuple[Any, Any]:
             response = send()
             head = wire.head(response)
+            if head.status_code == 200:
+                capture.take_open(head, is_async=False)
+            return response, head
+
+        def open_() -> Any:
+            response, head = alone()
             if head.status_code != 200:
                 return response
-            capture.take_open(head, is_async=False)
             return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
 
         def call() -> Answered:
@@ -103,7 +108,7 @@ class Caching:
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return capture.serve_open(cache, exchange, open_, rebuild)
+                return capture.serve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = cache.serve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
@@ -121,12 +126,17 @@ class Caching:
             assert answer is not None
             return await wire.abuild(answer, _named(wire, reader))
 
-        async def open_() -> Any:
+        async def alone() -> tuple[Any, Any]:
             response = await send()
             head = wire.head(response)
+            if head.status_code == 200:
+                capture.take_open(head, is_async=True)
+            return response, head
+
+        async def open_() -> Any:
+            response, head = await alone()
             if head.status_code != 200:
                 return response
-            capture.take_open(head, is_async=True)
             return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
 
         async def call() -> Answered:
@@ -141,7 +151,7 @@ class Caching:
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return await capture.aserve_open(cache, exchange, open_, rebuild)
+                return await capture.aserve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = await cache.aserve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
@@ -209,7 +219,7 @@ def _failed(wire: Wire, response: Any) -> Answered:
 def _named(wire: Wire, reader: BodyReader | None) -> BodyReader | None:
     """The reader of a call that joined, whose errors are then those of its own library."""
     if reader is not None:
-        reader.broken = wire.library.read_error
+        reader.library = wire.library
     return reader
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import time
@@ -15,10 +14,13 @@ import wrapt
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
+from cachewrap.http.encodings import codings, encoded
+from cachewrap.http.events import CUT_OFF
 from cachewrap.http.exchange import Answered
+from cachewrap.http.response import Library, Replay, value_of
 from cachewrap.streams.recording import Recording
-from cachewrap.streams.shared import Alone, Name, SharedStream, StreamReader
-from cachewrap.streams.shared_async import AsyncSharedStream, finish
+from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
+from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish
 
 if TYPE_CHECKING:
     Proxy = wrapt.ObjectProxy[Any]
@@ -29,6 +31,8 @@ else:
 Done: TypeAlias = Callable[[Recording[bytes]], Any]
 Judge: TypeAlias = Callable[[Recording[bytes]], Answered]
 Keep: TypeAlias = Callable[[Answered], Any]
+GoAlone: TypeAlias = Callable[["BodyReader"], Any]
+"""Asks upstream anew for one who joined: an `OwnBody`, or an awaitable of it."""
 
 
 class Recorder(Proxy):
@@ -92,6 +96,7 @@ class Recorder(Proxy):
 
 
 _CUT_OFF: Final = "the stream was cut off by another of its readers"
+_REFUSED: Final = "the stream that another caller began broke, and asked anew upstream refused"
 
 
 class Body:
@@ -116,6 +121,7 @@ class Body:
         self._judge: Judge | None = None
         self._keep: Keep | None = None
         self._fails: Callable[[Recording[bytes]], bool] | None = None
+        self._cut_off = False
 
     @property
     def exhausted(self) -> bool:
@@ -154,11 +160,16 @@ class Body:
         """
         return self._fails is not None and self._fails(self._recording.passed())
 
+    def is_broken(self) -> bool:
+        """See `Source`."""
+        return self.entry is None and (self._cut_off or self.fails())
+
     def _take(self, *, whole: bool) -> Callable[[], Any] | None:
         """What stores the recording; None if that is done, or if it is not whole but must be."""
         if self._judge is None or self._keep is None:
             return None
         answered = self._judge(self._recording.passed())
+        self._cut_off = answered.reason == CUT_OFF
         if whole and answered.answer is None:
             return None
         keep, self._keep = self._keep, None
@@ -210,7 +221,7 @@ class AsyncBody(Body):
 
     def __init__(self) -> None:
         super().__init__()
-        self._storing: asyncio.Task[None] | None = None
+        self._storing: Task | None = None
 
     async def pull(self) -> bytes:
         if self._chunks is None:
@@ -233,7 +244,7 @@ class AsyncBody(Body):
     async def store(self, *, whole: bool) -> None:
         """See `SyncBody.store`. Whoever is cancelled meanwhile does not cut it short."""
         if keep := self._take(whole=whole):
-            self._storing = asyncio.create_task(self._store(keep))
+            self._storing = begin(partial(self._store, keep))
         if self._storing is not None:
             await finish(self._storing, mine=keep is not None)
 
@@ -247,7 +258,7 @@ def share(name: Name) -> SharedStream[bytes]:
 
 
 def ashare(name: Name) -> AsyncSharedStream[bytes]:
-    """A response that the tasks of one event loop share."""
+    """A response that the tasks of one event loop of asyncio, or of one run of trio, share."""
     return AsyncSharedStream(name, AsyncBody())
 
 
@@ -257,16 +268,23 @@ class BodyReader(StreamReader):
     Args:
         cache: the cache that serves the call.
         stream: what `share` or `ashare` made.
+        leads: whether the call is its first.
+        seconds: how long one that is not waits at most for anything new.
+        go_alone: asks upstream for the body of one that was given nothing yet.
 
     Attributes:
         source: the body.
-        broken: makes the error of a stream that another caller's interrupt has ended.
+        library: whose errors the call raises.
     """
 
-    def __init__(self, cache: Cache, stream: Any) -> None:
-        super().__init__(cache, stream)
-        self.broken: Callable[[str], Exception] = OSError
-        self._leaving: asyncio.Task[None] | None = None
+    def __init__(
+        self, cache: Cache, stream: Any, leads: bool, seconds: float, go_alone: GoAlone
+    ) -> None:
+        super().__init__(cache, stream, leads, seconds)
+        self.library: Library | None = None
+        self._leaving: Task | None = None
+        self._go_alone = go_alone
+        self._own: Any = None
 
     @property
     def flight(self) -> Flight:
@@ -290,32 +308,62 @@ class BodyReader(StreamReader):
         return True
 
     def __iter__(self) -> Iterator[bytes]:
+        stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
-            while self._stream.has(self._passed, leads=True):
+            while stream.has(self._passed, leads=leads, seconds=seconds):
                 self._passed += 1
-                yield self._stream.items[self._passed - 1]
-        except Alone:
+                yield stream.items[self._passed - 1]
+            return
+        except (Alone, Late) as given_up:
+            alone = self._leaves_for_upstream(given_up)
             self.close()
-            raise self.broken(_CUT_OFF) from None
+            if not alone:
+                raise self._error(given_up) from None
         except BaseException:
             self.close()
             raise
+        self._own = own = self._go_alone(self)
+        yield from own
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
-            while await self._stream.has(self._passed, leads=True):
+            while await stream.has(self._passed, leads=leads, seconds=seconds):
                 self._passed += 1
-                yield self._stream.items[self._passed - 1]
-        except Alone:
+                yield stream.items[self._passed - 1]
+            return
+        except (Alone, Late) as given_up:
+            alone = self._leaves_for_upstream(given_up)
             await self.aclose()
-            raise self.broken(_CUT_OFF) from None
+            if not alone:
+                raise self._error(given_up) from None
         except BaseException:
             await self.aclose()
             raise
+        self._own = own = await self._go_alone(self)
+        async for chunk in own:
+            yield chunk
+
+    def _leaves_for_upstream(self, given_up: Exception) -> bool:
+        """Whether it was given nothing, and asks by itself; then it has joined nobody."""
+        if self._leads or self._passed or isinstance(given_up, Late):
+            return False
+        self._joined = False
+        return True
+
+    def _error(self, given_up: Exception) -> Exception:
+        library = self.library
+        if library is None:
+            return OSError(_CUT_OFF)
+        if isinstance(given_up, Late):
+            return (library.read_timeout or library.read_error)(str(given_up))
+        return library.read_error(_CUT_OFF)
 
     def close(self) -> None:
         """Leave; the last reader closes the response. Who has read it all finds it stored then."""
         if self._left:
+            if self._own is not None:
+                self._own.close()
             return
         self._left = True
         try:
@@ -335,12 +383,15 @@ class BodyReader(StreamReader):
             self.drop()
             return
         first, self._left = not self._left, True
+        if self._own is not None:
+            await self._own.aclose()
+            return
         if isinstance(sys.exception(), GeneratorExit):
             if first:  # where the loop may not run any more
                 await self._leave(self._has_all())
             return
         if first:
-            self._leaving = asyncio.create_task(self._leave(self._has_all()))
+            self._leaving = begin(partial(self._leave, self._has_all()))
         if self._leaving is not None:
             await finish(self._leaving, mine=first)
 
@@ -361,6 +412,56 @@ class BodyReader(StreamReader):
         source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
+
+
+class OwnBody:
+    """A body that a call asked for by itself, in place of one that it had joined in vain.
+
+    Args:
+        reader: of the response that the caller has.
+        stream: the new body; one that was read is there in chunks, decoded.
+        encoding: the content encoding of the stream; None for chunks.
+        held: what is not to be finalised while the body is read.
+
+    Raises the error of the caller's library where he could not read it in that response.
+    """
+
+    def __init__(
+        self, reader: BodyReader, stream: Any, encoding: str | None = None, held: object = None
+    ) -> None:
+        head, library = reader.source.head, reader.library
+        assert head is not None
+        assert library is not None
+        wanted = value_of(head.headers, "content-encoding")
+        self._held = held
+        self._stream: Any = stream
+        if stream is None:
+            raise library.read_error(_REFUSED)
+        if isinstance(stream, list):
+            chunks = stream if library.is_decoded else encoded(wanted, stream)
+            self._stream = Replay(chunks)
+        elif codings(wanted) != codings(encoding):
+            raise library.read_error(_REFUSED)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._stream
+        self.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield chunk
+        await self.aclose()
+
+    def close(self) -> None:
+        """Close it; what came whole is stored."""
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        """`close` for async callers."""
+        if isinstance(self._stream, Replay):
+            self._stream.close()
+        else:
+            await self._stream.aclose()
 
 
 class TeedStream(Proxy):

@@ -235,21 +235,6 @@ def _joined(request: bytes) -> dict[str, Any]:
     return dict(sorted(head.items()))
 
 
-def stored(request: bytes) -> bytes:
-    """An encoded request as it is stored and shown, with ``(hidden)`` for every credential.
-
-    The very bytes of one that has none; empty for one that cannot be looked through.
-    """
-    if shape_begins(request) is None and name_ends(request) is None:
-        return request
-    try:
-        plain = decode_request(request)
-        clean = hidden(plain)
-        return request if clean is plain else encode(clean)
-    except (msgspec.MsgspecError, ValueError, RecursionError, UnkeyableError):
-        return b""
-
-
 def readable(value: Any, room: int = 100) -> Any:
     """A canonical value for people: an object whose order counts as one that is in this order.
 
@@ -266,6 +251,21 @@ def readable(value: Any, room: int = 100) -> Any:
     if len(value) == 1 and type(pairs := value.get("!members")) is list:
         return {str(name): readable(inner, room) for name, inner in pairs}
     return {name: readable(inner, room) for name, inner in value.items()}
+
+
+def stored(request: bytes) -> bytes:
+    """An encoded request as it is stored and shown, with ``(hidden)`` for every credential.
+
+    The very bytes of one that has none; empty for one that cannot be looked through.
+    """
+    if shape_begins(request) is None and name_ends(request) is None:
+        return request
+    try:
+        plain = decode_request(request)
+        clean = hidden(plain)
+        return request if clean is plain else encode(clean)
+    except (msgspec.MsgspecError, ValueError, RecursionError, UnkeyableError):
+        return b""
 
 
 def endless(where: str) -> UnkeyableError:

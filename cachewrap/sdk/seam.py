@@ -387,7 +387,7 @@ def _processed(
 ) -> tuple[Any, dict[str, Any]]:
     """The response of an answer, and what the client's ``_process_response`` takes."""
     if reader is not None:
-        reader.broken = family_of(client._client).read_error
+        reader.library = family_of(client._client)
     options = _argument(1, "options", args, kwargs)
     options.headers = sdk_call.headers
     parse = getattr(options, "post_parser", None)

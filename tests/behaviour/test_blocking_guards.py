@@ -6,8 +6,7 @@ import asyncio
 import subprocess
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -297,45 +296,39 @@ def test_nothing_hops_once_the_guard_is_gone(tmp_path: Path, monkeypatch: Any) -
     assert asyncio.run(complete("q")) == "answer"
 
 
-def test_a_guard_of_another_make_costs_a_thread_and_no_answer(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
-    cache = Cache.disk(41, tmp_path)
-    up = Upstream()
+BY_AUDIT = """
+import asyncio, sys, warnings
+from cachewrap import Cache, llm_cached
+warnings.simplefilter("ignore")  # no lease can be taken
+calls = []
 
-    @llm_cached(cache=cache)
-    async def complete(question: str) -> Any:
-        return up.ask(question)
+@llm_cached
+async def complete(question):
+    calls.append(question)
+    return question
 
-    async def work() -> list[Any]:
-        return [await complete("q") for _ in range(3)]
+def hook(event, args):
+    if event in ("open", "sqlite3.connect"):
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        raise RuntimeError(f"{event} blocks the event loop")
 
-    asyncio.run(complete("q"))
+async def main():
+    assert [await complete(q) for q in "aabbcc"] == list("aabbcc")
+
+with Cache.disk(41, "answers") as cache:
+    asyncio.run(complete("a"))
     cache.close()
-    raising = guard_of_connections()
-    with raising:
-        assert asyncio.run(work()) == [LONG] * 3
-    assert up.calls == 1
+    sys.addaudithook(hook)  # which cannot be taken out
+    asyncio.run(main())
+    print(len(calls))
+"""
 
 
-@contextmanager
-def guard_of_connections() -> Iterator[None]:
-    """A guard by audit hook: it cannot be taken out, and sleeps in the end."""
-    awake = True
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        if awake and event in ("sqlite3.connect", "open"):
-            try:
-                asyncio.get_running_loop()
-            except RuntimeError:
-                return
-            raise RuntimeError(f"{event} blocks the event loop")
-
-    sys.addaudithook(hook)
-    try:
-        yield
-    finally:
-        awake = False
+def test_a_guard_that_nothing_shows_costs_a_thread_and_no_answer(tmp_path: Path) -> None:
+    assert run_elsewhere(tmp_path, BY_AUDIT) == "3\n"
 
 
 IMPORTED_LATER = """
@@ -381,9 +374,42 @@ def test_a_guard_that_was_there_before_us(
     store_kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     place = request.getfixturevalue("redis_url") if store_kind == "redis" else ""
-    command = [sys.executable, "-c", IMPORTED_LATER, store_kind, place]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("2\n", "")
+    assert run_elsewhere(tmp_path, IMPORTED_LATER, store_kind, place) == "2\n"
+
+
+def run_elsewhere(folder: Path, program: str, *words: str) -> str:
+    """What a program prints that has nothing to complain of."""
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["answers", "fails"])
+def test_who_is_cancelled_leaves_nothing_behind(store: Store, fails: bool) -> None:
+    asked = 0
+
+    @llm_cached(cache=Cache(store))
+    async def complete(question: str) -> Any:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.001)
+        if fails and asked % 2:
+            raise ConnectionError
+        return LONG
+
+    async def work() -> None:
+        for number in range(40):
+            task = asyncio.create_task(complete(f"q{number}"))
+            await asyncio.sleep(number / 10_000)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            again = (complete(f"q{number}") for _ in range(3))
+            given = await asyncio.wait_for(asyncio.gather(*again, return_exceptions=True), 5)
+            assert all(answer == LONG or isinstance(answer, ConnectionError) for answer in given)
+            assert LONG in given or fails
+
+    run_guarded(work)
 
 
 def test_lines_that_others_add_are_seen(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.conftest import run
+from cli.filling import CommandLine
 
 from cachewrap import Cache, CacheWarning, ReplayMissError, StoreError, llm_cached
 from cachewrap.entry import Facts, HttpAnswer, Items
@@ -17,8 +19,6 @@ from cachewrap.format.envelope import seal
 from cachewrap.request import key
 from cachewrap.stores.jsonl import JsonlStore, lines
 from cachewrap.testing.stores import key_of
-from cli.conftest import run
-from cli.filling import CommandLine
 
 __all__ = ["run"]
 

@@ -40,18 +40,14 @@ DATABASE = "cache.db"
 LEASES = "cache.db-leases"
 """The file of the leases; diskcache's `check` would call one of another name unknown."""
 
-READ_WAIT = 1.0
-"""Seconds that a read may wait for another process's lock; writers and checkpoints need none."""
-
-WRITE_WAIT = 10.0
-"""Seconds that a write may wait for another process's writes."""
-
 BATCH = 500
 """Rows that are listed or removed in one statement, so that other writers get their turn."""
 
 IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
 
+_AGAIN = 0.01
+"""Seconds until a write is tried again that was refused at once."""
 _BESIDE = ("", "-wal", "-shm", "-journal")
 """Names of the database and of SQLite's files beside it, behind the database's."""
 
@@ -320,8 +316,14 @@ def make(root: str, folder: str) -> None:
                     files.close(ignored)
 
 
-def lay_out(root: str, folder: str) -> None:
-    """Make the folder, with an empty database in it; keep what exists."""
+def lay_out(root: str, folder: str, wait: float) -> None:
+    """Make the folder, with an empty database in it; keep what exists.
+
+    Args:
+        root: the folder that holds the folders of all seeds.
+        folder: the folder.
+        wait: seconds to wait for another process's lock.
+    """
     make(root, folder)
     path = os.path.join(folder, DATABASE)
     check_files(path)
@@ -329,53 +331,83 @@ def lay_out(root: str, folder: str) -> None:
         files.close(open_file(path, _NEW, 0o600, follows=False))
     new = not files.lstat(path).st_size
     # The settings are stored: whatever program opens the folder later evicts nothing either.
-    diskcache.Cache(folder, timeout=int(WRITE_WAIT), disk=BytesDisk, eviction_policy="none").close()
+    _LaidOut(folder, wait).close()
     if new:
-        with closing(sqlite3.connect(path, timeout=WRITE_WAIT)) as con:
+        with closing(sqlite3.connect(path, timeout=wait)) as con:
             con.executescript(_BY_EXPIRY)
 
 
-def connect(path: str, wait: float) -> sqlite3.Connection | None:
+class _LaidOut(diskcache.Cache):  # type: ignore[misc]
+    """A database laid out by diskcache, which by itself tries each statement for a minute.
+
+    Raises `diskcache.Timeout` where another program keeps it locked.
+    """
+
+    def __init__(self, folder: str, wait: float) -> None:
+        self._end = time.monotonic() + wait
+        super().__init__(folder, timeout=0, disk=BytesDisk, eviction_policy="none")
+
+    @property
+    def _sql(self) -> Any:
+        execute = self._con.execute
+
+        def sql(statement: str, *args: Any) -> Any:
+            try:
+                return execute(statement, *args)
+            except sqlite3.OperationalError as error:
+                if str(error) == "database is locked" and time.monotonic() > self._end:
+                    raise diskcache.Timeout(str(error)) from error
+                raise
+
+        return sql
+
+
+def connect(path: str, wait: float, later: float) -> sqlite3.Connection | None:
     """Open the database without writing a thing; None if it has not been laid out (yet).
 
     Args:
         path: the database.
         wait: seconds to wait for another process's lock while it is opened.
+        later: seconds to wait for one with each statement.
     """
     try:
-        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT))
+        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT), later)
     except sqlite3.OperationalError:
         if files.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
         place = f"{Path(path).as_uri()}?immutable=1"
-        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
+        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT), later)
 
 
-def write(con: sqlite3.Connection, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
-    """Execute what begins to write, once other processes let go of it; within `WRITE_WAIT`."""
-    deadline = time.monotonic() + WRITE_WAIT
+def write(
+    con: sqlite3.Connection, wait: float, sql: str, values: tuple[Any, ...] = ()
+) -> sqlite3.Cursor:
+    """Execute what begins to write, once other processes let go of it; within so many seconds."""
+    deadline = time.monotonic() + wait
     while True:
         try:
             return con.execute(sql, values)
         except sqlite3.OperationalError as error:
             # The connection itself waits as long as a read may, and one statement costs less than
             # telling it to wait longer, and again not to.
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > deadline - READ_WAIT:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
+            if time.monotonic() > deadline - _AGAIN:
+                raise
+            time.sleep(_AGAIN)
 
 
 def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")  # one that is not UTF-8 must not hide the other rows
 
 
-def _ready(con: sqlite3.Connection) -> sqlite3.Connection | None:
+def _ready(con: sqlite3.Connection, wait: float) -> sqlite3.Connection | None:
     try:
         con.text_factory = _text
         if con.execute(_LAID_OUT).fetchall():
             con.executescript(_PRAGMAS)
-            con.execute(f"PRAGMA busy_timeout = {int(READ_WAIT * 1000)}")
+            con.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
             return con
     except BaseException:
         con.close()

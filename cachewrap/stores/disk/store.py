@@ -13,6 +13,7 @@ from typing import Any
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import aside, is_on_loop
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Checks,
     Claim,
@@ -76,8 +77,10 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     A folder that this user cannot write is read as it is: nobody else may write to it meanwhile.
 
     A read waits for nobody who writes. For a lock that keeps readers out too (another program's; a
-    database that is being made or recovered) it waits 1 second at most, and then fails; a write
-    waits 10 seconds at most for those of other processes.
+    database that is being made or recovered) it waits half of ``store_seconds`` at most, and then
+    fails; a write waits ``store_seconds`` at most for those of other processes. After that reads,
+    or writes, of every store of the folder in this process fail at once for ``breaker_seconds``.
+    Then one of them tries again.
 
     Leases are byte locks on a file beside the database. They end when they are released or when the
     process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
@@ -89,13 +92,22 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         max_bytes: the size that the database and its files are kept to, by removing this store's
             least recently used entries after a write; None never removes an entry that has not
             expired. It is a rule of this store object, not of the folder.
+        store_seconds: how long a write waits for a lock that another program has; a read waits half
+            of it.
+        breaker_seconds: for how long the database is left alone after such a wait in vain.
 
     Raises:
         ConfigurationError: ``max_bytes`` is not a positive number.
     """
 
     def __init__(
-        self, path_root: str | os.PathLike[str], seed: str = "41", *, max_bytes: int | None = None
+        self,
+        path_root: str | os.PathLike[str],
+        seed: str = "41",
+        *,
+        max_bytes: int | None = None,
+        store_seconds: float = STORE_SECONDS,
+        breaker_seconds: float = BREAKER_SECONDS,
     ) -> None:
         if max_bytes is not None and max_bytes <= 0:
             raise ConfigurationError(f"max_bytes is {max_bytes}: give a positive number, or None")
@@ -106,20 +118,25 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         self._path = os.path.join(self._folder, DATABASE)
         self._leases = os.path.join(self._folder, LEASES)
         self._disk = BytesDisk(self._folder)
-        self._connections = Connections(self._root, self._path)
+        self._options: dict[str, Any] = {
+            "max_bytes": max_bytes,
+            "store_seconds": store_seconds,
+            "breaker_seconds": breaker_seconds,
+        }
+        self._connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
         self._used: dict[bytes, float] = {}
         self._additions = 0
         self._leases_checked = False
 
     def __reduce__(self) -> tuple[Callable[..., DiskStore], tuple[str, str]]:
-        return functools.partial(type(self), max_bytes=self._max_bytes), (self._root, self._seed)
+        return functools.partial(type(self), **self._options), (self._root, self._seed)
 
     @property
     def url(self) -> str:
         return url_of("disk", files.real_path(self._root), self._seed)
 
     def reseed(self, seed: str) -> DiskStore:
-        return DiskStore(self._root, seed, max_bytes=self._max_bytes)
+        return DiskStore(self._root, seed, **self._options)
 
     def beside(self, name: str) -> str:
         return os.path.join(self._folder, name)
@@ -160,7 +177,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                     or monotonic() >= link.trusted
                     or not files.access(self._path, os.F_OK)
                 ):
-                    con = connections.connected(link) or connections.connect(link)
+                    con = connections.readable(link)
                     if con is None:
                         return None
                 rows = con.execute(GET, (name,)).fetchall()
@@ -301,7 +318,9 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 except FileNotFoundError:
                     make(self._root, self._folder)
                     return leases.take(self._leases, key, token, seconds)
-            except OSError as error:
+            except StoreError:
+                raise
+            except Exception as error:  # of the system, or of a guard of event loops
                 raise self._connections.failed("take a lease beside", error) from error
 
         def renew(self, key: str, token: str, seconds: float) -> bool:
@@ -316,7 +335,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
             if not files.exists(self._folder):
                 # In a thread: but not to take a lease, which who is cancelled would leave behind.
-                with suppress(OSError):  # which the store meets again
+                with suppress(OSError, StoreError):  # which the store meets again
                     await in_thread(make, self._root, self._folder)
             return self.acquire(key, token, seconds)
 
@@ -363,10 +382,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             with link.lock:
                 con, now = connections.writable(link), int(time.time())  # takes half the room
                 columns = (name, now, expires or None, now, value)
-                added = write(con, ADD, columns).rowcount == 1
+                added = write(con, connections.wait, ADD, columns).rowcount == 1
                 stale = sweeps and con.execute(STALE, (time.time(),)).fetchone() is not None
         except (sqlite3.Error, OSError) as error:
-            raise self._connections.failed("write", error) from error
+            raise self._connections.failed("write", error, writes=True) from error
+        connections.wrote()
         if stale:
             with suppress(StoreError), self._writing():
                 pass  # removes what has expired, when it ends
@@ -381,7 +401,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         try:
             with link.lock:
                 con = connections.writable(link)
-                write(con, "BEGIN IMMEDIATE")
+                write(con, connections.wait, "BEGIN IMMEDIATE")
                 writing = Transaction(con, self._disk)
                 try:
                     yield writing
@@ -390,6 +410,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                         used, self._used = self._used, {}
                         writing.evict(self._max_bytes, used)
                     con.execute("COMMIT")
+                    connections.wrote()
                     remove = writing.replaced
                 except BaseException:
                     remove = writing.stored
@@ -397,7 +418,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                         con.execute("ROLLBACK")
                     raise
         except (sqlite3.Error, OSError) as error:
-            raise self._connections.failed("write", error) from error
+            raise self._connections.failed("write", error, writes=True) from error
         finally:
             for filename in remove:
                 self._disk.remove(filename)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,13 @@ import msgspec
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
+from cachewrap.stores.breaker import (
+    Breaker,
+    LeftAlone,
+    breaker_of,
+    left_alone,
+)
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
 from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
 from cachewrap.systems import files
@@ -24,6 +32,9 @@ from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
 """The seed and the key of a line."""
+
+Lines: TypeAlias = dict[Name | int, bytes]
+"""The lines by their names; those that cannot be read, by their numbers."""
 
 _KEY: Final = re.compile("[0-9a-f]{64}")
 _MOST_ASKED: Final = 10_000
@@ -54,12 +65,23 @@ class Cassette:
 
     Every write holds a lock on the file, against threads and processes, and begins with reading
     again what others have changed. Lines that cannot be read are left as they are.
+
+    A lock that another process keeps for too long opens a breaker of the file.
+
+    Attributes:
+        store_seconds: how long a write waits for the lock; a read waits half of it.
+        breaker_seconds: for how long the file is left alone after one that did not come.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.store_seconds = STORE_SECONDS
+        self.breaker_seconds = BREAKER_SECONDS
+        # A write is tried although a read has waited in vain: what it holds was paid for.
+        self._reads = breaker_of(f"read {path}")
+        self._writes = breaker_of(f"write {path}")
         self._lock = threading.RLock()
-        self._lines: dict[Name | int, bytes] | None = None
+        self._lines: Lines | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._ends = True  # whether the file ends with a line break
         self._untidy = False
@@ -70,23 +92,33 @@ class Cassette:
 
     # -- reading ------------------------------------------------------------------------------
 
-    def get(self, name: Name) -> bytes | None:
-        """The line of a name. An absent one is remembered: there its line will stand."""
-        line = self._read().get(name)
-        if line is not None:
+    def get(self, name: Name, lines: Lines | None = None) -> bytes | None:
+        """The line of a name, among what was `read_before` if that is given.
+
+        An absent one is remembered: there its line will stand.
+        """
+        line = (self._read() if lines is None else lines).get(name)
+        if line is None:
+            self.ask(name)
+        elif self._asked:
             self._asked.pop(name, None)
-        elif name not in self._asked and len(self._asked) < _MOST_ASKED:
-            self._asked[name] = next(self._numbers)
         return line
 
-    def is_read(self, name: Name) -> bool:
-        """Whether the file is as it was read. If not, the name is given its place all the same."""
-        with suppress(OSError):
-            if self._lines is not None and self._stamp == _stamp_of(files.stat(self.path)):
-                return True
+    def ask(self, name: Name) -> None:
+        """Keep the place of a name that is looked up now."""
         if name not in self._asked and len(self._asked) < _MOST_ASKED:
             self._asked[name] = next(self._numbers)
-        return False
+
+    def read_before(self) -> Lines | None:
+        """The lines, where the file is as it was read; None where it is to be read."""
+        try:
+            stamp = _stamp_of(files.stat(self.path))
+        except FileNotFoundError:
+            stamp = None
+        except OSError as error:
+            raise self._failed("read", error) from error
+        lines = self._lines
+        return lines if lines is not None and stamp == self._stamp else None
 
     def names(self) -> list[Name]:
         """The names of all lines, in the order of the file."""
@@ -107,40 +139,54 @@ class Cassette:
                         return f"{self.path}, line {number}"
         return self.path
 
-    def _read(self) -> dict[Name | int, bytes]:
-        try:
-            stamp = _stamp_of(files.stat(self.path))
-        except FileNotFoundError:
-            stamp = None
-        except OSError as error:
-            raise self._failed("read", error) from error
-        lines = self._lines
-        if lines is not None and stamp == self._stamp:
+    def _read(self) -> Lines:
+        lines = self.read_before()
+        if lines is not None:
             return lines
         with self._lock:
             try:
-                file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
-                try:
-                    with systems.locked(file, alone=False):
-                        return self._load(file)
-                finally:
-                    files.close(file)
+                with self._watched(self._reads, "read"):
+                    file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
+                    try:
+                        with systems.locked(file, alone=False, seconds=self.store_seconds / 2):
+                            return self._load(file)
+                    finally:
+                        files.close(file)
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
             except OSError as error:
                 raise self._failed("read", error) from error
 
+    @contextmanager
+    def _watched(self, breaker: Breaker, doing: str) -> Iterator[None]:
+        """A use of the file's lock, unless it is left alone because the lock did not come."""
+        try:
+            trying = breaker.admit(self.breaker_seconds)
+        except LeftAlone as left:
+            why = "its lock did not come"
+            raise left_alone(f"cannot {doing} {self.path}: it is", left, why) from left.error
+        try:
+            yield
+        except TimeoutError as error:
+            breaker.failed(error, self.breaker_seconds)
+            raise
+        except BaseException:
+            if trying:
+                breaker.undecided()
+            raise
+        breaker.worked()
+
     def _failed(self, doing: str, error: OSError) -> StoreError:
         why = systems.NO_DIRECTORY if systems.is_nowhere(self.path) else error
         return StoreError(f"cannot {doing} {self.path}: {why}")
 
-    def _load(self, file: int) -> dict[Name | int, bytes]:
+    def _load(self, file: int) -> Lines:
         status = files.fstat(file)
         if self._lines is not None and self._stamp == _stamp_of(status):
             return self._lines
         files.lseek(file, 0, os.SEEK_SET)
         data = files.read_all(file)
-        lines: dict[Name | int, bytes] = {}
+        lines: Lines = {}
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if not (line := line.strip()):
                 continue
@@ -159,9 +205,7 @@ class Cassette:
                     lines[name] = line
         return self._loaded(lines, _stamp_of(status), ends=not data or data.endswith(b"\n"))
 
-    def _loaded(
-        self, lines: dict[Name | int, bytes], stamp: tuple[int, int, int] | None, *, ends: bool
-    ) -> dict[Name | int, bytes]:
+    def _loaded(self, lines: Lines, stamp: tuple[int, int, int] | None, *, ends: bool) -> Lines:
         self._lines, self._stamp, self._ends = lines, stamp, ends
         return lines
 
@@ -229,7 +273,7 @@ class Cassette:
             self._new.clear()
             self._last = -1
 
-    def _in_order(self, lines: dict[Name | int, bytes]) -> dict[Name | int, bytes]:
+    def _in_order(self, lines: Lines) -> Lines:
         """The new lines change places among each other alone."""
         new = iter(sorted((name for name in self._new if name in lines), key=self._new.__getitem__))
         names = [next(new) if name in self._new else name for name in lines]
@@ -240,13 +284,16 @@ class Cassette:
         """The file, open and locked; it is made where it is missing."""
         with self._lock:
             try:
-                files.make_folders(os.path.dirname(self.path), 0o700)
-                with open_alone(self.path, _WRITING, 0o600, follows=False) as file:
-                    yield file
+                with self._watched(self._writes, "write"):
+                    files.make_folders(os.path.dirname(self.path), 0o700)
+                    with open_alone(
+                        self.path, _WRITING, 0o600, self.store_seconds, follows=False
+                    ) as file:
+                        yield file
             except OSError as error:
                 raise self._failed("write", error) from error
 
-    def _append(self, file: int, lines: dict[Name | int, bytes], line: bytes) -> None:
+    def _append(self, file: int, lines: Lines, line: bytes) -> None:
         size = files.fstat(file).st_size
         start = (b"" if self._ends else b"\n") if size else HEAD + b"\n"
         files.lseek(file, 0, os.SEEK_END)
@@ -257,7 +304,7 @@ class Cassette:
             raise
         self._stamp, self._ends = _stamp_of(files.fstat(file)), True
 
-    def _write_all(self, file: int, lines: dict[Name | int, bytes]) -> None:
+    def _write_all(self, file: int, lines: Lines) -> None:
         """Put a new file in the place of the old one, under whose lock this is called."""
         if not systems.REPLACES_OPEN:
             self._write_over(file, lines)
@@ -284,7 +331,7 @@ class Cassette:
             raise
         self._loaded(lines, stamp, ends=True)
 
-    def _write_over(self, file: int, lines: dict[Name | int, bytes]) -> None:
+    def _write_over(self, file: int, lines: Lines) -> None:
         # What is cut off comes last: a process that is killed in between leaves lines twice.
         files.lseek(file, 0, os.SEEK_SET)
         if lines:
@@ -345,17 +392,27 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 
 
 @contextmanager
-def open_alone(path: str, flags: int, mode: int, *, follows: bool = True) -> Iterator[int]:
-    """A file as `systems.open_file` opens it, locked for this writer alone."""
+def open_alone(
+    path: str, flags: int, mode: int, seconds: float = STORE_SECONDS, *, follows: bool = True
+) -> Iterator[int]:
+    """A file as `systems.open_file` opens it, locked for this writer alone.
+
+    Raises `OSError`: also where others kept it locked for so many seconds, or put another file in
+    its place again and again.
+    """
+    end = time.monotonic() + seconds
     while True:
         file = systems.open_file(path, flags, mode, follows=follows)
         try:
-            with systems.locked(file, alone=True):
+            left = max(0.0, end - time.monotonic())
+            with systems.locked(file, alone=True, seconds=left):
                 if _is_at(file, path):
                     yield file
                     return
         finally:
             files.close(file)
+        if time.monotonic() >= end:
+            raise TimeoutError(f"others put files in its place for longer than {seconds:g} s")
 
 
 def _is_at(file: int, path: str) -> bool:

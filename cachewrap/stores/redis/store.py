@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Claim,
     Leases,
@@ -51,6 +52,9 @@ if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
 return ARGV[1]
 """
+
+_OTHER = "WRONGTYPE"
+"""What the server says where a key holds something else than text."""
 
 _FAILED = "failed"
 """What stands in the place of a lease for 2 seconds after its owner's call failed."""
@@ -119,10 +123,12 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
             ``redis+sentinel://[user:password@]host:port,host:port/service/db``, and in the query
             ``sentinel_username`` and ``sentinel_password`` for the sentinels themselves;
             ``rediss+cluster://`` and ``rediss+sentinel://`` for TLS. Options in its query are
-            obeyed; without them connecting and each answer may take 1 second, and one more attempt
-            is made.
+            obeyed. One more attempt is made.
         seed: the partition.
         namespace: keeps the tenants of one database apart.
+        store_seconds: for how many seconds an operation may go on, with all its attempts, nodes and
+            redirections. A large answer has a second more for each MiB, and five times as long at
+            most. Connecting and each answer may take half of it.
         breaker_seconds: for how many seconds a server that cannot be reached is left alone.
 
     Raises:
@@ -135,11 +141,12 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         seed: str = "41",
         *,
         namespace: str = "default",
-        breaker_seconds: float = 30.0,
+        store_seconds: float = STORE_SECONDS,
+        breaker_seconds: float = BREAKER_SECONDS,
     ) -> None:
         if not namespace:
             raise ConfigurationError("the Redis namespace is empty: give it a name")
-        self._enter(Connections(url, breaker_seconds), namespace, seed)
+        self._enter(Connections(url, breaker_seconds, store_seconds), namespace, seed)
 
     def _enter(self, connections: Connections, namespace: str, seed: str) -> None:
         self._connections = connections
@@ -150,7 +157,10 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
     def __reduce__(self) -> tuple[Callable[..., RedisStore], tuple[str, str]]:
         connections = self._connections
         remake = functools.partial(
-            type(self), namespace=self._namespace, breaker_seconds=connections.breaker_seconds
+            type(self),
+            namespace=self._namespace,
+            store_seconds=connections.store_seconds,
+            breaker_seconds=connections.breaker_seconds,
         )
         return remake, (connections.url, self._seed)
 
@@ -291,19 +301,21 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return count
 
     def acquire(self, key: str, token: str, seconds: float) -> Claim:
-        name = self._lease(key)
+        name, milliseconds = self._lease(key), _milliseconds(seconds)
         with self._connections.using() as client:
             pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
-            return _claim(token, *pipeline.execute())
+            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
+            pipeline.pexpire(name, milliseconds, nx=True)
+            return _claim(token, *pipeline.execute(raise_on_error=False))
 
     @_in_asyncio
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
-        name = self._lease(key)
+        name, milliseconds = self._lease(key), _milliseconds(seconds)
         async with self._connections.running() as client:
             pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
-            return _claim(token, *await pipeline.execute())
+            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
+            pipeline.pexpire(name, milliseconds, nx=True)
+            return _claim(token, *await pipeline.execute(raise_on_error=False))
 
     def renew(self, key: str, token: str, seconds: float) -> bool:
         name, milliseconds = self._lease(key), _milliseconds(seconds)
@@ -398,9 +410,18 @@ def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
-def _claim(token: str, taken: object, present: bytes | None) -> Claim:
-    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token."""
-    holder = (present or b"").decode(errors="replace")
+def _claim(token: str, taken: object, present: object, _: object) -> Claim:
+    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token.
+
+    What is no text is no lease. PEXPIRE NX has given an end to what had none. Servers before
+    version 7 refuse it, and such a lease is waited for as long as any is.
+    """
+    for answer in (taken, present):
+        if isinstance(answer, Exception):
+            if answer is present and isinstance(answer, ResponseError) and _OTHER in str(answer):
+                return Claim.FAILED
+            raise answer
+    holder = present.decode(errors="replace") if isinstance(present, bytes) else ""
     if taken or holder == token:
         return Claim.TAKEN
     return Claim.FAILED if holder == _FAILED or of_one_process(holder, token) else Claim.HELD
