@@ -139,6 +139,17 @@ BODIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"mcp_servers": [{"url": "https://mcp.example/sse"}]},
     ),
     (
+        {
+            "mcp_servers": [{"authorization_token": None}],
+            "tools": [{"type": "mcp", "authorization": None}],
+        },
+        {"mcp_servers": [{}], "tools": [{"type": "mcp"}]},
+    ),
+    (
+        {"mcp_servers": {"a": {"env": {"A_KEY": "s"}}}, "metadata": {7: "a", "b": "c"}},
+        {"mcp_servers": {"a": {"env": {}}}, "metadata": {7: "a", "b": "c"}},
+    ),
+    (
         {"mcp_servers": [{"url": "https://mcp.example?"}, {"url": None}, {"url": "//["}, 7]},
         {"mcp_servers": [{"url": "https://mcp.example?"}, {"url": None}, {"url": "//["}, 7]},
     ),
