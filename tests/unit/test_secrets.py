@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from typing import Any
 
@@ -705,6 +706,8 @@ def test_the_hash_is_under_the_key_of_the_cache() -> None:
     assert one.mark("A", "x") != other.mark("A", "x")
     assert one.mark("A", "x") == Keyed({"a"}).mark("a", "x") != one.mark("a", "y")
     assert one.mark("b", "x") is None
+    there = pickle.loads(pickle.dumps(other))
+    assert (there, there.mark("a", "x")) == (other, other.mark("a", "x"))
 
 
 # -- answers ---------------------------------------------------------------------------------------
