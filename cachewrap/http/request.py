@@ -392,6 +392,12 @@ def without_secrets(
                     break
             else:
                 continue
+        elif name == "metadata" and kind is dict and not keyed:
+            for key, text in value.items():
+                if type(text) is not str or is_named(str(key)) or is_telling(text):
+                    break
+            else:
+                continue
         doubtful.append(name)
     return _without(body, doubtful, keyed, taken) if doubtful else body
 
@@ -406,15 +412,13 @@ def _without(
         if name in _READ:
             new = _unsigned_part({"content": value} if name in _SPOKEN else {name: value}, walk)
             (new,) = new.values()
-        elif name == "tools":
-            new = _tools(value, walk)
+        elif name in _NEVER and isinstance(value, (list, tuple)):
+            new = _tools(value, walk, name)
         elif is_account(name) and name.lower() not in keyed:
             walk.note(value, (name,))
             new = GONE
         else:
             new = walk.member(name, value, ())
-            if name == "mcp_servers" and isinstance(new, (list, tuple)):
-                new = [_without_token(server) for server in new]
         if new is GONE:
             del clean[name]
         elif new is not value:
@@ -427,39 +431,29 @@ def _without(
 _NUMBERS: Final = frozenset({bool, int, float, type(None)})
 
 
-def _tools(tools: Any, walk: Walk) -> Any:
-    if not isinstance(tools, (list, tuple)):
-        return tools
-    clean: list[Any] | None = None
-    for at, tool in enumerate(tools):
-        if not isinstance(tool, Mapping) or tool.get("type") in _FUNCTIONS:
-            continue
-        new = _tool(tool, walk)
-        if new is not tool:
-            clean = list(tools) if clean is None else clean
-            clean[at] = new
-    return tools if clean is None else clean
+# What is a credential there, whatever it holds.
+_NEVER: Final = {"tools": "authorization", "mcp_servers": "authorization_token"}
 
 
-def _tool(tool: Mapping[str, Any], walk: Walk) -> Any:
-    """A tool of the provider's, or of a remote server."""
+def _tools(tools: Iterable[Any], walk: Walk, name: str) -> list[Any]:
+    """Tools of the provider's and of remote servers, or such servers, without credentials."""
+    return [
+        _tool(tool, walk, name)
+        if isinstance(tool, Mapping) and tool.get("type") not in _FUNCTIONS
+        else tool
+        for tool in tools
+    ]
+
+
+def _tool(tool: Mapping[str, Any], walk: Walk, kind: str) -> dict[str, Any]:
     clean: dict[str, Any] = {}
     for name, value in tool.items():
-        if name not in _TOLD_TO_A_MODEL:
-            value = walk.member(name, value, ("tools",))
-        if value is not GONE:
-            clean[name] = value
-    if tool.get("type") == "mcp":
-        clean.pop("authorization", None)
-    same = len(clean) == len(tool) and all(clean[name] is tool[name] for name in clean)
-    return tool if same else clean
-
-
-def _without_token(server: Any) -> Any:
-    """A server without what is a credential whatever it holds."""
-    if not isinstance(server, Mapping):
-        return server
-    return {name: value for name, value in server.items() if name != "authorization_token"}
+        new = value if name in _TOLD_TO_A_MODEL else walk.member(name, value, (kind,))
+        if new is not GONE:
+            clean[name] = new
+    if kind != "tools" or tool.get("type") == "mcp":
+        clean.pop(_NEVER[kind], None)
+    return clean
 
 
 # The places of addresses in what a model reads, and the ways there. What a tool is called with is

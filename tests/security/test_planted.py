@@ -369,7 +369,7 @@ def everything(url: str, run: CommandLine, folder: Path) -> list[bytes]:
     return [page.read_bytes(), lines.read_bytes(), *(text.encode() for text in said)]
 
 
-@pytest.mark.stores("disk", "jsonl")
+@pytest.mark.shared
 def test_no_command_shows_a_secret(
     colour: Colour, up: Upstream, cache: Cache, capsys: Any, tmp_path: Path
 ) -> None:

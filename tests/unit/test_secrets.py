@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.encodings import masked
 from cachewrap.http.request import canonical_headers, canonical_query, without_secrets
-from cachewrap.http.response import masked
 from cachewrap.policy import Keyed
 from cachewrap.request.key import decode_request, encode, stored
 from cachewrap.secrets import hidden, is_named, is_placeholder, is_secret, is_secret_value, search
@@ -137,6 +138,17 @@ BODIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (
         {"mcp_servers": [{"url": "https://mcp.example/sse?token=s", "authorization_token": "s"}]},
         {"mcp_servers": [{"url": "https://mcp.example/sse"}]},
+    ),
+    (
+        {
+            "mcp_servers": [{"authorization_token": None}],
+            "tools": [{"type": "mcp", "authorization": None}],
+        },
+        {"mcp_servers": [{}], "tools": [{"type": "mcp"}]},
+    ),
+    (
+        {"mcp_servers": {"a": {"env": {"A_KEY": "s"}}}, "metadata": {7: "a", "b": "c"}},
+        {"mcp_servers": {"a": {"env": {}}}, "metadata": {7: "a", "b": "c"}},
     ),
     (
         {"mcp_servers": [{"url": "https://mcp.example?"}, {"url": None}, {"url": "//["}, 7]},
@@ -694,6 +706,8 @@ def test_the_hash_is_under_the_key_of_the_cache() -> None:
     assert one.mark("A", "x") != other.mark("A", "x")
     assert one.mark("A", "x") == Keyed({"a"}).mark("a", "x") != one.mark("a", "y")
     assert one.mark("b", "x") is None
+    there = pickle.loads(pickle.dumps(other))
+    assert (there, there.mark("a", "x")) == (other, other.mark("a", "x"))
 
 
 # -- answers ---------------------------------------------------------------------------------------
