@@ -47,6 +47,7 @@ _COMMANDS: Final = (
 _ELSEWHERE: Final = {
     "clear": "prune",
     "completion": "main",
+    "copy": "transfer",
     "env": "run",
     "explain": "show",
     "view": "report",
