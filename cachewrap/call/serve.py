@@ -40,7 +40,7 @@ class Serving:
         self._seed = seed
         self.policy = policy
         self.stats = Stats()
-        self._guard = make_guard(policy.encryption_keys, seed)
+        self._guard = make_guard(policy.encryption_keys, seed, policy.max_entry_bytes, policy.types)
         # Callers of one request share its answer with those alone who want the same done with it.
         self._url = store.url
         self._place = self._url if policy.mode == "normal" else f"{self._url}#{policy.mode}"

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Facts, Kind, Outcome
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
+from cachewrap.errors import (
+    CachewrapError,
+    CorruptEntryError,
+    StoreError,
+    UnsupportedTypeError,
+)
 from cachewrap.format import codec
 from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
-from cachewrap.format.sealing import UNSEALED, Guard
+from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import key_of, salted
+from cachewrap.request.key import key_of, salted, stored
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 R = TypeVar("R")
@@ -115,6 +120,10 @@ class Exchange(Generic[R]):
             return None
         kind, answer, usage = packed
         policy, now = self.policy, time.time()
+        try:
+            admit(kind, answer, policy.max_entry_bytes, policy.types)
+        except CorruptEntryError as error:
+            raise UnsupportedTypeError(f"it is not stored: {error}") from None
         facts = Facts(
             created=now,
             seconds=seconds,
@@ -124,7 +133,8 @@ class Exchange(Generic[R]):
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
-        return sealed(kind, answer, self.asked if policy.store_requests else b"", facts)
+        asked = stored(self.asked) if policy.store_requests else b""
+        return sealed(kind, answer, asked, facts)
 
 
 class ValueExchange(Exchange[Any]):
@@ -266,17 +276,17 @@ def peek(
 
     Raises `CodecError` for an entry that cannot be read, which is told to nobody.
     """
-    entry = unseal(raw) if guard is UNSEALED else guard.unseal(key, raw)
-    if entry.expires and not late and not entry.fresh(time.time()):
-        return None
-    if load is not None:
-        return load(entry), entry
-    kind, answer = entry.kind, entry.answer
     try:
+        entry = unseal(raw) if guard is UNSEALED else guard.unseal(key, raw)
+        if entry.expires and not late and not entry.fresh(time.time()):
+            return None
+        if load is not None:
+            return load(entry), entry
+        kind, answer = entry.kind, entry.answer
         if kind is _TEXT:
             return answer.decode(), entry
-    except UnicodeDecodeError as error:
+        if kind is not _VALUE:
+            raise wrong_kind(kind, *VALUES)
+        return decode(kind, answer), entry
+    except (UnicodeDecodeError, MemoryError, RecursionError) as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
-    if kind is not _VALUE:
-        raise wrong_kind(kind, *VALUES)
-    return decode(kind, answer), entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,8 +17,7 @@ from cachewrap.cli.places import Place, every_entry, handed
 from cachewrap.cli.text import clean, size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError
-from cachewrap.request.key import decode_request
-from cachewrap.request.values import readable
+from cachewrap.request.key import decode_request, readable, stored
 
 
 @dataclass(slots=True)
@@ -44,11 +44,11 @@ class Row:
 
     @property
     def request(self) -> Any:
-        """The canonical request, readable; None where it was left out."""
-        if not self.raw_request:
+        """The canonical request, readable and without credentials; None where it was left out."""
+        if not (request := stored(self.raw_request)):
             return None
         try:
-            return readable(decode_request(self.raw_request))
+            return readable(decode_request(request))
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 
@@ -73,8 +73,14 @@ class Row:
 def read_row(place: Place, key: str, raw: bytes) -> Row:
     """Open one entry. Raises `CorruptEntryError`."""
     entry = place.unseal(key, raw)
+    entry.created, entry.expires = _number(entry.created), _number(entry.expires)
+    entry.seconds = max(0.0, _number(entry.seconds))
     record = entry.read_record()
     return Row(place, key, len(raw), entry, record["source"], record["model"], record["request"])
+
+
+def _number(fact: float) -> float:
+    return fact if math.isfinite(fact) else 0.0  # a sum, or JSON, has no room for others
 
 
 class Skipped:

@@ -32,9 +32,11 @@ from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
+from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import encode, key_of, salted
-from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
+from cachewrap.request.key import encode, key_of, salted, stored as as_stored
+from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
+from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
 _MODULE: Final = re.compile(r"openai\.types(\.[a-z_]+)*")
@@ -90,7 +92,7 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
     Raises `StoreError`.
     """
     try:
-        found = connect(os.path.join(folder, DATABASE), WRITE_WAIT)
+        found = connect(os.path.join(folder, DATABASE), STORE_SECONDS, STORE_SECONDS)
         if found is None:
             return
         with closing(found) as database:
@@ -118,7 +120,7 @@ def _autogen_entry(
         raise ValueError(f"its answer cannot be read: {error!r}") from error
     request = encode({"key": canonical(key)})
     facts = Facts(stored, 0.0, 0.0, "cache.set", usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted("key"), request), seal(kind, data, request, facts)
+    return key_of(salted("key"), request), seal(kind, data, as_stored(request), facts)
 
 
 def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) -> Any:
@@ -128,7 +130,7 @@ def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) ->
         if not _FILE.fullmatch(filename):
             raise ValueError("its answer is in a file that is not diskcache's")
         try:
-            value = Path(folder, filename).read_bytes()
+            value = files.contents(os.path.join(folder, filename), follows=False)
         except OSError as error:
             raise ValueError(f"its answer cannot be read: {error.strerror}") from error
         if mode == _TEXT:
@@ -157,7 +159,7 @@ _HOMES: Final = ("langchain", "langchain_core")
 def is_langchain(path: str) -> bool:
     """Whether a file is a database of SQLite's, as LangChain's cache is one."""
     try:
-        with open(path, "rb") as file:
+        with files.reader(path) as file:
             return file.read(len(_BEGINS)) == _BEGINS
     except OSError:
         return False  # whoever reads it says why it cannot be read
@@ -205,7 +207,7 @@ def _langchain_entry(
     except (CodecError, UnkeyableError) as error:
         raise ValueError(str(error)) from error
     facts = Facts(created, 0.0, 0.0, MODEL_CALL, usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted(MODEL_CALL), request), seal(kind, answer, request, facts)
+    return key_of(salted(MODEL_CALL), request), seal(kind, answer, as_stored(request), facts)
 
 
 def _generation(response: Any, revive: Callable[[str], Any]) -> Any:

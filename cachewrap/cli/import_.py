@@ -20,6 +20,7 @@ from cachewrap.encryption import keys_from_environment
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.policy import seed_text
 from cachewrap.stores.jsonl import lines
+from cachewrap.systems import NotAFile, files
 
 
 @click.command(
@@ -122,7 +123,9 @@ def _import_lines(source: BinaryIO, targets: Targets, mover: Mover, stored: Name
 def _open(path: str) -> AbstractContextManager[BinaryIO]:
     """A file to read; ``-`` is the input of this process. Raises `StoreError`."""
     try:
-        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
+        return nullcontext(sys.stdin.buffer) if path == "-" else files.reader(path)
+    except NotAFile as error:
+        raise StoreError(f"cannot read {path}: no regular file; - is the input") from error
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 

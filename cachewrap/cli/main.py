@@ -38,7 +38,13 @@ _COMMANDS: Final = (
 )
 """Each is `command` in the module of its name, behind which a keyword has a ``_``."""
 
-_ELSEWHERE: Final = {"clear": "prune", "completion": "main", "env": "run"}
+_ELSEWHERE: Final = {
+    "clear": "prune",
+    "completion": "main",
+    "env": "run",
+    "explain": "show",
+    "view": "report",
+}
 """Those that have no module of their own are there by their name."""
 
 

@@ -240,7 +240,7 @@ def _check_there(store: Store, url: str) -> None:
 
 
 def _begins(path: str) -> bool:
-    with open(path, "rb") as file:
+    with systems.files.reader(path) as file:
         first = file.readline().strip()
     try:
         return not first or head_of(first).cachewrap is not None

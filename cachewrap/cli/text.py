@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import unicodedata
@@ -45,6 +46,8 @@ def size_text(count: float) -> str:
 
 def span_text(seconds: float) -> str:
     """A span for people, in its largest unit: ``0.42s``, ``12m``, ``30d``."""
+    if not math.isfinite(seconds):
+        return "?"
     if seconds < 60:
         return f"{seconds:.2f}s" if seconds < 10 else f"{seconds:.0f}s"
     unit = max((u for u in "mhd" if seconds >= _SPANS[u]), key=_SPANS.__getitem__)

@@ -1,17 +1,20 @@
-"""Classes by the names that entries have for them: found among what the program has, never made."""
+"""Classes by the names that entries have for them: found among what the program has, never made.
+
+They are judged by what `type` itself knows of them: their metaclasses are never asked, nor are they
+hashed or compared with ``==``.
+"""
 
 from __future__ import annotations
 
-import functools
-import sys
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
-from enum import Enum
+from collections.abc import Iterable
+from enum import Enum, EnumType
 from types import (
     BuiltinFunctionType,
     GenericAlias,
+    GetSetDescriptorType,
     MethodDescriptorType,
-    ModuleType,
     NoneType,
     UnionType,
     WrapperDescriptorType,
@@ -21,16 +24,21 @@ from typing import Any, Final
 import msgspec
 
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.plugins import type_name
+from cachewrap.request.attributes import derives, static
 from cachewrap.request.objects import BUILTINS
 from cachewrap.request.values import (
     PACKED,
-    key_name,
+    by_identity,
+    dict_of,
+    importable_name,
     main_name,
     mend_int,
     mend_str,
     model_base,
-    state_of,
+    module_of,
+    mro_of,
+    namespace,
+    slots_of,
 )
 
 
@@ -40,11 +48,8 @@ def find(name: str) -> type:
     Raises `MissingTypeError` where the program has none, `CorruptEntryError` for what is no class.
     """
     module, _, path = name.partition(":")
-    # `type()` and not `isinstance()`, which asks an object for its class and may load a lazy one.
-    found: Any = sys.modules.get("__main__" if module == main_name() else module)
-    space: Any = None
-    if issubclass(type(found), ModuleType):
-        space = object.__getattribute__(found, "__dict__")
+    found: Any = None
+    space: Any = namespace("__main__" if module == main_name() else module)
     for part in path.split("."):
         if space is None or part not in space:
             raise MissingTypeError(
@@ -52,7 +57,7 @@ def find(name: str) -> type:
                 f"imported: import {module} before the call"
             )
         found = space[part]
-        space = type.__getattribute__(found, "__dict__") if issubclass(type(found), type) else None
+        space = dict_of(found) if issubclass(type(found), type) else None
     if space is None:
         raise CorruptEntryError(f"{name} is not a class")
     return found  # type: ignore[no-any-return]
@@ -60,37 +65,88 @@ def find(name: str) -> type:
 
 def name_of(kind: type, where: str) -> str:
     """The name by which `find` finds a class. Raises `UnsupportedTypeError` if it does not."""
-    name = key_name(kind)
+    module = module_of(kind)
+    if module in ("__main__", "__mp_main__"):  # the latter in a spawned child
+        module = importable_name(module)
+    name = f"{module or 'builtins'}:{_qualname_of(kind)}"
     try:
         found: object = find(name)
     except MissingTypeError:
         found = None
-    if hasattr(kind, "__del__"):
-        raise UnsupportedTypeError(f"{where} is a {type_name(kind)}, whose __del__ is not to run")
+    if has(kind, "__del__"):
+        raise UnsupportedTypeError(f"{where} is a {called(kind)}, whose __del__ is not to run")
     if found is not kind:
         raise UnsupportedTypeError(
-            f"{where} is a {type_name(kind)}, which could not be found again under that name: "
+            f"{where} is a {called(kind)}, which could not be found again under that name: "
             "define the class at the top level of a module"
         )
     return name
 
 
-@functools.lru_cache(maxsize=1024)
+_qualname_of: Final[Any] = vars(type)["__qualname__"].__get__
+
+
+def called(kind: type) -> str:
+    """The full name of a class, for messages."""
+    return f"{module_of(kind)}.{_qualname_of(kind)}"
+
+
+def among(kind: type, kinds: Iterable[type]) -> bool:
+    """Whether it is one of these classes, which is asked of none of them."""
+    return any(kind is one for one in kinds)
+
+
+@by_identity
 def is_bare(kind: type) -> bool:
     """Whether an instance is made by `object` alone, so that its attributes are its whole state."""
     return not any(
-        type(vars(base).get("__new__")) is BuiltinFunctionType for base in kind.__mro__[:-1]
+        type(dict_of(base).get("__new__")) is BuiltinFunctionType for base in mro_of(kind)[:-1]
     )
+
+
+@by_identity
+def _attributes_of(cls: type) -> Any:
+    """The descriptor of its instances' dictionaries, whatever the class has put in its place."""
+    for base in mro_of(cls):
+        if type(found := dict_of(base).get("__dict__")) is GetSetDescriptorType:
+            return found
+    return None
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """The dictionary of an object, which runs nothing. Raises `AttributeError` if it has none."""
+    found = _attributes_of(type(value))
+    if found is None:
+        raise AttributeError(f"a {called(type(value))} has no dictionary")
+    held: dict[str, Any] = found.__get__(value)
+    return held
+
+
+def set_attributes(value: Any, held: dict[str, Any]) -> None:
+    """Put another dictionary into an object, which runs nothing."""
+    _attributes_of(type(value)).__set__(value, held)
+
+
+def held_by(value: Any) -> dict[str, Any]:
+    """The attributes of an object, in its dictionary and its slots, which runs nothing."""
+    kind: Any = type(value)
+    state = dict(attributes(value)) if _attributes_of(kind) else {}
+    for name, slot in slots_of(kind).items():
+        try:
+            state[name] = slot.__get__(value)
+        except AttributeError:  # the slot is empty
+            continue
+    return state
 
 
 def has(cls: type, name: str) -> bool:
     """Whether the class has an attribute; it is not run, as `hasattr` might."""
-    return any(name in vars(base) for base in cls.__mro__)
+    return any(name in dict_of(base) for base in mro_of(cls))
 
 
 def is_model(cls: type) -> bool:
     """Whether it is a class of pydantic's models, in a program that has imported pydantic."""
-    return model_base() in cls.__mro__
+    return derives(cls, model_base())
 
 
 def is_attrs(cls: type) -> bool:
@@ -116,29 +172,67 @@ _FACTORIES: Final = frozenset(
 
 def is_factory(cls: type) -> bool:
     """Whether it is a class of data, so that it may make the values that a `defaultdict` lacks."""
-    return cls in _FACTORIES or (
+    return among(cls, _FACTORIES) or (
         is_model(cls) or has(cls, "__dataclass_fields__") or is_attrs(cls) or is_struct(cls)
     )
 
 
-@functools.lru_cache(maxsize=1024)
+@by_identity
 def builtin_of(cls: type) -> Any:
     """The builtin type that a class made in Python adds methods or attributes to; None for another.
 
     Not of named tuples and enums, which have a form of their own.
     """
-    own = [base for base in cls.__mro__[:-1] if not _is_made_in_python(base)]
-    if len(own) != 1 or own[0] not in HELD or cls in HELD or has(cls, "_fields"):
+    own = [base for base in mro_of(cls)[:-1] if not _is_made_in_python(base)]
+    if len(own) != 1 or not among(own[0], HELD) or among(cls, HELD) or has(cls, "_fields"):
         return None
-    return None if Enum in cls.__mro__ else own[0]
+    return None if derives(cls, Enum) else own[0]
 
 
 def _is_made_in_python(cls: type) -> bool:
     return not any(
-        getattr(member, "__objclass__", None) is cls
-        for member in vars(cls).values()
-        if type(member) in (WrapperDescriptorType, MethodDescriptorType)
+        member.__objclass__ is cls
+        for member in dict_of(cls).values()
+        if type(member) is WrapperDescriptorType or type(member) is MethodDescriptorType
     )
+
+
+_HOOKS: Final = ("__getattr__", "__getattribute__", "__setattr__", "_iter_member_by_value_")
+
+
+@by_identity
+def makes_flags(cls: Any) -> bool:
+    """Whether `enum` itself makes a combination of these flags, and no code of theirs runs."""
+    own = [one for one in mro_of(cls) if module_of(one) not in ("enum", "builtins")]
+    return type(cls) is EnumType and not any(name in dict_of(one) for one in own for name in _HOOKS)
+
+
+def default_of(default: Any, factory: Any, name: str, field: str) -> Any:
+    """What a field has that a class has gained since, where no code makes it.
+
+    That is a plain value, which cannot be changed, or an empty list, dict or set.
+    """
+    kind = factory if factory is not None else type(default)
+    if among(kind, (list, dict, set)) and (factory is not None or not default):
+        return kind()
+    if factory is None and _is_plain_default(default):
+        return default
+    raise CorruptEntryError(f"{name} has the new field {field}, which has no plain default")
+
+
+_PLAIN: Final = (NoneType, bool, int, float, complex, str, bytes, msgspec.UnsetType)
+
+
+def _is_plain_default(value: Any) -> bool:
+    kind = type(value)
+    if kind is tuple:
+        return all(map(_is_plain_default, value))
+    return among(kind, _PLAIN) or (derives(kind, Enum) and value is not held_in("attr", "NOTHING"))
+
+
+def held_in(module: str, name: str) -> Any:
+    """What a module has under a name, where it is imported; None for nothing."""
+    return namespace(module).get(name)
 
 
 # -- names of parametrised classes -----------------------------------------------------------
@@ -194,7 +288,7 @@ def _keep(cls: type, spec: bytes) -> None:
 def generic_of(form: Any) -> tuple[Any, tuple[Any, ...]]:
     """The generic model that a class was made of, and with what; None and nothing for another."""
     if issubclass(type(form), type):
-        made = type.__getattribute__(form, "__dict__").get("__pydantic_generic_metadata__")
+        made = dict_of(form).get("__pydantic_generic_metadata__")
         if made and made["origin"] is not None:
             return made["origin"], made["args"]
     return None, ()
@@ -212,9 +306,11 @@ def spec_of(form: Any, where: str) -> Any:
     origin, args = generic_of(form)
     if origin is not None:
         return [name_of(origin, where), [spec_of(arg, where) for arg in args]]
+    if issubclass(type(form), type):
+        return name_of(form, where)
     origin, args = typing.get_origin(form), typing.get_args(form)
     if origin is None:
-        return name_of(form, where) if issubclass(type(form), type) else _refuse(form, where)
+        return _refuse(form, where)
     if origin is typing.Literal:
         return ["Literal", [_constant(arg, where) for arg in args]]
     if origin is typing.Annotated:
@@ -229,19 +325,20 @@ def spec_of(form: Any, where: str) -> Any:
 
 def _constant(value: Any, where: str) -> Any:
     kind: Any = type(value)
-    if kind in PACKED or kind is float:
+    if kind is float or among(kind, PACKED):
         return mend_int(value) if kind is int else mend_str(value) if kind is str else value
     if kind is list or kind is tuple:
         return [kind.__name__, *(_constant(item, where) for item in value)]
-    if isinstance(value, Enum):
-        return [name_of(kind, where), value._name_]
+    if derives(kind, Enum):
+        return [name_of(kind, where), attributes(value)["_name_"]]
     if has(kind, "_attributes_set"):  # what pydantic's `Field` makes
         # Its bounds are in the metadata, and in some versions of pydantic in both.
-        given = value._attributes_set.items()
-        state = {name: held for name, held in given if name not in value.metadata_lookup}
-        state["metadata"] = value.metadata
+        own, bounds = held_by(value), static(kind, "metadata_lookup")
+        given = own["_attributes_set"].items()
+        state = {name: held for name, held in given if name not in bounds}
+        state["metadata"] = own["metadata"]
     elif has(kind, "__dataclass_fields__"):  # `Gt`, `MaxLen` and their like
-        state = state_of(value)
+        state = held_by(value)
     else:
         return spec_of(value, where)
     return [name_of(kind, where), [[name, _constant(state[name], where)] for name in sorted(state)]]
@@ -249,3 +346,59 @@ def _constant(value: Any, where: str) -> Any:
 
 def _refuse(form: Any, where: str) -> Any:
     raise UnsupportedTypeError(f"{where} is a generic model of {form!r}, which no codec takes")
+
+
+# -- which classes an entry names ------------------------------------------------------------
+
+_NAMING: Final = frozenset(
+    f"!{tag}"
+    for tag in (
+        "namedtuple enum pydantic dataclass attrs struct subclass url defaultdict plugin"
+    ).split()
+)
+_ALWAYS: Final = frozenset(
+    {
+        *("builtins", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib"),
+        *("re", "types", "typing", "uuid", "zoneinfo"),
+        *("pydantic.networks", "pydantic_core._pydantic_core"),  # URLs
+    }
+)
+
+
+def named(tagged: Any) -> set[str]:
+    """The full names of the classes whose objects a tagged form has, wherever they stand in it."""
+    found: set[str] = set()
+    ahead = [tagged]
+    while ahead:
+        plain = ahead.pop()
+        if type(plain) is dict:
+            ahead += plain.values()
+            if len(plain) == 1 and not plain.keys().isdisjoint(_NAMING):
+                (inner,) = plain.values()
+                if type(inner) is list and inner:
+                    _add_names(inner[0], found)
+        elif type(plain) is list:
+            ahead += plain
+    return found
+
+
+def _add_names(spec: Any, found: set[str]) -> None:
+    """Add the names in a spec, as `spec_of` has it."""
+    if type(spec) is str:
+        found.add(spec.replace(":", "."))
+    elif type(spec) is list and spec and spec[0] != "Literal":
+        word, *args = spec
+        if type(word) is str and ":" in word:
+            found.add(word.replace(":", "."))
+        parts = args[0] if args and type(args[0]) is list else []
+        for part in parts[:1] if word == "Annotated" else parts:
+            if part not in ("None", "..."):
+                _add_names(part, found)
+
+
+def is_allowed(name: str, types: frozenset[str]) -> bool:
+    """Whether a class of this full name is one of the types, or one that Python itself brings."""
+    if name in types or name.rpartition(".")[0] in _ALWAYS:
+        return True
+    parts = name.split(".")
+    return any(".".join((*parts[:end], "*")) in types for end in range(1, len(parts)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Collection
 from enum import Enum
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
@@ -17,28 +18,35 @@ from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTyp
 from cachewrap.format.classes import (
     HELD,
     builtin_of,
+    called,
     generic_of,
     generic_spec,
+    is_allowed,
     is_attrs,
     is_bare,
     is_factory,
     is_model,
     is_struct,
+    makes_flags,
     name_of,
+    named,
 )
-from cachewrap.format.untagging import is_slow, untag
+from cachewrap.format.untagging import are_slow, check_hashes, is_slow, untag
 from cachewrap.plugins import type_name
+from cachewrap.request.objects import array_of, dump_enum
 from cachewrap.request.values import (
+    MOST_DIGITS,
+    MOST_OF_A_FRACTION,
     PACKED,
     SecretError,
-    array_of,
-    dump_enum,
     is_plain,
     is_tag,
     leaf_of,
+    main_name,
     mend_float,
     mend_int,
     mend_str,
+    module_of,
     state_of,
 )
 
@@ -53,6 +61,7 @@ _decoder = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
 
 _UNTAGGED: Final = b"\x00"
 _TAGGED: Final = b"\x01"
+_PATTERN: Final = b"!pattern"
 
 
 class _Http(msgspec.Struct, array_like=True):
@@ -110,7 +119,10 @@ def encode(value: object) -> tuple[Kind, bytes]:
     try:
         tagged = tag(value, "the value")
         if is_shallow(tagged):
-            return Kind.VALUE, _TAGGED + _encoder.encode(tagged)
+            data = _encoder.encode(tagged)
+            if _PATTERN in data and are_slow(_decoder.decode(data)):
+                raise UnsupportedTypeError("the value has patterns that may be slow to compile")
+            return Kind.VALUE, _TAGGED + data
     except RecursionError:
         pass
     raise UnsupportedTypeError("the value refers to itself or is nested too deeply")
@@ -120,13 +132,18 @@ def decode(kind: Kind, data: bytes) -> Any:
     """The value that `encode` was given, built anew.
 
     Builds only instances of classes that the program has imported, by setting their state: no
-    constructor, validator, property or descriptor of theirs runs, nothing is imported, and no class
-    is made. A parametrised model (``Page[Item]``) is one of those that the program itself has made
-    by then, as by the annotation of a decorated function. What does run is ``__hash__`` and
-    ``__eq__`` of what was a member of a set or a key of a dictionary, the default factory of a
-    field that the class has gained since, and for a type that an installed package has plugged a
-    codec in for, that codec. Takes at most 256 bytes of memory for each byte of the data, beside a
-    constant.
+    constructor, validator, default factory, property or descriptor of theirs runs, nothing is
+    imported, no class is made, and no metaclass is asked. A parametrised model (``Page[Item]``) is
+    one of those that the program itself has made by then, as by the annotation of a decorated
+    function. A field that the class has gained since is given its default where that is plain, or
+    an empty list, dict or set; with any other default the entry is damaged.
+
+    What does run is ``__hash__``, and ``__eq__``, of what was a member of a set or a key of a
+    dictionary; for a type that an installed package has plugged a codec in for, that codec, which
+    is imported for it; and for a combination of flags that the program has not made yet, `enum`.
+
+    Takes at most 256 bytes of memory for each byte of the data, beside a constant, and time in
+    proportion to them: numbers, patterns and equal hashes are bounded.
 
     Raises `MissingTypeError` for a class that the program has not imported or not made, and
     `CorruptEntryError` for bytes that `encode` did not give.
@@ -139,16 +156,20 @@ def decode(kind: Kind, data: bytes) -> Any:
             if data[:1] == _UNTAGGED:
                 return plain
             if data[:1] == _TAGGED:
+                if _PATTERN in data and are_slow(plain):
+                    raise CorruptEntryError("patterns that are slow to compile")
                 return untag(plain)
         elif kind == Kind.HTTP:
             return _load_http(data)
         elif kind == Kind.ITEMS:
             return _load_items(data)
-    except (MissingTypeError, CorruptEntryError, MemoryError):
+    except (MissingTypeError, CorruptEntryError):
         raise
     except Exception as error:
-        # Hashes of the program's own can raise anything.
-        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+        # Hashes of the program's own can raise anything, also what runs code to be shown.
+        kind_of = type(error)
+        told = repr(error) if module_of(kind_of) in ("builtins", "msgspec") else called(kind_of)
+        raise CorruptEntryError(f"the answer cannot be read: {told}") from error
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
 
 
@@ -163,7 +184,32 @@ def plain_form(kind: Kind, data: bytes) -> Any:
         raise CorruptEntryError(f"an answer of the kind {kind!r} is no single value")
     try:
         return data.decode() if kind == Kind.TEXT else _decoder.decode(memoryview(data)[1:])
-    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError, MemoryError) as error:
+        raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+
+
+def check_types(kind: Kind, answer: bytes, types: frozenset[str]) -> None:
+    """Raise `CorruptEntryError` for an answer with an object of a class that is not among them.
+
+    Args:
+        kind: how it is read.
+        answer: what `encode` gave.
+        types: full names of classes, or of modules and packages with ``.*`` behind them.
+    """
+    types |= {name.replace("__main__", main_name(), 1) for name in types if name[:3] == "__m"}
+    try:
+        if kind == Kind.ITEMS:
+            items = _items_decoder.decode(answer)
+            for inner, item in (*items.values, items.returned):
+                if inner == Kind.VALUE:
+                    check_types(Kind.VALUE, item, types)
+        elif kind == Kind.VALUE and answer[:1] != _UNTAGGED:
+            for name in named(_decoder.decode(memoryview(answer)[1:])):
+                if not is_allowed(name, types):
+                    raise CorruptEntryError(
+                        f"it holds a {name}, which is not among the types= of this cache"
+                    )
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
 
 
@@ -247,7 +293,7 @@ def tag(value: Any, where: str) -> Any:
     if kind is str:
         return mend_str(value)
     if kind is int:
-        return mend_int(value)
+        return mend_int(_small(value, MOST_DIGITS, where))
     if kind is float:
         return mend_float(value)
     if kind in PACKED:
@@ -260,6 +306,7 @@ def tag(value: Any, where: str) -> Any:
         return {"!tuple": [tag(item, f"{where}[{i}]") for i, item in enumerate(value)]}
     if kind is set or kind is frozenset:
         mark = "!set" if kind is set else "!frozenset"
+        _check_hashes(value, where)
         return {mark: [tag(item, f"an item of {where}") for item in value]}
     return _tag_leaf(value, kind, where) or _tag_object(value, kind, where)
 
@@ -271,6 +318,10 @@ def _tag_leaf(value: Any, kind: type, where: str) -> Any:
     mark, dump = leaf
     if mark == "!url":
         name_of(kind, where)
+    elif mark == "!fraction":
+        _small(max(value.numerator, -value.numerator, value.denominator), MOST_OF_A_FRACTION, where)
+    elif mark == "!range":
+        _small(max(map(abs, (value.start, value.stop, value.step))), MOST_DIGITS, where)
     elif mark == "!pattern" and is_slow(value.pattern, value.flags):
         raise UnsupportedTypeError(f"{where} is a pattern that may be slow to compile")
     try:
@@ -291,7 +342,21 @@ def _tag_dict(value: dict[Any, Any], where: str) -> Any:
     return {"!dict": _pairs(value, where)}
 
 
+def _small(number: int, digits: int, where: str) -> int:
+    if number.bit_length() > 4 * digits:
+        raise UnsupportedTypeError(f"{where} is a number of more than {digits} hexadecimal digits")
+    return number
+
+
+def _check_hashes(members: Collection[Any], where: str) -> None:
+    try:
+        check_hashes(members)
+    except Exception as error:  # a hash of the program's own can raise anything
+        raise UnsupportedTypeError(f"{where} could not be built again: {error}") from error
+
+
 def _pairs(value: dict[Any, Any], where: str) -> list[Any]:
+    _check_hashes(value, where)
     return [
         [tag(key, f"a key of {where}"), tag(item, f"{where}[{key!r}]")]
         for key, item in value.items()
@@ -369,6 +434,8 @@ def _tag_state(value: Any, where: str) -> Any:
 def _tag_enum(value: Any, kind: type, where: str) -> list[Any]:
     try:
         form = [name_of(kind, where), dump_enum(value)]
+        if type(form[1]) is list and not makes_flags(kind):
+            raise TypeError("a combination of flags that have code of their own")
     except UnsupportedTypeError:
         raise
     except TypeError as error:

@@ -32,16 +32,16 @@ disk. A hit reads the head and the answer alone.
 
 from __future__ import annotations
 
+import os
+import re
 import struct
 import threading
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
 import msgspec
 
-from cachewrap.entry import Entry, Facts, Kind
+from cachewrap.entry import MAX_ENTRY_BYTES, Entry, Facts, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format.zstd import FRAME_HEADER, LIBRARY, Step
 from cachewrap.systems import files
@@ -66,6 +66,7 @@ _SHORT: Final = 128
 _LONG: Final = 16384  # bytes of a section that compresses no better with a dictionary
 _LARGEST_COUNT: Final = 2**32 - 1
 
+_INF: Final = float("inf")
 _CRC: Final = struct.Struct("<I")
 _SECONDS: Final = struct.Struct("<f")
 _SECONDS_AT: Final = 28
@@ -112,15 +113,21 @@ _content_size = LIBRARY.content_size
 _ZstdError = LIBRARY.error
 
 
-@cache
+# Read now: the first entry may come when no file can be opened, or where none may be read.
+_DICTIONARIES: Final[dict[int, bytes | None]] = {
+    0: None,
+    **{
+        number: files.contents(os.path.join(os.path.dirname(__file__), f"dictionary_{number}.zstd"))
+        for number in range(1, _DICTIONARY + 1)
+    },
+}
+
+
 def _dictionary(number: int) -> bytes | None:
     """A dictionary of the package's, None for none."""
-    if not number:
-        return None
-    path = Path(__file__).with_name(f"dictionary_{number}.zstd")
     try:
-        return files.contents(str(path))
-    except FileNotFoundError:
+        return _DICTIONARIES[number]
+    except KeyError:
         raise CorruptEntryError(
             f"an entry is compressed with dictionary {number}, which this cachewrap does not have"
         ) from None
@@ -196,10 +203,16 @@ def sealed(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> tuple[byt
     return raw, Entry(kind, answer, *times, *tokens, read_record, raw)
 
 
-def unseal(raw: bytes) -> Entry:
+def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     """Open an envelope. Takes at most `MAX_RATIO` times the memory of the envelope.
 
-    Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read.
+    Args:
+        raw: the envelope.
+        most: bytes of memory that its answer may take, decompressed and decoded, as `check_size`
+            estimates them.
+
+    Raises `CorruptEntryError` for bytes that are not one, or not one that this version can read,
+    and for an answer that would take more.
     """
     if len(raw) < _HEAD_SIZE:
         raise _strange(raw)
@@ -220,9 +233,13 @@ def unseal(raw: bytes) -> Entry:
         found = crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE]))
     if found != crc or end + _CRC_SIZE + rest != len(raw):
         raise CorruptEntryError("an entry is damaged: its checksum does not fit")
+    if not (0.0 <= seconds < _INF and -_INF < created < _INF and expires == expires):
+        raise CorruptEntryError("an entry is damaged: its times are no numbers")
     if flags & _ANSWER_PACKED:
-        answer = _unpack(answer, dic & 0xFF)
+        answer = _unpack(answer, dic & 0xFF, most)
     try:
+        if len(answer) > _SMALL or most < _SURE:
+            check_size(_KINDS[kind], answer, most)
         return Entry(
             _KINDS[kind],
             answer,
@@ -266,9 +283,14 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
     if _CRC.unpack_from(raw, start)[0] != crc32(record):
         raise CorruptEntryError("an entry is damaged: the checksum of its record does not fit")
     try:
-        fields = _record_decoder.decode(_unpack(record, dictionary) if packed else record)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        if packed:
+            record = _unpack(record, dictionary, MAX_ENTRY_BYTES)
+        fields = _record_decoder.decode(record)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the record of an entry cannot be read: {error}") from error
+    request = fields.request
+    if len(request) > _SMALL:
+        _weigh(request[1:-4] if request[:1] == _PARTED else request, MAX_ENTRY_BYTES)
     return {"request": fields.request, "source": fields.source, "model": fields.model}
 
 
@@ -290,14 +312,184 @@ def _dictionary_for(section: bytes, packed: bytes | None) -> int:
     return _DICTIONARY if packed is not None and len(section) < _LONG else 0
 
 
-def _unpack(section: bytes, dictionary: int) -> bytes:
+def _unpack(section: bytes, dictionary: int, most: int = MAX_ENTRY_BYTES) -> bytes:
     try:
         # What the frame claims is checked first: it decides how much memory is taken.
         if dictionary:
             section = FRAME_HEADER + section
-        if _content_size(section) > len(section) * MAX_RATIO:
+        size = _content_size(section)
+        if size > len(section) * MAX_RATIO:
             raise CorruptEntryError("an entry claims to be larger than it can be")
+        if size > most:
+            raise _too_large(most)
         decompress = _zstd.decompressors.get(dictionary) or _zstd.decompressor(dictionary)
         return decompress(section)
-    except _ZstdError as error:
+    except (_ZstdError, MemoryError) as error:
         raise CorruptEntryError(f"an entry cannot be decompressed: {error}") from error
+
+
+# -- what a section becomes ----------------------------------------------------------------------
+
+_SURE: Final = 2**24
+_SMALL: Final = _SURE >> 8
+"""Bytes that are decoded without a look: they become 16 MiB at most, in a part of a second."""
+
+_PARTED: Final = b"\xc1"  # begins a request that is encoded in parts, see `request.key`
+
+
+def _too_large(most: int) -> CorruptEntryError:
+    return CorruptEntryError(
+        f"an entry would take more than the {most:,} bytes of memory that the cache's "
+        "max_entry_bytes allows"
+    )
+
+
+class _HttpParts(msgspec.Struct, array_like=True):
+    status: msgspec.Raw
+    headers: msgspec.Raw
+    body: msgspec.Raw
+
+
+class _ItemsParts(msgspec.Struct, array_like=True):
+    values: list[tuple[int, bytes]]
+    delays: msgspec.Raw
+    returned: tuple[int, bytes]
+
+
+_http_parts: Final = msgspec.msgpack.Decoder(_HttpParts)
+_items_parts: Final = msgspec.msgpack.Decoder(_ItemsParts)
+
+
+def check_size(kind: Kind, answer: bytes, most: int) -> None:
+    """Estimate what an answer takes in memory when it is decoded, before it is.
+
+    Of text that is what it is as bytes and as text; of an HTTP answer twice its body and 48 bytes
+    for each byte of the rest; of values what Python takes for their numbers, texts and containers,
+    and of those in tagged form twice as much, and 1,200 bytes for each tag.
+
+    Raises `CorruptEntryError` where that is more than ``most``, and for a key that is no text. What
+    is no answer at all is left to the codec.
+    """
+    if len(answer) <= _SMALL and most >= _SURE:
+        return
+    if kind == Kind.TEXT:
+        if len(answer) * (2 if answer.isascii() else 5) > most:
+            raise _too_large(most)
+        return
+    try:
+        if kind == Kind.VALUE:
+            _weigh(answer, most, 1)
+        elif kind == Kind.HTTP:
+            body = len(memoryview(_http_parts.decode(answer).body))
+            if 2 * body + 48 * (len(answer) - body) > most:
+                raise _too_large(most)
+        else:
+            left = most - _weigh(answer, most)
+            items = _items_parts.decode(answer)
+            for inner, item in (*items.values, items.returned):
+                left -= 5 * len(item) if inner == Kind.TEXT else _weigh(item, left, 1)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return
+
+
+# How many bytes a number takes behind the byte that tells it, and the size of a length.
+_NUMBERS: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8} | {
+    0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8
+}  # fmt: skip
+_LENGTHS: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4} | {
+    0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4
+}  # fmt: skip
+_RUNS: Final = {
+    **dict.fromkeys(
+        (*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3),
+        (rb"[\0-\x7f\xe0-\xff\xc0\xc2\xc3]", 1, 32),
+    ),
+    0xCB: (rb"\xcb.{8}", 9, 32),
+    0xCC: (rb"\xcc.", 2, 40),
+    0xCD: (rb"\xcd..", 3, 40),
+    0x80: (rb"\x80", 1, 72),
+    0x90: (rb"\x90", 1, 72),
+}
+_RUN_OF: Final = {
+    head: (re.compile(rb"(?:%b)+" % pattern, re.DOTALL).match, size, each)
+    for head, (pattern, size, each) in _RUNS.items()
+}
+_NEVER: Final = frozenset({0xC1, *range(0xC7, 0xCA), *range(0xD4, 0xD9)})  # extensions
+_TAG: Final = 1200
+
+
+def _weigh(data: bytes, most: int, start: int = 0) -> int:
+    """The memory that Python takes for MessagePack, as an estimate; runs of items go by in C.
+
+    Args:
+        data: one value after another.
+        most: the most that it may take.
+        start: where the first one begins. Behind a byte that says whether it is tagged.
+
+    Raises `CorruptEntryError` for more, and for a key that is no text. Ends where the data does, or
+    is none.
+    """
+    tagged = start and data[:1] != b"\0"
+    at, end, spent = start, len(data), 0
+    if tagged:
+        most //= 2
+    above: list[int] = []
+    # What is left to read in the innermost container: items, or of a map, as a negative number,
+    # keys and values.
+    left = end
+    while at < end:
+        while not left and above:
+            left = above.pop()
+        head = data[at]
+        if head in _NEVER:
+            break
+        if left < 0:
+            left += 1
+            if left & 1 and not (0xA0 <= head < 0xC0 or 0xD9 <= head <= 0xDB):
+                raise CorruptEntryError("a key that is no text")
+        elif head in _RUN_OF:
+            match, size, each = _RUN_OF[head]
+            found = match(data, at, min(end, at + size * left))
+            if found is None:
+                break
+            at = found.end()
+            count = (at - found.start()) // size
+            left -= count
+            spent += each * count
+            if spent > most:
+                raise _too_large(most)
+            continue
+        else:
+            left -= 1
+        at += 1
+        if head < 0x80 or head >= 0xE0 or head in (0xC0, 0xC2, 0xC3):
+            spent += 32
+        elif head in _NUMBERS:
+            spent += 40
+            at += _NUMBERS[head]
+        else:
+            size = _LENGTHS.get(head, 0)
+            length = int.from_bytes(data[at : at + size]) if size else head & 0x0F
+            at += size
+            if head < 0x90 or head in (0xDE, 0xDF):
+                spent += 232 + 64 * length
+                if tagged and length == 1 and data[at + 1 : at + 2] == b"!":
+                    spent += _TAG // 2
+                above.append(left)
+                left = -2 * length
+            elif head < 0xA0 or head in (0xDC, 0xDD):
+                spent += 72
+                above.append(left)
+                left = length
+            elif 0xC4 <= head <= 0xC6:
+                spent += 48 + length
+                at += length
+            else:
+                length = length if size else head & 0x1F
+                spent += 64 + length
+                if length > 64 and not data[at : at + length].isascii():
+                    spent += 3 * length
+                at += length
+        if spent > most:
+            raise _too_large(most)
+    return 2 * spent if tagged else spent

@@ -22,9 +22,10 @@ import hashlib
 import os
 from typing import Final
 
-from cachewrap.entry import Entry
+from cachewrap.entry import MAX_ENTRY_BYTES, Entry, Kind
 from cachewrap.errors import ConfigurationError, CorruptEntryError
-from cachewrap.format.envelope import ENCRYPTED, unseal
+from cachewrap.format.codec import check_types
+from cachewrap.format.envelope import ENCRYPTED, check_size, unseal
 
 _START: Final = ENCRYPTED + b"\x01"
 _NONCE_FROM: Final = 8
@@ -32,8 +33,25 @@ _TEXT_FROM: Final = 20
 _NONCE: Final = _TEXT_FROM - _NONCE_FROM
 
 
+def admit(kind: Kind, answer: bytes, most: int, types: frozenset[str] | None) -> None:
+    """Raise `CorruptEntryError` for an answer that a cache would not open; see `Guard`."""
+    check_size(kind, answer, most)
+    if types is not None:
+        check_types(kind, answer, types)
+
+
 class Guard:
-    """A guard that keeps envelopes as they are: for a cache without an encryption key."""
+    """A guard that keeps envelopes as they are: for a cache without an encryption key.
+
+    Args:
+        most: bytes of memory that an entry may take when it is opened.
+        types: the classes that its objects may be of, as `policy.check_types` names them; None for
+            every class.
+    """
+
+    def __init__(self, most: int = MAX_ENTRY_BYTES, types: frozenset[str] | None = None) -> None:
+        self._most = most
+        self._types = types
 
     def close(self, key: str, sealed: bytes) -> bytes:
         """What is to be stored for an envelope.
@@ -46,7 +64,10 @@ class Guard:
 
     def unseal(self, key: str, raw: bytes) -> Entry:
         """Open what is stored under a key. Raises `CorruptEntryError`."""
-        return unseal(raw)
+        entry = unseal(raw, self._most)
+        if self._types is not None:
+            check_types(entry.kind, entry.answer, self._types)
+        return entry
 
     def open(self, key: str, raw: bytes) -> bytes:
         """The envelope of what is stored under a key. Raises `CorruptEntryError`."""
@@ -66,11 +87,20 @@ class AesGuard(Guard):
     Args:
         keys: the first one encrypts, all of them decrypt.
         seed: the seed of the entries.
+        most: as for `Guard`.
+        types: as for `Guard`.
 
     Raises `ConfigurationError` where ``cryptography`` is not installed.
     """
 
-    def __init__(self, keys: tuple[bytes, ...], seed: str) -> None:
+    def __init__(
+        self,
+        keys: tuple[bytes, ...],
+        seed: str,
+        most: int = MAX_ENTRY_BYTES,
+        types: frozenset[str] | None = None,
+    ) -> None:
+        super().__init__(most, types)
         try:
             from cryptography.exceptions import InvalidTag
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -90,7 +120,7 @@ class AesGuard(Guard):
         return b"".join((self._start, nonce, text))
 
     def unseal(self, key: str, raw: bytes) -> Entry:
-        return unseal(self.open(key, raw))
+        return super().unseal(key, self.open(key, raw))
 
     def open(self, key: str, raw: bytes) -> bytes:
         start = raw[:_NONCE_FROM]
@@ -120,13 +150,22 @@ class AesGuard(Guard):
         return start + self._place + key.encode()
 
 
-def make_guard(keys: tuple[bytes, ...], seed: str | None) -> Guard:
+def make_guard(
+    keys: tuple[bytes, ...],
+    seed: str | None,
+    most: int = MAX_ENTRY_BYTES,
+    types: frozenset[str] | None = None,
+) -> Guard:
     """The guard of a cache.
 
     Args:
         keys: its encryption keys; none for a cache that keeps plain text.
         seed: its seed; None for a cache that caches nothing.
+        most: as for `Guard`.
+        types: as for `Guard`.
 
     Raises `ConfigurationError` where ``cryptography`` is needed and not installed.
     """
-    return AesGuard(keys, seed or "") if keys else UNSEALED
+    if keys:
+        return AesGuard(keys, seed or "", most, types)
+    return UNSEALED if most == MAX_ENTRY_BYTES and types is None else Guard(most, types)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 import math
 import re
-import sys
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
-from enum import Enum
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Collection
+from enum import Enum, Flag
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
@@ -19,17 +16,26 @@ import msgspec
 from cachewrap import plugins
 from cachewrap.errors import CorruptEntryError, MissingTypeError
 from cachewrap.format.classes import (
+    among,
+    attributes,
     builtin_of,
+    called,
+    default_of,
     find,
     has,
+    held_by,
+    held_in,
     is_attrs,
     is_bare,
     is_factory,
     is_model,
     is_struct,
+    makes_flags,
     parametrised,
+    set_attributes,
 )
 from cachewrap.plugins import type_name
+from cachewrap.request.attributes import derives, model_fields, static
 from cachewrap.request.values import (
     ADDRESSES,
     LEAVES,
@@ -37,9 +43,8 @@ from cachewrap.request.values import (
     PACKED,
     core_of,
     is_tag,
-    load_enum,
+    namespace,
     slots_of,
-    state_of,
 )
 
 
@@ -75,17 +80,36 @@ def _class(name: Any, fits: Callable[[type], bool]) -> Any:
         raise CorruptEntryError("a class without a name")
     cls = find(name)
     # An instance with a state that a stranger chose would run it as soon as it goes.
-    if hasattr(cls, "__del__") or not fits(cls):
+    if has(cls, "__del__") or not fits(cls):
         raise CorruptEntryError(f"{name} is not a class of the stored sort")
     return cls
 
 
 def _load_enum(inner: Any) -> Any:
     name, members, *value = inner
-    member = load_enum(_class(name, lambda cls: Enum in cls.__mro__), members)
-    if value and (len(value) > 1 or not _alike(untag(value[0]), member._value_)):
+    member = _member(_class(name, lambda cls: derives(cls, Enum)), members)
+    if value and (len(value) > 1 or not _alike(untag(value[0]), attributes(member)["_value_"])):
         raise CorruptEntryError(f"{name} has another value for {members} now")
     return member
+
+
+def _member(cls: Any, plain: Any) -> Any:
+    """The member of a name, or the combination of a list of names."""
+    known = static(cls, "_member_map_")
+    if type(plain) is not list or not derives(cls, Flag) or not known:
+        return known[_text(plain)]
+    bits = 0
+    for name in plain:
+        bits |= attributes(known[_text(name)])["_value_"]
+    found = static(cls, "_value2member_map_").get(bits)
+    if found is None:
+        if not makes_flags(cls):
+            raise CorruptEntryError("a combination of flags that the program has not made")
+        found = _combination(cls, bits)
+    return found
+
+
+_combination: Final[Callable[[type[Enum], int], Enum]] = vars(Flag)["_missing_"].__func__
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -93,19 +117,25 @@ def _alike(one: Any, other: Any) -> bool:
     kind = type(one)
     if kind is not type(other):
         return False
-    if kind in LEAVES or kind in PACKED or kind in (float, set, frozenset):
+    if kind is set or kind is frozenset:
+        return bool(one == other)
+    if kind is float or among(kind, PACKED) or among(kind, LEAVES):
         return bool(one == other) or repr(one) == repr(other)  # NaN
-    if isinstance(one, dict):
+    if derives(kind, dict):
         return _alike(list(dict.items(one)), list(dict.items(other)))
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    return one is other if isinstance(one, Enum) else _alike(state_of(one), state_of(other))
+    if derives(kind, list) or derives(kind, tuple):
+        items = list if derives(kind, list) else tuple
+        count = items.__len__(one)
+        return count == items.__len__(other) and all(
+            map(_alike, items.__iter__(one), items.__iter__(other))
+        )
+    return one is other if derives(kind, Enum) else _alike(held_by(one), held_by(other))
 
 
 def _load_namedtuple(inner: Any) -> Any:
     name, items, *state = inner
-    cls = _class(name, lambda cls: tuple in cls.__mro__ and has(cls, "_fields"))
-    if len(items) != len(cls._fields) or len(state) > 1:
+    cls = _class(name, lambda cls: derives(cls, tuple) and has(cls, "_fields"))
+    if len(items) != len(static(cls, "_fields")) or len(state) > 1:
         raise CorruptEntryError(f"{name} has other fields now")
     instance = tuple.__new__(cls, [untag(item) for item in items])
     return _fill(instance, cls, _members(state[0])) if state else instance
@@ -115,30 +145,31 @@ def _load_dataclass(inner: Any) -> Any:
     name, stored = inner
     cls = _class(name, lambda cls: has(cls, "__dataclass_fields__") and is_bare(cls))
     state = _members(stored)
-    for field in dataclasses.fields(cls):
-        if field.name in state:
+    missing = dataclasses.MISSING
+    for field in static(cls, "__dataclass_fields__").values():
+        if field.name in state or field._field_type is not _FIELD:
             continue
-        # The class has gained the field since: what it gives to those who do not say.
-        if field.default is not dataclasses.MISSING:
-            state[field.name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            state[field.name] = field.default_factory()
-        elif field.init:
-            raise _new_field(name, field.name)
+        # The class has gained the field since.
+        made = field.default_factory is not missing
+        if made or field.init or field.default is not missing:
+            factory = field.default_factory if made else None
+            state[field.name] = default_of(field.default, factory, name, field.name)
     return _fill(object.__new__(cls), cls, state)
 
 
-def _new_field(name: str, field: str) -> CorruptEntryError:
-    return CorruptEntryError(f"{name} has the new field {field}, which has no default")
+_FIELD: Final = vars(dataclasses)["_FIELD"]  # and no `ClassVar` or `InitVar`
 
 
 def _fill(instance: Any, cls: type, state: dict[str, Any]) -> Any:
     slots = slots_of(cls)
+    held: dict[str, Any] | None = None
     for attribute, value in state.items():
         if slot := slots.get(attribute):
             slot.__set__(instance, value)
-        else:
-            object.__getattribute__(instance, "__dict__")[attribute] = value
+            continue
+        if held is None:
+            held = attributes(instance)
+        held[attribute] = value
     return instance
 
 
@@ -149,26 +180,17 @@ def _members(state: Any) -> dict[str, Any]:
     return members
 
 
-def _default(field: Any, members: dict[str, Any]) -> Any:
-    if "validated_data" in _arguments(type(field).get_default):
-        # From pydantic 2.10 on, a default factory may take the fields before it.
-        return field.get_default(call_default_factory=True, validated_data=members)
-    return field.get_default(call_default_factory=True)
-
-
-@functools.cache
-def _arguments(function: Callable[..., Any]) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters)
-
-
 def _load_model(inner: Any) -> Any:
     spec, stored, extra, fields_set, private = inner
     cls = _model_class(spec)
     members = _members(stored)
-    for name, field in cls.model_fields.items():
+    for name, field in model_fields(cls).items():
         # As for a dataclass; a model without a field that it should have is left as it was.
-        if name not in members and not field.is_required():
-            members[name] = _default(field, members)
+        if name not in members:
+            own = held_by(field)
+            default, factory = own["default"], own["default_factory"]
+            if default is not held_in("pydantic_core", "PydanticUndefined") or factory is not None:
+                members[name] = default_of(default, factory, called(cls), name)
     state = {
         "__pydantic_extra__": None if extra is None else _members(extra),
         "__pydantic_fields_set__": {_text(name) for name in fields_set},
@@ -176,7 +198,7 @@ def _load_model(inner: Any) -> Any:
     }
     # Root models have the slots, and hide two of them.
     model = _fill(object.__new__(cls), cls, state)
-    object.__setattr__(model, "__dict__", members)
+    set_attributes(model, members)
     return model
 
 
@@ -193,7 +215,8 @@ def _model_class(spec: Any) -> Any:
         return _class(spec, fits)
     name, arguments = spec
     origin = _class(name, fits)
-    if len(arguments) != len(origin.__pydantic_generic_metadata__["parameters"]):
+    made = static(origin, "__pydantic_generic_metadata__")
+    if len(arguments) != len(made["parameters"]):
         raise CorruptEntryError(f"{name} takes another number of parameters")
     if found := parametrised(origin, spec):
         return found
@@ -203,6 +226,7 @@ def _model_class(spec: Any) -> Any:
     )
 
 
+_MOST_SIDES: Final = 64
 _DTYPE: Final = re.compile(r"[<>|=]?[biufcmMSU]\d+(\[\w+\])?")
 
 
@@ -210,15 +234,17 @@ def _load_array(inner: Any) -> Any:
     name, shape, data = inner
     if not _DTYPE.fullmatch(name):
         raise CorruptEntryError(f"an array of {name!r}")
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
+    numpy = namespace("numpy")
+    if "ndarray" not in numpy:
         raise MissingTypeError("the stored value is a numpy array: import numpy before the call")
-    dtype = numpy.dtype(name)
-    if any(type(side) is not int or side < 0 for side in shape) or (
-        math.prod(shape) * dtype.itemsize != len(data) or (shape and not dtype.itemsize)
+    dtype = numpy["dtype"](name)
+    if (
+        len(shape) > _MOST_SIDES
+        or any(type(side) is not int or side < 0 for side in shape)
+        or (math.prod(shape) * dtype.itemsize != len(data) or (shape and not dtype.itemsize))
     ):
         raise CorruptEntryError(f"{len(data)} bytes for an array of {shape} {name}")
-    array = numpy.ndarray(shape, dtype, data).copy()
+    array = numpy["ndarray"](shape, dtype, data).copy()
     if dtype.kind == "U":
         array.tolist()  # numpy looks at the characters only when they are read
     return array
@@ -252,7 +278,33 @@ def _load_by_plugin(inner: Any) -> Any:
 
 
 def _load_dict(inner: Any) -> dict[Any, Any]:
-    return {untag(key): untag(value) for key, value in inner}
+    pairs = [(untag(key), untag(value)) for key, value in inner]
+    check_hashes([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _load_set(inner: Any) -> set[Any]:
+    members = [untag(item) for item in inner]
+    check_hashes(members)
+    return set(members)
+
+
+MOST_OF_ONE_HASH: Final = 32
+"""Members of a set that may have one hash: each is compared with all others of it."""
+
+
+def check_hashes(members: Collection[Any]) -> None:
+    """Raise `CorruptEntryError` where so many members of a set have one hash that it is slow.
+
+    The hashes of text and bytes are others in each process, so that nobody can choose them.
+    """
+    if len(members) <= MOST_OF_ONE_HASH:
+        return
+    hashes = [hash(one) for one in members if type(one) is not str and type(one) is not bytes]
+    if max(Counter(hashes).values(), default=0) > MOST_OF_ONE_HASH:
+        raise CorruptEntryError(
+            f"more than {MOST_OF_ONE_HASH} members of a set, or keys of a dictionary, have one hash"
+        )
 
 
 def _load_deque(inner: Any) -> deque[Any]:
@@ -289,27 +341,50 @@ _MOST_WIDE_RANGES: Final = 100
 
 
 def is_slow(pattern: str | bytes, flags: int) -> bool:
-    """Whether a pattern may be slow to compile, for its length or the ranges of characters in it.
+    """Whether a pattern may be slow to compile, for its length or its ranges of characters."""
+    return _slowness(pattern, flags) > 1
+
+
+def _slowness(pattern: str | bytes, flags: int) -> float:
+    """How slow a pattern may be to compile, of what a single one may be: some 0.3 seconds.
 
     Every character of a range is looked at where case is ignored.
     """
-    if len(pattern) > _MOST_OF_A_PATTERN:
-        return True
+    length = len(pattern) / _MOST_OF_A_PATTERN
     if isinstance(pattern, bytes):
-        return False
+        return length
     wide = len(_WIDE.findall(pattern))
     ignores_case = flags & re.IGNORECASE or re.search(r"\(\?[a-zA-Z]*i", pattern)
-    return wide > (0 if ignores_case else _MOST_WIDE_RANGES)
+    return max(length, wide * 2 if ignores_case else wide / _MOST_WIDE_RANGES)
+
+
+def are_slow(tagged: Any) -> bool:
+    """Whether the patterns in a tagged form may together be slower than five single ones may be."""
+    spent = 0.0
+    ahead = [tagged]
+    while ahead:
+        plain = ahead.pop()
+        if type(plain) is dict:
+            if type(inner := plain.get("!pattern")) is list and len(inner) == 2:
+                pattern, flags = untag(inner)
+                spent += _slowness(pattern, flags)
+            ahead += plain.values()
+        elif type(plain) is list:
+            ahead += plain
+    return spent > _MOST_OF_ALL_PATTERNS
+
+
+_MOST_OF_ALL_PATTERNS: Final = 5
 
 
 def _load_address(plain: Any) -> Any:
     name, text = plain
     if name not in ADDRESSES:
         raise CorruptEntryError(f"an address of {name!r}")
-    module = sys.modules.get("ipaddress")
-    if module is None:
+    module = namespace("ipaddress")
+    if name not in module:
         raise MissingTypeError(f"the stored value is an ipaddress.{name}: import ipaddress")
-    return getattr(module, name)(_text(text))
+    return module[name](_text(text))
 
 
 def _load_url(inner: Any) -> Any:
@@ -328,9 +403,11 @@ def _load_attrs(inner: Any) -> Any:
     name, stored = inner
     cls = _class(name, is_attrs)
     state = _members(stored)
-    for field in cls.__attrs_attrs__:
+    for field in static(cls, "__attrs_attrs__"):
         if field.name not in state and field.init:
-            state[field.name] = _plain_default(field.default, name, field.name)
+            made = type(field.default) is held_in("attr", "Factory")
+            factory = field.default.factory if made else None
+            state[field.name] = default_of(field.default, factory, name, field.name)
     return _fill(object.__new__(cls), cls, state)
 
 
@@ -339,23 +416,18 @@ def _load_struct(inner: Any) -> Any:
     cls = _class(name, is_struct)
     state = _members(stored)
     defaults = dict(zip(cls.__struct_fields__[::-1], cls.__struct_defaults__[::-1], strict=False))
-    fields = {
-        field: state.pop(field)
-        if field in state
-        else _plain_default(defaults.get(field, msgspec.NODEFAULT), name, field)
-        for field in cls.__struct_fields__
-    }
+    fields = {}
+    for field in cls.__struct_fields__:
+        if field in state:
+            fields[field] = state.pop(field)
+            continue
+        default = defaults.get(field, msgspec.NODEFAULT)
+        factory = default.factory if type(default) is _Factory else None
+        fields[field] = default_of(default, factory, name, field)
     return _fill(cls(**fields), cls, state)
 
 
-def _plain_default(default: Any, name: str, field: str) -> Any:
-    """The default of a field that a class has gained since, where no code makes it."""
-    sort = type(default).__name__
-    if sort == "Factory" and default.factory in (list, dict, set):
-        return default.factory()
-    if sort in ("Factory", "NoDefaultType", "_Nothing"):
-        raise _new_field(name, field)
-    return default
+_Factory: Final = type(msgspec.defstruct("_One", [("x", list[int], [])]).__struct_defaults__[0])
 
 
 def _load_subclass(inner: Any) -> Any:
@@ -365,7 +437,7 @@ def _load_subclass(inner: Any) -> Any:
     make: Any = base.__new__
     content = untag(held)
     if type(content) is not base:
-        raise CorruptEntryError(f"a {type(content).__qualname__} for a {name}")
+        raise CorruptEntryError(f"a {called(type(content))} for a {name}")
     if fill := _FILLED.get(base):
         instance = make(cls)
         fill(instance, content)
@@ -383,8 +455,8 @@ _FILLED: Final[dict[type, Callable[[Any, Any], None]]] = {
 
 _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!tuple": lambda inner: tuple(untag(item) for item in inner),
-    "!set": lambda inner: {untag(item) for item in inner},
-    "!frozenset": lambda inner: frozenset(untag(item) for item in inner),
+    "!set": _load_set,
+    "!frozenset": lambda inner: frozenset(_load_set(inner)),
     "!dict": _load_dict,
     "!ordered": lambda inner: OrderedDict(_load_dict(inner)),
     "!namespace": lambda inner: SimpleNamespace(**_members(inner)),

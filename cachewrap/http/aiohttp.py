@@ -265,13 +265,20 @@ def _takes_writer(response_class: type) -> bool:
 
 @lru_cache(maxsize=1)
 def _reader_class(aiohttp: Any) -> Any:
-    base_protocol = sys.modules["aiohttp.base_protocol"]
+    class Protocol(sys.modules["aiohttp.base_protocol"].BaseProtocol):  # type: ignore[misc]
+        """The protocol of a body that nobody sends: there is nobody who could be asked to wait."""
+
+        def pause_reading(self) -> None:
+            pass
+
+        def resume_reading(self, *args: Any, **kwargs: Any) -> None:
+            pass
 
     class Reader(aiohttp.StreamReader):
         """A stream that asks for its next piece when its reader has had the last."""
 
         def __init__(self, take: Next, loop: Any, chunked: bool) -> None:
-            super().__init__(base_protocol.BaseProtocol(loop), _LIMIT, loop=loop)
+            super().__init__(Protocol(loop), _LIMIT, loop=loop)
             self._take = take
             self._chunked = chunked
 
@@ -320,8 +327,8 @@ class CachedMiddleware:
     To inject rather than patch: ``aiohttp.ClientSession(middlewares=[CachedMiddleware()])``.
     Put it last, so that others see what it answers. Only POST requests with a JSON body are cached,
     and of their answers those with status 200 that came whole and tell of no error. A request with
-    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is not told of it, nor of
-    a ``timeout=`` of its own.
+    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is told of neither it
+    nor a ``timeout=`` of its own.
 
     Args:
         cache, paths, when: as `patch_httpx` takes them.

@@ -226,6 +226,6 @@ def _event(frame: bytes) -> dict[str, Any] | None:
     try:
         payload = json.loads(frame[_PRELUDE + headers : -_CHECKSUM])
         event = json.loads(base64.b64decode(payload["bytes"], validate=True))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

@@ -105,7 +105,7 @@ def read_events(body: bytes) -> list[Any]:
     for _, data in _events(body):
         try:
             found.append(json.loads(data))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return found
 
@@ -187,7 +187,7 @@ def shows_error(body: bytes, *, frames: bool = False) -> bool:
     for name, data in _events(body):
         try:
             event = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, Mapping) and _is_error(name, event):
             return True

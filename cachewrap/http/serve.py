@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from fnmatch import translate
@@ -17,12 +17,18 @@ from cachewrap.http import capture
 from cachewrap.http.encodings import Coder
 from cachewrap.http.events import BLANK
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
-from cachewrap.http.request import canonical_headers, split_url
+from cachewrap.http.request import (
+    canonical_headers,
+    canonical_query,
+    split_url,
+    without_secrets,
+)
 from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
-from cachewrap.http.secrets import is_secret, without_secrets
-from cachewrap.http.shared_body import BodyReader, Proxy
+from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import choose_cache, take_sample
+from cachewrap.policy import Keyed
 from cachewrap.request.canonical import canonical_body
+from cachewrap.streams.recording import Proxy
 from cachewrap.telemetry import events
 from cachewrap.urls import wrong_cache
 
@@ -162,10 +168,11 @@ class Caching:
             body = json.loads(wire.content())
             accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
-            canonical = _canonical(wire, body, cache.policy.keyed)
+            taken: list[str] = []
+            canonical = _canonical(wire, body, cache.policy.keyed, taken)
             if streamed and not is_stream(wire.path, body, ""):
                 canonical["stream"] = True  # what else tells it is no part of the key
-            exchange = SdkExchange(endpoint, canonical, cache.policy, self._when)
+            exchange = SdkExchange(endpoint, canonical, cache.policy, self._when, taken=taken)
             exchange.timeout = wire.timeout
         except UnkeyableError as error:
             cache.bypass(endpoint.source, "unkeyable")
@@ -185,18 +192,16 @@ class Caching:
         return cache, exchange, streamed
 
 
-def _canonical(wire: Wire, body: Any, keyed: Collection[str]) -> dict[str, Any]:
+def _canonical(wire: Wire, body: Any, keyed: Keyed, taken: list[str]) -> dict[str, Any]:
     url, pairs = split_url(wire.url)
-    query: dict[str, list[str]] = {}
-    for name, value in pairs:
-        if name.lower() in keyed or not is_secret(name):
-            query.setdefault(name, []).append(value)
     canonical: dict[str, Any] = {"method": wire.method, "url": url}
-    if query:
+    if query := canonical_query(pairs, keyed):
         canonical["query"] = query
-    if headers := canonical_headers(wire.headers(), keyed):
+    if headers := canonical_headers(wire.headers(), keyed, taken):
         canonical["headers"] = headers
-    canonical["body"] = canonical_body(without_secrets(body) if isinstance(body, dict) else body)
+    if isinstance(body, dict):
+        body = without_secrets(body, keyed, taken)
+    canonical["body"] = canonical_body(body)
     return canonical
 
 

@@ -14,7 +14,7 @@ import types
 import typing
 from typing import Any, Final
 
-from cachewrap.request.values import key_name, model_base
+from cachewrap.request.values import dict_of, key_name, model_base, mro_of
 
 
 def is_model(kind: type) -> bool:
@@ -25,7 +25,7 @@ def is_model(kind: type) -> bool:
 
 def derives(kind: type, base: Any) -> bool:
     """Whether a class has the other among its bases, whatever these say of themselves."""
-    return any(one is base for one in kind.__mro__)
+    return any(one is base for one in mro_of(kind))
 
 
 def model_fields(kind: type) -> dict[str, Any]:
@@ -38,8 +38,8 @@ def model_fields(kind: type) -> dict[str, Any]:
 
 def static(kind: type, name: str) -> Any:
     """What a class or its bases have under a name, without running anything; None for nothing."""
-    for base in kind.__mro__:
-        if name in (own := vars(base)):
+    for base in mro_of(kind):
+        if name in (own := dict_of(base)):
             return own[name]
     return None
 

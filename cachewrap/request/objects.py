@@ -16,7 +16,7 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from enum import Enum
+from enum import Enum, Flag
 from types import MemberDescriptorType, SimpleNamespace
 from typing import Any, Final, TypeAlias
 
@@ -38,7 +38,7 @@ from cachewrap.request.attributes import (
     static,
 )
 from cachewrap.request.classes import Form, apart, class_form
-from cachewrap.request.values import array_of, dump_enum, key_name, state_of
+from cachewrap.request.values import key_name, state_of
 
 # What a subclass of a builtin type holds as one, past every method that it has redefined.
 BUILTINS: Final[dict[type, Callable[[Any], Any]]] = {
@@ -374,3 +374,37 @@ def _member(value: Any, kind: type, where: str, form: Form) -> Any:
     elif state:
         found.append(form(state, where))
     return {"!enum": found}
+
+
+# -- enums and arrays, which are told by more than their exact type ---------------------------
+
+
+def dump_enum(value: Enum) -> Any:
+    """The names of the members that make up an enum's or flag's value. Raises `TypeError`."""
+    kind = type(value)
+    if value._name_ in kind.__members__:
+        return value._name_
+    if isinstance(value, Flag):
+        names = [member._name_ for member in kind if member._value_ & value._value_]
+        bits = 0
+        for name in names:
+            bits |= kind.__members__[name]._value_
+        if bits == value._value_:
+            return names
+    raise TypeError(f"a {kind.__qualname__} with a value that has no name")
+
+
+def array_of(value: Any) -> tuple[str, list[int], bytes] | None:
+    """dtype, shape and bytes of a numpy array or scalar; None for anything else.
+
+    Raises `TypeError` for arrays of objects, structured ones, and long doubles (stray bytes).
+    """
+    numpy = sys.modules.get("numpy")  # nothing is imported by asking
+    if numpy is None or type(value).__module__ != "numpy":
+        return None
+    if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
+        return None
+    dtype, sides = value.dtype, value.ndim
+    if dtype.kind not in "biufcmMSU" or dtype.char in "gG" or dtype.itemsize * sides < sides:
+        raise TypeError(f"a numpy array of {dtype}")
+    return dtype.str, list(value.shape), value.tobytes()

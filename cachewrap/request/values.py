@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import fractions
-import functools
 import math
 import os
 import pathlib
@@ -19,11 +18,10 @@ import sys
 import uuid
 import zoneinfo
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Collection
-from enum import Enum, Flag
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePath
-from types import MemberDescriptorType
-from typing import Any, Final
+from types import MemberDescriptorType, ModuleType
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -34,6 +32,8 @@ SCALARS: Final[frozenset[type]] = frozenset({str, int, bool, type(None)})
 
 # MessagePack has bytes of its own, so there they are as good as plain.
 PACKED: Final[frozenset[type]] = SCALARS | {bytes}
+
+R = TypeVar("R")
 
 # A structure that refers to itself would never be walked to its end.
 _MOST_CONTAINERS: Final = 50_000
@@ -141,15 +141,6 @@ def is_tag(value: dict[Any, Any]) -> bool:
     return type(key) is str and key.startswith("!")
 
 
-def readable(value: Any) -> Any:
-    """A canonical value for people: an object whose order counts as one that is in this order."""
-    if type(value) is dict:
-        if len(value) == 1 and type(pairs := value.get("!members")) is list:
-            return {str(name): readable(inner) for name, inner in pairs}
-        return {name: readable(inner) for name, inner in value.items()}
-    return [readable(inner) for inner in value] if type(value) is list else value
-
-
 def mend_int(value: int) -> Any:
     """An integer; tagged where it does not fit 64 bits."""
     return value if -(2**63) <= value < 2**64 else {"!int": hex(value)}
@@ -172,7 +163,7 @@ def mend_float(value: float) -> Any:
 # -- names of types and functions -----------------------------------------------------------
 
 
-def _importable_name(module: str) -> str:
+def importable_name(module: str) -> str:
     """The name under which another program would import the program that runs as this module."""
     namespace = vars(sys.modules[module]) if module in sys.modules else {}
     spec = namespace.get("__spec__")
@@ -189,7 +180,7 @@ def _importable_name(module: str) -> str:
 
 def main_name() -> str:
     """What the program's own module is called when another program imports it."""
-    return _importable_name("__main__")
+    return importable_name("__main__")
 
 
 def key_name(thing: Any) -> str:
@@ -200,7 +191,7 @@ def key_name(thing: Any) -> str:
     """
     module = getattr(thing, "__module__", None) or "builtins"
     if module in ("__main__", "__mp_main__"):  # the latter in a spawned child
-        module = _importable_name(module)
+        module = importable_name(module)
     name = getattr(thing, "__qualname__", None)
     return f"{module}:{name}" if name else key_name(type(thing))
 
@@ -208,13 +199,39 @@ def key_name(thing: Any) -> str:
 function_name = key_name
 
 
-@functools.lru_cache(maxsize=1024)
+# What `type` itself says of a class: its metaclass may have code of its own, and is not asked.
+mro_of: Final[Callable[[type], tuple[type, ...]]] = vars(type)["__mro__"].__get__
+dict_of: Final[Callable[[Any], Mapping[str, Any]]] = vars(type)["__dict__"].__get__
+module_of: Final[Callable[[type], str]] = vars(type)["__module__"].__get__
+_name_of: Final[Callable[[type], str]] = vars(type)["__name__"].__get__
+_module_dict: Final[Callable[[ModuleType], dict[str, Any] | None]] = vars(ModuleType)[
+    "__dict__"
+].__get__
+_MOST_KEPT: Final = 1024
+
+
+def by_identity(function: Callable[[type], R]) -> Callable[[type], R]:
+    """The function, which keeps what it gives for a class without asking for the class's hash."""
+    known: dict[int, tuple[type, R]] = {}
+
+    def look(cls: type) -> R:
+        found = known.get(id(cls))
+        if found is None:
+            if len(known) >= _MOST_KEPT:
+                known.clear()
+            found = known[id(cls)] = cls, function(cls)
+        return found[1]
+
+    return look
+
+
+@by_identity
 def slots_of(cls: type) -> dict[str, Any]:
     """The descriptors of a class's slots, by the names of their attributes."""
     return {
         name: member
-        for base in reversed(cls.__mro__)
-        for name, member in vars(base).items()
+        for base in reversed(mro_of(cls))
+        for name, member in dict_of(base).items()
         if type(member) is MemberDescriptorType
     }
 
@@ -233,8 +250,14 @@ def state_of(value: object) -> dict[str, Any]:
 
 def model_base() -> Any:
     """Pydantic's `BaseModel` where the program has imported it; nothing is imported by asking."""
-    module = sys.modules.get("pydantic.main")
-    return None if module is None else vars(module).get("BaseModel")
+    return namespace("pydantic.main").get("BaseModel")
+
+
+def namespace(module: str) -> Mapping[str, Any]:
+    """What a module of that name holds; nothing where it is not imported, or is a lazy one."""
+    found = sys.modules.get(module)
+    # `type()` and not `isinstance()`, which asks an object for its class and may load a lazy one.
+    return (issubclass(type(found), ModuleType) and _module_dict(found)) or {}  # type: ignore[arg-type]
 
 
 # -- leaf types: one row each ---------------------------------------------------------------
@@ -258,7 +281,7 @@ def _dump_zone(zone: dt.tzinfo | None) -> Any:
 
 def _pydantic_zone() -> Any:
     """The class of the time zones that pydantic makes, where the program has imported it."""
-    return getattr(sys.modules.get("pydantic_core"), "TzInfo", None)
+    return namespace("pydantic_core").get("TzInfo")
 
 
 def _load_zone(zone: Any) -> dt.tzinfo | None:
@@ -344,7 +367,7 @@ LEAVES: Final[dict[type, tuple[str, Dump]]] = {
 }
 
 LOADERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "!int": lambda p: int(p, 16),
+    "!int": lambda p: int(_digits(p, MOST_DIGITS), 16),
     "!float": lambda p: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[p],
     "!str": lambda p: b64decode(p, validate=True).decode("utf-8", "surrogatepass"),
     "!bytes": lambda p: b64decode(p, validate=True),
@@ -357,10 +380,24 @@ LOADERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!timedelta": lambda p: dt.timedelta(*p),
     "!uuid": uuid.UUID,
     "!decimal": lambda p: decimal.Decimal(_text(p)),
-    "!fraction": lambda p: fractions.Fraction(int(p[0], 16), int(p[1], 16)),
+    "!fraction": lambda p: fractions.Fraction(
+        *(int(_digits(part, MOST_OF_A_FRACTION), 16) for part in p)
+    ),
     "!path": _path,
     "!unset": lambda p: msgspec.UNSET,
 }
+
+
+MOST_DIGITS: Final = 65_536
+"""Hexadecimal digits of an integer that is stored: to compare larger ones with others is slow."""
+MOST_OF_A_FRACTION: Final = 4096
+"""Hexadecimal digits of both parts of a fraction that is stored: reading reduces it."""
+
+
+def _digits(plain: Any, most: int) -> Any:
+    if len(plain) > most + len("-0x"):
+        raise ValueError(f"a number of more than {most} hexadecimal digits")
+    return plain
 
 
 def _text(plain: Any) -> str:
@@ -424,7 +461,7 @@ _URLS: Final = {
 
 
 def _names(kind: type) -> list[str]:
-    return [f"{base.__module__}.{base.__name__}" for base in kind.__mro__]
+    return [f"{module_of(base)}.{_name_of(base)}" for base in mro_of(kind)]
 
 
 def _refuse_secret(value: object) -> Any:
@@ -434,7 +471,7 @@ def _refuse_secret(value: object) -> Any:
 def core_of(kind: type) -> Any:
     """The class of pydantic's core that a type of URLs is, or wraps; None for any other type."""
     name = next((_URLS[name] for name in _names(kind) if name in _URLS), None)
-    return name and vars(sys.modules["pydantic_core"])[name]
+    return name and namespace("pydantic_core")[name]
 
 
 def _url_text(value: Any) -> str:
@@ -445,55 +482,3 @@ def _url_text(value: Any) -> str:
     if type(url) is not core:
         raise TypeError(f"a {type(value).__qualname__} with more in it than a URL")
     return str(url)
-
-
-# -- enums and arrays, which are told by more than their exact type ---------------------------
-
-
-def dump_enum(value: Enum) -> Any:
-    """The names of the members that make up an enum's or flag's value. Raises `TypeError`."""
-    kind = type(value)
-    if value._name_ in kind.__members__:
-        return value._name_
-    if isinstance(value, Flag):
-        names = [member._name_ for member in kind if member._value_ & value._value_]
-        if _bits(kind, names) == value._value_:
-            return names
-    raise TypeError(f"a {kind.__qualname__} with a value that has no name")
-
-
-def load_enum(cls: type[Enum], plain: Any) -> Enum:
-    """The member of a name, or the combination of a list of names. Raises `KeyError`.
-
-    No method of the class itself runs.
-    """
-    if isinstance(plain, list) and issubclass(cls, Flag) and cls.__members__:
-        bits = _bits(cls, plain)
-        return cls._value2member_map_.get(bits) or _combination(cls, bits)
-    return cls.__members__[_text(plain)]
-
-
-_combination: Final[Callable[[type[Enum], int], Enum]] = vars(Flag)["_missing_"].__func__
-
-
-def _bits(cls: type[Enum], names: list[str]) -> int:
-    bits = 0
-    for name in names:
-        bits |= cls.__members__[_text(name)]._value_
-    return bits
-
-
-def array_of(value: Any) -> tuple[str, list[int], bytes] | None:
-    """dtype, shape and bytes of a numpy array or scalar; None for anything else.
-
-    Raises `TypeError` for arrays of objects, structured ones, and long doubles (stray bytes).
-    """
-    numpy = sys.modules.get("numpy")  # nothing is imported by asking
-    if numpy is None or type(value).__module__ != "numpy":
-        return None
-    if type(value) is not numpy.ndarray and not isinstance(value, numpy.generic):
-        return None
-    dtype, sides = value.dtype, value.ndim
-    if dtype.kind not in "biufcmMSU" or dtype.char in "gG" or dtype.itemsize * sides < sides:
-        raise TypeError(f"a numpy array of {dtype}")
-    return dtype.str, list(value.shape), value.tobytes()

@@ -257,12 +257,13 @@ class Seam:
                 return _LEFT_ALONE
             source = endpoint.source
             path = self._path(client, asked, body)
+            taken: list[str] = []
             request = canonical_request(
-                client, asked, path, body, stream=stream, keyed=cache.policy.keyed
+                client, asked, path, body, stream=stream, keyed=cache.policy.keyed, taken=taken
             )
             policy = own.policy(cache.policy)
             foreseen = None if awaited is None else awaited.foreseen
-            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen)
+            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen, taken=taken)
             exchange.timeout = partial(_timeout, client, options)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.

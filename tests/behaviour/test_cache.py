@@ -465,7 +465,7 @@ def test_names_that_are_keyed_may_come_from_a_url() -> None:
     assert cache.policy.keyed == {"openai-organization", "x-tenant-key"}
 
 
-@pytest.mark.parametrize("names", [["x-tenant", "Authorization"], "api-key", [""], [7]])
+@pytest.mark.parametrize("names", [[""], [7], ["x-tenant", None]])
 def test_a_name_that_cannot_be_keyed_is_an_error(names: Any) -> None:
     with pytest.raises(ConfigurationError, match="keyed"):
         Cache.memory(keyed=names)

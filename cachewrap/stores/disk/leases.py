@@ -128,7 +128,7 @@ class _Process:
     def file(self, path: str) -> _File:
         """The file at the path, by its identity: it may have other names, or be a new one."""
         try:
-            status = files.stat(path)
+            status = files.lstat(path)
         except FileNotFoundError:
             pass
         else:
@@ -136,7 +136,7 @@ class _Process:
                 return known
         if len(self.files) >= _KEPT:
             self.close_idle()
-        descriptor = systems.open_file(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = systems.open_file(path, os.O_RDWR | os.O_CREAT, 0o600, follows=False)
         status = files.fstat(descriptor)
         return self.files.setdefault((status.st_dev, status.st_ino), _File(descriptor))
 
@@ -186,7 +186,7 @@ def give(path: str, key: str, token: str, *, failed: bool) -> None:
 def close(path: str) -> None:
     """Close the file at the path, unless this process holds a lease in it."""
     with _process.lock, suppress(OSError):  # the folder is gone, or something else by now
-        status = files.stat(path)
+        status = files.lstat(path)
         _process.close_idle((status.st_dev, status.st_ino))
 
 

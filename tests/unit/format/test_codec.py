@@ -145,12 +145,40 @@ def test_a_class_that_has_gained_a_field_gives_its_default(monkeypatch: Any) -> 
     stored = codec.encode([old.Record("bob"), old.Person(name="bob")])
     new = define(
         "    mail: str = 'none'\n    tags: list = dataclasses.field(default_factory=list)\n",
-        "    mail: str = 'none'\n    tags: list = pydantic.Field(default_factory=list)\n"
-        "    nick: str = pydantic.Field(default_factory=lambda given: given['name'][:1])\n",
+        "    mail: str = 'none'\n    tags: list = pydantic.Field(default_factory=list)\n",
     )
     assert codec.decode(*stored) == [new.Record("bob"), new.Person(name="bob")]
-    define("    mail: str\n", "")
-    with pytest.raises(CorruptEntryError, match="Record has the new field mail"):
+
+
+@pytest.mark.parametrize(
+    ("record", "person"),
+    [
+        pytest.param("    mail: str\n", "", id="none"),
+        pytest.param("    mail: str = dataclasses.field(default_factory=str)\n", "", id="factory"),
+        pytest.param("    mail: object = re.compile('a')\n", "", id="object"),
+        pytest.param("    mail: tuple = ('a', [])\n", "", id="tuple of a list"),
+        pytest.param("", "    mail: str = pydantic.Field(default_factory=str)\n", id="model"),
+        pytest.param("", "    mail: list = [1]\n", id="model with a list"),
+        pytest.param(
+            "",
+            "    mail: str = pydantic.Field(default_factory=lambda given: given['name'][:1])\n",
+            id="model that looks at others",
+        ),
+    ],
+)
+def test_a_class_that_has_gained_a_field_without_a_plain_default(
+    record: str, person: str, monkeypatch: Any
+) -> None:
+    def define(record: str, person: str) -> types.ModuleType:
+        module = types.ModuleType("grew")
+        monkeypatch.setitem(sys.modules, "grew", module)
+        exec("import re\n" + GREW.format(record=record, person=person), vars(module))
+        return module
+
+    old = define("", "")
+    stored = codec.encode([old.Record("bob"), old.Person(name="bob")])
+    define(record, person)
+    with pytest.raises(CorruptEntryError, match=r"grew.\w+ has the new field mail"):
         codec.decode(*stored)
 
 
