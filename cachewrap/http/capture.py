@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from math import inf
 from typing import Any, Final, TypeAlias
 
 from cachewrap.blocks import active
@@ -15,16 +16,16 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import shows_error
 from cachewrap.http.exchange import Answered, SdkExchange, judged
-from cachewrap.http.response import OwnBody, decode, is_framed, kept_headers, library_of
+from cachewrap.http.response import decode, is_framed, kept_headers, library_of
 from cachewrap.http.shared_body import (
     BodyReader,
     GoAlone,
-    Recorder,
+    OwnBody,
     TeedStream,
     ashare,
     share,
 )
-from cachewrap.streams.recording import Recording
+from cachewrap.streams.recording import Recorder, Recording
 from cachewrap.streams.shared import join, patience
 
 
@@ -473,4 +474,5 @@ def _board(
     if joined is None:
         return None
     stream, leads = joined
-    return BodyReader(cache, stream, leads, patience(exchange), go_alone), leads
+    seconds = inf if leads else patience(exchange)
+    return BodyReader(cache, stream, leads, seconds, go_alone), leads

@@ -14,13 +14,12 @@ from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import CorruptEntryError
-from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder, encoded
+from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder
 from cachewrap.secrets import is_secret
 
 MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
 
-_REFUSED: Final = "the stream that another caller began broke, and asked anew upstream refused"
 _FAMILIES: Final = ("httpx", "httpx2")
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -478,51 +477,3 @@ def decode(
         chunks.append(chunk)
         seen.append(now)
     return chunks, seen
-
-
-class OwnBody:
-    """A body that a call asked for by itself, in place of one that it had joined in vain.
-
-    Args:
-        reader: of the response that the caller has.
-        stream: the new body; one that was read is there in chunks, decoded.
-        encoding: the content encoding of the stream; None for chunks.
-        held: what is not to be finalised while the body is read.
-
-    Raises the error of the caller's library where he could not read it in that response.
-    """
-
-    def __init__(
-        self, reader: Any, stream: Any, encoding: str | None = None, held: object = None
-    ) -> None:
-        head, library = reader.source.head, reader.library
-        wanted = value_of(head.headers, "content-encoding")
-        self._held = held
-        self._stream: Any = stream
-        if stream is None:
-            raise library.read_error(_REFUSED)
-        if isinstance(stream, list):
-            chunks = stream if library.is_decoded else encoded(wanted, stream)
-            self._stream = Replay(chunks)
-        elif codings(wanted) != codings(encoding):
-            raise library.read_error(_REFUSED)
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._stream
-        self.close()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
-        await self.aclose()
-
-    def close(self) -> None:
-        """Close it; what came whole is stored."""
-        self._stream.close()
-
-    async def aclose(self) -> None:
-        """`close` for async callers."""
-        if isinstance(self._stream, Replay):
-            self._stream.close()
-        else:
-            await self._stream.aclose()

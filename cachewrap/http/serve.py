@@ -24,10 +24,11 @@ from cachewrap.http.request import (
     without_secrets,
 )
 from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
-from cachewrap.http.shared_body import BodyReader, Proxy
+from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.policy import Keyed
 from cachewrap.request.canonical import canonical_body
+from cachewrap.streams.recording import Proxy
 from cachewrap.telemetry import events
 from cachewrap.urls import wrong_cache
 

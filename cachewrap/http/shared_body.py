@@ -7,94 +7,26 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-import wrapt
+from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
-from cachewrap.http.encodings import Coder
+from cachewrap.http.encodings import Coder, codings, encoded
 from cachewrap.http.events import BLANK, BROKEN_OFF
 from cachewrap.http.exchange import Answered
-from cachewrap.http.response import Library, value_of
-from cachewrap.streams.recording import Recording
+from cachewrap.http.response import Library, Replay, value_of
+from cachewrap.streams.recording import Proxy, Recording
 from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
 from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish
 
-if TYPE_CHECKING:
-    Proxy = wrapt.ObjectProxy[Any]
-else:
-    Proxy = wrapt.ObjectProxy
-
-
-Done: TypeAlias = Callable[[Recording[bytes]], Any]
 Judge: TypeAlias = Callable[[Recording[bytes]], Answered]
 Keep: TypeAlias = Callable[[Answered], Any]
 GoAlone: TypeAlias = Callable[["BodyReader"], Any]
 """Asks upstream anew for one who joined: an `OwnBody`, or an awaitable of it."""
 
 
-class Recorder(Proxy):
-    """A stream in whose place a response reads, closes and asks as if nothing had been changed.
-
-    It knows nothing of its response: a reference would make a cycle, and the collector would then
-    close abandoned streams wherever it happens to run, also under the lock of the connection pool.
-
-    Args:
-        stream: the response's own stream.
-        recording: where the chunks go.
-        done: told once, after the stream was closed; of an async stream it returns an awaitable.
-    """
-
-    def __init__(
-        self,
-        stream: Any,
-        recording: Recording[bytes],
-        done: Done,
-    ) -> None:
-        super().__init__(stream)
-        self._self_recording = recording
-        self._self_done: Done | None = done
-
-    def __iter__(self) -> Iterator[bytes]:
-        recording = self._self_recording
-        for chunk in self.__wrapped__:
-            recording.add(chunk)
-            yield chunk
-        recording.ended = True
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        recording = self._self_recording
-        async for chunk in self.__wrapped__:
-            recording.add(chunk)
-            yield chunk
-        recording.ended = True
-
-    def close(self) -> None:
-        """Close the stream, then hand over what was recorded."""
-        self.__wrapped__.close()
-        if done := self._self_take():
-            done(self._self_recording)
-
-    async def aclose(self) -> None:
-        """`close` for async readers."""
-        await self.__wrapped__.aclose()
-        if done := self._self_take():
-            await done(self._self_recording)
-
-    def settle(self) -> Any:
-        """Hand over what was recorded before the stream is closed: nothing will be missing."""
-        done, self._self_done = self._self_done, None
-        return done(self._self_recording) if done else None
-
-    def _self_take(self) -> Done | None:
-        done, self._self_done = self._self_done, None
-        # A generator that is being finalised closes its stream wherever the collector happened to
-        # run, which may be under any lock: an abandoned stream is dropped without another step.
-        return None if isinstance(sys.exception(), GeneratorExit) else done
-
-
+_REFUSED: Final = "the stream that another caller began broke, and asked anew upstream refused"
 _CUT_OFF: Final = "the stream was cut off by another of its readers"
 
 
@@ -445,6 +377,56 @@ class BodyReader(StreamReader):
         source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
+
+
+class OwnBody:
+    """A body that a call asked for by itself, in place of one that it had joined in vain.
+
+    Args:
+        reader: of the response that the caller has.
+        stream: the new body; one that was read is there in chunks, decoded.
+        encoding: the content encoding of the stream; None for chunks.
+        held: what is not to be finalised while the body is read.
+
+    Raises the error of the caller's library where he could not read it in that response.
+    """
+
+    def __init__(
+        self, reader: BodyReader, stream: Any, encoding: str | None = None, held: object = None
+    ) -> None:
+        head, library = reader.source.head, reader.library
+        assert head is not None
+        assert library is not None
+        wanted = value_of(head.headers, "content-encoding")
+        self._held = held
+        self._stream: Any = stream
+        if stream is None:
+            raise library.read_error(_REFUSED)
+        if isinstance(stream, list):
+            chunks = stream if library.is_decoded else encoded(wanted, stream)
+            self._stream = Replay(chunks)
+        elif codings(wanted) != codings(encoding):
+            raise library.read_error(_REFUSED)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._stream
+        self.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield chunk
+        await self.aclose()
+
+    def close(self) -> None:
+        """Close it; what came whole is stored."""
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        """`close` for async callers."""
+        if isinstance(self._stream, Replay):
+            self._stream.close()
+        else:
+            await self._stream.aclose()
 
 
 class TeedStream(Proxy):

@@ -267,4 +267,6 @@ def _join(
     """
     place = cache.shared_place
     joined = None if place is None else join(place, exchange.key, start, is_async=is_async)
-    return (None, True, inf) if joined is None else (*joined, patience(exchange))
+    return (
+        (None, True, inf) if joined is None else (*joined, inf if joined[1] else patience(exchange))
+    )

@@ -231,8 +231,19 @@ class SharedStream(Stream[T]):
     def _pull_at(self, index: int) -> None:
         try:
             with self._pulling:
-                if index == len(self.items) and self._outcome is None:
-                    self._pull()
+                if index < len(self.items) or self._outcome is not None:
+                    return
+                try:
+                    self.items.append(self._context.run(self.source.pull))
+                except StopIteration:
+                    self._settle(StopIteration)
+                except Exception as error:
+                    self._settle(error)
+                except BaseException:
+                    # Meant for this thread, such as KeyboardInterrupt; but the source is gone for
+                    # all.
+                    self._settle(Alone)
+                    raise
         finally:
             waiting, self._waiting = self._waiting, []
             for came in waiting:
@@ -274,18 +285,6 @@ class SharedStream(Stream[T]):
                 return
         with suppress(Exception):
             self._context.run(self.source.close)
-
-    def _pull(self) -> None:
-        try:
-            self.items.append(self._context.run(self.source.pull))
-        except StopIteration:
-            self._settle(StopIteration)
-        except Exception as error:
-            self._settle(error)
-        except BaseException:
-            # Meant for this thread, such as KeyboardInterrupt; but the source is gone for all.
-            self._settle(Alone)
-            raise
 
     def leave(self) -> None:
         """One reader less; the last one closes the source, if no thread of ours is at it."""
