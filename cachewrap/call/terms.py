@@ -17,7 +17,7 @@ from cachewrap.errors import (
 )
 from cachewrap.format import codec
 from cachewrap.format.codec import decode
-from cachewrap.format.envelope import sealed, unseal
+from cachewrap.format.envelope import SMALL, SURE, sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.policy import Mode, Policy
 from cachewrap.request.key import key_of, salted, stored
@@ -120,10 +120,11 @@ class Exchange(Generic[R]):
             return None
         kind, answer, usage = packed
         policy, now = self.policy, time.time()
-        try:
-            admit(kind, answer, policy.max_entry_bytes, policy.types)
-        except CorruptEntryError as error:
-            raise UnsupportedTypeError(f"it is not stored: {error}") from None
+        if len(answer) > SMALL or policy.types is not None or policy.max_entry_bytes < SURE:
+            try:
+                admit(kind, answer, policy.max_entry_bytes, policy.types)
+            except CorruptEntryError as error:
+                raise UnsupportedTypeError(f"it is not stored: {error}") from None
         facts = Facts(
             created=now,
             seconds=seconds,

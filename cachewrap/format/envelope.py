@@ -238,7 +238,7 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     if flags & _ANSWER_PACKED:
         answer = _unpack(answer, dic & 0xFF, most)
     try:
-        if len(answer) > _SMALL or most < _SURE:
+        if len(answer) > SMALL or most < SURE:
             check_size(_KINDS[kind], answer, most)
         return Entry(
             _KINDS[kind],
@@ -289,7 +289,7 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the record of an entry cannot be read: {error}") from error
     request = fields.request
-    if len(request) > _SMALL:
+    if len(request) > SMALL:
         _weigh(request[1:-4] if request[:1] == _PARTED else request, MAX_ENTRY_BYTES)
     return {"request": fields.request, "source": fields.source, "model": fields.model}
 
@@ -330,9 +330,10 @@ def _unpack(section: bytes, dictionary: int, most: int = MAX_ENTRY_BYTES) -> byt
 
 # -- what a section becomes ----------------------------------------------------------------------
 
-_SURE: Final = 2**24
-_SMALL: Final = _SURE >> 8
-"""Bytes that are decoded without a look: they become 16 MiB at most, in a part of a second."""
+SURE: Final = 2**24
+"""Bytes of memory that no small answer becomes."""
+SMALL: Final = SURE >> 8
+"""Bytes that are decoded without a look where that much memory may be taken."""
 
 _PARTED: Final = b"\xc1"  # begins a request that is encoded in parts, see `request.key`
 
@@ -370,7 +371,7 @@ def check_size(kind: Kind, answer: bytes, most: int) -> None:
     Raises `CorruptEntryError` where that is more than ``most``, and for a key that is no text. What
     is no answer at all is left to the codec.
     """
-    if len(answer) <= _SMALL and most >= _SURE:
+    if len(answer) <= SMALL and most >= SURE:
         return
     if kind == Kind.TEXT:
         if len(answer) * (2 if answer.isascii() else 5) > most:
