@@ -14,7 +14,7 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
-from cachewrap.http.encodings import Coder
+from cachewrap.http.encodings import Coder, kept_headers, value_of
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
 from cachewrap.http.request import (
     canonical_headers,
@@ -22,7 +22,7 @@ from cachewrap.http.request import (
     split_url,
     without_secrets,
 )
-from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
+from cachewrap.http.response import Wire, is_framed
 from cachewrap.http.shared_body import BodyReader, Proxy
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.policy import Keyed

@@ -14,10 +14,10 @@ import wrapt
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
-from cachewrap.http.encodings import codings, encoded
+from cachewrap.http.encodings import codings, encoded, value_of
 from cachewrap.http.events import CUT_OFF
 from cachewrap.http.exchange import Answered
-from cachewrap.http.response import Library, Replay, value_of
+from cachewrap.http.response import Library, Replay
 from cachewrap.streams.recording import Recording
 from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
 from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish
