@@ -13,10 +13,11 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import Head, Headers, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Headers, Wire, marked, raising
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 

@@ -13,10 +13,11 @@ from cachewrap.cache import Cache
 from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent, Reply, Seen
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import kept_headers
 from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import shows_error
 from cachewrap.http.exchange import Answered, SdkExchange, judged
-from cachewrap.http.response import decode, is_framed, kept_headers, library_of
+from cachewrap.http.response import decode, is_framed, library_of
 from cachewrap.http.shared_body import (
     BodyReader,
     GoAlone,

@@ -1,23 +1,17 @@
-"""Codings of bodies that are handed on as they came; and the covers of credentials in them."""
+"""Codings of bodies that are handed on as they came, and frames of events."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-import re
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
-from cachewrap.entry import HttpAnswer
 from cachewrap.format.zstd import LIBRARY
-from cachewrap.secrets import HIDDEN, Walk, is_placeholder
-from cachewrap.urls import bare
 
 Step: TypeAlias = Callable[[bytes], bytes]
 
@@ -235,112 +229,3 @@ def _event(frame: bytes) -> dict[str, Any] | None:
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
-
-
-# -- credentials that an answer tells again ------------------------------------------------------
-
-
-_ECHOED: Final = (b'"tools"', b'"mcp_servers"')
-
-
-def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
-    """An answer as it is stored: without the credentials of its request that it tells again.
-
-    They are covered character by character, so that what tells of lengths stays right, and a
-    stream keeps its chunks.
-
-    Args:
-        answer: the answer.
-        taken: the credentials that were left out of the request.
-    """
-    body = b"".join(answer.chunks)
-    clean = body
-    values = _telling(taken)
-    for value in values:
-        for form in _in_json(value):
-            if form in clean:
-                clean = clean.replace(form, _cover(form))
-    if any(name in clean for name in _ECHOED):
-        clean = _echoed(clean)
-    headers = [(name, _uncovered(value, values)) for name, value in answer.headers]
-    if clean == body and headers == answer.headers:
-        return answer
-    chunks, at = [], 0
-    for chunk in answer.chunks:
-        chunks.append(clean[at : at + len(chunk)])
-        at += len(chunk)
-    return replace(answer, headers=headers, chunks=chunks)
-
-
-# A word that people would write anyway is no value to look for.
-_PROSE: Final = re.compile(r"[a-z]+([-_. /][a-z]+)*", re.IGNORECASE)
-_SHORTEST: Final = 8
-
-
-def _telling(taken: Iterable[str]) -> list[str]:
-    """The credentials that can be looked for by their value, without schemes, the longest first."""
-    bare = {value.strip().rpartition(" ")[2] for value in taken}
-    found = {value for value in bare if len(value) >= _SHORTEST and not _PROSE.fullmatch(value)}
-    return sorted((v for v in found if not is_placeholder(v)), key=len, reverse=True)
-
-
-def _in_json(value: str) -> set[bytes]:
-    """A value as the writers of JSON have it inside of quotation marks."""
-    texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-    return {form.encode() for text in texts for form in (text, text.replace("/", "\\/"))}
-
-
-def _uncovered(text: str, values: Iterable[str]) -> str:
-    for value in values:
-        text = text.replace(value, _cover(value.encode()).decode()[: len(value)])
-    return text
-
-
-def _cover(value: bytes) -> bytes:
-    return (HIDDEN.encode() + b"*" * len(value))[: len(value)]
-
-
-def _echoed(body: bytes) -> bytes:
-    """A body whose remote tools and servers lose what is named like a credential."""
-    for shown in _documents(body):
-        walk = Walk(HIDDEN, address=bare)
-        walk.of([*_remote(shown)], ())
-        for found in walk.found:
-            if isinstance(name := found.path[-1], str):
-                for form in _in_json(found.value):
-                    field = re.compile(
-                        rb'("(?:%s)"\s{0,4}:\s{0,4}")%s(?=")'
-                        % (b"|".join(map(re.escape, _in_json(name))), re.escape(form))
-                    )
-                    body = field.sub(partial(_covered, _cover(form)), body)
-    return body
-
-
-def _covered(cover: bytes, match: re.Match[bytes]) -> bytes:
-    return match[1] + cover
-
-
-def _documents(body: bytes) -> Iterator[Any]:
-    """The JSON of an answer, or of each event that tells of tools."""
-    lines = body.splitlines() if body[:1] not in (b"{", b"[") else [body]
-    for line in lines:
-        if any(name in line for name in _ECHOED):
-            try:
-                yield json.loads(line.removeprefix(b"data:"))
-            except (ValueError, RecursionError):
-                continue
-
-
-def _remote(shown: Any) -> Iterator[Any]:
-    """The tools and servers that a document has, but for functions, which a model reads."""
-    ahead = [shown]
-    while ahead:
-        value = ahead.pop()
-        if isinstance(value, list):
-            ahead += value
-        elif isinstance(value, dict):
-            for name in ("tools", "mcp_servers"):
-                for tool in value[name] if isinstance(value.get(name), list) else ():
-                    if isinstance(tool, dict) and tool.get("type") not in ("function", "custom"):
-                        yield tool
-            ahead += value.values()

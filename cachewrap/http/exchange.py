@@ -12,7 +12,8 @@ from cachewrap.call.terms import Exchange, Reply, wrong_kind
 from cachewrap.entry import Entry, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
-from cachewrap.http.encodings import FRAMES, masked
+from cachewrap.http.answers import masked, served_headers, value_of
+from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import (
     CUT_OFF,
     Judged,
@@ -28,7 +29,6 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
-from cachewrap.http.response import served_headers, value_of
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +11,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.errors import CorruptEntryError
+from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder
-from cachewrap.secrets import is_secret
 
 MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
@@ -324,122 +321,6 @@ def marked(answer: HttpAnswer, reader: object) -> list[tuple[str, str]]:
     in_chunks = answer.streamed and value_of(answer.headers, "content-length") is None
     framing = [("transfer-encoding", "chunked")] if in_chunks else []
     return [*answer.headers, *framing, (MARK, "hit")]
-
-
-def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
-    """The first value of a header, whose name is given in lower case."""
-    return next((value for key, value in pairs if key.lower() == name), None)
-
-
-# What a response tells of its answer. Nothing that makes a client, a browser or a proxy do more.
-_TOLD: Final = frozenset(
-    "content-type content-length content-encoding content-language date age server via"
-    " num_chars num_tokens".split()
-)
-_TOLD_OF: Final = re.compile(
-    r"(?:x|openai|anthropic|azureml|apim|ms-azureml|cf|llm_provider|litellm|helicone|portkey|groq"
-    r"|together|fireworks|cohere|mistral|deepseek|openrouter|goog|google|amzn|bedrock)-[-\w.]+"
-    r"|(?:[-\w.]+-)?(?:request|trace|correlation|generation|inference)-?id|server-timing"
-    r"|(?:[-\w.]+-)?ratelimit(?:-[-\w.]+)?",
-    re.IGNORECASE | re.ASCII,
-)
-_NEVER_TOLD: Final = re.compile(
-    r"cookie|location|redirect|refresh|retry|authenticat|pingback|sourcemap|cachewrap"
-    r"|-(?:accel|sendfile|lighttpd|forwarded|original|rewrite|http-method|method-override|frame"
-    r"|xss|content-type|content-security|permitted|dns-prefetch|ua-compatible|download-options"
-    r"|webkit|robots|host|proxy)(?:-|$)",
-    re.IGNORECASE,
-)
-_CODING: Final = frozenset({"identity", "gzip", "x-gzip", "deflate", "br", "zstd"})
-_FRAMING: Final = frozenset({"content-type", "content-encoding", "content-length"})
-_NO_TEXT: Final = frozenset({"idna", "punycode", "undefined", "raw-unicode-escape"})
-_MOST_HEADERS: Final = 256
-_LONGEST: Final = 8192
-_LONGEST_NAME: Final = 128
-
-is_sound: Final = re.compile(rf"[\t\x20-\x7e\xa0-\xff]{{0,{_LONGEST}}}").fullmatch
-"""Matches the value of a header that may stand in a response."""
-
-
-@lru_cache(maxsize=512)
-def is_told(name: str) -> bool:
-    """Whether a header of this name, which is no longer than names are, may come back."""
-    name = name.lower()
-    return name in _TOLD or (
-        _TOLD_OF.fullmatch(name) is not None
-        and _NEVER_TOLD.search(name) is None
-        and not is_secret(name)
-    )
-
-
-def kept_headers(response: Any) -> list[tuple[str, str]]:
-    """A response's headers that are stored, and how its body comes, for those who read along."""
-    pairs = response.headers.multi_items()
-    kept = [
-        (name, value)
-        for name, value in pairs
-        if len(name) <= _LONGEST_NAME
-        and (is_told(name) or name.lower() == "transfer-encoding")
-        and is_sound(value)
-    ]
-    return kept[:_MOST_HEADERS]
-
-
-def served_headers(answer: HttpAnswer) -> list[tuple[str, str]]:
-    """The headers of a stored answer that come back with it, whoever has written it.
-
-    What tells how its body was sent is left out where that is not so.
-
-    Raises `CorruptEntryError` for headers that no response has.
-    """
-    if len(answer.headers) > _MOST_HEADERS:
-        raise CorruptEntryError(f"an answer with {len(answer.headers)} headers")
-    served = []
-    framing = set(_FRAMING)  # each of them once: two contradict each other
-    for name, value in answer.headers:
-        if len(name) > _LONGEST_NAME or not is_told(name):
-            continue
-        if not is_sound(value):
-            raise CorruptEntryError(f"the value of its header {name.lower()} is none")
-        if (lower := name.lower()) in _FRAMING:
-            if lower not in framing:
-                continue
-            framing.discard(lower)
-            if lower == "content-type":
-                value = _readable_type(value)
-            elif not _is_so(lower, value, answer):
-                continue
-        served.append((name, value))
-    return served
-
-
-def _is_so(name: str, value: str, answer: HttpAnswer) -> bool:
-    """Whether a body has a coding that is known, or the length that its header tells.
-
-    That is the length of the body as it was sent, compressed.
-    """
-    if name == "content-encoding":
-        return value.strip().lower() in _CODING
-    if not (value.isascii() and value.isdigit() and len(value) < 16):
-        return False
-    encoded = (value_of(answer.headers, "content-encoding") or "").strip().lower()
-    if encoded in _CODING - {"identity"}:
-        return True
-    return int(value) == sum(map(len, answer.chunks))
-
-
-def _readable_type(value: str) -> str:
-    """A content type without a charset that is no encoding of text, or a slow one."""
-    kind, _, rest = value.partition(";")
-    charset = rest.lower().partition("charset=")[2].partition(";")[0].strip(" \t\"'")
-    if not charset or charset == "utf-8":
-        return value
-    try:
-        found = codecs.lookup(charset)
-    except (LookupError, ValueError):
-        return kind.strip()
-    known = getattr(found, "_is_text_encoding", True) and found.name not in _NO_TEXT
-    return value if known else kind.strip()
 
 
 def is_framed(response: Any) -> bool:

@@ -14,6 +14,7 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
+from cachewrap.http.answers import kept_headers, value_of
 from cachewrap.http.encodings import Coder
 from cachewrap.http.events import BLANK
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
@@ -23,7 +24,7 @@ from cachewrap.http.request import (
     split_url,
     without_secrets,
 )
-from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
+from cachewrap.http.response import Wire, is_framed
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.policy import Keyed

@@ -12,10 +12,11 @@ from typing import Any, Final, TypeAlias
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
+from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import Coder, codings, encoded
 from cachewrap.http.events import BLANK, BROKEN_OFF
 from cachewrap.http.exchange import Answered
-from cachewrap.http.response import Library, Replay, value_of
+from cachewrap.http.response import Library, Replay
 from cachewrap.streams.recording import Proxy, Recording
 from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
 from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.encodings import masked
+from cachewrap.http.answers import masked
 from cachewrap.http.request import canonical_headers, canonical_query, without_secrets
 from cachewrap.policy import Keyed
 from cachewrap.request.key import decode_request, encode, stored

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import is_sound
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, is_idle, without_secrets
-from cachewrap.http.response import is_sound
 from cachewrap.options import NAMES
 from cachewrap.request.canonical import plain_body
 from cachewrap.request.values import is_plain

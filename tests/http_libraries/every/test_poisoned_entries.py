@@ -15,7 +15,7 @@ from cachewrap import Cache, CacheWarning, ReplayMissError
 from cachewrap.entry import Facts, HttpAnswer
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
-from cachewrap.http.response import served_headers
+from cachewrap.http.answers import served_headers
 from cachewrap.stores.base import Store
 from cachewrap.telemetry import events
 from http_libraries.web import CHAT, LOOPBACK, Reading, Web, bodies
