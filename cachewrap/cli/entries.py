@@ -17,7 +17,8 @@ from cachewrap.cli.places import Place, every_entry, handed
 from cachewrap.cli.text import size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError, printable
-from cachewrap.request.key import decode_request, readable, stored
+from cachewrap.request.key import decode_request, readable
+from cachewrap.secrets import hidden, name_ends, shape_begins
 
 
 @dataclass(slots=True)
@@ -45,10 +46,12 @@ class Row:
     @property
     def request(self) -> Any:
         """The canonical request, readable and without credentials; None where it was left out."""
-        if not (request := stored(self.raw_request)):
+        raw = self.raw_request
+        if not raw:
             return None
         try:
-            return readable(decode_request(request))
+            shown = readable(decode_request(raw))
+            return hidden(shown) if shape_begins(raw) or name_ends(raw) else shown
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 

@@ -139,7 +139,7 @@ def _tell_secrets(places: list[Place], as_json: bool) -> int:
         try:
             row = read_row(place, key, raw)
             found = list(_secrets_of(row))
-        except CodecError as error:
+        except (CodecError, RecursionError) as error:
             counts[_DAMAGED] += 1
             told = {"key": key, "seed": place.seed, "verdict": _DAMAGED, "why": str(error)}
             line = f"{key}  seed {place.seed}  {_DAMAGED}: {error}"

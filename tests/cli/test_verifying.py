@@ -210,3 +210,21 @@ def test_a_request_whose_credential_was_taken_out_has_no_key_to_check(
     assert verdicts(run, url) == (0, {"good": 1, "key_not_checkable": 1})
     # The answer of the stand-in says again what it was asked.
     assert [where.partition(".")[0] for where, _, _ in found(run, url)[1]] == ["answer"]
+
+
+def test_what_an_earlier_version_stored_is_hidden_where_it_is_shown(
+    run: CommandLine, url: str
+) -> None:
+    request, answer = chat(f"my {GITHUB}", "so")
+    put(url, request, answer)
+    (entry,) = run("ls", "--url", url, "--json").lines
+    shown = run("show", entry["key"], "--url", url).out + run("ls", "--url", url).out
+    assert (GITHUB in shown, "my (hidden)" in shown) == (False, True)
+
+
+def test_what_is_nested_too_deeply_to_be_searched_is_told(run: CommandLine, url: str) -> None:
+    request, answer = chat("q", "a")
+    answer.chunks[:] = [b"[" * 900 + b"]" * 900]
+    put(url, request, answer)
+    done = run("verify", "--secrets", "--url", url)
+    assert (done.status, done.err) in ((0, ""), (1, ""))
