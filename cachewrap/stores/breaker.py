@@ -34,11 +34,14 @@ class Breaker:
     It is closed at first. `failed` opens it, and nobody is admitted until ``seconds`` seconds
     have passed. Then one caller is, to try for all: `worked` closes the breaker, `failed` opens it
     for as long again, and `undecided` lets the next caller try.
+
+    Attributes:
+        error: why it is open; None where it is closed.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._next = 0.0  # on the monotonic clock: when somebody may try
 
     def admit(self, seconds: float) -> bool:
@@ -47,14 +50,14 @@ class Breaker:
         Raises:
             LeftAlone: the caller must not ask.
         """
-        if self._error is None:
+        if self.error is None:
             return False
         with self._lock:
-            if self._error is None:
+            if self.error is None:
                 return False
             left = self._next - time.monotonic()
             if left > 0:
-                raise LeftAlone(time.time() + left, self._error)
+                raise LeftAlone(time.time() + left, self.error)
             self._next = time.monotonic() + seconds
             return True
 
@@ -64,14 +67,14 @@ class Breaker:
         kept = kind.__new__(kind, *error.args)  # the traceback would keep the caller's values
         kept.__dict__.update(error.__dict__)  # without which some versions of redis-py show nothing
         with self._lock:
-            self._error = kept
+            self.error = kept
             self._next = time.monotonic() + seconds
 
     def worked(self) -> None:
         """Close it: the place has answered."""
-        if self._error is not None:
+        if self.error is not None:
             with self._lock:
-                self._error = None
+                self.error = None
 
     def undecided(self) -> None:
         """Let the next caller try: the one that tried for all was cancelled."""

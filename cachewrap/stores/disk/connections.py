@@ -90,6 +90,7 @@ class Connections:
         breaker_seconds: for how long reads, or writes, are left alone after such a wait in vain.
 
     Attributes:
+        writes: the breaker of those who write.
         local: has the calling thread's `Link` as ``link``, if it has one.
     """
 
@@ -100,7 +101,7 @@ class Connections:
         self.breaker_seconds = breaker_seconds
         # Those who write seldom keep out those who read: each has a breaker of its own.
         self._reads = breaker_of(f"read {path}")
-        self._writes = breaker_of(f"write {path}")
+        self.writes = breaker_of(f"write {path}")
         self._start()
         _all.add(self)
 
@@ -166,7 +167,7 @@ class Connections:
         Raises:
             StoreError: it cannot be opened, or those who read leave it alone.
         """
-        trying = self._admit(self._reads, "read")
+        trying = self._reads.error is not None and self._admit(self._reads, "read")
         con = self.connected(link) or self.connect(link)
         if trying:
             if con is not None:
@@ -186,7 +187,8 @@ class Connections:
 
     def writable(self, link: Link) -> sqlite3.Connection:
         """The thread's connection to a database that exists, or is made now."""
-        self._admit(self._writes, "write")
+        if self.writes.error is not None:
+            self._admit(self.writes, "write")
         link.trusted = 0.0  # what is written must not be lost in a file that is deleted
         con = self.connected(link) or self.connect(link, make=True)
         if con is None:
@@ -212,10 +214,6 @@ class Connections:
             with link.lock:
                 link.close()
 
-    def wrote(self) -> None:
-        """Tell that a write came through."""
-        self._writes.worked()
-
     def failed(self, doing: str, error: Exception, writes: bool = False) -> StoreError:
         """What to raise where SQLite or the system raised an error.
 
@@ -226,7 +224,7 @@ class Connections:
         """
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _LOCKED or isinstance(error, Timeout):
-            (self._writes if writes else self._reads).failed(error, self.breaker_seconds)
+            (self.writes if writes else self._reads).failed(error, self.breaker_seconds)
             waited = self.wait if writes else self.wait / 2
             return StoreError(
                 f"cannot {doing} {self._path}: another program kept it locked for longer than"

@@ -393,7 +393,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 stale = sweeps and con.execute(STALE, (time.time(),)).fetchone() is not None
         except (sqlite3.Error, OSError) as error:
             raise self._connections.failed("write", error, writes=True) from error
-        connections.wrote()
+        if connections.writes.error is not None:
+            connections.writes.worked()
         if stale:
             with suppress(StoreError), self._writing():
                 pass  # removes what has expired, when it ends
@@ -417,7 +418,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                         used, self._used = self._used, {}
                         writing.evict(self._max_bytes, used)
                     con.execute("COMMIT")
-                    connections.wrote()
+                    if connections.writes.error is not None:
+                        connections.writes.worked()
                     remove = writing.replaced
                 except BaseException:
                     remove = writing.stored
