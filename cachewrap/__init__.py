@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from sys import modules
 
 TYPE_CHECKING = False  # type checkers take it for true; `typing` is most of what an import costs
 if TYPE_CHECKING:
@@ -96,9 +97,18 @@ def __getattr__(name: str) -> Any:
     # Imported at first use, so that `import cachewrap` stays cheap.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(_imported(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def _imported(module: str) -> Any:
+    if "asyncio" in modules:
+        from cachewrap import loops
+
+        if loops.is_watched():  # the first use is on an event loop, where no file may be read
+            return loops.aside(lambda: import_module(module))
+    return import_module(module)
 
 
 def __dir__() -> list[str]:

@@ -30,6 +30,7 @@ from cachewrap.policy import (
     check_names,
     make_policy,
     seed_text,
+    store_waits,
 )
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import encode
@@ -124,7 +125,12 @@ class Cache(KeyValue):
         check_names(options, "cache_path_root")
         from cachewrap.stores.disk import DiskStore
 
-        store = DiskStore(Path(cache_path_root), _partition(cache_seed), max_bytes=max_bytes)
+        store = DiskStore(
+            Path(cache_path_root),
+            _partition(cache_seed),
+            max_bytes=max_bytes,
+            **store_waits(options),
+        )
         return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod
@@ -134,7 +140,6 @@ class Cache(KeyValue):
         redis_url: str = "redis://localhost:6379/0",
         *,
         namespace: str = "default",
-        breaker_seconds: float = 30.0,
         **options: Unpack[CacheOptions],
     ) -> Self:
         """A cache on a Redis or Valkey server, shared by every process that reaches it.
@@ -146,7 +151,6 @@ class Cache(KeyValue):
                 ``redis+sentinel://host:port,host:port/service/0`` of a master with sentinels
                 (with ``rediss+`` in front for TLS).
             namespace: keeps applications on one server apart.
-            breaker_seconds: how long a server that cannot be reached is left alone.
             options: see `CacheOptions`.
         """
         check_server(redis_url)
@@ -157,7 +161,7 @@ class Cache(KeyValue):
             redis_url,
             _partition(cache_seed),
             namespace=namespace,
-            breaker_seconds=breaker_seconds,
+            **store_waits(options),
         )
         return cls(store, cache_seed=cache_seed, **options)
 
@@ -193,7 +197,8 @@ class Cache(KeyValue):
         check_names(options, "path")
         from cachewrap.stores.jsonl import JsonlStore
 
-        return cls(JsonlStore(path, _partition(cache_seed)), cache_seed=cache_seed, **options)
+        store = JsonlStore(path, _partition(cache_seed), **store_waits(options))
+        return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -202,7 +207,7 @@ class Cache(KeyValue):
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
         ``unix://…``, ``redis+cluster://…``, ``redis+sentinel://…``, ``jsonl:relative/file.jsonl``
         or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query, ``max_bytes``
-        for disk, ``namespace`` and ``breaker_seconds`` for Redis. An installed package may plug in
+        for disk and ``namespace`` for Redis. An installed package may plug in
         stores for other schemes. An encryption key has no place in a URL: it is taken from the
         environment.
 

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+SPELT_OUT: Final = {
+    code: f"\\x{code:02x}"
+    if code < 256
+    else f"\\u{code:04x}"
+    if code < 65_536
+    else f"\\U{code:08x}"
+    for code in (
+        *(*range(32), *range(127, 160), 0xAD, 0x61C, *range(0x200B, 0x2010)),
+        *(*range(0x2028, 0x202F), *range(0x2060, 0x2070), 0xFEFF, *range(0xE0000, 0xE0080)),
+        *range(0xD800, 0xE000),
+    )
+}
+"""Characters that move, hide or turn round what is printed, as they are spelt out."""
+
+_LONGEST: Final = 600
+
+
+def printable(text: str, most: int = 200) -> str:
+    """Text that somebody else has written, for one line of a message: spelt out, and cut.
+
+    What is longer than ``most`` characters loses its middle.
+    """
+    if len(text) > most:
+        text = f"{text[: most * 2 // 3]} … {text[-(most // 3) :]}"
+    return text if text.isascii() and text.isprintable() else text.translate(SPELT_OUT)
 
 
 class CachewrapError(Exception):
@@ -23,7 +49,13 @@ class UnkeyableError(CachewrapError, TypeError):
 
 
 class CodecError(CachewrapError):
-    """The parent of what can go wrong between a value and its stored bytes."""
+    """The parent of what can go wrong between a value and its stored bytes.
+
+    Its message names what was stored, by whomever: it is printable, and no longer than a few lines.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message), _LONGEST))
 
 
 class UnsupportedTypeError(CodecError, TypeError):

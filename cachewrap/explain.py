@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,11 +16,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError
+from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError, printable
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.request.key import decode_request
-from cachewrap.request.values import readable
+from cachewrap.request.key import decode_request, readable, stored
+from cachewrap.secrets import HIDDEN, is_hidden
 from cachewrap.stores.base import Store, scan
 
 
@@ -109,6 +108,8 @@ class Explanation:
                     lines.append(f"  … and {len(near.diff) - _LINES} more")
             else:
                 lines.append(f"the very request is stored as another sample or seed ({entry})")
+                if HIDDEN in str(near.request):
+                    lines.append("  (or it differs in a credential, which is never stored)")
         return "\n".join(lines)
 
     def error(self, why: CachewrapError | None = None) -> ReplayMissError:
@@ -158,6 +159,7 @@ def nearest(
 
     Raises `StoreError`.
     """
+    asked = stored(asked) or asked
     words = _words(asked)
     best: list[tuple[float, int, str, bytes]] = []
     for number, (key, encoded) in enumerate(_requests(store, guard, source, most)):
@@ -178,7 +180,7 @@ def nearest(
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             continue
         weight = sum(difference.weight for difference in diff)
-        lines = tuple(difference.line for difference in diff)
+        lines = tuple(printable(difference.line, 300) for difference in diff)
         found.append((weight, -number, Near(key, shown, lines)))
     return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
 
@@ -218,9 +220,6 @@ T = TypeVar("T", str, bytes)
 _SHOWN: Final = 40
 """Characters of a value that a line shows."""
 
-HIDDEN: Final = "(hidden)"
-"""What stands in place of a credential."""
-
 _ALIGNED: Final = 1_000_000
 """Lists whose lengths multiply to more than this are compared element by element, in place."""
 
@@ -230,32 +229,6 @@ _HEADS: Final = ("arguments", "body")
 _NAMED_TAGS: Final = frozenset(
     "!pydantic !dataclass !attrs !struct !object !namedtuple !subclass !type".split()
 )
-
-# Hiding a value that is no secret costs a word in a message; showing one that is costs more.
-_SECRET_NAME: Final = re.compile(
-    r"[^a-z]key$|(^|[^a-z])(token|passwd|passphrase|pwd|auth|bearer|cookie|signature)$"
-    r"|authorization|api[-_]?key|access[-_]?key|secret|password|credential",
-    re.IGNORECASE,
-)
-_SECRET_VALUE: Final = re.compile(
-    r"\b(bearer|basic)\s+[-\w.~+/]{16}|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
-    r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
-    re.IGNORECASE,
-)
-# Of these most are no secret: a sort key, a cache key.
-_DOUBTFUL_NAME: Final = re.compile(r"(?<!api)(?<!access)[-_]key$", re.IGNORECASE)
-_OPAQUE: Final = re.compile(r"\S{8,}")
-_WORDS: Final = re.compile(r"[a-z]+([-_.][a-z]+)*", re.IGNORECASE)
-
-
-def is_secret(name: str, value: str | bytes) -> bool:
-    """Whether a constant is a credential, by its own form or by the name that it has."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if _SECRET_VALUE.search(text):
-        return True
-    if not _SECRET_NAME.search(name) or not _OPAQUE.fullmatch(text):
-        return False
-    return not (_DOUBTFUL_NAME.search(name) and _WORDS.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +297,7 @@ def without_secrets(request: Any, path: str = "") -> Any:
         return {name: without_secrets(value, _below(path, name)) for name, value in request.items()}
     if isinstance(request, list):
         return [without_secrets(value, f"{path}[{at}]") for at, value in enumerate(request)]
-    return HIDDEN if _hidden(path, request) else request
+    return HIDDEN if is_hidden(path, request) else request
 
 
 def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
@@ -422,7 +395,7 @@ def _texts(path: str, old: str, new: str) -> Difference:
     if max(len(old), len(new)) <= _SHOWN and " " not in old + new:
         return Difference(f"{path}: {_shown(path, old)} → {_shown(path, new)}", weight)
     line = f"{path}: {count} character{' differs' if count == 1 else 's differ'} at {head}"
-    if not (_hidden(path, old) or _hidden(path, new)):
+    if not (is_hidden(path, old) or is_hidden(path, new)):
         line += f": {_excerpt(one)} → {_excerpt(other)}"
     return Difference(line, weight)
 
@@ -443,19 +416,12 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path and path not in _HEADS else name
 
 
-def _hidden(path: str, value: Any) -> bool:
-    if value is None or value == "" or isinstance(value, bool):
-        return False
-    named = any(_SECRET_NAME.search(name.partition("[")[0]) for name in path.split("."))
-    return named or (isinstance(value, str) and _SECRET_VALUE.search(value) is not None)
-
-
 def _shown(path: str, value: Any) -> str:
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    if _hidden(path, value):
+    if is_hidden(path, value):
         return HIDDEN
     text = repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"

@@ -76,6 +76,8 @@ class History:
         path: the file, which is made at the first write, for its owner alone; ``~`` is expanded.
     """
 
+    _follows = True  # a link is the choice of whoever named the file
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = systems.absolute(files.expanduser(path))
         self._begin()
@@ -124,7 +126,8 @@ class History:
         if not minutes:
             return
         lines = [json.dumps({name: getattr(m, name) for name in _FIELDS}) for m in minutes]
-        systems.append(self._path, "".join(f"{line}\n" for line in lines).encode())
+        added = "".join(f"{line}\n" for line in lines).encode()
+        systems.append(self._path, added, follows=self._follows)
 
     def _finish(self) -> None:
         if self._pid != os.getpid():
@@ -141,6 +144,8 @@ class KeptBeside(History):
     Args:
         path: `Files.beside` of `NAME`.
     """
+
+    _follows = False
 
     def _write(self, minutes: list[Minute]) -> None:
         with suppress(OSError):
@@ -166,18 +171,39 @@ def _count(minute: Minute, event: Event) -> None:
         minute.seconds += event.upstream_seconds
 
 
-def read_history(path: str | os.PathLike[str]) -> Iterator[Minute]:
+def read_history(
+    path: str | os.PathLike[str],
+    left_out: Callable[[str], object] | None = None,
+    *,
+    follows: bool = True,
+) -> Iterator[Minute]:
     """The minutes in a file that `History` wrote, one after the other.
 
-    A last line that was cut short is left out. Raises `StoreError` for a file that cannot be read,
-    and `ConfigurationError` for one that is something else.
+    A last line that was cut short is left out.
+
+    Args:
+        path: the file.
+        left_out: is told of each other line that cannot be read, which is left out then.
+        follows: whether the file may be a link to another.
+
+    Raises `StoreError` for a file that cannot be read, and `ConfigurationError` for a line that
+    `History` did not write, unless there is ``left_out`` and a line before it could be read.
     """
+    known = False
     try:
-        with files.stream(path, "rb") as file:
+        with files.reader(os.fspath(path), follows=follows) as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     return
-                yield _read(line, f"{os.fspath(path)}, line {number}")
+                try:
+                    minute = _read(line, f"{os.fspath(path)}, line {number}")
+                except ConfigurationError as error:
+                    if left_out is None or not known:
+                        raise
+                    left_out(str(error))
+                    continue
+                known = True
+                yield minute
     except OSError as error:
         raise StoreError(f"cannot read {os.fspath(path)}: {error.strerror}") from error
 
@@ -186,7 +212,7 @@ def _read(line: bytes, where: str) -> Minute:
     try:
         values: Any = json.loads(line)
         minute = Minute(**values)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f"{where}: not written by cachewrap's History ({error})") from None
     for name in _FIELDS:
         value = getattr(minute, name)

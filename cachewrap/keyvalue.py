@@ -19,6 +19,7 @@ from cachewrap.format import codec
 from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import decode_request, encode, key_of, salted
+from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import scan
 
 _PLAIN_KEY: Final = salted("key")
@@ -126,7 +127,11 @@ def _value(entry: Entry) -> Any:
     value = codec.decode(entry.kind, entry.answer)
     if isinstance(value, Items):
         return [codec.decode(*item) for item in value.values]
-    return _content(b"".join(value.chunks)) if isinstance(value, HttpAnswer) else value
+    if not isinstance(value, HttpAnswer):
+        return value
+    if value.status != 200:
+        raise CorruptEntryError(f"it holds no answer: status {value.status}")
+    return _content(b"".join(value.chunks))
 
 
 def _content(body: bytes) -> Any:
@@ -149,7 +154,8 @@ def _given(request: bytes, stored: str) -> str:
         given = decode_request(request)["key"]
     except (msgspec.MsgspecError, RecursionError, KeyError, TypeError):  # it was left out
         return stored
-    return given if isinstance(given, str) else stored
+    # What a credential was taken out of is no longer the key.
+    return given if isinstance(given, str) and HIDDEN not in given else stored
 
 
 def _store_key(key: Any) -> str:

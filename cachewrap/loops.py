@@ -1,15 +1,30 @@
-"""Waits of async code: on an event loop of asyncio, or in a task of trio."""
+"""Waits: their clock, and those of async code on an event loop of asyncio or in a task of trio."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from types import MethodDescriptorType
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+
+class Clock:
+    """The clock of waits. It stays out of modules, where tools that freeze the time look."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic
+
+
+clock: Final = Clock()
+"""Seconds that pass, whatever happens to the time of day."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -34,6 +49,40 @@ def running_trio() -> Any:
     return trio
 
 
+def running() -> object:
+    """What runs the caller's tasks: a loop of asyncio, or the token of a run of trio; else None.
+
+    Unlike for `host`, trio as a guest of a loop is not that loop, whose tasks it cannot wait for.
+    """
+    trio = running_trio()
+    return running_loop() if trio is None else trio.lowlevel.current_trio_token()
+
+
+def host() -> Any:
+    """What runs the tasks of this thread, for `runs`; None in code of threads alone.
+
+    Trio as a guest of a loop of asyncio runs as long as that does.
+    """
+    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
+    if loop is not None or "trio" not in sys.modules:
+        return loop
+    trio = running_trio()
+    return None if trio is None else trio.lowlevel.current_trio_token()
+
+
+def runs(given: Any) -> bool:
+    """Whether what `host` gave still runs tasks: a loop may be stopped, and kept."""
+    if given is None:
+        return True
+    if isinstance(given, asyncio.AbstractEventLoop):
+        return given.is_running()
+    try:
+        given.run_sync_soon(int, idempotent=True)
+    except RuntimeError:  # trio's `RunFinishedError`
+        return False
+    return True
+
+
 async def sleep(seconds: float) -> None:
     """Let time pass."""
     trio = running_trio()
@@ -56,8 +105,48 @@ async def in_thread(executor: Executor, work: Callable[[], T]) -> T:
     return await done
 
 
-def signal() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]]:
-    """How another thread wakes an async caller: what it calls, and what the caller awaits."""
+def is_watched() -> bool:
+    """Whether the caller is on an event loop, and a guard raises where files are read on one.
+
+    A guard as blockbuster puts functions of its own in the place of what blocks, methods of C too.
+    """
+    return type(io.BufferedReader.read) is not MethodDescriptorType and is_on_loop()
+
+
+def is_on_loop() -> bool:
+    """Whether an event loop of asyncio runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def aside(work: Callable[[], T]) -> T:
+    """Do work of a sync caller in a thread, and wait for it: there no guard of the loop raises."""
+    # A future is waited for with what such a guard watches.
+    done = threading.Lock()
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            done.release()
+
+    done.acquire()
+    threading.Thread(target=do, name="cachewrap-aside", daemon=True).start()
+    with done:
+        return future.result()
+
+
+def signal() -> tuple[Callable[[], None], Callable[[float], Awaitable[bool]]]:
+    """How another thread wakes an async caller: what it calls, and what the caller awaits.
+
+    The latter takes the seconds to wait at most, and tells whether the caller was woken.
+    """
     trio = running_trio()
     if trio is not None:
         event, token = trio.Event(), trio.lowlevel.current_trio_token()
@@ -66,7 +155,12 @@ def signal() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]]:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(event.set)
 
-        return wake_trio, event.wait
+        async def wait_in_trio(seconds: float) -> bool:
+            with trio.move_on_after(max(seconds, 0.0)):
+                await event.wait()
+            return bool(event.is_set())
+
+        return wake_trio, wait_in_trio
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
 
@@ -75,8 +169,10 @@ def signal() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]]:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_finish, woken)
 
-    async def wait() -> None:
-        await woken
+    async def wait(seconds: float) -> bool:
+        # It leaves the future as it is, also where the caller is cancelled.
+        await asyncio.wait((woken,), timeout=max(seconds, 0.0))
+        return woken.done()
 
     return wake, wait
 

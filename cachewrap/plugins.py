@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cachewrap.errors import CachewrapError, ConfigurationError
+from cachewrap.loops import aside, is_watched
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -102,9 +103,15 @@ def describe(name: str) -> str:
 
 def _entry_points(group: str) -> list[EntryPoint]:
     # Imported at the first need of it: few have one, and it is a fifth of what cachewrap imports.
-    from importlib.metadata import entry_points
+    def look() -> list[EntryPoint]:
+        from importlib.metadata import entry_points
 
-    return list(entry_points(group=group))
+        return list(entry_points(group=group))
+
+    try:
+        return aside(look) if is_watched() else look()
+    except OSError as error:
+        raise PluginError(f"what is installed for {group} cannot be read: {error}") from error
 
 
 @functools.cache
@@ -120,7 +127,7 @@ def _load(group: str, name: str) -> Any:
         raise PluginError(f"{name!r} is declared by {' and by '.join(sorted(rivals))}")
     point = _declared(group)[name]
     try:
-        loaded = point.load()
+        loaded = aside(point.load) if is_watched() else point.load()
     except Exception as error:  # whatever the package does when it is imported
         raise PluginError(f"{_name(point)} cannot be loaded: {error!r}") from error
     wanted = ("to_plain", "from_plain") if group == CODECS else ("__call__",)

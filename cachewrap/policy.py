@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -12,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, TypedDict, Union, get_args, g
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.entry import MAX_ENTRY_BYTES
 from cachewrap.errors import ConfigurationError
+from cachewrap.secrets import KEYED
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_for, hint
 
@@ -29,6 +32,12 @@ MODES: Final[tuple[str, ...]] = get_args(Mode)
 
 MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 """The environment variable with the mode of every cache that is not told one."""
+
+STORE_SECONDS: Final = 2.0
+"""Seconds that an operation of a store waits at most, unless the cache says something else."""
+
+BREAKER_SECONDS: Final = 30.0
+"""Seconds for which a store is left alone, unless the cache says something else."""
 
 _KEPT_AT_LEAST: Final = 86400.0
 _NO_SEED: Final = re.compile(r"[/\\\0]")
@@ -141,7 +150,14 @@ class CacheOptions(TypedDict, total=False):
         single_flight: whether callers of one request at one time share one upstream call, in this
             process and, on a shared store, in all of them; default True.
         lease_seconds: after how many seconds another process takes over the call of one that was
-            killed; default 10.
+            killed or stopped, or whose event loop was; default 10.
+        wait_seconds: how many seconds a caller waits at most for the answer of another one, in this
+            process or another; then he goes upstream by himself. A call with a ``timeout=`` of its
+            own waits no longer than that. Default 600.
+        store_seconds: how long an operation of the store may wait for what is locked, or does not
+            answer; default 2. The class of each store says of what, and how long a read may.
+        breaker_seconds: how long a place is left alone after such a wait in vain: calls go on
+            without it at once, then one of them tries again for all; default 30.
         on_error: what a fault of the store or of an entry costs: ``"warn"``, the default, a
             `CacheWarning` and a miss; ``"raise"`` raises it.
         encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
@@ -150,10 +166,11 @@ class CacheOptions(TypedDict, total=False):
         on_event: is given an `Event` for every call that the cache served, and for every one that
             raised. It runs in the thread or task of the call. A cache that is to be pickled needs
             a hook that can be pickled.
-        keyed: names of headers and query parameters of HTTP requests that belong to the request
-            although they would be left out, because they name an account, end like a credential's
-            or are taken for tracing: ``["openai-organization", "x-tenant-key"]``. Their values are
-            stored as they are; names that are always a credential's are refused. By default none.
+        keyed: names of headers, query parameters and fields of the body of HTTP requests that
+            belong to the request although they would be left out, because they are a credential's,
+            name an account or are taken for tracing: ``["authorization", "openai-organization"]``.
+            What is counted and stored of each is a hash of its value (HMAC-SHA-256, under the
+            first encryption key where there is one), never the value. By default none.
         max_entry_bytes: bytes of memory that one entry may take when it is opened, decompressed and
             decoded, by an estimate; default 268,435,456 (256 MiB). An entry that would take more is
             damaged; an answer that would is returned, and not stored.
@@ -170,6 +187,9 @@ class CacheOptions(TypedDict, total=False):
     store_requests: bool
     single_flight: bool
     lease_seconds: float
+    store_seconds: float
+    breaker_seconds: float
+    wait_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
     on_event: Hook | None
@@ -181,16 +201,36 @@ class CacheOptions(TypedDict, total=False):
 _LEAVES_HITS_ALONE: Final = frozenset(
     {
         "encryption_keys",
+        "breaker_seconds",
         "lease_seconds",
         "max_entry_bytes",  # is seen to by the guard, which opens all of them
         "on_event",  # hears of them
         "raise_errors",
         "single_flight",
         "store_requests",
+        "store_seconds",
         "ttl",
         "types",  # as well
+        "wait_seconds",
     }
 )
+
+
+class Keyed(frozenset[str]):
+    """Names, in lower case, whose values are counted and stored as a keyed hash."""
+
+    secret: bytes = b"cachewrap: a value that decides the answer"
+
+    def mark(self, name: str, value: object) -> str | None:
+        """What stands for the value of one of the names; None for that of any other."""
+        if (name := name.lower()) not in self:
+            return None
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=repr)
+        digest = hmac.digest(self.secret, f"{name}\0{text}".encode(errors="replace"), "sha256")
+        return f"{KEYED}{digest.hex()})"
+
+
+NONE_KEYED: Final = Keyed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +244,13 @@ class Policy:
         store_requests: whether the canonical request is stored beside the answer.
         single_flight: whether callers share one upstream call.
         lease_seconds: how long a lease outlives its last renewal.
+        store_seconds: how long an operation of the store may wait.
+        breaker_seconds: how long a store is left alone after a wait in vain.
+        wait_seconds: how long a caller waits for the answers of others at most.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
-        keyed: names, in lower case, of headers and query parameters that are in every key.
+        keyed: names, in lower case, of what is in every key as a hash of its value.
         max_entry_bytes: of memory that an entry may take when it is opened.
         types: full names of the classes that objects in entries may be of, and of modules with
             ``.*`` behind them; None for all.
@@ -219,10 +262,13 @@ class Policy:
     store_requests: bool = True
     single_flight: bool = True
     lease_seconds: float = 10.0
+    store_seconds: float = STORE_SECONDS
+    breaker_seconds: float = BREAKER_SECONDS
+    wait_seconds: float = 600.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
-    keyed: frozenset[str] = frozenset()
+    keyed: Keyed = NONE_KEYED
     max_entry_bytes: int = MAX_ENTRY_BYTES
     types: frozenset[str] | None = None
 
@@ -277,6 +323,11 @@ def make_policy(options: CacheOptions) -> Policy:
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
     lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
+    wait_seconds = ttl_seconds(options.get("wait_seconds", 600.0), "wait_seconds")
+    if "encryption_key" in options:
+        keys = read_keys(options["encryption_key"])
+    else:
+        keys = keys_from_environment()
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
@@ -284,17 +335,25 @@ def make_policy(options: CacheOptions) -> Policy:
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),
         lease_seconds=lease_seconds or 10.0,
+        wait_seconds=wait_seconds or 600.0,
+        **store_waits(options),
         raise_errors=on_error == "raise",
-        encryption_keys=(
-            read_keys(options["encryption_key"])
-            if "encryption_key" in options
-            else keys_from_environment()
-        ),
+        encryption_keys=keys,
         on_event=on_event,
-        keyed=_keyed(options.get("keyed", ())),
+        keyed=_keyed(options.get("keyed", ()), keys),
         max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
         types=_types(options.get("types")),
     )
+
+
+def store_waits(options: CacheOptions) -> dict[str, float]:
+    """``store_seconds`` and ``breaker_seconds``, for a store as well.
+
+    Raises `ConfigurationError` for what is no number, and unless it is positive and finite.
+    """
+    given = {"store_seconds": STORE_SECONDS, "breaker_seconds": BREAKER_SECONDS}
+    given |= {name: options[name] for name in given if name in options}  # type: ignore[literal-required]
+    return {name: ttl_seconds(value, name) or value for name, value in given.items()}
 
 
 def _bytes(most: object) -> int:
@@ -339,19 +398,11 @@ def _names(one: Any) -> list[str]:
 _CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
 
 
-_CREDENTIALS: Final = frozenset(
-    {"api-key", "authorization", "cookie", "key", "proxy-authorization", "sig"}
-    | {"x-api-key", "x-goog-api-key"}
-)
-
-
-def _keyed(names: str | Collection[str]) -> frozenset[str]:
+def _keyed(names: str | Collection[str], keys: tuple[bytes, ...]) -> Keyed:
     given: list[object] = [names] if isinstance(names, str) else list(names)
     if not all(isinstance(name, str) and name for name in given):
-        raise ConfigurationError(f"keyed takes the names of headers, got {names!r}")
-    found = frozenset(str(name).lower() for name in given)
-    if found & _CREDENTIALS:
-        raise ConfigurationError(
-            f"keyed={min(found & _CREDENTIALS)!r}: it holds a credential, which is never stored"
-        )
+        raise ConfigurationError(f"keyed takes the names of headers and fields, got {names!r}")
+    found = Keyed(str(name).lower() for name in given)
+    if keys:
+        found.secret = keys[0]
     return found

@@ -221,7 +221,7 @@ def _holds(content: Any) -> bool:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

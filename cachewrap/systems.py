@@ -7,14 +7,16 @@ locks nothing. Only POSIX systems replace or remove a file that somebody has ope
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat as modes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
+C = TypeVar("C", bound=Callable[..., Any])
 F = TypeVar("F", bound=Callable[[], object])
 
 
@@ -27,6 +29,7 @@ def _module(name: str) -> Any:
 
 _fcntl: Final = _module("fcntl")
 _msvcrt: Final = None if _fcntl else _module("msvcrt")
+_system: Final = _module(os.name)  # `posix` or `nt`, where the functions of `os` are from
 _register: Final[Any] = getattr(os, "register_at_fork", None)
 
 HAS_FORKS: Final = _register is not None
@@ -40,12 +43,16 @@ REPLACES_OPEN: Final = bool(_fcntl)
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # else Windows writes two bytes for a line break
 _NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)  # else a FIFO waits for its other end
 
 _WHOLE_AT: Final = 2**31 - 2
 """The byte that stands for a whole file where bytes are locked: the last one that can be."""
 
-_PAUSE: Final = 0.005
-"""Seconds between two attempts to lock, where the system itself waits a second."""
+_PAUSES: Final = (0.0005, 0.01)
+"""Seconds between two attempts to lock a file: at first, and at last."""
+
+LOCK_SECONDS: Final = 2.0
+"""Seconds for which a lock on a file is waited for, where nothing else is said."""
 
 # -- forks ------------------------------------------------------------------------------------
 
@@ -82,41 +89,51 @@ def renew_in_child(module: dict[str, Any], **makers: Callable[[], object]) -> No
 # -- files ------------------------------------------------------------------------------------
 
 
+_PIECE: Final = 2**16
+
 _MOST_LINKS: Final = 40
 """Links in one path that are followed: others lead in a circle."""
+
+
+def _own(name: str, here: C) -> C:
+    """A function of `os`, past whoever has put another one in its place."""
+    own: C = getattr(_system, name, here)
+    return own
 
 
 class Files:
     """The files of the system, whatever a test puts in the place of `open` and of parts of `os`.
 
-    The functions are those of the time of the import. They are the attributes of an object and not
-    of a module, where tools that fake a file system look for them.
+    The functions are the system's own, from where `os` has them as well, or else those of the time
+    of the import. They are the attributes of an object and not of a module, where tools that fake a
+    file system look for them.
     """
 
     def __init__(self) -> None:
-        self.access = os.access
-        self.chmod = os.chmod
-        self.close = os.close
+        self.access = _own("access", os.access)
+        self.chmod = _own("chmod", os.chmod)
+        self.close = _own("close", os.close)
         self.expanduser = os.path.expanduser
         self.expandvars = os.path.expandvars
-        self.fstat = os.fstat
-        self.fsync = os.fsync
-        self.ftruncate = os.ftruncate
-        self.getcwd = os.getcwd
-        self.listdir = os.listdir
-        self.lseek = os.lseek
-        self.lstat = os.lstat
-        self.mkdir = os.mkdir
-        self.open = os.open
-        self.read = os.read
-        self.readlink = os.readlink
-        self.replace = os.replace
-        self.rmdir = os.rmdir
+        self.fstat = _own("fstat", os.fstat)
+        self.fsync = _own("fsync", os.fsync)
+        self.ftruncate = _own("ftruncate", os.ftruncate)
+        self.getcwd = _own("getcwd", os.getcwd)
+        self.listdir = _own("listdir", os.listdir)
+        self.lseek = _own("lseek", os.lseek)
+        self.lstat = _own("lstat", os.lstat)
+        self.mkdir = _own("mkdir", os.mkdir)
+        self.open = _own("open", os.open)
+        self.read = _own("read", os.read)
+        self.readlink = _own("readlink", os.readlink)
+        self.replace = _own("replace", os.replace)
+        self.rmdir = _own("rmdir", os.rmdir)
         self._realpath = os.path.realpath
-        self.stat = os.stat
+        self.stat = _own("stat", os.stat)
         self.stream = io.open
-        self.unlink = os.unlink
-        self.write = os.write
+        self.unlink = _own("unlink", os.unlink)
+        self.user: Callable[[], int] | None = getattr(os, "geteuid", None)
+        self.write = _own("write", os.write)
 
     def real_path(self, path: str) -> str:
         """An absolute path without links."""
@@ -160,10 +177,10 @@ class Files:
             return modes.S_ISDIR(self.stat(path).st_mode)
         return False
 
-    def make_folders(self, path: str) -> None:
+    def make_folders(self, path: str, mode: int = 0o777) -> None:
         """Make a folder, and those above it that are missing. What is there may stay."""
         try:
-            self.mkdir(path)
+            self.mkdir(path, mode)
         except FileExistsError:
             if not self.is_folder(path):
                 raise
@@ -171,13 +188,30 @@ class Files:
             above = os.path.dirname(path)
             if above in ("", path):
                 raise
-            self.make_folders(above)
-            self.make_folders(path)
+            self.make_folders(above, mode)
+            self.make_folders(path, mode)
 
-    def contents(self, path: str) -> bytes:
-        """The bytes of a file."""
-        with self.stream(path, "rb") as file:
-            return file.read()
+    def contents(self, path: str, most: int = -1, *, follows: bool = True) -> bytes:
+        """The bytes of a file, or so many of its first ones: see `open_file`."""
+        file = open_file(path, os.O_RDONLY, 0, follows=follows)
+        try:
+            return self.read_all(file, most)
+        finally:
+            self.close(file)
+
+    def read_all(self, file: int, most: int = -1) -> bytes:
+        """The bytes of an open file from its position on, or so many of them."""
+        pieces: list[bytes] = []
+        left = self.fstat(file).st_size + 1 if most < 0 else most
+        while left and (piece := self.read(file, left)):
+            pieces.append(piece)
+            left = max(left - len(piece), _PIECE if most < 0 else 0)
+        return b"".join(pieces)
+
+    def reader(self, path: str, *, follows: bool = True) -> BinaryIO:
+        """A file, open to be read: see `open_file`."""
+        file = open_file(path, os.O_RDONLY, 0, follows=follows)
+        return self.stream(file, "rb")
 
 
 files: Final = Files()
@@ -208,20 +242,90 @@ def is_nowhere(path: str) -> bool:
     return path.startswith(_NOWHERE)
 
 
+class NotAFile(OSError):
+    """The error where a link, a FIFO, a device or a folder stands in the place of a file."""
+
+
+_SORTS: Final = (
+    (modes.S_ISLNK, "a link, which is not followed here"),
+    (modes.S_ISDIR, "a folder"),
+    (modes.S_ISFIFO, "a FIFO"),
+    (modes.S_ISSOCK, "a socket"),
+    (lambda mode: True, "a device"),
+)
+
+
+def check_file(path: str) -> None:
+    """Raise `NotAFile` where something stands that is no file itself; nothing may stand there."""
+    with suppress(FileNotFoundError):
+        _check_mode(path, files.lstat(path).st_mode)
+
+
+def _check_mode(path: str, mode: int) -> None:
+    if not modes.S_ISREG(mode):
+        sort = next(text for is_it, text in _SORTS if is_it(mode))
+        raise NotAFile(errno.EINVAL, f"it is {sort}: move it away, or choose another path", path)
+
+
 def open_file(path: str, flags: int, mode: int, *, follows: bool = True) -> int:
     """Open a file as `os.open` does, for bytes that are written as they are.
+
+    What is no file is neither read nor waited for: a FIFO would keep who opens it for ever.
 
     Args:
         path: the file.
         flags: as `os.open` takes them.
         mode: its permissions, if it is made now, where the system has such.
         follows: whether the file may be a link to another.
+
+    Raises `NotAFile`, and what `os.open` does.
     """
-    return files.open(path, flags | _BINARY | (0 if follows else _NOFOLLOW), mode)
+    if not (_NOFOLLOW and _NONBLOCK):
+        with suppress(FileNotFoundError):
+            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+    try:
+        flags |= _BINARY | _NONBLOCK | (0 if follows else _NOFOLLOW)
+        file = files.open(path, flags, mode)
+    except FileNotFoundError:
+        raise
+    except OSError:  # of a link, a folder, a socket, or a FIFO without a reader
+        with suppress(FileNotFoundError):
+            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+        raise
+    try:
+        _check_mode(path, files.fstat(file).st_mode)
+    except BaseException:
+        files.close(file)
+        raise
+    return file
+
+
+OWNERS: Final = "CACHEWRAP_TRUSTED_OWNERS"
+"""Other users whose cache folders are used: their numbers, divided by commas, or ``any``."""
+
+
+def stranger(status: os.stat_result) -> int | None:
+    """The owner of a file, where that is neither this user nor root, nor one of `OWNERS`.
+
+    Root is not kept from the files of others. None where the system has no owners.
+    """
+    user = None if files.user is None else files.user()
+    if not user or status.st_uid in (user, 0):
+        return None
+    trusted = {name.strip() for name in os.environ.get(OWNERS, "").split(",")}
+    return None if trusted & {"any", str(status.st_uid)} else status.st_uid
+
+
+def open_to_all(status: os.stat_result) -> bool:
+    """Whether every user may put files in a folder, and remove those of others."""
+    return files.user is not None and status.st_mode & (modes.S_IWOTH | modes.S_ISVTX) == 0o002
 
 
 def append(path: str, data: bytes, *, follows: bool = True) -> None:
-    """Add bytes to the end of a file, in one piece. It is made for its owner alone."""
+    """Add bytes to the end of a file, in one piece. It is made for its owner alone.
+
+    Raises `OSError`, also where another process keeps the file locked for `LOCK_SECONDS`.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     file = open_file(path, flags, 0o600, follows=follows)
     try:
@@ -233,18 +337,19 @@ def append(path: str, data: bytes, *, follows: bool = True) -> None:
 
 
 @contextmanager
-def locked(file: int, *, alone: bool) -> Iterator[None]:
+def locked(file: int, *, alone: bool, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """The lock on a whole open file: others that lock it wait.
 
     Args:
         file: the open file.
         alone: whether others who lock it, but not alone, wait as well. On Windows everybody does.
+        seconds: how long to wait for it.
+
+    Raises:
+        TimeoutError: others kept it for so long.
     """
-    if _fcntl:
-        _fcntl.flock(file, _fcntl.LOCK_EX if alone else _fcntl.LOCK_SH)
-    elif _msvcrt:
-        while not _is_taken(file):
-            time.sleep(_PAUSE)
+    if HAS_LOCKS and not _take(file, alone):
+        _wait_for(file, alone, seconds)
     try:
         yield
     finally:
@@ -255,12 +360,27 @@ def locked(file: int, *, alone: bool) -> Iterator[None]:
             lock_bytes(file, FREE, 1, _WHOLE_AT)
 
 
-def _is_taken(file: int) -> bool:
+def _take(file: int, alone: bool) -> bool:
+    """Whether the lock is had now. No system can be told how long it may take to give it."""
     try:
-        lock_bytes(file, TAKE, 1, _WHOLE_AT)
-    except PermissionError:
+        if _fcntl:
+            _fcntl.flock(file, (_fcntl.LOCK_EX if alone else _fcntl.LOCK_SH) | _fcntl.LOCK_NB)
+        else:
+            lock_bytes(file, TAKE, 1, _WHOLE_AT)
+    except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def _wait_for(file: int, alone: bool, seconds: float) -> None:
+    end, (pause, longest) = time.monotonic() + seconds, _PAUSES
+    while True:
+        time.sleep(min(pause, max(0.0, end - time.monotonic())))
+        if _take(file, alone):
+            return
+        if time.monotonic() >= end:
+            raise TimeoutError(f"another process kept it locked for longer than {seconds:.3g} s")
+        pause = min(2 * pause, longest)
 
 
 def _lock_bytes(file: int, how: int, size: int, at: int) -> None:
@@ -302,8 +422,8 @@ its process. On POSIX systems it is the process's: closing any descriptor of the
 Elsewhere it is the descriptor's.
 """
 
-read_at: Final[Callable[[int, int, int], bytes]] = getattr(os, "pread", _read_at)
+read_at: Final[Callable[[int, int, int], bytes]] = _own("pread", getattr(os, "pread", _read_at))
 """Up to so many bytes of an open file from a position on. Its own position stays."""
 
-write_at: Final[Callable[[int, bytes, int], int]] = getattr(os, "pwrite", _write_at)
+write_at: Final[Callable[[int, bytes, int], int]] = _own("pwrite", getattr(os, "pwrite", _write_at))
 """Write a few bytes at a position of an open file. Its own position stays."""

@@ -1,4 +1,4 @@
-"""Cache URLs: which store, where, and the options of the cache in the query; and paths in them.
+"""URLs of caches: which store, where, the options in the query, the paths; and bare addresses.
 
 What was written where something else belongs is told by the call that was meant.
 """
@@ -11,11 +11,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlencode, urlsplit
 
 from cachewrap import plugins, systems
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
+from cachewrap.secrets import SIGNATURES, is_secret
 from cachewrap.systems import files
 
 
@@ -71,6 +72,9 @@ _COMMON = {
     "store_requests": None,
     "single_flight": None,
     "lease_seconds": float,
+    "store_seconds": float,
+    "breaker_seconds": float,
+    "wait_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
     "max_entry_bytes": int,
@@ -80,7 +84,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "memory": _COMMON,
     "disk": {**_COMMON, "max_bytes": int},
     "jsonl": _COMMON,
-    "redis": {**_COMMON, "namespace": str, "breaker_seconds": float},
+    "redis": {**_COMMON, "namespace": str},
 }
 _NAMED = {"disk": "folder", "jsonl": "file"}
 
@@ -325,3 +329,44 @@ def _scheme(text: str) -> str:
 
 def _quoted(value: str | int) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+# -- addresses in requests -----------------------------------------------------------------------
+
+
+def bare(url: str) -> str:
+    """An address without its user, and without the parameters that are credentials."""
+    try:
+        parts = urlsplit(url)
+        query = "&".join(pair for pair in parts.query.split("&") if not is_secret(_name(pair)))
+        clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query)
+    except ValueError:  # what the API will refuse
+        return url
+    return url if clean == parts else clean.geturl()
+
+
+_SIGNED: Final = re.compile(
+    r"(?:x-amz|x-goog|x-oss|q)-[a-z-]+|signature|sig|expires|key-pair-id|policy|awsaccesskeyid"
+    r"|ossaccesskeyid|googleaccessid|s[ertvp]|spr|sip|sk[eosvt]|sktid|skoid",
+    re.IGNORECASE,
+)
+
+
+def unsigned(url: str) -> str:
+    """An address without user and password, and without its signature and what was signed."""
+    if "://" not in url or not ("?" in url or "@" in url):
+        return url
+    try:
+        parts = urlsplit(url)
+        pairs = parts.query.split("&")
+        signed = any(SIGNATURES.fullmatch(_name(pair)) for pair in pairs)
+        query = "&".join(p for p in pairs if not (signed and _SIGNED.fullmatch(_name(p))))
+        user, _, host = parts.netloc.rpartition("@")
+        clean = parts._replace(netloc=host if ":" in user else parts.netloc, query=query)
+    except ValueError:
+        return url
+    return url if clean == parts else clean.geturl()
+
+
+def _name(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0])

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cachewrap import Cache
+from cachewrap.stores import breaker
 from cachewrap.stores.base import Store
-from cachewrap.stores.redis import connections
 from cachewrap.telemetry import events
 from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_server
 
@@ -169,4 +169,4 @@ def cache(store: Store) -> Cache:
 def untold() -> None:
     """What a process remembers of faults, each test learns anew."""
     events.forget()
-    connections.forget()
+    breaker.forget()

@@ -8,7 +8,6 @@ from typing import Any
 
 from cachewrap import Cache
 from cachewrap.request import key
-from cachewrap.stores.base import Store
 
 # What encodes a request: in general, and that of a plain function's call.
 ENCODING = (key._encoded.__code__, key.make_keyer(b"", {}, "arguments").__code__)
@@ -22,17 +21,21 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
     store: Any = cache.store
     get, aget, add = store.get, store.aget, store.add
     reads = encodes = 0
-    adding = False
+    adding = awaiting = False
 
     def reading(name: str) -> Any:
         nonlocal reads
-        reads += 1
+        reads += not awaiting
         return get(name)
 
     async def areading(name: str) -> Any:
-        nonlocal reads
+        nonlocal reads, awaiting
         reads += 1
-        return await aget(name)
+        awaiting = True  # in some stores it calls `get`
+        try:
+            return await aget(name)
+        finally:
+            awaiting = False
 
     def writing(*args: Any, **kwargs: Any) -> Any:
         nonlocal adding
@@ -47,9 +50,7 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
         if event == "call" and not adding:
             encodes += frame.f_code in ENCODING
 
-    store.get, store.add = reading, writing
-    if type(store).aget is not Store.aget:  # which calls `get`
-        store.aget = areading
+    store.get, store.aget, store.add = reading, areading, writing
     sys.setprofile(seen)
     try:
         call()

@@ -78,7 +78,7 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
             return effect.value
         return store.add(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
-        return effect.flight.wait()
+        return effect.flight.wait(effect.seconds, effect.stopped_seconds)
     if kind is Leave:
         return effect.reader.close()
     if kind is Acquire:
@@ -86,7 +86,9 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         try:
             claim = leases.acquire(effect.key, effect.token, effect.seconds)
             if claim is Claim.TAKEN:
-                lease.hold(leases, effect.key, effect.token, effect.seconds)
+                lease.hold(
+                    leases, effect.key, effect.token, effect.seconds, effect.most, effect.host
+                )
         except BaseException as error:
             if not isinstance(error, Exception):  # interrupted, when it may have been taken
                 lease.give_up(leases, effect.key, effect.token)
@@ -104,7 +106,7 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return effect.search(store)
+        return effect.search(getattr(store, "store", store))
     assert kind is Sleep
     return time.sleep(effect.seconds)
 
@@ -147,14 +149,14 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
             return effect.value
         return await store.aadd(effect.key, effect.value, expires=effect.expires, over=effect.over)
     if kind is Wait:
-        return await effect.flight.await_landing()
+        return await effect.flight.await_landing(effect.seconds, effect.stopped_seconds)
     if kind is Leave:
         return await effect.reader.aclose()
     if kind is Acquire:
         leases: Any = store  # its `Leases`
         claim = await leases.aacquire(effect.key, effect.token, effect.seconds)
         if claim is Claim.TAKEN:
-            lease.hold(leases, effect.key, effect.token, effect.seconds)
+            lease.hold(leases, effect.key, effect.token, effect.seconds, effect.most, effect.host)
         return claim
     if kind is Release:
         leases = store
@@ -168,6 +170,6 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return await in_thread(effect.search, store)
+        return await in_thread(effect.search, getattr(store, "store", store))
     assert kind is Sleep
     return await sleep(effect.seconds)

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, Protocol
+from math import inf
+from typing import Any, Final, Protocol
 
 from cachewrap import systems
-from cachewrap.loops import signal
+from cachewrap.loops import clock, host, runs, signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,30 +22,47 @@ class Landing:
         again: whether callers who waited look and board anew (the leader was cancelled, or found
             the answer stored), in place of going upstream themselves.
         opened: whether the response has come and stays open, for every caller to read.
+        late: whether it is still to come, and this caller has waited for long enough.
     """
 
     raw: bytes | None = None
     again: bool = False
     opened: bool = False
+    late: bool = False
 
 
 FAILED: Final = Landing()
 AGAIN: Final = Landing(again=True)
 OPENED: Final = Landing(opened=True)
+LATE: Final = Landing(late=True)
+
+_LONGEST_SLICE: Final = 3600.0
+"""Seconds that are waited at once: not every system takes any number."""
+
+_LOOKS: Final = 4
+"""How often a wait looks at the leader's event loop in the time for which that may stand still."""
 
 
 class Flight:
-    """One upstream call under way. Its leader lands it, whatever happens."""
+    """One upstream call under way. Its leader lands it, whatever happens.
 
-    __slots__ = ("_callbacks", "_landed", "_lock", "_place", "_thread", "landing", "waits_for")
+    Attributes:
+        host: what runs the leader, see `loops.runs`.
+    """
+
+    __slots__ = (
+        *("_callbacks", "_landed", "_lock", "_place", "_thread"),
+        *("host", "landing", "waits_for"),
+    )
 
     def __init__(self, place: tuple[str, str]) -> None:
         self._place = place
         self._thread = threading.get_ident()
+        self.host: Any = host()
         self._landed = False
         # Reentrant: the garbage collector may land an abandoned flight at any moment.
         self._lock = threading.RLock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: dict[Callable[[], None], None] = {}
         self.landing: Landing = FAILED
         # Several at once, where its call asks for several things at once.
         self.waits_for: list[Flight] = []
@@ -53,11 +71,16 @@ class Flight:
         """Whether this call was made inside the leader's: it would wait for itself."""
         return self in leading.get()
 
-    def wait(self) -> Landing:
+    def wait(self, seconds: float = inf, stopped_seconds: float = inf) -> Landing:
         """Wait for the landing, unless it could never come.
 
         That is so for a sync caller on the leader's own thread, and where the leader waits, be it
         through others, for a call that this one is made inside of.
+
+        Args:
+            seconds: how long to wait at most; then it is `LATE`.
+            stopped_seconds: how long the leader's event loop may be stopped, while others wait;
+                then one of them takes the leader's place.
         """
         if self._thread == threading.get_ident() and not self._landed:
             return FAILED
@@ -67,29 +90,39 @@ class Flight:
         landed = threading.Event()
         try:
             if self._calls(landed.set):
-                landed.wait()
+                watch = _Watch(self, seconds, stopped_seconds)
+                while not landed.wait(watch.pause()) and watch.goes_on():
+                    pass
         finally:
-            self._stop_waiting(inside)
-        return self.landing
+            self._stop_waiting(inside, landed.set)
+        return self.landing if self._landed else LATE
 
-    async def await_landing(self) -> Landing:
+    async def await_landing(self, seconds: float = inf, stopped_seconds: float = inf) -> Landing:
         """`wait` for async callers; cancelling one of them touches nobody else."""
+        if self._thread == threading.get_ident() and self.host is not host() and not self._landed:
+            # While the caller's event loop runs, nothing else does on its thread.
+            if runs(self.host):
+                return FAILED
+            self.land(AGAIN)
+            return AGAIN
         inside = leading.get()
         if not self._announce(inside):
             return FAILED
         wake, woken = signal()
         try:
             if self._calls(wake):
-                await woken()
+                watch = _Watch(self, seconds, stopped_seconds)
+                while not await woken(watch.pause()) and watch.goes_on():
+                    pass
         finally:
-            self._stop_waiting(inside)
-        return self.landing
+            self._stop_waiting(inside, wake)
+        return self.landing if self._landed else LATE
 
     def _calls(self, wake: Callable[[], None]) -> bool:
         """Whether the landing is still to come, and calls this."""
         with self._lock:
             if not self._landed:
-                self._callbacks.append(wake)
+                self._callbacks[wake] = None
             return not self._landed
 
     def _announce(self, inside: tuple[Flight, ...]) -> bool:
@@ -116,7 +149,10 @@ class Flight:
             known.update(ahead)
         return False
 
-    def _stop_waiting(self, inside: tuple[Flight, ...]) -> None:
+    def _stop_waiting(self, inside: tuple[Flight, ...], wake: Callable[[], None]) -> None:
+        if not self._landed:
+            with self._lock:
+                self._callbacks.pop(wake, None)
         with _lock:
             for flight in inside:
                 flight.waits_for.remove(self)
@@ -129,9 +165,37 @@ class Flight:
         with self._lock:
             self.landing = landing
             self._landed = True
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks, self._callbacks = self._callbacks, {}
         for wake in callbacks:
             wake()
+
+
+class _Watch:
+    """The watch of one who waits for a flight: over his time, and over the leader's event loop."""
+
+    __slots__ = ("_end", "_flight", "_ran", "_stopped_seconds")
+
+    def __init__(self, flight: Flight, seconds: float, stopped_seconds: float) -> None:
+        self._flight = flight
+        self._ran = clock.now()  # when the loop was last seen to run
+        self._end = self._ran + seconds
+        self._stopped_seconds = stopped_seconds
+
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        left = min(self._end - clock.now(), _LONGEST_SLICE)
+        if self._flight.host is not None:
+            left = min(left, self._stopped_seconds / _LOOKS)
+        return max(left, 0.0)
+
+    def goes_on(self) -> bool:
+        """Whether to wait on. A flight whose leader cannot land it any more is landed."""
+        now = clock.now()
+        if runs(self._flight.host):
+            self._ran = now
+        elif now - self._ran >= self._stopped_seconds:
+            self._flight.land(AGAIN)
+        return now < self._end and not self._flight._landed
 
 
 class Reader(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
@@ -13,6 +14,7 @@ from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless
 from cachewrap.entry import Outcome
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
 from cachewrap.explain import Explanation, nearest
+from cachewrap.loops import clock
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
@@ -65,9 +67,11 @@ class Call(Effect[Any]):
 
 @dataclass(slots=True)
 class Wait(Effect[Landing]):
-    """A wait until a flight lands."""
+    """A wait until a flight lands, see `Flight.wait`."""
 
     flight: Flight
+    seconds: float = field(default=inf, compare=False)
+    stopped_seconds: float = field(default=inf, compare=False)
 
 
 @dataclass(slots=True)
@@ -79,11 +83,13 @@ class Leave(Effect[None]):
 
 @dataclass(slots=True)
 class Acquire(Effect[Claim]):
-    """A try to take the lease of the key, which is renewed while it is held."""
+    """A try to take the lease of the key, which is renewed while it is held: see `lease.hold`."""
 
     key: str
     token: str
     seconds: float
+    most: float = inf
+    host: Any = None
 
 
 @dataclass(slots=True)
@@ -270,13 +276,15 @@ def fetch(
 
     It looks, unless the caller has just ``seen`` that nothing is there; else it joins the flight of
     the same request; else it leads one: calls, keeps, lands. A leader that fails lets every caller
-    who waited go upstream at once; one that is cancelled leaves its place to one of them.
+    who waited go upstream at once; one that is cancelled leaves its place to one of them. Who has
+    waited for as long as he may goes upstream by himself.
 
     With ``join``, which gives a `Reader`, the response stays open: who joins waits for its head and
     reads along. The call is told what is absent and the leader's reader, and gives what can be kept
     at once, or None. The reply of what stays open is ``opened``; its value is a follower's reader.
     """
     ask = _ask if join is None else _open
+    until: float | None = None
     while True:
         found = (yield from look(exchange, terms)) if seen is None else seen
         if isinstance(found, Reply):
@@ -290,28 +298,43 @@ def fetch(
         if leads:
             landing = AGAIN
             try:
-                reply, landing = yield from _lead(exchange, shared, terms, ask, found)
+                reply, landing = yield from _lead(exchange, shared, terms, ask, found, until)
                 return reply
             except Exception:
                 landing = FAILED
                 raise
             finally:
                 shared.land(landing)
-        landing = yield from Wait(shared) if join is None else _follow(shared)
+        until = until or _wait_until(exchange, terms)
+        flight = shared if join is None else shared.flight
+        wait = Wait(flight, until - clock.now(), terms.stopped_seconds)
+        landing = yield from wait if join is None else _follow(shared, wait)
         if landing.again:
             continue
         if landing.opened:
             return Reply(Outcome.JOINED, shared, opened=True)
         if landing.raw is not None and (joined := _joined(exchange, landing.raw, terms)):
             return joined
+        if landing.late:
+            _log_late(exchange)
         break
     reply, _ = yield from ask(exchange, None, found, terms)
     return reply
 
 
-def _follow(reader: Reader) -> Flow[Landing]:
+def _wait_until(exchange: Exchange[R], terms: Terms) -> float:
+    """When a caller who begins to wait for others now has waited for as long as he may."""
+    own, most = exchange.patience(), terms.wait_seconds
+    return clock.now() + (most if own is None else min(own, most))
+
+
+def _log_late(exchange: Exchange[R]) -> None:
+    log.info("%s: asked upstream, as another caller's answer took too long", exchange.source)
+
+
+def _follow(reader: Reader, wait: Wait) -> Flow[Landing]:
     """Wait for an open response. Who is not to read it has left."""
-    landing: Landing = yield from _leaving(reader, Wait(reader.flight))
+    landing: Landing = yield from _leaving(reader, wait)
     if landing.opened and not reader.begin():
         landing = AGAIN
     if not landing.opened:
@@ -364,6 +387,7 @@ def _lead(
     terms: Terms,
     ask: Callable[[Exchange[R], Any, Absent, Terms], Flow[tuple[Reply[R], Landing]]],
     seen: Absent,
+    until: float | None,
 ) -> Flow[tuple[Reply[R], Landing]]:
     """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
     if terms.lease_seconds is None or ask is _open:
@@ -382,7 +406,7 @@ def _lead(
             terms.report(error, exchange.source)
             return (yield from ask(exchange, shared, _ABSENT, terms))
     token = new_token()
-    claim, answered = yield from _claim(exchange, lease, token, before, terms)
+    claim, answered = yield from _claim(exchange, lease, token, before, terms, shared.host, until)
     if answered is not None:
         return answered
     failed = False
@@ -422,20 +446,33 @@ def _look_again(
 
 
 def _claim(
-    exchange: Exchange[R], lease: str, token: str, before: bytes | None, terms: Terms
+    exchange: Exchange[R],
+    lease: str,
+    token: str,
+    before: bytes | None,
+    terms: Terms,
+    host: Any,
+    until: float | None,
 ) -> Flow[tuple[Claim, tuple[Reply[R], Landing] | None]]:
     """Take the lease, or wait until its owner's answer is there, or until he failed or is gone."""
     pause = _FIRST_PAUSE
     assert terms.lease_seconds is not None
     while True:
         try:
-            claim: Claim = yield Acquire(lease, token, terms.lease_seconds)
+            claim: Claim = yield Acquire(
+                lease, token, terms.lease_seconds, terms.wait_seconds, host
+            )
         except StoreError as error:
             terms.report(error, exchange.source)
             return Claim.FAILED, None
         if claim is not Claim.HELD:
             return claim, None
-        yield from Sleep(pause)
+        until = until or _wait_until(exchange, terms)
+        left = until - clock.now()
+        if left <= 0:
+            _log_late(exchange)
+            return Claim.FAILED, None
+        yield from Sleep(min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
         since = yield from _look_again(exchange, before, terms)
         if not isinstance(since, Absent):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
+from cachewrap.loops import clock, runs
 from cachewrap.stores.base import Leases
 
 _RENEWALS = 3
@@ -21,6 +23,8 @@ class _Held:
     key: str
     seconds: float
     due: float
+    until: float
+    host: Any
     given_up: bool = False
 
 
@@ -29,15 +33,30 @@ _held: dict[str, _Held] = {}
 _lock = threading.RLock()
 _changed = threading.Condition(_lock)
 _thread: threading.Thread | None = None
+_wakes = 0.0
+"""When the thread looks again by itself."""
 
 
-def hold(store: Leases, key: str, token: str, seconds: float) -> None:
-    """Renew a lease that was just taken, until `drop` or `give_up`, where the store wants that."""
+def hold(
+    store: Leases, key: str, token: str, seconds: float, most: float = inf, host: Any = None
+) -> None:
+    """Renew a lease that was just taken, until `drop` or `give_up`, where the store wants that.
+
+    Args:
+        store: has the lease.
+        key: its key.
+        token: its owner.
+        seconds: how long it may outlive its last renewal.
+        most: how long it is renewed: others do not wait for ever.
+        host: what runs its owner, see `loops.runs`. While that is stopped it is not renewed.
+    """
     if not store.renews:
         return
     global _thread
+    now = clock.now()
+    held = _Held(store, key, seconds, now + seconds / _RENEWALS, now + most, host)
     with _lock:
-        _held[token] = _Held(store, key, seconds, time.monotonic() + seconds / _RENEWALS)
+        _held[token] = held
         if _thread is None:
             thread = threading.Thread(target=_renew, name="cachewrap-leases", daemon=True)
             try:
@@ -45,7 +64,8 @@ def hold(store: Leases, key: str, token: str, seconds: float) -> None:
             except RuntimeError:  # the interpreter ends: the lease may end before its call does
                 return
             _thread = thread
-        _changed.notify()
+        elif held.due < _wakes:
+            _changed.notify()
 
 
 def drop(token: str) -> None:
@@ -69,32 +89,49 @@ def give_up(store: Leases, key: str, token: str) -> None:
 
 
 def _renew() -> None:
-    global _thread
-    while True:
-        with _lock:
-            while not (due := _due()):
-                if not _held:
-                    _thread = None
-                    return
-                _changed.wait(min(held.due for held in _held.values()) - time.monotonic())
+    while (due := _next_due()) is not None:
         for token, held in due:
             # A store that is down renews nothing; the lease then ends by itself.
             with suppress(StoreError):
                 if held.given_up:
                     drop(token)
                     held.store.release(held.key, token)
-                else:
-                    held.due = time.monotonic() + held.seconds / _RENEWALS
-                    if not held.store.renew(held.key, token, held.seconds):
-                        drop(token)  # it ended, or its owner was interrupted in giving it back
+                    continue
+                now = clock.now()
+                held.due = now + held.seconds / _RENEWALS
+                if now >= held.until:
+                    drop(token)
+                elif runs(held.host) and not held.store.renew(held.key, token, held.seconds):
+                    drop(token)  # it ended, or its owner was interrupted in giving it back
+
+
+def _next_due() -> list[tuple[str, _Held]] | None:
+    """Wait for leases that are due, and give them; None where none is held any more."""
+    global _thread, _wakes
+    with _lock:
+        while not (due := _due()):
+            if not _held:
+                _thread = None
+                return None
+            _wakes = min(held.due for held in _held.values())
+            _changed.wait(min(_wakes - clock.now(), threading.TIMEOUT_MAX))
+        return due
 
 
 def _due() -> list[tuple[str, _Held]]:
-    now = time.monotonic()
+    now = clock.now()
     return [(token, held) for token, held in _held.items() if held.due <= now]
 
 
-@systems.in_forked_child
+def _end_idle_thread() -> None:
+    """Before a fork: a process of one thread is forked as one."""
+    with _lock:
+        thread = None if _held else _thread
+        _changed.notify()
+    if thread is not None:
+        thread.join(1.0)
+
+
 def _forget() -> None:
     """In a forked child: the leases are the parent's, and its thread does not exist."""
     global _lock, _changed, _thread
@@ -102,3 +139,6 @@ def _forget() -> None:
     _changed = threading.Condition(_lock)
     _thread = None
     _held.clear()
+
+
+systems.around_fork(_end_idle_thread, lambda: None, _forget)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
@@ -19,6 +19,7 @@ from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, Stor
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Store
+from cachewrap.stores.breaker import Watched
 from cachewrap.telemetry import events
 from cachewrap.telemetry.events import Watch, survive, tell_bypass
 
@@ -31,12 +32,15 @@ class Serving:
     """The answers of one seed in one store, for decorators, patches and integrations."""
 
     _store: Store
+    _watched: Store
     _seed: str | None
     policy: Policy
     stats: Stats
 
     def _set_up(self, store: Store, seed: str | None, policy: Policy) -> None:
         self._store = store
+        waits = policy.store_seconds, policy.breaker_seconds
+        self._watched = store if store.bounded else cast(Store, Watched(store, *waits))
         self._seed = seed
         self.policy = policy
         self.stats = Stats()
@@ -50,6 +54,8 @@ class Serving:
             mode=policy.mode,
             single_flight=policy.single_flight,
             guard=self._guard,
+            wait_seconds=policy.wait_seconds,
+            stopped_seconds=policy.lease_seconds,
         )
         # Nobody waits for an answer that will not be stored.
         if isinstance(store, Leases) and policy.mode != "read_only":
@@ -96,7 +102,7 @@ class Serving:
             found = self._look(exchange, *seen)
             while True:
                 if not isinstance(found, Reply):
-                    found = run(fetch(exchange, self._terms, found), self._store, call)
+                    found = run(fetch(exchange, self._terms, found), self._watched, call)
                 if use is None or use(found):
                     break
                 found = self._look(exchange)
@@ -115,7 +121,7 @@ class Serving:
             found = await self._alook(exchange, *seen)
             while True:
                 if not isinstance(found, Reply):
-                    found = await arun(fetch(exchange, self._terms, found), self._store, call)
+                    found = await arun(fetch(exchange, self._terms, found), self._watched, call)
                 if use is None or await use(found):
                     break
                 found = await self._alook(exchange)
@@ -143,7 +149,7 @@ class Serving:
             found = self._look(exchange, *seen)
         while True:
             if not isinstance(found, Reply):
-                found = run(fetch(exchange, self._terms, found, join), self._store, call)
+                found = run(fetch(exchange, self._terms, found, join), self._watched, call)
             if use(found):
                 break
             found = self._look(exchange)
@@ -163,7 +169,7 @@ class Serving:
             found = await self._alook(exchange, *seen)
         while True:
             if not isinstance(found, Reply):
-                found = await arun(fetch(exchange, self._terms, found, join), self._store, call)
+                found = await arun(fetch(exchange, self._terms, found, join), self._watched, call)
             if await use(found):
                 break
             found = await self._alook(exchange)
@@ -191,26 +197,26 @@ class Serving:
             return found_in(exchange, seen[0], self._terms)
         if self._reads:
             return found_in(exchange, self.read(exchange.key), self._terms)
-        return run(look(exchange, self._terms), self._store)
+        return run(look(exchange, self._terms), self._watched)
 
     async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         if seen:
             return found_in(exchange, seen[0], self._terms)
         if self._reads:
             return found_in(exchange, await self.aread(exchange.key), self._terms)
-        return await arun(look(exchange, self._terms), self._store)
+        return await arun(look(exchange, self._terms), self._watched)
 
     def read(self, key: str) -> Seen:
         """What the store gives for a key, or raises."""
         try:
-            return self._store.get(key)
+            return self._watched.get(key)
         except StoreError as error:
             return error
 
     async def aread(self, key: str) -> Seen:
         """`read` for async callers."""
         try:
-            return await self._store.aget(key)
+            return await self._watched.aget(key)
         except StoreError as error:
             return error
 
@@ -234,7 +240,7 @@ class Serving:
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
         watch = self.watch(exchange, seconds)
-        reply, _ = run(keep(exchange, result, seconds, absent, self._terms), self._store)
+        reply, _ = run(keep(exchange, result, seconds, absent, self._terms), self._watched)
         return self.finish(reply, exchange, watch)
 
     async def akeep(
@@ -242,7 +248,7 @@ class Serving:
     ) -> Reply[R]:
         """`keep` for async callers."""
         watch = self.watch(exchange, seconds)
-        reply, _ = await arun(keep(exchange, result, seconds, absent, self._terms), self._store)
+        reply, _ = await arun(keep(exchange, result, seconds, absent, self._terms), self._watched)
         return self.finish(reply, exchange, watch)
 
     def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:

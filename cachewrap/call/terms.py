@@ -20,7 +20,7 @@ from cachewrap.format.codec import decode
 from cachewrap.format.envelope import SMALL, SURE, sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import key_of, salted
+from cachewrap.request.key import key_of, salted, stored
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 R = TypeVar("R")
@@ -83,6 +83,13 @@ class Exchange(Generic[R]):
         """Of the cache that serves the request, as this one call has it."""
         raise NotImplementedError
 
+    def patience(self) -> float | None:
+        """How many seconds the caller waits for an answer, as he says himself; None if he does not.
+
+        It is asked where somebody else's answer is waited for.
+        """
+        return None
+
     def load(self, entry: Entry) -> R:
         """The result that the entry holds.
 
@@ -127,7 +134,8 @@ class Exchange(Generic[R]):
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
-        return sealed(kind, answer, self.asked if policy.store_requests else b"", facts)
+        asked = stored(self.asked) if policy.store_requests else b""
+        return sealed(kind, answer, asked, facts)
 
 
 class ValueExchange(Exchange[Any]):
@@ -180,6 +188,8 @@ class Terms:
         single_flight: whether callers of one request at one time share one upstream call.
         lease_seconds: how long a lease may outlive its last renewal; None where the store is
             reached by this process alone.
+        wait_seconds: how long a caller waits for the answers of others at most.
+        stopped_seconds: how long the event loop of a call may be stopped, while others wait for it.
         give_up: releases a lease, given its key and token, where the flow cannot any more.
         guard: stands between envelopes and the store.
     """
@@ -189,6 +199,8 @@ class Terms:
     mode: Mode = "normal"
     single_flight: bool = True
     lease_seconds: float | None = None
+    wait_seconds: float = 600.0
+    stopped_seconds: float = 10.0
     give_up: Callable[[str, str], None] = lambda key, token: None
     guard: Guard = UNSEALED
 

@@ -238,23 +238,18 @@ def turns_text(turns: Iterable[Turn]) -> str:
     return "\n".join(turn.text for turn in turns)
 
 
-def jsonable(value: Any) -> Any:
-    """A stored value as JSON has it: bytes as Base64."""
+def jsonable(value: Any, room: int = 200) -> Any:
+    """A stored value as JSON has it: bytes as Base64, and ``…`` below so many levels."""
     if isinstance(value, bytes):
         return {"!bytes": base64.b64encode(value).decode()}
+    if not isinstance(value, (Mapping, list, tuple)):
+        return value
+    room -= 1
+    if room < 0:
+        return "…"
     if isinstance(value, Mapping):
-        return {str(key): jsonable(inner) for key, inner in value.items()}
-    return [jsonable(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def json_line(value: Any) -> str:
-    """JSON that can be printed: half of a surrogate pair, which has no UTF-8, is escaped."""
-    line = json.dumps(value, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value)
-    return line
+        return {str(key): jsonable(inner, room) for key, inner in value.items()}
+    return [jsonable(inner, room) for inner in value]
 
 
 def _turns(name: str, said: Any) -> Iterator[Turn]:

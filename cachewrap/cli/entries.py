@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ import msgspec
 
 from cachewrap.cli.conversation import answer_turns, request_turns, turns_text
 from cachewrap.cli.places import Place, every_entry, handed
-from cachewrap.cli.text import clean, size, span
+from cachewrap.cli.text import size, span
 from cachewrap.entry import Entry
-from cachewrap.errors import CorruptEntryError
-from cachewrap.request.key import decode_request
-from cachewrap.request.values import readable
+from cachewrap.errors import CorruptEntryError, printable
+from cachewrap.request.key import decode_request, readable
+from cachewrap.secrets import hidden, name_ends, shape_begins
 
 
 @dataclass(slots=True)
@@ -44,11 +45,13 @@ class Row:
 
     @property
     def request(self) -> Any:
-        """The canonical request, readable; None where it was left out."""
-        if not self.raw_request:
+        """The canonical request, readable and without credentials; None where it was left out."""
+        raw = self.raw_request
+        if not raw:
             return None
         try:
-            return readable(decode_request(self.raw_request))
+            shown = readable(decode_request(raw))
+            return hidden(shown) if shape_begins(raw) or name_ends(raw) else shown
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 
@@ -73,8 +76,14 @@ class Row:
 def read_row(place: Place, key: str, raw: bytes) -> Row:
     """Open one entry. Raises `CorruptEntryError`."""
     entry = place.unseal(key, raw)
+    entry.created, entry.expires = _number(entry.created), _number(entry.expires)
+    entry.seconds = max(0.0, _number(entry.seconds))
     record = entry.read_record()
     return Row(place, key, len(raw), entry, record["source"], record["model"], record["request"])
+
+
+def _number(fact: float) -> float:
+    return fact if math.isfinite(fact) else 0.0  # a sum, or JSON, has no room for others
 
 
 class Skipped:
@@ -87,14 +96,14 @@ class Skipped:
     def add(self, error: Exception) -> None:
         """Count one."""
         self.count += 1
-        reason = str(error)
+        reason = printable(str(error), 400)
         if reason in self.reasons or len(self.reasons) < 20:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
     def tell(self) -> None:
         """Say on stderr what was left out."""
         for reason, count in self.reasons.items():
-            click.echo(f"left out {count}: {clean(reason)}", err=True)
+            click.echo(f"left out {count}: {reason}", err=True)
 
 
 @dataclass(frozen=True, slots=True)

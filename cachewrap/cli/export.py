@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore, lines
 from cachewrap.stores.jsonl.cassette import head_of, name_of, open_alone
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.systems import NotAFile
 
 _KEY: Final = re.compile("[0-9a-f]{64}")
 _FLUSH_AT: Final = 1 << 20
@@ -62,6 +62,7 @@ def command(
         with Export.to(file, overwrite) as export:
             for place in places:
                 _export(place, export, mover)
+                place.rest()
     sys.exit(mover.tell("exported", as_json, quiet=file == "-"))
 
 
@@ -185,11 +186,14 @@ class Export:
 @contextmanager
 def _open_alone(path: str) -> Iterator[BinaryIO]:
     """A file to write to, which no program that has its cache in it writes to meanwhile."""
-    with open_alone(path, os.O_RDWR | os.O_CREAT, 0o600) as made:
-        if not stat.S_ISREG(os.fstat(made).st_mode):  # a device may have no end
-            raise StoreError(f"cannot write {path}: no regular file; - is the output")
-        with open(made, "r+b", buffering=_FLUSH_AT, closefd=False) as file:
+    try:
+        with (
+            open_alone(path, os.O_RDWR | os.O_CREAT, 0o600) as made,
+            open(made, "r+b", buffering=_FLUSH_AT, closefd=False) as file,
+        ):
             yield file
+    except NotAFile as error:
+        raise StoreError(f"cannot write {path}: no regular file; - is the output") from error
 
 
 def check_apart(file: str, store: Store) -> None:

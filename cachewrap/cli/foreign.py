@@ -17,6 +17,8 @@ import os
 import pickle
 import re
 import sqlite3
+import stat
+import struct
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -25,23 +27,28 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from cachewrap.entry import Facts
 from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver, usage_of_messages
+from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import encode, key_of, salted
-from cachewrap.stores.disk.folder import DATABASE, WRITE_WAIT, connect, seed_of
+from cachewrap.request.key import encode, key_of, salted, stored as as_stored
+from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
+from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
 _MODULE: Final = re.compile(r"openai\.types(\.[a-z_]+)*")
-_CLASSES: Final[dict[tuple[str, str], type]] = {
-    ("builtins", "set"): set,
-    ("types", "SimpleNamespace"): SimpleNamespace,
-}
+_LARGEST: Final = 256 * 2**20
+"""Bytes of an answer, at most, that are read."""
+
+_ODD: Final = (TypeError, OverflowError, struct.error, RecursionError, MemoryError)
+"""What rows of other types than theirs may raise."""
+
+_MORE, _TIMES = 1_000_000, 32  # what an answer may become, beside so many times its own size
 _TEXT, _PICKLED = 3, 4  # diskcache's modes
 _RAW: Final = 1
 _FILE: Final = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
@@ -51,11 +58,45 @@ _AUTOGEN_ROWS: Final = (
 )
 
 
-class _Unpickler(pickle.Unpickler):
+def _checked(members: list[Any]) -> list[Any]:
+    """Keys of a dictionary or members of a set, of types whose hashes nobody can have collide."""
+    for member in members:
+        if type(member) not in _HASHED and not (type(member) is int and -(2**31) <= member < 2**31):
+            raise pickle.UnpicklingError(f"it has a {type(member).__name__} as a key or in a set")
+    return members
+
+
+_HASHED: Final = frozenset({str, bytes, bool, type(None)})
+
+
+def _set(members: Any = ()) -> set[Any]:
+    return set(_checked(list(members)))
+
+
+_CLASSES: Final[dict[tuple[str, str], Callable[..., Any]]] = {
+    ("builtins", "set"): _set,
+    ("types", "SimpleNamespace"): SimpleNamespace,
+}
+
+
+class _Unpickler(pickle._Unpickler):
     """An unpickler of data models of the OpenAI SDK, sets and namespaces, and of no other class.
 
-    A model is made without its constructor, and given its fields.
+    A model is made without its constructor, and given its fields. What is done is linear in the
+    bytes: no member of a set and no key of a dictionary is compared with all the others.
     """
+
+    stack: list[Any]
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
+    def _load_keyed(self) -> None:
+        _checked(self.stack[::2])
+
+    def _load_one(self) -> None:
+        _checked(self.stack[-2:-1])
+
+    def _load_members(self) -> None:
+        _checked(self.stack)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _CLASSES:
@@ -69,6 +110,47 @@ class _Unpickler(pickle.Unpickler):
             if isinstance(found, type) and issubclass(found, base):
                 return found
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not taken")
+
+
+def _checking(opcode: bytes, check: Callable[[Any], None]) -> None:
+    load = _Unpickler.dispatch[opcode[0]]
+
+    def checked(unpickler: Any) -> None:
+        check(unpickler)
+        load(unpickler)
+
+    _Unpickler.dispatch[opcode[0]] = checked
+
+
+for _opcode in (pickle.DICT, pickle.SETITEMS):
+    _checking(_opcode, _Unpickler._load_keyed)
+for _opcode in (pickle.ADDITEMS, pickle.FROZENSET):
+    _checking(_opcode, _Unpickler._load_members)
+_checking(pickle.SETITEM, _Unpickler._load_one)
+
+
+def _measure(value: Any, most: int) -> None:
+    """Raise `ValueError` for a value that is larger than ``most``, with all that it repeats.
+
+    What is pickled once may stand in it a billion times.
+    """
+    waiting = [value]
+    while waiting:
+        held = waiting.pop()
+        kind = type(held)
+        most -= 1 + (len(held) if kind is str or kind is bytes else 0)
+        if most < 0:
+            raise ValueError("its answer becomes much larger than it is")
+        if kind in (list, tuple, set, frozenset):
+            waiting += held
+        elif kind is dict:
+            waiting += held
+            waiting += held.values()
+        elif kind not in (str, bytes, int, float, bool, type(None)):
+            waiting += [getattr(held, name, None) for name in ("__dict__", *_MODEL_PARTS)]
+
+
+_MODEL_PARTS: Final = ("__pydantic_extra__", "__pydantic_private__", "__pydantic_fields_set__")
 
 
 def folders(path: str) -> list[tuple[str, str]]:
@@ -90,22 +172,35 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
     Raises `StoreError`.
     """
     try:
-        found = connect(os.path.join(folder, DATABASE), WRITE_WAIT)
+        found = connect(os.path.join(folder, DATABASE), STORE_SECONDS, STORE_SECONDS)
         if found is None:
             return
         with closing(found) as database:
+            database.text_factory = _text
             for key, raw, stored, mode, filename, value in database.execute(_AUTOGEN_ROWS):
                 try:
                     yield _autogen_entry(folder, key, raw, stored, mode, filename, value)
                 except ValueError as error:
                     yield error
+                except _ODD as error:
+                    yield ValueError(f"its row cannot be read: {error}")
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {folder}: {error}") from error
 
 
+def _text(raw: bytes) -> str | bytes:
+    """A text of a database; bytes where it is none."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
 def _autogen_entry(
-    folder: str, key: Any, raw: int, stored: float, mode: int, filename: str | None, value: Any
+    folder: str, key: Any, raw: int, stored: float, mode: int, filename: Any, value: Any
 ) -> tuple[str, bytes]:
+    if not isinstance(filename, (str, type(None))):
+        raise ValueError("its answer is in a file that is not diskcache's")
     if raw != _RAW or not isinstance(key, str):
         raise ValueError("its key is not text, so it is not of AutoGen 0.2")
     answer = _autogen_answer(folder, mode, filename, value)
@@ -115,10 +210,10 @@ def _autogen_entry(
     except CodecError as error:
         raise ValueError(str(error)) from error
     except Exception as error:  # a model whose fields are not what its class says
-        raise ValueError(f"its answer cannot be read: {error!r}") from error
+        raise ValueError(f"its answer cannot be read: {error!r:.200}") from error
     request = encode({"key": canonical(key)})
     facts = Facts(stored, 0.0, 0.0, "cache.set", usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted("key"), request), seal(kind, data, request, facts)
+    return key_of(salted("key"), request), seal(kind, data, as_stored(request), facts)
 
 
 def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) -> Any:
@@ -128,19 +223,34 @@ def _autogen_answer(folder: str, mode: int, filename: str | None, value: Any) ->
         if not _FILE.fullmatch(filename):
             raise ValueError("its answer is in a file that is not diskcache's")
         try:
-            value = Path(folder, filename).read_bytes()
+            value = _content(os.path.join(folder, filename))
         except OSError as error:
             raise ValueError(f"its answer cannot be read: {error.strerror}") from error
         if mode == _TEXT:
             return value.decode(errors="replace")
     if mode != _PICKLED:
         return value
+    if not isinstance(value, bytes):
+        raise ValueError("its answer is not pickled, so it is not of AutoGen 0.2")
     try:
-        return _Unpickler(io.BytesIO(value)).load()
+        answer = _Unpickler(io.BytesIO(value)).load()
+        _measure(answer, _MORE + _TIMES * len(value))
+        return answer
+    except ValueError:
+        raise
     except pickle.UnpicklingError as error:
         raise ValueError(str(error)) from error
     except Exception as error:  # what an unpickler raises for damaged bytes is any of a dozen
-        raise ValueError(f"its answer cannot be unpickled: {error!r}") from error
+        raise ValueError(f"its answer cannot be unpickled: {error!r:.200}") from error
+
+
+def _content(path: str) -> bytes:
+    """A file of a folder. Raises `OSError`, and `ValueError` for what is none or is too large."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+        raise ValueError("its answer is no file, or a very large one")
+    found: bytes = files.contents(path, follows=False)
+    return found
 
 
 _BEGINS: Final = b"SQLite format 3\0"
@@ -157,7 +267,7 @@ _HOMES: Final = ("langchain", "langchain_core")
 def is_langchain(path: str) -> bool:
     """Whether a file is a database of SQLite's, as LangChain's cache is one."""
     try:
-        with open(path, "rb") as file:
+        with files.reader(path) as file:
             return file.read(len(_BEGINS)) == _BEGINS
     except OSError:
         return False  # whoever reads it says why it cannot be read
@@ -174,6 +284,7 @@ def read_database(path: str) -> Iterator[tuple[str, bytes] | ValueError]:
     place = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=ro"
     try:
         with closing(sqlite3.connect(place, uri=True)) as database:
+            database.text_factory = _text
             there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             if not there.intersection(_TABLES):
                 raise StoreError(f"{path} is no cache of LangChain's: it has no table {_TABLES[0]}")
@@ -186,6 +297,8 @@ def read_database(path: str) -> Iterator[tuple[str, bytes] | ValueError]:
                         )
                     except ValueError as error:
                         yield error
+                    except _ODD as error:
+                        yield ValueError(f"its row cannot be read: {error}")
     except sqlite3.Error as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 
@@ -205,7 +318,7 @@ def _langchain_entry(
     except (CodecError, UnkeyableError) as error:
         raise ValueError(str(error)) from error
     facts = Facts(created, 0.0, 0.0, MODEL_CALL, usage.model, usage.tokens_in, usage.tokens_out)
-    return key_of(salted(MODEL_CALL), request), seal(kind, answer, request, facts)
+    return key_of(salted(MODEL_CALL), request), seal(kind, answer, as_stored(request), facts)
 
 
 def _generation(response: Any, revive: Callable[[str], Any]) -> Any:
@@ -216,6 +329,8 @@ def _generation(response: Any, revive: Callable[[str], Any]) -> Any:
         raise ValueError(
             "its answer is not JSON: LangChain of 2023 kept texts, without what the model was"
         ) from None
+    if len(response) > _LARGEST:
+        raise ValueError("its answer is a very large one")
     if not isinstance(plain, dict) or plain.get("lc") != 1:
         raise ValueError("its answer is not what LangChain writes")
     _check(plain)

@@ -18,8 +18,8 @@ from cachewrap.cli.text import is_terminal
 from cachewrap.cli.transfer import Mover, Targets, cover_options, open_targets, overwrite_option
 from cachewrap.encryption import keys_from_environment
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.policy import seed_text
 from cachewrap.stores.jsonl import lines
+from cachewrap.systems import NotAFile, files
 
 
 @click.command(
@@ -69,8 +69,15 @@ def command(
         mover = Mover(wanted, cover, overwrite)
         with open_targets(url, seed) as targets:
             if os.path.isdir(file):
-                for folder, named in folders(file):
-                    _import_foreign(read_folder(folder), targets.of(named), mover)
+                found = folders(file)
+                for folder, named in found:
+                    try:
+                        there = targets.of(named)
+                    except ConfigurationError as error:
+                        mover.skipped.add(ValueError(f"{folder}: {error}"))
+                        continue
+                    entries = read_folder(folder)
+                    _import_foreign(entries if len(found) == 1 else _told(entries), there, mover)
             else:
                 _import_foreign(read_database(file), targets.of(), mover)
     else:
@@ -79,6 +86,16 @@ def command(
             check_apart(file, targets.of().store)  # or it would read on in what it writes
             _import_lines(source, targets, mover, stored)
     sys.exit(mover.tell("imported", as_json))
+
+
+def _told(
+    entries: Iterator[tuple[str, bytes] | ValueError],
+) -> Iterator[tuple[str, bytes] | ValueError]:
+    """The entries of one folder of several, none of which is missed for what another one holds."""
+    try:
+        yield from entries
+    except StoreError as error:
+        yield ValueError(str(error))
 
 
 def _import_foreign(
@@ -101,7 +118,10 @@ def _import_lines(source: BinaryIO, targets: Targets, mover: Mover, stored: Name
                 check_head(line)
                 continue
             seed, key = name
-            there = targets.of(seed_text(seed))
+            try:
+                there = targets.of(seed)
+            except ConfigurationError as error:
+                raise ValueError(f"its seed: {error}") from None
             again = stored.has(seed, key)  # the last of two lines of one name counts
             if not again and mover.stays(there, key):
                 continue
@@ -122,7 +142,9 @@ def _import_lines(source: BinaryIO, targets: Targets, mover: Mover, stored: Name
 def _open(path: str) -> AbstractContextManager[BinaryIO]:
     """A file to read; ``-`` is the input of this process. Raises `StoreError`."""
     try:
-        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
+        return nullcontext(sys.stdin.buffer) if path == "-" else files.reader(path)
+    except NotAFile as error:
+        raise StoreError(f"cannot read {path}: no regular file; - is the input") from error
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 

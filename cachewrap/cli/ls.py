@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,15 @@ import click
 from cachewrap.cli.conversation import request_turns
 from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Where, json_option, where_options
-from cachewrap.cli.text import columns, is_terminal, one_line, size_text, span_text, terminal_width
+from cachewrap.cli.text import (
+    columns,
+    is_terminal,
+    json_line,
+    one_line,
+    size_text,
+    span_text,
+    terminal_width,
+)
 from cachewrap.errors import CorruptEntryError
 
 _ORDERS: Final[dict[str, tuple[Callable[..., list[Row]], Callable[[Row], Any]]]] = {
@@ -78,7 +85,7 @@ def command(
             rows = best(offset + (limit or _SORTED), rows, key=value)[offset:]
         if as_json:
             for row in rows:
-                click.echo(json.dumps(row.facts(), ensure_ascii=False))
+                click.echo(json_line(row.facts()))
         elif is_terminal(sys.stdout):
             click.echo_via_pager(_lines(rows))
         else:

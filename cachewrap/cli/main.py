@@ -13,7 +13,13 @@ from typing import Final
 
 import click
 
-from cachewrap.errors import CacheWarning, CachewrapError, ConfigurationError, StoreError
+from cachewrap.errors import (
+    CacheWarning,
+    CachewrapError,
+    ConfigurationError,
+    StoreError,
+    printable,
+)
 
 USAGE: Final = 2
 UNUSABLE: Final = 3
@@ -38,7 +44,14 @@ _COMMANDS: Final = (
 )
 """Each is `command` in the module of its name, behind which a keyword has a ``_``."""
 
-_ELSEWHERE: Final = {"clear": "prune", "completion": "main", "env": "run"}
+_ELSEWHERE: Final = {
+    "clear": "prune",
+    "completion": "main",
+    "copy": "transfer",
+    "env": "run",
+    "explain": "show",
+    "view": "report",
+}
 """Those that have no module of their own are there by their name."""
 
 
@@ -138,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         status = _refused(error)
     except CachewrapError as error:
-        click.echo(f"cachewrap: {' '.join(str(error).split())}", err=True)
+        click.echo(f"cachewrap: {printable(' '.join(str(error).split()), 2000)}", err=True)
         status = UNUSABLE if isinstance(error, StoreError) else USAGE
         if not isinstance(error, (StoreError, ConfigurationError)):
             status = 1
@@ -160,5 +173,5 @@ def _refused(error: OSError) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
         return 0
-    click.echo(f"cachewrap: {error}", err=True)
+    click.echo(f"cachewrap: {printable(str(error), 2000)}", err=True)
     return UNUSABLE

@@ -65,6 +65,11 @@ class Place:
             if (raw := self.get(key)) is not None:
                 yield key, raw
 
+    def rest(self) -> None:
+        """Close the files of a disk cache: one seed of many is read, and then the next."""
+        if isinstance(self.store, DiskStore):
+            self.store.close()
+
     def get(self, key: str) -> bytes | None:
         """What is stored under a key; of a line that cannot be read no bytes, which are no entry.
 
@@ -240,7 +245,7 @@ def _check_there(store: Store, url: str) -> None:
 
 
 def _begins(path: str) -> bool:
-    with open(path, "rb") as file:
+    with systems.files.reader(path) as file:
         first = file.readline().strip()
     try:
         return not first or head_of(first).cachewrap is not None
@@ -253,6 +258,7 @@ def every_entry(places: Iterable[Place]) -> Iterator[tuple[Place, str, bytes]]:
     for place in places:
         for key, raw in place.entries():
             yield place, key, raw
+        place.rest()
 
 
 def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterator[T]:

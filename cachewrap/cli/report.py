@@ -1,4 +1,4 @@
-"""``cachewrap report``: a cache as a page to look at."""
+"""``cachewrap report`` and ``view``: a cache as a page to look at."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import stat
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import click
@@ -17,7 +19,7 @@ import click
 from cachewrap.cli.entries import Filter, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Place, Where, progress, together, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again, talk
-from cachewrap.cli.text import count_text, is_terminal, size_text, span_text
+from cachewrap.cli.text import clean, count_text, is_terminal, size_text, span_text
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
 from cachewrap.report import Document, is_report
@@ -89,6 +91,36 @@ def command(output: str, force: bool, **given: Any) -> None:
     click.echo(f"{output}: {size}, {count_text(shown)} conversations")
 
 
+@click.command(
+    "view",
+    short_help="Look at a cache in the browser.",
+    epilog="""\b
+Examples:
+  cachewrap view
+  cachewrap view --model 'gpt-4*' --newer-than 1d
+  cachewrap view --no-open --url redis://localhost/0""",
+)
+@where_options
+@filter_options
+@click.option("--open/--no-open", "is_opened", default=True, help="Open it in the browser.")
+@page_options
+def view(is_opened: bool, **given: Any) -> None:
+    """Write the page of `report` to a temporary file, and open that in the browser.
+
+    Its path is printed. The file stays until it is removed.
+    """
+    handle, path = tempfile.mkstemp(prefix="cachewrap-", suffix=".html")
+    try:
+        with open(handle, "wb") as file:
+            write_page(file, **given)
+    except BaseException:
+        os.unlink(path)
+        raise
+    click.echo(path)
+    if is_opened and not webbrowser.open(Path(path).as_uri()):
+        click.echo("no browser could be started: open the file yourself", err=True)
+
+
 def write_page(
     file: BinaryIO,
     where: Where,
@@ -101,7 +133,7 @@ def write_page(
     """Write the page; how many conversations it holds."""
     skipped = Skipped()
     with where.opened() as places:
-        minutes = read_history(history) if history else _kept(places)
+        minutes = read_history(history, _tell_left_out) if history else _kept(places)
         calls = None if minutes is None else Calls(minutes, places, wanted).figures()
         survey = Survey(0 if no_content else limit)
         rows = wanted_rows(places, wanted, skipped)
@@ -140,15 +172,19 @@ def write_page(
 def _kept(places: list[Place]) -> Iterator[Minute] | None:
     """What `cachewrap run` kept in the folders of disk caches; None where it kept nothing."""
     paths = [place.store.beside(NAME) for place in places if isinstance(place.store, Files)]
-    kept = [path for path in paths if os.path.exists(path)]
+    kept = [path for path in paths if os.path.lexists(path)]
     return itertools.chain.from_iterable(map(_readable, kept)) if kept else None
 
 
 def _readable(path: str) -> Iterator[Minute]:
     try:
-        yield from read_history(path)
+        yield from read_history(path, _tell_left_out, follows=False)
     except (StoreError, ConfigurationError) as error:
         click.echo(f"left out what follows in the history: {error}", err=True)
+
+
+def _tell_left_out(why: str) -> None:
+    click.echo(f"left out of the history: {clean(why)}", err=True)
 
 
 def _listed(names: list[tuple[Place, str]], no_content: bool) -> list[list[Any]]:

@@ -1,26 +1,29 @@
-"""``cachewrap show``: one entry, as a conversation."""
+"""``cachewrap show`` and ``explain``: one entry as a conversation, and why there is none."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from dataclasses import asdict
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
+from cachewrap.cache import Cache
 from cachewrap.cli.conversation import (
     answer_pieces,
     answer_turns,
-    json_line,
     jsonable,
     request_settings,
     request_turns,
 )
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, json_option, where_options
-from cachewrap.cli.text import clean, moment_text, size_text, span_text
+from cachewrap.cli.text import clean, json_line, moment_text, size_text, span_text
 from cachewrap.entry import Kind
+from cachewrap.errors import printable
 from cachewrap.format import codec
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted
@@ -52,7 +55,7 @@ def command(key: str, where: Where, timing: bool, as_json: bool) -> None:
         if not found:
             raise click.ClickException(f"no entry under {key!r}: cachewrap ls lists the keys")
         if len(found) > 1:
-            names = ", ".join(f"{row.key[:16]} (seed {row.place.seed})" for row in found)
+            names = ", ".join(f"{row.key[:16]} (seed {printable(row.place.seed)})" for row in found)
             raise click.ClickException(f"{key!r} is the beginning of several keys: {names}, …")
         if as_json:
             click.echo(json_line(_everything(found[0])))
@@ -81,7 +84,7 @@ def _shown(row: Row, timing: bool) -> list[str]:
         ("took", span_text(entry.seconds)),
         ("tokens", f"{entry.tokens_in} in, {entry.tokens_out} out" if entry.tokens_in else ""),
     ]
-    lines = [f"{name:8} {clean(text)}" for name, text in facts if text]
+    lines = [f"{name:8} {printable(text, 300)}" for name, text in facts if text]
     if request is None:
         lines += ["", "The request was left out when this was stored (store_requests=False)."]
     else:
@@ -89,13 +92,13 @@ def _shown(row: Row, timing: bool) -> list[str]:
         for name, value in settings.items():
             text = json.dumps(jsonable(value), ensure_ascii=False)
             name = "asked" if name == "model" else name
-            lines.append(clean(f"{name:8} {text if len(text) <= 300 else text[:299] + '…'}"))
+            lines.append(f"{printable(name, 60):8} {printable(text, 300)}")
     for turn in request_turns(request):
-        lines += ["", f"── {clean(turn.role)}", clean(turn.text)]
+        lines += ["", f"── {printable(turn.role, 60)}", clean(turn.text)]
     pieces = answer_pieces(entry)
     if not pieces:
         for turn in answer_turns(entry):
-            lines += ["", f"══ {clean(turn.role)}", clean(turn.text)]
+            lines += ["", f"══ {printable(turn.role, 60)}", clean(turn.text)]
         return lines
     lines += [
         "",
@@ -136,3 +139,39 @@ def _everything(row: Row) -> dict[str, Any]:
         "conversation": [{"role": turn.role, "text": turn.text} for turn in turns],
         "pieces": pieces,
     }
+
+
+@click.command(
+    "explain",
+    short_help="Say why a request is not stored, and what is nearest to it.",
+    epilog="""\b
+Examples:
+  cachewrap explain body.json
+  echo '{"model": "gpt-4o", "messages": […]}' | cachewrap explain -
+  cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7""",
+)
+@click.argument("request", metavar="FILE", type=click.File(encoding="utf-8"))
+@where_options
+@json_option
+def explain(request: TextIO, where: Where, as_json: bool) -> None:
+    """Compare the request in FILE (- is the input) with those that are stored.
+
+    It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
+    with 1 if no stored answer serves it.
+    """
+    try:
+        asked = json.load(request)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{request.name} is not JSON: {error}") from None
+    if not isinstance(asked, dict):
+        raise click.UsageError(f"{request.name} holds no JSON object")
+    stored = False
+    with where.opened() as places:
+        for place in places:
+            explanation = Cache(place.store, cache_seed=place.seed).explain(asked)
+            stored = stored or explanation.stored
+            if as_json:
+                click.echo(json_line(jsonable(asdict(explanation))))
+            else:
+                click.echo(clean(str(explanation)))
+    sys.exit(0 if stored else 1)

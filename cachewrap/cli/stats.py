@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,16 @@ import click
 
 from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Where, json_option, where_options
-from cachewrap.cli.text import count_text, moment_text, size_text, span_text, table, terminal_width
+from cachewrap.cli.text import (
+    count_text,
+    json_line,
+    moment_text,
+    size_text,
+    span_text,
+    table,
+    terminal_width,
+)
+from cachewrap.errors import printable
 from cachewrap.telemetry.usage import can_price, price
 
 
@@ -93,11 +101,11 @@ def _for_machines(total: Total, seeds: list[str], skipped: Skipped) -> str:
     ]
     span = {"oldest": total.oldest or None, "newest": total.newest or None}
     whole = {"seeds": seeds, "unreadable": skipped.count, "total": {**total.facts(), **span}}
-    return json.dumps({**whole, "groups": groups}, ensure_ascii=False)
+    return json_line({**whole, "groups": groups})
 
 
 def _text(total: Total, name: str, seeds: list[str]) -> str:
-    lines = [f"{name}  seed {', '.join(seeds)}" if seeds else f"{name}  no seeds"]
+    lines = [f"{name}  seed {printable(', '.join(seeds))}" if seeds else f"{name}  no seeds"]
     if not total.entries:
         return "\n".join([*lines, "no entries"])
     lines += [f"stored from {moment_text(total.oldest)} to {moment_text(total.newest)} UTC", ""]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import click
+
+from cachewrap.errors import SPELT_OUT
 
 _SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -45,6 +49,8 @@ def size_text(count: float) -> str:
 
 def span_text(seconds: float) -> str:
     """A span for people, in its largest unit: ``0.42s``, ``12m``, ``30d``."""
+    if not math.isfinite(seconds):
+        return "?"
     if seconds < 60:
         return f"{seconds:.2f}s" if seconds < 10 else f"{seconds:.0f}s"
     unit = max((u for u in "mhd" if seconds >= _SPANS[u]), key=_SPANS.__getitem__)
@@ -71,10 +77,12 @@ def entries_text(count: int) -> str:
     return f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
 
 
-_SHOWN: Final = {0x0A: None, 0x09: None}
 _CONTROL: Final = {
-    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in _SHOWN
-} | {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+    code: spelt for code, spelt in SPELT_OUT.items() if code not in (0x0A, 0x09, 0x200D)
+}
+_IN_JSON: Final = {code: json.dumps(chr(code))[1:-1] for code in SPELT_OUT if code >= 128} | {
+    127: "\\u007f"
+}
 
 _LEAST: Final = 8
 
@@ -87,9 +95,14 @@ def is_terminal(stream: TextIO | None) -> bool:
 def clean(text: str) -> str:
     """Stored text that is safe to print: control characters, bar new lines and tabs, are spelt out.
 
-    A lone surrogate, which has no bytes to print, is replaced.
+    A lone surrogate, which has no bytes to print, is spelt out as well.
     """
-    return text.translate(_CONTROL).encode(errors="replace").decode()
+    return text.translate(_CONTROL)
+
+
+def json_line(value: Any) -> str:
+    """JSON on one line that is safe to print: what moves or hides text is escaped."""
+    return json.dumps(value, ensure_ascii=False).translate(_IN_JSON)
 
 
 def one_line(text: str, width: int) -> str:

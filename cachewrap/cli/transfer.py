@@ -1,8 +1,9 @@
-"""Transfers of entries from one place to another: where each goes, and how, and what is told."""
+"""Transfers of entries: where each goes, and what is told of them; and ``cachewrap copy``."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,20 +11,33 @@ from typing import Final
 
 import click
 
-from cachewrap.cli.entries import Filter, Row, Skipped, read_row
-from cachewrap.cli.places import Place, allow_many_files, is_encrypted, open_store, together
+from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, read_row
+from cachewrap.cli.places import (
+    Place,
+    Where,
+    allow_many_files,
+    is_encrypted,
+    json_option,
+    open_store,
+    progress,
+    together,
+    where_options,
+)
 from cachewrap.cli.text import count_text, entries_text
 from cachewrap.entry import Facts
 from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.format.envelope import seal
 from cachewrap.format.sealing import UNSEALED
-from cachewrap.policy import kept_until
+from cachewrap.policy import kept_until, seed_text
 from cachewrap.stores.base import Checks, Store
 
 cover_options: Final = together(
     click.option("--encrypt", "cover", flag_value="encrypt", help="Encrypt, with the first key."),
     click.option("--decrypt", "cover", flag_value="decrypt", help="Store as plain text."),
 )
+_MOST_OPEN: Final = 8
+"""Seeds, at most, whose files are open at a time."""
+
 overwrite_option: Final = click.option(
     "--overwrite", is_flag=True, help="Replace what is there; by default it stays."
 )
@@ -39,11 +53,19 @@ class Targets:
         self._places: dict[str, Place] = {}
 
     def of(self, seed: str | None = None) -> Place:
-        """Where an entry of a seed goes, or one without."""
+        """Where an entry of a seed goes, or one without.
+
+        Raises `ValueError` for a seed that no cache can have.
+        """
         seed = self._seed or (self._named if seed is None else seed)
-        if seed not in self._places:
-            self._places[seed] = Place(self._store.reseed(seed), seed)
-        return self._places[seed]
+        place = self._places.pop(seed, None)
+        if place is None:
+            place = Place(self._store.reseed(seed_text(seed)), seed)
+        self._places[seed] = place
+        if len(self._places) > _MOST_OPEN:
+            oldest = next(iter(self._places))
+            self._places.pop(oldest).rest()
+        return place
 
 
 @contextmanager
@@ -162,3 +184,57 @@ def _resealed(row: Row) -> bytes:
     times = entry.created, entry.seconds, entry.expires
     facts = Facts(*times, *called, entry.tokens_in, entry.tokens_out)
     return seal(entry.kind, entry.answer, row.raw_request, facts)
+
+
+# -- cachewrap copy ---------------------------------------------------------------------------
+
+
+@click.command(
+    "copy",
+    short_help="Copy entries into another cache.",
+    epilog="""\b
+Examples:
+  cachewrap copy redis://localhost/0
+  cachewrap copy disk:/srv/answers --url redis://localhost/0 --all-seeds
+  cachewrap copy jsonl:tests/answers.jsonl --model 'gpt-4*' --newer-than 30d
+  cachewrap copy disk:sealed --encrypt""",
+)
+@click.argument("target", metavar="URL")
+@where_options
+@filter_options
+@click.option("--to-seed", metavar="SEED", help="Another seed than that of the entries.")
+@overwrite_option
+@cover_options
+@json_option
+def copy(
+    target: str,
+    where: Where,
+    wanted: Filter,
+    to_seed: str | None,
+    overwrite: bool,
+    cover: str | None,
+    as_json: bool,
+) -> None:
+    """Copy the entries that fit every filter into the cache at URL, as they are.
+
+    What is stored there already stays, so that a copy that was interrupted goes on where it was.
+    An encrypted entry is bound to its key and its seed: it is encrypted again where the seed is
+    another, and always with --encrypt. The keys are in CACHEWRAP_ENCRYPTION_KEY.
+    """
+    if where.all_seeds and to_seed is not None:
+        raise click.UsageError("give --all-seeds or --to-seed, not both")
+    mover = Mover(wanted, cover, overwrite)
+    with where.opened() as places, open_targets(target, to_seed) as targets:
+        for place in places:
+            try:
+                there = targets.of(place.seed)
+            except ConfigurationError as error:
+                mover.skipped.add(error)
+                continue
+            if there.store.url == place.store.url:
+                raise ConfigurationError(f"{place.store.url} would be copied into itself")
+            for key in progress(place.store.keys(), [place], f"copying seed {place.seed}"):
+                if not mover.stays(there, key) and (raw := place.get(key)) is not None:
+                    mover.put(place, key, raw, there)
+            place.rest()
+    sys.exit(mover.tell("copied", as_json))

@@ -1,26 +1,30 @@
-"""``cachewrap verify``: a check of each entry: its sums, its answer, and the key of its request."""
+"""``cachewrap verify``: a check of each entry: sums, answer, key; and a search for credentials."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import click
+import msgspec
 
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
 from cachewrap.cli.text import count_text
 from cachewrap.entry import Kind
-from cachewrap.errors import CodecError
+from cachewrap.errors import CodecError, CorruptEntryError, printable
 from cachewrap.format import codec
-from cachewrap.request.key import key_of, salted, sample_key
+from cachewrap.request.key import decode_request, key_of, salted, sample_key
+from cachewrap.secrets import HIDDEN, Found, search
 
 _GOOD: Final = "good"
 _UNCHECKED: Final = "key not checkable"
 _DAMAGED: Final = "damaged"
 _MISPLACED: Final = "under a wrong key"
+
+_FOUND: Final = "with a credential"
 
 _SAMPLES: Final = 256
 """How many samples of a request are tried."""
@@ -28,12 +32,13 @@ _SAMPLES: Final = 256
 
 @click.command(
     "verify",
-    short_help="Check every checksum, and every key against its request.",
+    short_help="Check every checksum and key, or search for credentials.",
     epilog="""\b
 Examples:
   cachewrap verify --all-seeds
   cachewrap verify --function-seed 7 --function-seed draft
-  cachewrap verify --json || cachewrap prune --damaged""",
+  cachewrap verify --json || cachewrap prune --damaged
+  cachewrap verify --secrets --url jsonl:tests/cassettes/test_it.jsonl""",
 )
 @where_options
 @click.option(
@@ -43,21 +48,32 @@ Examples:
     metavar="SEED",
     help="A seed= of a decorated function. 41 and the seed of the cache are tried anyway.",
 )
+@click.option(
+    "--secrets",
+    is_flag=True,
+    help="Search requests, answers and headers for credentials instead of checking keys.",
+)
 @json_option
-def command(where: Where, function_seeds: tuple[str, ...], as_json: bool) -> None:
+def command(where: Where, function_seeds: tuple[str, ...], secrets: bool, as_json: bool) -> None:
     """Read every entry: its checksums, its answer, and whether its key is that of its request.
 
     The key of an entry that was stored without its request cannot be checked, nor can that of a
     function whose seed= is not among those that are tried. Exits with 1 if an entry is damaged, or
     stands under a wrong key.
+
+    With --secrets it looks for what is a credential by its name, its container or its shape, by the
+    rules by which requests are stored, tells where each stands, and exits with 1 if there are any.
     """
+    if secrets:
+        with where.opened() as places:
+            sys.exit(_tell_secrets(places, as_json))
     counts: dict[str, int] = dict.fromkeys((_GOOD, _UNCHECKED, _DAMAGED, _MISPLACED), 0)
     with where.opened() as places:
         for verdict, place, key, why in _verdicts(places, function_seeds):
             counts[verdict] += 1
             if verdict in (_DAMAGED, _MISPLACED):
                 facts = {"key": key, "seed": place.seed, "verdict": verdict, "why": why}
-                line = f"{key}  seed {place.seed}  {verdict}: {why}"
+                line = f"{printable(key)}  seed {printable(place.seed)}  {verdict}: {why}"
                 click.echo(json.dumps(facts) if as_json else line)
     if as_json:
         click.echo(json.dumps({name.replace(" ", "_"): count for name, count in counts.items()}))
@@ -86,6 +102,8 @@ def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, 
         sampled = sampled or bool(number)
         if number is not None:
             yield _GOOD, place, key, ""
+        elif HIDDEN.encode() in row.raw_request:
+            yield _UNCHECKED, place, key, "a credential was taken out of its request"
         elif sure:
             doubtful.append((place, key))
         else:
@@ -112,6 +130,74 @@ def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
     else:
         prefixes, sure = [salted(s) for s in {row.place.seed, "41", row.source, *seeds}], False
     return [key_of(prefix, row.raw_request) for prefix in prefixes], sure
+
+
+def _tell_secrets(places: list[Place], as_json: bool) -> int:
+    """Tell of the credentials that are stored; gives what the command exits with."""
+    counts = dict.fromkeys((_GOOD, _FOUND, _DAMAGED), 0)
+    for place, key, raw in progress(every_entry(places), places, "searching"):
+        try:
+            row = read_row(place, key, raw)
+            found = list(_secrets_of(row))
+        except (CodecError, RecursionError) as error:
+            counts[_DAMAGED] += 1
+            told = {"key": key, "seed": place.seed, "verdict": _DAMAGED, "why": str(error)}
+            line = f"{key}  seed {place.seed}  {_DAMAGED}: {error}"
+            click.echo(json.dumps(told) if as_json else printable(line, 600))
+            continue
+        counts[_FOUND if found else _GOOD] += 1
+        for part, one in found:
+            value = one.value[: min(4, len(one.value) // 4)] + "…"
+            at = _named((part, *one.path))
+            facts = {"key": key, "seed": place.seed, "where": at, "rule": one.rule, "value": value}
+            line = f"{key[:12]}  seed {place.seed}  {at}  {one.rule}: {value}"
+            click.echo(json.dumps(facts) if as_json else printable(line, 600))
+    if as_json:
+        click.echo(json.dumps({name.replace(" ", "_"): count for name, count in counts.items()}))
+    else:
+        told_counts = (f"{count_text(count)} {name}" for name, count in counts.items() if count)
+        click.echo(", ".join(told_counts) or "no entries")
+    return 1 if counts[_FOUND] or counts[_DAMAGED] else 0
+
+
+def _secrets_of(row: Row) -> Iterator[tuple[str, Found]]:
+    """The credentials in all that is stored of an entry, and in which part of it each is."""
+    entry = row.entry
+    parts: list[tuple[str, Any]] = [("source", row.source), ("model", row.model)]
+    if row.raw_request:
+        try:
+            parts.append(("request", decode_request(row.raw_request)))
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            raise CorruptEntryError(f"its request cannot be read: {error}") from None
+    if entry.kind is Kind.HTTP:
+        answer = codec.decode(Kind.HTTP, entry.answer)
+        yield from (("header", found) for found in search(dict(answer.headers), headers=True))
+        parts += (("answer", value) for value in _documents(b"".join(answer.chunks)))
+    elif entry.kind is Kind.ITEMS:
+        items = codec.decode(Kind.ITEMS, entry.answer)
+        parts.append(("answer", [codec.plain_form(*item) for item in items.values]))
+        parts.append(("returned", codec.plain_form(*items.returned)))
+    else:
+        parts.append(("answer", codec.plain_form(entry.kind, entry.answer)))
+    for part, value in parts:
+        yield from ((part, found) for found in search(value))
+
+
+def _documents(body: bytes) -> Iterator[Any]:
+    """The JSON of an answer, or that of each of its events or lines, or its text."""
+    text = body.decode("utf-8", "replace")
+    for piece in [text] if text[:1] in ("{", "[") and "\n{" not in text else text.splitlines():
+        piece = piece.removeprefix("data:")
+        try:
+            yield json.loads(piece)
+        except (ValueError, RecursionError):
+            yield piece
+
+
+def _named(path: Iterable[str | int]) -> str:
+    """A path for people: ``request.body.tools[0].authorization``."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path if step != "!")
+    return "".join(steps)[1:]
 
 
 def read_answer(row: Row) -> None:

@@ -32,11 +32,10 @@ disk. A hit reads the head and the answer alone.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import threading
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
@@ -67,6 +66,7 @@ _SHORT: Final = 128
 _LONG: Final = 16384  # bytes of a section that compresses no better with a dictionary
 _LARGEST_COUNT: Final = 2**32 - 1
 
+_INF: Final = float("inf")
 _CRC: Final = struct.Struct("<I")
 _SECONDS: Final = struct.Struct("<f")
 _SECONDS_AT: Final = 28
@@ -113,15 +113,21 @@ _content_size = LIBRARY.content_size
 _ZstdError = LIBRARY.error
 
 
-@cache
+# Read now: the first entry may come when no file can be opened, or where none may be read.
+_DICTIONARIES: Final[dict[int, bytes | None]] = {
+    0: None,
+    **{
+        number: files.contents(os.path.join(os.path.dirname(__file__), f"dictionary_{number}.zstd"))
+        for number in range(1, _DICTIONARY + 1)
+    },
+}
+
+
 def _dictionary(number: int) -> bytes | None:
     """A dictionary of the package's, None for none."""
-    if not number:
-        return None
-    path = Path(__file__).with_name(f"dictionary_{number}.zstd")
     try:
-        return files.contents(str(path))
-    except FileNotFoundError:
+        return _DICTIONARIES[number]
+    except KeyError:
         raise CorruptEntryError(
             f"an entry is compressed with dictionary {number}, which this cachewrap does not have"
         ) from None
@@ -227,6 +233,8 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
         found = crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE]))
     if found != crc or end + _CRC_SIZE + rest != len(raw):
         raise CorruptEntryError("an entry is damaged: its checksum does not fit")
+    if not (0.0 <= seconds < _INF and -_INF < created < _INF and expires == expires):
+        raise CorruptEntryError("an entry is damaged: its times are no numbers")
     if flags & _ANSWER_PACKED:
         answer = _unpack(answer, dic & 0xFF, most)
     try:

@@ -22,8 +22,8 @@ from types import CodeType, FunctionType
 from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
-from cachewrap.explain import HIDDEN, is_secret
 from cachewrap.function.syntax import Definition, Text, docstring_of
+from cachewrap.secrets import HIDDEN, is_secret_constant
 
 T = TypeVar("T")
 
@@ -394,7 +394,7 @@ def _plain(value: Any, docstring: str | None = None) -> Any:
         return [_plain(inner) for inner in value]
     if kind is frozenset:
         return ("frozenset", sorted(repr(_plain(inner)) for inner in value))
-    if kind in (str, bytes) and is_secret("", value):
+    if kind in (str, bytes) and is_secret_constant("", value):
         return HIDDEN
     return kind.__name__, repr(value)
 

@@ -101,7 +101,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         seen: Seen = None
         found = None
         try:
-            seen = raw = cache._store.get(key)
+            seen = raw = cache._watched.get(key)
             if raw is not None:
                 found = peek(key, raw, cache._guard)
         except CodecError:
@@ -119,7 +119,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         seen: Seen = None
         found = None
         try:
-            seen = raw = await cache._store.aget(key)
+            seen = raw = await cache._watched.aget(key)
             if raw is not None:
                 found = peek(key, raw, cache._guard)
         except CodecError:

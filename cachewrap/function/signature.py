@@ -15,10 +15,10 @@ from typing import Any, Final, TypeAlias
 import wrapt
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.explain import is_secret
 from cachewrap.function.code import ByCode, fingerprint, layers, shortened
 from cachewrap.request.canonical import canonical
 from cachewrap.request.values import function_name
+from cachewrap.secrets import is_secret_constant
 
 
 def source_of(function: Callable[..., Any]) -> str:
@@ -340,7 +340,7 @@ def _is_constant(value: Any) -> bool:
 def _is_credential(name: str, value: Any) -> bool:
     kind = type(value)
     if kind is str or kind is bytes:
-        return is_secret(name, value)
+        return is_secret_constant(name, value)
     return (kind is tuple or kind is frozenset) and any(_is_credential(name, v) for v in value)
 
 

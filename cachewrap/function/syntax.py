@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
-from cachewrap.explain import HIDDEN, is_secret
+from cachewrap.secrets import HIDDEN, is_secret_constant
 
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -237,7 +237,7 @@ def _text_of(node: ast.AST) -> str:
 
 def _constant(value: Any, secret: str) -> str:
     """A constant with its type; without what looks like a credential."""
-    if isinstance(value, (str, bytes)) and is_secret(secret, value):
+    if isinstance(value, (str, bytes)) and is_secret_constant(secret, value):
         return HIDDEN
     if isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False)

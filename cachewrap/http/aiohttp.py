@@ -13,10 +13,11 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
-from cachewrap.http.response import Head, Headers, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Headers, Wire, marked, raising
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -34,14 +35,21 @@ class AiohttpWire(Wire):
     Args:
         request: the request.
         decompressed: whether aiohttp takes the codings off the bodies.
+        timeout: the caller's, of which aiohttp itself keeps the total.
     """
 
-    def __init__(self, request: Any, *, decompressed: bool) -> None:
+    def __init__(self, request: Any, *, decompressed: bool, timeout: Any = None) -> None:
         url = request.url
-        library = raising(sys.modules["aiohttp"].ClientPayloadError, is_decoded=decompressed)
+        aiohttp = sys.modules["aiohttp"]
+        library = raising(
+            aiohttp.ClientPayloadError,
+            read_timeout=aiohttp.ServerTimeoutError,
+            is_decoded=decompressed,
+        )
         super().__init__(library, request.method, str(url), url.host, url.port, url.raw_path)
         self._request = request
         self._decompressed = decompressed
+        self._timeout = timeout
 
     def headers(self) -> Iterable[tuple[str, str]]:
         return [(str(name), str(value)) for name, value in self._request.headers.items()]
@@ -54,6 +62,9 @@ class AiohttpWire(Wire):
             raise ValueError("a body that is read while it is sent")
         text: str = body.decode()
         return text
+
+    def timeout(self) -> object:
+        return getattr(self._timeout, "sock_read", None)
 
     def head(self, response: Any) -> Head:
         pairs = [(_storable(name), _storable(value)) for name, value in _pairs(response)]
@@ -255,13 +266,20 @@ def _takes_writer(response_class: type) -> bool:
 
 @lru_cache(maxsize=1)
 def _reader_class(aiohttp: Any) -> Any:
-    base_protocol = sys.modules["aiohttp.base_protocol"]
+    class Protocol(sys.modules["aiohttp.base_protocol"].BaseProtocol):  # type: ignore[misc]
+        """The protocol of a body that nobody sends: there is nobody who could be asked to wait."""
+
+        def pause_reading(self) -> None:
+            pass
+
+        def resume_reading(self, *args: Any, **kwargs: Any) -> None:
+            pass
 
     class Reader(aiohttp.StreamReader):
         """A stream that asks for its next piece when its reader has had the last."""
 
         def __init__(self, take: Next, loop: Any, chunked: bool) -> None:
-            super().__init__(base_protocol.BaseProtocol(loop), _LIMIT, loop=loop)
+            super().__init__(Protocol(loop), _LIMIT, loop=loop)
             self._take = take
             self._chunked = chunked
 
@@ -310,7 +328,8 @@ class CachedMiddleware:
     To inject rather than patch: ``aiohttp.ClientSession(middlewares=[CachedMiddleware()])``.
     Put it last, so that others see what it answers. Only POST requests with a JSON body are cached,
     and of their answers those with status 200 that came whole and tell of no error. A request with
-    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is not told of it.
+    an ``auto_decompress=`` of its own is for `patch_aiohttp`: a middleware is told of neither it
+    nor a ``timeout=`` of its own.
 
     Args:
         cache, paths, when: as `patch_httpx` takes them.
@@ -329,7 +348,8 @@ class CachedMiddleware:
 
     async def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Answer one request. See ``aiohttp.ClientMiddlewareType``."""
-        wire = AiohttpWire(request, decompressed=request.session.auto_decompress)
+        session = request.session
+        wire = AiohttpWire(request, decompressed=session.auto_decompress, timeout=session.timeout)
         return await self._caching.ahandle(wire, lambda: handler(request))
 
 
@@ -347,7 +367,9 @@ def _request(
     if decompressed is None:
         decompressed = session.auto_decompress
     # The last one, next to the connection: whatever else is there sees hits and misses alike.
-    ours = partial(_serve, patcher, decompressed)
+    timeout = kwargs.get("timeout")
+    timeout = timeout if hasattr(timeout, "sock_read") else session.timeout
+    ours = partial(_serve, patcher, decompressed, timeout)
     outer = session._middlewares if given is None else given
     return wrapped(*args, **{**kwargs, "middlewares": (*outer, ours)})
 
@@ -355,10 +377,11 @@ def _request(
 async def _serve(
     patcher: HttpPatcher,
     decompressed: bool,
+    timeout: Any,
     request: Any,
     handler: Callable[[Any], Awaitable[Any]],
 ) -> Any:
-    wire = AiohttpWire(request, decompressed=decompressed)
+    wire = AiohttpWire(request, decompressed=decompressed, timeout=timeout)
     caching = patcher.serving(wire)
     send = partial(handler, request)
     return await (send() if caching is None else caching.ahandle(wire, send))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from functools import partial
+from math import inf
 from typing import Any, Final, TypeAlias
 
 from cachewrap.blocks import active
@@ -13,13 +13,21 @@ from cachewrap.cache import Cache
 from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent, Reply, Seen
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import kept_headers
 from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import shows_error
 from cachewrap.http.exchange import Answered, SdkExchange, judged
-from cachewrap.http.response import decode, is_framed, kept_headers, library_of
-from cachewrap.http.shared_body import BodyReader, Recorder, TeedStream, ashare, share
-from cachewrap.streams.recording import Recording
-from cachewrap.streams.shared import join
+from cachewrap.http.response import decode, is_framed, library_of
+from cachewrap.http.shared_body import (
+    BodyReader,
+    GoAlone,
+    OwnBody,
+    TeedStream,
+    ashare,
+    share,
+)
+from cachewrap.streams.recording import Recorder, Recording
+from cachewrap.streams.shared import join, patience
 
 
 class Slot:
@@ -30,9 +38,13 @@ class Slot:
         exchange: the call's exchange.
         absent: for a call whose response stays open, what `Cache.look` gave; else None.
         reader: the call's own place in an open response that other calls read too, if they may.
+
+    Attributes:
+        answered: the answer of a response that was read.
+        response: a response that stays open, which the call reads alone.
     """
 
-    __slots__ = ("_cache", "_exchange", "_reader", "_started", "absent", "answered")
+    __slots__ = ("_cache", "_exchange", "_reader", "_started", "absent", "answered", "response")
 
     def __init__(
         self,
@@ -47,6 +59,7 @@ class Slot:
         self._reader = reader
         self.absent = absent
         self.answered = Answered(None)
+        self.response: Any = None
 
     @property
     def stream(self) -> bool:
@@ -86,12 +99,30 @@ class Slot:
         reader = self._reader
         if reader is None:
             response.stream = Recorder(response.stream, recording, lambda told: keep(judge(told)))
+            self.response = response
             return
         head = HttpAnswer(response.status_code, kept_headers(response), [], [])
         reader.source.arrive(head, response.stream, recording, judge, keep, self._fails(response))
-        reader.broken = library_of(response).read_error
+        reader.library = library_of(response)
         response.stream = TeedStream(response.stream, reader)
         reader.flight.land(OPENED)
+
+    def seconds(self) -> float:
+        """How long ago the call began."""
+        return time.perf_counter() - self._started
+
+    def own_body(self, reader: BodyReader, result: object) -> OwnBody:
+        """The body that came, for one who had joined another call.
+
+        Args:
+            reader: his place in that call's response.
+            result: what the request gave.
+        """
+        response, answer = self.response, self.answered.answer
+        if response is None:
+            return OwnBody(reader, None if answer is None else answer.chunks)
+        encoding = response.headers.get("content-encoding")
+        return OwnBody(reader, response.stream, encoding, (result, response))
 
     # What follows takes the response apart, so that the recorder does not lead back to it.
 
@@ -324,13 +355,23 @@ def serve_open(
     upstream: Callable[[], Any],
     rebuild: Rebuild,
     *seen: Seen,
+    alone: Callable[[], Any] | None = None,
 ) -> Any:
     """Serve a sync call whose response stays open: a hit, a share of one under way, or upstream.
 
     Whoever asks while the same request is under way waits for its response, not for its body, and
     then reads that body at his own pace. If the first caller's request fails, everybody else goes
-    upstream at once; if it was cancelled, one of them takes its place. That holds for every open
+    upstream at once; if it was cancelled, one of them takes its place. If its body breaks or
+    stalls, whoever was given nothing of it yet goes upstream too. That holds for every open
     response, of events and of other bodies.
+
+    Args:
+        cache: the cache.
+        exchange: the request.
+        upstream: makes the request.
+        rebuild: see `Rebuild`.
+        seen: what the store gave, if it was asked.
+        alone: makes the request where its body alone is wanted; None is ``upstream``.
     """
     results: list[Any] = []
 
@@ -352,7 +393,23 @@ def serve_open(
                 raise
         return bool(results)
 
-    cache.open(exchange, call, partial(_board, cache, False), *seen, use=use)
+    def board(place: str, key: str) -> tuple[BodyReader, bool] | None:
+        return _board(cache, exchange, place, key, go_alone, is_async=False)
+
+    def go_alone(reader: BodyReader) -> OwnBody:
+        found = cache.look(exchange)
+        if isinstance(found, Reply):
+            assert found.value.answer is not None
+            return OwnBody(reader, found.value.answer.chunks)
+        slot = Slot(cache, exchange, found)
+        result = send(slot, alone or upstream)
+        if (answered := slot.kept()) is not None:
+            cache.keep(exchange, answered, slot.seconds(), found)
+        elif slot.response is None and alone is not None:
+            result[1].stream.close()
+        return slot.own_body(reader, result)
+
+    cache.open(exchange, call, board, *seen, use=use)
     return results[-1]
 
 
@@ -362,6 +419,7 @@ async def aserve_open(
     upstream: Callable[[], Awaitable[Any]],
     rebuild: Rebuild,
     *seen: Seen,
+    alone: Callable[[], Awaitable[Any]] | None = None,
 ) -> Any:
     """`serve_open` for async calls, which share with those of the same event loop."""
     results: list[Any] = []
@@ -384,10 +442,38 @@ async def aserve_open(
                 raise
         return bool(results)
 
-    await cache.aopen(exchange, call, partial(_board, cache, True), *seen, use=use)
+    def board(place: str, key: str) -> tuple[BodyReader, bool] | None:
+        return _board(cache, exchange, place, key, go_alone, is_async=True)
+
+    async def go_alone(reader: BodyReader) -> OwnBody:
+        found = await cache.alook(exchange)
+        if isinstance(found, Reply):
+            assert found.value.answer is not None
+            return OwnBody(reader, found.value.answer.chunks)
+        slot = Slot(cache, exchange, found)
+        result = await asend(slot, alone or upstream)
+        if (answered := slot.kept()) is not None:
+            await cache.akeep(exchange, answered, slot.seconds(), found)
+        elif slot.response is None and alone is not None:
+            await result[1].stream.aclose()
+        return slot.own_body(reader, result)
+
+    await cache.aopen(exchange, call, board, *seen, use=use)
     return results[-1]
 
 
-def _board(cache: Cache, is_async: bool, place: str, key: str) -> tuple[BodyReader, bool] | None:
+def _board(
+    cache: Cache,
+    exchange: SdkExchange,
+    place: str,
+    key: str,
+    go_alone: GoAlone,
+    *,
+    is_async: bool,
+) -> tuple[BodyReader, bool] | None:
     joined = join(place, key, ashare if is_async else share, is_async=is_async)
-    return None if joined is None else (BodyReader(cache, joined[0]), joined[1])
+    if joined is None:
+        return None
+    stream, leads = joined
+    seconds = inf if leads else patience(exchange)
+    return BodyReader(cache, stream, leads, seconds, go_alone), leads

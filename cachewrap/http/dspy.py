@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising
 from cachewrap.http.shared_body import BodyReader
 
 _TRANSPORTS: Final = "dspy._vendor.lm15.transports"

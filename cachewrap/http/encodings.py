@@ -1,4 +1,4 @@
-"""Codings of bodies that are handed on as they came: gzip and its like, and frames of events."""
+"""Codings of bodies that are handed on as they came, and frames of events."""
 
 from __future__ import annotations
 
@@ -226,6 +226,6 @@ def _event(frame: bytes) -> dict[str, Any] | None:
     try:
         payload = json.loads(frame[_PRELUDE + headers : -_CHECKSUM])
         event = json.loads(base64.b64decode(payload["bytes"], validate=True))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

@@ -16,10 +16,15 @@ from cachewrap.telemetry.usage import Usage, usage_of
 Judged: TypeAlias = Usage | str
 """What a whole answer reports, or in a few words why it is not one that is stored."""
 
+BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+"""What an event of a stream of events ends with."""
+
 CUT_OFF: Final = "cut off"
 _ERROR: Final = "error"
 _NO_JSON: Final = "no JSON"
 _UNFINISHED: Final = "no finish reason"
+BROKEN_OFF: Final = (CUT_OFF, _ERROR, _UNFINISHED)
+"""Why a stream that upstream ended is no whole answer."""
 
 _FIRST: Final = 16_384
 """Bytes in which the first event of a stream is looked for."""
@@ -100,7 +105,7 @@ def read_events(body: bytes) -> list[Any]:
     for _, data in _events(body):
         try:
             found.append(json.loads(data))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return found
 
@@ -182,7 +187,7 @@ def shows_error(body: bytes, *, frames: bool = False) -> bool:
     for name, data in _events(body):
         try:
             event = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, Mapping) and _is_error(name, event):
             return True

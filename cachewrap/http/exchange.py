@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -12,6 +12,7 @@ from cachewrap.call.terms import Exchange, Reply, wrong_kind
 from cachewrap.entry import Entry, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
+from cachewrap.http.answers import masked, served_headers, value_of
 from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import (
     CUT_OFF,
@@ -28,7 +29,6 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
-from cachewrap.http.response import value_of
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
@@ -149,16 +149,18 @@ class SdkExchange(Exchange[Answered]):
         when: decides whether the answer is stored; None stores it.
         foreseen: what may be the same request: if it is, its key is taken.
         looks: whether `load` looks into an answer; else who reads it does.
+        taken: the credentials that were left out of the request, and are of its answer.
 
     Attributes:
         parser: what the SDK puts the caller's own reading of an answer in, where he has one.
+        timeout: gives the timeout that the caller has set, as his library takes it, if he has one.
 
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
     __slots__ = (
-        *("_hashed", "_looks", "_packed", "_refused", "_when"),
-        *("endpoint", "key", "parser", "policy", "request"),
+        *("_hashed", "_looks", "_packed", "_refused", "_taken", "_when"),
+        *("endpoint", "key", "parser", "policy", "request", "timeout"),
     )
 
     policy: Policy
@@ -174,6 +176,7 @@ class SdkExchange(Exchange[Answered]):
         foreseen: SdkExchange | None = None,
         *,
         looks: bool = True,
+        taken: Collection[str] = (),
     ) -> None:
         self.endpoint = endpoint
         self.request = request
@@ -185,9 +188,11 @@ class SdkExchange(Exchange[Answered]):
         self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
         self._when = when
         self._looks = looks
+        self._taken = taken
         self._packed = b""  # what came for this call, and was judged then
         self._refused: dict[bytes, str] = {}
         self.parser: CallersParser | None = None
+        self.timeout: Callable[[], object] | None = None
 
     @property
     def source(self) -> str:
@@ -211,6 +216,10 @@ class SdkExchange(Exchange[Answered]):
         """Whether the request asks for a stream."""
         return "stream" in self.request
 
+    def patience(self) -> float | None:
+        """See `Exchange`."""
+        return None if self.timeout is None else _read_seconds(self.timeout())
+
     def load(self, entry: Entry) -> Answered:
         """The stored answer.
 
@@ -222,8 +231,10 @@ class SdkExchange(Exchange[Answered]):
         reason = self._refused.get(entry.answer, "") if self._refused else ""
         if answer.status != 200:
             reason = f"status {answer.status}"
-        elif self._looks and not reason and entry.answer is not self._packed:
-            reason = _why_unfit(self, answer)
+        elif self._looks and not reason:
+            answer.headers = served_headers(answer)
+            if entry.answer is not self._packed:
+                reason = _why_unfit(self, answer)
         if reason:
             raise CorruptEntryError(f"it holds no answer to {self.source}: {reason}")
         return Answered(answer)
@@ -251,8 +262,27 @@ class SdkExchange(Exchange[Answered]):
             shown = _content(answer) if self.endpoint.wire else _shown(result, answer)
             if not wanted(self._when, shown, self.source):
                 return None
-        kind, self._packed = codec.encode(answer)
+        kind, self._packed = codec.encode(masked(answer, self._taken))
         return kind, self._packed, result.usage or NO_USAGE
+
+
+def _read_seconds(timeout: Any) -> float | None:
+    """How long a timeout lets a caller wait for a response; None for ever.
+
+    Args:
+        timeout: seconds; those of connecting and of reading; or an object or a dictionary of such
+            parts, as httpx and urllib3 have them.
+    """
+    if isinstance(timeout, (tuple, list)):
+        timeout = timeout[-1] if timeout else None
+    elif isinstance(timeout, dict):
+        timeout = timeout.get("read")
+    else:
+        for part in ("read", "read_timeout"):
+            timeout = getattr(timeout, part, timeout)
+    if type(timeout) not in (int, float) or timeout != timeout:
+        return None
+    return max(float(timeout), 0.0)
 
 
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:
@@ -273,7 +303,7 @@ def _content(answer: HttpAnswer) -> Any:
         return events
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
 
 
@@ -336,7 +366,10 @@ def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
     """Why a stored answer is not served, as far as that shows at little cost; else ""."""
     endpoint, kind, body = exchange.endpoint, _content_type(answer), b"".join(answer.chunks)
     if kind == _EVENTS:
-        return why_unreadable(body)
+        try:
+            return why_unreadable(body)
+        except RecursionError:
+            return _UNKNOWN
     if kind == FRAMES or kind in _LINES:
         return ""
     if not kind.endswith("json"):

@@ -39,6 +39,9 @@ class HttpxWire(Wire):
         content: bytes = request.content
         return content
 
+    def timeout(self) -> object:
+        return self._request.extensions.get("timeout")
+
     def head(self, response: Any) -> Any:
         return response
 

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
-from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising, value_of
+from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising
 from cachewrap.http.serve import Caching, Routes
 from cachewrap.http.shared_body import BodyReader
 
@@ -153,16 +154,20 @@ class RequestsWire(Wire):
         adapter: what makes the library's responses.
         request: the request.
         stream: whether the caller reads the response's body himself.
+        timeout: the caller's.
     """
 
-    def __init__(self, adapter: Any, request: Any, *, stream: bool) -> None:
+    def __init__(self, adapter: Any, request: Any, *, stream: bool, timeout: Any = None) -> None:
         url = request.url.decode() if isinstance(request.url, bytes) else request.url
         parts = urlsplit(url)
-        library = raising(sys.modules["urllib3"].exceptions.ProtocolError)
+        library = raising(
+            sys.modules["urllib3"].exceptions.ProtocolError, read_timeout=_read_timeout
+        )
         super().__init__(library, request.method or "", url, parts.hostname, parts.port, parts.path)
         self._adapter = adapter
         self._request = request
         self._stream = stream
+        self._timeout = timeout
 
     def headers(self) -> Iterable[tuple[str, str]]:
         for name, value in self._request.headers.items():
@@ -173,6 +178,9 @@ class RequestsWire(Wire):
         if not isinstance(body, (bytes, str)):
             raise ValueError("a body that is read while it is sent")
         return body
+
+    def timeout(self) -> object:
+        return self._timeout
 
     def head(self, response: Any) -> Head:
         raw = response.raw
@@ -313,6 +321,11 @@ def _classes(urllib3: Any) -> tuple[Any, Any]:
     return Answer, Raw
 
 
+def _read_timeout(message: str) -> Exception:
+    error: Exception = sys.modules["urllib3"].exceptions.ReadTimeoutError(None, "", message)
+    return error
+
+
 def _pairs(raw: Any) -> list[tuple[str, str]]:
     headers = raw.headers
     each = headers.iteritems() if hasattr(headers, "iteritems") else headers.items()
@@ -371,7 +384,7 @@ class CachedAdapter(BaseAdapter):
                 request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
             )
 
-        wire = RequestsWire(inner, request, stream=stream)
+        wire = RequestsWire(inner, request, stream=stream, timeout=timeout)
         return self._caching.handle(wire, send)
 
     def close(self) -> None:
@@ -381,9 +394,14 @@ class CachedAdapter(BaseAdapter):
 
 
 def _wire(
-    adapter: Any, request: Any, stream: bool = False, *rest: Any, **options: Any
+    adapter: Any,
+    request: Any,
+    stream: bool = False,
+    timeout: Any = None,
+    *rest: Any,
+    **options: Any,
 ) -> RequestsWire:
-    return RequestsWire(adapter, request, stream=bool(stream))
+    return RequestsWire(adapter, request, stream=bool(stream), timeout=timeout)
 
 
 REQUESTS: Final = HttpPatcher({"requests.adapters": (("HTTPAdapter", "send", stepping_in(_wire)),)})

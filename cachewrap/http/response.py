@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder
-from cachewrap.http.secrets import is_secret
 
 MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
@@ -29,9 +29,11 @@ class Library:
         read_error: what it raises for a body that cannot be read on.
         decoding_error: what `decoded` raises for a body that is not what its encoding says.
         is_decoded: whether it has decoded what it hands on.
+        read_timeout: what it raises for a body of which nothing comes any more.
     """
 
     read_error: Callable[[str], Exception]
+    read_timeout: Callable[[str], Exception] | None = None
     decoding_error: type[Exception] | tuple[type[Exception], ...] = (*DECODING_ERRORS, LookupError)
     is_decoded: bool = False
 
@@ -45,9 +47,14 @@ class Library:
 
 
 @lru_cache(maxsize=8)
-def raising(read_error: Callable[[str], Exception], *, is_decoded: bool = False) -> Library:
-    """The library that raises this for a body that cannot be read on."""
-    return Library(read_error=read_error, is_decoded=is_decoded)
+def raising(
+    read_error: Callable[[str], Exception],
+    *,
+    read_timeout: Callable[[str], Exception] | None = None,
+    is_decoded: bool = False,
+) -> Library:
+    """The library that raises these for a body that cannot be read on."""
+    return Library(read_error=read_error, read_timeout=read_timeout, is_decoded=is_decoded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +154,10 @@ class Wire:
         """Its body. Raises `ValueError` or `RuntimeError` for one that is read while it is sent."""
         raise NotImplementedError
 
+    def timeout(self) -> object:
+        """The timeout that its caller has set, as the library takes it; None for none."""
+        return None
+
     def head(self, response: Any) -> Any:
         """A response, as `Head` or as one of httpx."""
         raise NotImplementedError
@@ -224,6 +235,7 @@ def _family(library: ModuleType) -> Family:
         plain=library.Response(200)._get_content_decoder(),
         decoding_error=library.DecodingError,
         read_error=library.ReadError,
+        read_timeout=library.ReadTimeout,
     )
 
 
@@ -284,10 +296,10 @@ def build(
         reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
     family = family_of(transport)
-    pairs = [(name.encode(), value.encode()) for name, value in answer.headers]
+    pairs = [(name.encode(), value.encode()) for name, value in marked(answer, reader)]
     response = family.response(
         answer.status,
-        headers=[*pairs, (MARK.encode(), b"joined" if reader else b"hit")],
+        headers=pairs,
         stream=family.shared_stream(reader) if reader else family.replay(answer.chunks),
         request=family.request(method, url, headers=headers),
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),
@@ -300,18 +312,15 @@ def build(
 
 
 def marked(answer: HttpAnswer, reader: object) -> list[tuple[str, str]]:
-    """The headers of an answer that is served, or that its reader joined, with their mark."""
-    return [*answer.headers, (MARK, "joined" if reader else "hit")]
+    """The headers of an answer that is served, or that its reader joined, with their mark.
 
-
-def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
-    """The first value of a header, whose name is given in lower case."""
-    return next((value for key, value in pairs if key.lower() == name), None)
-
-
-def kept_headers(response: Any) -> list[tuple[str, str]]:
-    """A response's headers without credentials and names of accounts."""
-    return [pair for pair in response.headers.multi_items() if not is_secret(pair[0])]
+    A stream is given in chunks again, by which some libraries tell its pieces apart.
+    """
+    if reader:
+        return [*answer.headers, (MARK, "joined")]
+    in_chunks = answer.streamed and value_of(answer.headers, "content-length") is None
+    framing = [("transfer-encoding", "chunked")] if in_chunks else []
+    return [*answer.headers, *framing, (MARK, "hit")]
 
 
 def is_framed(response: Any) -> bool:

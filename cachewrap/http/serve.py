@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from fnmatch import translate
@@ -14,14 +14,22 @@ from cachewrap.cache import Cache
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
+from cachewrap.http.answers import kept_headers, value_of
 from cachewrap.http.encodings import Coder
+from cachewrap.http.events import BLANK
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
-from cachewrap.http.request import canonical_headers, split_url
-from cachewrap.http.response import Wire, is_framed, kept_headers, value_of
-from cachewrap.http.secrets import is_secret, without_secrets
-from cachewrap.http.shared_body import BodyReader, Proxy
+from cachewrap.http.request import (
+    canonical_headers,
+    canonical_query,
+    split_url,
+    without_secrets,
+)
+from cachewrap.http.response import Wire, is_framed
+from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import choose_cache, take_sample
+from cachewrap.policy import Keyed
 from cachewrap.request.canonical import canonical_body
+from cachewrap.streams.recording import Proxy
 from cachewrap.telemetry import events
 from cachewrap.urls import wrong_cache
 
@@ -30,7 +38,6 @@ _CLOSING: Final = re.compile(
     rb"[\r\n](?:data: ?\[DONE\]|event: ?(?:message_stop|response\.(?:completed|incomplete))[\r\n])"
 )
 _LONGEST: Final = len(b"\nevent: response.incomplete\r\n")
-_BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class Caching:
@@ -77,12 +84,17 @@ class Caching:
             assert answer is not None
             return wire.build(answer, _named(wire, reader))
 
-        def open_() -> Any:
+        def alone() -> tuple[Any, Any]:
             response = send()
             head = wire.head(response)
+            if head.status_code == 200:
+                capture.take_open(head, is_async=False)
+            return response, head
+
+        def open_() -> Any:
+            response, head = alone()
             if head.status_code != 200:
                 return response
-            capture.take_open(head, is_async=False)
             return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
 
         def call() -> Answered:
@@ -98,7 +110,7 @@ class Caching:
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return capture.serve_open(cache, exchange, open_, rebuild)
+                return capture.serve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = cache.serve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
@@ -116,12 +128,17 @@ class Caching:
             assert answer is not None
             return await wire.abuild(answer, _named(wire, reader))
 
-        async def open_() -> Any:
+        async def alone() -> tuple[Any, Any]:
             response = await send()
             head = wire.head(response)
+            if head.status_code == 200:
+                capture.take_open(head, is_async=True)
+            return response, head
+
+        async def open_() -> Any:
+            response, head = await alone()
             if head.status_code != 200:
                 return response
-            capture.take_open(head, is_async=True)
             return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
 
         async def call() -> Answered:
@@ -136,7 +153,7 @@ class Caching:
 
         with take_sample(cache, exchange) or nullcontext():
             if streamed:
-                return await capture.aserve_open(cache, exchange, open_, rebuild)
+                return await capture.aserve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = await cache.aserve(exchange, call)
             if own and (reply.own or reply.value is own[-1]):
                 return own[-1].result
@@ -152,10 +169,12 @@ class Caching:
             body = json.loads(wire.content())
             accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
-            canonical = _canonical(wire, body, cache.policy.keyed)
+            taken: list[str] = []
+            canonical = _canonical(wire, body, cache.policy.keyed, taken)
             if streamed and not is_stream(wire.path, body, ""):
                 canonical["stream"] = True  # what else tells it is no part of the key
-            exchange = SdkExchange(endpoint, canonical, cache.policy, self._when)
+            exchange = SdkExchange(endpoint, canonical, cache.policy, self._when, taken=taken)
+            exchange.timeout = wire.timeout
         except UnkeyableError as error:
             cache.bypass(endpoint.source, "unkeyable")
             events.warn_once(
@@ -174,18 +193,16 @@ class Caching:
         return cache, exchange, streamed
 
 
-def _canonical(wire: Wire, body: Any, keyed: Collection[str]) -> dict[str, Any]:
+def _canonical(wire: Wire, body: Any, keyed: Keyed, taken: list[str]) -> dict[str, Any]:
     url, pairs = split_url(wire.url)
-    query: dict[str, list[str]] = {}
-    for name, value in pairs:
-        if name.lower() in keyed or not is_secret(name):
-            query.setdefault(name, []).append(value)
     canonical: dict[str, Any] = {"method": wire.method, "url": url}
-    if query:
+    if query := canonical_query(pairs, keyed):
         canonical["query"] = query
-    if headers := canonical_headers(wire.headers(), keyed):
+    if headers := canonical_headers(wire.headers(), keyed, taken):
         canonical["headers"] = headers
-    canonical["body"] = canonical_body(without_secrets(body) if isinstance(body, dict) else body)
+    if isinstance(body, dict):
+        body = without_secrets(body, keyed, taken)
+    canonical["body"] = canonical_body(body)
     return canonical
 
 
@@ -204,7 +221,7 @@ def _failed(wire: Wire, response: Any) -> Answered:
 def _named(wire: Wire, reader: BodyReader | None) -> BodyReader | None:
     """The reader of a call that joined, whose errors are then those of its own library."""
     if reader is not None:
-        reader.broken = wire.library.read_error
+        reader.library = wire.library
     return reader
 
 
@@ -233,7 +250,7 @@ class _Settling(Proxy):
         tail = self._self_tail + self._self_feed(chunk)
         self._self_tail = tail[-_LONGEST:]
         self._self_closing = self._self_closing or _CLOSING.search(tail) is not None
-        return self._self_closing and tail.endswith(_BLANK)
+        return self._self_closing and tail.endswith(BLANK)
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.__wrapped__:

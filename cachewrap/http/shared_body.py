@@ -2,95 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-import wrapt
+from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
+from cachewrap.http.answers import value_of
+from cachewrap.http.encodings import Coder, codings, encoded
+from cachewrap.http.events import BLANK, BROKEN_OFF
 from cachewrap.http.exchange import Answered
-from cachewrap.streams.recording import Recording
-from cachewrap.streams.shared import Alone, Name, SharedStream, StreamReader
-from cachewrap.streams.shared_async import AsyncSharedStream, finish
+from cachewrap.http.response import Library, Replay
+from cachewrap.streams.recording import Proxy, Recording
+from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
+from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish
 
-if TYPE_CHECKING:
-    Proxy = wrapt.ObjectProxy[Any]
-else:
-    Proxy = wrapt.ObjectProxy
-
-
-Done: TypeAlias = Callable[[Recording[bytes]], Any]
 Judge: TypeAlias = Callable[[Recording[bytes]], Answered]
 Keep: TypeAlias = Callable[[Answered], Any]
+GoAlone: TypeAlias = Callable[["BodyReader"], Any]
+"""Asks upstream anew for one who joined: an `OwnBody`, or an awaitable of it."""
 
 
-class Recorder(Proxy):
-    """A stream in whose place a response reads, closes and asks as if nothing had been changed.
-
-    It knows nothing of its response: a reference would make a cycle, and the collector would then
-    close abandoned streams wherever it happens to run, also under the lock of the connection pool.
-
-    Args:
-        stream: the response's own stream.
-        recording: where the chunks go.
-        done: told once, after the stream was closed; of an async stream it returns an awaitable.
-    """
-
-    def __init__(
-        self,
-        stream: Any,
-        recording: Recording[bytes],
-        done: Done,
-    ) -> None:
-        super().__init__(stream)
-        self._self_recording = recording
-        self._self_done: Done | None = done
-
-    def __iter__(self) -> Iterator[bytes]:
-        recording = self._self_recording
-        for chunk in self.__wrapped__:
-            recording.add(chunk)
-            yield chunk
-        recording.ended = True
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        recording = self._self_recording
-        async for chunk in self.__wrapped__:
-            recording.add(chunk)
-            yield chunk
-        recording.ended = True
-
-    def close(self) -> None:
-        """Close the stream, then hand over what was recorded."""
-        self.__wrapped__.close()
-        if done := self._self_take():
-            done(self._self_recording)
-
-    async def aclose(self) -> None:
-        """`close` for async readers."""
-        await self.__wrapped__.aclose()
-        if done := self._self_take():
-            await done(self._self_recording)
-
-    def settle(self) -> Any:
-        """Hand over what was recorded before the stream is closed: nothing will be missing."""
-        done, self._self_done = self._self_done, None
-        return done(self._self_recording) if done else None
-
-    def _self_take(self) -> Done | None:
-        done, self._self_done = self._self_done, None
-        # A generator that is being finalised closes its stream wherever the collector happened to
-        # run, which may be under any lock: an abandoned stream is dropped without another step.
-        return None if isinstance(sys.exception(), GeneratorExit) else done
-
-
+_REFUSED: Final = "the stream that another caller began broke, and asked anew upstream refused"
 _CUT_OFF: Final = "the stream was cut off by another of its readers"
 
 
@@ -116,6 +53,7 @@ class Body:
         self._judge: Judge | None = None
         self._keep: Keep | None = None
         self._fails: Callable[[Recording[bytes]], bool] | None = None
+        self._broken_off = False
 
     @property
     def exhausted(self) -> bool:
@@ -154,11 +92,17 @@ class Body:
         """
         return self._fails is not None and self._fails(self._recording.passed())
 
+    def is_broken(self) -> bool:
+        """See `Source`."""
+        return self.entry is None and (self._broken_off or self.fails())
+
     def _take(self, *, whole: bool) -> Callable[[], Any] | None:
         """What stores the recording; None if that is done, or if it is not whole but must be."""
         if self._judge is None or self._keep is None:
             return None
-        answered = self._judge(self._recording.passed())
+        passed = self._recording.passed()
+        answered = self._judge(passed)
+        self._broken_off = answered.reason in BROKEN_OFF or not passed.items
         if whole and answered.answer is None:
             return None
         keep, self._keep = self._keep, None
@@ -210,7 +154,7 @@ class AsyncBody(Body):
 
     def __init__(self) -> None:
         super().__init__()
-        self._storing: asyncio.Task[None] | None = None
+        self._storing: Task | None = None
 
     async def pull(self) -> bytes:
         if self._chunks is None:
@@ -233,7 +177,7 @@ class AsyncBody(Body):
     async def store(self, *, whole: bool) -> None:
         """See `SyncBody.store`. Whoever is cancelled meanwhile does not cut it short."""
         if keep := self._take(whole=whole):
-            self._storing = asyncio.create_task(self._store(keep))
+            self._storing = begin(partial(self._store, keep))
         if self._storing is not None:
             await finish(self._storing, mine=keep is not None)
 
@@ -247,7 +191,7 @@ def share(name: Name) -> SharedStream[bytes]:
 
 
 def ashare(name: Name) -> AsyncSharedStream[bytes]:
-    """A response that the tasks of one event loop share."""
+    """A response that the tasks of one event loop of asyncio, or of one run of trio, share."""
     return AsyncSharedStream(name, AsyncBody())
 
 
@@ -257,16 +201,26 @@ class BodyReader(StreamReader):
     Args:
         cache: the cache that serves the call.
         stream: what `share` or `ashare` made.
+        leads: whether the call is its first.
+        seconds: how long one that is not waits at most for anything new.
+        go_alone: asks upstream for the body of one that was given nothing yet.
 
     Attributes:
         source: the body.
-        broken: makes the error of a stream that another caller's interrupt has ended.
+        library: whose errors the call raises.
     """
 
-    def __init__(self, cache: Cache, stream: Any) -> None:
-        super().__init__(cache, stream)
-        self.broken: Callable[[str], Exception] = OSError
-        self._leaving: asyncio.Task[None] | None = None
+    def __init__(
+        self, cache: Cache, stream: Any, leads: bool, seconds: float, go_alone: GoAlone
+    ) -> None:
+        super().__init__(cache, stream, leads, seconds)
+        self.library: Library | None = None
+        self._leaving: Task | None = None
+        self._go_alone = go_alone
+        self._own: Any = None
+        self._new = not leads
+        self._look: Coder | None = None
+        self._seen = b""
 
     @property
     def flight(self) -> Flight:
@@ -290,32 +244,92 @@ class BodyReader(StreamReader):
         return True
 
     def __iter__(self) -> Iterator[bytes]:
+        stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
-            while self._stream.has(self._passed, leads=True):
+            while stream.has(self._passed, leads=leads, new=self._new, seconds=seconds):
                 self._passed += 1
-                yield self._stream.items[self._passed - 1]
-        except Alone:
+                if self._new:
+                    for chunk in self._begun():
+                        yield chunk
+                else:
+                    yield stream.items[self._passed - 1]
+            for chunk in stream.items if self._new else ():
+                yield chunk
+            return
+        except (Alone, Late) as given_up:
+            alone = self._leaves_for_upstream(given_up)
             self.close()
-            raise self.broken(_CUT_OFF) from None
+            if not alone:
+                raise self._error(given_up) from None
         except BaseException:
             self.close()
             raise
+        self._own = own = self._go_alone(self)
+        yield from own
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
-            while await self._stream.has(self._passed, leads=True):
+            while await stream.has(self._passed, leads=leads, new=self._new, seconds=seconds):
                 self._passed += 1
-                yield self._stream.items[self._passed - 1]
-        except Alone:
+                if self._new:
+                    for chunk in self._begun():
+                        yield chunk
+                else:
+                    yield stream.items[self._passed - 1]
+            for chunk in stream.items if self._new else ():
+                yield chunk
+            return
+        except (Alone, Late) as given_up:
+            alone = self._leaves_for_upstream(given_up)
             await self.aclose()
-            raise self.broken(_CUT_OFF) from None
+            if not alone:
+                raise self._error(given_up) from None
         except BaseException:
             await self.aclose()
             raise
+        self._own = own = await self._go_alone(self)
+        async for chunk in own:
+            yield chunk
+
+    def _begun(self) -> list[bytes]:
+        """What there is, for one who joined; of events nothing before the first is whole.
+
+        Until then he may go upstream by himself, as his caller was given nothing.
+        """
+        head = self.source.head
+        items: list[bytes] = self._stream.items[: self._passed]
+        if (value_of(head.headers, "content-type") or "").startswith("text/event-stream"):
+            if self._look is None:
+                encoding = value_of(head.headers, "content-encoding")
+                self._look = Coder(bytes) if self.library is None else self.library.coder(encoding)
+            self._seen += self._look.feed(items[-1])
+            if not any(blank in self._seen for blank in BLANK):
+                return []
+        self._new = False
+        self._seen = b""
+        return items
+
+    def _leaves_for_upstream(self, given_up: Exception) -> bool:
+        """Whether it was given nothing, and asks by itself; then it has joined nobody."""
+        if not self._new or isinstance(given_up, Late):
+            return False
+        self._joined = False
+        return True
+
+    def _error(self, given_up: Exception) -> Exception:
+        library = self.library
+        if library is None:
+            return OSError(_CUT_OFF)
+        if isinstance(given_up, Late):
+            return (library.read_timeout or library.read_error)(str(given_up))
+        return library.read_error(_CUT_OFF)
 
     def close(self) -> None:
         """Leave; the last reader closes the response. Who has read it all finds it stored then."""
         if self._left:
+            if self._own is not None:
+                self._own.close()
             return
         self._left = True
         try:
@@ -335,12 +349,15 @@ class BodyReader(StreamReader):
             self.drop()
             return
         first, self._left = not self._left, True
+        if self._own is not None:
+            await self._own.aclose()
+            return
         if isinstance(sys.exception(), GeneratorExit):
             if first:  # where the loop may not run any more
                 await self._leave(self._has_all())
             return
         if first:
-            self._leaving = asyncio.create_task(self._leave(self._has_all()))
+            self._leaving = begin(partial(self._leave, self._has_all()))
         if self._leaving is not None:
             await finish(self._leaving, mine=first)
 
@@ -361,6 +378,56 @@ class BodyReader(StreamReader):
         source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
+
+
+class OwnBody:
+    """A body that a call asked for by itself, in place of one that it had joined in vain.
+
+    Args:
+        reader: of the response that the caller has.
+        stream: the new body; one that was read is there in chunks, decoded.
+        encoding: the content encoding of the stream; None for chunks.
+        held: what is not to be finalised while the body is read.
+
+    Raises the error of the caller's library where he could not read it in that response.
+    """
+
+    def __init__(
+        self, reader: BodyReader, stream: Any, encoding: str | None = None, held: object = None
+    ) -> None:
+        head, library = reader.source.head, reader.library
+        assert head is not None
+        assert library is not None
+        wanted = value_of(head.headers, "content-encoding")
+        self._held = held
+        self._stream: Any = stream
+        if stream is None:
+            raise library.read_error(_REFUSED)
+        if isinstance(stream, list):
+            chunks = stream if library.is_decoded else encoded(wanted, stream)
+            self._stream = Replay(chunks)
+        elif codings(wanted) != codings(encoding):
+            raise library.read_error(_REFUSED)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._stream
+        self.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            yield chunk
+        await self.aclose()
+
+    def close(self) -> None:
+        """Close it; what came whole is stored."""
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        """`close` for async callers."""
+        if isinstance(self._stream, Replay):
+            self._stream.close()
+        else:
+            await self._stream.aclose()
 
 
 class TeedStream(Proxy):

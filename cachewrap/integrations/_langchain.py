@@ -12,7 +12,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from cachewrap.errors import ConfigurationError, MissingTypeError
-from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
+from cachewrap.http.request import without_secrets
+from cachewrap.secrets import is_secret, is_secret_value
 from cachewrap.telemetry.usage import Usage, usage_of
 
 # Fields of a message that are never sent to a model, or name one run of it.

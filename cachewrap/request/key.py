@@ -27,6 +27,7 @@ import msgspec
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.values import is_tag, mend_float, mend_int, mend_str
+from cachewrap.secrets import hidden, name_ends, shape_begins
 
 _FORMAT: Final = b"cachewrap:2:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -232,6 +233,39 @@ def _joined(request: bytes) -> dict[str, Any]:
     # As if it had been encoded in one piece.
     head[name] = dict(sorted(part.items()))
     return dict(sorted(head.items()))
+
+
+def readable(value: Any, room: int = 100) -> Any:
+    """A canonical value for people: an object whose order counts as one that is in this order.
+
+    What lies deeper in it than ``room`` levels is ``…``.
+    """
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return value
+    room -= 1
+    if room < 0:
+        return "…"
+    if kind is list:
+        return [readable(inner, room) for inner in value]
+    if len(value) == 1 and type(pairs := value.get("!members")) is list:
+        return {str(name): readable(inner, room) for name, inner in pairs}
+    return {name: readable(inner, room) for name, inner in value.items()}
+
+
+def stored(request: bytes) -> bytes:
+    """An encoded request as it is stored and shown, with ``(hidden)`` for every credential.
+
+    The very bytes of one that has none; empty for one that cannot be looked through.
+    """
+    if shape_begins(request) is None and name_ends(request) is None:
+        return request
+    try:
+        plain = decode_request(request)
+        clean = hidden(plain)
+        return request if clean is plain else encode(clean)
+    except (msgspec.MsgspecError, ValueError, RecursionError, UnkeyableError):
+        return b""
 
 
 def endless(where: str) -> UnkeyableError:

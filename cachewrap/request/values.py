@@ -141,15 +141,6 @@ def is_tag(value: dict[Any, Any]) -> bool:
     return type(key) is str and key.startswith("!")
 
 
-def readable(value: Any) -> Any:
-    """A canonical value for people: an object whose order counts as one that is in this order."""
-    if type(value) is dict:
-        if len(value) == 1 and type(pairs := value.get("!members")) is list:
-            return {str(name): readable(inner) for name, inner in pairs}
-        return {name: readable(inner) for name, inner in value.items()}
-    return [readable(inner) for inner in value] if type(value) is list else value
-
-
 def mend_int(value: int) -> Any:
     """An integer; tagged where it does not fit 64 bits."""
     return value if -(2**63) <= value < 2**64 else {"!int": hex(value)}

@@ -187,9 +187,9 @@ class Program:
 
     def _tell(self) -> None:
         others: list[str] = []
-        with suppress(FileNotFoundError):
-            with open(self._path, encoding="utf-8") as tally:
-                others = list(tally)
+        with suppress(OSError):
+            told = systems.files.contents(self._path, follows=False)
+            others = told.decode(errors="replace").splitlines()
             os.unlink(self._path)
         if os.environ.get(QUIET):
             return

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
 from cachewrap import blocks
@@ -257,12 +257,14 @@ class Seam:
                 return _LEFT_ALONE
             source = endpoint.source
             path = self._path(client, asked, body)
+            taken: list[str] = []
             request = canonical_request(
-                client, asked, path, body, stream=stream, keyed=cache.policy.keyed
+                client, asked, path, body, stream=stream, keyed=cache.policy.keyed, taken=taken
             )
             policy = own.policy(cache.policy)
             foreseen = None if awaited is None else awaited.foreseen
-            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen)
+            exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen, taken=taken)
+            exchange.timeout = partial(_timeout, client, options)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             cache.bypass(source, "unkeyable")
@@ -289,6 +291,12 @@ def is_hooked(client: Any) -> bool:
 def _is_hooked(cls: type) -> bool:
     places = [base.__module__.partition(".")[0] for base in cls.__mro__ if _HOOK in vars(base)]
     return bool(places) and places[0] != places[-1]
+
+
+def _timeout(client: Any, options: Any) -> object:
+    """The timeout of a call, which is its client's unless it has one of its own."""
+    own = getattr(options, "timeout", None)
+    return own if is_given(own) else getattr(client, "timeout", None)
 
 
 def _copied(options: Any) -> Any:
@@ -379,7 +387,7 @@ def _processed(
 ) -> tuple[Any, dict[str, Any]]:
     """The response of an answer, and what the client's ``_process_response`` takes."""
     if reader is not None:
-        reader.broken = family_of(client._client).read_error
+        reader.library = family_of(client._client)
     options = _argument(1, "options", args, kwargs)
     options.headers = sdk_call.headers
     parse = getattr(options, "post_parser", None)

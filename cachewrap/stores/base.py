@@ -7,13 +7,11 @@ import itertools
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures.thread import ThreadPoolExecutor  # which nothing reads at the first miss
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 from cachewrap import loops, systems
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -28,11 +26,12 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     """
     global _writers
     if _writers is None:
-        from concurrent.futures import ThreadPoolExecutor  # not when an interpreter ends
-
         _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
     return await loops.in_thread(_writers, partial(work, *args, **options))
 
+
+_LISTED: Final = 500
+"""Keys that `Store.akeys` lists in a thread at once."""
 
 _process = uuid.uuid4().hex
 _owners = itertools.count(1)
@@ -94,6 +93,13 @@ class Store(ABC):
     `Leases`, `Scans`, `Seeds`, `Uses`, `Files` and `Checks`. A store has a segment that its class
     derives from, and also one whose methods its class or the object itself has without that, so
     that it may depend on the platform, or on another store behind this one.
+    """
+
+    bounded: bool = False
+    """Whether the store itself bounds each wait, and leaves its place alone after one in vain.
+
+    A cache times the operations of others, and leaves a store alone that was slow. It cannot end an
+    operation that does not end.
     """
 
     @property
@@ -164,8 +170,14 @@ class Store(ABC):
 
     async def akeys(self) -> AsyncIterator[str]:
         """`keys` for async callers."""
-        for key in self.keys():
-            yield key
+        keys = self.keys()
+
+        def some() -> list[str]:
+            return list(itertools.islice(keys, _LISTED))
+
+        while listed := await in_thread(some):
+            for key in listed:
+                yield key
 
     async def aclear(self) -> int:
         """`clear` for async callers."""

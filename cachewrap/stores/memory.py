@@ -56,6 +56,8 @@ class MemoryStore(Store, Scans):
     A copy that is unpickled in another process starts empty.
     """
 
+    bounded = True
+
     def __init__(self, seed: str = "41") -> None:
         self._seed = seed
         self._number = next(_numbers)

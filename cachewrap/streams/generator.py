@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import closing
 from functools import partial
+from math import inf
 from operator import methodcaller
 from typing import Any
 
@@ -13,7 +14,15 @@ from cachewrap.entry import Items
 from cachewrap.format import codec
 from cachewrap.retry import Retry
 from cachewrap.streams.recording import StreamCache, unpack
-from cachewrap.streams.shared import Alone, Name, SharedStream, StreamReader, join
+from cachewrap.streams.shared import (
+    Alone,
+    Late,
+    Name,
+    SharedStream,
+    StreamReader,
+    join,
+    patience,
+)
 from cachewrap.streams.shared_async import AsyncSharedStream
 from cachewrap.streams.source import AsyncGeneratorSource, AsyncStart, GeneratorSource, Start
 
@@ -30,6 +39,7 @@ class _ItemReader(StreamReader):
         absent: what he has seen of the store, if he has had no item yet.
         stream: the shared stream; None for one who goes alone.
         leads: whether he is its first reader.
+        seconds: how long one who is not waits at most for the next item.
         passed: how many items he has had.
     """
 
@@ -40,18 +50,20 @@ class _ItemReader(StreamReader):
         absent: Absent | None,
         stream: Any = None,
         leads: bool = True,
+        seconds: float = inf,
         passed: int = 0,
     ) -> None:
-        super().__init__(cache, stream)
+        super().__init__(cache, stream, leads, seconds)
         self._begin = begin
         self._absent = absent
-        self._leads = leads
+        self._new = not leads
         self._passed = passed
         if stream is None:
             self.source = begin(absent, passed)
 
     def _take(self) -> Any:
         """The next item of the stream, which is there."""
+        self._new = False
         self._passed += 1
         return unpack(self._stream.items[self._passed - 1])
 
@@ -74,9 +86,14 @@ class ItemReader(_ItemReader):
     def __next__(self) -> Any:
         if self._stream is not None:
             try:
-                there = self._stream.has(self._passed, leads=self._leads)
+                there = self._stream.has(
+                    self._passed, leads=self._leads, new=self._new, seconds=self._seconds
+                )
             except Alone:
                 self._go_alone()
+            except Late as late:
+                self.close()
+                raise TimeoutError(*late.args) from None
             else:
                 self._joined = not self._leads
                 if there:
@@ -121,9 +138,14 @@ class AsyncItemReader(_ItemReader):
     async def __anext__(self) -> Any:
         if self._stream is not None:
             try:
-                there = await self._stream.has(self._passed, leads=self._leads)
+                there = await self._stream.has(
+                    self._passed, leads=self._leads, new=self._new, seconds=self._seconds
+                )
             except Alone:
                 await self._go_alone()
+            except Late as late:
+                await self.aclose()
+                raise TimeoutError(*late.args) from None
             else:
                 self._joined = not self._leads
                 if there:
@@ -238,8 +260,13 @@ async def astream(
 
 def _join(
     cache: StreamCache, exchange: Exchange[Items], start: Callable[[Name], Any], *, is_async: bool
-) -> tuple[Any, bool]:
-    """The request's shared stream and whether the caller leads it; None where he goes alone."""
+) -> tuple[Any, bool, float]:
+    """The request's shared stream, whether the caller leads it, and for how long he waits for it.
+
+    There is none where he goes alone.
+    """
     place = cache.shared_place
     joined = None if place is None else join(place, exchange.key, start, is_async=is_async)
-    return joined or (None, True)
+    return (
+        (None, True, inf) if joined is None else (*joined, inf if joined[1] else patience(exchange))
+    )

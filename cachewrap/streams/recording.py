@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+import wrapt
 
 from cachewrap.call.terms import Absent, Exchange, Reply
 from cachewrap.entry import Entry, Items, Kind
 from cachewrap.errors import CachewrapError, CodecError
 from cachewrap.format import codec
+
+if TYPE_CHECKING:
+    Proxy = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -145,3 +154,66 @@ class ItemRecording(Recording[tuple[Kind, bytes]]):
         if finished is None:
             return None
         return (await self._cache.akeep(self._exchange, *finished, self._absent)).entry
+
+
+Done: TypeAlias = Callable[[Recording[bytes]], Any]
+
+
+class Recorder(Proxy):
+    """A stream in whose place a response reads, closes and asks as if nothing had been changed.
+
+    It knows nothing of its response: a reference would make a cycle, and the collector would then
+    close abandoned streams wherever it happens to run, also under the lock of the connection pool.
+
+    Args:
+        stream: the response's own stream.
+        recording: where the chunks go.
+        done: told once, after the stream was closed; of an async stream it returns an awaitable.
+    """
+
+    def __init__(
+        self,
+        stream: Any,
+        recording: Recording[bytes],
+        done: Done,
+    ) -> None:
+        super().__init__(stream)
+        self._self_recording = recording
+        self._self_done: Done | None = done
+
+    def __iter__(self) -> Iterator[bytes]:
+        recording = self._self_recording
+        for chunk in self.__wrapped__:
+            recording.add(chunk)
+            yield chunk
+        recording.ended = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        recording = self._self_recording
+        async for chunk in self.__wrapped__:
+            recording.add(chunk)
+            yield chunk
+        recording.ended = True
+
+    def close(self) -> None:
+        """Close the stream, then hand over what was recorded."""
+        self.__wrapped__.close()
+        if done := self._self_take():
+            done(self._self_recording)
+
+    async def aclose(self) -> None:
+        """`close` for async readers."""
+        await self.__wrapped__.aclose()
+        if done := self._self_take():
+            await done(self._self_recording)
+
+    def settle(self) -> Any:
+        """Hand over what was recorded before the stream is closed: nothing will be missing."""
+        done, self._self_done = self._self_done, None
+        return done(self._self_recording) if done else None
+
+    def _self_take(self) -> Done | None:
+        done, self._self_done = self._self_done, None
+        # A generator that is being finalised closes its stream wherever the collector happened to
+        # run, which may be under any lock: an abandoned stream is dropped without another step.
+        return None if isinstance(sys.exception(), GeneratorExit) else done

@@ -66,6 +66,10 @@ class _GeneratorSource:
     def land_in_child(self) -> None:
         """See `Source`."""
 
+    def is_broken(self) -> bool:
+        """See `Source`."""
+        return False
+
     def _run(self, start: Any, retry: Retry | None, absent: Absent | None, skip: int) -> Any:
         raise NotImplementedError
 

@@ -10,7 +10,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Self, TypeAlias
 
 from cachewrap.entry import Entry, Outcome
-from cachewrap.errors import CacheWarning, CachewrapError, CorruptEntryError, UnsupportedTypeError
+from cachewrap.errors import (
+    CacheWarning,
+    CachewrapError,
+    CorruptEntryError,
+    UnsupportedTypeError,
+    printable,
+)
 
 call_log: Final = logging.getLogger("cachewrap.calls")
 
@@ -143,7 +149,8 @@ class Watch:
             error,
             reason,
         )
-        name = f"{'error' if outcome is None else outcome.value} {source} {event.model}".rstrip()
+        model = printable(event.model, 100)
+        name = f"{'error' if outcome is None else outcome.value} {source} {model}".rstrip()
         why = f", not stored ({reason})" if reason else ""
         _tell(self._hook, event, f"{name} in {event.seconds:.4f} s{why}")
 

@@ -253,7 +253,8 @@ class TestTheError:
         error = self.miss("hi")
         told = f"{error} {error.diff} {error.nearest} {error.explanation}"
         assert "hush" not in told
-        assert error.diff[0].startswith("api_key: ")
+        assert error.diff == ("prompt: 'hi' → 'ho'",)  # credentials are no longer there to differ
+        assert error.nearest["arguments"]["api_key"] == "(hidden)"
 
     def test_travels_to_another_process(self) -> None:
         error = pickle.loads(pickle.dumps(self.miss("hi")))

@@ -16,6 +16,7 @@ from cachewrap import Cache, llm_cached
 from cachewrap.format import envelope
 from cachewrap.history import History, read_history
 from cachewrap.http import request
+from cachewrap.systems import files
 
 REFUSED = mock.Mock(side_effect=PermissionError("no file may be touched here"))
 MOCKED: dict[str, Any] = {
@@ -133,14 +134,16 @@ def test_the_history_is_written_past_a_mock() -> None:
 
 
 def test_a_dictionary_of_the_package_is_read_past_a_mock() -> None:
-    envelope._dictionary.cache_clear()
+    path = Path(envelope.__file__).with_name("dictionary_1.zstd")
+    given = path.read_bytes()
     with (
         mock.patch("pathlib.Path.read_bytes", return_value=b"theirs"),
         mock.patch("builtins.open", mock.mock_open(read_data=b"theirs")),
+        mock.patch("os.open", REFUSED),
     ):
-        read = envelope._dictionary(1)
-    envelope._dictionary.cache_clear()
-    assert read == (Path(envelope.__file__).parent / "dictionary_1.zstd").read_bytes()
+        read = files.contents(str(path))
+        known = envelope._dictionary(1)
+    assert read == known == given
 
 
 def test_what_a_program_uploads_is_what_its_test_says() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -581,6 +582,68 @@ class TestThreads:
             with pytest.raises(KeyboardInterrupt):
                 next(first)
             assert list(second) == ["b2"]
+
+    def test_an_interrupt_of_one_who_waits_is_his_alone(self, up: Upstream) -> None:
+        generate = Colour("sync").decorate(up)
+        with Cache.memory():
+            first, second = generate(), generate()
+            assert next(first) == next(second) == "a1"
+            up.gate.clear()
+            timer = threading.Timer(0.05, signal.raise_signal, (signal.SIGINT,))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                next(second)  # it is pulled, but not in his thread
+            second.close()
+            up.gate.set()
+            assert list(first) == ["b1", "c1"]
+        assert up.starts == 1
+
+    def test_a_pull_that_asks_for_what_its_reader_is_inside_of_goes_alone(self) -> None:
+        asked: list[str] = []
+
+        @llm_cached
+        def outer() -> str:
+            asked.append("outer")
+            return "".join(inner()) if len(asked) == 1 else "end"
+
+        @llm_cached
+        def inner() -> Generator[str, None, None]:
+            yield "a"
+            yield outer()
+
+        with Cache.memory():
+            first = inner()
+            assert next(first) == "a"
+            assert outer() == "end"  # the inner call is the first to be stored
+            first.close()
+        assert len(asked) == 2
+
+    @pytest.mark.posix("forks")
+    @pytest.mark.parametrize("passed", [0, 1], ids=["nothing", "a part"])
+    def test_a_child_of_a_process_that_is_stuck_in_a_stream_goes_alone(
+        self, up: Upstream, passed: int
+    ) -> None:
+        generate = Colour("sync").decorate(up)
+        with Cache.memory(), ThreadPoolExecutor(1) as pool:
+            ahead, behind = generate(), generate()
+            if passed:
+                assert next(ahead) == next(behind) == "a1"
+            up.gate.clear()
+            stuck = pool.submit(next, ahead)
+            until(lambda: readers() == 1 + passed)
+            until(lambda: any(s._pulling.locked() for s in _under_way.values()))  # type: ignore
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    up.gate = threading.Event()
+                    up.gate.set()
+                    status = 0 if len(list(behind)) == 3 - passed else 2
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            up.gate.set()
+            stuck.result(WAIT)
 
     def test_a_sync_caller_on_an_event_loops_thread_goes_alone(self, up: Upstream) -> None:
         generate = Colour("sync").decorate(up)

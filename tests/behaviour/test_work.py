@@ -106,7 +106,7 @@ def test_a_generator_makes_few_calls() -> None:
     with Cache.memory():
         hit, _ = count(lambda: list(generate(-1)))
         miss, _ = count(lambda: list(generate(next(numbers))))
-    assert (hit <= 70, miss <= 227) == (True, True), (hit, miss)
+    assert (hit <= 70, miss <= 236) == (True, True), (hit, miss)
 
 
 def test_a_call_that_is_not_cached_makes_next_to_none() -> None:
@@ -171,7 +171,7 @@ def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     models = itertools.count()
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model=f"m{next(models)}"))
-    assert (python <= 102, c <= 114) == (True, True), (python, c)
+    assert (python <= 106, c <= 118) == (True, True), (python, c)
 
 
 @pytest.mark.store
@@ -226,7 +226,7 @@ def test_a_miss_on_redis_is_four_round_trips(redis_url: str) -> None:
         found = commands(other, lambda: complete(MESSAGES, model="n"))
         cache.clear()
     # Two looks, the lease (set and get), the answer (get and set), the lease's script with its two.
-    assert found == {"get": 5, "set": 2, "del": 1, "eval": 1}
+    assert found == {"get": 5, "set": 2, "pexpire": 1, "del": 1, "eval": 1}
 
 
 def commands(server: Any, call: Callable[[], Any]) -> dict[str, int]:

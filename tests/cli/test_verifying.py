@@ -120,3 +120,111 @@ def test_an_encrypted_entry_of_another_seed(
     store.reseed("7").set(name, store.get(name) or b"")
     assert verdicts(run, url) == (0, {"good": 1})
     assert verdicts(run, url, "--seed", "7") == (1, {"damaged": 1})
+
+
+# -- a search for credentials ----------------------------------------------------------------------
+
+GITHUB = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def found(run: CommandLine, url: str, *options: str) -> tuple[int, list[tuple[str, str, str]]]:
+    done = run("verify", "--secrets", "--url", url, "--json", *options)
+    assert GITHUB not in done.out
+    assert "hunter-2" not in done.out
+    told = [(line["where"], line["rule"], line["value"]) for line in done.lines if "where" in line]
+    return done.status, told
+
+
+def test_nothing_of_what_real_calls_stored_is_a_credential(run: CommandLine, real: str) -> None:
+    assert found(run, real) == (0, [])
+    assert run("verify", "--secrets", "--url", real).out == "9 good\n"
+
+
+def test_a_credential_that_was_stored_is_told_and_not_shown(run: CommandLine, url: str) -> None:
+    request, answer = chat(f"my {GITHUB}", f"so {GITHUB}")
+    request["body"]["tools"] = [{"type": "mcp", "authorization": "hunter-2-hunter-2"}]
+    request["headers"] = {"x-pat": "hunter-2"}
+    put(url, request, answer)
+    assert found(run, url) == (
+        1,
+        [
+            ("request.body.messages[0].content", "GitHub", "ghp_…"),
+            ("request.body.tools[0].authorization", "name", "hunt…"),
+            ("request.headers.x-pat", "name", "hu…"),
+            ("answer.choices[0].message.content", "GitHub", "ghp_…"),
+        ],
+    )
+    done = run("verify", "--secrets", "--url", url)
+    assert done.out.splitlines()[-1] == "1 with a credential"
+    assert "request.body.messages[0].content  GitHub: ghp_…" in done.out
+    assert "hunter-2" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("answer", "where"),
+    [
+        pytest.param({"a": [1, {"token": "hunter-2"}]}, "answer.a[1].token", id="a value"),
+        pytest.param(f"see {GITHUB}", "answer", id="a text"),
+        pytest.param([GITHUB], "answer[0]", id="a list"),
+    ],
+)
+def test_what_a_function_gave_is_searched(
+    run: CommandLine, url: str, answer: Any, where: str
+) -> None:
+    with Cache.from_url(url) as cache:
+        cache.set("a", answer)
+    status, told = found(run, url)
+    assert (status, [place for place, _, _ in told]) == (1, [where])
+
+
+def test_the_items_of_a_generator_are_searched(run: CommandLine, url: str) -> None:
+    with Cache.from_url(url) as cache:
+        list(words(f"a {GITHUB}", cache=cache))
+    assert found(run, url) == (1, [("answer[1]", "GitHub", "ghp_…")])
+
+
+def test_the_events_of_a_stream_are_searched(run: CommandLine, url: str) -> None:
+    request, answer = chat("q", "a")
+    event = b'data: {"delta": {"text": "%s"}}\n\n' % GITHUB.encode()
+    answer.chunks[:] = [b'data: {"a": 1}\n\n', event[:20], event[20:]]
+    put(url, request, answer)
+    assert found(run, url) == (1, [("answer.delta.text", "GitHub", "ghp_…")])
+
+
+def test_a_damaged_entry_cannot_be_searched(run: CommandLine, url: str) -> None:
+    put(url, *chat("q", "a"), under="ab" * 32)
+    with Cache.from_url(url) as cache:
+        cache.store.set("cd" * 32, b"damaged")
+    done = run("verify", "--secrets", "--url", url)
+    assert (done.status, "damaged" in done.out) == (1, True)
+
+
+def test_a_request_whose_credential_was_taken_out_has_no_key_to_check(
+    run: CommandLine, url: str
+) -> None:
+    with Upstream() as up, patch_openai(), Cache.from_url(url):
+        client = openai.OpenAI(base_url=up.base_url, api_key="none")
+        said: Any = [{"role": "user", "content": f"is {GITHUB} a key?"}]
+        client.chat.completions.create(model="m", messages=said)
+        client.chat.completions.create(model="m", messages=[], extra_body={"api_key": "a"})
+    assert verdicts(run, url) == (0, {"good": 1, "key_not_checkable": 1})
+    # The answer of the stand-in says again what it was asked.
+    assert [where.partition(".")[0] for where, _, _ in found(run, url)[1]] == ["answer"]
+
+
+def test_what_an_earlier_version_stored_is_hidden_where_it_is_shown(
+    run: CommandLine, url: str
+) -> None:
+    request, answer = chat(f"my {GITHUB}", "so")
+    put(url, request, answer)
+    (entry,) = run("ls", "--url", url, "--json").lines
+    shown = run("show", entry["key"], "--url", url).out + run("ls", "--url", url).out
+    assert (GITHUB in shown, "my (hidden)" in shown) == (False, True)
+
+
+def test_what_is_nested_too_deeply_to_be_searched_is_told(run: CommandLine, url: str) -> None:
+    request, answer = chat("q", "a")
+    answer.chunks[:] = [b"[" * 900 + b"]" * 900]
+    put(url, request, answer)
+    done = run("verify", "--secrets", "--url", url)
+    assert (done.status, done.err) in ((0, ""), (1, ""))

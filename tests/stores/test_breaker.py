@@ -1,4 +1,4 @@
-"""The breaker: who may ask a server that could not be reached, and when."""
+"""The breaker: who may ask a place that could not be reached, and when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cachewrap.stores.redis.connections import Breaker, LeftAlone, breaker_of, forget
+from cachewrap.stores.breaker import Breaker, LeftAlone, breaker_of, forget
 
 LONG = 60.0
 
@@ -113,7 +113,7 @@ def test_it_keeps_nothing_alive_that_the_failed_call_held() -> None:
         breaker.admit(LONG)
 
 
-def test_there_is_one_for_each_server() -> None:
+def test_there_is_one_for_each_place() -> None:
     assert breaker_of("redis://one") is breaker_of("redis://one")
     assert breaker_of("redis://one") is not breaker_of("redis://other")
 

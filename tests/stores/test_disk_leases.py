@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,8 +16,9 @@ import diskcache
 import pytest
 from elsewhere import take_and_give
 
+from cachewrap import systems
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Claim
+from cachewrap.stores.base import Claim, new_token
 from cachewrap.stores.disk import DiskStore, leases
 from cachewrap.testing.stores import key_of
 
@@ -154,3 +157,86 @@ class TestFile:
             assert isinstance(caught.value.__cause__, PermissionError)
         finally:
             (tmp_path / "41").chmod(0o700)
+
+
+class TestStamps:
+    """A lease whose owner lives, and does not renew it, is waited for no longer than it says."""
+
+    def claims(self, disk: DiskStore, token: str, seconds: float) -> list[Claim]:
+        return [disk.acquire(key_of(1), token, seconds) for _ in range(3)]
+
+    def test_what_is_not_renewed_has_failed_after_its_time(self, disk: DiskStore) -> None:
+        disk.acquire(key_of(1), "one", 60)
+        assert self.claims(disk, "other", 0.2) == [Claim.HELD] * 3
+        time.sleep(0.25)
+        assert self.claims(disk, "other", 0.2)[0] is Claim.FAILED
+        assert self.claims(disk, "third", 0.2) == [Claim.HELD] * 3
+        disk.release(key_of(1), "one")
+        assert disk.acquire(key_of(1), "other", 60) is Claim.TAKEN
+        disk.release(key_of(1), "other")
+
+    def test_what_is_renewed_is_held(self, disk: DiskStore) -> None:
+        disk.acquire(key_of(1), "one", 60)
+        for _ in range(10):
+            assert disk.acquire(key_of(1), "other", 0.2) is Claim.HELD
+            assert disk.renew(key_of(1), "one", 60) is True
+            time.sleep(0.05)
+        assert disk.renew(key_of(1), "other", 60) is False
+        disk.release(key_of(1), "one")
+
+    def test_the_stamps_of_another_key_in_its_place_are_none(self, disk: DiskStore) -> None:
+        number = int(key_of(1)[:16], 16)
+        same = f"{number ^ leases._STAMPS:016x}" + "0" * 48
+        disk.acquire(key_of(1), "one", 60)
+        disk.acquire(same, "its-neighbour", 60)
+        for _ in range(5):
+            assert disk.acquire(key_of(1), "other", 1.0) is Claim.HELD
+            disk.renew(same, "its-neighbour", 60)
+            time.sleep(0.05)
+        time.sleep(0.8)
+        assert disk.acquire(key_of(1), "other", 1.0) is Claim.FAILED
+        disk.release(key_of(1), "one")
+        disk.release(same, "its-neighbour")
+
+    def test_many_who_came_and_went_are_forgotten(
+        self, disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leases, "_WATCHED", 10)
+        disk.acquire(key_of(1), "one", 60)
+        for number in range(100):
+            disk.acquire(key_of(1), f"who goes {number}", 60)
+            assert disk.acquire(key_of(1), "who stays", 0.2) is Claim.HELD
+        assert max(len(file.watched) for file in leases._process.files.values()) == 10
+        time.sleep(0.25)
+        assert disk.acquire(key_of(1), "who stays", 0.2) is Claim.FAILED
+        disk.release(key_of(1), "one")
+
+    def test_a_lease_that_this_process_left_over_is_waited_for_by_nobody_in_it(
+        self, disk: DiskStore
+    ) -> None:
+        left, now = new_token(), new_token()
+        disk.acquire(key_of(1), left, 60)
+        assert disk.acquire(key_of(1), now, 60) is Claim.FAILED
+        disk.release(key_of(1), left)
+
+    @pytest.mark.parametrize("content", [b"\xff" * 2**18, b"x" * (2**16 + 5), b""])
+    def test_whatever_the_file_holds_nobody_waits_longer(
+        self, disk: DiskStore, content: bytes
+    ) -> None:
+        disk.acquire(key_of(1), "one", 60)
+        file_of(disk).write_bytes(content)
+        assert disk.acquire(key_of(1), "other", 0.1) is Claim.HELD
+        time.sleep(0.15)
+        assert disk.acquire(key_of(1), "other", 0.1) is Claim.FAILED
+        disk.release(key_of(1), "one")
+
+    def test_one_that_cannot_be_written_is_owned_still(
+        self, disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        disk.acquire(key_of(1), "one", 60)
+        monkeypatch.setattr(systems, "write_at", full)
+        assert disk.renew(key_of(1), "one", 60) is True
+        disk.release(key_of(1), "one")

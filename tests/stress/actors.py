@@ -53,6 +53,26 @@ def ask(cache: Cache, prompt: str, base_url: str) -> str:
         return complete(prompt, base_url)
 
 
+def ask_and_tell(cache: Cache, prompt: str, base_url: str, told: Connection) -> None:
+    """One call of a process that may be stopped meanwhile."""
+    told.send(ask(cache, prompt, base_url))
+
+
+def ask_and_stop_the_loop(cache: Cache, prompt: str, base_url: str, told: Connection) -> None:
+    """One call of a process whose event loop is stopped meanwhile, and kept; later it goes on."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(_ask(cache, prompt, base_url))
+    loop.run_until_complete(loop.run_in_executor(None, told.recv))
+    told.send("stopped")
+    told.recv()
+    told.send(loop.run_until_complete(task))
+    loop.close()
+
+
+async def _ask(cache: Cache, prompt: str, base_url: str) -> str:
+    return await acomplete(prompt, base_url, cache=cache)  # type: ignore[call-arg]
+
+
 def ask_many(count: int, cache: Cache, prompt: str, base_url: str) -> list[str]:
     """So many tasks of one event loop that ask the same."""
 
@@ -88,3 +108,13 @@ def write(store: Store, first: int, told: Connection) -> None:
     for number in range(first, sys.maxsize):
         cache.set(f"number {number}", value_of(number))
         told.send(number)
+
+
+def chat_and_tell(cache: Cache, prompt: str, base_url: str, told: Connection) -> None:
+    """One call of the SDK of another process."""
+    from openai import OpenAI
+
+    from cachewrap import patch_openai
+
+    with patch_openai(), cache:
+        told.send(chat(OpenAI(base_url=base_url, api_key="sk", max_retries=0), prompt))

@@ -15,6 +15,7 @@ import importlib.abc
 import multiprocessing.context
 import multiprocessing.popen_spawn_posix
 import os
+import posix
 import shutil
 import signal
 import struct
@@ -116,6 +117,8 @@ os.O_BINARY = BINARY
 os.open, os.write = open_file, write
 for _name in ("remove", "rename", "replace", "unlink"):
     setattr(os, _name, whole(_name))
+for _name in ("open", "write", "remove", "rename", "replace", "unlink"):
+    setattr(posix, _name, getattr(os, _name))  # where `os` has them from
 
 _msvcrt = types.ModuleType("msvcrt")
 _msvcrt.__dict__.update(locking=locking, LK_UNLCK=0, LK_LOCK=1, LK_NBLCK=2)
@@ -126,8 +129,9 @@ subprocess.signal = multiprocessing.popen_fork.signal = types.SimpleNamespace(**
 os.supports_dir_fd.clear()
 importlib.reload(shutil)  # it chooses by that how it removes a folder
 for _name in GONE.split():
-    if hasattr(os, _name):
-        delattr(os, _name)
+    for _module in (os, posix):
+        if hasattr(_module, _name):
+            delattr(_module, _name)
 for _name in SIGNALS.split():
     delattr(signal, _name)
 for _name in MODULES:

@@ -292,7 +292,7 @@ class _Events:
                 return
             try:
                 value = json.loads(data)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             if type(value) is not dict or value.get("error"):
                 return

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.http.answers import is_sound
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
-from cachewrap.http.request import canonical_request, is_given, is_idle
-from cachewrap.http.secrets import is_secret, is_secret_value, without_secrets
+from cachewrap.http.request import canonical_request, is_given, is_idle, without_secrets
 from cachewrap.options import NAMES
 from cachewrap.request.canonical import plain_body
 from cachewrap.request.values import is_plain
+from cachewrap.secrets import is_secret, is_secret_value
 
 Marks: TypeAlias = tuple[Any, ...]
 
@@ -104,6 +105,7 @@ def _is_known(name: Any, value: Any) -> bool:
     return (
         type(name) is str
         and type(value) is str
+        and value[:1] != "{"
         and not (is_idle(name.lower()) or is_secret(name) or is_secret_value(value))
     )
 
@@ -232,6 +234,8 @@ class Known:
                 else:
                     request_id = value
         if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
+            return NOTHING
+        if request_id is not None and not is_sound(request_id):
             return NOTHING
         try:
             data = parsed(b"".join(answer.chunks))

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
 import time
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, ParamSpec, TypeVar
 
 from diskcache import Timeout
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
-from cachewrap.stores.disk.folder import READ_WAIT, WRITE_WAIT, check_name, connect, lay_out
+from cachewrap.loops import aside, is_on_loop
+from cachewrap.stores.breaker import Breaker, LeftAlone, breaker_of, left_alone
+from cachewrap.stores.disk.folder import (
+    check_files,
+    check_name,
+    check_owners,
+    connect,
+    lay_out,
+)
 from cachewrap.systems import files
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+METHOD: Final[Any] = type(str.join)
+"""What a method of C is: ``type(Connection.execute)``, unless a guard of event loops is awake."""
 
 _TRUST = 0.05
 """Seconds for which a database that is there is taken for the one that was opened."""
+
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
+"""What SQLite says when a lock did not come."""
 
 NO_DATABASE = (
     "is damaged, or no database at all. Delete it or move it away, or choose another"
     " cache_path_root or seed."
 )
+
+
+def off_loop(work: Callable[P, T]) -> Callable[P, T]:
+    """Work with a database, which is done in a thread where it would be refused.
+
+    A guard as blockbuster puts its own methods in the place of SQLite's, and they raise on an event
+    loop.
+    """
+
+    @functools.wraps(work)
+    def do(*args: P.args, **options: P.kwargs) -> T:
+        if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
+            return aside(functools.partial(work, *args, **options))
+        return work(*args, **options)
+
+    return do
 
 
 class Link:
@@ -50,14 +85,23 @@ class Connections:
     Args:
         root: the folder that is made where it is missing.
         path: the database, in a folder in it.
+        wait: seconds that a write waits for a lock that another program has; a read, which may be
+            in the way of an event loop, half of it.
+        breaker_seconds: for how long reads, or writes, are left alone after such a wait in vain.
 
     Attributes:
+        writes: the breaker of those who write.
         local: has the calling thread's `Link` as ``link``, if it has one.
     """
 
-    def __init__(self, root: str, path: str) -> None:
+    def __init__(self, root: str, path: str, wait: float, breaker_seconds: float) -> None:
         self._root = root
         self._path = path
+        self.wait = wait
+        self.breaker_seconds = breaker_seconds
+        # Those who write seldom keep out those who read: each has a breaker of its own.
+        self._reads = breaker_of(f"read {path}")
+        self.writes = breaker_of(f"write {path}")
         self._start()
         _all.add(self)
 
@@ -101,32 +145,62 @@ class Connections:
         """Open the thread's connection; None if there is no database and none is to be made."""
         folder = os.path.dirname(self._path)
         try:
-            if make and not files.exists(self._path):
-                lay_out(self._root, folder)
-            if files.exists(self._path):
+            check_owners(self._root, folder)
+            if make and not files.exists(self._path, follows=False):
+                lay_out(self._root, folder, self.wait)
+            if files.exists(self._path, follows=False):
                 check_name(self._root, folder)
+                check_files(self._path)
                 link.inode = files.stat(self._path).st_ino
-                link.con = connect(self._path, WRITE_WAIT if make else READ_WAIT)
+                read_wait = self.wait / 2
+                link.con = connect(self._path, self.wait if make else read_wait, read_wait)
                 if link.con is None and make:  # a database that is being made, or has no tables
-                    lay_out(self._root, folder)
-                    link.con = connect(self._path, WRITE_WAIT)
+                    lay_out(self._root, folder, self.wait)
+                    link.con = connect(self._path, self.wait, read_wait)
         except (sqlite3.Error, Timeout, OSError) as error:
-            raise self.failed("open", error) from error
+            raise self.failed("open", error, writes=make) from error
         return link.con
+
+    def readable(self, link: Link) -> sqlite3.Connection | None:
+        """The thread's connection, opened where there is a database; None where there is none.
+
+        Raises:
+            StoreError: it cannot be opened, or those who read leave it alone.
+        """
+        trying = self._reads.error is not None and self._admit(self._reads, "read")
+        con = self.connected(link) or self.connect(link)
+        if trying:
+            if con is not None:
+                try:
+                    con.execute("SELECT 1 FROM Cache LIMIT 1").fetchall()
+                except sqlite3.Error as error:
+                    raise self.failed("read", error) from error
+            self._reads.worked()
+        return con
+
+    def _admit(self, breaker: Breaker, doing: str) -> bool:
+        try:
+            return breaker.admit(self.breaker_seconds)
+        except LeftAlone as left:
+            why = "another program kept it locked"
+            raise left_alone(f"cannot {doing} {self._path}: it is", left, why) from left.error
 
     def writable(self, link: Link) -> sqlite3.Connection:
         """The thread's connection to a database that exists, or is made now."""
+        if self.writes.error is not None:
+            self._admit(self.writes, "write")
         link.trusted = 0.0  # what is written must not be lost in a file that is deleted
         con = self.connected(link) or self.connect(link, make=True)
         if con is None:
             raise StoreError(f"cannot write {self._path}: it went away while it was opened")
         return con
 
+    @off_loop
     def read(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
         """The rows that a statement finds; none where there is no database."""
         link = getattr(self.local, "link", None) or self.new_link()
         with link.lock:
-            con = self.connected(link) or self.connect(link)
+            con = self.readable(link)
             try:
                 return con.execute(sql, values).fetchall() if con else []
             except sqlite3.Error as error:
@@ -140,16 +214,24 @@ class Connections:
             with link.lock:
                 link.close()
 
-    def failed(self, doing: str, error: Exception) -> StoreError:
-        """What to raise where SQLite or the system raised an error."""
+    def failed(self, doing: str, error: Exception, writes: bool = False) -> StoreError:
+        """What to raise where SQLite or the system raised an error.
+
+        Args:
+            doing: what was done.
+            error: what was raised.
+            writes: whether it was done to write.
+        """
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return StoreError(f"{self._path} {NO_DATABASE} ({error})")
-        if code == sqlite3.SQLITE_BUSY:
+        if code in _LOCKED or isinstance(error, Timeout):
+            (self.writes if writes else self._reads).failed(error, self.breaker_seconds)
+            waited = self.wait if writes else self.wait / 2
             return StoreError(
                 f"cannot {doing} {self._path}: another program kept it locked for longer than"
-                f" {READ_WAIT:.0f} s for a read or {WRITE_WAIT:.0f} s for a write ({error})"
+                f" {waited:g} s ({error})"
             )
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return StoreError(f"{self._path} {NO_DATABASE} ({error})")
         why = systems.NO_DIRECTORY if systems.is_nowhere(self._path) else error
         return StoreError(f"cannot {doing} {self._path}: {why}")
 

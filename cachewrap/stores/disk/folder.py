@@ -7,10 +7,12 @@ rows once a size limit is set, and its `add` does not hand back what it found.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import sqlite3
+import stat
 import sys
 import time
 import urllib.parse
@@ -21,7 +23,16 @@ from typing import Any, BinaryIO
 import diskcache
 
 from cachewrap.errors import StoreError
-from cachewrap.systems import files
+from cachewrap.systems import (
+    OWNERS,
+    NotAFile,
+    check_file,
+    files,
+    open_file,
+    open_to_all,
+    stranger,
+)
+from cachewrap.telemetry.events import warn_once
 
 DATABASE = "cache.db"
 """diskcache's name for the database in its folder."""
@@ -29,20 +40,24 @@ DATABASE = "cache.db"
 LEASES = "cache.db-leases"
 """The file of the leases; diskcache's `check` would call one of another name unknown."""
 
-READ_WAIT = 1.0
-"""Seconds that a read may wait for another process's lock; writers and checkpoints need none."""
-
-WRITE_WAIT = 10.0
-"""Seconds that a write may wait for another process's writes."""
-
 BATCH = 500
 """Rows that are listed or removed in one statement, so that other writers get their turn."""
 
 IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
 
+_AGAIN = 0.01
+"""Seconds until a write is tried again that was refused at once."""
+_BESIDE = ("", "-wal", "-shm", "-journal")
+"""Names of the database and of SQLite's files beside it, behind the database's."""
+
 _ATTEMPTS = 10
 """Attempts to make a file in a folder that others remove when it is empty."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+
+DAMAGED = b""
+"""What is read of a row or a file that is none of cachewrap's: no entry, and one to be replaced."""
 
 RAW, _BINARY = 1, 2
 """diskcache's modes: the value is in its row, or in a file."""
@@ -67,7 +82,7 @@ _PUT = (
 _LAID_OUT = "SELECT 1 FROM sqlite_master WHERE name = 'Settings_size_delete'"  # laid out last
 _VOLUME = (
     "SELECT (page_count - freelist_count) * page_size"
-    " + (SELECT value FROM Settings WHERE key = 'size')"
+    " + max(0, coalesce((SELECT CAST(value AS INTEGER) FROM Settings WHERE key = 'size'), 0))"
     " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 )
 
@@ -78,6 +93,7 @@ DROP INDEX IF EXISTS Cache_expire_time;
 CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT NULL;
 COMMIT
 """
+_UNDATED = f"{OURS} AND (access_time IS NULL OR access_time >= 9e999) LIMIT 1"
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", re.IGNORECASE)
 """What Windows takes for a device, in every folder."""
@@ -118,39 +134,53 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         if len(value) < self.min_file_size:
             return 0, RAW, None, value
         filename, path = self.filename()
-        with _made(path) as file:
+        with self._made(path) as file:
             file.write(value)
         return len(value), _BINARY, filename, None
 
-    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> bytes:
+        """The value of a row; `DAMAGED` for one that cachewrap did not write (pickled, perhaps)."""
         if mode == RAW and type(value) is bytes:
             return value
-        if mode == _BINARY and filename is not None and self._FILE.fullmatch(filename):
-            return files.contents(os.path.join(self._directory, _native(filename)))
-        raise StoreError(
-            f"{self._directory} holds a row under a key of cachewrap's that cachewrap did not write"
-            " (pickled, perhaps); it was not read. Delete the key, or use another folder or seed."
-        )
+        if mode == _BINARY and isinstance(filename, str) and self._FILE.fullmatch(filename):
+            path = os.path.join(self._directory, _native(filename))
+            try:
+                self._check_folders(path)
+                return files.contents(path, follows=False)
+            except (NotAFile, NotADirectoryError):
+                return DAMAGED
+        return DAMAGED
 
-    def remove(self, file_path: str) -> None:
-        if self._FILE.fullmatch(file_path):
+    def remove(self, file_path: object) -> None:
+        if isinstance(file_path, str) and self._FILE.fullmatch(file_path):
             path = os.path.join(self._directory, _native(file_path))
             with suppress(OSError):  # somebody else removes it, or fills its folder again
+                self._check_folders(path)
                 files.unlink(path)
                 files.rmdir(os.path.dirname(path))
                 files.rmdir(os.path.dirname(os.path.dirname(path)))
 
+    def _made(self, path: str) -> BinaryIO:
+        """A new file, open to be written, in a folder that is made where it is missing."""
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                files.make_folders(os.path.dirname(path), 0o700)
+                self._check_folders(path)
+                return files.stream(open_file(path, _NEW, 0o600, follows=False), "wb")
+            except OSError:
+                if not left:
+                    raise
+        raise AssertionError
 
-def _made(path: str) -> BinaryIO:
-    """A new file, open to be written, in a folder that is made where it is missing."""
-    for left in reversed(range(_ATTEMPTS)):
-        try:
-            files.make_folders(os.path.dirname(path))
-            return files.stream(path, "xb")
-        except OSError:
-            if not left:
-                raise
-    raise AssertionError
+    def _check_folders(self, path: str) -> None:
+        """Raise `NotADirectoryError` where a link leads out of the folder."""
+        for folder in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
+            _check_folder(files.lstat(folder).st_mode, folder)
+
+
+def _check_folder(mode: int, path: str) -> None:
+    if not stat.S_ISDIR(mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
 
 def _native(filename: str) -> str:
@@ -192,6 +222,8 @@ class Transaction:
             if self.con.execute(_VOLUME).fetchone()[0] <= max_bytes:
                 return
             self.con.execute(_BY_USE)
+            if self.remove(_UNDATED):
+                continue
             newest = f"(SELECT max(access_time) FROM Cache WHERE {OURS})"
             where = f"{OURS} AND access_time < {newest} ORDER BY access_time LIMIT 1"
             if not self.remove(where):
@@ -213,8 +245,47 @@ def folder_name(seed: str) -> str:
 
 def seed_of(name: str) -> str | None:
     """The seed of a folder with that name; None for a name that `folder_name` gives to no seed."""
-    seed = urllib.parse.unquote(name, errors="surrogatepass")
-    return seed if folder_name(seed) == name else None
+    try:
+        seed = urllib.parse.unquote(name, errors="surrogatepass")
+        return seed if folder_name(seed) == name else None
+    except UnicodeError:  # a folder of somebody else's
+        return None
+
+
+def check_owners(root: str, folder: str) -> None:
+    """Raise `StoreError` where somebody else could put what he likes into the folder.
+
+    The root may be a link: it is the user's own choice. What is in it may not.
+    """
+    for place, look in ((root, files.stat), (folder, files.lstat)):
+        try:
+            status = look(place)
+        except OSError:  # it is not there yet, or whoever opens it is told why it cannot be
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            sort = "a link, which is not followed" if stat.S_ISLNK(status.st_mode) else "no folder"
+            raise StoreError(
+                f"{place} is {sort}: give the folder itself as cache_path_root, or move it away"
+            )
+        owner = stranger(status)
+        if owner is not None:
+            raise StoreError(
+                f"{place} belongs to another user ({owner}), who could change what is stored, and"
+                " read it. Choose another cache_path_root, or make it yours; if you trust its"
+                f" owner, set {OWNERS}={owner}"
+            )
+        if open_to_all(status):
+            warn_once(
+                ("open to all", place),
+                f"{place} can be changed by every user: chmod go-w, or choose another"
+                " cache_path_root",
+            )
+
+
+def check_files(path: str) -> None:
+    """Raise `NotAFile` where the database, or a file that SQLite keeps beside it, is a link."""
+    for end in _BESIDE:
+        check_file(path + end)
 
 
 def check_name(root: str, folder: str) -> None:
@@ -237,57 +308,106 @@ def make(root: str, folder: str) -> None:
         with suppress(FileExistsError):
             files.mkdir(place, 0o700)
             if place == folder:
-                with files.stream(os.path.join(folder, ".gitignore"), "xb") as file:
-                    file.write(b"*\n")
+                path = os.path.join(folder, ".gitignore")
+                ignored = open_file(path, _NEW, 0o600, follows=False)
+                try:
+                    files.write(ignored, b"*\n")
+                finally:
+                    files.close(ignored)
 
 
-def lay_out(root: str, folder: str) -> None:
-    """Make the folder, with an empty database in it; keep what exists."""
+def lay_out(root: str, folder: str, wait: float) -> None:
+    """Make the folder, with an empty database in it; keep what exists.
+
+    Args:
+        root: the folder that holds the folders of all seeds.
+        folder: the folder.
+        wait: seconds to wait for another process's lock.
+    """
     make(root, folder)
-    new = not files.exists(os.path.join(folder, DATABASE))
+    path = os.path.join(folder, DATABASE)
+    check_files(path)
+    with suppress(FileExistsError):  # for its owner alone, as SQLite makes its own files then
+        files.close(open_file(path, _NEW, 0o600, follows=False))
+    new = not files.lstat(path).st_size
     # The settings are stored: whatever program opens the folder later evicts nothing either.
-    diskcache.Cache(folder, timeout=int(WRITE_WAIT), disk=BytesDisk, eviction_policy="none").close()
+    _LaidOut(folder, wait).close()
     if new:
-        with closing(sqlite3.connect(os.path.join(folder, DATABASE), timeout=WRITE_WAIT)) as con:
+        with closing(sqlite3.connect(path, timeout=wait)) as con:
             con.executescript(_BY_EXPIRY)
 
 
-def connect(path: str, wait: float) -> sqlite3.Connection | None:
+class _LaidOut(diskcache.Cache):  # type: ignore[misc]
+    """A database laid out by diskcache, which by itself tries each statement for a minute.
+
+    Raises `diskcache.Timeout` where another program keeps it locked.
+    """
+
+    def __init__(self, folder: str, wait: float) -> None:
+        self._end = time.monotonic() + wait
+        super().__init__(folder, timeout=0, disk=BytesDisk, eviction_policy="none")
+
+    @property
+    def _sql(self) -> Any:
+        execute = self._con.execute
+
+        def sql(statement: str, *args: Any) -> Any:
+            try:
+                return execute(statement, *args)
+            except sqlite3.OperationalError as error:
+                if str(error) == "database is locked" and time.monotonic() > self._end:
+                    raise diskcache.Timeout(str(error)) from error
+                raise
+
+        return sql
+
+
+def connect(path: str, wait: float, later: float) -> sqlite3.Connection | None:
     """Open the database without writing a thing; None if it has not been laid out (yet).
 
     Args:
         path: the database.
         wait: seconds to wait for another process's lock while it is opened.
+        later: seconds to wait for one with each statement.
     """
     try:
-        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT))
+        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT), later)
     except sqlite3.OperationalError:
         if files.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
         place = f"{Path(path).as_uri()}?immutable=1"
-        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT))
+        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT), later)
 
 
-def write(con: sqlite3.Connection, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
-    """Execute what begins to write, once other processes let go of it; within `WRITE_WAIT`."""
-    deadline = time.monotonic() + WRITE_WAIT
+def write(
+    con: sqlite3.Connection, wait: float, sql: str, values: tuple[Any, ...] = ()
+) -> sqlite3.Cursor:
+    """Execute what begins to write, once other processes let go of it; within so many seconds."""
+    deadline = time.monotonic() + wait
     while True:
         try:
             return con.execute(sql, values)
         except sqlite3.OperationalError as error:
             # The connection itself waits as long as a read may, and one statement costs less than
             # telling it to wait longer, and again not to.
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > deadline - READ_WAIT:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
+            if time.monotonic() > deadline - _AGAIN:
+                raise
+            time.sleep(_AGAIN)
 
 
-def _ready(con: sqlite3.Connection) -> sqlite3.Connection | None:
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")  # one that is not UTF-8 must not hide the other rows
+
+
+def _ready(con: sqlite3.Connection, wait: float) -> sqlite3.Connection | None:
     try:
+        con.text_factory = _text
         if con.execute(_LAID_OUT).fetchall():
             con.executescript(_PRAGMAS)
-            con.execute(f"PRAGMA busy_timeout = {int(READ_WAIT * 1000)}")
+            con.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
             return con
     except BaseException:
         con.close()

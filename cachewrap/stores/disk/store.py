@@ -12,12 +12,25 @@ from time import monotonic
 from typing import Any
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
+from cachewrap.loops import aside, is_on_loop
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
+from cachewrap.stores.base import (
+    Checks,
+    Claim,
+    Files,
+    Leases,
+    Scans,
+    Seeds,
+    Store,
+    Uses,
+    in_thread,
+)
 from cachewrap.stores.disk import leases
-from cachewrap.stores.disk.connections import NO_DATABASE, Connections
+from cachewrap.stores.disk.connections import METHOD, NO_DATABASE, Connections, off_loop
 from cachewrap.stores.disk.folder import (
     ADD,
     BATCH,
+    DAMAGED,
     DATABASE,
     GET,
     IN_FILE,
@@ -27,12 +40,15 @@ from cachewrap.stores.disk.folder import (
     STALE,
     BytesDisk,
     Transaction,
+    check_files,
+    check_owners,
     folder_name,
     make,
     seed_of,
     write,
 )
-from cachewrap.systems import files
+from cachewrap.systems import NotAFile, files
+from cachewrap.telemetry.events import warn_once
 from cachewrap.urls import absolute, obstacle, url_of
 
 _READS_KEPT = 1000
@@ -55,14 +71,20 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
     The folder and ``path_root`` are made at the first write, for their owner alone, with a
     ``.gitignore`` in the seed's folder; folders that exist are left with the permissions they have.
+    Folders of another user are refused, unless the environment variable CACHEWRAP_TRUSTED_OWNERS
+    has his number, or is ``any``; root uses all, as does a system without owners. ``path_root`` may
+    be a link; a link or anything but a file inside of it is neither followed nor read.
+    A row that cachewrap did not write is read as no bytes, and replaced by the next answer.
     Rows of other programs in the same database (AutoGen keeps pickles there) are neither read,
     listed, counted nor removed. A folder made here tells every program that opens it to evict
     nothing; in a folder made by another program, its own settings stay, and are obeyed by it alone.
     A folder that this user cannot write is read as it is: nobody else may write to it meanwhile.
 
     A read waits for nobody who writes. For a lock that keeps readers out too (another program's; a
-    database that is being made or recovered) it waits 1 second at most, and then fails; a write
-    waits 10 seconds at most for those of other processes.
+    database that is being made or recovered) it waits half of ``store_seconds`` at most, and then
+    fails; a write waits ``store_seconds`` at most for those of other processes. After that reads,
+    or writes, of every store of the folder in this process fail at once for ``breaker_seconds``.
+    Then one of them tries again.
 
     Leases are byte locks on a file beside the database. They end when they are released or when the
     process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
@@ -74,13 +96,24 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         max_bytes: the size that the database and its files are kept to, by removing this store's
             least recently used entries after a write; None never removes an entry that has not
             expired. It is a rule of this store object, not of the folder.
+        store_seconds: how long a write waits for a lock that another program has; a read waits half
+            of it.
+        breaker_seconds: for how long the database is left alone after such a wait in vain.
 
     Raises:
         ConfigurationError: ``max_bytes`` is not a positive number.
     """
 
+    bounded = True
+
     def __init__(
-        self, path_root: str | os.PathLike[str], seed: str = "41", *, max_bytes: int | None = None
+        self,
+        path_root: str | os.PathLike[str],
+        seed: str = "41",
+        *,
+        max_bytes: int | None = None,
+        store_seconds: float = STORE_SECONDS,
+        breaker_seconds: float = BREAKER_SECONDS,
     ) -> None:
         if max_bytes is not None and max_bytes <= 0:
             raise ConfigurationError(f"max_bytes is {max_bytes}: give a positive number, or None")
@@ -91,19 +124,25 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         self._path = os.path.join(self._folder, DATABASE)
         self._leases = os.path.join(self._folder, LEASES)
         self._disk = BytesDisk(self._folder)
-        self._connections = Connections(self._root, self._path)
+        self._options: dict[str, Any] = {
+            "max_bytes": max_bytes,
+            "store_seconds": store_seconds,
+            "breaker_seconds": breaker_seconds,
+        }
+        self._connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
         self._used: dict[bytes, float] = {}
         self._additions = 0
+        self._leases_checked = False
 
     def __reduce__(self) -> tuple[Callable[..., DiskStore], tuple[str, str]]:
-        return functools.partial(type(self), max_bytes=self._max_bytes), (self._root, self._seed)
+        return functools.partial(type(self), **self._options), (self._root, self._seed)
 
     @property
     def url(self) -> str:
         return url_of("disk", files.real_path(self._root), self._seed)
 
     def reseed(self, seed: str) -> DiskStore:
-        return DiskStore(self._root, seed, max_bytes=self._max_bytes)
+        return DiskStore(self._root, seed, **self._options)
 
     def beside(self, name: str) -> str:
         return os.path.join(self._folder, name)
@@ -113,11 +152,15 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
         A folder that can be read but not written fails this check, and can still be read.
         """
-        if files.exists(self._path):
+        check_owners(self._root, self._folder)
+        if files.exists(self._path, follows=False):
+            try:
+                check_files(self._path)
+            except NotAFile as error:
+                raise self._unusable(f"{self._path}: {error.strerror}") from error
             if not files.access(self._path, os.R_OK | os.W_OK):
                 raise self._unusable(f"{self._path} cannot be read and written by this user")
-            with files.stream(self._path, "rb") as file:
-                start = file.read(len(_START))
+            start = files.contents(self._path, len(_START), follows=False)
             if start not in (b"", _START):
                 raise StoreError(f"{self._path} {NO_DATABASE}")
         wrong = obstacle(self._folder)
@@ -125,6 +168,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             raise self._unusable(wrong)
 
     def get(self, key: str) -> bytes | None:
+        if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
+            return aside(functools.partial(self.get, key))
         name = bytes.fromhex(key)
         connections = self._connections
         link = getattr(connections.local, "link", None) or connections.new_link()
@@ -138,7 +183,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                     or monotonic() >= link.trusted
                     or not files.access(self._path, os.F_OK)
                 ):
-                    con = connections.connected(link) or connections.connect(link)
+                    con = connections.readable(link)
                     if con is None:
                         return None
                 rows = con.execute(GET, (name,)).fetchall()
@@ -155,9 +200,22 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 self._note_use()
         return value
 
+    async def aget(self, key: str) -> bytes | None:
+        # A thread costs ten times what a read does: only where it is watched.
+        if type(sqlite3.Connection.execute) is not METHOD:
+            return await in_thread(self.get, key)
+        try:
+            return self.get(key)
+        except StoreError:
+            raise
+        except Exception:  # a guard of event loops that was not known by its methods
+            return await in_thread(self.get, key)
+
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
+        if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
+            return aside(functools.partial(self.add, key, value, expires=expires, over=over))
         name = bytes.fromhex(key)
         if self._added(name, value, expires):
             return value
@@ -168,10 +226,12 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             writing.put(name, value, expires)
         return value
 
+    @off_loop
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         with self._writing() as writing:
             writing.put(bytes.fromhex(key), value, expires)
 
+    @off_loop
     def delete(self, key: str) -> bool:
         if not files.exists(self._path):
             return False
@@ -200,8 +260,22 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             return []
         except OSError as error:
             raise self._connections.failed("list", error) from error
-        held = [f for f in folders if files.exists(os.path.join(self._root, f, DATABASE))]
+        held = [f for f in folders if self._holds_database(f)]
         return sorted(seed for seed in map(seed_of, held) if seed is not None)
+
+    def _holds_database(self, name: str) -> bool:
+        folder = os.path.join(self._root, name)
+        try:
+            if not files.exists(os.path.join(folder, DATABASE)):
+                return False
+            check_owners(self._root, folder)
+            check_files(os.path.join(folder, DATABASE))
+        except (StoreError, NotAFile) as error:
+            if name == os.path.basename(self._folder):
+                return True  # whoever reads it is told why it cannot be
+            warn_once(("seed", folder), f"left out the seed in {folder}: {error}")
+            return False
+        return True
 
     def last_used(self, key: str) -> float | None:
         """When the entry was last read: only caches with ``max_bytes`` note that here.
@@ -209,8 +283,10 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         None for an entry that was not read since it was stored, by a cache that notes it.
         """
         sql = f"SELECT store_time, access_time FROM Cache WHERE key = ? AND {OURS}"
-        for stored, used in self._connections.read(sql, (bytes.fromhex(key),)):
-            return float(used) if used > stored else None
+        for times in self._connections.read(sql, (bytes.fromhex(key),)):
+            if all(isinstance(when, (int, float)) for when in times):
+                stored, used = times
+                return float(used) if used > stored else None
         return None
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
@@ -226,6 +302,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 if value is not None:
                     yield name.hex(), value
 
+    @off_loop
     def clear(self) -> int:
         newest = self._connections.read("SELECT max(rowid) FROM Cache", ())
         count, removed = 0, BATCH
@@ -236,20 +313,25 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         return count
 
     if leases.SUPPORTED:  # the segment `Leases`
-        renews = False
+        renews = True
 
         def acquire(self, key: str, token: str, seconds: float) -> Claim:
+            if not self._leases_checked:
+                check_owners(self._root, self._folder)
+                self._leases_checked = True
             try:
                 try:
-                    return leases.take(self._leases, key, token)
+                    return leases.take(self._leases, key, token, seconds)
                 except FileNotFoundError:
                     make(self._root, self._folder)
-                    return leases.take(self._leases, key, token)
-            except OSError as error:
+                    return leases.take(self._leases, key, token, seconds)
+            except StoreError:
+                raise
+            except Exception as error:  # of the system, or of a guard of event loops
                 raise self._connections.failed("take a lease beside", error) from error
 
         def renew(self, key: str, token: str, seconds: float) -> bool:
-            return leases.owns(self._leases, key, token)
+            return leases.renew(self._leases, key, token)
 
         def release(self, key: str, token: str, *, failed: bool = False) -> None:
             try:
@@ -257,8 +339,16 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             except OSError as error:
                 raise self._connections.failed("give back a lease beside", error) from error
 
-        aacquire, arenew, arelease = Leases.aacquire, Leases.arenew, Leases.arelease
+        async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
+            if not files.exists(self._folder):
+                # In a thread: but not to take a lease, which who is cancelled would leave behind.
+                with suppress(OSError, StoreError):  # which the store meets again
+                    await in_thread(make, self._root, self._folder)
+            return self.acquire(key, token, seconds)
 
+        arenew, arelease = Leases.arenew, Leases.arelease
+
+    @off_loop
     def close(self) -> None:
         """Close the connections of every thread; one that is at work finishes first."""
         if leases.SUPPORTED:
@@ -271,8 +361,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         if not rows:
             return None
         mode, filename, column, expires = rows[0]
-        if expires is not None and expires <= time.time():
-            return None
+        if expires is not None:
+            if not isinstance(expires, (int, float)):
+                return DAMAGED
+            if expires <= time.time():
+                return None
         if mode == RAW and type(column) is bytes:
             return column
         try:
@@ -296,10 +389,12 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             with link.lock:
                 con, now = connections.writable(link), int(time.time())  # takes half the room
                 columns = (name, now, expires or None, now, value)
-                added = write(con, ADD, columns).rowcount == 1
+                added = write(con, connections.wait, ADD, columns).rowcount == 1
                 stale = sweeps and con.execute(STALE, (time.time(),)).fetchone() is not None
         except (sqlite3.Error, OSError) as error:
-            raise self._connections.failed("write", error) from error
+            raise self._connections.failed("write", error, writes=True) from error
+        if connections.writes.error is not None:
+            connections.writes.worked()
         if stale:
             with suppress(StoreError), self._writing():
                 pass  # removes what has expired, when it ends
@@ -314,7 +409,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         try:
             with link.lock:
                 con = connections.writable(link)
-                write(con, "BEGIN IMMEDIATE")
+                write(con, connections.wait, "BEGIN IMMEDIATE")
                 writing = Transaction(con, self._disk)
                 try:
                     yield writing
@@ -323,6 +418,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                         used, self._used = self._used, {}
                         writing.evict(self._max_bytes, used)
                     con.execute("COMMIT")
+                    if connections.writes.error is not None:
+                        connections.writes.worked()
                     remove = writing.replaced
                 except BaseException:
                     remove = writing.stored
@@ -330,7 +427,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                         con.execute("ROLLBACK")
                     raise
         except (sqlite3.Error, OSError) as error:
-            raise self._connections.failed("write", error) from error
+            raise self._connections.failed("write", error, writes=True) from error
         finally:
             for filename in remove:
                 self._disk.remove(filename)

@@ -6,7 +6,9 @@ import atexit
 import itertools
 import json
 import os
+import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,14 +17,26 @@ from typing import Final, TypeAlias
 import msgspec
 
 from cachewrap import systems
-from cachewrap.errors import StoreError
+from cachewrap.errors import StoreError, printable
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
+from cachewrap.stores.breaker import (
+    Breaker,
+    LeftAlone,
+    breaker_of,
+    left_alone,
+)
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
 from cachewrap.systems import files
 from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
 """The seed and the key of a line."""
 
+Lines: TypeAlias = dict[Name | int, bytes]
+"""The lines by their names; those that cannot be read, by their numbers."""
+
+_KEY: Final = re.compile("[0-9a-f]{64}")
 _MOST_ASKED: Final = 10_000
 _WRITING: Final = os.O_RDWR | os.O_CREAT | (os.O_APPEND if systems.REPLACES_OPEN else 0)
 
@@ -51,12 +65,23 @@ class Cassette:
 
     Every write holds a lock on the file, against threads and processes, and begins with reading
     again what others have changed. Lines that cannot be read are left as they are.
+
+    A lock that another process keeps for too long opens a breaker of the file.
+
+    Attributes:
+        store_seconds: how long a write waits for the lock; a read waits half of it.
+        breaker_seconds: for how long the file is left alone after one that did not come.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.store_seconds = STORE_SECONDS
+        self.breaker_seconds = BREAKER_SECONDS
+        # A write is tried although a read has waited in vain: what it holds was paid for.
+        self._reads = breaker_of(f"read {path}")
+        self._writes = breaker_of(f"write {path}")
         self._lock = threading.RLock()
-        self._lines: dict[Name | int, bytes] | None = None
+        self._lines: Lines | None = None
         self._stamp: tuple[int, int, int] | None = None
         self._ends = True  # whether the file ends with a line break
         self._untidy = False
@@ -67,12 +92,33 @@ class Cassette:
 
     # -- reading ------------------------------------------------------------------------------
 
-    def get(self, name: Name) -> bytes | None:
-        """The line of a name. An absent one is remembered: there its line will stand."""
-        line = self._read().get(name)
-        if line is None and name not in self._asked and len(self._asked) < _MOST_ASKED:
-            self._asked[name] = next(self._numbers)
+    def get(self, name: Name, lines: Lines | None = None) -> bytes | None:
+        """The line of a name, among what was `read_before` if that is given.
+
+        An absent one is remembered: there its line will stand.
+        """
+        line = (self._read() if lines is None else lines).get(name)
+        if line is None:
+            self.ask(name)
+        elif self._asked:
+            self._asked.pop(name, None)
         return line
+
+    def ask(self, name: Name) -> None:
+        """Keep the place of a name that is looked up now."""
+        if name not in self._asked and len(self._asked) < _MOST_ASKED:
+            self._asked[name] = next(self._numbers)
+
+    def read_before(self) -> Lines | None:
+        """The lines, where the file is as it was read; None where it is to be read."""
+        try:
+            stamp = _stamp_of(files.stat(self.path))
+        except FileNotFoundError:
+            stamp = None
+        except OSError as error:
+            raise self._failed("read", error) from error
+        lines = self._lines
+        return lines if lines is not None and stamp == self._stamp else None
 
     def names(self) -> list[Name]:
         """The names of all lines, in the order of the file."""
@@ -86,47 +132,61 @@ class Cassette:
 
     def place_of(self, name: Name) -> str:
         """Where the line of a name is, for an error: the file and the number of the line."""
-        with suppress(OSError), files.stream(self.path, "rb") as file:
+        with suppress(OSError), files.reader(self.path, follows=False) as file:
             for number, line in reversed(list(enumerate(file, 1))):
                 with suppress(ValueError):  # an empty line, or one that is no entry
                     if name_of(line) == name:
                         return f"{self.path}, line {number}"
         return self.path
 
-    def _read(self) -> dict[Name | int, bytes]:
-        try:
-            stamp = _stamp_of(files.stat(self.path))
-        except FileNotFoundError:
-            stamp = None
-        except OSError as error:
-            raise self._failed("read", error) from error
-        lines = self._lines
-        if lines is not None and stamp == self._stamp:
+    def _read(self) -> Lines:
+        lines = self.read_before()
+        if lines is not None:
             return lines
         with self._lock:
             try:
-                with (
-                    files.stream(self.path, "rb", buffering=0) as file,
-                    systems.locked(file.fileno(), alone=False),
-                ):
-                    return self._load(file.fileno())
+                with self._watched(self._reads, "read"):
+                    file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
+                    try:
+                        with systems.locked(file, alone=False, seconds=self.store_seconds / 2):
+                            return self._load(file)
+                    finally:
+                        files.close(file)
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
             except OSError as error:
                 raise self._failed("read", error) from error
 
+    @contextmanager
+    def _watched(self, breaker: Breaker, doing: str) -> Iterator[None]:
+        """A use of the file's lock, unless it is left alone because the lock did not come."""
+        try:
+            trying = breaker.admit(self.breaker_seconds)
+        except LeftAlone as left:
+            why = "its lock did not come"
+            raise left_alone(f"cannot {doing} {self.path}: it is", left, why) from left.error
+        try:
+            yield
+        except TimeoutError as error:
+            breaker.failed(error, self.breaker_seconds)
+            raise
+        except BaseException:
+            if trying:
+                breaker.undecided()
+            raise
+        breaker.worked()
+
     def _failed(self, doing: str, error: OSError) -> StoreError:
         why = systems.NO_DIRECTORY if systems.is_nowhere(self.path) else error
         return StoreError(f"cannot {doing} {self.path}: {why}")
 
-    def _load(self, file: int) -> dict[Name | int, bytes]:
+    def _load(self, file: int) -> Lines:
         status = files.fstat(file)
         if self._lines is not None and self._stamp == _stamp_of(status):
             return self._lines
-        with files.stream(file, "rb", closefd=False) as whole:
-            whole.seek(0)
-            data = whole.read()
-        lines: dict[Name | int, bytes] = {}
+        files.lseek(file, 0, os.SEEK_SET)
+        data = files.read_all(file)
+        lines: Lines = {}
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if not (line := line.strip()):
                 continue
@@ -135,7 +195,8 @@ class Cassette:
             except ValueError as error:
                 warn_once(
                     ("cassette", self.path, line),
-                    f"{self.path}, line {number}: not an entry of a cassette, and skipped: {error}",
+                    f"{self.path}, line {number}: not an entry of a cassette, and skipped:"
+                    f" {printable(str(error))}",
                 )
                 lines[number] = line
             else:
@@ -145,9 +206,7 @@ class Cassette:
                     lines[name] = line
         return self._loaded(lines, _stamp_of(status), ends=not data or data.endswith(b"\n"))
 
-    def _loaded(
-        self, lines: dict[Name | int, bytes], stamp: tuple[int, int, int] | None, *, ends: bool
-    ) -> dict[Name | int, bytes]:
+    def _loaded(self, lines: Lines, stamp: tuple[int, int, int] | None, *, ends: bool) -> Lines:
         self._lines, self._stamp, self._ends = lines, stamp, ends
         return lines
 
@@ -215,7 +274,7 @@ class Cassette:
             self._new.clear()
             self._last = -1
 
-    def _in_order(self, lines: dict[Name | int, bytes]) -> dict[Name | int, bytes]:
+    def _in_order(self, lines: Lines) -> Lines:
         """The new lines change places among each other alone."""
         new = iter(sorted((name for name in self._new if name in lines), key=self._new.__getitem__))
         names = [next(new) if name in self._new else name for name in lines]
@@ -226,13 +285,16 @@ class Cassette:
         """The file, open and locked; it is made where it is missing."""
         with self._lock:
             try:
-                files.make_folders(os.path.dirname(self.path))
-                with open_alone(self.path, _WRITING, 0o666) as file:
-                    yield file
+                with self._watched(self._writes, "write"):
+                    files.make_folders(os.path.dirname(self.path), 0o700)
+                    with open_alone(
+                        self.path, _WRITING, 0o600, self.store_seconds, follows=False
+                    ) as file:
+                        yield file
             except OSError as error:
                 raise self._failed("write", error) from error
 
-    def _append(self, file: int, lines: dict[Name | int, bytes], line: bytes) -> None:
+    def _append(self, file: int, lines: Lines, line: bytes) -> None:
         size = files.fstat(file).st_size
         start = (b"" if self._ends else b"\n") if size else HEAD + b"\n"
         files.lseek(file, 0, os.SEEK_END)
@@ -243,7 +305,7 @@ class Cassette:
             raise
         self._stamp, self._ends = _stamp_of(files.fstat(file)), True
 
-    def _write_all(self, file: int, lines: dict[Name | int, bytes]) -> None:
+    def _write_all(self, file: int, lines: Lines) -> None:
         """Put a new file in the place of the old one, under whose lock this is called."""
         if not systems.REPLACES_OPEN:
             self._write_over(file, lines)
@@ -254,21 +316,23 @@ class Cassette:
             return
         base = os.path.basename(self.path)
         draft = f"{self.path.removesuffix(base)}.{base[:100]}.{os.urandom(8).hex()}.tmp"
-        made = systems.open_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        made = systems.open_file(draft, flags, 0o600, follows=False)
         try:
-            with files.stream(made, "wb") as new:
-                new.write(b"\n".join((HEAD, *lines.values(), b"")))
-                new.flush()
+            try:
+                _write(made, b"\n".join((HEAD, *lines.values(), b"")))
                 files.fsync(made)
                 files.chmod(draft, files.stat(self.path).st_mode & 0o7777)
                 stamp = _stamp_of(files.fstat(made))
+            finally:
+                files.close(made)
             files.replace(draft, self.path)
         except BaseException:
             files.unlink(draft)
             raise
         self._loaded(lines, stamp, ends=True)
 
-    def _write_over(self, file: int, lines: dict[Name | int, bytes]) -> None:
+    def _write_over(self, file: int, lines: Lines) -> None:
         # What is cut off comes last: a process that is killed in between leaves lines twice.
         files.lseek(file, 0, os.SEEK_SET)
         if lines:
@@ -289,25 +353,32 @@ class Cassette:
 
 
 def head_of(line: bytes) -> Head:
-    """What names a line. Raises `msgspec.MsgspecError`."""
-    return _head_decoder.decode(line)
+    """What names a line. Raises `ValueError` for what is no line of a cassette."""
+    try:
+        try:
+            return _head_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+            try:  # half of a surrogate pair is JSON for Python alone
+                return msgspec.convert(json.loads(line), Head)
+            except (ValueError, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+    except RecursionError:
+        if not is_deep(line):
+            raise  # it is the caller who has no room left
+        raise ValueError(TOO_DEEP) from None
 
 
 def name_of(line: bytes) -> Name | None:
     """The name of a line, None for a head. Raises `ValueError` for what is neither."""
-    try:
-        head = _head_decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        try:  # half of a surrogate pair is JSON for Python alone
-            head = msgspec.convert(json.loads(line), Head)
-        except (ValueError, RecursionError, msgspec.ValidationError):
-            raise ValueError(str(error)) from error
+    head = head_of(line)
     if head.cachewrap is not None and head.key is None:
         return None
     if head.key is None or head.seed is None:
         raise ValueError("it has no key and seed")
+    if _KEY.fullmatch(head.key) is None:
+        raise ValueError(f"{head.key[:80]!r} is no key")
     return head.seed, head.key
 
 
@@ -322,25 +393,36 @@ def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
 
 
 @contextmanager
-def open_alone(path: str, flags: int, mode: int) -> Iterator[int]:
-    """A file as `os.open` opens it, locked for this writer alone."""
+def open_alone(
+    path: str, flags: int, mode: int, seconds: float = STORE_SECONDS, *, follows: bool = True
+) -> Iterator[int]:
+    """A file as `systems.open_file` opens it, locked for this writer alone.
+
+    Raises `OSError`: also where others kept it locked for so many seconds, or put another file in
+    its place again and again.
+    """
+    end = time.monotonic() + seconds
     while True:
-        file = systems.open_file(path, flags, mode)
+        file = systems.open_file(path, flags, mode, follows=follows)
         try:
-            with systems.locked(file, alone=True):
+            left = max(0.0, end - time.monotonic())
+            with systems.locked(file, alone=True, seconds=left):
                 if _is_at(file, path):
                     yield file
                     return
         finally:
             files.close(file)
+        if time.monotonic() >= end:
+            raise TimeoutError(f"others put files in its place for longer than {seconds:g} s")
 
 
 def _is_at(file: int, path: str) -> bool:
     """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
     try:
-        return os.path.samestat(files.fstat(file), files.stat(path))
+        here, there = files.fstat(file), files.stat(path)
     except FileNotFoundError:
         return False
+    return (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
 
 
 _cassettes: weakref.WeakValueDictionary[str, Cassette] = weakref.WeakValueDictionary()

@@ -192,13 +192,16 @@ def _shown(name: str, seed: str, parts: Parts) -> dict[str, Any]:
 def _parts(shown: Any) -> Parts:
     kind = _KINDS[shown["kind"]]
     asked, told = shown.get("tokens", (0, 0))
+    source, model = shown.get("source", ""), shown.get("model", "")
+    if not isinstance(source, str) or not isinstance(model, str):
+        raise TypeError("source and model are text")
     facts = Facts(
         _read_time(shown.get("created", 0.0)),
         # An envelope keeps it in four bytes.
         struct.unpack("<f", struct.pack("<f", shown.get("seconds", 0.0)))[0],
         _read_time(shown.get("expires", 0.0)),
-        shown.get("source", ""),
-        shown.get("model", ""),
+        source,
+        model,
         asked,
         told,
     )

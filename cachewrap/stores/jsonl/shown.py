@@ -33,6 +33,41 @@ _EVENT: Final = re.compile(r"(?:event: ([^\n]*)\n)?data: ([^\n]*)\n\n")
 _BODY: Final = ("json", "events", "text", "base64")
 
 
+TOO_DEEP: Final = "it is nested too deeply"
+
+# What is nested deeper than this is not written as JSON: a reader may have little room left on its
+# stack, and each Python has another limit.
+_DEEPEST: Final = 100
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[][{}]+")
+
+
+def is_deep(line: bytes) -> bool:
+    """Whether a line of JSON is nested deeper than any that is written."""
+    depth = 0
+    for brackets in _BRACKETS.findall(_QUOTED.sub(b"", line)):
+        for bracket in brackets:
+            depth += 1 if bracket in b"[{" else -1
+            if depth > 2 * _DEEPEST:
+                return True
+    return False
+
+
+def _is_shallow(value: Any) -> bool:
+    """Whether a tree is nested no deeper than is written."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if type(item) is dict else item)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return True
+    return False
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -40,6 +75,13 @@ def _no_constant(name: str) -> Any:
 def parse(text: str | bytes) -> Any:
     """Strict JSON. Raises `ValueError`, and `RecursionError` for what is nested too deeply."""
     return json.loads(text, parse_constant=_no_constant)
+
+
+def _parse_shallow(text: str) -> Any:
+    value = parse(text)
+    if text.count("[") + text.count("{") > _DEEPEST and not _is_shallow(value):
+        raise ValueError(TOO_DEEP)
+    return value
 
 
 def _written(value: Any, style: str) -> str:
@@ -84,15 +126,24 @@ def read_answer(kind: Kind, shown: Any) -> bytes:
 
 
 def show_tree(value: Any) -> Any:
-    """A tree of MessagePack's as JSON. Raises `ValueError` for a key that is not text."""
+    """A tree of MessagePack's as JSON.
+
+    Raises `ValueError` for a key that is not text, and for a tree that is nested too deeply.
+    """
+    if type(value) in (dict, list) and not _is_shallow(value):
+        raise ValueError(TOO_DEEP)
+    return _tree(value)
+
+
+def _tree(value: Any) -> Any:
     kind = type(value)
     if kind is dict:
         if not all(type(key) is str for key in value):
             raise ValueError("a key that is not text")
-        shown = {key: show_tree(inner) for key, inner in value.items()}
+        shown = {key: _tree(inner) for key, inner in value.items()}
         return {"$dict": shown} if len(shown) == 1 and next(iter(shown)).startswith("$") else shown
     if kind is list:
-        return [show_tree(inner) for inner in value]
+        return [_tree(inner) for inner in value]
     if kind is bytes:
         return {"$bytes": base64_of(value)}
     if kind is float and not math.isfinite(value):
@@ -221,7 +272,7 @@ def show_body(body: bytes) -> dict[str, Any]:
 def _show_json(text: str) -> dict[str, Any] | None:
     bare = text.rstrip()
     try:
-        value = parse(bare)
+        value = _parse_shallow(bare)
         style = next((style for style in _STYLES if _written(value, style) == bare), None)
     except (ValueError, RecursionError):
         return None
@@ -258,7 +309,7 @@ def _json_data(raw: str) -> tuple[Any, str]:
     if raw[:1] not in ("{", "["):
         return raw, raw
     try:
-        return parse(raw), raw
+        return _parse_shallow(raw), raw
     except (ValueError, RecursionError):
         return raw, raw
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from typing import Any
 
-from cachewrap.errors import StoreError
-from cachewrap.stores.base import Checks, Scans, Seeds, Store
+from cachewrap.errors import StoreError, printable
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
+from cachewrap.stores.base import Checks, Scans, Seeds, Store, in_thread
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import cassette
 from cachewrap.systems import files
@@ -27,20 +30,43 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     order when the store is closed. An answer that is replaced by one that says the same is left as
     it is: see `cachewrap.stores.jsonl.lines.Parts.says`.
 
+    A new file is for its owner alone; one that is there keeps its permissions, and where it is a
+    link, what it leads to when the store is made is the file. Git keeps no such permissions: who
+    checks a cassette out may read it as any other file.
+
     Expired entries are left to their callers, and no other process waits for an answer under way.
 
     Args:
         path: the file; ``~`` and ``$NAME`` are expanded.
         seed: the partition.
+        store_seconds: how long a write waits for a lock that another process has on the file; a
+            read waits half of it.
+        breaker_seconds: for how long the file is left alone after such a lock did not come: all
+            that would wait for it fails at once, in every store of the file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], seed: str = "41") -> None:
+    bounded = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        seed: str = "41",
+        *,
+        store_seconds: float = STORE_SECONDS,
+        breaker_seconds: float = BREAKER_SECONDS,
+    ) -> None:
         self._path = absolute(path)
         self._seed = seed
+        self._waits: dict[str, Any] = {
+            "store_seconds": store_seconds,
+            "breaker_seconds": breaker_seconds,
+        }
         self._cassette = cassette(self._path)
+        self._cassette.store_seconds = store_seconds  # of several stores the newest says it
+        self._cassette.breaker_seconds = breaker_seconds
 
-    def __reduce__(self) -> tuple[type[JsonlStore], tuple[str, str]]:
-        return type(self), (self._path, self._seed)
+    def __reduce__(self) -> tuple[Callable[..., JsonlStore], tuple[str, str]]:
+        return functools.partial(type(self), **self._waits), (self._path, self._seed)
 
     @property
     def url(self) -> str:
@@ -52,7 +78,7 @@ class JsonlStore(Store, Scans, Seeds, Checks):
         return self._path
 
     def reseed(self, seed: str) -> JsonlStore:
-        return JsonlStore(self._path, seed)
+        return JsonlStore(self._path, seed, **self._waits)
 
     def check(self) -> None:
         """Raise `StoreError` if the file cannot be made, or read and written; nothing is written.
@@ -73,6 +99,15 @@ class JsonlStore(Store, Scans, Seeds, Checks):
 
     def get(self, key: str) -> bytes | None:
         line = self._cassette.get((self._seed, key))
+        return None if line is None else self._envelope(key, line)
+
+    async def aget(self, key: str) -> bytes | None:
+        name = self._seed, key
+        lines = self._cassette.read_before()
+        if lines is None:
+            self._cassette.ask(name)
+            return await in_thread(self.get, key)  # the whole file is read
+        line = self._cassette.get(name, lines)
         return None if line is None else self._envelope(key, line)
 
     def add(
@@ -142,5 +177,6 @@ class JsonlStore(Store, Scans, Seeds, Checks):
         except ValueError as error:
             place = self._cassette.place_of((self._seed, key))
             raise StoreError(
-                f"{place}: the entry cannot be read: {error}. Mend the line, or delete it."
+                f"{place}: the entry cannot be read: {printable(str(error))}. Mend the line, or"
+                " delete it."
             ) from error

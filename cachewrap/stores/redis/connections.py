@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import weakref
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,10 +15,13 @@ from redis.exceptions import (
     ClusterDownError,
     MaxConnectionsError,
     RedisClusterException,
+    ResponseError as ResponseError,
 )
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
+from cachewrap.stores.breaker import LeftAlone, breaker_of, left_alone
+from cachewrap.stores.redis.budget import Budget, TooSlowError, budget
 from cachewrap.stores.redis.servers import Server, server_of
 
 _ERRORS = (redis.RedisError, RedisClusterException, OSError)
@@ -30,6 +32,7 @@ _UNREACHABLE = (
     ClusterDownError,
     RedisClusterException,  # no node answers, or some slots have none
     OSError,
+    TooSlowError,
 )
 _ANSWERS = (
     redis.AuthenticationError,  # to be mended by an operator, and answered at once
@@ -41,32 +44,44 @@ _ANSWERS = (
 class Connections:
     """The clients of one server: one for sync callers, and one for each running event loop.
 
-    What the URL does not say is set here: connecting and reading may take 1 second each, a lost
-    connection is tried once more after 50 milliseconds, and an event loop has 100 connections at
-    most, for which its other callers wait.
+    What the URL does not say is set here: connecting and reading may take half of ``store_seconds``
+    each, a lost connection is tried once more after 50 milliseconds, and an event loop has 100
+    connections at most, for which its other callers wait.
 
     Args:
         url: as `server_of` reads it.
         breaker_seconds: the seconds for which the server is left alone when it cannot be reached.
+        store_seconds: the seconds that an operation may take, other attempts and nodes included.
 
     Raises:
         ConfigurationError: the URL cannot be read.
     """
 
-    def __init__(self, url: str, breaker_seconds: float) -> None:
+    def __init__(self, url: str, breaker_seconds: float, store_seconds: float) -> None:
         self.url = url
         self.breaker_seconds = breaker_seconds
-        self.server: Server = server_of(url)
+        self.store_seconds = store_seconds
+        self.server: Server = server_of(url, store_seconds)
         self.place = self.server.place
+        self.seconds = self.server.seconds
         self._breaker = breaker_of(url)
-        self._client: Any = None if self.server.asks_at_once else self.server.client()
-        self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
         self._start()
         _all.add(self)
 
     def _start(self) -> None:
         self._making = threading.Lock()
+        self._client: Any = None if self.server.asks_at_once else self.server.client()
+        self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
         self.idle: list[Any] = []  # of sync callers, beside their client's pool
+
+    def _leave_behind(self) -> None:
+        """Begin anew in a forked child."""
+        _inherited.append((self._client, self._loops, self.idle))
+        for pool in self.server.pools(self._client) if self._client is not None else ():
+            for name in ("_lock", "_fork_lock"):  # an interpreter that ends collects all the same
+                if hasattr(pool, name):
+                    setattr(pool, name, threading.RLock())
+        self._start()
 
     def using(self) -> _Use:
         """The client of sync callers, for one operation, whose errors become `StoreError`."""
@@ -140,11 +155,8 @@ class Connections:
         try:
             return self._breaker.admit(self.breaker_seconds)
         except LeftAlone as left:
-            until = time.strftime("%H:%M:%S", time.localtime(left.until))
-            raise StoreError(
-                f"Redis at {self.place} is left alone until {until}, because it could not be"
-                f" reached: {type(left.error).__name__}: {left.error}"
-            ) from left.error
+            why = "it could not be reached"
+            raise left_alone(f"Redis at {self.place} is", left, why) from left.error
 
     def note(self, error: BaseException | None, trying: bool) -> None:
         """Tell the breaker how an operation went."""
@@ -186,6 +198,7 @@ class _Watch:
 
     def __enter__(self) -> None:
         self._trying = self._connections.admit()
+        budget.set(Budget(self._connections.seconds))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._connections.note(error, self._trying)
@@ -210,6 +223,7 @@ class _Read(_Watch):
         connections = self._connections
         client = connections.client()
         self._trying = connections.admit()
+        budget.set(Budget(connections.seconds))
         return client
 
 
@@ -238,6 +252,7 @@ class _AsyncUse(_Watch):
         try:
             client = await connections.aclient(mine)
             self._trying = connections.admit()
+            budget.set(Budget(connections.seconds))
         except BaseException:
             mine.turns.release()
             raise
@@ -274,95 +289,13 @@ async def _until_shutdown(server: Server, clients: list[Any]) -> AsyncGenerator[
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
 
 
-# -- the breaker -------------------------------------------------------------------------------
-
-
-class LeftAlone(Exception):
-    """The server is not to be asked now.
-
-    Attributes:
-        until: when it may be asked again, in seconds since the epoch.
-        error: what the client library said when it was asked last, without its traceback.
-    """
-
-    def __init__(self, until: float, error: Exception) -> None:
-        super().__init__(until, error)
-        self.until = until
-        self.error = error
-
-
-class Breaker:
-    """The health of one server as this process knows it; every client of the server shares it.
-
-    It is closed at first. `failed` opens it, and nobody is admitted until ``seconds`` seconds
-    have passed. Then one caller is, to try for all: `worked` closes the breaker, `failed` opens it
-    for as long again, and `undecided` lets the next caller try.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._error: Exception | None = None
-        self._next = 0.0  # on the monotonic clock: when somebody may try
-
-    def admit(self, seconds: float) -> bool:
-        """Whether the caller tries for all; False if the breaker is closed.
-
-        Raises:
-            LeftAlone: the caller must not ask the server.
-        """
-        if self._error is None:
-            return False
-        with self._lock:
-            if self._error is None:
-                return False
-            left = self._next - time.monotonic()
-            if left > 0:
-                raise LeftAlone(time.time() + left, self._error)
-            self._next = time.monotonic() + seconds
-            return True
-
-    def failed(self, error: Exception, seconds: float) -> None:
-        """Open it: the server could not be reached, retries included."""
-        kind = type(error)
-        kept = kind.__new__(kind, *error.args)  # the traceback would keep the caller's values
-        kept.__dict__.update(error.__dict__)  # without which some versions of redis-py show nothing
-        with self._lock:
-            self._error = kept
-            self._next = time.monotonic() + seconds
-
-    def worked(self) -> None:
-        """Close it: the server has answered."""
-        if self._error is not None:
-            with self._lock:
-                self._error = None
-
-    def undecided(self) -> None:
-        """Let the next caller try: the one that tried for all was cancelled."""
-        with self._lock:
-            self._next = 0.0
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
-
-
-_breakers: dict[str, Breaker] = {}
-
-
-def breaker_of(server: str) -> Breaker:
-    """The breaker of a server, by any name that tells it from others."""
-    return _breakers.setdefault(server, Breaker())
-
-
-def forget() -> None:
-    """Close every breaker of this process."""
-    for breaker in list(_breakers.values()):
-        breaker.worked()
+_inherited: list[Any] = []
+"""What the parent of a forked child had. It is never collected here, as that takes its locks."""
 
 
 @systems.in_forked_child
 def _after_fork_in_child() -> None:
-    # Another thread of the parent may have held the locks.
-    for breaker in _breakers.values():
-        breaker._renew_lock()
+    # Another thread of the parent may have held a lock of a client's, and its sockets are the
+    # parent's: the child makes clients of its own, and never closes those.
     for connections in list(_all):
-        connections._start()
+        connections._leave_behind()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Final
 from urllib.parse import (
     SplitResult,
     parse_qsl,
@@ -26,11 +26,9 @@ import redis.sentinel
 from redis.backoff import ExponentialBackoff, NoBackoff
 
 from cachewrap.errors import ConfigurationError
+from cachewrap.stores.redis.budget import BoundedCluster, bind, bounded
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
-
-PATIENCE = 1.0
-"""Seconds that connecting, and each answer, may take, unless the URL says something else."""
 
 CONNECTIONS = 100
 """Connections of one event loop, unless the URL says something else with ``max_connections``."""
@@ -41,11 +39,21 @@ UNLIMITED = 2**31
 _COMMAND = ("GET",) if tuple(map(int, redis.__version__.split(".")[:2])) < (5, 3) else ()
 """What a pool is told when it is asked for a connection: since redis-py 5.3 nothing."""
 
+_DRIVER: Final[dict[str, Any]] = (
+    {"driver_info": _redis.DriverInfo()} if hasattr(redis, "DriverInfo") else {}
+)
+"""What redis-py tells a server of itself, which it else reads from files for each connection."""
+
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 
 
-def server_of(url: str) -> Server:
+def server_of(url: str, seconds: float) -> Server:
     """What the URL names; nothing is asked of it yet.
+
+    Args:
+        url: the server.
+        seconds: how long an operation may take: half of it for one attempt, of which connecting
+            and its answer may each take so long, unless the URL says something else.
 
     Raises:
         ConfigurationError: the URL cannot be read.
@@ -55,12 +63,12 @@ def server_of(url: str) -> Server:
     scheme = url.partition(":")[0].lower()
     try:
         if scheme in ("redis+cluster", "rediss+cluster"):
-            return Cluster(url)
+            return Cluster(url, seconds)
         if scheme in ("redis+sentinel", "rediss+sentinel"):
-            return Sentinels(url)
+            return Sentinels(url, seconds)
         if scheme == "unix" and not hasattr(socket, "AF_UNIX"):
             raise ConfigurationError("this system has no Unix sockets: use redis://host:port/db")
-        return Single(url)
+        return Single(url, seconds)
     except ConfigurationError:
         raise
     except (ValueError, TypeError, redis.RedisError) as error:
@@ -81,16 +89,23 @@ class Server(ABC):
     Attributes:
         place: the URL without credentials and options.
         limit: how many connections an event loop may have.
+        seconds: how long an operation may take.
         asks_at_once: making a client asks the server.
     """
 
     place: str
     limit: int
+    seconds: float
     asks_at_once = False
+
+    def _note(self, options: dict[str, Any], seconds: float) -> None:
+        self.limit = options.get("max_connections", CONNECTIONS)
+        waits = [options.get(name) or 0.0 for name in ("socket_timeout", "socket_connect_timeout")]
+        self.seconds = max(seconds, sum(map(float, waits)))
 
     @abstractmethod
     def make(self, library: Any) -> Any:
-        """A client of ``redis`` or ``redis.asyncio``."""
+        """A client of ``redis`` or ``redis.asyncio``, whose connections are `bounded`."""
 
     def client(self) -> Any:
         """A client for sync callers, of all threads."""
@@ -146,21 +161,22 @@ class Server(ABC):
 class Single(Server):
     """One server."""
 
-    def __init__(self, url: str) -> None:
-        options = _options(url)
+    def __init__(self, url: str, seconds: float) -> None:
+        options = _options(url, seconds)
         scheme, db = url.partition(":")[0], options.get("db", 0)
         if "path" in options:
             self.place = f"{scheme}://{quote(options['path'])}?db={db}"
         else:
             host = options.get("host", "localhost"), options.get("port", 6379)
             self.place = f"{scheme}://{_joined([host])}/{db}"
-        self.limit = options.get("max_connections", CONNECTIONS)
+        self._note(options, seconds)
         self._url = url
-        self._defaults = {**_defaults(url), "max_connections": UNLIMITED}
+        self._defaults = {**_defaults(url, seconds), "max_connections": UNLIMITED}
 
     def make(self, library: Any) -> Any:
         pool = library.ConnectionPool.from_url(self._url, **_retried(library), **self._defaults)
         pool.connection_kwargs["decode_responses"] = False
+        bind(pool)
         return library.Redis(connection_pool=pool)
 
     def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
@@ -196,7 +212,7 @@ class Single(Server):
 class Sentinels(Server):
     """The master of a service, as its sentinels name it at the time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seconds: float) -> None:
         scheme, self._hosts, parts = _divided(url, 26379)
         service, _, db = parts.path.lstrip("/").partition("/")
         if not service:
@@ -207,12 +223,12 @@ class Sentinels(Server):
         query = parse_qsl(parts.query, keep_blank_values=True)
         login = {name.partition("_")[2]: text for name, text in query if name in _SENTINEL_LOGIN}
         rest = urlencode([one for one in query if one[0] not in _SENTINEL_LOGIN])
-        options = _options(urlunsplit(parts._replace(path=f"/{db}", query=rest)))
+        options = _options(urlunsplit(parts._replace(path=f"/{db}", query=rest)), seconds)
         self._service = unquote(service)
-        self.limit = options.get("max_connections", CONNECTIONS)
+        self._note(options, seconds)
         self._options = _node_options(options)
         self.place = f"{scheme}+sentinel://{_joined(self._hosts)}/{service}/{options.get('db', 0)}"
-        patience = (options["socket_connect_timeout"] or PATIENCE) / len(self._hosts)
+        patience = (options["socket_connect_timeout"] or seconds / 2) / len(self._hosts)
         self._sentinel_options = {
             **_without(self._options, "db", "username", "password"),
             **login,
@@ -223,9 +239,12 @@ class Sentinels(Server):
     def make(self, library: Any) -> Any:
         options = {**self._sentinel_options, "retry": library.retry.Retry(NoBackoff(), 0)}
         sentinel = library.sentinel.Sentinel(self._hosts, sentinel_kwargs=options)
-        return sentinel.master_for(
+        client = sentinel.master_for(
             self._service, **_retried(library), max_connections=UNLIMITED, **self._options
         )
+        for pool in self.pools(client):
+            bind(pool)
+        return client
 
     def pools(self, client: Any) -> list[Any]:
         sentinels = client.connection_pool.sentinel_manager.sentinels
@@ -237,26 +256,52 @@ class Cluster(Server):
 
     asks_at_once = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, seconds: float) -> None:
         scheme, self._hosts, parts = _divided(url, 6379)
-        options = _options(urlunsplit(parts))
+        options = _options(urlunsplit(parts), seconds)
         if options.pop("db", 0):
             raise ConfigurationError("a Redis cluster has one database, 0: name no other")
-        self.limit = options.get("max_connections", CONNECTIONS)
+        self._note(options, seconds)
         self._options = _node_options(options)
         self.place = f"{scheme}+cluster://{_joined(self._hosts)}"
 
-    def make(self, library: Any) -> Any:
+    def client(self) -> Any:
+        # All that the URL names may together take as long as one: none has a budget before it is
+        # known which nodes there are.
+        patience = self._options.get("socket_connect_timeout")
+        soon = {"socket_connect_timeout": patience and patience / len(self._hosts)}
+        client = self.make(redis, BoundedCluster, **soon)
+        manager = client.nodes_manager
+        manager.connection_kwargs["socket_connect_timeout"] = patience
+        make = manager.create_redis_node
+
+        def create_redis_node(*args: Any, **options: Any) -> Any:
+            made = make(*args, **options)
+            bind(made.connection_pool)
+            return made
+
+        manager.create_redis_node = create_redis_node
+        for pool in self.pools(client):
+            bind(pool)
+            pool.connection_kwargs["socket_connect_timeout"] = patience
+        return client
+
+    def make(self, library: Any, kind: Any = None, **options: Any) -> Any:
         node = library.cluster.ClusterNode
-        return library.RedisCluster(
+        return (kind or library.RedisCluster)(
             startup_nodes=[node(host, port) for host, port in self._hosts],
             max_connections=UNLIMITED,
             **_cluster_retry(library),
-            **self._options,
+            **{**self._options, **options},
         )
 
     async def aclient(self) -> Any:
         client = await super().aclient()
+        manager = client.nodes_manager
+        options = manager.connection_kwargs
+        kind = options["connection_class"] = bounded(options["connection_class"])
+        for node in manager.startup_nodes.values():
+            node.connection_class = kind
         try:
             return await client.initialize()
         except BaseException:
@@ -304,19 +349,19 @@ def _revive(connection: Any) -> None:
     connection.connect()
 
 
-def _defaults(url: str) -> dict[str, Any]:
+def _defaults(url: str, seconds: float) -> dict[str, Any]:
     # Protocol 3 has nothing that a store needs. With it redis-py 8 asks for maintenance
     # notices, and where the server has none, its error holds on to whoever connected.
-    defaults: dict[str, Any] = {"socket_timeout": PATIENCE, "protocol": 2}
+    defaults: dict[str, Any] = {"socket_timeout": seconds / 2, "protocol": 2}
     if not url.startswith("unix:"):  # which redis-py 5 gives no time-out for connecting
-        defaults["socket_connect_timeout"] = PATIENCE
-    return defaults
+        defaults["socket_connect_timeout"] = seconds / 2
+    return {**defaults, **_DRIVER}
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options(url: str, seconds: float) -> dict[str, Any]:
     """The options of a URL of one server, with ours where it has none."""
     options = {
-        **_defaults(url),
+        **_defaults(url, seconds),
         **_redis.connection.parse_url(url),
         "decode_responses": False,
     }  # values are bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
+from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Claim,
     Leases,
@@ -20,7 +22,7 @@ from cachewrap.stores.base import (
     in_thread,
     of_one_process,
 )
-from cachewrap.stores.redis.connections import Connections
+from cachewrap.stores.redis.connections import Connections, ResponseError
 
 M = TypeVar("M", bound=Callable[..., Any])
 
@@ -32,13 +34,25 @@ _VALUES = 100
 
 _ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
 
+_IS_NAME = re.compile(rb"[^{]*\{[0-9a-f]{64}\}").fullmatch
+"""Whether what fits a pattern is the name of an entry."""
+
+_LAST = 253402300800.0  # the year 10000
+
 _OVER = """
-local present = redis.call('GET', KEYS[1])
+local present = redis.pcall('GET', KEYS[1])
+if type(present) == 'table' then
+  if not string.find(present.err, 'WRONGTYPE', 1, true) then return present end
+  present = ''
+end
 if present and present ~= ARGV[2] then return present end
 if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
 return ARGV[1]
 """
+
+_OTHER = "WRONGTYPE"
+"""What the server says where a key holds something else than text."""
 
 _FAILED = "failed"
 """What stands in the place of a lease for 2 seconds after its owner's call failed."""
@@ -107,15 +121,19 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
             ``redis+sentinel://[user:password@]host:port,host:port/service/db``, and in the query
             ``sentinel_username`` and ``sentinel_password`` for the sentinels themselves;
             ``rediss+cluster://`` and ``rediss+sentinel://`` for TLS. Options in its query are
-            obeyed; without them connecting and each answer may take 1 second, and one more attempt
-            is made.
+            obeyed. One more attempt is made.
         seed: the partition.
         namespace: keeps the tenants of one database apart.
+        store_seconds: for how many seconds an operation may go on, with all its attempts, nodes and
+            redirections. A large answer has a second more for each MiB, and five times as long at
+            most. Connecting and each answer may take half of it.
         breaker_seconds: for how many seconds a server that cannot be reached is left alone.
 
     Raises:
         ConfigurationError: the URL cannot be read, or the namespace is empty.
     """
+
+    bounded = True
 
     def __init__(
         self,
@@ -123,11 +141,12 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         seed: str = "41",
         *,
         namespace: str = "default",
-        breaker_seconds: float = 30.0,
+        store_seconds: float = STORE_SECONDS,
+        breaker_seconds: float = BREAKER_SECONDS,
     ) -> None:
         if not namespace:
             raise ConfigurationError("the Redis namespace is empty: give it a name")
-        self._enter(Connections(url, breaker_seconds), namespace, seed)
+        self._enter(Connections(url, breaker_seconds, store_seconds), namespace, seed)
 
     def _enter(self, connections: Connections, namespace: str, seed: str) -> None:
         self._connections = connections
@@ -138,7 +157,10 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
     def __reduce__(self) -> tuple[Callable[..., RedisStore], tuple[str, str]]:
         connections = self._connections
         remake = functools.partial(
-            type(self), namespace=self._namespace, breaker_seconds=connections.breaker_seconds
+            type(self),
+            namespace=self._namespace,
+            store_seconds=connections.store_seconds,
+            breaker_seconds=connections.breaker_seconds,
         )
         return remake, (connections.url, self._seed)
 
@@ -156,12 +178,18 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
     def get(self, key: str) -> bytes | None:
         connections = self._connections
         with connections.reading() as client:
-            return connections.server.get(client, self._name(key), connections.idle)
+            try:
+                return connections.server.get(client, self._name(key), connections.idle)
+            except ResponseError as error:
+                return _damaged(error)
 
     @_in_asyncio
     async def aget(self, key: str) -> bytes | None:
         async with self._connections.running() as client:
-            value: bytes | None = await client.get(self._name(key))
+            try:
+                value: bytes | None = await client.get(self._name(key))
+            except ResponseError as error:
+                value = _damaged(error)
         return value
 
     def add(
@@ -172,7 +200,8 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
             if over is not None:
                 return bytes(client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
             pipeline = client.pipeline(transaction=False).get(name)
-            present, added = pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
+            pipeline.set(name, value, nx=True, pxat=_pxat(expires))
+            present, added = map(_plain, pipeline.execute(raise_on_error=False))
             if present is None and not added:  # another caller's add came between the two
                 present = client.get(name)
         return value if added or present is None else bytes(present)
@@ -186,7 +215,8 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
             if over is not None:
                 return bytes(await client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
             pipeline = client.pipeline(transaction=False).get(name)
-            present, added = await pipeline.set(name, value, nx=True, pxat=_pxat(expires)).execute()
+            pipeline.set(name, value, nx=True, pxat=_pxat(expires))
+            present, added = map(_plain, await pipeline.execute(raise_on_error=False))
             if present is None and not added:
                 present = await client.get(name)
         return value if added or present is None else bytes(present)
@@ -229,8 +259,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         found = set()
         for names in self._scan(namespace + b"*:{" + _ANY_KEY):
             found |= {name[len(namespace) : -len(_ANY_KEY) - 2] for name in names}
-        quoted = (name.decode() for name in found)
-        return sorted(urllib.parse.unquote(name, errors="surrogatepass") for name in quoted)
+        return sorted(seed for seed in map(_seed_of, found) if seed is not None)
 
     def last_used(self, key: str) -> float | None:
         """When the entry was last read or written; None where the server evicts by frequency."""
@@ -251,7 +280,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
                     pipeline = client.pipeline(transaction=False)
                     for name in batch:
                         pipeline.get(name)
-                    values = pipeline.execute()
+                    values = list(map(_plain, pipeline.execute(raise_on_error=False)))
                 for name, value in zip(batch, values, strict=True):
                     if value is not None:
                         yield name[len(self._prefix) : -1].decode(), bytes(value)
@@ -272,19 +301,21 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return count
 
     def acquire(self, key: str, token: str, seconds: float) -> Claim:
-        name = self._lease(key)
+        name, milliseconds = self._lease(key), _milliseconds(seconds)
         with self._connections.using() as client:
             pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
-            return _claim(token, *pipeline.execute())
+            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
+            pipeline.pexpire(name, milliseconds, nx=True)
+            return _claim(token, *pipeline.execute(raise_on_error=False))
 
     @_in_asyncio
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
-        name = self._lease(key)
+        name, milliseconds = self._lease(key), _milliseconds(seconds)
         async with self._connections.running() as client:
             pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=_milliseconds(seconds)).get(name)
-            return _claim(token, *await pipeline.execute())
+            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
+            pipeline.pexpire(name, milliseconds, nx=True)
+            return _claim(token, *await pipeline.execute(raise_on_error=False))
 
     def renew(self, key: str, token: str, seconds: float) -> bool:
         name, milliseconds = self._lease(key), _milliseconds(seconds)
@@ -324,8 +355,8 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
             while cursor != 0:
                 with self._connections.using() as client:
                     answer = client.scan(cursor or 0, pattern, _BATCH, **node)
-                cursor, names = _page(answer)
-                if names:
+                cursor, found = _page(answer)
+                if names := list(filter(_IS_NAME, found)):
                     yield names
 
     async def _ascan(self) -> AsyncIterator[list[bytes]]:
@@ -336,8 +367,8 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
             while cursor != 0:
                 async with self._connections.running() as client:
                     answer = await client.scan(cursor or 0, self._prefix + _ANY_KEY, _BATCH, **node)
-                cursor, names = _page(answer)
-                if names:
+                cursor, found = _page(answer)
+                if names := list(filter(_IS_NAME, found)):
                     yield names
 
     def _name(self, key: str) -> bytes:
@@ -347,18 +378,50 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return self._name(key) + b":lease"
 
 
+def _damaged(error: Exception) -> bytes:
+    """What stands for a list, a hash or the like among the entries: no entry, to be replaced."""
+    if "WRONGTYPE" not in str(error):
+        raise error
+    return b""
+
+
+def _plain(answer: Any) -> Any:
+    """An answer of a pipeline, whose errors are given back and not raised."""
+    return _damaged(answer) if isinstance(answer, Exception) else answer
+
+
+def _seed_of(quoted: bytes) -> str | None:
+    """The seed in the name of a key; None for a name that no seed has."""
+    try:
+        seed = urllib.parse.unquote(quoted.decode(), errors="surrogatepass")
+    except UnicodeError:
+        return None
+    return seed if _quoted(seed).encode() == quoted else None
+
+
 def _pxat(expires: float) -> int | None:
-    """The time in whole milliseconds; None is never."""
-    return max(1, int(expires * 1000)) if expires else None
+    """The time in whole milliseconds; None is never, as is what no server counts to."""
+    if not expires or expires > _LAST:
+        return None
+    return max(1, int(expires * 1000)) if expires > 0 else 1  # and what is no number is over
 
 
 def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
-def _claim(token: str, taken: object, present: bytes | None) -> Claim:
-    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token."""
-    holder = (present or b"").decode(errors="replace")
+def _claim(token: str, taken: object, present: object, _: object) -> Claim:
+    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token.
+
+    What is no text is no lease. PEXPIRE NX has given an end to what had none. Servers before
+    version 7 refuse it, and such a lease is waited for as long as any is.
+    """
+    for answer in (taken, present):
+        if isinstance(answer, Exception):
+            if answer is present and isinstance(answer, ResponseError) and _OTHER in str(answer):
+                return Claim.FAILED
+            raise answer
+    holder = present.decode(errors="replace") if isinstance(present, bytes) else ""
     if taken or holder == token:
         return Claim.TAKEN
     return Claim.FAILED if holder == _FAILED or of_one_process(holder, token) else Claim.HELD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -366,3 +367,17 @@ def test_what_is_no_cache_or_no_function_is_an_error(
 ) -> None:
     with pytest.raises(ConfigurationError, match="got"):
         getattr(web, make)(**given)
+
+
+@readings
+@pytest.mark.parametrize("size", [100_000, 300_000, 3_000_000])
+def test_a_large_answer_is_given_whole(
+    web: Web, cache: Cache, size: int, reading: Reading | None
+) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"content": "x" * size}}
+    raw = json.dumps({"choices": [choice]}).encode()
+    web.up.behave(body=raw)
+    patched(web)
+    with cache:
+        told = [web.ask(reading=reading) for _ in range(2)]
+    assert [(one.mark, one.body == raw) for one in told] == [(None, True), ("hit", True)]

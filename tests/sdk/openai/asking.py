@@ -17,6 +17,7 @@ from standin import Upstream
 from sdk.openai.shapes import Shape
 
 HIT = "x-cachewrap"
+SENT = "transfer-encoding"
 """The one header that tells a hit from its miss."""
 
 Seen = dict[str, Any]
@@ -48,13 +49,13 @@ def anatomy(value: Any) -> Any:
 
 
 def http(response: Any) -> Seen:
-    """What a response object tells, but for the header that marks a hit."""
+    """What a response object tells, but for its mark and for how its body was sent."""
     headers = response.headers.multi_items()
     return {
         "response type": type(response),
         "status": response.status_code,
         "version": response.http_version,
-        "headers": sorted(pair for pair in headers if pair[0] != HIT),
+        "headers": sorted(pair for pair in headers if pair[0] not in (HIT, SENT)),
         "mark": response.headers.get(HIT),
     }
 

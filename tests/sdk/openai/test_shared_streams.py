@@ -202,6 +202,8 @@ def test_a_break_reaches_every_reader(
     with cache:
         streams = [open_stream(colour, client) for _ in range(2)]
         for stream in streams:
+            take(colour, stream, 1)
+        for stream in streams:
             with pytest.raises(BROKEN):
                 rest(colour, stream)
         assert rest(colour, open_stream(colour, client))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from cachewrap.call.flight import AGAIN, FAILED, OPENED, Flight, Landing
+from cachewrap.call.flight import AGAIN, FAILED, LATE, OPENED, Flight, Landing, _flights, board
 from cachewrap.call.flow import (
     Acquire,
     Call,
@@ -56,11 +57,20 @@ class TextExchange(Exchange[str]):
     asked = encode({"arguments": {"prompt": "hi"}})
 
     def __init__(
-        self, *, store: bool = True, unreadable: tuple[str, ...] = (), ttl: float = 0.0
+        self,
+        *,
+        store: bool = True,
+        unreadable: tuple[str, ...] = (),
+        ttl: float = 0.0,
+        patience: float | None = None,
     ) -> None:
         self.store = store
         self.ttl = ttl
         self.unreadable = unreadable
+        self.timeout = patience
+
+    def patience(self) -> float | None:
+        return self.timeout
 
     def load(self, entry: Entry) -> str:
         value = codec.decode(entry.kind, entry.answer)
@@ -487,3 +497,110 @@ class TestOpenResponses:
         assert drive.throw(KeyboardInterrupt()) == Leave(reader)
         with pytest.raises(KeyboardInterrupt):
             drive.send(None)
+
+
+class TestHowLongOneWaits:
+    """A caller waits for others as long as the cache and he himself allow; then he goes alone."""
+
+    @pytest.fixture(autouse=True)
+    def no_flight_is_left(self) -> Iterator[None]:
+        """Flows that are left half-way keep theirs until they are collected."""
+        _flights.clear()
+        yield
+        _flights.clear()
+
+    @pytest.fixture
+    def led(self) -> Iterator[Flight]:
+        """The flight of the request, led by somebody else."""
+        flight, leads = board("here", KEY) or (None, False)
+        assert flight is not None and leads
+        yield flight
+        flight.land(AGAIN)
+
+    def drive(self, patience: float | None = None, **terms: Any) -> Drive:
+        return Drive(TextExchange(patience=patience), **{"single_flight": True, **terms})
+
+    @pytest.mark.parametrize(
+        ("patience", "expected"),
+        [
+            pytest.param(None, 30.0, id="the-cache's"),
+            pytest.param(2.0, 2.0, id="his-own"),
+            pytest.param(90.0, 30.0, id="his-own-is-longer"),
+            pytest.param(0.0, 0.0, id="none-at-all"),
+        ],
+    )
+    def test_it_is_the_shorter_of_two_times(
+        self, led: Flight, patience: float | None, expected: float
+    ) -> None:
+        wait = self.drive(patience, wait_seconds=30.0, stopped_seconds=3.0).send(None)
+        assert isinstance(wait, Wait)
+        assert (wait.flight, wait.stopped_seconds) == (led, 3.0)
+        assert expected - 1 < wait.seconds <= expected
+
+    def test_who_is_late_goes_upstream_alone_and_stores_as_usual(self, led: Flight) -> None:
+        drive = self.drive()
+        assert drive.send(None) == Wait(led)
+        assert drive.send(LATE) == Call()
+        assert drive.send("answer") == Save(KEY, sealed("answer"), 0.0, None)
+        assert drive.end(drive.send, sealed("earlier")).value == "earlier"
+
+    def test_who_waits_twice_waits_no_longer(self, led: Flight) -> None:
+        drive = self.drive(wait_seconds=0.0)
+        drive.send(None)
+        assert drive.send(AGAIN) == Lookup(KEY)
+        again = drive.send(None)
+        assert isinstance(again, Wait)
+        assert again.seconds <= 0.0
+
+    def test_one_who_waits_for_an_open_response_leaves_it(self) -> None:
+        reader = OpenReader()
+        drive = self.drive(2.0, join=lambda place, key: (reader, False))
+        wait = drive.send(None)
+        assert isinstance(wait, Wait)
+        assert 1.0 < wait.seconds <= 2.0
+        assert drive.send(LATE) == Leave(reader)
+        assert drive.send(None) == Call(None, (Absent(), None))
+
+    def test_a_lease_that_is_held_too_long_is_waited_for_no_more(self) -> None:
+        drive = self.drive(lease_seconds=10.0, wait_seconds=0.03)
+        effect, pauses, began = drive.send(None), [], time.monotonic()
+        while isinstance(effect, Acquire):
+            effect = drive.send(Claim.HELD)
+            if isinstance(effect, Sleep):
+                pauses.append(effect.seconds)
+                time.sleep(effect.seconds)
+                assert drive.send(None) == Lookup(KEY)
+                effect = drive.send(None)
+        assert effect == Lookup(KEY)
+        assert isinstance(drive.send(None), Call)
+        assert 0 < sum(pauses) <= 0.03
+        assert time.monotonic() - began < 1.0
+        save = drive.send("answer")
+        assert isinstance(save, Save)
+        drive.end(drive.send, save.value)  # what was not taken is not given back
+
+    def test_it_is_told_in_the_log(self, led: Flight, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", "cachewrap")
+        drive = self.drive()
+        drive.send(None)
+        drive.send(LATE)
+        told = "tests:complete: asked upstream, as another caller's answer took too long"
+        assert told in caplog.messages
+        drive.flow.close()
+
+    def acquire(self) -> Acquire:
+        drive = self.drive(lease_seconds=10.0, wait_seconds=30.0)
+        acquire = drive.send(None)
+        assert isinstance(acquire, Acquire)
+        drive.flow.close()
+        return acquire
+
+    def test_a_lease_is_renewed_for_as_long_as_others_wait(self) -> None:
+        acquire = self.acquire()
+        assert (acquire.seconds, acquire.most, acquire.host) == (10.0, 30.0, None)
+
+    def test_a_lease_is_renewed_while_its_event_loop_runs(self) -> None:
+        async def acquire() -> bool:
+            return self.acquire().host is asyncio.get_running_loop()
+
+        assert asyncio.run(acquire())

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cachewrap.http.shared_body import Recorder
-from cachewrap.streams.recording import Recording
+from cachewrap.streams.recording import Recorder, Recording
 
 PIECES = [b"a", b"", b"bc"]
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.http.response import build, decode, family_of, is_framed, kept_headers
+from cachewrap.http.answers import kept_headers
+from cachewrap.http.response import build, decode, family_of, is_framed
 
 LIBRARIES = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
 BODY = [b'{"a": ', b"1", b"}"]

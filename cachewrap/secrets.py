@@ -1,0 +1,500 @@
+"""Credentials and names of accounts: what is one, by its name, its container or its shape.
+
+This decides for all that is hashed, stored or shown. Two kinds of places are told apart. What no
+model reads, the settings of a call, loses its credentials before it is hashed. What a model reads
+counts in the key as it is, and its credentials are hidden where it is stored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
+
+HIDDEN: Final = "(hidden)"
+"""What stands in place of a credential."""
+
+KEYED: Final = "(keyed "
+"""How a hash begins that stands in place of one."""
+
+_LEAST: Final = 8  # characters of text that is looked through
+_LAST: Final = (
+    "key|token|auth|authorization|bearer|secret|password|passwd|passphrase|pwd|sig|cookie|apikey"
+    "|assertion|dpop|otp|pat"
+)
+_CREDENTIAL: Final = re.compile(
+    rf"(^|[-_.])({_LAST})$"  # x-api-key, helicone-auth, x-amz-security-token, ?sig=
+    r"|(^|[-_.])(set-cookie2?|credentials?|secret|password|jwt|signature|hmac)([-_.]|$)"
+    r"|(api|app|auth|access|bearer|client|csrf|private|refresh|secret|session)(key|token)$"
+    r"|authorization|authenticat|api[-_]?key|access[-_]?token|client[-_]cert|access[-_]?key"
+    r"|^(x[-_])?(session|session[-_]?id|sid)$|^x-honeycomb-team$"
+    r"|^code$"  # of an Azure function
+    r"|^x-amzn-oidc-|^x-ms-client-principal",
+    re.IGNORECASE,
+)
+_ACCOUNT: Final = frozenset(
+    "anthropic-organization-id anthropic-workspace-id openai-organization openai-project".split()
+)
+# What gateways take at the top of a body, to call a provider with the caller's own account.
+_BODY: Final = re.compile(
+    r"(?:.*_)?api_?key|(?:.*_)?(?:access|auth|ad|session|credit)_token|aws_access_key_id"
+    r"|(?:.*_)?(?:secret|password|credentials|secret_access_key)",
+    re.IGNORECASE,
+)
+# Fields of data, of their names in lower case with `_` between the words.
+_FIELD: Final = re.compile(
+    r"""(?:.*_)?(?:
+    api_?keys? | api_?key_(?:string|value|secret) | access_?keys? | (?:secret_)?access_key_id
+    | access_key_secret | secret_?keys? | private_?keys? | (?:shared|account)_access_key
+    | (?:account|app|application|auth|client|consumer|encryption|functions?|insert|license|master
+      |proxy|provider|query|service_account|signing|ssh|storage|subscription|virtual|webhook)_key
+    | authorizations? | auth | auth_header | auth_value | bearer | jwt | pat | otp | assertion
+    | pass(?:word|wd|phrase|code)s? | pwd | secrets? | secret_(?:value|text|string|token)
+    | credentials? | cookies? | connection_?string | dsn | service_account_json
+    | bearer_token_bedrock
+    )""",
+    re.VERBOSE,
+)
+# Words of a vocabulary, of a page and of a count, not of an account.
+_TOKENS: Final = frozenset(
+    """
+    added bos budget cached cls completion continuation cursor decoder each end eos extra final
+    first image input last mask max middle min n new next num output pad page per prefix prompt
+    reasoning resume sep skip special start stop sub suffix sync target text thinking total unk word
+    """.split()
+)
+_BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
+
+
+@lru_cache(maxsize=1024)
+def is_secret(name: str) -> bool:
+    """Whether a header or query parameter of this name carries a credential or an account."""
+    return name.lower() in _ACCOUNT or _CREDENTIAL.search(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def is_named(name: str) -> bool:
+    """Whether a field of data of this name holds a credential, if it holds text."""
+    name = _BETWEEN_WORDS.sub("_", name.strip("-_")).lower()
+    if name.endswith("token"):
+        return name[:-5].rstrip("_").rpartition("_")[2] not in _TOKENS
+    return _FIELD.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def is_account(name: object) -> bool:
+    """Whether a field at the top of a body is a credential, whatever it holds."""
+    return isinstance(name, str) and _BODY.fullmatch(name) is not None
+
+
+# In them names are those of headers and of environment variables.
+_HEADERS: Final = re.compile(
+    r"(?:.*_)?(?:headers|env|environ|environment|env_?vars|(?:environment_)?variables|metadata_headers)"
+)
+# In them all text is a credential but what says which one it is.
+_SECRETS: Final = re.compile(
+    r"(?:.*_)?(?:secrets|credentials?|auth|authentication|api_auth|byok|service_account_json)"
+)
+_TELLING: Final = frozenset(
+    """
+    allowed_domains audience auth_type auth_uri base_url domain domains enabled endpoint header host
+    id in kind managed_identity_resource_id method mode model name project_id provider region
+    resource scheme scope scopes strategy token_uri type universe_domain url
+    """.split()
+)
+_SCHEMAS: Final = frozenset(
+    {"properties", "patternProperties", "$defs", "definitions", "parameter_definitions"}
+)
+_PLAIN, _WIDE, _ALL, _SCHEMA = range(4)
+"""How the members of an object are judged."""
+
+
+@lru_cache(maxsize=4096)
+def _container(name: str) -> int:
+    if name in _SCHEMAS:
+        return _SCHEMA
+    name = _BETWEEN_WORDS.sub("_", name).lower()
+    if _HEADERS.fullmatch(name):
+        return _WIDE
+    return _ALL if _SECRETS.fullmatch(name) else _PLAIN
+
+
+# Every one takes a time that grows as its text does: runs begin where no run goes on, and are never
+# given back. The group is what is hidden.
+_RUNS: Final = {
+    "a key sk-": r"sk-(?=[A-Za-z_-]{0,40}\d)[\w-]{20,}+",
+    "Stripe": r"(?:[spr]k_(?:live|test)_[A-Za-z0-9]{16,}+|whsec_[A-Za-z0-9+/=]{24,}+)",
+    "Google": r"(?:AIza[\w-]{30,}+|ya29\.[\w-]{20,}+|GOCSPX-[\w-]{20,}+)",
+    "GitHub": r"(?:gh[opsur]_[A-Za-z0-9]{30,}+|github_pat_\w{30,}+)",
+    "GitLab": r"gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent|imt)-[\w-]{20,}+",
+    "Slack": r"(?:xox[abeoprs]-[A-Za-z0-9-]{10,}+|xapp-\d-[A-Za-z0-9-]{10,}+)",
+    "AWS": r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![\w-])",
+    "Hugging Face": r"(?:hf|api_org)_[A-Za-z0-9]{30,}+",
+    "Groq": r"gsk_[A-Za-z0-9]{20,}+",
+    "Replicate": r"r8_[A-Za-z0-9]{30,}+",
+    "npm": r"npm_[A-Za-z0-9]{30,}+",
+    "PyPI": r"pypi-[\w-]{50,}+",
+    "SendGrid": r"SG\.[\w-]{16,}+\.[\w-]{16,}+",
+    "a provider": r"(?:pplx|xai|nvapi|tvly|dapi|csk|fw|lsv2_pt|lsv2_sk|ntn|lin_api|sntrys|dop_v1)"
+    r"[-_]?(?=[A-Za-z_-]{0,40}\d)[\w-]{30,}+",
+    "Vault": r"hvs\.[\w-]{24,}+",
+    "a JWT": r"eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]{8,}+",
+    "a webhook": r"hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]{20,}+",
+}
+_SIGNATURE: Final = (
+    "x-amz-signature|x-amz-security-token|x-amz-credential|x-goog-signature|x-goog-credential"
+    "|x-oss-signature|q-signature|signature|sig"
+)
+SIGNATURES: Final = re.compile(_SIGNATURE, re.IGNORECASE)
+"""The names of parameters that are the signature of an address."""
+
+_OTHERS: Final = {
+    "a scheme": r"(?i:(?<![\w-])(?:bearer|basic)[ \t]{1,4}"
+    r"(?P<scheme>(?=[a-z._~+/=-]{0,64}\d)[\w.~+/=-]{16,}+))",
+    "a private key": r"(?P<pem>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?:\s|\\[nr])*+(?=[A-Za-z0-9+/=]{16}|Proc-Type:|Version:|Comment:)(?:[^-]|-(?!----))*+"
+    r"(?:-----END [A-Z ]{0,40}-----)?)",
+    "an address": r"""://(?P<user>[^\s/:@"'<>\\?#]{0,128}:[^\s/@"'<>\\?#]{1,256})@""",
+    "a signature": rf"""[?&](?i:{_SIGNATURE})=(?P<signed>[^&\s"'<>()#\\]{{8,}})""",
+    "a parameter": r"[?&](?i:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]secret|token"
+    r"""|password|key)=(?P<parameter>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
+    "a connection": r"(?i:(?:account|sharedaccess)key)=(?P<account>[\w+/=]{32,}+)",
+}
+_GROUPS: Final = {
+    "scheme": "a scheme",
+    "pem": "a private key",
+    "user": "an address",
+    "signed": "a signature",
+    "parameter": "a parameter",
+    "account": "a connection",
+    **{f"run{at}": rule for at, rule in enumerate(_RUNS)},
+}
+_SHAPE: Final = re.compile(
+    "(?<![\\w-])(?:"
+    + "|".join(f"(?P<run{at}>{pattern})" for at, pattern in enumerate(_RUNS.values()))
+    + ")|"
+    + "|".join(_OTHERS.values()),
+    re.ASCII,
+)
+# How each of them begins: letters that are the same in every one, which are found quickly.
+_BEGINNINGS: Final = (
+    r"sk-|sk_live_|pk_live_|rk_live_|sk_test_|pk_test_|rk_test_|whsec_|AIza|ya29\.|GOCSPX-|gh[opsur]_"
+    r"|github_pat_|gl[a-z]{2,5}-|xox[a-z]-|xapp-|A[KSBC][IC]A[A-Z0-9]|hf_|api_org_|gsk_|r8_|npm_"
+    r"|pypi-|SG\.|pplx|xai|nvapi|tvly|dapi|csk|fw[-_]|lsv2_|ntn_|lin_api|sntrys|dop_v1|hvs\.|eyJ"
+    r"|hooks\.slack|-----BEGIN|bearer[ \t]|Bearer[ \t]|BEARER[ \t]|basic[ \t]|Basic[ \t]|BASIC[ \t]"
+    r"|AccountKey=|accountkey=|SharedAccessKey=|sharedaccesskey=|://[^/\s]{0,384}@"
+    r"|\?(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)|&(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)"
+)
+_begun: Final = re.compile(_BEGINNINGS).search
+shape_begins: Final = re.compile(_BEGINNINGS.encode()).search
+"""A quick look for the shapes of credentials in an encoded request."""
+
+_ENDINGS: Final = (
+    "key keys id string value secret secrets token authorization authorizations auth header bearer "
+    "jwt pat otp assertion password passwords passwd passwds passphrase passphrases passcode text "
+    "passcodes pwd credential credentials cookie cookies dsn json bedrock headers environ env vars "
+    "environment envvars variables authentication byok"
+)
+"""How names of credentials end, and of what holds some."""
+
+
+def _behind_names() -> re.Pattern[bytes]:
+    """What follows such a name: in MessagePack what begins its value, in JSON a quotation mark."""
+    lengths: dict[int, list[str]] = {}
+    for ending in _ENDINGS.split():
+        lengths.setdefault(len(ending), []).append(f"{ending}.")
+    behind = "|".join(f"(?<={'|'.join(endings)})" for endings in lengths.values())
+    text = f"[\\x80-\\xbf\\xd9-\\xdf\"'\\\\](?is:(?<=[a-z].)(?:{behind}))"
+    return re.compile(text.encode())
+
+
+name_ends: Final = _behind_names().search
+"""A quick look for names, of credentials and of containers, in an encoded request."""
+
+_SCHEME: Final = re.compile(
+    r"\s*(?:(?:bearer|basic|digest|negotiate)\s"
+    r"|(?:token|api-?key|apikey|ntlm|dpop|hmac|sso-key|signature|aws4-hmac-sha256)\s+\S+\s*$)",
+    re.IGNORECASE,
+)
+# Words of people who explain or fill in later, and what guardrails are told to do with passwords.
+_PLACEHOLDER: Final = re.compile(
+    r"""\W*|(?:your|insert|enter)[-_ ].*|.*[-_ ]here|<.*>|\{.*\}|\$\{.*\}|\$[A-Z_]+|\[.*\]|[x*.-]+
+    |allow|anonymi[sz]e|auto|block|boolean|changeme|deny|dummy|empty|example|fake|false|hash|ignore
+    |integer|key|log|mask|n/?a|no|none|null|number|object|optional|pass|password|redact|redacted
+    |replace|report|required|str|string|test|token|true|undefined|unset|warn|yes|secret""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_USERS: Final = re.compile(
+    r"(?:user|username|name|me)?:(?:pass|password|passwd|pwd|secret|pw)", re.IGNORECASE
+)
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether text stands where a credential would, and is none."""
+    return (len(value) < 64 and _PLACEHOLDER.fullmatch(value) is not None) or _is_mark(value)
+
+
+def _is_mark(value: str) -> bool:
+    return value.startswith((HIDDEN, KEYED))
+
+
+def is_secret_value(value: object) -> bool:
+    """Whether a header's value is a credential by its scheme or shape, whatever it is called."""
+    if not isinstance(value, str) or (_SCHEME.match(value) is None and _begun(value) is None):
+        return False
+    return _SCHEME.match(value) is not None or next(_shapes(value), None) is not None
+
+
+def is_telling(text: str) -> bool:
+    """Whether text may have a credential in it, or is an address or JSON: a quick look."""
+    return "://" in text or text[:1] in "{[" or _begun(text) is not None
+
+
+def _shapes(text: str) -> Iterator[tuple[str, int, int]]:
+    """The rule, start and end of each credential that a text has in it."""
+    begun = None if len(text) < _LEAST or text.startswith("data:") else _begun(text)
+    while begun is not None:
+        found = _SHAPE.match(text, begun.start())
+        if found is None:
+            begun = _begun(text, begun.start() + 1)
+            continue
+        begun = _begun(text, found.end())
+        group = found.lastgroup or ""
+        start, end = found.span(group)
+        value = text[start:end]
+        if group == "user" and _USERS.fullmatch(value):
+            continue
+        if not is_placeholder(value.partition(":")[2] if group == "user" else value):
+            yield _GROUPS[group], start, end
+
+
+# -- a walk through data -----------------------------------------------------------------------
+
+
+GONE: Final = object()
+"""Stands for what is left out."""
+
+Path: TypeAlias = tuple[str | int, ...]
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]{1,20}://[^\s]+", re.IGNORECASE)
+
+
+class Found(NamedTuple):
+    """A credential that was found: where, by which rule, and what it is."""
+
+    path: Path
+    rule: str
+    value: str
+
+
+class Walk:
+    """A walk through plain data, with what stands in place of each credential in it.
+
+    Args:
+        put: what stands in place of every credential; `GONE` leaves out what it is in.
+        mark: gives what stands for the value of a name that is counted by a hash, else None.
+        address: takes the credentials off an address, in the settings that no model reads.
+
+    Attributes:
+        found: the credentials.
+    """
+
+    def __init__(
+        self,
+        put: object,
+        mark: Callable[[str, Any], str | None] | None = None,
+        address: Callable[[str], str] | None = None,
+    ) -> None:
+        self.found: list[Found] = []
+        self._put = put
+        self._mark = mark
+        self._address = address
+
+    def of(self, value: Any, path: Path, held: int = _PLAIN) -> Any:
+        """The value without its credentials; the very value where it has none."""
+        if isinstance(value, str):
+            return self._text(value, path, held)
+        if isinstance(value, Mapping):
+            return self._members(value, path, held)
+        if isinstance(value, (list, tuple)):
+            return self._items(value, path, held, self.of)
+        return value
+
+    def _items(
+        self, value: Any, path: Path, held: int, each: Callable[[Any, Path, int], Any]
+    ) -> Any:
+        if len(value) == 2 and isinstance(value[0], str) and (held == _WIDE or path[-1:] == ("!",)):
+            new = self.member(value[0], value[1], path, held)  # the pair of a name and a value
+            return value if new is value[1] else [value[0], HIDDEN if new is GONE else new]
+        items, option = [], False
+        for at, item in enumerate(value):
+            new = (self._all if option else each)(item, (*path, at), held)
+            items.append(new)
+            option = isinstance(item, str) and item[:2] == "--" and is_named(item)
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return [item for item in items if item is not GONE]
+
+    def _members(self, value: Mapping[Any, Any], path: Path, held: int) -> Any:
+        if len(value) == 1 and type(pairs := value.get("!members", value.get("!dict"))) is list:
+            items = [self.of(pair, (*path, "!"), held) for pair in pairs]
+            same = all(new is old for new, old in zip(items, pairs, strict=True))
+            return value if same else {next(iter(value)): items}
+        found: dict[Any, Any] | None = None
+        told = value.get("name", value.get("key")) if "value" in value else None
+        for name, inner in value.items():
+            if type(name) is not str:
+                new = self.of(inner, (*path, str(name)), held)
+            elif name == "value" and isinstance(told, str) and _names(told, held):
+                new = self._all(inner, (*path, name), held)
+            else:
+                new = self.member(name, inner, path, held)
+            if new is not inner:
+                found = dict(value) if found is None else found
+                if new is GONE:
+                    del found[name]
+                else:
+                    found[name] = new
+        return value if found is None else found
+
+    def member(self, name: str, inner: Any, path: Path, held: int = _PLAIN) -> Any:
+        """What stands for one member of an object."""
+        path = (*path, name)
+        if held == _SCHEMA:
+            return self.of(inner, path)
+        if self._mark is not None and (mark := self._mark(name, inner)) is not None:
+            self.note(inner, path)
+            return mark
+        if name[:1] == "!":
+            return self.of(inner, path, held)
+        inside = _container(name)
+        named = inside == _ALL or (held == _ALL and name.lower() not in _TELLING)
+        if (named or _names(name, held)) and (not isinstance(inner, Mapping) or _is_tagged(inner)):
+            return self._all(inner, path, inside or held)
+        return self.of(inner, path, inside or held)
+
+    def _all(self, value: Any, path: Path, held: int) -> Any:
+        """What stands for a value that is a credential, or a list of some."""
+        if isinstance(value, str):
+            if is_placeholder(value) and (held != _WIDE or not self._address or _is_mark(value)):
+                return value
+            return self._take(path, "name", value)
+        if isinstance(value, (list, tuple)):
+            return self._items(value, path, held, self._all)
+        if isinstance(value, Mapping) and _is_tagged(value):
+            ((tag, inner),) = value.items()
+            new = self._all(inner, path, held)
+            return value if new is inner else new if isinstance(inner, str) else {tag: new}
+        return self.of(value, path, held)
+
+    def _take(self, path: Path, rule: str, value: str) -> Any:
+        self.found.append(Found(path, rule, value))
+        return self._put
+
+    def note(self, value: Any, path: Path) -> None:
+        """Note all text in a value that goes as a whole."""
+        if isinstance(value, str):
+            self._take(path, "name", value)
+        elif isinstance(value, (Mapping, list, tuple)):
+            for inner in value.values() if isinstance(value, Mapping) else value:
+                self.note(inner, path)
+
+    def _text(self, value: str, path: Path, held: int) -> Any:
+        if held == _WIDE and _SCHEME.match(value):
+            return self._take(path, "scheme", value)
+        if len(value) < _LEAST:
+            return value
+        if value[0] in "{[" and value[-1] in "}]":
+            return self._json(value, path, held)
+        if self._address and _URL.fullmatch(value) and (clean := self._address(value)) != value:
+            self._take(path, "an address", value)
+            return clean
+        return self._shaped(value, path)
+
+    def _json(self, value: str, path: Path, held: int) -> Any:
+        """JSON that is text: a header of a gateway's, the arguments of a tool's call."""
+        try:
+            plain = json.loads(value)
+            new = self.of(plain, path, held)
+        except (ValueError, RecursionError):
+            return self._shaped(value, path)
+        return value if new is plain else json.dumps(new, ensure_ascii=False)
+
+    def _shaped(self, value: str, path: Path) -> Any:
+        parts, at, new = [], 0, HIDDEN
+        for rule, start, end in _shapes(value):
+            new = self._take(path, rule, value[start:end])
+            parts += [value[at:start], HIDDEN]
+            at = end
+        if len(parts) == 2 and not parts[0].strip() and not value[at:].strip():
+            return new
+        return "".join((*parts, value[at:])) if parts else value
+
+
+_TAGS: Final = frozenset({"!bytes", "!bytearray", "!tuple", "!set", "!frozenset"})
+
+
+def _names(name: str, held: int) -> bool:
+    """Whether a name is a credential's, in a container of this manner."""
+    return is_named(name) or (held == _WIDE and is_secret(name))
+
+
+def _is_tagged(value: Mapping[Any, Any]) -> bool:
+    """Whether it stands for bytes or a collection in the canonical form."""
+    return len(value) == 1 and next(iter(value)) in _TAGS
+
+
+def hidden(value: Any) -> Any:
+    """Plain data with `HIDDEN` in place of every credential; the very data where there are none."""
+    return Walk(HIDDEN).of(value, ())
+
+
+def search(value: Any, *, headers: bool = False) -> list[Found]:
+    """The credentials in plain data, with where each is.
+
+    Args:
+        value: the data.
+        headers: whether it is a mapping of headers.
+    """
+    walk = Walk(HIDDEN)
+    walk.of(value, (), _WIDE if headers else _PLAIN)
+    return walk.found
+
+
+# -- constants, and what is shown of a difference ------------------------------------------------
+
+
+# Hiding a value that is no secret costs a word in a message; showing one that is costs more.
+_SHOWN_NAME: Final = re.compile(
+    r"[^a-z]key$|(^|[^a-z])(token|passwd|passphrase|pwd|auth|bearer|cookie|signature)$"
+    r"|authorization|api[-_]?key|access[-_]?key|secret|password|credential",
+    re.IGNORECASE,
+)
+_SHOWN_VALUE: Final = re.compile(
+    r"\b(bearer|basic)\s+[-\w.~+/]{16}|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
+    r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
+    re.IGNORECASE,
+)
+# Of these most are no secret: a sort key, a cache key.
+_DOUBTFUL_NAME: Final = re.compile(r"(?<!api)(?<!access)[-_]key$", re.IGNORECASE)
+_OPAQUE: Final = re.compile(r"\S{8,}")
+_WORDS: Final = re.compile(r"[a-z]+([-_.][a-z]+)*", re.IGNORECASE)
+
+
+def is_secret_constant(name: str, value: str | bytes) -> bool:
+    """Whether a constant is a credential, by its own form or by the name that it has."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if _SHOWN_VALUE.search(text):
+        return True
+    if not _SHOWN_NAME.search(name) or not _OPAQUE.fullmatch(text):
+        return False
+    return not (_DOUBTFUL_NAME.search(name) and _WORDS.fullmatch(text))
+
+
+def is_hidden(path: str, value: object) -> bool:
+    """Whether a value of a request is not shown, by the names on the way to it or by its form."""
+    if value is None or value == "" or isinstance(value, bool):
+        return False
+    named = any(_SHOWN_NAME.search(name.partition("[")[0]) for name in path.split("."))
+    return named or (isinstance(value, str) and _SHOWN_VALUE.search(value) is not None)

@@ -1,0 +1,150 @@
+"""A store of another package that is slow: it is left alone for a while, and no answer is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import pytest
+
+from cachewrap import Cache, CacheWarning, llm_cached
+from cachewrap.errors import StoreError
+from cachewrap.stores.base import Store
+
+SECONDS = 0.2
+
+
+class Slow(Store):
+    """A dictionary whose operations take a while, and fail where they are told to.
+
+    Args:
+        slow: the operations that are slow.
+        fails: whether they fail as well.
+    """
+
+    def __init__(self, slow: set[str], fails: bool) -> None:
+        self._entries: dict[str, bytes] = {}
+        self._slow = slow
+        self._fails = fails
+        self.waited = 0
+
+    def _wait(self, operation: str) -> None:
+        if operation in self._slow:
+            self.waited += 1
+            time.sleep(2 * SECONDS)
+            if self._fails:
+                raise StoreError("no answer came")
+
+    @property
+    def url(self) -> str:
+        return f"slow://{id(self)}"
+
+    def reseed(self, seed: str) -> Self:
+        return self
+
+    def get(self, key: str) -> bytes | None:
+        self._wait("get")
+        return self._entries.get(key)
+
+    def add(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        self._wait("add")
+        return self._entries.setdefault(key, value)
+
+    def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        self._wait("set")
+        self._entries[key] = value
+
+    def delete(self, key: str) -> bool:
+        return self._entries.pop(key, None) is not None
+
+    def keys(self) -> Iterator[str]:
+        return iter(list(self._entries))
+
+    def clear(self) -> int:
+        count = len(self._entries)
+        self._entries.clear()
+        return count
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def ask_of(colour: str) -> Callable[[int], int]:
+    """A decorated function in each colour."""
+    if colour == "sync":
+
+        @llm_cached
+        def ask(number: int) -> int:
+            return number
+
+        return ask
+
+    @llm_cached
+    async def aask(number: int) -> int:
+        return number
+
+    def run(number: int) -> int:
+        async def call() -> Any:
+            return await aask(number)
+
+        return int(asyncio.run(call()))
+
+    return run
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("slow", [{"get"}, {"add"}, {"get", "add"}], ids=["reads", "writes", "all"])
+def test_one_that_fails_slowly_is_waited_for_once(colour: str, slow: set[str]) -> None:
+    store = Slow(slow, fails=True)
+    ask = ask_of(colour)
+    with pytest.warns(CacheWarning), Cache(store, store_seconds=SECONDS):
+        assert [ask(number) for number in range(20)] == list(range(20))
+    assert store.waited == len(slow)
+
+
+@pytest.mark.parametrize("slow", [{"get"}, {"add"}, {"get", "add"}], ids=["reads", "writes", "all"])
+def test_one_that_answers_slowly_is_waited_for_once(slow: set[str]) -> None:
+    store = Slow(slow, fails=False)
+    ask = ask_of("sync")
+    with pytest.warns(CacheWarning, match="it was slow"), Cache(store, store_seconds=SECONDS):
+        assert [ask(number) for number in range(20)] == list(range(20))
+    assert store.waited == len(slow)
+    assert len(store._entries) == (20 if slow == {"get"} else 1)
+
+
+def test_it_is_asked_again_after_a_while() -> None:
+    store = Slow({"get"}, fails=True)
+    ask = ask_of("sync")
+    cache = Cache(store, store_seconds=SECONDS, breaker_seconds=0.1)
+    with cache:
+        with pytest.warns(CacheWarning):
+            ask(1)
+        store._slow = set()
+        time.sleep(0.2)  # no event tells that the time has come
+        assert [ask(1), ask(1)] == [1, 1]
+    assert cache.stats.hits == 2
+
+
+def test_one_that_fails_at_once_is_asked_each_time() -> None:
+    store = Slow(set(), fails=True)
+    store._slow = {"get"}
+    store._wait = lambda operation: fail(operation, store)  # type: ignore[method-assign]
+    ask = ask_of("sync")
+    with pytest.warns(CacheWarning), Cache(store, store_seconds=SECONDS):
+        assert [ask(number) for number in range(5)] == [0, 1, 2, 3, 4]
+    assert store.waited >= 5
+
+
+def fail(operation: str, store: Slow) -> None:
+    if operation == "get":
+        store.waited += 1
+        raise StoreError("no")
+
+
+def test_the_store_of_a_cache_is_the_one_that_was_given() -> None:
+    store = Slow(set(), fails=False)
+    assert Cache(store).store is store

@@ -1,0 +1,339 @@
+"""The Redis store and a server that is ill or hostile: how long an operation takes at most."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Self
+
+import pytest
+import redis
+
+from cachewrap.errors import StoreError
+from cachewrap.stores.base import Claim, Store
+from cachewrap.stores.redis import RedisStore, budget
+from cachewrap.testing.stores import AsyncCalls, Calls, SyncCalls, key_of
+
+pytestmark = pytest.mark.stores("redis")
+
+KEY = key_of(1)
+SECONDS = 0.6
+"""What an operation may take here."""
+
+SLACK = 1.0
+
+
+class Server:
+    """Answers ``+OK`` to whatever connects, and to each other command what a test says.
+
+    Args:
+        answer: is given a connection and what came on it.
+    """
+
+    def __init__(self, answer: Callable[[socket.socket, bytes], object]) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.asked = 0
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = self._listener.accept()
+                self._open.append(one)
+                threading.Thread(target=self._serve, args=(one,), daemon=True).start()
+
+    def _serve(self, one: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(2**16):
+                if b"SETINFO" in data or b"SELECT" in data:
+                    one.sendall(b"+OK\r\n" * data.count(b"*"))
+                else:
+                    self.asked += 1
+                    self._answer(one, data)
+
+
+def trickle(one: socket.socket, _: bytes) -> None:
+    """An answer that comes byte by byte, each of them in time, for half a minute."""
+    one.sendall(b"$600\r\n")
+    for _byte in range(600):
+        one.sendall(b"x")
+        time.sleep(0.05)
+
+
+def trickle_head(one: socket.socket, _: bytes) -> None:
+    """An answer whose length does not end."""
+    one.sendall(b"$")
+    for _digit in range(600):
+        one.sendall(b"0")
+        time.sleep(0.05)
+
+
+def pour(one: socket.socket, _: bytes) -> None:
+    """An answer that promises ten gigabytes, and brings them."""
+    one.sendall(b"$10000000000\r\n")
+    piece = b"x" * 2**20
+    while True:
+        one.sendall(piece)
+
+
+def pour_head(one: socket.socket, _: bytes) -> None:
+    """A line without an end."""
+    piece = b"+" + b"x" * 2**20
+    while True:
+        one.sendall(piece)
+
+
+def promise(one: socket.socket, _: bytes) -> None:
+    """An answer that promises ten gigabytes, and brings none."""
+    one.sendall(b"$10000000000\r\n")
+
+
+def nothing(one: socket.socket, _: bytes) -> None:
+    """No answer."""
+
+
+@pytest.fixture(params=["sync", "async"])
+def calls_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Store], Calls]]:
+    """Makes the operations of a store in each colour."""
+    if request.param == "sync":
+        yield SyncCalls
+    else:
+        with asyncio.Runner() as runner:
+            yield lambda store: AsyncCalls(store, runner)
+
+
+def seconds_of(use: Callable[[], object]) -> float:
+    """How long an operation takes that fails."""
+    began = time.monotonic()
+    with pytest.raises(StoreError):
+        use()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    "answer", [trickle, trickle_head, pour, pour_head, promise, nothing], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("operation", ["get", "add", "set", "delete"])
+def test_an_operation_ends_whatever_the_server_does(
+    answer: Callable[[socket.socket, bytes], object],
+    operation: str,
+    calls_of: Callable[[Store], Calls],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(budget, "MOST_BYTES", 2**24)
+    with Server(answer) as server:
+        store = RedisStore(f"redis://127.0.0.1:{server.port}/0", store_seconds=SECONDS)
+        calls = calls_of(store)
+        args = {"get": (), "delete": ()}.get(operation, (b"x",))
+        assert seconds_of(lambda: getattr(calls, operation)(KEY, *args)) < 5 * SECONDS + SLACK
+        calls.close()
+        store.close()
+
+
+@pytest.mark.parametrize("answer", [trickle, trickle_head, nothing], ids=lambda f: f.__name__)
+def test_a_server_that_was_slow_is_left_alone(
+    answer: Callable[[socket.socket, bytes], object], calls_of: Callable[[Store], Calls]
+) -> None:
+    with Server(answer) as server:
+        store = RedisStore(f"redis://127.0.0.1:{server.port}/0", store_seconds=SECONDS)
+        calls = calls_of(store)
+        seconds_of(lambda: calls.get(KEY))
+        asked = server.asked
+        assert seconds_of(lambda: [calls.get(KEY) for _ in range(50)]) < SLACK
+        assert server.asked == asked
+        calls.close()
+        store.close()
+
+
+def test_connecting_ends_where_the_greeting_trickles(calls_of: Callable[[Store], Calls]) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = listener.accept()
+                threading.Thread(target=lambda: suppressed(one), daemon=True).start()
+
+    def suppressed(one: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                one.sendall(b"+")
+                time.sleep(0.05)
+
+    threading.Thread(target=serve, daemon=True).start()
+    port = listener.getsockname()[1]
+    store = RedisStore(f"redis://127.0.0.1:{port}/0", store_seconds=SECONDS)
+    assert seconds_of(lambda: calls_of(store).get(KEY)) < 2 * SECONDS + SLACK
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    store.close()
+
+
+def test_a_large_answer_has_the_time_that_it_takes(calls_of: Callable[[Store], Calls]) -> None:
+    size = 2**22
+
+    def answer(one: socket.socket, _: bytes) -> None:
+        one.sendall(b"$%d\r\n" % size)
+        for _piece in range(8):
+            time.sleep(SECONDS / 8)
+            one.sendall(b"x" * (size // 8))
+        one.sendall(b"\r\n")
+
+    with Server(answer) as server:
+        url = f"redis://127.0.0.1:{server.port}/0?socket_timeout=3"
+        store = RedisStore(url, store_seconds=SECONDS)
+        calls = calls_of(store)
+        assert len(calls.get(KEY) or b"") == size
+        calls.close()
+        store.close()
+
+
+def dead_port() -> int:
+    """A port that accepts no connection, and refuses none: its queue is full."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    port: int = listener.getsockname()[1]
+    _kept.append(listener)
+    for _ in range(3):
+        one = socket.socket()
+        one.setblocking(False)
+        with suppress(BlockingIOError):
+            one.connect(("127.0.0.1", port))
+        _kept.append(one)
+    return port
+
+
+_kept: list[socket.socket] = []
+
+
+@pytest.mark.posix("full queues that drop what comes")
+class TestManyNodes:
+    def test_a_cluster_of_nodes_that_do_not_answer(
+        self, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        hosts = ",".join(f"127.0.0.1:{dead_port()}" for _ in range(8))
+        store = RedisStore(f"redis+cluster://{hosts}", store_seconds=SECONDS)
+        assert seconds_of(lambda: calls_of(store).get(KEY)) < 2 * SECONDS + SLACK
+
+    def test_a_cluster_that_names_nodes_that_do_not_answer(
+        self, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        dead = [dead_port() for _ in range(8)]
+        width = 16384 // len(dead)
+
+        def answer(one: socket.socket, data: bytes) -> None:
+            if b"SLOTS" in data or b"SHARDS" in data:
+                slots = b"*%d\r\n" % len(dead)
+                for number, port in enumerate(dead):
+                    slots += b"*3\r\n:%d\r\n:%d\r\n" % (number * width, (number + 1) * width - 1)
+                    slots += b"*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$40\r\n%040d\r\n" % (port, port)
+                one.sendall(slots)
+            elif b"COMMAND" in data:
+                one.sendall(b"*0\r\n")
+            elif b"INFO" in data:
+                one.sendall(b"$17\r\ncluster_enabled:1\r\n")
+            else:
+                one.sendall(b"+OK\r\n")
+
+        with Server(answer) as server:
+            url = f"redis+cluster://127.0.0.1:{server.port}"
+            store = RedisStore(url, store_seconds=SECONDS)
+            assert seconds_of(lambda: calls_of(store).get(KEY)) < 3 * SECONDS + SLACK
+
+    def test_a_cluster_that_redirects_for_ever(self, calls_of: Callable[[Store], Calls]) -> None:
+        def answer(one: socket.socket, data: bytes) -> None:
+            if b"SLOTS" in data:
+                node = b"*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$40\r\n%040d\r\n" % (server.port, 1)
+                one.sendall(b"*1\r\n*3\r\n:0\r\n:16383\r\n" + node)
+            elif b"COMMAND" in data:
+                one.sendall(b"*0\r\n")
+            elif b"INFO" in data:
+                one.sendall(b"$17\r\ncluster_enabled:1\r\n")
+            else:
+                time.sleep(0.1)
+                one.sendall(b"-MOVED 5 127.0.0.1:%d\r\n" % server.port)
+
+        with Server(answer) as server:
+            url = f"redis+cluster://127.0.0.1:{server.port}"
+            store = RedisStore(url, store_seconds=SECONDS)
+            assert seconds_of(lambda: calls_of(store).get(KEY)) < 2 * SECONDS + SLACK
+
+    def test_sentinels_that_name_a_master_that_does_not_answer(
+        self, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        dead = dead_port()
+
+        def answer(one: socket.socket, _: bytes) -> None:
+            fields = {"name": "service", "ip": "127.0.0.1", "port": str(dead), "flags": "master"}
+            fields |= {"num-slaves": "0", "num-other-sentinels": "0", "quorum": "1"}
+            flat = [word for pair in fields.items() for word in pair]
+            master = b"*%d\r\n" % len(flat)
+            master += b"".join(b"$%d\r\n%b\r\n" % (len(word), word.encode()) for word in flat)
+            one.sendall(b"*1\r\n" + master)
+
+        with Server(answer) as server:
+            url = f"redis+sentinel://127.0.0.1:{server.port}/service/0"
+            store = RedisStore(url, store_seconds=SECONDS)
+            assert seconds_of(lambda: calls_of(store).get(KEY)) < 3 * SECONDS + SLACK
+
+
+class TestLeasesThatDoNotEnd:
+    @pytest.fixture
+    def store(self, redis_url: str) -> Iterator[RedisStore]:
+        store = RedisStore(redis_url, namespace=str(uuid.uuid4()))
+        yield store
+        redis.Redis.from_url(redis_url).delete(store._lease(KEY))
+        store.close()
+
+    def test_one_without_an_end_gets_one(
+        self, store: RedisStore, redis_url: str, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        redis.Redis.from_url(redis_url).set(store._lease(KEY), "somebody-1")
+        calls = calls_of(store)
+        assert calls.acquire(KEY, "other-1", 0.2) is Claim.HELD
+        end = time.monotonic() + 5
+        while calls.acquire(KEY, "other-1", 0.2) is not Claim.TAKEN:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        calls.close()
+
+    @pytest.mark.parametrize("kind", ["list", "hash", "set"])
+    def test_one_of_another_type_is_a_leftover(
+        self, store: RedisStore, redis_url: str, calls_of: Callable[[Store], Calls], kind: str
+    ) -> None:
+        server = redis.Redis.from_url(redis_url)
+        name = store._lease(KEY)
+        {
+            "list": lambda: server.rpush(name, "a"),
+            "hash": lambda: server.hset(name, "a", "b"),
+            "set": lambda: server.sadd(name, "a"),
+        }[kind]()
+        calls = calls_of(store)
+        assert calls.acquire(KEY, "other-1", 60) is Claim.FAILED
+        assert 0 < int(server.pttl(name)) <= 60_000  # type: ignore[arg-type]
+        calls.close()
+
+    def test_one_that_is_held_keeps_its_end(self, store: RedisStore, redis_url: str) -> None:
+        assert store.acquire(KEY, "one-1", 5) is Claim.TAKEN
+        assert store.acquire(KEY, "other-1", 600) is Claim.HELD
+        assert int(redis.Redis.from_url(redis_url).pttl(store._lease(KEY))) <= 5000  # type: ignore[arg-type]

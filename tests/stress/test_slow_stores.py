@@ -1,0 +1,180 @@
+"""Stores that are slow, locked or hostile, and forks while locks are held: the longest wait."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standin import Upstream
+
+from cachewrap import Cache, systems
+from cachewrap.stores.base import Store
+from cachewrap.testing.stores import key_of
+from stress import actors
+from stress.conftest import Figures
+
+STORE_SECONDS = 0.5
+BOUND = 5 * STORE_SECONDS + 1.0
+"""A call looks twice, takes a lease and writes. Of each one waits, and then all are left alone."""
+
+
+def hold_database(path: str, held: Any, done: Any) -> None:
+    con = sqlite3.connect(path, isolation_level=None)
+    con.execute("PRAGMA locking_mode = EXCLUSIVE")
+    con.execute("BEGIN EXCLUSIVE")
+    con.execute("CREATE TABLE IF NOT EXISTS other (a)")
+    held.set()
+    done.wait()
+
+
+def hold_cassette(path: str, held: Any, done: Any) -> None:
+    file = systems.open_file(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with systems.locked(file, alone=True):
+        held.set()
+        done.wait()
+
+
+@contextmanager
+def locked(hold: Callable[..., None], path: Path) -> Iterator[None]:
+    """Another process that keeps the lock."""
+    spawn = multiprocessing.get_context("spawn")
+    held, done = spawn.Event(), spawn.Event()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    process = spawn.Process(target=hold, args=(str(path), held, done))
+    process.start()
+    assert held.wait(60)
+    try:
+        yield
+    finally:
+        done.set()
+        process.join()
+
+
+def trickle(one: socket.socket) -> None:
+    """Greet, and then answer byte by byte, for ever."""
+    with suppress(OSError):
+        while data := one.recv(2**16):
+            if b"SETINFO" in data or b"SELECT" in data:
+                one.sendall(b"+OK\r\n" * data.count(b"*"))
+                continue
+            one.sendall(b"$100000\r\n")
+            while True:
+                one.sendall(b"x")
+                time.sleep(0.05)
+
+
+@contextmanager
+def hostile(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that answers nobody in time; its URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = listener.accept()
+                threading.Thread(target=serve, args=(one,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+@contextmanager
+def slow(kind: str, folder: Path) -> Iterator[Cache]:
+    """A cache whose store keeps everybody waiting."""
+    if kind == "disk":
+        with locked(hold_database, folder / "41" / "cache.db"):
+            yield Cache.disk(cache_path_root=folder, store_seconds=STORE_SECONDS)
+    elif kind == "cassette":
+        with locked(hold_cassette, folder / "answers.jsonl"):
+            yield Cache.jsonl(folder / "answers.jsonl", store_seconds=STORE_SECONDS)
+    else:
+        with hostile(trickle) as url:
+            yield Cache.redis(redis_url=url, store_seconds=STORE_SECONDS)
+
+
+@pytest.mark.parametrize("kind", ["disk", "cassette", "redis that trickles"])
+@pytest.mark.filterwarnings("ignore::cachewrap.CacheWarning")
+def test_a_store_that_keeps_everybody_waiting(
+    kind: str, tmp_path: Path, up: Upstream, rounds: int, figures: Figures
+) -> None:
+    """Every caller has his answer, soon; after the first ones nobody waits."""
+    waits: list[float] = []
+    with slow(kind, tmp_path) as cache:
+
+        def call(number: int) -> None:
+            began = time.monotonic()
+            with cache:
+                assert actors.complete(f"prompt {number}", up.base_url)
+            waits.append(time.monotonic() - began)
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(4 * rounds)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        later = len(waits)
+        for number in range(4 * rounds):
+            call(1000 + number)
+    figures.add(calls=len(waits))
+    figures.most(longest_call_in_seconds=max(waits), longest_later_call=max(waits[later:]))
+    assert len(waits) == 8 * rounds
+    assert max(waits) < BOUND
+    assert max(waits[later:]) < 1.0
+
+
+@pytest.mark.posix("forks")
+@pytest.mark.store
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_forks_of_a_busy_process(store: Store, rounds: int, figures: Figures) -> None:
+    """A child works at once, whatever lock a thread of its parent had."""
+    store.set(key_of(1), b"answer")
+    stops = threading.Event()
+
+    def work(number: int) -> None:
+        while not stops.is_set():
+            store.set(key_of(number), b"answer")
+            store.get(key_of(number))
+            store.delete(key_of(number))
+            store.close()
+
+    def child() -> None:
+        assert store.get(key_of(1)) == b"answer"
+        store.set(key_of(os.getpid()), b"answer")
+        store.delete(key_of(os.getpid()))
+        store.close()
+
+    fork = multiprocessing.get_context("fork")
+    threads = [threading.Thread(target=work, args=(number,)) for number in (100, 200, 300)]
+    for thread in threads:
+        thread.start()
+    longest = 0.0
+    try:
+        for _ in range(20 * rounds):
+            began = time.monotonic()
+            process = fork.Process(target=child)
+            process.start()
+            process.join(30)
+            longest = max(longest, time.monotonic() - began)
+            if process.exitcode is None:
+                process.kill()
+            assert process.exitcode == 0
+    finally:
+        stops.set()
+        for thread in threads:
+            thread.join()
+    figures.add(forks=20 * rounds)
+    figures.most(longest_child_in_seconds=longest)
