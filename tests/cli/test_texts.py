@@ -69,7 +69,7 @@ def test_a_size_for_people(count: int, text: str) -> None:
         ("\x7f\x9b", "\\x7f\\x9b"),
         ("a\rb", "a\\x0db"),
         ("\u202e", "\\u202e"),
-        ("\ud800", "?"),
+        ("\ud800", "\\ud800"),
     ],
 )
 def test_stored_text_is_safe_to_print(stored: str, printed: str) -> None:
