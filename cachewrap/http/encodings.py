@@ -13,6 +13,9 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.format.zstd import LIBRARY
 
+BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
+"""What an event of a stream of events ends with."""
+
 Step: TypeAlias = Callable[[bytes], bytes]
 
 _GZIP: Final = 16 + zlib.MAX_WBITS

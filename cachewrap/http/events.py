@@ -16,9 +16,6 @@ from cachewrap.telemetry.usage import Usage, usage_of
 Judged: TypeAlias = Usage | str
 """What a whole answer reports, or in a few words why it is not one that is stored."""
 
-BLANK: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
-"""What an event of a stream of events ends with."""
-
 CUT_OFF: Final = "cut off"
 _ERROR: Final = "error"
 _NO_JSON: Final = "no JSON"

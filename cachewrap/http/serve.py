@@ -15,8 +15,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
 from cachewrap.http.answers import kept_headers, value_of
-from cachewrap.http.encodings import Coder
-from cachewrap.http.events import BLANK
+from cachewrap.http.encodings import BLANK, Coder
 from cachewrap.http.exchange import Answered, Endpoint, SdkExchange, When, judged
 from cachewrap.http.request import (
     canonical_headers,

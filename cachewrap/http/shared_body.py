@@ -13,8 +13,8 @@ from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
 from cachewrap.entry import Entry, HttpAnswer
 from cachewrap.http.answers import value_of
-from cachewrap.http.encodings import Coder, codings, encoded
-from cachewrap.http.events import BLANK, BROKEN_OFF
+from cachewrap.http.encodings import BLANK, Coder, codings, encoded
+from cachewrap.http.events import BROKEN_OFF
 from cachewrap.http.exchange import Answered
 from cachewrap.http.response import Library, Replay
 from cachewrap.streams.recording import Proxy, Recording
