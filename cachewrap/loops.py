@@ -29,12 +29,9 @@ clock: Final = Clock()
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of asyncio that runs in this thread, if any."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
     # Trio can be a guest of such a loop, whose futures mean nothing to it.
-    return None if running_trio() is not None else loop
+    return None if loop is None or running_trio() is not None else loop
 
 
 def running_trio() -> Any:
@@ -54,8 +51,9 @@ def running() -> object:
 
     Unlike for `host`, trio as a guest of a loop is not that loop, whose tasks it cannot wait for.
     """
-    trio = running_trio()
-    return running_loop() if trio is None else trio.lowlevel.current_trio_token()
+    loop = asyncio._get_running_loop()
+    trio = running_trio() if "trio" in sys.modules else None
+    return loop if trio is None else trio.lowlevel.current_trio_token()
 
 
 def host() -> Any:
@@ -63,7 +61,7 @@ def host() -> Any:
 
     Trio as a guest of a loop of asyncio runs as long as that does.
     """
-    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
+    loop = asyncio._get_running_loop()
     if loop is not None or "trio" not in sys.modules:
         return loop
     trio = running_trio()
@@ -115,11 +113,7 @@ def is_watched() -> bool:
 
 def is_on_loop() -> bool:
     """Whether an event loop of asyncio runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return asyncio._get_running_loop() is not None
 
 
 def aside(work: Callable[[], T]) -> T:
