@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -15,7 +15,14 @@ from cachewrap.call.flow import Board, fetch, found_in, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
 from cachewrap.entry import Entry, Outcome
-from cachewrap.errors import CachewrapError, CodecError, CorruptEntryError, StoreError
+from cachewrap.errors import (
+    CachewrapError,
+    CodecError,
+    CorruptEntryError,
+    MissingTypeError,
+    StoreError,
+)
+from cachewrap.explain import Explanation
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Store
@@ -297,3 +304,25 @@ class Serving:
         if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
             raise error
         survive(error, source, self._url)
+
+    def damaged(self, exchange: Exchange[Any], error: CodecError) -> None:
+        """An entry cannot be read on, of which the caller has had a part: the next answer stands.
+
+        Raises `ReplayMissError` in mode replay, which asks nobody for the rest.
+        """
+        if self._gives_way(exchange, error):
+            with suppress(StoreError):
+                self._store.delete(exchange.key)
+
+    async def adamaged(self, exchange: Exchange[Any], error: CodecError) -> None:
+        """`damaged` for async callers."""
+        if self._gives_way(exchange, error):
+            with suppress(StoreError):
+                await self._store.adelete(exchange.key)
+
+    def _gives_way(self, exchange: Exchange[Any], error: CodecError) -> bool:
+        self.survive(error, exchange.source)
+        if self.policy.mode == "replay":
+            why = Explanation(exchange.source, exchange.key, False, (), self._url)
+            raise why.error(error) from error
+        return self.policy.mode != "read_only" and not isinstance(error, MissingTypeError)

@@ -281,7 +281,7 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the record of an entry cannot be read: {error}") from error
     request = fields.request
-    if len(request) > SMALL:
+    if len(request) > SMALL and not _is_sure(request, MAX_ENTRY_BYTES, 96):
         _weigh(request[1:-4] if request[:1] == _PARTED else request, MAX_ENTRY_BYTES)
     return {"request": fields.request, "source": fields.source, "model": fields.model}
 
@@ -331,10 +331,8 @@ _PARTED: Final = b"\xc1"  # begins a request that is encoded in parts, see `requ
 
 
 def _too_large(most: int) -> CorruptEntryError:
-    return CorruptEntryError(
-        f"an entry would take more than the {most:,} bytes of memory that the cache's "
-        "max_entry_bytes allows"
-    )
+    what = f"more than the {most:,} bytes of memory that the cache's max_entry_bytes allows"
+    return CorruptEntryError(f"an entry would take {what}")
 
 
 class _HttpParts(msgspec.Struct, array_like=True):
@@ -370,6 +368,8 @@ def check_size(kind: Kind, answer: bytes, most: int) -> None:
             raise _too_large(most)
         return
     try:
+        if kind != Kind.HTTP and _is_sure(answer, most, 96 if answer[:1] == b"\0" else 256):
+            return
         if kind == Kind.VALUE:
             _weigh(answer, most, 1)
         elif kind == Kind.HTTP:
@@ -388,17 +388,12 @@ def check_size(kind: Kind, answer: bytes, most: int) -> None:
 
 
 # How many bytes a number takes behind the byte that tells it, and the size of a length.
-_NUMBERS: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8} | {
-    0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8
-}  # fmt: skip
-_LENGTHS: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4} | {
-    0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4
-}  # fmt: skip
+_NUMBERS: Final = dict(zip(range(0xCA, 0xD4), (4, 8, 1, 2, 4, 8, 1, 2, 4, 8), strict=True))
+_LENGTHS: Final = dict(zip(b"\xc4\xc5\xc6\xd9\xda\xdb", (1, 2, 4, 1, 2, 4), strict=True))
+_LENGTHS.update({0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4})
+_BARE: Final = frozenset({*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3})
 _RUNS: Final = {
-    **dict.fromkeys(
-        (*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3),
-        (rb"[\0-\x7f\xe0-\xff\xc0\xc2\xc3]", 1, 32),
-    ),
+    **dict.fromkeys(_BARE, (rb"[\0-\x7f\xe0-\xff\xc0\xc2\xc3]", 1, 32)),
     0xCB: (rb"\xcb.{8}", 9, 32),
     0xCC: (rb"\xcc.", 2, 40),
     0xCD: (rb"\xcd..", 3, 40),
@@ -409,32 +404,30 @@ _RUN_OF: Final = {
     head: (re.compile(rb"(?:%b)++" % pattern, re.DOTALL).match, size, each)
     for head, (pattern, size, each) in _RUNS.items()
 }
-# Bytes of memory that a byte becomes at most.
-_PLAIN: Final = 96
-_TAGGED: Final = 256
+_NEVER: Final = frozenset({0xC1, *range(0xC7, 0xCA), *range(0xD4, 0xD9)})  # extensions
+_TAG: Final = 1200
+
+
 # Bytes that may begin a list. A key that is one can be chosen so that many have one hash.
 _LISTS: Final = bytes((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MOST_LISTS: Final = 4096
 _AT_ONCE: Final = 16384  # items of a run, before the sum is looked at
-_NEVER: Final = frozenset({0xC1, *range(0xC7, 0xCA), *range(0xD4, 0xD9)})  # extensions
-_TAG: Final = 1200
+
+
+def _is_sure(data: bytes, most: int, each: int) -> bool:
+    """Whether data are small enough where a byte becomes so many, and not slow either."""
+    lists = len(data) - len(data.translate(None, _LISTS))
+    return len(data) * each <= most and lists < _MOST_LISTS
 
 
 def _weigh(data: bytes, most: int, start: int = 0) -> int:
     """The memory that Python takes for MessagePack, as an estimate; runs of items go by in C.
 
-    Args:
-        data: one value after another.
-        most: the most that it may take.
-        start: where the first one begins. Behind a byte that says whether it is tagged.
-
-    Raises `CorruptEntryError` for more, and for a key that is no text. Ends where the data does, or
-    is none.
+    Data are one value after another, from ``start`` on, behind a byte that says whether they are
+    tagged. Raises `CorruptEntryError` for more than ``most``, and for a key that is no text. Ends
+    where the data do, or are none.
     """
     tagged = start and data[:1] != b"\0"
-    sure = len(data) * (_TAGGED if tagged else _PLAIN)
-    if sure <= most and len(data) - len(data.translate(None, _LISTS)) < _MOST_LISTS:
-        return sure
     at, end, spent = start, len(data), 0
     if tagged:
         most //= 2
@@ -465,7 +458,7 @@ def _weigh(data: bytes, most: int, start: int = 0) -> int:
         else:
             left -= 1
         at += 1
-        if head < 0x80 or head >= 0xE0 or head in (0xC0, 0xC2, 0xC3):
+        if head in _BARE:
             spent += 32
         elif head in _NUMBERS:
             spent += 40

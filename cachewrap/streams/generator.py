@@ -11,6 +11,7 @@ from typing import Any
 
 from cachewrap.call.terms import Absent, Exchange
 from cachewrap.entry import Items
+from cachewrap.errors import CodecError
 from cachewrap.format import codec
 from cachewrap.retry import Retry
 from cachewrap.streams.recording import StreamCache, unpack
@@ -197,8 +198,8 @@ def stream(
         start: makes the real generator.
         retry: applied until the first item is there; later nothing can be taken back.
 
-    A value sent into a replay cannot be answered from the store: the real generator is then run up
-    to the same item and takes over.
+    A value sent into a replay cannot be answered from the store, nor can an item be that cannot be
+    read: the real generator is then run up to the same item and takes over.
     """
     begin = partial(GeneratorSource, cache, exchange, start, retry)
     found = cache.look(exchange)
@@ -206,13 +207,25 @@ def stream(
         joined = _join(cache, exchange, lambda name: SharedStream(name, begin()), is_async=False)
         with closing(ItemReader(cache, begin, found, *joined)) as reader:
             return (yield from reader)
-    for passed, encoded in enumerate(found.value.values, start=1):
-        sent = yield codec.decode(*encoded)
+    passed, sent = 0, None
+    for encoded in found.value.values:
+        try:
+            item = codec.decode(*encoded)
+        except CodecError as error:
+            cache.damaged(exchange, error)
+            break
+        passed += 1
+        if (sent := (yield item)) is not None:
+            break
+    else:
+        try:
+            return codec.decode(*found.value.returned)
+        except CodecError as error:
+            cache.damaged(exchange, error)
+    with closing(ItemReader(cache, begin, None, passed=passed)) as reader:
         if sent is not None:
-            with closing(ItemReader(cache, begin, None, passed=passed)) as reader:
-                reader.source.given = methodcaller("send", sent)
-                return (yield from reader)
-    return codec.decode(*found.value.returned)
+            reader.source.given = methodcaller("send", sent)
+        return (yield from reader)
 
 
 async def astream(
@@ -227,14 +240,21 @@ async def astream(
         )
         reader = AsyncItemReader(cache, begin, found, *joined)
     else:
-        for passed, encoded in enumerate(found.value.values, start=1):
-            sent = yield codec.decode(*encoded)
-            if sent is not None:
-                reader = AsyncItemReader(cache, begin, None, passed=passed)
-                reader.source.given = methodcaller("asend", sent)
+        passed, sent = 0, None
+        for encoded in found.value.values:
+            try:
+                item = codec.decode(*encoded)
+            except CodecError as error:
+                await cache.adamaged(exchange, error)
+                break
+            passed += 1
+            if (sent := (yield item)) is not None:
                 break
         else:
             return
+        reader = AsyncItemReader(cache, begin, None, passed=passed)
+        if sent is not None:
+            reader.source.given = methodcaller("asend", sent)
     # An async generator cannot delegate.
     step: Callable[[], Awaitable[Any]] = reader.__anext__
     while True:

@@ -98,6 +98,10 @@ class StreamCache(Protocol):
 
     def survive(self, error: CachewrapError, source: str) -> None: ...
 
+    def damaged(self, exchange: Exchange[Any], error: CodecError) -> None: ...
+
+    async def adamaged(self, exchange: Exchange[Any], error: CodecError) -> None: ...
+
 
 class ItemRecording(Recording[tuple[Kind, bytes]]):
     """A generator's items, encoded as they pass, so that what a caller does to one stays his.

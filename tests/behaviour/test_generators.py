@@ -10,6 +10,10 @@ import pytest
 import tenacity
 
 from cachewrap import Cache, CacheWarning, llm_cached
+from cachewrap.entry import Facts, Items, Kind
+from cachewrap.errors import ReplayMissError
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal, unseal
 
 Body = Callable[["Log"], Generator[Any, Any, Any]]
 
@@ -334,3 +338,80 @@ def test_two_unread_streams_of_one_thread_do_not_wait_for_each_other(
         one, two = generate(), generate()
         assert (colour.next(one), colour.next(two)) == ("a1", "a1")
         assert (colour.all(one), colour.all(two)) == (["b1", "c1"], ["b1", "c1"])
+
+
+def damage(cache: Cache, at: int) -> None:
+    """Make one item of the one entry that is there unreadable; -1 is what was returned."""
+    (key,) = cache.store.keys()
+    entry = unseal(cache.store.get(key) or b"")
+    items: Items = codec.decode(Kind.ITEMS, entry.answer)
+    wrong = (Kind.VALUE, b"\x01\x81\xa4!set\xc0")
+    if at < 0:
+        items = Items(items.values, items.delays, wrong)
+    else:
+        items.values[at] = wrong
+    kind, answer = codec.encode(items)
+    facts = Facts(1.0, 0.1, source="s")
+    cache.store.set(key, seal(kind, answer, entry.read_record()["request"], facts))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_an_item_that_cannot_be_read_is_asked_for_and_the_entry_gives_way(
+    colour: Colour, log: Log, at: int
+) -> None:
+    generate = colour.decorate(words, log)
+    with Cache.memory() as cache:
+        colour.all(generate())
+        damage(cache, at)
+        with pytest.warns(CacheWarning, match="damaged|cannot be read"):
+            items = colour.all(generate())
+        assert items == [f"{word}{1 if n < at else 2}" for n, word in enumerate("abc")]
+        again = colour.all(generate())
+        assert again == colour.all(generate())
+    assert log.starts == (2 if at == 0 else 3)
+
+
+def test_what_was_returned_is_asked_for_where_it_cannot_be_read(log: Log) -> None:
+    @llm_cached
+    def generate() -> Generator[str, None, int]:
+        log.starts += 1
+        yield "a"
+        return log.starts
+
+    def told() -> int:
+        generator = generate()
+        assert next(generator) == "a"
+        with pytest.raises(StopIteration) as stop:
+            next(generator)
+        return int(stop.value.value)
+
+    with Cache.memory() as cache:
+        assert told() == 1
+        damage(cache, -1)
+        with pytest.warns(CacheWarning):
+            assert told() == 2
+        assert (told(), told()) == (3, 3)
+
+
+def test_such_an_entry_stays_where_nothing_is_stored(colour: Colour, log: Log) -> None:
+    generate = colour.decorate(words, log)
+    with Cache.memory() as cache:
+        colour.all(generate())
+        damage(cache, 1)
+    with cache.mode("read_only"), pytest.warns(CacheWarning):
+        assert colour.all(generate()) == ["a1", "b2", "c2"]
+    assert list(cache.store.keys())
+
+
+def test_mode_replay_asks_nobody_for_the_rest_of_such_an_entry(colour: Colour, log: Log) -> None:
+    generate = colour.decorate(words, log)
+    with Cache.memory() as cache:
+        colour.all(generate())
+        damage(cache, 1)
+    with cache.mode("replay"):
+        generator = generate()
+        assert colour.next(generator) == "a1"
+        with pytest.raises(ReplayMissError), pytest.warns(CacheWarning):
+            colour.next(generator)
+    assert list(cache.store.keys())
+    assert log.starts == 1

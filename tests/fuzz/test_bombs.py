@@ -141,3 +141,11 @@ def test_a_lack_of_memory_makes_an_entry_corrupt(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(codec, "untag", lack)
     with pytest.raises(CorruptEntryError, match="MemoryError"):
         codec.decode(*codec.encode((1,)))
+
+
+def test_many_plain_items_are_counted_for_what_they_are() -> None:
+    one = codec.encode(["a" * 1000])
+    kind, data = codec.encode(Items([one] * 6000, [0.0] * 6000, codec.encode(None)))
+    check_size(kind, data, MAX_ENTRY_BYTES)
+    with pytest.raises(CorruptEntryError, match="max_entry_bytes"):
+        check_size(kind, data, len(data))
