@@ -1,4 +1,4 @@
-"""Waits: their clock, and those of async code on an event loop of asyncio or in a task of trio."""
+"""Waits of async code: on an event loop of asyncio, or in a task of trio."""
 
 from __future__ import annotations
 
@@ -6,25 +6,13 @@ import asyncio
 import io
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from types import MethodDescriptorType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-
-
-class Clock:
-    """The clock of waits. It stays out of modules, where tools that freeze the time look."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic
-
-
-clock: Final = Clock()
-"""Seconds that pass, whatever happens to the time of day."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -240,9 +240,7 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     try:
         if len(answer) > SMALL or most < SURE:
             check_size(_KINDS[kind], answer, most)
-        return Entry(
-            _KINDS[kind], answer, created, seconds, expires, asked, told, read_record, raw
-        )
+        return Entry(_KINDS[kind], answer, created, seconds, expires, asked, told, read_record, raw)
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
 

@@ -111,9 +111,7 @@ def served_headers(answer: HttpAnswer) -> list[tuple[str, str]]:
         length = served[at][1]
         is_length = length.isascii() and length.isdigit() and len(length) < 16
         # A body that was compressed has been decoded: its length is that of what was sent.
-        if not is_length or (
-            coding not in _CODING and int(length) != sum(map(len, answer.chunks))
-        ):
+        if not is_length or (coding not in _CODING and int(length) != sum(map(len, answer.chunks))):
             del served[at]
     return served
 
@@ -136,7 +134,7 @@ def _readable_type(value: str) -> str:
 # -- credentials that an answer tells again ------------------------------------------------------
 
 
-_ECHOED: Final = (b'"tools"', b'"mcp_servers"')
+_echoes: Final = re.compile(rb'"(?:tools|mcp_servers)"').search
 
 
 def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
@@ -159,7 +157,7 @@ def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
         if value in told:
             cover = _cover(value.encode()).decode()[: len(value)]
             headers = [(name, text.replace(value, cover)) for name, text in headers]
-    if any([name in clean for name in _ECHOED]):
+    if _echoes(clean):
         clean = _echoed(clean)
     if clean == body and headers is answer.headers:
         return answer
@@ -220,7 +218,7 @@ def _documents(body: bytes) -> Iterator[Any]:
     """The JSON of an answer, or of each event that tells of tools."""
     lines = body.splitlines() if body[:1] not in (b"{", b"[") else [body]
     for line in lines:
-        if any(name in line for name in _ECHOED):
+        if _echoes(line):
             try:
                 yield json.loads(line.removeprefix(b"data:"))
             except (ValueError, RecursionError):

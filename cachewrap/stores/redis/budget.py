@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from contextvars import ContextVar
 from typing import Any, Final
 
 import redis
 import redis.cluster
+
+from cachewrap.systems import clock
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
 
@@ -43,7 +44,7 @@ class Budget:
     __slots__ = ("_bytes", "_end", "_last")
 
     def __init__(self, seconds: float) -> None:
-        now = time.monotonic()
+        now = clock.now()
         self._end = now + seconds
         self._last = now + seconds * _LONGEST
         self._bytes = 0
@@ -51,7 +52,7 @@ class Budget:
     def spend(self, count: int = 0) -> None:
         """Count bytes that came. Raises `TooSlowError` and `TooLargeError`."""
         self._bytes += count
-        now = time.monotonic()
+        now = clock.now()
         if now > self._end and now > min(self._end + self._bytes / _PACE, self._last):
             raise TooSlowError("the server took too long for one operation")
         if self._bytes > MOST_BYTES:
