@@ -269,10 +269,10 @@ _SORTS: Final = (
 )
 
 
-def check_file(path: str) -> None:
-    """Raise `NotAFile` where something stands that is no file itself; nothing may stand there."""
+def check_file(path: str, *, follows: bool = False) -> None:
+    """Raise `NotAFile` where something stands that is no file; nothing may stand there."""
     with suppress(FileNotFoundError):
-        _check_mode(path, files.lstat(path).st_mode)
+        _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
 
 
 def _check_mode(path: str, mode: int) -> None:
@@ -295,16 +295,14 @@ def open_file(path: str, flags: int, mode: int, *, follows: bool = True) -> int:
     Raises `NotAFile`, and what `os.open` does.
     """
     if not (_NOFOLLOW and _NONBLOCK):
-        with suppress(FileNotFoundError):
-            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+        check_file(path, follows=follows)
     try:
         flags |= _BINARY | _NONBLOCK | (0 if follows else _NOFOLLOW)
         file = files.open(path, flags, mode)
     except FileNotFoundError:
         raise
     except OSError:  # of a link, a folder, a socket, or a FIFO without a reader
-        with suppress(FileNotFoundError):
-            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+        check_file(path, follows=follows)
         raise
     try:
         _check_mode(path, files.fstat(file).st_mode)

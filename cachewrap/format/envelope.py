@@ -274,7 +274,7 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
         raise CorruptEntryError("an entry is damaged: the checksum of its record does not fit")
     try:
         if packed:
-            record = _unpack(record, dictionary, MAX_ENTRY_BYTES)
+            record = _unpack(record, dictionary)
         fields = _record_decoder.decode(record)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the record of an entry cannot be read: {error}") from error

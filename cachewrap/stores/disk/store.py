@@ -87,8 +87,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     Then one of them tries again.
 
     Leases are byte locks on a file beside the database. They end when they are released or when the
-    process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
-    own. Where a system has no locks on files, every process takes every lease.
+    process ends, however it ends. One that is not renewed, as its owner is stopped, is his still,
+    and nobody waits for it. Where a system has no locks on files, every process takes every lease.
 
     Args:
         path_root: the folder that holds one folder for each seed; ``~`` and ``$NAME`` are expanded.

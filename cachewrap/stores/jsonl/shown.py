@@ -53,21 +53,6 @@ def is_deep(line: bytes) -> bool:
     return False
 
 
-def _is_shallow(value: Any) -> bool:
-    """Whether a tree is nested no deeper than is written."""
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if type(item) is dict else item)
-            if type(inner) is dict or type(inner) is list
-        ]
-        if not level:
-            return True
-    return False
-
-
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -79,7 +64,7 @@ def parse(text: str | bytes) -> Any:
 
 def _parse_shallow(text: str) -> Any:
     value = parse(text)
-    if text.count("[") + text.count("{") > _DEEPEST and not _is_shallow(value):
+    if text.count("[") + text.count("{") > _DEEPEST and not codec.is_shallow(value, _DEEPEST):
         raise ValueError(TOO_DEEP)
     return value
 
@@ -130,7 +115,7 @@ def show_tree(value: Any) -> Any:
 
     Raises `ValueError` for a key that is not text, and for a tree that is nested too deeply.
     """
-    if type(value) in (dict, list) and not _is_shallow(value):
+    if type(value) in (dict, list) and not codec.is_shallow(value, _DEEPEST):
         raise ValueError(TOO_DEEP)
     return _tree(value)
 

@@ -380,7 +380,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
 
 def _damaged(error: Exception) -> bytes:
     """What stands for a list, a hash or the like among the entries: no entry, to be replaced."""
-    if "WRONGTYPE" not in str(error):
+    if _OTHER not in str(error):
         raise error
     return b""
 
