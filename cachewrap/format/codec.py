@@ -210,7 +210,7 @@ def check_types(kind: Kind, answer: bytes, types: frozenset[str]) -> None:
             for name in named(_decoder.decode(memoryview(answer)[1:])):
                 if not is_allowed(name, types):
                     raise CorruptEntryError(
-                        f"it holds a {name}, which is not among the types= of this cache"
+                        f"it holds {name}, which is not among the types= of this cache"
                     )
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
