@@ -40,6 +40,9 @@ class TooSlowError(redis.RedisError):
 class TooLargeError(redis.RedisError):
     """Raised in the midst of answers that are larger than those to one operation may be."""
 
+    def __init__(self) -> None:
+        super().__init__(f"the server answers with more than {MOST_BYTES} bytes")
+
 
 class Budget:
     """The time and the bytes that one operation has, attempts and other nodes included.
@@ -83,7 +86,7 @@ class Budget:
         if now > self._end and now > min(self._end + self._bytes / _PACE, self._last):
             raise TooSlowError("the server took too long for one operation")
         if self._bytes > MOST_BYTES:
-            raise TooLargeError(f"the server answers with more than {MOST_BYTES} bytes")
+            raise TooLargeError
 
 
 _LONGEST_SLICE: Final = 3600.0
@@ -162,9 +165,7 @@ class _Stream(asyncio.StreamReader):
     def feed_data(self, data: Any) -> None:
         self._left -= len(data)
         if self._left < 0:
-            self.set_exception(
-                TooLargeError(f"the server answers with more than {MOST_BYTES} bytes")
-            )
+            self.set_exception(TooLargeError())
         else:
             super().feed_data(data)
 
