@@ -67,7 +67,7 @@ class Budget:
 
     def left(self) -> float:
         """Seconds until the end, for what has sent as much as it will."""
-        return min(self._end - time.monotonic(), _LONGEST_SLICE)
+        return min(self._end - clock.now(), _LONGEST_SLICE)
 
     def begin(self) -> None:
         """Begin with another connection, which was sent nothing yet."""
@@ -214,12 +214,12 @@ def bounded(kind: Any) -> Any:
             return await read(self, *args, **options)
         stream, mine, silent = self._reader, budget.get(), 0
         while True:
-            left, began = getattr(stream, "_left", 0), time.monotonic()
+            left, began = getattr(stream, "_left", 0), clock.now()
             ahead = _unsent(self) if mine.large else 0
             # With a time-out of its caller's redis-py gives None for what has not come, and goes on
             # where it was; with its own one it would hang up.
             answer = await read(self, *args, timeout=patience, **options)
-            if answer is not None or time.monotonic() - began < patience:
+            if answer is not None or clock.now() - began < patience:
                 return answer
             came = left - getattr(stream, "_left", 0)
             silent = silent + 1 if _unsent(self) >= ahead > 0 else 0
