@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap.explain import differences, covered
+from cachewrap.explain import covered, differences
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 10
 
