@@ -1,4 +1,4 @@
-"""Waits: their clock, and those of async code on an event loop of asyncio or in a task of trio."""
+"""Waits of async code: on an event loop of asyncio, or in a task of trio."""
 
 from __future__ import annotations
 
@@ -6,37 +6,22 @@ import asyncio
 import io
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from types import MethodDescriptorType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Clock:
-    """The clock of waits. It stays out of modules, where tools that freeze the time look."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic
-
-
-clock: Final = Clock()
-"""Seconds that pass, whatever happens to the time of day."""
-
-
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of asyncio that runs in this thread, if any."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
     # Trio can be a guest of such a loop, whose futures mean nothing to it.
-    return None if running_trio() is not None else loop
+    return None if loop is None or running_trio() is not None else loop
 
 
 def running_trio() -> Any:
@@ -56,8 +41,9 @@ def running() -> object:
 
     Unlike for `host`, trio as a guest of a loop is not that loop, whose tasks it cannot wait for.
     """
-    trio = running_trio()
-    return running_loop() if trio is None else trio.lowlevel.current_trio_token()
+    loop = asyncio._get_running_loop()
+    trio = running_trio() if "trio" in sys.modules else None
+    return loop if trio is None else trio.lowlevel.current_trio_token()
 
 
 def host() -> Any:
@@ -65,7 +51,7 @@ def host() -> Any:
 
     Trio as a guest of a loop of asyncio runs as long as that does.
     """
-    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
+    loop = asyncio._get_running_loop()
     if loop is not None or "trio" not in sys.modules:
         return loop
     trio = running_trio()
@@ -223,11 +209,7 @@ def is_watched() -> bool:
 
 def is_on_loop() -> bool:
     """Whether an event loop of asyncio runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return asyncio._get_running_loop() is not None
 
 
 def aside(work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Systems, where they differ: forks, which Windows has not, and files that several processes use.
+"""Systems, where they differ: forks, files that several processes use; and the clock of waits.
 
 POSIX systems lock files with `fcntl`. Windows locks bytes with `msvcrt`, which keeps others from
 reading them: so what is locked lies behind everything that is read. A system that has neither
@@ -53,6 +53,20 @@ _PAUSES: Final = (0.0005, 0.01)
 
 LOCK_SECONDS: Final = 2.0
 """Seconds for which a lock on a file is waited for, where nothing else is said."""
+
+# -- time ------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The clock of waits. It stays out of modules, where tools that freeze the time look."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic
+
+
+clock: Final = Clock()
+"""Seconds that pass, whatever happens to the time of day."""
+
 
 # -- forks ------------------------------------------------------------------------------------
 
@@ -373,12 +387,12 @@ def _take(file: int, alone: bool) -> bool:
 
 
 def _wait_for(file: int, alone: bool, seconds: float) -> None:
-    end, (pause, longest) = time.monotonic() + seconds, _PAUSES
+    end, (pause, longest) = clock.now() + seconds, _PAUSES
     while True:
-        time.sleep(min(pause, max(0.0, end - time.monotonic())))
+        time.sleep(min(pause, max(0.0, end - clock.now())))
         if _take(file, alone):
             return
-        if time.monotonic() >= end:
+        if clock.now() >= end:
             raise TimeoutError(f"another process kept it locked for longer than {seconds:.3g} s")
         pause = min(2 * pause, longest)
 

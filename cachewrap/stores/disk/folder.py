@@ -27,6 +27,7 @@ from cachewrap.systems import (
     OWNERS,
     NotAFile,
     check_file,
+    clock,
     files,
     open_file,
     open_to_all,
@@ -344,7 +345,7 @@ class _LaidOut(diskcache.Cache):  # type: ignore[misc]
     """
 
     def __init__(self, folder: str, wait: float) -> None:
-        self._end = time.monotonic() + wait
+        self._end = clock.now() + wait
         super().__init__(folder, timeout=0, disk=BytesDisk, eviction_policy="none")
 
     @property
@@ -355,7 +356,7 @@ class _LaidOut(diskcache.Cache):  # type: ignore[misc]
             try:
                 return execute(statement, *args)
             except sqlite3.OperationalError as error:
-                if str(error) == "database is locked" and time.monotonic() > self._end:
+                if str(error) == "database is locked" and clock.now() > self._end:
                     raise diskcache.Timeout(str(error)) from error
                 raise
 
@@ -384,7 +385,7 @@ def write(
     con: sqlite3.Connection, wait: float, sql: str, values: tuple[Any, ...] = ()
 ) -> sqlite3.Cursor:
     """Execute what begins to write, once other processes let go of it; within so many seconds."""
-    deadline = time.monotonic() + wait
+    deadline = clock.now() + wait
     while True:
         try:
             return con.execute(sql, values)
@@ -393,7 +394,7 @@ def write(
             # telling it to wait longer, and again not to.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            if time.monotonic() > deadline - _AGAIN:
+            if clock.now() > deadline - _AGAIN:
                 raise
             time.sleep(_AGAIN)
 

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +26,7 @@ from cachewrap.stores.breaker import (
 )
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
 from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
-from cachewrap.systems import files
+from cachewrap.systems import clock, files
 from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
@@ -401,18 +400,18 @@ def open_alone(
     Raises `OSError`: also where others kept it locked for so many seconds, or put another file in
     its place again and again.
     """
-    end = time.monotonic() + seconds
+    end = clock.now() + seconds
     while True:
         file = systems.open_file(path, flags, mode, follows=follows)
         try:
-            left = max(0.0, end - time.monotonic())
+            left = max(0.0, end - clock.now())
             with systems.locked(file, alone=True, seconds=left):
                 if _is_at(file, path):
                     yield file
                     return
         finally:
             files.close(file)
-        if time.monotonic() >= end:
+        if clock.now() >= end:
             raise TimeoutError(f"others put files in its place for longer than {seconds:g} s")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from contextvars import ContextVar
 from typing import Any, Final
 
 import redis
 import redis.cluster
+
+from cachewrap.systems import clock
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
 
@@ -55,7 +56,7 @@ class Budget:
     __slots__ = ("_bytes", "_end", "_last", "large")
 
     def __init__(self, seconds: float) -> None:
-        now = time.monotonic()
+        now = clock.now()
         self._end = now + seconds
         self._last = now + seconds * _LONGEST
         self._bytes = 0
@@ -63,7 +64,7 @@ class Budget:
 
     def left(self) -> float:
         """Seconds until the end, for what has sent as much as it will."""
-        return min(self._end - time.monotonic(), _LONGEST_SLICE)
+        return min(self._end - clock.now(), _LONGEST_SLICE)
 
     def begin(self) -> None:
         """Begin with another connection, which was sent nothing yet."""
@@ -78,7 +79,7 @@ class Budget:
     def spend(self, count: int = 0) -> None:
         """Count bytes that came. Raises `TooSlowError` and `TooLargeError`."""
         self._bytes += count
-        now = time.monotonic()
+        now = clock.now()
         if now > self._end and now > min(self._end + self._bytes / _PACE, self._last):
             raise TooSlowError("the server took too long for one operation")
         if self._bytes > MOST_BYTES:
@@ -212,12 +213,12 @@ def bounded(kind: Any) -> Any:
             return await read(self, *args, **options)
         stream, mine, silent = self._reader, budget.get(), 0
         while True:
-            left, began = getattr(stream, "_left", 0), time.monotonic()
+            left, began = getattr(stream, "_left", 0), clock.now()
             ahead = _unsent(self) if mine.large else 0
             # With a time-out of its caller's redis-py gives None for what has not come, and goes on
             # where it was; with its own one it would hang up.
             answer = await read(self, *args, timeout=patience, **options)
-            if answer is not None or time.monotonic() - began < patience:
+            if answer is not None or clock.now() - began < patience:
                 return answer
             came = left - getattr(stream, "_left", 0)
             silent = silent + 1 if _unsent(self) >= ahead > 0 else 0
