@@ -6,13 +6,16 @@ import asyncio
 import io
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from types import MethodDescriptorType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from cachewrap.systems import clock
 
 T = TypeVar("T")
 
