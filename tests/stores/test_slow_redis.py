@@ -15,6 +15,7 @@ import pytest
 import redis
 from stalling import Line
 
+from cachewrap import Cache
 from cachewrap.errors import StoreError
 from cachewrap.stores import breaker
 from cachewrap.stores.base import Claim, Store
@@ -390,6 +391,18 @@ class TestManyNodes:
             url = f"redis+sentinel://127.0.0.1:{server.port}/service/0"
             store = RedisStore(url, store_seconds=SECONDS)
             assert seconds_of(lambda: calls_of(store).get(KEY)) < 3 * SECONDS + SLACK
+
+
+def test_a_server_is_waited_for_as_long_as_any_system_counts(
+    redis_url: str, calls_of: Callable[[Store], Calls]
+) -> None:
+    cache = Cache.redis(redis_url=redis_url, store_seconds=1e308, lease_seconds=1e308)
+    calls, seconds = calls_of(cache._store), cache.policy.lease_seconds
+    assert calls.get(KEY) is None
+    assert calls.acquire(KEY, "one-1", seconds) is Claim.TAKEN
+    calls.release(KEY, "one-1")
+    calls.close()
+    cache.close()
 
 
 class TestLeasesThatDoNotEnd:
