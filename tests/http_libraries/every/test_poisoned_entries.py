@@ -68,6 +68,8 @@ def hostile(evil: Upstream) -> list[tuple[str, str]]:
         *[("x-should-retry", "true"), ("retry-after", "1"), ("retry-after-ms", "1")],
         *[("x-accel-redirect", "/etc/passwd"), ("x-sendfile", "/etc/passwd")],
         *[("sourcemap", evil.root_url), ("x-sourcemap", evil.root_url), ("x-cachewrap", "miss")],
+        *[(f"x-goog-upload-{name}", evil.root_url) for name in ("url", "control-url", "status")],
+        *[("x-callback-url", evil.root_url), ("openai-uri", evil.root_url)],
         *[("etag", '"1"'), ("cache-control", "max-age=1"), ("vary", "*")],
     ]
 
