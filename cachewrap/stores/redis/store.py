@@ -111,6 +111,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
     every operation of every store with the same URL fails at once. After ``breaker_seconds`` one
     operation tries again, and ends this if it succeeds. An answer of the server, an error too,
     is no reason to leave it alone, unless it says that it is loading or that its cluster is down.
+    A value of 1 MiB or more that took too long to be written keeps others of that size back alone.
 
     A user who may do what a store needs, with the entries of one namespace, and nothing else
     (the last two for clusters only; the names of other keys are not hidden from ``scan``)::
@@ -130,7 +131,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         seed: the partition.
         namespace: keeps the tenants of one database apart.
         store_seconds: for how many seconds an operation may go on, with all its attempts, nodes and
-            redirections. A large answer has a second more for each MiB, and five times as long at
+            redirections. A large value has a second more for each MiB, and five times as long at
             most. Connecting and each answer may take half of it.
         breaker_seconds: for how many seconds a server that cannot be reached is left alone.
 
