@@ -151,6 +151,10 @@ class Watched:
         """`Leases.acquire`."""
         return self._do("take a lease in", self.store.acquire, args, options)
 
+    def release(self, *args: Any, **options: Any) -> Any:
+        """`Leases.release`. What is left alone keeps its lease until that ends."""
+        return self._do("take a lease in", self.store.release, args, options)
+
     async def aget(self, *args: Any, **options: Any) -> Any:
         """`Store.aget`."""
         return await self._ado("read", self.store.aget, args, options)
@@ -166,6 +170,10 @@ class Watched:
     async def aacquire(self, *args: Any, **options: Any) -> Any:
         """`Leases.aacquire`."""
         return await self._ado("take a lease in", self.store.aacquire, args, options)
+
+    async def arelease(self, *args: Any, **options: Any) -> Any:
+        """`Leases.arelease`."""
+        return await self._ado("take a lease in", self.store.arelease, args, options)
 
     def _do(self, doing: str, work: Callable[..., T], args: Any, options: Any) -> T:
         with self._timed(doing, counts=True):

@@ -16,7 +16,7 @@ import pytest
 
 from cachewrap import Cache, CacheWarning, llm_cached
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Claim, Leases, Store
 
 SECONDS = 0.2
 
@@ -153,6 +153,34 @@ def fail(operation: str, store: Slow) -> None:
 def test_the_store_of_a_cache_is_the_one_that_was_given() -> None:
     store = Slow(set(), fails=False)
     assert Cache(store).store is store
+
+
+class Leasing(Slow, Leases):
+    """The same, with leases."""
+
+    def acquire(self, key: str, token: str, seconds: float) -> Claim:
+        self._wait("acquire")
+        return Claim.TAKEN
+
+    def renew(self, key: str, token: str, seconds: float) -> bool:
+        return True
+
+    def release(self, key: str, token: str, *, failed: bool = False) -> None:
+        self._wait("release")
+
+
+@pytest.mark.filterwarnings("ignore::cachewrap.CacheWarning")
+@pytest.mark.parametrize("operation", ["acquire", "release"])
+@pytest.mark.parametrize("fails", [False, True], ids=["slow", "fails"])
+def test_leases_are_waited_for_once(operation: str, fails: bool) -> None:
+    store = Leasing({operation}, fails)
+    cache, ask = Cache(store, store_seconds=SECONDS), ask_of("sync")
+    with cache, pytest.warns(CacheWarning, match="left alone"):
+        assert [ask(number) for number in range(5)] == list(range(5))
+    assert store.waited == 1
+    with cache:
+        assert [ask(number) for number in range(5)] == list(range(5))
+    assert cache.stats.hits == 5
 
 
 class Hanging(Slow):
