@@ -20,7 +20,7 @@ from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError,
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
 from cachewrap.request.key import decode_request, readable, stored
-from cachewrap.secrets import HIDDEN, is_hidden
+from cachewrap.secrets import HIDDEN, is_named, is_secret_constant, search
 from cachewrap.stores.base import Store, scan
 
 
@@ -297,7 +297,16 @@ def covered(request: Any, path: str = "") -> Any:
         return {name: covered(value, _below(path, name)) for name, value in request.items()}
     if isinstance(request, list):
         return [covered(value, f"{path}[{at}]") for at, value in enumerate(request)]
-    return HIDDEN if is_hidden(path, request) else request
+    return HIDDEN if _is_hidden(path, request) else request
+
+
+def _is_hidden(path: str, value: object) -> bool:
+    """Whether a value is not shown, by the names on the way to it or by its form."""
+    if value is None or value == "" or isinstance(value, bool):
+        return False
+    if any(is_named(name.partition("[")[0]) for name in path.split(".")):
+        return True
+    return isinstance(value, str) and (is_secret_constant("", value) or bool(search(value)))
 
 
 def _compare(path: str, old: Any, new: Any) -> Iterator[Difference]:
@@ -395,7 +404,7 @@ def _texts(path: str, old: str, new: str) -> Difference:
     if max(len(old), len(new)) <= _SHOWN and " " not in old + new:
         return Difference(f"{path}: {_shown(path, old)} → {_shown(path, new)}", weight)
     line = f"{path}: {count} character{' differs' if count == 1 else 's differ'} at {head}"
-    if not (is_hidden(path, old) or is_hidden(path, new)):
+    if not (_is_hidden(path, old) or _is_hidden(path, new)):
         line += f": {_excerpt(one)} → {_excerpt(other)}"
     return Difference(line, weight)
 
@@ -421,7 +430,7 @@ def _shown(path: str, value: Any) -> str:
         return "an object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    if is_hidden(path, value):
+    if _is_hidden(path, value):
         return HIDDEN
     text = repr(value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"

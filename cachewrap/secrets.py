@@ -19,29 +19,26 @@ HIDDEN: Final = "(hidden)"
 KEYED: Final = "(keyed "
 """How a hash begins that stands in place of one."""
 
+_MARKS: Final = (HIDDEN, KEYED)
+
 _LEAST: Final = 8  # characters of text that is looked through
-_LAST: Final = (
-    "key|token|auth|authorization|bearer|secret|password|passwd|passphrase|pwd|sig|cookie|apikey"
-    "|assertion|dpop|otp|pat"
-)
 _CREDENTIAL: Final = re.compile(
-    rf"(^|[-_.])({_LAST})$"  # x-api-key, helicone-auth, x-amz-security-token, ?sig=
+    # x-api-key, helicone-auth, x-amz-security-token, ?sig=
+    r"(^|[-_.])(key|token|auth|authorization|bearer|secret|password|passwd|passphrase|pwd|sig|cookie"
+    r"|apikey|assertion|dpop|otp|pat)$"
     r"|(^|[-_.])(set-cookie2?|credentials?|secret|password|jwt|signature|hmac)([-_.]|$)"
     r"|(api|app|auth|access|bearer|client|csrf|private|refresh|secret|session)(key|token)$"
     r"|authorization|authenticat|api[-_]?key|access[-_]?token|client[-_]cert|access[-_]?key"
     r"|^(x[-_])?(session|session[-_]?id|sid)$|^x-honeycomb-team$"
     r"|^code$"  # of an Azure function
-    r"|^x-amzn-oidc-|^x-ms-client-principal",
+    r"|^x-amzn-oidc-|^x-ms-client-principal"
+    r"|^(anthropic-(organization|workspace)-id|openai-(organization|project))$",
     re.IGNORECASE,
-)
-_ACCOUNT: Final = frozenset(
-    "anthropic-organization-id anthropic-workspace-id openai-organization openai-project".split()
 )
 # What gateways take at the top of a body, to call a provider with the caller's own account.
 _BODY: Final = re.compile(
-    r"(?:.*_)?api_?key|(?:.*_)?(?:access|auth|ad|session|credit)_token|aws_access_key_id"
-    r"|(?:.*_)?(?:secret|password|credentials|secret_access_key)",
-    re.IGNORECASE,
+    r"(?i:(?:.*_)?(?:api_?key|(?:access|auth|ad|session|credit)_token|secret|password|credentials"
+    r"|secret_access_key)|aws_access_key_id)"
 )
 # Fields of data, of their names in lower case with `_` between the words.
 _FIELD: Final = re.compile(
@@ -51,19 +48,23 @@ _FIELD: Final = re.compile(
     | (?:account|app|application|auth|client|consumer|encryption|functions?|insert|license|master
       |proxy|provider|query|service_account|signing|ssh|storage|subscription|virtual|webhook)_key
     | authorizations? | auth | auth_header | auth_value | bearer | jwt | pat | otp | assertion
-    | pass(?:word|wd|phrase|code)s? | pwd | secrets? | secret_(?:value|text|string|token)
-    | credentials? | cookies? | connection_?string | dsn | service_account_json
-    | bearer_token_bedrock
+    | pass(?:word|wd|phrase|code)s? | pwd | pw | (?:user|admin|db|smtp)_?pass | secrets?
+    | secret_(?:value|text|string|token) | credentials? | cookies? | connection_?string | dsn
+    | service_account_json | bearer_token_bedrock
     )""",
     re.VERBOSE,
 )
 # Words of a vocabulary, of a page and of a count, not of an account.
 _TOKENS: Final = frozenset(
-    """
-    added bos budget cached cls completion continuation cursor decoder each end eos extra final
-    first image input last mask max middle min n new next num output pad page per prefix prompt
-    reasoning resume sep skip special start stop sub suffix sync target text thinking total unk word
-    """.split()
+    "added bos budget cached cls completion continuation cursor decoder each end eos extra final "
+    "first image input last mask max middle min n new next num output pad page per prefix prompt "
+    "reasoning resume sep skip special start stop sub suffix sync target text thinking total unk "
+    "word".split()
+)
+# What may be one counts in the key, and is hidden where it is stored if it looks random.
+_LIKELY: Final = re.compile(
+    r"(?!(?:.*_)?(?:public|cache|sort|primary|foreign)_keys?$)(?:.*key|.+_keys|constants|mcp_servers"
+    r"|(?:.*_)?(?:pin|pem|hmac|[cx]srf|tokens|webhook|(?:webhook|server)_url))"
 )
 _BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
 
@@ -71,7 +72,7 @@ _BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
     """Whether a header or query parameter of this name carries a credential or an account."""
-    return name.lower() in _ACCOUNT or _CREDENTIAL.search(name) is not None
+    return _CREDENTIAL.search(name) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -81,6 +82,11 @@ def is_named(name: str) -> bool:
     if name.endswith("token"):
         return name[:-5].rstrip("_").rpartition("_")[2] not in _TOKENS
     return _FIELD.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_likely(name: str) -> bool:
+    return _LIKELY.fullmatch(_BETWEEN_WORDS.sub("_", name.strip("-_")).lower()) is not None
 
 
 @lru_cache(maxsize=1024)
@@ -95,19 +101,17 @@ _HEADERS: Final = re.compile(
 )
 # In them all text is a credential but what says which one it is.
 _SECRETS: Final = re.compile(
-    r"(?:.*_)?(?:secrets|credentials?|auth|authentication|api_auth|byok|service_account_json)"
+    r"(?:.*_)?(?:secrets|credentials?|auth|authentication|api_auth|byok|cookies|service_account_json)"
 )
 _TELLING: Final = frozenset(
-    """
-    allowed_domains audience auth_type auth_uri base_url domain domains enabled endpoint header host
-    id in kind managed_identity_resource_id method mode model name project_id provider region
-    resource scheme scope scopes strategy token_uri type universe_domain url
-    """.split()
+    "allowed_domains audience auth_type auth_uri base_url domain domains enabled endpoint header "
+    "host id in kind managed_identity_resource_id method mode model name path project_id provider "
+    "region resource scheme scope scopes strategy token_uri type universe_domain url".split()
 )
 _SCHEMAS: Final = frozenset(
-    {"properties", "patternProperties", "$defs", "definitions", "parameter_definitions"}
+    "properties patternProperties $defs definitions parameter_definitions".split()
 )
-_PLAIN, _WIDE, _ALL, _SCHEMA = range(4)
+_PLAIN, _WIDE, _ALL, _SCHEMA, _RANDOM = range(5)
 """How the members of an object are judged."""
 
 
@@ -116,106 +120,95 @@ def _container(name: str) -> int:
     if name in _SCHEMAS:
         return _SCHEMA
     name = _BETWEEN_WORDS.sub("_", name).lower()
-    if _HEADERS.fullmatch(name):
-        return _WIDE
-    return _ALL if _SECRETS.fullmatch(name) else _PLAIN
+    return _WIDE if _HEADERS.fullmatch(name) else _ALL if _SECRETS.fullmatch(name) else _PLAIN
 
 
 # Every one takes a time that grows as its text does: runs begin where no run goes on, and are never
-# given back. The group is what is hidden.
+# given back. The group `_` is what is hidden.
 _RUNS: Final = {
-    "a key sk-": r"sk-(?=[A-Za-z_-]{0,40}\d)[\w-]{20,}+",
     "Stripe": r"(?:[spr]k_(?:live|test)_[A-Za-z0-9]{16,}+|whsec_[A-Za-z0-9+/=]{24,}+)",
-    "Google": r"(?:AIza[\w-]{30,}+|ya29\.[\w-]{20,}+|GOCSPX-[\w-]{20,}+)",
+    "a key sk-": r"sk[-_](?=[A-Za-z_-]{0,40}\d)[\w-]{20,}+",
+    "Google": r"(?:AIza[\w-]{30,}+|AQ\.[\w-]{30,}+|ya29\.[\w-]{20,}+|GOCSPX-[\w-]{20,}+)",
     "GitHub": r"(?:gh[opsur]_[A-Za-z0-9]{30,}+|github_pat_\w{30,}+)",
     "GitLab": r"gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent|imt)-[\w-]{20,}+",
     "Slack": r"(?:xox[abeoprs]-[A-Za-z0-9-]{10,}+|xapp-\d-[A-Za-z0-9-]{10,}+)",
-    "AWS": r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![\w-])",
-    "Hugging Face": r"(?:hf|api_org)_[A-Za-z0-9]{30,}+",
-    "Groq": r"gsk_[A-Za-z0-9]{20,}+",
-    "Replicate": r"r8_[A-Za-z0-9]{30,}+",
-    "npm": r"npm_[A-Za-z0-9]{30,}+",
-    "PyPI": r"pypi-[\w-]{50,}+",
-    "SendGrid": r"SG\.[\w-]{16,}+\.[\w-]{16,}+",
-    "a provider": r"(?:pplx|xai|nvapi|tvly|dapi|csk|fw|lsv2_pt|lsv2_sk|ntn|lin_api|sntrys|dop_v1)"
-    r"[-_]?(?=[A-Za-z_-]{0,40}\d)[\w-]{30,}+",
-    "Vault": r"hvs\.[\w-]{24,}+",
+    "AWS": r"(?:(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![\w-])|ABSK[\w+/=]{40,}+)",
+    "a provider": r"(?:(?:pplx|xai|nvapi|tvly|dapi|csk|fw|fc|lsv2_(?:pt|sk)|ntn|lin_api|sntrys"
+    r"|dop_v1|shp(?:at|ss|ca|pa)|glsa|figd|pcsk|sbp|sgp|jina|tgp_v1|vck|dckr_pat|esecret|bedrock-api-key"
+    r")[-_]?(?=[A-Za-z_-]{0,40}\d)[\w-]{30,}+|(?:hf|api_org|r8|npm)_[A-Za-z0-9]{30,}+"
+    r"|gsk_[A-Za-z0-9]{20,}+|pypi-[\w-]{50,}+|SG\.[\w-]{16,}+\.[\w-]{16,}+|hvs\.[\w-]{24,}+"
+    r"|ATATT3x[\w=-]{40,}+)",
     "a JWT": r"eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]{8,}+",
-    "a webhook": r"hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]{20,}+",
+    "a webhook": r"(?:hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]{20,}+"
+    r"|discord(?:app)?\.com/api/webhooks/\d{5,25}/[\w-]{40,}+)",
 }
 _SIGNATURE: Final = (
-    "x-amz-signature|x-amz-security-token|x-amz-credential|x-goog-signature|x-goog-credential"
-    "|x-oss-signature|q-signature|signature|sig"
+    "x-amz-(?:signature|security-token|credential)|x-goog-(?:signature|credential)|x-oss-signature"
+    "|q-signature|signature|sig"
 )
 SIGNATURES: Final = re.compile(_SIGNATURE, re.IGNORECASE)
 """The names of parameters that are the signature of an address."""
 
+# What stands in front of a value in a file of settings, a command, a header; up to its `=` or `:`.
+_FRONT: Final = (
+    "api.key apikey access.key secret.key token secret password passwd authorization".split()
+)
+_QUOTES: Final = ("", "[\"']", r"\\[\"']")
+_WRITTEN: Final = "|".join(rf"(?<={name}{quote}.)" for quote in _QUOTES for name in _FRONT)
 _OTHERS: Final = {
     "a scheme": r"(?i:(?<![\w-])(?:bearer|basic)[ \t]{1,4}"
-    r"(?P<scheme>(?=[a-z._~+/=-]{0,64}\d)[\w.~+/=-]{16,}+))",
-    "a private key": r"(?P<pem>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    r"(?P<_>(?=[a-z._~+/=-]{0,64}\d)[\w.~+/=-]{16,}+))",
+    "a private key": r"(?P<_>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:\s|\\[nr])*+(?=[A-Za-z0-9+/=]{16}|Proc-Type:|Version:|Comment:)(?:[^-]|-(?!----))*+"
     r"(?:-----END [A-Z ]{0,40}-----)?)",
-    "an address": r"""://(?P<user>[^\s/:@"'<>\\?#]{0,128}:[^\s/@"'<>\\?#]{1,256})@""",
-    "a signature": rf"""[?&](?i:{_SIGNATURE})=(?P<signed>[^&\s"'<>()#\\]{{8,}})""",
+    "an address": r"""://(?P<_>[^\s/:@"'<>\\?#]{0,128}:[^\s/@"'<>\\?#]{1,256})@""",
+    "a signature": rf"""[?&](?i:{_SIGNATURE})=(?P<_>[^&\s"'<>()#\\]{{8,}})""",
     "a parameter": r"[?&](?i:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]secret|token"
-    r"""|password|key)=(?P<parameter>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
-    "a connection": r"(?i:(?:account|sharedaccess)key)=(?P<account>[\w+/=]{32,}+)",
+    r"""|password|key)=(?P<_>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
+    "Telegram": r":(?<=\d{8}:)(?P<_>AA[\w-]{30,}+)",
+    "a connection": r"(?i:(?:account|sharedaccess)key)=(?P<_>[\w+/=]{32,}+)",
+    "a name": rf"""[=:](?is:{_WRITTEN})[ \t]{{0,4}}(?:[\\"']{{1,2}})?(?i:token[ \t])?"""
+    r"(?P<_>(?=(?:[A-Za-z_.~+/@!#%^*$-]{0,40}\d){2})[\w.~+/@!#%^*$-]{12,}+={0,2})(?![(\[])",
 }
-_GROUPS: Final = {
-    "scheme": "a scheme",
-    "pem": "a private key",
-    "user": "an address",
-    "signed": "a signature",
-    "parameter": "a parameter",
-    "account": "a connection",
-    **{f"run{at}": rule for at, rule in enumerate(_RUNS)},
-}
-_SHAPE: Final = re.compile(
-    "(?<![\\w-])(?:"
-    + "|".join(f"(?P<run{at}>{pattern})" for at, pattern in enumerate(_RUNS.values()))
-    + ")|"
-    + "|".join(_OTHERS.values()),
-    re.ASCII,
-)
-# How each of them begins: letters that are the same in every one, which are found quickly.
+_BOTH: Final = {name: rf"(?<![\w-])(?P<_>{run})" for name, run in _RUNS.items()} | _OTHERS
+_RULES: Final = tuple(_BOTH)
+_GROUPED: Final = (rule.replace("(?P<_>", f"(?P<r{at}>") for at, rule in enumerate(_BOTH.values()))
+_SHAPE: Final = re.compile("|".join(_GROUPED), re.ASCII)
+# How each of them begins; behind a `~` is the letter that is looked for, as texts have few of it.
 _BEGINNINGS: Final = (
-    r"sk-|sk_live_|pk_live_|rk_live_|sk_test_|pk_test_|rk_test_|whsec_|AIza|ya29\.|GOCSPX-|gh[opsur]_"
-    r"|github_pat_|gl[a-z]{2,5}-|xox[a-z]-|xapp-|A[KSBC][IC]A[A-Z0-9]|hf_|api_org_|gsk_|r8_|npm_"
-    r"|pypi-|SG\.|pplx|xai|nvapi|tvly|dapi|csk|fw[-_]|lsv2_|ntn_|lin_api|sntrys|dop_v1|hvs\.|eyJ"
-    r"|hooks\.slack|-----BEGIN|bearer[ \t]|Bearer[ \t]|BEARER[ \t]|basic[ \t]|Basic[ \t]|BASIC[ \t]"
-    r"|AccountKey=|accountkey=|SharedAccessKey=|sharedaccesskey=|://[^/\s]{0,384}@"
+    r"sk~-|sk~_|pk~_live_|rk~_live_|pk~_test_|rk~_test_|whsec~_|AIza|AQ\.|ABSK|ATATT3x|ya29~\.|GOCSPX-"
+    r"|gh[opsur]~_|github~_pat_|gl[a-z]{2}~-|gl[a-z]{3}~-|gl[a-z]{4}~-|gl[a-z]{5}~-|glsa~_|xox[a-z]~-"
+    r"|xapp~-|A[KSBC][IC]A[A-Z0-9]|hf~_|api~_org_|gsk~_|r8~_|npm~_|pypi~-|SG\.|ppl~x|xai|n~vapi|t~vly"
+    r"|da~pi|cs~k|fw~-|fw~_|fc~-|lsv2~_|ntn~_|lin~_api|sntr~ys|shp[a-z]{2}~_|figd~_|pcsk~_|sbp~_|sgp~_"
+    r"|jina~_|tgp~_v1|vck~_|dckr~_pat|esecret~_|bedrock~-api-key|dop~_v1|hvs~\.|ey~J|hooks~\.slack"
+    r"|discord~\.|discordapp~\.|-----BEGIN|b(?:earer|asic)[ \t]|B(?:earer|asic|EARER|ASIC)[ \t]|:AA"
+    r"|Account~Key=|account~key=|SharedAccess~Key=|sharedaccess~key=|://[^/\s]{0,384}@"
     r"|\?(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)|&(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)"
+    rf"|=(?is:{_WRITTEN})|:(?is:{_WRITTEN})"
 )
-_begun: Final = re.compile(_BEGINNINGS).search
-shape_begins: Final = re.compile(_BEGINNINGS.encode()).search
+_begun: Final = re.compile(_BEGINNINGS.replace("~", "")).search
+_LETTERS: Final = re.sub(r"([^|~]+)~(\\?.)", r"\2(?<=\1\2)", _BEGINNINGS)
+_may_begin: Final = re.compile(_LETTERS).search
+shape_begins: Final = re.compile(_LETTERS.encode()).search
 """A quick look for the shapes of credentials in an encoded request."""
 
+# How names of credentials end, and of what holds some. Behind one stands in MessagePack what begins
+# its value, in JSON a quotation mark.
 _ENDINGS: Final = (
-    "key keys id string value secret secrets token authorization authorizations auth header bearer "
-    "jwt pat otp assertion password passwords passwd passwds passphrase passphrases passcode text "
-    "passcodes pwd credential credentials cookie cookies dsn json bedrock headers environ env vars "
-    "environment envvars variables authentication byok"
+    "key id string value secret token zation cation auth header bearer jwt pat otp password passwd "
+    "phrase passcode pwd pw pass pin pem hmac srf hook k_url r_url server code begin constant "
+    "tuple credential ret.text rettext cookie dsn json bedrock env environ ronment riable var byok"
 )
-"""How names of credentials end, and of what holds some."""
-
-
-def _behind_names() -> re.Pattern[bytes]:
-    """What follows such a name: in MessagePack what begins its value, in JSON a quotation mark."""
-    lengths: dict[int, list[str]] = {}
-    for ending in _ENDINGS.split():
-        lengths.setdefault(len(ending), []).append(f"{ending}.")
-    behind = "|".join(f"(?<={'|'.join(endings)})" for endings in lengths.values())
-    text = f"[\\x80-\\xbf\\xd9-\\xdf\"'\\\\](?is:(?<=[a-z].)(?:{behind}))"
-    return re.compile(text.encode())
-
-
-name_ends: Final = _behind_names().search
+_BEHIND: Final = "|".join(f"(?<={ending}.)|(?<={ending}s.)" for ending in _ENDINGS.split())
+name_ends: Final = re.compile(
+    rf"""[\x80-\xbf\xd9-\xdf"'\\](?is:(?<=[a-z].)(?:{_BEHIND}))""".encode()
+).search
 """A quick look for names, of credentials and of containers, in an encoded request."""
 
 _SCHEME: Final = re.compile(
-    r"\s*(?:(?:bearer|basic|digest|negotiate)\s"
-    r"|(?:token|api-?key|apikey|ntlm|dpop|hmac|sso-key|signature|aws4-hmac-sha256)\s+\S+\s*$)",
+    r"\s*(?:(?:bearer|basic|digest|negotiate|googlelogin|snowflake)\s"
+    r"|(?:token|api-?key|apikey|ntlm|dpop|hmac|sso-key|signature|aws4-hmac-sha256)\s+\S+\s*$"
+    r"|(?:bot|key|oauth|sharedkey(?:lite)?|geniekey|splunk)\s+(?=\S*\d)\S{12,}\s*$)",
     re.IGNORECASE,
 )
 # Words of people who explain or fill in later, and what guardrails are told to do with passwords.
@@ -227,34 +220,31 @@ _PLACEHOLDER: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _USERS: Final = re.compile(
-    r"(?:user|username|name|me)?:(?:pass|password|passwd|pwd|secret|pw)", re.IGNORECASE
+    r"(?i:(?:user|username|name|me)?:(?:pass|password|passwd|pwd|secret|pw))"
 )
 
 
 def is_placeholder(value: str) -> bool:
     """Whether text stands where a credential would, and is none."""
-    return (len(value) < 64 and _PLACEHOLDER.fullmatch(value) is not None) or _is_mark(value)
-
-
-def _is_mark(value: str) -> bool:
-    return value.startswith((HIDDEN, KEYED))
+    known = len(value) < 64 and _PLACEHOLDER.fullmatch(value) is not None
+    return known or value.startswith(_MARKS)
 
 
 def is_secret_value(value: object) -> bool:
     """Whether a header's value is a credential by its scheme or shape, whatever it is called."""
-    if not isinstance(value, str) or (_SCHEME.match(value) is None and _begun(value) is None):
-        return False
-    return _SCHEME.match(value) is not None or next(_shapes(value), None) is not None
+    return isinstance(value, str) and bool(_SCHEME.match(value) or next(_shapes(value), None))
 
 
 def is_telling(text: str) -> bool:
     """Whether text may have a credential in it, or is an address or JSON: a quick look."""
-    return "://" in text or text[:1] in "{[" or _begun(text) is not None
+    return "://" in text or text[:1] in "{[" or _may_begin(text) is not None
 
 
 def _shapes(text: str) -> Iterator[tuple[str, int, int]]:
     """The rule, start and end of each credential that a text has in it."""
-    begun = None if len(text) < _LEAST or text.startswith("data:") else _begun(text)
+    if len(text) < _LEAST or text.startswith("data:") or _may_begin(text) is None:
+        return
+    begun = _begun(text)
     while begun is not None:
         found = _SHAPE.match(text, begun.start())
         if found is None:
@@ -262,12 +252,15 @@ def _shapes(text: str) -> Iterator[tuple[str, int, int]]:
             continue
         begun = _begun(text, found.end())
         group = found.lastgroup or ""
+        rule = _RULES[int(group[1:])]
         start, end = found.span(group)
         value = text[start:end]
-        if group == "user" and _USERS.fullmatch(value):
-            continue
-        if not is_placeholder(value.partition(":")[2] if group == "user" else value):
-            yield _GROUPS[group], start, end
+        if rule == "an address":
+            if _USERS.fullmatch(value):
+                continue
+            value = value.partition(":")[2]
+        if not is_placeholder(value):
+            yield rule, start, end
 
 
 # -- a walk through data -----------------------------------------------------------------------
@@ -295,6 +288,7 @@ class Walk:
         put: what stands in place of every credential; `GONE` leaves out what it is in.
         mark: gives what stands for the value of a name that is counted by a hash, else None.
         address: takes the credentials off an address, in the settings that no model reads.
+        wary: whether what looks random goes too, where a credential is likely.
 
     Attributes:
         found: the credentials.
@@ -305,11 +299,13 @@ class Walk:
         put: object,
         mark: Callable[[str, Any], str | None] | None = None,
         address: Callable[[str], str] | None = None,
+        wary: bool = False,
     ) -> None:
         self.found: list[Found] = []
         self._put = put
         self._mark = mark
         self._address = address
+        self._wary = wary
 
     def of(self, value: Any, path: Path, held: int = _PLAIN) -> Any:
         """The value without its credentials; the very value where it has none."""
@@ -324,7 +320,8 @@ class Walk:
     def _items(
         self, value: Any, path: Path, held: int, each: Callable[[Any, Path, int], Any]
     ) -> Any:
-        if len(value) == 2 and isinstance(value[0], str) and (held == _WIDE or path[-1:] == ("!",)):
+        named = path[-1:] == ("!",) or (held == _WIDE and "=" not in str(value[:1]))
+        if named and len(value) == 2 and isinstance(value[0], str):
             new = self.member(value[0], value[1], path, held)  # the pair of a name and a value
             return value if new is value[1] else [value[0], HIDDEN if new is GONE else new]
         items, option = [], False
@@ -367,17 +364,22 @@ class Walk:
             self.note(inner, path)
             return mark
         if name[:1] == "!":
-            return self.of(inner, path, held)
+            return self.of(inner, path, _RANDOM if name == "!namedtuple" else held)
         inside = _container(name)
         named = inside == _ALL or (held == _ALL and name.lower() not in _TELLING)
         if (named or _names(name, held)) and (not isinstance(inner, Mapping) or _is_tagged(inner)):
             return self._all(inner, path, inside or held)
+        code = path in _CODES and isinstance(inner, str)
+        if not (inside or held) and (code or (_is_likely(name) and path != ("key",))):
+            inside = _RANDOM
         return self.of(inner, path, inside or held)
 
     def _all(self, value: Any, path: Path, held: int) -> Any:
         """What stands for a value that is a credential, or a list of some."""
         if isinstance(value, str):
-            if is_placeholder(value) and (held != _WIDE or not self._address or _is_mark(value)):
+            if is_placeholder(value) and (
+                held != _WIDE or not self._address or value.startswith(_MARKS)
+            ):
                 return value
             return self._take(path, "name", value)
         if isinstance(value, (list, tuple)):
@@ -410,7 +412,13 @@ class Walk:
         if self._address and _URL.fullmatch(value) and (clean := self._address(value)) != value:
             self._take(path, "an address", value)
             return clean
-        return self._shaped(value, path)
+        clean = self._shaped(value, path)
+        if self._wary and held in (_WIDE, _RANDOM) and isinstance(clean, str):
+            return _RUN.sub(lambda run: self._opaque(run[0], path), clean)
+        return clean
+
+    def _opaque(self, run: str, path: Path) -> str:
+        return self._take(path, "random", run) if _MIXED.search(run) else run
 
     def _json(self, value: str, path: Path, held: int) -> Any:
         """JSON that is text: a header of a gateway's, the arguments of a tool's call."""
@@ -432,69 +440,61 @@ class Walk:
         return "".join((*parts, value[at:])) if parts else value
 
 
+_CODES: Final = (("code",), ("code", "begins"))
+_RUN: Final = re.compile(r"[\w+=~-]{16,}", re.ASCII)
+_MIXED: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?=[A-Za-z]*\d[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16}"
+)
+"""What no person has written: letters and several digits without anything between them."""
+
 _TAGS: Final = frozenset({"!bytes", "!bytearray", "!tuple", "!set", "!frozenset"})
 
 
 def _names(name: str, held: int) -> bool:
-    """Whether a name is a credential's, in a container of this manner."""
     return is_named(name) or (held == _WIDE and is_secret(name))
 
 
 def _is_tagged(value: Mapping[Any, Any]) -> bool:
-    """Whether it stands for bytes or a collection in the canonical form."""
     return len(value) == 1 and next(iter(value)) in _TAGS
 
 
 def hidden(value: Any) -> Any:
     """Plain data with `HIDDEN` in place of every credential; the very data where there are none."""
-    return Walk(HIDDEN).of(value, ())
+    return Walk(HIDDEN, wary=True).of(value, ())
 
 
-def search(value: Any, *, headers: bool = False) -> list[Found]:
-    """The credentials in plain data, with where each is.
-
-    Args:
-        value: the data.
-        headers: whether it is a mapping of headers.
-    """
-    walk = Walk(HIDDEN)
+def search(value: Any, *, headers: bool = False, wary: bool = False) -> list[Found]:
+    """The credentials in plain data; `wary` looks through a request, of which more is hidden."""
+    walk = Walk(HIDDEN, wary=wary)
     walk.of(value, (), _WIDE if headers else _PLAIN)
     return walk.found
 
 
-# -- constants, and what is shown of a difference ------------------------------------------------
+# -- constants ----------------------------------------------------------------------------------
 
 
-# Hiding a value that is no secret costs a word in a message; showing one that is costs more.
-_SHOWN_NAME: Final = re.compile(
+# A constant that is hidden does not count in keys: what only sounds like a credential has to look
+# like one.
+_CONSTANT_NAME: Final = re.compile(
     r"[^a-z]key$|(^|[^a-z])(token|passwd|passphrase|pwd|auth|bearer|cookie|signature)$"
     r"|authorization|api[-_]?key|access[-_]?key|secret|password|credential",
     re.IGNORECASE,
 )
-_SHOWN_VALUE: Final = re.compile(
+_CONSTANT: Final = re.compile(
     r"\b(bearer|basic)\s+[-\w.~+/]{16}|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
     r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
-# Of these most are no secret: a sort key, a cache key.
-_DOUBTFUL_NAME: Final = re.compile(r"(?<!api)(?<!access)[-_]key$", re.IGNORECASE)
-_OPAQUE: Final = re.compile(r"\S{8,}")
-_WORDS: Final = re.compile(r"[a-z]+([-_.][a-z]+)*", re.IGNORECASE)
+_VAGUE: Final = re.compile(r"[-_](?:key|token)$", re.IGNORECASE)  # of a cache, of a vocabulary
 
 
 def is_secret_constant(name: str, value: str | bytes) -> bool:
-    """Whether a constant is a credential, by its own form or by the name that it has."""
+    """Whether a constant is a credential and nothing else, by its form or by the name it has."""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if _SHOWN_VALUE.search(text):
+    words = text.split(None, 2)
+    alone = len(words) < 3 or words[0].startswith("-----BEGIN")
+    if alone and _CONSTANT.search(text) and re.search(r"\d|://", text):
         return True
-    if not _SHOWN_NAME.search(name) or not _OPAQUE.fullmatch(text):
-        return False
-    return not (_DOUBTFUL_NAME.search(name) and _WORDS.fullmatch(text))
-
-
-def is_hidden(path: str, value: object) -> bool:
-    """Whether a value of a request is not shown, by the names on the way to it or by its form."""
-    if value is None or value == "" or isinstance(value, bool):
-        return False
-    named = any(_SHOWN_NAME.search(name.partition("[")[0]) for name in path.split("."))
-    return named or (isinstance(value, str) and _SHOWN_VALUE.search(value) is not None)
+    vague = _VAGUE.search(name) and not _MIXED.search(text)
+    sounds = _CONSTANT_NAME.search(name) and re.search(r"\d", text) and "://" not in text
+    return len(text) > 7 and words == [text] and (is_named(name) or bool(sounds and not vague))

@@ -191,7 +191,7 @@ class Files:
             return modes.S_ISDIR(self.stat(path).st_mode)
         return False
 
-    def make_folders(self, path: str, mode: int = 0o777) -> None:
+    def make_folders(self, path: str, mode: int) -> None:
         """Make a folder, and those above it that are missing. What is there may stay."""
         try:
             self.mkdir(path, mode)

@@ -180,7 +180,7 @@ def _secrets_of(row: Row) -> Iterator[tuple[str, Found]]:
     else:
         parts.append(("answer", codec.plain_form(entry.kind, entry.answer)))
     for part, value in parts:
-        yield from ((part, found) for found in search(value))
+        yield from ((part, found) for found in search(value, wary=part == "request"))
 
 
 def _documents(body: bytes) -> Iterator[Any]:

@@ -291,7 +291,7 @@ def canonical_headers(
 
 def _header(value: str, taken: list[str] | None) -> str:
     """The value of a header; of the JSON that some gateways take in one without credentials."""
-    if value[:1] != "{":
+    if value[:1] not in ("{", "["):
         return value
     walk = Walk(GONE, address=bare)
     new: str = walk.of(value, ())

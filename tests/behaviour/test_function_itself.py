@@ -617,6 +617,35 @@ class TestConstants:
         (key,) = cache.keys()
         assert secrets[0].encode() not in (cache.store.get(key) or b"")
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("PROMPT", "Explain why sk-abcdefgh12345 is bad, {}"),
+            ("PROMPT", "Explain https://user:pass@host/x in {}"),
+            ("PROMPT", "Say: bearer abcdefghijklmnopqrst, then answer in {}"),
+            ("PROMPT", "You explain basic microeconomics-for-everyone to {}"),
+            ("PROMPT", "What is -----BEGIN in a file of {}"),
+            ("MODEL", "hf-transformers-{}"),
+            ("METHOD", "RK-numerical-{}"),
+            ("SECRET_WORD", "elephant{}"),
+            ("PASSWORD_PROMPT", "Password-{}:"),
+            ("API_KEY_URL", "https://h.example/{}"),
+            ("STOP_TOKEN", "<|stop-2-{}|>"),
+            ("SORT_KEY", "created-2-{}"),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["a constant", "a literal"])
+    def test_that_only_look_like_one_count(
+        self, module: Module, name: str, value: str, place: str
+    ) -> None:
+        texts = [value.format(person) for person in ("adults", "children")]
+        if place == "a constant":
+            sources = [f"{name} = {text!r}\n" + ASK.format(f"{name}, q") for text in texts]
+        else:
+            sources = [ASK.format(f"[{name} := {text!r}], q") for text in texts]
+        first, other = (module(source).ask("hi") for source in sources)
+        assert first != other
+
     @pytest.mark.parametrize("name", ["SECRET_SANTA_PROMPT", "PASSWORD"])
     def test_that_only_sound_like_one_count(self, module: Module, name: str) -> None:
         made = module(f"{name} = 'Write a riddle'\n" + ASK.format(f"{name}, q"))

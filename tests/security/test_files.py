@@ -419,6 +419,12 @@ class TestModes:
             store.set(key_of(1), BIG)
             assert modes_of(tmp_path) == {("file", 0o600), ("folder", 0o700)}
 
+    def test_of_folders_above_it_that_are_new(self, tmp_path: Path) -> None:
+        with closing(DiskStore(tmp_path / "a" / "b" / "root")) as store:
+            store.set(key_of(1), BIG)
+        above = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")]
+        assert above == [0o755, 0o755]
+
     def test_of_a_cassette(self, tmp_path: Path) -> None:
         store = JsonlStore(tmp_path / "new" / "answers.jsonl")
         store.set(key_of(1), b"value")

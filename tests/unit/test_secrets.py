@@ -100,6 +100,11 @@ def test_a_plain_name(name: str) -> None:
         "Digest x",
         "Token abc",
         "ApiKey a1",
+        "Bot q8Zk040Vx2Lw7TbR4nM",
+        "OAuth q8Zk040Vx2Lw7TbR4nM",
+        "SharedKey account:q8Zk040Vx2Lw7TbR4nM",
+        'Snowflake Token="abc"',
+        "apikey=q8Zk040Vx2Lw7TbR4nM",
         "x ghp_" + "a1" * 18,
     ],
 )
@@ -108,7 +113,19 @@ def test_a_value_with_a_scheme_is_secret(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["bearers of news", "basics", "", 7, None, "token of thanks", "apikey"]
+    "value",
+    [
+        "bearers of news",
+        "basics",
+        "",
+        7,
+        None,
+        "token of thanks",
+        "apikey",
+        "key a1",
+        "bot 7",
+        "oauth flow-in-many-steps",
+    ],
 )
 def test_other_values_are_not(value: object) -> None:
     assert not is_secret_value(value)
@@ -242,6 +259,25 @@ SHAPED = {
     "Perplexity": "pplx-abcdefghijklmnopqrstuvwxyz0123456789",
     "xAI": "xai-abcdefghijklmnopqrstuvwxyz0123456789",
     "Databricks": "dapi0123456789abcdef0123456789abcdef",
+    "Google's new keys": "AQ.Ab8RN6Kabcdefghijklmnopqrstuvwxyz0123456789",
+    "Bedrock": "ABSKQmVkcm9ja0FQSUtleS0xMjM0NTY3ODkwYWJjZGVmZ2hpams=",
+    "ElevenLabs": "sk_0123456789abcdef0123456789abcdef0123456789abcdef",
+    "Firecrawl": "fc-0123456789abcdef0123456789abcdef",
+    "Jina": "jina_0123456789abcdef0123456789abcdefABCDEF",
+    "Pinecone": "pcsk_2abcDE_0123456789abcdef0123456789abcdef",
+    "Together": "tgp_v1_0123456789abcdef0123456789abcdef",
+    "Shopify": "shpat_0123456789abcdef0123456789abcdef",
+    "Grafana": "glsa_0123456789abcdef0123456789abcdef_01234567",
+    "Atlassian": "ATATT3xFfGF0abcdefghijklmnopqrstuvwxyz0123456789abcdef=1A2B3C4D",
+    "a bot of Telegram": "https://api.telegram.org/bot123456789:AAabcdefghijklmnopqrstuvwxyz01234",
+    "a webhook of Discord": "https://discord.com/api/webhooks/123456789012/" + "abcdefghij" * 5,
+    "a file of settings": "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCY3z9",
+    "a line of a shell": "export DB_PASSWORD='c0rrect-h0rse-battery'",
+    "an option": "--api-key=q8Zk040Vx2Lw7TbR4nM",
+    "a header in prose": "x-api-key: q8Zk040Vx2Lw7TbR4nM",
+    "a header with a scheme": "Authorization: Token q8Zk040Vx2Lw7TbR4nM",
+    "JSON in prose": 'use {"password": "q8Zk040Vx2Lw7TbR4nM"} there',
+    "JSON in JSON": 'use {\\"secret\\": \\"q8Zk040Vx2Lw7TbR4nM\\"} there',
     "a JWT": JWT,
     "a PEM block": PEM,
     "a PEM block in JSON": PEM.replace("\n", "\\n"),
@@ -274,6 +310,11 @@ UNSHAPED = {
     "an id": "chatcmpl-AbCdEf1234567890 call_abcdefghij1234567890 toolu_01ABC rs_0123",
     "Asia": "ASIAN MARKETS AND AKIANORDIC",
     "JSON": '{"eyJ": 1, "a": "sk-", "key": "value"}',
+    "code": "token = decode_v2(b1)\npassword=get_password_v2_from3(x)\napi_key=os.environ['K1']",
+    "a rule": "password: at least 12 characters, 2 digits. secret=your-secret-value-123456",
+    "a sort key": "sort_key=created-2024-01-02 key: 2024-01-02T10:20:30 author=q8Zk040Vx2",
+    "counts": "max_tokens=4096, tokens: 1234567890123, author=abc123def456ghi",
+    "a model": "model: accounts-fireworks-models-llama-v3p1-405b-instruct",
 }
 
 
@@ -296,6 +337,7 @@ def test_what_only_looks_a_little_like_one_is_left_alone(text: str) -> None:
 
 
 HOSTILE = [
+    "token=a1b2", "password: password: a1a1a1a1a1a1(", 'token=":', "key=key=", ":AA", "fc-a1",
     "sk-", "sk-a", "eyJ-", "eyJabcdefgh.", "-----BEGIN PRIVATE KEY-----\n" + "A" * 20, "://a:", "://",
     "Bearer ", "?token=A", "xoxb-1 ", "a@b:c ", "sk-" + "a" * 38, "?sig=", "://" + "x" * 300,
     "AKIA", "SG.aaaaaaaaaaaaaaaaaaaa.", "hooks.slack.com/services/", '{"key": "',
@@ -605,6 +647,66 @@ def test_credentials_are_hidden_where_a_request_is_stored(request_: Any, clean: 
     assert search(clean) == []
 
 
+LIKELY = "OPENAI_KEY oci_key embeddingKey wandb_key MY_KEY db_keys tokens csrf webhook_url".split()
+NOT_LIKELY = "prompt_cache_key sort_key langfuse_public_key document url signature id".split()
+RANDOM = "q8Zk040Vx2Lw7TbR4nM"
+
+
+@pytest.mark.parametrize("put", [str, lambda one: [one], lambda one: {"!set": [one]}])
+@pytest.mark.parametrize("name", [*LIKELY, "key"])
+def test_what_may_be_one_counts_and_is_hidden_where_it_is_stored(name: str, put: Any) -> None:
+    body = {"settings": {name: put(RANDOM)}}
+    assert without_secrets(body) is body or without_secrets(body) == body
+    found = stored(encode({"body": body}))
+    assert RANDOM.encode() not in found
+    assert stored(found) == found
+    assert [one.value for one in search({"body": body}, wary=True)] == [RANDOM]
+    assert search(body) == []
+
+
+@pytest.mark.parametrize("name", [*LIKELY, "key"])
+@pytest.mark.parametrize(
+    "value", ["created_at", "2024-01-02", "gpt-4o-2024-08-06", "user-42", "a b"]
+)
+def test_what_may_be_one_and_looks_like_words_is_stored(name: str, value: str) -> None:
+    request = encode({"body": {"settings": {name: value}}})
+    assert stored(request) == request
+
+
+@pytest.mark.parametrize("name", NOT_LIKELY)
+def test_what_is_random_under_another_name_is_stored(name: str) -> None:
+    request = encode({"body": {"settings": {name: RANDOM}}, "key": RANDOM})
+    assert stored(request) == request
+
+
+WARY: dict[str, Any] = {
+    "a header of no known name": {"headers": {"x-zapier": RANDOM}, "url": "u"},
+    "a header of a tool": {"body": {"tools": [{"type": "mcp", "headers": {"X-Figma": RANDOM}}]}},
+    "the address of a server": {
+        "body": {"tools": [{"type": "mcp", "server_url": f"https://h.example/s/{RANDOM}/mcp"}]}
+    },
+    "the address of another": {"body": {"mcp_servers": [{"url": f"https://h.example/{RANDOM}"}]}},
+    "code": {"code": f'def f(x):\n return x, get("A", "{RANDOM}")\n', "function": "m:f"},
+    "long code": {"code": {"begins": f'return "token {RANDOM}"', "sha256": "00"}},
+    "a constant": {"constants": {"LOGIN": ["me", RANDOM]}},
+    "a named tuple": {"arguments": {"login": {"!namedtuple": ["m:Login", ["me", RANDOM]]}}},
+    "a cookie": {"body": {"state": {"cookies": [{"name": "sid", "value": RANDOM}]}}},
+    "an environment in lines": {"body": {"env": [f"TOKEN={RANDOM}", f"MY_KEY={RANDOM}"]}},
+}
+
+
+@pytest.mark.parametrize("request_", WARY.values(), ids=WARY)
+def test_what_looks_random_is_hidden_where_credentials_are_usual(request_: Any) -> None:
+    found = stored(encode(request_))
+    assert RANDOM.encode() not in found
+    assert stored(found) == found
+
+
+def test_a_hash_of_code_is_shown() -> None:
+    request = encode({"code": {"begins": "def f(): ...", "sha256": "5f0c2a91" * 8}})
+    assert stored(request) == request
+
+
 PLANTED = "q7-Zt_9Lw.x8Vb"
 WORDS = st.text("abcdefghij \n{[\"'\\:/?&=@é漢", max_size=12)
 LEAVES = WORDS | st.integers() | st.none() | st.booleans() | st.floats(allow_nan=False)
@@ -675,6 +777,11 @@ def test_headers_lose_what_is_a_credential_by_value() -> None:
     }
     assert found == {"x-other": '{"a": 1}', "x-tier": "a"}
     assert taken == ["abc", "Token abc", SHAPED["GitHub"]]
+
+
+def test_a_header_loses_the_credentials_in_a_list_of_json() -> None:
+    found = canonical_headers({"x-config": '[{"api_key": "abc", "provider": "p"}]'}.items())
+    assert found == {"x-config": '[{"provider": "p"}]'}
 
 
 def test_a_query_loses_what_is_a_credential_by_value() -> None:
