@@ -37,7 +37,7 @@ _TOLD_OF: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _NEVER_TOLD: Final = re.compile(
-    r"cookie|location|redirect|refresh|retry|authenticat|pingback|sourcemap|cachewrap"
+    r"cookie|location|redirect|refresh|retry|upload|callback|ur[il](?:-|$)|authenticat|pingback|sourcemap|cachewrap"
     r"|-(?:accel|sendfile|lighttpd|forwarded|original|rewrite|http-method|method-override|frame"
     r"|xss|content-type|content-security|permitted|dns-prefetch|ua-compatible|download-options"
     r"|webkit|robots|host|proxy)(?:-|$)",

@@ -294,7 +294,7 @@ def test_nothing_hops_once_the_guard_is_gone(tmp_path: Path, monkeypatch: Any) -
         return "answer"
 
     run_guarded(partial(complete, "q"))
-    monkeypatch.setattr("cachewrap.loops.in_thread", None)
+    monkeypatch.setattr("cachewrap.loops.Workers.do", None)
     assert asyncio.run(complete("q")) == "answer"
 
 

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import threading
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +13,9 @@ from typing import Self
 
 import pytest
 import redis
+from stalling import Line
 
+from cachewrap import Cache
 from cachewrap.errors import StoreError
 from cachewrap.stores import breaker
 from cachewrap.stores.base import Claim, Store
@@ -190,52 +191,6 @@ def test_connecting_ends_where_the_greeting_trickles(calls_of: Callable[[Store],
         listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     store.close()
-
-
-class Line:
-    """A slow way to a server: so many bytes a second, in each direction.
-
-    Attributes:
-        pace: the bytes; 0 for none at all.
-    """
-
-    def __init__(self, url: str, pace: float) -> None:
-        self._target = urllib.parse.urlsplit(url)
-        self.pace = pace
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
-        netloc = self._target.netloc.replace(
-            str(self._target.port), str(self._listener.getsockname()[1])
-        )
-        self.url = self._target._replace(netloc=netloc).geturl()
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in (self._listener, *self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection((self._target.hostname, self._target.port or 0))
-                self._open += [near, far]
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
-
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(2**15):
-                while not self.pace:
-                    time.sleep(0.01)
-                time.sleep(len(data) / self.pace)
-                target.sendall(data)
 
 
 LARGE = b"x" * 2**22
@@ -436,6 +391,18 @@ class TestManyNodes:
             url = f"redis+sentinel://127.0.0.1:{server.port}/service/0"
             store = RedisStore(url, store_seconds=SECONDS)
             assert seconds_of(lambda: calls_of(store).get(KEY)) < 3 * SECONDS + SLACK
+
+
+def test_a_server_is_waited_for_as_long_as_any_system_counts(
+    redis_url: str, calls_of: Callable[[Store], Calls]
+) -> None:
+    cache = Cache.redis(redis_url=redis_url, store_seconds=1e308, lease_seconds=1e308)
+    calls, seconds = calls_of(cache._store), cache.policy.lease_seconds
+    assert calls.get(KEY) is None
+    assert calls.acquire(KEY, "one-1", seconds) is Claim.TAKEN
+    calls.release(KEY, "one-1")
+    calls.close()
+    cache.close()
 
 
 class TestLeasesThatDoNotEnd:

@@ -38,15 +38,18 @@ TOO_DEEP: Final = "it is nested too deeply"
 # What is nested deeper than this is not written as JSON: a reader may have little room left on its
 # stack, and each Python has another limit.
 _DEEPEST: Final = 100
-_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS: Final = re.compile(rb"[][{}]+")
+_QUOTE: Final = ord('"')
+# What is quoted is passed over once, whether it ends or not.
+_BRACKETS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]++', re.DOTALL)
 
 
 def is_deep(line: bytes) -> bool:
     """Whether a line of JSON is nested deeper than any that is written."""
     depth = 0
-    for brackets in _BRACKETS.findall(_QUOTED.sub(b"", line)):
-        for bracket in brackets:
+    for found in _BRACKETS.finditer(line):
+        if line[found.start()] == _QUOTE:
+            continue
+        for bracket in found[0]:
             depth += 1 if bracket in b"[{" else -1
             if depth > 2 * _DEEPEST:
                 return True
