@@ -418,7 +418,7 @@ class Walk:
         return clean
 
     def _opaque(self, run: str, path: Path) -> str:
-        return self._take(path, "random", run) if _MIXED.search(run) else run
+        return self._take(path, "random", run) if MIXED.search(run) else run
 
     def _json(self, value: str, path: Path, held: int) -> Any:
         """JSON that is text: a header of a gateway's, the arguments of a tool's call."""
@@ -442,7 +442,7 @@ class Walk:
 
 _CODES: Final = (("code",), ("code", "begins"))
 _RUN: Final = re.compile(r"[\w+=~-]{16,}", re.ASCII)
-_MIXED: Final = re.compile(
+MIXED: Final = re.compile(
     r"(?<![A-Za-z0-9])(?=[A-Za-z]*\d[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16}"
 )
 """What no person has written: letters and several digits without anything between them."""
@@ -495,6 +495,6 @@ def is_secret_constant(name: str, value: str | bytes) -> bool:
     alone = len(words) < 3 or words[0].startswith("-----BEGIN")
     if alone and _CONSTANT.search(text) and re.search(r"\d|://", text):
         return True
-    vague = _VAGUE.search(name) and not _MIXED.search(text)
+    vague = _VAGUE.search(name) and not MIXED.search(text)
     sounds = _CONSTANT_NAME.search(name) and re.search(r"\d", text) and "://" not in text
     return len(text) > 7 and words == [text] and (is_named(name) or bool(sounds and not vague))

@@ -20,14 +20,16 @@ Other requests are MessagePack as a whole. Names are sorted, numbers are in thei
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.values import is_tag, mend_float, mend_int, mend_str
-from cachewrap.secrets import hidden, name_ends, shape_begins
+from cachewrap.secrets import MIXED, hidden, name_ends, shape_begins
 
 _FORMAT: Final = b"cachewrap:2:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -258,7 +260,7 @@ def stored(request: bytes) -> bytes:
 
     The very bytes of one that has none; empty for one that cannot be looked through.
     """
-    if shape_begins(request) is None and name_ends(request) is None:
+    if shape_begins(request) is None and not _names_some(request):
         return request
     try:
         plain = decode_request(request)
@@ -266,6 +268,37 @@ def stored(request: bytes) -> bytes:
         return request if clean is plain else encode(clean)
     except (msgspec.MsgspecError, ValueError, RecursionError, UnkeyableError):
         return b""
+
+
+def _names_some(request: bytes) -> bool:
+    """Whether an encoded request has a name that may be of a credential, or of what holds some.
+
+    Every function has its code: that is looked into where there is something random in it.
+    """
+    found = name_ends(request)
+    while found is not None:
+        at = found.start()
+        size = _LENGTHS.get(request[at])
+        if size is None or request[at - 5 : at] != b"\xa4code":
+            return True
+        start = at + 1 + size
+        end = start + int.from_bytes(request[at + 1 : start])
+        if _is_random(request[start:end]):
+            return True
+        found = name_ends(request, end)
+    return False
+
+
+_LENGTHS: Final = {0xD9: 1, 0xDA: 2}
+"""Bytes of the length of a text in MessagePack."""
+
+
+@lru_cache(maxsize=256)
+def _is_random(code: bytes) -> bool:
+    return _mixed(code) is not None
+
+
+_mixed: Final = re.compile(MIXED.pattern.encode()).search
 
 
 def endless(where: str) -> UnkeyableError:
