@@ -219,9 +219,7 @@ _PLACEHOLDER: Final = re.compile(
     |replace|report|required|str|string|test|token|true|undefined|unset|warn|yes|secret""",
     re.IGNORECASE | re.VERBOSE,
 )
-_USERS: Final = re.compile(
-    r"(?i:(?:user|username|name|me)?:(?:pass|password|passwd|pwd|secret|pw))"
-)
+_USERS: Final = re.compile(r"(?i:(?:user(?:name)?|name|me)?:(?:pass(?:word|wd)?|pwd|secret|pw))")
 
 
 def is_placeholder(value: str) -> bool:
@@ -414,11 +412,12 @@ class Walk:
             return clean
         clean = self._shaped(value, path)
         if self._wary and held in (_WIDE, _RANDOM) and isinstance(clean, str):
-            return _RUN.sub(lambda run: self._opaque(run[0], path), clean)
+            covered = _RUN.sub(lambda run: self._opaque(run[0], path), clean)
+            return clean if covered == clean else covered
         return clean
 
     def _opaque(self, run: str, path: Path) -> str:
-        return self._take(path, "random", run) if MIXED.search(run) else run
+        return self._take(path, "random", run) if _MIXED.search(run) else run
 
     def _json(self, value: str, path: Path, held: int) -> Any:
         """JSON that is text: a header of a gateway's, the arguments of a tool's call."""
@@ -442,7 +441,7 @@ class Walk:
 
 _CODES: Final = (("code",), ("code", "begins"))
 _RUN: Final = re.compile(r"[\w+=~-]{16,}", re.ASCII)
-MIXED: Final = re.compile(
+_MIXED: Final = re.compile(
     r"(?<![A-Za-z0-9])(?=[A-Za-z]*\d[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16}"
 )
 """What no person has written: letters and several digits without anything between them."""
@@ -495,6 +494,6 @@ def is_secret_constant(name: str, value: str | bytes) -> bool:
     alone = len(words) < 3 or words[0].startswith("-----BEGIN")
     if alone and _CONSTANT.search(text) and re.search(r"\d|://", text):
         return True
-    vague = _VAGUE.search(name) and not MIXED.search(text)
+    vague = _VAGUE.search(name) and not _MIXED.search(text)
     sounds = _CONSTANT_NAME.search(name) and re.search(r"\d", text) and "://" not in text
     return len(text) > 7 and words == [text] and (is_named(name) or bool(sounds and not vague))

@@ -20,7 +20,6 @@ Other requests are MessagePack as a whole. Names are sorted, numbers are in thei
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
@@ -29,7 +28,7 @@ import msgspec
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.values import is_tag, mend_float, mend_int, mend_str
-from cachewrap.secrets import MIXED, hidden, name_ends, shape_begins
+from cachewrap.secrets import hidden, name_ends, shape_begins
 
 _FORMAT: Final = b"cachewrap:2:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -260,9 +259,9 @@ def stored(request: bytes) -> bytes:
 
     The very bytes of one that has none; empty for one that cannot be looked through.
     """
-    if shape_begins(request) is None and not _names_some(request):
-        return request
     try:
+        if shape_begins(request) is None and not _names_some(request):
+            return request
         plain = decode_request(request)
         clean = hidden(plain)
         return request if clean is plain else encode(clean)
@@ -271,34 +270,24 @@ def stored(request: bytes) -> bytes:
 
 
 def _names_some(request: bytes) -> bool:
-    """Whether an encoded request has a name that may be of a credential, or of what holds some.
-
-    Every function has its code: that is looked into where there is something random in it.
-    """
-    found = name_ends(request)
-    while found is not None:
-        at = found.start()
-        size = _LENGTHS.get(request[at])
-        if size is None or request[at - 5 : at] != b"\xa4code":
-            return True
-        start = at + 1 + size
-        end = start + int.from_bytes(request[at + 1 : start])
-        if _is_random(request[start:end]):
-            return True
-        found = name_ends(request, end)
-    return False
+    """Whether an encoded request has a name that may be of a credential, or of what holds some."""
+    if request[:1] != _PARTED:
+        return name_ends(request) is not None
+    begin = b"\xdd" + (int.from_bytes(request[-4:]) + 2).to_bytes(4)
+    head = bytes(_parts.decode(begin + request[1:-4])[0])
+    return name_ends(request, 1 + len(head)) is not None or _has_some(head)
 
 
-_LENGTHS: Final = {0xD9: 1, 0xDA: 2}
-"""Bytes of the length of a text in MessagePack."""
+_parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 @lru_cache(maxsize=256)
-def _is_random(code: bytes) -> bool:
-    return _mixed(code) is not None
-
-
-_mixed: Final = re.compile(MIXED.pattern.encode()).search
+def _has_some(head: bytes) -> bool:
+    """Whether there is a credential in what every request of a function begins with."""
+    if name_ends(head) is None:
+        return False
+    said = msgspec.msgpack.decode(head)[2]
+    return hidden(said) is not said
 
 
 def endless(where: str) -> UnkeyableError:
