@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -258,14 +259,35 @@ def stored(request: bytes) -> bytes:
 
     The very bytes of one that has none; empty for one that cannot be looked through.
     """
-    if shape_begins(request) is None and name_ends(request) is None:
-        return request
     try:
+        if shape_begins(request) is None and not _names_some(request):
+            return request
         plain = decode_request(request)
         clean = hidden(plain)
         return request if clean is plain else encode(clean)
     except (msgspec.MsgspecError, ValueError, RecursionError, UnkeyableError):
         return b""
+
+
+def _names_some(request: bytes) -> bool:
+    """Whether an encoded request has a name that may be of a credential, or of what holds some."""
+    if request[:1] != _PARTED:
+        return name_ends(request) is not None
+    begin = b"\xdd" + (int.from_bytes(request[-4:]) + 2).to_bytes(4)
+    head = bytes(_parts.decode(begin + request[1:-4])[0])
+    return name_ends(request, 1 + len(head)) is not None or _has_some(head)
+
+
+_parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+@lru_cache(maxsize=256)
+def _has_some(head: bytes) -> bool:
+    """Whether there is a credential in what every request of a function begins with."""
+    if name_ends(head) is None:
+        return False
+    said = msgspec.msgpack.decode(head)[2]
+    return hidden(said) is not said
 
 
 def endless(where: str) -> UnkeyableError:

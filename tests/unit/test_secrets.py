@@ -15,7 +15,16 @@ from cachewrap.http.answers import masked
 from cachewrap.http.request import canonical_headers, canonical_query, without_secrets
 from cachewrap.policy import Keyed
 from cachewrap.request.key import decode_request, encode, stored
-from cachewrap.secrets import hidden, is_named, is_placeholder, is_secret, is_secret_value, search
+from cachewrap.secrets import (
+    hidden,
+    is_named,
+    is_placeholder,
+    is_secret,
+    is_secret_value,
+    name_ends,
+    search,
+    shape_begins,
+)
 
 SECRET = [
     "authorization",
@@ -880,3 +889,29 @@ def test_the_body_itself_is_left_alone() -> None:
     body = {"tools": [{"type": "mcp", "authorization": "s"}]}
     without_secrets(body)
     assert body == {"tools": [{"type": "mcp", "authorization": "s"}]}
+
+
+@pytest.mark.parametrize("shape", SHAPED.values(), ids=SHAPED)
+def test_a_quick_look_sees_every_shape(shape: str) -> None:
+    assert shape_begins(f"words in front of {shape} and behind".encode())
+
+
+def test_a_quick_look_passes_prose_and_schemas_by() -> None:
+    message = {"role": "user", "content": "A description of a function."}
+    prose = {"arguments": {"messages": [message]}}
+    encoded = encode(prose)
+    assert (shape_begins(encoded), name_ends(encoded)) == (None, None)
+
+
+@pytest.mark.parametrize("length", [10, 200, 1000])
+def test_what_is_random_in_code_is_found_however_long_it_is(length: int) -> None:
+    plain: dict[str, Any] = {
+        "arguments": {"a": "b"},
+        "code": "def f():\n" + " return 1\n" * length,
+        "function": "m",
+    }
+    assert stored(encode(plain)) == encode(plain)
+    planted = {**plain, "code": plain["code"] + RANDOM}
+    assert RANDOM.encode() not in stored(encode(planted))
+    behind = {**plain, "password": "hunter-2"}
+    assert b"hunter-2" not in stored(encode(behind))
