@@ -28,6 +28,7 @@ from fuzz.bombs import BOMBS, P, squeezed
 READ = {
     "one long text",
     "text as numbers",
+    "wide text as numbers",
     "text of no size",
     "text of many sides",
     "a decimal that is long",
