@@ -17,6 +17,7 @@ from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.http.answers import served_headers
 from cachewrap.stores.base import Store
+from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry import events
 from http_libraries.web import CHAT, LOOPBACK, Reading, Web, bodies
 
@@ -25,6 +26,17 @@ statuses = pytest.mark.parametrize(
     "status", [201, 204, 206, 301, 302, 303, 307, 308, 401, 407, 408, 429, 500, 503, 0, -1, 2**40]
 )
 Change = Callable[[HttpAnswer], HttpAnswer]
+
+
+@pytest.fixture
+def store() -> Store:
+    """One store for all: bytes are judged where they are opened, whatever holds them."""
+    return MemoryStore()
+
+
+@pytest.fixture
+def cache(store: Store) -> Cache:
+    return Cache(store)
 
 
 @pytest.fixture
