@@ -352,9 +352,10 @@ _items_parts: Final = msgspec.msgpack.Decoder(_ItemsParts)
 def check_size(kind: Kind, answer: bytes, most: int) -> None:
     """Estimate what an answer takes in memory when it is decoded, before it is.
 
-    Of text that is what it is as bytes and as text; of an HTTP answer twice its body and 48 bytes
-    for each byte of the rest; of values what Python takes for their numbers, texts and containers,
-    and of those in tagged form twice as much, and 1,200 bytes for each tag.
+    Of text that is what it is as bytes and as text; of an HTTP answer twice its body, what JSON in
+    it is parsed to, and 48 bytes for each byte of the rest; of values what Python takes for their
+    numbers, texts and containers, and of those in tagged form twice as much, and 1,200 bytes for
+    each tag.
 
     Raises `CorruptEntryError` where that is more than ``most``, and for a key that is no text. What
     is no answer at all is left to the codec.
@@ -371,8 +372,11 @@ def check_size(kind: Kind, answer: bytes, most: int) -> None:
         if kind == Kind.VALUE:
             _weigh(answer, most, 1)
         elif kind == Kind.HTTP:
-            body = len(memoryview(_http_parts.decode(answer).body))
-            if 2 * body + 48 * (len(answer) - body) > most:
+            body = bytes(_http_parts.decode(answer).body)
+            left = most - 2 * len(body) - 48 * (len(answer) - len(body))
+            if _JSON * len(body) > left:
+                left -= sum(each * body.count(sign) for sign, each in _SIGNS.items())
+            if left < 0:
                 raise _too_large(most)
         else:
             left = most - _weigh(answer, most)
@@ -383,6 +387,11 @@ def check_size(kind: Kind, answer: bytes, most: int) -> None:
         raise CorruptEntryError(f"an entry cannot be decoded: {error!r}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
+
+
+# Bytes of memory for what stands behind a sign of JSON, where it is parsed.
+_SIGNS: Final = {b",": 48, b"[": 72, b"{": 200}
+_JSON: Final = max(_SIGNS.values())
 
 
 # How many bytes a number takes behind the byte that tells it, and the size of a length.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection
 from enum import Enum, Flag
@@ -247,9 +248,11 @@ def _load_array(inner: Any) -> Any:
     ):
         raise CorruptEntryError(f"{len(data)} bytes for an array of {shape} {name}")
     array = numpy["ndarray"](shape, dtype, data).copy()
-    if dtype.kind == "U":
-        # numpy looks at the characters only when they are read, here without the lists of its sides
-        array.ravel().tolist()
+    if dtype.kind == "U" and data:
+        # numpy looks at the characters only when they are read.
+        codes = numpy["ndarray"](len(data) // 4, numpy["dtype"](f"{dtype.byteorder}u4"), data)
+        if codes.max() > sys.maxunicode:
+            raise CorruptEntryError("an array of characters that are none")
     return array
 
 

@@ -176,11 +176,11 @@ def _tell(hook: Hook | None, event: Event, text: str) -> None:
 
 
 def model_of(entry: Entry | None) -> str:
-    """The model as upstream reported it; ``""`` where none is known."""
+    """The model as upstream reported it, for one line; ``""`` where none is known."""
     if entry is None:
         return ""
     try:
-        return str(entry.read_record()["model"])
+        return printable(str(entry.read_record()["model"]))
     except CorruptEntryError:  # the record is damaged, the answer that was served is not
         return ""
 

@@ -28,6 +28,7 @@ from fuzz.bombs import BOMBS, P, squeezed
 READ = {
     "one long text",
     "text as numbers",
+    "wide text as numbers",
     "text of no size",
     "text of many sides",
     "a decimal that is long",
@@ -151,3 +152,25 @@ def test_many_plain_items_are_counted_for_what_they_are() -> None:
     check_size(kind, data, MAX_ENTRY_BYTES)
     with pytest.raises(CorruptEntryError, match="max_entry_bytes"):
         check_size(kind, data, len(data))
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        pytest.param(b"[" + b"[]," * 2_000_000 + b"[]]", True, id="some lists"),
+        pytest.param(b"[" + b"[]," * 3_000_000 + b"[]]", False, id="many lists"),
+        pytest.param(b"[" + b"{}," * 1_500_000 + b"{}]", False, id="many objects"),
+        pytest.param(b"[" + b"1," * 6_000_000 + b"1]", False, id="many numbers"),
+        pytest.param(b"data: [" + b"[]," * 3_000_000 + b"[]]\n\n", False, id="an event"),
+        pytest.param(b"[" + b"-0.012345678," * 3_000_000 + b"1]", True, id="embeddings"),
+        pytest.param(b'{"text":"' + b"Well, that is long. " * 2_000_000 + b'"}', True, id="text"),
+        pytest.param(bytes(range(256)) * 200_000, True, id="sound"),
+    ],
+)
+def test_an_HTTP_body_counts_as_what_it_is_parsed_to(body: bytes, fits: bool) -> None:
+    kind, data = codec.encode(HttpAnswer(200, [("content-type", "a/b")], [body], []))
+    if fits:
+        check_size(kind, data, MAX_ENTRY_BYTES)
+        return
+    with pytest.raises(CorruptEntryError, match="max_entry_bytes"):
+        check_size(kind, data, MAX_ENTRY_BYTES)

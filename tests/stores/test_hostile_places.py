@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -16,8 +17,10 @@ from pathlib import Path
 import diskcache
 import pytest
 
-from cachewrap import Cache, CacheWarning, llm_cached
+from cachewrap import Cache, CacheWarning, Event, llm_cached
+from cachewrap.entry import Facts, Kind
 from cachewrap.errors import StoreError
+from cachewrap.format.envelope import seal
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.disk.folder import LARGEST_ROW
 from cachewrap.stores.jsonl import JsonlStore
@@ -177,6 +180,27 @@ def test_a_cassette_for_which_there_is_no_memory_is_no_error_of_a_call(
         pytest.warns(CacheWarning, match="there is no memory for all of it"),
     ):
         assert llm_cached(cache=cache)(str)(1) == "1"
+
+
+# -- events --------------------------------------------------------------------------------------
+
+
+@pytest.mark.stores("disk")
+def test_an_event_names_a_stored_model_on_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[Event] = []
+    with Cache.disk(cache_path_root=tmp_path, on_event=events.append) as cache:
+        complete = llm_cached(cache=cache, version=1)(str)
+        hostile = "m\x1b[2J\r\nERROR root: x\u202e" + "z" * 5000
+        facts = Facts(1.0, 0.1, source=hostile, model=hostile)
+        cache._store.set(complete.cache_key(1), seal(Kind.TEXT, b"a", b"", facts))
+        with caplog.at_level(logging.DEBUG, "cachewrap"):
+            assert complete(1) == "a"
+    told = [events[0].model, events[0].answered_by, *(line.message for line in caplog.records)]
+    told += [str(line.__dict__.get("cachewrap")) for line in caplog.records]
+    assert all(text.isprintable() and len(text) < 1200 for text in told)
+    assert events[0].model.startswith("m\\x1b[2J\\x0d\\x0aERROR root: x\\u202ezz")
 
 
 # -- many seeds ----------------------------------------------------------------------------------
