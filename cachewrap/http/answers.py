@@ -135,7 +135,7 @@ def _readable_type(value: str) -> str:
 # -- credentials that an answer tells again ------------------------------------------------------
 
 
-_ECHOED: Final = (b'"tools"', b'"mcp_servers"')
+_ECHOED: Final = (b'"tools"', b'"mcp_servers"', b'"variables"', b'"metadata"')
 
 
 def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
@@ -196,9 +196,9 @@ def _cover(value: bytes) -> bytes:
 
 
 def _echoed(body: bytes) -> bytes:
-    """A body whose remote tools and servers lose what is named like a credential."""
+    """A body that loses the credentials of remote tools, variables of a prompt, and metadata."""
     for shown in _documents(body):
-        walk = Walk(HIDDEN, address=bare)
+        walk = Walk(HIDDEN, address=bare, wary=True)
         walk.of([*_remote(shown)], ())
         for found in walk.found:
             if isinstance(name := found.path[-1], str):
@@ -227,7 +227,7 @@ def _documents(body: bytes) -> Iterator[Any]:
 
 
 def _remote(shown: Any) -> Iterator[Any]:
-    """The tools and servers that a document has, but for functions, which a model reads."""
+    """The settings that a document tells again, without functions, which a model reads."""
     ahead = [shown]
     while ahead:
         value = ahead.pop()
@@ -238,4 +238,7 @@ def _remote(shown: Any) -> Iterator[Any]:
                 for tool in value[name] if isinstance(value.get(name), list) else ():
                     if isinstance(tool, dict) and tool.get("type") not in ("function", "custom"):
                         yield tool
+            for name in ("variables", "metadata"):
+                if isinstance(value.get(name), dict):
+                    yield {name: value[name]}
             ahead += value.values()
