@@ -176,7 +176,7 @@ def nearest(
             if not isinstance(old, dict) or part not in ("", *old):
                 continue
             diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
-            shown = readable(without_secrets(old))
+            shown = readable(covered(old))
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             continue
         weight = sum(difference.weight for difference in diff)
@@ -291,12 +291,12 @@ def _constants(old: Any, new: Any) -> Iterator[Difference]:
         yield Difference(f"`{name}`{changed}", found.weight)
 
 
-def without_secrets(request: Any, path: str = "") -> Any:
+def covered(request: Any, path: str = "") -> Any:
     """The request with ``(hidden)`` in place of every value that looks like a credential."""
     if isinstance(request, dict):
-        return {name: without_secrets(value, _below(path, name)) for name, value in request.items()}
+        return {name: covered(value, _below(path, name)) for name, value in request.items()}
     if isinstance(request, list):
-        return [without_secrets(value, f"{path}[{at}]") for at, value in enumerate(request)]
+        return [covered(value, f"{path}[{at}]") for at, value in enumerate(request)]
     return HIDDEN if _is_hidden(path, request) else request
 
 

@@ -1,4 +1,4 @@
-"""Waits: their clock, and those of async code on an event loop of asyncio or in a task of trio."""
+"""Waits of async code: on an event loop of asyncio, or in a task of trio."""
 
 from __future__ import annotations
 
@@ -8,33 +8,23 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
+from queue import Empty, SimpleQueue
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar
+
+from cachewrap.systems import clock
 
 T = TypeVar("T")
 
 
-class Clock:
-    """The clock of waits. It stays out of modules, where tools that freeze the time look."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic
-
-
-clock: Final = Clock()
-"""Seconds that pass, whatever happens to the time of day."""
-
-
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of asyncio that runs in this thread, if any."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
     # Trio can be a guest of such a loop, whose futures mean nothing to it.
-    return None if running_trio() is not None else loop
+    return None if loop is None or running_trio() is not None else loop
 
 
 def running_trio() -> Any:
@@ -54,8 +44,9 @@ def running() -> object:
 
     Unlike for `host`, trio as a guest of a loop is not that loop, whose tasks it cannot wait for.
     """
-    trio = running_trio()
-    return running_loop() if trio is None else trio.lowlevel.current_trio_token()
+    loop = asyncio._get_running_loop()
+    trio = running_trio() if "trio" in sys.modules else None
+    return loop if trio is None else trio.lowlevel.current_trio_token()
 
 
 def host() -> Any:
@@ -63,7 +54,7 @@ def host() -> Any:
 
     Trio as a guest of a loop of asyncio runs as long as that does.
     """
-    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
+    loop = asyncio._get_running_loop()
     if loop is not None or "trio" not in sys.modules:
         return loop
     trio = running_trio()
@@ -89,20 +80,126 @@ async def sleep(seconds: float) -> None:
     await (asyncio if trio is None else trio).sleep(seconds)
 
 
-async def in_thread(executor: Executor, work: Callable[[], T]) -> T:
-    """Do blocking work in a thread: of the executor, or for trio one of its own.
+class _Job(Future[Any]):
+    """Blocking work. Of the threads that would do it one does, unless nobody wants it any more."""
 
-    While the interpreter ends, and threads take no work any more, it is done here.
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self._work = [work]
+
+    def is_waiting(self) -> bool:
+        """Whether no thread has begun."""
+        return bool(self._work)
+
+    def drop(self) -> None:
+        """Let no thread begin."""
+        self._work.clear()
+
+    def do(self) -> None:
+        """Do it, if nobody did."""
+        try:
+            work = self._work.pop()
+        except IndexError:
+            return
+        try:
+            self.set_result(work())
+        except BaseException as error:
+            self.set_exception(error)
+            del self  # the traceback holds this frame
+
+
+class Workers:
+    """Threads that do blocking work, and keep no interpreter from its end.
+
+    Work that hangs keeps back what is behind it for `_STUCK` seconds: then that has a thread of its
+    own.
     """
-    trio = running_trio()
-    if trio is not None:
-        result: T = await trio.to_thread.run_sync(work)
-        return result
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._threads = 0
+        self._more = 0
+        self._began = clock.now()
+        self._under_way: set[_Job] = set()
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """Do the work in a thread; an async caller who is cancelled waits no more."""
+        job, (wake, woken) = _Job(work), signal()
+        job.add_done_callback(lambda job: wake())
+        self._under_way.add(job)
+        job.add_done_callback(self._under_way.discard)
+        try:
+            self._give(job)
+            while not await woken(_STUCK):
+                if job.is_waiting() and clock.now() - self._began >= _STUCK:
+                    self._overtake(job)
+            result: T = job.result()
+            return result
+        finally:
+            if job.is_waiting():
+                job.drop()
+                self._under_way.discard(job)
+            del job  # the traceback of an error of its own holds this frame
+
+    def finish(self, seconds: float) -> None:
+        """Wait for what is under way."""
+        end = clock.now() + seconds
+        while self._under_way and clock.now() < end:
+            time.sleep(0.005)
+
+    def _give(self, job: _Job) -> None:
+        self._jobs.put(job)
+        if self._idle.acquire(blocking=False):
+            return
+        with self._lock:
+            if self._threads < _THREADS:
+                self._threads += 1
+                if not _start(self._work):  # the interpreter ends, and threads take no work
+                    self._threads -= 1
+                    job.do()
+
+    def _overtake(self, job: _Job) -> None:
+        with self._lock:
+            if self._more >= _MORE_THREADS:
+                return
+            self._more += 1
+
+        def alone() -> None:
+            try:
+                job.do()
+            finally:
+                with self._lock:
+                    self._more -= 1
+
+        if not _start(alone):
+            alone()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                self._idle.release()
+                job = self._jobs.get()
+            self._began = clock.now()
+            job.do()
+            del job  # what it holds is not kept until the next one
+
+
+def _start(work: Callable[[], object]) -> bool:
+    thread = threading.Thread(target=work, name="cachewrap", daemon=True)
     try:
-        done = asyncio.get_running_loop().run_in_executor(executor, work)
+        Context().run(thread.start)  # outside of every block: it outlives them
     except RuntimeError:
-        return work()
-    return await done
+        return False
+    return True
+
+
+_THREADS: Final = 8
+_MORE_THREADS: Final = 256
+_STUCK: Final = 2.0
 
 
 def is_watched() -> bool:
@@ -115,11 +212,7 @@ def is_watched() -> bool:
 
 def is_on_loop() -> bool:
     """Whether an event loop of asyncio runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return asyncio._get_running_loop() is not None
 
 
 def aside(work: Callable[[], T]) -> T:

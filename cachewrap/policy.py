@@ -92,7 +92,10 @@ def ttl_seconds(ttl: Ttl | None, name: str = "ttl") -> float | None:
     if isinstance(ttl, timedelta):
         seconds = ttl.total_seconds()
     elif type(ttl) in (int, float):
-        seconds = float(ttl)
+        try:
+            seconds = float(ttl)
+        except OverflowError:
+            seconds = float("inf")
     else:
         raise ConfigurationError(f"{name} must be seconds or a timedelta, got {ttl!r}")
     if not 0 < seconds < float("inf"):
@@ -322,8 +325,8 @@ def make_policy(options: CacheOptions) -> Policy:
     on_event = options.get("on_event")
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
-    lease_seconds = ttl_seconds(options.get("lease_seconds", 10.0), "lease_seconds")
-    wait_seconds = ttl_seconds(options.get("wait_seconds", 600.0), "wait_seconds")
+    lease_seconds = _wait(options.get("lease_seconds"), "lease_seconds", 10.0)
+    wait_seconds = _wait(options.get("wait_seconds"), "wait_seconds", 600.0)
     if "encryption_key" in options:
         keys = read_keys(options["encryption_key"])
     else:
@@ -334,8 +337,8 @@ def make_policy(options: CacheOptions) -> Policy:
         samples=check_flag("samples", options.get("samples", False)),
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),
-        lease_seconds=lease_seconds or 10.0,
-        wait_seconds=wait_seconds or 600.0,
+        lease_seconds=lease_seconds,
+        wait_seconds=wait_seconds,
         **store_waits(options),
         raise_errors=on_error == "raise",
         encryption_keys=keys,
@@ -352,8 +355,16 @@ def store_waits(options: CacheOptions) -> dict[str, float]:
     Raises `ConfigurationError` for what is no number, and unless it is positive and finite.
     """
     given = {"store_seconds": STORE_SECONDS, "breaker_seconds": BREAKER_SECONDS}
-    given |= {name: options[name] for name in given if name in options}  # type: ignore[literal-required]
-    return {name: ttl_seconds(value, name) or value for name, value in given.items()}
+    return {name: _wait(options.get(name), name, usual) for name, usual in given.items()}
+
+
+def _wait(given: object, name: str, usual: float) -> float:
+    """The seconds of a wait, not more than every system can count; None is for the usual ones."""
+    seconds = ttl_seconds(given, name)  # type: ignore[arg-type]
+    return usual if seconds is None else min(seconds, _LONGEST_WAIT)
+
+
+_LONGEST_WAIT: Final = 1e9
 
 
 def _bytes(most: object) -> int:

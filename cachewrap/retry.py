@@ -25,12 +25,13 @@ def check_retry(retry: object, *, colour: str) -> None:
         retry: None, a count of at least 0, a ``tenacity.Retrying`` or a ``tenacity.AsyncRetrying``.
         colour: ``"sync"`` or ``"async"``.
     """
-    if retry is None or (isinstance(retry, int) and not isinstance(retry, bool) and retry == 0):
+    is_count = isinstance(retry, int) and not isinstance(retry, bool)
+    if retry is None or (is_count and retry == 0):
         return
     # Imported now, not at the first call: that may come when no file can be opened.
     from tenacity import AsyncRetrying, BaseRetrying
 
-    if isinstance(retry, int) and not isinstance(retry, bool) and retry > 0:
+    if isinstance(retry, int) and is_count and retry > 0:
         return
     if not isinstance(retry, BaseRetrying):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Systems, where they differ: forks, which Windows has not, and files that several processes use.
+"""Systems, where they differ: forks, files that several processes use; and the clock of waits.
 
 POSIX systems lock files with `fcntl`. Windows locks bytes with `msvcrt`, which keeps others from
 reading them: so what is locked lies behind everything that is read. A system that has neither
@@ -53,6 +53,20 @@ _PAUSES: Final = (0.0005, 0.01)
 
 LOCK_SECONDS: Final = 2.0
 """Seconds for which a lock on a file is waited for, where nothing else is said."""
+
+# -- time ------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The clock of waits. It stays out of modules, where tools that freeze the time look."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic
+
+
+clock: Final = Clock()
+"""Seconds that pass, whatever happens to the time of day."""
+
 
 # -- forks ------------------------------------------------------------------------------------
 
@@ -255,10 +269,10 @@ _SORTS: Final = (
 )
 
 
-def check_file(path: str) -> None:
-    """Raise `NotAFile` where something stands that is no file itself; nothing may stand there."""
+def check_file(path: str, *, follows: bool = False) -> None:
+    """Raise `NotAFile` where something stands that is no file; nothing may stand there."""
     with suppress(FileNotFoundError):
-        _check_mode(path, files.lstat(path).st_mode)
+        _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
 
 
 def _check_mode(path: str, mode: int = 0o755) -> None:
@@ -282,16 +296,14 @@ def open_file(path: str, flags: int, mode: int, *, follows: bool = True) -> int:
     """
     follows = follows and not is_strange_link(path)
     if not (_NOFOLLOW and _NONBLOCK):
-        with suppress(FileNotFoundError):
-            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+        check_file(path, follows=follows)
     try:
         flags |= _BINARY | _NONBLOCK | (0 if follows else _NOFOLLOW)
         file = files.open(path, flags, mode)
     except FileNotFoundError:
         raise
     except OSError:  # of a link, a folder, a socket, or a FIFO without a reader
-        with suppress(FileNotFoundError):
-            _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
+        check_file(path, follows=follows)
         raise
     try:
         _check_mode(path, files.fstat(file).st_mode)
@@ -382,12 +394,12 @@ def _take(file: int, alone: bool) -> bool:
 
 
 def _wait_for(file: int, alone: bool, seconds: float) -> None:
-    end, (pause, longest) = time.monotonic() + seconds, _PAUSES
+    end, (pause, longest) = clock.now() + seconds, _PAUSES
     while True:
-        time.sleep(min(pause, max(0.0, end - time.monotonic())))
+        time.sleep(min(pause, max(0.0, end - clock.now())))
         if _take(file, alone):
             return
-        if time.monotonic() >= end:
+        if clock.now() >= end:
             raise TimeoutError(f"another process kept it locked for longer than {seconds:.3g} s")
         pause = min(2 * pause, longest)
 

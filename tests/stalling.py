@@ -1,4 +1,4 @@
-"""A loopback server whose first stream breaks or stalls, and callers of it of every kind."""
+"""A loopback server whose first stream breaks or stalls, callers of it, and a slow line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 import socket
 import struct
 import threading
+import time
+import urllib.parse
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.from_thread
@@ -327,3 +329,49 @@ def asking(name: str, up: Upstream) -> Iterator[Caller]:
         caller = Caller(name, up, stack)
         stack.callback(up.end)
         yield caller
+
+
+class Line:
+    """A slow way to a server: so many bytes a second, in each direction.
+
+    Attributes:
+        pace: the bytes; 0 for none at all.
+    """
+
+    def __init__(self, url: str, pace: float) -> None:
+        self._target = urllib.parse.urlsplit(url)
+        self.pace = pace
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        netloc = self._target.netloc.replace(
+            str(self._target.port), str(self._listener.getsockname()[1])
+        )
+        self.url = self._target._replace(netloc=netloc).geturl()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection((self._target.hostname, self._target.port or 0))
+                self._open += [near, far]
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**15):
+                while not self.pace:
+                    time.sleep(0.01)
+                time.sleep(len(data) / self.pace)
+                target.sendall(data)

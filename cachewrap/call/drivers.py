@@ -22,6 +22,7 @@ from cachewrap.call.flow import (
 )
 from cachewrap.loops import sleep
 from cachewrap.stores.base import Claim, Store, in_thread
+from cachewrap.stores.breaker import unwatched
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return effect.search(getattr(store, "store", store))
+        return effect.search(unwatched(store))
     assert kind is Sleep
     return time.sleep(effect.seconds)
 
@@ -170,6 +171,6 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return await in_thread(effect.search, getattr(store, "store", store))
+        return await in_thread(effect.search, unwatched(store))
     assert kind is Sleep
     return await sleep(effect.seconds)

@@ -10,7 +10,8 @@ from math import inf
 from typing import Any, Final, Protocol
 
 from cachewrap import systems
-from cachewrap.loops import clock, host, runs, signal
+from cachewrap.loops import host, runs, signal
+from cachewrap.systems import clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless
 from cachewrap.entry import Outcome
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
 from cachewrap.explain import Explanation, nearest
-from cachewrap.loops import clock
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
+from cachewrap.systems import clock
 from cachewrap.telemetry.events import log, warn_once
 
 T = TypeVar("T")

@@ -10,8 +10,9 @@ from typing import Any
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
-from cachewrap.loops import clock, runs
+from cachewrap.loops import runs
 from cachewrap.stores.base import Leases
+from cachewrap.systems import clock
 
 _RENEWALS = 3
 """How often a lease is renewed in the time that it may outlive its last renewal."""

@@ -124,7 +124,7 @@ class Exchange(Generic[R]):
             try:
                 admit(kind, answer, policy.max_entry_bytes, policy.types)
             except CorruptEntryError as error:
-                raise UnsupportedTypeError(f"it is not stored: {error}") from None
+                raise UnsupportedTypeError(str(error)) from None
         facts = Facts(
             created=now,
             seconds=seconds,

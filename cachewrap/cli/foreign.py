@@ -37,7 +37,7 @@ from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver,
 from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted, stored as as_stored
-from cachewrap.stores.disk.folder import DATABASE, connect, seed_of
+from cachewrap.stores.disk.folder import DATABASE, SMALL_VALUE, connect, seed_of
 from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
@@ -53,7 +53,7 @@ _TEXT, _PICKLED = 3, 4  # diskcache's modes
 _RAW: Final = 1
 _FILE: Final = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
 _AUTOGEN_ROWS: Final = (
-    "SELECT key, raw, store_time, mode, filename, value FROM Cache"
+    f"SELECT key, raw, store_time, mode, filename, {SMALL_VALUE} FROM Cache"
     " WHERE NOT (raw = 1 AND typeof(key) = 'blob' AND length(key) = 32)"
 )
 
@@ -122,6 +122,12 @@ def _checking(opcode: bytes, check: Callable[[Any], None]) -> None:
     _Unpickler.dispatch[opcode[0]] = checked
 
 
+def _refuse_bytearray(_: Any) -> None:
+    # Memory would be taken for as many bytes as it says, before one of them is read.
+    raise pickle.UnpicklingError("it holds a bytearray, which is not taken")
+
+
+_checking(pickle.BYTEARRAY8, _refuse_bytearray)
 for _opcode in (pickle.DICT, pickle.SETITEMS):
     _checking(_opcode, _Unpickler._load_keyed)
 for _opcode in (pickle.ADDITEMS, pickle.FROZENSET):
@@ -256,6 +262,7 @@ def _content(path: str) -> bytes:
 _BEGINS: Final = b"SQLite format 3\0"
 # Those of `SQLiteCache` and of `SQLAlchemyMd5Cache`.
 _TABLES: Final = ("full_llm_cache", "full_md5_llm_cache")
+_COMPUTED: Final = re.compile(r"\bAS\b|\b(?:VIEW|VIRTUAL)\b", re.IGNORECASE)
 _TAKEN: Final = frozenset(
     f"{name}{chunk}"
     for name in ("Generation", "ChatGeneration", "AIMessage", "HumanMessage", "SystemMessage")
@@ -285,10 +292,15 @@ def read_database(path: str) -> Iterator[tuple[str, bytes] | ValueError]:
     try:
         with closing(sqlite3.connect(place, uri=True)) as database:
             database.text_factory = _text
-            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            if not there.intersection(_TABLES):
+            there = dict(database.execute("SELECT name, sql FROM sqlite_master"))
+            if not there.keys() & set(_TABLES):
                 raise StoreError(f"{path} is no cache of LangChain's: it has no table {_TABLES[0]}")
             for table in (name for name in _TABLES if name in there):
+                if not isinstance(there[table], str) or _COMPUTED.search(there[table]):
+                    raise StoreError(
+                        f"{path} is no cache of LangChain's: {table} is computed, and may take for"
+                        " ever"
+                    )
                 sql = f"SELECT prompt, llm, response FROM {table} ORDER BY prompt, llm, idx"
                 for (prompt, llm), rows in groupby(database.execute(sql), itemgetter(0, 1)):
                     try:

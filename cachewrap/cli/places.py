@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 from urllib.parse import quote
 
 import click
@@ -31,6 +31,8 @@ from cachewrap.urls import absolute, parse_url
 
 DEFAULT_URL: Final = "disk:.cache"
 _ENCRYPTED: Final = b"cwe"
+_MOST_OPEN: Final = 8
+"""Seeds, at most, whose files are open at a time."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -47,10 +49,27 @@ class Place:
         guard: covers the entries that are to be encrypted, with the keys of the environment.
     """
 
+    _in_use: ClassVar[list[Place]] = []  # the last disk caches that were used
+
     def __init__(self, store: Store, seed: str) -> None:
-        self.store = store
+        self._store = store
         self.seed = seed
         self.guard: Guard = make_guard(keys_from_environment(), seed)
+
+    @property
+    def store(self) -> Store:
+        """Where the entries live; of disk caches a few are open at a time, however many there are.
+
+        What is closed is opened again when it is used.
+        """
+        used = self._in_use
+        if isinstance(self._store, DiskStore) and (not used or used[-1] is not self):
+            if self in used:
+                used.remove(self)
+            used.append(self)
+            if len(used) > _MOST_OPEN:
+                used.pop(0).rest()
+        return self._store
 
     def unseal(self, key: str, raw: bytes) -> Entry:
         """Open an entry, encrypted or not. Raises `CorruptEntryError`."""
@@ -67,8 +86,8 @@ class Place:
 
     def rest(self) -> None:
         """Close the files of a disk cache: one seed of many is read, and then the next."""
-        if isinstance(self.store, DiskStore):
-            self.store.close()
+        if isinstance(self._store, DiskStore):
+            self._store.close()
 
     def get(self, key: str) -> bytes | None:
         """What is stored under a key; of a line that cannot be read no bytes, which are no entry.

@@ -210,7 +210,7 @@ def check_types(kind: Kind, answer: bytes, types: frozenset[str]) -> None:
             for name in named(_decoder.decode(memoryview(answer)[1:])):
                 if not is_allowed(name, types):
                     raise CorruptEntryError(
-                        f"it holds a {name}, which is not among the types= of this cache"
+                        f"it holds {name}, which is not among the types= of this cache"
                     )
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
@@ -272,10 +272,10 @@ def _item_kind(kind: int) -> Kind:
 _DEEPEST: Final = 200
 
 
-def is_shallow(tagged: Any) -> bool:
-    """Whether a tagged form is nested no deeper than can be decoded."""
-    level = [tagged]
-    for _ in range(_DEEPEST):
+def is_shallow(tree: Any, levels: int = _DEEPEST) -> bool:
+    """Whether a tree of plain data has so many levels at most, by default as can be decoded."""
+    level = [tree]
+    for _ in range(levels):
         level = [
             inner
             for item in level

@@ -240,17 +240,7 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     try:
         if len(answer) > SMALL or most < SURE:
             check_size(_KINDS[kind], answer, most)
-        return Entry(
-            _KINDS[kind],
-            answer,
-            created,
-            seconds,
-            expires,
-            asked,
-            told,
-            read_record,
-            raw,
-        )
+        return Entry(_KINDS[kind], answer, created, seconds, expires, asked, told, read_record, raw)
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
 
@@ -284,7 +274,7 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
         raise CorruptEntryError("an entry is damaged: the checksum of its record does not fit")
     try:
         if packed:
-            record = _unpack(record, dictionary, MAX_ENTRY_BYTES)
+            record = _unpack(record, dictionary)
         fields = _record_decoder.decode(record)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, MemoryError) as error:
         raise CorruptEntryError(f"the record of an entry cannot be read: {error}") from error
@@ -419,6 +409,7 @@ _TAG: Final = 1200
 # Bytes that may begin a list. A key that is one can be chosen so that many have one hash.
 _LISTS: Final = bytes((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MOST_LISTS: Final = 4096
+_AT_ONCE: Final = 16384  # items of a run, before the sum is looked at
 
 
 def _is_sure(data: bytes, most: int, each: int) -> bool:
@@ -442,7 +433,7 @@ def _weigh(data: bytes, most: int, start: int = 0) -> int:
     # What is left to read in the innermost container: items, or of a map, as a negative number,
     # keys and values.
     left = end
-    while at < end:
+    while at < end and spent <= most:
         while not left and above:
             left = above.pop()
         head = data[at]
@@ -454,15 +445,13 @@ def _weigh(data: bytes, most: int, start: int = 0) -> int:
                 raise CorruptEntryError("a key that is no text")
         elif head in _RUN_OF:
             match, size, each = _RUN_OF[head]
-            found = match(data, at, min(end, at + size * min(left, _LONG)))
+            found = match(data, at, min(end, at + size * min(left, _AT_ONCE)))
             if found is None:
                 break
             at = found.end()
             count = (at - found.start()) // size
             left -= count
             spent += each * count
-            if spent > most:
-                raise _too_large(most)
             continue
         else:
             left -= 1
@@ -495,6 +484,6 @@ def _weigh(data: bytes, most: int, start: int = 0) -> int:
                 if length > 64 and not data[at : at + length].isascii():
                     spent += 3 * length
                 at += length
-        if spent > most:
-            raise _too_large(most)
+    if spent > most:
+        raise _too_large(most)
     return 2 * spent if tagged else spent

@@ -248,7 +248,8 @@ def _load_array(inner: Any) -> Any:
         raise CorruptEntryError(f"{len(data)} bytes for an array of {shape} {name}")
     array = numpy["ndarray"](shape, dtype, data).copy()
     if dtype.kind == "U":
-        array.tolist()  # numpy looks at the characters only when they are read
+        # numpy looks at the characters only when they are read, here without the lists of its sides
+        array.ravel().tolist()
     return array
 
 

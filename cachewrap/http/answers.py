@@ -18,7 +18,10 @@ from cachewrap.urls import bare
 
 def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
     """The first value of a header, whose name is given in lower case."""
-    return next((value for key, value in pairs if key.lower() == name), None)
+    for key, value in pairs:
+        if key.lower() == name:
+            return value
+    return None
 
 
 # What a response tells of its answer. Nothing that makes a client, a browser or a proxy do more.
@@ -34,13 +37,13 @@ _TOLD_OF: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _NEVER_TOLD: Final = re.compile(
-    r"cookie|location|redirect|refresh|retry|authenticat|pingback|sourcemap|cachewrap"
+    r"cookie|location|redirect|refresh|retry|upload|callback|ur[il](?:-|$)|authenticat|pingback|sourcemap|cachewrap"
     r"|-(?:accel|sendfile|lighttpd|forwarded|original|rewrite|http-method|method-override|frame"
     r"|xss|content-type|content-security|permitted|dns-prefetch|ua-compatible|download-options"
     r"|webkit|robots|host|proxy)(?:-|$)",
     re.IGNORECASE,
 )
-_CODING: Final = frozenset({"identity", "gzip", "x-gzip", "deflate", "br", "zstd"})
+_CODING: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd"})
 _FRAMING: Final = frozenset({"content-type", "content-encoding", "content-length"})
 _NO_TEXT: Final = frozenset({"idna", "punycode", "undefined", "raw-unicode-escape"})
 _MOST_HEADERS: Final = 256
@@ -84,40 +87,36 @@ def served_headers(answer: HttpAnswer) -> list[tuple[str, str]]:
     """
     if len(answer.headers) > _MOST_HEADERS:
         raise CorruptEntryError(f"an answer with {len(answer.headers)} headers")
-    served = []
-    framing = set(_FRAMING)  # each of them once: two contradict each other
+    served: list[tuple[str, str]] = []
+    framing: dict[str, int] = {}  # where each of them is: two contradict each other
+    coding = ""
     for name, value in answer.headers:
         if len(name) > _LONGEST_NAME or not is_told(name):
             continue
         if not is_sound(value):
             raise CorruptEntryError(f"the value of its header {name.lower()} is none")
         if (lower := name.lower()) in _FRAMING:
-            if lower not in framing:
+            if lower in framing:
                 continue
-            framing.discard(lower)
+            framing[lower] = len(served)
             if lower == "content-type":
                 value = _readable_type(value)
-            elif not _is_so(lower, value, answer):
-                continue
+            elif lower == "content-encoding":
+                coding = value.strip().lower()
+                if coding not in _CODING and coding != "identity":
+                    continue
         served.append((name, value))
+    at = framing.get("content-length")
+    if at is not None:
+        length = served[at][1]
+        is_length = length.isascii() and length.isdigit() and len(length) < 16
+        # A body that was compressed has been decoded: its length is that of what was sent.
+        if not is_length or (coding not in _CODING and int(length) != sum(map(len, answer.chunks))):
+            del served[at]
     return served
 
 
-def _is_so(name: str, value: str, answer: HttpAnswer) -> bool:
-    """Whether a body has a coding that is known, or the length that its header tells.
-
-    That is the length of the body as it was sent, compressed.
-    """
-    if name == "content-encoding":
-        return value.strip().lower() in _CODING
-    if not (value.isascii() and value.isdigit() and len(value) < 16):
-        return False
-    encoded = (value_of(answer.headers, "content-encoding") or "").strip().lower()
-    if encoded in _CODING - {"identity"}:
-        return True
-    return int(value) == sum(map(len, answer.chunks))
-
-
+@lru_cache(maxsize=64)
 def _readable_type(value: str) -> str:
     """A content type without a charset that is no encoding of text, or a slow one."""
     kind, _, rest = value.partition(";")
@@ -135,7 +134,7 @@ def _readable_type(value: str) -> str:
 # -- credentials that an answer tells again ------------------------------------------------------
 
 
-_ECHOED: Final = (b'"tools"', b'"mcp_servers"', b'"variables"', b'"metadata"')
+_echoes: Final = re.compile(rb'"(?:tools|mcp_servers|variables|metadata)"').search
 
 
 def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
@@ -148,17 +147,19 @@ def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
         answer: the answer.
         taken: the credentials that were left out of the request.
     """
-    body = b"".join(answer.chunks)
-    clean = body
-    values = _telling(taken)
-    for value in values:
+    body = clean = b"".join(answer.chunks)
+    headers = answer.headers
+    told = "\n".join([value for _, value in headers])
+    for value in _telling(taken):
         for form in _in_json(value):
             if form in clean:
                 clean = clean.replace(form, _cover(form))
-    if any(name in clean for name in _ECHOED):
+        if value in told:
+            cover = _cover(value.encode()).decode()[: len(value)]
+            headers = [(name, text.replace(value, cover)) for name, text in headers]
+    if _echoes(clean):
         clean = _echoed(clean)
-    headers = [(name, _uncovered(value, values)) for name, value in answer.headers]
-    if clean == body and headers == answer.headers:
+    if clean == body and headers is answer.headers:
         return answer
     chunks, at = [], 0
     for chunk in answer.chunks:
@@ -174,21 +175,19 @@ _SHORTEST: Final = 8
 
 def _telling(taken: Iterable[str]) -> list[str]:
     """The credentials that can be looked for by their value, without schemes, the longest first."""
-    bare = {value.strip().rpartition(" ")[2] for value in taken}
-    found = {value for value in bare if len(value) >= _SHORTEST and not _PROSE.fullmatch(value)}
-    return sorted((v for v in found if not is_placeholder(v)), key=len, reverse=True)
+    values = {value.strip().rpartition(" ")[2] for value in taken}
+    found = [
+        value
+        for value in values
+        if len(value) >= _SHORTEST and not (_PROSE.fullmatch(value) or is_placeholder(value))
+    ]
+    return sorted(found, key=len, reverse=True)
 
 
 def _in_json(value: str) -> set[bytes]:
     """A value as the writers of JSON have it inside of quotation marks."""
     texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     return {form.encode() for text in texts for form in (text, text.replace("/", "\\/"))}
-
-
-def _uncovered(text: str, values: Iterable[str]) -> str:
-    for value in values:
-        text = text.replace(value, _cover(value.encode()).decode()[: len(value)])
-    return text
 
 
 def _cover(value: bytes) -> bytes:
@@ -219,7 +218,7 @@ def _documents(body: bytes) -> Iterator[Any]:
     """The JSON of an answer, or of each event that tells of tools."""
     lines = body.splitlines() if body[:1] not in (b"{", b"[") else [body]
     for line in lines:
-        if any(name in line for name in _ECHOED):
+        if _echoes(line):
             try:
                 yield json.loads(line.removeprefix(b"data:"))
             except (ValueError, RecursionError):

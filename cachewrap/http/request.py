@@ -221,7 +221,7 @@ def _query(
 ) -> dict[str, Any]:
     transport = getattr(client._client, "params", None)
     fixed = [*(transport.multi_items() if transport else ()), *url_query]
-    found = canonical_query(fixed, keyed)
+    found = canonical_query(fixed, keyed) if fixed else {}
     query: dict[str, Any] = {
         name: values[0] if len(values) == 1 else values for name, values in found.items()
     }

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import enum
 import itertools
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures.thread import ThreadPoolExecutor  # which nothing reads at the first miss
 from functools import partial
 from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
-from cachewrap import loops, systems
+from cachewrap import systems
+from cachewrap.loops import Workers
 
 T = TypeVar("T")
 
 
-_writers: ThreadPoolExecutor | None = None
+_workers = Workers()
+
+_AT_THE_END: Final = 10.0
+"""Seconds for which an interpreter that ends waits for what is written."""
 
 
 async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
@@ -24,10 +28,12 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
 
     The event loop's default executor may be full of callers who wait for this very work.
     """
-    global _writers
-    if _writers is None:
-        _writers = ThreadPoolExecutor(8, thread_name_prefix="cachewrap")
-    return await loops.in_thread(_writers, partial(work, *args, **options))
+    return await _workers.do(partial(work, *args, **options))
+
+
+@atexit.register
+def _finish() -> None:
+    _workers.finish(_AT_THE_END)
 
 
 _LISTED: Final = 500
@@ -39,9 +45,9 @@ _owners = itertools.count(1)
 
 @systems.in_forked_child
 def _begin_anew() -> None:
-    global _process, _writers
+    global _process, _workers
     _process = uuid.uuid4().hex
-    _writers = None  # its threads do not exist in a forked child
+    _workers = Workers()  # the threads of the parent do not exist in a forked child
 
 
 def new_token() -> str:

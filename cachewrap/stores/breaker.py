@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
+from cachewrap.systems import clock
 
 T = TypeVar("T")
 
@@ -55,10 +56,10 @@ class Breaker:
         with self._lock:
             if self.error is None:
                 return False
-            left = self._next - time.monotonic()
+            left = self._next - clock.now()
             if left > 0:
                 raise LeftAlone(time.time() + left, self.error)
-            self._next = time.monotonic() + seconds
+            self._next = clock.now() + seconds
             return True
 
     def failed(self, error: Exception, seconds: float) -> None:
@@ -68,7 +69,7 @@ class Breaker:
         kept.__dict__.update(error.__dict__)  # without which some versions of redis-py show nothing
         with self._lock:
             self.error = kept
-            self._next = time.monotonic() + seconds
+            self._next = clock.now() + seconds
 
     def worked(self) -> None:
         """Close it: the place has answered."""
@@ -184,11 +185,11 @@ class Watched:
             trying = breaker.admit(self._breaker_seconds)
         except LeftAlone as left:
             raise left_alone(f"cannot {doing} {place}: it is", left, "it was slow") from left.error
-        began = time.monotonic()
+        began = clock.now()
         try:
             yield
         except Exception as error:
-            if time.monotonic() - began > self._seconds:
+            if clock.now() - began > self._seconds:
                 breaker.failed(error, self._breaker_seconds)
             elif trying:
                 breaker.undecided()
@@ -197,11 +198,16 @@ class Watched:
             if trying:
                 breaker.undecided()
             raise
-        took = time.monotonic() - began
+        took = clock.now() - began
         if counts and took > self._seconds:
             breaker.failed(TimeoutError(f"it took {took:.1f} s"), self._breaker_seconds)
         else:
             breaker.worked()
+
+
+def unwatched(store: Any) -> Any:
+    """The store itself, for what is no call's: a search through all of its entries."""
+    return store.store if isinstance(store, Watched) else store
 
 
 @systems.in_forked_child

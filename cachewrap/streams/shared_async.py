@@ -173,7 +173,8 @@ def shielded() -> AbstractContextManager[Any]:
     trio = running_trio()
     if trio is None:
         return nullcontext()
-    scope: AbstractContextManager[Any] = trio.move_on_after(_CLOSING, shield=True)
+    end = trio.current_time() + _CLOSING
+    scope: AbstractContextManager[Any] = trio.CancelScope(deadline=end, shield=True)
     return scope
 
 

@@ -143,7 +143,8 @@ def test_an_answer_of_these_classes_is_a_hit(name: str, way: str) -> None:
 def test_what_python_brings_is_always_a_hit(name: str, way: str) -> None:
     asked = Asked(PLAIN[name])
     with Cache.memory(types=[]):
-        assert [asked.ways[way]() for _ in range(2)] == [PLAIN[name]] * 2
+        # URLs of pydantic 2.10.0 are equal to none.
+        assert [repr(asked.ways[way]()) for _ in range(2)] == [repr(PLAIN[name])] * 2
     assert asked.count == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import subprocess
 import sys
 import warnings
@@ -11,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from blockbuster import BlockingError, blockbuster_ctx
 
@@ -21,6 +21,8 @@ from cachewrap.format import envelope
 from cachewrap.http.request import fingerprints
 from cachewrap.stores.base import Claim, Leases, Store
 from cachewrap.testing.stores import key_of
+
+httpx: Any = importlib.import_module("httpx" if importlib.util.find_spec("httpx") else "httpx2")
 
 MESSAGE = {"role": "assistant", "content": "text " * 100}
 LONG = {"choices": [{"index": 0, "finish_reason": "stop", "message": MESSAGE}]}
@@ -174,7 +176,7 @@ def test_blocks_enter_and_leave(store: Store) -> None:
 def test_an_http_client(store: Store) -> None:
     up = Upstream()
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: Any) -> Any:
         return httpx.Response(200, json=up.ask(request.url.path))
 
     transport: Any = cachewrap.AsyncCachedTransport(httpx.MockTransport(answer), cache=Cache(store))
@@ -292,7 +294,7 @@ def test_nothing_hops_once_the_guard_is_gone(tmp_path: Path, monkeypatch: Any) -
         return "answer"
 
     run_guarded(partial(complete, "q"))
-    monkeypatch.setattr("cachewrap.loops.in_thread", None)
+    monkeypatch.setattr("cachewrap.loops.Workers.do", None)
     assert asyncio.run(complete("q")) == "answer"
 
 

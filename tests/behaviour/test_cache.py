@@ -430,17 +430,50 @@ def test_what_is_on_or_off_is_true_or_false(name: str, value: Any) -> None:
         Cache.memory(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["lease_seconds", "wait_seconds"])
+@pytest.mark.parametrize(
+    "name", ["lease_seconds", "wait_seconds", "store_seconds", "breaker_seconds"]
+)
 class TestWaits:
     @pytest.mark.parametrize("value", [5, 5.0, timedelta(seconds=5)], ids=repr)
     def test_they_are_seconds(self, name: str, value: Any) -> None:
         assert getattr(Cache.memory(**{name: value}).policy, name) == 5.0
         assert getattr(Cache.from_url(f"memory://?{name}=5").policy, name) == 5.0
 
-    @pytest.mark.parametrize("value", [0, -1, inf, nan, "5", True], ids=repr)
+    @pytest.mark.parametrize(
+        "value", [0, -1, inf, nan, "5", True, pytest.param(10**400, id="no float")], ids=repr
+    )
     def test_they_are_positive_and_finite(self, name: str, value: Any) -> None:
         with pytest.raises(ConfigurationError, match=name):
             Cache.memory(**{name: value})
+
+    def test_none_is_the_default(self, name: str, tmp_path: Path) -> None:
+        """Also for a store that waits itself, which would otherwise count with it."""
+        usual = getattr(Cache.memory().policy, name)
+        for cache in (
+            Cache.memory(**{name: None}),
+            Cache.disk(cache_path_root=tmp_path, **{name: None}),
+            Cache.jsonl(tmp_path / "answers.jsonl", **{name: None}),
+            Cache.redis(redis_url="redis://127.0.0.1:1/0", **{name: None}),
+        ):
+            assert getattr(cache.policy, name) == usual
+
+    @pytest.mark.parametrize("value", [1e10, 1e308], ids=repr)
+    def test_no_system_is_told_more_than_it_counts(
+        self, name: str, value: float, tmp_path: Path
+    ) -> None:
+        @llm_cached
+        def ask(number: int) -> int:
+            return number
+
+        for cache in (
+            Cache.memory(**{name: value}),
+            Cache.disk(cache_path_root=tmp_path, **{name: value}),
+            Cache.jsonl(tmp_path / "answers.jsonl", **{name: value}),
+        ):
+            with cache:
+                assert [ask(1), ask(1)] == [1, 1]
+            assert cache.stats.hits == 1
+            cache.close()
 
     def test_hits_depend_on_their_requests_alone(self, name: str) -> None:
         assert Cache.memory(**{name: 5}).policy.hits_by_key

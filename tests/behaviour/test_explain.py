@@ -227,7 +227,22 @@ class TestACache:
             assert complete.explain("ho").nearest == ()
 
 
+class Wrapping(MemoryStore):
+    """A store of somebody's, which has one of his own behind it."""
+
+    store = object()
+
+
 class TestTheError:
+    @pytest.mark.parametrize("bounded", [True, False])
+    def test_names_the_nearest_of_a_store_with_another_one_behind_it(self, bounded: bool) -> None:
+        store = Wrapping()
+        store.bounded = bounded
+        with Cache(store) as cache:
+            complete("hi")
+            with cache.mode("replay"), pytest.raises(ReplayMissError, match="'hi' → 'ho'"):
+                complete("ho")
+
     def miss(self, *stored: str) -> ReplayMissError:
         with Cache.memory() as cache:
             for prompt in stored:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
+import anyio
 import pytest
 
 from cachewrap import Cache, CacheWarning, llm_cached
@@ -148,3 +153,106 @@ def fail(operation: str, store: Slow) -> None:
 def test_the_store_of_a_cache_is_the_one_that_was_given() -> None:
     store = Slow(set(), fails=False)
     assert Cache(store).store is store
+
+
+class Hanging(Slow):
+    """A store whose writes do not end until a test is over."""
+
+    def __init__(self) -> None:
+        super().__init__(set(), fails=False)
+        self.over = threading.Event()
+        self.writes = 0
+
+    def add(self, *args: Any, **options: Any) -> bytes:
+        self.writes += 1
+        self.over.wait()
+        return super().add(*args, **options)
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    store = Hanging()
+    yield store
+    store.over.set()
+
+
+def test_writes_that_hang_keep_no_other_store_back(hanging: Hanging, tmp_path: Path) -> None:
+    """Nor each other: whoever writes something else to the same place is not behind them."""
+    other = Cache.disk(cache_path_root=tmp_path)
+
+    @llm_cached
+    async def ask(number: int) -> int:
+        return number
+
+    async def main() -> float:
+        with Cache(hanging):
+            hang = [asyncio.create_task(ask(number)) for number in range(20)]
+            while hanging.writes < 8:
+                await asyncio.sleep(0.01)
+        began = time.monotonic()
+        with other:
+            assert await ask(1) == 1
+        taken = time.monotonic() - began
+        async with asyncio.timeout(10):
+            while hanging.writes < 20:
+                await asyncio.sleep(0.01)
+        hanging.over.set()
+        assert await asyncio.gather(*hang) == list(range(20))
+        return taken
+
+    assert asyncio.run(main()) < 5
+    assert len(list(other._store.keys())) == 1
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "trio"])
+def test_a_timeout_of_the_caller_ends_the_wait_for_a_write(hanging: Hanging, kind: str) -> None:
+    @llm_cached
+    async def ask(number: int) -> int:
+        return number
+
+    async def main() -> float:
+        began = anyio.current_time()
+        with Cache(hanging), anyio.move_on_after(0.2):
+            await ask(1)
+        return anyio.current_time() - began
+
+    assert anyio.run(main, backend=kind) < 5
+
+
+def test_a_write_that_hangs_does_not_keep_a_program_from_its_end(tmp_path: Path) -> None:
+    program = """if True:
+        import asyncio, time
+        from cachewrap.stores import base
+        base._AT_THE_END = 0.2
+
+        async def main():
+            for _ in range(20):
+                asyncio.ensure_future(base.in_thread(time.sleep, 1000))
+            await asyncio.sleep(0.1)
+
+        asyncio.run(main())
+    """
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    assert time.monotonic() - began < 30
+
+
+def test_the_end_waits_for_what_is_written(tmp_path: Path) -> None:
+    """Also where its caller is cancelled."""
+    program = """if True:
+        import asyncio, sys, time
+        from cachewrap.stores import base
+
+        def write():
+            time.sleep(0.5)
+            open(sys.argv[1], "w").close()
+
+        async def main():
+            task = asyncio.ensure_future(base.in_thread(write))
+            await asyncio.sleep(0.1)
+            task.cancel()
+
+        asyncio.run(main())
+    """
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], check=True, timeout=60)
+    assert (tmp_path / "a").exists()

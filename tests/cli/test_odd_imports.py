@@ -109,6 +109,57 @@ def test_a_bomb_is_left_out_soon(run: CommandLine, tmp_path: Path, bomb: Any) ->
     assert told.startswith("left out 1: ") and len(told) < 400
 
 
+def test_no_memory_is_taken_for_bytes_that_are_not_there(run: CommandLine, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs" / "41"
+    their_cache(folder)
+    bomb = b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"."
+    change(folder, "UPDATE Cache SET value = ?, filename = NULL, mode = 4", bomb)
+    result = run("import", str(tmp_path / "theirs"), "--url", f"disk:{tmp_path / 'ours'}")
+    assert result.err == "left out 1: it holds a bytearray, which is not taken\n"
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(
+            f"VIEW full_llm_cache AS {ENDLESS} SELECT 'p' || x AS prompt, 'm' AS llm, 0 AS idx,"
+            " '' AS response FROM n",
+            id="view",
+        ),
+        pytest.param(
+            "TABLE full_llm_cache (prompt, llm, idx,"
+            " response AS (hex(hex(hex(zeroblob(100000000))))))",
+            id="computed column",
+        ),
+    ],
+)
+def test_a_database_that_computes_is_no_cache(run: CommandLine, tmp_path: Path, made: str) -> None:
+    pytest.importorskip("langchain_core")
+    with sqlite3.connect(tmp_path / "theirs.db") as database:
+        database.execute(f"CREATE {made}")
+    database.close()
+    result = run("import", str(tmp_path / "theirs.db"), "--url", f"disk:{tmp_path / 'ours'}")
+    assert result.status == 3
+    assert "full_llm_cache is computed, and may take for ever" in result.err
+
+
+def test_a_disk_cache_that_computes_is_left_out(run: CommandLine, tmp_path: Path) -> None:
+    for seed in ("41", "42"):
+        their_cache(tmp_path / "theirs" / seed)
+    change(tmp_path / "theirs" / "41", "ALTER TABLE Cache RENAME TO Other")
+    change(
+        tmp_path / "theirs" / "41",
+        f"CREATE VIEW Cache AS {ENDLESS} SELECT CAST(x AS TEXT) AS key, 2 AS raw, 1 AS store_time,"
+        " 1 AS mode, NULL AS filename, NULL AS value FROM n",
+    )
+    result = run("import", str(tmp_path / "theirs"), "--url", f"disk:{tmp_path / 'ours'}")
+    assert (result.status, result.out) == (1, "imported 1 entry; 1 unreadable\n")
+    assert "holds the view Cache, which is none of a cache's" in result.err
+
+
 ROWS = {
     "time that is text": ("store_time", "abc"),
     "no time": ("store_time", None),

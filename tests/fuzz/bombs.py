@@ -117,6 +117,8 @@ BOMBS: Final[dict[str, Callable[[], bytes]]] = {
     "networks": lambda: _many(pack({"!ip": ["IPv6Network", "::"]}), tagged=True),
     "models": lambda: _many(pack(_model(["fuzz.hostile:Box", ["builtins:int"]])), tagged=True),
     "text as numbers": lambda: _tagged({"!array": ["<U1", [2**24], bytes(2**26)]}),
+    "text of no size": lambda: _tagged({"!array": ["<U1", [2**40, 0], b""]}),
+    "text of many sides": lambda: _tagged({"!array": ["<U1", [2**20] + [1] * 63, bytes(2**22)]}),
     "headers": lambda: _http(_dense(b"\x92\xa1a\xa1b"), b"\x90", b"\x90"),
     "chunks": lambda: _http(b"\x90", _dense(b"\0"), b"\x90"),
     "delays": lambda: _http(b"\x90", b"\x90", _dense(b"\0")),

@@ -28,6 +28,8 @@ from fuzz.bombs import BOMBS, P, squeezed
 READ = {
     "one long text",
     "text as numbers",
+    "text of no size",
+    "text of many sides",
     "a decimal that is long",
     "a decimal that is vast",
     "a deque's length",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import threading
@@ -11,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from cli.filling import CommandLine
@@ -23,6 +23,8 @@ from cachewrap import Cache, Event, ReplayMissError, llm_cached, patch_httpx
 from cachewrap.format.envelope import unseal
 from cachewrap.stores.base import Store
 from security.conftest import Dump
+
+httpx: Any = importlib.import_module("httpx" if importlib.util.find_spec("httpx") else "httpx2")
 
 pytestmark = pytest.mark.store
 

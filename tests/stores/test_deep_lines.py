@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.request import key
 from cachewrap.stores.jsonl import JsonlStore, lines
+from cachewrap.stores.jsonl.cassette import head_of
+from cachewrap.stores.jsonl.shown import is_deep
 from cachewrap.testing.stores import key_of
 
 __all__ = ["run"]
@@ -240,3 +243,37 @@ def test_a_replayed_call_tells_of_its_own_line_alone(path: Path) -> None:
             ask("x")
         with Cache.jsonl(path):
             assert ask("x") == "new"
+
+
+QUOTED = {
+    "escaped quotes without an end": b'"' + b'\\"' * 500_000,
+    "text without an end": b'"' + b"a" * 5_000_000,
+    "backslashes without an end": b'"' + b"\\" * 1_000_001,
+    "many texts": b'"a"' * 500_000,
+}
+
+
+@pytest.mark.parametrize("quoted", QUOTED.values(), ids=QUOTED)
+def test_a_deep_line_is_looked_at_once(quoted: bytes) -> None:
+    start = time.process_time()
+    with pytest.raises(ValueError, match="nested too deeply"):
+        head_of(b'{"x":' + b"[" * 3_000 + quoted)
+    assert not is_deep(b'{"x":' + quoted)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("line", "deep"),
+    [
+        (b"[" * 200, False),
+        (b"[" * 201, True),
+        (b"{" * 201, True),
+        (b'"' + b"[" * 1000 + b'"', False),
+        (b'"\\"' + b"[" * 1000 + b'"', False),
+        (b'"\\\\"' + b"[" * 1000, True),
+        (b"[]" * 1000, False),
+        (b'["[",' * 201, True),
+    ],
+)
+def test_brackets_in_texts_are_not_counted(line: bytes, deep: bool) -> None:
+    assert is_deep(line) == deep

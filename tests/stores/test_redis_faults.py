@@ -303,10 +303,6 @@ class TestRecovery:
         asyncio.run(work())
 
 
-def wrong_type(admin: Any) -> None:
-    admin.hset(f"cachewrap:default:41:{{{KEY}}}", "field", "value")
-
-
 def full(admin: Any) -> None:
     admin.config_set("maxmemory", 1)
 
@@ -326,7 +322,7 @@ def other_password(admin: Any) -> None:
 
 
 class TestAnswers:
-    @pytest.mark.parametrize("spoil", [wrong_type, full, replica, no_rights, other_password])
+    @pytest.mark.parametrize("spoil", [full, replica, no_rights, other_password])
     def test_an_error_that_the_server_answers_is_no_reason(
         self, spoil: Callable[[Any], None], calls_of: Callable[[Store], Calls]
     ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,6 +115,23 @@ class TestLocked:
             waits.append(time.monotonic() - began)
         assert waits[0] < 2 * SECONDS + SLACK
         assert sum(waits[1:]) < SLACK
+
+    def test_a_write_waits_no_longer_where_the_time_is_frozen(
+        self, tmp_path: Path, make: Make, how: str, begun: bool
+    ) -> None:
+        freezegun = pytest.importorskip("freezegun")
+        store, path = make(tmp_path)
+        if begun:
+            store.set(key_of(1), VALUE)
+            store.close()
+        with (
+            another_process(how, path),
+            ThreadPoolExecutor(1) as pool,
+            freezegun.freeze_time("2024-01-01"),
+        ):
+            writing = pool.submit(store.add, key_of(2), VALUE)
+            error = writing.exception(timeout=2 * SECONDS + SLACK)
+        assert isinstance(error, StoreError)
 
     def test_a_read_waits_once_and_then_no_more(
         self, tmp_path: Path, make: Make, how: str, begun: bool

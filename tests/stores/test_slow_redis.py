@@ -13,8 +13,11 @@ from typing import Self
 
 import pytest
 import redis
+from stalling import Line
 
+from cachewrap import Cache
 from cachewrap.errors import StoreError
+from cachewrap.stores import breaker
 from cachewrap.stores.base import Claim, Store
 from cachewrap.stores.redis import RedisStore, budget
 from cachewrap.testing.stores import AsyncCalls, Calls, SyncCalls, key_of
@@ -190,22 +193,115 @@ def test_connecting_ends_where_the_greeting_trickles(calls_of: Callable[[Store],
     store.close()
 
 
-def test_a_large_answer_has_the_time_that_it_takes(calls_of: Callable[[Store], Calls]) -> None:
-    size = 2**22
+LARGE = b"x" * 2**22
+SMALL_KEY = key_of(2)
+PATIENCE = 1.0
+"""What an operation may take there: five times as long for a large value."""
 
-    def answer(one: socket.socket, _: bytes) -> None:
-        one.sendall(b"$%d\r\n" % size)
-        for _piece in range(8):
-            time.sleep(SECONDS / 8)
-            one.sendall(b"x" * (size // 8))
-        one.sendall(b"\r\n")
 
-    with Server(answer) as server:
-        url = f"redis://127.0.0.1:{server.port}/0?socket_timeout=3"
-        store = RedisStore(url, store_seconds=SECONDS)
-        calls = calls_of(store)
-        assert len(calls.get(KEY) or b"") == size
+@pytest.fixture
+def line(redis_url: str) -> Iterator[Line]:
+    """One on which a large value takes twice as long as an operation on another may."""
+    with Line(redis_url, len(LARGE) / (2 * PATIENCE)) as line:
+        yield line
+
+
+@pytest.fixture
+def slow(line: Line) -> Iterator[RedisStore]:
+    """A store at its end, with a small entry."""
+    store = RedisStore(line.url, namespace=str(uuid.uuid4()), store_seconds=PATIENCE)
+    store.set(SMALL_KEY, b"small")
+    yield store
+    line.pace = float("inf")
+    breaker.forget()
+    store.clear()
+    store.close()
+
+
+class TestLargeValues:
+    def test_an_answer_has_the_time_that_it_takes(
+        self, slow: RedisStore, redis_url: str, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        near = RedisStore(redis_url, namespace=slow._namespace)
+        near.set(KEY, LARGE)
+        calls = calls_of(slow)
+        assert calls.get(KEY) == LARGE
+        assert calls.get(SMALL_KEY) == b"small"
         calls.close()
+        near.close()
+
+    @pytest.mark.parametrize("operation", ["add", "set"])
+    def test_a_write_has_the_time_that_it_takes(
+        self, slow: RedisStore, line: Line, operation: str, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        calls = calls_of(slow)
+        getattr(calls, operation)(KEY, LARGE)
+        line.pace = float("inf")
+        assert calls.get(KEY) == LARGE
+        calls.close()
+
+    def test_one_that_cannot_be_written_in_time_keeps_nothing_else_back(
+        self, slow: RedisStore, line: Line, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        calls = calls_of(slow)
+        line.pace = len(LARGE) / (20 * PATIENCE)
+        assert seconds_of(lambda: calls.set(KEY, LARGE)) < 5 * PATIENCE + SLACK
+        assert calls.get(SMALL_KEY) == b"small"
+        with pytest.raises(StoreError, match="large values are not written"):
+            calls.set(KEY, LARGE)
+        calls.add(key_of(3), b"small")
+        assert calls.get(key_of(3)) == b"small"
+        calls.close()
+
+    def test_one_is_written_again_after_a_while(
+        self, slow: RedisStore, line: Line, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        calls = calls_of(slow)
+        slow._connections.breaker_seconds = 0.3
+        line.pace = len(LARGE) / (20 * PATIENCE)
+        seconds_of(lambda: calls.set(KEY, LARGE))
+        line.pace = float("inf")
+        time.sleep(0.4)
+        calls.set(KEY, LARGE)
+        assert calls.get(KEY) == LARGE
+        calls.close()
+
+    def test_a_line_that_carries_nothing_is_given_up_soon(
+        self, slow: RedisStore, line: Line, calls_of: Callable[[Store], Calls]
+    ) -> None:
+        calls = calls_of(slow)
+        assert calls.get(SMALL_KEY) == b"small"
+        line.pace = 0
+        assert seconds_of(lambda: calls.set(KEY, 8 * LARGE)) < 4 * PATIENCE + SLACK
+        calls.close()
+
+    def test_who_is_cancelled_leaves_no_half_of_one_behind(
+        self, slow: RedisStore, line: Line
+    ) -> None:
+        async def main() -> None:
+            await slow.aget(SMALL_KEY)
+            writing = asyncio.create_task(slow.aset(KEY, LARGE))
+            await asyncio.sleep(0.5)
+            writing.cancel()
+            with suppress(asyncio.CancelledError):
+                await writing
+            assert await slow.aget(SMALL_KEY) == b"small"
+            assert await slow.aget(KEY) is None
+            await slow.aclose()
+
+        asyncio.run(main())
+
+    def test_many_are_scanned(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Together they are more than one operation may bring, and one is by itself."""
+        monkeypatch.setattr(budget, "MOST_BYTES", 2**20)
+        store = RedisStore(redis_url, namespace=str(uuid.uuid4()))
+        values = {key_of(number): b"x" * (2**17 + number) for number in range(20)}
+        values |= {key_of(number): b"x" for number in range(20, 250)}
+        for key, value in values.items():
+            store.set(key, value)
+        store.set(key_of(999), b"x" * 2**21)
+        assert dict(store.scan()) == {**values, key_of(999): b""}
+        store.clear()
         store.close()
 
 
@@ -297,6 +393,18 @@ class TestManyNodes:
             assert seconds_of(lambda: calls_of(store).get(KEY)) < 3 * SECONDS + SLACK
 
 
+def test_a_server_is_waited_for_as_long_as_any_system_counts(
+    redis_url: str, calls_of: Callable[[Store], Calls]
+) -> None:
+    cache = Cache.redis(redis_url=redis_url, store_seconds=1e308, lease_seconds=1e308)
+    calls, seconds = calls_of(cache._store), cache.policy.lease_seconds
+    assert calls.get(KEY) is None
+    assert calls.acquire(KEY, "one-1", seconds) is Claim.TAKEN
+    calls.release(KEY, "one-1")
+    calls.close()
+    cache.close()
+
+
 class TestLeasesThatDoNotEnd:
     @pytest.fixture
     def store(self, redis_url: str) -> Iterator[RedisStore]:
@@ -331,6 +439,19 @@ class TestLeasesThatDoNotEnd:
         calls = calls_of(store)
         assert calls.acquire(KEY, "other-1", 60) is Claim.FAILED
         assert 0 < int(server.pttl(name)) <= 60_000  # type: ignore[arg-type]
+        calls.close()
+
+    @pytest.mark.parametrize("far", [3_600_000, 2**52], ids=["an hour", "absurd"])
+    def test_one_whose_end_is_far_off_gets_a_near_one(
+        self, store: RedisStore, redis_url: str, calls_of: Callable[[Store], Calls], far: int
+    ) -> None:
+        redis.Redis.from_url(redis_url).set(store._lease(KEY), "somebody-1", px=far)
+        calls = calls_of(store)
+        assert calls.acquire(KEY, "other-1", 0.2) is Claim.HELD
+        end = time.monotonic() + 5
+        while calls.acquire(KEY, "other-1", 0.2) is not Claim.TAKEN:
+            assert time.monotonic() < end
+            time.sleep(0.02)
         calls.close()
 
     def test_one_that_is_held_keeps_its_end(self, store: RedisStore, redis_url: str) -> None:

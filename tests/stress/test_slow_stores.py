@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stalling import Line
 from standin import Upstream
 
-from cachewrap import Cache, systems
+from cachewrap import Cache, llm_cached, systems
+from cachewrap.stores import breaker
 from cachewrap.stores.base import Store
 from cachewrap.testing.stores import key_of
 from stress import actors
@@ -134,6 +136,55 @@ def test_a_store_that_keeps_everybody_waiting(
     assert len(waits) == 8 * rounds
     assert max(waits) < BOUND
     assert max(waits[later:]) < 1.0
+
+
+@pytest.mark.stores("redis")
+@pytest.mark.filterwarnings("ignore::cachewrap.CacheWarning")
+@pytest.mark.parametrize("pace", [0.5, 0.1], ids=["in time", "too slow"])
+def test_large_values_over_a_slow_line(
+    redis_url: str, up: Upstream, rounds: int, figures: Figures, pace: float
+) -> None:
+    """They have the time that they take, or are left alone; what is small is served meanwhile."""
+    large = 2**22
+    answers: list[str] = []
+    with Line(redis_url, float("inf")) as line:
+        cache = Cache.redis(redis_url=line.url, namespace="slow line", store_seconds=2.0)
+
+        @llm_cached
+        def ask(number: int) -> str:
+            return os.urandom(large // 2).hex()
+
+        def write(number: int) -> None:
+            with cache:
+                answers.append(ask(number))
+
+        small = timed(lambda: actors.ask(cache, "small", up.base_url))
+        line.pace = large * pace
+        writing = threading.Thread(target=lambda: [write(number) for number in range(2 * rounds)])
+        hits: list[float] = []
+        began = time.monotonic()
+        writing.start()
+        while writing.is_alive():
+            hits.append(timed(lambda: actors.ask(cache, "small", up.base_url)))
+            time.sleep(0.05)
+        line.pace = float("inf")
+        breaker.forget()
+        stored = len(list(cache._store.keys()))
+        cache.clear()
+        cache.close()
+    figures.add(large_values=len(answers), stored=stored - 1, hits=len(hits))
+    figures.most(longest_hit_meanwhile=max(hits), longest_of_all_writes=time.monotonic() - began)
+    assert up.calls == 1
+    assert max(hits) < small + 5
+    assert len(answers) == 2 * rounds
+    assert stored - 1 == (len(answers) if pace == 0.5 else 0)
+
+
+def timed(call: Callable[[], object]) -> float:
+    """The seconds that it takes."""
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
 
 
 @pytest.mark.posix("forks")

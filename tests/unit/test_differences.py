@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap.explain import differences, without_secrets
+from cachewrap.explain import covered, differences
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 10
 
@@ -148,7 +148,7 @@ def test_what_is_inside_a_credential_is_not_shown() -> None:
 
 def test_a_request_without_what_looks_like_a_credential() -> None:
     request = {"arguments": {"prompt": "hi", "api_key": HUSH, "client": [{"token": HUSH}], "n": 1}}
-    assert without_secrets(request) == {
+    assert covered(request) == {
         "arguments": {
             "prompt": "hi",
             "api_key": "(hidden)",

@@ -22,11 +22,12 @@ from typing import Any, BinaryIO
 
 import diskcache
 
-from cachewrap.errors import StoreError
+from cachewrap.errors import StoreError, printable
 from cachewrap.systems import (
     OWNERS,
     NotAFile,
     check_file,
+    clock,
     files,
     open_file,
     open_to_all,
@@ -45,6 +46,12 @@ BATCH = 500
 
 IN_FILE = 2**20
 """Values of this many bytes and more go to files of their own beside the database."""
+
+_LARGEST = 2**30
+"""Bytes of a value, at most, that are read from a file of its own: SQLite itself holds no more."""
+
+LARGEST_ROW = 2**24
+"""Bytes of a value in a row, at most, that are read: those of cachewrap's have `IN_FILE` bytes."""
 
 _AGAIN = 0.01
 """Seconds until a write is tried again that was refused at once."""
@@ -71,6 +78,8 @@ _INSERT = (
 ADD = f"{_INSERT} VALUES (?, 1, ?, ?, ?, 0, NULL, 0, 1, NULL, ?) ON CONFLICT DO NOTHING"
 """Stores a value in its row, unless there is a row of that key."""
 
+SMALL_VALUE = f"CASE WHEN length(value) <= {LARGEST_ROW} THEN value END"
+
 STALE = f"SELECT 1 FROM Cache WHERE {OURS} AND expire_time < ? LIMIT 1"
 
 _PUT = (
@@ -79,7 +88,18 @@ _PUT = (
     " access_time = :now, access_count = 0, tag = NULL,"
     " size = :size, mode = :mode, filename = :file, value = :value"
 )
-_LAID_OUT = "SELECT 1 FROM sqlite_master WHERE name = 'Settings_size_delete'"  # laid out last
+_SCHEMA = "SELECT type, name, sql FROM sqlite_master WHERE lower(tbl_name) IN ('cache', 'settings')"
+_LAST = "Settings_size_delete"  # is laid out last
+# What diskcache lays out, of whatever version. Anything else may run for ever: a view, a trigger of
+# another kind, or a column or an index that is computed.
+_PLAIN = re.compile(
+    r'CREATE TABLE "?\w+"?\s*\([\w\s,]*\)'
+    r'|CREATE (?:UNIQUE )?INDEX \w+ ON "?\w+"?\s*\([\w\s,]*\)(?:\s*WHERE \w+ IS NOT NULL)?'
+    r'|CREATE TRIGGER \w+\s+(?:AFTER|BEFORE) (?:INSERT|UPDATE|DELETE) ON "?\w+"?\s+'
+    r"FOR EACH ROW BEGIN\s+UPDATE Settings SET value = value"
+    r"(?: [-+] (?:1|NEW\.size|OLD\.size)){1,2}\s+WHERE key = [\"']\w+[\"'];\s*END",
+    re.IGNORECASE,
+)
 _VOLUME = (
     "SELECT (page_count - freelist_count) * page_size"
     " + max(0, coalesce((SELECT CAST(value AS INTEGER) FROM Settings WHERE key = 'size'), 0))"
@@ -146,9 +166,10 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
             path = os.path.join(self._directory, _native(filename))
             try:
                 self._check_folders(path)
-                return files.contents(path, follows=False)
-            except (NotAFile, NotADirectoryError):
-                return DAMAGED
+                if files.lstat(path).st_size <= _LARGEST:  # a sparse one takes no room on the disk
+                    return files.contents(path, follows=False)
+            except (NotAFile, NotADirectoryError, MemoryError):
+                pass
         return DAMAGED
 
     def remove(self, file_path: object) -> None:
@@ -344,7 +365,7 @@ class _LaidOut(diskcache.Cache):  # type: ignore[misc]
     """
 
     def __init__(self, folder: str, wait: float) -> None:
-        self._end = time.monotonic() + wait
+        self._end = clock.now() + wait
         super().__init__(folder, timeout=0, disk=BytesDisk, eviction_policy="none")
 
     @property
@@ -355,7 +376,7 @@ class _LaidOut(diskcache.Cache):  # type: ignore[misc]
             try:
                 return execute(statement, *args)
             except sqlite3.OperationalError as error:
-                if str(error) == "database is locked" and time.monotonic() > self._end:
+                if str(error) == "database is locked" and clock.now() > self._end:
                     raise diskcache.Timeout(str(error)) from error
                 raise
 
@@ -371,20 +392,20 @@ def connect(path: str, wait: float, later: float) -> sqlite3.Connection | None:
         later: seconds to wait for one with each statement.
     """
     try:
-        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT), later)
+        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT), path, later)
     except sqlite3.OperationalError:
         if files.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
         place = f"{Path(path).as_uri()}?immutable=1"
-        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT), later)
+        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT), path, later)
 
 
 def write(
     con: sqlite3.Connection, wait: float, sql: str, values: tuple[Any, ...] = ()
 ) -> sqlite3.Cursor:
     """Execute what begins to write, once other processes let go of it; within so many seconds."""
-    deadline = time.monotonic() + wait
+    deadline = clock.now() + wait
     while True:
         try:
             return con.execute(sql, values)
@@ -393,7 +414,7 @@ def write(
             # telling it to wait longer, and again not to.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            if time.monotonic() > deadline - _AGAIN:
+            if clock.now() > deadline - _AGAIN:
                 raise
             time.sleep(_AGAIN)
 
@@ -402,11 +423,20 @@ def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")  # one that is not UTF-8 must not hide the other rows
 
 
-def _ready(con: sqlite3.Connection, wait: float) -> sqlite3.Connection | None:
+def _ready(con: sqlite3.Connection, path: str, wait: float) -> sqlite3.Connection | None:
     try:
         con.text_factory = _text
-        if con.execute(_LAID_OUT).fetchall():
+        found = con.execute(_SCHEMA).fetchall()
+        for sort, name, sql in found:
+            if sql is not None and not (type(sql) is str and _PLAIN.fullmatch(sql)):
+                raise StoreError(
+                    f"{path} holds the {printable(f'{sort} {name}')}, which is none of a cache's"
+                    " and may run for ever: delete the database or move it away, or choose another"
+                    " cache_path_root or seed"
+                )
+        if any(name == _LAST for _, name, _ in found):
             con.executescript(_PRAGMAS)
+            con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
             con.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
             return con
     except BaseException:

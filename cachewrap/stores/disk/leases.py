@@ -15,9 +15,8 @@ import time
 from contextlib import suppress
 
 from cachewrap import systems
-from cachewrap.loops import clock
 from cachewrap.stores.base import Claim, of_one_process
-from cachewrap.systems import files
+from cachewrap.systems import clock, files
 
 SUPPORTED = systems.HAS_LOCKS
 """Whether this system has such locks."""

@@ -37,6 +37,7 @@ from cachewrap.stores.disk.folder import (
     LEASES,
     OURS,
     RAW,
+    SMALL_VALUE,
     STALE,
     BytesDisk,
     Transaction,
@@ -87,8 +88,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     Then one of them tries again.
 
     Leases are byte locks on a file beside the database. They end when they are released or when the
-    process ends, however it ends; they need no renewal, so a process that lives and hangs keeps its
-    own. Where a system has no locks on files, every process takes every lease.
+    process ends, however it ends. One that is not renewed, as its owner is stopped, is his still,
+    and nobody waits for it. Where a system has no locks on files, every process takes every lease.
 
     Args:
         path_root: the folder that holds one folder for each seed; ``~`` and ``$NAME`` are expanded.
@@ -187,7 +188,9 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                     if con is None:
                         return None
                 rows = con.execute(GET, (name,)).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:
+            if _is_too_large(error):
+                return DAMAGED
             raise self._connections.failed("read", error) from error
         if not rows:
             return None
@@ -220,7 +223,12 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         if self._added(name, value, expires):
             return value
         with self._writing() as writing:
-            present = self._value(writing.con.execute(GET, (name,)).fetchall())
+            try:
+                present = self._value(writing.con.execute(GET, (name,)).fetchall())
+            except (sqlite3.Error, MemoryError) as error:
+                if not _is_too_large(error):
+                    raise
+                present = DAMAGED
             if present is not None and present != over:
                 return present
             writing.put(name, value, expires)
@@ -291,8 +299,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
         sql = (
-            "SELECT rowid, key, mode, filename, value, expire_time FROM Cache WHERE rowid > ?"
-            f" AND {OURS} ORDER BY rowid LIMIT {_SCANNED}"
+            f"SELECT rowid, key, mode, filename, {SMALL_VALUE}, expire_time FROM Cache"
+            f" WHERE rowid > ? AND {OURS} ORDER BY rowid LIMIT {_SCANNED}"
         )
         last = 0
         while rows := self._connections.read(sql, (last,)):
@@ -450,3 +458,9 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             f"the cache folder {self._folder} cannot be used: {why}."
             " Choose another cache_path_root, or mend it."
         )
+
+
+def _is_too_large(error: Exception) -> bool:
+    """Whether a row has a value that is larger than any that is stored in one."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return isinstance(error, MemoryError) or code == sqlite3.SQLITE_TOOBIG

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +26,7 @@ from cachewrap.stores.breaker import (
 )
 from cachewrap.stores.jsonl.lines import HEAD, VERSION
 from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
-from cachewrap.systems import files
+from cachewrap.systems import clock, files
 from cachewrap.telemetry.events import warn_once
 
 Name: TypeAlias = tuple[str, str]
@@ -38,6 +37,8 @@ Lines: TypeAlias = dict[Name | int, bytes]
 
 _KEY: Final = re.compile("[0-9a-f]{64}")
 _MOST_ASKED: Final = 10_000
+_MOST_TOLD: Final = 10
+"""Lines of a file, at most, that cannot be read and are told one by one."""
 _WRITING: Final = os.O_RDWR | os.O_CREAT | (os.O_APPEND if systems.REPLACES_OPEN else 0)
 
 
@@ -154,7 +155,7 @@ class Cassette:
                         files.close(file)
             except FileNotFoundError:
                 return self._loaded({}, None, ends=True)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 raise self._failed("read", error) from error
 
     @contextmanager
@@ -176,7 +177,9 @@ class Cassette:
             raise
         breaker.worked()
 
-    def _failed(self, doing: str, error: OSError) -> StoreError:
+    def _failed(self, doing: str, error: OSError | MemoryError) -> StoreError:
+        if isinstance(error, MemoryError):
+            return StoreError(f"cannot {doing} {self.path}: there is no memory for all of it")
         why = systems.NO_DIRECTORY if systems.is_nowhere(self.path) else error
         return StoreError(f"cannot {doing} {self.path}: {why}")
 
@@ -187,23 +190,32 @@ class Cassette:
         files.lseek(file, 0, os.SEEK_SET)
         data = files.read_all(file)
         lines: Lines = {}
+        skipped = 0
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if not (line := line.strip()):
                 continue
             try:
                 name = name_of(line)
             except ValueError as error:
-                warn_once(
-                    ("cassette", self.path, line),
-                    f"{self.path}, line {number}: not an entry of a cassette, and skipped:"
-                    f" {printable(str(error))}",
-                )
+                skipped += 1
+                if skipped <= _MOST_TOLD:
+                    warn_once(
+                        ("cassette", self.path, hash(line)),
+                        f"{self.path}, line {number}: not an entry of a cassette, and skipped:"
+                        f" {printable(str(error))}",
+                    )
                 lines[number] = line
             else:
                 if name is None:
                     self._check_version(line)
                 else:
                     lines[name] = line
+        if skipped > _MOST_TOLD:
+            warn_once(
+                ("cassette", self.path),
+                f"{self.path}: {skipped - _MOST_TOLD} more lines are no entries of a cassette, and"
+                " skipped",
+            )
         return self._loaded(lines, _stamp_of(status), ends=not data or data.endswith(b"\n"))
 
     def _loaded(self, lines: Lines, stamp: tuple[int, int, int] | None, *, ends: bool) -> Lines:
@@ -291,7 +303,7 @@ class Cassette:
                         self.path, _WRITING, 0o600, self.store_seconds, follows=False
                     ) as file:
                         yield file
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 raise self._failed("write", error) from error
 
     def _append(self, file: int, lines: Lines, line: bytes) -> None:
@@ -401,18 +413,18 @@ def open_alone(
     Raises `OSError`: also where others kept it locked for so many seconds, or put another file in
     its place again and again.
     """
-    end = time.monotonic() + seconds
+    end = clock.now() + seconds
     while True:
         file = systems.open_file(path, flags, mode, follows=follows)
         try:
-            left = max(0.0, end - time.monotonic())
+            left = max(0.0, end - clock.now())
             with systems.locked(file, alone=True, seconds=left):
                 if _is_at(file, path):
                     yield file
                     return
         finally:
             files.close(file)
-        if time.monotonic() >= end:
+        if clock.now() >= end:
             raise TimeoutError(f"others put files in its place for longer than {seconds:g} s")
 
 

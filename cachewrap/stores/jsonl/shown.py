@@ -38,33 +38,21 @@ TOO_DEEP: Final = "it is nested too deeply"
 # What is nested deeper than this is not written as JSON: a reader may have little room left on its
 # stack, and each Python has another limit.
 _DEEPEST: Final = 100
-_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS: Final = re.compile(rb"[][{}]+")
+_QUOTE: Final = ord('"')
+# What is quoted is passed over once, whether it ends or not.
+_BRACKETS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{}]++', re.DOTALL)
 
 
 def is_deep(line: bytes) -> bool:
     """Whether a line of JSON is nested deeper than any that is written."""
     depth = 0
-    for brackets in _BRACKETS.findall(_QUOTED.sub(b"", line)):
-        for bracket in brackets:
+    for found in _BRACKETS.finditer(line):
+        if line[found.start()] == _QUOTE:
+            continue
+        for bracket in found[0]:
             depth += 1 if bracket in b"[{" else -1
             if depth > 2 * _DEEPEST:
                 return True
-    return False
-
-
-def _is_shallow(value: Any) -> bool:
-    """Whether a tree is nested no deeper than is written."""
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if type(item) is dict else item)
-            if type(inner) is dict or type(inner) is list
-        ]
-        if not level:
-            return True
     return False
 
 
@@ -79,7 +67,7 @@ def parse(text: str | bytes) -> Any:
 
 def _parse_shallow(text: str) -> Any:
     value = parse(text)
-    if text.count("[") + text.count("{") > _DEEPEST and not _is_shallow(value):
+    if text.count("[") + text.count("{") > _DEEPEST and not codec.is_shallow(value, _DEEPEST):
         raise ValueError(TOO_DEEP)
     return value
 
@@ -130,7 +118,7 @@ def show_tree(value: Any) -> Any:
 
     Raises `ValueError` for a key that is not text, and for a tree that is nested too deeply.
     """
-    if type(value) in (dict, list) and not _is_shallow(value):
+    if type(value) in (dict, list) and not codec.is_shallow(value, _DEEPEST):
         raise ValueError(TOO_DEEP)
     return _tree(value)
 

@@ -21,7 +21,7 @@ from redis.exceptions import (
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.breaker import LeftAlone, breaker_of, left_alone
-from cachewrap.stores.redis.budget import Budget, TooSlowError, budget
+from cachewrap.stores.redis.budget import LARGE, Budget, TooSlowError, budget
 from cachewrap.stores.redis.servers import Server, server_of
 
 _ERRORS = (redis.RedisError, RedisClusterException, OSError)
@@ -34,6 +34,7 @@ _UNREACHABLE = (
     OSError,
     TooSlowError,
 )
+_SLOW = (redis.TimeoutError, TimeoutError, TooSlowError)
 _ANSWERS = (
     redis.AuthenticationError,  # to be mended by an operator, and answered at once
     AuthorizationError,
@@ -65,6 +66,8 @@ class Connections:
         self.place = self.server.place
         self.seconds = self.server.seconds
         self._breaker = breaker_of(url)
+        # On a slow line a large value takes too long, and nothing else does.
+        self._large = breaker_of(f"large {url}")
         self._start()
         _all.add(self)
 
@@ -83,17 +86,21 @@ class Connections:
                     setattr(pool, name, threading.RLock())
         self._start()
 
-    def using(self) -> _Use:
-        """The client of sync callers, for one operation, whose errors become `StoreError`."""
-        return _Use(self)
+    def using(self, size: int = 0) -> _Use:
+        """The client of sync callers, for one operation, whose errors become `StoreError`.
+
+        Args:
+            size: bytes of the value that is to be written.
+        """
+        return _Use(self, size >= LARGE)
 
     def reading(self) -> _Read:
         """`using`, for an operation that takes its connection from `idle`."""
         return _Read(self)
 
-    def running(self) -> _AsyncUse:
+    def running(self, size: int = 0) -> _AsyncUse:
         """The client of the running event loop, made at the loop's first call, likewise."""
-        return _AsyncUse(self)
+        return _AsyncUse(self, size >= LARGE)
 
     def close(self) -> None:
         """Close the idle connections of sync callers; one in use is another thread's."""
@@ -146,20 +153,36 @@ class Connections:
             await anext(known.end)
         return known
 
-    def admit(self) -> bool:
+    def admit(self, large: bool = False) -> bool:
         """Whether this operation tries a server that is left alone, for all.
+
+        Args:
+            large: whether a large value is to be written.
 
         Raises:
             StoreError: it is left alone.
         """
+        why = "writing one took too long"
         try:
+            if large:
+                self._large.admit(self.breaker_seconds)
+            why = "it could not be reached"
             return self._breaker.admit(self.breaker_seconds)
         except LeftAlone as left:
-            why = "it could not be reached"
-            raise left_alone(f"Redis at {self.place} is", left, why) from left.error
+            what = f"Redis at {self.place} is"
+            if why != "it could not be reached":
+                what = f"large values are not written: {what}"
+            raise left_alone(what, left, why) from left.error
 
-    def note(self, error: BaseException | None, trying: bool) -> None:
+    def note(self, error: BaseException | None, trying: bool, large: bool = False) -> None:
         """Tell the breaker how an operation went."""
+        if large and isinstance(error, _SLOW):
+            self._large.failed(error, self.breaker_seconds)
+            if trying:
+                self._breaker.undecided()
+            return
+        if large:
+            self._large.worked()
         if error is None or isinstance(error, _ANSWERS):
             self._breaker.worked()
         elif isinstance(error, _UNREACHABLE):
@@ -189,19 +212,20 @@ class _Watch:
     A class, as this is the way of every hit, and a generator costs more than the rest of it.
     """
 
-    __slots__ = ("_connections", "_trying")
+    __slots__ = ("_connections", "_large", "_trying")
 
     _interrupted = False  # whether an interrupt may come between a command and its answer
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, large: bool = False) -> None:
         self._connections = connections
+        self._large = large
 
     def __enter__(self) -> None:
         self._trying = self._connections.admit()
         budget.set(Budget(self._connections.seconds))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._connections.note(error, self._trying)
+        self._connections.note(error, self._trying, self._large)
         # While a cluster changes, redis-py closes connections that other callers use, and lets
         # whatever comes of it escape: TypeError from asyncio, RuntimeError from a dictionary.
         if isinstance(error, Exception):
@@ -222,7 +246,7 @@ class _Read(_Watch):
     def __enter__(self) -> Any:
         connections = self._connections
         client = connections.client()
-        self._trying = connections.admit()
+        self._trying = connections.admit(self._large)
         budget.set(Budget(connections.seconds))
         return client
 
@@ -251,7 +275,7 @@ class _AsyncUse(_Watch):
         await mine.turns.acquire()
         try:
             client = await connections.aclient(mine)
-            self._trying = connections.admit()
+            self._trying = connections.admit(self._large)
             budget.set(Budget(connections.seconds))
         except BaseException:
             mine.turns.release()

@@ -22,6 +22,7 @@ from cachewrap.stores.base import (
     in_thread,
     of_one_process,
 )
+from cachewrap.stores.redis.budget import TooLargeError
 from cachewrap.stores.redis.connections import Connections, ResponseError
 
 M = TypeVar("M", bound=Callable[..., Any])
@@ -30,7 +31,11 @@ _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
 
 _VALUES = 100
-"""Values that are asked for at once."""
+"""Values that are asked for at once, where they are small."""
+
+_FIRST_VALUES = 8
+_VALUE_BYTES = 2**23
+"""Bytes of values that are asked for at once, as far as can be told from those before."""
 
 _ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
 
@@ -196,7 +201,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
         name = self._name(key)
-        with self._connections.using() as client:
+        with self._connections.using(len(value)) as client:
             if over is not None:
                 return bytes(client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
             pipeline = client.pipeline(transaction=False).get(name)
@@ -211,7 +216,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
         name = self._name(key)
-        async with self._connections.running() as client:
+        async with self._connections.running(len(value)) as client:
             if over is not None:
                 return bytes(await client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
             pipeline = client.pipeline(transaction=False).get(name)
@@ -222,12 +227,12 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return value if added or present is None else bytes(present)
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        with self._connections.using() as client:
+        with self._connections.using(len(value)) as client:
             client.set(self._name(key), value, pxat=_pxat(expires))
 
     @_in_asyncio
     async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        async with self._connections.running() as client:
+        async with self._connections.running(len(value)) as client:
             await client.set(self._name(key), value, pxat=_pxat(expires))
 
     def delete(self, key: str) -> bool:
@@ -273,17 +278,32 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return None if idle is None else time.time() - float(idle)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
+        most = _FIRST_VALUES
         for names in self._scan():
-            for start in range(0, len(names), _VALUES):
-                batch = names[start : start + _VALUES]
-                with self._connections.using() as client:
-                    pipeline = client.pipeline(transaction=False)
-                    for name in batch:
-                        pipeline.get(name)
-                    values = list(map(_plain, pipeline.execute(raise_on_error=False)))
+            while names:
+                batch = names[:most]
+                try:
+                    values = self._values(batch)
+                except StoreError as error:
+                    if not isinstance(error.__cause__, TooLargeError):
+                        raise
+                    if most > 1 and len(batch) > 1:
+                        most = len(batch) // 2
+                        continue
+                    values = [b""]  # no entry is so large
+                del names[:most]
                 for name, value in zip(batch, values, strict=True):
                     if value is not None:
                         yield name[len(self._prefix) : -1].decode(), bytes(value)
+                size = sum(map(len, filter(None, values))) / len(batch)
+                most = min(_VALUES, 2 * most, max(1, int(_VALUE_BYTES / (size + 1))))
+
+    def _values(self, names: list[bytes]) -> list[Any]:
+        with self._connections.using() as client:
+            pipeline = client.pipeline(transaction=False)
+            for name in names:
+                pipeline.get(name)
+            return list(map(_plain, pipeline.execute(raise_on_error=False)))
 
     def clear(self) -> int:
         count = 0
@@ -305,7 +325,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         with self._connections.using() as client:
             pipeline = client.pipeline(transaction=False)
             pipeline.set(name, token, nx=True, px=milliseconds).get(name)
-            pipeline.pexpire(name, milliseconds, nx=True)
+            pipeline.pexpire(name, milliseconds, lt=True)
             return _claim(token, *pipeline.execute(raise_on_error=False))
 
     @_in_asyncio
@@ -314,7 +334,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         async with self._connections.running() as client:
             pipeline = client.pipeline(transaction=False)
             pipeline.set(name, token, nx=True, px=milliseconds).get(name)
-            pipeline.pexpire(name, milliseconds, nx=True)
+            pipeline.pexpire(name, milliseconds, lt=True)
             return _claim(token, *await pipeline.execute(raise_on_error=False))
 
     def renew(self, key: str, token: str, seconds: float) -> bool:
@@ -380,7 +400,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
 
 def _damaged(error: Exception) -> bytes:
     """What stands for a list, a hash or the like among the entries: no entry, to be replaced."""
-    if "WRONGTYPE" not in str(error):
+    if _OTHER not in str(error):
         raise error
     return b""
 
@@ -413,8 +433,8 @@ def _milliseconds(seconds: float) -> int:
 def _claim(token: str, taken: object, present: object, _: object) -> Claim:
     """What SET NX and the GET behind it say; a SET that was sent twice finds its own token.
 
-    What is no text is no lease. PEXPIRE NX has given an end to what had none. Servers before
-    version 7 refuse it, and such a lease is waited for as long as any is.
+    What is no text is no lease. PEXPIRE LT has given an end to what had none, or one far off.
+    Servers before version 7 refuse it, and such a lease is waited for as long as any is.
     """
     for answer in (taken, present):
         if isinstance(answer, Exception):

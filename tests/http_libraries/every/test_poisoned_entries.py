@@ -17,6 +17,7 @@ from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.http.answers import served_headers
 from cachewrap.stores.base import Store
+from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry import events
 from http_libraries.web import CHAT, LOOPBACK, Reading, Web, bodies
 
@@ -25,6 +26,17 @@ statuses = pytest.mark.parametrize(
     "status", [201, 204, 206, 301, 302, 303, 307, 308, 401, 407, 408, 429, 500, 503, 0, -1, 2**40]
 )
 Change = Callable[[HttpAnswer], HttpAnswer]
+
+
+@pytest.fixture
+def store() -> Store:
+    """One store for all: bytes are judged where they are opened, whatever holds them."""
+    return MemoryStore()
+
+
+@pytest.fixture
+def cache(store: Store) -> Cache:
+    return Cache(store)
 
 
 @pytest.fixture
@@ -68,6 +80,8 @@ def hostile(evil: Upstream) -> list[tuple[str, str]]:
         *[("x-should-retry", "true"), ("retry-after", "1"), ("retry-after-ms", "1")],
         *[("x-accel-redirect", "/etc/passwd"), ("x-sendfile", "/etc/passwd")],
         *[("sourcemap", evil.root_url), ("x-sourcemap", evil.root_url), ("x-cachewrap", "miss")],
+        *[(f"x-goog-upload-{name}", evil.root_url) for name in ("url", "control-url", "status")],
+        *[("x-callback-url", evil.root_url), ("openai-uri", evil.root_url)],
         *[("etag", '"1"'), ("cache-control", "max-age=1"), ("vary", "*")],
     ]
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from standin import Upstream
@@ -51,9 +50,9 @@ asks = pytest.mark.parametrize("asked", [plain, streamed])
 
 TIMEOUTS = [
     pytest.param({}, {"timeout": SHORT}, id="of-the-call"),
-    pytest.param({}, {"timeout": httpx.Timeout(WAIT, read=SHORT)}, id="of-the-call-for-reading"),
+    pytest.param({}, {"timeout": openai.Timeout(WAIT, read=SHORT)}, id="of-the-call-for-reading"),
     pytest.param({"timeout": SHORT}, {}, id="of-the-client"),
-    pytest.param({"timeout": httpx.Timeout(WAIT, read=SHORT)}, {}, id="of-the-client-for-reading"),
+    pytest.param({"timeout": openai.Timeout(WAIT, read=SHORT)}, {}, id="of-the-client-for-reading"),
     pytest.param({"timeout": WAIT}, {"timeout": SHORT}, id="of-the-call-before-the-client's"),
 ]
 
@@ -134,7 +133,7 @@ def test_a_call_waits_for_another_one_as_long_as_its_timeout(
 
 @ways
 @asks
-@pytest.mark.parametrize("timeout", [None, WAIT, httpx.Timeout(None)], ids=["none", "long", "no"])
+@pytest.mark.parametrize("timeout", [None, WAIT, openai.Timeout(None)], ids=["none", "long", "no"])
 def test_and_no_longer_than_its_cache_says(
     hung: Hung, way: Any, asked: Asked, timeout: Any
 ) -> None:
