@@ -191,7 +191,7 @@ class Files:
             return modes.S_ISDIR(self.stat(path).st_mode)
         return False
 
-    def make_folders(self, path: str, mode: int) -> None:
+    def make_folders(self, path: str, mode: int = 0o755) -> None:
         """Make a folder, and those above it that are missing. What is there may stay."""
         try:
             self.mkdir(path, mode)
@@ -275,7 +275,7 @@ def check_file(path: str, *, follows: bool = False) -> None:
         _check_mode(path, (files.stat if follows else files.lstat)(path).st_mode)
 
 
-def _check_mode(path: str, mode: int) -> None:
+def _check_mode(path: str, mode: int = 0o755) -> None:
     if not modes.S_ISREG(mode):
         sort = next(text for is_it, text in _SORTS if is_it(mode))
         raise NotAFile(errno.EINVAL, f"it is {sort}: move it away, or choose another path", path)
@@ -290,10 +290,11 @@ def open_file(path: str, flags: int, mode: int, *, follows: bool = True) -> int:
         path: the file.
         flags: as `os.open` takes them.
         mode: its permissions, if it is made now, where the system has such.
-        follows: whether the file may be a link to another.
+        follows: whether the file may be a link to another, which is none of another user's.
 
     Raises `NotAFile`, and what `os.open` does.
     """
+    follows = follows and not is_strange_link(path)
     if not (_NOFOLLOW and _NONBLOCK):
         check_file(path, follows=follows)
     try:
@@ -326,6 +327,14 @@ def stranger(status: os.stat_result) -> int | None:
         return None
     trusted = {name.strip() for name in os.environ.get(OWNERS, "").split(",")}
     return None if trusted & {"any", str(status.st_uid)} else status.st_uid
+
+
+def is_strange_link(path: str) -> bool:
+    """Whether another user, see `stranger`, has put a link there."""
+    with suppress(OSError, ValueError):
+        status = files.lstat(path)
+        return modes.S_ISLNK(status.st_mode) and stranger(status) is not None
+    return False
 
 
 def open_to_all(status: os.stat_result) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 
 import click
 
+from cachewrap import systems
 from cachewrap.cli.entries import Filter, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Place, Where, progress, together, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again, talk
@@ -228,6 +229,10 @@ def _check_replaceable(path: str, force: bool) -> None:
 @contextmanager
 def _replacing(path: str) -> Iterator[BinaryIO]:
     """A new file for its owner alone, which takes the place of another when it is whole."""
+    if systems.is_strange_link(path):
+        raise StoreError(
+            f"cannot write {path}: it is a link of another user, which is not followed"
+        )
     path = os.path.realpath(path)
     try:
         handle, made = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".cachewrap-")

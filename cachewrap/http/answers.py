@@ -134,7 +134,7 @@ def _readable_type(value: str) -> str:
 # -- credentials that an answer tells again ------------------------------------------------------
 
 
-_echoes: Final = re.compile(rb'"(?:tools|mcp_servers)"').search
+_echoes: Final = re.compile(rb'"(?:tools|mcp_servers|variables|metadata)"').search
 
 
 def masked(answer: HttpAnswer, taken: Collection[str]) -> HttpAnswer:
@@ -195,9 +195,9 @@ def _cover(value: bytes) -> bytes:
 
 
 def _echoed(body: bytes) -> bytes:
-    """A body whose remote tools and servers lose what is named like a credential."""
+    """A body that loses the credentials of remote tools, variables of a prompt, and metadata."""
     for shown in _documents(body):
-        walk = Walk(HIDDEN, address=bare)
+        walk = Walk(HIDDEN, address=bare, wary=True)
         walk.of([*_remote(shown)], ())
         for found in walk.found:
             if isinstance(name := found.path[-1], str):
@@ -226,7 +226,7 @@ def _documents(body: bytes) -> Iterator[Any]:
 
 
 def _remote(shown: Any) -> Iterator[Any]:
-    """The tools and servers that a document has, but for functions, which a model reads."""
+    """The settings that a document tells again, without functions, which a model reads."""
     ahead = [shown]
     while ahead:
         value = ahead.pop()
@@ -237,4 +237,7 @@ def _remote(shown: Any) -> Iterator[Any]:
                 for tool in value[name] if isinstance(value.get(name), list) else ():
                     if isinstance(tool, dict) and tool.get("type") not in ("function", "custom"):
                         yield tool
+            for name in ("variables", "metadata"):
+                if isinstance(value.get(name), dict):
+                    yield {name: value[name]}
             ahead += value.values()

@@ -343,6 +343,36 @@ class TestOwners:
         with pytest.raises(StoreError, match=r"41 belongs to another user"):
             DiskStore(root).get(key_of(1))
 
+    @pytest.fixture(params=["a file", "nothing"])
+    def link(self, strange: tuple[Path, int], request: pytest.FixtureRequest) -> Iterator[Path]:
+        """A link that is another user's, to a file that is not written."""
+        root, owner = strange
+        there = root.parent / "there"
+        if request.param == "a file":
+            there.write_bytes(b"")
+        link = root.parent / "link"
+        link.symlink_to(there)
+        os.chown(link, owner, -1, follow_symlinks=False)
+        yield link
+        assert (there.read_bytes() if there.exists() else b"") == b""
+
+    def test_a_cassette_is_no_link_of_another_user(self, link: Path) -> None:
+        store = JsonlStore(link)
+        for use in (store.check, lambda: store.set(key_of(1), b"value")):
+            with pytest.raises(StoreError, match="a link"):
+                use()
+
+    @pytest.mark.parametrize("words", [["report", "--force", "--output"], ["export"]])
+    def test_no_command_writes_to_a_link_of_another_user(
+        self, link: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        store = JsonlStore(link.parent / "own.jsonl")
+        store.set(key_of(1), b"value")
+        with pytest.raises(SystemExit) as ended:
+            main([*words, str(link), "--url", store.url])
+        assert ended.value.code == 3
+        assert "cannot write" in capsys.readouterr().err
+
     @pytest.mark.parametrize(("mode", "told"), [(0o777, True), (0o1777, False), (0o775, False)])
     def test_a_folder_that_all_may_change_is_told(
         self, tmp_path: Path, mode: int, told: bool

@@ -885,6 +885,24 @@ def test_remote_tools_of_an_answer_lose_what_is_named_like_a_credential(form: st
     assert (found["tools"][1], found["output"], len(clean)) == (tools[1], "abc", len(body))
 
 
+def test_settings_that_an_answer_tells_again_lose_what_may_be_a_credential() -> None:
+    shown = {
+        "prompt": {"id": "pmpt_1", "variables": {"db_password": "abc", "city": "Rome"}},
+        "metadata": {"MY_KEY": RANDOM, "topic": RANDOM},
+        "tools": [{"type": "mcp", "headers": {"X-Zapier": RANDOM}}],
+        "output": [{"content": [{"text": "metadata", "password": "abc"}]}],
+    }
+    body = json.dumps(shown).encode()
+    (clean,) = masked(answer(body), []).chunks
+    found = json.loads(clean)
+    assert len(clean) == len(body)
+    assert found["prompt"]["variables"] == {"db_password": "(hi", "city": "Rome"}
+    assert found["metadata"]["MY_KEY"].startswith("(hidden)")
+    assert found["metadata"]["topic"] == RANDOM
+    assert found["tools"][0]["headers"]["X-Zapier"].startswith("(hidden)")
+    assert found["output"] == shown["output"]
+
+
 def test_the_body_itself_is_left_alone() -> None:
     body = {"tools": [{"type": "mcp", "authorization": "s"}]}
     without_secrets(body)

@@ -324,7 +324,7 @@ def check_name(root: str, folder: str) -> None:
 
 def make(root: str, folder: str) -> None:
     """Make the folder for its owner alone; keep what exists."""
-    files.make_folders(os.path.dirname(root), 0o755)
+    files.make_folders(os.path.dirname(root))
     for place in (root, folder):
         with suppress(FileExistsError):
             files.mkdir(place, 0o700)

@@ -444,7 +444,7 @@ _opening = threading.Lock()
 
 def cassette(path: str) -> Cassette:
     """The cassette of a file, the same one for every way to write its path."""
-    path = files.real_path(path)
+    path = path if systems.is_strange_link(path) else files.real_path(path)
     name = os.path.normcase(path)
     with _opening:
         known = _cassettes.get(name)

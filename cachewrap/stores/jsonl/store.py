@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
+from cachewrap import systems
 from cachewrap.errors import StoreError, printable
 from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import Checks, Scans, Seeds, Store, in_thread
@@ -85,6 +86,11 @@ class JsonlStore(Store, Scans, Seeds, Checks):
 
         A file that can be read but not written fails this check, and can still be read.
         """
+        if systems.is_strange_link(self._path):
+            raise StoreError(
+                f"the cassette {self._path} is a link of another user, which is not followed:"
+                " choose another path"
+            )
         if files.exists(self._path):
             if not files.is_file(self._path):
                 raise StoreError(f"the cassette {self._path} is not a file: choose another path")
