@@ -13,6 +13,7 @@ from standin import Upstream
 from working import work_of
 
 from cachewrap import Cache
+from cachewrap.http import capture
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import INSTALLED, Shape, also, chat
 
