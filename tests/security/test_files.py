@@ -25,6 +25,8 @@ from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.testing.stores import key_of
 
+pytestmark = pytest.mark.stores("disk")
+
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
 
 BIG = b"x" * 2**20

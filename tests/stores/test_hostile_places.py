@@ -27,6 +27,8 @@ from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.systems import Files
 from cachewrap.testing.stores import key_of
 
+pytestmark = pytest.mark.stores("disk")
+
 KEY, OTHER = key_of(1), key_of(2)
 
 

@@ -22,6 +22,8 @@ from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.testing.stores import key_of
 
+pytestmark = pytest.mark.stores("disk")
+
 VALUE = b"answer"
 SECONDS = 0.4
 SLACK = 1.0
