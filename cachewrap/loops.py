@@ -218,21 +218,13 @@ def is_on_loop() -> bool:
 def aside(work: Callable[[], T]) -> T:
     """Do work of a sync caller in a thread, and wait for it: there no guard of the loop raises."""
     # A future is waited for with what such a guard watches.
-    done = threading.Lock()
-    future: Future[T] = Future()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-        finally:
-            done.release()
-
+    job, done = _Job(work), threading.Lock()
+    job.add_done_callback(lambda job: done.release())
     done.acquire()
-    threading.Thread(target=do, name="cachewrap-aside", daemon=True).start()
+    threading.Thread(target=job.do, name="cachewrap-aside", daemon=True).start()
     with done:
-        return future.result()
+        result: T = job.result()
+        return result
 
 
 def signal() -> tuple[Callable[[], None], Callable[[float], Awaitable[bool]]]:

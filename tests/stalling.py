@@ -331,6 +331,14 @@ def asking(name: str, up: Upstream) -> Iterator[Caller]:
         yield caller
 
 
+def hang_up(*sockets: socket.socket) -> None:
+    """Close sockets, also those that a thread waits at."""
+    for one in sockets:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+
 class Line:
     """A slow way to a server: so many bytes a second, in each direction.
 
@@ -354,10 +362,7 @@ class Line:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in (self._listener, *self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        hang_up(self._listener, *self._open)
 
     def _accept(self) -> None:
         with suppress(OSError):

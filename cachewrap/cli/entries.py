@@ -17,8 +17,8 @@ from cachewrap.cli.places import Place, every_entry, handed
 from cachewrap.cli.text import size, span
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError, printable
-from cachewrap.request.key import decode_request, readable
-from cachewrap.secrets import hidden, name_ends, shape_begins
+from cachewrap.request.key import decode_request, may_tell_secrets, readable
+from cachewrap.secrets import hidden
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Row:
             return None
         try:
             shown = readable(decode_request(raw))
-            return hidden(shown) if shape_begins(raw) or name_ends(raw) else shown
+            return hidden(shown) if may_tell_secrets(raw) else shown
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 

@@ -260,7 +260,7 @@ def stored(request: bytes) -> bytes:
     The very bytes of one that has none; empty for one that cannot be looked through.
     """
     try:
-        if shape_begins(request) is None and not _names_some(request):
+        if not may_tell_secrets(request):
             return request
         plain = decode_request(request)
         clean = hidden(plain)
@@ -269,8 +269,13 @@ def stored(request: bytes) -> bytes:
         return b""
 
 
-def _names_some(request: bytes) -> bool:
-    """Whether an encoded request has a name that may be of a credential, or of what holds some."""
+def may_tell_secrets(request: bytes) -> bool:
+    """Whether an encoded request is to be looked through for credentials: a quick look at it.
+
+    It has the shape of one, or a name that may be of one or of what holds some.
+    """
+    if shape_begins(request) is not None:
+        return True
     if request[:1] != _PARTED:
         return name_ends(request) is not None
     begin = b"\xdd" + (int.from_bytes(request[-4:]) + 2).to_bytes(4)

@@ -20,7 +20,7 @@ from cachewrap.errors import StoreError
 from cachewrap.stores.base import Store
 from cachewrap.stores.redis import RedisStore
 from cachewrap.testing.servers import redis_server
-from cachewrap.testing.stores import AsyncCalls, Calls, SyncCalls, key_of
+from cachewrap.testing.stores import Calls, key_of
 
 pytestmark = pytest.mark.stores("redis")
 
@@ -109,16 +109,6 @@ def gate(redis_url: str) -> Iterator[Gate]:
 def closed_port() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"redis://me:secret@127.0.0.1:{server.getsockname()[1]}/0"
-
-
-@pytest.fixture(params=["sync", "async"])
-def calls_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Store], Calls]]:
-    """Makes the operations of a store in each colour."""
-    if request.param == "sync":
-        yield SyncCalls
-    else:
-        with asyncio.Runner() as runner:
-            yield lambda store: AsyncCalls(store, runner)
 
 
 def message(use: Callable[[], object]) -> str:

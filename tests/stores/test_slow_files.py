@@ -82,6 +82,15 @@ def jsonl(folder: Path, breaker_seconds: float = 60.0) -> tuple[Store, Path]:
     return JsonlStore(path, store_seconds=SECONDS, breaker_seconds=breaker_seconds), path
 
 
+def at_rest(made: tuple[Store, Path], begun: bool) -> tuple[Store, Path]:
+    """A store that nobody uses yet, where there is one entry already or nothing."""
+    store, path = made
+    if begun:
+        store.set(key_of(1), VALUE)
+        store.close()
+    return store, path
+
+
 STORES = [
     pytest.param(disk, "database", id="disk, a writer"),
     pytest.param(disk, "whole database", id="disk, one that keeps readers out"),
@@ -95,10 +104,7 @@ class TestLocked:
     def test_a_write_waits_once_and_then_no_more(
         self, tmp_path: Path, make: Make, how: str, begun: bool
     ) -> None:
-        store, path = make(tmp_path)
-        if begun:
-            store.set(key_of(1), VALUE)
-            store.close()
+        store, path = at_rest(make(tmp_path), begun)
         with another_process(how, path):
             waits = []
             for use in (
@@ -122,10 +128,7 @@ class TestLocked:
         self, tmp_path: Path, make: Make, how: str, begun: bool
     ) -> None:
         freezegun = pytest.importorskip("freezegun")
-        store, path = make(tmp_path)
-        if begun:
-            store.set(key_of(1), VALUE)
-            store.close()
+        store, path = at_rest(make(tmp_path), begun)
         with (
             another_process(how, path),
             ThreadPoolExecutor(1) as pool,
@@ -138,10 +141,7 @@ class TestLocked:
     def test_a_read_waits_once_and_then_no_more(
         self, tmp_path: Path, make: Make, how: str, begun: bool
     ) -> None:
-        store, path = make(tmp_path)
-        if begun:
-            store.set(key_of(1), VALUE)
-            store.close()
+        store, path = at_rest(make(tmp_path), begun)
         with another_process(how, path):
             waits = []
             for _ in range(50):
@@ -160,10 +160,7 @@ class TestLocked:
         begun: bool,
         recwarn: pytest.WarningsRecorder,
     ) -> None:
-        store, path = make(tmp_path)
-        if begun:
-            store.set(key_of(1), VALUE)
-            store.close()
+        store, path = at_rest(make(tmp_path), begun)
 
         @llm_cached
         def ask(number: int) -> int:

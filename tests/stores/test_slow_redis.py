@@ -13,14 +13,14 @@ from typing import Self
 
 import pytest
 import redis
-from stalling import Line
+from stalling import Line, hang_up
 
 from cachewrap import Cache
 from cachewrap.errors import StoreError
 from cachewrap.stores import breaker
 from cachewrap.stores.base import Claim, Store
 from cachewrap.stores.redis import RedisStore, budget
-from cachewrap.testing.stores import AsyncCalls, Calls, SyncCalls, key_of
+from cachewrap.testing.stores import Calls, key_of
 
 pytestmark = pytest.mark.stores("redis")
 
@@ -50,13 +50,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for one in self._open:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        hang_up(self._listener, *self._open)
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -113,16 +107,6 @@ def promise(one: socket.socket, _: bytes) -> None:
 
 def nothing(one: socket.socket, _: bytes) -> None:
     """No answer."""
-
-
-@pytest.fixture(params=["sync", "async"])
-def calls_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Store], Calls]]:
-    """Makes the operations of a store in each colour."""
-    if request.param == "sync":
-        yield SyncCalls
-    else:
-        with asyncio.Runner() as runner:
-            yield lambda store: AsyncCalls(store, runner)
 
 
 def seconds_of(use: Callable[[], object]) -> float:
@@ -187,9 +171,7 @@ def test_connecting_ends_where_the_greeting_trickles(calls_of: Callable[[Store],
     port = listener.getsockname()[1]
     store = RedisStore(f"redis://127.0.0.1:{port}/0", store_seconds=SECONDS)
     assert seconds_of(lambda: calls_of(store).get(KEY)) < 2 * SECONDS + SLACK
-    with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+    hang_up(listener)
     store.close()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stalling import Line
+from stalling import Line, hang_up
 from standin import Upstream
 
 from cachewrap import Cache, llm_cached, systems
@@ -89,9 +89,7 @@ def hostile(serve: Callable[[socket.socket], None]) -> Iterator[str]:
     try:
         yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
     finally:
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+        hang_up(listener)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, Final
 import redis
 import redis.cluster
 
+from cachewrap.entry import MAX_ENTRY_BYTES
 from cachewrap.systems import clock
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
@@ -29,7 +30,7 @@ buffer, and tells that there is room in it when much of it is free."""
 _LONGEST: Final = 5
 """An operation on what is large takes so many times as long as another, at most."""
 
-MOST_BYTES: Final = 2**28
+MOST_BYTES: Final = MAX_ENTRY_BYTES
 """Bytes that the answers to one operation may have: a server can promise any number."""
 
 
