@@ -347,13 +347,12 @@ class TestCallsThatWaitForEachOther:
                 else:
                     await until(lambda: waiting(2))  # for "b" itself, and then for "c"
                     await ask("a")
+                    third.set()
             return "bottom"
 
         async def all_three() -> list[str]:
             with Cache.memory():
-                calls = [asyncio.ensure_future(ask(name)) for name in "cba"]
-                await until(lambda: waiting(2) and not first)
-                third.set()
+                calls = [ask(name) for name in "cba"]
                 return await asyncio.wait_for(asyncio.gather(*calls), WAIT)
 
         assert asyncio.run(all_three()) == ["bottom"] * 3
