@@ -1,4 +1,4 @@
-"""A loopback server whose first stream breaks or stalls, callers of it, and a slow line."""
+"""Loopback servers that break, stall or are slow, and callers of them."""
 
 from __future__ import annotations
 
@@ -331,47 +331,65 @@ def asking(name: str, up: Upstream) -> Iterator[Caller]:
         yield caller
 
 
-def hang_up(*sockets: socket.socket) -> None:
-    """Close sockets, also those that a thread waits at."""
-    for one in sockets:
-        with suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
-        one.close()
+class Listener:
+    """A server on loopback, while its block lasts; each connection has a thread of its own.
 
-
-class Line:
-    """A slow way to a server: so many bytes a second, in each direction.
+    Args:
+        serve: is given each connection. An error of the socket ends it in silence.
 
     Attributes:
-        pace: the bytes; 0 for none at all.
+        port: where it listens.
     """
 
-    def __init__(self, url: str, pace: float) -> None:
-        self._target = urllib.parse.urlsplit(url)
-        self.pace = pace
-        self._open: list[socket.socket] = []
+    def __init__(self, serve: Callable[[socket.socket], object]) -> None:
+        self._serve = serve
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
-        netloc = self._target.netloc.replace(
-            str(self._target.port), str(self._listener.getsockname()[1])
-        )
-        self.url = self._target._replace(netloc=netloc).geturl()
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        hang_up(self._listener, *self._open)
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # for a thread that waits at it
+            one.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection((self._target.hostname, self._target.port or 0))
-                self._open += [near, far]
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+                one, _ = self._listener.accept()
+                self._open.append(one)
+                threading.Thread(target=self._meet, args=(one,), daemon=True).start()
+
+    def _meet(self, one: socket.socket) -> None:
+        with suppress(OSError):
+            self._serve(one)
+
+
+class Line(Listener):
+    """A slow way to a server: so many bytes a second, in each direction.
+
+    Attributes:
+        pace: the bytes; 0 for none at all.
+        url: that of the server, by this way.
+    """
+
+    def __init__(self, url: str, pace: float) -> None:
+        super().__init__(self._connect)
+        self._target = urllib.parse.urlsplit(url)
+        self.pace = pace
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        netloc = self._target.netloc.replace(str(self._target.port), str(self.port))
+        self.url = self._target._replace(netloc=netloc).geturl()
+
+    def _connect(self, near: socket.socket) -> None:
+        far = socket.create_connection((self._target.hostname, self._target.port or 0))
+        self._open.append(far)
+        threading.Thread(target=self._carry, args=(far, near), daemon=True).start()
+        self._carry(near, far)
 
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Self
 
 import pytest
 import redis
-from stalling import Line, hang_up
+from stalling import Line, Listener
 
 from cachewrap import Cache
 from cachewrap.errors import StoreError
@@ -31,7 +29,7 @@ SECONDS = 0.6
 SLACK = 1.0
 
 
-class Server:
+class Server(Listener):
     """Answers ``+OK`` to whatever connects, and to each other command what a test says.
 
     Args:
@@ -39,34 +37,17 @@ class Server:
     """
 
     def __init__(self, answer: Callable[[socket.socket, bytes], object]) -> None:
+        super().__init__(self._listen)
         self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
         self.asked = 0
-        self._open: list[socket.socket] = []
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        hang_up(self._listener, *self._open)
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                one, _ = self._listener.accept()
-                self._open.append(one)
-                threading.Thread(target=self._serve, args=(one,), daemon=True).start()
-
-    def _serve(self, one: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(2**16):
-                if b"SETINFO" in data or b"SELECT" in data:
-                    one.sendall(b"+OK\r\n" * data.count(b"*"))
-                else:
-                    self.asked += 1
-                    self._answer(one, data)
+    def _listen(self, one: socket.socket) -> None:
+        while data := one.recv(2**16):
+            if b"SETINFO" in data or b"SELECT" in data:
+                one.sendall(b"+OK\r\n" * data.count(b"*"))
+            else:
+                self.asked += 1
+                self._answer(one, data)
 
 
 def trickle(one: socket.socket, _: bytes) -> None:
@@ -153,26 +134,15 @@ def test_a_server_that_was_slow_is_left_alone(
 
 
 def test_connecting_ends_where_the_greeting_trickles(calls_of: Callable[[Store], Calls]) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
+    def greet(one: socket.socket) -> None:
+        while True:
+            one.sendall(b"+")
+            time.sleep(0.05)
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                one, _ = listener.accept()
-                threading.Thread(target=lambda: suppressed(one), daemon=True).start()
-
-    def suppressed(one: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                one.sendall(b"+")
-                time.sleep(0.05)
-
-    threading.Thread(target=serve, daemon=True).start()
-    port = listener.getsockname()[1]
-    store = RedisStore(f"redis://127.0.0.1:{port}/0", store_seconds=SECONDS)
-    assert seconds_of(lambda: calls_of(store).get(KEY)) < 2 * SECONDS + SLACK
-    hang_up(listener)
-    store.close()
+    with Listener(greet) as server:
+        store = RedisStore(f"redis://127.0.0.1:{server.port}/0", store_seconds=SECONDS)
+        assert seconds_of(lambda: calls_of(store).get(KEY)) < 2 * SECONDS + SLACK
+        store.close()
 
 
 LARGE = b"x" * 2**22

@@ -9,12 +9,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stalling import Line, hang_up
+from stalling import Line, Listener
 from standin import Upstream
 
 from cachewrap import Cache, llm_cached, systems
@@ -63,33 +63,14 @@ def locked(hold: Callable[..., None], path: Path) -> Iterator[None]:
 
 def trickle(one: socket.socket) -> None:
     """Greet, and then answer byte by byte, for ever."""
-    with suppress(OSError):
-        while data := one.recv(2**16):
-            if b"SETINFO" in data or b"SELECT" in data:
-                one.sendall(b"+OK\r\n" * data.count(b"*"))
-                continue
-            one.sendall(b"$100000\r\n")
-            while True:
-                one.sendall(b"x")
-                time.sleep(0.05)
-
-
-@contextmanager
-def hostile(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that answers nobody in time; its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                one, _ = listener.accept()
-                threading.Thread(target=serve, args=(one,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
-    finally:
-        hang_up(listener)
+    while data := one.recv(2**16):
+        if b"SETINFO" in data or b"SELECT" in data:
+            one.sendall(b"+OK\r\n" * data.count(b"*"))
+            continue
+        one.sendall(b"$100000\r\n")
+        while True:
+            one.sendall(b"x")
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -102,7 +83,8 @@ def slow(kind: str, folder: Path) -> Iterator[Cache]:
         with locked(hold_cassette, folder / "answers.jsonl"):
             yield Cache.jsonl(folder / "answers.jsonl", store_seconds=STORE_SECONDS)
     else:
-        with hostile(trickle) as url:
+        with Listener(trickle) as server:
+            url = f"redis://127.0.0.1:{server.port}/0"
             yield Cache.redis(redis_url=url, store_seconds=STORE_SECONDS)
 
 
