@@ -17,7 +17,8 @@ from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.http.exchange import When
 from cachewrap.http.response import Wire
-from cachewrap.http.serve import HOSTS, Caching, Routes
+from cachewrap.http.routes import HOSTS, Routes
+from cachewrap.http.serve import Caching
 from cachewrap.telemetry import events
 
 
