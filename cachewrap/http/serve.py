@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import nullcontext
@@ -10,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cachewrap.cache import Cache
+from cachewrap.call.stats import HOST_UNKNOWN
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
@@ -23,7 +23,7 @@ from cachewrap.http.request import (
     without_secrets,
 )
 from cachewrap.http.response import Wire, is_framed
-from cachewrap.http.routes import Routes, is_stream
+from cachewrap.http.routes import Routes, asks_model, is_stream, name_of
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import choose_cache, take_sample
 from cachewrap.policy import Keyed
@@ -67,9 +67,27 @@ class Caching:
         """Whether a request goes where questions go, and no patched SDK has decided on it."""
         return (
             wire.method == "POST"
-            and self._routes.match(wire.host, wire.port, wire.path)
             and not capture.decided()
+            and self._routes.match(wire.host, wire.port, wire.path, wire.body)
         )
+
+    def leave(self, wire: Wire) -> None:
+        """Count a question to a model on a host that is not known, if a cache would serve it.
+
+        A request that a patched SDK or a cached transport has decided on is counted there.
+        """
+        if (
+            wire.method != "POST"
+            or not self._routes.has_path(wire.path)
+            or capture.decided()
+            or choose_cache(default=lambda: self._cache, counted=False) is None
+            or not asks_model(wire.path, wire.body)
+        ):
+            return
+        cache = choose_cache(default=lambda: self._cache)
+        if cache is not None:
+            source = Endpoint(wire.path.strip("/"), wire=True).source
+            cache.bypass(source, HOST_UNKNOWN, host=name_of(wire.host, wire.port))
 
     def handle(self, wire: Wire, send: Callable[[], Any]) -> Any:
         """Answer a sync request; ``send`` sends it on."""
@@ -165,7 +183,7 @@ class Caching:
             return None
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
         try:
-            body = json.loads(wire.content())
+            body = wire.body()
             accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
             taken: list[str] = []
