@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial, wraps
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import wrapt
 
 from cachewrap.blocks import OUTSIDE, Stack, blocks
 from cachewrap.call.flight import Flight, leading
+from cachewrap.hooks import Hook, Wrapper
 
 _Blocks: TypeAlias = tuple[Stack, tuple[Flight, ...]]
 _Enter: TypeAlias = Callable[[], _Blocks | None]
@@ -60,8 +61,7 @@ def patch_threads() -> ThreadsPatch:
     return ThreadsPatch()
 
 
-# The class, the name, what the class itself had there (None: it inherits it), and our wrapper.
-_wrapped: list[tuple[type, str, Any, Any]] = []
+_hooks: Final[dict[tuple[type, str], Hook]] = {}
 
 
 def hold() -> None:
@@ -69,12 +69,11 @@ def hold() -> None:
     global _holders, _awaited
     with _lock:
         _holders += 1
-        if _holders > 1:
-            return
-        _wrap(threading.Thread, start=_start)
-        _wrap(ThreadPoolExecutor, submit=_submit)
+        # Every time: another tool may have taken something out since the last one.
+        _put(threading.Thread, start=_start)
+        _put(ThreadPoolExecutor, submit=_submit)
         if module := sys.modules.get(_POOLS):
-            _wrap_pools(module)
+            _put_in_pools(module)
         elif not _awaited:
             _awaited = True
             wrapt.register_post_import_hook(_pools_imported, _POOLS)
@@ -85,20 +84,20 @@ def _pools_imported(module: ModuleType) -> None:
     with _lock:
         _awaited = False
         if _holders:
-            _wrap_pools(module)
+            _put_in_pools(module)
 
 
-def _wrap_pools(module: ModuleType) -> None:
+def _put_in_pools(module: ModuleType) -> None:
     given = dict.fromkeys(("apply_async", "_map_async", "imap", "imap_unordered"), _give)
-    _wrap(module.ThreadPool, __init__=_make_pool, **given)
+    _put(module.ThreadPool, __init__=_make_pool, **given)
 
 
-def _wrap(owner: type, **wrappers: Callable[..., Any]) -> None:
+def _put(owner: type, **wrappers: Wrapper) -> None:
     for name, wrapper in wrappers.items():
-        original = vars(owner).get(name)
-        wrapped = wrapt.FunctionWrapper(original or getattr(owner, name), wrapper)
-        setattr(owner, name, wrapped)
-        _wrapped.append((owner, name, original, wrapped))
+        hook = _hooks.get((owner, name))
+        if hook is None:
+            hook = _hooks[owner, name] = Hook(owner, name, wrapper)
+        hook.put()
 
 
 def release() -> None:
@@ -106,17 +105,9 @@ def release() -> None:
     global _holders
     with _lock:
         _holders -= 1
-        if _holders:
-            return
-        for owner, name, original, wrapped in _wrapped:
-            # What somebody else wrapped around ours stays, and ours in it does nothing.
-            if vars(owner).get(name) is not wrapped:
-                continue
-            if original is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
-        _wrapped.clear()
+        if not _holders:
+            for hook in _hooks.values():
+                hook.take()
 
 
 def _start(
@@ -185,13 +176,18 @@ def _submit(
 def _give(
     wrapped: Callable[..., Any], pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    if not (blocks.get() or leading.get()) or not _holders:
+    # Most of a `ThreadPool` is that of its base, whose workers are processes.
+    if not _is_thread_pool(pool) or not (blocks.get() or leading.get()) or not _holders:
         return wrapped(*args, **kwargs)
     if args:
         return wrapped(_carrying(args[0]), *args[1:], **kwargs)
     if "func" in kwargs:
         kwargs = {**kwargs, "func": _carrying(kwargs["func"])}
     return wrapped(**kwargs)
+
+
+def _is_thread_pool(pool: Any) -> bool:
+    return isinstance(pool, sys.modules[_POOLS].ThreadPool)
 
 
 def _make_pool(

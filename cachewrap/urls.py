@@ -77,6 +77,7 @@ _COMMON = {
     "wait_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
+    "unkeyed": lambda text: text.split(",") if text else [],
     "max_entry_bytes": int,
     "types": lambda text: text.split(",") if text else [],
 }

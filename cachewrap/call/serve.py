@@ -63,6 +63,7 @@ class Serving:
             guard=self._guard,
             wait_seconds=policy.wait_seconds,
             stopped_seconds=policy.lease_seconds,
+            refused=self.refused,
         )
         # Nobody waits for an answer that will not be stored.
         if isinstance(store, Leases) and policy.mode != "read_only":
@@ -277,10 +278,20 @@ class Serving:
             watch.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason)
         return reply
 
-    def bypass(self, source: str, reason: str) -> None:
-        """Count a call that goes past the cache, and tell those who hear of it why."""
-        self.stats.count_bypass(reason)
+    def bypass(self, source: str, reason: str, *, host: str = "") -> None:
+        """Count a call that goes past the cache, and tell those who hear of it why.
+
+        Args:
+            source: what is called.
+            reason: why it is not cached.
+            host: where it goes, if that is why.
+        """
+        self.stats.count_bypass(reason, host)
         tell_bypass(self.policy.on_event, source, self._seed or "", self._url, reason)
+
+    def refused(self) -> None:
+        """Count a call that mode replay refuses."""
+        self.stats.count_absent()
 
     @property
     def shared_place(self) -> str | None:

@@ -224,16 +224,17 @@ class Program:
         if os.environ.get(QUIET):
             return
         if self._cache is None and not others:
-            line = "no call of a model was seen"
+            lines = ["no call of a model was seen"]
         else:
-            line = self._summary(others)
+            lines = self._lines(others)
         with suppress(OSError, ValueError):  # stderr may be closed by now
-            sys.stderr.write(f"cachewrap: {line}\n")
+            sys.stderr.write("".join(f"cachewrap: {line}\n" for line in lines))
 
-    def _summary(self, others: list[str]) -> str:
+    def _lines(self, others: list[str]) -> list[str]:
+        """What is said at the end: what was saved, and what kept calls from being cached."""
         import json
 
-        from cachewrap.call.stats import Stats, summary
+        from cachewrap.call.stats import Stats, summary, unknown_hosts
 
         stats = Stats() if self._cache is None else self._cache.stats
         place = "" if self._cache is None else self._cache.url
@@ -241,7 +242,7 @@ class Program:
             url, counted = json.loads(line)
             stats.add(counted)
             place = place or url  # as they have it: that of the environment may hold a password
-        return summary(stats, place)
+        return [summary(stats, place), *unknown_hosts(stats)]
 
 
 def _temporary() -> str:

@@ -258,10 +258,17 @@ class Seam:
             source = endpoint.source
             path = self._path(client, asked, body)
             taken: list[str] = []
-            request = canonical_request(
-                client, asked, path, body, stream=stream, keyed=cache.policy.keyed, taken=taken
-            )
             policy = own.policy(cache.policy)
+            request = canonical_request(
+                client,
+                asked,
+                path,
+                body,
+                stream=stream,
+                keyed=policy.keyed,
+                unkeyed=policy.unkeyed,
+                taken=taken,
+            )
             foreseen = None if awaited is None else awaited.foreseen
             exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen, taken=taken)
             exchange.timeout = partial(_timeout, client, options)
