@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial, wraps
 from multiprocessing.pool import ThreadPool
+from queue import SimpleQueue
 from types import MethodType
 from typing import Any
 
@@ -192,15 +193,21 @@ def wrapping_the_classes() -> Iterator[None]:
         assert isinstance(instance, threading.Thread)
         return wrapped(*args, **kwargs)
 
-    places = [(threading.Thread, "start"), (threading.Thread, "run"), (threading.Timer, "run")]
-    before = [vars(owner)[name] for owner, name in places]
+    places = [(owner, name) for owner in (threading.Thread, threading.Timer) for name in NAMES]
+    before = [vars(owner).get(name) for owner, name in places]
     for owner, name in places:
         wrapt.wrap_function_wrapper(owner, name, run)
     try:
         yield
     finally:
         for (owner, name), was in zip(places, before, strict=True):
-            setattr(owner, name, was)
+            if was is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, was)
+
+
+NAMES = ("start", "run")
 
 
 TOOLS: list[Any] = [
@@ -260,24 +267,26 @@ def cache() -> Cache:
     return Cache.memory()
 
 
-def as_started(thread: threading.Thread) -> Any:
-    """What others see as a thread's `run` while it is being started."""
-    found: list[Any] = []
-
-    def look(before: Any, self: Any) -> None:
-        found.append(self.run)
-        before(self)
-
-    # Ours around it: it is called with the stand-in in its place.
-    with started_by(look), patch_threads(), Cache.memory():
-        thread.start()
-    thread.join(10)
-    return found[0]
-
-
 class Mine(threading.Thread):
+    """A thread that keeps what it is about to run."""
+
+    kept: Any = None
+
     def run(self) -> None:
         """Its own work."""
+
+    def _bootstrap_inner(self) -> None:
+        self.kept = self.run
+        super()._bootstrap_inner()  # type: ignore[misc]
+
+
+def as_started(thread: Mine) -> Any:
+    """What a thread that was started in a block was about to run."""
+    with patch_threads(), Cache.memory():
+        thread.start()
+    thread.join(10)
+    assert "run" not in vars(thread) or vars(thread)["run"] is not thread.kept
+    return thread.kept
 
 
 def test_the_stand_in_of_a_method_is_a_method() -> None:
@@ -285,15 +294,17 @@ def test_the_stand_in_of_a_method_is_a_method() -> None:
     run = as_started(thread)
     assert type(run) is MethodType
     assert run.__self__ is thread
+    assert run.__func__ is not Mine.run
     assert (run.__name__, run.__qualname__, run.__doc__) == ("run", "Mine.run", "Its own work.")
     assert inspect.unwrap(run.__func__) is Mine.run
 
 
 def test_the_stand_in_of_a_partial_is_a_partial() -> None:
-    thread = threading.Thread()
-    thread.run = partial(note, [], 1, key=2)  # type: ignore[method-assign]
+    thread = Mine()
+    own = thread.run = partial(note, [], 1, key=2)  # type: ignore[method-assign]
     run = as_started(thread)
     assert type(run) is partial
+    assert run is not own
     assert (run.args[1], run.keywords, inspect.unwrap(run.func)) == (1, {"key": 2}, note)
 
 
@@ -303,10 +314,11 @@ def test_the_stand_in_of_an_object_shows_what_it_has() -> None:
 
         def __call__(self) -> None: ...
 
-    thread = threading.Thread()
-    thread.run = Work()  # type: ignore[method-assign]
+    thread = Mine()
+    own = thread.run = Work()  # type: ignore[method-assign]
     run = as_started(thread)
     assert isinstance(run, Work)
+    assert run is not own
     assert run.name == "mine"
 
 
@@ -329,14 +341,16 @@ def test_a_run_that_is_no_attribute_to_set_works_as_it_did(cache: Cache) -> None
 def test_who_keeps_the_stand_in_keeps_neither_the_thread_nor_the_block() -> None:
     kept: list[Any] = []
 
-    def keeps(before: Any, self: Any) -> None:
-        kept.append(self.run.__func__)
-        before(self)
+    class Keeping(Mine):
+        def _bootstrap_inner(self) -> None:
+            kept.append(self.run.__func__)  # type: ignore[attr-defined]
+            super()._bootstrap_inner()
+            self.kept = None
 
     def go() -> tuple[Any, Any]:
         cache = Cache.memory()
-        with started_by(keeps), patch_threads(), cache:
-            thread = Mine()
+        with patch_threads(), cache:
+            thread = Keeping()
             thread.start()
             thread.join(10)
         return weakref.ref(thread), weakref.ref(cache)
@@ -349,68 +363,56 @@ def test_who_keeps_the_stand_in_keeps_neither_the_thread_nor_the_block() -> None
         gc.enable()
     gc.collect()
     assert cache() is None
+    assert inspect.unwrap(kept[0]) is Mine.run
 
 
 def test_a_run_that_is_called_once_more_is_outside_the_block(cache: Cache) -> None:
-    kept: list[Any] = []
     seen: Seen = []
 
-    def keeps(before: Any, self: Any) -> None:
-        kept.append(self.run)
-        before(self)
-
-    class Noting(threading.Thread):
+    class Noting(Mine):
         def run(self) -> None:
             note(seen)
 
-    with started_by(keeps), patch_threads(), cache:
-        thread = Noting()
+    thread = Noting()
+    with patch_threads(), cache:
         thread.start()
         thread.join(10)
-    kept[0]()
+    thread.kept()
     assert seen == [([], {}, cache), ([], {}, None)]
 
 
-def test_a_run_on_the_starting_thread_leaves_its_blocks_alone(cache: Cache) -> None:
-    def at_once(before: Any, self: Any) -> None:
-        self.run()
-
-    class Entering(threading.Thread):
-        def run(self) -> None:
-            Cache.memory().__enter__()
-
-    with started_by(at_once), patch_threads(), cache:
-        Entering().start()
-        assert active_cache() is cache
-
-
-def test_a_thread_that_cannot_start_has_its_own_run_again(cache: Cache) -> None:
-    def fails(before: Any, self: Any) -> None:
+def test_a_thread_that_cannot_start_has_its_own_run_again(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("can't start new thread")
 
+    for name in ("_start_new_thread", "_start_joinable_thread"):  # of 3.12, and later
+        monkeypatch.setattr(threading, name, fails, raising=False)
     thread = Mine()
-    with started_by(fails), patch_threads(), cache, pytest.raises(RuntimeError):
+    with patch_threads(), cache, pytest.raises(RuntimeError, match="can't"):
         thread.start()
     assert "run" not in vars(thread)
 
 
+class Given(SimpleQueue[Any]):
+    """The queue of a pool, which shows the work that comes to it."""
+
+    def __init__(self) -> None:
+        self.work: list[Any] = []
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if item is not None:
+            self.work.append(item.fn)
+        super().put(item, block, timeout)
+
+
 @contextmanager
-def submitted() -> Iterator[list[Any]]:
-    """What arrives at the pool itself."""
-    given: list[Any] = []
-    before = ThreadPoolExecutor.submit
-    own = vars(ThreadPoolExecutor)["submit"]
-
-    def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        given.append(fn)
-        return before(self, fn, *args, **kwargs)
-
-    ThreadPoolExecutor.submit = submit  # type: ignore[method-assign,assignment]
-    try:
-        with patch_threads(), Cache.memory():
-            yield given
-    finally:
-        ThreadPoolExecutor.submit = own  # type: ignore[method-assign]
+def submitted() -> Iterator[tuple[ThreadPoolExecutor, list[Any]]]:
+    """A pool in a block, and what is given to its workers."""
+    with patch_threads(), Cache.memory(), ThreadPoolExecutor(1) as pool:
+        queue = pool._work_queue = Given()  # type: ignore[attr-defined]
+        yield pool, queue.work
 
 
 class Work:
@@ -444,23 +446,25 @@ def work(*args: Any) -> Any:
     ],
 )
 def test_the_work_of_a_pool_looks_as_it_is(done: Any, look: Callable[[Any], Any]) -> None:
-    with submitted() as given, ThreadPoolExecutor(1) as pool:
+    with submitted() as (pool, given):
         found, args = pool.submit(done, 7).result(10)
         assert found is active_cache()
         assert args[-1] == 7
+    assert given[0] is not done
     assert look(given[0]) == look(done)
 
 
 @pytest.mark.parametrize("done", [len, [1, 2].count, str.upper], ids=["built in", "bound", "slot"])
 def test_work_that_is_built_in_keeps_its_name(done: Any) -> None:
     given_to_it = {len: "abc", str.upper: "abc"}.get(done, 1)
-    with submitted() as given, ThreadPoolExecutor(1) as pool:
+    with submitted() as (pool, given):
         assert pool.submit(done, given_to_it).result(10) == done(given_to_it)
+    assert given[0] is not done
     assert given[0].__name__ == done.__name__
 
 
 def test_a_partial_that_is_taken_apart_is_still_inside(cache: Cache) -> None:
-    with submitted() as given, ThreadPoolExecutor(1) as pool, cache:
+    with submitted() as (pool, given), cache:
         pool.submit(partial(work, 1)).result(10)
         taken = given[0]
     assert taken.func(*taken.args) == (cache, (1,))
