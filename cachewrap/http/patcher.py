@@ -21,7 +21,8 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.hooks import Hook, Wrapper
 from cachewrap.http.exchange import When
 from cachewrap.http.response import Wire
-from cachewrap.http.serve import HOSTS, Caching, Routes
+from cachewrap.http.routes import Routes, known
+from cachewrap.http.serve import Caching
 from cachewrap.telemetry import events
 
 
@@ -64,7 +65,7 @@ class Application(Handle):
 
 
 class Record:
-    """What an application says, as long as it holds.
+    """A record of what an application says, kept as long as it holds.
 
     Args:
         says: what is to be done, by topic. On each the newest application decides.
@@ -256,19 +257,21 @@ class HttpPatcher(Applications[HttpPatch]):
         hosts: Iterable[str] | None,
         paths: Iterable[str] | None,
         *,
+        more_hosts: Iterable[str] = (),
         carry: bool,
         strict: bool = True,
     ) -> HttpPatch:
         """Put the wrappers in, now or when a library is imported. See `patch_httpx`.
 
+        Where ``hosts`` is None, ``more_hosts`` are served beside those that are known.
+
         Raises `ConfigurationError` for a library that lacks what is to be wrapped; not ``strict``
         it warns.
         """
-        places = _patterns(hosts), _patterns(paths)
-        routes = Routes(HOSTS if places[0] is None else places[0], places[1])
+        routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
         patch = HttpPatch(self, Caching(routes, cache, when))
         with self._lock:
-            self._add(patch, {places: patch.caching}, carries=carry)
+            self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)
             try:
                 # Every time: since the last one another tool may have taken something out.
                 for name in self._targets:
@@ -282,20 +285,21 @@ class HttpPatcher(Applications[HttpPatch]):
         return patch
 
     def serving(self, wire: Wire) -> Caching | None:
-        """The newest application that knows the request."""
-        return next((caching for caching in self._serving if caching.knows(wire)), None)
+        """The newest application that knows the request; what none of them knows is counted."""
+        serving = self._serving
+        for caching in serving:
+            if caching.knows(wire):
+                return caching
+        if serving:
+            serving[0].leave(wire)
+        return None
 
     def _decide(self) -> None:
         # Of those with the same routes the newest alone is ever asked.
-        newest = [
-            next(reversed(said))
-            for topic, said in self._topics.items()
-            if topic not in (PATCHED, THREADS)
-        ]
+        routes = [topic for topic in self._topics if isinstance(topic, Routes)]
+        newest = [next(reversed(self._topics[topic])) for topic in routes]
         newest.sort(key=lambda record: -record.number)
-        self._serving = tuple(
-            says for record in newest for says in record.says.values() if type(says) is Caching
-        )
+        self._serving = tuple(record.says["caching"] for record in newest)
 
     def _arrived(self, module: ModuleType) -> None:
         # Its import is not to fail: most of what it is used for is none of the cache's.
@@ -314,12 +318,6 @@ class HttpPatcher(Applications[HttpPatch]):
             if name not in vars(owner):
                 raise _missing(library, f"{module.__name__}.{cls}.{name}")
             self._put(owner, name, partial(wrapper, self))
-
-
-def _patterns(given: Iterable[str] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def stepping_in(wire: Callable[..., Wire], *, is_async: bool = False) -> Callable[..., Any]:
