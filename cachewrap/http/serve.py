@@ -26,7 +26,7 @@ from cachewrap.http.response import Wire, is_framed
 from cachewrap.http.routes import Routes, asks_model, is_stream, name_of
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import choose_cache, take_sample
-from cachewrap.policy import Keyed
+from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.streams.recording import Proxy
 from cachewrap.telemetry import events
@@ -187,13 +187,13 @@ class Caching:
             accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
             taken: list[str] = []
-            canonical = _canonical(wire, body, cache.policy.keyed, taken)
+            canonical = _canonical(wire, body, cache.policy, taken)
             if streamed and not is_stream(wire.path, body, ""):
                 canonical["stream"] = True  # what else tells it is no part of the key
             exchange = SdkExchange(endpoint, canonical, cache.policy, self._when, taken=taken)
             exchange.timeout = wire.timeout
         except UnkeyableError as error:
-            cache.bypass(endpoint.source, "unkeyable")
+            cache.bypass(endpoint.source, "unkeyable", fault=error)
             events.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",
@@ -210,16 +210,17 @@ class Caching:
         return cache, exchange, streamed
 
 
-def _canonical(wire: Wire, body: Any, keyed: Keyed, taken: list[str]) -> dict[str, Any]:
+def _canonical(wire: Wire, body: Any, policy: Policy, taken: list[str]) -> dict[str, Any]:
+    keyed, unkeyed = policy.keyed, policy.unkeyed
     url, pairs = split_url(wire.url)
     canonical: dict[str, Any] = {"method": wire.method, "url": url}
-    if query := canonical_query(pairs, keyed):
+    if query := canonical_query(pairs, keyed, unkeyed):
         canonical["query"] = query
-    if headers := canonical_headers(wire.headers(), keyed, taken):
+    if headers := canonical_headers(wire.headers(), keyed, taken, unkeyed):
         canonical["headers"] = headers
     if isinstance(body, dict):
         body = without_secrets(body, keyed, taken)
-    canonical["body"] = canonical_body(body)
+    canonical["body"] = canonical_body(body, keyed, unkeyed)
     return canonical
 
 
