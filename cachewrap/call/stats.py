@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cachewrap import systems
 from cachewrap.call.terms import Exchange, Reply
-from cachewrap.entry import Entry, Outcome
+from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of
 from cachewrap.telemetry.usage import price
@@ -22,6 +22,9 @@ systems.renew_in_child(globals(), _lock=threading.RLock)
 
 _MOST_TOLD: Final = 256
 """Hits that are added up at once: under the lock, which a single one does not wait for."""
+
+_FEWEST_MISSES: Final = 5
+"""Calls that missed, below which nothing is made of it."""
 
 _KEYS_KEPT: Final = 4096
 """Keys whose models are remembered, so that a model is not read again at every hit."""
@@ -130,11 +133,12 @@ class Stats:
         bypass_reasons: how many calls were bypassed for which reason.
         unstored_reasons: how many answers were returned but not stored for what they are or lack,
             by the reason: ``"when"`` for those that ``when=`` refused.
+        missed: keys of some HTTP answers that were stored for a miss: the first and the last two.
     """
 
     __slots__ = (
         *("_groups", "_models"),
-        *("bypass_reasons", "bypassed", "errors", "unstored_reasons"),
+        *("bypass_reasons", "bypassed", "errors", "missed", "unstored_reasons"),
     )
 
     def __init__(self) -> None:
@@ -148,6 +152,7 @@ class Stats:
         self.errors = 0
         self.bypass_reasons: dict[str, int] = {}
         self.unstored_reasons: dict[str, int] = {}
+        self.missed: list[str] = []
 
     def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
         """Count one served call.
@@ -176,6 +181,9 @@ class Stats:
                     group.tokens_in_spent += entry.tokens_in
                     group.tokens_out_spent += entry.tokens_out
                     group.seconds_spent += entry.seconds
+                    if reply.own and exchange is not None and entry.kind is Kind.HTTP:
+                        self.missed.append(exchange.key)
+                        del self.missed[1:-2]
                 return
             if reply.outcome is _HIT:
                 group.hits += 1
@@ -381,6 +389,15 @@ def cost(calls: int, tokens_in: float, tokens_out: float, *models: str) -> float
         if one is not None:
             return one * calls
     return None
+
+
+def nearly_all_missed(stats: Stats) -> str:
+    """How many calls over HTTP missed, if that is nearly all, and not too few to tell; else ""."""
+    groups = [one for source, one in stats.by_source.items() if source.startswith("POST /")]
+    misses, calls = sum(one.misses for one in groups), sum(one.calls for one in groups)
+    if misses < _FEWEST_MISSES or (calls - misses) * 10 >= calls:
+        return ""
+    return f"{misses:,} of {calls:,} calls missed"
 
 
 def summary(stats: Stats, place: str) -> str:
