@@ -414,9 +414,11 @@ class Cache(KeyValue):
             if explain is not None:
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
+            absent = self.stats.absent
             try:
                 attempt(lambda: call(*args, **kwargs))
             except ReplayMissError as miss:
+                self.stats.absent = absent  # no call was made
                 if isinstance(miss.explanation, Explanation):
                     return miss.explanation
                 raise

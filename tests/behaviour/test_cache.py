@@ -25,7 +25,6 @@ from cachewrap import (
     ConfigurationError,
     StoreError,
     UnkeyableError,
-    UnsupportedTypeError,
     active_cache,
     llm_cached,
     no_cache,
@@ -244,9 +243,10 @@ class TestPlainKeyValues:
     def test_an_empty_cache_is_true(self, cache: Cache) -> None:
         assert cache
 
-    def test_a_value_that_no_codec_takes_is_an_error(self, cache: Cache) -> None:
-        with pytest.raises(UnsupportedTypeError, match="object"):
+    def test_a_value_that_no_codec_takes_costs_a_warning(self, cache: Cache) -> None:
+        with pytest.warns(CacheWarning, match="object"):
             cache.set("key", object())
+        assert cache.get("key") is None
 
     def test_a_key_is_anything_with_a_canonical_form(self, cache: Cache) -> None:
         cache.set({"model": "m", "messages": [1]}, "value")

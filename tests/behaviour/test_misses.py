@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache
-from cachewrap.call.stats import Stats, nearly_all_missed
+from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Reply
 from cachewrap.entry import Entry, Facts, HttpAnswer, Kind, Outcome
 from cachewrap.format import codec
@@ -17,6 +17,7 @@ from cachewrap.format.envelope import seal
 from cachewrap.request.key import hashed, salted, stored
 from cachewrap.run import misses
 from cachewrap.run.misses import place_apart
+from cachewrap.run.program import nearly_all_missed
 from cachewrap.stores.base import Store
 
 BEGAN = time.time()

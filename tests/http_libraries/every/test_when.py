@@ -122,10 +122,7 @@ def test_what_only_tracks_counts_unless_the_cache_is_told_so(
 # -- patch_all ------------------------------------------------------------------------------------
 
 
-def test_patch_all_serves_plain_http_to_known_hosts(
-    web: Web, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cachewrap.http.patcher.HOSTS", LOOPBACK)
+def test_patch_all_serves_plain_http_to_known_hosts(web: Web, cache: Cache) -> None:
     with cachewrap.patch_all() as handle:
         with cache:
             assert web.ask().body == web.ask().body
@@ -135,10 +132,7 @@ def test_patch_all_serves_plain_http_to_known_hosts(
     assert (handle.active, web.up.calls) == (False, 2)
 
 
-def test_patch_all_takes_when_and_a_default_cache(
-    web: Web, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cachewrap.http.patcher.HOSTS", LOOPBACK)
+def test_patch_all_takes_when_and_a_default_cache(web: Web, cache: Cache) -> None:
     with cachewrap.patch_all(cache, when=lambda answer: False):
         web.ask()
     assert (cache.stats.misses, cache.stats.stored) == (1, 0)
