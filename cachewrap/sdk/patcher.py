@@ -18,6 +18,7 @@ from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.front.shape import is_own_function
 from cachewrap.sdk.seam import Seam
+from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 
 # What the seam leans on beside the methods that it wraps.
@@ -103,6 +104,8 @@ class Patcher(Applications[Patch]):
         super()._hold(*patches)
         caches = [patch.cache for patch in patches if patch.cache is not None]
         self._default.cache = caches[-1] if caches else None
+        hints.seen.used = hints.seen.used or bool(caches)
+        hints.seen.patched(self._sdk.name, bool(patches))
 
     def _when(self) -> When | None:
         for patch in reversed(self.patches):
