@@ -200,6 +200,7 @@ class Terms:
         stopped_seconds: how long the event loop of a call may be stopped, while others wait for it.
         give_up: releases a lease, given its key and token, where the flow cannot any more.
         guard: stands between envelopes and the store.
+        refused: told of every call that mode replay refuses, since nothing is stored.
     """
 
     place: str
@@ -211,6 +212,7 @@ class Terms:
     stopped_seconds: float = 10.0
     give_up: Callable[[str, str], None] = lambda key, token: None
     guard: Guard = UNSEALED
+    refused: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
