@@ -52,9 +52,9 @@ def patch_threads() -> ThreadsPatch:
     `threading.Thread`, `ThreadPoolExecutor` (and with it ``run_in_executor``) and
     `multiprocessing.pool.ThreadPool` start with an empty context before Python 3.14; with this
     patch they see the active blocks, and nothing else of the context. A pool's worker sees those
-    of each task while it runs it, wherever the worker was started. Greenlets of gevent and eventlet,
-    and what is given to their pools of threads, see those of whoever spawned them. The patch of an
-    SDK applies it as well.
+    of each task while it runs it, wherever the worker was started. Greenlets of gevent and
+    eventlet, and what is given to their pools of threads, see those of whoever spawned them. The
+    patch of an SDK applies it as well.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times, and
     holds until the last application is undone.
