@@ -414,9 +414,11 @@ class Cache(KeyValue):
             if explain is not None:
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
+            absent = self.stats.absent
             try:
                 attempt(lambda: call(*args, **kwargs))
             except ReplayMissError as miss:
+                self.stats.absent = absent  # no call was made
                 if isinstance(miss.explanation, Explanation):
                     return miss.explanation
                 raise
@@ -426,7 +428,9 @@ class Cache(KeyValue):
         whole = "url" in request or "function" in request
         source = str(request.get("function", ""))
         part = "" if whole else "body"
-        asked = encode(dict(request) if whole else canonical_body(request))
+        names = self.policy.keyed, self.policy.unkeyed
+        counted = _counted(request, names[1]) if whole else canonical_body(request, *names)
+        asked = encode(counted)
         near = nearest(self._store, self._guard, asked, source=source, part=part, count=3)
         stored = bool(near) and not near[0].diff
         return Explanation(source, near[0].key if stored else "", stored, near, self.url)
@@ -446,6 +450,17 @@ class Cache(KeyValue):
 
 def _unread(entry: Entry) -> None:
     """Whether an entry is there can be told without its answer."""
+
+
+def _counted(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:
+    """A canonical request without what its cache leaves out."""
+    counted = dict(request)
+    for part in ("headers", "query", "body"):
+        if unkeyed and isinstance(inside := counted.get(part), Mapping):
+            counted[part] = {n: value for n, value in inside.items() if n.lower() not in unkeyed}
+            if not counted[part] and part != "body":
+                del counted[part]
+    return counted
 
 
 def _partition(cache_seed: Seed | None) -> str:

@@ -14,13 +14,15 @@ import msgspec
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
 from cachewrap.entry import Entry, HttpAnswer, Items
-from cachewrap.errors import CorruptEntryError, StoreError
+from cachewrap.errors import CorruptEntryError, StoreError, UnsupportedTypeError
 from cachewrap.format import codec
+from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import decode_request, encode, key_of, salted
 from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import scan
+from cachewrap.telemetry.events import warn_once
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -67,13 +69,14 @@ class KeyValue(Serving):
 
         Args:
             key: any string, or another value that has a canonical form.
-            value: anything that the codec takes.
+            value: anything that the codec takes; what it does not take costs a `CacheWarning`, once
+                for each class, and is not stored.
             ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
                 the cache's own by default.
 
         In the modes ``"replay"``, ``"read_only"`` and ``"off"`` nothing is stored. A store that
-        cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a value that no
-        codec takes, and `UnkeyableError` for a key without a canonical form.
+        cannot be written costs a `CacheWarning`. Raises `UnkeyableError` for a key without a
+        canonical form.
         """
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
@@ -82,7 +85,13 @@ class KeyValue(Serving):
             policy = replace(policy, ttl=ttl_seconds(ttl))
         asked = _plain_request(key)
         stored = key if _is_key(key) else key_of(_PLAIN_KEY, asked)
-        dumped = ValueExchange(policy, _SET, asked, stored).dump(value, 0.0)
+        try:
+            dumped = ValueExchange(policy, _SET, asked, stored).dump(value, 0.0)
+        except UnsupportedTypeError as error:  # who stores an answer has paid for it
+            self.stats.count_error()
+            cause = UnsupportedTypeError, _SET, called(type(value))
+            warn_once(cause, f"{_SET}: the value is not stored: {error}")
+            return
         assert dumped is not None
         envelope, entry = dumped
         raw = self._guard.close(stored, envelope)

@@ -69,7 +69,7 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
         if _is_error(name, event):
             return _ERROR
         closed = closed or kind in _CLOSING
-        finished = finished or kind in _COMPLETE
+        finished = finished or kind in _COMPLETE or event.get("stop") is True  # llama.cpp's own
         begun = begun or kind == "message_start"
         stopped = stopped or bool(_stop_reason(event))
         usage = _updated(usage, event)
@@ -461,7 +461,7 @@ _ANYWHERE: Final = "(?:.*/)?"
 _ANSWERS: Final[tuple[tuple[str, Lacks], ...]] = (
     (_ANYWHERE + "(?:chat|fim)/completions", _choices),
     (_ANYWHERE + "completions", _completions),
-    (_ANYWHERE + "completion", _completion),
+    (_ANYWHERE + "(?:completion|infill)", _completion),
     (_VERSIONED + "responses", _response),
     (_VERSIONED + "responses/input_tokens", _given("input_tokens")),
     (_VERSIONED + "messages", _message),
@@ -469,7 +469,10 @@ _ANSWERS: Final[tuple[tuple[str, Lacks], ...]] = (
     (_VERSIONED + "complete", _given("completion")),
     (_ANYWHERE + "api/(?:chat|generate)", _done),
     (_ANYWHERE + "(?:embeddings|embed)", _embeddings),
-    (_ANYWHERE + "(?:moderations|classifications|classify)", _some("results", "classifications")),
+    (
+        _ANYWHERE + "(?:moderations|classifications|classify)",
+        _some("results", "classifications", "data"),
+    ),
     (_ANYWHERE + "rerank", _some("results", "data")),
     (_ANYWHERE + "images/(?:generations|edits|variations)", _pictures),
     (_ANYWHERE + "audio/speech", _some("audio", "data", "output")),

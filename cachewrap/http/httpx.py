@@ -11,7 +11,8 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
 from cachewrap.http.response import Wire, build, family_of
-from cachewrap.http.serve import Caching, Routes
+from cachewrap.http.routes import Routes
+from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
 
 

@@ -17,7 +17,8 @@ from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.http.exchange import When
 from cachewrap.http.response import Wire
-from cachewrap.http.serve import HOSTS, Caching, Routes
+from cachewrap.http.routes import Routes, known
+from cachewrap.http.serve import Caching
 from cachewrap.telemetry import events
 
 
@@ -167,15 +168,18 @@ class HttpPatcher(Applications[HttpPatch]):
         hosts: Iterable[str] | None,
         paths: Iterable[str] | None,
         *,
+        more_hosts: Iterable[str] = (),
         carry: bool,
         strict: bool = True,
     ) -> HttpPatch:
         """Put the wrappers in, now or when a library is imported. See `patch_httpx`.
 
+        Where ``hosts`` is None, ``more_hosts`` are served beside those that are known.
+
         Raises `ConfigurationError` for a library that lacks what is to be wrapped; not ``strict``
         it warns.
         """
-        routes = Routes(HOSTS if hosts is None else hosts, paths)
+        routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
         patch = HttpPatch(self, Caching(routes, cache, when), carries=carry)
         with self._lock:
             first = not self.patches
@@ -193,10 +197,14 @@ class HttpPatcher(Applications[HttpPatch]):
         return patch
 
     def serving(self, wire: Wire) -> Caching | None:
-        """The newest application that knows the request."""
-        return next(
-            (one.caching for one in reversed(self.patches) if one.caching.knows(wire)), None
-        )
+        """The newest application that knows the request; what none of them knows is counted."""
+        patches = self.patches
+        for one in reversed(patches):
+            if one.caching.knows(wire):
+                return one.caching
+        if patches:
+            patches[-1].caching.leave(wire)
+        return None
 
     def _arrived(self, module: ModuleType) -> None:
         # Its import is not to fail: most of what it is used for is none of the cache's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
 
 _FAMILIES: Final = ("httpx", "httpx2")
+_UNREAD: Final = object()
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -145,6 +147,7 @@ class Wire:
         self.host = host or ""
         self.port = port or _PORTS.get(url.partition(":")[0].lower(), 0)
         self.path = path
+        self._body_read: Any = _UNREAD
 
     def headers(self) -> Iterable[tuple[str, str]]:
         """The headers of the request."""
@@ -153,6 +156,12 @@ class Wire:
     def content(self) -> bytes | str:
         """Its body. Raises `ValueError` or `RuntimeError` for one that is read while it is sent."""
         raise NotImplementedError
+
+    def body(self) -> Any:
+        """The JSON in its body, which is read once. Raises as `content`."""
+        if self._body_read is _UNREAD:
+            self._body_read = json.loads(self.content())
+        return self._body_read
 
     def timeout(self) -> object:
         """The timeout that its caller has set, as the library takes it; None for none."""

@@ -42,7 +42,12 @@ _SDKS: Final = frozenset(
 
 
 def activate(cache: Cache | str | None = None) -> None:
-    """Serve this process from a cache from now on: a block that is entered and never left.
+    """Serve this whole process from a cache from now on: a block that is entered and never left.
+
+    It reaches every thread, task, greenlet and event loop, also those that run already. Where one
+    has a block of its own, entered before or later, that comes first there; only in the calling
+    context the cache stands inside what was entered before. The last call decides, so that it may
+    be made again and again, at each task of a worker or each run of a script.
 
     It is the initializer for pools of processes, whose workers begin outside every block:
     ``ProcessPoolExecutor(initializer=activate, initargs=(cache,))``. The known SDKs are patched as
@@ -51,10 +56,11 @@ def activate(cache: Cache | str | None = None) -> None:
     Args:
         cache: a cache, which travels to the worker and opens its store there anew (one in memory
             starts empty), or a URL for `Cache.from_url`. None takes the URL from the environment
-            variable ``CACHEWRAP_URL``.
+            variable ``CACHEWRAP_URL``. The same URL again is the same cache.
 
     Raises `ConfigurationError` if there is neither, or for a URL that names no cache.
     """
+    global _activated
     from cachewrap.cache import Cache
     from cachewrap.errors import ConfigurationError
     from cachewrap.urls import wrong_cache
@@ -64,11 +70,35 @@ def activate(cache: Cache | str | None = None) -> None:
         if not cache:
             raise ConfigurationError(f"no cache to activate: give one, or its URL in {URL}")
     if isinstance(cache, str):
-        cache = Cache.from_url(cache)
+        cache = _named(cache)
     if not isinstance(cache, Cache):
         raise ConfigurationError(wrong_cache(cache, "activate takes the URL of a cache, or"))
     _patch_all()
     cache.__enter__()
+    with _lock:
+        before, _activated = _activated, cache
+        blocks.activate(cache)
+    if before is not None:
+        before.__exit__(None, None, None)
+
+
+_lock = threading.Lock()
+systems.renew_in_child(globals(), _lock=threading.Lock)
+_activated: Cache | None = None
+_by_name: tuple[object, Cache] | None = None
+
+
+def _named(url: str) -> Cache:
+    """The cache of a URL: that of the last time, where the same URL means the same now."""
+    global _by_name
+    from cachewrap.cache import Cache
+
+    settings = {name: value for name, value in os.environ.items() if name.startswith("CACHEWRAP_")}
+    means = (url, systems.absolute("."), settings)
+    known = _by_name
+    if known is None or known[0] != means:
+        known = _by_name = (means, Cache.from_url(url))
+    return known[1]
 
 
 def serve_program() -> Program:
@@ -194,16 +224,17 @@ class Program:
         if os.environ.get(QUIET):
             return
         if self._cache is None and not others:
-            line = "no call of a model was seen"
+            lines = ["no call of a model was seen"]
         else:
-            line = self._summary(others)
+            lines = self._lines(others)
         with suppress(OSError, ValueError):  # stderr may be closed by now
-            sys.stderr.write(f"cachewrap: {line}\n")
+            sys.stderr.write("".join(f"cachewrap: {line}\n" for line in lines))
 
-    def _summary(self, others: list[str]) -> str:
+    def _lines(self, others: list[str]) -> list[str]:
+        """What is said at the end: what was saved, and what kept calls from being cached."""
         import json
 
-        from cachewrap.call.stats import Stats, summary
+        from cachewrap.call.stats import Stats, summary, unknown_hosts
 
         stats = Stats() if self._cache is None else self._cache.stats
         place = "" if self._cache is None else self._cache.url
@@ -211,7 +242,7 @@ class Program:
             url, counted = json.loads(line)
             stats.add(counted)
             place = place or url  # as they have it: that of the environment may hold a password
-        return summary(stats, place)
+        return [summary(stats, place), *unknown_hosts(stats)]
 
 
 def _temporary() -> str:

@@ -235,7 +235,7 @@ class Door:
         client = instance._client
         if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
             return None
-        keywords = read_keywords(kwargs)
+        keywords = read_keywords(kwargs, cache.policy.unkeyed)
         if keywords is None:
             return None
         head, names = (type(instance), type(client), keywords.stream), tuple(keywords.body)
@@ -285,7 +285,7 @@ class Door:
         kept.json_data = None
         return Known(
             exchange.endpoint,
-            Rest(stream),
+            Rest(stream, asked.cache.policy.unkeyed),
             self._path,
             constants,
             kept,

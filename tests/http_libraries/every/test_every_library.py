@@ -341,8 +341,10 @@ def test_a_default_cache_serves_requests_outside_any_block(
 @pytest.mark.parametrize(
     ("given", "calls"),
     [
-        ({}, 2),
+        ({}, 1),
         ({"hosts": ["api.mistral.ai"]}, 2),
+        ({"hosts": []}, 2),
+        ({"paths": ["*/chat/*"]}, 1),
         ({"hosts": ["127.0.0.1"]}, 1),
         ({"hosts": ["127.0.0.*:*"]}, 1),
         ({"hosts": LOOPBACK, "paths": ["/v1/completions"]}, 2),

@@ -12,7 +12,7 @@ import pytest
 
 import cachewrap
 from cachewrap import Cache, CacheWarning, predicates
-from http_libraries.web import CHAT, LOOPBACK, STREAM, Web, bodies
+from http_libraries.web import CHAT, LOOPBACK, PATH, STREAM, Web, bodies
 
 
 @pytest.fixture(params=[True, False], ids=["patched", "injected"])
@@ -101,13 +101,28 @@ def test_a_header_like_a_credentials_counts_where_the_cache_is_told_so(
     assert web.up.calls == calls
 
 
+TRACED: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "header": ("X-Tenant-Trace", [{"headers": {"x-tenant-trace": value}} for value in "ab"]),
+    "query": ("run", [{"path": f"{PATH}?run={value}"} for value in "ab"]),
+    "field": ("user", [{"body": {**CHAT, "user": value}} for value in "ab"]),
+}
+
+
+@pytest.mark.parametrize(("name", "calls"), TRACED.values(), ids=list(TRACED))
+@pytest.mark.parametrize("unkeyed", [True, False], ids=["named", "not named"])
+def test_what_only_tracks_counts_unless_the_cache_is_told_so(
+    web: Web, unkeyed: bool, name: str, calls: list[dict[str, Any]]
+) -> None:
+    with web.patch(hosts=LOOPBACK), Cache.memory(unkeyed=[name] if unkeyed else []):
+        for more in calls * 2:
+            web.ask(**more)
+    assert web.up.calls == (1 if unkeyed else 2)
+
+
 # -- patch_all ------------------------------------------------------------------------------------
 
 
-def test_patch_all_serves_plain_http_to_known_hosts(
-    web: Web, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cachewrap.http.patcher.HOSTS", LOOPBACK)
+def test_patch_all_serves_plain_http_to_known_hosts(web: Web, cache: Cache) -> None:
     with cachewrap.patch_all() as handle:
         with cache:
             assert web.ask().body == web.ask().body
@@ -117,10 +132,7 @@ def test_patch_all_serves_plain_http_to_known_hosts(
     assert (handle.active, web.up.calls) == (False, 2)
 
 
-def test_patch_all_takes_when_and_a_default_cache(
-    web: Web, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cachewrap.http.patcher.HOSTS", LOOPBACK)
+def test_patch_all_takes_when_and_a_default_cache(web: Web, cache: Cache) -> None:
     with cachewrap.patch_all(cache, when=lambda answer: False):
         web.ask()
     assert (cache.stats.misses, cache.stats.stored) == (1, 0)
