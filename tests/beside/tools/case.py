@@ -381,7 +381,8 @@ def _classes() -> dict[str, type]:
     return {
         f"{cls.__module__}.{cls.__qualname__}": cls
         for cls in gc.get_objects()
-        if isinstance(cls, type)
+        # Not `isinstance`, of which a proxy would import what it stands for.
+        if issubclass(type(cls), type)
         and f"{cls.__module__}.".startswith(_WATCHED)
         and not issubclass(cls, pydantic.BaseModel)
     }
