@@ -30,6 +30,9 @@ Mode = Literal["normal", "replay", "refresh", "read_only", "off"]
 
 MODES: Final[tuple[str, ...]] = get_args(Mode)
 
+Replay = Literal["models", "strict"]
+"""What mode ``"replay"`` stops of the calls that no cache serves: see `CacheOptions`."""
+
 MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 """The environment variable with the mode of every cache that is not told one."""
 
@@ -149,6 +152,10 @@ class CacheOptions(TypedDict, total=False):
             the answer replaces what is stored; ``"read_only"`` serves what is stored and stores
             nothing; ``"off"`` does neither. By default what the environment variable
             ``CACHEWRAP_MODE`` holds, else ``"normal"``; a mode that the program gives wins.
+        replay: what mode ``"replay"`` stops of the calls of a patched SDK that are never stored.
+            ``"models"``, the default, raises `ReplayMissError` for those that make a model work
+            (a batch, a background response, a search among vectors, a WebSocket session) and lets
+            the others through (the list of models, files); ``"strict"`` stops these as well.
         samples: whether the n-th occurrence of a request in a block of the cache is a sample of
             its own, see `Cache.samples`; default False.
         store_requests: whether the canonical request (of `Cache.set`: the key) is stored beside the
@@ -194,6 +201,7 @@ class CacheOptions(TypedDict, total=False):
 
     ttl: Ttl | None
     mode: Mode
+    replay: Replay
     samples: bool
     store_requests: bool
     single_flight: bool
@@ -218,6 +226,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "max_entry_bytes",  # is seen to by the guard, which opens all of them
         "on_event",  # hears of them
         "raise_errors",
+        "replay",  # is for calls that are never hits
         "single_flight",
         "store_requests",
         "store_seconds",
@@ -253,6 +262,7 @@ class Policy:
     Args:
         ttl: seconds for which an answer stays fresh; None is for ever.
         mode: what is done with a call.
+        replay: what mode replay stops of the calls that are never stored.
         samples: whether the n-th occurrence of a request is a sample of its own.
         store_requests: whether the canonical request is stored beside the answer.
         single_flight: whether callers share one upstream call.
@@ -272,6 +282,7 @@ class Policy:
 
     ttl: float | None = None
     mode: Mode = "normal"
+    replay: Replay = "models"
     samples: bool = False
     store_requests: bool = True
     single_flight: bool = True
@@ -334,6 +345,9 @@ def make_policy(options: CacheOptions) -> Policy:
     on_error = options.get("on_error", "warn")
     if on_error not in ("warn", "raise"):
         raise ConfigurationError(f'on_error must be "warn" or "raise", got {on_error!r}')
+    replay = options.get("replay", "models")
+    if replay not in get_args(Replay):
+        raise ConfigurationError(f'replay must be "models" or "strict", got {replay!r}')
     on_event = options.get("on_event")
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
@@ -347,6 +361,7 @@ def make_policy(options: CacheOptions) -> Policy:
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
+        replay=replay,
         samples=check_flag("samples", options.get("samples", False)),
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),

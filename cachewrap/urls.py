@@ -68,6 +68,7 @@ _COMMON = {
     "cache_seed": str,
     "ttl": float,
     "mode": str,
+    "replay": str,
     "samples": None,
     "store_requests": None,
     "single_flight": None,

@@ -193,7 +193,7 @@ class Caching:
             exchange = SdkExchange(endpoint, canonical, cache.policy, self._when, taken=taken)
             exchange.timeout = wire.timeout
         except UnkeyableError as error:
-            cache.bypass(endpoint.source, "unkeyable")
+            cache.bypass(endpoint.source, "unkeyable", fault=error)
             events.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",

@@ -33,6 +33,7 @@ from cachewrap.http.exchange import (
     When,
     classify,
 )
+from cachewrap.http.reach import reaches_model
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, is_given, merged_body
 from cachewrap.http.response import build, family_of
 from cachewrap.http.shared_body import BodyReader
@@ -250,7 +251,7 @@ class Seam:
             body = merged_body(asked)
             endpoint = classify(self._endpoints, client, asked, body)
             if isinstance(endpoint, Bypass):
-                cache.bypass(endpoint.source, endpoint.reason)
+                cache.bypass(endpoint.source, endpoint.reason, asks_model=endpoint.asks_model)
                 return _LEFT_ALONE
             if reason := self._refuse(client, body):
                 cache.bypass(endpoint.source, reason)
@@ -274,7 +275,8 @@ class Seam:
             exchange.timeout = partial(_timeout, client, options)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
-            cache.bypass(source, "unkeyable")
+            asks = reaches_model(options.method, options.url)
+            cache.bypass(source, "unkeyable", asks_model=asks, fault=error)
             events.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return _LEFT_ALONE
         seen: tuple[Seen, ...] = ()
