@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beside.runtimes.conftest import Programs
+from beside.runtimes.running import Programs
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beside.runtimes.conftest import Programs
+from beside.runtimes.running import Programs
 
 PATCHED = pytest.mark.parametrize("patched", ["first", "late", "none"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beside.runtimes.conftest import Programs
+from beside.runtimes.running import Programs
 
 
 @pytest.mark.parametrize("make", ["uvloop", "trio"])

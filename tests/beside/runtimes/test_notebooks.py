@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beside.runtimes.conftest import Programs
+from beside.runtimes.running import Programs
 
 
 def test_the_cells_of_a_notebook(programs: Programs) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from beside.runtimes.conftest import Programs
+from beside.runtimes.running import Programs
 
 GUNICORN = {
     "sync": ("-k", "sync"),
@@ -43,7 +43,9 @@ def test_fastapi_whose_lifespan_activates(programs: Programs, loop: str) -> None
     answers = []
     for _ in range(2):
         with programs.served(*command) as server:
-            answers.append([json.loads(server.get(path)) for path in ("/sync", "/async", "/inside")])
+            answers.append(
+                [json.loads(server.get(path)) for path in ("/sync", "/async", "/inside")]
+            )
     assert programs.up.calls == 5
     assert answers[0] == answers[1]
 

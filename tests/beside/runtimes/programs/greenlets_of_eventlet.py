@@ -1,4 +1,4 @@
-"""Greenlets of eventlet in a block: monkey-patched before or after the cache is imported, or not."""
+"""Greenlets of eventlet in a block: patched before or after the cache is imported, or not."""
 
 import sys
 

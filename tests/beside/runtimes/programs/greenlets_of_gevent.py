@@ -1,4 +1,4 @@
-"""Greenlets of gevent in a block: monkey-patched before or after the cache is imported, or not."""
+"""Greenlets of gevent in a block: patched before or after the cache is imported, or not."""
 
 import sys
 

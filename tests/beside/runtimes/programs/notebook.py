@@ -27,6 +27,13 @@ CELLS = [
 notebook = nbformat.v4.new_notebook()
 for cell in CELLS:
     lines = cell.strip().splitlines()
-    notebook.cells.append(nbformat.v4.new_code_cell("\n".join(line.strip() if line[:4].isspace() and not line.startswith("        ") else line[4:] for line in lines)))
+    notebook.cells.append(
+        nbformat.v4.new_code_cell(
+            "\n".join(
+                line.strip() if line[:4].isspace() and not line.startswith("        ") else line[4:]
+                for line in lines
+            )
+        )
+    )
 NotebookClient(notebook, timeout=100).execute()
 print("".join(output.text for cell in notebook.cells for output in cell.outputs).strip())

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 from asking import FOLDER, aask, ask
 
@@ -53,7 +53,7 @@ def fastapi() -> Any:
         return [text, await aask("of an async path")]
 
     @app.get("/inside")
-    def with_a_block(cache: Cache = Depends(inside)) -> list[str]:
+    def with_a_block(cache: Annotated[Cache, Depends(inside)]) -> list[str]:
         with cache:  # where it is used: what a dependency enters, no path sees
             return [ask("of a sync path")]
 
