@@ -9,6 +9,7 @@ import pytest
 from beside.runtimes.running import Programs
 
 
+@pytest.mark.timeout(1000)
 def test_tasks_and_actors(programs: Programs) -> None:
     pytest.importorskip("ray")
     # Else it tells its makers of each start, and keeps a token in the home folder.

@@ -1,5 +1,7 @@
 """Executes a notebook whose cells share an activated cache."""
 
+from textwrap import dedent
+
 import nbformat
 from nbclient import NotebookClient
 
@@ -13,7 +15,8 @@ CELLS = [
     """
     import threading
     thread = threading.Thread(target=ask, args=('in a thread',))
-    thread.start(); thread.join()
+    thread.start()
+    thread.join()
     print('in a thread', end=', ')
     """,
     "await aask('awaited'); print('awaited', end=', ')",
@@ -26,14 +29,6 @@ CELLS = [
 ]
 notebook = nbformat.v4.new_notebook()
 for cell in CELLS:
-    lines = cell.strip().splitlines()
-    notebook.cells.append(
-        nbformat.v4.new_code_cell(
-            "\n".join(
-                line.strip() if line[:4].isspace() and not line.startswith("        ") else line[4:]
-                for line in lines
-            )
-        )
-    )
+    notebook.cells.append(nbformat.v4.new_code_cell(dedent(cell).strip()))
 NotebookClient(notebook, timeout=100).execute()
 print("".join(output.text for cell in notebook.cells for output in cell.outputs).strip())
