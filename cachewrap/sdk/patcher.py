@@ -19,6 +19,7 @@ from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.gate import GATE
 from cachewrap.sdk.seam import Seam
 from cachewrap.sdk.sockets import Sessions, openings
+from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 
 # What the seam leans on beside the methods that it wraps.
@@ -109,6 +110,8 @@ class Patcher(Applications[Patch]):
             GATE.hold(self._sdk.name, self._default)
         else:
             GATE.release(self._sdk.name)
+        hints.seen.used = hints.seen.used or self._default.cache is not None
+        hints.seen.patched(self._sdk.name, bool(self.patches))
 
     def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
