@@ -106,12 +106,12 @@ class Patcher(Applications[Patch]):
     def _decide(self) -> None:
         self._default.cache = self._newest("cache")
         self._when = self._newest("when")
+        hints.seen.used = hints.seen.used or self._default.cache is not None
+        hints.seen.patched(self._sdk.name, bool(self.patches))
         if self.patches:
             GATE.hold(self._sdk.name, self._default)
         else:
             GATE.release(self._sdk.name)
-        hints.seen.used = hints.seen.used or self._default.cache is not None
-        hints.seen.patched(self._sdk.name, bool(self.patches))
 
     def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
