@@ -74,7 +74,8 @@ class Caching:
     def leave(self, wire: Wire) -> None:
         """Count a question to a model on a host that is not known, if a cache would serve it.
 
-        A request that a patched SDK or a cached transport has decided on is counted there.
+        A request that a patched SDK or a cached transport has decided on is counted there. Raises
+        `ReplayMissError` in mode replay.
         """
         if (
             wire.method != "POST"
@@ -179,7 +180,11 @@ class Caching:
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
         cache = choose_cache(default=lambda: self._cache)
-        if cache is None or not self.knows(wire):
+        if cache is None:
+            return None
+        if not self.knows(wire):
+            if cache.policy.mode == "replay":
+                self.leave(wire)
             return None
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
         try:
