@@ -18,7 +18,7 @@ from cachewrap.cache import Cache
 from cachewrap.cli.places import DEFAULT_URL, one_url, together
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.http import routes
-from cachewrap.policy import MODE_VARIABLE, MODES
+from cachewrap.policy import MODE_VARIABLE, MODES, UNKEYED_VARIABLE, listed
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.urls import absolute, parse_url, url_of_path
 
@@ -54,6 +54,12 @@ cache_options: Final = together(
     ),
     click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
     click.option(
+        "--unkeyed",
+        metavar="NAME",
+        multiple=True,
+        help="A header, query parameter or field of the body that makes no other request.",
+    ),
+    click.option(
         "--history",
         metavar="FILE",
         help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
@@ -80,6 +86,7 @@ Environment, for services:
   CACHEWRAP_URL       the cache, where no option names one (else disk:.cache)
   CACHEWRAP_MODE      what is done with a call, where neither --mode nor the URL says it
   CACHEWRAP_HOSTS     hosts where models are, as --host names them, with commas between
+  CACHEWRAP_UNKEYED   names as of --unkeyed, with commas between them
   CACHEWRAP_HISTORY   a file to which hits and misses are added, for `cachewrap report`;
                       empty for none (else one in the folder of a disk cache)
   CACHEWRAP_QUIET     1: print nothing at the end
@@ -143,14 +150,17 @@ def environment(
     mode: str | None,
     host: tuple[str, ...],
     samples: bool,
+    unkeyed: tuple[str, ...],
     history: str | None,
     no_history: bool,
     quiet: bool,
 ) -> dict[str, str]:
     """The variables of a program that is cached. Raises `UsageError`, and `StoreError`."""
-    at = one_url(disk, redis, url)
+    at = one_url(disk, redis, url) or os.environ.get(URL) or DEFAULT_URL
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
-    whole = _absolute(at or os.environ.get(URL) or DEFAULT_URL, given)
+    if unkeyed:
+        given["unkeyed"] = _left_out(at, unkeyed)
+    whole = _absolute(at, given)
     Cache.from_url(whole).check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
     found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
@@ -163,6 +173,8 @@ def environment(
         except ConfigurationError as error:
             raise click.UsageError(f"--host: {error}") from None
         found[routes.VARIABLE] = ",".join(named)
+    if left_out := given.get("unkeyed"):
+        found[UNKEYED_VARIABLE] = left_out
     if history is not None and no_history:
         raise click.UsageError("give --history or --no-history, not both")
     if history is not None or no_history:
@@ -172,6 +184,14 @@ def environment(
     if quiet:
         found[QUIET] = "1"
     return found
+
+
+def _left_out(url: str, given: tuple[str, ...]) -> str:
+    """The names that are left out of keys: those that are given, and those that are already."""
+    known = parse_url(url)[2].get("unkeyed")
+    if known is None:
+        known = listed(os.environ.get(UNKEYED_VARIABLE, ""))
+    return ",".join(dict.fromkeys([*known, *(name for text in given for name in listed(text))]))
 
 
 def _absolute(url: str, given: dict[str, str | None]) -> str:

@@ -17,6 +17,7 @@ from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
 from cachewrap.sdk.seam import Seam
+from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 
 # What the seam leans on beside the methods that it wraps.
@@ -100,6 +101,8 @@ class Patcher(Applications[Patch]):
     def _decide(self) -> None:
         self._default.cache = self._newest("cache")
         self._when = self._newest("when")
+        hints.seen.used = hints.seen.used or self._default.cache is not None
+        hints.seen.patched(self._sdk.name, bool(self.patches))
 
     def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
