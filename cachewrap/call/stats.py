@@ -134,7 +134,7 @@ class Stats:
     `money`.
 
     Attributes:
-        absent: calls that mode ``"replay"`` refused, since no answer to them is stored.
+        absent: calls that mode ``"replay"`` refused.
         bypassed: calls that a cache does not serve, such as a file upload.
         errors: faults of the store or of entries that a call survived.
         bypass_reasons: how many calls were bypassed for which reason.

@@ -119,7 +119,7 @@ def serve_program() -> Program:
 
 
 class _Finder:
-    """A finder that finds nothing, but sees that an SDK is about to be imported."""
+    """A finder that sees that an SDK is about to be imported, and has it found by the others."""
 
     def __init__(self, seen: Callable[[], object]) -> None:
         self._seen = seen
@@ -127,11 +127,15 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """None. See `importlib.abc.MetaPathFinder.find_spec`."""
-        if name in _SDKS and self in sys.meta_path:
-            sys.meta_path.remove(self)
-            self._seen()
-        return None
+        """See `importlib.abc.MetaPathFinder.find_spec`."""
+        if name not in _SDKS or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        self._seen()
+        # Those who are told of imports from now on have a finder that stands before this one.
+        from importlib.util import find_spec
+
+        return find_spec(name)
 
 
 class Program:
