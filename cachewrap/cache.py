@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins, systems
+from cachewrap.call.flight import leading
 from cachewrap.call.terms import Exchange, peek
 from cachewrap.entry import Entry
 from cachewrap.errors import (
@@ -36,6 +37,7 @@ from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import encode
 from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_meant, check_folder, check_server, parse_url
 
@@ -332,6 +334,7 @@ class Cache(KeyValue):
         with _lock:
             self._entered[0] += 1
         blocks.push(self)
+        hints.seen.entered(leading.get)
         return self
 
     def __exit__(
@@ -342,6 +345,7 @@ class Cache(KeyValue):
     ) -> None:
         if self._leave():
             self.close()
+        hints.seen.left(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -354,6 +358,7 @@ class Cache(KeyValue):
     ) -> None:
         if self._leave():
             await self.aclose()
+        hints.seen.left(error)
 
     def _leave(self) -> bool:
         blocks.pop(self)

@@ -22,6 +22,7 @@ from cachewrap.request.canonical import canonical
 from cachewrap.request.key import decode_request, encode, key_of, salted
 from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import scan
+from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import warn_once
 
 _PLAIN_KEY: Final = salted("key")
@@ -50,6 +51,7 @@ class KeyValue(Serving):
         Raises `MissingTypeError` for a value whose type this process has not imported, and
         `UnkeyableError` for a key without a canonical form.
         """
+        hints.seen.by_hand = True
         mode = self.policy.mode
         if self._idle or mode == "refresh":
             return default
@@ -78,6 +80,7 @@ class KeyValue(Serving):
         cannot be written costs a `CacheWarning`. Raises `UnkeyableError` for a key without a
         canonical form.
         """
+        hints.seen.by_hand = True
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
         policy = self.policy

@@ -452,15 +452,15 @@ def _lowered(option: str, names: object) -> list[str]:
     return [str(name).lower() for name in given]
 
 
-# Without it, all questions would be one and have the first one's answer.
-_QUESTION: Final = frozenset(
+QUESTION: Final = frozenset(
     """
     audio chat_history content contents conversation document documents file files functions history
-    image images input inputs instances instruction instructions message messages model prompt
-    prompts query requests stream suffix system system_instruction system_prompt systeminstruction
-    template text texts tools
+    image images input inputs instances instruction instructions message messages model
+    previous_response_id prompt prompts query requests stream suffix system system_instruction
+    system_prompt systeminstruction template text texts tools
     """.split()
 )
+"""Names of what is asked: without one of them, all questions would have the first one's answer."""
 
 
 def _unkeyed(names: Collection[str] | None, keyed: Keyed) -> frozenset[str]:
@@ -468,7 +468,7 @@ def _unkeyed(names: Collection[str] | None, keyed: Keyed) -> frozenset[str]:
     if names is None:
         names, told = listed(os.environ.get(UNKEYED_VARIABLE, "")), UNKEYED_VARIABLE
     found = frozenset(_lowered("unkeyed", names))
-    if asked := sorted(found & _QUESTION):
+    if asked := sorted(found & QUESTION):
         raise ConfigurationError(
             f"{told} cannot leave out {asked[0]!r}: it is what is asked, and every question would "
             "get the answer to the first one"

@@ -13,6 +13,7 @@ from typing import Any, Final, Self, TypeAlias
 
 import wrapt
 
+from cachewrap import greenlets
 from cachewrap.blocks import OUTSIDE, Stack, blocks
 from cachewrap.call.flight import Flight, leading
 from cachewrap.hooks import Hook, Wrapper
@@ -22,7 +23,6 @@ _Enter: TypeAlias = Callable[[], _Blocks | None]
 
 _lock = threading.RLock()
 _holders = 0
-_awaited = False
 
 
 class ThreadsPatch:
@@ -52,8 +52,9 @@ def patch_threads() -> ThreadsPatch:
     `threading.Thread`, `ThreadPoolExecutor` (and with it ``run_in_executor``) and
     `multiprocessing.pool.ThreadPool` start with an empty context before Python 3.14; with this
     patch they see the active blocks, and nothing else of the context. A pool's worker sees those
-    of each task while it runs it, wherever the worker was started. The patch of an SDK applies it
-    as well.
+    of each task while it runs it, wherever the worker was started. Greenlets of gevent and
+    eventlet, and what is given to their pools of threads, see those of whoever spawned them. The
+    patch of an SDK applies it as well.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times, and
     holds until the last application is undone.
@@ -61,30 +62,30 @@ def patch_threads() -> ThreadsPatch:
     return ThreadsPatch()
 
 
-_hooks: Final[dict[tuple[type, str], Hook]] = {}
+_hooks: Final[dict[tuple[type | ModuleType, str], Hook]] = {}
 
 
 def hold() -> None:
     """Carry the active blocks over, until every `hold` was answered by a `release`."""
-    global _holders, _awaited
+    global _holders
     with _lock:
         _holders += 1
         # Every time: another tool may have taken something out since the last one.
         _put(threading.Thread, start=_start)
-        _put(ThreadPoolExecutor, submit=_submit)
-        if module := sys.modules.get(_POOLS):
-            _put_in_pools(module)
-        elif not _awaited:
-            _awaited = True
-            wrapt.register_post_import_hook(_pools_imported, _POOLS)
+        _put(ThreadPoolExecutor, submit=_submit)  # for `map` and `run_in_executor` as well
+        for name in _LATER:
+            if module := sys.modules.get(name):
+                _LATER[name](module)
+            elif name not in _awaited:
+                _awaited.add(name)
+                wrapt.register_post_import_hook(_imported, name)
 
 
-def _pools_imported(module: ModuleType) -> None:
-    global _awaited
+def _imported(module: ModuleType) -> None:
     with _lock:
-        _awaited = False
+        _awaited.discard(module.__name__)
         if _holders:
-            _put_in_pools(module)
+            _LATER[module.__name__](module)
 
 
 def _put_in_pools(module: ModuleType) -> None:
@@ -92,7 +93,30 @@ def _put_in_pools(module: ModuleType) -> None:
     _put(module.ThreadPool, __init__=_make_pool, **given)
 
 
-def _put(owner: type, **wrappers: Wrapper) -> None:
+def _put_in_gevent(module: ModuleType) -> None:
+    module.Greenlet.add_spawn_callback(greenlets.carry)  # which it does once alone
+
+
+def _put_in_eventlet(module: ModuleType) -> None:
+    _put(module.GreenThread, __init__=greenlets.make)
+    _put(module, _spawn_n=greenlets.spawn)
+
+
+_POOLS: Final = "multiprocessing.pool"
+_GEVENT: Final = "gevent.greenlet"
+
+# What is put into modules that may be imported later, or never.
+_LATER: Final[dict[str, Callable[[ModuleType], None]]] = {
+    _POOLS: _put_in_pools,
+    _GEVENT: _put_in_gevent,
+    "gevent.threadpool": lambda module: _put(module.ThreadPool, spawn=_submit),
+    "eventlet.greenthread": _put_in_eventlet,
+    "eventlet.tpool": lambda module: _put(module, execute=_submit),
+}
+_awaited: Final[set[str]] = set()
+
+
+def _put(owner: type | ModuleType, **wrappers: Wrapper) -> None:
     for name, wrapper in wrappers.items():
         hook = _hooks.get((owner, name))
         if hook is None:
@@ -108,6 +132,8 @@ def release() -> None:
         if not _holders:
             for hook in _hooks.values():
                 hook.take()
+            if gevent := sys.modules.get(_GEVENT):
+                gevent.Greenlet.remove_spawn_callback(greenlets.carry)
 
 
 def _start(
@@ -161,7 +187,7 @@ class _Start:
 
 def _submit(
     wrapped: Callable[..., Any],
-    pool: ThreadPoolExecutor,
+    pool: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
@@ -273,7 +299,3 @@ def _outside() -> Iterator[None]:
     finally:
         blocks.set(stack)
         leading.set(flights)
-
-
-# `run_in_executor` and `ThreadPoolExecutor.map` come down to `submit`.
-_POOLS = "multiprocessing.pool"

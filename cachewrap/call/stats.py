@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cachewrap import systems
 from cachewrap.call.terms import Exchange, Reply
-from cachewrap.entry import Entry, Outcome
+from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of
 from cachewrap.telemetry.usage import price
@@ -134,19 +134,21 @@ class Stats:
     `money`.
 
     Attributes:
-        absent: calls that mode ``"replay"`` refused, since no answer to them is stored.
+        absent: calls that mode ``"replay"`` refused.
         bypassed: calls that a cache does not serve, such as a file upload.
         errors: faults of the store or of entries that a call survived.
         bypass_reasons: how many calls were bypassed for which reason.
         unstored_reasons: how many answers were returned but not stored for what they are or lack,
             by the reason: ``"when"`` for those that ``when=`` refused.
+        missed: keys of some HTTP answers that were stored for a miss: the first and the last two.
         unknown_hosts: how many of the calls that were bypassed for ``"host not known"`` went to
             which ``host:port``.
     """
 
     __slots__ = (
         *("_groups", "_models"),
-        *("absent", "bypass_reasons", "bypassed", "errors", "unknown_hosts", "unstored_reasons"),
+        *("absent", "bypass_reasons", "bypassed", "errors"),
+        *("missed", "unknown_hosts", "unstored_reasons"),
     )
 
     def __init__(self) -> None:
@@ -162,6 +164,7 @@ class Stats:
         self.bypass_reasons: dict[str, int] = {}
         self.unknown_hosts: dict[str, int] = {}
         self.unstored_reasons: dict[str, int] = {}
+        self.missed: list[str] = []
 
     def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
         """Count one served call.
@@ -190,6 +193,9 @@ class Stats:
                     group.tokens_in_spent += entry.tokens_in
                     group.tokens_out_spent += entry.tokens_out
                     group.seconds_spent += entry.seconds
+                    if reply.own and exchange is not None and entry.kind is Kind.HTTP:
+                        self.missed.append(exchange.key)
+                        del self.missed[1:-2]
                 return
             if reply.outcome is _HIT:
                 group.hits += 1

@@ -196,16 +196,20 @@ def patch_httpx(
 
     Args:
         cache: serves the requests outside any block. Without it they are not cached.
-        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
-            providers.
+        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``) in place of what is known else:
+            the known providers, servers for models of one's own on loopback and private hosts,
+            and what ``CACHEWRAP_HOSTS`` names.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
+            providers, and of servers of one's own.
         when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
             given the JSON of a plain answer, or its bytes; of a stream the list of its events.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times; the
-    newest application that knows a request serves it.
+    newest application that knows a request serves it. What asks a model on a host that none of them
+    knows is counted, in ``stats.unknown_hosts`` of the cache.
+
+    Raises `ConfigurationError` for a pattern that names no host.
     """
     return HTTPX.patch(cache, when, hosts, paths, carry=threads)
 

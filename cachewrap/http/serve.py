@@ -29,7 +29,7 @@ from cachewrap.options import choose_cache, take_sample
 from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.streams.recording import Proxy
-from cachewrap.telemetry import events
+from cachewrap.telemetry import events, hints
 from cachewrap.urls import wrong_cache
 
 # What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
@@ -62,6 +62,8 @@ class Caching:
         self._cache = cache
         self._when = when
         capture.watch()
+        hints.seen.used = hints.seen.used or cache is not None
+        hints.seen.patched(hints.HTTP, True)
 
     def knows(self, wire: Wire) -> bool:
         """Whether a request goes where questions go, and no patched SDK has decided on it."""
@@ -74,7 +76,8 @@ class Caching:
     def leave(self, wire: Wire) -> None:
         """Count a question to a model on a host that is not known, if a cache would serve it.
 
-        A request that a patched SDK or a cached transport has decided on is counted there.
+        A request that a patched SDK or a cached transport has decided on is counted there. Raises
+        `ReplayMissError` in mode replay.
         """
         if (
             wire.method != "POST"
@@ -179,7 +182,13 @@ class Caching:
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
         cache = choose_cache(default=lambda: self._cache)
-        if cache is None or not self.knows(wire):
+        if cache is None:
+            if hints.seen.listening and self.knows(wire):
+                hints.seen.uncached_http()
+            return None
+        if not self.knows(wire):
+            if cache.policy.mode == "replay":
+                self.leave(wire)
             return None
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
         try:

@@ -16,8 +16,8 @@ from cachewrap.http.patcher import Application, Applications, version_of
 from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
-from cachewrap.sdk.front.shape import is_own_function
 from cachewrap.sdk.seam import Seam
+from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 
 # What the seam leans on beside the methods that it wraps.
@@ -65,10 +65,8 @@ class Patch(Application):
     Use it as a block, or call `undo`.
     """
 
-    def __init__(
-        self, patcher: Patcher, cache: Cache | None, when: When | None = None, *, carries: bool
-    ) -> None:
-        super().__init__(patcher, carries=carries)
+    def __init__(self, patcher: Patcher, cache: Cache | None, when: When | None = None) -> None:
+        super().__init__(patcher)
         self.cache = cache
         self.when = when
 
@@ -80,12 +78,13 @@ class Patcher(Applications[Patch]):
         super().__init__()
         self._sdk = sdk
         self._default = Default()
+        self._when: When | None = None
         seam = Seam(
             sdk.endpoints,
             sdk.path,
             self._default,
             self._active,
-            self._when,
+            lambda: self._when,
             prepare=sdk.prepare,
             refuse=sdk.refuse,
         )
@@ -99,16 +98,11 @@ class Patcher(Applications[Patch]):
     def _active(self) -> bool:
         return bool(self.patches)
 
-    def _hold(self, *patches: Patch) -> None:
-        super()._hold(*patches)
-        caches = [patch.cache for patch in patches if patch.cache is not None]
-        self._default.cache = caches[-1] if caches else None
-
-    def _when(self) -> When | None:
-        for patch in reversed(self.patches):
-            if patch.when is not None:
-                return patch.when
-        return None
+    def _decide(self) -> None:
+        self._default.cache = self._newest("cache")
+        self._when = self._newest("when")
+        hints.seen.used = hints.seen.used or self._default.cache is not None
+        hints.seen.patched(self._sdk.name, bool(self.patches))
 
     def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
@@ -125,10 +119,11 @@ class Patcher(Applications[Patch]):
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         with self._lock:
-            patch = Patch(self, cache, when, carries=carry)
-            self._add(patch)
+            patch = Patch(self, cache, when)
+            self._add(patch, {"cache": cache, "when": when}, carries=carry)
             try:
-                # Every time: since the last one the SDK may have been imported anew.
+                # Every time: since the last one the SDK may have been imported anew, or another
+                # tool may have taken something out.
                 for name in (self._sdk.client_module, *self._sdk.methods):
                     if module := sys.modules.get(name):
                         self._arrived(module)
@@ -148,7 +143,7 @@ class Patcher(Applications[Patch]):
                     if not hasattr(owner, needed):
                         raise self._missing(f"{name}.{cls}.{needed}")
                 for method, wrapper in wrappers.items():
-                    self._wrap(owner, method, wrapper)
+                    self._put(owner, method, wrapper)
         # In newer versions some of these are packages, whose modules are in the table as well.
         elif not hasattr(module, "__path__"):
             for cls, (first, *others) in self._sdk.methods[name].items():
@@ -156,12 +151,10 @@ class Patcher(Applications[Patch]):
                     if first not in vars(owner):
                         raise self._missing(f"{name}.{owner.__name__}.{first}")
                     for method in (first, *(m for m in others if m in vars(owner))):
-                        self._wrap(owner, method, self._wrapper(owner, method))
+                        self._put(owner, method, self._wrapper(owner, method))
 
     def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
         if not self._sdk.front or method != "create":
-            return self._carrying
-        if not is_own_function(vars(owner)[method], self._sdk.name):
             return self._carrying
         return self._door.acreate if owner.__name__.startswith("Async") else self._door.create
 
@@ -170,16 +163,6 @@ class Patcher(Applications[Patch]):
         if not isinstance(found, type):
             raise self._missing(f"{module.__name__}.{name}")
         return found
-
-    def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
-        if any(known is owner and done == name for known, done, *_ in self._wrapped):
-            return
-        original = vars(owner)[name]
-        # A class that took the method of another one when that was wrapped already.
-        parent: Any = getattr(original, "_self_parent", None)
-        if any(parent is ours for _, _, _, ours, _ in self._wrapped):
-            original = parent.__wrapped__
-        self._put(owner, name, original, wrapper)
 
     def _missing(self, target: str) -> ConfigurationError:
         name = self._sdk.name

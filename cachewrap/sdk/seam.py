@@ -39,10 +39,11 @@ from cachewrap.http.response import build, family_of
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
 from cachewrap.sdk.carried import OPTIONS_HEADER, take_carried
-from cachewrap.telemetry import events
+from cachewrap.telemetry import events, hints
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get
+_hints: Final = hints.seen
 
 
 @dataclass(slots=True)
@@ -156,7 +157,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
-        if not _stack_here() and self._is_uncached(args, kwargs):
+        if not _stack_here() and self._is_uncached(client, args, kwargs):
             return wrapped(*args, **kwargs)
         sent = None
         if is_hooked(client) and self._may_serve(args, kwargs):
@@ -172,7 +173,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         """Wraps the async ``request``."""
-        if not _stack_here() and self._is_uncached(args, kwargs):
+        if not _stack_here() and self._is_uncached(client, args, kwargs):
             uncached: Awaitable[Any] = wrapped(*args, **kwargs)
             return uncached
         if is_hooked(client) and self._may_serve(args, kwargs):
@@ -201,12 +202,16 @@ class Seam:
         uncached: Awaitable[Any] = wrapped(*args, **kwargs)
         return uncached
 
-    def _is_uncached(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _is_uncached(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call is none of the cache's business, as most are outside every block."""
         if self._default.cache is not None or blocks.program is not None or not is_idle():
             return False
-        headers = _argument(1, "options", args, kwargs).headers
-        return not headers or OPTIONS_HEADER not in headers
+        options = _argument(1, "options", args, kwargs)
+        if options.headers and OPTIONS_HEADER in options.headers:
+            return False
+        if _hints.listening:
+            _hints.uncached(client, options)
+        return True
 
     def _may_serve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether it is worth while to find out what a client makes of its options."""
@@ -240,7 +245,10 @@ class Seam:
         own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
+            if own is NONE and _hints.listening:
+                _hints.uncached(client, options)
             return _LEFT_ALONE if own.cache_seed is None or own.mode == "off" else _UNSERVED
+        _hints.used = True
         if not self._active():
             return _UNSERVED
         stream = bool(kwargs.get("stream", False))

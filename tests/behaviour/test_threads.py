@@ -272,12 +272,12 @@ def test_a_thread_that_was_started_cannot_be_started_again(cache: Cache) -> None
 
 
 def test_patching_the_sdk_carries_blocks_and_unpatching_ends_it(cache: Cache) -> None:
-    originals = (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+    originals = (threading.Thread.start.__code__, ThreadPoolExecutor.submit.__code__)
     with patch_openai(), cache:
         assert in_a_thread(active_cache) is cache
     with cache:
         assert in_a_thread(active_cache) is None
-    assert originals == (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+    assert originals == (threading.Thread.start.__code__, ThreadPoolExecutor.submit.__code__)
 
 
 def test_it_lasts_until_the_last_one_lets_go(cache: Cache) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -265,20 +264,6 @@ class Known:
             return NOTHING
         self.add_request_id(result, request_id)
         return result
-
-
-def is_own_function(method: Any, name: str) -> bool:
-    """Whether a method is the SDK's own code, not something that another tool wrapped around it.
-
-    Args:
-        method: as it stands in its class.
-        name: the SDK's top-level module.
-    """
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if not isinstance(method, types.FunctionType) or not file:
-        return False
-    folder = file.removesuffix("__init__.py")
-    return method.__code__.co_filename.startswith(folder)
 
 
 def is_constant(value: object) -> bool:
