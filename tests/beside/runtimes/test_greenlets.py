@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from beside.runtimes.running import Programs
@@ -14,6 +16,13 @@ def test_gevent(programs: Programs, patched: str) -> None:
     pytest.importorskip("gevent")
     assert programs.asked("greenlets_of_gevent.py", patched) == (14, "14")
     assert programs.asked("greenlets_of_gevent.py", patched) == (0, "14")
+
+
+def test_gevent_in_a_program_that_was_not_changed(programs: Programs) -> None:
+    pytest.importorskip("gevent")
+    command = ("-m", "cachewrap", "run", "--", sys.executable, "unchanged.py")
+    assert programs.asked(*command) == (3, "3")
+    assert programs.asked(*command) == (0, "3")
 
 
 @PATCHED
