@@ -49,10 +49,7 @@ class Hook:
     def in_place(self) -> bool:
         """Whether calls of the method come to the wrapper now."""
         with _lock:
-            stand = self._stand
-            if stand is None or not stand.in_place:
-                return False
-            return isinstance(stand, _Around) or self.function() in (stand.function, None)
+            return self._stand is not None and self._stand.is_in_place(self.function())
 
     def function(self) -> FunctionType | None:
         """The owner's own function of that name, where there is one."""
@@ -65,28 +62,43 @@ class Hook:
         with _lock:
             function, stand = self.function(), self._stand
             if stand is not None:
-                if isinstance(stand, _Inside) and function in (stand.function, None):
-                    # What hides the function now may well put it back.
-                    if stand.put():
-                        return
-                elif function is None and stand.in_place:
+                if stand.put(function):
                     return
-                stand.take()
+                stand.take(function)
             self._stand = None
             found = _attribute(self.owner, self.name)
             if function is not None:
                 bound = isinstance(self.owner, type) and not isinstance(found, staticmethod)
-                self._stand = _Inside(function, self._wrapper, bound=bound)
+                self._stand = _Inside(_innermost(function), self._wrapper, bound=bound)
             elif hasattr(type(found), "__get__"):  # a mock, for one, is no method
                 self._stand = _Around(self.owner, self.name, found, self._wrapper)
             if self._stand is not None:
-                self._stand.put()
+                self._stand.put(function)
 
     def take(self) -> None:
         """Take the wrapper out. Where others hold it in what is theirs, it does nothing more."""
         with _lock:
             if self._stand is not None:
-                self._stand.take()
+                self._stand.take(self.function())
+
+
+def is_own(function: Any, package: str) -> bool:
+    """Whether something is a package's own function, and nobody but hooks stands in its code."""
+    while type(function) is FunctionType and _package(function) == package:
+        inside = [held for held in function.__code__.co_consts if not isinstance(held, _PLAIN)]
+        if not inside:
+            return True
+        if inside[1:] != [MethodType] or not isinstance(inside[0], _Inside):
+            return False
+        function = inside[0].original
+    return False
+
+
+_PLAIN: Final = (
+    *(type(None), type(...), bool, int, float, complex, str, bytes, tuple, frozenset, slice),
+    CodeType,
+)
+"""What a compiler puts into the constants of code."""
 
 
 def _attribute(owner: type | ModuleType, name: str) -> Any:
@@ -131,6 +143,16 @@ def _inside(found: Any, name: str) -> Iterator[FunctionType]:
             seen += [h for h in held if callable(h) and not any(h is known for known in seen)]
 
 
+def _innermost(function: FunctionType) -> FunctionType:
+    """The function with the library's own code, where another tool put that into one of its own."""
+    held: FunctionType | None = function
+    while held is not None:
+        function = held
+        inside = [one for one in function.__code__.co_consts if type(one) is FunctionType]
+        held = next((one for one in inside if _package(one) == _package(function)), None)
+    return function
+
+
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -146,23 +168,28 @@ class _Around:
         self._name = name
         self._original = vars(owner).get(name)  # None where it is inherited
         self._enabled = [True]  # until it is emptied
+        self._is_put = False
         self._wrapped = wrapt.FunctionWrapper(
             found, wrapper, functools.partial(bool, self._enabled)
         )
 
-    @property
-    def in_place(self) -> bool:
+    def is_in_place(self, function: FunctionType | None) -> bool:
+        """Whether it is all that stands there, whatever is around it."""
         one = vars(self._owner).get(self._name)
         for _ in range(_MOST):
             if one is self._wrapped or one is None:
                 break
             one = getattr(one, "__wrapped__", None)
-        return one is self._wrapped and bool(self._enabled)
+        return one is self._wrapped and bool(self._enabled) and function is None
 
-    def put(self) -> None:
-        setattr(self._owner, self._name, self._wrapped)
+    def put(self, function: FunctionType | None) -> bool:
+        """Put it in, the first time; later it tells whether it is in place."""
+        if not self._is_put:
+            self._is_put = True
+            setattr(self._owner, self._name, self._wrapped)
+        return self.is_in_place(function)
 
-    def take(self) -> None:
+    def take(self, function: FunctionType | None) -> None:
         self._enabled.clear()
         if vars(self._owner).get(self._name) is not self._wrapped:
             return
@@ -185,53 +212,67 @@ class _Inside:
         wrapper: the wrapper, read at each call.
     """
 
-    __slots__ = ("_code", "active", "function", "original", "wrapper")
+    __slots__ = ("_code", "_signature", "active", "function", "original", "wrapper")
 
     def __init__(self, function: FunctionType, wrapper: Wrapper, *, bound: bool) -> None:
         self.function = function
         self.wrapper = wrapper
         self.active = False
         self.original = _copy(function)
+        self._signature: inspect.Signature | None = None
         self._code = _trampoline(function.__code__, self, bound=bound)
 
-    @property
-    def in_place(self) -> bool:
-        return self.active and self._holder() is not None
+    def is_in_place(self, function: FunctionType | None) -> bool:
+        """Whether it is in a function, or in the one that it was put into, which may come back."""
+        return self.active and self._holder(function) is not None
 
-    def put(self) -> bool:
-        """Put it in, unless the function has become another one."""
-        function = self.function
-        if self._holder() is None:
-            if function.__code__ is not self.original.__code__:
+    def put(self, function: FunctionType | None) -> bool:
+        """Put it in, unless that has become another function."""
+        if self._holder(function) is None:
+            place = self.function if function is None else _innermost(function)
+            if place is not self.function or place.__code__ is not self.original.__code__:
                 return False
-            _sign(function)
-            function.__code__ = self._code
+            self._sign(place)
+            place.__code__ = self._code
         self.active = True
         return True
 
-    def take(self) -> None:
+    def take(self, function: FunctionType | None) -> None:
         self.active = False
-        holder = self._holder()
-        if holder is not None:
-            holder.__code__ = self.original.__code__
-            if holder is self.function:
+        for holder in (self._holder(function), self._holder(None)):
+            if holder is not None:
+                holder.__code__ = self.original.__code__
                 _unsign(holder)
 
-    def _holder(self) -> FunctionType | None:
-        """The function that has our code: the one itself, or one inside it.
+    def _holder(self, function: FunctionType | None) -> FunctionType | None:
+        """The function that has our code: this one, or one inside it.
 
         Other tools change code as well, and keep what was there in a function of theirs.
         """
-        seen = [self.function]
-        for function in seen:
-            code = function.__code__
+        seen = [function or self.function]
+        for one in seen:
+            code = one.__code__
             if code is self._code:
-                return function
+                return one
             for held in code.co_consts:
                 inner = held.original if isinstance(held, _Inside) else held
-                if isinstance(inner, FunctionType) and inner not in seen:
+                if type(inner) is FunctionType and inner not in seen:
                     seen.append(inner)
         return None
+
+    def _sign(self, function: FunctionType) -> None:
+        """Let a function tell the signature that its code no longer tells."""
+        told = vars(function)
+        if "__wrapped__" in told or "__signature__" in told:
+            return
+        if self._signature is None:
+            how: dict[str, Any] = {}
+            if sys.version_info >= (3, 14):
+                from annotationlib import Format
+
+                how["annotation_format"] = Format.FORWARDREF
+            self._signature = inspect.signature(function, **how)
+        _signatures[function] = function.__signature__ = self._signature  # type: ignore[attr-defined]
 
 
 def _copy(function: FunctionType) -> FunctionType:
@@ -247,20 +288,6 @@ def _copy(function: FunctionType) -> FunctionType:
     copied.__module__ = function.__module__
     copied.__doc__ = function.__doc__
     return copied
-
-
-def _sign(function: FunctionType) -> None:
-    """Let a function tell the signature that its code no longer tells."""
-    told = vars(function)
-    if "__wrapped__" in told or "__signature__" in told:
-        return
-    how: dict[str, Any] = {}
-    if sys.version_info >= (3, 14):
-        from annotationlib import Format
-
-        how["annotation_format"] = Format.FORWARDREF
-    signature = inspect.signature(function, **how)
-    _signatures[function] = function.__signature__ = signature  # type: ignore[attr-defined]
 
 
 def _unsign(function: FunctionType) -> None:

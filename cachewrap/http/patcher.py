@@ -65,7 +65,7 @@ class Application(Handle):
 
 
 class Record:
-    """What an application says, as long as it holds.
+    """A record of what an application says, kept as long as it holds.
 
     Args:
         says: what is to be done, by topic. On each the newest application decides.
@@ -268,12 +268,10 @@ class HttpPatcher(Applications[HttpPatch]):
         Raises `ConfigurationError` for a library that lacks what is to be wrapped; not ``strict``
         it warns.
         """
-        places = _patterns(hosts), _patterns(paths), _patterns(more_hosts)
-        where, which, more = places
-        routes = known(which, more or ()) if where is None else Routes(where, which)
+        routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
         patch = HttpPatch(self, Caching(routes, cache, when))
         with self._lock:
-            self._add(patch, {places: patch.caching}, carries=carry)
+            self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)
             try:
                 # Every time: since the last one another tool may have taken something out.
                 for name in self._targets:
@@ -298,15 +296,10 @@ class HttpPatcher(Applications[HttpPatch]):
 
     def _decide(self) -> None:
         # Of those with the same routes the newest alone is ever asked.
-        newest = [
-            next(reversed(said))
-            for topic, said in self._topics.items()
-            if topic not in (PATCHED, THREADS)
-        ]
+        routes = [topic for topic in self._topics if isinstance(topic, Routes)]
+        newest = [next(reversed(self._topics[topic])) for topic in routes]
         newest.sort(key=lambda record: -record.number)
-        self._serving = tuple(
-            says for record in newest for says in record.says.values() if type(says) is Caching
-        )
+        self._serving = tuple(record.says["caching"] for record in newest)
 
     def _arrived(self, module: ModuleType) -> None:
         # Its import is not to fail: most of what it is used for is none of the cache's.
@@ -325,12 +318,6 @@ class HttpPatcher(Applications[HttpPatch]):
             if name not in vars(owner):
                 raise _missing(library, f"{module.__name__}.{cls}.{name}")
             self._put(owner, name, partial(wrapper, self))
-
-
-def _patterns(given: Iterable[str] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def stepping_in(wire: Callable[..., Wire], *, is_async: bool = False) -> Callable[..., Any]:

@@ -172,6 +172,15 @@ class Routes:
         self._own = _any(_SELF_HOSTED if paths is None else ())
         self._private = private
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Routes) and self._said() == other._said()
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[object, ...]:
+        return self._hosts, self._paths, self._own, self._private
+
     def match(self, host: str, port: int, path: str, body: Body) -> bool:
         """Whether a request goes to one of the hosts and one of the paths.
 
@@ -230,7 +239,10 @@ def is_stream(path: str, body: object, accept: str) -> bool:
 def _any(patterns: Iterable[str]) -> re.Pattern[str]:
     if isinstance(patterns, str):
         patterns = (patterns,)
-    return re.compile("|".join(map(translate, patterns)) or r"(?!)")
+    return re.compile("|".join(map(_translated, patterns)) or r"(?!)")
+
+
+_translated: Final = lru_cache(maxsize=1024)(translate)
 
 
 _plain: Final = _any(_PLAIN)

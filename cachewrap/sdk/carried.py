@@ -37,6 +37,12 @@ class CarriedOptions(str):
         return carried
 
 
+def named(text: str) -> CallOptions | None:
+    """The options of this text, while the call that made them, or its lazy result, is alive."""
+    carried = _made.get(text)
+    return None if carried is None else carried.options
+
+
 def take_carried(options: Any) -> CallOptions | None:
     """The options that a request's options carry, taken out of their headers."""
     headers = options.headers

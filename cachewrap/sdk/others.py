@@ -46,6 +46,8 @@ _METHODS: Final[Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]]] = {
 }
 """For each SDK the methods that take ``cache=`` and ``cache_seed=``, see `Sdk`."""
 
+_SOCKETS: Final = {"together": ("together.lib.realtime._connection",)}
+
 _ALIKE: Final = (
     *ENDPOINTS,
     Endpoint("messages"),
@@ -74,6 +76,7 @@ def _patcher(package: str) -> Patcher:
                     client_module=f"{package}._base_client",
                     endpoints=endpoints,
                     methods=_METHODS.get(package, {}),
+                    sockets=_SOCKETS.get(package, ()),
                 )
             )
         return _patchers[package]

@@ -16,7 +16,9 @@ from cachewrap.http.patcher import Application, Applications, version_of
 from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
+from cachewrap.sdk.gate import GATE
 from cachewrap.sdk.seam import Seam
+from cachewrap.sdk.sockets import Sessions, openings
 from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 
@@ -46,6 +48,7 @@ class Sdk:
             client changes it on its way out.
         prepare: gets a request's options ready, where the SDK does so only inside ``request``.
         refuse: says why a client's request of this JSON body is not cached, None where it may be.
+        sockets: modules with what opens sessions over WebSockets.
         front: whether its ``create`` methods get a front door.
     """
 
@@ -56,6 +59,7 @@ class Sdk:
     path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
     prepare: Callable[[Any], None] = lambda options: None
     refuse: Callable[[Any, Any], str | None] = lambda client, body: None
+    sockets: tuple[str, ...] = ()
     front: bool = False
 
 
@@ -93,6 +97,7 @@ class Patcher(Applications[Patch]):
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
         }
         self._carrying = carry_options(self._active)
+        self._sessions = Sessions(self._default)
         self._door = Door(sdk.name, sdk.path, self._default, self._active, self._carrying)
 
     def _active(self) -> bool:
@@ -103,6 +108,10 @@ class Patcher(Applications[Patch]):
         self._when = self._newest("when")
         hints.seen.used = hints.seen.used or self._default.cache is not None
         hints.seen.patched(self._sdk.name, bool(self.patches))
+        if self.patches:
+            GATE.hold(self._sdk.name, self._default)
+        else:
+            GATE.release(self._sdk.name)
 
     def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
@@ -118,13 +127,14 @@ class Patcher(Applications[Patch]):
             raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
+        sdk = self._sdk
         with self._lock:
             patch = Patch(self, cache, when)
             self._add(patch, {"cache": cache, "when": when}, carries=carry)
             try:
                 # Every time: since the last one the SDK may have been imported anew, or another
                 # tool may have taken something out.
-                for name in (self._sdk.client_module, *self._sdk.methods):
+                for name in dict.fromkeys((sdk.client_module, *sdk.methods, *sdk.sockets)):
                     if module := sys.modules.get(name):
                         self._arrived(module)
                     else:
@@ -146,12 +156,15 @@ class Patcher(Applications[Patch]):
                     self._put(owner, method, wrapper)
         # In newer versions some of these are packages, whose modules are in the table as well.
         elif not hasattr(module, "__path__"):
-            for cls, (first, *others) in self._sdk.methods[name].items():
+            for cls, (first, *others) in self._sdk.methods.get(name, {}).items():
                 for owner in (self._class(module, cls), self._class(module, f"Async{cls}")):
                     if first not in vars(owner):
                         raise self._missing(f"{name}.{owner.__name__}.{first}")
                     for method in (first, *(m for m in others if m in vars(owner))):
                         self._put(owner, method, self._wrapper(owner, method))
+        if name in self._sdk.sockets:
+            for owner, method in openings(module):
+                self._put(owner, method, self._sessions.open)
 
     def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
         if not self._sdk.front or method != "create":

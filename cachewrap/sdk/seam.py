@@ -23,7 +23,6 @@ from cachewrap.http.capture import (
     serve_open,
     serve_read,
     under_way,
-    watched,
 )
 from cachewrap.http.exchange import (
     Bypass,
@@ -165,7 +164,7 @@ class Seam:
         sdk_call = self._sdk_call(client, args, kwargs, sent)
         if isinstance(sdk_call, SdkCall):
             return _serve(sdk_call, wrapped, client, args, kwargs)
-        if under_way() or self._watched():
+        if under_way() or self._active():
             return send(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
         return wrapped(*args, **kwargs)
 
@@ -197,7 +196,7 @@ class Seam:
         sdk_call = self._sdk_call(client, args, kwargs, sent)
         if isinstance(sdk_call, SdkCall):
             return _aserve(sdk_call, wrapped, client, args, kwargs)
-        if under_way() or self._watched():
+        if under_way() or self._active():
             return asend(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
         uncached: Awaitable[Any] = wrapped(*args, **kwargs)
         return uncached
@@ -220,10 +219,6 @@ class Seam:
         return self._active() and (
             chosen or choose_cache(default=self._default, counted=False) is not None
         )
-
-    def _watched(self) -> bool:
-        """Whether a cached transport below has to know that this SDK is patched."""
-        return watched() and self._active()
 
     def _sdk_call(
         self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from math import inf
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
@@ -330,37 +330,37 @@ class _Hands:
     """Threads that pull for readers who do not wait for ever."""
 
     def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+        self._idle: list[queue.SimpleQueue[Callable[[], None]]] = []
 
     def do(self, work: Callable[[], None]) -> None:
         """Have it done; where no thread can be had, it is done here."""
         try:
-            queue = self._idle.pop()
+            errands = self._idle.pop()
         except IndexError:
-            queue = SimpleQueue()
+            errands = queue.SimpleQueue()  # of the kind that there is now, in greenlets too
             thread = threading.Thread(
-                target=self._work, args=(queue,), name="cachewrap-stream", daemon=True
+                target=self._work, args=(errands,), name="cachewrap-stream", daemon=True
             )
             try:
                 thread.start()
             except RuntimeError:
                 work()
                 return
-        queue.put(work)
+        errands.put(work)
 
-    def _work(self, queue: SimpleQueue[Callable[[], None]]) -> None:
+    def _work(self, errands: queue.SimpleQueue[Callable[[], None]]) -> None:
         while True:
             try:
-                work = queue.get(timeout=_IDLE)
-            except Empty:
+                work = errands.get(timeout=_IDLE)
+            except queue.Empty:
                 try:
-                    self._idle.remove(queue)
+                    self._idle.remove(errands)
                 except ValueError:  # somebody has just taken it
                     continue
                 return
             work()
             del work
-            self._idle.append(queue)
+            self._idle.append(errands)
 
     def land_in_child(self) -> None:
         """In a forked child there are none of them."""

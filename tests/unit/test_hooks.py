@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 import wrapt
 
-from cachewrap.hooks import Hook
+from cachewrap.hooks import Hook, is_own
 
 HERE = sys.modules[__name__]
 
@@ -366,7 +366,10 @@ def _changing(function: FunctionType, seen: Seen) -> Callable[[], None]:
         note()
         return call(*args, **kwargs)
 
-    constants: dict[Any, Any] = {"note": lambda: seen.calls.append((None, (), {})), "inner": inner}
+    constants: dict[Any, Any] = {
+        "note": _elsewhere(lambda: seen.calls.append((None, (), {}))),
+        "inner": inner,
+    }
     made = theirs.__code__
     function.__code__ = made.replace(co_consts=tuple(constants.get(c, c) for c in made.co_consts))
 
@@ -401,6 +404,33 @@ class TestCodeThatOthersChange:
         assert Library().plain(1) == (1, "b", 3.0)
         assert not one.in_place
         del Library.plain.__signature__  # type: ignore[attr-defined]
+
+    def test_it_goes_into_the_librarys_own_code_inside_theirs(self, hook: Any, seen: Seen) -> None:
+        others = Seen()
+        code = Library.plain.__code__
+        undo = _changing(Library.plain, others)
+        one = hook("plain")
+        assert Library().plain(1) == (1, "b", 3.0)
+        assert (len(seen), len(others), one.in_place) == (1, 1, True)
+        undo()
+        Library().plain(1)
+        assert (len(seen), len(others), one.in_place) == (2, 1, True)
+        one.put()
+        one.take()
+        assert Library.plain.__code__ is code
+
+    def test_its_own_code_is_told_from_that_of_others(self, hook: Any) -> None:
+        package = __name__.partition(".")[0]
+        function: Any = Library.plain
+        assert is_own(function, package)
+        assert not is_own(function, "other")
+        assert not is_own(_by_wrapt(function), package)
+        hook("plain")
+        hook("plain")
+        assert is_own(function, package)
+        undo = _changing(function, Seen())
+        assert not is_own(function, package)
+        undo()
 
     def test_a_code_put_back_is_looked_at(self, hook: Any, seen: Seen) -> None:
         code = Library.plain.__code__

@@ -28,7 +28,15 @@ from cachewrap.http.request import RAW_RESPONSE, header, is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache
 from cachewrap.request.key import encode
 from cachewrap.sdk.front.models import Models, aquicken, quicken
-from cachewrap.sdk.front.shape import NOTHING, Known, Rest, is_constant, is_fixed, read_keywords
+from cachewrap.sdk.front.shape import (
+    NOTHING,
+    Known,
+    Rest,
+    Works,
+    is_constant,
+    is_fixed,
+    read_keywords,
+)
 from cachewrap.sdk.seam import SdkCall, arebuild, expected, rebuild
 
 Wrapped: TypeAlias = Callable[..., Any]
@@ -68,6 +76,7 @@ class Asked:
     Args:
         door: the door.
         shape: the shape of the call.
+        resource: the SDK's object whose method was called.
         client: the SDK's client.
         body: its keywords as a canonical body.
         known: how calls of this shape are answered, None before that was seen.
@@ -78,6 +87,7 @@ class Asked:
 
     door: Door
     shape: Shape
+    resource: Any
     client: Any
     body: dict[str, Any]
     known: Known | None
@@ -198,7 +208,12 @@ class Door:
         exchange: SdkExchange,
     ) -> None:
         """Use the door for a shape, or never, by what the long way made of its first call."""
-        known = self._seen(asked, options, args, kwargs, exchange)
+        known = None
+        if self._is_usual(asked):
+            works = Works.of(type(asked.client), self._name)
+            if works is None or not works.are_alone(asked.client, asked.resource):
+                return  # another tool stands there, for now
+            known = self._seen(asked, options, args, kwargs, exchange, works)
         if known is not None:
             foreseen = known.request(asked.client, asked.body)
             if encode(foreseen) != exchange.asked:
@@ -250,7 +265,11 @@ class Door:
             if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
                 return None
         shape = head, names, marks
-        return Asked(self, shape, client, clean, known if isinstance(known, Known) else None, cache)
+        if not isinstance(known, Known):
+            known = None
+        elif not known.works.are_alone(client, instance):
+            return None
+        return Asked(self, shape, instance, client, clean, known, cache)
 
     def _seen(
         self,
@@ -259,10 +278,11 @@ class Door:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         exchange: SdkExchange,
+        works: Works,
     ) -> Known | None:
         module = sys.modules.get(f"{self._name}._models")
         sent = exchange.request.get("body")
-        if module is None or not isinstance(sent, dict) or not self._is_usual(asked):
+        if module is None or not isinstance(sent, dict):
             return None
         if (
             header(options.headers, RAW_RESPONSE) is not None
@@ -294,6 +314,7 @@ class Door:
             build,
             parse,
             module.add_request_id,
+            works,
         )
 
     def _is_usual(self, asked: Asked) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.hooks import is_own
 from cachewrap.http.answers import is_sound
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
@@ -199,6 +200,62 @@ NOTHING: Final = object()
 """Stands for a result that only the long way can build."""
 
 
+class Works:
+    """The methods of a client that a hit passes through on the long way, all of them the SDK's own.
+
+    Whoever wraps one of them is to see every call of it: where something else stands in its place
+    now, or in its code, the door is not for that call.
+    """
+
+    __slots__ = (
+        *("_cast", "_url", "_options", "_parsed", "_post", "_posts", "_processed", "_processes"),
+        *("_request", "_requests"),
+    )
+
+    @classmethod
+    def of(cls, kind: Any, name: str) -> Works | None:
+        """Those of a class of clients, None where somebody stands in one of them.
+
+        Args:
+            kind: the class.
+            name: the SDK's top-level module.
+        """
+        return cls(kind) if all(is_own(getattr(kind, work), name) for work in WORKS) else None
+
+    def __init__(self, kind: Any) -> None:
+        self._request, self._post = kind.request, kind.post
+        self._processed, self._parsed = kind._process_response, kind._process_response_data
+        self._cast, self._options = kind._maybe_override_cast_to, kind._prepare_options
+        self._url = kind._prepare_url
+        self._requests, self._posts = kind.request.__code__, kind.post.__code__
+        self._processes = kind._process_response.__code__
+
+    def are_alone(self, client: Any, resource: Any) -> bool:
+        """Whether they are all that stands there now, in the client's class and its resource."""
+        kind = type(client)
+        request, post, processed = kind.request, kind.post, kind._process_response
+        return (
+            request is self._request
+            and post is self._post
+            and processed is self._processed
+            and kind._process_response_data is self._parsed
+            and kind._maybe_override_cast_to is self._cast
+            and kind._prepare_options is self._options
+            and kind._prepare_url is self._url
+            and request.__code__ is self._requests
+            and post.__code__ is self._posts
+            and processed.__code__ is self._processes
+            and getattr(resource._post, "__func__", None) is post
+        )
+
+
+WORKS: Final = (
+    *("request", "post", "_process_response", "_process_response_data"),
+    *("_maybe_override_cast_to", "_prepare_options", "_prepare_url"),
+)
+"""What `Works` is about."""
+
+
 @dataclass(slots=True)
 class Known:
     """Knowledge of one shape: how its calls are answered, as the long way showed.
@@ -214,6 +271,7 @@ class Known:
         build: makes the result of JSON; None for a streamed one.
         parse: what the SDK does to the result at the end.
         add_request_id: the SDK's own.
+        works: what the call passed through.
     """
 
     endpoint: Endpoint
@@ -226,6 +284,7 @@ class Known:
     build: Callable[[Any], Any] | None
     parse: Callable[[Any], Any] | None
     add_request_id: Callable[[Any, str | None], None]
+    works: Works
 
     def request(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call with this body."""

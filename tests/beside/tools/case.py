@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -282,7 +282,7 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-# -- ways of asking -----------------------------------------------------------------------------------
+# -- ways of asking -------------------------------------------------------------------------------
 
 
 def _dump(value: Any) -> Any:
@@ -357,7 +357,7 @@ def _ask_web(web: Any, number: int) -> Any:
     return web.ask(body).body, web.ask({**STREAM, **body, "stream": True}).body
 
 
-# -- what the classes are -----------------------------------------------------------------------------
+# -- what the classes are -------------------------------------------------------------------------
 
 
 @dataclass

@@ -15,8 +15,8 @@ from unittest import mock
 
 from beside.tools.kinds import OUTER, Spans, Tool, nested
 
-CHAT = frozenset({"create", "stream", "raw"})
-ALL = CHAT | {"parse", "helper", "responses", "responses stream", "embeddings"}
+CHAT = frozenset({"create", "stream", "helper", "raw"})
+ALL = CHAT | {"parse", "responses", "responses stream", "embeddings"}
 NOWHERE = "http://127.0.0.1:9"
 """An address at which nobody listens."""
 
@@ -57,7 +57,7 @@ _HTTPX = tuple(
 class Traceloop(Instrumented):
     needs = (f"{_OTEL}.openai",)
     classes = (f"{_OTEL}.openai.OpenAIInstrumentor",)
-    ways = ALL - {"raw", "helper"}
+    ways = ALL
 
 
 class TraceloopOverHttpx(Traceloop):
@@ -70,7 +70,7 @@ class TraceloopOverHttpx(Traceloop):
 class OpenAIv2(Instrumented):
     needs = (f"{_OTEL}.openai_v2",)
     classes = (f"{_OTEL}.openai_v2.OpenAIInstrumentor",)
-    ways = frozenset({"create", "stream", "raw", "embeddings"})
+    ways = CHAT | {"embeddings"}
 
 
 class OpenInference(Instrumented):
@@ -132,7 +132,7 @@ class Sentry(Tool):
     """It has no undoing: without a client, what it has wrapped does nothing."""
 
     needs = ("sentry_sdk",)
-    ways = ALL - {"parse", "helper"}
+    ways = ALL - {"parse"}
     http: ClassVar = {
         "httpx": 5,
         "httpx async": 5,
@@ -193,7 +193,7 @@ class Langfuse(Spans):
     """Its import wraps; there is no undoing but taking its wrappers out by hand."""
 
     needs = ("langfuse", "openai")
-    ways = ALL - {"helper"}
+    ways = ALL
     restores = False
 
     def __init__(self) -> None:
@@ -230,7 +230,7 @@ class LangSmith(Tool):
     """It wraps a client's own methods."""
 
     needs = ("langsmith",)
-    ways = ALL - {"helper", "embeddings"}
+    ways = ALL - {"embeddings"}
 
     def __init__(self) -> None:
         from langsmith import Client
@@ -279,7 +279,7 @@ class Braintrust(Tool):
     """It wraps a client's own methods."""
 
     needs = ("braintrust",)
-    ways = ALL - {"helper"}
+    ways = ALL
 
     def __init__(self) -> None:
         from braintrust import logger
@@ -382,7 +382,7 @@ class Wrapped(Tool):
         ("openai.resources.chat.completions", cls, "create")
         for cls in ("Completions", "AsyncCompletions")
     )
-    ways = CHAT | {"helper"}
+    ways = CHAT
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
@@ -504,7 +504,7 @@ class Subclassed(Tool):
 
 class Datadog(Tool):
     needs = ("ddtrace",)
-    ways = ALL - {"helper"}
+    ways = ALL
     http: ClassVar = {
         "httpx": 5,
         "httpx async": 5,

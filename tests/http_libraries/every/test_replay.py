@@ -25,6 +25,7 @@ def test_a_question_to_an_unknown_host_is_refused(
     with cache, pytest.raises(ReplayMissError, match="its host is not known") as raised:
         web.ask(body, reading=Reading())
     assert raised.value.source == f"POST {PATH}"
+    assert f"to {web.up.root_url.removeprefix('http://')} (host not known)" in str(raised.value)
     assert (web.up.calls, cache.stats.bypassed, cache.stats.absent) == (0, 0, 1)
 
 
