@@ -210,6 +210,7 @@ class SharedStream(Stream[T]):
         self.source = source
         self._pulling = threading.Lock()
         self._waiting: list[threading.Event] = []
+        self._puller = 0
         self._hired = 0
         self._forsaken = False
 
@@ -237,6 +238,7 @@ class SharedStream(Stream[T]):
             with self._pulling:
                 if index < len(self.items) or self._outcome is not None:
                     return
+                self._puller = threading.get_ident()
                 try:
                     self.items.append(self._context.run(self.source.pull))
                 except StopIteration:
@@ -255,6 +257,8 @@ class SharedStream(Stream[T]):
 
     def _wait(self, index: int, new: bool, seconds: float) -> None:
         """Wait until something has come, by the hand of whoever pulls."""
+        if self._pulling.locked() and self._puller == threading.get_ident():
+            raise Alone  # another greenlet of this thread, which stands still while this one does
         with self._waited_for():
             errand = None if self._pulling.locked() else self._hire(index)
             left = seconds

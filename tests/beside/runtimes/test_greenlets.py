@@ -21,3 +21,18 @@ def test_eventlet(programs: Programs, patched: str) -> None:
     pytest.importorskip("eventlet")
     assert programs.asked("greenlets_of_eventlet.py", patched) == (10, "10")
     assert programs.asked("greenlets_of_eventlet.py", patched) == (0, "10")
+
+
+@pytest.mark.parametrize(
+    ("patched", "calls"),
+    [
+        ("first", 2),
+        ("late", 2),
+        # Who waited would keep the one who is waited for from going on.
+        pytest.param("none", 8, id="not patched, each asks by itself"),
+    ],
+)
+def test_what_greenlets_ask_at_once(programs: Programs, patched: str, calls: int) -> None:
+    pytest.importorskip("gevent")
+    assert programs.run("greenlets_at_once.py", patched) == f"{calls} ABC def"
+    assert programs.run("greenlets_at_once.py", patched) == "0 ABC def"
