@@ -134,6 +134,23 @@ _SELF_HOSTED: Final = (
 )
 """Further ones of servers for models of one's own, whose bodies are looked at on every host."""
 
+_NEVER_STORED: Final = (
+    *(
+        f"*/{path}"
+        for path in (
+            *("audio/transcriptions", "audio/translations", "images/edits", "images/variations"),
+            *("batches", "messages/batches", "batch/jobs", "videos", "responses/compact"),
+            *("agents/completions", "conversations", "fine_tuning/jobs", "evals/*/runs"),
+            *("vector_stores/*/search", "threads/runs", "threads/*/runs"),
+        )
+    ),
+    *(
+        f"*/models/*:{method}"
+        for method in ("predictLongRunning", "batchGenerateContent", "asyncBatchEmbedContent")
+    ),
+)
+"""Those that make a model of a known provider work, and whose answers are never stored."""
+
 _TELLING: Final[dict[str, tuple[frozenset[str], ...]]] = {
     path: tuple(frozenset(one.split()) for one in told)
     for path, told in {
@@ -170,6 +187,7 @@ class Routes:
         self._hosts = None if hosts is None else _any(patterns_of(hosts))
         self._paths = _any(PATHS if paths is None else paths)
         self._own = _any(_SELF_HOSTED if paths is None else ())
+        self._never = _any(_NEVER_STORED if paths is None and hosts is not None else ())
         self._private = private
 
     def __eq__(self, other: object) -> bool:
@@ -197,6 +215,10 @@ class Routes:
     def has_path(self, path: str) -> bool:
         """Whether a path is one of those, on whatever host."""
         return bool(self._paths.match(path) or self._own.match(path))
+
+    def is_never_stored(self, host: str, port: int, path: str) -> bool:
+        """Whether one of the hosts makes a model work for this path, but for no stored answer."""
+        return self._never.match(path) is not None and self._named(host, port)
 
     def _named(self, host: str, port: int) -> bool:
         hosts = self._hosts

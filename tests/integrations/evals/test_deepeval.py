@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 import pytest
 
-os.environ.update(DEEPEVAL_TELEMETRY_OPT_OUT="YES", DEEPEVAL_DISABLE_DOTENV="1")
+FOLDER = tempfile.TemporaryDirectory()  # it makes one where it is started, at its import
+os.environ.update(
+    DEEPEVAL_TELEMETRY_OPT_OUT="YES",
+    DEEPEVAL_DISABLE_DOTENV="1",
+    DEEPEVAL_CACHE_FOLDER=FOLDER.name,
+)
 deepeval = pytest.importorskip("deepeval", reason="runs in `evals`")
 
 from deepeval.metrics import AnswerRelevancyMetric

@@ -245,6 +245,14 @@ def test_a_request_without_a_key_says_what_is_wrong_with_it(client: Any, colour:
     assert type(raised.value.__cause__).__name__ == "UnkeyableError"
 
 
+def test_to_explain_a_call_that_is_never_stored_asks_nobody(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with pytest.raises(ReplayMissError, match="endpoint"):
+        cache.explain(client.post, "/batches", cast_to=object, body={})
+    assert up.calls == 0
+
+
 @pytest.mark.parametrize("setting", ["no", "", None, True])
 def test_an_unknown_setting_is_an_error(setting: Any) -> None:
     with pytest.raises(ValueError, match='replay must be "models" or "strict"'):
