@@ -121,7 +121,12 @@ _NEVER: Final = {
 
 
 def refusal(
-    source: str, reason: str, fault: Exception | None = None, *, asks_model: bool = True
+    source: str,
+    reason: str,
+    fault: Exception | None = None,
+    *,
+    asks_model: bool = True,
+    host: str = "",
 ) -> ReplayMissError:
     """The error of mode ``"replay"`` for a call that goes past the cache.
 
@@ -130,6 +135,7 @@ def refusal(
         reason: why it goes past, in a word or two.
         fault: what is wrong with the call, where that is why.
         asks_model: whether it makes a model work.
+        host: where it goes, if that is why.
     """
     if not asks_model:
         why = 'replay="strict" stops what asks no model as well; replay="models" lets it through'
@@ -137,8 +143,9 @@ def refusal(
         why = f"it has no key to look it up by: {fault}"
     else:
         why = _NEVER.get(reason, reason)
+    to = f" to {host}" if host else ""
     return ReplayMissError(
-        f"{source} ({reason}) is not sent in mode replay: {why}\n(put a stand-in in its place, "
+        f"{source}{to} ({reason}) is not sent in mode replay: {why}\n(put a stand-in in its place, "
         "or say that this one call may go upstream: cache_seed=None, or a block of no_cache())",
         source=source,
     )

@@ -89,8 +89,14 @@ def _imported(module: ModuleType) -> None:
 
 
 def _put_in_pools(module: ModuleType) -> None:
-    given = dict.fromkeys(("apply_async", "_map_async", "imap", "imap_unordered"), _give)
-    _put(module.ThreadPool, __init__=_make_pool, **given)
+    _put(
+        module.ThreadPool,
+        __init__=_make_pool,
+        apply_async=partial(_give, {0: "func", 3: "callback", 4: "error_callback"}),
+        _map_async=partial(_give, {0: "func", 4: "callback", 5: "error_callback"}),
+        imap=partial(_give, {0: "func"}),
+        imap_unordered=partial(_give, {0: "func"}),
+    )
 
 
 def _put_in_gevent(module: ModuleType) -> None:
@@ -103,7 +109,7 @@ def _put_in_eventlet(module: ModuleType) -> None:
 
 
 _POOLS: Final = "multiprocessing.pool"
-_GEVENT: Final = "gevent.greenlet"
+_GEVENT: Final = "gevent"  # its modules are others by the time that they are imported
 
 # What is put into modules that may be imported later, or never.
 _LATER: Final[dict[str, Callable[[ModuleType], None]]] = {
@@ -200,16 +206,22 @@ def _submit(
 
 
 def _give(
-    wrapped: Callable[..., Any], pool: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    works: dict[int, str],
+    wrapped: Callable[..., Any],
+    pool: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Any:
     # Most of a `ThreadPool` is that of its base, whose workers are processes.
     if not _is_thread_pool(pool) or not (blocks.get() or leading.get()) or not _holders:
         return wrapped(*args, **kwargs)
-    if args:
-        return wrapped(_carrying(args[0]), *args[1:], **kwargs)
-    if "func" in kwargs:
-        kwargs = {**kwargs, "func": _carrying(kwargs["func"])}
-    return wrapped(**kwargs)
+
+    def carried(place: int | str, work: Any) -> Any:
+        named = place in works or place in works.values()
+        return _carrying(work) if named and work is not None else work
+
+    given = [carried(place, work) for place, work in enumerate(args)]
+    return wrapped(*given, **{name: carried(name, work) for name, work in kwargs.items()})
 
 
 def _is_thread_pool(pool: Any) -> bool:

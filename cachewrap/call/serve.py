@@ -302,7 +302,7 @@ class Serving:
         policy = self.policy
         if policy.mode == "replay" and (asks_model or policy.replay == "strict"):
             self.refused()
-            raise refusal(source, reason, fault, asks_model=asks_model) from fault
+            raise refusal(source, reason, fault, asks_model=asks_model, host=host) from fault
         self.stats.count_bypass(reason, host)
         tell_bypass(self.policy.on_event, source, self._seed or "", self._url, reason)
 

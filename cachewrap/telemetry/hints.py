@@ -170,11 +170,10 @@ class Seen:
     def _tell_unpatched(self, place: Place) -> None:
         if self._is_served_otherwise():
             return
-        names = " and ".join(self._unpatched)
         calls = " and ".join(f"`patch_{name}()`" for name in self._unpatched)
         self._tell(
-            f"{names} was called inside a block and nothing of it was cached, as it is not "
-            f"patched: write {calls} before the block {_SILENCE}",
+            f"calls of {' and '.join(self._unpatched)} inside a block were not cached, as that "
+            f"is not patched: write {calls} before the block {_SILENCE}",
             place,
         )
 
@@ -206,8 +205,8 @@ class Seen:
         if any(module in sys.modules for module in _WITHOUT_BLOCKS):
             return
         self._tell(
-            f"{name} is patched and nothing of it was cached, as there was no block: write "
-            f"`with Cache.disk():` around its calls {_SILENCE}",
+            f"calls of {name} were not cached, as it is patched and there was no block: write "
+            f"`with Cache.disk():` around them {_SILENCE}",
             self._places.get(name, _NOWHERE),
         )
 

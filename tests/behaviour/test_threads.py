@@ -89,7 +89,30 @@ def in_an_executor(work: Work) -> Any:
     return asyncio.run(run())
 
 
+def in_a_callback(work: Work) -> Any:
+    """What joblib does: of many tasks, a callback gives the later ones to the pool."""
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ThreadPool(1) as pool:
+        pool.apply_async(int, callback=lambda _: pool.apply_async(work, callback=seen.put))
+        return seen.get(timeout=10)
+
+
+def in_an_error_callback(work: Work) -> Any:
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ThreadPool(1) as pool:
+        pool.apply_async(int, ("a",), {}, None, lambda _: seen.put(work()))
+        return seen.get(timeout=10)
+
+
+def in_a_callback_of_a_map(work: Work) -> Any:
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ThreadPool(1) as pool:
+        pool.map_async(int, [1], 1, lambda _: seen.put(work()))
+        return seen.get(timeout=10)
+
+
 WAYS = [
+    *(in_a_callback, in_an_error_callback, in_a_callback_of_a_map),
     *(in_a_thread, in_a_subclass, in_a_pool, in_a_mapped_pool, in_an_executor),
     *(in_a_thread_pool, in_a_thread_pool_later),
     *(mapped_in_a_thread_pool, iterated_in_a_thread_pool),

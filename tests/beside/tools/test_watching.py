@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 from http_libraries.web import WEBS
 
 from beside.tools.case import FIVE, ORDERS, Facts, Table, run
+from beside.tools.conftest import Start
 from beside.tools.kinds import Tool
 from beside.tools.watching import TOOLS, installed
 
@@ -22,24 +21,21 @@ INSTALLED = {name: tool for name, tool in TOOLS.items() if installed(tool)}
 class Cases:
     """The facts of every case, each of a process of its own; both orders of a tool run at once."""
 
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
+    def __init__(self, start: Start) -> None:
+        self._start = start
         self._running: dict[tuple[str, str, str], AsyncResult[Facts]] = {}
 
     def facts(self, name: str, order: str, side: str) -> Facts:
         for one in ORDERS:
             case = (name, one, side)
             if case not in self._running:
-                self._running[case] = self._pool.apply_async(run, case)
+                self._running[case] = self._start(run, *case)
         return self._running[name, order, side].get(timeout=150)
 
 
 @pytest.fixture(scope="module")
-def cases() -> Iterator[Cases]:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "beside.tools.case"])
-    with context.Pool(2, maxtasksperchild=1) as pool:
-        yield Cases(pool)
+def cases(start: Start) -> Cases:
+    return Cases(start)
 
 
 @dataclass
@@ -67,6 +63,8 @@ class Case:
 
     def _watched(self, way: str) -> Counter[str]:
         seen = self.alone[way].saw
+        if way.partition(" ")[2] in self.tool.once:
+            return Counter({what: count // FIVE for what, count in seen.items()})
         of_five = self.tool.http.get(way, 1) if self.side == "http" else 1
         return Counter(
             {
@@ -127,14 +125,15 @@ class Facing:
         assert case.facts.leaks == []
 
     def test_the_tool_alone_is_as_before_once_ours_is_undone(self, case: Case) -> None:
-        five = {way: FIVE * case.requests for way in case.facts.ours_undone}
+        five = dict.fromkeys(case.facts.ours_undone, FIVE * case.requests)
         assert upstream(case.facts.ours_undone) == five
         assert saw(case.facts.ours_undone) == {way: case.alone[way].saw for way in five}
 
     def test_ours_alone_serves_once_the_tool_is_undone(self, case: Case) -> None:
         undone = case.facts.tool_undone
+        if case.tool.undoes:
+            assert saw(undone) == {way: Counter() for way in undone}
         assert upstream(undone) == dict.fromkeys(undone, case.requests)
-        assert saw(undone) == dict.fromkeys(undone, Counter())
 
     def test_the_patch_once_more_repairs_what_the_undoing_took(self, case: Case) -> None:
         repaired = case.facts.repaired
@@ -143,16 +142,19 @@ class Facing:
     def test_the_tool_switched_on_again_sees_what_it_wraps(self, case: Case) -> None:
         again = case.facts.tool_again
         assert upstream(again) == dict.fromkeys(again, case.requests)
-        assert saw(again) == case.watched(again)
+        if case.tool.undoes:
+            assert saw(again) == case.watched(again)
 
     def test_undone_all_is_as_before(self, case: Case) -> None:
-        assert case.facts.left == dict.fromkeys(case.facts.left, [])
+        assert case.facts.left == {key: [] for key in case.facts.left}
 
 
 @each("sdk")
 class TestBesideTheSdk(Facing):
     def test_a_seed_of_its_own_is_another_call(self, case: Case) -> None:
-        assert case.facts.steered == dict.fromkeys(case.facts.steered, [1, 1, 0])
+        if case.tool.signed:
+            pytest.skip("it refuses what is not in the SDK's own signature")
+        assert case.facts.steered == {key: [1, 1, 0] for key in case.facts.steered}
 
 
 @each("http")

@@ -15,8 +15,8 @@ from unittest import mock
 
 from beside.tools.kinds import OUTER, Spans, Tool, nested
 
-CHAT = frozenset({"create", "stream", "raw"})
-ALL = CHAT | {"parse", "helper", "responses", "responses stream", "embeddings"}
+CHAT = frozenset({"create", "stream", "helper", "raw"})
+ALL = CHAT | {"parse", "responses", "responses stream", "embeddings"}
 NOWHERE = "http://127.0.0.1:9"
 """An address at which nobody listens."""
 
@@ -55,9 +55,16 @@ _HTTPX = tuple(
 
 
 class Traceloop(Instrumented):
+    """It looks for the methods to unwrap where they are not, and so stays.
+
+    Of a response it tells once, by its id.
+    """
+
     needs = (f"{_OTEL}.openai",)
     classes = (f"{_OTEL}.openai.OpenAIInstrumentor",)
-    ways = ALL - {"raw", "helper"}
+    ways = ALL
+    once = frozenset({"responses"})
+    undoes = restores = False
 
 
 class TraceloopOverHttpx(Traceloop):
@@ -70,7 +77,7 @@ class TraceloopOverHttpx(Traceloop):
 class OpenAIv2(Instrumented):
     needs = (f"{_OTEL}.openai_v2",)
     classes = (f"{_OTEL}.openai_v2.OpenAIInstrumentor",)
-    ways = frozenset({"create", "stream", "raw", "embeddings"})
+    ways = CHAT | {"embeddings"}
 
 
 class OpenInference(Instrumented):
@@ -96,7 +103,7 @@ class Requests(Instrumented):
 class Aiohttp(Instrumented):
     needs = (f"{_OTEL}.aiohttp_client", "aiohttp")
     classes = (f"{_OTEL}.aiohttp_client.AioHttpClientInstrumentor",)
-    http = {"aiohttp": 1}  # noqa: RUF012
+    http = {"aiohttp": 5}  # noqa: RUF012
 
 
 class Logfire(Spans):
@@ -132,14 +139,14 @@ class Sentry(Tool):
     """It has no undoing: without a client, what it has wrapped does nothing."""
 
     needs = ("sentry_sdk",)
-    ways = ALL - {"parse", "helper"}
+    ways = ALL - {"parse"}
     http: ClassVar = {
         "httpx": 5,
         "httpx async": 5,
         "httpx2": 5,
         "httpx2 async": 5,
         "requests": 1,
-        "aiohttp": 1,
+        "aiohttp": 5,
     }
     restores = False
 
@@ -193,7 +200,7 @@ class Langfuse(Spans):
     """Its import wraps; there is no undoing but taking its wrappers out by hand."""
 
     needs = ("langfuse", "openai")
-    ways = ALL - {"helper"}
+    ways = ALL
     restores = False
 
     def __init__(self) -> None:
@@ -215,6 +222,10 @@ class Langfuse(Spans):
             patched.register_tracing()
         self._was_on = True
 
+    def take(self) -> Counter[str]:
+        self._client.flush()
+        return super().take()
+
     def off(self) -> None:
         import langfuse.openai as patched
 
@@ -230,7 +241,7 @@ class LangSmith(Tool):
     """It wraps a client's own methods."""
 
     needs = ("langsmith",)
-    ways = ALL - {"helper", "embeddings"}
+    ways = ALL - {"embeddings"}
 
     def __init__(self) -> None:
         from langsmith import Client
@@ -279,7 +290,7 @@ class Braintrust(Tool):
     """It wraps a client's own methods."""
 
     needs = ("braintrust",)
-    ways = ALL - {"helper"}
+    ways = ALL
 
     def __init__(self) -> None:
         from braintrust import logger
@@ -325,7 +336,7 @@ class Braintrust(Tool):
 class BraintrustEverywhere(Braintrust):
     """It wraps the classes, for good."""
 
-    restores = False
+    undoes = restores = False
 
     def on(self) -> None:
         from braintrust.oai import patch_openai
@@ -382,7 +393,7 @@ class Wrapped(Tool):
         ("openai.resources.chat.completions", cls, "create")
         for cls in ("Completions", "AsyncCompletions")
     )
-    ways = CHAT | {"helper"}
+    ways = CHAT
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
@@ -433,6 +444,8 @@ class WrappedByWrapt(Wrapped):
 
 
 class Mocked(Wrapped):
+    signed = True
+
     def wrap(self, owner: type, name: str) -> Callable[[], object]:
         original = getattr(owner, name)
 
@@ -504,7 +517,7 @@ class Subclassed(Tool):
 
 class Datadog(Tool):
     needs = ("ddtrace",)
-    ways = ALL - {"helper"}
+    ways = ALL
     http: ClassVar = {
         "httpx": 5,
         "httpx async": 5,

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import openai
 import pytest
@@ -26,12 +27,12 @@ from sdk.openai.shapes import BY_NAME, chat
 
 CHAT = BY_NAME["chat"]
 UNPATCHED = (
-    "openai was called inside a block and nothing of it was cached, as it is not patched: write "
+    "calls of openai inside a block were not cached, as that is not patched: write "
     "`patch_openai()` before the block (CACHEWRAP_HINTS=0 turns this hint off)"
 )
 NO_BLOCK = (
-    "openai is patched and nothing of it was cached, as there was no block: write "
-    "`with Cache.disk():` around its calls (CACHEWRAP_HINTS=0 turns this hint off)"
+    "calls of openai were not cached, as it is patched and there was no block: write "
+    "`with Cache.disk():` around them (CACHEWRAP_HINTS=0 turns this hint off)"
 )
 
 
@@ -391,6 +392,13 @@ def test_where_warnings_are_errors_it_is_one_after_the_block(up: Upstream) -> No
         with pytest.raises(CacheWarning):
             run()
     assert cachewrap.active_cache() is None
+
+
+@pytest.mark.parametrize("stand_in", [mock.MagicMock(), None], ids=["a mock", "nothing"])
+def test_an_sdk_that_is_stubbed_is_left_alone(told: list[str], stand_in: Any) -> None:
+    with mock.patch.dict(sys.modules, {"openai._base_client": stand_in}), Cache.memory():
+        pass
+    assert told == []
 
 
 @pytest.mark.parametrize("run", [in_a_nested_block, in_a_task])
