@@ -410,7 +410,8 @@ class Cache(KeyValue):
         >>> cache.explain(complete, "How is the weather?", temperature=0.7).nearest[0].diff
         ('temperature: 0.2 → 0.7',)
 
-        Raises `StoreError`, and what the call raises before it asks upstream.
+        Raises `StoreError`, what the call raises before it asks upstream, and `ReplayMissError` for
+        one that is never stored, such as a batch.
         """
         if not callable(call):
             return self._explain_request(call)

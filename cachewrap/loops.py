@@ -61,6 +61,11 @@ def host() -> Any:
     return None if trio is None else trio.lowlevel.current_trio_token()
 
 
+def is_ending() -> bool:
+    """Whether the caller's event loop ends, and closes the generators that nobody has closed."""
+    return bool(getattr(asyncio._get_running_loop(), "_asyncgens_shutdown_called", False))
+
+
 def runs(given: Any) -> bool:
     """Whether what `host` gave still runs tasks: a loop may be stopped, and kept."""
     if given is None:

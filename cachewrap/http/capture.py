@@ -14,6 +14,7 @@ from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent, Reply, Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answers import kept_headers
+from cachewrap.http.body import Look, stopped, waker
 from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import shows_error
 from cachewrap.http.exchange import Answered, SdkExchange, judged
@@ -24,6 +25,7 @@ from cachewrap.http.shared_body import (
     OwnBody,
     TeedStream,
     ashare,
+    only_reader,
     share,
 )
 from cachewrap.streams.recording import Recorder, Recording
@@ -98,11 +100,16 @@ class Slot:
         recording: Recording[bytes] = Recording(started)
         reader = self._reader
         if reader is None:
-            response.stream = Recorder(response.stream, recording, lambda told: keep(judge(told)))
             self.response = response
+            reader = only_reader(self._cache, exchange.key, is_async=is_async)
+        if reader is None:
+            response.stream = Recorder(response.stream, recording, lambda told: keep(judge(told)))
             return
         head = HttpAnswer(response.status_code, kept_headers(response), [], [])
-        reader.source.arrive(head, response.stream, recording, judge, keep, self._fails(response))
+        fails, stops = self._looks(response)
+        reader.source.arrive(head, response.stream, recording, judge, keep, fails, stops)
+        if not is_async:
+            reader.source.wake = waker(response)
         reader.library = library_of(response)
         response.stream = TeedStream(response.stream, reader)
         reader.flight.land(OPENED)
@@ -142,18 +149,26 @@ class Slot:
 
         return judge
 
-    def _fails(self, response: Any) -> Callable[[Recording[bytes]], bool]:
+    def _looks(self, response: Any) -> tuple[Look, Look]:
         library, encoding = library_of(response), response.headers.get("content-encoding")
-        frames = response.headers.get("content-type", "").startswith(FRAMES)
+        kind, results = response.headers.get("content-type", ""), self._exchange.results
 
-        def fails(recording: Recording[bytes]) -> bool:
+        def body(recording: Recording[bytes]) -> bytes | None:
             try:
                 chunks, _ = decode(library, encoding, recording.items, recording.delays)
             except library.decoding_error:
-                return True
-            return shows_error(b"".join(chunks), frames=frames)
+                return None
+            return b"".join(chunks)
 
-        return fails
+        def fails(recording: Recording[bytes]) -> bool:
+            passed = body(recording)
+            return passed is None or shows_error(passed, frames=kind.startswith(FRAMES))
+
+        def stops(recording: Recording[bytes]) -> bool:
+            passed = body(recording)
+            return passed is not None and stopped(passed, kind, results)
+
+        return fails, stops
 
 
 # One slot for each call under way. Every request of the SDK sets it, also those that are not

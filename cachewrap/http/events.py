@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -26,8 +27,7 @@ BROKEN_OFF: Final = (CUT_OFF, _ERROR, _UNFINISHED)
 _FIRST: Final = 16_384
 """Bytes in which the first event of a stream is looked for."""
 
-# After these nothing follows that a caller would see.
-_CLOSING: Final = frozenset(
+CLOSING: Final = frozenset(
     {
         "message_stop",
         "response.completed",
@@ -36,6 +36,8 @@ _CLOSING: Final = frozenset(
         "transcript.text.done",
     }
 )
+"""Kinds of events after which nothing follows that a caller would see."""
+
 # One comes for each of several results: the stream is whole when it also ends properly.
 _COMPLETE: Final = frozenset({"image_generation.completed", "image_edit.completed"})
 _FAILED: Final = frozenset({"error", "response.failed", "response.error", "response.cancelled"})
@@ -55,7 +57,7 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
     usage = Usage()
     closed = finished = done = begun = stopped = False
     unfinished: dict[Any, bool] = {}
-    for name, data in _events(body):
+    for name, data in each_event(body):
         if data.startswith("[DONE]"):
             done = True
             break
@@ -65,13 +67,13 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
             return _NO_JSON
         if not isinstance(event, Mapping):
             continue
-        kind = event.get("type") or name
         if _is_error(name, event):
             return _ERROR
-        closed = closed or kind in _CLOSING
+        kind = event.get("type") or name
+        closed = closed or kind in CLOSING
         finished = finished or kind in _COMPLETE or event.get("stop") is True  # llama.cpp's own
         begun = begun or kind == "message_start"
-        stopped = stopped or bool(_stop_reason(event))
+        stopped = stopped or bool(stop_reason(event))
         usage = _updated(usage, event)
         for choice in event.get("choices") or ():
             reason = choice.get("finish_reason")
@@ -90,7 +92,7 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
     return "no choices" if done and not finished else CUT_OFF
 
 
-def _stop_reason(event: Mapping[str, Any]) -> Any:
+def stop_reason(event: Mapping[str, Any]) -> Any:
     """Why a message stopped, which it tells in a change of itself or at its start."""
     told = event.get("delta") or event.get("message")
     return told.get("stop_reason") if isinstance(told, Mapping) else None
@@ -99,11 +101,9 @@ def _stop_reason(event: Mapping[str, Any]) -> Any:
 def read_events(body: bytes) -> list[Any]:
     """The data of every event of a stream that has JSON in it, in order."""
     found = []
-    for _, data in _events(body):
-        try:
+    for _, data in each_event(body):
+        with suppress(ValueError, RecursionError):
             found.append(json.loads(data))
-        except (ValueError, RecursionError):
-            continue
     return found
 
 
@@ -116,7 +116,7 @@ def read_binary_stream(body: bytes) -> Judged:
     for event in read_frames(body):
         if event is None or _is_error("", event):
             return _ERROR
-        closed = closed or event.get("type") in _CLOSING
+        closed = closed or event.get("type") in CLOSING
         usage = _updated(usage, event)
     return usage if closed else CUT_OFF
 
@@ -130,7 +130,7 @@ def read_any_stream(body: bytes, *, ended: bool) -> Judged:
     usage = Usage()
     finished: dict[Any, bool] = {}
     events = 0
-    for name, data in _events(body):
+    for name, data in each_event(body):
         if data.startswith("[DONE]"):
             ended = True
             break
@@ -140,7 +140,7 @@ def read_any_stream(body: bytes, *, ended: bool) -> Judged:
         if _is_error(name, event):
             return _ERROR
         events += 1
-        ended = ended or (event.get("type") or name) in _CLOSING
+        ended = ended or (event.get("type") or name) in CLOSING
         usage = _updated(usage, event)
         for kind, reason in (("choices", "finish_reason"), ("candidates", "finishReason")):
             for part in event.get(kind) or ():
@@ -181,7 +181,7 @@ def shows_error(body: bytes, *, frames: bool = False) -> bool:
     """
     if frames:
         return any(event is None or _is_error("", event) for event in read_frames(body))
-    for name, data in _events(body):
+    for name, data in each_event(body):
         try:
             event = json.loads(data)
         except (ValueError, RecursionError):
@@ -198,7 +198,7 @@ def why_unreadable(body: bytes) -> str:
     if end < 2:
         end = _FIRST
     is_cut = end == _FIRST < len(body)
-    for name, data in _events(body[:end]):
+    for name, data in each_event(body[:end]):
         if data.startswith("[DONE]"):
             return ""
         try:
@@ -225,7 +225,7 @@ def _updated(usage: Usage, event: Mapping[str, Any]) -> Usage:
     return usage
 
 
-def _events(body: bytes) -> Iterator[tuple[str, str]]:
+def each_event(body: bytes) -> Iterator[tuple[str, str]]:
     """The name and data of each event, https://html.spec.whatwg.org/multipage/server-sent-events.html."""
     name = ""
     data: list[str] = []

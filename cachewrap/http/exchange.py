@@ -29,7 +29,7 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
-from cachewrap.http.reach import reaches_model
+from cachewrap.http.routes import reaches_model
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
@@ -221,6 +221,13 @@ class SdkExchange(Exchange[Answered]):
         return bytes(self._hashed[len(_PREFIX) :])
 
     @property
+    def results(self) -> int:
+        """How many results are asked for, as far as that is said."""
+        body = self.request.get("body")
+        asked = body.get("n") if isinstance(body, dict) else None
+        return asked if isinstance(asked, int) else 1
+
+    @property
     def stream(self) -> bool:
         """Whether the request asks for a stream."""
         return "stream" in self.request
@@ -320,7 +327,9 @@ def _content(answer: HttpAnswer) -> Any:
 
 
 _EVENTS: Final = "text/event-stream"
-_LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "application/jsonl"})
+LINES: Final = frozenset({"application/x-ndjson", "application/stream+json", "application/jsonl"})
+"""Content types of bodies that are JSON line by line."""
+
 _STREAMS: Final = (b"data:", b"event:", b":")
 """How a stream of events begins, whatever type its server gives it."""
 _PAGE: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -379,7 +388,7 @@ def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
             return why_unreadable(body)
         except RecursionError:
             return _UNKNOWN
-    if kind == FRAMES or kind in _LINES:
+    if kind == FRAMES or kind in LINES:
         return ""
     if not kind.endswith("json"):
         return "" if (endpoint.media or endpoint.wire) and kind not in _PAGE else _NO_JSON
@@ -423,14 +432,14 @@ def _read_wire(endpoint: Endpoint, answer: HttpAnswer, ended: bool, framed: bool
         return _EMPTY
     kind = _content_type(answer)
     known = is_whole_by_events(endpoint.path)
-    plain = known and not kind.endswith("json") and kind not in _LINES and kind not in _PAGE
+    plain = known and not kind.endswith("json") and kind not in LINES and kind not in _PAGE
     if kind == _EVENTS or (plain and body.lstrip().startswith(_STREAMS)):
         whole = ended and framed
         found = (read_stream if known else read_any_stream)(body, ended=whole)
         return found if known or isinstance(found, str) else _told(endpoint, body) or found
     if not (ended and framed):
         return _UNFRAMED if ended else CUT_OFF
-    if kind in _LINES:
+    if kind in LINES:
         return read_lines(body)
     if kind.endswith("json") or plain:
         return _read_json(endpoint, body)

@@ -9,6 +9,7 @@ from fnmatch import translate
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit
 
 from cachewrap.errors import ConfigurationError
 
@@ -134,6 +135,23 @@ _SELF_HOSTED: Final = (
 )
 """Further ones of servers for models of one's own, whose bodies are looked at on every host."""
 
+_NEVER_STORED: Final = (
+    *(
+        f"*/{path}"
+        for path in (
+            *("audio/transcriptions", "audio/translations", "images/edits", "images/variations"),
+            *("batches", "messages/batches", "batch/jobs", "videos", "responses/compact"),
+            *("agents/completions", "conversations", "fine_tuning/jobs", "evals/*/runs"),
+            *("vector_stores/*/search", "threads/runs", "threads/*/runs"),
+        )
+    ),
+    *(
+        f"*/models/*:{method}"
+        for method in ("predictLongRunning", "batchGenerateContent", "asyncBatchEmbedContent")
+    ),
+)
+"""Those that make a model of a known provider work, and whose answers are never stored."""
+
 _TELLING: Final[dict[str, tuple[frozenset[str], ...]]] = {
     path: tuple(frozenset(one.split()) for one in told)
     for path, told in {
@@ -170,6 +188,7 @@ class Routes:
         self._hosts = None if hosts is None else _any(patterns_of(hosts))
         self._paths = _any(PATHS if paths is None else paths)
         self._own = _any(_SELF_HOSTED if paths is None else ())
+        self._never = _any(_NEVER_STORED if paths is None and hosts is not None else ())
         self._private = private
 
     def __eq__(self, other: object) -> bool:
@@ -197,6 +216,10 @@ class Routes:
     def has_path(self, path: str) -> bool:
         """Whether a path is one of those, on whatever host."""
         return bool(self._paths.match(path) or self._own.match(path))
+
+    def is_never_stored(self, host: str, port: int, path: str) -> bool:
+        """Whether one of the hosts makes a model work for this path, but for no stored answer."""
+        return self._never.match(path) is not None and self._named(host, port)
 
     def _named(self, host: str, port: int) -> bool:
         hosts = self._hosts
@@ -246,3 +269,34 @@ _translated: Final = lru_cache(maxsize=1024)(translate)
 
 
 _plain: Final = _any(_PLAIN)
+
+
+# -- what asks no model --------------------------------------------------------------------------
+
+# Some SDKs have the API's version in their base URL, others in each path.
+_PREFIX: Final = re.compile(r"(?:openai/)?(?:v\d+\w*/)?")
+
+_KEEPS: Final = re.compile(
+    r"(?:files|uploads|conversations|containers|assistants|skills|vaults|memory_stores"
+    r"|user_profiles|organizations?|projects|webhook_endpoints|audio/voice_consents)(?:/.*)?"
+    r"|threads(?:/(?!runs\b)[^/]+(?:/messages(?:/[^/]+)?)?)?"
+    r"|chat/completions/[^/]+"
+    r"|.+/(?:cancel|archive|pause|stop|hangup|reject)"
+)
+"""The paths of the POST requests that only keep data, change it, or end something."""
+
+
+def reaches_model(method: str, url: str) -> bool:
+    """Whether a request of an SDK makes a model work, as far as its method and path tell.
+
+    What is not known to keep data alone may well ask a model: a batch, a search among vectors.
+
+    Args:
+        method: the HTTP method.
+        url: the whole address, or its path below the base URL.
+    """
+    if method.upper() != "POST":
+        return False
+    path = urlsplit(url).path.strip("/")
+    below = path[match.end() :] if (match := _PREFIX.match(path)) else path
+    return _KEEPS.fullmatch(below) is None

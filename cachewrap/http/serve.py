@@ -74,23 +74,29 @@ class Caching:
         )
 
     def leave(self, wire: Wire) -> None:
-        """Count a question to a model on a host that is not known, if a cache would serve it.
+        """Count a question to a model that goes past the cache, if one would serve its like.
 
-        A request that a patched SDK or a cached transport has decided on is counted there. Raises
-        `ReplayMissError` in mode replay.
+        It goes to a host that is not known, or to a path whose answers are never stored. What a
+        patched SDK or a cached transport has decided on is counted there. Raises `ReplayMissError`
+        in mode replay.
         """
+        if wire.method != "POST":
+            return
+        never = self._routes.is_never_stored(wire.host, wire.port, wire.path)
         if (
-            wire.method != "POST"
-            or not self._routes.has_path(wire.path)
+            not (never or self._routes.has_path(wire.path))
             or capture.decided()
             or choose_cache(default=lambda: self._cache, counted=False) is None
-            or not asks_model(wire.path, wire.body)
+            or not (never or asks_model(wire.path, wire.body))
         ):
             return
         cache = choose_cache(default=lambda: self._cache)
         if cache is not None:
             source = Endpoint(wire.path.strip("/"), wire=True).source
-            cache.bypass(source, HOST_UNKNOWN, host=name_of(wire.host, wire.port))
+            if never:
+                cache.bypass(source, "endpoint")
+            else:
+                cache.bypass(source, HOST_UNKNOWN, host=name_of(wire.host, wire.port))
 
     def handle(self, wire: Wire, send: Callable[[], Any]) -> Any:
         """Answer a sync request; ``send`` sends it on."""

@@ -2,187 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
+from math import inf
 from typing import Any, Final, TypeAlias
+from weakref import ref
 
 from cachewrap.cache import Cache
 from cachewrap.call.flight import Flight, Landing
-from cachewrap.entry import Entry, HttpAnswer
 from cachewrap.http.answers import value_of
+from cachewrap.http.body import (
+    BYTES,
+    SECONDS,
+    AsyncBody,
+    Rest,
+    SyncBody,
+    is_interrupted,
+)
 from cachewrap.http.encodings import BLANK, Coder, codings, encoded
-from cachewrap.http.events import BROKEN_OFF
-from cachewrap.http.exchange import Answered
 from cachewrap.http.response import Library, Replay
-from cachewrap.streams.recording import Proxy, Recording
+from cachewrap.loops import is_ending, running, running_trio
+from cachewrap.streams.recording import Proxy
 from cachewrap.streams.shared import Alone, Late, Name, SharedStream, StreamReader
 from cachewrap.streams.shared_async import AsyncSharedStream, Task, begin, finish
+from cachewrap.systems import clock
 
-Judge: TypeAlias = Callable[[Recording[bytes]], Answered]
-Keep: TypeAlias = Callable[[Answered], Any]
 GoAlone: TypeAlias = Callable[["BodyReader"], Any]
 """Asks upstream anew for one who joined: an `OwnBody`, or an awaitable of it."""
 
 
 _REFUSED: Final = "the stream that another caller began broke, and asked anew upstream refused"
 _CUT_OFF: Final = "the stream was cut off by another of its readers"
-
-
-class Body:
-    """The upstream end: the stream of the response that the first caller was given.
-
-    Attributes:
-        head: status and headers of the response, once it has arrived.
-        entry: what is stored of it, once it is.
-        abandoned: whether the last reader was finalised in place of closing his response: that may
-            happen under any lock, so nothing is stored then.
-    """
-
-    spoiled = False
-
-    def __init__(self) -> None:
-        self.head: HttpAnswer | None = None
-        self.entry: Entry | None = None
-        self.abandoned = False
-        self._recording: Recording[bytes] = Recording(time.perf_counter())
-        self._stream: Any = None
-        self._chunks: Any = None
-        self._judge: Judge | None = None
-        self._keep: Keep | None = None
-        self._fails: Callable[[Recording[bytes]], bool] | None = None
-        self._broken_off = False
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the stream came to its own end."""
-        return self._recording.ended
-
-    def arrive(
-        self,
-        head: HttpAnswer,
-        stream: Any,
-        recording: Recording[bytes],
-        judge: Judge,
-        keep: Keep,
-        fails: Callable[[Recording[bytes]], bool],
-    ) -> None:
-        """The response has come.
-
-        Args:
-            head: its status and headers.
-            stream: its own stream.
-            recording: where its chunks go.
-            judge: says what is to be stored of a recording.
-            keep: stores that; what it gives is a `Reply`, or an awaitable of one for an async
-                stream.
-            fails: whether a recording tells of an error.
-        """
-        self._recording = recording
-        self._stream = stream
-        self._judge, self._keep, self._fails = judge, keep, fails
-        self.head = head
-
-    def fails(self) -> bool:
-        """Whether what has passed tells of an error, so that a new caller does better to ask anew.
-
-        A reader that raised such an error may not have closed its response.
-        """
-        return self._fails is not None and self._fails(self._recording.passed())
-
-    def is_broken(self) -> bool:
-        """See `Source`."""
-        return self.entry is None and (self._broken_off or self.fails())
-
-    def _take(self, *, whole: bool) -> Callable[[], Any] | None:
-        """What stores the recording; None if that is done, or if it is not whole but must be."""
-        if self._judge is None or self._keep is None:
-            return None
-        passed = self._recording.passed()
-        answered = self._judge(passed)
-        self._broken_off = answered.reason in BROKEN_OFF or not passed.items
-        if whole and answered.answer is None:
-            return None
-        keep, self._keep = self._keep, None
-        return partial(keep, answered)
-
-
-class SyncBody(Body):
-    """`Body` of a sync response."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.land_in_child()
-
-    def land_in_child(self) -> None:
-        """In a forked child the thread that stores, and would release the lock, does not exist."""
-        # An abandoned reader is finalised wherever the collector runs, perhaps in what stores.
-        self._storing = threading.RLock()
-
-    def pull(self) -> bytes:
-        if self._chunks is None:
-            self._chunks = iter(self._stream)
-        try:
-            chunk: bytes = next(self._chunks)
-        except StopIteration:
-            self._recording.ended = True
-            self.close()
-            raise
-        self._recording.add(chunk)
-        return chunk
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            if not self.abandoned:
-                self.store(whole=False)
-
-    def store(self, *, whole: bool) -> None:
-        """Store what has passed; with ``whole`` only if nothing of it is missing.
-
-        Whoever comes while it is being stored waits until that is done.
-        """
-        with self._storing:
-            if keep := self._take(whole=whole):
-                self.entry = keep().entry
-
-
-class AsyncBody(Body):
-    """`Body` of an async response."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._storing: Task | None = None
-
-    async def pull(self) -> bytes:
-        if self._chunks is None:
-            self._chunks = aiter(self._stream)
-        try:
-            chunk: bytes = await anext(self._chunks)
-        except StopAsyncIteration:
-            self._recording.ended = True
-            await self.close()
-            raise
-        self._recording.add(chunk)
-        return chunk
-
-    async def close(self) -> None:
-        if self._stream is not None:
-            await self._stream.aclose()
-            if not self.abandoned:
-                await self.store(whole=False)
-
-    async def store(self, *, whole: bool) -> None:
-        """See `SyncBody.store`. Whoever is cancelled meanwhile does not cut it short."""
-        if keep := self._take(whole=whole):
-            self._storing = begin(partial(self._store, keep))
-        if self._storing is not None:
-            await finish(self._storing, mine=keep is not None)
-
-    async def _store(self, keep: Callable[[], Any]) -> None:
-        self.entry = (await keep()).entry
 
 
 def share(name: Name) -> SharedStream[bytes]:
@@ -216,6 +68,9 @@ class BodyReader(StreamReader):
         super().__init__(cache, stream, leads, seconds)
         self.library: Library | None = None
         self._leaving: Task | None = None
+        self._rest: Rest | None = None
+        # The collector clears what has a callback before it calls any finaliser.
+        self._is_sound = ref(self.source, bool)
         self._go_alone = go_alone
         self._own: Any = None
         self._new = not leads
@@ -246,6 +101,9 @@ class BodyReader(StreamReader):
     def __iter__(self) -> Iterator[bytes]:
         stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
+            if self._new and (rest := self.source.rest) is not None:
+                rest.is_over()
+                self._check_rest()
             while stream.has(self._passed, leads=leads, new=self._new, seconds=seconds):
                 self._passed += 1
                 if self._new:
@@ -270,6 +128,9 @@ class BodyReader(StreamReader):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         stream, leads, seconds = self._stream, self._leads, self._seconds
         try:
+            if self._new and (rest := self.source.rest) is not None:
+                await rest.wait()
+                self._check_rest()
             while await stream.has(self._passed, leads=leads, new=self._new, seconds=seconds):
                 self._passed += 1
                 if self._new:
@@ -291,6 +152,10 @@ class BodyReader(StreamReader):
         self._own = own = await self._go_alone(self)
         async for chunk in own:
             yield chunk
+
+    def _check_rest(self) -> None:
+        if self._stream.goes_on() and self.source.entry is None:
+            raise Alone
 
     def _begun(self) -> list[bytes]:
         """What there is, for one who joined; of events nothing before the first is whole.
@@ -330,14 +195,50 @@ class BodyReader(StreamReader):
         if self._left:
             if self._own is not None:
                 self._own.close()
+            elif self._rest is not None:
+                self._rest.finish()
             return
         self._left = True
         try:
             if self._has_all():
-                self._stream.source.store(whole=True)
+                self.source.store(whole=True)
+            if self._rests():
+                self._rest = self.source.rest = Rest(self._read_on, self._go, self._give_up)
         finally:
+            if self._rest is None or not self._rest.begin():
+                self._rest = None
+                self._go()
+        if self._rest is not None:
+            self._rest.finish()
+
+    def _go(self) -> None:
+        try:
             self._stream.leave()
+        finally:
             self._count()
+
+    def _rests(self) -> bool:
+        """Whether the reader is the last one, and leaves at the reason to stop.
+
+        If the collector has found them all, it has closed what the stream is read from, or will.
+        """
+        if self._is_sound() is None or self._stream.readers > 1 or not self._stream.goes_on():
+            return False
+        return bool(self.source.rests())
+
+    def _read_on(self) -> int | None:
+        piece = self._stream.read_on(self._is_stored)
+        return None if piece is None else len(piece)
+
+    def _is_stored(self) -> bool:
+        source = self.source
+        source.abandoned = False  # what reads on is no finaliser
+        source.store(whole=True)
+        return bool(source.is_kept)
+
+    def _give_up(self) -> None:
+        self._stream.withdraw()
+        self.source.give_up()
 
     async def aclose(self) -> None:
         """`close` for async callers.
@@ -352,22 +253,45 @@ class BodyReader(StreamReader):
         if self._own is not None:
             await self._own.aclose()
             return
-        if isinstance(sys.exception(), GeneratorExit):
+        aside = is_interrupted() and self._stream.is_here() and self._rests()
+        if isinstance(sys.exception(), GeneratorExit) and (not aside or is_ending()):
             if first:  # where the loop may not run any more
                 await self._leave(self._has_all())
             return
         if first:
-            self._leaving = begin(partial(self._leave, self._has_all()))
-        if self._leaving is not None:
+            self._leaving = begin(partial(self._leave, self._has_all()), ended=bool)
+        if self._leaving is not None and not aside:
             await finish(self._leaving, mine=first)
 
     async def _leave(self, has_all: bool) -> None:
         try:
             if has_all:
-                await self._stream.source.store(whole=True)
+                await self.source.store(whole=True)
+            if self._stream.is_here() and not is_ending() and self._rests():
+                await self._aread_on()
         finally:
             await self._stream.leave()
             self._count()
+
+    async def _aread_on(self) -> None:
+        source, stream = self.source, self._stream
+        source.abandoned = False
+        source.rest = rest = (running_trio() or asyncio).Event()
+        index, read, end = len(stream.items), 0, clock.now() + SECONDS
+        try:
+            while read < BYTES and (left := end - clock.now()) > 0:
+                await source.store(whole=True)
+                if source.is_kept:
+                    return
+                try:
+                    if not await stream.has(index, leads=False, new=False, seconds=left):
+                        return
+                except Exception:  # he who would be told has left
+                    return
+                read += len(stream.items[index])
+                index += 1
+        finally:
+            rest.set()
 
     def settle(self) -> Any:
         """Have what has passed stored, if it is whole; of an async stream an awaitable."""
@@ -378,6 +302,25 @@ class BodyReader(StreamReader):
         source = self.source
         source.abandoned = isinstance(sys.exception(), GeneratorExit)
         return not source.abandoned and self._passed == len(self._stream.items)
+
+
+def only_reader(cache: Cache, key: str, *, is_async: bool) -> BodyReader | None:
+    """A reader of a body that nobody else joins; None for an async one of neither asyncio nor trio.
+
+    Args:
+        cache: the cache that serves the call.
+        key: the key of its request.
+        is_async: whether the call is.
+    """
+    loop = running() if is_async else None
+    if is_async and loop is None:
+        return None
+    stream = (ashare if is_async else share)(("", key, loop))
+    return BodyReader(cache, stream, True, inf, _refuse)
+
+
+def _refuse(reader: BodyReader) -> OwnBody:
+    raise RuntimeError("who has joined nobody asks upstream once")
 
 
 class OwnBody:

@@ -16,9 +16,8 @@ from cachewrap.http.patcher import Application, Applications, version_of
 from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
-from cachewrap.sdk.gate import GATE
+from cachewrap.sdk.gate import GATE, Sessions, openings
 from cachewrap.sdk.seam import Seam
-from cachewrap.sdk.sockets import Sessions, openings
 from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 
@@ -30,6 +29,10 @@ _NEEDED: Final = (
     "default_query",
     "qs",
 )
+
+
+_LAZY: Final = frozenset({"stream", "tool_runner"})
+"""The methods that return before they send anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ class Patcher(Applications[Patch]):
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
         }
-        self._carrying = carry_options(self._active)
+        self._carrying = carry_options(self._active, self._default)
+        self._lazy = carry_options(self._active, lazy=True)
         self._sessions = Sessions(self._default)
         self._door = Door(sdk.name, sdk.path, self._default, self._active, self._carrying)
 
@@ -167,6 +171,8 @@ class Patcher(Applications[Patch]):
                 self._put(owner, method, self._sessions.open)
 
     def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
+        if method in _LAZY:
+            return self._lazy
         if not self._sdk.front or method != "create":
             return self._carrying
         return self._door.acreate if owner.__name__.startswith("Async") else self._door.create

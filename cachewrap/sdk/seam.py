@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
@@ -32,12 +31,12 @@ from cachewrap.http.exchange import (
     When,
     classify,
 )
-from cachewrap.http.reach import reaches_model
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, is_given, merged_body
 from cachewrap.http.response import build, family_of
+from cachewrap.http.routes import reaches_model
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
-from cachewrap.sdk.carried import OPTIONS_HEADER, take_carried
+from cachewrap.sdk.carried import OPTIONS_HEADER, expected, take_carried
 from cachewrap.telemetry import events, hints
 
 Request = Callable[..., Any]
@@ -85,38 +84,6 @@ class Uncached:
 
 _UNSERVED: Final = Uncached(left=False)
 _LEFT_ALONE: Final = Uncached(left=True)
-
-
-class Expectation(Protocol):
-    """A call on its way to ``request``, about which somebody wants to know what becomes of it."""
-
-    @property
-    def client(self) -> Any:
-        """The SDK's client that makes the call."""
-        ...
-
-    @property
-    def foreseen(self) -> SdkExchange | None:
-        """The exchange that it should come to, if that is known."""
-        ...
-
-    def compare(
-        self,
-        options: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        cache: Cache,
-        exchange: SdkExchange,
-    ) -> tuple[Seen, ...]:
-        """Told of the arguments of ``request``, and of the cache and exchange that they came to.
-
-        Gives what that cache's store gave for that exchange, where it has been asked.
-        """
-        ...
-
-
-expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
-"""The call that the next ``request`` in this context belongs to, if it is of the same client."""
 
 
 class Seam:
@@ -234,6 +201,7 @@ class Seam:
         awaited = expected.get()
         if awaited is not None:
             expected.set(None)  # requests that are made inside this one are others
+            awaited.arrived = True
             if awaited.client is not client:
                 awaited = None
         options = _argument(1, "options", args, kwargs)

@@ -112,6 +112,10 @@ class Stream(Generic[T]):
         """How many callers read the stream."""
         return self._readers
 
+    def goes_on(self) -> bool:
+        """Whether upstream may have more of it."""
+        return self._outcome is None
+
     def claim(self, passed: int) -> bool:
         """Make the stream its only reader's own, if the caller is that and has read all there is.
 
@@ -206,6 +210,7 @@ class SharedStream(Stream[T]):
         self.source = source
         self._pulling = threading.Lock()
         self._waiting: list[threading.Event] = []
+        self._puller = 0
         self._hired = 0
         self._forsaken = False
 
@@ -233,6 +238,7 @@ class SharedStream(Stream[T]):
             with self._pulling:
                 if index < len(self.items) or self._outcome is not None:
                     return
+                self._puller = threading.get_ident()
                 try:
                     self.items.append(self._context.run(self.source.pull))
                 except StopIteration:
@@ -251,6 +257,8 @@ class SharedStream(Stream[T]):
 
     def _wait(self, index: int, new: bool, seconds: float) -> None:
         """Wait until something has come, by the hand of whoever pulls."""
+        if self._pulling.locked() and self._puller == threading.get_ident():
+            raise Alone  # another greenlet of this thread, which stands still while this one does
         with self._waited_for():
             errand = None if self._pulling.locked() else self._hire(index)
             left = seconds
@@ -274,8 +282,15 @@ class SharedStream(Stream[T]):
         errand = _Errand(self, index)
         with _lock:
             self._hired += 1
-        _hands.do(errand)
+        hands.do(errand)
         return errand
+
+    def read_on(self, has_enough: Callable[[], bool]) -> T | None:
+        """The next item, for somebody who has left; None at the end, or where there is enough."""
+        if self._context.copy().run(has_enough):
+            return None
+        self._pull_at(len(self.items))
+        return self.items[-1] if self.goes_on() else None
 
     def dismiss(self) -> None:
         """A thread of ours has pulled. If nobody reads any more, it closes the source."""
@@ -334,6 +349,11 @@ class _Hands:
 
     def do(self, work: Callable[[], None]) -> None:
         """Have it done; where no thread can be had, it is done here."""
+        if not self.offer(work):
+            work()
+
+    def offer(self, work: Callable[[], None]) -> bool:
+        """Have it done; False where no thread can be had. A finaliser may ask for it as well."""
         try:
             errands = self._idle.pop()
         except IndexError:
@@ -344,9 +364,9 @@ class _Hands:
             try:
                 thread.start()
             except RuntimeError:
-                work()
-                return
+                return False
         errands.put(work)
+        return True
 
     def _work(self, errands: queue.SimpleQueue[Callable[[], None]]) -> None:
         while True:
@@ -407,7 +427,8 @@ class StreamReader:
 _lock = threading.RLock()
 _under_way: WeakValueDictionary[Name, Stream[Any]] = WeakValueDictionary()
 _live: WeakSet[Stream[Any]] = WeakSet()
-_hands: Final = _Hands()
+hands: Final = _Hands()
+"""Threads of the package's own that read streams."""
 
 
 def join(
@@ -445,6 +466,6 @@ def _land_in_child() -> None:
     global _lock
     _lock = threading.RLock()
     _under_way.clear()
-    _hands.land_in_child()
+    hands.land_in_child()
     for stream in list(_live):
         stream._land_in_child()

@@ -59,6 +59,10 @@ class AsyncSharedStream(Stream[T]):
         self._came: Any = None
         self._task: Task | None = None
 
+    def is_here(self) -> bool:
+        """Whether what runs its tasks runs the caller."""
+        return running() is self._name[2]
+
     async def has(self, index: int, *, leads: bool, new: bool, seconds: float = inf) -> bool:
         """See `SharedStream.has`."""
         trio = running_trio()

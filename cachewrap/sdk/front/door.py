@@ -27,6 +27,7 @@ from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache
 from cachewrap.request.key import encode
+from cachewrap.sdk.carried import expected
 from cachewrap.sdk.front.models import Models, aquicken, quicken
 from cachewrap.sdk.front.shape import (
     NOTHING,
@@ -37,7 +38,7 @@ from cachewrap.sdk.front.shape import (
     is_fixed,
     read_keywords,
 )
-from cachewrap.sdk.seam import SdkCall, arebuild, expected, rebuild
+from cachewrap.sdk.seam import SdkCall, arebuild, rebuild
 
 Wrapped: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[Any, ...]
@@ -83,6 +84,7 @@ class Asked:
         cache: serves the call, as far as the door can tell.
         foreseen: the exchange that the door came to.
         seen: what the store gave for it.
+        arrived: whether the long way has come to ``request``.
     """
 
     door: Door
@@ -94,6 +96,7 @@ class Asked:
     cache: Cache
     foreseen: SdkExchange | None = None
     seen: Seen = None
+    arrived: bool = False
 
     def compare(
         self,

@@ -33,10 +33,11 @@ class Programs:
             "CACHEWRAP_URL": f"disk:{folder / 'cache'}",
         }
 
-    def run(self, name: str, *arguments: str) -> str:
-        """What a program prints."""
+    def run(self, *words: str) -> str:
+        """What a program prints, which is one of this folder's by its name."""
+        command = [str(PROGRAMS / word) if word.endswith(".py") else word for word in words]
         done = subprocess.run(
-            [sys.executable, str(PROGRAMS / name), *arguments],
+            [sys.executable, *command],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -48,10 +49,10 @@ class Programs:
         assert done.returncode == 0
         return done.stdout.strip()
 
-    def asked(self, name: str, *arguments: str) -> tuple[int, str]:
+    def asked(self, *words: str) -> tuple[int, str]:
         """How many upstream calls a program made, and what it printed."""
         before = self.up.calls
-        printed = self.run(name, *arguments)
+        printed = self.run(*words)
         return self.up.calls - before, printed
 
     @contextmanager

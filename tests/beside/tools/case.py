@@ -418,11 +418,17 @@ def state() -> State:
 
 def changes(before: State, after: State) -> list[str]:
     """What is not the same."""
-    found = []
-    for one, other in ((before.attributes, after.attributes), (before.codes, after.codes)):
-        for name in one.keys() | other.keys():
-            if one.get(name) is not other.get(name) and one.get(name) != other.get(name):
-                found.append(f"{name}: {one.get(name)!r} -> {other.get(name)!r}")
+    found = [
+        f"{name}: {before.attributes.get(name)!r} -> {after.attributes.get(name)!r}"
+        for name in before.attributes.keys() | after.attributes.keys()
+        # A proxy equals what is in it.
+        if before.attributes.get(name) is not after.attributes.get(name)
+    ]
+    found += [
+        f"{name}: {code!r} -> {after.codes[name]!r}"
+        for name, code in before.codes.items()
+        if code != after.codes[name]
+    ]
     return sorted(found)
 
 

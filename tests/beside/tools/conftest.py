@@ -21,6 +21,7 @@ def start() -> Iterator[Start]:
     # What takes long to import is imported once, by a process that looks here for it.
     context.set_forkserver_preload(["pytest", "beside.tools.case"])
     with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CACHEWRAP_HINTS", "0")  # the tool alone is one of the cases
         patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         pool = context.Pool(2, maxtasksperchild=1)
     with pool:

@@ -20,13 +20,19 @@ class Tool(ABC):
         ways: the ways of asking an SDK that it sees.
         http: what it sees of five calls of which one goes over HTTP, by HTTP library: 5 where it
             wraps a method that is called for each, 1 where it looks at connections.
+        once: the ways in which it tells of one answer once, however often that comes.
+        undoes: whether it sees no call any more when it is undone.
         restores: whether its undoing leaves the classes as they were.
+        signed: whether it refuses what is not in the SDK's own signature.
     """
 
     needs: ClassVar[tuple[str, ...]]
     ways: ClassVar[frozenset[str]] = frozenset()
     http: ClassVar[dict[str, int]] = {}
+    once: ClassVar[frozenset[str]] = frozenset()
+    undoes: ClassVar[bool] = True
     restores: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
 
     @abstractmethod
     def on(self) -> None:

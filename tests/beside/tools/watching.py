@@ -55,9 +55,16 @@ _HTTPX = tuple(
 
 
 class Traceloop(Instrumented):
+    """It looks for the methods to unwrap where they are not, and so stays.
+
+    Of a response it tells once, by its id.
+    """
+
     needs = (f"{_OTEL}.openai",)
     classes = (f"{_OTEL}.openai.OpenAIInstrumentor",)
     ways = ALL
+    once = frozenset({"responses"})
+    undoes = restores = False
 
 
 class TraceloopOverHttpx(Traceloop):
@@ -96,7 +103,7 @@ class Requests(Instrumented):
 class Aiohttp(Instrumented):
     needs = (f"{_OTEL}.aiohttp_client", "aiohttp")
     classes = (f"{_OTEL}.aiohttp_client.AioHttpClientInstrumentor",)
-    http = {"aiohttp": 1}  # noqa: RUF012
+    http = {"aiohttp": 5}  # noqa: RUF012
 
 
 class Logfire(Spans):
@@ -139,7 +146,7 @@ class Sentry(Tool):
         "httpx2": 5,
         "httpx2 async": 5,
         "requests": 1,
-        "aiohttp": 1,
+        "aiohttp": 5,
     }
     restores = False
 
@@ -214,6 +221,10 @@ class Langfuse(Spans):
         if getattr(self, "_was_on", False):
             patched.register_tracing()
         self._was_on = True
+
+    def take(self) -> Counter[str]:
+        self._client.flush()
+        return super().take()
 
     def off(self) -> None:
         import langfuse.openai as patched
@@ -325,7 +336,7 @@ class Braintrust(Tool):
 class BraintrustEverywhere(Braintrust):
     """It wraps the classes, for good."""
 
-    restores = False
+    undoes = restores = False
 
     def on(self) -> None:
         from braintrust.oai import patch_openai
@@ -433,6 +444,8 @@ class WrappedByWrapt(Wrapped):
 
 
 class Mocked(Wrapped):
+    signed = True
+
     def wrap(self, owner: type, name: str) -> Callable[[], object]:
         original = getattr(owner, name)
 

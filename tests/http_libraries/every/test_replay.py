@@ -54,6 +54,24 @@ def test_what_is_never_stored_is_refused(
     assert web.up.calls == 0
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/batches", "/v1/videos", "/v1/audio/transcriptions", "/v1/models/m:predictLongRunning"],
+)
+def test_a_model_of_a_known_provider_is_not_made_to_work_in_any_other_way(
+    web: Web, cache: Cache, path: str
+) -> None:
+    web.patch(hosts=LOOPBACK)
+    with cache, pytest.raises(ReplayMissError, match=r"\(endpoint\) is not sent"):
+        web.ask(path=path)
+    with pytest.raises(ReplayMissError), cache:
+        web.ask(path=path, **web.raw["upload"]())
+    assert web.up.calls == 0
+    with cache.mode("normal"):
+        web.ask(path=path)
+    assert (web.up.calls, cache.stats.bypass_reasons) == (1, {"endpoint": 1})
+
+
 @pytest.mark.parametrize("raw", ["no JSON", "generator", "upload"])
 @pytest.mark.parametrize("hosts", [LOOPBACK, ELSEWHERE], ids=["known", "unknown"])
 def test_what_is_not_sent_as_json_is_refused(

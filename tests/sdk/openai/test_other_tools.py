@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import openai
@@ -15,7 +19,15 @@ from openai._base_client import AsyncAPIClient, SyncAPIClient
 from openai.resources.chat.completions import AsyncCompletions, Completions
 from standin import Upstream
 
-from cachewrap import Cache, patch_openai, unpatch_openai
+from cachewrap import (
+    Cache,
+    CacheWarning,
+    ReplayMissError,
+    no_cache,
+    patch_openai,
+    unpatch_openai,
+)
+from cachewrap.telemetry import events
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import BY_NAME, INSTALLED, chat
 
@@ -205,3 +217,181 @@ def test_other_calls_are_seen_as_well(
         for _ in range(CALLS):
             colour.ask(client, BY_NAME[shape])
     assert (up.calls, len(seen)) == (1, CALLS)
+
+
+# -- a request of a client's own ------------------------------------------------------------------
+
+
+def sending(kind: type) -> Any:
+    """A client whose own ``request`` sends by itself what comes, in each colour."""
+
+    def request(self: Any, cast_to: Any, options: Any, **rest: Any) -> Any:
+        built = self._build_request(options)
+        return cast_to.construct(**self._client.send(built).json())
+
+    async def arequest(self: Any, cast_to: Any, options: Any, **rest: Any) -> Any:
+        built = self._build_request(options)
+        response = await self._client.send(built)
+        return cast_to.construct(**response.json())
+
+    is_async = issubclass(kind, AsyncAPIClient)
+    return type("Own", (kind,), {"request": arequest if is_async else request})
+
+
+def forwarding(kind: type) -> Any:
+    """A client whose own ``request`` ends in the SDK's."""
+
+    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return kind.request(self, *args, **kwargs)  # type: ignore[attr-defined]
+
+    return type("Forwarding", (kind,), {"request": request})
+
+
+def kinds(colour: Colour) -> type:
+    return openai.AsyncOpenAI if colour.name == "async" else openai.OpenAI
+
+
+def made(colour: Colour, up: Upstream, kind: Any) -> Any:
+    client = colour.client(up)
+    return kind(api_key="k", base_url=up.base_url, http_client=client._client, max_retries=0)
+
+
+@pytest.fixture
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was warned of yet."""
+    monkeypatch.setattr(events, "_told", set())
+
+
+ASKS: dict[str, Any] = {
+    "chat": lambda client: client.chat.completions.create(**chat(1)),
+    "chat with a seed": lambda client: client.chat.completions.create(**chat(1), cache_seed=7),
+    "parse": lambda client: client.chat.completions.parse(**chat(1)),
+    "embeddings": lambda client: client.embeddings.create(model="m", input="a"),
+}
+
+
+@pytest.mark.usefixtures("untold")
+@pytest.mark.parametrize("ask", ["chat", "chat with a seed", "embeddings"])
+def test_a_call_that_never_arrives_is_told_of(
+    up: Upstream, colour: Colour, cache: Cache, ask: str
+) -> None:
+    patch_openai()
+    client = made(colour, up, sending(kinds(colour)))
+    with cache:
+        with pytest.warns(CacheWarning, match=r"not cached, because Own .*super\(\).request"):
+            colour.wait(ASKS[ask](client))
+        for _ in range(2):
+            colour.wait(ASKS[ask](client))
+    assert (up.calls, cache.stats.bypass_reasons) == (3, {"own request": 3})
+    assert not [name for sent in up.requests for name in sent.headers if "cachewrap" in name]
+
+
+@pytest.mark.usefixtures("untold")
+def test_it_is_told_of_once(up: Upstream, colour: Colour, cache: Cache) -> None:
+    patch_openai()
+    client = made(colour, up, sending(kinds(colour)))
+    with cache, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            colour.wait(ASKS["chat"](client))
+    assert len(told) == 1
+
+
+@pytest.mark.usefixtures("untold")
+@pytest.mark.parametrize("around", ["no block", "no cache", "no seed", "mode off"])
+def test_where_nothing_is_cached_nothing_is_told(
+    up: Upstream, colour: Colour, cache: Cache, around: str
+) -> None:
+    patch_openai()
+    client = made(colour, up, sending(kinds(colour)))
+    blocks: dict[str, Any] = {
+        "no block": nullcontext(),
+        "no cache": no_cache(),
+        "no seed": cache,
+        "mode off": cache.mode("off"),
+    }
+    more: Any = {"cache_seed": None} if around == "no seed" else {}
+    with blocks[around], warnings.catch_warnings():
+        warnings.simplefilter("error")
+        colour.wait(client.chat.completions.create(**chat(1), **more))
+    assert up.calls == 1
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_in_replay_it_is_refused_before_anything_leaves(
+    up: Upstream, colour: Colour, cache: Cache, ask: str
+) -> None:
+    patch_openai()
+    client = made(colour, up, sending(kinds(colour)))
+    if ask == "parse" and not hasattr(client.chat.completions, "parse"):
+        pytest.skip("this version has no such call")
+    with cache.mode("replay"), pytest.raises(ReplayMissError):
+        colour.wait(ASKS[ask](client))
+    assert up.calls == 0
+
+
+@pytest.mark.usefixtures("untold")
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("order", ["class first", "patch first"])
+def test_a_request_that_ends_in_the_sdks_is_cached(
+    up: Upstream, colour: Colour, cache: Cache, ask: str, order: str
+) -> None:
+    if order == "patch first":
+        patch_openai()
+    client = made(colour, up, forwarding(kinds(colour)))
+    if ask == "parse" and not hasattr(client.chat.completions, "parse"):
+        pytest.skip("this version has no such call")
+    patch_openai()
+    with cache, warnings.catch_warnings():
+        warnings.simplefilter("error", CacheWarning)
+        for _ in range(3):
+            colour.wait(ASKS[ask](client))
+    assert (up.calls, cache.stats.hits, cache.stats.misses) == (1, 2, 1)
+
+
+@pytest.mark.usefixtures("untold")
+@pytest.mark.parametrize("where", ["a task of its own", "a thread with its context"])
+def test_a_request_that_is_made_elsewhere_has_arrived(
+    up: Upstream, cache: Cache, where: str
+) -> None:
+    class Elsewhere(openai.OpenAI):
+        def request(self, *args: Any, **kwargs: Any) -> Any:
+            context, ask = contextvars.copy_context(), super().request
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(context.run, ask, *args, **kwargs).result()
+
+    class AsyncElsewhere(openai.AsyncOpenAI):
+        async def request(self, *args: Any, **kwargs: Any) -> Any:
+            return await asyncio.create_task(super().request(*args, **kwargs))
+
+    patch_openai()
+    colour = Colour("async" if where.startswith("a task") else "sync")
+    client = made(colour, up, AsyncElsewhere if colour.name == "async" else Elsewhere)
+    with cache, warnings.catch_warnings():
+        warnings.simplefilter("error", CacheWarning)
+        for _ in range(3):
+            colour.wait(ASKS["chat"](client))
+    assert (up.calls, cache.stats.hits) == (1, 2)
+
+
+@pytest.mark.usefixtures("untold")
+def test_what_fails_before_it_is_sent_is_its_own_error(
+    client: Any, colour: Colour, cache: Cache
+) -> None:
+    patch_openai()
+    with cache, pytest.raises(TypeError, match="Missing required"):
+        colour.wait(client.chat.completions.create(model="m"))
+    assert cache.stats.bypassed == 0
+
+
+@pytest.mark.usefixtures("untold")
+def test_lazy_results_are_no_missed_calls(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    patch_openai()
+    with cache, warnings.catch_warnings():
+        warnings.simplefilter("error", CacheWarning)
+        client.chat.completions.with_streaming_response.create(**chat(1))
+        if hasattr(client.chat.completions, "stream"):
+            client.chat.completions.stream(**chat(1))
+    assert (up.calls, cache.stats.bypassed) == (0, 0)

@@ -12,7 +12,7 @@ from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, ReplayMissError, no_cache
-from cachewrap.http.reach import reaches_model
+from cachewrap.http.routes import reaches_model
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import INSTALLED, RESPONSES, chat, respond
 from sdk.openai.test_uncached import Pipe
@@ -243,6 +243,14 @@ def test_a_request_without_a_key_says_what_is_wrong_with_it(client: Any, colour:
     ):
         colour.wait(client.audio.transcriptions.create(model="m", file=Pipe(b"RIFF")))
     assert type(raised.value.__cause__).__name__ == "UnkeyableError"
+
+
+def test_to_explain_a_call_that_is_never_stored_asks_nobody(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with pytest.raises(ReplayMissError, match="endpoint"):
+        cache.explain(client.post, "/batches", cast_to=object, body={})
+    assert up.calls == 0
 
 
 @pytest.mark.parametrize("setting", ["no", "", None, True])

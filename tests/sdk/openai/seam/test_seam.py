@@ -225,9 +225,7 @@ def test_an_abandoned_stream_is_dropped_by_the_collector(
     up: Upstream, client: OpenAI, cache: Cache
 ) -> None:
     def abandon() -> None:
-        events = iter(stream(client))
-        while not next(events).choices[0].finish_reason:
-            pass
+        next(iter(stream(client)))
 
     with cache:
         abandon()
