@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -66,9 +67,9 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
             return _NO_JSON
         if not isinstance(event, Mapping):
             continue
-        kind = event.get("type") or name
         if _is_error(name, event):
             return _ERROR
+        kind = event.get("type") or name
         closed = closed or kind in CLOSING
         finished = finished or kind in _COMPLETE or event.get("stop") is True  # llama.cpp's own
         begun = begun or kind == "message_start"
@@ -101,10 +102,8 @@ def read_events(body: bytes) -> list[Any]:
     """The data of every event of a stream that has JSON in it, in order."""
     found = []
     for _, data in each_event(body):
-        try:
+        with suppress(ValueError, RecursionError):
             found.append(json.loads(data))
-        except (ValueError, RecursionError):
-            continue
     return found
 
 

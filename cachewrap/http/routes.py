@@ -9,6 +9,7 @@ from fnmatch import translate
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit
 
 from cachewrap.errors import ConfigurationError
 
@@ -268,3 +269,34 @@ _translated: Final = lru_cache(maxsize=1024)(translate)
 
 
 _plain: Final = _any(_PLAIN)
+
+
+# -- what asks no model --------------------------------------------------------------------------
+
+# Some SDKs have the API's version in their base URL, others in each path.
+_PREFIX: Final = re.compile(r"(?:openai/)?(?:v\d+\w*/)?")
+
+_KEEPS: Final = re.compile(
+    r"(?:files|uploads|conversations|containers|assistants|skills|vaults|memory_stores"
+    r"|user_profiles|organizations?|projects|webhook_endpoints|audio/voice_consents)(?:/.*)?"
+    r"|threads(?:/(?!runs\b)[^/]+(?:/messages(?:/[^/]+)?)?)?"
+    r"|chat/completions/[^/]+"
+    r"|.+/(?:cancel|archive|pause|stop|hangup|reject)"
+)
+"""The paths of the POST requests that only keep data, change it, or end something."""
+
+
+def reaches_model(method: str, url: str) -> bool:
+    """Whether a request of an SDK makes a model work, as far as its method and path tell.
+
+    What is not known to keep data alone may well ask a model: a batch, a search among vectors.
+
+    Args:
+        method: the HTTP method.
+        url: the whole address, or its path below the base URL.
+    """
+    if method.upper() != "POST":
+        return False
+    path = urlsplit(url).path.strip("/")
+    below = path[match.end() :] if (match := _PREFIX.match(path)) else path
+    return _KEEPS.fullmatch(below) is None

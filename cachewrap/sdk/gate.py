@@ -1,14 +1,15 @@
-"""The gate: the last place before the wire, by which the requests of patched SDKs come.
+"""The gate: the last place before the wire, by which requests and sessions of patched SDKs come.
 
 What a seam has decided on passes. A client that sends by a way of its own never came to the seam;
-here it still leaves no header of ours behind it, and in mode replay it does not leave at all.
+here it still leaves no header of ours behind it, and in mode replay it does not leave at all. The
+sessions that SDKs hold over WebSockets are never stored: they are counted, or refused as well.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import wrapt
 from cachewrap import blocks
 from cachewrap.hooks import Hook
 from cachewrap.http.capture import decided
-from cachewrap.http.reach import reaches_model
+from cachewrap.http.routes import reaches_model
 from cachewrap.options import NONE, Default, choose_cache
 from cachewrap.sdk.carried import OPTIONS_HEADER, named
 
@@ -117,3 +118,41 @@ class Gate:
 
 
 GATE: Final = Gate()
+
+
+# -- sessions over WebSockets --------------------------------------------------------------------
+
+_MANAGER: Final = "ConnectionManager"
+_OPENING: Final = ("connect", "__enter__", "__aenter__")
+
+
+def openings(module: ModuleType) -> Iterator[tuple[type, str]]:
+    """The classes of a module that open sessions, and of each the method that does."""
+    for name, cls in vars(module).items():
+        if name.endswith(_MANAGER) and isinstance(cls, type) and cls.__module__ == module.__name__:
+            yield cls, next(method for method in _OPENING if method in vars(cls))
+
+
+class Sessions:
+    """The wrappers of what opens a session.
+
+    Args:
+        default: gives the cache of sessions that are opened outside any block.
+    """
+
+    def __init__(self, default: Default) -> None:
+        self._default = default
+
+    def open(
+        self,
+        wrapped: Callable[..., Any],
+        manager: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Count the session as a bypass. Raises `ReplayMissError` in mode replay."""
+        cache = choose_cache(default=self._default)
+        if cache is not None:
+            kind = type(manager).__name__.removesuffix(_MANAGER).removeprefix("Async")
+            cache.bypass(f"WebSocket {kind}", "websocket")
+        return wrapped(*args, **kwargs)

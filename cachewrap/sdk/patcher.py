@@ -16,9 +16,8 @@ from cachewrap.http.patcher import Application, Applications, version_of
 from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
-from cachewrap.sdk.gate import GATE
+from cachewrap.sdk.gate import GATE, Sessions, openings
 from cachewrap.sdk.seam import Seam
-from cachewrap.sdk.sockets import Sessions, openings
 from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 

@@ -31,9 +31,9 @@ from cachewrap.http.exchange import (
     When,
     classify,
 )
-from cachewrap.http.reach import reaches_model
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, is_given, merged_body
 from cachewrap.http.response import build, family_of
+from cachewrap.http.routes import reaches_model
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
 from cachewrap.sdk.carried import OPTIONS_HEADER, expected, take_carried

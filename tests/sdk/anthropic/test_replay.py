@@ -11,7 +11,7 @@ import pytest
 from standin import Upstream
 
 from cachewrap import Cache, ReplayMissError
-from cachewrap.http.reach import reaches_model
+from cachewrap.http.routes import reaches_model
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import message
 from sdk.resources import posts

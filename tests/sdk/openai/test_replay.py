@@ -12,7 +12,7 @@ from standin import Upstream
 
 import cachewrap
 from cachewrap import Cache, ReplayMissError, no_cache
-from cachewrap.http.reach import reaches_model
+from cachewrap.http.routes import reaches_model
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import INSTALLED, RESPONSES, chat, respond
 from sdk.openai.test_uncached import Pipe

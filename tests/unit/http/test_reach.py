@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cachewrap.http.reach import reaches_model
+from cachewrap.http.routes import reaches_model
 
 MODELS = (
     "/batches",
