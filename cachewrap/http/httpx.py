@@ -75,11 +75,7 @@ class HttpxWire(Wire):
         return self._response(answer, reader)
 
     def _response(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        response = build(
-            self._request, answer, method=self.method, url=self.url, headers={}, reader=reader
-        )
-        response.request = self._request
-        return response
+        return build(self._request, answer, self._request, reader)
 
 
 class _Transport:
