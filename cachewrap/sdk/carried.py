@@ -104,15 +104,12 @@ expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected
 class Arrival:
     """An expectation of a call of which nothing is known but that it should come to ``request``."""
 
-    __slots__ = ("arrived", "client")
+    __slots__ = ("arrived", "client", "foreseen")
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.arrived = False
-
-    @property
-    def foreseen(self) -> None:
-        """Nothing."""
+        self.foreseen: SdkExchange | None = None
 
     def compare(
         self,
