@@ -81,6 +81,10 @@ class Stack(tuple[object, ...]):
                 return self._with(self[:at] + self[at + 1 :], numberings)
         return self
 
+    def emptied(self) -> Stack:
+        """The stack without any block, in the same sampled call."""
+        return OUTSIDE if self.inside is None else self._with((), ())
+
     def within(self, salt: str) -> Self:
         """The stack in the upstream call of a sample: what is asked there counts for itself."""
         inside = Numbering()
@@ -109,7 +113,9 @@ OUTSIDE: Final = Stack()
 blocks: ContextVar[Stack] = ContextVar("cachewrap", default=OUTSIDE)
 
 program: Callable[[], Stack] | None = None
-"""Gives the blocks that stand around the whole program, see `serve_program`."""
+"""Gives the blocks that stand around everything in this process, see `serve_program`."""
+
+_outermost: Callable[[], Stack] | None = None
 
 
 def serve_program(outermost: Callable[[], Stack] | None) -> None:
@@ -118,14 +124,29 @@ def serve_program(outermost: Callable[[], Stack] | None) -> None:
     Args:
         outermost: gives them whenever a context has no block of its own; None for none.
     """
+    global program, _outermost
+    program = _outermost = outermost
+
+
+def activate(block: object) -> None:
+    """Let a block stand around everything in this process, inside those of `serve_program`.
+
+    It is entered now and never left: the calling context is inside it from now on, whatever blocks
+    it was in, and every other context that has no block of its own. One that was activated before
+    is no more.
+    """
     global program
-    program = outermost
+    stack = (OUTSIDE if _outermost is None else _outermost()).entered(block)
+    program = lambda: stack  # noqa: E731
+    blocks.set(blocks.get().emptied())
 
 
 def active() -> Stack:
     """The blocks of this context, the innermost last; outside any, those of the whole program."""
     stack = blocks.get()
-    return stack if stack or program is None else stack.inside_of(program())
+    if stack or program is None:
+        return stack
+    return program() if stack is OUTSIDE else stack.inside_of(program())
 
 
 def push(block: object) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins, systems
+from cachewrap.call.flight import leading
 from cachewrap.call.terms import Exchange, peek
 from cachewrap.entry import Entry
 from cachewrap.errors import (
@@ -36,6 +37,7 @@ from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import encode
 from cachewrap.stores.base import Checks, Store
 from cachewrap.stores.memory import MemoryStore
+from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_meant, check_folder, check_server, parse_url
 
@@ -332,6 +334,7 @@ class Cache(KeyValue):
         with _lock:
             self._entered[0] += 1
         blocks.push(self)
+        hints.seen.entered(leading.get)
         return self
 
     def __exit__(
@@ -342,6 +345,7 @@ class Cache(KeyValue):
     ) -> None:
         if self._leave():
             self.close()
+        hints.seen.left(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -354,6 +358,7 @@ class Cache(KeyValue):
     ) -> None:
         if self._leave():
             await self.aclose()
+        hints.seen.left(error)
 
     def _leave(self) -> bool:
         blocks.pop(self)
@@ -405,7 +410,8 @@ class Cache(KeyValue):
         >>> cache.explain(complete, "How is the weather?", temperature=0.7).nearest[0].diff
         ('temperature: 0.2 → 0.7',)
 
-        Raises `StoreError`, and what the call raises before it asks upstream.
+        Raises `StoreError`, what the call raises before it asks upstream, and `ReplayMissError` for
+        one that is never stored, such as a batch.
         """
         if not callable(call):
             return self._explain_request(call)
@@ -414,9 +420,11 @@ class Cache(KeyValue):
             if explain is not None:
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
+            absent = self.stats.absent
             try:
                 attempt(lambda: call(*args, **kwargs))
             except ReplayMissError as miss:
+                self.stats.absent = absent  # no call was made
                 if isinstance(miss.explanation, Explanation):
                     return miss.explanation
                 raise
@@ -426,7 +434,9 @@ class Cache(KeyValue):
         whole = "url" in request or "function" in request
         source = str(request.get("function", ""))
         part = "" if whole else "body"
-        asked = encode(dict(request) if whole else canonical_body(request))
+        names = self.policy.keyed, self.policy.unkeyed
+        counted = _counted(request, names[1]) if whole else canonical_body(request, *names)
+        asked = encode(counted)
         near = nearest(self._store, self._guard, asked, source=source, part=part, count=3)
         stored = bool(near) and not near[0].diff
         return Explanation(source, near[0].key if stored else "", stored, near, self.url)
@@ -446,6 +456,17 @@ class Cache(KeyValue):
 
 def _unread(entry: Entry) -> None:
     """Whether an entry is there can be told without its answer."""
+
+
+def _counted(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:
+    """A canonical request without what its cache leaves out."""
+    counted = dict(request)
+    for part in ("headers", "query", "body"):
+        if unkeyed and isinstance(inside := counted.get(part), Mapping):
+            counted[part] = {n: value for n, value in inside.items() if n.lower() not in unkeyed}
+            if not counted[part] and part != "body":
+                del counted[part]
+    return counted
 
 
 def _partition(cache_seed: Seed | None) -> str:

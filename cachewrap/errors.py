@@ -106,5 +106,50 @@ class ReplayMissError(CachewrapError, LookupError):
         self.diff = diff
 
 
+_NEVER: Final = {
+    "background": "a response in the background is never stored: it is no answer yet",
+    "container": "what is in a container decides the answer, so it is never stored",
+    "conversation": "what a conversation holds upstream decides the answer, so it is never stored",
+    "endpoint": "an answer of this endpoint is never stored, and a model may be asked for it",
+    "host not known": "its host is not known (hosts=, --host), so nothing of it is stored",
+    "middleware": "the client's middleware decides the answer, so it is never stored",
+    "own request": "its client sends it by a way of its own, past the cache",
+    "raw body": "its body is no JSON object, so there is no key to look it up by",
+    "websocket": "a session over a WebSocket is never stored",
+}
+"""Why a request of this kind is on no cassette, by the reason for which it goes past the cache."""
+
+
+def refusal(
+    source: str,
+    reason: str,
+    fault: Exception | None = None,
+    *,
+    asks_model: bool = True,
+    host: str = "",
+) -> ReplayMissError:
+    """The error of mode ``"replay"`` for a call that goes past the cache.
+
+    Args:
+        source: what is called.
+        reason: why it goes past, in a word or two.
+        fault: what is wrong with the call, where that is why.
+        asks_model: whether it makes a model work.
+        host: where it goes, if that is why.
+    """
+    if not asks_model:
+        why = 'replay="strict" stops what asks no model as well; replay="models" lets it through'
+    elif fault is not None:
+        why = f"it has no key to look it up by: {fault}"
+    else:
+        why = _NEVER.get(reason, reason)
+    to = f" to {host}" if host else ""
+    return ReplayMissError(
+        f"{source}{to} ({reason}) is not sent in mode replay: {why}\n(put a stand-in in its place, "
+        "or say that this one call may go upstream: cache_seed=None, or a block of no_cache())",
+        source=source,
+    )
+
+
 class CacheWarning(UserWarning):
     """A fault that kept an answer from being looked up or stored. The call itself went on."""

@@ -14,13 +14,16 @@ import msgspec
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
 from cachewrap.entry import Entry, HttpAnswer, Items
-from cachewrap.errors import CorruptEntryError, StoreError
+from cachewrap.errors import CorruptEntryError, StoreError, UnsupportedTypeError
 from cachewrap.format import codec
+from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import decode_request, encode, key_of, salted
 from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import scan
+from cachewrap.telemetry import hints
+from cachewrap.telemetry.events import warn_once
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -48,6 +51,7 @@ class KeyValue(Serving):
         Raises `MissingTypeError` for a value whose type this process has not imported, and
         `UnkeyableError` for a key without a canonical form.
         """
+        hints.seen.by_hand = True
         mode = self.policy.mode
         if self._idle or mode == "refresh":
             return default
@@ -67,14 +71,16 @@ class KeyValue(Serving):
 
         Args:
             key: any string, or another value that has a canonical form.
-            value: anything that the codec takes.
+            value: anything that the codec takes; what it does not take costs a `CacheWarning`, once
+                for each class, and is not stored.
             ttl: how long it stays fresh, in seconds or as a `timedelta`; None is for ever;
                 the cache's own by default.
 
         In the modes ``"replay"``, ``"read_only"`` and ``"off"`` nothing is stored. A store that
-        cannot be written costs a `CacheWarning`. Raises `UnsupportedTypeError` for a value that no
-        codec takes, and `UnkeyableError` for a key without a canonical form.
+        cannot be written costs a `CacheWarning`. Raises `UnkeyableError` for a key without a
+        canonical form.
         """
+        hints.seen.by_hand = True
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
         policy = self.policy
@@ -82,7 +88,13 @@ class KeyValue(Serving):
             policy = replace(policy, ttl=ttl_seconds(ttl))
         asked = _plain_request(key)
         stored = key if _is_key(key) else key_of(_PLAIN_KEY, asked)
-        dumped = ValueExchange(policy, _SET, asked, stored).dump(value, 0.0)
+        try:
+            dumped = ValueExchange(policy, _SET, asked, stored).dump(value, 0.0)
+        except UnsupportedTypeError as error:  # who stores an answer has paid for it
+            self.stats.count_error()
+            cause = UnsupportedTypeError, _SET, called(type(value))
+            warn_once(cause, f"{_SET}: the value is not stored: {error}")
+            return
         assert dumped is not None
         envelope, entry = dumped
         raw = self._guard.close(stored, envelope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import queue
 import sys
 import threading
 import time
@@ -11,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
-from queue import Empty, SimpleQueue
 from types import MethodDescriptorType
 from typing import Any, Final, TypeVar
 
@@ -118,11 +118,16 @@ class Workers:
 
     Work that hangs keeps back what is behind it for `_STUCK` seconds: then that has a thread of its
     own.
+
+    Attributes:
+        made_by: what made their locks. In greenlets they are of no use to whoever patched it since.
     """
 
     def __init__(self) -> None:
+        self.made_by: object = threading.Lock
         self._lock = threading.Lock()
-        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        # Of the kind that there is now, which gevent may have put there.
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads = 0
         self._more = 0
@@ -185,7 +190,7 @@ class Workers:
         while True:
             try:
                 job = self._jobs.get_nowait()
-            except Empty:
+            except queue.Empty:
                 self._idle.release()
                 job = self._jobs.get()
             self._began = clock.now()

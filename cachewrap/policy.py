@@ -30,8 +30,14 @@ Mode = Literal["normal", "replay", "refresh", "read_only", "off"]
 
 MODES: Final[tuple[str, ...]] = get_args(Mode)
 
+Replay = Literal["models", "strict"]
+"""What mode ``"replay"`` stops of the calls that no cache serves: see `CacheOptions`."""
+
 MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 """The environment variable with the mode of every cache that is not told one."""
+
+UNKEYED_VARIABLE: Final = "CACHEWRAP_UNKEYED"
+"""The environment variable with what is left out of the keys of a cache that is not told it."""
 
 STORE_SECONDS: Final = 2.0
 """Seconds that an operation of a store waits at most, unless the cache says something else."""
@@ -146,6 +152,10 @@ class CacheOptions(TypedDict, total=False):
             the answer replaces what is stored; ``"read_only"`` serves what is stored and stores
             nothing; ``"off"`` does neither. By default what the environment variable
             ``CACHEWRAP_MODE`` holds, else ``"normal"``; a mode that the program gives wins.
+        replay: what mode ``"replay"`` stops of the calls of a patched SDK that are never stored.
+            ``"models"``, the default, raises `ReplayMissError` for those that make a model work
+            (a batch, a background response, a search among vectors, a WebSocket session) and lets
+            the others through (the list of models, files); ``"strict"`` stops these as well.
         samples: whether the n-th occurrence of a request in a block of the cache is a sample of
             its own, see `Cache.samples`; default False.
         store_requests: whether the canonical request (of `Cache.set`: the key) is stored beside the
@@ -174,6 +184,11 @@ class CacheOptions(TypedDict, total=False):
             name an account or are taken for tracing: ``["authorization", "openai-organization"]``.
             What is counted and stored of each is a hash of its value (HMAC-SHA-256, under the
             first encryption key where there is one), never the value. By default none.
+        unkeyed: names of headers, query parameters and top-level fields of the body of HTTP
+            requests that are sent and belong to no request, because they only steer or track it:
+            ``["x-tenant-trace"]``. Requests that differ in nothing else are one, and share its
+            answer; what is stored of them is without it. By default what the environment variable
+            ``CACHEWRAP_UNKEYED`` holds, with commas between the names, else none.
         max_entry_bytes: bytes of memory that one entry may take when it is opened, decompressed and
             decoded, by an estimate; default 268,435,456 (256 MiB). An entry that would take more is
             damaged; an answer that would is returned, and not stored.
@@ -186,6 +201,7 @@ class CacheOptions(TypedDict, total=False):
 
     ttl: Ttl | None
     mode: Mode
+    replay: Replay
     samples: bool
     store_requests: bool
     single_flight: bool
@@ -197,6 +213,7 @@ class CacheOptions(TypedDict, total=False):
     encryption_key: EncryptionKey | None
     on_event: Hook | None
     keyed: Collection[str]
+    unkeyed: Collection[str]
     max_entry_bytes: int
     types: Collection[type | str] | None
 
@@ -209,11 +226,13 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "max_entry_bytes",  # is seen to by the guard, which opens all of them
         "on_event",  # hears of them
         "raise_errors",
+        "replay",  # is for calls that are never hits
         "single_flight",
         "store_requests",
         "store_seconds",
         "ttl",
         "types",  # as well
+        "unkeyed",  # is left out of a request before it has a key
         "wait_seconds",
     }
 )
@@ -243,6 +262,7 @@ class Policy:
     Args:
         ttl: seconds for which an answer stays fresh; None is for ever.
         mode: what is done with a call.
+        replay: what mode replay stops of the calls that are never stored.
         samples: whether the n-th occurrence of a request is a sample of its own.
         store_requests: whether the canonical request is stored beside the answer.
         single_flight: whether callers share one upstream call.
@@ -254,6 +274,7 @@ class Policy:
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         on_event: is given an event for every call.
         keyed: names, in lower case, of what is in every key as a hash of its value.
+        unkeyed: names, in lower case, of what is in none.
         max_entry_bytes: of memory that an entry may take when it is opened.
         types: full names of the classes that objects in entries may be of, and of modules with
             ``.*`` behind them; None for all.
@@ -261,6 +282,7 @@ class Policy:
 
     ttl: float | None = None
     mode: Mode = "normal"
+    replay: Replay = "models"
     samples: bool = False
     store_requests: bool = True
     single_flight: bool = True
@@ -272,6 +294,7 @@ class Policy:
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
     keyed: Keyed = NONE_KEYED
+    unkeyed: frozenset[str] = frozenset()
     max_entry_bytes: int = MAX_ENTRY_BYTES
     types: frozenset[str] | None = None
 
@@ -322,6 +345,9 @@ def make_policy(options: CacheOptions) -> Policy:
     on_error = options.get("on_error", "warn")
     if on_error not in ("warn", "raise"):
         raise ConfigurationError(f'on_error must be "warn" or "raise", got {on_error!r}')
+    replay = options.get("replay", "models")
+    if replay not in get_args(Replay):
+        raise ConfigurationError(f'replay must be "models" or "strict", got {replay!r}')
     on_event = options.get("on_event")
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
@@ -331,9 +357,11 @@ def make_policy(options: CacheOptions) -> Policy:
         keys = read_keys(options["encryption_key"])
     else:
         keys = keys_from_environment()
+    keyed = _keyed(options.get("keyed", ()), keys)
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
+        replay=replay,
         samples=check_flag("samples", options.get("samples", False)),
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),
@@ -343,7 +371,8 @@ def make_policy(options: CacheOptions) -> Policy:
         raise_errors=on_error == "raise",
         encryption_keys=keys,
         on_event=on_event,
-        keyed=_keyed(options.get("keyed", ()), keys),
+        keyed=keyed,
+        unkeyed=_unkeyed(options.get("unkeyed"), keyed),
         max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
         types=_types(options.get("types")),
     )
@@ -410,10 +439,48 @@ _CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
 
 
 def _keyed(names: str | Collection[str], keys: tuple[bytes, ...]) -> Keyed:
-    given: list[object] = [names] if isinstance(names, str) else list(names)
-    if not all(isinstance(name, str) and name for name in given):
-        raise ConfigurationError(f"keyed takes the names of headers and fields, got {names!r}")
-    found = Keyed(str(name).lower() for name in given)
+    found = Keyed(_lowered("keyed", names))
     if keys:
         found.secret = keys[0]
     return found
+
+
+def _lowered(option: str, names: object) -> list[str]:
+    given = [names] if isinstance(names, str) else names
+    if not isinstance(given, Collection) or not all(isinstance(n, str) and n for n in given):
+        raise ConfigurationError(f"{option} takes the names of headers and fields, got {names!r}")
+    return [str(name).lower() for name in given]
+
+
+QUESTION: Final = frozenset(
+    """
+    audio chat_history content contents conversation document documents file files functions history
+    image images input inputs instances instruction instructions message messages model
+    previous_response_id prompt prompts query requests stream suffix system system_instruction
+    system_prompt systeminstruction template text texts tools
+    """.split()
+)
+"""Names of what is asked: without one of them, all questions would have the first one's answer."""
+
+
+def _unkeyed(names: Collection[str] | None, keyed: Keyed) -> frozenset[str]:
+    told = "unkeyed="
+    if names is None:
+        names, told = listed(os.environ.get(UNKEYED_VARIABLE, "")), UNKEYED_VARIABLE
+    found = frozenset(_lowered("unkeyed", names))
+    if asked := sorted(found & QUESTION):
+        raise ConfigurationError(
+            f"{told} cannot leave out {asked[0]!r}: it is what is asked, and every question would "
+            "get the answer to the first one"
+        )
+    if both := sorted(found & keyed):
+        raise ConfigurationError(
+            f"keyed= and {told} both name {both[0]!r}, which either counts or does not: name it "
+            "in one of them"
+        )
+    return found
+
+
+def listed(text: str) -> list[str]:
+    """The names in a text that has commas between them."""
+    return [name for part in text.split(",") if (name := part.strip())]

@@ -68,6 +68,7 @@ _COMMON = {
     "cache_seed": str,
     "ttl": float,
     "mode": str,
+    "replay": str,
     "samples": None,
     "store_requests": None,
     "single_flight": None,
@@ -77,6 +78,7 @@ _COMMON = {
     "wait_seconds": float,
     "on_error": str,
     "keyed": lambda text: text.split(","),
+    "unkeyed": lambda text: text.split(",") if text else [],
     "max_entry_bytes": int,
     "types": lambda text: text.split(",") if text else [],
 }

@@ -33,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Tests call SDKs in blocks and out of them, patched and not, as no program would.
+    os.environ["CACHEWRAP_HINTS"] = "0"
     _trust_one_authority(config)
     config.addinivalue_line(
         "markers", "shared: runs over the stores with leases that other processes respect"

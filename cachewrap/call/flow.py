@@ -150,6 +150,7 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = _ABSENT) -> Flow[
         return before
     found = found_in(exchange, seen, terms)
     if terms.mode == "replay" and isinstance(found, Absent):
+        terms.refused()
         explanation = yield from _explain(exchange, terms)
         raise explanation.error(found.why) from found.why
     return found

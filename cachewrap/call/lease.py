@@ -33,6 +33,7 @@ _held: dict[str, _Held] = {}
 # Taken by itself: an interrupt may come in the condition's own `__enter__`, which is Python's.
 _lock = threading.RLock()
 _changed = threading.Condition(_lock)
+_made_by: object = threading.Lock  # `RLock` stays what it is, and gives others
 _thread: threading.Thread | None = None
 _wakes = 0.0
 """When the thread looks again by itself."""
@@ -54,6 +55,8 @@ def hold(
     if not store.renews:
         return
     global _thread
+    if _made_by is not threading.Lock:
+        _make_anew()
     now = clock.now()
     held = _Held(store, key, seconds, now + seconds / _RENEWALS, now + most, host)
     with _lock:
@@ -135,11 +138,20 @@ def _end_idle_thread() -> None:
 
 def _forget() -> None:
     """In a forked child: the leases are the parent's, and its thread does not exist."""
-    global _lock, _changed, _thread
+    _make_anew()
+    _held.clear()
+
+
+def _make_anew() -> None:
+    """Begin with a lock of the kind that there is by now.
+
+    Greenlets do not keep each other out of one from before `gevent.monkey.patch_all()`.
+    """
+    global _lock, _changed, _made_by, _thread
+    _made_by = threading.Lock
     _lock = threading.RLock()
     _changed = threading.Condition(_lock)
     _thread = None
-    _held.clear()
 
 
 systems.around_fork(_end_idle_thread, lambda: None, _forget)

@@ -21,6 +21,7 @@ from cachewrap.errors import (
     CorruptEntryError,
     MissingTypeError,
     StoreError,
+    refusal,
 )
 from cachewrap.explain import Explanation
 from cachewrap.format.sealing import make_guard
@@ -63,6 +64,7 @@ class Serving:
             guard=self._guard,
             wait_seconds=policy.wait_seconds,
             stopped_seconds=policy.lease_seconds,
+            refused=self.refused,
         )
         # Nobody waits for an answer that will not be stored.
         if isinstance(store, Leases) and policy.mode != "read_only":
@@ -277,10 +279,36 @@ class Serving:
             watch.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason)
         return reply
 
-    def bypass(self, source: str, reason: str) -> None:
-        """Count a call that goes past the cache, and tell those who hear of it why."""
-        self.stats.count_bypass(reason)
+    def bypass(
+        self,
+        source: str,
+        reason: str,
+        *,
+        asks_model: bool = True,
+        fault: CachewrapError | None = None,
+        host: str = "",
+    ) -> None:
+        """Count a call that goes past the cache, and tell those who hear of it why.
+
+        Args:
+            source: what is called.
+            reason: why it goes past, in a word or two.
+            asks_model: whether it makes a model work.
+            fault: what is wrong with the call, where that is why.
+            host: where it goes, if that is why.
+
+        Raises `ReplayMissError` in mode replay, if a model is asked or the cache is strict.
+        """
+        policy = self.policy
+        if policy.mode == "replay" and (asks_model or policy.replay == "strict"):
+            self.refused()
+            raise refusal(source, reason, fault, asks_model=asks_model, host=host) from fault
+        self.stats.count_bypass(reason, host)
         tell_bypass(self.policy.on_event, source, self._seed or "", self._url, reason)
+
+    def refused(self) -> None:
+        """Count a call that mode replay refuses."""
+        self.stats.count_absent()
 
     @property
     def shared_place(self) -> str | None:

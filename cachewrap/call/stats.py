@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cachewrap import systems
 from cachewrap.call.terms import Exchange, Reply
-from cachewrap.entry import Entry, Outcome
+from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of
 from cachewrap.telemetry.usage import price
@@ -19,6 +19,15 @@ _HIT: Final = Outcome.HIT
 # Reentrant: the garbage collector may end an abandoned stream, which is counted, at any moment.
 _lock = threading.RLock()
 systems.renew_in_child(globals(), _lock=threading.RLock)
+
+HOST_UNKNOWN: Final = "host not known"
+"""Why a call goes past the cache whose host nobody has named as one of models."""
+
+_HOSTS_KEPT: Final = 64
+"""Hosts that are told apart; what goes to further ones is counted together."""
+
+_OTHER_HOSTS: Final = "other hosts"
+_HOSTS_TOLD: Final = 5
 
 _MOST_TOLD: Final = 256
 """Hits that are added up at once: under the lock, which a single one does not wait for."""
@@ -75,7 +84,7 @@ _NAMES: Final = tuple(field.name for field in fields(Counts))
 
 _SHOWN: Final = (
     *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
-    *("unstored_reasons", "bypassed", "bypass_reasons", "errors"),
+    *("absent", "unstored_reasons", "bypassed", "bypass_reasons", "unknown_hosts", "errors"),
 )
 
 
@@ -125,16 +134,21 @@ class Stats:
     `money`.
 
     Attributes:
+        absent: calls that mode ``"replay"`` refused.
         bypassed: calls that a cache does not serve, such as a file upload.
         errors: faults of the store or of entries that a call survived.
         bypass_reasons: how many calls were bypassed for which reason.
         unstored_reasons: how many answers were returned but not stored for what they are or lack,
             by the reason: ``"when"`` for those that ``when=`` refused.
+        missed: keys of some HTTP answers that were stored for a miss: the first and the last two.
+        unknown_hosts: how many of the calls that were bypassed for ``"host not known"`` went to
+            which ``host:port``.
     """
 
     __slots__ = (
         *("_groups", "_models"),
-        *("bypass_reasons", "bypassed", "errors", "unstored_reasons"),
+        *("absent", "bypass_reasons", "bypassed", "errors"),
+        *("missed", "unknown_hosts", "unstored_reasons"),
     )
 
     def __init__(self) -> None:
@@ -144,10 +158,13 @@ class Stats:
         """Count anew from zero."""
         self._groups: dict[tuple[str, str], _Group] = {}
         self._models: dict[str, str] = {}
+        self.absent = 0
         self.bypassed = 0
         self.errors = 0
         self.bypass_reasons: dict[str, int] = {}
+        self.unknown_hosts: dict[str, int] = {}
         self.unstored_reasons: dict[str, int] = {}
+        self.missed: list[str] = []
 
     def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
         """Count one served call.
@@ -176,6 +193,9 @@ class Stats:
                     group.tokens_in_spent += entry.tokens_in
                     group.tokens_out_spent += entry.tokens_out
                     group.seconds_spent += entry.seconds
+                    if reply.own and exchange is not None and entry.kind is Kind.HTTP:
+                        self.missed.append(exchange.key)
+                        del self.missed[1:-2]
                 return
             if reply.outcome is _HIT:
                 group.hits += 1
@@ -234,11 +254,27 @@ class Stats:
                 return known, name
         return source, model
 
-    def count_bypass(self, reason: str) -> None:
-        """Count one call that went past the cache."""
+    def count_absent(self) -> None:
+        """Count one call that mode ``"replay"`` refused."""
+        with _lock:
+            self.absent += 1
+
+    def count_bypass(self, reason: str, host: str = "") -> None:
+        """Count one call that went past the cache.
+
+        Args:
+            reason: why.
+            host: the host and port that are not known, if that is why.
+        """
         with _lock:
             self.bypassed += 1
             _count_up(self.bypass_reasons, reason)
+            if host:
+                self._count_host(host)
+
+    def _count_host(self, host: str, count: int = 1) -> None:
+        full = host not in self.unknown_hosts and len(self.unknown_hosts) >= _HOSTS_KEPT
+        _count_up(self.unknown_hosts, _OTHER_HOSTS if full else host, count)
 
     def count_error(self) -> None:
         """Count one fault that a call survived."""
@@ -299,10 +335,13 @@ class Stats:
                 name = facts["source"], facts["model"]
                 group = self._groups.setdefault(name, _Group(facts["reported"]))
                 group.add(facts)
+            self.absent += other["absent"]
             self.bypassed += other["bypassed"]
             self.errors += other["errors"]
             for reason, count in other["bypass_reasons"].items():
                 _count_up(self.bypass_reasons, reason, count)
+            for host, count in other["unknown_hosts"].items():
+                self._count_host(host, count)
             for reason, count in other["unstored_reasons"].items():
                 _count_up(self.unstored_reasons, reason, count)
 
@@ -313,9 +352,11 @@ class Stats:
             return {
                 **asdict(total),
                 "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
+                "absent": self.absent,
                 "bypassed": self.bypassed,
                 "errors": self.errors,
                 "bypass_reasons": dict(self.bypass_reasons),
+                "unknown_hosts": dict(self.unknown_hosts),
                 "unstored_reasons": dict(self.unstored_reasons),
                 "groups": [
                     {"source": source, "model": model, "reported": group.reported}
@@ -391,8 +432,10 @@ def summary(stats: Stats, place: str) -> str:
         place: the store's URL.
     """
     total = stats.total
-    if not total.calls:
-        return f"no call of a model was seen{_aside(stats)}; cache {place}"
+    calls = total.calls + stats.absent
+    if not calls:
+        seen = "call was cached" if stats.bypassed else "call of a model was seen"
+        return f"no {seen}{_aside(stats)}; cache {place}"
     served = total.hits + total.joined
     parts = []
     tokens = total.tokens_in_saved + total.tokens_out_saved
@@ -409,19 +452,37 @@ def summary(stats: Stats, place: str) -> str:
         asked += f" for ${money.spent:,.4f}"
     if total.misses:
         asked += f", {total.stored:,} stored"
-    calls = "call" if total.calls == 1 else "calls"
-    return (
-        f"{served:,} of {total.calls:,} {calls} answered from {place}{saved}{asked}{_aside(stats)}"
-    )
+    if stats.absent:
+        asked += f"; {stats.absent:,} not stored"
+    return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"
+
+
+def unknown_hosts(stats: Stats) -> list[str]:
+    """A line for each of the few hosts whose calls were not cached most, as they are not known."""
+    counted = dict(stats.unknown_hosts)
+    others = counted.pop(_OTHER_HOSTS, 0)
+    told = sorted(counted.items(), key=lambda host: -host[1])
+    lines = [_uncached(count, host, host) for host, count in told[:_HOSTS_TOLD]]
+    others += sum(count for _, count in told[_HOSTS_TOLD:])
+    return [*lines, _uncached(others, _OTHER_HOSTS, "PATTERN")] if others else lines
+
+
+def _uncached(count: int, where: str, pattern: str) -> str:
+    was = "was" if count == 1 else "were"
+    return f"{_calls(count)} to {where} {was} not cached: {HOST_UNKNOWN} (--host {pattern})"
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} {'call' if count == 1 else 'calls'}"
 
 
 def _aside(stats: Stats) -> str:
     found = []
     if unstored := sum(stats.unstored_reasons.values()):
         found.append(f"{unstored:,} not stored ({', '.join(sorted(stats.unstored_reasons))})")
-    if stats.bypassed:
-        reasons = ", ".join(sorted(stats.bypass_reasons))
-        found.append(f"{stats.bypassed:,} not cacheable ({reasons})")
+    if bypassed := stats.bypassed - sum(stats.unknown_hosts.values()):
+        reasons = ", ".join(sorted(stats.bypass_reasons.keys() - {HOST_UNKNOWN}))
+        found.append(f"{bypassed:,} not cacheable ({reasons})")
     if stats.errors:
         found.append(f"{stats.errors:,} {'fault' if stats.errors == 1 else 'faults'} of the cache")
     return "".join(f"; {part}" for part in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.entry import Entry, Facts, Kind, Outcome
@@ -135,7 +135,11 @@ class Exchange(Generic[R]):
             tokens_out=usage.tokens_out,
         )
         asked = stored(self.asked) if policy.store_requests else b""
-        return sealed(kind, answer, asked, facts)
+        try:
+            return sealed(kind, answer, asked, facts)
+        except UnicodeEncodeError:  # half a surrogate in the name of the model
+            model = usage.model.encode(errors="replace").decode()
+            return sealed(kind, answer, asked, replace(facts, model=model))
 
 
 class ValueExchange(Exchange[Any]):
@@ -170,7 +174,11 @@ class ValueExchange(Exchange[Any]):
         self._usage = usage
 
     def pack(self, result: Any) -> tuple[Kind, bytes, Usage]:
-        return (*codec.encode(result), self._usage(result))
+        kind, answer = codec.encode(result)
+        try:
+            return kind, answer, self._usage(result)
+        except Exception:  # an answer of another form than is known: it counts no tokens
+            return kind, answer, NO_USAGE
 
 
 Report: TypeAlias = Callable[[CachewrapError, str], None]
@@ -192,6 +200,7 @@ class Terms:
         stopped_seconds: how long the event loop of a call may be stopped, while others wait for it.
         give_up: releases a lease, given its key and token, where the flow cannot any more.
         guard: stands between envelopes and the store.
+        refused: told of every call that mode replay refuses, since nothing is stored.
     """
 
     place: str
@@ -203,6 +212,7 @@ class Terms:
     stopped_seconds: float = 10.0
     give_up: Callable[[str, str], None] = lambda key, token: None
     guard: Guard = UNSEALED
+    refused: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)

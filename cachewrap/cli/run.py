@@ -16,8 +16,9 @@ import click
 from cachewrap import systems
 from cachewrap.cache import Cache
 from cachewrap.cli.places import DEFAULT_URL, one_url, together
-from cachewrap.errors import StoreError
-from cachewrap.policy import MODE_VARIABLE, MODES
+from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.http import routes
+from cachewrap.policy import MODE_VARIABLE, MODES, UNKEYED_VARIABLE, listed
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.urls import absolute, parse_url, url_of_path
 
@@ -45,7 +46,19 @@ cache_options: Final = together(
     click.option("--url", metavar="URL", help="The cache, as in Cache.from_url."),
     click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
     click.option("--mode", type=click.Choice(MODES), help="What is done with a call."),
+    click.option(
+        "--host",
+        metavar="PATTERN",
+        multiple=True,
+        help="A host where models are (host or host:port, with * for any text); may be repeated.",
+    ),
     click.option("--samples", is_flag=True, help="The n-th same request is its own sample."),
+    click.option(
+        "--unkeyed",
+        metavar="NAME",
+        multiple=True,
+        help="A header, query parameter or field of the body that makes no other request.",
+    ),
     click.option(
         "--history",
         metavar="FILE",
@@ -65,12 +78,15 @@ Examples:
   cachewrap run agent.py --verbose
   cachewrap run --redis redis://localhost/0 --seed 7 -m my_package.main
   cachewrap run --disk /srv/answers pytest -q
+  cachewrap run --host model.internal:8000 agent.py
   CACHEWRAP_URL=redis://cache/0 cachewrap run --quiet uvicorn app:api
 
 \b
 Environment, for services:
   CACHEWRAP_URL       the cache, where no option names one (else disk:.cache)
   CACHEWRAP_MODE      what is done with a call, where neither --mode nor the URL says it
+  CACHEWRAP_HOSTS     hosts where models are, as --host names them, with commas between
+  CACHEWRAP_UNKEYED   names as of --unkeyed, with commas between them
   CACHEWRAP_HISTORY   a file to which hits and misses are added, for `cachewrap report`;
                       empty for none (else one in the folder of a disk cache)
   CACHEWRAP_QUIET     1: print nothing at the end
@@ -84,6 +100,9 @@ def command(program: tuple[str, ...], **given: Any) -> None:
     PROGRAM is a Python file or folder, -m MODULE, -c CODE, or any command that starts Python. The
     cache serves its threads and its Python sub-processes as well, and decorated functions. A block
     of its own (`with Cache.…`) goes before it.
+
+    Over plain HTTP the hosts of known providers are cached, and models on loopback and private
+    addresses; --host names others.
 
     The program takes the place of this command (on Windows, where none can, this command waits for
     it): arguments, exit status, signals, input and tracebacks are its own. At its end it says on
@@ -129,20 +148,33 @@ def environment(
     url: str | None,
     seed: str | None,
     mode: str | None,
+    host: tuple[str, ...],
     samples: bool,
+    unkeyed: tuple[str, ...],
     history: str | None,
     no_history: bool,
     quiet: bool,
 ) -> dict[str, str]:
     """The variables of a program that is cached. Raises `UsageError`, and `StoreError`."""
-    named = one_url(disk, redis, url)
+    at = one_url(disk, redis, url) or os.environ.get(URL) or DEFAULT_URL
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
-    whole = _absolute(named or os.environ.get(URL) or DEFAULT_URL, given)
+    if unkeyed:
+        given["unkeyed"] = _left_out(at, unkeyed)
+    whole = _absolute(at, given)
     Cache.from_url(whole).check()
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
     found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
         found[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
+    if host:
+        named = (*routes.hosts_of_environment(), *host)
+        try:
+            routes.patterns_of(named)
+        except ConfigurationError as error:
+            raise click.UsageError(f"--host: {error}") from None
+        found[routes.VARIABLE] = ",".join(named)
+    if left_out := given.get("unkeyed"):
+        found[UNKEYED_VARIABLE] = left_out
     if history is not None and no_history:
         raise click.UsageError("give --history or --no-history, not both")
     if history is not None or no_history:
@@ -152,6 +184,14 @@ def environment(
     if quiet:
         found[QUIET] = "1"
     return found
+
+
+def _left_out(url: str, given: tuple[str, ...]) -> str:
+    """The names that are left out of keys: those that are given, and those that are already."""
+    known = parse_url(url)[2].get("unkeyed")
+    if known is None:
+        known = listed(os.environ.get(UNKEYED_VARIABLE, ""))
+    return ",".join(dict.fromkeys([*known, *(name for text in given for name in listed(text))]))
 
 
 def _absolute(url: str, given: dict[str, str | None]) -> str:

@@ -96,11 +96,12 @@ def encode(value: object) -> tuple[Kind, bytes]:
             types for which an installed package has a codec; in one another; or an `HttpAnswer` or
             `Items`.
 
-    Raises `UnsupportedTypeError` for anything else: for a class that could not be found again (one
-    defined inside a function) or has a ``__del__``, for a secret of pydantic, for a pattern that
-    may be slow to compile, and for a value that refers to itself or, unless it is what JSON has,
-    is nested more than some 60 levels deep. References that are shared inside the value come back
-    as separate copies. A date of freezegun or time-machine comes back as a date.
+    Raises `UnsupportedTypeError`, and nothing else, for anything else: for a class that could not
+    be found again (one defined inside a function) or has a ``__del__``, for a secret of pydantic,
+    for a pattern that may be slow to compile, for what raises when it is looked at, and for a value
+    that refers to itself or, unless it is what JSON has, is nested more than some 60 levels deep.
+    References that are shared inside the value come back as separate copies. A date of freezegun or
+    time-machine comes back as a date.
     """
     kind = type(value)
     if kind is str:
@@ -128,6 +129,10 @@ def encode(value: object) -> tuple[Kind, bytes]:
             return Kind.VALUE, _TAGGED + data
     except RecursionError:
         pass
+    except UnsupportedTypeError:
+        raise
+    except Exception as error:  # objects of the program's own can raise anything when looked at
+        raise UnsupportedTypeError(f"the value cannot be read: {_told(error)}") from error
     raise UnsupportedTypeError("the value refers to itself or is nested too deeply")
 
 
@@ -169,11 +174,15 @@ def decode(kind: Kind, data: bytes) -> Any:
     except (MissingTypeError, CorruptEntryError):
         raise
     except Exception as error:
-        # Hashes of the program's own can raise anything, also what runs code to be shown.
-        kind_of = type(error)
-        told = repr(error) if module_of(kind_of) in ("builtins", "msgspec") else called(kind_of)
-        raise CorruptEntryError(f"the answer cannot be read: {told}") from error
+        # Hashes of the program's own can raise anything.
+        raise CorruptEntryError(f"the answer cannot be read: {_told(error)}") from error
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
+
+
+def _told(error: Exception) -> str:
+    """An error for messages: one of the program's own may run code to be shown."""
+    kind = type(error)
+    return repr(error) if module_of(kind) in ("builtins", "msgspec") else called(kind)
 
 
 def plain_form(kind: Kind, data: bytes) -> Any:
@@ -371,6 +380,10 @@ def _tag_object(value: Any, kind: type, where: str) -> Any:
         return {"!enum": _tag_enum(value, kind, where)}
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         items = [tag(item, f"{where}[{i}]") for i, item in enumerate(tuple.__iter__(value))]
+        if len(items) != len(kind._fields):  # pyright: ignore[reportAttributeAccessIssue]
+            raise UnsupportedTypeError(
+                f"{where} is a {type_name(kind)} with other fields than named"
+            )
         state = state_of(value)
         stored = [_tag_dict(state, where)] if state else []
         return {"!namedtuple": [name_of(kind, where), items, *stored]}
@@ -421,7 +434,10 @@ def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
         held = tag(HELD[base](value), where)
         return {"!subclass": [name_of(kind, where), held, _tag_state(value, where)]}
     why = ", whose __post_init__ is not to run" if issubclass(kind, msgspec.Struct) else ""
-    raise UnsupportedTypeError(f"{where} is a {type_name(kind)}{why}, which no codec takes")
+    raise UnsupportedTypeError(
+        f"{where} is a {type_name(kind)}{why}, which no codec takes: "
+        "hand over what is needed of it instead, in a dataclass or a dict"
+    )
 
 
 def _tag_state(value: Any, where: str) -> Any:

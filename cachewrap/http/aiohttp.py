@@ -18,7 +18,8 @@ from cachewrap.http.encodings import decoded, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher
 from cachewrap.http.response import Head, Headers, Wire, marked, raising
-from cachewrap.http.serve import Caching, Routes
+from cachewrap.http.routes import Routes
+from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -66,11 +67,11 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
             return _NO_JSON
         if not isinstance(event, Mapping):
             continue
-        kind = event.get("type") or name
         if _is_error(name, event):
             return _ERROR
+        kind = event.get("type") or name
         closed = closed or kind in CLOSING
-        finished = finished or kind in _COMPLETE
+        finished = finished or kind in _COMPLETE or event.get("stop") is True  # llama.cpp's own
         begun = begun or kind == "message_start"
         stopped = stopped or bool(stop_reason(event))
         usage = _updated(usage, event)
@@ -101,10 +102,8 @@ def read_events(body: bytes) -> list[Any]:
     """The data of every event of a stream that has JSON in it, in order."""
     found = []
     for _, data in each_event(body):
-        try:
+        with suppress(ValueError, RecursionError):
             found.append(json.loads(data))
-        except (ValueError, RecursionError):
-            continue
     return found
 
 
@@ -462,7 +461,7 @@ _ANYWHERE: Final = "(?:.*/)?"
 _ANSWERS: Final[tuple[tuple[str, Lacks], ...]] = (
     (_ANYWHERE + "(?:chat|fim)/completions", _choices),
     (_ANYWHERE + "completions", _completions),
-    (_ANYWHERE + "completion", _completion),
+    (_ANYWHERE + "(?:completion|infill)", _completion),
     (_VERSIONED + "responses", _response),
     (_VERSIONED + "responses/input_tokens", _given("input_tokens")),
     (_VERSIONED + "messages", _message),
@@ -470,7 +469,10 @@ _ANSWERS: Final[tuple[tuple[str, Lacks], ...]] = (
     (_VERSIONED + "complete", _given("completion")),
     (_ANYWHERE + "api/(?:chat|generate)", _done),
     (_ANYWHERE + "(?:embeddings|embed)", _embeddings),
-    (_ANYWHERE + "(?:moderations|classifications|classify)", _some("results", "classifications")),
+    (
+        _ANYWHERE + "(?:moderations|classifications|classify)",
+        _some("results", "classifications", "data"),
+    ),
     (_ANYWHERE + "rerank", _some("results", "data")),
     (_ANYWHERE + "images/(?:generations|edits|variations)", _pictures),
     (_ANYWHERE + "audio/speech", _some("audio", "data", "output")),

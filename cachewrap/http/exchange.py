@@ -29,6 +29,7 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
+from cachewrap.http.routes import reaches_model
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
@@ -59,10 +60,17 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Bypass:
-    """A request that no cache serves: what was called, and why it is left alone."""
+    """A request that no cache serves: what was called, and why it is left alone.
+
+    Args:
+        source: how messages name what was called.
+        reason: why, in a word or two, for counting.
+        asks_model: whether it makes a model work, so that mode replay lets it go nowhere.
+    """
 
     source: str
     reason: str
+    asks_model: bool = True
 
 
 def classify(
@@ -80,7 +88,8 @@ def classify(
     path = _path(client, options.url)
     endpoint = endpoints.get(path) if method == "POST" else None
     if endpoint is None:
-        return Bypass(f"{method} /{path}", "endpoint" if method == "POST" else "method")
+        reason = "endpoint" if method == "POST" else "method"
+        return Bypass(f"{method} /{path}", reason, reaches_model(method, path))
     # Only some versions of the SDKs know a body that is not JSON.
     if getattr(options, "content", None) is not None or not isinstance(body, (Mapping, type(None))):
         return Bypass(endpoint.source, "raw body")

@@ -11,7 +11,8 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
 from cachewrap.http.response import Wire, build, family_of
-from cachewrap.http.serve import Caching, Routes
+from cachewrap.http.routes import Routes
+from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
 
 
@@ -25,7 +26,7 @@ class HttpxWire(Wire):
     def __init__(self, request: Any) -> None:
         url, family = request.url, family_of(request)
         super().__init__(family, request.method, str(url), url.host, url.port, url.path)
-        self._request, self._held = request, family.held
+        self._request, self._family = request, family
 
     def headers(self) -> Iterable[tuple[str, str]]:
         pairs: list[tuple[str, str]] = self._request.headers.multi_items()
@@ -34,7 +35,7 @@ class HttpxWire(Wire):
     def content(self) -> bytes:
         request = self._request
         # A redirected request has the stream of the first one, but not its content.
-        if isinstance(request.stream, self._held):
+        if isinstance(request.stream, self._family.held):
             request.read()
         content: bytes = request.content
         return content
@@ -74,7 +75,7 @@ class HttpxWire(Wire):
         return self._response(answer, reader)
 
     def _response(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        return build(self._request, answer, self._request, reader)
+        return build(self._request, self._family, answer, self._request, reader)
 
 
 class _Transport:
@@ -191,16 +192,20 @@ def patch_httpx(
 
     Args:
         cache: serves the requests outside any block. Without it they are not cached.
-        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``); None are those of the known
-            providers.
+        hosts: patterns (``"api.mistral.ai"``, ``"127.0.0.1:*"``) in place of what is known else:
+            the known providers, servers for models of one's own on loopback and private hosts,
+            and what ``CACHEWRAP_HOSTS`` names.
         paths: patterns of whole paths (``"*/chat/completions"``); None are those of the known
-            providers.
+            providers, and of servers of one's own.
         when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
             given the JSON of a plain answer, or its bytes; of a stream the list of its events.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times; the
-    newest application that knows a request serves it.
+    newest application that knows a request serves it. What asks a model on a host that none of them
+    knows is counted, in ``stats.unknown_hosts`` of the cache.
+
+    Raises `ConfigurationError` for a pattern that names no host.
     """
     return HTTPX.patch(cache, when, hosts, paths, carry=threads)
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from types import ModuleType
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import wrapt
 
 from cachewrap import threads
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
+from cachewrap.hooks import Hook, Wrapper
 from cachewrap.http.exchange import When
 from cachewrap.http.response import Wire
-from cachewrap.http.serve import HOSTS, Caching, Routes
+from cachewrap.http.routes import Routes, known
+from cachewrap.http.serve import Caching
 from cachewrap.telemetry import events
 
 
@@ -45,61 +50,136 @@ class Application(Handle):
 
     Args:
         patcher: what it is an application of.
-        carries: whether active blocks reach worker threads while it holds.
     """
 
-    def __init__(self, patcher: Applications[Any], *, carries: bool) -> None:
+    def __init__(self, patcher: Applications[Any]) -> None:
         self._patcher = patcher
-        self.carries = carries
+        self._record: Record | None = None
 
     @property
     def active(self) -> bool:
-        return self in self._patcher.patches
+        return self._record in self._patcher.patches
 
     def undo(self) -> None:
         self._patcher.undo(self)
 
 
+class Record:
+    """A record of what an application says, kept as long as it holds.
+
+    Args:
+        says: what is to be done, by topic. On each the newest application decides.
+    """
+
+    __slots__ = ("handle", "number", "reigns", "says")
+
+    def __init__(self, says: Mapping[Hashable, Any]) -> None:
+        self.says = says
+        self.number = next(_numbers)
+        self.handle: weakref.ref[Application] | None = None
+        self.reigns = 0  # the topics on which it is the newest that nobody can undo
+
+
+_numbers: Final = itertools.count()
+
+PATCHED: Final = "patched"
+"""The topic of every application: that it holds."""
+THREADS: Final = "threads"
+"""The topic of those that let active blocks reach worker threads."""
+
 A = TypeVar("A", bound=Application)
 
 
 class Applications(ABC, Generic[A]):
-    """The applications of one patch. Its wrappers are in place until the last one is undone."""
+    """The applications of one patch. Its hooks are in place until the last one is undone.
+
+    An application whose handle is gone cannot be undone by itself any more. It is forgotten once
+    newer ones of that kind say something on all of its topics, so that programs may patch at every
+    request.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._awaited: set[str] = set()
-        self._wrapped: list[tuple[type, str, Any, Any, list[bool]]] = []
-        self.patches: tuple[A, ...] = ()
+        self._hooks: dict[tuple[type, str], Hook] = {}
+        self._topics: dict[Hashable, dict[Record, None]] = {}
+        self._dropped: deque[Record] = deque()  # filled while anything is going on
+        self._permanent: dict[Hashable, Record] = {}
+        self._in_threads = False
+        self.patches: dict[Record, None] = {}
 
     def undo(self, patch: A | None = None) -> None:
         """Undo one application, or all of them."""
         with self._lock:
-            undone = [one for one in self.patches if patch is None or one is patch]
-            self._hold(*(one for one in self.patches if one not in undone))
-            for one in undone:
-                if one.carries:
-                    threads.release()
-            if self.patches:
-                return
-            for owner, name, original, wrapped, enabled in reversed(self._wrapped):
-                if vars(owner).get(name) is wrapped:
-                    setattr(owner, name, original)
-                else:
-                    # What somebody else wrapped around ours stays, and ours in it does nothing,
-                    # not even when the next application wraps the method again.
-                    enabled.clear()
-            self._wrapped.clear()
+            for record in list(self.patches) if patch is None else [patch._record]:
+                if record is not None and record in self.patches:
+                    self._forget(record)
+            self._settle()
+            if not self.patches:
+                for hook in self._hooks.values():
+                    hook.take()
+                # Of a module that was imported anew this would keep the older classes.
+                self._hooks = {key: hook for key, hook in self._hooks.items() if _is_there(key[0])}
 
-    def _add(self, patch: A) -> None:
-        """One more application holds."""
-        self._hold(*self.patches, patch)
-        if patch.carries:
+    def _add(self, patch: A, says: Mapping[Hashable, Any], *, carries: bool) -> None:
+        """One more application holds, of which ``None`` says nothing."""
+        said = {topic: what for topic, what in says.items() if what is not None}
+        record = Record({**said, PATCHED: True, **({THREADS: True} if carries else {})})
+        patch._record = record
+        dropped = self._dropped.append
+        record.handle = weakref.ref(patch, lambda _: dropped(record))
+        self.patches[record] = None
+        for topic in record.says:
+            self._topics.setdefault(topic, {})[record] = None
+        if carries and self._in_threads:  # another tool may have taken it out
             threads.hold()
+            threads.release()
+        self._settle()
 
-    def _hold(self, *patches: A) -> None:
-        """From now on these are the applications that hold, the newest one last."""
-        self.patches = patches
+    def _forget(self, record: Record) -> None:
+        del self.patches[record]
+        record.handle = None
+        for topic in record.says:
+            del self._topics[topic][record]
+            if not self._topics[topic]:
+                del self._topics[topic]
+            if self._permanent.get(topic) is record:
+                del self._permanent[topic]
+
+    def _settle(self) -> None:
+        """Make what holds now the state of things."""
+        while self._dropped:
+            record = self._dropped.popleft()
+            if record in self.patches:
+                self._stay(record)
+        if self._in_threads is not (THREADS in self._topics):
+            self._in_threads = not self._in_threads
+            (threads.hold if self._in_threads else threads.release)()
+        self._decide()
+
+    def _stay(self, record: Record) -> None:
+        """Nobody can undo it any more: it takes the place of older ones like that."""
+        for topic in record.says:
+            older = self._permanent.get(topic)
+            if older is not None:
+                if older.number > record.number:
+                    continue
+                older.reigns -= 1
+            self._permanent[topic] = record
+            record.reigns += 1
+            if older is not None and not older.reigns:
+                self._forget(older)
+        if not record.reigns:
+            self._forget(record)
+
+    def _newest(self, topic: Hashable) -> Any:
+        """What the newest application says that says something on it; None where none does."""
+        said = self._topics.get(topic)
+        return next(reversed(said)).says[topic] if said else None
+
+    @abstractmethod
+    def _decide(self) -> None:
+        """Other applications hold than before."""
 
     def _await(self, name: str) -> None:
         """Wrap what a module will have, as soon as it is imported."""
@@ -117,12 +197,21 @@ class Applications(ABC, Generic[A]):
     def _arrived(self, module: ModuleType) -> None:
         """A module is there in which something is to be wrapped."""
 
-    def _put(self, owner: type, name: str, original: Any, wrapper: Any) -> None:
-        """Wrap a method."""
-        enabled = [True]  # until it is emptied
-        wrapped = wrapt.FunctionWrapper(original, wrapper, partial(bool, enabled))
-        setattr(owner, name, wrapped)
-        self._wrapped.append((owner, name, original, wrapped, enabled))
+    def _put(self, owner: type, name: str, wrapper: Wrapper) -> None:
+        """Wrap a method, unless its wrapper is in place."""
+        hook = self._hooks.get((owner, name))
+        if hook is None:
+            hook = Hook(owner, name, wrapper)
+            function = hook.function()
+            # Classes take methods of others.
+            known = (one for one in self._hooks.values() if one.name == name and function)
+            hook = next((one for one in known if one.function() is function), hook)
+            self._hooks[owner, name] = hook
+        hook.put()
+
+
+def _is_there(owner: type) -> bool:
+    return getattr(sys.modules.get(owner.__module__), owner.__name__, None) is owner
 
 
 def version_of(library: str) -> str:
@@ -140,8 +229,8 @@ A wrapper is one for `wrapt` that is given the patcher before the rest.
 class HttpPatch(Application):
     """One application of a patch of an HTTP library; use it as a block, or call `undo`."""
 
-    def __init__(self, patcher: HttpPatcher, caching: Caching, *, carries: bool) -> None:
-        super().__init__(patcher, carries=carries)
+    def __init__(self, patcher: HttpPatcher, caching: Caching) -> None:
+        super().__init__(patcher)
         self.caching = caching
 
 
@@ -159,6 +248,7 @@ class HttpPatcher(Applications[HttpPatch]):
         super().__init__()
         self._targets = targets
         self._needs = needs or {}
+        self._serving: tuple[Caching, ...] = ()
 
     def patch(
         self,
@@ -167,36 +257,49 @@ class HttpPatcher(Applications[HttpPatch]):
         hosts: Iterable[str] | None,
         paths: Iterable[str] | None,
         *,
+        more_hosts: Iterable[str] = (),
         carry: bool,
         strict: bool = True,
     ) -> HttpPatch:
         """Put the wrappers in, now or when a library is imported. See `patch_httpx`.
 
+        Where ``hosts`` is None, ``more_hosts`` are served beside those that are known.
+
         Raises `ConfigurationError` for a library that lacks what is to be wrapped; not ``strict``
         it warns.
         """
-        routes = Routes(HOSTS if hosts is None else hosts, paths)
-        patch = HttpPatch(self, Caching(routes, cache, when), carries=carry)
+        routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
+        patch = HttpPatch(self, Caching(routes, cache, when))
         with self._lock:
-            first = not self.patches
-            self._add(patch)
-            if first:
-                try:
-                    for name in self._targets:
-                        if module := sys.modules.get(name):
-                            (self._apply if strict else self._arrived)(module)
-                        else:
-                            self._await(name)
-                except BaseException:
-                    self.undo(patch)
-                    raise
+            self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)
+            try:
+                # Every time: since the last one another tool may have taken something out.
+                for name in self._targets:
+                    if module := sys.modules.get(name):
+                        (self._apply if strict else self._arrived)(module)
+                    else:
+                        self._await(name)
+            except BaseException:
+                self.undo(patch)
+                raise
         return patch
 
     def serving(self, wire: Wire) -> Caching | None:
-        """The newest application that knows the request."""
-        return next(
-            (one.caching for one in reversed(self.patches) if one.caching.knows(wire)), None
-        )
+        """The newest application that knows the request; what none of them knows is counted."""
+        serving = self._serving
+        for caching in serving:
+            if caching.knows(wire):
+                return caching
+        if serving:
+            serving[0].leave(wire)
+        return None
+
+    def _decide(self) -> None:
+        # Of those with the same routes the newest alone is ever asked.
+        routes = [topic for topic in self._topics if isinstance(topic, Routes)]
+        newest = [next(reversed(self._topics[topic])) for topic in routes]
+        newest.sort(key=lambda record: -record.number)
+        self._serving = tuple(record.says["caching"] for record in newest)
 
     def _arrived(self, module: ModuleType) -> None:
         # Its import is not to fail: most of what it is used for is none of the cache's.
@@ -212,10 +315,9 @@ class HttpPatcher(Applications[HttpPatch]):
             raise _missing(library, f"{module.__name__}.{needed}")
         for cls, name, wrapper in self._targets[module.__name__]:
             owner = getattr(module, cls)
-            original = vars(owner).get(name)
-            if original is None:
+            if name not in vars(owner):
                 raise _missing(library, f"{module.__name__}.{cls}.{name}")
-            self._put(owner, name, original, partial(wrapper, self))
+            self._put(owner, name, partial(wrapper, self))
 
 
 def stepping_in(wire: Callable[..., Wire], *, is_async: bool = False) -> Callable[..., Any]:

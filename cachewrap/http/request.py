@@ -14,9 +14,10 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
+from cachewrap.http.tracking import is_idle
 from cachewrap.loops import aside, is_watched
 from cachewrap.policy import NONE_KEYED, Keyed
-from cachewrap.request.canonical import canonical_body, canonical_json
+from cachewrap.request.canonical import NO_NAMES, canonical_body, canonical_json
 from cachewrap.secrets import (
     GONE,
     Walk,
@@ -101,40 +102,6 @@ RAW_RESPONSE: Final = "x-stainless-raw-response"
 
 _MULTIPART: Final = "multipart/form-data"
 
-# They differ from call to call or from program to program, and change no answer.
-_IDLE_HEADERS: Final = frozenset(
-    # Of HTTP itself: how the answer is sent, RFC 9110 and RFC 9112; when it may be sent again, the
-    # IETF's draft of Idempotency-Key.
-    """
-    accept accept-charset accept-encoding connection content-length date host idempotency-key
-    keep-alive te trailer transfer-encoding upgrade user-agent x-idempotency-key
-    """.split()
-    # What a request was signed at and of, beside its signature: AWS's Signature Version 4.
-    + ["x-amz-content-sha256", "x-amz-date"]
-    # Numbers of a request, of its trace and of those that belong together: W3C's Trace Context and
-    # Baggage, Zipkin's B3, Jaeger, and the documentation of each that bears its maker's name.
-    + """
-    amz-sdk-invocation-id amz-sdk-request b3 baggage correlation-id elastic-apm-traceparent
-    langsmith-trace newrelic request-id sentry-trace traceparent tracestate uber-trace-id
-    x-amzn-trace-id x-client-name x-client-request-id x-cloud-trace-context x-correlation-id
-    x-goog-api-client x-ms-client-request-id x-newrelic-id x-newrelic-transaction
-    x-ot-span-context x-request-id x-span-id x-trace-id
-    """.split()
-    # inspect_ai numbers its requests with it, to tell retries in its log (its `HttpHooks`).
-    + ["x-irid"]
-    # Which machine has the conversation in its prompt cache: "Prompt caching" of Fireworks and of
-    # Cloudflare's Workers AI.
-    + ["x-session-affinity"]
-)
-_IDLE_PREFIXES: Final = (
-    "x-stainless-",  # the SDK, its language and its system
-    "x-fern-",
-    "x-b3-",
-    "x-datadog-",
-    "____stainless",
-    "x-cachewrap",
-)
-
 
 def canonical_request(
     client: Any,
@@ -144,6 +111,7 @@ def canonical_request(
     *,
     stream: bool,
     keyed: Keyed = NONE_KEYED,
+    unkeyed: frozenset[str] = NO_NAMES,
     taken: list[str] | None = None,
 ) -> dict[str, Any]:
     """The request as plain JSON-like values, independent of the SDK's objects.
@@ -155,6 +123,7 @@ def canonical_request(
         body: the JSON body as it will be sent, see `merged_body`.
         stream: whether the answer is asked for as a stream.
         keyed: names of what is counted by a hash of its value, see `CacheOptions`.
+        unkeyed: names of what is left out, in lower case.
         taken: is given the credentials that are left out.
 
     ``method`` and ``url`` (base and path, without credentials) are always there; ``query``,
@@ -164,19 +133,19 @@ def canonical_request(
     """
     url, url_query = split_url(str(client._prepare_url(path)))
     request: dict[str, Any] = {"method": options.method.upper(), "url": url}
-    if query := _query(client, options, url_query, keyed):
+    if query := _query(client, options, url_query, keyed, unkeyed):
         request["query"] = query
     layers = _layers(client, options)
     if keyed:
         layers = chain(_authorization(client), layers)
-    if headers := canonical_headers(layers, keyed, taken):
+    if headers := canonical_headers(layers, keyed, taken, unkeyed):
         request["headers"] = headers
     if taken is not None and type(secret := vars(client).get("api_key")) is str:
         taken.append(secret)
     if body is not None:
-        request["body"] = canonical_body(
-            without_secrets(body, keyed, taken) if isinstance(body, Mapping) else body
-        )
+        if isinstance(body, Mapping):
+            body = without_secrets(body, keyed, taken)
+        request["body"] = canonical_body(body, keyed, unkeyed)
     if options.files:
         request["files"] = fingerprints(options.files)
     if stream:
@@ -217,11 +186,15 @@ def split_url(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def _query(
-    client: Any, options: Any, url_query: Iterable[tuple[str, str]], keyed: Keyed
+    client: Any,
+    options: Any,
+    url_query: Iterable[tuple[str, str]],
+    keyed: Keyed,
+    unkeyed: frozenset[str],
 ) -> dict[str, Any]:
     transport = getattr(client._client, "params", None)
     fixed = [*(transport.multi_items() if transport else ()), *url_query]
-    found = canonical_query(fixed, keyed) if fixed else {}
+    found = canonical_query(fixed, keyed, unkeyed) if fixed else {}
     query: dict[str, Any] = {
         name: values[0] if len(values) == 1 else values for name, values in found.items()
     }
@@ -229,6 +202,8 @@ def _query(
         for name, value in (params or {}).items():
             if not is_given(value):
                 query.pop(name, None)
+            elif name.lower() in unkeyed:
+                continue
             elif (mark := keyed.mark(name, value)) is not None:
                 query[name] = mark
             elif not (is_secret(name) or is_secret_value(value)):
@@ -238,11 +213,15 @@ def _query(
 
 
 def canonical_query(
-    pairs: Iterable[tuple[str, str]], keyed: Keyed = NONE_KEYED
+    pairs: Iterable[tuple[str, str]],
+    keyed: Keyed = NONE_KEYED,
+    unkeyed: frozenset[str] = NO_NAMES,
 ) -> dict[str, list[str]]:
     """The parameters of a query that are no credentials, each with its values."""
     query: dict[str, list[str]] = {}
     for name, value in pairs:
+        if name.lower() in unkeyed:
+            continue
         mark = keyed.mark(name, value) if keyed else None
         if mark or not (is_secret(name) or is_secret_value(value)):
             query.setdefault(name, []).append(mark or value)
@@ -253,6 +232,7 @@ def canonical_headers(
     pairs: Iterable[tuple[str, Any]],
     keyed: Keyed = NONE_KEYED,
     taken: list[str] | None = None,
+    unkeyed: frozenset[str] = NO_NAMES,
 ) -> dict[str, str]:
     """The headers that can change an answer, by lower-case name; later ones win.
 
@@ -260,6 +240,7 @@ def canonical_headers(
         pairs: names and values.
         keyed: names of what is counted by a hash of its value.
         taken: is given the credentials that are left out.
+        unkeyed: names of what is left out, in lower case.
     """
     found: dict[str, str] = {}
     for name, value in pairs:
@@ -268,7 +249,10 @@ def canonical_headers(
             if taken is not None and isinstance(value, str) and not is_idle(name):
                 taken.append(value)
             continue
-        if not is_given(value) or value is None:
+        if name in unkeyed:
+            if taken is not None and is_secret_value(value):
+                taken.append(value)
+        elif not is_given(value) or value is None:
             found.pop(name, None)
         elif mark := keyed.mark(name, value) if keyed else None:
             found[name] = mark
@@ -298,12 +282,6 @@ def _header(value: str, taken: list[str] | None) -> str:
     if taken is not None:
         taken += [one.value for one in walk.found]
     return new
-
-
-@lru_cache(maxsize=1024)
-def is_idle(name: str) -> bool:
-    """Whether a header of this name (in lower case) is of transport or tracing alone."""
-    return name in _IDLE_HEADERS or name.startswith(_IDLE_PREFIXES)
 
 
 def _layers(client: Any, options: Any) -> Iterable[tuple[str, Any]]:

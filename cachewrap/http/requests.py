@@ -16,7 +16,8 @@ from cachewrap.http.encodings import codings, encoded
 from cachewrap.http.exchange import When
 from cachewrap.http.patcher import HttpPatch, HttpPatcher, stepping_in
 from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising
-from cachewrap.http.serve import Caching, Routes
+from cachewrap.http.routes import Routes
+from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
 
 

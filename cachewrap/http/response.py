@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
 
 _FAMILIES: Final = ("httpx", "httpx2")
+_UNREAD: Final = object()
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -147,6 +149,7 @@ class Wire:
         self.host = host or ""
         self.port = port or _PORTS.get(url.partition(":")[0].lower(), 0)
         self.path = path
+        self._body_read: Any = _UNREAD
 
     def headers(self) -> Iterable[tuple[str, str]]:
         """The headers of the request."""
@@ -155,6 +158,12 @@ class Wire:
     def content(self) -> bytes | str:
         """Its body. Raises `ValueError` or `RuntimeError` for one that is read while it is sent."""
         raise NotImplementedError
+
+    def body(self) -> Any:
+        """The JSON in its body, which is read once. Raises as `content`."""
+        if self._body_read is _UNREAD:
+            self._body_read = json.loads(self.content())
+        return self._body_read
 
     def timeout(self) -> object:
         """The timeout that its caller has set, as the library takes it; None for none."""
@@ -281,6 +290,7 @@ class _SharedStream:
 
 def build(
     transport: object,
+    family: Family,
     answer: HttpAnswer,
     request: Any,
     reader: Any = None,
@@ -289,11 +299,11 @@ def build(
 
     Args:
         transport: the HTTP client that would have sent the request.
+        family: its library.
         answer: what is stored.
         request: the request, which the response carries.
         reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
-    family = family_of(transport)
     pairs = [(name.encode(), value.encode()) for name, value in marked(answer, reader)]
     response = family.response(
         answer.status,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from fnmatch import translate
 from typing import Any, Final
 
 from cachewrap.cache import Cache
+from cachewrap.call.stats import HOST_UNKNOWN
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
@@ -24,12 +23,13 @@ from cachewrap.http.request import (
     without_secrets,
 )
 from cachewrap.http.response import Wire, is_framed
+from cachewrap.http.routes import Routes, asks_model, is_stream, name_of
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import choose_cache, take_sample
-from cachewrap.policy import Keyed
+from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.streams.recording import Proxy
-from cachewrap.telemetry import events
+from cachewrap.telemetry import events, hints
 from cachewrap.urls import wrong_cache
 
 # What the last event of a stream has in its name or its data: `read_any_stream` judges by the same.
@@ -62,14 +62,41 @@ class Caching:
         self._cache = cache
         self._when = when
         capture.watch()
+        hints.seen.used = hints.seen.used or cache is not None
+        hints.seen.patched(hints.HTTP, True)
 
     def knows(self, wire: Wire) -> bool:
         """Whether a request goes where questions go, and no patched SDK has decided on it."""
         return (
             wire.method == "POST"
-            and self._routes.match(wire.host, wire.port, wire.path)
             and not capture.decided()
+            and self._routes.match(wire.host, wire.port, wire.path, wire.body)
         )
+
+    def leave(self, wire: Wire) -> None:
+        """Count a question to a model that goes past the cache, if one would serve its like.
+
+        It goes to a host that is not known, or to a path whose answers are never stored. What a
+        patched SDK or a cached transport has decided on is counted there. Raises `ReplayMissError`
+        in mode replay.
+        """
+        if wire.method != "POST":
+            return
+        never = self._routes.is_never_stored(wire.host, wire.port, wire.path)
+        if (
+            not (never or self._routes.has_path(wire.path))
+            or capture.decided()
+            or choose_cache(default=lambda: self._cache, counted=False) is None
+            or not (never or asks_model(wire.path, wire.body))
+        ):
+            return
+        cache = choose_cache(default=lambda: self._cache)
+        if cache is not None:
+            source = Endpoint(wire.path.strip("/"), wire=True).source
+            if never:
+                cache.bypass(source, "endpoint")
+            else:
+                cache.bypass(source, HOST_UNKNOWN, host=name_of(wire.host, wire.port))
 
     def handle(self, wire: Wire, send: Callable[[], Any]) -> Any:
         """Answer a sync request; ``send`` sends it on."""
@@ -161,21 +188,27 @@ class Caching:
     def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
         cache = choose_cache(default=lambda: self._cache)
-        if cache is None or not self.knows(wire):
+        if cache is None:
+            if hints.seen.listening and self.knows(wire):
+                hints.seen.uncached_http()
+            return None
+        if not self.knows(wire):
+            if cache.policy.mode == "replay":
+                self.leave(wire)
             return None
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
         try:
-            body = json.loads(wire.content())
+            body = wire.body()
             accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
             taken: list[str] = []
-            canonical = _canonical(wire, body, cache.policy.keyed, taken)
+            canonical = _canonical(wire, body, cache.policy, taken)
             if streamed and not is_stream(wire.path, body, ""):
                 canonical["stream"] = True  # what else tells it is no part of the key
             exchange = SdkExchange(endpoint, canonical, cache.policy, self._when, taken=taken)
             exchange.timeout = wire.timeout
         except UnkeyableError as error:
-            cache.bypass(endpoint.source, "unkeyable")
+            cache.bypass(endpoint.source, "unkeyable", fault=error)
             events.warn_once(
                 (UnkeyableError, endpoint.source),
                 f"{endpoint.source}: the call is not cached: {error}",
@@ -192,16 +225,17 @@ class Caching:
         return cache, exchange, streamed
 
 
-def _canonical(wire: Wire, body: Any, keyed: Keyed, taken: list[str]) -> dict[str, Any]:
+def _canonical(wire: Wire, body: Any, policy: Policy, taken: list[str]) -> dict[str, Any]:
+    keyed, unkeyed = policy.keyed, policy.unkeyed
     url, pairs = split_url(wire.url)
     canonical: dict[str, Any] = {"method": wire.method, "url": url}
-    if query := canonical_query(pairs, keyed):
+    if query := canonical_query(pairs, keyed, unkeyed):
         canonical["query"] = query
-    if headers := canonical_headers(wire.headers(), keyed, taken):
+    if headers := canonical_headers(wire.headers(), keyed, taken, unkeyed):
         canonical["headers"] = headers
     if isinstance(body, dict):
         body = without_secrets(body, keyed, taken)
-    canonical["body"] = canonical_body(body)
+    canonical["body"] = canonical_body(body, keyed, unkeyed)
     return canonical
 
 
@@ -262,79 +296,3 @@ class _Settling(Proxy):
             if self._self_closes(chunk) and (awaitable := self.__wrapped__.settle()) is not None:
                 await awaitable
             yield chunk
-
-
-# -- routes of questions to a model ------------------------------------------------------------
-
-
-_OPENAI: Final = tuple(
-    f"*/{path}"
-    for path in (
-        *("chat/completions", "fim/completions", "completions", "responses", "embeddings"),
-        *("moderations", "chat/moderations", "classifications", "chat/classifications", "rerank"),
-        *("images/generations", "audio/speech", "ocr", "messages", "messages/count_tokens"),
-    )
-)
-_GOOGLE: Final = tuple(
-    f"*/models/*:{method}"
-    for method in (
-        *("generateContent", "streamGenerateContent", "countTokens", "computeTokens"),
-        *("embedContent", "batchEmbedContents", "predict", "rawPredict", "streamRawPredict"),
-    )
-)
-_COHERE: Final = tuple(
-    f"/v[12]/{path}"
-    for path in (
-        *("chat", "generate", "embed", "rerank", "classify", "summarize"),
-        *("tokenize", "detokenize"),
-    )
-)
-_OLLAMA: Final = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
-
-HOSTS: Final = (
-    *("api.openai.com", "*.openai.azure.com", "*.services.ai.azure.com", "api.anthropic.com"),
-    *("api.mistral.ai", "api.groq.com", "api.together.ai", "api.together.xyz", "api.deepseek.com"),
-    *("openrouter.ai", "api.x.ai", "api.fireworks.ai", "api.perplexity.ai", "api.cerebras.ai"),
-    *("generativelanguage.googleapis.com", "*aiplatform.googleapis.com"),
-    *("api.cohere.com", "api.cohere.ai", "ollama.com", "*:11434"),
-)
-"""The hosts of known providers; the last one is Ollama's port, on any host."""
-
-PATHS: Final = (*_OPENAI, *_GOOGLE, *_COHERE, *_OLLAMA)
-"""The paths of questions, as the known providers have them."""
-
-
-class Routes:
-    """A match of requests by host and path, where ``*`` stands for any text.
-
-    Args:
-        hosts: patterns of ``host`` or ``host:port``; None matches every host.
-        paths: patterns of whole paths; None is `PATHS`.
-    """
-
-    def __init__(self, hosts: Iterable[str] | None, paths: Iterable[str] | None) -> None:
-        self._hosts = None if hosts is None else _any(hosts)
-        self._paths = _any(PATHS if paths is None else paths)
-
-    def match(self, host: str, port: int, path: str) -> bool:
-        """Whether a request goes to one of the hosts and one of the paths."""
-        if self._paths.match(path) is None:
-            return False
-        hosts = self._hosts
-        return hosts is None or bool(hosts.match(host) or hosts.match(f"{host}:{port}"))
-
-
-def _any(patterns: Iterable[str]) -> re.Pattern[str]:
-    if isinstance(patterns, str):
-        patterns = (patterns,)
-    return re.compile("|".join(map(translate, patterns)) or r"(?!)")
-
-
-def is_stream(path: str, body: object, accept: str) -> bool:
-    """Whether the answer to a request will be read piece by piece."""
-    if "stream" in path.rpartition("/")[2].lower() or "event-stream" in accept:
-        return True
-    if not isinstance(body, dict):
-        return False
-    # Ollama streams unless it is told not to.
-    return bool(body.get("stream", path in ("/api/chat", "/api/generate")))

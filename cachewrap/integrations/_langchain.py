@@ -51,7 +51,7 @@ def prompt_request(prompt: str) -> Any:
     """A prompt as a cache of LangChain gets it: text, or the JSON of messages."""
     try:
         messages = json.loads(prompt)
-    except ValueError:
+    except (ValueError, RecursionError):
         return prompt
     # Text that happens to be JSON stays text: `"1"` and `"1.0"` are not one prompt.
     if isinstance(messages, list) and messages and all(map(_is_message, messages)):
@@ -63,7 +63,7 @@ def model_request(llm_string: str) -> Any:
     """A model's settings as a cache of LangChain gets them: JSON and parameters, or either."""
     try:
         model, end = json.JSONDecoder().raw_decode(llm_string)
-    except ValueError:
+    except (ValueError, RecursionError):
         model, end = None, 0
     # Dashes may be in the parameters as well: in a docstring that describes a tool, for one.
     if not isinstance(model, dict) or not llm_string.startswith(_CUT, end):

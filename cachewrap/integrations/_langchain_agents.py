@@ -78,7 +78,7 @@ class CacheMiddleware(AgentMiddleware):
         try:
             asked = encode(_canonical(request))
         except UnkeyableError as error:
-            cache.bypass(_SOURCE, "unkeyable")
+            cache.bypass(_SOURCE, "unkeyable", fault=error)
             warn_once((UnkeyableError, _SOURCE), f"{_SOURCE}: the call is not cached: {error}")
             return None
         return cache, ValueExchange(cache.policy, _SOURCE, asked, usage=_usage)

@@ -8,7 +8,7 @@ from autogen_core import CacheStore, Component
 from pydantic import BaseModel
 
 from cachewrap.cache import Cache
-from cachewrap.errors import ConfigurationError, UnsupportedTypeError
+from cachewrap.errors import ConfigurationError
 from cachewrap.options import choose_cache, is_sampling
 from cachewrap.urls import wrong_cache
 
@@ -58,12 +58,8 @@ class AutoGenCacheStore(CacheStore[T], Component[AutoGenCacheStoreConfig]):
     def set(self, key: str, value: object) -> None:
         """Store a value. One that no codec takes costs a `CacheWarning`."""
         cache = self._serving()
-        if cache is None:
-            return
-        try:
+        if cache is not None:
             cache.set(self._key(key), value)
-        except UnsupportedTypeError as error:
-            cache.survive(error, "autogen:model")
 
     def _serving(self) -> Cache | None:
         cache = choose_cache(default=lambda: self._cache)

@@ -16,6 +16,7 @@ from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.integrations._langchain import MODEL_CALL, call_request, usage_of_messages
 from cachewrap.options import choose_cache, is_sampling
 from cachewrap.request.key import encode
+from cachewrap.telemetry import hints
 from cachewrap.telemetry.usage import Usage
 from cachewrap.urls import wrong_cache
 
@@ -105,6 +106,7 @@ class LangChainCache(BaseCache):
 
     def _serving(self) -> Cache | None:
         """The cache of a call; None where samples are taken, as LangChain asks twice for one."""
+        hints.seen.by_hand = True
         cache = choose_cache(default=lambda: self._cache)
         return None if cache is None or is_sampling(cache) else cache
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,13 +19,15 @@ if TYPE_CHECKING:
 
 MODES: Final = ("replay", "normal", "refresh", "off")
 
+_BLOCKING: Final = "cachewrap-network"
+
 _session: Final = pytest.StashKey["Session"]()
 _found: Final = pytest.StashKey[list[pytest.Item]]()
 _absent: Final = pytest.StashKey[set[Path]]()
 _auto: Final = pytest.StashKey[bool]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("llm-cache", "answers of LLM calls, replayed from cassettes")
     group.addoption(
         "--llm-cache",
@@ -37,6 +41,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="remove the entries and cassettes that are reported as used by no test",
     )
+    if not _is_recording(pluginmanager):
+        group.addoption(
+            "--block-network",
+            action="store_true",
+            default=False,
+            help="let tests reach no host but the allowed ones",
+        )
+        group.addoption(
+            "--allowed-hosts",
+            metavar="HOST,HOST",
+            help="hosts that tests reach in spite of --block-network, such as 127.0.0.1,*.internal",
+        )
+    parser.addini("llm_cache_block_network", "as --block-network", type="bool", default=False)
+    parser.addini("llm_cache_allowed_hosts", "as --allowed-hosts", type="args", default=[])
     parser.addini("llm_cache", "what is done with LLM calls: " + ", ".join(MODES), default="")
     parser.addini(
         "llm_cache_dir",
@@ -45,6 +63,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
     )
     parser.addini("llm_cache_auto", "a cassette for every test", type="bool", default=False)
+
+
+def _is_recording(pluginmanager: pytest.PytestPluginManager) -> bool:
+    """Whether pytest-recording is there or will be, which has options and a marker of that name."""
+    if pluginmanager.has_plugin("recording"):
+        return True
+    loads = not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    blocked = pluginmanager.is_blocked("recording")
+    return loads and not blocked and find_spec("pytest_recording") is not None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +83,28 @@ def pytest_configure(config: pytest.Config) -> None:
         "llm_cache(cassette=None, *, mode=None, seed=41, **options): answers of LLM calls come "
         "from a cassette: the test's own, or the one that is named",
     )
+    if config.pluginmanager.has_plugin("recording"):
+        if config.getini("llm_cache_block_network"):
+            _block(config, marked=False)
+        return
+    config.addinivalue_line(
+        "markers",
+        "block_network(*, allowed_hosts=[]): the test reaches no host but the allowed ones",
+    )
+    if config.getoption("block_network", False) or config.getini("llm_cache_block_network"):
+        _block(config, marked=True)
+
+
+def _block(config: pytest.Config, *, marked: bool) -> None:
+    """Block the network, for all tests where the run says so, and for those that are marked."""
+    from cachewrap.pytest_plugin.network import Blocking
+
+    option = None
+    if config.getini("llm_cache_block_network"):
+        option = "the ini option llm_cache_block_network"
+    if marked and config.getoption("block_network", False):
+        option = "--block-network"
+    config.pluginmanager.register(Blocking(config, option, _wants, marked=marked), _BLOCKING)
 
 
 @pytest.fixture
@@ -114,7 +163,11 @@ def pytest_collection_modifyitems(
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    stash, chosen = session.config.stash, set(session.items)
+    config = session.config
+    theirs = any(config.pluginmanager.has_plugin(name) for name in ("recording", _BLOCKING))
+    if not theirs and any(item.get_closest_marker("block_network") for item in session.items):
+        _block(config, marked=True)
+    stash, chosen = config.stash, set(session.items)
     deselected = [item for item in stash[_found] if item not in chosen]
     wanting = [item for item in (*session.items, *deselected) if _wants(item)]
     if wanting:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
 from cachewrap.entry import Outcome
-from cachewrap.errors import ReplayMissError
+from cachewrap.errors import CachewrapError, ReplayMissError
 from cachewrap.explain import Explanation
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Store
@@ -30,7 +30,7 @@ class Journal:
         before: the seed and key of the entries that were there when the test began.
         used: the seed and key of entries that were served or stored.
         counts: how many calls were ``replayed``, ``recorded`` and ``refreshed``.
-        missed: each request that was not stored in mode replay, and how the nearest one differs.
+        missed: each request that was refused in mode replay, and how the nearest one differs.
     """
 
     def __init__(self) -> None:
@@ -60,8 +60,9 @@ class Journal:
             yield
         except ReplayMissError as miss:
             if not self._quiet:
-                differs = "; ".join(miss.diff[:_SHOWN]) or "nothing like it is stored"
-                self.missed.setdefault(miss.key, f"{miss.source}: {differs}")
+                nothing = "nothing like it is stored" if miss.key else "it is never stored"
+                differs = "; ".join(miss.diff[:_SHOWN]) or nothing
+                self.missed.setdefault(miss.key or miss.source, f"{miss.source}: {differs}")
             raise
 
     @contextmanager
@@ -114,6 +115,18 @@ class WatchedCache(Cache):
     async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         with self.journal.watching():
             return await super()._alook(exchange, *seen)
+
+    def bypass(
+        self,
+        source: str,
+        reason: str,
+        *,
+        asks_model: bool = True,
+        fault: CachewrapError | None = None,
+        host: str = "",
+    ) -> None:
+        with self.journal.watching():
+            super().bypass(source, reason, asks_model=asks_model, fault=fault, host=host)
 
     def finish(self, reply: Reply[R], exchange: Exchange[Any], watch: Watch | None) -> Reply[R]:
         self.journal.note(self, exchange.key, reply)

@@ -7,7 +7,7 @@ import hashlib
 import marshal
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
@@ -26,6 +26,8 @@ from cachewrap.request.values import (
     mend_int,
     mend_str,
 )
+
+NO_NAMES: Final[frozenset[str]] = frozenset()
 
 
 def canonical(value: object, *, where: str = "") -> Any:
@@ -64,23 +66,32 @@ def canonical_json(value: object, *, where: str = "") -> Any:
         raise endless(where) from None
 
 
-def canonical_body(body: Any) -> Any:
+def canonical_body(
+    body: Any, keyed: Collection[str] = NO_NAMES, unkeyed: Collection[str] = NO_NAMES
+) -> Any:
     """The canonical form of a request's JSON body, see `canonical_json`.
 
     What steers the provider's own prompt cache, or names the caller to it, is left out. The order
     in which a model reads or writes counts: of the members of a schema's ``properties``, of what a
     tool was called with, of documents.
+
+    Args:
+        body: the body.
+        keyed: names, in lower case, of fields that count all the same.
+        unkeyed: names, in lower case, of fields that do not.
     """
-    return _body(body, strict=False) if isinstance(body, Mapping) else canonical_json(body)
+    if not isinstance(body, Mapping):
+        return canonical_json(body)
+    return _body(body, keyed, unkeyed, strict=False)
 
 
-def plain_body(body: Mapping[str, Any]) -> Any:
+def plain_body(body: Mapping[str, Any], unkeyed: Collection[str] = NO_NAMES) -> Any:
     """What `canonical_body` makes of a plain body; None for any other.
 
     Plain is what JSON has, in Python's own types: the SDKs send it as it is.
     """
     try:
-        return _body(body, strict=True)
+        return _body(body, NO_NAMES, unkeyed, strict=True)
     except (_NotPlain, UnkeyableError):
         return None
 
@@ -89,9 +100,14 @@ class _NotPlain(Exception):
     """A value that is not plain, where only plain ones are taken."""
 
 
-def _body(body: Mapping[str, Any], *, strict: bool) -> Any:
+def _body(
+    body: Mapping[str, Any], keyed: Collection[str], unkeyed: Collection[str], *, strict: bool
+) -> Any:
     if not STEERING.isdisjoint(body):
-        body = {name: value for name, value in body.items() if name not in STEERING}
+        left = STEERING.difference(keyed) if keyed else STEERING
+        body = {name: value for name, value in body.items() if name not in left}
+    if unkeyed:
+        body = {name: value for name, value in body.items() if str(name).lower() not in unkeyed}
     if _READ.isdisjoint(body) and _is_json(body):
         return body
     try:
@@ -239,11 +255,17 @@ def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool 
 # checks for abuse go by: OpenAI's reference of chat completions and responses (`prompt_cache_key`,
 # `prompt_cache_options`, `prompt_cache_retention`, `safety_identifier`); Anthropic's of messages,
 # "Prompt caching" (`cache_control`, at the top and in each block); OpenAI's guide "Prompt caching"
-# (`prompt_cache_breakpoint`, in each block); AWS's of Converse (`cachePoint`, a block of its own).
+# (`prompt_cache_breakpoint`, in each block); AWS's of Converse (`cachePoint`, a block of its own);
+# Fireworks', "Prompt caching" (`prompt_cache_isolation_key`, `prompt_cache_max_len`); and by which
+# number a gateway keeps what belongs together in its log: LiteLLM's, "Session Logs".
 STEERING: Final = frozenset(
     {
         "cache_control",
+        "litellm_session_id",
+        "litellm_trace_id",
+        "prompt_cache_isolation_key",
         "prompt_cache_key",
+        "prompt_cache_max_len",
         "prompt_cache_options",
         "prompt_cache_retention",
         "safety_identifier",

@@ -10,6 +10,7 @@ import atexit
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
@@ -20,6 +21,7 @@ from cachewrap import blocks, systems
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
+    from cachewrap.call.stats import Stats
 
 URL: Final = "CACHEWRAP_URL"
 """Where the cache is; ``disk:.cache`` where it is not set."""
@@ -36,13 +38,21 @@ Where it is not set, a disk cache has one in its folder.
 TALLY: Final = "CACHEWRAP_TALLY"
 """Set by the first process of a program: the file to which the others add what they counted."""
 
+_FEWEST_MISSES: Final = 5
+"""Calls that missed, below which nothing is made of it."""
+
 _SDKS: Final = frozenset(
     {"aiohttp", "anthropic", "dspy", "groq", "httpx", "httpx2", "openai", "requests", "together"}
 )
 
 
 def activate(cache: Cache | str | None = None) -> None:
-    """Serve this process from a cache from now on: a block that is entered and never left.
+    """Serve this whole process from a cache from now on: a block that is entered and never left.
+
+    It reaches every thread, task, greenlet and event loop, also those that run already. Where one
+    has a block of its own, entered before or later, that comes first there; only in the calling
+    context the cache stands inside what was entered before. The last call decides, so that it may
+    be made again and again, at each task of a worker or each run of a script.
 
     It is the initializer for pools of processes, whose workers begin outside every block:
     ``ProcessPoolExecutor(initializer=activate, initargs=(cache,))``. The known SDKs are patched as
@@ -51,10 +61,11 @@ def activate(cache: Cache | str | None = None) -> None:
     Args:
         cache: a cache, which travels to the worker and opens its store there anew (one in memory
             starts empty), or a URL for `Cache.from_url`. None takes the URL from the environment
-            variable ``CACHEWRAP_URL``.
+            variable ``CACHEWRAP_URL``. The same URL again is the same cache.
 
     Raises `ConfigurationError` if there is neither, or for a URL that names no cache.
     """
+    global _activated
     from cachewrap.cache import Cache
     from cachewrap.errors import ConfigurationError
     from cachewrap.urls import wrong_cache
@@ -64,11 +75,35 @@ def activate(cache: Cache | str | None = None) -> None:
         if not cache:
             raise ConfigurationError(f"no cache to activate: give one, or its URL in {URL}")
     if isinstance(cache, str):
-        cache = Cache.from_url(cache)
+        cache = _named(cache)
     if not isinstance(cache, Cache):
         raise ConfigurationError(wrong_cache(cache, "activate takes the URL of a cache, or"))
     _patch_all()
     cache.__enter__()
+    with _lock:
+        before, _activated = _activated, cache
+        blocks.activate(cache)
+    if before is not None:
+        before.__exit__(None, None, None)
+
+
+_lock = threading.Lock()
+systems.renew_in_child(globals(), _lock=threading.Lock)
+_activated: Cache | None = None
+_by_name: tuple[object, Cache] | None = None
+
+
+def _named(url: str) -> Cache:
+    """The cache of a URL: that of the last time, where the same URL means the same now."""
+    global _by_name
+    from cachewrap.cache import Cache
+
+    settings = {name: value for name, value in os.environ.items() if name.startswith("CACHEWRAP_")}
+    means = (url, systems.absolute("."), settings)
+    known = _by_name
+    if known is None or known[0] != means:
+        known = _by_name = (means, Cache.from_url(url))
+    return known[1]
 
 
 def serve_program() -> Program:
@@ -84,7 +119,7 @@ def serve_program() -> Program:
 
 
 class _Finder:
-    """A finder that finds nothing, but sees that an SDK is about to be imported."""
+    """A finder that sees that an SDK is about to be imported, and has it found by the others."""
 
     def __init__(self, seen: Callable[[], object]) -> None:
         self._seen = seen
@@ -92,11 +127,15 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """None. See `importlib.abc.MetaPathFinder.find_spec`."""
-        if name in _SDKS and self in sys.meta_path:
-            sys.meta_path.remove(self)
-            self._seen()
-        return None
+        """See `importlib.abc.MetaPathFinder.find_spec`."""
+        if name not in _SDKS or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        self._seen()
+        # Those who are told of imports from now on have a finder that stands before this one.
+        from importlib.util import find_spec
+
+        return find_spec(name)
 
 
 class Program:
@@ -108,6 +147,7 @@ class Program:
         self._blocks = blocks.OUTSIDE
         self._cache: Cache | None = None
         self._told = False
+        self._began = time.time()
         self._first = TALLY not in os.environ
         if self._first:
             name = f"cachewrap-{os.urandom(16).hex()}"
@@ -182,7 +222,10 @@ class Program:
         import json
 
         assert self._cache is not None
-        counted = json.dumps([self._cache.url, self._cache.stats.as_dict()])
+        stats = self._cache.stats
+        # The first process may have no cache, and can import none at its end.
+        place = self._place_apart(stats, stats.missed)
+        counted = json.dumps([self._cache.url, stats.as_dict(), stats.missed, place])
         systems.append(self._path, f"{counted}\n".encode(), follows=False)
 
     def _tell(self) -> None:
@@ -194,24 +237,56 @@ class Program:
         if os.environ.get(QUIET):
             return
         if self._cache is None and not others:
-            line = "no call of a model was seen"
+            lines = ["no call of a model was seen"]
         else:
-            line = self._summary(others)
+            lines = self._lines(others)
         with suppress(OSError, ValueError):  # stderr may be closed by now
-            sys.stderr.write(f"cachewrap: {line}\n")
+            sys.stderr.write("".join(f"cachewrap: {line}\n" for line in lines))
 
-    def _summary(self, others: list[str]) -> str:
+    def _lines(self, others: list[str]) -> list[str]:
+        """What is said at the end: what was saved, and what kept calls from being cached."""
         import json
 
-        from cachewrap.call.stats import Stats, summary
+        from cachewrap.call.stats import Stats, summary, unknown_hosts
 
         stats = Stats() if self._cache is None else self._cache.stats
         place = "" if self._cache is None else self._cache.url
+        missed, apart = list(stats.missed), None
         for line in others:
-            url, counted = json.loads(line)
+            url, counted, keys, found = json.loads(line)
             stats.add(counted)
+            missed += keys
+            apart = apart or found
             place = place or url  # as they have it: that of the environment may hold a password
-        return summary(stats, place)
+        lines = [summary(stats, place), *unknown_hosts(stats)]
+        if told := nearly_all_missed(stats):
+            kind, name = self._place_apart(stats, missed[:3]) or apart or ("", "")
+            alone = f"each differs from a stored one in the {kind} {name} alone"
+            lines += [f"{told}: {alone} (--unkeyed {name})"] if name else []
+        return lines
+
+    def _place_apart(self, stats: Stats, missed: list[str]) -> tuple[str, str] | None:
+        """In which one place the calls that missed differ from what is stored."""
+        if self._cache is None or not missed or not nearly_all_missed(stats):
+            return None
+        from cachewrap.errors import CachewrapError
+        from cachewrap.run.misses import place_apart
+
+        try:
+            return place_apart(self._cache, missed, self._began)
+        except CachewrapError:
+            return None
+        finally:
+            self._cache.close()
+
+
+def nearly_all_missed(stats: Stats) -> str:
+    """How many calls over HTTP missed, if that is nearly all, and not too few to tell; else ""."""
+    groups = [one for source, one in stats.by_source.items() if source.startswith("POST /")]
+    misses, calls = sum(one.misses for one in groups), sum(one.calls for one in groups)
+    if misses < _FEWEST_MISSES or (calls - misses) * 10 >= calls:
+        return ""
+    return f"{misses:,} of {calls:,} calls missed"
 
 
 def _temporary() -> str:

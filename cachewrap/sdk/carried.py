@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import ContextVar
+from types import CoroutineType
+from typing import Any, Final, Protocol
 
-from cachewrap.options import NAMES, CallOptions, take_options
+from cachewrap import blocks
+from cachewrap.cache import Cache
+from cachewrap.call.terms import Seen
+from cachewrap.http.exchange import SdkExchange
+from cachewrap.options import NAMES, NONE, CallOptions, Default, choose_cache, take_options
+from cachewrap.telemetry import events
 
 OPTIONS_HEADER: Final = "x-cachewrap-options"
 
@@ -37,6 +44,12 @@ class CarriedOptions(str):
         return carried
 
 
+def named(text: str) -> CallOptions | None:
+    """The options of this text, while the call that made them, or its lazy result, is alive."""
+    carried = _made.get(text)
+    return None if carried is None else carried.options
+
+
 def take_carried(options: Any) -> CallOptions | None:
     """The options that a request's options carry, taken out of their headers."""
     headers = options.headers
@@ -50,25 +63,147 @@ def take_carried(options: Any) -> CallOptions | None:
     return None if carried is None else carried.options
 
 
-def carry_options(active: Callable[[], bool]) -> Callable[..., Any]:
+class Expectation(Protocol):
+    """A call on its way to ``request``, about which somebody wants to know what becomes of it.
+
+    Attributes:
+        arrived: whether it came there.
+    """
+
+    arrived: bool
+
+    @property
+    def client(self) -> Any:
+        """The SDK's client that makes the call."""
+        ...
+
+    @property
+    def foreseen(self) -> SdkExchange | None:
+        """The exchange that it should come to, if that is known."""
+        ...
+
+    def compare(
+        self,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> tuple[Seen, ...]:
+        """Told of the arguments of ``request``, and of the cache and exchange that they came to.
+
+        Gives what that cache's store gave for that exchange, where it has been asked.
+        """
+        ...
+
+
+expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
+"""The call that the next ``request`` in this context belongs to, if it is of the same client."""
+
+
+class Arrival:
+    """An expectation of a call of which nothing is known but that it should come to ``request``."""
+
+    __slots__ = ("arrived", "client")
+
+    foreseen = None
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.arrived = False
+
+    def compare(self, *came: Any) -> tuple[Seen, ...]:
+        """Learn nothing."""
+        return ()
+
+
+_stack_here: Final = blocks.blocks.get
+
+
+def carry_options(
+    active: Callable[[], bool], default: Default | None = None, *, lazy: bool = False
+) -> Callable[..., Any]:
     """A wrapper for resource methods that takes the options out of their keywords.
 
     Args:
         active: whether the seam that takes them out of the headers again is in place.
+        default: gives the cache of calls outside any block.
+        lazy: whether the methods return before they send their request. Of others it is told when
+            that never came to the seam.
     """
+    outside = Default() if default is None else default
 
     def wrapper(
         wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if not NAMES.isdisjoint(kwargs) and active():
-            kwargs, chosen = take_options(kwargs)
+        own = NONE
+        if not NAMES.isdisjoint(kwargs):
+            if not active():
+                return wrapped(*args, **kwargs)
+            kwargs, own = take_options(kwargs)
             headers: Mapping[str, Any] = kwargs.get("extra_headers") or {}
-            carried = CarriedOptions.of(chosen)
+            carried = CarriedOptions.of(own)
             kwargs["extra_headers"] = {**headers, OPTIONS_HEADER: carried}
-            return _while_alive(carried, lambda: wrapped(*args, **kwargs))
-        return wrapped(*args, **kwargs)
+            if lazy:
+                return _while_alive(carried, lambda: wrapped(*args, **kwargs))
+        elif (
+            lazy
+            or not (_stack_here() or outside.cache is not None or blocks.program is not None)
+            or not active()
+        ):
+            return wrapped(*args, **kwargs)
+        else:
+            carried = None
+        client = getattr(instance, "_client", None)
+        before = arrival = expected.get()
+        if arrival is None or arrival.client is not client or arrival.arrived:
+            arrival = Arrival(client)
+            expected.set(arrival)
+        try:
+            if carried is None:
+                result = wrapped(*args, **kwargs)
+            else:
+                result = _while_alive(carried, lambda: wrapped(*args, **kwargs))
+        finally:
+            expected.set(before)
+        if type(result) is CoroutineType:
+            return _awaited(result, arrival, lambda: _missed(wrapped, client, own, outside))
+        if not arrival.arrived:
+            _missed(wrapped, client, own, outside)
+        return result
 
     return wrapper
+
+
+async def _awaited(
+    call: Coroutine[Any, Any, Any], arrival: Expectation, missed: Callable[[], None]
+) -> Any:
+    before = expected.get()
+    expected.set(arrival)
+    try:
+        result = await call
+    finally:
+        expected.set(before)
+    if not arrival.arrived:
+        missed()
+    return result
+
+
+def _missed(method: Any, client: Any, own: CallOptions, default: Default) -> None:
+    """Tell of a call that was answered, but never came to the SDK's own ``request``."""
+    cache = choose_cache(own.cache, own.cache_seed, default, own.mode, counted=False)
+    if cache is None or cache.policy.mode == "off":
+        return
+    kind = type(client)
+    source = method.__qualname__
+    # In mode replay nothing has left: what stands before the wire has seen to that.
+    cache.bypass(source, "own request", asks_model=False)
+    events.warn_once(
+        ("own request", kind),
+        f"{source}: the call is not cached, because {kind.__qualname__} answers it without the "
+        "SDK's own `request`; let its `request` and `post` end in `super().request(...)`, or say "
+        "`cache_seed=None` with such calls",
+    )
 
 
 def _while_alive(carried: CarriedOptions, call: Callable[[], Any]) -> Any:

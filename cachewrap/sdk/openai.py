@@ -29,6 +29,14 @@ ENDPOINTS: Final = (
     Endpoint("audio/transcriptions", media=True),
     Endpoint("audio/translations", media=True),
 )
+_SOCKETS: Final = tuple(
+    f"openai.resources.{name}"
+    for name in (
+        *("beta.realtime.realtime", "realtime.realtime", "realtime.translations.translations"),
+        *("beta.responses.responses", "responses.responses"),
+        *("live.live", "live.forks", "live.sideband"),
+    )
+)
 
 
 def _path(client: Any, options: Any, body: Any) -> str:
@@ -67,6 +75,7 @@ OPENAI: Final = Patcher(
             "openai.resources.audio.translations": {"Translations": _CREATE},
         },
         path=_path,
+        sockets=_SOCKETS,
         front=True,
     )
 )

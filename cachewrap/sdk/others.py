@@ -46,6 +46,8 @@ _METHODS: Final[Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]]] = {
 }
 """For each SDK the methods that take ``cache=`` and ``cache_seed=``, see `Sdk`."""
 
+_SOCKETS: Final = {"together": ("together.lib.realtime._connection",)}
+
 _ALIKE: Final = (
     *ENDPOINTS,
     Endpoint("messages"),
@@ -74,6 +76,7 @@ def _patcher(package: str) -> Patcher:
                     client_module=f"{package}._base_client",
                     endpoints=endpoints,
                     methods=_METHODS.get(package, {}),
+                    sockets=_SOCKETS.get(package, ()),
                 )
             )
         return _patchers[package]
@@ -178,31 +181,41 @@ class Patches(Handle):
 
 
 def patch_all(
-    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+    cache: Cache | None = None,
+    *,
+    hosts: Iterable[str] = (),
+    when: When | None = None,
+    threads: bool = True,
 ) -> Patches:
     """Make cacheable all that is known: the SDKs of openai, anthropic, groq and together, and what
-    speaks plain httpx, requests or aiohttp, or DSPy's engine, to the hosts of known providers.
+    speaks plain httpx, requests or aiohttp, or DSPy's engine, to known hosts: those of providers,
+    and servers for models of one's own on loopback and private addresses (see `patch_httpx`).
 
     What is imported is patched now, anything else when it is imported, and what is not installed
     costs nothing.
 
     Args:
         cache: serves the calls outside any block. Without it they are not cached.
+        hosts: patterns of further hosts, beside the known ones and those in ``CACHEWRAP_HOSTS``.
         when: takes what a call returned and says whether to store it, see `patch_openai` and
             `patch_httpx`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block.
 
-    Raises `ConfigurationError` if an imported SDK lacks what is to be wrapped, and patches none. An
-    aiohttp without middlewares is left out with a `CacheWarning`.
+    Raises `ConfigurationError` if an imported SDK lacks what is to be wrapped, or a pattern names
+    no host, and patches none. An aiohttp without middlewares is left out with a `CacheWarning`.
     """
+    hosts = (hosts,) if isinstance(hosts, str) else tuple(hosts)
     patches: list[Handle] = []
     try:
         for package in (*_BY_NAME, *_METHODS):
             patches.append(_patcher(package).patch(cache, when, carry=threads))
         for http in _HTTP_PATCHERS:
-            patches.append(http.patch(cache, when, None, None, carry=threads, strict=False))
+            patch = http.patch(
+                cache, when, None, None, more_hosts=hosts, carry=threads, strict=False
+            )
+            patches.append(patch)
     except BaseException:
         Patches(patches).undo()
         raise

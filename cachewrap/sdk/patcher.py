@@ -16,8 +16,9 @@ from cachewrap.http.patcher import Application, Applications, version_of
 from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
-from cachewrap.sdk.front.shape import is_own_function
+from cachewrap.sdk.gate import GATE, Sessions, openings
 from cachewrap.sdk.seam import Seam
+from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
 
 # What the seam leans on beside the methods that it wraps.
@@ -28,6 +29,10 @@ _NEEDED: Final = (
     "default_query",
     "qs",
 )
+
+
+_LAZY: Final = frozenset({"stream", "tool_runner"})
+"""The methods that return before they send anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Sdk:
             client changes it on its way out.
         prepare: gets a request's options ready, where the SDK does so only inside ``request``.
         refuse: says why a client's request of this JSON body is not cached, None where it may be.
+        sockets: modules with what opens sessions over WebSockets.
         front: whether its ``create`` methods get a front door.
     """
 
@@ -56,6 +62,7 @@ class Sdk:
     path: Callable[[Any, Any, Any], str] = lambda client, options, body: str(options.url)
     prepare: Callable[[Any], None] = lambda options: None
     refuse: Callable[[Any, Any], str | None] = lambda client, body: None
+    sockets: tuple[str, ...] = ()
     front: bool = False
 
 
@@ -65,10 +72,8 @@ class Patch(Application):
     Use it as a block, or call `undo`.
     """
 
-    def __init__(
-        self, patcher: Patcher, cache: Cache | None, when: When | None = None, *, carries: bool
-    ) -> None:
-        super().__init__(patcher, carries=carries)
+    def __init__(self, patcher: Patcher, cache: Cache | None, when: When | None = None) -> None:
+        super().__init__(patcher)
         self.cache = cache
         self.when = when
 
@@ -80,12 +85,13 @@ class Patcher(Applications[Patch]):
         super().__init__()
         self._sdk = sdk
         self._default = Default()
+        self._when: When | None = None
         seam = Seam(
             sdk.endpoints,
             sdk.path,
             self._default,
             self._active,
-            self._when,
+            lambda: self._when,
             prepare=sdk.prepare,
             refuse=sdk.refuse,
         )
@@ -93,22 +99,23 @@ class Patcher(Applications[Patch]):
             "SyncAPIClient": {"request": seam.request, "_process_response": process_response},
             "AsyncAPIClient": {"request": seam.arequest, "_process_response": aprocess_response},
         }
-        self._carrying = carry_options(self._active)
+        self._carrying = carry_options(self._active, self._default)
+        self._lazy = carry_options(self._active, lazy=True)
+        self._sessions = Sessions(self._default)
         self._door = Door(sdk.name, sdk.path, self._default, self._active, self._carrying)
 
     def _active(self) -> bool:
         return bool(self.patches)
 
-    def _hold(self, *patches: Patch) -> None:
-        super()._hold(*patches)
-        caches = [patch.cache for patch in patches if patch.cache is not None]
-        self._default.cache = caches[-1] if caches else None
-
-    def _when(self) -> When | None:
-        for patch in reversed(self.patches):
-            if patch.when is not None:
-                return patch.when
-        return None
+    def _decide(self) -> None:
+        self._default.cache = self._newest("cache")
+        self._when = self._newest("when")
+        hints.seen.used = hints.seen.used or self._default.cache is not None
+        hints.seen.patched(self._sdk.name, bool(self.patches))
+        if self.patches:
+            GATE.hold(self._sdk.name, self._default)
+        else:
+            GATE.release(self._sdk.name)
 
     def patch(self, cache: Cache | None, when: When | None = None, *, carry: bool = True) -> Patch:
         """Put the seam in, now or when the SDK is imported.
@@ -124,12 +131,14 @@ class Patcher(Applications[Patch]):
             raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
+        sdk = self._sdk
         with self._lock:
-            patch = Patch(self, cache, when, carries=carry)
-            self._add(patch)
+            patch = Patch(self, cache, when)
+            self._add(patch, {"cache": cache, "when": when}, carries=carry)
             try:
-                # Every time: since the last one the SDK may have been imported anew.
-                for name in (self._sdk.client_module, *self._sdk.methods):
+                # Every time: since the last one the SDK may have been imported anew, or another
+                # tool may have taken something out.
+                for name in dict.fromkeys((sdk.client_module, *sdk.methods, *sdk.sockets)):
                     if module := sys.modules.get(name):
                         self._arrived(module)
                     else:
@@ -148,20 +157,23 @@ class Patcher(Applications[Patch]):
                     if not hasattr(owner, needed):
                         raise self._missing(f"{name}.{cls}.{needed}")
                 for method, wrapper in wrappers.items():
-                    self._wrap(owner, method, wrapper)
+                    self._put(owner, method, wrapper)
         # In newer versions some of these are packages, whose modules are in the table as well.
         elif not hasattr(module, "__path__"):
-            for cls, (first, *others) in self._sdk.methods[name].items():
+            for cls, (first, *others) in self._sdk.methods.get(name, {}).items():
                 for owner in (self._class(module, cls), self._class(module, f"Async{cls}")):
                     if first not in vars(owner):
                         raise self._missing(f"{name}.{owner.__name__}.{first}")
                     for method in (first, *(m for m in others if m in vars(owner))):
-                        self._wrap(owner, method, self._wrapper(owner, method))
+                        self._put(owner, method, self._wrapper(owner, method))
+        if name in self._sdk.sockets:
+            for owner, method in openings(module):
+                self._put(owner, method, self._sessions.open)
 
     def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
+        if method in _LAZY:
+            return self._lazy
         if not self._sdk.front or method != "create":
-            return self._carrying
-        if not is_own_function(vars(owner)[method], self._sdk.name):
             return self._carrying
         return self._door.acreate if owner.__name__.startswith("Async") else self._door.create
 
@@ -170,16 +182,6 @@ class Patcher(Applications[Patch]):
         if not isinstance(found, type):
             raise self._missing(f"{module.__name__}.{name}")
         return found
-
-    def _wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
-        if any(known is owner and done == name for known, done, *_ in self._wrapped):
-            return
-        original = vars(owner)[name]
-        # A class that took the method of another one when that was wrapped already.
-        parent: Any = getattr(original, "_self_parent", None)
-        if any(parent is ours for _, _, _, ours, _ in self._wrapped):
-            original = parent.__wrapped__
-        self._put(owner, name, original, wrapper)
 
     def _missing(self, target: str) -> ConfigurationError:
         name = self._sdk.name

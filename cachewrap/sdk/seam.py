@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
-from cachewrap.http.asked import at_once, reveal, unbuilt
+from cachewrap.http.asked import UNBUILT, at_once, unbuilt
 from cachewrap.http.capture import (
     asend,
     aserve_open,
@@ -26,7 +25,6 @@ from cachewrap.http.capture import (
     serve_open,
     serve_read,
     under_way,
-    watched,
 )
 from cachewrap.http.exchange import (
     Bypass,
@@ -38,13 +36,15 @@ from cachewrap.http.exchange import (
 )
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, is_given, merged_body
 from cachewrap.http.response import build, family_of
+from cachewrap.http.routes import reaches_model
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
-from cachewrap.sdk.carried import OPTIONS_HEADER, take_carried
-from cachewrap.telemetry import events
+from cachewrap.sdk.carried import OPTIONS_HEADER, expected, take_carried
+from cachewrap.telemetry import events, hints
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get
+_hints: Final = hints.seen
 
 
 @dataclass(slots=True)
@@ -55,7 +55,8 @@ class SdkCall:
         cache: the cache.
         exchange: the call's exchange.
         open: whether the caller gets a response that is still to be consumed.
-        headers: the request options' headers, before the SDK takes its own out of them.
+        options: the request options.
+        headers: their headers, before the SDK takes its own out of them.
         sampled: which sample of its request the call is; None where nothing is sampled.
         seen: what the cache's store gave for the key, where it has just been asked.
         sent: the request options as the client's own hook changed them; None where it has none.
@@ -64,6 +65,7 @@ class SdkCall:
     cache: Cache
     exchange: SdkExchange
     open: bool
+    options: Any
     headers: Any
     sampled: Sampled | None
     seen: tuple[Seen, ...] = ()
@@ -89,38 +91,6 @@ class Uncached:
 
 _UNSERVED: Final = Uncached(left=False)
 _LEFT_ALONE: Final = Uncached(left=True)
-
-
-class Expectation(Protocol):
-    """A call on its way to ``request``, about which somebody wants to know what becomes of it."""
-
-    @property
-    def client(self) -> Any:
-        """The SDK's client that makes the call."""
-        ...
-
-    @property
-    def foreseen(self) -> SdkExchange | None:
-        """The exchange that it should come to, if that is known."""
-        ...
-
-    def compare(
-        self,
-        options: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        cache: Cache,
-        exchange: SdkExchange,
-    ) -> tuple[Seen, ...]:
-        """Told of the arguments of ``request``, and of the cache and exchange that they came to.
-
-        Gives what that cache's store gave for that exchange, where it has been asked.
-        """
-        ...
-
-
-expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected", default=None)
-"""The call that the next ``request`` in this context belongs to, if it is of the same client."""
 
 
 class Seam:
@@ -160,7 +130,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``request``."""
-        if not _stack_here() and self._is_uncached(args, kwargs):
+        if not _stack_here() and self._is_uncached(client, args, kwargs):
             return wrapped(*args, **kwargs)
         sent = None
         if is_hooked(client) and self._may_serve(args, kwargs):
@@ -168,7 +138,7 @@ class Seam:
         sdk_call = self._sdk_call(client, args, kwargs, sent)
         if isinstance(sdk_call, SdkCall):
             return _serve(sdk_call, wrapped, client, args, kwargs)
-        if under_way() or self._watched():
+        if under_way() or self._active():
             return send(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
         return wrapped(*args, **kwargs)
 
@@ -176,7 +146,7 @@ class Seam:
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         """Wraps the async ``request``."""
-        if not _stack_here() and self._is_uncached(args, kwargs):
+        if not _stack_here() and self._is_uncached(client, args, kwargs):
             uncached: Awaitable[Any] = wrapped(*args, **kwargs)
             return uncached
         if is_hooked(client) and self._may_serve(args, kwargs):
@@ -200,17 +170,21 @@ class Seam:
         sdk_call = self._sdk_call(client, args, kwargs, sent)
         if isinstance(sdk_call, SdkCall):
             return _aserve(sdk_call, wrapped, client, args, kwargs)
-        if under_way() or self._watched():
+        if under_way() or self._active():
             return asend(None, lambda: wrapped(*args, **kwargs), left=sdk_call.left)
         uncached: Awaitable[Any] = wrapped(*args, **kwargs)
         return uncached
 
-    def _is_uncached(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def _is_uncached(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call is none of the cache's business, as most are outside every block."""
         if self._default.cache is not None or blocks.program is not None or not is_idle():
             return False
-        headers = _argument(1, "options", args, kwargs).headers
-        return not headers or OPTIONS_HEADER not in headers
+        options = _argument(1, "options", args, kwargs)
+        if options.headers and OPTIONS_HEADER in options.headers:
+            return False
+        if _hints.listening:
+            _hints.uncached(client, options)
+        return True
 
     def _may_serve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether it is worth while to find out what a client makes of its options."""
@@ -219,10 +193,6 @@ class Seam:
         return self._active() and (
             chosen or choose_cache(default=self._default, counted=False) is not None
         )
-
-    def _watched(self) -> bool:
-        """Whether a cached transport below has to know that this SDK is patched."""
-        return watched() and self._active()
 
     def _sdk_call(
         self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Any = None
@@ -238,13 +208,17 @@ class Seam:
         awaited = expected.get()
         if awaited is not None:
             expected.set(None)  # requests that are made inside this one are others
+            awaited.arrived = True
             if awaited.client is not client:
                 awaited = None
         options = _argument(1, "options", args, kwargs)
         own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
+            if own is NONE and _hints.listening:
+                _hints.uncached(client, options)
             return _LEFT_ALONE if own.cache_seed is None or own.mode == "off" else _UNSERVED
+        _hints.used = True
         if not self._active():
             return _UNSERVED
         stream = bool(kwargs.get("stream", False))
@@ -255,7 +229,7 @@ class Seam:
             body = merged_body(asked)
             endpoint = classify(self._endpoints, client, asked, body)
             if isinstance(endpoint, Bypass):
-                cache.bypass(endpoint.source, endpoint.reason)
+                cache.bypass(endpoint.source, endpoint.reason, asks_model=endpoint.asks_model)
                 return _LEFT_ALONE
             if reason := self._refuse(client, body):
                 cache.bypass(endpoint.source, reason)
@@ -263,16 +237,24 @@ class Seam:
             source = endpoint.source
             path = self._path(client, asked, body)
             taken: list[str] = []
-            request = canonical_request(
-                client, asked, path, body, stream=stream, keyed=cache.policy.keyed, taken=taken
-            )
             policy = own.policy(cache.policy)
+            request = canonical_request(
+                client,
+                asked,
+                path,
+                body,
+                stream=stream,
+                keyed=policy.keyed,
+                unkeyed=policy.unkeyed,
+                taken=taken,
+            )
             foreseen = None if awaited is None else awaited.foreseen
             exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen, taken=taken)
             exchange.timeout = partial(_timeout, client, options)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
-            cache.bypass(source, "unkeyable")
+            asks = reaches_model(options.method, options.url)
+            cache.bypass(source, "unkeyable", asks_model=asks, fault=error)
             events.warn_once((UnkeyableError, source), f"{source}: the call is not cached: {error}")
             return _LEFT_ALONE
         seen: tuple[Seen, ...] = ()
@@ -280,7 +262,7 @@ class Seam:
             seen = awaited.compare(options, args, kwargs, cache, exchange)
         opened = stream or header(options.headers, RAW_RESPONSE) == "stream"
         sampled = take_sample(cache, exchange, own)
-        return SdkCall(cache, exchange, opened, options.headers, sampled, seen, sent)
+        return SdkCall(cache, exchange, opened, options, options.headers, sampled, seen, sent)
 
 
 _HOOK: Final = "_prepare_options"
@@ -394,7 +376,7 @@ def _processed(
     """The response of an answer, and what the client's ``_process_response`` takes."""
     if reader is not None:
         reader.library = family_of(client._client)
-    options = _argument(1, "options", args, kwargs)
+    options = sdk_call.options
     options.headers = sdk_call.headers
     parse = getattr(options, "post_parser", None)
     if parse is not None and is_given(parse) and not isinstance(parse, CallersParser):
@@ -406,7 +388,7 @@ def _processed(
         partial(_request, sdk_call, client, options, asyncio._get_running_loop() is not None),
         family.headers({} if raw is None else {RAW_RESPONSE: raw}),
     )
-    response = build(client._client, answer, request, reader)
+    response = build(client._client, family, answer, request, reader)
     return response, {
         "cast_to": client._maybe_override_cast_to(_argument(0, "cast_to", args, kwargs), options),
         "options": options,
@@ -460,7 +442,8 @@ def rebuild(
     try:
         result = send(None, lambda: client._process_response(**given))
     finally:
-        reveal(response.request)
+        if UNBUILT in vars(response.request):  # from here on the caller may ask for the headers
+            del response.request.headers
     return result if sdk_call.open else _tried(result, client)
 
 
@@ -480,7 +463,8 @@ async def arebuild(
     try:
         result = await asend(None, lambda: client._process_response(**given))
     finally:
-        reveal(response.request)
+        if UNBUILT in vars(response.request):  # from here on the caller may ask for the headers
+            del response.request.headers
     return result if sdk_call.open else _tried(result, client)
 
 

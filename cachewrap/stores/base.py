@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import enum
 import itertools
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +29,9 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
 
     The event loop's default executor may be full of callers who wait for this very work.
     """
+    global _workers
+    if _workers.made_by is not threading.Lock:
+        _workers = Workers()
     return await _workers.do(partial(work, *args, **options))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from math import inf
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet, WeakValueDictionary
@@ -210,6 +210,7 @@ class SharedStream(Stream[T]):
         self.source = source
         self._pulling = threading.Lock()
         self._waiting: list[threading.Event] = []
+        self._puller = 0
         self._hired = 0
         self._forsaken = False
 
@@ -237,6 +238,7 @@ class SharedStream(Stream[T]):
             with self._pulling:
                 if index < len(self.items) or self._outcome is not None:
                     return
+                self._puller = threading.get_ident()
                 try:
                     self.items.append(self._context.run(self.source.pull))
                 except StopIteration:
@@ -255,6 +257,8 @@ class SharedStream(Stream[T]):
 
     def _wait(self, index: int, new: bool, seconds: float) -> None:
         """Wait until something has come, by the hand of whoever pulls."""
+        if self._pulling.locked() and self._puller == threading.get_ident():
+            raise Alone  # another greenlet of this thread, which stands still while this one does
         with self._waited_for():
             errand = None if self._pulling.locked() else self._hire(index)
             left = seconds
@@ -341,7 +345,7 @@ class _Hands:
     """Threads that pull for readers who do not wait for ever."""
 
     def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+        self._idle: list[queue.SimpleQueue[Callable[[], None]]] = []
 
     def do(self, work: Callable[[], None]) -> None:
         """Have it done; where no thread can be had, it is done here."""
@@ -351,32 +355,32 @@ class _Hands:
     def offer(self, work: Callable[[], None]) -> bool:
         """Have it done; False where no thread can be had. A finaliser may ask for it as well."""
         try:
-            queue = self._idle.pop()
+            errands = self._idle.pop()
         except IndexError:
-            queue = SimpleQueue()
+            errands = queue.SimpleQueue()  # of the kind that there is now, in greenlets too
             thread = threading.Thread(
-                target=self._work, args=(queue,), name="cachewrap-stream", daemon=True
+                target=self._work, args=(errands,), name="cachewrap-stream", daemon=True
             )
             try:
                 thread.start()
             except RuntimeError:
                 return False
-        queue.put(work)
+        errands.put(work)
         return True
 
-    def _work(self, queue: SimpleQueue[Callable[[], None]]) -> None:
+    def _work(self, errands: queue.SimpleQueue[Callable[[], None]]) -> None:
         while True:
             try:
-                work = queue.get(timeout=_IDLE)
-            except Empty:
+                work = errands.get(timeout=_IDLE)
+            except queue.Empty:
                 try:
-                    self._idle.remove(queue)
+                    self._idle.remove(errands)
                 except ValueError:  # somebody has just taken it
                     continue
                 return
             work()
             del work
-            self._idle.append(queue)
+            self._idle.append(errands)
 
     def land_in_child(self) -> None:
         """In a forked child there are none of them."""

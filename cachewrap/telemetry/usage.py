@@ -33,15 +33,18 @@ NO_USAGE: Final = Usage()
 
 def usage_of(answer: object) -> Usage:
     """Read the usage of an SDK's answer object, or of the same as plain JSON."""
-    if isinstance(answer, str):
+    try:
+        if isinstance(answer, str):
+            return NO_USAGE
+        model = _field(answer, "model")
+        usage = _field(answer, "usage")
+        return Usage(
+            model=model if isinstance(model, str) else "",
+            tokens_in=_count(usage, _IN),
+            tokens_out=_count(usage, _OUT),
+        )
+    except Exception:  # objects of the program's own can raise anything when they are looked at
         return NO_USAGE
-    model = _field(answer, "model")
-    usage = _field(answer, "usage")
-    return Usage(
-        model=model if isinstance(model, str) else "",
-        tokens_in=_count(usage, _IN),
-        tokens_out=_count(usage, _OUT),
-    )
 
 
 def _field(holder: object, name: str) -> Any:

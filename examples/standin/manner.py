@@ -29,7 +29,8 @@ class Manner:
         gate: nothing is answered until this event is set.
         status: anything but 200 is answered with an error body of the API's form.
         retry_after: seconds that an error asks the client to wait; the SDK takes values above 0.
-        body: sent as it is, as ``application/json``, in place of the answer.
+        body: sent as it is, in place of the answer.
+        content_type: of that body.
         drop: close the connection without a word.
         stream: False answers ``stream=True`` with plain JSON.
         gap: seconds between the pieces of a stream.
@@ -50,6 +51,7 @@ class Manner:
     status: int = 200
     retry_after: float | None = None
     body: bytes | None = None
+    content_type: str = "application/json"
     drop: bool = False
     stream: bool = True
     gap: float = 0.0

@@ -263,7 +263,8 @@ class _Handler(BaseHTTPRequestHandler):
 def _choose(request: Request, manner: Manner, draw: Draw) -> Answer:
     """What to say: what the manner dictates, else what the API would answer."""
     if manner.body is not None:
-        return Answer(pieces=(manner.body,), status=manner.status)
+        given = manner.content_type
+        return Answer(pieces=(manner.body,), status=manner.status, content_type=given)
     if manner.status != 200:
         return fault(manner.status, f"Failure {draw.number} ({draw.token})", "stand_in_failure")
     return answer(request, draw, may_stream=manner.stream)

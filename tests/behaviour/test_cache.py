@@ -25,12 +25,14 @@ from cachewrap import (
     ConfigurationError,
     StoreError,
     UnkeyableError,
-    UnsupportedTypeError,
     active_cache,
     llm_cached,
     no_cache,
 )
+from cachewrap.call.terms import ValueExchange
 from cachewrap.format.envelope import unseal
+from cachewrap.policy import make_policy
+from cachewrap.request.key import encode
 from cachewrap.stores.memory import MemoryStore
 
 
@@ -241,9 +243,10 @@ class TestPlainKeyValues:
     def test_an_empty_cache_is_true(self, cache: Cache) -> None:
         assert cache
 
-    def test_a_value_that_no_codec_takes_is_an_error(self, cache: Cache) -> None:
-        with pytest.raises(UnsupportedTypeError, match="object"):
+    def test_a_value_that_no_codec_takes_costs_a_warning(self, cache: Cache) -> None:
+        with pytest.warns(CacheWarning, match="object"):
             cache.set("key", object())
+        assert cache.get("key") is None
 
     def test_a_key_is_anything_with_a_canonical_form(self, cache: Cache) -> None:
         cache.set({"model": "m", "messages": [1]}, "value")
@@ -526,6 +529,85 @@ def test_names_that_are_keyed_may_come_from_a_url() -> None:
 def test_a_name_that_cannot_be_keyed_is_an_error(names: Any) -> None:
     with pytest.raises(ConfigurationError, match="keyed"):
         Cache.memory(keyed=names)
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        pytest.param(lambda: Cache.memory(), set(), id="none"),
+        pytest.param(lambda: Cache.memory(unkeyed=["X-A", "runId"]), {"x-a", "runid"}, id="list"),
+        pytest.param(lambda: Cache.memory(unkeyed="X-Trace"), {"x-trace"}, id="text"),
+        pytest.param(
+            lambda: Cache.from_url("memory://?unkeyed=X-Trace,run"), {"x-trace", "run"}, id="url"
+        ),
+        pytest.param(lambda: Cache.from_url("memory://?unkeyed="), set(), id="url without any"),
+        pytest.param(lambda: Cache.memory(unkeyed=["a"]).mode("replay"), {"a"}, id="another mode"),
+        pytest.param(lambda: Cache.memory(unkeyed=["a"]).reseed(7), {"a"}, id="another seed"),
+        pytest.param(
+            lambda: pickle.loads(pickle.dumps(Cache.memory(unkeyed=["a"]))), {"a"}, id="pickled"
+        ),
+    ],
+)
+def test_names_may_be_left_out_of_keys(make: Any, names: set[str]) -> None:
+    assert make().policy.unkeyed == names
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        pytest.param(lambda: Cache.memory(), {"x-trace", "run"}, id="not told"),
+        pytest.param(lambda: Cache.from_url("memory://"), {"x-trace", "run"}, id="by url"),
+        pytest.param(lambda: Cache.memory(unkeyed=["a"]), {"a"}, id="told"),
+        pytest.param(lambda: Cache.memory(unkeyed=[]), set(), id="told none"),
+    ],
+)
+def test_a_cache_that_is_not_told_leaves_out_what_the_environment_names(
+    make: Any, names: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_UNKEYED", " X-Trace, run,")
+    assert make().policy.unkeyed == names
+
+
+@pytest.mark.parametrize("names", [[""], [7], ["x-tenant", None], 7, b"x"])
+def test_a_name_that_cannot_be_left_out_is_an_error(names: Any) -> None:
+    with pytest.raises(ConfigurationError, match="unkeyed takes the names"):
+        Cache.memory(unkeyed=names)
+
+
+@pytest.mark.parametrize(
+    "name", "model messages Input prompt system systemInstruction tools stream".split()
+)
+def test_what_is_asked_cannot_be_left_out(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"unkeyed= cannot leave out '{name.lower()}'"):
+        Cache.memory(unkeyed=["x-trace", name])
+
+
+def test_what_is_asked_cannot_be_left_out_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_UNKEYED", "messages")
+    with pytest.raises(ConfigurationError, match="CACHEWRAP_UNKEYED cannot leave out 'messages'"):
+        Cache.memory()
+
+
+def test_a_name_either_counts_or_does_not() -> None:
+    with pytest.raises(ConfigurationError, match="keyed= and unkeyed= both name 'x-tenant'"):
+        Cache.memory(keyed=["X-Tenant", "a"], unkeyed=["x-tenant", "b"])
+
+
+def test_a_body_is_explained_without_what_the_cache_leaves_out() -> None:
+    store = MemoryStore("41")
+    body = {"model": "m", "messages": [], "run": "1"}
+    request = {"url": "u", "headers": {"x-trace": "1"}, "query": {"run": "1"}, "body": body}
+    plain = {"url": "u", "body": {"model": "m", "messages": []}}
+    exchange = ValueExchange(make_policy({}), "s", encode(plain))
+    cache = Cache(store, unkeyed=["run", "X-Trace"])
+    cache.serve(exchange, lambda: "answer")
+    assert [near.diff for asked in (request, body) for near in cache.explain(asked).nearest] == [
+        (),
+        (),
+    ]
+    assert Cache(store).explain(request).nearest[0].diff != ()
 
 
 class Raced(dict[Any, Any]):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -142,3 +143,19 @@ def test_whatever_each_of_them_does_in_tasks(seed: int) -> None:
             assert await run(cached_atalk) == await run(atalk)
 
     asyncio.run(run_both())
+
+
+def test_who_would_wait_for_his_own_thread_goes_alone() -> None:
+    """As greenlets do of one thread that nobody has patched."""
+    calls: list[str] = []
+    other: list[str] = []
+
+    @llm_cached(cache=Cache.memory())
+    def tell(text: str) -> Iterator[str]:
+        calls.append(text)
+        yield "a"
+        if len(calls) == 1:
+            other.extend(Context().run(list, tell(text)))
+        yield "b"
+
+    assert (list(tell("x")), other, calls) == (["a", "b"], ["a", "b"], ["x", "x"])

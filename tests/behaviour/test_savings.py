@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import openai
 import pytest
 from standin import Upstream
 
-from cachewrap import Cache, CacheWarning, Event, llm_cached, patch_openai
+from cachewrap import Cache, CacheWarning, Event, ReplayMissError, llm_cached, patch_openai
 from cachewrap.call import stats
 from cachewrap.call.stats import Stats, summary
 from cachewrap.entry import Outcome
@@ -121,11 +122,64 @@ def test_counts_of_another_process_are_added() -> None:
         told("hi", "m")
         told("hi", "m")
     cache.stats.count_bypass("mode off")
+    cache.stats.count_bypass("host not known", "model.internal:8000")
+    cache.stats.count_absent()
     both = Stats()
     for _ in range(2):
         both.add(cache.stats.as_dict())
-    assert (both.hits, both.misses, both.tokens_saved, both.bypassed) == (2, 2, 10, 2)
-    assert both.bypass_reasons == {"mode off": 2}
+    assert (both.hits, both.misses, both.tokens_saved, both.bypassed) == (2, 2, 10, 4)
+    assert both.bypass_reasons == {"mode off": 2, "host not known": 2}
+    assert both.unknown_hosts == {"model.internal:8000": 2}
+    assert both.absent == 2
+
+
+def test_so_many_hosts_are_told_apart() -> None:
+    counted = Stats()
+    for number in range(100):
+        for _ in range(2):
+            counted.count_bypass("host not known", f"host-{number}:80")
+    assert len(counted.unknown_hosts) == 65
+    assert counted.unknown_hosts["other hosts"] == 72
+    both = Stats()
+    both.add(counted.as_dict())
+    both.add(counted.as_dict())
+    assert (len(both.unknown_hosts), sum(both.unknown_hosts.values())) == (65, 400)
+
+
+def test_a_line_for_each_host_that_is_not_known() -> None:
+    counted = Stats()
+    counted.count_bypass("host not known", "other.internal:80")
+    for _ in range(27):
+        counted.count_bypass("host not known", "model.internal:8000")
+    assert summary(counted, "memory:") == "no call was cached; cache memory:"
+    assert stats.unknown_hosts(counted) == [
+        "27 calls to model.internal:8000 were not cached: host not known "
+        "(--host model.internal:8000)",
+        "1 call to other.internal:80 was not cached: host not known (--host other.internal:80)",
+    ]
+    counted.count_bypass("mode off")
+    assert summary(counted, "memory:").startswith("no call was cached; 1 not cacheable (mode off);")
+    for number in range(99):
+        counted.count_bypass("host not known", f"host-{number}:80")
+    *lines, others = stats.unknown_hosts(counted)
+    assert (len(lines), lines[0][:9]) == (5, "27 calls ")
+    assert others == "96 calls to other hosts were not cached: host not known (--host PATTERN)"
+
+
+def test_in_replay_the_line_counts_what_was_missed() -> None:
+    cache = Cache.memory()
+    with cache:
+        bare("a")
+    with cache.mode("replay") as replay:
+        for call in ("a", "a", "a", "a", "b"):
+            with contextlib.suppress(ReplayMissError):
+                bare(call)
+        replay.explain(lambda: bare("c"))
+        bare.explain("d")
+    assert (cache.stats.hits, cache.stats.absent) == (4, 1)
+    line = summary(cache.stats, "memory:")
+    assert line.startswith("4 of 6 calls answered from memory:")
+    assert line.endswith("; 1 asked upstream, 1 stored; 1 not stored")
 
 
 def test_counting_anew() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from multiprocessing.pool import ThreadPool
+from multiprocessing.pool import Pool, ThreadPool
 from typing import Any
 
 import pytest
@@ -88,7 +89,30 @@ def in_an_executor(work: Work) -> Any:
     return asyncio.run(run())
 
 
+def in_a_callback(work: Work) -> Any:
+    """What joblib does: of many tasks, a callback gives the later ones to the pool."""
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ThreadPool(1) as pool:
+        pool.apply_async(int, callback=lambda _: pool.apply_async(work, callback=seen.put))
+        return seen.get(timeout=10)
+
+
+def in_an_error_callback(work: Work) -> Any:
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ThreadPool(1) as pool:
+        pool.apply_async(int, ("a",), {}, None, lambda _: seen.put(work()))
+        return seen.get(timeout=10)
+
+
+def in_a_callback_of_a_map(work: Work) -> Any:
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ThreadPool(1) as pool:
+        pool.map_async(int, [1], 1, lambda _: seen.put(work()))
+        return seen.get(timeout=10)
+
+
 WAYS = [
+    *(in_a_callback, in_an_error_callback, in_a_callback_of_a_map),
     *(in_a_thread, in_a_subclass, in_a_pool, in_a_mapped_pool, in_an_executor),
     *(in_a_thread_pool, in_a_thread_pool_later),
     *(mapped_in_a_thread_pool, iterated_in_a_thread_pool),
@@ -170,13 +194,59 @@ PLACES = [
 
 def test_letting_go_leaves_every_class_as_it_was() -> None:
     def now() -> list[Any]:
-        return [vars(owner).get(name) for owner, name in PLACES]
+        methods: list[Any] = [getattr(owner, name) for owner, name in PLACES]
+        return [
+            thing for method in methods for thing in (method, method.__code__, dict(vars(method)))
+        ]
 
     before = now()
     threads.hold()
-    assert not any(a is b for a, b in zip(now(), before, strict=True))
+    codes = now()[1::3]
+    assert not any(a is b for a, b in zip(codes, before[1::3], strict=True))
     threads.release()
-    assert all(a is b for a, b in zip(now(), before, strict=True))
+    assert now() == before
+
+
+def test_what_another_tool_puts_back_still_carries(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as tool:
+        start = vars(threading.Thread)["start"]
+        tool.setattr(threading.Thread, "start", lambda thread: start(thread))
+        threads.hold()
+    with cache:
+        assert in_a_thread(active_cache) is cache
+    threads.release()
+
+
+def test_what_was_taken_out_is_put_in_again(cache: Cache) -> None:
+    method: Any = threading.Thread.start
+    code = method.__code__
+    with patch_threads():
+        method.__code__ = code
+        with cache:
+            assert in_a_thread(active_cache) is None
+            with patch_threads():
+                assert in_a_thread(active_cache) is cache
+
+
+class Processes(Pool):
+    """A pool that only takes what is to be done."""
+
+    def __init__(self) -> None:
+        self._state, self._cache = "RUN", {}  # type: ignore[var-annotated]
+        self._taskqueue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def __del__(self) -> None:
+        pass
+
+
+def test_a_pool_of_processes_is_given_what_it_was_given(cache: Cache) -> None:
+    pool = Processes()
+    with patch_threads(), cache:
+        pool.apply_async(active_cache)
+    (task,), _ = pool._taskqueue.get()
+    assert task[2] is active_cache
 
 
 LATER = """
@@ -225,12 +295,12 @@ def test_a_thread_that_was_started_cannot_be_started_again(cache: Cache) -> None
 
 
 def test_patching_the_sdk_carries_blocks_and_unpatching_ends_it(cache: Cache) -> None:
-    originals = (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+    originals = (threading.Thread.start.__code__, ThreadPoolExecutor.submit.__code__)
     with patch_openai(), cache:
         assert in_a_thread(active_cache) is cache
     with cache:
         assert in_a_thread(active_cache) is None
-    assert originals == (vars(threading.Thread)["start"], vars(ThreadPoolExecutor)["submit"])
+    assert originals == (threading.Thread.start.__code__, ThreadPoolExecutor.submit.__code__)
 
 
 def test_it_lasts_until_the_last_one_lets_go(cache: Cache) -> None:

@@ -16,7 +16,7 @@ import redis
 from colours import COLOURS, Function
 from working import work_of
 
-from cachewrap import Cache, llm_cached, no_cache
+from cachewrap import Cache, blocks, llm_cached, no_cache
 from cachewrap.stores.redis import RedisStore
 
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
@@ -64,6 +64,15 @@ def test_a_hit_in_memory_makes_few_calls() -> None:
     with Cache.memory():
         python, c = count(lambda: complete(MESSAGES, model="m"))
     assert (python <= 11, c <= 31) == (True, True), (python, c)
+
+
+def test_a_hit_of_an_activated_cache_makes_two_more() -> None:
+    blocks.activate(Cache.memory())
+    try:
+        python, c = count(lambda: complete(MESSAGES, model="m"))
+    finally:
+        blocks.serve_program(None)
+    assert (python <= 13, c <= 33) == (True, True), (python, c)
 
 
 def test_a_hit_on_disk_makes_few_calls(tmp_path: Any) -> None:

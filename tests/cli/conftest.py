@@ -17,7 +17,7 @@ from cli.filling import CommandLine
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """The command line in this process, with none of its variables set, and no width."""
     monkeypatch.delenv("COLUMNS", raising=False)
-    for name in ("URL", "MODE", "QUIET", "TALLY", "ENCRYPTION_KEY"):
+    for name in ("URL", "MODE", "QUIET", "TALLY", "UNKEYED", "ENCRYPTION_KEY"):
         monkeypatch.delenv(f"CACHEWRAP_{name}", raising=False)
     return CommandLine(capsys)
 

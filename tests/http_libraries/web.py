@@ -104,8 +104,12 @@ class Web(ABC):
         self.up, self.library = up, library
 
     @abstractmethod
-    def seams(self) -> list[Any]:
+    def functions(self) -> list[Any]:
         """What the patch of this library wraps, as it is now."""
+
+    def seams(self) -> list[Any]:
+        """Their code."""
+        return [function.__code__ for function in self.functions()]
 
     @abstractmethod
     def inject(self, **options: Any) -> None:
@@ -207,7 +211,7 @@ class _Httpx(Web):
         self.close()
         self.client = self._make(transport=self.ours(**options))
 
-    def seams(self) -> list[Any]:
+    def functions(self) -> list[Any]:
         return [
             vars(self.library.HTTPTransport)["handle_request"],
             vars(self.library.AsyncHTTPTransport)["handle_async_request"],
@@ -299,7 +303,7 @@ class Requests(Web):
     def inject(self, **options: Any) -> None:
         self.session.mount("http://", self.ours(**options))
 
-    def seams(self) -> list[Any]:
+    def functions(self) -> list[Any]:
         return [vars(self.library.adapters.HTTPAdapter)["send"]]
 
     def post(self, body: Any = CHAT, path: str = PATH, **more: Any) -> Any:
@@ -363,7 +367,7 @@ class Aiohttp(OnLoop):
         self.close()
         self.session = self.make(**options)
 
-    def seams(self) -> list[Any]:
+    def functions(self) -> list[Any]:
         return [vars(self.library.ClientSession)["_request"]]
 
     def take(self, take: Any, body: Any = CHAT, path: str = PATH, **more: Any) -> Any:

@@ -335,6 +335,32 @@ def test_a_miss_that_the_program_swallows_is_told(project: Project) -> None:
     assert "missed: tests/test_it.py::test_one: app:ask" in project.run("--llm-cache=replay")
 
 
+def test_a_call_that_is_never_stored_is_refused_and_told(project: Project) -> None:
+    project.test(
+        "from sdk import client\n"
+        "def test_one(llm_cache):\n"
+        "    with pytest.raises(ReplayMissError):\n"
+        "        client.post('/batches', cast_to=object, body={})\n"
+    )
+    out = project.run("--llm-cache=replay")
+    assert "missed: tests/test_it.py::test_one: POST /batches: it is never stored" in out
+    assert project.upstream.calls == 0
+
+
+@pytest.mark.parametrize(("marker", "calls"), [("", 1), ("(replay='strict')", 0)])
+def test_what_asks_no_model_goes_through_unless_the_marker_is_strict(
+    project: Project, marker: str, calls: int
+) -> None:
+    project.test(
+        f"import openai\nfrom sdk import client\n@pytest.mark.llm_cache{marker}\n"
+        "def test_one():\n"
+        "    with pytest.raises((ReplayMissError, openai.APIError)):\n"
+        "        client.files.delete('file-1')\n        raise ReplayMissError('')\n"
+    )
+    project.run("--llm-cache=replay")
+    assert project.upstream.calls == calls
+
+
 def test_refresh_replaces_what_is_recorded(project: Project) -> None:
     project.test(ONE)
     project.run()

@@ -198,6 +198,7 @@ Cache.disk(1.5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 with Cache.memory() as cache:
     assert_type(cache, Cache)
     assert_type(cache.stats.hits, int)
+    assert_type(cache.stats.unknown_hosts, dict[str, int])
     assert_type(cache.delete("key"), bool)
     assert_type(cache.keys(), Iterator[str])
     cache.set("key", {"any": ["value"]})
@@ -219,7 +220,7 @@ unpatch_openai()
 # Every patch takes a predicate.
 with patch_anthropic(when=predicates.usable), patch_groq(when=predicates.usable):
     pass
-with patch_together(when=predicates.usable), patch_all(when=predicates.usable):
+with patch_together(when=predicates.usable), patch_all(hosts=["x"], when=predicates.usable):
     pass
 for patch_plain in (patch_httpx, patch_requests, patch_aiohttp, patch_dspy):
     with patch_plain(Cache.memory(), hosts=["llm.intern:*"], when=predicates.usable):

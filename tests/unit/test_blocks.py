@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
+import pytest
+from hypothesis import given, strategies as st
+
+from cachewrap import blocks
 from cachewrap.blocks import OUTSIDE, Numbering
 
 A, B = object(), object()
@@ -69,3 +75,65 @@ class TestStack:
         inside = OUTSIDE.within("key").entered(A)
         assert inside.salt == "key"
         assert inside.numberings != (inside.inside,)
+
+    def test_emptied_outside_of_any_sample_it_is_outside(self) -> None:
+        assert OUTSIDE.entered(A).emptied() is OUTSIDE
+
+    def test_emptied_inside_a_sample_it_still_counts_there(self) -> None:
+        inside = OUTSIDE.entered(A).within("key")
+        emptied = inside.entered(B).emptied()
+        assert (tuple(emptied), emptied.salt, emptied.inside) == ((), "key", inside.inside)
+        assert emptied.inside_of(OUTSIDE.entered(A)).numberings == (inside.inside,)
+
+
+@pytest.fixture
+def no_program() -> Iterator[None]:
+    blocks.serve_program(None)
+    yield
+    blocks.serve_program(None)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 2), st.sampled_from("push pop activate".split()), st.sampled_from("ABC")
+    ),
+    max_size=30,
+)
+
+
+@pytest.mark.usefixtures("no_program")
+class TestWholeProcess:
+    @given(steps=STEPS, around=st.booleans())
+    def test_the_innermost_of_a_context_else_the_newest_of_the_process(
+        self, steps: list[tuple[int, str, str]], around: bool
+    ) -> None:
+        outermost = OUTSIDE.entered("P")
+        blocks.serve_program((lambda: outermost) if around else None)
+        process = ["P"] if around else []
+        contexts = [(Context(), list[str]()) for _ in range(3)]
+        for number, step, block in steps:
+            context, own = contexts[number]
+            context.run(getattr(blocks, step), block)
+            if step == "push":
+                own.append(block)
+            elif step == "activate":
+                own.clear()
+                process[int(around) :] = [block]
+            elif block in own:
+                del own[len(own) - 1 - own[::-1].index(block)]
+            for each, entered in contexts:
+                stack = each.run(blocks.active)
+                assert list(stack) == (entered or process)
+                assert len(stack.numberings) == len(stack)
+                assert len(set(map(id, stack.numberings))) == len(stack)
+
+    def test_every_context_counts_in_the_one_numbering(self) -> None:
+        blocks.activate(A)
+        numberings = [Context().run(lambda: blocks.active().numbering(A)) for _ in range(2)]
+        assert numberings[0] is numberings[1] is not None
+
+    def test_each_activation_counts_anew(self) -> None:
+        blocks.activate(A)
+        first = blocks.active().numbering(A)
+        blocks.activate(A)
+        assert blocks.active().numbering(A) is not first

@@ -27,9 +27,18 @@ from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache
 from cachewrap.request.key import encode
+from cachewrap.sdk.carried import expected
 from cachewrap.sdk.front.models import Models, aquicken, quicken
-from cachewrap.sdk.front.shape import NOTHING, Known, Rest, is_constant, is_fixed, read_keywords
-from cachewrap.sdk.seam import SdkCall, arebuild, expected, rebuild
+from cachewrap.sdk.front.shape import (
+    NOTHING,
+    Known,
+    Rest,
+    Works,
+    is_constant,
+    is_fixed,
+    read_keywords,
+)
+from cachewrap.sdk.seam import SdkCall, arebuild, rebuild
 
 Wrapped: TypeAlias = Callable[..., Any]
 Shape: TypeAlias = tuple[Any, ...]
@@ -68,22 +77,26 @@ class Asked:
     Args:
         door: the door.
         shape: the shape of the call.
+        resource: the SDK's object whose method was called.
         client: the SDK's client.
         body: its keywords as a canonical body.
         known: how calls of this shape are answered, None before that was seen.
         cache: serves the call, as far as the door can tell.
         foreseen: the exchange that the door came to.
         seen: what the store gave for it.
+        arrived: whether the long way has come to ``request``.
     """
 
     door: Door
     shape: Shape
+    resource: Any
     client: Any
     body: dict[str, Any]
     known: Known | None
     cache: Cache
     foreseen: SdkExchange | None = None
     seen: Seen = None
+    arrived: bool = False
 
     def compare(
         self,
@@ -198,7 +211,12 @@ class Door:
         exchange: SdkExchange,
     ) -> None:
         """Use the door for a shape, or never, by what the long way made of its first call."""
-        known = self._seen(asked, options, args, kwargs, exchange)
+        known = None
+        if self._is_usual(asked):
+            works = Works.of(type(asked.client), self._name)
+            if works is None or not works.are_alone(asked.client, asked.resource):
+                return  # another tool stands there, for now
+            known = self._seen(asked, options, args, kwargs, exchange, works)
         if known is not None:
             foreseen = known.request(asked.client, asked.body)
             if encode(foreseen) != exchange.asked:
@@ -235,7 +253,7 @@ class Door:
         client = instance._client
         if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
             return None
-        keywords = read_keywords(kwargs)
+        keywords = read_keywords(kwargs, cache.policy.unkeyed)
         if keywords is None:
             return None
         head, names = (type(instance), type(client), keywords.stream), tuple(keywords.body)
@@ -250,7 +268,11 @@ class Door:
             if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
                 return None
         shape = head, names, marks
-        return Asked(self, shape, client, clean, known if isinstance(known, Known) else None, cache)
+        if not isinstance(known, Known):
+            known = None
+        elif not known.works.are_alone(client, instance):
+            return None
+        return Asked(self, shape, instance, client, clean, known, cache)
 
     def _seen(
         self,
@@ -259,10 +281,11 @@ class Door:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         exchange: SdkExchange,
+        works: Works,
     ) -> Known | None:
         module = sys.modules.get(f"{self._name}._models")
         sent = exchange.request.get("body")
-        if module is None or not isinstance(sent, dict) or not self._is_usual(asked):
+        if module is None or not isinstance(sent, dict):
             return None
         if (
             header(options.headers, RAW_RESPONSE) is not None
@@ -285,7 +308,7 @@ class Door:
         kept.json_data = None
         return Known(
             exchange.endpoint,
-            Rest(stream),
+            Rest(stream, asked.cache.policy.unkeyed),
             self._path,
             constants,
             kept,
@@ -294,6 +317,7 @@ class Door:
             build,
             parse,
             module.add_request_id,
+            works,
         )
 
     def _is_usual(self, asked: Asked) -> bool:
@@ -369,5 +393,5 @@ def _as_at_request(
     """How a streamed call is served, and the arguments that its ``request`` would have got."""
     options = copy(known.options)
     options.json_data = exchange.request["body"]
-    sdk_call = SdkCall(asked.cache, exchange, True, options.headers, sampled=None)
+    sdk_call = SdkCall(asked.cache, exchange, True, options, options.headers, sampled=None)
     return sdk_call, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import functools
-import sys
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.hooks import is_own
 from cachewrap.http.answers import is_sound
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
-from cachewrap.http.request import canonical_request, is_given, is_idle, without_secrets
+from cachewrap.http.request import canonical_request, is_given, without_secrets
+from cachewrap.http.tracking import is_idle
 from cachewrap.options import NAMES
-from cachewrap.request.canonical import plain_body
+from cachewrap.request.canonical import NO_NAMES, plain_body
 from cachewrap.request.values import is_plain
 from cachewrap.secrets import is_secret, is_secret_value
 
@@ -36,12 +37,15 @@ class Keywords:
         body: what is given of the body, as it was given.
         stream: whether a stream is asked for.
         marks: beside the names in the body, what calls of one shape have in common: the headers of
-            the call's own, and the classes of the SDK's objects among its messages.
+            the call's own, the names that its cache leaves out, and the classes of the SDK's
+            objects among its messages.
+        unkeyed: the names that the call's cache leaves out of a request.
     """
 
     body: dict[str, Any]
     stream: bool
     marks: Marks = ()
+    unkeyed: frozenset[str] = NO_NAMES
 
     def body_for_key(self, name: str) -> Any:
         """The canonical body, or None where it holds more than JSON and the SDK's own objects.
@@ -53,7 +57,7 @@ class Keywords:
         """
         spoken = self.body.get("messages") or self.body.get("input")
         if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
-            clean = plain_body(without_secrets(self.body))
+            clean = plain_body(without_secrets(self.body), self.unkeyed)
             if clean is not None:
                 return clean
         classes: dict[type, None] = {}
@@ -64,20 +68,25 @@ class Keywords:
         if not classes:
             return None
         self.marks = (*self.marks, frozenset(classes))
-        return plain_body(without_secrets(sent))
+        return plain_body(without_secrets(sent), self.unkeyed)
 
 
-def read_keywords(kwargs: dict[str, Any]) -> Keywords | None:
-    """Read a call's keywords; None where there are some that the door does not know."""
+def read_keywords(kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Keywords | None:
+    """Read a call's keywords; None where there are some that the door does not know.
+
+    Args:
+        kwargs: the keywords.
+        unkeyed: the names that the call's cache leaves out of a request.
+    """
     body: dict[str, Any] = {}
-    marks: Marks = ()
+    marks: Marks = (unkeyed,) if unkeyed else ()
     for name, value in kwargs.items():
         if name in _UNREAD:
             if value is not None:
                 return None
         elif name == "extra_headers":
             if value:
-                if not _are_known(value):
+                if not _are_known(value, unkeyed):
                     return None
                 marks = (*marks, frozenset(value.items()))
         elif name == "timeout":
@@ -86,10 +95,10 @@ def read_keywords(kwargs: dict[str, Any]) -> Keywords | None:
         elif name not in NAMES and is_given(value):
             body[name] = value
     stream = body.get("stream") or False
-    return Keywords(body, stream, marks) if type(stream) is bool else None
+    return Keywords(body, stream, marks, unkeyed) if type(stream) is bool else None
 
 
-def _are_known(headers: Any) -> bool:
+def _are_known(headers: Any, unkeyed: frozenset[str]) -> bool:
     """Whether headers are the same from call to call, and no credentials: calls are learnt by them.
 
     What differs from call to call (as a trace's number) would make a shape of each call.
@@ -97,15 +106,16 @@ def _are_known(headers: Any) -> bool:
     return (
         type(headers) is dict
         and len(headers) <= _MOST_HEADERS
-        and all(_is_known(name, value) for name, value in headers.items())
+        and all(_is_known(name, value, unkeyed) for name, value in headers.items())
     )
 
 
-def _is_known(name: Any, value: Any) -> bool:
+def _is_known(name: Any, value: Any, unkeyed: frozenset[str]) -> bool:
     return (
         type(name) is str
         and type(value) is str
         and value[:1] != "{"
+        and name.lower() not in unkeyed
         and not (is_idle(name.lower()) or is_secret(name) or is_secret_value(value))
     )
 
@@ -134,10 +144,12 @@ class Rest:
 
     Args:
         stream: whether the requests ask for a stream.
+        unkeyed: the names that are left out of them.
     """
 
-    def __init__(self, stream: bool) -> None:
+    def __init__(self, stream: bool, unkeyed: frozenset[str]) -> None:
         self._stream = stream
+        self._unkeyed = unkeyed
         self._last: tuple[Inputs, dict[str, Any]] | None = None
 
     def of(self, client: Any, options: Any, path: str) -> dict[str, Any]:
@@ -152,7 +164,9 @@ class Rest:
         last = self._last
         if inputs is not None and last is not None and last[0] == inputs:
             return last[1]
-        rest = canonical_request(client, options, path, None, stream=self._stream)
+        rest = canonical_request(
+            client, options, path, None, stream=self._stream, unkeyed=self._unkeyed
+        )
         if inputs is not None:
             self._last = inputs, rest
         return rest
@@ -186,6 +200,62 @@ NOTHING: Final = object()
 """Stands for a result that only the long way can build."""
 
 
+class Works:
+    """The methods of a client that a hit passes through on the long way, all of them the SDK's own.
+
+    Whoever wraps one of them is to see every call of it: where something else stands in its place
+    now, or in its code, the door is not for that call.
+    """
+
+    __slots__ = (
+        *("_cast", "_url", "_options", "_parsed", "_post", "_posts", "_processed", "_processes"),
+        *("_request", "_requests"),
+    )
+
+    @classmethod
+    def of(cls, kind: Any, name: str) -> Works | None:
+        """Those of a class of clients, None where somebody stands in one of them.
+
+        Args:
+            kind: the class.
+            name: the SDK's top-level module.
+        """
+        return cls(kind) if all(is_own(getattr(kind, work), name) for work in WORKS) else None
+
+    def __init__(self, kind: Any) -> None:
+        self._request, self._post = kind.request, kind.post
+        self._processed, self._parsed = kind._process_response, kind._process_response_data
+        self._cast, self._options = kind._maybe_override_cast_to, kind._prepare_options
+        self._url = kind._prepare_url
+        self._requests, self._posts = kind.request.__code__, kind.post.__code__
+        self._processes = kind._process_response.__code__
+
+    def are_alone(self, client: Any, resource: Any) -> bool:
+        """Whether they are all that stands there now, in the client's class and its resource."""
+        kind = type(client)
+        request, post, processed = kind.request, kind.post, kind._process_response
+        return (
+            request is self._request
+            and post is self._post
+            and processed is self._processed
+            and kind._process_response_data is self._parsed
+            and kind._maybe_override_cast_to is self._cast
+            and kind._prepare_options is self._options
+            and kind._prepare_url is self._url
+            and request.__code__ is self._requests
+            and post.__code__ is self._posts
+            and processed.__code__ is self._processes
+            and getattr(resource._post, "__func__", None) is post
+        )
+
+
+WORKS: Final = (
+    *("request", "post", "_process_response", "_process_response_data"),
+    *("_maybe_override_cast_to", "_prepare_options", "_prepare_url"),
+)
+"""What `Works` is about."""
+
+
 @dataclass(slots=True)
 class Known:
     """Knowledge of one shape: how its calls are answered, as the long way showed.
@@ -201,6 +271,7 @@ class Known:
         build: makes the result of JSON; None for a streamed one.
         parse: what the SDK does to the result at the end.
         add_request_id: the SDK's own.
+        works: what the call passed through.
     """
 
     endpoint: Endpoint
@@ -213,6 +284,7 @@ class Known:
     build: Callable[[Any], Any] | None
     parse: Callable[[Any], Any] | None
     add_request_id: Callable[[Any, str | None], None]
+    works: Works
 
     def request(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call with this body."""
@@ -251,20 +323,6 @@ class Known:
             return NOTHING
         self.add_request_id(result, request_id)
         return result
-
-
-def is_own_function(method: Any, name: str) -> bool:
-    """Whether a method is the SDK's own code, not something that another tool wrapped around it.
-
-    Args:
-        method: as it stands in its class.
-        name: the SDK's top-level module.
-    """
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if not isinstance(method, types.FunctionType) or not file:
-        return False
-    folder = file.removesuffix("__init__.py")
-    return method.__code__.co_filename.startswith(folder)
 
 
 def is_constant(value: object) -> bool:

@@ -313,6 +313,45 @@ def test_unpatching_leaves_the_library_as_it_was(web: Web) -> None:
     assert all(now is then for now, then in zip(web.seams(), before, strict=True))
 
 
+def test_patching_again_repairs_what_another_tool_put_back(web: Web, cache: Cache) -> None:
+    before = web.seams()
+    patched(web)
+    for function, code in zip(web.functions(), before, strict=True):
+        function.__code__ = code
+    patched(web)
+    assert not any(now is then for now, then in zip(web.seams(), before, strict=True))
+    with cache:
+        web.ask()
+        web.ask()
+    assert web.up.calls == 1
+
+
+def test_handles_that_are_dropped_cost_nothing(web: Web) -> None:
+    patcher = web.patch(hosts=LOOPBACK)._patcher
+    for _ in range(3):
+        patched(web)
+        web.patch()
+    many = len(patcher.patches)
+    for _ in range(50):
+        patched(web)
+        web.patch(hosts=iter(LOOPBACK))
+        web.patch()
+    assert len(patcher.patches) <= many
+    assert len(patcher._serving) == 2
+
+
+def test_a_dropped_handle_holds_for_the_hosts_that_newer_ones_do_not_know(
+    web: Web, cache: Cache
+) -> None:
+    patched(web)
+    for _ in range(5):
+        web.patch(hosts=["example.com"])
+    with cache:
+        web.ask()
+        web.ask()
+    assert web.up.calls == 1
+
+
 @pytest.mark.parametrize("active", ["no block", "no cache"])
 def test_outside_a_block_everything_goes_straight_through(web: Web, active: str) -> None:
     patched(web)
@@ -341,8 +380,10 @@ def test_a_default_cache_serves_requests_outside_any_block(
 @pytest.mark.parametrize(
     ("given", "calls"),
     [
-        ({}, 2),
+        ({}, 1),
         ({"hosts": ["api.mistral.ai"]}, 2),
+        ({"hosts": []}, 2),
+        ({"paths": ["*/chat/*"]}, 1),
         ({"hosts": ["127.0.0.1"]}, 1),
         ({"hosts": ["127.0.0.*:*"]}, 1),
         ({"hosts": LOOPBACK, "paths": ["/v1/completions"]}, 2),

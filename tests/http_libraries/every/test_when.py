@@ -12,7 +12,7 @@ import pytest
 
 import cachewrap
 from cachewrap import Cache, CacheWarning, predicates
-from http_libraries.web import CHAT, LOOPBACK, STREAM, Web, bodies
+from http_libraries.web import CHAT, LOOPBACK, PATH, STREAM, Web, bodies
 
 
 @pytest.fixture(params=[True, False], ids=["patched", "injected"])
@@ -101,13 +101,28 @@ def test_a_header_like_a_credentials_counts_where_the_cache_is_told_so(
     assert web.up.calls == calls
 
 
+TRACED: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "header": ("X-Tenant-Trace", [{"headers": {"x-tenant-trace": value}} for value in "ab"]),
+    "query": ("run", [{"path": f"{PATH}?run={value}"} for value in "ab"]),
+    "field": ("user", [{"body": {**CHAT, "user": value}} for value in "ab"]),
+}
+
+
+@pytest.mark.parametrize(("name", "calls"), TRACED.values(), ids=list(TRACED))
+@pytest.mark.parametrize("unkeyed", [True, False], ids=["named", "not named"])
+def test_what_only_tracks_counts_unless_the_cache_is_told_so(
+    web: Web, unkeyed: bool, name: str, calls: list[dict[str, Any]]
+) -> None:
+    with web.patch(hosts=LOOPBACK), Cache.memory(unkeyed=[name] if unkeyed else []):
+        for more in calls * 2:
+            web.ask(**more)
+    assert web.up.calls == (1 if unkeyed else 2)
+
+
 # -- patch_all ------------------------------------------------------------------------------------
 
 
-def test_patch_all_serves_plain_http_to_known_hosts(
-    web: Web, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cachewrap.http.patcher.HOSTS", LOOPBACK)
+def test_patch_all_serves_plain_http_to_known_hosts(web: Web, cache: Cache) -> None:
     with cachewrap.patch_all() as handle:
         with cache:
             assert web.ask().body == web.ask().body
@@ -117,10 +132,7 @@ def test_patch_all_serves_plain_http_to_known_hosts(
     assert (handle.active, web.up.calls) == (False, 2)
 
 
-def test_patch_all_takes_when_and_a_default_cache(
-    web: Web, cache: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cachewrap.http.patcher.HOSTS", LOOPBACK)
+def test_patch_all_takes_when_and_a_default_cache(web: Web, cache: Cache) -> None:
     with cachewrap.patch_all(cache, when=lambda answer: False):
         web.ask()
     assert (cache.stats.misses, cache.stats.stored) == (1, 0)
@@ -131,22 +143,22 @@ def test_patch_all_leaves_out_an_aiohttp_without_middlewares(
 ) -> None:
     aiohttp = pytest.importorskip("aiohttp")
     monkeypatch.delattr(aiohttp.client, "build_client_middlewares")
-    before = vars(aiohttp.ClientSession)["_request"]
+    before = vars(aiohttp.ClientSession)["_request"].__code__
     with pytest.warns(CacheWarning, match="its requests are not cached"), cachewrap.patch_all():
-        assert vars(aiohttp.ClientSession)["_request"] is before
+        assert vars(aiohttp.ClientSession)["_request"].__code__ is before
 
 
 LAZY = """
-import importlib, sys, types, cachewrap
+import importlib, sys, cachewrap
 cachewrap.patch_all()
 libraries = "httpx", "httpx2", "requests", "aiohttp", "urllib3", "openai"
 assert not set(libraries) & sys.modules.keys(), sys.modules.keys()
 name, module, owner, method = sys.argv[1:]
 importlib.import_module(name)
-wrapped = vars(getattr(sys.modules[module], owner))
-assert type(wrapped[method]) is not types.FunctionType
+code = vars(getattr(sys.modules[module], owner))[method].__code__
+assert any("cachewrap" in type(held).__module__ for held in code.co_consts)
 cachewrap.unpatch_all()
-assert type(wrapped[method]) is types.FunctionType
+assert vars(getattr(sys.modules[module], owner))[method].__code__ is not code
 """
 
 

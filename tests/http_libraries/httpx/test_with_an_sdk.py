@@ -16,6 +16,19 @@ def sdk_chat(colour: Colour, client: Any, **more: Any) -> Any:
     return colour.wait(client.chat.completions.create(**{**CHAT, **more}))
 
 
+@pytest.mark.parametrize("more", [{}, {"stream": True}, {"extra_body": {"background": True}}])
+def test_what_a_patched_sdk_has_decided_on_is_counted_there_whatever_the_host(
+    up: Upstream, colour: Colour, cache: Cache, more: dict[str, Any]
+) -> None:
+    client = colour.client(up)
+    with patch_openai(), patch_httpx(hosts=["model.internal"]), cache:
+        answer = sdk_chat(colour, client, **more)
+        if "stream" in more:
+            colour.wait(answer.close())
+    assert "host not known" not in cache.stats.bypass_reasons
+    assert cache.stats.unknown_hosts == {}
+
+
 @pytest.mark.parametrize("order", ["sdk first", "httpx first"])
 def test_a_patched_sdk_is_not_cached_twice(
     up: Upstream, colour: Colour, cache: Cache, order: str

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 autogen = pytest.importorskip("autogen", reason="runs in `holding` and `earlier`")
 
+from pydantic import BaseModel
 from standin import Upstream
 
-from cachewrap import Cache, patch_openai
+from cachewrap import Cache, CacheWarning, patch_openai
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -271,6 +274,99 @@ def test_agents_in_threads_share_one_cache(upstream: Upstream, tmp_path: Path) -
     assert talk_all() == first
     assert upstream.calls == made
     assert cache.stats.errors == 0
+
+
+# -- a model client of one's own ---------------------------------------------------------------
+
+
+class Part:
+    """As the responses of clients that people write: a class with attributes."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.__dict__.update(parts)
+
+
+class Reply(BaseModel):
+    model: str
+    choices: list[Any]
+    cost: float = 0.0
+    message_retrieval_function: Any = None
+    config_id: int | None = None
+    pass_filter: bool | None = None
+
+
+class OwnClient:
+    """A model client as AutoGen's documentation shows one."""
+
+    calls = 0
+    made: Callable[..., Any] = SimpleNamespace
+
+    def __init__(self, config: dict[str, Any], **options: Any) -> None:
+        self._model = config["model"]
+
+    def create(self, params: dict[str, Any]) -> Any:
+        type(self).calls += 1
+        part = type(self).made
+        inner = SimpleNamespace if part is Reply else part
+        message = inner(content=f"answer {self.calls}", function_call=None, tool_calls=None)
+        return part(choices=[inner(message=message)], model=self._model)
+
+    def message_retrieval(self, response: Any) -> list[str]:
+        return [choice.message.content for choice in response.choices]
+
+    def cost(self, response: Any) -> float:
+        return 0.25
+
+    @staticmethod
+    def get_usage(response: Any) -> dict[str, Any]:
+        tokens = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return {**tokens, "cost": response.cost, "model": response.model}
+
+
+def own_client(part: Callable[..., Any]) -> tuple[Any, type[OwnClient]]:
+    kind = type("Client", (OwnClient,), {"calls": 0, "made": staticmethod(part)})
+    config = {"model": "local", "model_client_cls": "Client"}
+    client = autogen.OpenAIWrapper(config_list=[config])
+    client.register_model_client(model_client_cls=kind)
+    return client, kind
+
+
+@pytest.mark.parametrize("part", [SimpleNamespace, Reply])
+def test_what_a_client_of_ones_own_returns_is_stored(
+    cache: Cache, part: Callable[..., Any]
+) -> None:
+    client, kind = own_client(part)
+    first = client.create(messages=MESSAGES, cache=cache)
+    second = client.create(messages=MESSAGES, cache=cache)
+    assert (kind.calls, text(first), text(second)) == (1, "answer 1", "answer 1")
+    assert type(second) is part
+    assert second.cost == 0.25
+    assert client.extract_text_or_completion_object(second) == ["answer 1"]
+
+
+def test_what_cannot_be_stored_is_answered_with_one_warning(cache: Cache) -> None:
+    client, kind = own_client(Part)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", CacheWarning)
+        answers = [text(client.create(messages=MESSAGES, cache=cache)) for _ in range(3)]
+    assert answers == ["answer 1", "answer 2", "answer 3"]
+    assert kind.calls == 3
+    (warning,) = [str(one.message) for one in told if one.category is CacheWarning]
+    assert "Part, which no codec takes: hand over what is needed of it" in warning
+
+
+def test_agents_of_a_client_whose_answers_cannot_be_stored_talk(cache: Cache) -> None:
+    kind = type("Client", (OwnClient,), {"calls": 0, "made": Part})
+    config = {"config_list": [{"model": "local", "model_client_cls": "Client"}]}
+    asker, teller = (
+        autogen.AssistantAgent(name, system_message="", llm_config=config) for name in ("a", "b")
+    )
+    for agent in (asker, teller):
+        agent.register_model_client(model_client_cls=kind)
+    with pytest.warns(CacheWarning, match="the value is not stored"):
+        result = asker.initiate_chat(teller, message="hi", max_turns=2, cache=cache)
+    said = [message["content"] for message in result.chat_history]
+    assert said == ["hi", "answer 1", "answer 2", "answer 3"]
 
 
 # -- patched --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from integrations.ways import (
 )
 from standin import Upstream
 
-from cachewrap import Cache, patch_dspy
+from cachewrap import Cache, patch_all, patch_dspy
 
 NATIVE = tuple(map(int, dspy.__version__.split(".")[:2])) >= (3, 4)
 """Whether the default engine is DSPy's own, and LiteLLM one that can be chosen."""
@@ -164,6 +164,15 @@ def test_the_default_engine_streams_from_the_cache(upstream: Upstream) -> None:
     with patch_dspy(hosts=["127.0.0.1:*"]):
         check_second_run_is_free(upstream, own_stream, 1)
     assert b'"stream":true' in upstream.last.body.replace(b" ", b"")
+
+
+@native
+@each([(own, 1), (aown, 1), (own_stream, 1)])
+def test_a_model_of_ones_own_on_loopback_is_cached_without_a_word(
+    upstream: Upstream, ask: Way, calls: int
+) -> None:
+    with patch_all():
+        check_second_run_is_free(upstream, ask, calls)
 
 
 @native

@@ -22,7 +22,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from standin import Upstream
 
-from cachewrap import Cache, no_cache
+from cachewrap import Cache, CacheWarning, no_cache
 from cachewrap.integrations.langchain import LangChainCache
 
 MESSAGES: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("hi")]
@@ -299,3 +299,56 @@ def test_a_prompt_of_json_is_text() -> None:
     ours = LangChainCache(Cache.memory())
     ours.update(json.dumps([1]), "a model", [Generation(text="one")])
     assert ours.lookup(json.dumps([1.0]), "a model") is None
+
+
+class Odd:
+    pass
+
+
+UNSTORED = [
+    pytest.param([Generation(text="a", generation_info={"x": Odd()})], id="a class of one's own"),
+    pytest.param([Odd()], id="no generation"),
+]
+STORED = [
+    pytest.param(
+        ChatGeneration(message=AIMessage("a", response_metadata={"model_name": "\ud800"})),
+        id="half a surrogate for a model",
+    ),
+    pytest.param(
+        ChatGeneration.model_construct(
+            message=AIMessage.model_construct(content="a", response_metadata=[1])
+        ),
+        id="metadata of another form",
+    ),
+]
+
+
+@pytest.mark.parametrize("answer", UNSTORED)
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_cannot_be_stored_is_not_in_the_way(answer: Any, colour: str) -> None:
+    kept = LangChainCache(Cache.memory())
+
+    def update() -> None:
+        if colour == "sync":
+            kept.update("prompt", "model", answer)
+        else:
+            asyncio.run(kept.aupdate("prompt", "model", answer))
+
+    with pytest.warns(CacheWarning, match="langchain:model: the answer is returned but not stored"):
+        update()
+    assert kept.lookup("prompt", "model") is None
+
+
+@pytest.mark.parametrize("answer", STORED)
+def test_an_odd_answer_is_stored_as_it_is(answer: Any) -> None:
+    kept = LangChainCache(Cache.memory())
+    kept.update("prompt", "model", [answer])
+    (found,) = kept.lookup("prompt", "model") or ()
+    assert found.message.response_metadata == answer.message.response_metadata
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000], ids=["lists", "objects"])
+def test_a_prompt_that_is_too_deep_for_json_is_text(text: str) -> None:
+    kept = LangChainCache(Cache.memory())
+    kept.update(text, text, [Generation(text="a")])
+    assert kept.lookup(text, text) == [Generation(text="a")]

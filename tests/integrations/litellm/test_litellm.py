@@ -19,7 +19,7 @@ from integrations.ways import (
 )
 from standin import Upstream
 
-from cachewrap import patch_aiohttp, patch_httpx
+from cachewrap import patch_aiohttp, patch_all, patch_httpx
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOL = {
@@ -219,3 +219,28 @@ def test_an_async_stream_that_litellm_leaves_at_its_stop_reason_is_stored(
     local = {"hosts": ["127.0.0.1:*"]}
     with patch_aiohttp(**local), patch_httpx(**local):
         check_second_run_is_free(upstream, aanthropic_stream, 1)
+
+
+def hosted_vllm(up: Upstream) -> Any:
+    return text(litellm.completion(messages=MESSAGES, **to(up, "hosted_vllm/llama")))
+
+
+async def ahosted_vllm(up: Upstream) -> Any:
+    return text(await litellm.acompletion(messages=MESSAGES, **to(up, "hosted_vllm/llama")))
+
+
+def hosted_vllm_stream(up: Upstream) -> Any:
+    chunks = litellm.completion(messages=MESSAGES, stream=True, **to(up, "hosted_vllm/llama"))
+    return [chunk.choices[0].delta.content for chunk in chunks]
+
+
+def hosted_vllm_embedding(up: Upstream) -> Any:
+    return litellm.embedding(input=["hi"], **to(up, "hosted_vllm/e5")).data[0]["embedding"]
+
+
+@each([(hosted_vllm, 1), (ahosted_vllm, 1), (hosted_vllm_stream, 1), (hosted_vllm_embedding, 1)])
+def test_a_model_of_ones_own_on_loopback_is_cached_without_a_word(
+    upstream: Upstream, ask: Way, calls: int
+) -> None:
+    with patch_all():
+        check_second_run_is_free(upstream, ask, calls)

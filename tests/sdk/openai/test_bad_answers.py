@@ -65,6 +65,18 @@ def one_line(*events: Any) -> bytes:
 # -- what comes from upstream ---------------------------------------------------------------------
 
 
+def test_a_model_with_half_a_surrogate_in_its_name_is_stored(
+    up: Upstream, colour: Colour, cache: Cache
+) -> None:
+    whole = {**choice(finish_reason="stop"), "id": "a", "object": "chat.completion", "created": 1}
+    up.once(body=json.dumps({**whole, "model": "\ud800"}).encode())
+    client = colour.client(up, CHAT.client)
+    with cache:
+        models = [colour.ask(client, CHAT)["value"]["dump"]["model"] for _ in range(2)]
+    assert models == ["\ud800"] * 2
+    assert (cache.stats.stored, cache.stats.hits) == (1, 1)
+
+
 @chats
 @pytest.mark.parametrize(("body", "reason"), BAD)
 def test_it_is_returned_and_not_stored(

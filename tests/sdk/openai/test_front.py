@@ -273,6 +273,21 @@ def test_calls_with_other_headers_are_other_requests(
 
 
 @pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+def test_calls_that_differ_in_what_is_left_out_are_one_request_at_the_door_too(
+    up: Upstream, colour: Colour
+) -> None:
+    clients = [colour.client(up, default_headers={"X-Tenant": value}) for value in "ab"]
+    with Cache.memory(unkeyed=["user", "x-tenant"]):
+        for _ in range(3):
+            for client, user in zip(clients, "ab", strict=True):
+                answer = ask(client, colour, user=user)
+                assert anatomy(answer) == anatomy(ask(client, colour, user=user, **LONG))
+        assert not went_long(lambda: ask(clients[0], colour, user="c"))
+        assert went_long(lambda: ask(clients[0], colour, extra_headers={"X-Tenant": "c"}))
+    assert up.calls == 1
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
 def test_calls_whose_tools_have_their_properties_in_another_order_are_other_requests(
     up: Upstream, client: Any, colour: Colour, cache: Cache
 ) -> None:

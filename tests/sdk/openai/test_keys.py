@@ -9,6 +9,8 @@ import pytest
 from standin import Upstream
 
 from cachewrap import Cache
+from cachewrap.format.envelope import read_record
+from cachewrap.request.key import decode_request
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import BY_NAME, INSTALLED, chat
 
@@ -233,6 +235,107 @@ def test_what_looks_like_a_credential_counts_where_the_cache_is_told_so(
         for options in (one, other) * 3:
             colour.ask(colour.client(up, **options), CHAT)
     assert up.calls == (2 if keyed else 1)
+
+
+UNKEYED: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "header of the call": (
+        "X-Tenant-Trace",
+        [{"extra_headers": {"x-tenant-trace": value}} for value in "ab"],
+    ),
+    "query of the call": ("Run", [{"extra_query": {"run": value}} for value in "ab"]),
+    "field by keyword": ("user", [{"user": value} for value in "ab"]),
+    "field by extra_body": ("trace", [{"extra_body": {"trace": {"id": v}}} for v in "ab"]),
+    "a field or none": ("user", [{"user": "a"}, {}]),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize(("name", "calls"), UNKEYED.values(), ids=list(UNKEYED))
+@pytest.mark.parametrize("unkeyed", [True, False], ids=["named", "not named"])
+def test_what_only_tracks_a_call_counts_unless_the_cache_is_told_so(
+    up: Upstream,
+    client: Any,
+    colour: Colour,
+    unkeyed: bool,
+    name: str,
+    calls: list[dict[str, Any]],
+    stream: bool,
+) -> None:
+    with Cache.memory(unkeyed=[name] if unkeyed else []) as cache:
+        for more in calls * 4:
+            colour.ask(client, BY_NAME["chat-stream" if stream else "chat"], **more)
+    assert up.calls == (1 if unkeyed else 2)
+    assert cache.stats.hits == 8 - up.calls
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("x-tenant", [{"default_headers": {"X-Tenant": value}} for value in "ab"]),
+        ("tenant", [{"default_query": {"tenant": value}} for value in "ab"]),
+    ],
+    ids=["header", "query"],
+)
+@pytest.mark.parametrize("unkeyed", [True, False], ids=["named", "not named"])
+def test_what_only_tracks_a_client_counts_unless_the_cache_is_told_so(
+    up: Upstream, colour: Colour, unkeyed: bool, name: str, options: list[dict[str, Any]]
+) -> None:
+    with Cache.memory(unkeyed=[name] if unkeyed else []):
+        for given in options * 4:
+            colour.ask(colour.client(up, **given), CHAT)
+    assert up.calls == (1 if unkeyed else 2)
+
+
+def test_what_is_left_out_is_sent_and_not_stored(up: Upstream, client: Any, colour: Colour) -> None:
+    cache = Cache.memory(unkeyed=["x-tenant-trace", "run", "user"])
+    with cache:
+        colour.ask(
+            client,
+            CHAT,
+            extra_headers={"x-tenant-trace": "t"},
+            extra_query={"run": "r"},
+            extra_body={"user": "u"},
+        )
+        (key,) = cache.store.keys()
+    assert (up.last.headers["x-tenant-trace"], up.last.query, up.last.json()["user"]) == (
+        "t",
+        "run=r",
+        "u",
+    )
+    request = decode_request(read_record(cache.store.get(key) or b"")["request"])
+    assert not {"headers", "query"} & request.keys()
+    assert "user" not in request["body"]
+
+
+def test_a_cache_that_leaves_nothing_out_of_a_call_has_its_key(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    other = Cache(cache.store, unkeyed=["x-tenant-trace"])
+    for block in (cache, other) * 4:
+        with block:
+            colour.ask(client, CHAT)
+    assert up.calls == 1
+
+
+def test_caches_that_leave_out_other_fields_do_not_share_what_the_door_knows(
+    up: Upstream, client: Any, colour: Colour
+) -> None:
+    one, other = Cache.memory(unkeyed=["user"]), Cache.memory()
+    for block, calls in ((one, 1), (other, 3), (one, 3), (other, 3)):
+        with block:
+            for user in "ab" * 4:
+                colour.wait(client.chat.completions.create(**chat(1), user=user))
+        assert up.calls == calls
+
+
+def test_a_name_that_steers_counts_where_the_cache_is_told_so(
+    up: Upstream, client: Any, colour: Colour
+) -> None:
+    with Cache.memory(keyed=["prompt_cache_key", "x-irid"]):
+        for value in "ab" * 3:
+            colour.ask(client, CHAT, extra_body={"prompt_cache_key": value})
+            colour.ask(client, CHAT, extra_headers={"x-irid": value})
+    assert up.calls == 4
 
 
 def _hooked(colour: Colour, change: Any) -> type:

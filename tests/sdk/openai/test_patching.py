@@ -49,7 +49,13 @@ class Places:
         self._then = self._look()
 
     def _look(self) -> dict[tuple[type, str], Any]:
-        return {(owner, name): value for owner in OWNERS for name, value in vars(owner).items()}
+        found = {(owner, name): value for owner in OWNERS for name, value in vars(owner).items()}
+        codes = {
+            (owner, f"code of {name}"): value.__code__
+            for (owner, name), value in found.items()
+            if hasattr(value, "__code__")
+        }
+        return {**found, **codes}
 
     def changed(self) -> set[tuple[type, str]]:
         """What is no longer the same object: a wrapper equals what it wraps."""

@@ -50,7 +50,7 @@ def client(up: Upstream) -> openai.OpenAI:
 
 def test_a_hit_at_the_door_makes_few_calls(client: openai.OpenAI, cache: Cache) -> None:
     with cache:
-        assert count(lambda: client.chat.completions.create(**chat(1))) <= 89 + SLACK
+        assert count(lambda: client.chat.completions.create(**chat(1))) <= 90 + SLACK
 
 
 def test_a_hit_with_a_message_object_or_headers_makes_hardly_more(
@@ -59,9 +59,9 @@ def test_a_hit_with_a_message_object_or_headers_makes_hardly_more(
     with cache:
         answer = client.chat.completions.create(**chat(1))
         ask: Any = {**chat(1), "messages": [answer.choices[0].message]}
-        assert count(lambda: client.chat.completions.create(**ask)) <= 98 + SLACK
+        assert count(lambda: client.chat.completions.create(**ask)) <= 99 + SLACK
         more: Any = {"extra_headers": {"x-title": "a"}, "cache": cache}
-        assert count(lambda: client.chat.completions.create(**chat(1), **more)) <= 94 + SLACK
+        assert count(lambda: client.chat.completions.create(**chat(1), **more)) <= 96 + SLACK
 
 
 def test_a_long_conversation_makes_no_more_calls(client: openai.OpenAI, cache: Cache) -> None:
@@ -141,9 +141,9 @@ def own(call: Callable[[], object], *packages: str) -> int:
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        pytest.param({"extra_query": {}}, 102, id="the long way"),
-        pytest.param({"stream": True, "extra_query": {}}, 120, id="the long way, a stream"),
-        pytest.param({"stream": True}, 195, id="a stream"),
+        pytest.param({"extra_query": {}}, 105, id="the long way"),
+        pytest.param({"stream": True, "extra_query": {}}, 123, id="the long way, a stream"),
+        pytest.param({"stream": True}, 196, id="a stream"),
     ],
 )
 def test_a_hit_that_builds_a_response_makes_few_calls_of_ours(
@@ -165,4 +165,4 @@ def test_outside_a_block_a_call_costs_a_handful_of_calls_more(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "_watched", False)  # as where no transport was patched
-    assert own(lambda: client.chat.completions.create(**chat(1)), "cachewrap.", "wrapt.") <= 7
+    assert own(lambda: client.chat.completions.create(**chat(1)), "cachewrap.", "wrapt.") <= 8

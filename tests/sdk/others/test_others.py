@@ -15,7 +15,8 @@ import pytest
 from standin import Upstream
 
 import cachewrap
-from cachewrap import Cache, ConfigurationError
+from cachewrap import Cache, CacheWarning, ConfigurationError
+from cachewrap.telemetry import hints
 from sdk.matrix import each
 from sdk.openai.asking import Colour, anatomy, http
 
@@ -249,11 +250,11 @@ def test_an_error_is_raised_and_not_stored(
 @pytest.mark.parametrize("package", [*PACKAGES, "openai", "anthropic"])
 def test_unpatching_leaves_the_sdk_as_it_was(package: str) -> None:
     client = pytest.importorskip(f"{package}._base_client").SyncAPIClient
-    before = vars(client)["request"]
+    before = vars(client)["request"].__code__
     handle = cachewrap.patch(package)
-    assert vars(client)["request"] is not before
+    assert vars(client)["request"].__code__ is not before
     cachewrap.unpatch(package)
-    assert vars(client)["request"] is before
+    assert vars(client)["request"].__code__ is before
     assert not handle.active
 
 
@@ -284,6 +285,29 @@ def test_patch_all_patches_every_known_sdk(cache: Cache, up: Upstream) -> None:
         clients[0].chat.completions.create(**chat(0))
     assert (handle.active, up.calls) == (False, 4)
     colour.close()
+
+
+def test_one_hint_names_every_sdk_that_a_block_does_not_reach(
+    colour: Colour, cache: Cache, up: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = [colour.client(up), *(make(colour, package, up) for package in KNOWN)]
+
+    def run() -> None:
+        with cache:
+            for client in clients:
+                asked = client.chat.completions.create(**chat(0))
+                colour.wait(asked)
+
+    monkeypatch.delenv(hints.SETTING)
+    hints.seen.forget()
+    try:
+        with pytest.warns(CacheWarning) as warned:
+            run()
+    finally:
+        hints.seen.forget()
+    (told,) = [str(one.message) for one in warned]
+    assert told.startswith("calls of openai and groq and together inside a block were not cached")
+    assert "`patch_openai()` and `patch_groq()` and `patch_together()` before the block" in told
 
 
 LAZY = """

@@ -52,6 +52,7 @@ WHOLE_AT_ONCE = [
 ]
 WHOLE_AT_ITS_END = [
     sse(choice(), choice(finish="stop")),
+    sse({"content": "of", "stop": False}, {"content": " llama.cpp", "stop": True}),
     sse(choice(0), choice(1), choice(1, "stop"), choice(0, "length")),
     sse(choice(finish="stop"), {"choices": [], "usage": {"prompt_tokens": 1}}),
     sse({"type": "image_generation.completed"}, {"type": "image_generation.completed"}),
@@ -67,6 +68,7 @@ NEVER_WHOLE: list[tuple[bytes, str]] = [
     (b"", "cut off"),
     (b": only a comment\n\n", "cut off"),
     (sse(choice()), "no finish reason"),
+    (sse({"content": "of", "stop": False}), "cut off"),
     (sse(choice(0, "stop"), choice(1)), "no finish reason"),
     (sse(choice(), ERROR, "[DONE]"), "error"),
     (sse(choice(), {"object": "error", "message": "x"}, "[DONE]"), "error"),

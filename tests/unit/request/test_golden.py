@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from kinds import CLASSES, VALUES
 
+from cachewrap.http.request import canonical_headers, without_secrets
+from cachewrap.policy import Keyed
 from cachewrap.request.canonical import canonical, canonical_body
 from cachewrap.request.key import (
     encode,
@@ -54,6 +56,12 @@ def sent(body: Any, **more: Any) -> dict[str, Any]:
     """A request of an SDK or over HTTP."""
     url = "https://api.openai.com/v1/chat/completions"
     return {"method": "POST", "url": url, **more, "body": canonical_body(body)}
+
+
+def counted(body: Any) -> Any:
+    """A body of which a cache counts what steers, and leaves out who asks."""
+    keyed = Keyed({"prompt_cache_key"})
+    return canonical_body(without_secrets({**body, "user": "u"}, keyed), keyed, frozenset({"user"}))
 
 
 def called(arguments: Any, **more: Any) -> dict[str, Any]:
@@ -126,6 +134,14 @@ REQUESTS: dict[str, tuple[bytes, Any]] = {
                 "prompt_cache_key": "k",
             }
         ),
+    ),
+    "what steers, and is counted": (
+        salted(),
+        {
+            **sent({"model": "m"}),
+            "headers": canonical_headers([("x-irid", "1")], Keyed({"x-irid"})),
+            "body": counted({"model": "m", "messages": SAID, "prompt_cache_key": "k"}),
+        },
     ),
     "an upload": (
         salted(),
@@ -200,6 +216,18 @@ def test_a_request_has_the_key_that_it_had(name: str) -> None:
         head = {part: value for part, value in request.items() if part != "arguments"}
         keyed = make_keyer(prefix, head, "arguments")(dict(request["arguments"]))
         assert keyed is None or keyed[0] == expected
+
+
+def test_a_request_has_the_key_that_it_has_without_what_is_left_out() -> None:
+    unkeyed = frozenset({"user", "x-run", "run"})
+    headers = [("X-Run", "1"), ("openai-beta", "v2")]
+    request = {
+        **sent({}),
+        "headers": canonical_headers(headers, unkeyed=unkeyed),
+        "query": {"api-version": "1"},
+        "body": canonical_body({"model": "m", "messages": SAID, "user": "u"}, unkeyed=unkeyed),
+    }
+    assert hashed(salted(), request)[0] == golden("requests")["chat with headers and a query"]
 
 
 def test_what_follows_from_a_key_is_what_it_was() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import openai
 import pytest
@@ -17,9 +20,10 @@ from openai._base_client import AsyncAPIClient, SyncAPIClient
 from openai.resources.chat.completions import AsyncCompletions, Completions
 from standin import Upstream
 
+from cachewrap import threads
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
-from cachewrap.sdk.openai import patch_openai, unpatch_openai
+from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
 
 MESSAGES: Any = [{"role": "user", "content": "hello"}]
 TARGETS = [
@@ -31,14 +35,19 @@ TARGETS = [
     (AsyncCompletions, "create"),
 ]
 ORIGINALS = [vars(owner)[name] for owner, name in TARGETS]
+CODES = [(function.__code__, dict(vars(function))) for function in ORIGINALS]
 
 
 def now() -> list[Any]:
     return [vars(owner)[name] for owner, name in TARGETS]
 
 
+def codes() -> list[Any]:
+    return [(function.__code__, dict(vars(function))) for function in now()]
+
+
 def originals() -> bool:
-    return all(one is other for one, other in zip(now(), ORIGINALS, strict=True))
+    return now() == ORIGINALS and codes() == CODES
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +65,8 @@ def chat(client: OpenAI, **more: Any) -> Any:
 
 def test_unpatching_gives_the_very_originals_back() -> None:
     patch_openai()
-    assert not any(one is other for one, other in zip(now(), ORIGINALS, strict=True))
+    assert now() == ORIGINALS
+    assert not any(one[0] is other[0] for one, other in zip(codes(), CODES, strict=True))
     unpatch_openai()
     assert originals()
 
@@ -68,9 +78,9 @@ def test_unpatching_what_is_not_patched_does_nothing() -> None:
 
 def test_patching_again_wraps_nothing_again() -> None:
     patch_openai()
-    once = now()
+    once = codes()
     patch_openai()
-    assert all(one is other for one, other in zip(now(), once, strict=True))
+    assert codes() == once
 
 
 def test_the_handle_is_a_block() -> None:
@@ -190,6 +200,164 @@ def test_a_patch_that_was_left_in_what_others_wrapped_stays_without_effect(
     assert (block.stats.misses, own.stats.misses, own.stats.hits) == (0, 1, 1)
 
 
+# -- what another tool takes out ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), TARGETS, ids=lambda target: getattr(target, "__name__", target)
+)
+def test_patching_again_repairs_what_another_tool_put_back(owner: type, name: str) -> None:
+    function: Any = vars(owner)[name]
+    code = function.__code__
+    patch_openai()
+    ours = function.__code__
+    function.__code__ = code
+    patch_openai()
+    assert function.__code__ is ours
+
+
+@pytest.mark.parametrize("first", ["mock", "patch"])
+def test_a_mock_that_ends_leaves_the_patch_in_place(
+    up: Upstream, client: OpenAI, cache: Cache, first: str
+) -> None:
+    if first == "patch":
+        patch_openai()
+    with mock.patch.object(Completions, "create"):
+        patch_openai()
+        assert isinstance(chat(client), mock.MagicMock)
+    patch_openai()
+    for _ in range(2):
+        chat(client, cache=cache)
+    assert (up.calls, cache.stats.hits) == (1, 1)
+
+
+def test_an_older_attribute_that_comes_back_is_still_patched(
+    up: Upstream, client: OpenAI, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patching:
+        saved: Any = SyncAPIClient.request
+        patching.setattr(SyncAPIClient, "request", lambda *args, **kwargs: saved(*args, **kwargs))
+        patch_openai()
+    with cache:
+        chat(client)
+        chat(client)
+    assert (up.calls, cache.stats.hits) == (1, 1)
+
+
+# -- many handles ---------------------------------------------------------------------------------
+
+MANY = 2_000
+
+
+def held() -> int:
+    """How many things the patch of the SDK and that of threads hold."""
+    gc.collect()
+    return len(OPENAI.patches) + len(OPENAI._dropped) + threads._holders
+
+
+def test_handles_that_are_dropped_cost_nothing() -> None:
+    cache = Cache.memory()
+    for _ in range(3):
+        patch_openai(cache, when=bool)
+        patch_openai()
+    before = held()
+    tracemalloc.start()
+    for _ in range(MANY // 2):
+        patch_openai()
+        patch_openai(cache, when=bool)
+    patch_openai()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held() <= before + 1
+    assert size < 50_000
+    unpatch_openai()
+    assert (held(), OPENAI._topics, OPENAI._permanent) == (0, {}, {})
+
+
+def test_handles_that_are_kept_cost_each_call_the_same() -> None:
+    def steps() -> int:
+        taken = 0
+
+        def count(frame: Any, event: str, _: Any) -> None:
+            nonlocal taken
+            taken += 1
+
+        sys.setprofile(count)
+        try:
+            kept.append(patch_openai())
+        finally:
+            sys.setprofile(None)
+        return taken
+
+    kept = [patch_openai(), patch_openai()]
+    few = steps()
+    kept += [patch_openai() for _ in range(2000)]
+    assert steps() == few
+    for handle in kept:
+        handle.undo()
+    assert originals()
+
+
+class TestWhatDroppedHandlesSaid:
+    """It holds until all is undone, and a newer one comes before it."""
+
+    def test_the_default_of_one_holds(self, up: Upstream, client: OpenAI) -> None:
+        cache = Cache.memory()
+        patch_openai(cache)
+        patch_openai()
+        with patch_openai(Cache.memory()) as newer:
+            chat(client)
+            assert newer.cache is not None
+            assert (newer.cache.stats.misses, cache.stats.misses) == (1, 0)
+        chat(client)
+        assert cache.stats.misses == 1
+
+    def test_the_newest_default_counts(self, up: Upstream, client: OpenAI) -> None:
+        caches = [Cache.memory() for _ in range(3)]
+        for cache in caches:
+            patch_openai(cache)
+        chat(client)
+        assert [cache.stats.misses for cache in caches] == [0, 0, 1]
+
+    def test_an_older_one_that_is_kept_does_not_come_back_before_a_newer(
+        self, up: Upstream, client: OpenAI
+    ) -> None:
+        older, newer = Cache.memory(), Cache.memory()
+        handle = patch_openai(older)
+        patch_openai(newer)
+        handle.undo()
+        del handle
+        patch_openai()
+        chat(client)
+        assert (older.stats.misses, newer.stats.misses) == (0, 1)
+
+    def test_the_cache_and_the_rule_may_be_those_of_two(self, up: Upstream, client: OpenAI) -> None:
+        cache = Cache.memory()
+        patch_openai(cache)
+        patch_openai(when=lambda answer: False)
+        patch_openai()
+        for _ in range(2):
+            chat(client)
+        assert (up.calls, cache.stats.stored) == (2, 0)
+
+    def test_a_kept_one_is_undone_by_itself(self, up: Upstream, client: OpenAI) -> None:
+        patch_openai(threads=False)
+        handle = patch_openai()
+        assert threads._holders == 1
+        handle.undo()
+        assert threads._holders == 0
+        assert not originals()
+
+    def test_a_handle_that_a_loop_holds_is_dropped_as_well(self) -> None:
+        for _ in range(5):
+            handle: Any = patch_openai()
+            handle.itself = handle
+        del handle
+        gc.collect()
+        patch_openai()
+        assert len(OPENAI.patches) <= 2
+
+
 METHODS = ["chat.completions.create", "embeddings.create", "images.edit", "audio.speech.create"]
 
 
@@ -242,7 +410,11 @@ with Cache.memory() as cache:
     assert ask() == ask() == ask(cache=cache)
 unpatch_openai()
 from openai._base_client import SyncAPIClient
-assert type(vars(SyncAPIClient)["request"]).__name__ == "function"
+code = SyncAPIClient.request.__code__
+patch_openai()
+assert code is not SyncAPIClient.request.__code__
+unpatch_openai()
+assert code is SyncAPIClient.request.__code__
 """
 
 UNPATCHED_BEFORE = """
@@ -251,9 +423,11 @@ from cachewrap.sdk.openai import patch_openai, unpatch_openai
 patch_openai()
 unpatch_openai()
 from openai._base_client import SyncAPIClient
-assert type(vars(SyncAPIClient)["request"]).__name__ == "function"
+code = SyncAPIClient.request.__code__
 patch_openai()
-assert type(vars(SyncAPIClient)["request"]).__name__ != "function"
+assert code is not SyncAPIClient.request.__code__
+unpatch_openai()
+assert code is SyncAPIClient.request.__code__
 """
 
 

@@ -1,0 +1,80 @@
+"""The headers that only steer or track an HTTP request, so that no key has them, by their sources.
+
+Fields of a body that do so stand in `cachewrap.request.canonical`. What may change an answer is
+none of it, however often it changes: tags and metadata that a gateway may route by, betas, accounts
+(which `cachewrap.secrets` leaves out, and with them `x-session-id`, by which OpenRouter finds the
+machine that has a conversation in its prompt cache).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+SOURCES: Final = {
+    # How an answer is sent, and when it may be asked for again.
+    "https://www.rfc-editor.org/rfc/rfc9110": "accept accept-charset accept-encoding connection"
+    " content-length date host te trailer upgrade user-agent",
+    "https://www.rfc-editor.org/rfc/rfc9112": "keep-alive transfer-encoding",
+    "https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/": "idempotency-key"
+    " x-idempotency-key",
+    # When a request was signed and of what, beside its signature; which attempt it is.
+    "https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html": ""
+    "x-amz-content-sha256 x-amz-date",
+    "https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html": ""
+    "amz-sdk-invocation-id amz-sdk-request",
+    # The SDK, its language and its system.
+    "https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py": ""
+    "x-stainless-* ____stainless*",
+    "https://buildwithfern.com/learn/sdks": "x-client-name x-fern-*",
+    "https://cloud.google.com/apis/docs/system-parameters": "x-goog-api-client",
+    "cachewrap.sdk.carried": "x-cachewrap*",
+    # The numbers of a request, of its trace and of those that belong together.
+    "https://www.w3.org/TR/trace-context/": "traceparent tracestate",
+    "https://www.w3.org/TR/baggage/": "baggage",
+    "https://github.com/openzipkin/b3-propagation": "b3 x-b3-*",
+    "https://www.jaegertracing.io/docs/1.21/client-libraries/#propagation-format": ""
+    "uber-trace-id uberctx-*",
+    "https://github.com/opentracing/basictracer-python": "ot-tracer-* ot-baggage-*",
+    "https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers": ""
+    "x-ot-span-context x-request-id",
+    "https://en.wikipedia.org/wiki/List_of_HTTP_header_fields": "correlation-id request-id"
+    " x-correlation-id x-span-id x-trace-id",
+    "https://docs.datadoghq.com/tracing/trace_collection/trace_context_propagation/": "x-datadog-*",
+    "https://docs.newrelic.com/docs/distributed-tracing/concepts/": "newrelic x-newrelic-id"
+    " x-newrelic-transaction",
+    "https://www.elastic.co/guide/en/apm/agent/python/current/": "elastic-apm-traceparent",
+    "https://develop.sentry.dev/sdk/telemetry/traces/": "sentry-trace",
+    "https://docs.langchain.com/langsmith/distributed-tracing": "langsmith-trace",
+    "https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html": "x-amzn-trace-id",
+    "https://cloud.google.com/trace/docs/trace-context": "x-cloud-trace-context",
+    "https://github.com/Dynatrace/OneAgent-SDK-for-Python": "x-dynatrace",
+    "https://github.com/instana/python-sensor": "x-instana-l x-instana-s x-instana-t",
+    "https://skywalking.apache.org/docs/main/latest/en/api/x-process-propagation-headers-v3/": ""
+    "sw8 sw8-correlation sw8-x",
+    "https://platform.openai.com/docs/api-reference/debugging-requests": "x-client-request-id",
+    "https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits": ""
+    "x-ms-client-request-id",
+    "https://docs.helicone.ai/helicone-headers/header-directory": "helicone-property-*"
+    " helicone-request-id helicone-session-id helicone-session-name helicone-session-path",
+    "https://portkey.ai/docs/product/observability/traces": "x-portkey-parent-span-id"
+    " x-portkey-span-id x-portkey-span-name x-portkey-trace-id",
+    "https://docs.litellm.ai/docs/proxy/request_headers": "x-litellm-call-id x-litellm-session-id"
+    " x-litellm-spend-logs-metadata x-litellm-trace-id",
+    # inspect_ai tells retries by it in its log (`HttpHooks`).
+    "https://github.com/UKGovernmentBEIS/inspect_ai": "x-irid",
+    # Which machine has a conversation in its prompt cache already.
+    "https://docs.fireworks.ai/guides/prompt-caching": "x-session-affinity",
+    "https://developers.cloudflare.com/workers-ai/features/prompt-caching": "x-session-affinity",
+    "https://docs.x.ai/developers/advanced-api-usage/prompt-caching": "x-grok-conv-id",
+}
+"""Who says of which headers that they change no answer; a ``*`` stands for any end of a name."""
+
+_NAMES: Final = frozenset(name for names in SOURCES.values() for name in names.split())
+_PREFIXES: Final = tuple(sorted(name[:-1] for name in _NAMES if name.endswith("*")))
+
+
+@lru_cache(maxsize=1024)
+def is_idle(name: str) -> bool:
+    """Whether a header of this name (in lower case) only steers or tracks."""
+    return name in _NAMES or name.startswith(_PREFIXES)

@@ -1,0 +1,166 @@
+"""The one place in which the calls of a run that missed differ from what was stored before it.
+
+Where a program sends a number of its own making with each request, no call is ever a hit, and
+everything is stored anew by every run. That shows in the store, and is told with the option to
+write: of what is stored and asked no value is told, and names alone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from cachewrap.cache import Cache
+from cachewrap.entry import Kind
+from cachewrap.errors import CorruptEntryError
+from cachewrap.explain import common_prefix
+from cachewrap.policy import QUESTION
+from cachewrap.request.key import decode_request
+from cachewrap.secrets import HIDDEN, KEYED
+from cachewrap.stores.base import scan
+
+_SECONDS: Final = 1.0
+"""How long is looked, at most."""
+
+_APART: Final = 4096
+"""Bytes in which two encoded requests differ at most that differ in what only tracks."""
+
+_NAME: Final = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
+
+# Settings, in texts and objects, that decide an answer: nobody is told to leave them out.
+_DECIDING: Final = QUESTION | frozenset(
+    """
+    accept-language anthropic-beta anthropic-version api-version audio_url background chat_template
+    chat_template_kwargs content-type document_url encoding_format file_url format function_call
+    generationconfig generation_config guided_choice guided_grammar guided_json guided_regex include
+    input_type language logit_bias mcp_servers modalities models openai-beta openai-version options
+    output_format parameters plugins prediction preset provider quality reasoning reasoning_effort
+    response_format route safetysettings service_tier size stop stop_sequences store stream_options
+    style thinking tool_choice tool_config toolconfig transforms truncate truncation verbosity voice
+    web_search_options
+    """.split()
+)
+_NUMBERS: Final = (bool, int, float)
+
+
+class Place(NamedTuple):
+    """A place in a request: what it is, and its name."""
+
+    kind: str
+    name: str
+
+
+_KINDS: Final = {"headers": "header", "query": "query parameter", "body": "field"}
+
+
+def place_apart(cache: Cache, missed: Sequence[str], began: float) -> Place | None:
+    """The one place in which some requests each differ from one that was stored before a run.
+
+    None where there is none, or a short look finds none.
+
+    Args:
+        cache: the cache of the run.
+        missed: keys under which answers of calls that missed were stored.
+        began: when the run began, in seconds since the epoch.
+
+    Raises `StoreError`.
+    """
+    if cache.policy.mode != "normal":
+        return None
+    until = time.monotonic() + _SECONDS
+    asked = [request for key in missed if (request := _request(cache, key))]
+    found: list[set[Place]] = [set() for _ in asked]
+    if not asked:
+        return None
+    for key, encoded in _before(cache, began, until):
+        for (one, plain), places in zip(asked, found, strict=True):
+            if key not in missed and _is_near(one, encoded):
+                places.update(_difference(encoded, plain))
+        common = set.intersection(*found)
+        if new := [place for place in common if place.name.lower() not in cache.policy.unkeyed]:
+            return min(new)
+    return None
+
+
+def _request(cache: Cache, key: str) -> tuple[bytes, dict[str, Any]] | None:
+    """A request that is stored, as it is and decoded."""
+    raw = cache.store.get(key)
+    with suppress(CorruptEntryError):
+        if raw is not None and (encoded := _read(cache, key, raw, until=None)):
+            plain = _decoded(encoded)
+            return None if plain is None else (encoded, plain)
+    return None
+
+
+def _before(cache: Cache, began: float, until: float) -> Iterator[tuple[str, bytes]]:
+    """The requests over HTTP that were stored before the run, as long as there is time."""
+    for key, raw in scan(cache.store):
+        if time.monotonic() > until:
+            return
+        with suppress(CorruptEntryError):
+            if encoded := _read(cache, key, raw, until=began):
+                yield key, encoded
+
+
+def _read(cache: Cache, key: str, raw: bytes, until: float | None) -> bytes:
+    entry = cache._guard.unseal(key, raw)
+    if entry.kind is not Kind.HTTP or (until is not None and entry.created >= until):
+        return b""
+    request: bytes = entry.read_record()["request"]
+    return request
+
+
+def _decoded(encoded: bytes) -> dict[str, Any] | None:
+    try:
+        plain = decode_request(encoded)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return plain if isinstance(plain, dict) else None
+
+
+def _is_near(one: bytes, other: bytes) -> bool:
+    """Whether two encoded requests are the same but for a few bytes: a quick look."""
+    head = common_prefix(one, other)
+    tail = common_prefix(one[head:][::-1], other[head:][::-1])
+    return max(len(one), len(other)) - head - tail <= _APART
+
+
+def _difference(encoded: bytes, new: dict[str, Any]) -> Iterator[Place]:
+    """The place in which a stored request differs from a newer one, if it is one alone.
+
+    Where what is stored shows no difference, it is in what is stored as hidden.
+    """
+    old = _decoded(encoded)
+    if old is None:
+        return
+    apart, hidden = [], []
+    for part in {**old, **new}:
+        one, other = old.get(part), new.get(part)
+        if part in _KINDS and all(isinstance(value, Mapping) for value in (one or {}, other or {})):
+            for name in {**(one or {}), **(other or {})}:
+                values = (one or {}).get(name), (other or {}).get(name)
+                if values[0] != values[1]:
+                    apart.append((part, name, values))
+                elif HIDDEN in str(values[0]):
+                    hidden.append((part, name, values))
+        elif one != other:
+            return
+    if len(apart) + len(hidden) == 1:
+        ((part, name, values),) = apart or hidden
+        if _may_track(part, name, values):
+            yield Place(_KINDS[part], name)
+
+
+def _may_track(part: str, name: str, values: tuple[Any, Any]) -> bool:
+    """Whether what differs may only steer or track: no setting, and nothing that is asked."""
+    return (
+        _NAME.fullmatch(name) is not None
+        and name.lower() not in _DECIDING
+        and not any(isinstance(value, _NUMBERS) for value in values)
+        and not any(isinstance(value, str) and value.startswith(KEYED) for value in values)
+    )
