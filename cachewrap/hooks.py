@@ -37,12 +37,20 @@ class Hook:
         owner: the class, or the module of a plain function, whose wrapper gets None as instance.
         name: of the method. Where the class inherits it, instances of its base come as well.
         wrapper: stands in for it.
+        around: does so where it can but stand around what somebody else put there.
     """
 
-    def __init__(self, owner: type | ModuleType, name: str, wrapper: Wrapper) -> None:
+    def __init__(
+        self,
+        owner: type | ModuleType,
+        name: str,
+        wrapper: Wrapper,
+        around: Wrapper | None = None,
+    ) -> None:
         self.owner = owner
         self.name = name
         self._wrapper = wrapper
+        self._around = around or wrapper
         self._stand: _Inside | _Around | None = None
 
     @property
@@ -71,7 +79,7 @@ class Hook:
                 bound = isinstance(self.owner, type) and not isinstance(found, staticmethod)
                 self._stand = _Inside(_innermost(function), self._wrapper, bound=bound)
             elif hasattr(type(found), "__get__"):  # a mock, for one, is no method
-                self._stand = _Around(self.owner, self.name, found, self._wrapper)
+                self._stand = _Around(self.owner, self.name, found, self._around)
             if self._stand is not None:
                 self._stand.put(function)
 

@@ -197,11 +197,13 @@ class Applications(ABC, Generic[A]):
     def _arrived(self, module: ModuleType) -> None:
         """A module is there in which something is to be wrapped."""
 
-    def _put(self, owner: type, name: str, wrapper: Wrapper) -> None:
-        """Wrap a method, unless its wrapper is in place."""
+    def _put(
+        self, owner: type, name: str, wrapper: Wrapper, around: Wrapper | None = None
+    ) -> None:
+        """Wrap a method, unless its wrapper is in place. See `Hook`."""
         hook = self._hooks.get((owner, name))
         if hook is None:
-            hook = Hook(owner, name, wrapper)
+            hook = Hook(owner, name, wrapper, around)
             function = hook.function()
             # Classes take methods of others.
             known = (one for one in self._hooks.values() if one.name == name and function)

@@ -106,13 +106,22 @@ class Arrival:
 
     __slots__ = ("arrived", "client")
 
-    foreseen = None
-
     def __init__(self, client: Any) -> None:
         self.client = client
         self.arrived = False
 
-    def compare(self, *came: Any) -> tuple[Seen, ...]:
+    @property
+    def foreseen(self) -> None:
+        """Nothing."""
+
+    def compare(
+        self,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> tuple[Seen, ...]:
         """Learn nothing."""
         return ()
 

@@ -165,7 +165,9 @@ class Patcher(Applications[Patch]):
                     if first not in vars(owner):
                         raise self._missing(f"{name}.{owner.__name__}.{first}")
                     for method in (first, *(m for m in others if m in vars(owner))):
-                        self._put(owner, method, self._wrapper(owner, method))
+                        # Before a method of somebody else's no door may answer.
+                        around = self._lazy if method in _LAZY else self._carrying
+                        self._put(owner, method, self._wrapper(owner, method), around)
         if name in self._sdk.sockets:
             for owner, method in openings(module):
                 self._put(owner, method, self._sessions.open)
