@@ -390,7 +390,7 @@ def _processed(
     )
     response = build(client._client, family, answer, request, reader)
     return response, {
-        "cast_to": client._maybe_override_cast_to(_argument(0, "cast_to", args, kwargs), options),
+        "cast_to": client._maybe_override_cast_to(args[0] if args else kwargs["cast_to"], options),
         "options": options,
         "response": response,
         "stream": kwargs.get("stream", False),
