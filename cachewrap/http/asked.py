@@ -8,9 +8,11 @@ from functools import lru_cache
 from inspect import iscoroutine
 from typing import Any, Final
 
-_BUILD: Final = "_cachewrap_build"
+UNBUILT: Final = "_cachewrap_build"
+"""The attribute of a request that is still to be built."""
+
 _LOCK: Final = "_cachewrap_lock"
-_HEADERS: Final = "_cachewrap_headers"
+_SHOWN: Final = "_cachewrap_headers"
 
 
 def unbuilt(request: type, build: Callable[[], Any], headers: object) -> Any:
@@ -19,16 +21,12 @@ def unbuilt(request: type, build: Callable[[], Any], headers: object) -> Any:
     Args:
         request: the request class of its library.
         build: makes the request.
-        headers: what is shown as its headers until `reveal`: the SDK itself looks at them.
+        headers: its headers for the SDK itself, until they are deleted or it is built.
     """
     made = object.__new__(_kind(request))
-    vars(made).update({_BUILD: build, _LOCK: threading.RLock(), _HEADERS: headers})
+    state = {UNBUILT: build, _LOCK: threading.RLock(), _SHOWN: headers, "headers": headers}
+    vars(made).update(state)
     return made
-
-
-def reveal(made: Any) -> None:
-    """From now on who asks for the headers is given all of them."""
-    vars(made).pop(_HEADERS, None)
 
 
 def at_once(result: Any) -> Any:
@@ -52,13 +50,16 @@ def _real(made: Any) -> Any:
     if lock is None:
         return made
     with lock:
-        build = state.get(_BUILD)
+        build = state.get(UNBUILT)
         if build is not None:
             built = build()
+            if state.get("headers") is state[_SHOWN]:
+                state.pop("headers", None)
+            # What the caller has set himself stays.
             state.update({name: value for name, value in vars(built).items() if name not in state})
             made.__class__ = type(built)
-            for name in (_BUILD, _HEADERS, _LOCK):
-                state.pop(name, None)
+            for name in (UNBUILT, _LOCK, _SHOWN):
+                del state[name]
     return made
 
 
@@ -68,8 +69,6 @@ def _kind(request: Any) -> Any:
         """A request that is not built yet."""
 
         def __getattr__(self, name: str) -> Any:
-            if name == "headers" and (headers := vars(self).get(_HEADERS)) is not None:
-                return headers
             return getattr(_real(self), name)
 
         def __getstate__(self) -> Any:

@@ -290,6 +290,7 @@ class _SharedStream:
 
 def build(
     transport: object,
+    family: Family,
     answer: HttpAnswer,
     request: Any,
     reader: Any = None,
@@ -298,11 +299,11 @@ def build(
 
     Args:
         transport: the HTTP client that would have sent the request.
+        family: its library.
         answer: what is stored.
         request: the request, which the response carries.
         reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
-    family = family_of(transport)
     pairs = [(name.encode(), value.encode()) for name, value in marked(answer, reader)]
     response = family.response(
         answer.status,

@@ -15,7 +15,7 @@ from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
-from cachewrap.http.asked import at_once, reveal, unbuilt
+from cachewrap.http.asked import UNBUILT, at_once, unbuilt
 from cachewrap.http.capture import (
     asend,
     aserve_open,
@@ -55,7 +55,8 @@ class SdkCall:
         cache: the cache.
         exchange: the call's exchange.
         open: whether the caller gets a response that is still to be consumed.
-        headers: the request options' headers, before the SDK takes its own out of them.
+        options: the request options.
+        headers: their headers, before the SDK takes its own out of them.
         sampled: which sample of its request the call is; None where nothing is sampled.
         seen: what the cache's store gave for the key, where it has just been asked.
         sent: the request options as the client's own hook changed them; None where it has none.
@@ -64,6 +65,7 @@ class SdkCall:
     cache: Cache
     exchange: SdkExchange
     open: bool
+    options: Any
     headers: Any
     sampled: Sampled | None
     seen: tuple[Seen, ...] = ()
@@ -260,7 +262,7 @@ class Seam:
             seen = awaited.compare(options, args, kwargs, cache, exchange)
         opened = stream or header(options.headers, RAW_RESPONSE) == "stream"
         sampled = take_sample(cache, exchange, own)
-        return SdkCall(cache, exchange, opened, options.headers, sampled, seen, sent)
+        return SdkCall(cache, exchange, opened, options, options.headers, sampled, seen, sent)
 
 
 _HOOK: Final = "_prepare_options"
@@ -374,7 +376,7 @@ def _processed(
     """The response of an answer, and what the client's ``_process_response`` takes."""
     if reader is not None:
         reader.library = family_of(client._client)
-    options = _argument(1, "options", args, kwargs)
+    options = sdk_call.options
     options.headers = sdk_call.headers
     parse = getattr(options, "post_parser", None)
     if parse is not None and is_given(parse) and not isinstance(parse, CallersParser):
@@ -386,9 +388,9 @@ def _processed(
         partial(_request, sdk_call, client, options, asyncio._get_running_loop() is not None),
         family.headers({} if raw is None else {RAW_RESPONSE: raw}),
     )
-    response = build(client._client, answer, request, reader)
+    response = build(client._client, family, answer, request, reader)
     return response, {
-        "cast_to": client._maybe_override_cast_to(_argument(0, "cast_to", args, kwargs), options),
+        "cast_to": client._maybe_override_cast_to(args[0] if args else kwargs["cast_to"], options),
         "options": options,
         "response": response,
         "stream": kwargs.get("stream", False),
@@ -440,7 +442,8 @@ def rebuild(
     try:
         result = send(None, lambda: client._process_response(**given))
     finally:
-        reveal(response.request)
+        if UNBUILT in vars(response.request):  # from here on the caller may ask for the headers
+            del response.request.headers
     return result if sdk_call.open else _tried(result, client)
 
 
@@ -460,7 +463,8 @@ async def arebuild(
     try:
         result = await asend(None, lambda: client._process_response(**given))
     finally:
-        reveal(response.request)
+        if UNBUILT in vars(response.request):  # from here on the caller may ask for the headers
+            del response.request.headers
     return result if sdk_call.open else _tried(result, client)
 
 

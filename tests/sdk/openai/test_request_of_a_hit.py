@@ -221,6 +221,22 @@ class TestHowItIsBuilt:
         assert hit.content
         assert hit.extensions == {"mine": 1}
 
+    def test_a_client_that_looks_while_it_reads_the_answer(
+        self, up: Upstream, client: Any, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        process = openai.OpenAI._process_response
+
+        def looks(client: Any, **given: Any) -> Any:
+            assert given["response"].request.method == "POST"
+            return process(client, **given)
+
+        monkeypatch.setattr(openai.OpenAI, "_process_response", looks)
+        with cache:
+            miss, hit = (
+                client.chat.completions.with_raw_response.create(**QUESTION) for _ in range(2)
+            )
+        assert (up.calls, told(hit.http_request)) == (1, told(miss.http_request))
+
     def test_what_it_does_not_have(self, hit: Any) -> None:
         with pytest.raises(AttributeError, match="no_such"):
             _ = hit.no_such
