@@ -88,8 +88,13 @@ def patterns_of(hosts: Iterable[str]) -> tuple[str, ...]:
 
 
 def hosts_of_environment() -> tuple[str, ...]:
-    """The patterns in ``CACHEWRAP_HOSTS``."""
-    return tuple(os.environ.get(VARIABLE, "").replace(",", " ").split())
+    """The patterns in ``CACHEWRAP_HOSTS``. Raises `ConfigurationError` for what is none."""
+    found = tuple(os.environ.get(VARIABLE, "").replace(",", " ").split())
+    try:
+        patterns_of(found)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{VARIABLE}: {error}") from None
+    return found
 
 
 def name_of(host: str, port: int) -> str:

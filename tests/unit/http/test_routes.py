@@ -192,6 +192,14 @@ def test_what_is_no_host_is_an_error_that_says_how_one_is_named(pattern: str) ->
         Routes([pattern], None)
 
 
+def test_what_is_no_host_in_the_environment_is_told_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_HOSTS", "a.internal,https://b.internal/v1")
+    with pytest.raises(ConfigurationError, match=r"CACHEWRAP_HOSTS: .*b\.internal/v1"):
+        known(None)
+
+
 def test_no_password_is_shown_of_what_is_no_host() -> None:
     with pytest.raises(ConfigurationError, match="https://…@model") as raised:
         Routes(["https://me:secret@model.internal"], None)
