@@ -197,9 +197,7 @@ class Applications(ABC, Generic[A]):
     def _arrived(self, module: ModuleType) -> None:
         """A module is there in which something is to be wrapped."""
 
-    def _put(
-        self, owner: type, name: str, wrapper: Wrapper, around: Wrapper | None = None
-    ) -> None:
+    def _put(self, owner: type, name: str, wrapper: Wrapper, around: Wrapper | None = None) -> None:
         """Wrap a method, unless its wrapper is in place. See `Hook`."""
         hook = self._hooks.get((owner, name))
         if hook is None:
