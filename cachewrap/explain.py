@@ -110,6 +110,11 @@ class Explanation:
                 lines.append(f"the very request is stored as another sample or seed ({entry})")
                 if HIDDEN in str(near.request):
                     lines.append("  (or it differs in a credential, which is never stored)")
+                if names := _hidden_names(near.request):
+                    lines.append(
+                        f"  (or in what is stored as {HIDDEN}: {', '.join(names)}; what only tracks"
+                        " a request is left out by unkeyed=)"
+                    )
         return "\n".join(lines)
 
     def error(self, why: CachewrapError | None = None) -> ReplayMissError:
@@ -131,6 +136,18 @@ class Explanation:
         )
         error.explanation = self
         return error
+
+
+def _hidden_names(request: dict[str, Any]) -> list[str]:
+    """The headers and query parameters whose values are stored as hidden."""
+    parts = [request.get(part) for part in ("headers", "query")]
+    return [
+        printable(name)
+        for part in parts
+        if isinstance(part, dict)
+        for name, value in part.items()
+        if HIDDEN in str(value)
+    ]
 
 
 def nearest(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial, wraps
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import wrapt
 
@@ -17,6 +17,11 @@ from cachewrap import greenlets
 from cachewrap.blocks import OUTSIDE, Stack, blocks
 from cachewrap.call.flight import Flight, leading
 from cachewrap.hooks import Hook, Wrapper
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy
 
 _Blocks: TypeAlias = tuple[Stack, tuple[Flight, ...]]
 _Enter: TypeAlias = Callable[[], _Blocks | None]
@@ -267,7 +272,7 @@ def _around(function: Callable[..., Any], enter: _Enter) -> Callable[..., Any]:
     return carrying
 
 
-class _Object(wrapt.ObjectProxy[Any]):
+class _Object(_Proxy):
     """A stand-in for what is neither a function nor a method, be it a proxy of one."""
 
     def __init__(self, work: Any, enter: _Enter) -> None:

@@ -26,7 +26,7 @@ class HttpxWire(Wire):
     def __init__(self, request: Any) -> None:
         url, family = request.url, family_of(request)
         super().__init__(family, request.method, str(url), url.host, url.port, url.path)
-        self._request, self._held = request, family.held
+        self._request, self._family = request, family
 
     def headers(self) -> Iterable[tuple[str, str]]:
         pairs: list[tuple[str, str]] = self._request.headers.multi_items()
@@ -35,7 +35,7 @@ class HttpxWire(Wire):
     def content(self) -> bytes:
         request = self._request
         # A redirected request has the stream of the first one, but not its content.
-        if isinstance(request.stream, self._held):
+        if isinstance(request.stream, self._family.held):
             request.read()
         content: bytes = request.content
         return content
@@ -75,11 +75,7 @@ class HttpxWire(Wire):
         return self._response(answer, reader)
 
     def _response(self, answer: HttpAnswer, reader: BodyReader | None) -> Any:
-        response = build(
-            self._request, answer, method=self.method, url=self.url, headers={}, reader=reader
-        )
-        response.request = self._request
-        return response
+        return build(self._request, self._family, answer, self._request, reader)
 
 
 class _Transport:

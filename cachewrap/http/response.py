@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -66,6 +66,7 @@ class Family(Library):
     Args:
         response: its response class.
         request: its request class.
+        headers: its class of headers.
         held: its stream class of a body in memory.
         replay: a stream class of ours that its responses take, for sync and async readers.
         shared_stream: one that reads what another call was given.
@@ -74,6 +75,7 @@ class Family(Library):
 
     response: Any
     request: Any
+    headers: Any
     held: Any
     replay: Any
     shared_stream: Any
@@ -238,6 +240,7 @@ def _family(library: ModuleType) -> Family:
     return Family(
         response=library.Response,
         request=library.Request,
+        headers=library.Headers,
         held=library.ByteStream,
         replay=type("ReplayStream", (Replay, *streams), {}),
         shared_stream=type("SharedStream", (_SharedStream, *streams), {}),
@@ -287,30 +290,26 @@ class _SharedStream:
 
 def build(
     transport: object,
+    family: Family,
     answer: HttpAnswer,
-    *,
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
+    request: Any,
     reader: Any = None,
 ) -> Any:
     """The response that a stored answer is, unread, of the library of the client's transport.
 
     Args:
         transport: the HTTP client that would have sent the request.
+        family: its library.
         answer: what is stored.
-        method: of the request, which the response carries.
-        url: of the request, with its query.
-        headers: of the request.
+        request: the request, which the response carries.
         reader: for an answer under way, what reads the body, still encoded, in place of its chunks.
     """
-    family = family_of(transport)
     pairs = [(name.encode(), value.encode()) for name, value in marked(answer, reader)]
     response = family.response(
         answer.status,
         headers=pairs,
         stream=family.shared_stream(reader) if reader else family.replay(answer.chunks),
-        request=family.request(method, url, headers=headers),
+        request=request,
         default_encoding=getattr(transport, "_default_encoding", "utf-8"),
     )
     if not reader:

@@ -104,15 +104,21 @@ expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected
 class Arrival:
     """An expectation of a call of which nothing is known but that it should come to ``request``."""
 
-    __slots__ = ("arrived", "client")
-
-    foreseen = None
+    __slots__ = ("arrived", "client", "foreseen")
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.arrived = False
+        self.foreseen: SdkExchange | None = None
 
-    def compare(self, *came: Any) -> tuple[Seen, ...]:
+    def compare(
+        self,
+        options: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        cache: Cache,
+        exchange: SdkExchange,
+    ) -> tuple[Seen, ...]:
         """Learn nothing."""
         return ()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -13,6 +15,7 @@ from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
+from cachewrap.http.asked import UNBUILT, at_once, unbuilt
 from cachewrap.http.capture import (
     asend,
     aserve_open,
@@ -52,17 +55,21 @@ class SdkCall:
         cache: the cache.
         exchange: the call's exchange.
         open: whether the caller gets a response that is still to be consumed.
-        headers: the request options' headers, before the SDK takes its own out of them.
+        options: the request options.
+        headers: their headers, before the SDK takes its own out of them.
         sampled: which sample of its request the call is; None where nothing is sampled.
         seen: what the cache's store gave for the key, where it has just been asked.
+        sent: the request options as the client's own hook changed them; None where it has none.
     """
 
     cache: Cache
     exchange: SdkExchange
     open: bool
+    options: Any
     headers: Any
     sampled: Sampled | None
     seen: tuple[Seen, ...] = ()
+    sent: Any = None
 
     def failed(self) -> None:
         """The call raised."""
@@ -255,10 +262,11 @@ class Seam:
             seen = awaited.compare(options, args, kwargs, cache, exchange)
         opened = stream or header(options.headers, RAW_RESPONSE) == "stream"
         sampled = take_sample(cache, exchange, own)
-        return SdkCall(cache, exchange, opened, options.headers, sampled, seen)
+        return SdkCall(cache, exchange, opened, options, options.headers, sampled, seen, sent)
 
 
 _HOOK: Final = "_prepare_options"
+_LIBRARY: Final = "x-stainless-async"
 
 
 def is_hooked(client: Any) -> bool:
@@ -368,32 +376,54 @@ def _processed(
     """The response of an answer, and what the client's ``_process_response`` takes."""
     if reader is not None:
         reader.library = family_of(client._client)
-    options = _argument(1, "options", args, kwargs)
+    options = sdk_call.options
     options.headers = sdk_call.headers
     parse = getattr(options, "post_parser", None)
     if parse is not None and is_given(parse) and not isinstance(parse, CallersParser):
         options.post_parser = sdk_call.exchange.parser = CallersParser(parse)
-    request = sdk_call.exchange.request
-    headers = dict(request.get("headers", {}))
     raw = header(sdk_call.headers, RAW_RESPONSE)
-    if raw is not None:
-        headers[RAW_RESPONSE] = raw
-    query = request.get("query")
-    response = build(
-        client._client,
-        answer,
-        method=request["method"],
-        url=f"{request['url']}?{client.qs.stringify(query)}" if query else request["url"],
-        headers=headers,
-        reader=reader,
+    family = family_of(client._client)
+    request = unbuilt(
+        family.request,
+        partial(_request, sdk_call, client, options, asyncio._get_running_loop() is not None),
+        family.headers({} if raw is None else {RAW_RESPONSE: raw}),
     )
+    response = build(client._client, family, answer, request, reader)
     return response, {
-        "cast_to": client._maybe_override_cast_to(_argument(0, "cast_to", args, kwargs), options),
+        "cast_to": client._maybe_override_cast_to(args[0] if args else kwargs["cast_to"], options),
         "options": options,
         "response": response,
         "stream": kwargs.get("stream", False),
         "stream_cls": kwargs.get("stream_cls"),
     }
+
+
+def _request(sdk_call: SdkCall, client: Any, options: Any, on_asyncio: bool) -> Any:
+    """The request of a hit, as the client would have sent it."""
+    try:
+        return _as_built(sdk_call, client, options, on_asyncio)
+    except Exception:  # the caller looks at a request that was answered
+        request = sdk_call.exchange.request
+        query = request.get("query")
+        url = f"{request['url']}?{client.qs.stringify(query)}" if query else request["url"]
+        headers = request.get("headers", {})
+        return family_of(client._client).request(request["method"], url, headers=headers)
+
+
+def _as_built(sdk_call: SdkCall, client: Any, options: Any, on_asyncio: bool) -> Any:
+    sent = sdk_call.sent
+    if sent is None:
+        copied = _copied(options)
+        sent = at_once(client._prepare_options(copied)) or copied
+    if sent.idempotency_key is None:
+        sent.idempotency_key = client._idempotency_key()
+    request = client._build_request(sent)
+    # The SDK tells of the library that runs whoever looks.
+    if on_asyncio and request.headers.get(_LIBRARY) in ("async:false", "async:unknown"):
+        request.headers[_LIBRARY] = "async:asyncio"
+    with suppress(Exception):
+        at_once(client._prepare_request(request))
+    return request
 
 
 def rebuild(
@@ -409,7 +439,11 @@ def rebuild(
     response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         response.read()
-    result = send(None, lambda: client._process_response(**given))
+    try:
+        result = send(None, lambda: client._process_response(**given))
+    finally:
+        if UNBUILT in vars(response.request):  # from here on the caller may ask for the headers
+            del response.request.headers
     return result if sdk_call.open else _tried(result, client)
 
 
@@ -426,7 +460,11 @@ async def arebuild(
     response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
     if not sdk_call.open:
         await response.aread()
-    result = await asend(None, lambda: client._process_response(**given))
+    try:
+        result = await asend(None, lambda: client._process_response(**given))
+    finally:
+        if UNBUILT in vars(response.request):  # from here on the caller may ask for the headers
+            del response.request.headers
     return result if sdk_call.open else _tried(result, client)
 
 

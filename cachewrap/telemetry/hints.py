@@ -134,7 +134,8 @@ class Seen:
         def note(
             wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> Any:
-            if not under_way() and self._is_missed(args, kwargs):
+            # Another thread may be patching it at this moment.
+            if name not in self._patched and not under_way() and self._is_missed(args, kwargs):
                 self._note_unpatched(name)
             return wrapped(*args, **kwargs)
 
@@ -158,7 +159,7 @@ class Seen:
             if name not in self._unpatched:
                 self._unpatched.append(name)
                 self._missed_at = _place(name)
-            for hook in self._hooks[name]:
+            for hook in self._hooks.get(name, ()):
                 hook.take()
             self._await_end()
 

@@ -393,5 +393,5 @@ def _as_at_request(
     """How a streamed call is served, and the arguments that its ``request`` would have got."""
     options = copy(known.options)
     options.json_data = exchange.request["body"]
-    sdk_call = SdkCall(asked.cache, exchange, True, options.headers, sampled=None)
+    sdk_call = SdkCall(asked.cache, exchange, True, options, options.headers, sampled=None)
     return sdk_call, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}

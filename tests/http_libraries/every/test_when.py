@@ -178,3 +178,35 @@ def test_patch_all_imports_nothing_and_waits_for_each_import(target: tuple[str, 
         [sys.executable, "-c", LAZY, *target], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+ANEW = """
+import importlib, sys, cachewrap
+name, module, owner, method = sys.argv[1:]
+importlib.import_module(module)
+cachewrap.patch_all()
+for one in [one for one in sys.modules if one.partition(".")[0] == name]:
+    del sys.modules[one]
+code = vars(getattr(importlib.import_module(module), owner))[method].__code__
+cachewrap.patch_all()
+assert vars(getattr(sys.modules[module], owner))[method].__code__ is not code
+cachewrap.unpatch_all()
+assert vars(getattr(sys.modules[module], owner))[method].__code__ is code
+"""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ("httpx", "httpx", "HTTPTransport", "handle_request"),
+        ("requests", "requests.adapters", "HTTPAdapter", "send"),
+        ("aiohttp", "aiohttp.client", "ClientSession", "_request"),
+    ],
+    ids=lambda target: target[0],
+)
+def test_patching_again_reaches_a_library_that_was_imported_anew(target: tuple[str, ...]) -> None:
+    pytest.importorskip(target[0])
+    done = subprocess.run(
+        [sys.executable, "-c", ANEW, *target], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any
 
 import pytest
 
-FOLDER = tempfile.TemporaryDirectory()  # it makes one where it is started, at its import
-os.environ.update(
-    DEEPEVAL_TELEMETRY_OPT_OUT="YES",
-    DEEPEVAL_DISABLE_DOTENV="1",
-    DEEPEVAL_CACHE_FOLDER=FOLDER.name,
-)
+os.environ.update(DEEPEVAL_TELEMETRY_OPT_OUT="YES", DEEPEVAL_DISABLE_DOTENV="1")
 deepeval = pytest.importorskip("deepeval", reason="runs in `evals`")
 
 from deepeval.metrics import AnswerRelevancyMetric

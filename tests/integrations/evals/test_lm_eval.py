@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
-os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", OPENAI_API_KEY="none")
 lm_eval = pytest.importorskip("lm_eval", reason="runs in `evals`")
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # before its data sets are imported
 
 from lm_eval.tasks import TaskManager
 from standin import Upstream
 
 from cachewrap import Cache, ReplayMissError, patch_all
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
 
 
 def evaluate(up: Upstream, folder: Path, kind: str, at_once: int) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from standin import Upstream
 
 from cachewrap import Cache
+from cachewrap.http import body, shared_body
 from sdk.anthropic.asking import Colour
 from sdk.anthropic.shapes import BY_NAME, Shape, message
 from sdk.openai.asking import unmarked
@@ -108,6 +109,35 @@ def test_a_stream_left_early_is_not_stored(
         pause.set()
         colour.ask(client, shape)
     assert (up.calls, cache.stats.stored) == (2, 1)
+
+
+@pytest.mark.parametrize("shape", [BY_NAME["messages-stream"]], ids=lambda s: s.name)
+def test_a_stream_left_at_its_stop_reason_is_stored(
+    up: Upstream,
+    client: Any,
+    colour: Colour,
+    cache: Cache,
+    shape: Shape,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body, "SECONDS", 20.0)
+    monkeypatch.setattr(shared_body, "SECONDS", 20.0)
+
+    def leave() -> None:
+        with client.messages.create(**message(1, stream=True)) as stream:
+            assert any(event.type == "message_delta" for event in stream)
+
+    async def aleave() -> None:
+        async with await client.messages.create(**message(1, stream=True)) as stream:
+            async for event in stream:
+                if event.type == "message_delta":
+                    return
+
+    with cache:
+        colour.wait(leave() if colour.name == "sync" else aleave())
+        assert cache.stats.stored == 1
+        assert colour.ask(client, shape)["events"][-1]["fields"]["type"][1] == "message_stop"
+    assert up.calls == 1
 
 
 @pytest.mark.parametrize("shape", [BY_NAME["messages-stream"]], ids=lambda s: s.name)

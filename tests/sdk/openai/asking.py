@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -60,12 +61,35 @@ def http(response: Any) -> Seen:
     }
 
 
+_BOUNDARY = re.compile("[0-9a-f]{32}")
+
+
+def asked(request: Any) -> Seen:
+    """What a request holds, but for what is drawn anew each time, and the signature of Amazon.
+
+    Of async clients that needs a thread, and nobody waits who only looks at a request.
+    """
+    headers = [
+        (name, _BOUNDARY.sub("", value))
+        for name, value in request.headers.multi_items()
+        if not (name.startswith("x-amz-") or value.startswith("AWS4-"))
+    ]
+    body = b"".join(request.stream)
+    return {
+        "headers": sorted(headers),
+        "body": _BOUNDARY.sub("", body.decode("latin-1")),
+        "extensions": request.extensions,
+        "type": type(request),
+    }
+
+
 def sent(response: Any) -> Seen:
     """What a raw or open response of the SDK tells of its request."""
     return http(response) | {
         "url": str(response.url),
         "method": response.method,
         "request url": str(response.http_request.url),
+        "request": asked(response.http_request),
         "request id": response.headers.get("x-request-id"),
         "elapsed": isinstance(response.elapsed, timedelta),
     }

@@ -8,7 +8,7 @@ import openai
 import pytest
 from standin import Upstream
 
-from cachewrap import Cache
+from cachewrap import Cache, ReplayMissError
 from cachewrap.format.envelope import read_record
 from cachewrap.request.key import decode_request
 from sdk.openai.asking import Colour
@@ -305,6 +305,21 @@ def test_what_is_left_out_is_sent_and_not_stored(up: Upstream, client: Any, colo
     request = decode_request(read_record(cache.store.get(key) or b"")["request"])
     assert not {"headers", "query"} & request.keys()
     assert "user" not in request["body"]
+
+
+def test_a_miss_for_what_is_stored_as_hidden_names_it(
+    up: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    sent = [{"extra_headers": {"x-run": n * 8}} for n in ("2b5e", "7c9d")]
+    with cache:
+        colour.ask(client, CHAT, **sent[0])
+    with cache.mode("replay"), pytest.raises(ReplayMissError) as missed:
+        colour.ask(client, CHAT, **sent[1])
+    told = str(missed.value)
+    assert "(or in what is stored as (hidden): x-run; what only tracks" in told
+    assert "left out by unkeyed=)" in told
+    assert "2b5e" not in told
+    assert "7c9d" not in told
 
 
 def test_a_cache_that_leaves_nothing_out_of_a_call_has_its_key(

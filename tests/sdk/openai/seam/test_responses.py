@@ -29,7 +29,8 @@ def library(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def response(library: Any) -> Any:
     with library.Client() as transport:
-        return build(transport, HttpAnswer(200, HEADERS, BODY, []), **WHERE)
+        answer, request = HttpAnswer(200, HEADERS, BODY, []), library.Request(**WHERE)
+        return build(transport, family_of(transport), answer, request)
 
 
 def test_it_is_of_the_transports_library(library: Any, response: Any) -> None:
