@@ -445,10 +445,17 @@ def _keyed(names: str | Collection[str], keys: tuple[bytes, ...]) -> Keyed:
     return found
 
 
+_NO_NAME: Final = re.compile(r"[\s,*]")
+
+
 def _lowered(option: str, names: object) -> list[str]:
     given = [names] if isinstance(names, str) else names
     if not isinstance(given, Collection) or not all(isinstance(n, str) and n for n in given):
         raise ConfigurationError(f"{option} takes the names of headers and fields, got {names!r}")
+    if unlike := next((name for name in given if _NO_NAME.search(name)), None):
+        raise ConfigurationError(
+            f'{option} takes whole names, each by itself as in ["x-a", "x-b"], got {unlike!r}'
+        )
     return [str(name).lower() for name in given]
 
 

@@ -468,6 +468,8 @@ def unknown_hosts(stats: Stats) -> list[str]:
 
 
 def _uncached(count: int, where: str, pattern: str) -> str:
+    if pattern.startswith("["):  # which shells would take for a set of letters
+        pattern = f"'{pattern}'"
     was = "was" if count == 1 else "were"
     return f"{_calls(count)} to {where} {was} not cached: {HOST_UNKNOWN} (--host {pattern})"
 

@@ -166,10 +166,10 @@ def environment(
     found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
         found[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
+    named = (*routes.hosts_of_environment(), *host)
     if host:
-        named = (*routes.hosts_of_environment(), *host)
         try:
-            routes.patterns_of(named)
+            routes.patterns_of(host)
         except ConfigurationError as error:
             raise click.UsageError(f"--host: {error}") from None
         found[routes.VARIABLE] = ",".join(named)

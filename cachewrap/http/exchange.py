@@ -29,6 +29,7 @@ from cachewrap.http.events import (
     read_stream,
     why_unreadable,
 )
+from cachewrap.http.request import split_url
 from cachewrap.http.routes import reaches_model
 from cachewrap.policy import Policy
 from cachewrap.request import key
@@ -89,7 +90,8 @@ def classify(
     endpoint = endpoints.get(path) if method == "POST" else None
     if endpoint is None:
         reason = "endpoint" if method == "POST" else "method"
-        return Bypass(f"{method} /{path}", reason, reaches_model(method, path))
+        place = path if "://" in path else f"/{path}"
+        return Bypass(f"{method} {place}", reason, reaches_model(method, path))
     # Only some versions of the SDKs know a body that is not JSON.
     if getattr(options, "content", None) is not None or not isinstance(body, (Mapping, type(None))):
         return Bypass(endpoint.source, "raw body")
@@ -105,7 +107,7 @@ def _path(client: Any, url: str) -> str:
     if "://" in path:
         base = str(client.base_url).partition("?")[0]
         if not path.startswith(base):
-            return path
+            return split_url(path)[0]
         path = path[len(base) :]
     return _DEPLOYMENT.sub("", path.strip("/"))
 

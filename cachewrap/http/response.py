@@ -137,7 +137,7 @@ class Wire:
         url: its URL, with the query.
         host: the host in it.
         port: the port in it; None is that of the scheme.
-        path: the path.
+        path: the path; a slash at its end does not count.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Wire:
         self.url = url
         self.host = host or ""
         self.port = port or _PORTS.get(url.partition(":")[0].lower(), 0)
-        self.path = path
+        self.path = path.rstrip("/")
         self._body_read: Any = _UNREAD
 
     def headers(self) -> Iterable[tuple[str, str]]:

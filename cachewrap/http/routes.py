@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from fnmatch import translate
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+from posixpath import normpath
 from typing import Final, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cachewrap.errors import ConfigurationError
 
@@ -63,6 +64,9 @@ def is_private(host: str) -> bool:
     return any(address in network for network in _PRIVATE)
 
 
+_NO_HOST: Final = re.compile(r"[/,@\s]")
+
+
 def patterns_of(hosts: Iterable[str]) -> tuple[str, ...]:
     """Patterns of hosts, as they are compared.
 
@@ -71,19 +75,26 @@ def patterns_of(hosts: Iterable[str]) -> tuple[str, ...]:
     found = []
     for given in (hosts,) if isinstance(hosts, str) else hosts:
         pattern = given.strip().lower()
-        if not pattern or "/" in pattern or "," in pattern:
+        if not pattern or _NO_HOST.search(pattern):
+            shown = re.sub(r"[^/@]*@", "…@", given)  # what may be a password
             raise ConfigurationError(
                 "a host is named like model.internal, model.internal:8000 or *.internal, without "
-                f"scheme and path: got {given!r}"
+                f"scheme, user and path: got {shown!r}"
             )
-        # Of IPv6 with a port: a bracket is no set of letters here.
-        found.append(f"[[]{pattern[1:]}" if pattern.startswith("[") else pattern)
+        if pattern.startswith("["):  # of IPv6: a bracket is no set of letters here
+            pattern = pattern[1:-1] if pattern.endswith("]") else f"[[]{pattern[1:]}"
+        found.append(pattern)
     return tuple(found)
 
 
 def hosts_of_environment() -> tuple[str, ...]:
-    """The patterns in ``CACHEWRAP_HOSTS``."""
-    return tuple(os.environ.get(VARIABLE, "").replace(",", " ").split())
+    """The patterns in ``CACHEWRAP_HOSTS``. Raises `ConfigurationError` for what is none."""
+    found = tuple(os.environ.get(VARIABLE, "").replace(",", " ").split())
+    try:
+        patterns_of(found)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{VARIABLE}: {error}") from None
+    return found
 
 
 def name_of(host: str, port: int) -> str:
@@ -141,7 +152,7 @@ _NEVER_STORED: Final = (
         for path in (
             *("audio/transcriptions", "audio/translations", "images/edits", "images/variations"),
             *("batches", "messages/batches", "batch/jobs", "videos", "responses/compact"),
-            *("agents/completions", "conversations", "fine_tuning/jobs", "evals/*/runs"),
+            *("conversations", "fine_tuning/jobs", "evals/*/runs"),
             *("vector_stores/*/search", "threads/runs", "threads/*/runs"),
         )
     ),
@@ -151,6 +162,9 @@ _NEVER_STORED: Final = (
     ),
 )
 """Those that make a model of a known provider work, and whose answers are never stored."""
+
+_KEPT: Final = ("*/threads/*/messages",)
+"""Those of them with which known providers only keep data."""
 
 _TELLING: Final[dict[str, tuple[frozenset[str], ...]]] = {
     path: tuple(frozenset(one.split()) for one in told)
@@ -164,6 +178,8 @@ _TELLING: Final[dict[str, tuple[frozenset[str], ...]]] = {
         "rerank": ("model", "query texts"),
         "generate": ("model", "inputs parameters", "sampling_params"),
         "generate_stream": ("model", "inputs"),
+        "messages": ("model messages",),
+        "score": ("model text_1", "model data_1", "model queries"),
     }.items()
 }
 """The members of which one, or a pair, tells that a request of this path asks a model."""
@@ -186,9 +202,10 @@ class Routes:
         self, hosts: Iterable[str] | None, paths: Iterable[str] | None, *, private: bool = False
     ) -> None:
         self._hosts = None if hosts is None else _any(patterns_of(hosts))
-        self._paths = _any(PATHS if paths is None else paths)
+        self._paths = _any(PATHS if paths is None else _bare(paths))
         self._own = _any(_SELF_HOSTED if paths is None else ())
         self._never = _any(_NEVER_STORED if paths is None and hosts is not None else ())
+        self._kept = _any(_KEPT if paths is None else ())
         self._private = private
 
     def __eq__(self, other: object) -> bool:
@@ -206,7 +223,7 @@ class Routes:
         On a host that nobody has named, a path that other APIs have as well needs a body that tells
         that a model is asked.
         """
-        is_path = self._paths.match(path) is not None
+        is_path = self._paths.match(path) is not None and not self._kept.match(path)
         if not is_path and self._own.match(path) is None:
             return False
         if self._named(host, port):
@@ -222,7 +239,7 @@ class Routes:
         return self._never.match(path) is not None and self._named(host, port)
 
     def _named(self, host: str, port: int) -> bool:
-        hosts = self._hosts
+        hosts, host = self._hosts, host.rstrip(".")
         return hosts is None or bool(hosts.match(host) or hosts.match(name_of(host, port)))
 
 
@@ -259,9 +276,12 @@ def is_stream(path: str, body: object, accept: str) -> bool:
     return bool(body.get("stream", path in ("/api/chat", "/api/generate")))
 
 
+def _bare(paths: Iterable[str]) -> list[str]:
+    """Patterns of paths as a `Wire` has paths: without a slash at the end."""
+    return [path.rstrip("/") for path in ((paths,) if isinstance(paths, str) else paths)]
+
+
 def _any(patterns: Iterable[str]) -> re.Pattern[str]:
-    if isinstance(patterns, str):
-        patterns = (patterns,)
     return re.compile("|".join(map(_translated, patterns)) or r"(?!)")
 
 
@@ -297,6 +317,6 @@ def reaches_model(method: str, url: str) -> bool:
     """
     if method.upper() != "POST":
         return False
-    path = urlsplit(url).path.strip("/")
+    path = normpath(f"/{unquote(urlsplit(url).path).strip('/')}")[1:]  # where `..` leads
     below = path[match.end() :] if (match := _PREFIX.match(path)) else path
     return _KEEPS.fullmatch(below) is None

@@ -37,13 +37,18 @@ class Blockade:
 
     def __init__(self, allowed: Iterable[str], option: str, remedy: str) -> None:
         patterns = [pattern.strip() for pattern in allowed if pattern.strip()]
-        self._allowed = re.compile("|".join(map(translate, patterns)) or r"(?!)", re.IGNORECASE)
+        self._allowed = _any(patterns)
+        self._names = _any(pattern.partition(":")[0] or pattern for pattern in patterns)
         self._option = option
         self._remedy = remedy
         self._resolved: set[str] = set()
 
     def allows(self, host: str, port: object) -> bool:
-        """Whether a host may be reached: by its name or address, or as one that has such a name."""
+        """Whether a host may be reached: by its name or address, or as one that has such a name.
+
+        Without a port (None), on any.
+        """
+        allowed = self._names if port is None else self._allowed
         address = _address(host)
         names = [host.partition("%")[0].rstrip(".")]
         if address is not None:
@@ -52,13 +57,14 @@ class Blockade:
             names = [str(address)]
         if (address is not None and address.is_loopback) or names[0].lower() == "localhost":
             names += _LOOPBACK
-        return any(self._allowed.match(text) for name in names for text in (name, f"{name}:{port}"))
+        return any(allowed.match(text) for name in names for text in (name, f"{name}:{port}"))
 
     def check(self, host: str, port: object) -> None:
         """Raise `NetworkBlockedError` for a host that is not allowed."""
         if not self.allows(host, port):
+            where = host if port is None else f"{host} (port {port})"
             raise NetworkBlockedError(
-                f"{host} (port {port}) is not reached: {self._option} blocks the network. Allow it "
+                f"{where} is not reached: {self._option} blocks the network. Allow it "
                 f"with {self._remedy.format(host)}, or put a stand-in or a cassette in its place"
             )
 
@@ -69,6 +75,10 @@ class Blockade:
             for family, *_, place in found
             if family in _INTERNET
         )
+
+
+def _any(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, patterns)) or r"(?!)", re.IGNORECASE)
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -152,6 +162,20 @@ def _resolving(original: Callable[..., Any]) -> Callable[..., Any]:
     return getaddrinfo
 
 
+def _looking_up(original: Callable[..., Any]) -> Callable[..., Any]:
+    def gethostbyname(name: Any, /) -> Any:
+        if not _standing or not isinstance(name, str) or not name or _address(name) is not None:
+            return original(name)
+        blockade = _standing[-1]
+        blockade.check(name, None)
+        found = original(name)
+        addresses = [found] if isinstance(found, str) else found[2]
+        blockade.note((socket.AF_INET, (address,)) for address in addresses)
+        return found
+
+    return gethostbyname
+
+
 def _pairing(original: Callable[..., Any]) -> Callable[..., Any]:
     # On Windows a pair is two sockets that are connected over the loopback interface.
     def socketpair(*args: Any, **kwargs: Any) -> Any:
@@ -178,6 +202,8 @@ _WAYS: Final[tuple[tuple[Any, str, Callable[..., Any]], ...]] = (
     (socket.socket, "sendto", _sending),
     (socket.socket, "sendmsg", _sending_message),
     (socket, "getaddrinfo", _resolving),
+    (socket, "gethostbyname", _looking_up),
+    (socket, "gethostbyname_ex", _looking_up),
     (socket, "socketpair", _pairing),
     (getattr(asyncio, "IocpProactor", None), "connect", _connecting_overlapped),
 )

@@ -35,17 +35,22 @@ _NAME: Final = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 # Settings, in texts and objects, that decide an answer: nobody is told to leave them out.
 _DECIDING: Final = QUESTION | frozenset(
     """
-    accept-language anthropic-beta anthropic-version api-version audio_url background chat_template
-    chat_template_kwargs content-type document_url encoding_format file_url format function_call
-    generationconfig generation_config guided_choice guided_grammar guided_json guided_regex include
-    input_type language logit_bias mcp_servers modalities models openai-beta openai-version options
+    agent_id assistant_id audio_url background cached_content cachedcontent container content-type
+    context document_url effort encoding_format endpoint file_id file_ids file_url format
+    function_call generationconfig generation_config guided_choice guided_json guided_regex
+    helicone-target-url include input_type logit_bias mcp_servers modalities options output_config
     output_format parameters plugins prediction preset provider quality reasoning reasoning_effort
     response_format route safetysettings service_tier size stop stop_sequences store stream_options
     style thinking tool_choice tool_config toolconfig transforms truncate truncation verbosity voice
-    web_search_options
+    voice_id web_search_options
     """.split()
 )
+# What is in the names of further ones.
+_DECIDING_WORD: Final = re.compile(
+    r"adapter|beta|config$|deployment|grammar|language|lora|model|prompt|schema|template|version"
+)
 _NUMBERS: Final = (bool, int, float)
+_TRACKING: Final = re.compile(r"(?=\D*\d)\S+")
 
 
 class Place(NamedTuple):
@@ -161,6 +166,19 @@ def _may_track(part: str, name: str, values: tuple[Any, Any]) -> bool:
     return (
         _NAME.fullmatch(name) is not None
         and name.lower() not in _DECIDING
+        and not _DECIDING_WORD.search(name.lower())
+        and (part == "headers" or all(_is_own_number(name, value) for value in values))
         and not any(isinstance(value, _NUMBERS) for value in values)
         and not any(isinstance(value, str) and value.startswith(KEYED) for value in values)
     )
+
+
+def _is_own_number(name: str, value: Any) -> bool:
+    """Whether a value may be a number of the program's own making, or is not there."""
+    if isinstance(value, Mapping):
+        return name.lower().endswith("metadata")
+    if isinstance(value, list):
+        return all(_is_own_number(name, one) for one in value)
+    if isinstance(value, str):
+        return HIDDEN in value or _TRACKING.fullmatch(value) is not None
+    return value is None

@@ -568,6 +568,13 @@ def test_a_cache_that_is_not_told_leaves_out_what_the_environment_names(
     assert make().policy.unkeyed == names
 
 
+@pytest.mark.parametrize("names", ["x-a,x-b", ["x-a, x-b"], [" x-a"], ["x-*"]], ids=str)
+@pytest.mark.parametrize("option", ["keyed", "unkeyed"])
+def test_what_is_no_name_by_itself_is_an_error(option: str, names: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf'{option} takes whole names.*\["x-a", "x-b"\]'):
+        Cache.memory(**{option: names})
+
+
 @pytest.mark.parametrize("names", [[""], [7], ["x-tenant", None], 7, b"x"])
 def test_a_name_that_cannot_be_left_out_is_an_error(names: Any) -> None:
     with pytest.raises(ConfigurationError, match="unkeyed takes the names"):

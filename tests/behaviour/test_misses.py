@@ -93,6 +93,11 @@ ONE_PLACE = [
         "header x-t",
         id="what is stored as hidden",
     ),
+    pytest.param(
+        *in_body({"trace": RANDOM}, {"trace": RANDOM[::-1]}),
+        "field trace",
+        id="what is stored as hidden of a field",
+    ),
     pytest.param(*in_query({"run": "1"}, {"run": "2"}), "query parameter run", id="query"),
     pytest.param(
         *in_query({"run": ["1"]}, {"run": ["2"]}),
@@ -151,10 +156,19 @@ OTHERWISE = [
             ("tools", [], [{"type": "function"}]),
             ("previous_response_id", "resp_1", "resp_2"),
             ("model", "m", "n"),
-            ("user\n", "a", "b"),
+            ("user\n", "a1", "b2"),
+            ("search_mode", "academic", "web"),
+            ("preamble", "You are agent 7", "You are agent 8"),
+            ("context", [1, 2], [1, 3]),
+            ("stop_token_ids", [1], [2]),
+            ("context_management", {"edits": []}, {"edits": [{"type": "clear_1"}]}),
+            ("cachedContent", "cachedContents/a1", "cachedContents/b2"),
+            ("lora_path", "v1", "v2"),
+            ("safety_model", "guard-1", "guard-2"),
         )
     ),
     pytest.param(*twice({}, {"headers": {"openai-beta": "v2"}}), id="a beta"),
+    pytest.param(*in_headers({"x-model-id": "1"}, {"x-model-id": "2"}), id="a model by a header"),
     pytest.param(*in_query({"api-version": "1"}, {"api-version": "2"}), id="version"),
     pytest.param(
         *in_headers({"x-t": "(keyed 1)"}, {"x-t": "(keyed 2)"}),

@@ -166,6 +166,13 @@ def test_a_line_for_each_host_that_is_not_known() -> None:
     assert others == "96 calls to other hosts were not cached: host not known (--host PATTERN)"
 
 
+def test_an_address_of_ipv6_is_told_as_a_shell_takes_it() -> None:
+    counted = Stats()
+    counted.count_bypass("host not known", "[2606::1]:80")
+    [line] = stats.unknown_hosts(counted)
+    assert line.endswith("(--host '[2606::1]:80')")
+
+
 def test_in_replay_the_line_counts_what_was_missed() -> None:
     cache = Cache.memory()
     with cache:

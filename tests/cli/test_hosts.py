@@ -15,7 +15,10 @@ __all__ = ["run", "start", "up"]
 
 PLAIN = """
 import os, socket, subprocess, sys
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError:
+    import httpx2 as httpx  # beside OpenAI's SDK from version 3 on
 
 resolve = socket.getaddrinfo
 
@@ -111,8 +114,8 @@ def test_what_is_no_host_is_refused(cli: CommandLine, tmp_path: Path, pattern: s
 
 def test_a_variable_that_names_no_host_is_told(run: Run, up: Upstream) -> None:
     done = run("-c", "from plain import ask; ask('x')", CACHEWRAP_HOSTS="http://model.internal")
-    assert "goes without a cache: a host is named like" in done.stderr
-    assert (done.returncode, up.calls) == (0, 1)
+    assert done.stderr.startswith("cachewrap: CACHEWRAP_HOSTS: a host is named like")
+    assert (done.returncode, up.calls) == (2, 0)
 
 
 def test_quiet_says_nothing(run: Run) -> None:

@@ -168,6 +168,26 @@ def test_a_name_that_is_allowed_passes_by_the_addresses_that_it_has(
     assert allowed.allows("192.0.2.1", 443)
 
 
+@pytest.mark.parametrize(
+    ("way", "found"),
+    [
+        ("gethostbyname", "203.0.113.9"),
+        ("gethostbyname_ex", ("api.example.com", [], ["203.0.113.9"])),
+    ],
+)
+def test_older_ways_to_ask_for_a_name_are_blocked_too(
+    way: str, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, way, lambda name: found)
+    allowed = blockade("api.example.com:443")
+    with blocked(allowed):
+        with pytest.raises(NetworkBlockedError, match=r"other\.example\.com is not reached"):
+            getattr(socket, way)("other.example.com")
+        assert getattr(socket, way)("api.example.com") == found
+        assert getattr(socket, way)("127.0.0.1") == found
+        assert allowed.allows("203.0.113.9", 443)
+
+
 def test_no_name_is_asked_for_that_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("it was asked for"))
     with blocked(blockade()), pytest.raises(NetworkBlockedError, match=r"api\.example\.com"):

@@ -83,6 +83,13 @@ def test_what_is_not_sent_as_json_is_refused(
     assert web.up.calls == 0
 
 
+def test_a_slash_at_the_end_of_its_path_does_not_let_a_question_out(web: Web, cache: Cache) -> None:
+    web.patch(hosts=LOOPBACK)
+    with cache, pytest.raises(ReplayMissError):
+        web.ask(path=f"{PATH}/")
+    assert web.up.calls == 0
+
+
 def test_a_redirection_leads_nowhere_either(web: Web, cache: Cache) -> None:
     web.patch(hosts=ELSEWHERE)
     web.up.once(status=307, headers=(("location", PATH),))

@@ -117,6 +117,12 @@ REFUSED: list[Row] = [
         lambda c: c.post(f"{c.base_url}../elsewhere", cast_to=object, body={}),
     ),
     (
+        "a question behind a path of data",
+        (1, 0),
+        "endpoint",
+        lambda c: c.post("/files/../chat/completions", cast_to=object, body=chat(1)),
+    ),
+    (
         "body that is no object",
         (1, 0),
         "raw body",
@@ -310,3 +316,16 @@ def test_the_rule_tells_what_asks_a_model() -> None:
     assert [path for path in ASKS if not reaches_model("POST", f"/{path}")] == []
     kept = [*KEEPS, *(f"{one}x" for one in ADMINISTERS)]
     assert [path for path in kept if reaches_model("POST", f"/{path}")] == []
+
+
+@pytest.mark.parametrize("path", ["files/../responses", "files/%2e%2e/responses", "/v1/files/.."])
+def test_a_path_is_told_by_where_it_leads(path: str) -> None:
+    assert reaches_model("POST", path)
+
+
+def test_no_password_in_an_address_is_told() -> None:
+    client = openai.OpenAI(api_key="k", base_url="http://127.0.0.1:9/v1")
+    with Cache.memory(mode="replay"), pytest.raises(ReplayMissError) as raised:
+        client.post("https://me:secret@127.0.0.1:9/v1/chat", cast_to=object, body={})
+    assert raised.value.source == "POST https://127.0.0.1:9/v1/chat"
+    assert "secret" not in str(raised.value)

@@ -9,7 +9,7 @@ import pytest
 from cachewrap import ConfigurationError
 from cachewrap.http.routes import Routes, is_private, is_stream, known, name_of
 
-MODEL = {"model": "m"}
+MODEL = {"model": "m", "messages": [], "text_1": "a"}
 
 
 def is_known(host: str, path: str, body: Any, *, port: int = 8000, **given: Any) -> bool:
@@ -99,6 +99,8 @@ def test_servers_of_one_model_are_told_by_what_they_are_asked(path: str, body: A
     [
         ("/generate", {"inputs": "of a form"}),
         ("/rerank", {"query": "hi"}),
+        ("/messages", {"model": "golf", "text": "sold"}),
+        ("/score", {"model": "trees", "data": [1]}),
         ("/v1/models", MODEL),
         ("/v1/models/load", MODEL),
         ("/v1/files", MODEL),
@@ -151,7 +153,7 @@ def test_what_is_not_named_is_not_known(pattern: str) -> None:
     assert not is_known("model.internal", "/v1/chat/completions", MODEL, hosts=[pattern])
 
 
-@pytest.mark.parametrize("pattern", ["[2606::1]:8000", "2606::1", "2606::*"])
+@pytest.mark.parametrize("pattern", ["[2606::1]:8000", "[2606::1]", "2606::1", "2606::*"])
 def test_addresses_of_ipv6(pattern: str) -> None:
     assert is_known("2606::1", "/v1/chat/completions", MODEL, hosts=[pattern])
     assert not is_known("2607::1", "/v1/chat/completions", MODEL, hosts=[pattern])
@@ -164,10 +166,44 @@ def test_a_host_is_told_as_a_pattern_that_matches_it(host: str, port: int) -> No
     assert not is_known(host, "/v1/chat/completions", MODEL, port=1, hosts=[name])
 
 
-@pytest.mark.parametrize("pattern", ["http://model.internal:8000/v1", "model/v1", "", "a,b"])
+def test_a_dot_that_ends_the_name_of_a_host_does_not_count() -> None:
+    assert is_known("api.openai.com.", "/v1/responses", {}, port=443)
+
+
+def test_what_keeps_a_message_in_a_thread_is_no_question() -> None:
+    body = {"role": "user", "content": "hi"}
+    assert not is_known("api.openai.com", "/v1/threads/t/messages", body, port=443)
+
+
+def test_a_slash_at_the_end_of_paths_of_the_users_own_does_not_count() -> None:
+    assert Routes(["localhost"], ["/ask/"]).match("localhost", 80, "/ask", dict)
+    assert Routes(["localhost"], "/ask/").match("localhost", 80, "/ask", dict)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("http://model.internal:8000/v1", "model/v1", "", "a,b"),
+        *("me@model.internal:8000", "a.internal b.internal"),
+    ],
+)
 def test_what_is_no_host_is_an_error_that_says_how_one_is_named(pattern: str) -> None:
     with pytest.raises(ConfigurationError, match=r"model\.internal:8000"):
         Routes([pattern], None)
+
+
+def test_what_is_no_host_in_the_environment_is_told_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_HOSTS", "a.internal,https://b.internal/v1")
+    with pytest.raises(ConfigurationError, match=r"CACHEWRAP_HOSTS: .*b\.internal/v1"):
+        known(None)
+
+
+def test_no_password_is_shown_of_what_is_no_host() -> None:
+    with pytest.raises(ConfigurationError, match="https://…@model") as raised:
+        Routes(["https://me:secret@model.internal"], None)
+    assert "secret" not in str(raised.value)
 
 
 def test_paths_of_the_users_own_need_a_model_on_hosts_that_nobody_named() -> None:
