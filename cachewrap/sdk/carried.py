@@ -50,6 +50,11 @@ def named(text: str) -> CallOptions | None:
     return None if carried is None else carried.options
 
 
+def are_under_way() -> bool:
+    """Whether a call is alive whose options may still be in the headers of its request."""
+    return bool(_made)
+
+
 def take_carried(options: Any) -> CallOptions | None:
     """The options that a request's options carry, taken out of their headers."""
     headers = options.headers
@@ -213,7 +218,7 @@ def carry_options(
         strays = STRAYS.last
 
         def missed() -> None:
-            if not STRAYS.may_be_of(client, strays):
+            if active() and not STRAYS.may_be_of(client, strays):
                 _missed(wrapped, client, own, outside)
 
         try:

@@ -20,7 +20,7 @@ from cachewrap.hooks import Hook
 from cachewrap.http.capture import decided
 from cachewrap.http.routes import reaches_model
 from cachewrap.options import NONE, Default, choose_cache
-from cachewrap.sdk.carried import OPTIONS_HEADER, Expectation, expected, named
+from cachewrap.sdk.carried import OPTIONS_HEADER, Expectation, are_under_way, expected, named
 
 _stack_here: Final = blocks.blocks.get
 
@@ -56,7 +56,8 @@ class Gate:
         with self._lock:
             self._sdks = {name: default for name, default in self._sdks.items() if name != sdk}
             self._decide()
-            if not self._sdks:
+            # Where a call is under way, its header is still to be taken off.
+            if not self._sdks and not are_under_way():
                 for hook in self._hooks.values():
                     hook.take()
                 self._hooks.clear()

@@ -410,6 +410,27 @@ def test_a_request_that_is_made_elsewhere_has_arrived(
 
 
 @pytest.mark.usefixtures("untold")
+@pytest.mark.parametrize("ask", ["chat", "chat with a seed", "embeddings"])
+def test_a_call_during_which_the_patch_is_undone_is_not_told_of(
+    up: Upstream, colour: Colour, cache: Cache, ask: str
+) -> None:
+    kind: Any = kinds(colour)
+
+    class Undoing(kind):  # type: ignore[misc]
+        def post(self, *args: Any, **kwargs: Any) -> Any:
+            unpatch_openai()
+            return super().post(*args, **kwargs)
+
+    patch_openai()
+    client = made(colour, up, Undoing)
+    with cache, warnings.catch_warnings():
+        warnings.simplefilter("error", CacheWarning)
+        colour.wait(ASKS[ask](client))
+    assert (up.calls, cache.stats.bypassed) == (1, 0)
+    assert not [name for name in up.last.headers if "cachewrap" in name.lower()]
+
+
+@pytest.mark.usefixtures("untold")
 def test_what_fails_before_it_is_sent_is_its_own_error(
     client: Any, colour: Colour, cache: Cache
 ) -> None:
