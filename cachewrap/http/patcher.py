@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
@@ -181,11 +182,16 @@ class Applications(ABC, Generic[A]):
     def _decide(self) -> None:
         """Other applications hold than before."""
 
-    def _await(self, name: str) -> None:
-        """Wrap what a module will have, as soon as it is imported."""
-        if name not in self._awaited:
-            self._awaited.add(name)
-            wrapt.register_post_import_hook(self._imported, name)
+    def _modules(self, names: Iterable[str]) -> Iterator[ModuleType]:
+        """The modules that are imported; in the others it is wrapped as soon as they are."""
+        for name in names:
+            module = sys.modules.get(name)
+            if module is not None:
+                if name not in self._awaited or not _is_half(module):
+                    yield module
+            elif name not in self._awaited:
+                self._awaited.add(name)
+                wrapt.register_post_import_hook(self._imported, name)
 
     def _imported(self, module: ModuleType) -> None:
         with self._lock:
@@ -208,6 +214,22 @@ class Applications(ABC, Generic[A]):
             hook = next((one for one in known if one.function() is function), hook)
             self._hooks[owner, name] = hook
         hook.put()
+
+
+def _is_half(module: ModuleType) -> bool:
+    """Whether the import of a module is under way."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
+def finish_imports(names: Iterable[str]) -> None:
+    """Wait until no other thread is in the midst of importing a module.
+
+    No lock may be held that is wanted at the end of an import.
+    """
+    for name in names:
+        module = sys.modules.get(name)
+        if module is not None and _is_half(module):
+            importlib.import_module(name)
 
 
 def _is_there(owner: type) -> bool:
@@ -270,15 +292,13 @@ class HttpPatcher(Applications[HttpPatch]):
         """
         routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
         patch = HttpPatch(self, Caching(routes, cache, when))
+        finish_imports(self._targets)
         with self._lock:
             self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)
             try:
                 # Every time: since the last one another tool may have taken something out.
-                for name in self._targets:
-                    if module := sys.modules.get(name):
-                        (self._apply if strict else self._arrived)(module)
-                    else:
-                        self._await(name)
+                for module in self._modules(self._targets):
+                    (self._apply if strict else self._arrived)(module)
             except BaseException:
                 self.undo(patch)
                 raise

@@ -24,7 +24,7 @@ from cachewrap.sdk.carried import OPTIONS_HEADER, Expectation, expected, named
 
 _stack_here: Final = blocks.blocks.get
 
-_LIBRARIES: Final = ("httpx", "httpx2")
+LIBRARIES: Final = ("httpx", "httpx2")
 _CLIENTS: Final = ("Client", "AsyncClient")
 _VERSION: Final = "x-stainless-package-version"
 
@@ -44,7 +44,7 @@ class Gate:
         with self._lock:
             self._sdks = {**self._sdks, sdk: default}
             self._decide()
-            for name in _LIBRARIES:
+            for name in LIBRARIES:
                 if module := sys.modules.get(name):
                     self._arrived(module)
                 elif name not in self._awaited:

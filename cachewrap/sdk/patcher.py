@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -12,11 +11,11 @@ from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.http.capture import aprocess_response, process_response
 from cachewrap.http.exchange import Endpoint, When
-from cachewrap.http.patcher import Application, Applications, version_of
+from cachewrap.http.patcher import Application, Applications, finish_imports, version_of
 from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
-from cachewrap.sdk.gate import GATE, Sessions, openings
+from cachewrap.sdk.gate import GATE, LIBRARIES, Sessions, openings
 from cachewrap.sdk.seam import Seam
 from cachewrap.telemetry import hints
 from cachewrap.urls import wrong_cache
@@ -132,17 +131,16 @@ class Patcher(Applications[Patch]):
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         sdk = self._sdk
+        names = dict.fromkeys((sdk.client_module, *sdk.methods, *sdk.sockets))
+        finish_imports((*LIBRARIES, *names))
         with self._lock:
             patch = Patch(self, cache, when)
             self._add(patch, {"cache": cache, "when": when}, carries=carry)
             try:
                 # Every time: since the last one the SDK may have been imported anew, or another
                 # tool may have taken something out.
-                for name in dict.fromkeys((sdk.client_module, *sdk.methods, *sdk.sockets)):
-                    if module := sys.modules.get(name):
-                        self._arrived(module)
-                    else:
-                        self._await(name)
+                for module in self._modules(names):
+                    self._arrived(module)
             except BaseException:
                 self.undo(patch)
                 raise

@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.hooks import is_own
 from cachewrap.http.response import family_of
 
 Convert: TypeAlias = Callable[[Any], Any]
@@ -255,6 +256,7 @@ def _builder(
     if (
         own is None
         or type(stream) not in (own.Stream, own.AsyncStream)
+        or not _gives_them_itself(type(stream), name)
         or getattr(options, "synthesize_event_and_data", False)
         or getattr(options, "stream_mode", "legacy") != "legacy"
     ):
@@ -263,6 +265,17 @@ def _builder(
         if header.lower() == "content-type" and value.startswith("text/event-stream"):
             return builder(stream._cast_to)
     return None
+
+
+def _gives_them_itself(kind: Any, name: str) -> bool:
+    """Whether nobody else stands where a stream's events come from, who is to see them all."""
+    source = kind.__stream__
+    return _is_own(source, getattr(source, "__code__", None), name)
+
+
+@lru_cache(maxsize=16)
+def _is_own(function: Any, code: types.CodeType | None, name: str) -> bool:
+    return is_own(function, name)
 
 
 class _Events:

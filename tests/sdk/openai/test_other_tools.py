@@ -220,6 +220,38 @@ def test_other_calls_are_seen_as_well(
     assert (up.calls, len(seen)) == (1, CALLS)
 
 
+def test_what_wraps_the_events_of_streams_sees_all_of_them(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind: Any = openai.AsyncStream if colour.name == "async" else openai.Stream
+    own, seen = kind.__stream__, []
+
+    def events_of(stream: Any) -> Iterator[Any]:
+        for item in own(stream):
+            seen.append(item)
+            yield item
+
+    async def aevents_of(stream: Any) -> Any:
+        async for item in own(stream):
+            seen.append(item)
+            yield item
+
+    def ask() -> int:
+        before = len(seen)
+        colour.ask(client, BY_NAME["chat-stream"])
+        return len(seen) - before
+
+    patch_openai()
+    with cache:
+        for _ in range(3):
+            ask()
+        monkeypatch.setattr(kind, "__stream__", aevents_of if colour.name == "async" else events_of)
+        counts = {ask() for _ in range(3)}
+    assert len(counts) == 1
+    assert counts != {0}
+    assert up.calls == 1
+
+
 # -- a request of a client's own ------------------------------------------------------------------
 
 
