@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import wrapt
 
@@ -220,7 +220,7 @@ class _Inside:
         wrapper: the wrapper, read at each call.
     """
 
-    __slots__ = ("_code", "_signature", "active", "function", "original", "wrapper")
+    __slots__ = ("_bound", "_code", "_signature", "active", "function", "original", "wrapper")
 
     def __init__(self, function: FunctionType, wrapper: Wrapper, *, bound: bool) -> None:
         self.function = function
@@ -228,7 +228,9 @@ class _Inside:
         self.active = False
         self.original = _copy(function)
         self._signature: inspect.Signature | None = None
-        self._code = _trampoline(function.__code__, self, bound=bound)
+        self._bound = bound
+        # It holds this, and the garbage collector sees through no code.
+        self._code: Callable[[], CodeType | None] = lambda: None
 
     def is_in_place(self, function: FunctionType | None) -> bool:
         """Whether it is in a function, or in the one that it was put into, which may come back."""
@@ -241,7 +243,9 @@ class _Inside:
             if place is not self.function or place.__code__ is not self.original.__code__:
                 return False
             self._sign(place)
-            place.__code__ = self._code
+            code = self._code() or _trampoline(place.__code__, self, bound=self._bound)
+            self._code = ref(code)
+            place.__code__ = code
         self.active = True
         return True
 
@@ -257,10 +261,11 @@ class _Inside:
 
         Other tools change code as well, and keep what was there in a function of theirs.
         """
+        own = self._code()
         seen = [function or self.function]
         for one in seen:
             code = one.__code__
-            if code is self._code:
+            if code is own:
                 return one
             for held in code.co_consts:
                 inner = held.original if isinstance(held, _Inside) else held

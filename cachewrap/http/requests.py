@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -289,6 +291,11 @@ class _Upstream:
                 yield piece
         else:
             yield from raw.stream(_PIECE, decode_content=False)
+
+    def wake(self) -> None:
+        """End a read that waits in another thread."""
+        with suppress(Exception):
+            self._raw._fp.fp.raw._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the response, and give its connection back."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from types import CoroutineType
 from typing import Any, Final, Protocol
 
 from cachewrap import blocks
@@ -78,6 +78,11 @@ class Expectation(Protocol):
         ...
 
     @property
+    def cache(self) -> Cache | None:
+        """The cache that serves it, as far as is known before it comes there."""
+        ...
+
+    @property
     def foreseen(self) -> SdkExchange | None:
         """The exchange that it should come to, if that is known."""
         ...
@@ -102,14 +107,27 @@ expected: Final[ContextVar[Expectation | None]] = ContextVar("cachewrap_expected
 
 
 class Arrival:
-    """An expectation of a call of which nothing is known but that it should come to ``request``."""
+    """An expectation of a call of which nothing is known but that it should come to ``request``.
 
-    __slots__ = ("arrived", "client", "foreseen")
+    Args:
+        client: the SDK's client that makes the call.
+        own: the call's own options.
+        default: gives the cache of calls outside any block.
+    """
 
-    def __init__(self, client: Any) -> None:
+    __slots__ = ("_default", "_own", "arrived", "client", "foreseen")
+
+    def __init__(self, client: Any, own: CallOptions, default: Default) -> None:
         self.client = client
+        self._own = own
+        self._default = default
         self.arrived = False
         self.foreseen: SdkExchange | None = None
+
+    @property
+    def cache(self) -> Cache | None:
+        own = self._own
+        return choose_cache(own.cache, own.cache_seed, self._default, own.mode, counted=False)
 
     def compare(
         self,
@@ -122,6 +140,33 @@ class Arrival:
         """Learn nothing."""
         return ()
 
+
+class Strays:
+    """The latest requests that came in a context where no call was expected, as in a new thread.
+
+    Attributes:
+        last: the number of the latest one.
+    """
+
+    def __init__(self) -> None:
+        self.last = 0
+        self._numbers = itertools.count(1)
+        self._latest: deque[tuple[int, int]] = deque(maxlen=100)
+
+    def add(self, client: Any) -> None:
+        """A client makes one more."""
+        self.last = number = next(self._numbers)
+        self._latest.append((number, id(client)))
+
+    def may_be_of(self, client: Any, since: int) -> bool:
+        """Whether a client may have made one after that of a number."""
+        latest = list(self._latest)
+        if latest and latest[0][0] > since + 1:
+            return True  # some were forgotten
+        return any(number > since and one == id(client) for number, one in latest)
+
+
+STRAYS: Final = Strays()
 
 _stack_here: Final = blocks.blocks.get
 
@@ -163,8 +208,14 @@ def carry_options(
         client = getattr(instance, "_client", None)
         before = arrival = expected.get()
         if arrival is None or arrival.client is not client or arrival.arrived:
-            arrival = Arrival(client)
+            arrival = Arrival(client, own, outside)
             expected.set(arrival)
+        strays = STRAYS.last
+
+        def missed() -> None:
+            if not STRAYS.may_be_of(client, strays):
+                _missed(wrapped, client, own, outside)
+
         try:
             if carried is None:
                 result = wrapped(*args, **kwargs)
@@ -172,22 +223,36 @@ def carry_options(
                 result = _while_alive(carried, lambda: wrapped(*args, **kwargs))
         finally:
             expected.set(before)
-        if type(result) is CoroutineType:
-            return _awaited(result, arrival, lambda: _missed(wrapped, client, own, outside))
-        if not arrival.arrived:
-            _missed(wrapped, client, own, outside)
+        if arrival.arrived:
+            return result
+        if isinstance(result, Coroutine):
+            awaited: Any = _awaited(_Held(result), arrival, missed)
+            awaited.__qualname__ = getattr(result, "__qualname__", awaited.__qualname__)
+            return awaited
+        if not isinstance(result, Awaitable):  # a task sends its request when nobody looks
+            missed()
         return result
 
     return wrapper
 
 
-async def _awaited(
-    call: Coroutine[Any, Any, Any], arrival: Expectation, missed: Callable[[], None]
-) -> Any:
+class _Held:
+    """A coroutine that goes with what was to await it, so that nobody is warned of both."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = coroutine
+
+    def __del__(self) -> None:
+        self.coroutine.close()
+
+
+async def _awaited(call: _Held, arrival: Expectation, missed: Callable[[], None]) -> Any:
     before = expected.get()
     expected.set(arrival)
     try:
-        result = await call
+        result = await call.coroutine
     finally:
         expected.set(before)
     if not arrival.arrived:

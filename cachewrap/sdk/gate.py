@@ -20,7 +20,7 @@ from cachewrap.hooks import Hook
 from cachewrap.http.capture import decided
 from cachewrap.http.routes import reaches_model
 from cachewrap.options import NONE, Default, choose_cache
-from cachewrap.sdk.carried import OPTIONS_HEADER, named
+from cachewrap.sdk.carried import OPTIONS_HEADER, Expectation, expected, named
 
 _stack_here: Final = blocks.blocks.get
 
@@ -86,11 +86,12 @@ class Gate:
         stack = _stack_here() if blocks.program is None else blocks.active()
         policy = getattr(stack[-1], "policy", None) if stack else None
         replays = self._replays if not stack else policy is not None and policy.mode == "replay"
-        if replays or OPTIONS_HEADER in request.headers:
-            self._look(request)
+        awaited = expected.get()
+        if replays or awaited is not None or OPTIONS_HEADER in request.headers:
+            self._look(request, awaited)
         return wrapped(*args, **kwargs)
 
-    def _look(self, request: Any) -> None:
+    def _look(self, request: Any, awaited: Expectation | None) -> None:
         """Take our header off a request, and let none go in mode replay that nobody decided on."""
         headers = request.headers
         own = NONE
@@ -98,9 +99,14 @@ class Gate:
             own = named(headers[OPTIONS_HEADER]) or NONE
             del headers[OPTIONS_HEADER]
         default = self._default(headers.get(_VERSION))
-        if default is None or decided():
+        if decided():
             return
-        cache = choose_cache(own.cache, own.cache_seed, default, own.mode, counted=False)
+        if default is not None:
+            cache = choose_cache(own.cache, own.cache_seed, default, own.mode, counted=False)
+        elif awaited is not None and not awaited.arrived and _is_below(request, awaited.client):
+            cache = awaited.cache
+        else:
+            return
         if cache is None or cache.policy.mode != "replay":
             return
         path = request.url.path
@@ -115,6 +121,12 @@ class Gate:
                 if getattr(sys.modules.get(name), "__version__", None) == version:
                     return default
         return None
+
+
+def _is_below(request: Any, client: Any) -> bool:
+    """Whether a request goes where those of a client go, whatever headers it has."""
+    base = str(getattr(client, "base_url", None) or "")
+    return bool(base) and str(request.url).startswith(base)
 
 
 GATE: Final = Gate()

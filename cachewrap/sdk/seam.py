@@ -39,7 +39,7 @@ from cachewrap.http.response import build, family_of
 from cachewrap.http.routes import reaches_model
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
-from cachewrap.sdk.carried import OPTIONS_HEADER, expected, take_carried
+from cachewrap.sdk.carried import OPTIONS_HEADER, STRAYS, expected, take_carried
 from cachewrap.telemetry import events, hints
 
 Request = Callable[..., Any]
@@ -211,6 +211,8 @@ class Seam:
             awaited.arrived = True
             if awaited.client is not client:
                 awaited = None
+        if awaited is None:
+            STRAYS.add(client)
         options = _argument(1, "options", args, kwargs)
         own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)

@@ -15,7 +15,10 @@ __all__ = ["run", "start", "up"]
 
 PLAIN = """
 import os, socket, subprocess, sys
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError:
+    import httpx2 as httpx  # beside OpenAI's SDK from version 3 on
 
 resolve = socket.getaddrinfo
 

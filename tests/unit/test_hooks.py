@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import gc
 import inspect
 import pickle
 import sys
 import threading
 import traceback
 import typing
+import weakref
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -350,6 +352,20 @@ def test_one_of_several_is_put_in_again() -> None:
     Library().plain(1)
     assert [len(wrapper) for wrapper in wrappers] == [2, 1]
     one.take()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again"])
+def test_what_was_taken_out_can_be_forgotten(again: bool) -> None:
+    wrapper = Seen()
+    one = Hook(Library, "plain", wrapper)
+    for _ in range(1 + again):
+        one.put()
+        Library().plain(1)
+        one.take()
+    gone = weakref.ref(wrapper)
+    del one, wrapper
+    gc.collect()
+    assert gone() is None
 
 
 def _changing(function: FunctionType, seen: Seen) -> Callable[[], None]:

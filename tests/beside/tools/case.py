@@ -186,7 +186,7 @@ class Case:
             self._ends.append(functools.partial(self._end, made))
             client = self.tool.client(made)
             for way in WAYS:
-                if (way == "model") == ("instructor" in self.tool.needs):
+                if (way == "model") == ("model" in self.tool.ways and client is not made):
                     self.asks[f"{colour} {way}"] = functools.partial(self._ask, client, way)
 
     def _close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.pool import AsyncResult
 from typing import Any, TypeAlias
@@ -25,4 +26,12 @@ def start() -> Iterator[Start]:
         patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         pool = context.Pool(2, maxtasksperchild=1)
     with pool:
-        yield lambda function, *arguments: pool.apply_async(function, arguments)
+        yield lambda function, *arguments: pool.apply_async(_call, (function, arguments))
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call it; a pool waits for ever for an error that cannot be sent."""
+    try:
+        return function(*arguments)
+    except Exception:
+        raise RuntimeError(traceback.format_exc()) from None

@@ -55,23 +55,17 @@ _HTTPX = tuple(
 
 
 class Traceloop(Instrumented):
-    """It looks for the methods to unwrap where they are not, and so stays.
+    """With what goes over HTTP, which stands in the span of its call.
 
-    Of a response it tells once, by its id.
+    It looks for the methods to unwrap where they are not, and so stays. Of a response it tells
+    once, by its id.
     """
 
-    needs = (f"{_OTEL}.openai",)
-    classes = (f"{_OTEL}.openai.OpenAIInstrumentor",)
+    needs = (f"{_OTEL}.openai", f"{_OTEL}.httpx")
+    classes = (f"{_OTEL}.openai.OpenAIInstrumentor", *_HTTPX)
     ways = ALL
     once = frozenset({"responses"})
     undoes = restores = False
-
-
-class TraceloopOverHttpx(Traceloop):
-    """Two at once: what goes over HTTP stands in the span of its call."""
-
-    needs = (f"{_OTEL}.openai", f"{_OTEL}.httpx")
-    classes = (*Traceloop.classes, *_HTTPX)
 
 
 class OpenAIv2(Instrumented):
@@ -369,7 +363,7 @@ class Instructor(Tool):
             return client
         import instructor
 
-        made = instructor.from_openai(client, mode=instructor.Mode.JSON)
+        made = instructor.from_openai(client, mode=instructor.Mode.TOOLS)
         made.on("completion:response", self._note)
         return made
 
@@ -516,7 +510,10 @@ class Subclassed(Tool):
 
 
 class Datadog(Tool):
+    """Its undoing leaves a wrapper around the adapters of requests."""
+
     needs = ("ddtrace",)
+    restores = False
     ways = ALL
     http: ClassVar = {
         "httpx": 5,
@@ -572,7 +569,6 @@ TOOLS: dict[str, type[Tool]] = {
     "opentelemetry aiohttp": Aiohttp,
     "opentelemetry openai-v2": OpenAIv2,
     "traceloop": Traceloop,
-    "traceloop over httpx": TraceloopOverHttpx,
     "openinference": OpenInference,
     "logfire": Logfire,
     "langfuse": Langfuse,

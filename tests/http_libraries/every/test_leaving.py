@@ -11,6 +11,7 @@ from cachewrap import Cache
 from cachewrap.http import body, shared_body
 from http_libraries.web import CHAT, LOOPBACK, STREAM, Reading, Web
 
+WAIT = 5.0
 MESSAGES = "/v1/messages"
 MESSAGE = {**STREAM, "max_tokens": 50}
 CHAT_STOP = b'"finish_reason":"stop"'
@@ -84,6 +85,8 @@ def test_a_server_that_stalls_there_costs_a_moment_and_stores_nothing(
     with cache:
         web.ask(question, path, reading=Reading(until=stop))
         assert cache.stats.stored == 0
+        # No thread waits on for what may never come.
+        assert all(rest._over.wait(WAIT) for rest in list(body._under_way))
         web.ask(question, path)
         pause.set()
     assert (web.up.calls, cache.stats.stored) == (3, 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import openai
@@ -104,6 +106,68 @@ def test_outside_any_block_the_default_cache_of_the_patch_counts(
     ):
         ask(colour, own)
     assert up.calls == 0
+
+
+class Bare(openai.OpenAI):
+    """A client that makes its requests by hand, of which no header tells whose they are."""
+
+    asks_before: str | None = None
+
+    def request(self, cast_to: Any, options: Any, **more: Any) -> Any:
+        if self.asks_before is not None:
+            self._client.post(self.asks_before, json={})
+        url = f"{self.base_url}{options.url.lstrip('/')}"
+        return self._client.post(url, json=options.json_data).json()
+
+
+class AsyncBare(openai.AsyncOpenAI):
+    """`Bare` for async callers."""
+
+    asks_before: str | None = None
+
+    async def request(self, cast_to: Any, options: Any, **more: Any) -> Any:
+        if self.asks_before is not None:
+            await self._client.post(self.asks_before, json={})
+        url = f"{self.base_url}{options.url.lstrip('/')}"
+        return (await self._client.post(url, json=options.json_data)).json()
+
+
+@pytest.fixture
+def bare(up: Upstream, colour: Colour) -> Any:
+    kind = Bare if colour.name == "sync" else AsyncBare
+    return kind(api_key="sk-test", base_url=up.base_url, max_retries=0)
+
+
+@pytest.mark.parametrize(
+    ("around", "more"),
+    [
+        pytest.param("replay", {}, id="in a block"),
+        pytest.param("normal", {"mode": "replay"}, id="by its mode"),
+        pytest.param("nothing", {"cache": Cache.memory(mode="replay")}, id="by its cache"),
+        pytest.param("default", {}, id="by default"),
+    ],
+)
+def test_in_replay_what_tells_nothing_of_itself_does_not_leave(
+    up: Upstream, bare: Any, colour: Colour, around: str, more: dict[str, Any]
+) -> None:
+    blocks: dict[str, Callable[[], Any]] = {
+        "replay": lambda: Cache.memory(mode="replay"),
+        "normal": Cache.memory,
+        "nothing": nullcontext,
+        "default": lambda: cachewrap.patch_openai(Cache.memory(mode="replay")),
+    }
+    with blocks[around](), pytest.raises(ReplayMissError, match="own request"):
+        ask(colour, bare, **more)
+    assert up.calls == 0
+
+
+def test_in_replay_what_a_client_asks_elsewhere_before_it_asks_leaves(
+    up: Upstream, bare: Any, colour: Colour
+) -> None:
+    bare.asks_before = f"{up.root_url}/oauth/token"
+    with Cache.memory(mode="replay"), pytest.raises(ReplayMissError, match="own request"):
+        ask(colour, bare)
+    assert [sent.path for sent in up.requests] == ["/oauth/token"]
 
 
 @pytest.mark.parametrize("more", [{"cache_seed": None}, {"cache": Cache.memory()}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -350,7 +351,7 @@ def test_a_request_that_ends_in_the_sdks_is_cached(
 
 
 @pytest.mark.usefixtures("untold")
-@pytest.mark.parametrize("where", ["a task of its own", "a thread with its context"])
+@pytest.mark.parametrize("where", ["a task of its own", "a thread with its context", "a thread"])
 def test_a_request_that_is_made_elsewhere_has_arrived(
     up: Upstream, cache: Cache, where: str
 ) -> None:
@@ -358,6 +359,8 @@ def test_a_request_that_is_made_elsewhere_has_arrived(
         def request(self, *args: Any, **kwargs: Any) -> Any:
             context, ask = contextvars.copy_context(), super().request
             with ThreadPoolExecutor(1) as pool:
+                if where == "a thread":
+                    return pool.submit(ask, *args, **kwargs).result()
                 return pool.submit(context.run, ask, *args, **kwargs).result()
 
     class AsyncElsewhere(openai.AsyncOpenAI):
@@ -371,7 +374,7 @@ def test_a_request_that_is_made_elsewhere_has_arrived(
         warnings.simplefilter("error", CacheWarning)
         for _ in range(3):
             colour.wait(ASKS["chat"](client))
-    assert (up.calls, cache.stats.hits) == (1, 2)
+    assert (up.calls, cache.stats.hits, cache.stats.bypassed) == (1, 2, 0)
 
 
 @pytest.mark.usefixtures("untold")
@@ -382,6 +385,33 @@ def test_what_fails_before_it_is_sent_is_its_own_error(
     with cache, pytest.raises(TypeError, match="Missing required"):
         colour.wait(client.chat.completions.create(model="m"))
     assert cache.stats.bypassed == 0
+
+
+@pytest.mark.usefixtures("untold")
+@pytest.mark.parametrize("ask", ["chat", "chat with a seed", "embeddings"])
+def test_a_call_that_never_began_is_dropped_as_the_sdks_own(
+    up: Upstream, cache: Cache, ask: str
+) -> None:
+    patch_openai()
+    client = made(Colour("async"), up, openai.AsyncOpenAI)
+
+    async def drop() -> None:
+        ASKS[ask](client).close()
+        task = asyncio.create_task(ASKS[ask](client))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    gc.collect()  # what other tests dropped
+    with cache, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(drop())
+        gc.collect()
+        assert not told
+        ASKS[ask](client)
+        gc.collect()
+    assert [str(one.message).endswith("was never awaited") for one in told] == [True]
+    assert (up.calls, cache.stats.bypassed) == (0, 0)
 
 
 @pytest.mark.usefixtures("untold")
