@@ -16,6 +16,7 @@ import pytest
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+_BRACKETS: Final = re.compile(r"^\[([^]]*:[^]]*)\]")  # of IPv6, which are no set of letters
 _RECORDING: Final = ("normal", "refresh", "off")
 
 _lock = threading.RLock()
@@ -36,7 +37,7 @@ class Blockade:
     """
 
     def __init__(self, allowed: Iterable[str], option: str, remedy: str) -> None:
-        patterns = [pattern.strip() for pattern in allowed if pattern.strip()]
+        patterns = [_BRACKETS.sub(r"\1", one.strip()) for one in allowed if one.strip()]
         self._allowed = _any(patterns)
         self._names = _any(pattern.partition(":")[0] or pattern for pattern in patterns)
         self._option = option

@@ -148,6 +148,9 @@ class TestWays:
         pytest.param("127.0.0.1:6379", "localhost", 6379, True, id="port of the loopback"),
         pytest.param("127.0.0.1:6379", "localhost", 80, False, id="another port of the loopback"),
         pytest.param("", "example.com", 80, False, id="nothing"),
+        pytest.param("[2001:db8::1]:443", "2001:db8::1", 443, True, id="brackets"),
+        pytest.param("[2001:db8::1]:443", "2001:db8::1", 80, False, id="brackets, another port"),
+        pytest.param("[2001:db8::1]", "2001:db8::1", 80, True, id="brackets alone"),
     ],
 )
 def test_who_passes(allowed: str, host: str, port: int, passes: bool) -> None:

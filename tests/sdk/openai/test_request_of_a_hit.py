@@ -55,7 +55,11 @@ WAYS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
         lambda: {"model": "whisper-1", "file": sound()},
     ),
     "speech": ("audio.speech.{}.create", lambda: {"model": "m", "input": "hi", "voice": "alloy"}),
-    "edit": ("images.{}.edit", lambda: {"image": [sound(), sound()], "prompt": "a city"}),
+    # Earlier ones take one picture alone.
+    "edit": (
+        "images.{}.edit",
+        lambda: {"image": [sound(), sound()] if INSTALLED >= (1, 76) else sound(), "prompt": "a"},
+    ),
 }
 if INSTALLED >= RESPONSES:
     WAYS["responses"] = ("responses.{}.create", lambda: {"model": "m", "input": "hi"})

@@ -146,8 +146,8 @@ class TestStoppedLoops:
     ) -> None:
         flight = led_in(loop)
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(way, flight, 1.0, 0.5)
-            for _ in range(6):
+            waiting = pool.submit(way, flight, 2.0, 1.5)
+            while not waiting.done():
                 time.sleep(0.1)
                 loop.run_until_complete(asyncio.sleep(0.1))
             assert waiting.result(WAIT) == LATE
