@@ -201,7 +201,7 @@ def carry_options(
             carried = CarriedOptions.of(own)
             kwargs["extra_headers"] = {**headers, OPTIONS_HEADER: carried}
             if lazy:
-                return _while_alive(carried, lambda: wrapped(*args, **kwargs))
+                return _while_alive(carried, lambda: wrapped(*args, **kwargs), lazy=True)
         elif (
             lazy
             or not (_stack_here() or outside.cache is not None or blocks.program is not None)
@@ -225,13 +225,13 @@ def carry_options(
             if carried is None:
                 result = wrapped(*args, **kwargs)
             else:
-                result = _while_alive(carried, lambda: wrapped(*args, **kwargs))
+                result = _while_alive(carried, lambda: wrapped(*args, **kwargs), lazy=False)
         finally:
             expected.set(before)
         if arrival.arrived:
             return result
         if isinstance(result, Coroutine):
-            awaited: Any = _awaited(_Held(result), arrival, missed)
+            awaited: Any = _awaited(_Held(result), arrival, missed, carried)
             awaited.__qualname__ = getattr(result, "__qualname__", awaited.__qualname__)
             return awaited
         if not isinstance(result, Awaitable):  # a task sends its request when nobody looks
@@ -253,13 +253,20 @@ class _Held:
         self.coroutine.close()
 
 
-async def _awaited(call: _Held, arrival: Expectation, missed: Callable[[], None]) -> Any:
+async def _awaited(
+    call: _Held,
+    arrival: Expectation,
+    missed: Callable[[], None],
+    carried: CarriedOptions | None,
+) -> Any:
     before = expected.get()
     expected.set(arrival)
     try:
         result = await call.coroutine
     finally:
         expected.set(before)
+        if carried is not None:  # an error may keep the coroutine
+            _made.pop(carried, None)
     if not arrival.arrived:
         missed()
     return result
@@ -282,8 +289,11 @@ def _missed(method: Any, client: Any, own: CallOptions, default: Default) -> Non
     )
 
 
-def _while_alive(carried: CarriedOptions, call: Callable[[], Any]) -> Any:
-    """Make a call whose options can be found by its text until its result is gone."""
+def _while_alive(carried: CarriedOptions, call: Callable[[], Any], *, lazy: bool) -> Any:
+    """Make a call whose options can be found by its text until its request has been sent.
+
+    Of a coroutine, and of what is ``lazy``, that is until it is gone.
+    """
     text = str(carried)
     _made[text] = carried
     try:
@@ -291,8 +301,10 @@ def _while_alive(carried: CarriedOptions, call: Callable[[], Any]) -> Any:
     except BaseException:
         del _made[text]
         raise
+    if not lazy and not isinstance(result, Awaitable):
+        del _made[text]
+        return result
     try:
-        # Coroutines and `.stream()` managers have yet to send their request.
         weakref.finalize(result, _made.pop, text, None).atexit = False
     except TypeError:
         # What cannot be watched, such as a text, is an answer: its request has been sent.

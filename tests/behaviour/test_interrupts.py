@@ -12,7 +12,7 @@ import pytest
 
 from cachewrap import Cache, llm_cached
 from cachewrap.call import lease
-from cachewrap.call.flight import AGAIN, _flights
+from cachewrap.call.flight import AGAIN, _flights, leading
 from cachewrap.stores.base import Leases
 
 WAIT = 20.0
@@ -31,6 +31,7 @@ def nothing_is_left_to_other_tests() -> Iterator[None]:
     yield
     for flight in list(_flights.values()):
         flight.land(AGAIN)
+    leading.set(())
     for token in list(lease._held):
         lease.drop(token)
 

@@ -187,7 +187,7 @@ def test_unpatching_leaves_the_default_engine_as_it_was() -> None:
     from dspy._vendor.lm15.transports import StdlibAsyncTransport, StdlibTransport
 
     def now() -> list[Any]:
-        return [vars(StdlibTransport)["stream"], vars(StdlibAsyncTransport)["_do_stream"]]
+        return [StdlibTransport.stream.__code__, StdlibAsyncTransport._do_stream.__code__]
 
     before = now()
     with patch_dspy():

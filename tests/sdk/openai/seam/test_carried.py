@@ -221,7 +221,7 @@ class Manager:
 
 
 def test_a_choice_is_found_by_its_text_while_its_lazy_result_lives(cache: Cache) -> None:
-    manager = wrapt.FunctionWrapper(Manager, carry_options(lambda: True))(cache=cache)
+    manager = wrapt.FunctionWrapper(Manager, carry_options(lambda: True, lazy=True))(cache=cache)
     choice = manager.read()
     assert choice is not None
     assert choice.cache is cache
