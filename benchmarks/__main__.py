@@ -15,7 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import decorated, growth, once, patched
+from benchmarks import decorated, growth, once, patched, shapes
 from benchmarks.harness import Result, Row, measure
 from benchmarks.plot import plots
 from benchmarks.requests import BIG, SMALL
@@ -39,15 +39,19 @@ def groups(entries: int) -> dict[str, Rows]:
         for size in (SMALL, BIG)
         if (title, size) != ("openai stream", BIG)
     }
-    return found | {
-        "caching off": partial(decorated.off, SMALL),
-        "openai async": partial(patched.concurrent, SMALL),
-        "hits by messages": growth.messages,
-        "hits by size of the answer": growth.entries,
-        "size of the store": partial(growth.stores, entries),
-        "opening a store": partial(growth.openings, entries),
-        "listing a store": partial(growth.listings, entries),
-    }
+    return (
+        found
+        | shapes.groups()
+        | {
+            "caching off": partial(decorated.off, SMALL),
+            "openai async": partial(patched.concurrent, SMALL),
+            "hits by messages": growth.messages,
+            "hits by size of the answer": growth.entries,
+            "size of the store": partial(growth.stores, entries),
+            "opening a store": partial(growth.openings, entries),
+            "listing a store": partial(growth.listings, entries),
+        }
+    )
 
 
 def main() -> int:
