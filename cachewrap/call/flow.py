@@ -7,18 +7,20 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
 from cachewrap.entry import Outcome
 from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
-from cachewrap.explain import Explanation, nearest
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
 from cachewrap.systems import clock
 from cachewrap.telemetry.events import log, warn_once
+
+if TYPE_CHECKING:
+    from cachewrap.explain import Explanation
 
 T = TypeVar("T")
 
@@ -193,6 +195,8 @@ def _joined(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | None:
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
+    from cachewrap.explain import Explanation, nearest
+
     asked, source = exchange.asked, exchange.source
 
     def search(store: Store) -> Explanation:
