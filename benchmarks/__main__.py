@@ -15,7 +15,15 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import decorated, evaluation, growth, once, patched
+from benchmarks import (
+    decorated,
+    evaluation,
+    growth,
+    once,
+    patched,
+    shapes,
+    writers,
+)
 from benchmarks.harness import Result, Row, measure
 from benchmarks.plot import plots
 from benchmarks.requests import BIG, SMALL
@@ -39,15 +47,19 @@ def groups(entries: int) -> dict[str, Rows]:
         for size in (SMALL, BIG)
         if (title, size) != ("openai stream", BIG)
     }
-    return found | {
-        "caching off": partial(decorated.off, SMALL),
-        "openai async": partial(patched.concurrent, SMALL),
-        "hits by messages": growth.messages,
-        "hits by size of the answer": growth.entries,
-        "size of the store": partial(growth.stores, entries),
-        "opening a store": partial(growth.openings, entries),
-        "listing a store": partial(growth.listings, entries),
-    }
+    return (
+        found
+        | shapes.groups()
+        | {
+            "caching off": partial(decorated.off, SMALL),
+            "openai async": partial(patched.concurrent, SMALL),
+            "hits by messages": growth.messages,
+            "hits by size of the answer": growth.entries,
+            "size of the store": partial(growth.stores, entries),
+            "opening a store": partial(growth.openings, entries),
+            "listing a store": partial(growth.listings, entries),
+        }
+    )
 
 
 def main() -> int:
@@ -110,6 +122,12 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield [
             Result("hits in a second", name, rate, rate / one, None) for name, rate in rates.items()
         ]
+    if wanted("misses of six processes"):
+        yield writers.six_writers()
+    if wanted("hits by several at once"):
+        yield writers.readers()
+    if wanted("async hits at once"):
+        yield writers.tasks()
     if options.words and wanted("evaluation"):  # a minute for each round
         yield from evaluation.evaluation(max(1, options.rounds // 50))
     for python in options.peers:
