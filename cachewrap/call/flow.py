@@ -7,19 +7,21 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
 from cachewrap.call.lease import Lease
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, joined_in
 from cachewrap.entry import Outcome
 from cachewrap.errors import CodecError, StoreError
-from cachewrap.explain import Explanation, nearest
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
 from cachewrap.systems import clock
 from cachewrap.telemetry.events import log
+
+if TYPE_CHECKING:
+    from cachewrap.explain import Explanation
 
 T = TypeVar("T")
 
@@ -176,6 +178,8 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = _ABSENT) -> Flow[
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
+    from cachewrap.explain import Explanation, nearest
+
     asked, source = exchange.asked, exchange.source
 
     def search(store: Store) -> Explanation:

@@ -23,7 +23,6 @@ from cachewrap.errors import (
     StoreError,
     refusal,
 )
-from cachewrap.explain import Explanation
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Pairs, Store
@@ -356,6 +355,8 @@ class Serving:
     def _gives_way(self, exchange: Exchange[Any], error: CodecError) -> bool:
         self.survive(error, exchange.source)
         if self.policy.mode == "replay":
+            from cachewrap.explain import Explanation
+
             why = Explanation(exchange.source, exchange.key, False, (), self._url)
             raise why.error(error) from error
         return self.policy.mode != "read_only" and not isinstance(error, MissingTypeError)
