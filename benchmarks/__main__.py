@@ -15,7 +15,15 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import decorated, growth, once, patched, shapes
+from benchmarks import (
+    decorated,
+    evaluation,
+    growth,
+    once,
+    patched,
+    shapes,
+    writers,
+)
 from benchmarks.harness import Result, Row, measure
 from benchmarks.plot import plots
 from benchmarks.requests import BIG, SMALL
@@ -114,6 +122,14 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield [
             Result("hits in a second", name, rate, rate / one, None) for name, rate in rates.items()
         ]
+    if wanted("misses of six processes"):
+        yield writers.six_writers()
+    if wanted("hits by several at once"):
+        yield writers.readers()
+    if wanted("async hits at once"):
+        yield writers.tasks()
+    if options.words and wanted("evaluation"):  # a minute for each round
+        yield from evaluation.evaluation(max(1, options.rounds // 50))
     for python in options.peers:
         command = [python, "-m", "benchmarks.peers", str(min(options.rounds, 30))]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
