@@ -47,7 +47,7 @@ def groups() -> dict[str, Callable[[], AbstractContextManager[list[Row]]]]:
     return {**found, "closing over text": closing, "a conversation that grows": growing}
 
 
-def _ask(argument: Any, *, model: str = "m") -> str:
+def _ask(messages: Any, *, model: str = "m") -> str:
     return _ANSWERS[0]
 
 
