@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    arguments,
     decorated,
     evaluation,
     growth,
@@ -50,6 +51,7 @@ def groups(entries: int) -> dict[str, Rows]:
     return (
         found
         | shapes.groups()
+        | arguments.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),

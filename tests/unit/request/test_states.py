@@ -220,6 +220,16 @@ def test_what_is_too_long_drives_nothing_out() -> None:
     assert kept() == before
 
 
+def test_bytes_are_told_again_and_a_bytearray_can_grow_afterwards() -> None:
+    data, grows = b"x" * (4 * LEAST), bytearray(4 * LEAST)
+    first = canonical([data, grows])
+    assert kept() == [4 * LEAST - 4]
+    grows += b"x"
+    assert canonical([bytes(bytearray(data)), grows])[0] == first[0]
+    assert first[0] == {"!bytes": [len(data), hashlib.sha256(data).hexdigest()]}
+    assert canonical([data[1:], grows])[1] != first[1]
+
+
 def test_short_ones_are_not_kept() -> None:
     key_hashed([said(1, LEAST // 2)])
     key_of_keyer([said(1, LEAST // 2)])
