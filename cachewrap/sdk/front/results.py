@@ -70,7 +70,7 @@ def _built(sdk_call: SdkCall, client: Any, answer: HttpAnswer, request: Callable
 
 
 class _Parsed(dict[Any, Any]):
-    """Results of a raw response, by type; that of its own type is made when it is first asked for."""
+    """Results of a raw response by their types; that of its own is made when it is asked for."""
 
     def __init__(self, raw: Any, value: Callable[[Any], Any]) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 LONG: dict[str, Any] = {"extra_query": MappingProxyType({})}
 """What sends a call the long way, and changes nothing else about it."""
 
-SLACK = 0 if sys.version_info >= (3, 12) else 10
+SLACK = 0 if sys.version_info >= (3, 12) else 20
 """Before Python 3.12 a comprehension is a function that is called."""
 
 
