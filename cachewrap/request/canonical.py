@@ -102,6 +102,14 @@ def plain_body(body: Mapping[str, Any], unkeyed: Collection[str] = NO_NAMES) -> 
         return None
 
 
+def packed(body: dict[str, Any]) -> dict[str, Any]:
+    """A canonical body with its conversation encoded."""
+    return {
+        name: msgspec.Raw(encode(value)) if name in _MEMBERS and type(value) is list else value
+        for name, value in body.items()
+    }
+
+
 def unpacked(body: Mapping[str, Any]) -> dict[str, Any]:
     """What `plain_body` gave, with nothing encoded in it."""
     return {
@@ -282,7 +290,7 @@ def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool 
     """
     global _seen_bytes
     try:
-        told = walk, marshal.dumps(value, _MARSHAL)
+        told = walk, marshal.dumps(value, MARSHAL)
     except ValueError:
         return walk(value, where)
     found = _seen.get(told)
@@ -298,9 +306,11 @@ def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool 
     return found
 
 
-# With texts as they stand in memory. Equal values may differ in what they share, and are then
-# walked through again.
-_MARSHAL: Final = 4
+MARSHAL: Final = 4
+"""The version of `marshal` that writes texts as they stand in memory.
+
+Equal values may differ in what they share, and are then walked through again.
+"""
 
 
 # -- JSON bodies -------------------------------------------------------------------------------

@@ -42,6 +42,42 @@ class _State:
         self.digest = digest.copy()
 
 
+class Packed:
+    """The last few long bodies that were asked again, with their conversations encoded.
+
+    A program that asks the same over and over needs no walk through 40 messages to see that they
+    are plain. Bodies are told by their bytes as `marshal` writes them, which are of no other value.
+    They are looked for where the request before was one that is kept.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._kept: tuple[tuple[object, bytes, Any], ...] = ()
+
+    def get(self, kind: object, told: bytes) -> Any:
+        """What was kept for a body; None where there is nothing.
+
+        Args:
+            kind: how it was made.
+            told: the body, as bytes.
+        """
+        for made, text, value in self._kept:
+            if text == told and made == kind:
+                return value
+        return None
+
+    def keep(self, kind: object, told: bytes, value: Any) -> None:
+        """Keep what was made of a body. Nobody is to change it."""
+        if len(told) * MOST <= ROOM // 2:
+            self._kept = ((kind, told, value), *self._kept[: MOST - 1])
+
+    def forget(self) -> None:
+        """Let go of them."""
+        self.wanted, self._kept = False, ()
+
+
+packed: Final = Packed()
+
 # The states of each request, the newest first. It is replaced as a whole and needs no lock: of what
 # two threads keep at once, one may get lost.
 _kept: tuple[tuple[_State, ...], ...] = ()
@@ -61,6 +97,7 @@ def hexdigest(begun: Any, text: bytes | bytearray, last: object = None) -> str:
             if state.size > start and state.begun is begun and text.startswith(state.text):
                 found, start = state.digest, state.size
     digest = found.copy()
+    packed.wanted = len(text) - start == _COUNT
     if len(text) - start < LEAST:
         digest.update(text[start:])
         return digest.hexdigest()  # type: ignore[no-any-return]
@@ -99,3 +136,4 @@ def forget() -> None:
     """Let go of all that is kept."""
     global _kept
     _kept = ()
+    packed.forget()

@@ -13,10 +13,11 @@ from cachewrap.hooks import is_own
 from cachewrap.http.answers import is_sound
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
-from cachewrap.http.request import canonical_request, is_given, without_secrets
+from cachewrap.http.request import canonical_request, clean_body, is_given, without_secrets
 from cachewrap.http.tracking import is_idle
 from cachewrap.options import NAMES
 from cachewrap.request.canonical import NO_NAMES, plain_body
+from cachewrap.request.states import packed
 from cachewrap.request.values import is_plain
 from cachewrap.secrets import is_secret, is_secret_value
 
@@ -57,7 +58,10 @@ class Keywords:
         """
         spoken = self.body.get("messages") or self.body.get("input")
         if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
-            clean = plain_body(without_secrets(self.body), self.unkeyed)
+            if packed.wanted:
+                clean = clean_body(self.body, self.unkeyed)
+            else:
+                clean = plain_body(without_secrets(self.body), self.unkeyed)
             if clean is not None:
                 return clean
         classes: dict[type, None] = {}
