@@ -94,7 +94,7 @@ def plain_body(body: Mapping[str, Any], unkeyed: Collection[str] = NO_NAMES) -> 
     """What `canonical_body` makes of a plain body; None for any other.
 
     Plain is what JSON has, in Python's own types: the SDKs send it as it is. What it has of tools
-    and schemas is encoded already, see `unpacked`.
+    and schemas is encoded already.
     """
     try:
         return _body(body, NO_NAMES, unkeyed, strict=True)
@@ -106,14 +106,6 @@ def packed(body: dict[str, Any]) -> dict[str, Any]:
     """A canonical body with its conversation encoded."""
     return {
         name: msgspec.Raw(encode(value)) if name in _MEMBERS and type(value) is list else value
-        for name, value in body.items()
-    }
-
-
-def unpacked(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What `plain_body` gave, with nothing encoded in it."""
-    return {
-        name: msgspec.msgpack.decode(value) if type(value) is msgspec.Raw else value
         for name, value in body.items()
     }
 
