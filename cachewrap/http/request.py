@@ -433,9 +433,10 @@ def clean_body(body: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Any:
         return plain_body(without_secrets(body), unkeyed)
     clean = states.packed.get(unkeyed, told)
     if clean is None:
-        clean = plain_body(without_secrets(body), unkeyed)
-        if clean is None:
-            return None
+        bare = without_secrets(body)
+        clean = plain_body(bare, unkeyed)
+        if clean is None or bare is not body:  # a credential is not kept
+            return clean
         try:
             clean = packed(clean)
         except (OverflowError, UnicodeEncodeError, UnkeyableError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cachewrap import Cache
 from cachewrap.http import request
 from cachewrap.http.request import clean_body, without_secrets
 from cachewrap.request import states
@@ -108,6 +109,13 @@ def test_a_list_that_was_changed_since_is_another_body() -> None:
     assert encode(repeated(one)) == encode(canonical_body(one))
 
 
+def test_nothing_is_kept_when_a_cache_has_closed() -> None:
+    cache = Cache.memory()
+    with cache:
+        repeated(body())
+    assert states.packed._kept == states._kept == ()
+
+
 def test_what_is_given_is_the_callers_own() -> None:
     repeated(body())["more"] = 1
     assert "more" not in clean_body(body())
@@ -130,6 +138,11 @@ def test_names_that_do_not_count_are_of_their_own_cache() -> None:
 def test_what_is_not_plain_is_never_taken_for_what_is(other: Callable[[Any], Any]) -> None:
     repeated(body())
     assert clean_body(changed(lambda one: one.update(messages=other(one["messages"])))) is None
+
+
+def test_a_body_with_a_credential_in_its_settings_is_not_kept() -> None:
+    repeated(BODIES["a credential"])
+    assert states.packed._kept == ()
 
 
 def test_few_are_kept_and_none_that_is_very_long() -> None:
