@@ -18,6 +18,8 @@ MOST: Final = 4
 """Requests that are kept,"""
 ROOM: Final = 2 << 20
 """and bytes of all of them."""
+PATIENCE: Final = 8
+"""Where so many have nothing in common, one in so many is kept."""
 
 _COUNT: Final = 4  # bytes behind the messages, which differ with every turn
 
@@ -82,6 +84,9 @@ packed: Final = Packed()
 # two threads keep at once, one may get lost.
 _kept: tuple[tuple[_State, ...], ...] = ()
 
+# How many requests there were since one went on from another.
+_strangers = 0
+
 
 def hexdigest(begun: Any, text: bytes | bytearray, last: object = None) -> str:
     """The digest of a hash that is given some bytes more.
@@ -91,6 +96,7 @@ def hexdigest(begun: Any, text: bytes | bytearray, last: object = None) -> str:
         text: an encoded request, or other bytes. They are not to be changed any more.
         last: the last message of the request, in canonical form; None where it has none.
     """
+    global _strangers
     found, start = begun, 0
     for states in _kept:
         for state in states:
@@ -98,8 +104,9 @@ def hexdigest(begun: Any, text: bytes | bytearray, last: object = None) -> str:
                 found, start = state.digest, state.size
     digest = found.copy()
     packed.wanted = len(text) - start == _COUNT
-    if len(text) - start < LEAST:
-        digest.update(text[start:])
+    _strangers = 0 if start else _strangers + 1
+    if len(text) - start < LEAST or (_strangers > PATIENCE and _strangers % PATIENCE):
+        digest.update(memoryview(text)[start:])
         return digest.hexdigest()  # type: ignore[no-any-return]
     return _hexdigest(begun, digest, text, start, last)
 
@@ -134,6 +141,6 @@ def _keep(states: tuple[_State, ...]) -> None:
 
 def forget() -> None:
     """Let go of all that is kept."""
-    global _kept
-    _kept = ()
+    global _kept, _strangers
+    _kept, _strangers = (), 0
     packed.forget()
