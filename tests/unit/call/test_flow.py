@@ -12,6 +12,7 @@ import pytest
 from cachewrap.call.flight import AGAIN, FAILED, LATE, OPENED, Flight, Landing, _flights, board
 from cachewrap.call.flow import (
     Acquire,
+    AcquireAndLook,
     Call,
     Effect,
     Flow,
@@ -19,6 +20,7 @@ from cachewrap.call.flow import (
     Lookup,
     Release,
     Save,
+    SaveAndRelease,
     Search,
     Sleep,
     Wait,
@@ -347,6 +349,130 @@ class TestRefreshingUnderALease:
         error = StoreError("down")
         assert isinstance(drive.throw(error), Call)
         assert drive.reports == [error]
+        drive.flow.close()
+
+
+class TestUnderALeaseInPairs:
+    """The lease comes with a look, and goes with the answer: of a store with `Pairs`."""
+
+    @pytest.fixture
+    def drive(self) -> Drive:
+        drive = Drive(single_flight=True, lease_seconds=10.0, pairs=True)
+        assert drive.first == Lookup(KEY)
+        return drive
+
+    def begun(self, drive: Drive, *given: tuple[Claim, object]) -> Effect[object]:
+        effect = drive.send(None)
+        for one in given:
+            assert isinstance(effect, AcquireAndLook)
+            assert effect.key == KEY
+            effect = drive.send(one)
+        return effect
+
+    def test_a_miss_is_three_steps(self, drive: Drive) -> None:
+        assert isinstance(self.begun(drive, (Claim.TAKEN, None)), Call)
+        save = drive.send("answer")
+        assert isinstance(save, SaveAndRelease)
+        assert (save.key, save.value, save.over) == (KEY, sealed("answer"), None)
+        reply = drive.end(drive.send, (save.value, True))
+        assert (reply.outcome, reply.value, reply.own) == (Outcome.MISS, "answer", True)
+
+    def test_the_answer_that_was_there_first_wins(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        drive.send("answer")
+        reply = drive.end(drive.send, (sealed("earlier"), True))
+        assert (reply.value, reply.own) == ("earlier", False)
+
+    def test_what_came_meanwhile_is_a_hit_and_the_lease_given_back(self, drive: Drive) -> None:
+        release = self.begun(drive, (Claim.TAKEN, sealed("stored")))
+        assert isinstance(release, Release)
+        assert release.failed is False
+        assert drive.end(drive.send, None).outcome is Outcome.HIT
+
+    @pytest.mark.parametrize("claim", [Claim.HELD, Claim.TAKEN])
+    def test_who_waited_has_joined(self, drive: Drive, claim: Claim) -> None:
+        assert isinstance(self.begun(drive, (Claim.HELD, None)), Sleep)
+        assert isinstance(drive.send(None), AcquireAndLook)
+        if claim is Claim.TAKEN:
+            assert isinstance(drive.send((claim, sealed("stored"))), Release)
+            reply = drive.end(drive.send, None)
+        else:
+            reply = drive.end(drive.send, (claim, sealed("stored")))
+        assert (reply.outcome, reply.value) == (Outcome.JOINED, "stored")
+
+    def test_who_is_told_of_a_failure_asks_without_a_lease(self, drive: Drive) -> None:
+        assert isinstance(self.begun(drive, (Claim.FAILED, None)), Call)
+        assert drive.send("answer") == Save(KEY, sealed("answer"), 0.0, None)
+        drive.end(drive.send, sealed("answer"))
+
+    def test_a_lease_that_stayed_is_given_back_by_itself(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        drive.send("answer")
+        assert isinstance(drive.send((sealed("answer"), False)), Release)
+        error = StoreError("no scripts")
+        assert drive.end(drive.throw, error).value == "answer"
+        assert drive.reports == [error]
+
+    def test_what_cannot_be_saved_gives_the_lease_back(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        drive.send("answer")
+        error = StoreError("full")
+        release = drive.throw(error)
+        assert isinstance(release, Release)
+        assert release.failed is False
+        reply = drive.end(drive.send, None)
+        assert (reply.value, reply.entry, drive.reports) == ("answer", None, [error])
+
+    def test_a_call_that_fails_gives_the_lease_back_as_failed(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        release = drive.throw(ZeroDivisionError())
+        assert isinstance(release, Release)
+        assert release.failed is True
+        with pytest.raises(ZeroDivisionError):
+            drive.send(None)
+
+    def test_a_flow_that_is_dropped_gives_the_lease_up(self) -> None:
+        given_up: list[str] = []
+        drive = Drive(
+            single_flight=True,
+            lease_seconds=10.0,
+            pairs=True,
+            give_up=lambda key, token: given_up.append(key),
+        )
+        self.begun(drive, (Claim.TAKEN, None))
+        drive.flow.close()
+        assert given_up == [KEY]
+
+    def test_a_store_that_gives_none_is_reported_and_looked_at_again(self, drive: Drive) -> None:
+        drive.send(None)
+        error = StoreError("down")
+        assert drive.throw(error) == Lookup(KEY)
+        assert isinstance(drive.send(None), Call)
+        assert drive.reports == [error]
+        drive.flow.close()
+
+    def test_what_did_not_serve_is_replaced(self, drive: Drive) -> None:
+        damaged = sealed("stored")[:-1]
+        assert isinstance(drive.send(damaged), AcquireAndLook)
+        assert isinstance(drive.send((Claim.TAKEN, damaged)), Call)
+        save = drive.send("answer")
+        assert isinstance(save, SaveAndRelease)
+        assert save.over == damaged
+        assert len(drive.reports) == 1
+        drive.flow.close()
+
+    def test_who_may_wait_no_longer_asks_without_a_lease(self) -> None:
+        drive = Drive(single_flight=True, lease_seconds=10.0, pairs=True, wait_seconds=0.0)
+        assert self.begun(drive, (Claim.HELD, None)) == Lookup(KEY)
+        assert isinstance(drive.send(None), Call)
+        assert isinstance(drive.send("answer"), Save)
+        drive.flow.close()
+
+    def test_a_refresh_takes_its_steps_one_by_one(self) -> None:
+        drive = Drive(mode="refresh", single_flight=True, lease_seconds=10.0, pairs=True)
+        assert drive.first == Lookup(KEY)
+        assert type(drive.send(None)) is Acquire
+        assert drive.send(Claim.TAKEN) == Lookup(KEY)
         drive.flow.close()
 
 
