@@ -155,7 +155,7 @@ def test_an_error_that_the_server_answers_is_told_to_whoever_asked(
         with redis.Redis.from_url(redis_url) as raw:
             raw.rpush(store._name(KEYS[0]), "a list")
         await other.aset(KEYS[1], b"value")
-        script = store._one(b"EVAL", "return redis.error_reply('no')", 1, "key")
+        script = store._one("EVAL", "return redis.error_reply('no')", 1, "key")
         answers = await asyncio.gather(
             *(store.aget(KEYS[0]), store._ado(script), store.aget(KEYS[2])), return_exceptions=True
         )
@@ -387,7 +387,7 @@ def test_what_is_no_answer_is_refused(data: bytes) -> None:
 
 
 def test_commands_are_packed() -> None:
-    packed = commands.pack([(b"GET", b"\xff"), (b"SET", "é", 12)])
+    packed = commands.pack([("GET", b"\xff"), ("SET", "é", 12)])
     assert (
         packed
         == b"*2\r\n$3\r\nGET\r\n$1\r\n\xff\r\n*3\r\n$3\r\nSET\r\n$2\r\n\xc3\xa9\r\n$2\r\n12\r\n"

@@ -323,7 +323,7 @@ def raised(answer: Any) -> Any:
 
 def put(name: bytes, value: bytes, expires: float, *when: bytes) -> Command:
     until = pxat(expires)
-    return (b"SET", name, value, *(() if until is None else (b"PXAT", until)), *when)
+    return ("SET", name, value, *(() if until is None else (b"PXAT", until)), *when)
 
 
 def pxat(expires: float) -> int | None:

@@ -165,13 +165,13 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
     def get(self, key: str) -> bytes | None:
         connections, name = self._connections, self._name(key)
         with connections.asking() as client:
-            (value,) = connections.server.ask(client, ((b"GET", name),), connections.idle)
+            (value,) = connections.server.ask(client, (("GET", name),), connections.idle)
             found: bytes | None = value if type(value) is bytes else plain(value)
             return found
 
     @_in_asyncio
     async def aget(self, key: str) -> bytes | None:
-        (value,) = await self._connections.ask(((b"GET", self._name(key)),))
+        (value,) = await self._connections.ask((("GET", self._name(key)),))
         with self._connections.told():
             found: bytes | None = value if type(value) is bytes else plain(value)
             return found
@@ -192,15 +192,15 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
             (won,) = yield [self._replacing(key, value, expires, over)]
             return bytes(raised(won))
         name = self._name(key)
-        answers = yield [(b"GET", name), put(name, value, expires, b"NX")]
+        answers = yield [("GET", name), put(name, value, expires, b"NX")]
         present, added = map(plain, answers)
         if present is None and not added:  # another caller's add came between the two
-            (again,) = yield [(b"GET", name)]
+            (again,) = yield [("GET", name)]
             present = plain(again)
         return value if added or present is None else bytes(present)
 
     def _replacing(self, key: str, value: bytes, expires: float, over: bytes) -> Command:
-        return (b"EVAL", OVER, 1, self._name(key), value, over, pxat(expires) or 0)
+        return ("EVAL", OVER, 1, self._name(key), value, over, pxat(expires) or 0)
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         self._do(self._setting(key, value, expires), len(value))
@@ -214,11 +214,11 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         raised(answer)
 
     def delete(self, key: str) -> bool:
-        return bool(self._do(self._one(b"DEL", self._name(key))))
+        return bool(self._do(self._one("DEL", self._name(key))))
 
     @_in_asyncio
     async def adelete(self, key: str) -> bool:
-        return bool(await self._ado(self._one(b"DEL", self._name(key))))
+        return bool(await self._ado(self._one("DEL", self._name(key))))
 
     def _one(self, *command: bytes | str | int) -> Steps[Any]:
         (answer,) = yield [command]
@@ -332,8 +332,8 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
 
     def _acquiring(self, key: str, token: str, seconds: float) -> Steps[Claim]:
         name, end = self._lease(key), milliseconds(seconds)
-        take, look = (b"SET", name, token, b"PX", end, b"NX"), (b"GET", name)
-        taken, present, _ = yield [take, look, (b"PEXPIRE", name, end, b"LT")]
+        take, look = ("SET", name, token, b"PX", end, b"NX"), ("GET", name)
+        taken, present, _ = yield [take, look, ("PEXPIRE", name, end, b"LT")]
         return claim_of(token, taken, present)
 
     def acquire_and_get(self, key: str, token: str, seconds: float) -> tuple[Claim, bytes | None]:
@@ -347,11 +347,11 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
 
     def _beginning(self, key: str, token: str, seconds: float) -> Steps[tuple[Claim, bytes | None]]:
         name, end = self._lease(key), milliseconds(seconds)
-        take = (b"SET", name, token, b"PX", end, b"NX")
-        taken, value = yield [take, (b"GET", self._name(key))]
+        take = ("SET", name, token, b"PX", end, b"NX")
+        taken, value = yield [take, ("GET", self._name(key))]
         present: object = None
         if taken is None:
-            present, _ = yield [(b"GET", name), (b"PEXPIRE", name, end, b"LT")]
+            present, _ = yield [("GET", name), ("PEXPIRE", name, end, b"LT")]
         return claim_of(token, taken, present), plain(value)
 
     def renew(self, key: str, token: str, seconds: float) -> bool:
@@ -362,7 +362,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         return bool(await self._ado(self._renewing(key, token, seconds)))
 
     def _renewing(self, key: str, token: str, seconds: float) -> Steps[Any]:
-        return self._one(b"EVAL", RENEW, 1, self._lease(key), token, milliseconds(seconds))
+        return self._one("EVAL", RENEW, 1, self._lease(key), token, milliseconds(seconds))
 
     def release(self, key: str, token: str, *, failed: bool = False) -> None:
         self._do(self._releasing(key, token, failed))
@@ -373,7 +373,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
 
     def _releasing(self, key: str, token: str, failed: bool) -> Steps[Any]:
         script = RELEASE_FAILED if failed else RELEASE
-        return self._one(b"EVAL", script, 1, self._lease(key), token)
+        return self._one("EVAL", script, 1, self._lease(key), token)
 
     def add_and_release(
         self,
@@ -401,14 +401,14 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
     def _ending(
         self, key: str, token: str, value: bytes, expires: float, over: bytes | None
     ) -> Steps[tuple[bytes, bool]]:
-        name, leave = self._name(key), (b"EVAL", RELEASE, 1, self._lease(key), token)
+        name, leave = self._name(key), ("EVAL", RELEASE, 1, self._lease(key), token)
         if over is not None:
             won, left = yield [self._replacing(key, value, expires, over), leave]
             return bytes(raised(won)), not isinstance(left, Exception)
         added, left = yield [put(name, value, expires, b"NX"), leave]
         present = None
         if not raised(added):  # another caller's was there
-            (answer,) = yield [(b"GET", name)]
+            (answer,) = yield [("GET", name)]
             present = plain(answer)
         return value if present is None else present, not isinstance(left, Exception)
 
