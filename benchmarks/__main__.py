@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    arguments,
     decorated,
     evaluation,
     growth,
@@ -50,6 +51,7 @@ def groups(entries: int) -> dict[str, Rows]:
     return (
         found
         | shapes.groups()
+        | arguments.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),
@@ -156,7 +158,7 @@ def print_group(results: list[Result], earlier: dict[tuple[str, str], float]) ->
             group = one.group
             compared = f"{'was':>10}" if earlier else ""
             print(f"\n{group:<36}{'µs':>12}{'x floor':>10}{'best':>10}{compared}{'at most':>10}")
-        target = "" if one.target is None else f"{one.target:.2f}"
+        target = "" if one.target is None else f"{one.target:.3g}"
         mark = " MISSED" if one.missed else ""
         before = earlier.get((one.group, one.row))
         was = "" if not earlier else f"{before:>10.2f}" if before is not None else " " * 10

@@ -53,7 +53,10 @@ def running() -> object:
 
     Unlike for `host`, trio as a guest of a loop is not that loop, whose tasks it cannot wait for.
     """
-    loop = _asyncio_loop()
+    try:  # as above, in line, since each miss asks
+        loop = sys.modules["asyncio"]._get_running_loop()
+    except (KeyError, AttributeError):
+        loop = None
     trio = running_trio() if "trio" in sys.modules else None
     return loop if trio is None else trio.lowlevel.current_trio_token()
 
@@ -63,7 +66,7 @@ def host() -> Any:
 
     Trio as a guest of a loop of asyncio runs as long as that does.
     """
-    try:  # as above, in line: each miss asks
+    try:  # as above
         loop = sys.modules["asyncio"]._get_running_loop()
     except (KeyError, AttributeError):
         loop = None

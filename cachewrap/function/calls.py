@@ -378,16 +378,16 @@ async def aserve(
     return (await exchange.cache.aserve(exchange, upstream, *seen)).value
 
 
-def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
-    from cachewrap.streams.generator import stream
+_generators: Any = None
+"""The module that serves them, from the first one on that is decorated."""
 
-    return stream(exchange.cache, exchange, call, exchange.decorated.retry)
+
+def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
+    return _generators.stream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
 def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
-    from cachewrap.streams.generator import astream
-
-    return astream(exchange.cache, exchange, call, exchange.decorated.retry)
+    return _generators.astream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
 _SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
@@ -399,10 +399,11 @@ _SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
 
 
 def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], Any]:
+    global _generators
     generates_async = inspect.isasyncgenfunction(function)
     if generates_async or inspect.isgeneratorfunction(function):
-        # For generators alone; and not first at a call, when no file may be left to be opened.
-        import_module("cachewrap.streams.generator")
+        # Not at the first call, when no file may be left to be opened.
+        _generators = import_module("cachewrap.streams.generator")
         return _astream if generates_async else _stream
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__

@@ -17,7 +17,8 @@ import msgspec
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.attributes import is_model
 from cachewrap.request.key import encode, endless, mend_dict, mend_scalar
-from cachewrap.request.objects import ADVICE, is_known, object_form
+from cachewrap.request.objects import ADVICE, is_known, object_form, reader_of
+from cachewrap.request.states import LEAST, hexdigest
 from cachewrap.request.values import (
     SCALARS,
     SCHEMAS,
@@ -30,6 +31,8 @@ from cachewrap.request.values import (
 )
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
+
+_EXACT: Final = SCALARS | {float, list, dict}
 
 
 def canonical(value: object, *, where: str = "") -> Any:
@@ -140,6 +143,16 @@ _BYTES: Final = frozenset({bytes, bytearray})
 _SHORT: Final = 1024
 
 
+def _digest(value: bytes | bytearray) -> str:
+    # A bytearray that is kept could not grow any more.
+    if type(value) is bytes and len(value) >= LEAST:
+        return hexdigest(_BEGUN, value)
+    return hashlib.sha256(value).hexdigest()
+
+
+_BEGUN: Final = hashlib.sha256()
+
+
 # The functions that call themselves have no defaults: Python 3.13.0 does not count such calls, so
 # that what refers to itself would fill the memory.
 def _form(value: Any, where: str) -> Any:
@@ -149,16 +162,16 @@ def _form(value: Any, where: str) -> Any:
     if kind is dict:
         return _dict(value, where, 0)
     if kind is list:
-        return [_form(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return _items(value, where, 0)
     if kind is tuple:
-        return {"!tuple": [_form(item, f"{where}[{i}]") for i, item in enumerate(value)]}
+        return {"!tuple": _items(value, where, 0)}
     if kind is set or kind is frozenset:
         items = [_form(item, f"{where}{{}}") for item in value]
         return {"!set" if kind is set else "!frozenset": sorted(items, key=encode)}
     if not is_known(kind) and (leaf := leaf_of(kind)):
         tag, dump = leaf
         if kind in _BYTES and len(value) > _SHORT:
-            return {tag: [len(value), hashlib.sha256(value).hexdigest()]}
+            return {tag: [len(value), _digest(value)]}
         try:
             return {tag: dump(value)}
         except SecretError as error:
@@ -220,10 +233,30 @@ def _has_schemas(value: Any) -> bool:
 
 
 def _list(value: list[Any], where: str) -> list[Any]:
-    return [
-        item if is_plain(item, special=SCHEMAS) else _form(item, f"{where}[{i}]")
-        for i, item in enumerate(value)
-    ]
+    return _items(value, where, 1)
+
+
+def _items(value: Collection[Any], where: str, looks: int) -> list[Any]:
+    readers: dict[int, Any] = {}
+    items = []
+    for i, item in enumerate(value):
+        kind = type(item)
+        if kind not in _EXACT:
+            number = id(kind)
+            if number not in readers:
+                readers[number] = reader_of(kind)
+            read = readers[number]
+            if read is not None and (model := read(item)) is not None:
+                held = model["!pydantic"]
+                if len(held[1]) < 2 or not SCALARS.issuperset(map(type, held[1].values())):
+                    held[1] = _dict(held[1], f"{where}[{i}]", 0)
+                items.append(model)
+                continue
+        elif looks and is_plain(item, special=SCHEMAS):
+            items.append(item)
+            continue
+        items.append(_form(item, f"{where}[{i}]"))
+    return items
 
 
 # -- what was seen before ----------------------------------------------------------------------
@@ -330,9 +363,6 @@ def _is_json(value: object) -> bool:
 
 def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and not value.is_integer()
-
-
-_EXACT: Final = SCALARS | {float, list, dict}
 
 
 def _json(value: Any, where: str, looks: int, place: int, strict: bool) -> Any:

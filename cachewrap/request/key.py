@@ -135,17 +135,35 @@ def _add(whole: bytearray, request: Any) -> Any:
     messages = part.pop(spoken)
     _encode_into(part, whole, len(whole))
     _add_messages(whole, messages)
-    return messages[-1] if messages else None
+    return messages[-1] if type(messages) is list and messages else None
 
 
 def _conversation(part: dict[str, Any]) -> str | None:
     for name in _CONVERSATIONS:
-        if type(part.get(name)) is list:
+        value = part.get(name)
+        if type(value) is list or (type(value) is msgspec.Raw and _array(value) is not None):
             return name
     return None
 
 
-def _add_messages(whole: bytearray, messages: list[Any]) -> None:
+def _array(packed: msgspec.Raw) -> tuple[int, int] | None:
+    """Where the items of an encoded list begin, and how many they are; None for no list."""
+    head = bytes(memoryview(packed)[:5])
+    if head[0] & 0xF0 == 0x90:
+        return 1, head[0] & 0x0F
+    end = _LONG_ARRAYS.get(head[0])
+    return None if end is None else (end, int.from_bytes(head[1:end]))
+
+
+_LONG_ARRAYS: Final = {0xDC: 3, 0xDD: 5}
+
+
+def _add_messages(whole: bytearray, messages: list[Any] | msgspec.Raw) -> None:
+    if type(messages) is msgspec.Raw:
+        begin, count = _array(messages) or (0, 0)
+        whole += memoryview(messages)[begin:]
+        whole += count.to_bytes(4)
+        return
     # How many there are comes first in MessagePack, and is what changes with every turn: it is
     # written over what stands before, and that again over it.
     start, count = len(whole), len(messages)

@@ -47,13 +47,13 @@ class _State:
 _kept: tuple[tuple[_State, ...], ...] = ()
 
 
-def hexdigest(begun: Any, text: bytearray, last: object = None) -> str:
+def hexdigest(begun: Any, text: bytes | bytearray, last: object = None) -> str:
     """The digest of a hash that is given some bytes more.
 
     Args:
         begun: the hash, which stays as it is.
-        text: an encoded request, which is not to be changed any more.
-        last: its last message, in canonical form; None where it has none.
+        text: an encoded request, or other bytes. They are not to be changed any more.
+        last: the last message of the request, in canonical form; None where it has none.
     """
     found, start = begun, 0
     for states in _kept:
@@ -67,7 +67,7 @@ def hexdigest(begun: Any, text: bytearray, last: object = None) -> str:
     return _hexdigest(begun, digest, text, start, last)
 
 
-def _hexdigest(begun: Any, digest: Any, text: bytearray, start: int, last: object) -> str:
+def _hexdigest(begun: Any, digest: Any, text: bytes | bytearray, start: int, last: object) -> str:
     """The digest of a hash that was given the bytes up to ``start``; it is kept how it stood."""
     view = memoryview(text)
     end = len(text) - _COUNT
