@@ -23,14 +23,15 @@ from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply, Seen
 from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
+from cachewrap.format.plans import Models
 from cachewrap.http.answers import served_headers
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache, take_options
 from cachewrap.request.key import encode
 from cachewrap.sdk.carried import expected
+from cachewrap.sdk.front.events import aquicken, quicken
 from cachewrap.sdk.front.keywords import Keywords, read_keywords
-from cachewrap.sdk.front.models import Models, aquicken, quicken
 from cachewrap.sdk.front.results import (
     is_constant,
     learn_parser,
