@@ -29,8 +29,8 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ClusterDownError
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.stores.redis.batches import Command, Operation, exchange, pack
 from cachewrap.stores.redis.budget import BoundedCluster, bind, bounded
+from cachewrap.stores.redis.commands import Command, Operation, exchange, pack
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
 

@@ -20,6 +20,7 @@ from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.entry import Outcome
+from cachewrap.errors import ConfigurationError
 from cachewrap.format.plans import Models
 from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.telemetry.events import Event
@@ -42,6 +43,7 @@ SERVED = {
         " responses-raw responses-raw-stream responses-open responses-open-chunks"
         " completions completions-stream moderations"
         " embeddings embeddings-float embeddings-raw embeddings-module"
+        " chat-parsed chat-parsed-raw chat-parsed-beta responses-parsed"
     ).split()
     if name in BY_NAME
 }
@@ -58,8 +60,9 @@ def unknowing(patched: None) -> None:
 
 
 def forget() -> None:
-    OPENAI._door._shapes.clear()
-    OPENAI._door._added.clear()
+    for door in OPENAI._doors.values():
+        door._shapes.clear()
+        door._added.clear()
 
 
 class Watch:
@@ -386,8 +389,68 @@ def test_a_call_with_a_cache_of_its_own_is_served_from_it(
             ask(client, colour, cache=cache)
         assert not went_long(lambda: ask(client, colour, cache=cache))
         assert went_long(lambda: ask(client, colour, cache=cache.samples()))
-        assert went_long(lambda: ask(client, colour, cache=cache, cache_seed=1))
-    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 2, 0)
+    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 1, 0)
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "a seed": {"cache_seed": 7},
+    "a seed and a lifetime": {"cache_seed": 7, "ttl": 60},
+    "a lifetime": {"ttl": None},
+    "the usual mode": {"mode": "normal"},
+}
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN.keys())
+def test_a_call_with_options_of_its_own_is_served_at_the_door(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    served = cache.sibling(7) if "cache_seed" in own else cache
+    with cache:
+        for _ in range(3):
+            answer = ask(client, colour, **own)
+        assert not went_long(lambda: ask(client, colour, **own))
+        assert anatomy(answer) == anatomy(ask(client, colour, **own, **LONG))
+    assert (up.calls, served.stats.hits, served.stats.misses) == (1, 4, 1)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param({"sample": 0}, id="the first sample"),
+        pytest.param({"mode": "read_only"}, id="another mode"),
+        pytest.param({"mode": "off"}, id="off"),
+        pytest.param({"cache_seed": None}, id="no seed"),
+    ],
+)
+def test_a_call_with_other_options_goes_the_long_way(
+    client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+            ask(client, colour, **own)
+        assert went_long(lambda: ask(client, colour, **own))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param({"mode": "sideways"}, id="mode"),
+        pytest.param({"ttl": -1}, id="ttl"),
+        pytest.param({"sample": -1}, id="sample"),
+        pytest.param({"cache": "here"}, id="cache"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_of(
+    client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+        with pytest.raises(ConfigurationError):
+            ask(client, colour, **own)
 
 
 def test_marks_for_what_is_not_given_do_not_matter(

@@ -17,7 +17,7 @@ from cachewrap import Cache
 from cachewrap.http import capture, request
 from cachewrap.request import states
 from sdk.openai.asking import Colour
-from sdk.openai.shapes import INSTALLED, Shape, also, chat
+from sdk.openai.shapes import INSTALLED, City, Shape, also, chat
 
 pytestmark = pytest.mark.skipif(
     INSTALLED < (1, 109), reason="this version's models are left to the SDK"
@@ -66,7 +66,7 @@ def test_a_hit_with_a_message_object_or_headers_makes_hardly_more(
         ask: Any = {**chat(1), "messages": [answer.choices[0].message]}
         assert count(lambda: client.chat.completions.create(**ask)) <= 99 + SLACK
         more: Any = {"extra_headers": {"x-title": "a"}, "cache": cache}
-        assert count(lambda: client.chat.completions.create(**chat(1), **more)) <= 101 + SLACK
+        assert count(lambda: client.chat.completions.create(**chat(1), **more)) <= 103 + SLACK
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,20 @@ def test_a_raw_hit_makes_few_calls(client: openai.OpenAI, cache: Cache) -> None:
     raw = client.chat.completions.with_raw_response
     with cache:
         assert count(lambda: raw.create(**chat(1)).parse()) <= 125 + SLACK
+
+
+def test_a_parsed_hit_makes_few_calls_of_ours(client: openai.OpenAI, cache: Cache) -> None:
+    parse: Any = client.chat.completions.parse
+    with cache:
+        assert own(lambda: parse(**chat(1), response_format=City), "cachewrap.") <= 75 + SLACK
+
+
+def test_a_hit_with_a_seed_of_its_own_makes_hardly_more(
+    client: openai.OpenAI, cache: Cache
+) -> None:
+    more: Any = {"cache_seed": 3}
+    with cache:
+        assert count(lambda: client.chat.completions.create(**chat(1), **more)) <= 105 + SLACK
 
 
 def test_a_long_conversation_makes_no_more_calls(client: openai.OpenAI, cache: Cache) -> None:
