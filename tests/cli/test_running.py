@@ -373,14 +373,17 @@ def test_a_cache_that_cannot_be_opened_does_not_stop_a_service(start: Run, up: U
 
 def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: Run) -> None:
     code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
-    imported = ["cachewrap.run", "cachewrap.systems", "cachewrap.blocks", "cachewrap.run.program"]
+    imported = [
+        *("cachewrap.run", "cachewrap.systems", "cachewrap.blocks"),
+        *("cachewrap.run.clients", "cachewrap.run.program"),
+    ]
     assert run("-c", code).stdout == f"{imported}\n"
 
 
 def test_every_sdk_that_is_patched_opens_the_cache() -> None:
-    from cachewrap.run import program
+    from cachewrap.run import clients
     from cachewrap.sdk import others
 
     modules = set[str]().union(*(patcher._targets for patcher in others._HTTP_PATCHERS))
     plain = {module.partition(".")[0] for module in modules}
-    assert {*others._BY_NAME, *others._METHODS, *plain} == program._SDKS
+    assert {*others._BY_NAME, *others._METHODS, *plain} == clients.CLIENTS.keys()
