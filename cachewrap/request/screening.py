@@ -58,7 +58,7 @@ _LONGEST: Final = max(map(len, _ENDINGS)) + len("s")
 _NAME: Final = rf"\xff(?=[a-z])(?s:s?{_reversed(_ENDINGS)})"
 _name_ends: Final = re.compile(_NAME.encode("latin-1")).search
 _long: Final = re.compile(rb"(?<![\w-])" + LONG.encode()).search
-_is_long: Final = re.compile(LONG.encode()).match
+_long_near: Final = re.compile(rb"(?s:.{0,%d}?)" % (_BEFORE + _HEADER) + LONG.encode()).match
 _begins: Final = re.compile(BEGINNINGS.encode()).search
 _private_key: Final = re.compile(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY").search
 _address: Final = re.compile(rb"://[^/\s]{0,384}@").search
@@ -105,8 +105,7 @@ def _has_long(request: bytes, start: int, end: int) -> bool:
     if escaped or _long(request, begin, end) is not None:
         return True
     # Where a text begins, its length may look like a letter in front of the shape.
-    begins = not request[before:start].isascii()
-    return begins and any(_is_long(request, at) for at in range(begin, start + _HEADER))
+    return not request[before:start].isascii() and _long_near(request, begin) is not None
 
 
 def has_name(request: bytes, start: int = 0) -> bool:
