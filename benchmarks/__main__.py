@@ -15,7 +15,16 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import decorated, growth, once, patched, shapes
+from benchmarks import (
+    arguments,
+    decorated,
+    evaluation,
+    growth,
+    once,
+    patched,
+    shapes,
+    writers,
+)
 from benchmarks.harness import Result, Row, measure
 from benchmarks.plot import plots
 from benchmarks.requests import BIG, SMALL
@@ -42,6 +51,7 @@ def groups(entries: int) -> dict[str, Rows]:
     return (
         found
         | shapes.groups()
+        | arguments.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),
@@ -114,6 +124,14 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield [
             Result("hits in a second", name, rate, rate / one, None) for name, rate in rates.items()
         ]
+    if wanted("misses of six processes"):
+        yield writers.six_writers()
+    if wanted("hits by several at once"):
+        yield writers.readers()
+    if wanted("async hits at once"):
+        yield writers.tasks()
+    if options.words and wanted("evaluation"):  # a minute for each round
+        yield from evaluation.evaluation(max(1, options.rounds // 50))
     for python in options.peers:
         command = [python, "-m", "benchmarks.peers", str(min(options.rounds, 30))]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -140,7 +158,7 @@ def print_group(results: list[Result], earlier: dict[tuple[str, str], float]) ->
             group = one.group
             compared = f"{'was':>10}" if earlier else ""
             print(f"\n{group:<36}{'µs':>12}{'x floor':>10}{'best':>10}{compared}{'at most':>10}")
-        target = "" if one.target is None else f"{one.target:.2f}"
+        target = "" if one.target is None else f"{one.target:.3g}"
         mark = " MISSED" if one.missed else ""
         before = earlier.get((one.group, one.row))
         was = "" if not earlier else f"{before:>10.2f}" if before is not None else " " * 10

@@ -146,34 +146,42 @@ _SIGNATURE: Final = (
     "x-amz-(?:signature|security-token|credential)|x-goog-(?:signature|credential)|x-oss-signature"
     "|q-signature|signature|sig"
 )
+_PARAMETER: Final = (
+    "api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]secret|token|password|key"
+)
+PARAMETERS: Final = f"{_SIGNATURE}|{_PARAMETER}"
+"""The names of parameters of an address that are its signature, or a credential."""
 SIGNATURES: Final = re.compile(_SIGNATURE, re.IGNORECASE)
 """The names of parameters that are the signature of an address."""
 
-# What stands in front of a value in a file of settings, a command, a header; up to its `=` or `:`.
 _FRONT: Final = (
     "api.key apikey access.key secret.key token secret password passwd authorization".split()
 )
 _QUOTES: Final = ("", "[\"']", r"\\[\"']")
-_WRITTEN: Final = "|".join(rf"(?<={name}{quote}.)" for quote in _QUOTES for name in _FRONT)
+WRITTEN: Final = "|".join(rf"(?<={name}{quote}.)" for quote in _QUOTES for name in _FRONT)
+"""What stands in front of a value in a file of settings, a command, a header; up to `=` or `:`."""
+_TOKEN: Final = r"(?i:(?:bearer|basic)[ \t]{1,4}(?P<_>(?=[a-z._~+/=-]{0,64}\d)[\w.~+/=-]{16,}+))"
 _OTHERS: Final = {
-    "a scheme": r"(?i:(?<![\w-])(?:bearer|basic)[ \t]{1,4}"
-    r"(?P<_>(?=[a-z._~+/=-]{0,64}\d)[\w.~+/=-]{16,}+))",
+    "a scheme": rf"(?<![\w-]){_TOKEN}",
     "a private key": r"(?P<_>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:\s|\\[nr])*+(?=[A-Za-z0-9+/=]{16}|Proc-Type:|Version:|Comment:)(?:[^-]|-(?!----))*+"
     r"(?:-----END [A-Z ]{0,40}-----)?)",
     "an address": r"""://(?P<_>[^\s/:@"'<>\\?#]{0,128}:[^\s/@"'<>\\?#]{1,256})@""",
     "a signature": rf"""[?&](?i:{_SIGNATURE})=(?P<_>[^&\s"'<>()#\\]{{8,}})""",
-    "a parameter": r"[?&](?i:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]secret|token"
-    r"""|password|key)=(?P<_>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
+    "a parameter": rf"""[?&](?i:{_PARAMETER})="""
+    r"""(?P<_>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
     "Telegram": r":(?<=\d{8}:)(?P<_>AA[\w-]{30,}+)",
     "a connection": r"(?i:(?:account|sharedaccess)key)=(?P<_>[\w+/=]{32,}+)",
-    "a name": rf"""[=:](?is:{_WRITTEN})[ \t]{{0,4}}(?:[\\"']{{1,2}})?(?i:token[ \t])?"""
+    "a name": rf"""[=:](?is:{WRITTEN})[ \t]{{0,4}}(?:[\\"']{{1,2}})?(?i:token[ \t])?"""
     r"(?P<_>(?=(?:[A-Za-z_.~+/@!#%^*$-]{0,40}\d){2})[\w.~+/@!#%^*$-]{12,}+={0,2})(?![(\[])",
 }
 _BOTH: Final = {name: rf"(?<![\w-])(?P<_>{run})" for name, run in _RUNS.items()} | _OTHERS
 _RULES: Final = tuple(_BOTH)
 _GROUPED: Final = (rule.replace("(?P<_>", f"(?P<r{at}>") for at, rule in enumerate(_BOTH.values()))
 _SHAPE: Final = re.compile("|".join(_GROUPED), re.ASCII)
+LONG: Final = f"(?:{'|'.join(_RUNS.values())}|{_TOKEN.replace('?P<_>', '?:')})"
+"""The shapes that are a long run of letters and digits, or end with one: they follow no letter."""
+
 # How each of them begins; behind a `~` is the letter that is looked for, as texts have few of it.
 _BEGINNINGS: Final = (
     r"sk~-|sk~_|pk~_live_|rk~_live_|pk~_test_|rk~_test_|whsec~_|AIza|AQ\.|ABSK|ATATT3x|ya29~\.|GOCSPX-"
@@ -184,26 +192,12 @@ _BEGINNINGS: Final = (
     r"|discord~\.|discordapp~\.|-----BEGIN|b(?:earer|asic)[ \t]|B(?:earer|asic|EARER|ASIC)[ \t]|:AA"
     r"|Account~Key=|account~key=|SharedAccess~Key=|sharedaccess~key=|://[^/\s]{0,384}@"
     r"|\?(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)|&(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)"
-    rf"|=(?is:{_WRITTEN})|:(?is:{_WRITTEN})"
+    rf"|=(?is:{WRITTEN})|:(?is:{WRITTEN})"
 )
 _begun: Final = re.compile(_BEGINNINGS.replace("~", "")).search
-_LETTERS: Final = re.sub(r"([^|~]+)~(\\?.)", r"\2(?<=\1\2)", _BEGINNINGS)
-_may_begin: Final = re.compile(_LETTERS).search
-shape_begins: Final = re.compile(_LETTERS.encode()).search
-"""A quick look for the shapes of credentials in an encoded request."""
-
-# How names of credentials end, and of what holds some. Behind one stands in MessagePack what begins
-# its value, in JSON a quotation mark.
-_ENDINGS: Final = (
-    "key id string value secret token zation cation auth header bearer jwt pat otp password passwd "
-    "phrase passcode pwd pw pass pin pem hmac srf hook k_url r_url server code begin constant "
-    "tuple credential ret.text rettext cookie dsn json bedrock env environ ronment riable var byok"
-)
-_BEHIND: Final = "|".join(f"(?<={ending}.)|(?<={ending}s.)" for ending in _ENDINGS.split())
-name_ends: Final = re.compile(
-    rf"""[\x80-\xbf\xd9-\xdf"'\\](?is:(?<=[a-z].)(?:{_BEHIND}))""".encode()
-).search
-"""A quick look for names, of credentials and of containers, in an encoded request."""
+BEGINNINGS: Final = re.sub(r"([^|~]+)~(\\?.)", r"\2(?<=\1\2)", _BEGINNINGS)
+"""What shows, somewhere in it, that a shape may begin."""
+_may_begin: Final = re.compile(BEGINNINGS).search
 
 _SCHEME: Final = re.compile(
     r"\s*(?:(?:bearer|basic|digest|negotiate|googlelogin|snowflake)\s"
