@@ -14,8 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, Union
 
 import msgspec
 
-from cachewrap.format.classes import ModelFilling, model_filling
-from cachewrap.format.finding import Found, place
+from cachewrap.format.classes import Found, ModelFilling, model_filling, place
 
 UNFIT: Final = object()
 """What `cast` gives where no mould fits."""
@@ -35,7 +34,7 @@ _SCALARS: Final = (type(None), bool, int, float, str)  # and no bytes, which msg
 
 
 class _UnfitError(Exception):
-    """Something that is in another form than a mould has."""
+    """A form that is not a mould's."""
 
 
 class _Shape:
@@ -67,7 +66,7 @@ class _Shape:
                 self.many.add(name)
                 for item in value:
                     self.inner[name] = _shape_of(item, self.inner.get(name))
-            elif kind is list:
+            elif kind is list and set(_SCALARS).issuperset(map(type, value)):
                 self.lists.add(name)
             elif kind not in _SCALARS:
                 raise _UnfitError
@@ -96,7 +95,7 @@ _Place: TypeAlias = tuple[Found, Mapping[str, Any], Mapping[str, Any], int]
 
 
 class Mould:
-    """How the models of one class are made.
+    """The mould of the models of one class.
 
     Args:
         shape: of the models.
@@ -203,7 +202,7 @@ def cast(data: bytes, settled: object) -> Any:
 
     Args:
         data: the answer, which begins with `MODEL`.
-        settled: what `finding.settle` gave.
+        settled: what `classes.settle` gave.
     """
     global _settled
     if settled is not _settled:

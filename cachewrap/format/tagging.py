@@ -86,7 +86,7 @@ def is_bare_list(items: list[Any] | tuple[Any, ...]) -> bool:
     if kind is float:
         return math.isfinite(sum(items))
     if kind is int:
-        return bool(_SMALLEST <= min(items) and max(items) <= _LARGEST)
+        return bool(min(items) >= _SMALLEST and max(items) <= _LARGEST)
     return kind in _BARE
 
 
