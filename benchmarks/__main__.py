@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    answers,
     arguments,
     decorated,
     evaluation,
@@ -52,6 +53,7 @@ def groups(entries: int) -> dict[str, Rows]:
         found
         | shapes.groups()
         | arguments.groups()
+        | answers.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),

@@ -43,7 +43,7 @@ from cachewrap.request.values import (
     slots_of,
 )
 
-_Step: TypeAlias = tuple[Mapping[str, Any], str, Any]
+Look: TypeAlias = tuple[Mapping[str, Any], str, Any]
 """A look into a namespace: for which name, and what is there."""
 
 
@@ -55,25 +55,22 @@ class Found:
         own: what it has itself, as it is now.
         model: how an instance of a model is made, where one was.
         data: how one of a dataclass is.
+        looks: in what it is found, under which names, and what is there.
     """
 
-    __slots__ = ("_module", "_name", "_steps", "cls", "data", "model", "own")
+    __slots__ = ("cls", "data", "looks", "model", "own")
 
-    def __init__(self, cls: type, name: str, module: Any, steps: list[_Step]) -> None:
+    def __init__(self, cls: type, name: str, module: Any, steps: list[Look]) -> None:
         self.cls = cls
         self.own: Mapping[str, Any] = dict_of(cls)
         self.model: Any = None
         self.data: Any = None
-        self._name = name
-        self._module = module
-        self._steps = steps
+        self.looks: list[Look] = [(sys.modules, name, module), *steps]
 
     def holds(self) -> bool:
         """Whether the class is still found there, where the program's own module is the same."""
-        if sys.modules.get(self._name) is not self._module:
-            return False
-        # One step, mostly: a generator would cost as much again.
-        for space, part, held in self._steps:  # noqa: SIM110
+        # Two looks, mostly: a generator would cost as much again.
+        for space, part, held in self.looks:  # noqa: SIM110
             if space.get(part) is not held:
                 return False
         return True
@@ -129,7 +126,7 @@ def _look(name: str) -> Found:
     origin = sys.modules.get(home)
     space: Any = namespace(home)
     held: Any = None
-    steps: list[_Step] = []
+    steps: list[Look] = []
     for part in path.split("."):
         if space is None or part not in space:
             raise MissingTypeError(

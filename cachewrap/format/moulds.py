@@ -8,13 +8,13 @@ way, and nothing of theirs is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from keyword import iskeyword
-from typing import Any, Final, Literal, TypeAlias, Union
+from typing import Any, Final, Literal, Union
 
 import msgspec
 
-from cachewrap.format.classes import Found, ModelFilling, model_filling, place
+from cachewrap.format.classes import Look, ModelFilling, model_filling, place
 
 UNFIT: Final = object()
 """What `cast` gives where no mould fits."""
@@ -91,9 +91,6 @@ def _shape_of(tagged: Any, known: _Shape | None) -> _Shape:
     return known
 
 
-_Place: TypeAlias = tuple[Found, Mapping[str, Any], Mapping[str, Any], int]
-
-
 class Mould:
     """The mould of the models of one class.
 
@@ -105,7 +102,7 @@ class Mould:
     """
 
     tagged: Any
-    __slots__ = ("_cls", "_filling", "_inner", "_places", "tagged")
+    __slots__ = ("_cls", "_counts", "_filling", "_inner", "_looks", "tagged")
 
     def __init__(self, shape: _Shape) -> None:
         known = place(shape.spec)
@@ -116,9 +113,12 @@ class Mould:
             raise _UnfitError
         moulds = {name: Mould(inner) for name, inner in shape.inner.items()}
         self._inner = tuple(moulds.items())
-        self._places: dict[str, _Place] = {shape.spec: (known, known.own, fields, len(fields))}
+        looks = [*known.looks, (known.own, "__pydantic_fields__", fields)]
+        self._looks: dict[tuple[int, str], Look] = {(id(one[0]), one[1]): one for one in looks}
+        self._counts: dict[str, tuple[Any, int]] = {shape.spec: (fields, len(fields))}
         for mould in moulds.values():
-            self._places |= mould._places
+            self._looks |= mould._looks
+            self._counts |= mould._counts
         plain: Any = Union[_SCALARS]  # noqa: UP007
         forms = []
         for name in shape.names:
@@ -145,9 +145,10 @@ class Mould:
 
     def holds(self) -> bool:
         """Whether the classes, and their fields, are still those that the mould was made for."""
-        for known, own, fields, count in self._places.values():
-            if not known.holds() or own.get("__pydantic_fields__") is not fields:
+        for space, name, held in self._looks.values():
+            if space.get(name) is not held:
                 return False
+        for fields, count in self._counts.values():  # noqa: SIM110
             if len(fields) != count:
                 return False
         return True

@@ -41,7 +41,7 @@ from cachewrap.format.classes import (
     parametrised,
     place,
 )
-from cachewrap.format.tagging import AS_IT_IS, HEAVY, check_hashes, is_flat
+from cachewrap.format.tagging import AS_IT_IS, HEAVY, MANY, check_hashes, is_flat
 from cachewrap.plugins import type_name
 from cachewrap.request.attributes import derives, model_fields, static
 from cachewrap.request.values import (
@@ -75,7 +75,7 @@ def untag(plain: Any) -> Any:
                 plain[key] = untag(item)
         return plain
     if kind is list:
-        if not is_flat(plain):
+        if len(plain) < MANY or not is_flat(plain):
             for index, item in enumerate(plain):
                 kind = type(item)
                 if kind is not str and kind not in AS_IT_IS:
