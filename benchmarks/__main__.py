@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    answers,
     arguments,
     cassettes,
     decorated,
@@ -55,6 +56,7 @@ def groups(entries: int) -> dict[str, Rows]:
         | shapes.groups()
         | arguments.groups()
         | misses.groups()
+        | answers.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),

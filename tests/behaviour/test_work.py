@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import itertools
 import sqlite3
@@ -12,6 +13,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 import redis
 from colours import COLOURS, Function
@@ -25,6 +27,8 @@ from cachewrap.stores.redis import RedisStore
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
 LONG = MESSAGES * 20
 IO = Path("/proc/self/io")
+SLACK = 0 if sys.version_info >= (3, 12) else 2
+"""Before Python 3.12 a comprehension is a function that is called."""
 
 
 class Counter:
@@ -140,6 +144,65 @@ def test_an_async_hit_makes_hardly_more_calls_than_a_sync_one() -> None:
     with Cache.memory():
         python, _ = count(lambda: complete(MESSAGES, model="m"))
         assert asyncio.run(main()) <= python + 3
+
+
+@dataclasses.dataclass
+class Place:
+    name: str
+    people: int
+    rivers: list[str]
+
+
+class Part(pydantic.BaseModel):
+    text: str
+    number: int | None = None
+
+
+class Whole(pydantic.BaseModel):
+    name: str
+    part: Part
+    parts: list[Part]
+    numbers: list[float]
+
+
+def whole(parts: int, numbers: int) -> Whole:
+    part = Part(text="a")
+    return Whole(name="a", part=part, parts=[part] * parts, numbers=[0.5] * numbers)
+
+
+ANSWERS: dict[str, tuple[Any, int]] = {
+    "list of numbers": ([0.5] * 1536, 3),
+    "tuple": (("a", 1, 0.5), 6),
+    "tuple of numbers": ((0.5,) * 1536, 9),
+    "dataclass": (Place("a", 1, ["b"]), 8),
+    "dataclasses in a list": ([Place("a", 1, ["b"]), Place("c", 2, [])], 13),
+    "model": (Whole(name="a", part=Part(text="a"), parts=[], numbers=[]), 10),
+    "model with ten in a list": (whole(10, 0), 20),
+    "model with many numbers": (whole(0, 1536), 10),
+}
+
+
+def calls_of_a_hit(answer: Any) -> int:
+    held = iter([answer])
+
+    @llm_cached
+    def ask(prompt: str) -> Any:
+        return next(held)
+
+    name = repr(answer)
+    for _ in range(2):
+        ask(name)
+    return count(lambda: ask(name))[0]
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_hit_that_is_no_text_makes_few_calls_more(name: str) -> None:
+    """Of Python functions: none for a number, a text or a field, and one for a model inside."""
+    answer, more = ANSWERS[name]
+    with Cache.memory():
+        text = calls_of_a_hit("a text")
+        python = calls_of_a_hit(answer)
+    assert python - text <= more + SLACK, python - text
 
 
 @llm_cached(cache=Cache.memory())
