@@ -60,8 +60,18 @@ class Rest:
         return rest
 
 
+_address: tuple[Any, str] = (None, "")
+"""The address of the client that was asked last, and as text."""
+
+
 def _inputs(client: Any, path: str, own: dict[str, Any] | None) -> Inputs | None:
     """What `canonical_request` reads of a client, as values; None where there are others."""
+    global _address
+    url = client.base_url
+    known, base = _address
+    if url is not known:  # an address does not change, a client's may be replaced
+        base = str(url)
+        _address = url, base
     transport = client._client
     headers = []
     for name, value in client.default_headers.items():
@@ -77,7 +87,7 @@ def _inputs(client: Any, path: str, own: dict[str, Any] | None) -> Inputs | None
     given, params = getattr(transport, "headers", None), getattr(transport, "params", None)
     return (
         path,
-        str(client.base_url),
+        base,
         headers,
         given.raw if given else None,
         str(params) if params else None,

@@ -15,8 +15,9 @@ from standin import Upstream
 from working import work_of
 
 from cachewrap import Cache
-from cachewrap.http import capture, request
+from cachewrap.http import capture
 from cachewrap.request import states
+from cachewrap.sdk.front import keywords
 from sdk.openai.asking import Colour
 from sdk.openai.shapes import INSTALLED, City, Shape, also, chat
 
@@ -155,7 +156,7 @@ def test_a_large_request_that_is_asked_again_is_neither_walked_through_nor_hashe
     with cache:
         few = count(lambda: client.chat.completions.create(**large))
         monkeypatch.setattr(states, "_hexdigest", None)  # hashes all that is new, and keeps it
-        monkeypatch.setattr(request, "plain_body", None)
+        monkeypatch.setattr(keywords, "plain_body", None)
         assert count(lambda: client.chat.completions.create(**large)) == few
 
 
