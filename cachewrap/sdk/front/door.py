@@ -330,7 +330,7 @@ class Door:
                 return None
         known = Known(
             exchange.endpoint,
-            Rest(stream, asked.cache.policy.unkeyed),
+            Rest(stream, asked.cache.policy.unkeyed, works.tells),
             self._path,
             constants,
             added,
