@@ -9,9 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cachewrap.http.request import RAW_RESPONSE, canonical_headers, is_given, without_secrets
+from cachewrap.http.request import (
+    RAW_RESPONSE,
+    canonical_headers,
+    clean_body,
+    is_given,
+    without_secrets,
+)
 from cachewrap.options import NAMES
 from cachewrap.request.canonical import NO_NAMES, plain_body
+from cachewrap.request.states import packed
 from cachewrap.request.values import is_plain
 
 Marks: TypeAlias = tuple[Any, ...]
@@ -120,7 +127,10 @@ class Keywords:
         """
         spoken = self.body.get("messages") or self.body.get("input")
         if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
-            clean = plain_body(without_secrets(self.body), self.unkeyed)
+            if packed.wanted:
+                clean = clean_body(self.body, self.unkeyed)
+            else:
+                clean = plain_body(without_secrets(self.body), self.unkeyed)
             if clean is not None:
                 return clean
         classes: dict[type, None] = {}
