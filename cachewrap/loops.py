@@ -192,12 +192,11 @@ class Workers:
 
     def begin(self, work: Callable[[], object]) -> None:
         """Have work done that tells those who wait for it itself; on an event loop of asyncio."""
-        job = _Job(work)
+        job = _Job(work, self._under_way.discard)
         self._under_way.add(job)
-        job.add_done_callback(self._under_way.discard)
         self._give(job)
         if job.is_waiting():
-            self._watch(asyncio.get_running_loop(), job)
+            self._watch(sys.modules["asyncio"].get_running_loop(), job)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, job: _Job, seconds: float = 0.0) -> None:
         if seconds and job.is_waiting() and clock.now() - self._began >= _STUCK:
