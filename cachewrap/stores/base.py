@@ -10,10 +10,13 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 from cachewrap import systems
 from cachewrap.loops import Workers
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -32,9 +35,9 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
     return await _of_now().do(partial(work, *args, **options))
 
 
-def begin_in_thread(work: Callable[[], object]) -> None:
-    """Have blocking work done in such a thread, which itself tells those who wait for it."""
-    _of_now().begin(work)
+def begin_in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], object]) -> None:
+    """Have blocking work of callers on a loop done in such a thread, which tells them itself."""
+    _of_now().begin(loop, work)
 
 
 def _of_now() -> Workers:

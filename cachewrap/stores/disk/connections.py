@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import sqlite3
@@ -12,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from diskcache import Timeout
 
@@ -30,6 +29,9 @@ from cachewrap.stores.disk.folder import (
     lay_out,
 )
 from cachewrap.systems import files
+
+if TYPE_CHECKING:
+    import asyncio
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,6 +94,7 @@ class Addition:
     """An entry that an async caller adds, and what he is told of it.
 
     Args:
+        loop: where he waits.
         key: its key.
         value: its bytes.
         options: those of `Store.add`.
@@ -103,14 +106,16 @@ class Addition:
 
     __slots__ = ("error", "key", "loop", "options", "result", "told", "value")
 
-    def __init__(self, key: str, value: bytes, **options: Any) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, key: str, value: bytes, **options: Any
+    ) -> None:
         self.key = key
         self.value = value
         self.options = options
         self.result: bytes | None = None
         self.error: BaseException | None = None
-        self.loop = asyncio.get_running_loop()
-        self.told: asyncio.Future[bytes] = self.loop.create_future()
+        self.loop = loop
+        self.told: asyncio.Future[bytes] = loop.create_future()
 
     def columns(self, now: int) -> tuple[bytes, int, float | None, int, bytes]:
         """What `folder.ADD` stores."""
@@ -144,7 +149,8 @@ class Additions:
         if not self._at_work:
             self._at_work = True
             # Behind those tasks that the loop goes on with anyway: they may add something too.
-            addition.loop.call_soon(begin_in_thread, functools.partial(self._work, write))
+            work = functools.partial(self._work, write)
+            addition.loop.call_soon(begin_in_thread, addition.loop, work)
         return await addition.told
 
     def _work(self, write: Callable[[list[Addition]], None]) -> None:

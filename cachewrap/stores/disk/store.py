@@ -249,9 +249,10 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     async def aadd(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        if self._max_bytes is not None or len(value) >= IN_FILE or running_loop() is None:
+        loop = running_loop()
+        if loop is None or self._max_bytes is not None or len(value) >= IN_FILE:
             return await in_thread(self.add, key, value, expires=expires, over=over)
-        addition = Addition(key, value, expires=expires, over=over)
+        addition = Addition(loop, key, value, expires=expires, over=over)
         return await self._waiting.add(addition, self._add_all)
 
     def _add_all(self, additions: list[Addition]) -> None:
