@@ -7,18 +7,30 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
+from cachewrap.call.lease import Lease
+from cachewrap.call.terms import (
+    ABSENT,
+    Absent,
+    Exchange,
+    Reply,
+    Seen,
+    Terms,
+    found_in,
+    joined_in,
+)
 from cachewrap.entry import Outcome
-from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
-from cachewrap.explain import Explanation, nearest
+from cachewrap.errors import CodecError, StoreError
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
 from cachewrap.systems import clock
-from cachewrap.telemetry.events import log, warn_once
+from cachewrap.telemetry.events import log
+
+if TYPE_CHECKING:
+    from cachewrap.explain import Explanation
 
 T = TypeVar("T")
 
@@ -47,7 +59,8 @@ class Lookup(Effect[bytes | None]):
 class Save(Effect[bytes]):
     """A write of the value if the key is absent (or holds ``over``); the result is what is there.
 
-    With ``replace`` the value is stored whatever the key holds.
+    With ``replace`` the value is stored whatever the key holds. A ``lease`` is given back behind
+    it; one that stays held was not.
     """
 
     key: str
@@ -55,6 +68,7 @@ class Save(Effect[bytes]):
     expires: float
     over: bytes | None
     replace: bool = False
+    lease: Lease | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -82,11 +96,14 @@ class Leave(Effect[None]):
 
 
 @dataclass(slots=True)
-class Acquire(Effect[Claim]):
-    """A try to take the lease of the key, which is renewed while it is held: see `lease.hold`."""
+class Acquire(Effect[tuple[Claim, Seen]]):
+    """A try to take a lease, which is renewed while it is held, and behind it a read of the key.
+
+    See `lease.hold`.
+    """
 
     key: str
-    token: str
+    lease: Lease
     seconds: float
     most: float = inf
     host: Any = None
@@ -120,8 +137,6 @@ R = TypeVar("R")
 Board: TypeAlias = Callable[[str, str], tuple[Any, bool] | None]
 """Boards what callers of one request share: takes place and key, gives it and whether one leads."""
 
-_ABSENT: Final = Absent()
-_HIT: Final = Outcome.HIT
 _OPENED: Final[Reply[Any]] = Reply(Outcome.MISS, None, opened=True)
 
 # Between two looks for the answer of another process: at first short, for quick models.
@@ -132,14 +147,14 @@ _LOGGED: Final = 10_000
 """Entries that are looked at for a line in the log: a part of a second, however many there are."""
 
 
-def look(exchange: Exchange[R], terms: Terms, before: Absent = _ABSENT) -> Flow[Reply[R] | Absent]:
+def look(exchange: Exchange[R], terms: Terms, before: Absent = ABSENT) -> Flow[Reply[R] | Absent]:
     """Look the request up. A store or an entry that cannot be read is reported, and absent.
 
     What an earlier look found there ``before``, and to be absent, is so without another word.
     In mode refresh everything is absent; in mode replay what is absent raises `ReplayMissError`.
     """
     if terms.mode == "refresh":
-        return _ABSENT
+        return ABSENT
     seen: Seen
     try:
         # Yielded as it is: `yield from` costs a generator more.
@@ -156,43 +171,9 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = _ABSENT) -> Flow[
     return found
 
 
-def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Absent:
-    """What a store gave comes to. A store or an entry that cannot be read is reported, and absent.
-
-    In mode replay what has expired is served.
-    """
-    if seen is None:
-        return _ABSENT
-    stale: bytes | None = None
-    wrong: CachewrapError
-    if isinstance(seen, StoreError):
-        wrong = seen
-    else:
-        key, guard, load = exchange.key, terms.guard, exchange.load
-        try:
-            found = peek(key, seen, guard, load)
-            if found is None and _serves_expired(exchange, terms):
-                found = peek(key, seen, guard, load, late=True)
-            return Absent(seen) if found is None else Reply(_HIT, *found)
-        except CodecError as error:
-            wrong = error
-            stale = None if isinstance(error, MissingTypeError) else seen
-    terms.report(wrong, exchange.source)
-    frameless(wrong)
-    return Absent(stale, wrong if terms.mode == "replay" else None)
-
-
-def _joined(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | None:
-    """The answer of another caller; None where it cannot be read, which is reported."""
-    try:
-        found = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
-    except CodecError as error:
-        terms.report(error, exchange.source)
-        return None
-    return None if found is None else Reply(Outcome.JOINED, *found)
-
-
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
+    from cachewrap.explain import Explanation, nearest
+
     asked, source = exchange.asked, exchange.source
 
     def search(store: Store) -> Explanation:
@@ -212,16 +193,6 @@ def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
         log.debug("%s", explanation)
 
 
-def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
-    if terms.mode != "replay":
-        return False
-    warn_once(
-        ("expired", exchange.source, terms.place),
-        f"{exchange.source}: mode replay serves an answer that has expired",
-    )
-    return True
-
-
 def keep(
     exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing]]:
@@ -237,7 +208,12 @@ def keep(
 
 
 def _keep(
-    exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
+    exchange: Exchange[R],
+    result: R,
+    seconds: float,
+    absent: Absent,
+    terms: Terms,
+    lease: Lease | None = None,
 ) -> Flow[tuple[Reply[R], Landing]]:
     if terms.mode == "refresh":
         log.info("%s: asked anew (mode refresh)", exchange.source)
@@ -255,7 +231,7 @@ def _keep(
         until = kept_until(entry.expires, time.time())
         replace = terms.mode == "refresh"
         try:
-            won = yield Save(exchange.key, raw, until, absent.stale, replace)
+            won = yield Save(exchange.key, raw, until, absent.stale, replace, lease)
         except StoreError as error:
             terms.report(error, exchange.source)
             stored = False
@@ -314,7 +290,7 @@ def fetch(
             continue
         if landing.opened:
             return Reply(Outcome.JOINED, shared, opened=True)
-        if landing.raw is not None and (joined := _joined(exchange, landing.raw, terms)):
+        if landing.raw is not None and (joined := joined_in(exchange, landing.raw, terms)):
             return joined
         if landing.late:
             _log_late(exchange)
@@ -357,14 +333,18 @@ def _leaving(reader: Reader, effect: Effect[T]) -> Flow[T]:
 
 
 def _ask(
-    exchange: Exchange[R], flight: Flight | None, absent: Absent, terms: Terms
+    exchange: Exchange[R],
+    flight: Flight | None,
+    absent: Absent,
+    terms: Terms,
+    lease: Lease | None = None,
 ) -> Flow[tuple[Reply[R], Landing]]:
     if log.isEnabledFor(logging.DEBUG):
         yield from _log_miss(exchange, terms)
     started = time.perf_counter()
     result: R = yield Call(flight)
     seconds = time.perf_counter() - started
-    return (yield from _keep(exchange, result, seconds, absent, terms))
+    return (yield from _keep(exchange, result, seconds, absent, terms, lease))
 
 
 def _open(
@@ -386,7 +366,7 @@ def _lead(
     exchange: Exchange[R],
     shared: Any,
     terms: Terms,
-    ask: Callable[[Exchange[R], Any, Absent, Terms], Flow[tuple[Reply[R], Landing]]],
+    ask: Callable[..., Flow[tuple[Reply[R], Landing]]],
     seen: Absent,
     until: float | None,
 ) -> Flow[tuple[Reply[R], Landing]]:
@@ -397,94 +377,93 @@ def _lead(
         if isinstance(found, Reply):
             return found, AGAIN
         return (yield from ask(exchange, shared, found, terms))
-    lease, before = exchange.key, seen.stale
+    name, before = exchange.key, seen.stale
     if terms.mode == "refresh":
         # Those who refresh wait for each other alone, and until something else is stored.
-        lease = refresh_name(exchange.key)
+        name = refresh_name(exchange.key)
         try:
             before = yield from Lookup(exchange.key)
         except StoreError as error:
             terms.report(error, exchange.source)
-            return (yield from ask(exchange, shared, _ABSENT, terms))
-    token = new_token()
-    claim, answered = yield from _claim(exchange, lease, token, before, terms, shared.host, until)
-    if answered is not None:
-        return answered
+            return (yield from ask(exchange, shared, ABSENT, terms))
+    lease = Lease(name, new_token(), terms.pairs and name is exchange.key)
     failed = False
     try:
-        since = yield from _look_again(exchange, before, terms)
+        since = yield from _claim(exchange, lease, before, terms, shared.host, until)
         if not isinstance(since, Absent):
             return since
-        return (yield from ask(exchange, shared, since, terms))
+        return (yield from ask(exchange, shared, since, terms, lease))
     except GeneratorExit:
-        terms.give_up(lease, token)
-        claim = Claim.HELD
+        if lease.held:
+            terms.give_up(name, lease.token)
+            lease.held = False
         raise
     except Exception:
         failed = True
         raise
     finally:
-        if claim is Claim.TAKEN:
-            yield from _release(exchange, lease, token, failed, terms)
-
-
-def _look_again(
-    exchange: Exchange[R], before: bytes | None, terms: Terms
-) -> Flow[tuple[Reply[R], Landing] | Absent]:
-    """What came since the call began: what is not what was there ``before``, and did not serve."""
-    seen: Seen
-    try:
-        seen = yield Lookup(exchange.key)
-    except StoreError as error:
-        seen = error
-    if seen is not None and seen == before:
-        return Absent(before)
-    if terms.mode != "refresh" or seen is None or isinstance(seen, StoreError):
-        found = found_in(exchange, seen, terms)
-        return (found, AGAIN) if isinstance(found, Reply) else found
-    joined = _joined(exchange, seen, terms)
-    return _ABSENT if joined is None else (joined, Landing(seen))
+        if lease.held:
+            try:
+                yield Release(name, lease.token, failed)
+            except StoreError as error:
+                terms.report(error, exchange.source)
 
 
 def _claim(
     exchange: Exchange[R],
-    lease: str,
-    token: str,
+    lease: Lease,
     before: bytes | None,
     terms: Terms,
     host: Any,
     until: float | None,
-) -> Flow[tuple[Claim, tuple[Reply[R], Landing] | None]]:
-    """Take the lease, or wait until its owner's answer is there, or until he failed or is gone."""
-    pause = _FIRST_PAUSE
+) -> Flow[tuple[Reply[R], Landing] | Absent]:
+    """Take the lease, or wait until its owner's answer is there, or until he failed or is gone.
+
+    The result is what came since the call began.
+    """
+    pause, outcome = _FIRST_PAUSE, Outcome.HIT
     assert terms.lease_seconds is not None
+    acquire = Acquire(exchange.key, lease, terms.lease_seconds, terms.wait_seconds, host)
     while True:
+        seen: Seen
         try:
-            claim: Claim = yield Acquire(
-                lease, token, terms.lease_seconds, terms.wait_seconds, host
-            )
+            claim, seen = yield acquire
         except StoreError as error:
             terms.report(error, exchange.source)
-            return Claim.FAILED, None
-        if claim is not Claim.HELD:
-            return claim, None
+            claim, seen = Claim.FAILED, (yield from _read(exchange.key))
+        lease.held = claim is Claim.TAKEN
+        since = _since(exchange, seen, before, terms, outcome)
+        if claim is not Claim.HELD or not isinstance(since, Absent):
+            return since
         until = until or _wait_until(exchange, terms)
         left = until - clock.now()
         if left <= 0:
             _log_late(exchange)
-            return Claim.FAILED, None
-        yield from Sleep(min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
-        since = yield from _look_again(exchange, before, terms)
-        if not isinstance(since, Absent):
-            found, landing = since
-            return claim, (Reply(Outcome.JOINED, found.value, found.entry), landing)
+            return since
+        yield Sleep(min(pause, left))
+        pause, outcome = min(pause * 1.5, _LONGEST_PAUSE), Outcome.JOINED
 
 
-def _release(
-    exchange: Exchange[R], lease: str, token: str, failed: bool, terms: Terms
-) -> Flow[None]:
+def _read(key: str) -> Flow[Seen]:
     try:
-        yield Release(lease, token, failed)
+        return (yield from Lookup(key))
     except StoreError as error:
-        terms.report(error, exchange.source)
+        return error
+
+
+def _since(
+    exchange: Exchange[R], seen: Seen, before: bytes | None, terms: Terms, outcome: Outcome
+) -> tuple[Reply[R], Landing] | Absent:
+    """What came since the call began: is not what was there ``before``, and did not serve."""
+    if seen is None:
+        return ABSENT
+    if seen == before:
+        return Absent(before)
+    if terms.mode != "refresh" or isinstance(seen, StoreError):
+        found = found_in(exchange, seen, terms)
+        if not isinstance(found, Reply):
+            return found
+        found.outcome = outcome
+        return found, AGAIN
+    joined = joined_in(exchange, seen, terms)
+    return ABSENT if joined is None else (joined, Landing(seen))

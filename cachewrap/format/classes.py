@@ -6,9 +6,10 @@ hashed or compared with ``==``.
 
 from __future__ import annotations
 
+import sys
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum, EnumType
 from types import (
     BuiltinFunctionType,
@@ -19,7 +20,7 @@ from types import (
     UnionType,
     WrapperDescriptorType,
 )
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -27,6 +28,7 @@ from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTyp
 from cachewrap.request.attributes import derives, static
 from cachewrap.request.objects import BUILTINS
 from cachewrap.request.values import (
+    LEAVES,
     PACKED,
     by_identity,
     dict_of,
@@ -41,26 +43,105 @@ from cachewrap.request.values import (
     slots_of,
 )
 
+Look: TypeAlias = tuple[Mapping[str, Any], str, Any]
+"""A look into a namespace: for which name, and what is there."""
+
+
+class Found:
+    """A class, and where it was found.
+
+    Attributes:
+        cls: the class.
+        own: what it has itself, as it is now.
+        model: how an instance of a model is made, where one was.
+        data: how one of a dataclass is.
+        looks: in what it is found, under which names, and what is there.
+    """
+
+    __slots__ = ("cls", "data", "looks", "model", "own")
+
+    def __init__(self, cls: type, name: str, module: Any, steps: list[Look]) -> None:
+        self.cls = cls
+        self.own: Mapping[str, Any] = dict_of(cls)
+        self.model: Any = None
+        self.data: Any = None
+        self.looks: list[Look] = [(sys.modules, name, module), *steps]
+
+    def holds(self) -> bool:
+        """Whether the class is still found there, where the program's own module is the same."""
+        # Two looks, mostly: a generator would cost as much again.
+        for space, part, held in self.looks:  # noqa: SIM110
+            if space.get(part) is not held:
+                return False
+        return True
+
+
+found: Final[dict[str, Found]] = {}
+"""The classes that were found, by their names in entries: `settle` first, and see that it holds."""
+
+_MOST_FOUND: Final = 1024
+
+
+# The program's own module, what it holds, and what tells how others would call it.
+_main: tuple[Any, Mapping[str, Any], Any, Any] = (None, {}, None, None)
+
+
+def settle() -> object:
+    """Forget what was found where the program's own module is another, or is called otherwise.
+
+    Gives the same object as long as nothing was forgotten.
+    """
+    global _main
+    main, space, spec, file = _main
+    if (
+        sys.modules.get("__main__") is main
+        and space.get("__spec__") is spec
+        and space.get("__file__") is file
+    ):
+        return _main
+    found.clear()
+    main, space = sys.modules.get("__main__"), namespace("__main__")
+    _main = main, space, space.get("__spec__"), space.get("__file__")
+    return _main
+
 
 def find(name: str) -> type:
     """The class of a name, by looks into namespaces alone: nothing is imported or run.
 
     Raises `MissingTypeError` where the program has none, `CorruptEntryError` for what is no class.
     """
+    return place(name).cls
+
+
+def place(name: str) -> Found:
+    """The class of a name, and where it was found. Raises as `find` does."""
+    settle()
+    known = found.get(name)
+    return known if known is not None and known.holds() else _look(name)
+
+
+def _look(name: str) -> Found:
     module, _, path = name.partition(":")
-    found: Any = None
-    space: Any = namespace("__main__" if module == main_name() else module)
+    home = "__main__" if module == main_name() else module
+    origin = sys.modules.get(home)
+    space: Any = namespace(home)
+    held: Any = None
+    steps: list[Look] = []
     for part in path.split("."):
         if space is None or part not in space:
             raise MissingTypeError(
                 f"the stored value is a {name.replace(':', '.')}, which this program has not "
                 f"imported: import {module} before the call"
             )
-        found = space[part]
-        space = dict_of(found) if issubclass(type(found), type) else None
+        held = space[part]
+        steps.append((space, part, held))
+        space = dict_of(held) if issubclass(type(held), type) else None
     if space is None:
         raise CorruptEntryError(f"{name} is not a class")
-    return found  # type: ignore[no-any-return]
+    if len(found) >= _MOST_FOUND:
+        found.clear()
+    found[name] = known = Found(held, home, origin, steps)
+    return known
 
 
 def name_of(kind: type, where: str) -> str:
@@ -73,7 +154,7 @@ def name_of(kind: type, where: str) -> str:
         found: object = find(name)
     except MissingTypeError:
         found = None
-    if has(kind, "__del__"):
+    if is_mourned(kind):
         raise UnsupportedTypeError(f"{where} is a {called(kind)}, whose __del__ is not to run")
     if found is not kind:
         raise UnsupportedTypeError(
@@ -105,8 +186,11 @@ def is_bare(kind: type) -> bool:
 
 
 @by_identity
-def _attributes_of(cls: type) -> Any:
-    """The descriptor of its instances' dictionaries, whatever the class has put in its place."""
+def attributes_of(cls: type) -> Any:
+    """The descriptor of its instances' dictionaries, whatever the class has put in its place.
+
+    None where they have none.
+    """
     for base in mro_of(cls):
         if type(found := dict_of(base).get("__dict__")) is GetSetDescriptorType:
             return found
@@ -115,28 +199,56 @@ def _attributes_of(cls: type) -> Any:
 
 def attributes(value: Any) -> dict[str, Any]:
     """The dictionary of an object, which runs nothing. Raises `AttributeError` if it has none."""
-    found = _attributes_of(type(value))
+    found = attributes_of(type(value))
     if found is None:
         raise AttributeError(f"a {called(type(value))} has no dictionary")
     held: dict[str, Any] = found.__get__(value)
     return held
 
 
-def set_attributes(value: Any, held: dict[str, Any]) -> None:
-    """Put another dictionary into an object, which runs nothing."""
-    _attributes_of(type(value)).__set__(value, held)
-
-
 def held_by(value: Any) -> dict[str, Any]:
     """The attributes of an object, in its dictionary and its slots, which runs nothing."""
     kind: Any = type(value)
-    state = dict(attributes(value)) if _attributes_of(kind) else {}
+    state = dict(attributes(value)) if attributes_of(kind) else {}
     for name, slot in slots_of(kind).items():
         try:
             state[name] = slot.__get__(value)
         except AttributeError:  # the slot is empty
             continue
     return state
+
+
+class ModelFilling:
+    """The way in which instances of a model are filled, root ones too, which hide two of the slots.
+
+    Attributes:
+        told: names of the fields that were set in the last instance, as they were stored and as the
+            set of them.
+    """
+
+    __slots__ = ("cls", "extra", "own", "private", "put", "set_fields", "told")
+
+    def __init__(self, cls: type) -> None:
+        slots = slots_of(cls)
+        self.cls, self.own = cls, dict_of(cls)
+        self.put = attributes_of(cls).__set__
+        self.extra = slots["__pydantic_extra__"].__set__
+        self.set_fields = slots["__pydantic_fields_set__"].__set__
+        self.private = slots["__pydantic_private__"].__set__
+        self.told: tuple[list[Any], set[str]] = [], set()
+
+    def tell(self, given: list[Any]) -> set[str]:
+        """The set of names that are texts; it is to be copied."""
+        names = set(given)
+        if len(given) <= _MOST_TOLD:
+            self.told = given, names
+        return names
+
+
+_MOST_TOLD: Final = 256
+
+
+model_filling: Final = by_identity(ModelFilling)
 
 
 def has(cls: type, name: str) -> bool:
@@ -247,6 +359,26 @@ def _is_plain_default(value: Any) -> bool:
 def held_in(module: str, name: str) -> Any:
     """What a module has under a name, where it is imported; None for nothing."""
     return namespace(module).get(name)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same; objects are asked for nothing but their state."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is set or kind is frozenset:
+        return bool(one == other)
+    if kind is float or among(kind, PACKED) or among(kind, LEAVES):
+        return bool(one == other) or repr(one) == repr(other)  # NaN
+    if derives(kind, dict):
+        return alike(list(dict.items(one)), list(dict.items(other)))
+    if derives(kind, list) or derives(kind, tuple):
+        items = list if derives(kind, list) else tuple
+        count = items.__len__(one)
+        return count == items.__len__(other) and all(
+            map(alike, items.__iter__(one), items.__iter__(other))
+        )
+    return one is other if derives(kind, Enum) else alike(held_by(one), held_by(other))
 
 
 # -- names of parametrised classes -----------------------------------------------------------
@@ -360,59 +492,3 @@ def _constant(value: Any, where: str) -> Any:
 
 def _refuse(form: Any, where: str) -> Any:
     raise UnsupportedTypeError(f"{where} is a generic model of {form!r}, which no codec takes")
-
-
-# -- which classes an entry names ------------------------------------------------------------
-
-_NAMING: Final = frozenset(
-    f"!{tag}"
-    for tag in (
-        "namedtuple enum pydantic dataclass attrs struct subclass url defaultdict plugin"
-    ).split()
-)
-_ALWAYS: Final = frozenset(
-    {
-        *("builtins", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib"),
-        *("re", "types", "typing", "uuid", "zoneinfo"),
-        *("pydantic.networks", "pydantic_core._pydantic_core"),  # URLs
-    }
-)
-
-
-def named(tagged: Any) -> set[str]:
-    """The full names of the classes whose objects a tagged form has, wherever they stand in it."""
-    found: set[str] = set()
-    ahead = [tagged]
-    while ahead:
-        plain = ahead.pop()
-        if type(plain) is dict:
-            ahead += plain.values()
-            if len(plain) == 1 and not plain.keys().isdisjoint(_NAMING):
-                (inner,) = plain.values()
-                if type(inner) is list and inner:
-                    _add_names(inner[0], found)
-        elif type(plain) is list:
-            ahead += plain
-    return found
-
-
-def _add_names(spec: Any, found: set[str]) -> None:
-    """Add the names in a spec, as `spec_of` has it."""
-    if type(spec) is str:
-        found.add(spec.replace(":", "."))
-    elif type(spec) is list and spec and spec[0] != "Literal":
-        word, *args = spec
-        if type(word) is str and ":" in word:
-            found.add(word.replace(":", "."))
-        parts = args[0] if args and type(args[0]) is list else []
-        for part in parts[:1] if word == "Annotated" else parts:
-            if part not in ("None", "..."):
-                _add_names(part, found)
-
-
-def is_allowed(name: str, types: frozenset[str]) -> bool:
-    """Whether a class of this full name is one of the types, or one that Python itself brings."""
-    if name in types or name.rpartition(".")[0] in _ALWAYS:
-        return True
-    parts = name.split(".")
-    return any(".".join((*parts[:end], "*")) in types for end in range(1, len(parts)))

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection
-from enum import Enum
-from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 
-from cachewrap import plugins
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format.classes import (
-    HELD,
-    builtin_of,
-    called,
-    generic_of,
-    generic_spec,
-    is_allowed,
-    is_attrs,
-    is_bare,
-    is_factory,
-    is_model,
-    is_struct,
-    makes_flags,
-    name_of,
-    named,
-)
-from cachewrap.format.untagging import are_slow, check_hashes, is_slow, untag
-from cachewrap.plugins import type_name
-from cachewrap.request.objects import array_of, dump_enum
+from cachewrap.format.classes import called, settle
+from cachewrap.format.moulds import MODEL, UNFIT, cast, learn
+from cachewrap.format.tagging import are_slow, is_bare_list, is_shallow, tag, weighed
+from cachewrap.format.untagging import UnweighedError, untag
 from cachewrap.request.values import (
-    MOST_DIGITS,
-    MOST_OF_A_FRACTION,
     PACKED,
-    SecretError,
     is_plain,
-    is_tag,
-    leaf_of,
     main_name,
-    mend_float,
-    mend_int,
-    mend_str,
     module_of,
-    state_of,
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -113,7 +82,7 @@ def encode(value: object) -> tuple[Kind, bytes]:
         return Kind.HTTP, _dump_http(value)  # type: ignore[arg-type]
     elif kind is Items:
         return Kind.ITEMS, _dump_items(value)  # type: ignore[arg-type]
-    elif is_plain(value, PACKED):
+    elif (kind is list and is_bare_list(value)) or is_plain(value, PACKED):  # type: ignore[arg-type]
         try:
             return Kind.VALUE, _UNTAGGED + _encoder.encode(value)
         except (OverflowError, UnicodeEncodeError, RecursionError):
@@ -160,13 +129,16 @@ def decode(kind: Kind, data: bytes) -> Any:
         if kind == Kind.TEXT:
             return data.decode()
         if kind == Kind.VALUE:
-            plain = _decoder.decode(memoryview(data)[1:])
             if data[:1] == _UNTAGGED:
-                return plain
+                return _decoder.decode(memoryview(data)[1:])
             if data[:1] == _TAGGED:
-                if (_PATTERN in data or _FRACTION in data) and are_slow(plain):
-                    raise CorruptEntryError("patterns or fractions that are slow to make")
-                return untag(plain)
+                settled = settle()
+                if not data.startswith(MODEL):
+                    return _load_tagged(data)
+                if (value := cast(data, settled)) is UNFIT:
+                    value = _load_tagged(data)
+                    learn(data)
+                return value
         elif kind == Kind.HTTP:
             return _load_http(data)
         elif kind == Kind.ITEMS:
@@ -177,6 +149,13 @@ def decode(kind: Kind, data: bytes) -> Any:
         # Hashes of the program's own can raise anything.
         raise CorruptEntryError(f"the answer cannot be read: {_told(error)}") from error
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
+
+
+def _load_tagged(data: bytes) -> Any:
+    try:
+        return untag(_decoder.decode(memoryview(data)[1:]))
+    except UnweighedError:
+        return untag(weighed(_decoder.decode(memoryview(data)[1:])))
 
 
 def _told(error: Exception) -> str:
@@ -216,8 +195,8 @@ def check_types(kind: Kind, answer: bytes, types: frozenset[str]) -> None:
                 if inner == Kind.VALUE:
                     check_types(Kind.VALUE, item, types)
         elif kind == Kind.VALUE and answer[:1] != _UNTAGGED:
-            for name in named(_decoder.decode(memoryview(answer)[1:])):
-                if not is_allowed(name, types):
+            for name in _named(_decoder.decode(memoryview(answer)[1:])):
+                if not _is_allowed(name, types):
                     raise CorruptEntryError(
                         f"it holds {name}, which is not among the types= of this cache"
                     )
@@ -274,217 +253,57 @@ def _item_kind(kind: int) -> Kind:
     return Kind(kind)
 
 
-# -- values to their tagged form ---------------------------------------------------------------
+# -- which classes an entry names ------------------------------------------------------------
+
+_NAMING: Final = frozenset(
+    f"!{tag}"
+    for tag in (
+        "namedtuple enum pydantic dataclass attrs struct subclass url defaultdict plugin"
+    ).split()
+)
+_ALWAYS: Final = frozenset(
+    {
+        *("builtins", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib"),
+        *("re", "types", "typing", "uuid", "zoneinfo"),
+        *("pydantic.networks", "pydantic_core._pydantic_core"),  # URLs
+    }
+)
 
 
-# Decoding takes up to two frames for each level, and is to succeed wherever encoding did.
-_DEEPEST: Final = 200
+def _named(tagged: Any) -> set[str]:
+    """The full names of the classes whose objects a tagged form has, wherever they stand in it."""
+    found: set[str] = set()
+    ahead = [tagged]
+    while ahead:
+        plain = ahead.pop()
+        if type(plain) is dict:
+            ahead += plain.values()
+            if len(plain) == 1 and not plain.keys().isdisjoint(_NAMING):
+                (inner,) = plain.values()
+                if type(inner) is list and inner:
+                    _add_names(inner[0], found)
+        elif type(plain) is list:
+            ahead += plain
+    return found
 
 
-def is_shallow(tree: Any, levels: int = _DEEPEST) -> bool:
-    """Whether a tree of plain data has so many levels at most, by default as can be decoded."""
-    level = [tree]
-    for _ in range(levels):
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if type(item) is dict else item)
-            if type(inner) is dict or type(inner) is list
-        ]
-        if not level:
-            return True
-    return False
+def _add_names(spec: Any, found: set[str]) -> None:
+    """Add the names in a spec, as `spec_of` has it."""
+    if type(spec) is str:
+        found.add(spec.replace(":", "."))
+    elif type(spec) is list and spec and spec[0] != "Literal":
+        word, *args = spec
+        if type(word) is str and ":" in word:
+            found.add(word.replace(":", "."))
+        parts = args[0] if args and type(args[0]) is list else []
+        for part in parts[:1] if word == "Annotated" else parts:
+            if part not in ("None", "..."):
+                _add_names(part, found)
 
 
-def tag(value: Any, where: str) -> Any:
-    """The tagged form of a value, which is ``where`` messages say.
-
-    Raises `UnsupportedTypeError` for what has none, and `RecursionError`.
-    """
-    kind = type(value)
-    if kind is str:
-        return mend_str(value)
-    if kind is int:
-        return mend_int(_small(value, MOST_DIGITS, where))
-    if kind is float:
-        return mend_float(value)
-    if kind in PACKED:
-        return value
-    if kind is dict:
-        return _tag_dict(value, where)
-    if kind is list:
-        return [tag(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if kind is tuple:
-        return {"!tuple": [tag(item, f"{where}[{i}]") for i, item in enumerate(value)]}
-    if kind is set or kind is frozenset:
-        mark = "!set" if kind is set else "!frozenset"
-        _check_hashes(value, where)
-        return {mark: [tag(item, f"an item of {where}") for item in value]}
-    return _tag_leaf(value, kind, where) or _tag_object(value, kind, where)
-
-
-def _tag_leaf(value: Any, kind: type, where: str) -> Any:
-    leaf = leaf_of(kind)
-    if leaf is None:
-        return None
-    mark, dump = leaf
-    if mark == "!url":
-        name_of(kind, where)
-    elif mark == "!fraction":
-        _small(max(value.numerator, -value.numerator, value.denominator), MOST_OF_A_FRACTION, where)
-    elif mark == "!range":
-        _small(max(map(abs, (value.start, value.stop, value.step))), MOST_DIGITS, where)
-    elif mark == "!pattern" and is_slow(value.pattern, value.flags):
-        raise UnsupportedTypeError(f"{where} is a pattern that may be slow to compile")
-    try:
-        return {mark: dump(value)}
-    except SecretError:
-        raise UnsupportedTypeError(
-            f"{where} is a {type_name(kind)}, and a secret is never stored: return what callers "
-            "need without it, or turn the cache off for this function"
-        ) from None
-    except TypeError as error:
-        raise UnsupportedTypeError(f"{where} has {error}, which no codec takes") from None
-
-
-def _tag_dict(value: dict[Any, Any], where: str) -> Any:
-    simple = all(type(key) is str and type(mend_str(key)) is str for key in value)
-    if simple and not (len(value) == 1 and is_tag(value)):
-        return {key: tag(item, f"{where}.{key}") for key, item in value.items()}
-    return {"!dict": _pairs(value, where)}
-
-
-def _small(number: int, digits: int, where: str) -> int:
-    if number.bit_length() > 4 * digits:
-        raise UnsupportedTypeError(f"{where} is a number of more than {digits} hexadecimal digits")
-    return number
-
-
-def _check_hashes(members: Collection[Any], where: str) -> None:
-    try:
-        check_hashes(members)
-    except Exception as error:  # a hash of the program's own can raise anything
-        raise UnsupportedTypeError(f"{where} could not be built again: {error}") from error
-
-
-def _pairs(value: dict[Any, Any], where: str) -> list[Any]:
-    _check_hashes(value, where)
-    return [
-        [tag(key, f"a key of {where}"), tag(item, f"{where}[{key!r}]")]
-        for key, item in value.items()
-    ]
-
-
-def _tag_object(value: Any, kind: type, where: str) -> Any:
-    if isinstance(value, Enum):
-        return {"!enum": _tag_enum(value, kind, where)}
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        items = [tag(item, f"{where}[{i}]") for i, item in enumerate(tuple.__iter__(value))]
-        if len(items) != len(kind._fields):  # pyright: ignore[reportAttributeAccessIssue]
-            raise UnsupportedTypeError(
-                f"{where} is a {type_name(kind)} with other fields than named"
-            )
-        state = state_of(value)
-        stored = [_tag_dict(state, where)] if state else []
-        return {"!namedtuple": [name_of(kind, where), items, *stored]}
-    if kind is SimpleNamespace:
-        return {"!namespace": _tag_dict(vars(value), where)}
-    if kind is OrderedDict:
-        return {"!ordered": _pairs(value, where)}
-    if kind is deque:
-        return {
-            "!deque": [[tag(item, f"{where}[{i}]") for i, item in enumerate(value)], value.maxlen]
-        }
-    if kind is defaultdict:
-        return {"!defaultdict": [_factory(value.default_factory, where), _pairs(value, where)]}
-    if kind is MappingProxyType:
-        return {"!mappingproxy": _pairs(value, where)}
-    if is_model(kind) and is_bare(kind):
-        return {"!pydantic": _tag_model(value, kind, where)}
-    if dataclasses.is_dataclass(kind) and not hasattr(kind, "__del__") and is_bare(kind):
-        return {"!dataclass": [name_of(kind, where), _tag_state(value, where)]}
-    try:
-        array = array_of(value)
-    except TypeError as error:
-        raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
-    if array:
-        return {"!array" if kind.__name__ == "ndarray" else "!number": list(array)}
-    return _tag_by_plugin(value, kind, where)
-
-
-def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
-    try:
-        found = plugins.codec_of(kind)
-    except plugins.PluginError as error:
-        raise UnsupportedTypeError(f"{where} is a {type_name(kind)}: {error}") from error
-    if found is not None:
-        name, codec = found
-        try:
-            plain = codec.to_plain(value)
-        except Exception as error:
-            raise UnsupportedTypeError(
-                f"{where} is a {name}, and {plugins.describe(name)} failed: {error!r}"
-            ) from error
-        return {"!plugin": [name, tag(plain, where)]}
-    if is_attrs(kind):
-        return {"!attrs": [name_of(kind, where), _tag_state(value, where)]}
-    if is_struct(kind):
-        return {"!struct": [name_of(kind, where), _tag_state(value, where)]}
-    if base := builtin_of(kind):
-        held = tag(HELD[base](value), where)
-        return {"!subclass": [name_of(kind, where), held, _tag_state(value, where)]}
-    why = ", whose __post_init__ is not to run" if issubclass(kind, msgspec.Struct) else ""
-    raise UnsupportedTypeError(
-        f"{where} is a {type_name(kind)}{why}, which no codec takes: "
-        "hand over what is needed of it instead, in a dataclass or a dict"
-    )
-
-
-def _tag_state(value: Any, where: str) -> Any:
-    state = state_of(value)
-    # What `D[int](...)` notes of how it was made, and a hash, which is another in each process.
-    state.pop("__orig_class__", None)
-    state.pop("__msgspec_cached_hash__", None)
-    if "_attrs_cached_hash" in state:
-        state["_attrs_cached_hash"] = None
-    return _tag_dict(state, where)
-
-
-def _tag_enum(value: Any, kind: type, where: str) -> list[Any]:
-    try:
-        form = [name_of(kind, where), dump_enum(value)]
-        if type(form[1]) is list and not makes_flags(kind):
-            raise TypeError("a combination of flags that have code of their own")
-    except UnsupportedTypeError:
-        raise
-    except TypeError as error:
-        raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
-    try:
-        return [*form, tag(value._value_, where)]
-    except (UnsupportedTypeError, RecursionError):
-        return form
-
-
-def _factory(factory: Any, where: str) -> str | None:
-    if factory is None:
-        return None
-    if isinstance(factory, type) and is_factory(factory):
-        return name_of(factory, f"the default_factory of {where}")
-    raise UnsupportedTypeError(
-        f"{where} is a defaultdict whose default_factory is no class of data, which no codec "
-        "takes: return a dict of it, or give it one such as list"
-    )
-
-
-def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
-    extra, private = model.__pydantic_extra__, model.__pydantic_private__
-    if private is not None:
-        undefined = sys.modules["pydantic_core"].PydanticUndefined
-        private = {name: value for name, value in private.items() if value is not undefined}
-    return [
-        name_of(kind, where) if generic_of(kind)[0] is None else generic_spec(kind, where),
-        _tag_dict(model.__dict__, where),
-        None if extra is None else _tag_dict(extra, where),
-        [mend_str(name) for name in sorted(model.__pydantic_fields_set__)],
-        None if private is None else _tag_dict(private, where),
-    ]
+def _is_allowed(name: str, types: frozenset[str]) -> bool:
+    """Whether a class of this full name is one of the types, or one that Python itself brings."""
+    if name in types or name.rpartition(".")[0] in _ALWAYS:
+        return True
+    parts = name.split(".")
+    return any(".".join((*parts[:end], "*")) in types for end in range(1, len(parts)))

@@ -27,8 +27,10 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from cachewrap.errors import UnkeyableError
+from cachewrap.request.screening import has_name, has_shape
+from cachewrap.request.states import LEAST, hexdigest
 from cachewrap.request.values import is_tag, mend_float, mend_int, mend_str
-from cachewrap.secrets import hidden, name_ends, shape_begins
+from cachewrap.secrets import hidden
 
 _FORMAT: Final = b"cachewrap:2:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -82,7 +84,7 @@ def encode(request: Any) -> bytes:
 
     Raises `UnkeyableError` where it is nested too deeply.
     """
-    return bytes(_encoded(b"", request))
+    return bytes(_encoded(b"", request)[0])
 
 
 def hashed(prefix: bytes, request: Any) -> tuple[str, bytearray]:
@@ -90,32 +92,37 @@ def hashed(prefix: bytes, request: Any) -> tuple[str, bytearray]:
 
     It is `key_of` of what `encode` gives, without a copy. Raises `UnkeyableError` as that does.
     """
-    whole = _encoded(prefix, request)
-    return hashlib.sha256(whole).hexdigest(), whole
+    whole, last = _encoded(prefix, request)
+    if len(whole) < LEAST:
+        return hashlib.sha256(whole).hexdigest(), whole
+    return hexdigest(_BEGUN, whole, last), whole
 
 
-def _encoded(prefix: bytes, request: Any) -> bytearray:
+_BEGUN: Final = hashlib.sha256()
+
+
+def _encoded(prefix: bytes, request: Any) -> tuple[bytearray, Any]:
     whole = bytearray(prefix)
     try:
         try:
-            _add(whole, request)
+            last = _add(whole, request)
         except (OverflowError, UnicodeEncodeError):
             del whole[len(prefix) :]
-            _add(whole, _mend(request))
+            last = _add(whole, _mend(request))
     except RecursionError:
         raise endless("") from None
-    return whole
+    return whole, last
 
 
-def _add(whole: bytearray, request: Any) -> None:
-    """Write a request behind what is there."""
+def _add(whole: bytearray, request: Any) -> Any:
+    """Write a request behind what is there; gives the last message of its conversation."""
     for name in _PARTS if type(request) is dict else ():
         part = request.get(name)
         if type(part) is dict:
             break
     else:
         _encode_into(request, whole, len(whole))
-        return
+        return None
     spoken = None if _silent(part) else _conversation(part)
     head = request.copy()
     del head[name]
@@ -124,21 +131,40 @@ def _add(whole: bytearray, request: Any) -> None:
     if spoken is None:
         _encode_into(part, whole, len(whole))
         whole += _NO_MESSAGES
-        return
+        return None
     part = part.copy()
     messages = part.pop(spoken)
     _encode_into(part, whole, len(whole))
     _add_messages(whole, messages)
+    return messages[-1] if type(messages) is list and messages else None
 
 
 def _conversation(part: dict[str, Any]) -> str | None:
     for name in _CONVERSATIONS:
-        if type(part.get(name)) is list:
+        value = part.get(name)
+        if type(value) is list or (type(value) is msgspec.Raw and _array(value) is not None):
             return name
     return None
 
 
-def _add_messages(whole: bytearray, messages: list[Any]) -> None:
+def _array(packed: msgspec.Raw) -> tuple[int, int] | None:
+    """Where the items of an encoded list begin, and how many they are; None for no list."""
+    head = bytes(memoryview(packed)[:5])
+    if head[0] & 0xF0 == 0x90:
+        return 1, head[0] & 0x0F
+    end = _LONG_ARRAYS.get(head[0])
+    return None if end is None else (end, int.from_bytes(head[1:end]))
+
+
+_LONG_ARRAYS: Final = {0xDC: 3, 0xDD: 5}
+
+
+def _add_messages(whole: bytearray, messages: list[Any] | msgspec.Raw) -> None:
+    if type(messages) is msgspec.Raw:
+        begin, count = _array(messages) or (0, 0)
+        whole += memoryview(messages)[begin:]
+        whole += count.to_bytes(4)
+        return
     # How many there are comes first in MessagePack, and is what changes with every turn: it is
     # written over what stands before, and that again over it.
     start, count = len(whole), len(messages)
@@ -186,12 +212,13 @@ def make_keyer(
         begun[spoken] = start, hashlib.sha256(prefix + start)
         return begun[spoken]
 
-    start, digest = begin(None)
-    copy, encode_into = digest.copy, _encode_into
+    start, alone = begin(None)
+    encode_into = _encode_into
     spoken_in = tuple(name for name in _CONVERSATIONS if name in members)
 
     def keyer(part: dict[str, Any]) -> tuple[str, Pieces] | None:
         rest = bytearray()
+        last = None
         try:
             for spoken in spoken_in:
                 if type(messages := part.get(spoken)) is list:
@@ -199,16 +226,20 @@ def make_keyer(
                     del part[spoken]
                     encode_into(part, rest, 0)
                     _add_messages(rest, messages)
-                    whole = hashing.copy()
+                    if messages:
+                        last = messages[-1]
                     break
             else:
                 encode_into(part, rest, 0)
                 rest += _NO_MESSAGES
-                whole, started = copy(), start
+                hashing, started = alone, start
         except (OverflowError, UnicodeEncodeError, RecursionError):
             return None
-        whole.update(rest)
-        return whole.hexdigest(), (started, rest)
+        if len(rest) < LEAST:
+            whole = hashing.copy()
+            whole.update(rest)
+            return whole.hexdigest(), (started, rest)
+        return hexdigest(hashing, rest, last), (started, rest)
 
     return keyer
 
@@ -274,13 +305,13 @@ def may_tell_secrets(request: bytes) -> bool:
 
     It has the shape of one, or a name that may be of one or of what holds some.
     """
-    if shape_begins(request) is not None:
+    if has_shape(request):
         return True
     if request[:1] != _PARTED:
-        return name_ends(request) is not None
+        return has_name(request)
     begin = b"\xdd" + (int.from_bytes(request[-4:]) + 2).to_bytes(4)
     head = bytes(_parts.decode(begin + request[1:-4])[0])
-    return name_ends(request, 1 + len(head)) is not None or _has_some(head)
+    return has_name(request, 1 + len(head)) or _has_some(head)
 
 
 _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -289,7 +320,7 @@ _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 @lru_cache(maxsize=256)
 def _has_some(head: bytes) -> bool:
     """Whether there is a credential in what every request of a function begins with."""
-    if name_ends(head) is None:
+    if not has_name(head):
         return False
     said = msgspec.msgpack.decode(head)[2]
     return hidden(said) is not said
@@ -311,8 +342,8 @@ def mend_scalar(value: Any) -> Any:
 
 def mend_dict(members: dict[str, Any]) -> Any:
     """A dictionary of canonical values; tagged where it could be taken for a tag."""
-    if (len(members) == 1 and is_tag(members)) or any(
-        type(mend_str(key)) is not str for key in members
+    if (len(members) == 1 and is_tag(members)) or not (
+        "".join(members).isascii() or all(type(mend_str(key)) is str for key in members)
     ):
         pairs = [[mend_str(key), value] for key, value in members.items()]
         return {"!dict": sorted(pairs, key=encode)}

@@ -15,29 +15,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply, Seen
-from cachewrap.errors import UnkeyableError
+from cachewrap.entry import HttpAnswer
+from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format.plans import Models
+from cachewrap.http.answers import served_headers
 from cachewrap.http.exchange import Answered, SdkExchange
-from cachewrap.http.request import RAW_RESPONSE, header, is_given
-from cachewrap.options import NAMES, Default, choose_simple_cache
+from cachewrap.http.request import is_given
+from cachewrap.options import NAMES, Default, choose_simple_cache, take_options
 from cachewrap.request.key import encode
 from cachewrap.sdk.carried import expected
 from cachewrap.sdk.front.events import aquicken, quicken
+from cachewrap.sdk.front.keywords import Keywords, read_keywords
+from cachewrap.sdk.front.results import (
+    is_constant,
+    learn_parser,
+    raw_response,
+    request_id_adder,
+    wrapper_class,
+)
 from cachewrap.sdk.front.shape import (
     NOTHING,
     Known,
     Rest,
     Works,
-    is_constant,
-    is_fixed,
-    read_keywords,
+    are_same,
+    without_own,
 )
 from cachewrap.sdk.seam import SdkCall, arebuild, rebuild
 
@@ -47,8 +55,6 @@ Shape: TypeAlias = tuple[Any, ...]
 _UNSEEN: Final = object()
 
 _stack_here: Final = blocks.blocks.get
-
-_CACHE: Final = frozenset({"cache"})
 
 # What a client's subclass or owner may have put something of its own in place of.
 _WORKS: Final = (
@@ -80,7 +86,8 @@ class Asked:
         shape: the shape of the call.
         resource: the SDK's object whose method was called.
         client: the SDK's client.
-        body: its keywords as a canonical body.
+        keywords: its keywords.
+        body: them as a canonical body.
         known: how calls of this shape are answered, None before that was seen.
         cache: serves the call, as far as the door can tell.
         foreseen: the exchange that the door came to.
@@ -92,6 +99,7 @@ class Asked:
     shape: Shape
     resource: Any
     client: Any
+    keywords: Keywords
     body: dict[str, Any]
     known: Known | None
     cache: Cache
@@ -118,7 +126,7 @@ class Asked:
 
 
 class Door:
-    """The front door of one SDK: wraps its plain ``create`` methods.
+    """The front door of one SDK: wraps its ``create`` methods, or those that parse what they get.
 
     Args:
         name: the SDK's top-level module.
@@ -126,6 +134,7 @@ class Door:
         default: gives the cache of calls outside any block.
         active: whether the SDK is to be patched.
         long: wraps the same methods where the door does not serve.
+        parses: whether they parse answers to a class that they are given.
     """
 
     def __init__(
@@ -135,12 +144,15 @@ class Door:
         default: Default,
         active: Callable[[], bool],
         long: Callable[..., Any],
+        *,
+        parses: bool = False,
     ) -> None:
         self._name = name
         self._path = path
         self._default = default
         self._active = active
         self._long = long
+        self._parses = parses
         self._shapes: dict[Shape, Known | None] = {}
         self._added: dict[Shape, dict[str, Any]] = {}
         self._models: Models | None = None
@@ -219,7 +231,7 @@ class Door:
                 return  # another tool stands there, for now
             known = self._seen(asked, options, args, kwargs, exchange, works)
         if known is not None:
-            foreseen = known.request(asked.client, asked.body)
+            foreseen = known.request(asked.client, asked.body, asked.keywords)
             if encode(foreseen) != exchange.asked:
                 known = None
             elif known.constants and self._added.get(asked.shape) != known.constants:
@@ -242,19 +254,21 @@ class Door:
     def _cache(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
         if args or not self._active():
             return None
-        own = None
-        if not NAMES.isdisjoint(kwargs):
-            own = kwargs.get("cache")
-            if not NAMES.isdisjoint(kwargs.keys() - _CACHE) or not isinstance(own, Cache):
-                return None
-        return choose_simple_cache(self._default, own)
+        if NAMES.isdisjoint(kwargs):
+            return choose_simple_cache(self._default)
+        try:
+            _, own = take_options(kwargs)
+            # Which sample it is is counted on the long way.
+            return None if own.sample is not None else choose_simple_cache(self._default, own)
+        except ConfigurationError:
+            return None
 
     def _ask(self, instance: Any, kwargs: dict[str, Any], cache: Cache) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
         client = instance._client
         if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
             return None
-        keywords = read_keywords(kwargs, cache.policy.unkeyed)
+        keywords = read_keywords(kwargs, cache.policy.unkeyed, parses=self._parses)
         if keywords is None:
             return None
         head, names = (type(instance), type(client), keywords.stream), tuple(keywords.body)
@@ -273,7 +287,7 @@ class Door:
             known = None
         elif not known.works.are_alone(client, instance):
             return None
-        return Asked(self, shape, instance, client, clean, known, cache)
+        return Asked(self, shape, instance, client, keywords, clean, known, cache)
 
     def _seen(
         self,
@@ -285,41 +299,59 @@ class Door:
         works: Works,
     ) -> Known | None:
         module = sys.modules.get(f"{self._name}._models")
-        sent = exchange.request.get("body")
-        if module is None or not isinstance(sent, dict):
+        sent, given = exchange.request.get("body"), asked.keywords.body
+        if module is None or not isinstance(sent, dict) or not isinstance(options.json_data, dict):
             return None
-        if (
-            header(options.headers, RAW_RESPONSE) is not None
-            or not asked.body.keys() <= sent.keys()
-        ):
+        if not asked.body.keys() <= sent.keys():
             return None
         constants = {name: value for name, value in sent.items() if name not in asked.body}
-        parse = getattr(options, "post_parser", None)
-        parse = parse if parse is not None and is_given(parse) else None
-        if not all(map(is_constant, constants.values())) or not is_fixed(parse):
+        added = {name: value for name, value in options.json_data.items() if name not in given}
+        if added.keys() != constants.keys():
             return None
+        # Of a class the SDK sends its schema, which is the same while the class is.
+        if not (asked.keywords.classes or all(map(is_constant, constants.values()))):
+            return None
+        parse = getattr(options, "post_parser", None)
+        parser = None
+        if parse is not None and is_given(parse):
+            parser = learn_parser(parse, asked.keywords, self._name)
+            if parser is None:
+                return None
         if self._models is None:
             self._models = Models(module)
         stream = bool(kwargs.get("stream", False))
         cast_to = args[0] if args else kwargs["cast_to"]
-        build = None if stream else self._models.builder(cast_to)
-        if build is None and not stream:
+        build, beside, raw = None, asked.keywords.beside, asked.keywords.raw
+        add = module.add_request_id
+        wrapper = wrapper_class(self._name) if raw == "true" else None
+        if raw == "true" and (wrapper is None or (stream and parser is not None)):
             return None
-        kept = copy(options)
-        kept.json_data = None
-        return Known(
+        if not stream and raw != "stream":
+            build = self._models.builder(cast_to)
+            if build is None:
+                return None
+            if parser is not None:
+                parser.quicken(build)
+            if parser is None or parser.is_fixed:
+                add = request_id_adder(add, build, self._name)
+        known = Known(
             exchange.endpoint,
-            Rest(stream, asked.cache.policy.unkeyed),
+            Rest(stream, asked.cache.policy.unkeyed, works.tells),
             self._path,
             constants,
-            kept,
+            added,
+            tuple(options.json_data),
+            without_own(options, beside, parser),
             cast_to,
-            kwargs.get("stream_cls") if stream else None,
+            kwargs.get("stream_cls"),
+            wrapper,
             build,
-            parse,
-            module.add_request_id,
+            self._models.builder,
+            parser,
+            add,
             works,
         )
+        return known if are_same(known.options_of(asked.keywords), options) else None
 
     def _is_usual(self, asked: Asked) -> bool:
         """Whether the SDK's own code alone makes these calls."""
@@ -342,16 +374,19 @@ class Door:
     ) -> Any:
         answer = reply.value.answer
         assert answer is not None
-        if known.build is not None:
-            return known.value(answer)
-        sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+        if known.build is not None and known.wrapper is None:
+            found = known.read(answer)
+            return NOTHING if found is None else known.made(asked.keywords, *found)
         try:
-            stream = rebuild(sdk_call, answer, asked.client, args, kwargs)
+            if known.wrapper is not None:
+                return self._raw(asked, known, answer, exchange, quicken)
+            sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+            result = rebuild(sdk_call, answer, asked.client, args, kwargs)
         except Exception:  # the long way tells what is wrong
             return NOTHING
-        assert self._models is not None
-        quicken(stream, answer, self._name, self._models.builder)
-        return stream
+        if asked.keywords.stream and asked.keywords.raw is None:
+            quicken(result, answer, self._name, known.builder)
+        return result
 
     async def _aresult(
         self,
@@ -362,16 +397,49 @@ class Door:
     ) -> Any:
         answer = reply.value.answer
         assert answer is not None
-        if known.build is not None:
-            return known.value(answer)
-        sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+        if known.build is not None and known.wrapper is None:
+            found = known.read(answer)
+            return NOTHING if found is None else known.made(asked.keywords, *found)
         try:
-            stream = await arebuild(sdk_call, answer, asked.client, args, kwargs)
+            if known.wrapper is not None:
+                return self._raw(asked, known, answer, exchange, aquicken)
+            sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+            result = await arebuild(sdk_call, answer, asked.client, args, kwargs)
         except Exception:
             return NOTHING
-        assert self._models is not None
-        aquicken(stream, answer, self._name, self._models.builder)
-        return stream
+        if asked.keywords.stream and asked.keywords.raw is None:
+            aquicken(result, answer, self._name, known.builder)
+        return result
+
+    def _raw(
+        self,
+        asked: Asked,
+        known: Known,
+        answer: HttpAnswer,
+        exchange: SdkExchange,
+        quicken: Callable[..., None],
+    ) -> Any:
+        if known.build is None:
+
+            def value(raw: Any) -> Any:
+                stream = raw._parse()
+                quicken(stream, answer, self._name, known.builder)
+                return stream
+
+        else:
+            found = known.read(answer)
+            if found is None:
+                return NOTHING
+            answer.headers = served_headers(answer)
+
+            def value(raw: Any) -> Any:
+                made = known.made(asked.keywords, *found)
+                return None if made is NOTHING else made
+
+        sdk_call, (cast_to, _), kwargs = _as_at_request(asked, known, exchange)
+        return raw_response(
+            known.wrapper, sdk_call, asked.client, answer, value, cast_to=cast_to, **kwargs
+        )
 
 
 _UNTOUCHED: Final = frozenset(_WORKS)
@@ -380,7 +448,7 @@ _UNTOUCHED: Final = frozenset(_WORKS)
 def _exchange(asked: Asked, known: Known) -> SdkExchange | None:
     """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
     try:
-        request = known.request(asked.client, asked.body)
+        request = known.request(asked.client, asked.body, asked.keywords)
         streams = known.build is None  # `Known.value` looks into other answers itself
         asked.foreseen = SdkExchange(known.endpoint, request, asked.cache.policy, looks=streams)
     except UnkeyableError:
@@ -391,8 +459,9 @@ def _exchange(asked: Asked, known: Known) -> SdkExchange | None:
 def _as_at_request(
     asked: Asked, known: Known, exchange: SdkExchange
 ) -> tuple[SdkCall, tuple[Any, ...], dict[str, Any]]:
-    """How a streamed call is served, and the arguments that its ``request`` would have got."""
-    options = copy(known.options)
-    options.json_data = exchange.request["body"]
-    sdk_call = SdkCall(asked.cache, exchange, True, options, options.headers, sampled=None)
-    return sdk_call, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}
+    """How a call is served that gets a response, and what its ``request`` would have been given."""
+    options = known.options_of(asked.keywords)
+    opened = known.build is None
+    sdk_call = SdkCall(asked.cache, exchange, opened, options, options.headers, sampled=None)
+    given = {"stream": asked.keywords.stream, "stream_cls": known.stream_cls}
+    return sdk_call, (known.cast_to, options), given

@@ -1,10 +1,10 @@
-"""Shapes of calls: which one the keywords of a call have, and how those of one are answered."""
+"""Shapes of calls: how those of one shape are sent and answered."""
 
 from __future__ import annotations
 
-import functools
-import types
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -13,129 +13,21 @@ from cachewrap.hooks import is_own
 from cachewrap.http.answers import is_sound
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
-from cachewrap.http.request import canonical_request, is_given, without_secrets
-from cachewrap.http.tracking import is_idle
-from cachewrap.options import NAMES
-from cachewrap.request.canonical import NO_NAMES, plain_body
-from cachewrap.request.values import is_plain
-from cachewrap.secrets import is_secret, is_secret_value
-
-Marks: TypeAlias = tuple[Any, ...]
-
-# Keywords that are no part of the body. A time-out changes no answer.
-_UNREAD: Final = frozenset({"extra_query", "extra_body"})
-_SPOKEN: Final = ("messages", "input")
-_PLAIN: Final = frozenset({dict, str, list, int})
-_MOST_HEADERS: Final = 16
-
-
-@dataclass(slots=True)
-class Keywords:
-    """The keywords of a call, told apart as far as the way of its request may depend on it.
-
-    Args:
-        body: what is given of the body, as it was given.
-        stream: whether a stream is asked for.
-        marks: beside the names in the body, what calls of one shape have in common: the headers of
-            the call's own, the names that its cache leaves out, and the classes of the SDK's
-            objects among its messages.
-        unkeyed: the names that the call's cache leaves out of a request.
-    """
-
-    body: dict[str, Any]
-    stream: bool
-    marks: Marks = ()
-    unkeyed: frozenset[str] = NO_NAMES
-
-    def body_for_key(self, name: str) -> Any:
-        """The canonical body, or None where it holds more than JSON and the SDK's own objects.
-
-        Objects are replaced by what the SDK sends for them, and noted in the marks.
-
-        Args:
-            name: the SDK's top-level module.
-        """
-        spoken = self.body.get("messages") or self.body.get("input")
-        if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
-            clean = plain_body(without_secrets(self.body), self.unkeyed)
-            if clean is not None:
-                return clean
-        classes: dict[type, None] = {}
-        sent = {
-            key: _sent(value, name, classes) if key in _SPOKEN else value
-            for key, value in self.body.items()
-        }
-        if not classes:
-            return None
-        self.marks = (*self.marks, frozenset(classes))
-        return plain_body(without_secrets(sent), self.unkeyed)
-
-
-def read_keywords(kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Keywords | None:
-    """Read a call's keywords; None where there are some that the door does not know.
-
-    Args:
-        kwargs: the keywords.
-        unkeyed: the names that the call's cache leaves out of a request.
-    """
-    body: dict[str, Any] = {}
-    marks: Marks = (unkeyed,) if unkeyed else ()
-    for name, value in kwargs.items():
-        if name in _UNREAD:
-            if value is not None:
-                return None
-        elif name == "extra_headers":
-            if value:
-                if not _are_known(value, unkeyed):
-                    return None
-                marks = (*marks, frozenset(value.items()))
-        elif name == "timeout":
-            if value is not None and type(value) not in (int, float) and is_given(value):
-                return None
-        elif name not in NAMES and is_given(value):
-            body[name] = value
-    stream = body.get("stream") or False
-    return Keywords(body, stream, marks, unkeyed) if type(stream) is bool else None
-
-
-def _are_known(headers: Any, unkeyed: frozenset[str]) -> bool:
-    """Whether headers are the same from call to call, and no credentials: calls are learnt by them.
-
-    What differs from call to call (as a trace's number) would make a shape of each call.
-    """
-    return (
-        type(headers) is dict
-        and len(headers) <= _MOST_HEADERS
-        and all(_is_known(name, value, unkeyed) for name, value in headers.items())
-    )
-
-
-def _is_known(name: Any, value: Any, unkeyed: frozenset[str]) -> bool:
-    return (
-        type(name) is str
-        and type(value) is str
-        and value[:1] != "{"
-        and name.lower() not in unkeyed
-        and not (is_idle(name.lower()) or is_secret(name) or is_secret_value(value))
-    )
-
-
-def _sent(value: Any, name: str, classes: dict[type, None]) -> Any:
-    """A value as the SDK sends it, with what it sends for objects of its own; they are noted."""
-    kind = type(value)
-    if kind is list:
-        return [item if is_plain(item) else _sent(item, name, classes) for item in value]
-    if kind is dict:
-        return {key: _sent(inner, name, classes) for key, inner in value.items()}
-    if kind.__module__.partition(".")[0] != name or not hasattr(kind, "model_dump"):
-        return value
-    classes[kind] = None
-    left_out: Iterable[str] | None = getattr(kind, "__api_exclude__", None)
-    return value.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=left_out)
-
+from cachewrap.http.request import canonical_request, is_given
+from cachewrap.sdk.front.keywords import Beside, Keywords
+from cachewrap.sdk.front.results import Parser
 
 Inputs: TypeAlias = tuple[Any, ...]
 
+_TEXT: Final = frozenset({str})
+_TOLD: Final = ("organization", "project", "_version", "_platform")
+"""What the usual client of OpenAI's makes its headers of, beside those that it was given."""
+_READ: Final = frozenset(
+    """
+    Omit __class__ __name__ _custom_headers api_key auth_headers default_headers get_async_library
+    platform_headers super user_agent
+    """.split()
+).union(_TOLD)
 _SIMPLE: Final = (str, int, float, bool, type(None))
 
 
@@ -145,25 +37,32 @@ class Rest:
     Args:
         stream: whether the requests ask for a stream.
         unkeyed: the names that are left out of them.
+        plain: whether the client's headers and query are made of `_TOLD` alone.
     """
 
-    def __init__(self, stream: bool, unkeyed: frozenset[str]) -> None:
+    def __init__(self, stream: bool, unkeyed: frozenset[str], plain: bool = False) -> None:
         self._stream = stream
         self._unkeyed = unkeyed
+        self._plain = plain
         self._last: tuple[Inputs, dict[str, Any]] | None = None
 
-    def of(self, client: Any, options: Any, path: str) -> dict[str, Any]:
+    def of(
+        self, client: Any, options: Any, path: str, query: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The rest of a request. It is not to be changed.
 
         Args:
             client: the SDK's client.
             options: its request options, the same at each call.
             path: where the request goes.
+            query: of the call's own.
         """
-        inputs = _inputs(client, path)
+        inputs = _inputs(client, path, query, self._plain)
         last = self._last
         if inputs is not None and last is not None and last[0] == inputs:
             return last[1]
+        if query:
+            options = changed(options, params=query)
         rest = canonical_request(
             client, options, path, None, stream=self._stream, unkeyed=self._unkeyed
         )
@@ -172,28 +71,82 @@ class Rest:
         return rest
 
 
-def _inputs(client: Any, path: str) -> Inputs | None:
+def _inputs(client: Any, path: str, own: dict[str, Any] | None, plain: bool) -> Inputs | None:
     """What `canonical_request` reads of a client, as values; None where there are others."""
     transport = client._client
-    headers = []
-    for name, value in client.default_headers.items():
-        if type(value) is not str:
-            if value is not None and is_given(value):
-                return None
-            value = None
-        headers.append((name, value))
+    held = vars(client)
+    told = [held.get(name) for name in _TOLD] if plain else []
+    headers = held["_custom_headers"] if plain else client.default_headers
+    pairs: list[tuple[str, str | None]] = [*headers.items()]
+    if pairs and not _TEXT.issuperset(map(type, headers.values())):
+        for number, (name, value) in enumerate(pairs):
+            if type(value) is not str:
+                if value is not None and is_given(value):
+                    return None
+                pairs[number] = name, None
     query = client.default_query
-    if query and any(type(value) not in _SIMPLE for value in query.values()):
-        return None
+    for one in (query, own):
+        if one and any(type(value) not in _SIMPLE for value in one.values()):
+            return None
     given, params = getattr(transport, "headers", None), getattr(transport, "params", None)
     return (
         path,
-        str(client.base_url),
-        headers,
+        client.base_url,
+        told,
+        pairs,
         given.raw if given else None,
         str(params) if params else None,
         repr(query) if query else None,
+        repr(own) if own else None,
     )
+
+
+def changed(options: Any, **values: Any) -> Any:
+    """A copy of request options that has other values, as they are."""
+    try:
+        state = {*options.__pydantic_fields_set__}, options.__pydantic_extra__
+    except AttributeError:  # of an older pydantic
+        made = copy(options)
+        vars(made).update(values)
+        return made
+    kind: Any = type(options)
+    made = kind.__new__(kind)
+    _put(made, "__dict__", {**vars(options), **values})
+    _put(made, "__pydantic_fields_set__", state[0])
+    _put(made, "__pydantic_extra__", state[1])
+    _put(made, "__pydantic_private__", None)
+    return made
+
+
+_put: Final = object.__setattr__
+
+
+def without_own(options: Any, beside: Beside | None, parser: Parser | None) -> Any:
+    """Request options without what one call brought."""
+    values: dict[str, Any] = {"json_data": None}
+    if parser is not None and not parser.is_fixed:
+        values["post_parser"] = None
+    if beside is not None:
+        if beside.headers is not None:
+            own = beside.headers
+            values["headers"] = {k: v for k, v in options.headers.items() if k not in own}
+        if beside.query is not None:
+            values["params"] = {}
+        if beside.body is not None:
+            values["extra_json"] = None
+    return changed(options, **values)
+
+
+def are_same(made: Any, options: Any) -> bool:
+    """Whether request options were made of a call's keywords as the SDK has made them."""
+    if list(made.json_data) != list(options.json_data):
+        return False
+    if list((made.headers or {}).items()) != list((options.headers or {}).items()):
+        return False
+    return all(getattr(made, name) == getattr(options, name) for name in _OF_A_CALL)
+
+
+_OF_A_CALL: Final = ("json_data", "extra_json", "params", "timeout")
 
 
 NOTHING: Final = object()
@@ -205,11 +158,16 @@ class Works:
 
     Whoever wraps one of them is to see every call of it: where something else stands in its place
     now, or in its code, the door is not for that call.
+
+    Attributes:
+        tells: whether the headers of clients are made of what `Rest` looks at, by the SDK alone.
     """
+
+    tells: bool
 
     __slots__ = (
         *("_cast", "_url", "_options", "_parsed", "_post", "_posts", "_processed", "_processes"),
-        *("_request", "_requests"),
+        *("_request", "_requests", "_spared", "tells"),
     )
 
     @classmethod
@@ -220,20 +178,32 @@ class Works:
             kind: the class.
             name: the SDK's top-level module.
         """
-        return cls(kind) if all(is_own(getattr(kind, work), name) for work in WORKS) else None
+        works = cls(kind, name)
+        found = [getattr(kind, work) for work in WORKS]
+        for *_, one in works._spared:
+            if one is not None:
+                found.append(getattr(one, "__func__", getattr(one, "fget", one)))
+        return works if all(is_own(one, name) for one in found) else None
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, name: str) -> None:
         self._request, self._post = kind.request, kind.post
         self._processed, self._parsed = kind._process_response, kind._process_response_data
         self._cast, self._options = kind._maybe_override_cast_to, kind._prepare_options
         self._url = kind._prepare_url
         self._requests, self._posts = kind.request.__code__, kind.post.__code__
         self._processes = kind._process_response.__code__
+        self._spared = tuple(_spared(name))
+        headers = _headers(kind)
+        self.tells = headers is not None
+        self._spared += headers or ()
 
     def are_alone(self, client: Any, resource: Any) -> bool:
         """Whether they are all that stands there now, in the client's class and its resource."""
         kind = type(client)
         request, post, processed = kind.request, kind.post, kind._process_response
+        for held, name, function in self._spared:
+            if held.get(name) is not function:
+                return False
         return (
             request is self._request
             and post is self._post
@@ -249,6 +219,53 @@ class Works:
         )
 
 
+_SPARED: Final = (
+    ("_response", "APIResponse", "parse"),
+    ("_response", "APIResponse", "_parse"),
+    ("_response", "AsyncAPIResponse", "parse"),
+    ("_response", "AsyncAPIResponse", "_parse"),
+    ("_legacy_response", "LegacyAPIResponse", "parse"),
+    ("_legacy_response", "LegacyAPIResponse", "_parse"),
+    ("_models", "BaseModel", "construct"),
+    ("_models", "", "construct_type"),
+)
+
+
+def _spared(name: str) -> Iterable[tuple[Mapping[str, Any], str, Any]]:
+    """Where the SDK looks for what it would read an answer with: each place, and what is there."""
+    for module, owner, attribute in _SPARED:
+        place: Any = sys.modules.get(f"{name}.{module}")
+        place = getattr(place, owner, None) if owner else place
+        for base in place.__mro__ if isinstance(place, type) else (place,):
+            found = None if base is None else vars(base).get(attribute)
+            if base is not None:
+                yield vars(base), attribute, found
+            if found is not None:
+                break
+
+
+_HEADERS: Final = frozenset({"auth_headers", "default_headers", "platform_headers", "user_agent"})
+
+
+def _headers(kind: type) -> tuple[tuple[Mapping[str, Any], str, Any], ...] | None:
+    """What makes a client's headers, as `_spared` gives it; None where they are made of more."""
+    if any(hasattr(kind, name) for name in (*_TOLD, "_custom_headers")):
+        return None
+    places: list[tuple[Mapping[str, Any], str, Any]] = []
+    ahead = ["default_headers"]
+    for attribute in ahead:
+        for base in kind.__mro__[:-1]:
+            found = vars(base).get(attribute)
+            places.append((vars(base), attribute, found))
+            if found is not None:
+                function = getattr(found, "fget", found)
+                read = set(getattr(getattr(function, "__code__", None), "co_names", ("",)))
+                if not read <= _READ:
+                    return None
+                ahead += sorted(read.intersection(_HEADERS).difference(ahead))
+    return tuple(places)
+
+
 WORKS: Final = (
     *("request", "post", "_process_response", "_process_response_data"),
     *("_maybe_override_cast_to", "_prepare_options", "_prepare_url"),
@@ -262,14 +279,18 @@ class Known:
 
     Args:
         endpoint: what is called.
-        rest: gives all of the canonical request but the body.
+        rest: gives all of the canonical request but the body and the call's own headers.
         path: gives the path of a request, of its client, options and body.
-        constants: what the SDK adds to the body.
-        options: the request options, without a body.
+        constants: what the SDK adds to the body, in canonical form.
+        added: the same, as it is sent.
+        order: the names in the body, as the SDK sends them.
+        options: the request options, without what is of one call.
         cast_to: the class of the result.
-        stream_cls: the class of a streamed one; None for a result that is read at once.
-        build: makes the result of JSON; None for a streamed one.
-        parse: what the SDK does to the result at the end.
+        stream_cls: the class of a streamed one.
+        wrapper: the class of a raw result; None for any other.
+        build: makes the result of JSON; None for one that is read later.
+        builder: gives what builds the models of a stream.
+        parser: gives what the SDK does to the result at the end.
         add_request_id: the SDK's own.
         works: what the call passed through.
     """
@@ -278,65 +299,88 @@ class Known:
     rest: Rest
     path: Callable[[Any, Any, Any], str]
     constants: dict[str, Any]
+    added: dict[str, Any]
+    order: tuple[str, ...]
     options: Any
     cast_to: Any
     stream_cls: Any
+    wrapper: Any
     build: Callable[[Any], Any] | None
-    parse: Callable[[Any], Any] | None
+    builder: Callable[[Any], Callable[[Any], Any] | None]
+    parser: Parser | None
     add_request_id: Callable[[Any, str | None], None]
     works: Works
 
-    def request(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
-        """The canonical request of a call with this body."""
+    def request(self, client: Any, body: dict[str, Any], keywords: Keywords) -> dict[str, Any]:
+        """The canonical request of a call with these keywords, whose canonical body it is."""
         if self.constants:
             body = {**body, **self.constants}
         path = self.path(client, self.options, body)
-        return {**self.rest.of(client, self.options, path), "body": body}
+        beside = keywords.beside
+        if beside is None:
+            return {**self.rest.of(client, self.options, path), "body": body}
+        rest = self.rest.of(client, self.options, path, beside.query)
+        if headers := keywords.headers_for_key():
+            rest = {**rest, "headers": {**rest.get("headers", {}), **headers}}
+        return {**rest, "body": body}
 
-    def value(self, answer: HttpAnswer) -> Any:
-        """The result of an answer that was read at once, or `NOTHING`."""
+    def options_of(self, keywords: Keywords) -> Any:
+        """The request options of a call with these keywords."""
+        given = keywords.body
+        body, beside = {}, keywords.beside
+        for name in self.order:
+            value = given[name] if name in given else self.added[name]
+            # What is added to a conversation later is not seen in the request.
+            body[name] = value[:] if type(value) is list else value
+        values: dict[str, Any] = {"json_data": body}
+        if self.parser is not None and not self.parser.is_fixed:
+            values["post_parser"] = self.parser.of(keywords)
+        if beside is None:
+            return changed(self.options, **values)
+        if beside is None:
+            return changed(self.options, json_data=body)
+        if beside.headers is not None:
+            values["headers"] = {**(self.options.headers or {}), **beside.headers}
+        if beside.query is not None:
+            values["params"] = dict(beside.query)
+        if beside.body is not None:
+            values["extra_json"] = dict(beside.body)
+        if beside.timeout:
+            (values["timeout"],) = beside.timeout
+        return changed(self.options, **values)
+
+    def read(self, answer: HttpAnswer) -> tuple[dict[str, Any], str | None] | None:
+        """The JSON of an answer that was read at once, and its request's number, if both are so."""
         content_type = request_id = None
         for name, value in answer.headers:
             name = name.lower()
             if name == "content-type" or name == "x-request-id":
                 if (content_type if name == "content-type" else request_id) is not None:
-                    return NOTHING
+                    return None
                 if name == "content-type":
                     content_type = value
                 else:
                     request_id = value
         if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
-            return NOTHING
+            return None
         if request_id is not None and not is_sound(request_id):
-            return NOTHING
+            return None
         try:
             data = parsed(b"".join(answer.chunks))
         except ValueError:
-            return NOTHING
-        if type(data) is not dict or self.build is None or lacking(self.endpoint.path, data):
-            return NOTHING
+            return None
+        if type(data) is not dict or lacking(self.endpoint.path, data):
+            return None
+        return data, request_id
+
+    def made(self, keywords: Keywords, data: dict[str, Any], request_id: str | None) -> Any:
+        """The result of an answer's JSON to a call with these keywords, or `NOTHING`."""
+        assert self.build is not None
         try:
             result = self.build(data)
-            if self.parse is not None:
-                result = self.parse(result)
+            if self.parser is not None:
+                result = self.parser.of(keywords)(result)
         except Exception:  # the long way tells whose error it is
             return NOTHING
         self.add_request_id(result, request_id)
         return result
-
-
-def is_constant(value: object) -> bool:
-    return value is None or type(value) in (str, int, float, bool)
-
-
-def is_fixed(parser: Any) -> bool:
-    """Whether a parser holds nothing of the call that it was made for."""
-    held: list[Any] = []
-    if isinstance(parser, functools.partial):
-        held += [*parser.args, *parser.keywords.values()]
-        parser = parser.func
-    if isinstance(parser, types.FunctionType):
-        held += [cell.cell_contents for cell in parser.__closure__ or ()]
-    elif parser is not None:
-        return False
-    return all(is_constant(value) or not is_given(value) for value in held)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import (
     SplitResult,
@@ -24,9 +26,12 @@ import redis.connection
 import redis.retry
 import redis.sentinel
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import ClusterDownError
 
 from cachewrap.errors import ConfigurationError
 from cachewrap.stores.redis.budget import BoundedCluster, bind, bounded
+from cachewrap.stores.redis.commands import Command, Operation, exchange, pack
+from cachewrap.systems import clock
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
 
@@ -43,6 +48,9 @@ _DRIVER: Final[dict[str, Any]] = (
     {"driver_info": _redis.DriverInfo()} if hasattr(redis, "DriverInfo") else {}
 )
 """What redis-py tells a server of itself, which it else reads from files for each connection."""
+
+_FRESH: Final = 0.1
+"""Seconds after its last answer for which a connection is not asked whether it is still there."""
 
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 
@@ -91,12 +99,14 @@ class Server(ABC):
         limit: how many connections an event loop may have.
         seconds: how long an operation may take.
         asks_at_once: making a client asks the server.
+        batches: operations of several tasks may be sent together.
     """
 
     place: str
     limit: int
     seconds: float
     asks_at_once = False
+    batches = False
 
     def _note(self, options: dict[str, Any], seconds: float) -> None:
         self.limit = options.get("max_connections", CONNECTIONS)
@@ -134,16 +144,36 @@ class Server(ABC):
         for pool in self.pools(client):
             await pool.disconnect()
 
-    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
-        """The value under the key.
+    def ask(self, client: Any, commands: Sequence[Command], idle: list[Any]) -> list[Any]:
+        """The answers to commands on keys of one slot, which are sent together.
+
+        An error that the server answers is one of them.
 
         Args:
             client: the client of sync callers.
-            name: the key.
-            idle: connections that are kept aside for this, where the server allows it.
+            commands: the commands.
+            idle: connections that are kept aside for this, where the server allows it, each with
+                the time of its last answer.
         """
-        value: bytes | None = client.get(name)
-        return value
+        if len(commands) > 1:
+            return _checked(_piped(client, commands).execute(raise_on_error=False))
+        try:
+            return [client.execute_command(*commands[0])]
+        except redis.ResponseError as error:
+            return _checked([error])
+
+    async def aask(self, client: Any, commands: Sequence[Command]) -> list[Any]:
+        """`ask` with an event loop's client."""
+        if len(commands) > 1:
+            return _checked(await _piped(client, commands).execute(raise_on_error=False))
+        try:
+            return [await client.execute_command(*commands[0])]
+        except redis.ResponseError as error:
+            return _checked([error])
+
+    async def exchange(self, client: Any, batch: deque[Operation], idle: list[Any]) -> None:
+        """`ask` for several operations of an event loop, where `batches` says that it can."""
+        raise NotImplementedError
 
     def nodes(self, client: Any) -> list[dict[str, Any]]:
         """What a SCAN needs to be told so that one after the other reaches every key."""
@@ -160,6 +190,8 @@ class Server(ABC):
 
 class Single(Server):
     """One server."""
+
+    batches = True
 
     def __init__(self, url: str, seconds: float) -> None:
         options = _options(url, seconds)
@@ -179,8 +211,8 @@ class Single(Server):
         bind(pool)
         return library.Redis(connection_pool=pool)
 
-    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
-        """What the client's own GET does, retries and health checks included, at half its cost.
+    def ask(self, client: Any, commands: Sequence[Command], idle: list[Any]) -> list[Any]:
+        """What the client's own commands do, retries and health checks included, at half the cost.
 
         A connection that was used before is not given back to its pool, which counts and locks, and
         there are no options of a command to look for.
@@ -188,25 +220,40 @@ class Single(Server):
         connection = None
         try:
             try:
-                connection = idle.pop()
+                connection, used = idle.pop()
             except IndexError:
                 connection = client.connection_pool.get_connection(*_COMMAND)
             else:
-                _revive(connection)
-            command = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
+                if clock.now() - used > _FRESH:
+                    _revive(connection)
+            packed = [pack(commands)]
 
-            def ask() -> bytes | None:
-                connection.send_packed_command(command)
-                value: bytes | None = connection.read_response()
-                return value
+            def attempt() -> list[Any]:
+                answers: list[Any] = []
+                connection.send_packed_command(packed)
+                for _ in commands:
+                    try:
+                        answers.append(connection.read_response())
+                    except redis.ResponseError as error:
+                        answers.append(error)
+                return answers
 
-            found: bytes | None = connection.retry.call_with_retry(
-                ask, lambda error: connection.disconnect()
+            answers: list[Any] = connection.retry.call_with_retry(
+                attempt, lambda error: connection.disconnect()
             )
-            return found
+            return answers
         finally:
             if connection is not None:
-                idle.append(connection)
+                idle.append((connection, clock.now()))
+
+    async def exchange(self, client: Any, batch: deque[Operation], idle: list[Any]) -> None:
+        connection = idle.pop() if idle else None
+        if connection is None:
+            connection = await client.connection_pool.get_connection(*_COMMAND)
+        try:
+            await exchange(connection, batch)
+        finally:
+            idle.append(connection)
 
 
 class Sentinels(Server):
@@ -328,6 +375,21 @@ class Cluster(Server):
 
     async def aunlink(self, client: Any, names: list[bytes]) -> int:
         return sum(await _unlinking(client, names).execute())
+
+
+def _piped(client: Any, commands: Sequence[Command]) -> Any:
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return pipeline
+
+
+def _checked(answers: list[Any]) -> list[Any]:
+    """The answers, unless one of them says that there is no server."""
+    for answer in answers:
+        if isinstance(answer, (redis.ConnectionError, ClusterDownError)):
+            raise answer
+    return answers
 
 
 def _unlinking(client: Any, names: list[bytes]) -> Any:

@@ -6,8 +6,8 @@ import functools
 import re
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
@@ -15,17 +15,34 @@ from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Claim,
     Leases,
+    Pairs,
     Scans,
     Seeds,
     Store,
     Uses,
     in_thread,
-    of_one_process,
 )
 from cachewrap.stores.redis.budget import TooLargeError
-from cachewrap.stores.redis.connections import Connections, ResponseError
+from cachewrap.stores.redis.commands import (
+    OVER,
+    RELEASE,
+    RELEASE_FAILED,
+    RENEW,
+    Command,
+    claim_of,
+    milliseconds,
+    plain,
+    put,
+    pxat,
+    raised,
+)
+from cachewrap.stores.redis.connections import Connections
 
 M = TypeVar("M", bound=Callable[..., Any])
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[Sequence[Command], list[Any], T]
+"""An operation: it gives commands that are sent together, and is sent their answers."""
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -41,42 +58,6 @@ _ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
 
 _IS_NAME = re.compile(rb"[^{]*\{[0-9a-f]{64}\}").fullmatch
 """Whether what fits a pattern is the name of an entry."""
-
-_LAST = 253402300800.0  # the year 10000
-
-_OVER = """
-local present = redis.pcall('GET', KEYS[1])
-if type(present) == 'table' then
-  if not string.find(present.err, 'WRONGTYPE', 1, true) then return present end
-  present = ''
-end
-if present and present ~= ARGV[2] then return present end
-if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
-else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
-return ARGV[1]
-"""
-
-_OTHER = "WRONGTYPE"
-"""What the server says where a key holds something else than text."""
-
-_FAILED = "failed"
-"""What stands in the place of a lease for 2 seconds after its owner's call failed."""
-
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-
-_RELEASE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
-
-_RELEASE_FAILED = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], 'failed', 'PX', 2000)
-return 1
-"""
 
 
 def _quoted(name: str) -> str:
@@ -97,7 +78,7 @@ def _in_asyncio(method: M) -> M:
     return cast(M, either)
 
 
-class RedisStore(Store, Leases, Scans, Seeds, Uses):
+class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
     A lease stands beside its entry, with ``:lease`` behind. It is never listed, counted or cleared.
@@ -182,68 +163,89 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return other
 
     def get(self, key: str) -> bytes | None:
-        connections = self._connections
-        with connections.reading() as client:
-            try:
-                return connections.server.get(client, self._name(key), connections.idle)
-            except ResponseError as error:
-                return _damaged(error)
+        connections, name = self._connections, self._name(key)
+        with connections.asking() as client:
+            (value,) = connections.server.ask(client, (("GET", name),), connections.idle)
+            found: bytes | None = value if type(value) is bytes else plain(value)
+            return found
 
     @_in_asyncio
     async def aget(self, key: str) -> bytes | None:
-        async with self._connections.running() as client:
-            try:
-                value: bytes | None = await client.get(self._name(key))
-            except ResponseError as error:
-                value = _damaged(error)
-        return value
+        (value,) = await self._connections.ask((("GET", self._name(key)),))
+        with self._connections.told():
+            found: bytes | None = value if type(value) is bytes else plain(value)
+            return found
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        name = self._name(key)
-        with self._connections.using(len(value)) as client:
-            if over is not None:
-                return bytes(client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
-            pipeline = client.pipeline(transaction=False).get(name)
-            pipeline.set(name, value, nx=True, pxat=_pxat(expires))
-            present, added = map(_plain, pipeline.execute(raise_on_error=False))
-            if present is None and not added:  # another caller's add came between the two
-                present = client.get(name)
-        return value if added or present is None else bytes(present)
+        return self._do(self._adding(key, value, expires, over), len(value))
 
     @_in_asyncio
     async def aadd(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
+        return await self._ado(self._adding(key, value, expires, over), len(value))
+
+    def _adding(self, key: str, value: bytes, expires: float, over: bytes | None) -> Steps[bytes]:
+        if over is not None:
+            (won,) = yield [self._replacing(key, value, expires, over)]
+            return bytes(raised(won))
         name = self._name(key)
-        async with self._connections.running(len(value)) as client:
-            if over is not None:
-                return bytes(await client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
-            pipeline = client.pipeline(transaction=False).get(name)
-            pipeline.set(name, value, nx=True, pxat=_pxat(expires))
-            present, added = map(_plain, await pipeline.execute(raise_on_error=False))
-            if present is None and not added:
-                present = await client.get(name)
+        answers = yield [("GET", name), put(name, value, expires, b"NX")]
+        present, added = map(plain, answers)
+        if present is None and not added:  # another caller's add came between the two
+            (again,) = yield [("GET", name)]
+            present = plain(again)
         return value if added or present is None else bytes(present)
 
+    def _replacing(self, key: str, value: bytes, expires: float, over: bytes) -> Command:
+        return ("EVAL", OVER, 1, self._name(key), value, over, pxat(expires) or 0)
+
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        with self._connections.using(len(value)) as client:
-            client.set(self._name(key), value, pxat=_pxat(expires))
+        self._do(self._setting(key, value, expires), len(value))
 
     @_in_asyncio
     async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        async with self._connections.running(len(value)) as client:
-            await client.set(self._name(key), value, pxat=_pxat(expires))
+        await self._ado(self._setting(key, value, expires), len(value))
+
+    def _setting(self, key: str, value: bytes, expires: float) -> Steps[None]:
+        (answer,) = yield [put(self._name(key), value, expires)]
+        raised(answer)
 
     def delete(self, key: str) -> bool:
-        with self._connections.using() as client:
-            return bool(client.delete(self._name(key)))
+        return bool(self._do(self._one("DEL", self._name(key))))
 
     @_in_asyncio
     async def adelete(self, key: str) -> bool:
-        async with self._connections.running() as client:
-            return bool(await client.delete(self._name(key)))
+        return bool(await self._ado(self._one("DEL", self._name(key))))
+
+    def _one(self, *command: bytes | str | int) -> Steps[Any]:
+        (answer,) = yield [command]
+        return raised(answer)
+
+    def _do(self, steps: Steps[T], size: int = 0) -> T:
+        """Take the steps of an operation: commands that are sent together, and their answers."""
+        connections = self._connections
+        with connections.asking(size) as client:
+            ask, idle = connections.server.ask, connections.idle
+            try:
+                commands = next(steps)
+                while True:
+                    commands = steps.send(ask(client, commands, idle))
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+
+    async def _ado(self, steps: Steps[T], size: int = 0) -> T:
+        """`_do` for async callers."""
+        ask, answers = self._connections.ask, None
+        while True:
+            try:
+                with self._connections.told():
+                    commands = next(steps) if answers is None else steps.send(answers)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            answers = await ask(commands, size)
 
     def keys(self) -> Iterator[str]:
         """Every key of this partition; one may come twice while the server resizes its table."""
@@ -304,7 +306,7 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
             pipeline = client.pipeline(transaction=False)
             for name in names:
                 pipeline.get(name)
-            return list(map(_plain, pipeline.execute(raise_on_error=False)))
+            return list(map(plain, pipeline.execute(raise_on_error=False)))
 
     def clear(self) -> int:
         count = 0
@@ -322,43 +324,93 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return count
 
     def acquire(self, key: str, token: str, seconds: float) -> Claim:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        with self._connections.using() as client:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
-            pipeline.pexpire(name, milliseconds, lt=True)
-            return _claim(token, *pipeline.execute(raise_on_error=False))
+        return self._do(self._acquiring(key, token, seconds))
 
     @_in_asyncio
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        async with self._connections.running() as client:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
-            pipeline.pexpire(name, milliseconds, lt=True)
-            return _claim(token, *await pipeline.execute(raise_on_error=False))
+        return await self._ado(self._acquiring(key, token, seconds))
+
+    def _acquiring(self, key: str, token: str, seconds: float) -> Steps[Claim]:
+        name, end = self._lease(key), milliseconds(seconds)
+        take, look = ("SET", name, token, b"PX", end, b"NX"), ("GET", name)
+        taken, present, _ = yield [take, look, ("PEXPIRE", name, end, b"LT")]
+        return claim_of(token, taken, present)
+
+    def acquire_and_get(self, key: str, token: str, seconds: float) -> tuple[Claim, bytes | None]:
+        return self._do(self._beginning(key, token, seconds))
+
+    @_in_asyncio
+    async def aacquire_and_get(
+        self, key: str, token: str, seconds: float
+    ) -> tuple[Claim, bytes | None]:
+        return await self._ado(self._beginning(key, token, seconds))
+
+    def _beginning(self, key: str, token: str, seconds: float) -> Steps[tuple[Claim, bytes | None]]:
+        name, end = self._lease(key), milliseconds(seconds)
+        take = ("SET", name, token, b"PX", end, b"NX")
+        taken, value = yield [take, ("GET", self._name(key))]
+        present: object = None
+        if taken is None:
+            present, _ = yield [("GET", name), ("PEXPIRE", name, end, b"LT")]
+        return claim_of(token, taken, present), plain(value)
 
     def renew(self, key: str, token: str, seconds: float) -> bool:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        with self._connections.using() as client:
-            return bool(client.eval(_RENEW, 1, name, token, milliseconds))
+        return bool(self._do(self._renewing(key, token, seconds)))
 
     @_in_asyncio
     async def arenew(self, key: str, token: str, seconds: float) -> bool:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        async with self._connections.running() as client:
-            return bool(await client.eval(_RENEW, 1, name, token, milliseconds))
+        return bool(await self._ado(self._renewing(key, token, seconds)))
+
+    def _renewing(self, key: str, token: str, seconds: float) -> Steps[Any]:
+        return self._one("EVAL", RENEW, 1, self._lease(key), token, milliseconds(seconds))
 
     def release(self, key: str, token: str, *, failed: bool = False) -> None:
-        script = _RELEASE_FAILED if failed else _RELEASE
-        with self._connections.using() as client:
-            client.eval(script, 1, self._lease(key), token)
+        self._do(self._releasing(key, token, failed))
 
     @_in_asyncio
     async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
-        script = _RELEASE_FAILED if failed else _RELEASE
-        async with self._connections.running() as client:
-            await client.eval(script, 1, self._lease(key), token)
+        await self._ado(self._releasing(key, token, failed))
+
+    def _releasing(self, key: str, token: str, failed: bool) -> Steps[Any]:
+        script = RELEASE_FAILED if failed else RELEASE
+        return self._one("EVAL", script, 1, self._lease(key), token)
+
+    def add_and_release(
+        self,
+        key: str,
+        token: str,
+        value: bytes,
+        *,
+        expires: float = 0.0,
+        over: bytes | None = None,
+    ) -> tuple[bytes, bool]:
+        return self._do(self._ending(key, token, value, expires, over), len(value))
+
+    @_in_asyncio
+    async def aadd_and_release(
+        self,
+        key: str,
+        token: str,
+        value: bytes,
+        *,
+        expires: float = 0.0,
+        over: bytes | None = None,
+    ) -> tuple[bytes, bool]:
+        return await self._ado(self._ending(key, token, value, expires, over), len(value))
+
+    def _ending(
+        self, key: str, token: str, value: bytes, expires: float, over: bytes | None
+    ) -> Steps[tuple[bytes, bool]]:
+        name, leave = self._name(key), ("EVAL", RELEASE, 1, self._lease(key), token)
+        if over is not None:
+            won, left = yield [self._replacing(key, value, expires, over), leave]
+            return bytes(raised(won)), not isinstance(left, Exception)
+        added, left = yield [put(name, value, expires, b"NX"), leave]
+        present = None
+        if not raised(added):  # another caller's was there
+            (answer,) = yield [("GET", name)]
+            present = plain(answer)
+        return value if present is None else present, not isinstance(left, Exception)
 
     def close(self) -> None:
         self._connections.close()
@@ -399,18 +451,6 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return self._name(key) + b":lease"
 
 
-def _damaged(error: Exception) -> bytes:
-    """What stands for a list, a hash or the like among the entries: no entry, to be replaced."""
-    if _OTHER not in str(error):
-        raise error
-    return b""
-
-
-def _plain(answer: Any) -> Any:
-    """An answer of a pipeline, whose errors are given back and not raised."""
-    return _damaged(answer) if isinstance(answer, Exception) else answer
-
-
 def _seed_of(quoted: bytes) -> str | None:
     """The seed in the name of a key; None for a name that no seed has."""
     try:
@@ -418,34 +458,6 @@ def _seed_of(quoted: bytes) -> str | None:
     except UnicodeError:
         return None
     return seed if _quoted(seed).encode() == quoted else None
-
-
-def _pxat(expires: float) -> int | None:
-    """The time in whole milliseconds; None is never, as is what no server counts to."""
-    if not expires or expires > _LAST:
-        return None
-    return max(1, int(expires * 1000)) if expires > 0 else 1  # and what is no number is over
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))
-
-
-def _claim(token: str, taken: object, present: object, _: object) -> Claim:
-    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token.
-
-    What is no text is no lease. PEXPIRE LT has given an end to what had none, or one far off.
-    Servers before version 7 refuse it, and such a lease is waited for as long as any is.
-    """
-    for answer in (taken, present):
-        if isinstance(answer, Exception):
-            if answer is present and isinstance(answer, ResponseError) and _OTHER in str(answer):
-                return Claim.FAILED
-            raise answer
-    holder = present.decode(errors="replace") if isinstance(present, bytes) else ""
-    if taken or holder == token:
-        return Claim.TAKEN
-    return Claim.FAILED if holder == _FAILED or of_one_process(holder, token) else Claim.HELD
 
 
 def _page(answer: tuple[int | dict[str, int], list[bytes]]) -> tuple[int, list[bytes]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType, MappingProxyType
 from typing import Any, Self
@@ -14,13 +12,11 @@ import openai
 import openai._models
 import pydantic
 import pytest
-from openai.types import Completion, CreateEmbeddingResponse, ModerationCreateResponse
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.entry import Outcome
-from cachewrap.format.plans import Models
+from cachewrap.errors import ConfigurationError
 from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.telemetry.events import Event
 from sdk.matrix import Ask, each
@@ -35,14 +31,21 @@ SERVED = {
     for name in (
         "chat chat-extra-headers chat-n chat-tools chat-json"
         " chat-stream chat-stream-tools chat-stream-usage"
+        " chat-raw chat-raw-stream chat-open chat-open-chunks chat-open-lines chat-open-stream"
+        " chat-extra-body chat-extra-query"
         " chat-azure chat-azure-stream chat-module chat-module-stream"
         " responses responses-tools responses-stream responses-azure"
-        " completions completions-stream embeddings embeddings-float embeddings-module moderations"
+        " responses-raw responses-raw-stream responses-open responses-open-chunks"
+        " completions completions-stream moderations"
+        " embeddings embeddings-float embeddings-raw embeddings-module"
+        " chat-parsed chat-parsed-raw chat-parsed-beta responses-parsed"
     ).split()
     if name in BY_NAME
 }
-LONG: dict[str, Any] = {"extra_query": {}}
+LONG: dict[str, Any] = {"extra_query": MappingProxyType({})}
 """What sends a call the long way, and changes nothing else about it."""
+LONG_BESIDE_A_QUERY: dict[str, Any] = {"extra_headers": MappingProxyType({})}
+"""The same for a call with a query of its own."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +55,9 @@ def unknowing(patched: None) -> None:
 
 
 def forget() -> None:
-    OPENAI._door._shapes.clear()
-    OPENAI._door._added.clear()
+    for door in OPENAI._doors.values():
+        door._shapes.clear()
+        door._added.clear()
 
 
 class Watch:
@@ -121,13 +125,14 @@ def knock_on(ask: Ask, name: str) -> Knock:
         counts = [cache.stats.as_dict()]
         ask(1)
         counts.append(cache.stats.as_dict())
-        other = ask(1, **LONG)
+        long_way = LONG_BESIDE_A_QUERY if name == "chat-extra-query" else LONG
+        other = ask(1, **long_way)
         counts.append(cache.stats.as_dict())
     forget()
     heard: list[Event] = []
     with Cache.memory(on_event=heard.append):
         _, heard_long = hit()
-        ask(1, **LONG)
+        ask(1, **long_way)
     return Knock(name, seen, long, other, counts, heard, heard_long)
 
 
@@ -180,11 +185,12 @@ class Message(pydantic.BaseModel):
 
 
 UNUSUAL: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "a credential of its own": lambda _: {"extra_headers": {"x-api-key": "k"}},
-    "a trace of its own": lambda _: {"extra_headers": {"traceparent": "00-1-2-00"}},
     "headers that are no dictionary": lambda _: {"extra_headers": MappingProxyType({"x-a": "b"})},
-    "a query of its own": lambda _: {"extra_query": {"a": "b"}},
-    "more of a body": lambda _: {"extra_body": {"a": "b"}},
+    "a header that is left out": lambda _: {"extra_headers": {"x-a": openai.NOT_GIVEN}},
+    "another type of content": lambda _: {"extra_headers": {"Content-Type": "application/x"}},
+    "a query that is no dictionary": lambda _: {"extra_query": MappingProxyType({"a": "b"})},
+    "more of a body, in no dictionary": lambda _: {"extra_body": MappingProxyType({"a": "b"})},
+    "a body that is given twice": lambda _: {"user": "a", "extra_body": {"user": "b"}},
     "an object of another's": lambda _: {"messages": [Message(role="user", content="a")]},
     "a tuple of messages": lambda _: {"messages": ({"role": "user", "content": "a"},)},
     "a stream that is neither": lambda _: {"stream": None, "stop": ("a",)},
@@ -202,6 +208,63 @@ def test_an_unusual_call_goes_the_long_way(
         results = [colour.wait(client.chat.completions.create(**request)) for _ in range(2)]
         assert went_long(lambda: colour.wait(client.chat.completions.create(**request)))
     assert anatomy(results[0]) == anatomy(results[1])
+
+
+MORE: dict[str, Callable[[int], dict[str, Any]]] = {
+    "a credential": lambda n: {"extra_headers": {"x-api-key": str(n)}},
+    "a trace": lambda n: {"extra_headers": {"traceparent": f"00-{n}-2-00", "User-Agent": "me"}},
+    "a header that counts": lambda n: {"extra_headers": {"X-Tier": str(n)}},
+    "a header of JSON": lambda n: {
+        "extra_headers": {"x-config": f'{{"api_key": "{n}", "n": {n}}}'}
+    },
+    "an own number of the program's": lambda n: {"extra_headers": {"x-title": f"title {n}"}},
+    "no headers": lambda n: {"extra_headers": {}},
+    "a query": lambda n: {"extra_query": {"region": "eu", "n": n}},
+    "a query of lists": lambda n: {"extra_query": {"many": ["a", n]}},
+    "a query with a credential": lambda n: {"extra_query": {"sig": str(n), "a": "b"}},
+    "an empty query": lambda n: {"extra_query": {}},
+    "more of a body": lambda n: {"extra_body": {"top_k": n, "provider": {"order": ["a"]}}},
+    "a body with a credential": lambda n: {"extra_body": {"api_key": str(n)}},
+    "an empty body": lambda n: {"extra_body": {}},
+    "seconds to wait": lambda n: {"timeout": n + 1},
+    "no end of waiting": lambda n: {"timeout": None},
+    "a timeout": lambda n: {"timeout": openai.Timeout(n + 1.5, connect=2)},
+    "all of it": lambda n: {
+        "extra_headers": {"x-a": str(n)},
+        "extra_query": {"b": n},
+        "extra_body": {"c": n},
+        "timeout": 3.0,
+    },
+}
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize("name", ["chat", "chat-stream", "chat-raw", "chat-raw-stream"])
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE.keys())
+def test_what_a_call_brings_beside_its_body_is_served_at_the_door(
+    up: Upstream,
+    client: Any,
+    colour: Colour,
+    cache: Cache,
+    more: Callable[[int], dict[str, Any]],
+    name: str,
+) -> None:
+    shape = BY_NAME[name]
+
+    def go(n: int) -> Seen:
+        return colour.ask(client, shape, 1, **more(n))
+
+    with cache:
+        for n in (1, 2):
+            go(n)
+        asked = up.calls
+        hits = [go(n) for n in (1, 2)]
+        assert not went_long(lambda: go(2))
+        for n in (1, 2):
+            forget()
+            assert went_long(lambda n=n: hits.append(go(n)))  # type: ignore[misc]
+    assert hits[:2] == hits[2:]
+    assert up.calls == asked == len([*cache.store.keys()])
 
 
 TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -283,7 +346,9 @@ def test_calls_that_differ_in_what_is_left_out_are_one_request_at_the_door_too(
                 answer = ask(client, colour, user=user)
                 assert anatomy(answer) == anatomy(ask(client, colour, user=user, **LONG))
         assert not went_long(lambda: ask(clients[0], colour, user="c"))
-        assert went_long(lambda: ask(clients[0], colour, extra_headers={"X-Tenant": "c"}))
+        for value in "cd":
+            ask(clients[0], colour, extra_headers={"X-Tenant": value})
+        assert not went_long(lambda: ask(clients[0], colour, extra_headers={"X-Tenant": "e"}))
     assert up.calls == 1
 
 
@@ -319,8 +384,68 @@ def test_a_call_with_a_cache_of_its_own_is_served_from_it(
             ask(client, colour, cache=cache)
         assert not went_long(lambda: ask(client, colour, cache=cache))
         assert went_long(lambda: ask(client, colour, cache=cache.samples()))
-        assert went_long(lambda: ask(client, colour, cache=cache, cache_seed=1))
-    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 2, 0)
+    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 1, 0)
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "a seed": {"cache_seed": 7},
+    "a seed and a lifetime": {"cache_seed": 7, "ttl": 60},
+    "a lifetime": {"ttl": None},
+    "the usual mode": {"mode": "normal"},
+}
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN.keys())
+def test_a_call_with_options_of_its_own_is_served_at_the_door(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    served = cache.sibling(7) if "cache_seed" in own else cache
+    with cache:
+        for _ in range(3):
+            answer = ask(client, colour, **own)
+        assert not went_long(lambda: ask(client, colour, **own))
+        assert anatomy(answer) == anatomy(ask(client, colour, **own, **LONG))
+    assert (up.calls, served.stats.hits, served.stats.misses) == (1, 4, 1)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param({"sample": 0}, id="the first sample"),
+        pytest.param({"mode": "read_only"}, id="another mode"),
+        pytest.param({"mode": "off"}, id="off"),
+        pytest.param({"cache_seed": None}, id="no seed"),
+    ],
+)
+def test_a_call_with_other_options_goes_the_long_way(
+    client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+            ask(client, colour, **own)
+        assert went_long(lambda: ask(client, colour, **own))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param({"mode": "sideways"}, id="mode"),
+        pytest.param({"ttl": -1}, id="ttl"),
+        pytest.param({"sample": -1}, id="sample"),
+        pytest.param({"cache": "here"}, id="cache"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_of(
+    client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+        with pytest.raises(ConfigurationError):
+            ask(client, colour, **own)
 
 
 def test_marks_for_what_is_not_given_do_not_matter(
@@ -399,6 +524,7 @@ def elsewhere(client: Any) -> None:
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "base URL": elsewhere,
     "default header": lambda c: c._custom_headers.update({"x-tier": "1"}),
+    "default headers": lambda c: setattr(c, "_custom_headers", {"x-a": "c"}),
     "default query": lambda c: c._custom_query.update({"tier": 1}),
     "default query, another type": lambda c: c._custom_query.update({"flag": 1}),
     "transport header": lambda c: c._client.headers.update({"x-tier": "1"}),
@@ -420,6 +546,36 @@ def test_a_client_that_changes_asks_another_thing(
         ask(client, colour)
         ask(client, colour)
     assert (up.calls, cache.stats.hits) == (2, 2)
+
+
+@pytest.mark.parametrize("where", ["in the SDK", "in a class of the program's", "in the client"])
+def test_headers_that_are_made_at_each_call_are_part_of_it(
+    up: Upstream, colour: Colour, cache: Cache, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    client = colour.client(up, max_retries=0)
+    kind = type(client)
+    own, tiers = kind.default_headers, []
+
+    def made(client: Any) -> Any:
+        return {**own.fget(client), "x-tier": str(len(tiers))}
+
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+        if where == "in the SDK":
+            monkeypatch.setattr(kind, "default_headers", property(made))
+        elif where == "in the client":
+            client._custom_headers = {"x-tier": "0"}
+        else:
+            client.__class__ = type("Own", (kind,), {"default_headers": property(made)})
+        for _ in range(3):
+            ask(client, colour)
+        tiers.append("another")
+        if where == "in the client":
+            client._custom_headers["x-tier"] = "1"
+        for _ in range(3):
+            ask(client, colour)
+    assert up.calls == 3
 
 
 def test_clients_of_one_class_keep_their_answers_apart(cache: Cache) -> None:
@@ -500,197 +656,3 @@ def test_a_shape_that_once_came_out_differently_is_never_served_again(
             transforming(changed, lambda body: body.update(user="b"))
             client.chat.completions.create(**chat(2, user="a"))
         assert went_long(lambda: client.chat.completions.create(**chat(1, user="a")))
-
-
-# -- models ---------------------------------------------------------------------------------------
-
-MESSAGE = {
-    "role": "assistant",
-    "content": "Hi",
-    "refusal": None,
-    "tool_calls": [
-        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}},
-    ],
-    "reasoning": {"text": "because"},
-}
-CHOICE = {
-    "index": 0,
-    "finish_reason": "stop",
-    "message": MESSAGE,
-    "logprobs": {"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]},
-}
-USAGE = {
-    "prompt_tokens": 1,
-    "completion_tokens": 2,
-    "total_tokens": 3,
-    "prompt_tokens_details": {"cached_tokens": 0},
-}
-HEAD = {"id": "x", "created": 1, "model": "m"}
-SAMPLES: list[tuple[Any, dict[str, Any]]] = [
-    (
-        ChatCompletion,
-        {**HEAD, "object": "chat.completion", "choices": [CHOICE], "usage": USAGE, "tier": [1]},
-    ),
-    (
-        ChatCompletionChunk,
-        {
-            **HEAD,
-            "object": "chat.completion.chunk",
-            "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}],
-        },
-    ),
-    (
-        Completion,
-        {
-            **HEAD,
-            "object": "text_completion",
-            "choices": [{"index": 0, "text": "a", "finish_reason": "stop", "logprobs": None}],
-        },
-    ),
-    (
-        CreateEmbeddingResponse,
-        {
-            "object": "list",
-            "model": "m",
-            "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 1, -2.0]}],
-            "usage": {"prompt_tokens": 1, "total_tokens": 1},
-        },
-    ),
-    (
-        ModerationCreateResponse,
-        {
-            "id": "m",
-            "model": "m",
-            "results": [
-                {
-                    "flagged": False,
-                    "categories": {"hate": False, "hate/threatening": True, "new": True},
-                    "category_scores": {"hate": 1, "hate/threatening": 0.5},
-                    "category_applied_input_types": {"hate": ["text"]},
-                }
-            ],
-        },
-    ),
-]
-ODD: list[Any] = [
-    None,
-    True,
-    0,
-    1.0,
-    2**70,
-    "7",
-    "",
-    [],
-    [None],
-    [1, "a"],
-    {},
-    {"type": "function"},
-    {"_fields_set": ["x"], "a": 1},
-    [{"index": "0", "finish_reason": "unheard of"}],
-]
-
-if INSTALLED >= (1, 66):
-    from openai.types.responses import Response, ResponseStreamEvent
-
-    RESPONSE = {
-        "id": "r",
-        "created_at": 1,
-        "model": "m",
-        "object": "response",
-        "status": "completed",
-        "error": None,
-        "metadata": {"a": "b"},
-        "parallel_tool_calls": True,
-        "temperature": 1,
-        "text": {
-            "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}},
-        },
-        "tool_choice": "auto",
-        "tools": [{"type": "function", "name": "f", "parameters": {}, "strict": True}],
-        "output": [
-            {
-                "type": "message",
-                "id": "o",
-                "role": "assistant",
-                "status": "completed",
-                "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
-            },
-            {"type": "something new", "id": "p"},
-        ],
-    }
-    SAMPLES += [
-        (Response, RESPONSE),
-        (
-            ResponseStreamEvent,
-            {"type": "response.completed", "sequence_number": 1, "response": RESPONSE},
-        ),
-        (
-            ResponseStreamEvent,
-            {
-                "type": "response.output_text.delta",
-                "item_id": "o",
-                "output_index": 0,
-                "content_index": 0,
-                "delta": "a",
-                "sequence_number": 3,
-                "logprobs": [],
-            },
-        ),
-    ]
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value inside a structure."""
-    pairs: Any = ()
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, list):
-        pairs = enumerate(value)
-    for name, inner in pairs:
-        yield (*path, name)
-        yield from places(inner, (*path, name))
-
-
-def variants(sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The sample, and every way to spoil one place of it."""
-    yield sample
-    for path in places(sample):
-        for odd in (*ODD, KeyError):
-            changed = copy.deepcopy(sample)
-            inner: Any = changed
-            for name in path[:-1]:
-                inner = inner[name]
-            if odd is KeyError:
-                del inner[path[-1]]
-            else:
-                inner[path[-1]] = copy.deepcopy(odd)
-            yield changed
-
-
-def outcome(make: Callable[[Any], Any], data: str) -> Any:
-    try:
-        return anatomy(make(json.loads(data)))
-    except Exception as error:
-        return type(error)
-
-
-@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
-@pytest.mark.parametrize(("cls", "sample"), SAMPLES, ids=[str(i) for i in range(len(SAMPLES))])
-def test_models_are_made_as_the_sdk_makes_them(cls: Any, sample: dict[str, Any]) -> None:
-    module = openai._models
-    build = Models(module).builder(cls)
-    assert build is not None
-    for variant in variants(sample):
-        data = json.dumps(variant)
-        theirs = outcome(lambda value: module.construct_type(type_=cls, value=value), data)
-        assert outcome(build, data) == theirs, data
-
-
-def test_an_older_version_is_left_to_the_sdk() -> None:
-    class Older:
-        BaseModel = openai._models.BaseModel
-
-        @staticmethod
-        def construct_type(*, value: object, type_: object) -> None: ...
-
-    assert Models(Older).builder(ChatCompletion) is None  # type: ignore[arg-type]
