@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from cachewrap.patterns import later
+
 HIDDEN: Final = "(hidden)"
 """What stands in place of a credential."""
 
@@ -22,7 +24,7 @@ KEYED: Final = "(keyed "
 _MARKS: Final = (HIDDEN, KEYED)
 
 _LEAST: Final = 8  # characters of text that is looked through
-_CREDENTIAL: Final = re.compile(
+_CREDENTIAL: Final = later(
     # x-api-key, helicone-auth, x-amz-security-token, ?sig=
     r"(^|[-_.])(key|token|auth|authorization|bearer|secret|password|passwd|passphrase|pwd|sig|cookie"
     r"|apikey|assertion|dpop|otp|pat)$"
@@ -36,12 +38,12 @@ _CREDENTIAL: Final = re.compile(
     re.IGNORECASE,
 )
 # What gateways take at the top of a body, to call a provider with the caller's own account.
-_BODY: Final = re.compile(
+_BODY: Final = later(
     r"(?i:(?:.*_)?(?:api_?key|(?:access|auth|ad|session|credit)_token|secret|password|credentials"
     r"|secret_access_key)|aws_access_key_id)"
 )
 # Fields of data, of their names in lower case with `_` between the words.
-_FIELD: Final = re.compile(
+_FIELD: Final = later(
     r"""(?:.*_)?(?:
     api_?keys? | api_?key_(?:string|value|secret) | access_?keys? | (?:secret_)?access_key_id
     | access_key_secret | secret_?keys? | private_?keys? | (?:shared|account)_access_key
@@ -62,11 +64,11 @@ _TOKENS: Final = frozenset(
     "word".split()
 )
 # What may be one counts in the key, and is hidden where it is stored if it looks random.
-_LIKELY: Final = re.compile(
+_LIKELY: Final = later(
     r"(?!(?:.*_)?(?:public|cache|sort|primary|foreign)_keys?$)(?:.*key|.+_keys|constants|mcp_servers"
     r"|(?:.*_)?(?:pin|pem|hmac|[cx]srf|tokens|webhook|(?:webhook|server)_url))"
 )
-_BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
+_BETWEEN_WORDS: Final = later(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
 
 
 @lru_cache(maxsize=1024)
@@ -96,11 +98,11 @@ def is_account(name: object) -> bool:
 
 
 # In them names are those of headers and of environment variables.
-_HEADERS: Final = re.compile(
+_HEADERS: Final = later(
     r"(?:.*_)?(?:headers|env|environ|environment|env_?vars|(?:environment_)?variables|metadata_headers)"
 )
 # In them all text is a credential but what says which one it is.
-_SECRETS: Final = re.compile(
+_SECRETS: Final = later(
     r"(?:.*_)?(?:secrets|credentials?|auth|authentication|api_auth|byok|cookies|service_account_json)"
 )
 _TELLING: Final = frozenset(
@@ -151,7 +153,7 @@ _PARAMETER: Final = (
 )
 PARAMETERS: Final = f"{_SIGNATURE}|{_PARAMETER}"
 """The names of parameters of an address that are its signature, or a credential."""
-SIGNATURES: Final = re.compile(_SIGNATURE, re.IGNORECASE)
+SIGNATURES: Final = later(_SIGNATURE, re.IGNORECASE)
 """The names of parameters that are the signature of an address."""
 
 _FRONT: Final = (
@@ -178,7 +180,7 @@ _OTHERS: Final = {
 _BOTH: Final = {name: rf"(?<![\w-])(?P<_>{run})" for name, run in _RUNS.items()} | _OTHERS
 _RULES: Final = tuple(_BOTH)
 _GROUPED: Final = (rule.replace("(?P<_>", f"(?P<r{at}>") for at, rule in enumerate(_BOTH.values()))
-_SHAPE: Final = re.compile("|".join(_GROUPED), re.ASCII)
+_SHAPE: Final = later("|".join(_GROUPED), re.ASCII)
 LONG: Final = f"(?:{'|'.join(_RUNS.values())}|{_TOKEN.replace('?P<_>', '?:')})"
 """The shapes that are a long run of letters and digits, or end with one: they follow no letter."""
 
@@ -194,26 +196,26 @@ _BEGINNINGS: Final = (
     r"|\?(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)|&(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)"
     rf"|=(?is:{WRITTEN})|:(?is:{WRITTEN})"
 )
-_begun: Final = re.compile(_BEGINNINGS.replace("~", "")).search
+_begun: Final = later(_BEGINNINGS.replace("~", ""))
 BEGINNINGS: Final = re.sub(r"([^|~]+)~(\\?.)", r"\2(?<=\1\2)", _BEGINNINGS)
 """What shows, somewhere in it, that a shape may begin."""
-_may_begin: Final = re.compile(BEGINNINGS).search
+_may_begin: Final = later(BEGINNINGS)
 
-_SCHEME: Final = re.compile(
+_SCHEME: Final = later(
     r"\s*(?:(?:bearer|basic|digest|negotiate|googlelogin|snowflake)\s"
     r"|(?:token|api-?key|apikey|ntlm|dpop|hmac|sso-key|signature|aws4-hmac-sha256)\s+\S+\s*$"
     r"|(?:bot|key|oauth|sharedkey(?:lite)?|geniekey|splunk)\s+(?=\S*\d)\S{12,}\s*$)",
     re.IGNORECASE,
 )
 # Words of people who explain or fill in later, and what guardrails are told to do with passwords.
-_PLACEHOLDER: Final = re.compile(
+_PLACEHOLDER: Final = later(
     r"""\W*|(?:your|insert|enter)[-_ ].*|.*[-_ ]here|<.*>|\{.*\}|\$\{.*\}|\$[A-Z_]+|\[.*\]|[x*.-]+
     |allow|anonymi[sz]e|auto|block|boolean|changeme|deny|dummy|empty|example|fake|false|hash|ignore
     |integer|key|log|mask|n/?a|no|none|null|number|object|optional|pass|password|redact|redacted
     |replace|report|required|str|string|test|token|true|undefined|unset|warn|yes|secret""",
     re.IGNORECASE | re.VERBOSE,
 )
-_USERS: Final = re.compile(r"(?i:(?:user(?:name)?|name|me)?:(?:pass(?:word|wd)?|pwd|secret|pw))")
+_USERS: Final = later(r"(?i:(?:user(?:name)?|name|me)?:(?:pass(?:word|wd)?|pwd|secret|pw))")
 
 
 def is_placeholder(value: str) -> bool:
@@ -229,20 +231,20 @@ def is_secret_value(value: object) -> bool:
 
 def is_telling(text: str) -> bool:
     """Whether text may have a credential in it, or is an address or JSON: a quick look."""
-    return "://" in text or text[:1] in "{[" or _may_begin(text) is not None
+    return "://" in text or text[:1] in "{[" or _may_begin.search(text) is not None
 
 
 def _shapes(text: str) -> Iterator[tuple[str, int, int]]:
     """The rule, start and end of each credential that a text has in it."""
-    if len(text) < _LEAST or text.startswith("data:") or _may_begin(text) is None:
+    if len(text) < _LEAST or text.startswith("data:") or _may_begin.search(text) is None:
         return
-    begun = _begun(text)
+    begun = _begun.search(text)
     while begun is not None:
         found = _SHAPE.match(text, begun.start())
         if found is None:
-            begun = _begun(text, begun.start() + 1)
+            begun = _begun.search(text, begun.start() + 1)
             continue
-        begun = _begun(text, found.end())
+        begun = _begun.search(text, found.end())
         group = found.lastgroup or ""
         rule = _RULES[int(group[1:])]
         start, end = found.span(group)
@@ -262,7 +264,7 @@ GONE: Final = object()
 """Stands for what is left out."""
 
 Path: TypeAlias = tuple[str | int, ...]
-_URL: Final = re.compile(r"[a-z][a-z0-9+.-]{1,20}://[^\s]+", re.IGNORECASE)
+_URL: Final = later(r"[a-z][a-z0-9+.-]{1,20}://[^\s]+", re.IGNORECASE)
 
 
 class Found(NamedTuple):
@@ -434,10 +436,8 @@ class Walk:
 
 
 _CODES: Final = (("code",), ("code", "begins"))
-_RUN: Final = re.compile(r"[\w+=~-]{16,}", re.ASCII)
-_MIXED: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?=[A-Za-z]*\d[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16}"
-)
+_RUN: Final = later(r"[\w+=~-]{16,}", re.ASCII)
+_MIXED: Final = later(r"(?<![A-Za-z0-9])(?=[A-Za-z]*\d[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16}")
 """What no person has written: letters and several digits without anything between them."""
 
 _TAGS: Final = frozenset({"!bytes", "!bytearray", "!tuple", "!set", "!frozenset"})
@@ -468,17 +468,17 @@ def search(value: Any, *, headers: bool = False, wary: bool = False) -> list[Fou
 
 # A constant that is hidden does not count in keys: what only sounds like a credential has to look
 # like one.
-_CONSTANT_NAME: Final = re.compile(
+_CONSTANT_NAME: Final = later(
     r"[^a-z]key$|(^|[^a-z])(token|passwd|passphrase|pwd|auth|bearer|cookie|signature)$"
     r"|authorization|api[-_]?key|access[-_]?key|secret|password|credential",
     re.IGNORECASE,
 )
-_CONSTANT: Final = re.compile(
+_CONSTANT: Final = later(
     r"\b(bearer|basic)\s+[-\w.~+/]{16}|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
     r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
-_VAGUE: Final = re.compile(r"[-_](?:key|token)$", re.IGNORECASE)  # of a cache, of a vocabulary
+_VAGUE: Final = later(r"[-_](?:key|token)$", re.IGNORECASE)  # of a cache, of a vocabulary
 
 
 def is_secret_constant(name: str, value: str | bytes) -> bool:

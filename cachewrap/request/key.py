@@ -342,8 +342,8 @@ def mend_scalar(value: Any) -> Any:
 
 def mend_dict(members: dict[str, Any]) -> Any:
     """A dictionary of canonical values; tagged where it could be taken for a tag."""
-    if (len(members) == 1 and is_tag(members)) or any(
-        type(mend_str(key)) is not str for key in members
+    if (len(members) == 1 and is_tag(members)) or not (
+        "".join(members).isascii() or all(type(mend_str(key)) is str for key in members)
     ):
         pairs = [[mend_str(key), value] for key, value in members.items()]
         return {"!dict": sorted(pairs, key=encode)}

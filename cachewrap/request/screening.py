@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from cachewrap.patterns import later
 from cachewrap.secrets import BEGINNINGS, LONG, PARAMETERS, WRITTEN
 
 _LEAST: Final = 15
@@ -56,16 +57,16 @@ def _branches(words: set[str]) -> str:
 
 _LONGEST: Final = max(map(len, _ENDINGS)) + len("s")
 _NAME: Final = rf"\xff(?=[a-z])(?s:s?{_reversed(_ENDINGS)})"
-_name_ends: Final = re.compile(_NAME.encode("latin-1")).search
-_long: Final = re.compile(rb"(?<![\w-])" + LONG.encode()).search
-_is_long: Final = re.compile(LONG.encode()).match
-_begins: Final = re.compile(BEGINNINGS.encode()).search
-_private_key: Final = re.compile(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY").search
-_address: Final = re.compile(rb"://[^/\s]{0,384}@").search
+_name_ends: Final = later(_NAME.encode("latin-1"))
+_long: Final = later(rb"(?<![\w-])" + LONG.encode())
+_is_long: Final = later(LONG.encode())
+_begins: Final = later(BEGINNINGS.encode())
+_private_key: Final = later(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY")
+_address: Final = later(rb"://[^/\s]{0,384}@")
 _VALUE: Final = r"""(?=[ \t\\"']*+(?i:token[ \t])?[\w.~+/=@!#%^*$\\-]{12})"""
 # Each is looked for by itself: one that begins with one sign is found much faster.
 _SIGNS: Final = {
-    sign: re.compile(pattern.encode()).search
+    sign: later(pattern.encode())
     for sign, pattern in {
         b"?": rf"\?(?i:{PARAMETERS})=",
         b"&": rf"&(?i:{PARAMETERS})=",
@@ -78,7 +79,7 @@ _SIGNS: Final = {
 def has_shape(request: bytes) -> bool:
     """Whether there may be the shape of a credential in an encoded request."""
     if _BACKSLASH in request and rb"\u00" in request:  # letters may be written as their numbers
-        return _begins(request) is not None
+        return _begins.search(request) is not None
     runs = request.translate(_RUNS)
     end = 0
     while (start := runs.find(_LONG_RUN, end)) >= 0:
@@ -87,12 +88,12 @@ def has_shape(request: bytes) -> bool:
             end = len(runs)
         if _has_long(request, start, end):
             return True
-    for sign, search in _SIGNS.items():
-        if sign in request and search(request) is not None:
+    for sign, pattern in _SIGNS.items():
+        if sign in request and pattern.search(request) is not None:
             return True
-    if b"@" in request and _address(request) is not None:
+    if b"@" in request and _address.search(request) is not None:
         return True
-    return b"-----BEGIN" in request and _private_key(request) is not None
+    return b"-----BEGIN" in request and _private_key.search(request) is not None
 
 
 def _has_long(request: bytes, start: int, end: int) -> bool:
@@ -100,13 +101,13 @@ def _has_long(request: bytes, start: int, end: int) -> bool:
     begin = max(0, start - _BEFORE)
     before = max(0, begin - _HEADER)
     escaped = request.find(_BACKSLASH, before, end) >= 0
-    if (escaped or end - start > _LONG) and _begins(request, begin, end) is None:
+    if (escaped or end - start > _LONG) and _begins.search(request, begin, end) is None:
         return False
-    if escaped or _long(request, begin, end) is not None:
+    if escaped or _long.search(request, begin, end) is not None:
         return True
     # Where a text begins, its length may look like a letter in front of the shape.
     begins = not request[before:start].isascii()
-    return begins and any(_is_long(request, at) for at in range(begin, start + _HEADER))
+    return begins and any(_is_long.match(request, at) for at in range(begin, start + _HEADER))
 
 
 def has_name(request: bytes, start: int = 0) -> bool:
@@ -119,5 +120,5 @@ def has_name(request: bytes, start: int = 0) -> bool:
     begin = max(0, start - _LONGEST)
     # Read backwards a name comes behind what ends it, and is compared letter by letter.
     backwards = request[begin:].translate(_NAMES)[::-1]
-    found = _name_ends(backwards)  # of several the last one, as the request goes
+    found = _name_ends.search(backwards)  # of several the last one, as the request goes
     return found is not None and len(request) - found.start() > start

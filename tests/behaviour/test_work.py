@@ -17,9 +17,11 @@ import pydantic
 import pytest
 import redis
 from colours import COLOURS, Function
+from pydantic import BaseModel
 from working import work_of
 
 from cachewrap import Cache, blocks, llm_cached, no_cache
+from cachewrap.request import states
 from cachewrap.stores.redis import RedisStore
 
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
@@ -93,6 +95,39 @@ def test_a_long_conversation_makes_no_more_python_calls() -> None:
         short, _ = count(lambda: complete(MESSAGES, model="m"))
         long, _ = count(lambda: complete(LONG, model="m"))
     assert long == short
+
+
+class Message(BaseModel):
+    role: str
+    content: str
+
+
+def test_a_hit_makes_one_call_for_each_model_in_a_list() -> None:
+    short, long = ([Message(**one) for one in messages] for messages in (MESSAGES, LONG))
+    with Cache.memory():
+        few, _ = count(lambda: complete(short, model="m"))
+        many, _ = count(lambda: complete(long, model="m"))
+    assert (few <= 50, many - few) == (True, len(LONG) - len(MESSAGES)), (few, many)
+
+
+LARGE = [{**one, "content": one["content"] * 1000} for one in LONG]
+AGAIN = [
+    pytest.param(LARGE, LARGE, 11, id="a conversation again"),
+    pytest.param(LARGE, [*LARGE, *MESSAGES], 11, id="a turn more"),
+    pytest.param([*LARGE, LARGE[0]], [*LARGE, MESSAGES[0]], 11, id="another last message"),
+    pytest.param(b"x" * 1_000_000, bytes([120]) * 1_000_000, 28, id="bytes"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "most"), AGAIN)
+def test_what_goes_on_from_a_large_request_is_not_hashed_anew(
+    before: Any, after: Any, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cache.memory():
+        complete(before, model="m")
+        monkeypatch.setattr(states, "_hexdigest", None)  # hashes all that is new, and keeps it
+        python, _ = count(lambda: complete(after, model="m"))
+    assert python <= most
 
 
 def test_an_async_hit_makes_hardly_more_calls_than_a_sync_one() -> None:

@@ -78,7 +78,7 @@ class Connections:
         self._making = threading.Lock()
         self._client: Any = None if self.server.asks_at_once else self.server.client()
         self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
-        self.idle: list[Any] = []  # of sync callers, beside their client's pool
+        self.idle: list[tuple[Any, float]] = []  # of sync callers, beside their client's pool
 
     def _leave_behind(self) -> None:
         """Begin anew in a forked child."""
@@ -164,7 +164,7 @@ class Connections:
         """Give the idle connections back to their pool, where whoever is next finds them."""
         with suppress(IndexError):  # other threads take and leave them meanwhile
             while self.idle:  # never with a cluster, whose client has no pool of its own
-                client.connection_pool.release(self.idle.pop())
+                client.connection_pool.release(self.idle.pop()[0])
 
     def client(self) -> Any:
         """The client of sync callers; of the threads that want it at first, one makes it."""
@@ -302,7 +302,7 @@ class _Asking(_Watch):
 
     def __enter__(self) -> Any:
         connections = self._connections
-        client = connections.client()
+        client = connections._client or connections.client()
         self._trying = connections.admit(self._large)
         budget.set(Budget(connections.seconds))
         return client
