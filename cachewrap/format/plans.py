@@ -177,8 +177,8 @@ class Models:
         elif _is_union(type_):
             return self._union(type_, metadata or [], anything)
         elif origin is list and inner:
-            each = _numbers(anything) if inner[0] is float else _each(self._ways(inner[0]))
-            found |= {**_LEFT_ALONE, list: each}
+            each = _each(self._ways(inner[0]))
+            found |= {**_LEFT_ALONE, list: _numbers(each) if inner[0] is float else each}
         elif origin is dict and len(inner) == 2:
             found |= {**_LEFT_ALONE, dict: _each_member(self._ways(inner[1]))}
         elif self._is_usual(type_):
@@ -387,9 +387,7 @@ def _to_float(anything: Convert) -> Convert:
     return lambda value: float(value) if -_EXACT < value < _EXACT else anything(value)
 
 
-def _numbers(anything: Convert) -> Convert:
-    as_it_is = {float: None, type(None): None}
-    each = _each({**dict.fromkeys(_JSON, anything), **as_it_is, int: _to_float(anything)})
+def _numbers(each: Convert) -> Convert:
     return lambda value: [*value] if _FLOATS.issuperset(map(type, value)) else each(value)
 
 
