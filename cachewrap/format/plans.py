@@ -69,7 +69,7 @@ class Models:
         self._module = module
         self._construct_type = module.construct_type
         self._known = _is_known(module)
-        self._put = _putters() if self._known else ()
+        self._put: tuple[Any, ...] = _putters() if self._known else ()
         self._plans: dict[Any, Convert] = {}
         self._begun: set[Any] = set()
         self._is_usual: Callable[[Any], bool] = lru_cache(maxsize=4096)(self._is_as_usual)
