@@ -336,7 +336,7 @@ class Door:
                 add = request_id_adder(add, build, self._name)
         known = Known(
             exchange.endpoint,
-            Rest(stream, asked.cache.policy.unkeyed),
+            Rest(stream, asked.cache.policy.unkeyed, works.tells),
             self._path,
             constants,
             added,
