@@ -36,6 +36,7 @@ from cachewrap.sdk.front.results import (
     is_constant,
     learn_parser,
     raw_response,
+    request_id_adder,
     wrapper_class,
 )
 from cachewrap.sdk.front.shape import (
@@ -321,6 +322,7 @@ class Door:
         stream = bool(kwargs.get("stream", False))
         cast_to = args[0] if args else kwargs["cast_to"]
         build, beside, raw = None, asked.keywords.beside, asked.keywords.raw
+        add = module.add_request_id
         wrapper = wrapper_class(self._name) if raw == "true" else None
         if raw == "true" and (wrapper is None or (stream and parser is not None)):
             return None
@@ -328,9 +330,13 @@ class Door:
             build = self._models.builder(cast_to)
             if build is None:
                 return None
+            if parser is not None:
+                parser.quicken(build)
+            if parser is None or parser.is_fixed:
+                add = request_id_adder(add, build, self._name)
         known = Known(
             exchange.endpoint,
-            Rest(stream, asked.cache.policy.unkeyed),
+            Rest(stream, asked.cache.policy.unkeyed, works.tells),
             self._path,
             constants,
             added,
@@ -342,7 +348,7 @@ class Door:
             build,
             self._models.builder,
             parser,
-            module.add_request_id,
+            add,
             works,
         )
         return known if are_same(known.options_of(asked.keywords), options) else None
