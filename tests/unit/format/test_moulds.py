@@ -29,8 +29,8 @@ class Detail(pydantic.BaseModel):
     number: Any = 1
 
 
-class Frozen(Detail, frozen=True):
-    pass
+class Frozen(Detail):
+    model_config = pydantic.ConfigDict(frozen=True)
 
 
 class Root(pydantic.RootModel[int]):
@@ -123,8 +123,10 @@ MOULDED: dict[str, Callable[[], Any]] = {
     "no field that was set": lambda: Answer.model_construct(_fields_set=set(), id="a"),
 }
 UNFIT: dict[str, Callable[[], Any]] = {
-    "extra attributes": lambda: Answer(id="a", other=1),
-    "extra attributes in a model in it": lambda: Answer(id="a", detail=Detail(other=1)),
+    "extra attributes": lambda: Answer.model_validate({"id": "a", "other": 1}),
+    "extra attributes in a model in it": lambda: Answer(
+        id="a", detail=Detail.model_validate({"other": 1})
+    ),
     "an extra that looks like a tag": lambda: Answer.model_validate({"id": "a", "!tuple": [1]}),
     "private attributes": lambda: Answer(id="a", detail=Private()),
     "a dictionary": lambda: Answer(id="a", detail={"a": 1}),
