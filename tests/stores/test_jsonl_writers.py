@@ -300,7 +300,8 @@ def test_what_counts_as_absent_does_however_it_is_compressed(
 ) -> None:
     filled(path, 3)
     with monkeypatch.context() as patched:
-        patched.setattr(format_envelope, "_pack", lambda *_: None)
+        patched.setattr(format_envelope, "_SHORT", 10**6)
+        patched.setattr(format_envelope, "_SHORT_TEXT", 10**6)
         larger = sealed(LONG + "1")
     assert larger != sealed(LONG + "1")
     store = writer(path)

@@ -336,7 +336,7 @@ class Cassette(Changes):
 
     def _put_in_order(self) -> None:
         """Write the file anew, while others append to it as long as that is possible."""
-        content, draft = self._content, None
+        content, draft, size = self._content, None, 0
         if systems.REPLACES_OPEN:
             lines = self.read_before()
             if lines is None or not content.is_sure():

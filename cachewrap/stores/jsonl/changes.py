@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cachewrap.errors import StoreError
-from cachewrap.loops import running_trio, sleep
+from cachewrap.loops import running_loop, sleep
 from cachewrap.stores.base import in_thread
 from cachewrap.stores.jsonl.lines import Name
 from cachewrap.systems import clock
+
+if TYPE_CHECKING:
+    import asyncio
 
 _PAUSES: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 """Seconds between attempts to change a file on an event loop that somebody else uses."""
@@ -102,10 +104,10 @@ class Changes(ABC):
 
         A short line is appended at once, where nobody has to be waited for; else a thread does it.
         """
-        if running_trio() is not None:
+        loop = running_loop()
+        if loop is None:  # in a task of trio
             await in_thread(self.change, change)
             return
-        loop = asyncio.get_running_loop()
         change.woken = loop.create_future()
         if change.short and self._is_quick():
             with suppress(OSError):  # it is met again
