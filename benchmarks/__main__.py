@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    answers,
     arguments,
+    cassettes,
     decorated,
     evaluation,
     growth,
@@ -54,11 +56,17 @@ def groups(entries: int) -> dict[str, Rows]:
         | shapes.groups()
         | arguments.groups()
         | misses.groups()
+        | answers.groups()
+        | answers.groups()
+        | misses.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),
             "hits by messages": growth.messages,
             "hits by size of the answer": growth.entries,
+            "function on JSONL": cassettes.hits,
+            "miss on JSONL": cassettes.misses,
+            "opening a cassette": cassettes.openings,
             "size of the store": partial(growth.stores, entries),
             "opening a store": partial(growth.openings, entries),
             "listing a store": partial(growth.listings, entries),

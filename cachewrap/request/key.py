@@ -305,13 +305,12 @@ def may_tell_secrets(request: bytes) -> bool:
 
     It has the shape of one, or a name that may be of one or of what holds some.
     """
-    if has_shape(request):
-        return True
     if request[:1] != _PARTED:
-        return has_name(request)
+        return has_shape(request) or has_name(request)
     begin = b"\xdd" + (int.from_bytes(request[-4:]) + 2).to_bytes(4)
     head = bytes(_parts.decode(begin + request[1:-4])[0])
-    return has_name(request, 1 + len(head)) or _has_some(head)
+    rest = request[1 + len(head) :]
+    return has_shape(rest) or has_name(rest) or _has_some(head)
 
 
 _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -320,7 +319,7 @@ _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 @lru_cache(maxsize=256)
 def _has_some(head: bytes) -> bool:
     """Whether there is a credential in what every request of a function begins with."""
-    if not has_name(head):
+    if not (has_shape(head) or has_name(head)):
         return False
     said = msgspec.msgpack.decode(head)[2]
     return hidden(said) is not said

@@ -10,10 +10,13 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 from cachewrap import systems
 from cachewrap.loops import Workers
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -29,10 +32,19 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
 
     The event loop's default executor may be full of callers who wait for this very work.
     """
+    return await _of_now().do(partial(work, *args, **options))
+
+
+def begin_in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], object]) -> None:
+    """Have blocking work of callers on a loop done in such a thread, which tells them itself."""
+    _of_now().begin(loop, work)
+
+
+def _of_now() -> Workers:
     global _workers
     if _workers.made_by is not threading.Lock:
         _workers = Workers()
-    return await _workers.do(partial(work, *args, **options))
+    return _workers
 
 
 @atexit.register

@@ -1,11 +1,12 @@
-"""The front door: a hit of a plain ``create`` call, served before the SDK builds its request.
+"""The front door: a hit of ``create`` or ``parse``, served before the SDK builds its request.
 
 Half of what a call costs inside an SDK lies above its ``request``. The front door works the key out
 of the call's keywords, asks the cache, and builds the result of the stored bytes. It knows no
 SDK's parameters. It learns how one goes from keywords to request by watching: the first call of
-each shape (method, client class, names of the keywords) takes the long way, and only where the door
-would have come to the same request is it used for that shape from then on. Every later miss takes
-the long way too, and is compared again; a shape that once came out differently is never used again.
+each shape (method, client class, names of the keywords, classes among them) takes the long way, and
+only where the door would have come to the same request is it used for that shape from then on.
+Every later miss takes the long way too, and is compared again; a shape that once came out
+differently is never used again.
 
 What it computes holds every keyword as it was given, and all that the client brings to a request.
 A wrong guess therefore names a request that nobody sends, which is a miss.
@@ -36,6 +37,7 @@ from cachewrap.sdk.front.results import (
     is_constant,
     learn_parser,
     raw_response,
+    request_id_adder,
     wrapper_class,
 )
 from cachewrap.sdk.front.shape import (
@@ -321,6 +323,7 @@ class Door:
         stream = bool(kwargs.get("stream", False))
         cast_to = args[0] if args else kwargs["cast_to"]
         build, beside, raw = None, asked.keywords.beside, asked.keywords.raw
+        add = module.add_request_id
         wrapper = wrapper_class(self._name) if raw == "true" else None
         if raw == "true" and (wrapper is None or (stream and parser is not None)):
             return None
@@ -328,9 +331,13 @@ class Door:
             build = self._models.builder(cast_to)
             if build is None:
                 return None
+            if parser is not None:
+                parser.quicken(build)
+            if parser is None or parser.is_fixed:
+                add = request_id_adder(add, build, self._name)
         known = Known(
             exchange.endpoint,
-            Rest(stream, asked.cache.policy.unkeyed),
+            Rest(stream, asked.cache.policy.unkeyed, works.tells),
             self._path,
             constants,
             added,
@@ -342,7 +349,7 @@ class Door:
             build,
             self._models.builder,
             parser,
-            module.add_request_id,
+            add,
             works,
         )
         return known if are_same(known.options_of(asked.keywords), options) else None
