@@ -92,7 +92,7 @@ def on_redis(size: Size) -> Iterator[list[Row]]:
 
         yield [
             Row("three round trips", floor),
-            Row("miss", _miss(size), target=1.2 if size is SMALL else None),
+            Row("miss", _miss(size), target=2.5 if size is SMALL else None),
             Row("miss, async", partial(_awaited, loop, _amiss(size))),
             *_peers(size, server.url, loop),
         ]

@@ -432,7 +432,9 @@ def _claim(
             terms.report(error, exchange.source)
             claim, seen = Claim.FAILED, (yield from _read(exchange.key))
         lease.held = claim is Claim.TAKEN
-        since = _since(exchange, seen, before, terms, outcome)
+        since: tuple[Reply[R], Landing] | Absent = ABSENT
+        if seen is not None:
+            since = _since(exchange, seen, before, terms, outcome)
         if claim is not Claim.HELD or not isinstance(since, Absent):
             return since
         until = until or _wait_until(exchange, terms)
@@ -452,11 +454,13 @@ def _read(key: str) -> Flow[Seen]:
 
 
 def _since(
-    exchange: Exchange[R], seen: Seen, before: bytes | None, terms: Terms, outcome: Outcome
+    exchange: Exchange[R],
+    seen: bytes | StoreError,
+    before: bytes | None,
+    terms: Terms,
+    outcome: Outcome,
 ) -> tuple[Reply[R], Landing] | Absent:
     """What came since the call began: is not what was there ``before``, and did not serve."""
-    if seen is None:
-        return ABSENT
     if seen == before:
         return Absent(before)
     if terms.mode != "refresh" or isinstance(seen, StoreError):
