@@ -57,6 +57,8 @@ def groups(entries: int) -> dict[str, Rows]:
         | arguments.groups()
         | misses.groups()
         | answers.groups()
+        | answers.groups()
+        | misses.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),

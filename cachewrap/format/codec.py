@@ -119,6 +119,8 @@ def decode(kind: Kind, data: bytes) -> Any:
     dictionary; for a type that an installed package has plugged a codec in for, that codec, which
     is imported for it; and for a combination of flags that the program has not made yet, `enum`.
 
+    A model whose class was read before is read by a mould, which gives the same: see `moulds`.
+
     Takes at most 256 bytes of memory for each byte of the data, beside a constant, and time in
     proportion to them: numbers, patterns and equal hashes are bounded.
 

@@ -25,6 +25,7 @@ MODEL: Final = b"\x01\x81\xa9!pydantic\x95"
 _HEAD: Final = len(MODEL)
 _MOST_KEPT: Final = 256
 _MOST_TRIES: Final = 8
+_MOST_SHAPES: Final = 64
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder().decode
@@ -54,6 +55,9 @@ class _Shape:
         self.many: set[str] = set()
         self.lists: set[str] = set()
         self.inner: dict[str, _Shape] = {}
+
+    def __len__(self) -> int:
+        return 1 + sum(map(len, self.inner.values()))
 
     def learn(self, members: dict[str, Any]) -> None:
         """Learn what the fields of one more model have. Raises `_UnfitError` where none can."""
@@ -240,6 +244,8 @@ def learn(data: bytes) -> None:
     if answers.tries <= _MOST_TRIES:
         try:
             answers.shape = _shape_of(_decode(data[1:]), answers.shape)
+            if len(answers.shape) > _MOST_SHAPES:
+                raise _UnfitError
             mould = Mould(answers.shape)
             made = msgspec.msgpack.Decoder(mould.tagged).decode, mould
         except Exception:

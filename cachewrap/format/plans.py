@@ -43,6 +43,7 @@ _EXTRA: Final = "__pydantic_extra__"
 _STATE: Final = ("__dict__", "__pydantic_private__", _EXTRA, "__pydantic_fields_set__")
 
 _JSON: Final = (str, int, float, bool, list, dict, type(None))
+_LEFT_ALONE: Final = dict.fromkeys((str, int, float, bool))  # where a list or a model is declared
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _CONVERTED: Final = frozenset({int, float, bool})  # from one another, and from text
 _EXACT: Final = 2**53  # below, every whole number is a float too
@@ -68,7 +69,7 @@ class Models:
         self._module = module
         self._construct_type = module.construct_type
         self._known = _is_known(module)
-        self._put = _putters() if self._known else ()
+        self._put: tuple[Any, ...] = _putters() if self._known else ()
         self._plans: dict[Any, Convert] = {}
         self._begun: set[Any] = set()
         self._is_usual: Callable[[Any], bool] = lru_cache(maxsize=4096)(self._is_as_usual)
@@ -172,15 +173,16 @@ class Models:
         constructed = _refuse if type_ is None else anything
         found: Ways = {**dict.fromkeys(_JSON, constructed), type(None): None}
         if type_ is float:
-            found |= {float: None, int: _to_float(anything)}
+            found |= {float: None, str: None, int: _to_float(anything)}
         elif _is_union(type_):
             return self._union(type_, metadata or [], anything)
         elif origin is list and inner:
-            found[list] = _numbers(anything) if inner[0] is float else _each(self._ways(inner[0]))
+            each = _each(self._ways(inner[0]))
+            found |= {**_LEFT_ALONE, list: _numbers(each) if inner[0] is float else each}
         elif origin is dict and len(inner) == 2:
-            found[dict] = _each_member(self._ways(inner[1]))
+            found |= {**_LEFT_ALONE, dict: _each_member(self._ways(inner[1]))}
         elif self._is_usual(type_):
-            found[dict] = self._planned(self._constructor, type_)
+            found |= {**_LEFT_ALONE, dict: self._planned(self._constructor, type_)}
         return found
 
     def _converter(self, type_: Any) -> Convert:
@@ -385,9 +387,7 @@ def _to_float(anything: Convert) -> Convert:
     return lambda value: float(value) if -_EXACT < value < _EXACT else anything(value)
 
 
-def _numbers(anything: Convert) -> Convert:
-    as_it_is = {float: None, type(None): None}
-    each = _each({**dict.fromkeys(_JSON, anything), **as_it_is, int: _to_float(anything)})
+def _numbers(each: Convert) -> Convert:
     return lambda value: [*value] if _FLOATS.issuperset(map(type, value)) else each(value)
 
 

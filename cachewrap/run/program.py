@@ -1,7 +1,7 @@
 """A cache for a whole program that was not changed, as environment variables say, or for a worker.
 
 Imported at the start of every Python process of that program, most of which call no model: so what
-a cache needs is imported when the first SDK is, or the first decorated function called.
+a cache needs is imported when the first client is made, or the first decorated function called.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from cachewrap import blocks, systems
+from cachewrap.run.clients import FirstClient
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -40,10 +38,6 @@ TALLY: Final = "CACHEWRAP_TALLY"
 
 _FEWEST_MISSES: Final = 5
 """Calls that missed, below which nothing is made of it."""
-
-_SDKS: Final = frozenset(
-    {"aiohttp", "anthropic", "dspy", "groq", "httpx", "httpx2", "openai", "requests", "together"}
-)
 
 
 def activate(cache: Cache | str | None = None) -> None:
@@ -109,39 +103,25 @@ def _named(url: str) -> Cache:
 def serve_program() -> Program:
     """Serve every call of this process from the cache that the environment names.
 
-    The SDKs are patched when one is imported, and the cache is the outermost block of every thread.
-    When the process ends, it says on stderr what was saved; its sub-processes add to that.
+    The SDKs are patched when the first client of one is made, and the cache is the outermost block
+    of every thread. When the process ends, it says on stderr what was saved; its sub-processes add
+    to that.
     """
     program = Program()
-    sys.meta_path.insert(0, _Finder(program.open))
+    sys.meta_path.insert(0, program.clients)
     blocks.serve_program(program.blocks)
     return program
 
 
-class _Finder:
-    """A finder that sees that an SDK is about to be imported, and has it found by the others."""
-
-    def __init__(self, seen: Callable[[], object]) -> None:
-        self._seen = seen
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """See `importlib.abc.MetaPathFinder.find_spec`."""
-        if name not in _SDKS or self not in sys.meta_path:
-            return None
-        sys.meta_path.remove(self)
-        self._seen()
-        # Those who are told of imports from now on have a finder that stands before this one.
-        from importlib.util import find_spec
-
-        return find_spec(name)
-
-
 class Program:
-    """A program, as its processes share it: the cache, and the count of what it saved."""
+    """A program, as its processes share it: the cache, and the count of what it saved.
+
+    Attributes:
+        clients: what sees that a client is made.
+    """
 
     def __init__(self) -> None:
+        self.clients = FirstClient(self.open)
         self._lock = threading.RLock()
         self._opened = False
         self._blocks = blocks.OUTSIDE
@@ -167,6 +147,7 @@ class Program:
         with self._lock:
             if self._opened:
                 return
+            self.clients.stop()
             self._cache = self._open()
             if self._cache is not None:
                 self._blocks = blocks.OUTSIDE.entered(self._cache)
@@ -192,6 +173,7 @@ class Program:
     def _forked(self) -> None:
         """In a forked child: it counts for itself."""
         self._lock = threading.RLock()
+        self.clients.renew()
         self._first = self._told = False
         if self._cache is not None:
             self._cache.stats.reset()

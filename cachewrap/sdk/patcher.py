@@ -102,7 +102,8 @@ class Patcher(Applications[Patch]):
         self._lazy = carry_options(self._active, lazy=True)
         self._sessions = Sessions(self._default)
         door = sdk.name, sdk.path, self._default, self._active, self._carrying
-        self._doors = {"create": Door(*door), "parse": Door(*door, parses=True)}
+        plain = dict.fromkeys(("create", "generate", "count", "count_tokens"), Door(*door))
+        self._doors = {**plain, "parse": Door(*door, parses=True)}
 
     def _active(self) -> bool:
         return bool(self.patches)

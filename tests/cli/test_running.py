@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import venv
@@ -373,14 +374,75 @@ def test_a_cache_that_cannot_be_opened_does_not_stop_a_service(start: Run, up: U
 
 def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: Run) -> None:
     code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
-    imported = ["cachewrap.run", "cachewrap.systems", "cachewrap.blocks", "cachewrap.run.program"]
+    imported = [
+        *("cachewrap.run", "cachewrap.systems", "cachewrap.blocks"),
+        *("cachewrap.run.clients", "cachewrap.run.program"),
+    ]
     assert run("-c", code).stdout == f"{imported}\n"
 
 
 def test_every_sdk_that_is_patched_opens_the_cache() -> None:
-    from cachewrap.run import program
+    from cachewrap.run import clients
     from cachewrap.sdk import others
 
     modules = set[str]().union(*(patcher._targets for patcher in others._HTTP_PATCHERS))
     plain = {module.partition(".")[0] for module in modules}
-    assert {*others._BY_NAME, *others._METHODS, *plain} == program._SDKS
+    assert {*others._BY_NAME, *others._METHODS, *plain} == clients.CLIENTS.keys()
+
+
+IMPORTING = """
+import sys
+import {package}
+imported = [m for m in sys.modules if m.startswith(("cachewrap.", "wrapt"))]
+print("cachewrap.cache" in imported)
+{client}
+print("cachewrap.cache" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "client"),
+    [
+        pytest.param("openai", "openai.OpenAI(api_key='none')", id="openai"),
+        pytest.param("openai", "openai.AsyncAzureOpenAI", id="openai, no client"),
+        pytest.param("requests", "requests.Session()", id="requests"),
+        pytest.param("httpx2", "httpx2.AsyncClient()", id="httpx2"),
+        pytest.param(
+            "aiohttp",
+            "import asyncio\nasync def make(): await aiohttp.ClientSession().close()\n"
+            "asyncio.run(make())",
+            id="aiohttp",
+        ),
+    ],
+)
+def test_the_cache_is_imported_with_the_first_client(run: Run, package: str, client: str) -> None:
+    pytest.importorskip(package)
+    made = "(" in client
+    done = run("-c", IMPORTING.format(package=package, client=client))
+    assert (done.returncode, done.stdout) == (0, f"False\n{made}\n"), done.stderr
+
+
+def test_an_adapter_that_was_pickled_is_seen(run: Run, up: Upstream, tmp_path: Path) -> None:
+    pytest.importorskip("requests")
+    code = """
+import os, pickle, requests
+adapter = pickle.loads(%r)
+body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+request = requests.Request("POST", os.environ["UP"] + "/chat/completions", json=body).prepare()
+print([adapter.send(request).status_code for _ in range(2)])
+"""
+    import requests
+
+    done = run("-c", code % pickle.dumps(requests.adapters.HTTPAdapter()))
+    assert (done.returncode, done.stdout, up.calls) == (0, "[200, 200]\n", 1), done.stderr
+
+
+def test_what_saw_a_client_made_is_gone_behind_it(run: Run) -> None:
+    code = """
+import inspect, sys, openai
+before = openai._base_client.BaseClient.__init__
+openai.OpenAI(api_key="none")
+after = openai._base_client.BaseClient.__init__
+print(before.__wrapped__ is after, [f for f in sys.meta_path if "cachewrap" in type(f).__module__])
+"""
+    assert run("-c", code).stdout == "True []\n"

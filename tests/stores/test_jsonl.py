@@ -656,3 +656,32 @@ def test_a_golden_cassette_is_read() -> None:
             "model": "gpt",
         }
     assert len(list(store.keys())) == 145
+
+
+# -- times -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "seconds"),
+    [
+        pytest.param("1970-01-01T00:00:00.0Z", 0.0, id="the epoch"),
+        pytest.param("2000-02-29T23:59:59.25Z", 951868799.25, id="a leap day"),
+        pytest.param("9999-12-31T23:59:59.0Z", 253402300799.0, id="the last year"),
+        pytest.param("1969-12-31T23:59:59.0Z", -1.0, id="before the epoch"),
+        pytest.param("2016-12-31T23:59:60.0Z", 1483228800.0, id="a leap second"),
+        pytest.param("2026-02-30T00:00:00.0Z", None, id="no day"),
+        pytest.param("2026-13-01T00:00:00.0Z", None, id="no month"),
+        pytest.param("2026-01-01T24:00:00.0Z", None, id="no hour"),
+        pytest.param("2026-01-01T00:60:00.0Z", None, id="no minute"),
+        pytest.param("2026-01-01T00:00:62.0Z", None, id="no second"),
+        pytest.param("0000-01-01T00:00:00.0Z", None, id="no year"),
+        pytest.param("2026-01-01T00:00:00Z", None, id="no fraction"),
+    ],
+)
+def test_a_time_that_somebody_wrote(shown: str, seconds: float | None) -> None:
+    line = json.dumps({**line_of(sealed("a")), "created": shown}).encode()
+    if seconds is None:
+        with pytest.raises(ValueError, match=r"time|day|month|year"):
+            lines.read(line)
+    else:
+        assert unseal(lines.read(line)).created == seconds

@@ -1,11 +1,12 @@
-"""The front door: a hit of a plain ``create`` call, served before the SDK builds its request.
+"""The front door: a hit of ``create`` or ``parse``, served before the SDK builds its request.
 
 Half of what a call costs inside an SDK lies above its ``request``. The front door works the key out
 of the call's keywords, asks the cache, and builds the result of the stored bytes. It knows no
 SDK's parameters. It learns how one goes from keywords to request by watching: the first call of
-each shape (method, client class, names of the keywords) takes the long way, and only where the door
-would have come to the same request is it used for that shape from then on. Every later miss takes
-the long way too, and is compared again; a shape that once came out differently is never used again.
+each shape (method, client class, names of the keywords, classes among them) takes the long way, and
+only where the door would have come to the same request is it used for that shape from then on.
+Every later miss takes the long way too, and is compared again; a shape that once came out
+differently is never used again.
 
 What it computes holds every keyword as it was given, and all that the client brings to a request.
 A wrong guess therefore names a request that nobody sends, which is a miss.

@@ -13,6 +13,7 @@ from functools import partial
 from operator import is_
 from types import CellType, FunctionType
 from typing import Any, Final
+from weakref import ref
 
 from msgspec import convert
 
@@ -235,16 +236,17 @@ class _Parsed(dict[Any, Any]):
     def __init__(self, raw: Any, value: Callable[[Any], Any]) -> None:
         super().__init__()
         self._values = [value]
-        self._raw = raw
+        self._raw = ref(raw)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The result of this type, as a dictionary gives it."""
-        if self._values and key == self._raw._cast_to:
+        raw = self._raw() if self._values else None
+        if raw is not None and key == raw._cast_to:
             try:
                 value = self._values.pop()
             except IndexError:  # another thread was the first
                 return super().get(key, default)
-            made = value(self._raw)
+            made = value(raw)
             if made is not None:
                 self[key] = made
                 return made

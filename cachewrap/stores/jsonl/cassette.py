@@ -22,7 +22,7 @@ from cachewrap.stores.breaker import (
     breaker_of,
     left_alone,
 )
-from cachewrap.stores.jsonl.changes import Change, Changes
+from cachewrap.stores.jsonl.changes import Change, Changes, fail
 from cachewrap.stores.jsonl.content import SMALL, Content, Lines, open_alone, stamp_of
 from cachewrap.stores.jsonl.lines import Envelopes, Name, name_of
 from cachewrap.systems import files
@@ -222,15 +222,16 @@ class Cassette(Changes):
         with self._file, self.taken() as changes:
             if not changes:
                 return
-            for change in changes:
-                change.prepare()
             try:
+                for change in changes:
+                    change.prepare()
+            except OSError as error:
+                raise self._failed("write", error) from error
+            with suppress(StoreError):  # before others are kept from appending more
                 if self.read_before() is None and self.read_on() is None:
-                    self._read_anew()  # before others are kept from appending more
-                with self._writing() as file, self._lock:
-                    self._make(file, self._content.load(file), changes)
-            except Exception as error:
-                _fail(changes, error, error.__cause__)
+                    self._read_anew()
+            with self._writing() as file, self._lock:
+                self._make(file, self._content.load(file), changes)
 
     def make_at_once(self) -> bool | None:
         if self._writes.error is not None:
@@ -248,7 +249,7 @@ class Cassette(Changes):
                     try:
                         self._make(file, lines, changes)
                     except (OSError, MemoryError) as error:
-                        _fail(changes, self._failed("write", error), error)
+                        fail(changes, self._failed("write", error), error)
         except TimeoutError:
             return None
         except (OSError, MemoryError):
@@ -385,14 +386,6 @@ class Cassette(Changes):
         self._lock = threading.Lock()  # of the content; nobody waits for the file who has it
         self._renew_queue()
         self._content.forget()
-
-
-def _fail(changes: Iterable[Change], error: Exception, cause: BaseException | None) -> None:
-    for change in changes:
-        if not change.made:
-            change.error = type(error)(*error.args)  # with a traceback for each caller
-            change.error.__cause__ = cause
-            change.made = True
 
 
 _cassettes: weakref.WeakValueDictionary[str, Cassette] = weakref.WeakValueDictionary()

@@ -108,7 +108,8 @@ class Changes(ABC):
         loop = asyncio.get_running_loop()
         change.woken = loop.create_future()
         if change.short and self._is_quick():
-            change.prepare()
+            with suppress(OSError):  # it is met again
+                change.prepare()
         with self._queue:
             self._wanted.append(change)
             leads, self._led = not self._led, True
@@ -168,6 +169,8 @@ class Changes(ABC):
             changes, self._wanted, self._led = self._wanted, [], False
         try:
             yield changes
+        except Exception as error:
+            fail(changes, error, error.__cause__)
         except BaseException:  # an interrupt: others make them
             with self._queue:
                 self._wanted[:0] = [change for change in changes if not change.made]
@@ -188,6 +191,15 @@ class Changes(ABC):
 def _turn() -> Generator[None, None, None]:
     """Let the other tasks of the event loop go on that are ready."""
     yield
+
+
+def fail(changes: Iterable[Change], error: Exception, cause: BaseException | None) -> None:
+    """Tell those whose changes were not made."""
+    for change in changes:
+        if not change.made:
+            change.error = type(error)(*error.args)  # with a traceback for each caller
+            change.error.__cause__ = cause
+            change.made = True
 
 
 def _raise(change: Change) -> None:

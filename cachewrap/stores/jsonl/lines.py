@@ -21,13 +21,13 @@ What is not an envelope, or an encrypted one, is ``sealed`` and has neither sour
 
 from __future__ import annotations
 
-import calendar
 import json
 import re
 import struct
 import sys
 import time
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -62,8 +62,9 @@ _MOST_KEPT: Final = 2**24
 
 _SEALED: Final = "sealed"
 _KINDS: Final = {kind.name.lower(): kind for kind in Kind}
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d+)Z")
+_TIME: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d+)Z")
 _CLOCK: Final = "%Y-%m-%dT%H:%M:%S"
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 _LAST_YEAR: Final = 253402300800.0  # the year 10000
 
 # What a server says anew in each answer, and what says nothing of the answer itself.
@@ -335,4 +336,8 @@ def _read_time(shown: str | float) -> float:
     match = _TIME.fullmatch(shown)
     if match is None:
         raise ValueError(f"{shown!r} is not a time like 2026-01-31T12:00:00.0Z")
-    return float(f"{calendar.timegm(time.strptime(match[1], _CLOCK))}.{match[2]}")
+    year, month, day, hour, minute, second = map(int, match.groups()[:6])
+    if hour > 23 or minute > 59 or second > 61:
+        raise ValueError(f"{shown!r} is no time of a day")
+    days = date(year, month, day).toordinal() - _EPOCH
+    return float(f"{days * 86400 + hour * 3600 + minute * 60 + second}.{match[7]}")

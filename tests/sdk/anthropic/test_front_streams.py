@@ -96,13 +96,14 @@ def read(body: str, colour: str, built: list[Any] | None, most: int = 99) -> Any
     response = httpx.Response(200, headers=headers, stream=Chunks(body), request=asked)
     answer = HttpAnswer(200, headers, [body.encode()], [], streamed=True)
 
+    seen = [] if built is None else built
+
     def builder(cls: Any) -> Convert:
         build = MODELS.builder(cls)
         assert build is not None
-        assert built is not None
 
         def counted(value: Any) -> Any:
-            built.append(value)
+            seen.append(value)
             return build(value)
 
         return counted

@@ -36,7 +36,7 @@ SERVED = {
         " chat-azure chat-azure-stream chat-module chat-module-stream"
         " responses responses-tools responses-stream responses-azure"
         " responses-raw responses-raw-stream responses-open responses-open-chunks"
-        " completions completions-stream moderations"
+        " completions completions-stream moderations images images-stream"
         " embeddings embeddings-float embeddings-raw embeddings-module"
         " chat-parsed chat-parsed-raw chat-parsed-beta responses-parsed"
     ).split()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
@@ -82,6 +84,22 @@ def test_whatever_is_asked_first(hit: Any, first: str) -> None:
     assert hit.http_response.json()["id"] == hit.parse().id
     assert hit.http_response.read() == hit.content
     assert type(hit.http_response).__name__ == "Response"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["read", "a stream"])
+def test_it_goes_when_nobody_holds_it(
+    client: Any, colour: Colour, cache: Cache, stream: bool
+) -> None:
+    with cache:
+        for _ in range(2):
+            ask(client, colour, stream=stream).parse()
+        gc.collect()
+        gc.disable()
+        try:
+            raw = weakref.ref(ask(client, colour, stream=stream))
+            assert raw() is None
+        finally:
+            gc.enable()
 
 
 def test_the_response_can_be_copied(hit: Any) -> None:

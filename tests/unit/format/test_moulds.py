@@ -41,6 +41,19 @@ class Private(Detail):
     _kept: int = pydantic.PrivateAttr(default=3)
 
 
+class Tree(pydantic.BaseModel):
+    left: Any = None
+    right: Any = None
+
+
+def tree(depth: int) -> Any:
+    return Tree(left=tree(depth - 1), right=tree(depth - 1)) if depth else None
+
+
+def nested(depth: int) -> Any:
+    return Tree(left=nested(depth - 1)) if depth else None
+
+
 class Answer(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="allow")
 
@@ -103,6 +116,8 @@ MOULDED: dict[str, Callable[[], Any]] = {
     "an empty list": lambda: Answer(id="a", details=[]),
     "text beyond ASCII": lambda: Answer(id="é", detail=Detail(text="\U0001f600")),
     "fields in another order": reversed_fields,
+    "models in one another": lambda: tree(4),
+    "models in one another that are deep": lambda: nested(60),
     "large numbers": lambda: Answer(id="a", numbers=[2**64 - 1, -(2**63)]),
     "a type that is not the declared one": lambda: Answer.model_construct(id=1.5, detail="text"),
     "no field that was set": lambda: Answer.model_construct(_fields_set=set(), id="a"),
@@ -120,6 +135,7 @@ UNFIT: dict[str, Callable[[], Any]] = {
     "a tuple": lambda: Answer(id="a", details=(1, 2)),
     "lists in a list": lambda: Answer(id="a", details=[[1], [2]]),
     "models of two classes": lambda: Answer(id="a", details=[Detail(), Frozen()]),
+    "more models in one another than are worth a mould": lambda: tree(7),
     "a field that is missing": lambda: Answer.model_construct(detail=1),
     "half a surrogate": lambda: Answer(id="a", detail=Detail.model_construct(text="\ud800")),
 }
