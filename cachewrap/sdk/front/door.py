@@ -23,12 +23,13 @@ from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply, Seen
 from cachewrap.errors import UnkeyableError
+from cachewrap.format.plans import Models
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache
 from cachewrap.request.key import encode
 from cachewrap.sdk.carried import expected
-from cachewrap.sdk.front.models import Models, aquicken, quicken
+from cachewrap.sdk.front.events import aquicken, quicken
 from cachewrap.sdk.front.shape import (
     NOTHING,
     Known,

@@ -20,7 +20,7 @@ from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.entry import Outcome
-from cachewrap.sdk.front.models import Models
+from cachewrap.format.plans import Models
 from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.telemetry.events import Event
 from sdk.matrix import Ask, each

@@ -14,7 +14,8 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from cachewrap.entry import HttpAnswer
-from cachewrap.sdk.front.models import Convert, Models, aquicken, quicken
+from cachewrap.format.plans import Convert, Models
+from cachewrap.sdk.front.events import aquicken, quicken
 from sdk.openai.asking import anatomy
 from sdk.openai.shapes import INSTALLED
 

@@ -1,29 +1,20 @@
-"""An SDK's models and events out of stored bytes, as the SDK makes them, but by a plan.
+"""Plans by which an SDK's models are built from plain values, as the SDK builds them.
 
 The SDKs of this family look a model's types up again for every field of every answer, which takes
 ten times as long as the answer's JSON takes to read. A plan looks them up once for each class. What
 has a meaning of its own in the SDK (unions that do not fit, dates, numbers that are to be floats,
 generic models) is left to the SDK's ``construct_type``, value by value.
-
-A recorded event stream stays the SDK's own object, with its response and its ways to be closed;
-what it iterates over is exchanged. From the first event on that is anything but one line of JSON
-data, with a name or without, the SDK reads the rest itself.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 import types
 import typing
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
-
-from cachewrap.entry import HttpAnswer
-from cachewrap.hooks import is_own
-from cachewrap.http.response import family_of
 
 Convert: TypeAlias = Callable[[Any], Any]
 """Makes of a JSON value what a field of some type holds."""
@@ -217,150 +208,3 @@ def _scalars(union: Any) -> tuple[frozenset[type], frozenset[str]]:
 
 def _function(method: Any) -> Any:
     return getattr(method, "__func__", method)
-
-
-_DONE: Final = b"data: [DONE]"
-_END: Final = b"\n\n"
-
-
-def quicken(
-    stream: Any, answer: HttpAnswer, name: str, builder: Callable[[Any], Convert | None]
-) -> None:
-    """Let an SDK's sync stream read a recorded answer faster, where that can be done.
-
-    Args:
-        stream: the stream, not yet iterated over.
-        answer: what its response will read.
-        name: the SDK's top-level module.
-        builder: gives what builds the models that the stream yields.
-    """
-    build = _builder(stream, answer, name, builder)
-    if build is not None:
-        stream._iterator = _replay(stream.response, answer, build, stream._iterator)
-
-
-def aquicken(
-    stream: Any, answer: HttpAnswer, name: str, builder: Callable[[Any], Convert | None]
-) -> None:
-    """`quicken` for an async stream."""
-    build = _builder(stream, answer, name, builder)
-    if build is not None:
-        stream._iterator = _areplay(stream.response, answer, build, stream._iterator)
-
-
-def _builder(
-    stream: Any, answer: HttpAnswer, name: str, builder: Callable[[Any], Convert | None]
-) -> Convert | None:
-    options = getattr(stream, "_options", None)
-    own = sys.modules.get(f"{name}._streaming")
-    if (
-        own is None
-        or type(stream) not in (own.Stream, own.AsyncStream)
-        or not _gives_them_itself(type(stream), name)
-        or getattr(options, "synthesize_event_and_data", False)
-        or getattr(options, "stream_mode", "legacy") != "legacy"
-    ):
-        return None
-    for header, value in answer.headers:
-        if header.lower() == "content-type" and value.startswith("text/event-stream"):
-            return builder(stream._cast_to)
-    return None
-
-
-def _gives_them_itself(kind: Any, name: str) -> bool:
-    """Whether nobody else stands where a stream's events come from, who is to see them all."""
-    source = kind.__stream__
-    return _is_own(source, getattr(source, "__code__", None), name)
-
-
-@lru_cache(maxsize=16)
-def _is_own(function: Any, code: types.CodeType | None, name: str) -> bool:
-    return is_own(function, name)
-
-
-class _Events:
-    """The plain events of a body, one after the other, and what is left of it behind them."""
-
-    def __init__(self, chunks: list[bytes]) -> None:
-        self._body = b"".join(chunks)
-        self._next = 0
-        self.done = False
-
-    @property
-    def rest(self) -> bytes:
-        return self._body[self._next :]
-
-    def __iter__(self) -> Iterator[Any]:
-        body = self._body
-        while True:
-            end = body.find(_END, self._next)
-            if end < 0:
-                return
-            event = body[self._next : end]
-            if event == _DONE:
-                self.done = True
-                return
-            data = _data(event)
-            if data is None:
-                return
-            try:
-                value = json.loads(data)
-            except (ValueError, RecursionError):
-                return
-            if type(value) is not dict or value.get("error"):
-                return
-            self._next = end + len(_END)
-            yield value
-
-
-def _data(event: bytes) -> bytes | None:
-    """The data of a plain event, else None."""
-    if b"\r" in event:
-        return None
-    if event.startswith(b"event: "):
-        head, _, event = event.partition(b"\n")
-        if head.startswith(b"event: thread."):
-            return None
-    if not event.startswith(b"data: {") or b"\n" in event:
-        return None
-    return event[len(b"data: ") :]
-
-
-def _replay(response: Any, answer: HttpAnswer, build: Convert, own: Iterator[Any]) -> Iterator[Any]:
-    if response.is_stream_consumed or response.is_closed:
-        yield from own
-        return
-    events = _Events(answer.chunks)
-    try:
-        for value in events:
-            response.is_stream_consumed = True
-            yield build(value)
-        if not events.done and not response.is_closed:
-            response.is_stream_consumed = False
-            response.stream = family_of(response).replay([events.rest])
-            yield from own
-        response.is_stream_consumed = True
-    finally:
-        response.close()
-
-
-async def _areplay(
-    response: Any, answer: HttpAnswer, build: Convert, own: AsyncIterator[Any]
-) -> AsyncIterator[Any]:
-    if response.is_stream_consumed or response.is_closed:
-        async for item in own:
-            yield item
-        return
-    events = _Events(answer.chunks)
-    try:
-        for value in events:
-            response.is_stream_consumed = True
-            yield build(value)
-        if not events.done and not response.is_closed:
-            response.is_stream_consumed = False
-            response.stream = family_of(response).replay([events.rest])
-            async for item in own:
-                yield item
-        response.is_stream_consumed = True
-    finally:
-        await response.aclose()
