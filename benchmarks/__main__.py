@@ -15,7 +15,14 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from benchmarks import decorated, growth, once, patched, shapes
+from benchmarks import (
+    decorated,
+    growth,
+    once,
+    patched,
+    shapes,
+    writers,
+)
 from benchmarks.harness import Result, Row, measure
 from benchmarks.plot import plots
 from benchmarks.requests import BIG, SMALL
@@ -114,6 +121,12 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield [
             Result("hits in a second", name, rate, rate / one, None) for name, rate in rates.items()
         ]
+    if wanted("misses of six processes"):
+        yield writers.six_writers()
+    if wanted("hits by several at once"):
+        yield writers.readers()
+    if wanted("async hits at once"):
+        yield writers.tasks()
     for python in options.peers:
         command = [python, "-m", "benchmarks.peers", str(min(options.rounds, 30))]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -121,7 +121,9 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", r
 _FOLDS = sys.platform in ("win32", "darwin")
 """Whether file systems do not tell ``Run`` from ``run``, as they are mostly made here."""
 
-_PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
+PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
+"""What each connection is told when it is opened."""
+
 _CONNECT: dict[str, Any] = {
     "isolation_level": None,
     "check_same_thread": False,
@@ -435,7 +437,7 @@ def _ready(con: sqlite3.Connection, path: str, wait: float) -> sqlite3.Connectio
                     " cache_path_root or seed"
                 )
         if any(name == _LAST for _, name, _ in found):
-            con.executescript(_PRAGMAS)
+            con.executescript(PRAGMAS)
             con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
             con.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
             return con
