@@ -32,6 +32,7 @@ from cachewrap.sdk.carried import expected
 from cachewrap.sdk.front.events import aquicken, quicken
 from cachewrap.sdk.front.shape import (
     NOTHING,
+    Ids,
     Known,
     Rest,
     Works,
@@ -155,7 +156,7 @@ class Door:
         asked = None if cache is None else self._ask(instance, kwargs, cache)
         if cache is None or asked is None:
             return self._long(wrapped, instance, args, kwargs)
-        if asked.known is not None and (exchange := _exchange(asked, asked.known)):
+        if asked.known is not None and (exchange := foresee(asked, asked.known)):
             watch = cache.watch(exchange)
             asked.seen = cache.read(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
@@ -188,7 +189,7 @@ class Door:
         asked = None if cache is None else self._ask(instance, kwargs, cache)
         if cache is None or asked is None:
             return await self._long(wrapped, instance, args, kwargs)
-        if asked.known is not None and (exchange := _exchange(asked, asked.known)):
+        if asked.known is not None and (exchange := foresee(asked, asked.known)):
             watch = cache.watch(exchange)
             asked.seen = await cache.aread(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
@@ -252,7 +253,7 @@ class Door:
     def _ask(self, instance: Any, kwargs: dict[str, Any], cache: Cache) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
         client = instance._client
-        if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
+        if client._strict_response_validation or not UNTOUCHED.isdisjoint(vars(client)):
             return None
         keywords = read_keywords(kwargs, cache.policy.unkeyed)
         if keywords is None:
@@ -294,8 +295,7 @@ class Door:
         ):
             return None
         constants = {name: value for name, value in sent.items() if name not in asked.body}
-        parse = getattr(options, "post_parser", None)
-        parse = parse if parse is not None and is_given(parse) else None
+        parse = self._parser(options)
         if not all(map(is_constant, constants.values())) or not is_fixed(parse):
             return None
         if self._models is None:
@@ -317,17 +317,22 @@ class Door:
             kwargs.get("stream_cls") if stream else None,
             build,
             parse,
-            module.add_request_id,
+            Ids.of(self._name),
             works,
         )
+
+    def _parser(self, options: Any) -> Any:
+        parse = getattr(options, "post_parser", None)
+        return parse if parse is not None and is_given(parse) else None
 
     def _is_usual(self, asked: Asked) -> bool:
         """Whether the SDK's own code alone makes these calls."""
         resource, client, _ = asked.shape[0]
-        if not self._is_own(resource):
-            return False
+        return self._is_own(resource) and self._is_usual_client(client)
+
+    def _is_usual_client(self, client: type) -> bool:
         return not any(
-            _UNTOUCHED.intersection(vars(cls)) for cls in client.__mro__ if not self._is_own(cls)
+            UNTOUCHED.intersection(vars(cls)) for cls in client.__mro__ if not self._is_own(cls)
         )
 
     def _is_own(self, cls: type) -> bool:
@@ -374,10 +379,11 @@ class Door:
         return stream
 
 
-_UNTOUCHED: Final = frozenset(_WORKS)
+UNTOUCHED: Final = frozenset(_WORKS)
+"""The same, for looking it up."""
 
 
-def _exchange(asked: Asked, known: Known) -> SdkExchange | None:
+def foresee(asked: Asked, known: Known) -> SdkExchange | None:
     """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
     try:
         request = known.request(asked.client, asked.body)

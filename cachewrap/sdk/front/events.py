@@ -36,7 +36,8 @@ def quicken(
     """
     build = _builder(stream, answer, name, builder)
     if build is not None:
-        stream._iterator = _replay(stream.response, answer, build, stream._iterator)
+        events = _Events(answer.chunks, name)
+        stream._iterator = _replay(stream.response, events, build, stream._iterator)
 
 
 def aquicken(
@@ -45,7 +46,8 @@ def aquicken(
     """`quicken` for an async stream."""
     build = _builder(stream, answer, name, builder)
     if build is not None:
-        stream._iterator = _areplay(stream.response, answer, build, stream._iterator)
+        events = _Events(answer.chunks, name)
+        stream._iterator = _areplay(stream.response, events, build, stream._iterator)
 
 
 def _builder(
@@ -81,9 +83,10 @@ def _is_own(function: Any, code: types.CodeType | None, name: str) -> bool:
 class _Events:
     """The plain events of a body, one after the other, and what is left of it behind them."""
 
-    def __init__(self, chunks: list[bytes]) -> None:
+    def __init__(self, chunks: list[bytes], sdk: str) -> None:
         self._body = b"".join(chunks)
         self._next = 0
+        self._names = _NAMES.get(sdk, frozenset())
         self.done = False
 
     @property
@@ -91,46 +94,78 @@ class _Events:
         return self._body[self._next :]
 
     def __iter__(self) -> Iterator[Any]:
-        body = self._body
+        body, names = self._body, self._names
         while True:
             end = body.find(_END, self._next)
             if end < 0:
+                self.done = self._next == len(body)
                 return
             event = body[self._next : end]
             if event == _DONE:
                 self.done = True
                 return
-            data = _data(event)
+            data = _data(event, names)
             if data is None:
                 return
+            if data is _PING:
+                self._next = end + len(_END)
+                continue
             try:
                 value = json.loads(data)
             except (ValueError, RecursionError):
                 return
             if type(value) is not dict or value.get("error"):
                 return
+            if names and "type" not in value:  # some versions give it the event's name
+                return
             self._next = end + len(_END)
             yield value
 
 
-def _data(event: bytes) -> bytes | None:
-    """The data of a plain event, else None."""
+def _data(event: bytes, names: frozenset[bytes] | None) -> bytes | None:
+    """The data of a plain event, else None.
+
+    Args:
+        event: the event.
+        names: the lines that name the events that the SDK yields, where it yields no others, and
+            none without a name; None where it yields most; empty for one of which that is unknown.
+    """
     if b"\r" in event:
         return None
     if event.startswith(b"event: "):
         head, _, event = event.partition(b"\n")
-        if head.startswith(b"event: thread."):
-            return None
+        if names is None:
+            if head.startswith(b"event: thread."):
+                return None
+        elif head not in names:
+            return _PING if names and head == b"event: ping" else None
+    elif names:
+        return None
     if not event.startswith(b"data: {") or b"\n" in event:
         return None
     return event[len(b"data: ") :]
 
 
-def _replay(response: Any, answer: HttpAnswer, build: Convert, own: Iterator[Any]) -> Iterator[Any]:
+_PING: Final = b"ping"
+"""Stands for the data of an event that is passed over."""
+
+_NAMES: Final[dict[str, frozenset[bytes] | None]] = {
+    "openai": None,
+    "anthropic": frozenset(
+        b"event: " + name
+        for name in (
+            *(b"message_start", b"message_delta", b"message_stop"),
+            *(b"content_block_start", b"content_block_delta", b"content_block_stop"),
+        )
+    ),
+}
+"""The events of each SDK, see `_data`."""
+
+
+def _replay(response: Any, events: _Events, build: Convert, own: Iterator[Any]) -> Iterator[Any]:
     if response.is_stream_consumed or response.is_closed:
         yield from own
         return
-    events = _Events(answer.chunks)
     try:
         for value in events:
             response.is_stream_consumed = True
@@ -145,13 +180,12 @@ def _replay(response: Any, answer: HttpAnswer, build: Convert, own: Iterator[Any
 
 
 async def _areplay(
-    response: Any, answer: HttpAnswer, build: Convert, own: AsyncIterator[Any]
+    response: Any, events: _Events, build: Convert, own: AsyncIterator[Any]
 ) -> AsyncIterator[Any]:
     if response.is_stream_consumed or response.is_closed:
         async for item in own:
             yield item
         return
-    events = _Events(answer.chunks)
     try:
         for value in events:
             response.is_stream_consumed = True

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.hooks import is_own
-from cachewrap.http.answers import is_sound
+from cachewrap.http.answers import is_sound, is_told
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given, without_secrets
@@ -27,6 +28,10 @@ _UNREAD: Final = frozenset({"extra_query", "extra_body"})
 _SPOKEN: Final = ("messages", "input")
 _PLAIN: Final = frozenset({dict, str, list, int})
 _MOST_HEADERS: Final = 16
+# By these an SDK tells of which of its helpers makes a call.
+_HELPERS: Final = frozenset(
+    {"x-stainless-helper", "x-stainless-helper-method", "x-stainless-stream-helper"}
+)
 
 
 @dataclass(slots=True)
@@ -86,7 +91,7 @@ def read_keywords(kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) ->
                 return None
         elif name == "extra_headers":
             if value:
-                if not _are_known(value, unkeyed):
+                if not are_known(value, unkeyed):
                     return None
                 marks = (*marks, frozenset(value.items()))
         elif name == "timeout":
@@ -98,7 +103,7 @@ def read_keywords(kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) ->
     return Keywords(body, stream, marks, unkeyed) if type(stream) is bool else None
 
 
-def _are_known(headers: Any, unkeyed: frozenset[str]) -> bool:
+def are_known(headers: Any, unkeyed: frozenset[str]) -> bool:
     """Whether headers are the same from call to call, and no credentials: calls are learnt by them.
 
     What differs from call to call (as a trace's number) would make a shape of each call.
@@ -116,7 +121,8 @@ def _is_known(name: Any, value: Any, unkeyed: frozenset[str]) -> bool:
         and type(value) is str
         and value[:1] != "{"
         and name.lower() not in unkeyed
-        and not (is_idle(name.lower()) or is_secret(name) or is_secret_value(value))
+        and (name.lower() in _HELPERS or not is_idle(name.lower()))
+        and not (is_secret(name) or is_secret_value(value))
     )
 
 
@@ -230,8 +236,13 @@ class Works:
         self._requests, self._posts = kind.request.__code__, kind.post.__code__
         self._processes = kind._process_response.__code__
 
-    def are_alone(self, client: Any, resource: Any) -> bool:
-        """Whether they are all that stands there now, in the client's class and its resource."""
+    def are_alone(self, client: Any, resource: Any = None) -> bool:
+        """Whether they are all that stands there now, in the client's class and its resource.
+
+        Args:
+            client: the client.
+            resource: the SDK's object whose method was called; None where its ``post`` has come.
+        """
         kind = type(client)
         request, post, processed = kind.request, kind.post, kind._process_response
         return (
@@ -245,7 +256,7 @@ class Works:
             and request.__code__ is self._requests
             and post.__code__ is self._posts
             and processed.__code__ is self._processes
-            and getattr(resource._post, "__func__", None) is post
+            and (resource is None or getattr(resource._post, "__func__", None) is post)
         )
 
 
@@ -270,7 +281,7 @@ class Known:
         stream_cls: the class of a streamed one; None for a result that is read at once.
         build: makes the result of JSON; None for a streamed one.
         parse: what the SDK does to the result at the end.
-        add_request_id: the SDK's own.
+        ids: notes the numbers of a response.
         works: what the call passed through.
     """
 
@@ -283,7 +294,7 @@ class Known:
     stream_cls: Any
     build: Callable[[Any], Any] | None
     parse: Callable[[Any], Any] | None
-    add_request_id: Callable[[Any, str | None], None]
+    ids: Ids
     works: Works
 
     def request(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
@@ -293,21 +304,23 @@ class Known:
         path = self.path(client, self.options, body)
         return {**self.rest.of(client, self.options, path), "body": body}
 
-    def value(self, answer: HttpAnswer) -> Any:
-        """The result of an answer that was read at once, or `NOTHING`."""
-        content_type = request_id = None
+    def value(self, answer: HttpAnswer, parse: Callable[[Any], Any] | None = None) -> Any:
+        """The result of an answer that was read at once, or `NOTHING`.
+
+        Args:
+            answer: the answer.
+            parse: what the SDK does to the result of this call, where each has its own.
+        """
+        told: dict[str, str] = {}
+        wanted = self.ids.headers
         for name, value in answer.headers:
             name = name.lower()
-            if name == "content-type" or name == "x-request-id":
-                if (content_type if name == "content-type" else request_id) is not None:
+            if name in wanted:
+                if name in told or not is_sound(value):
                     return NOTHING
-                if name == "content-type":
-                    content_type = value
-                else:
-                    request_id = value
-        if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
-            return NOTHING
-        if request_id is not None and not is_sound(request_id):
+                told[name] = value
+        kind = told.get("content-type", "").partition(";")[0]
+        if answer.status != 200 or not kind.endswith("json"):
             return NOTHING
         try:
             data = parsed(b"".join(answer.chunks))
@@ -315,14 +328,96 @@ class Known:
             return NOTHING
         if type(data) is not dict or self.build is None or lacking(self.endpoint.path, data):
             return NOTHING
+        parse = parse or self.parse
         try:
             result = self.build(data)
-            if self.parse is not None:
-                result = self.parse(result)
+            if parse is not None:
+                result = parse(result)
         except Exception:  # the long way tells whose error it is
             return NOTHING
-        self.add_request_id(result, request_id)
+        return self.ids.note(result, told)
+
+
+class Ids:
+    """The numbers of a response that an SDK notes at the model it makes of its body.
+
+    Args:
+        add: the SDK's function that notes them; None for an SDK that does not.
+        names: of which header it is given which parameter.
+        base: the base of the SDK's models.
+
+    Attributes:
+        headers: the headers that make a difference to what is built.
+    """
+
+    __slots__ = ("_add", "_attributes", "_base", "_names", "_setter", "headers")
+
+    def __init__(
+        self, add: Callable[..., None] | None, names: Mapping[str, str], base: Any
+    ) -> None:
+        self._add = add
+        self._names = tuple(names.items())
+        self._base, self._setter = base, getattr(base, "__setattr__", None)
+        self.headers = frozenset({"content-type", *filter(is_told, names)})
+        self._attributes = self._learn()
+
+    @classmethod
+    def of(cls, name: str) -> Ids:
+        """Those of one SDK, which shows by its raw responses where it reads them.
+
+        Args:
+            name: the SDK's top-level module.
+        """
+        models = sys.modules[f"{name}._models"]
+        raw = getattr(sys.modules.get(f"{name}._response"), "APIResponse", None)
+        parameters: tuple[str, ...] = ("request_id", "workspace_id")
+        add = getattr(models, "add_response_ids", None)
+        if add is None:
+            parameters, add = ("request_id",), getattr(models, "add_request_id", None)
+        if add is None:
+            return cls(None, {}, models.BaseModel)
+        return cls(add, {_header_of(raw, one): one for one in parameters}, models.BaseModel)
+
+    def _learn(self) -> tuple[tuple[str, str], ...] | None:
+        """The attributes that stand for headers, where the SDK only sets them; else None."""
+        if self._add is None:
+            return ()
+        try:
+            model = self._base.construct()
+            state = model.__getstate__()
+            self._add(model, **{one: header for header, one in self._names})
+            attributes = vars(model).copy()
+            vars(model).clear()
+        except Exception:
+            return None
+        headers = [header for header, _ in self._names]
+        if model.__getstate__() != state or sorted(attributes.values()) != sorted(headers):
+            return None
+        return tuple(attributes.items())
+
+    def note(self, result: Any, told: Mapping[str, str]) -> Any:
+        """Note them at a result, of what the headers told, and give it back."""
+        if self._attributes is not None and type(result).__setattr__ is self._setter:
+            held = vars(result)
+            for attribute, header in self._attributes:
+                held[attribute] = told.get(header)
+        elif self._add is not None and isinstance(result, self._base):
+            self._add(result, **{one: told.get(header) for header, one in self._names})
         return result
+
+
+class _Named:
+    """Headers that give their own names."""
+
+    def get(self, name: str, default: object = None) -> str:
+        return name.lower()
+
+
+def _header_of(raw: Any, name: str) -> str:
+    """The header that a raw response of an SDK gives under a name."""
+    response = types.SimpleNamespace(http_response=types.SimpleNamespace(headers=_Named()))
+    header: str = getattr(raw, name).fget(response)
+    return header
 
 
 def is_constant(value: object) -> bool:

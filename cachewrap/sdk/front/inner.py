@@ -1,0 +1,255 @@
+"""The inner door: a hit of an SDK whose own methods do little before their ``post``.
+
+There everything that the methods say and add by themselves is said and added: warnings, headers of
+betas and helpers, timeouts, schemas. What is left below is most of the work. So this door serves
+every method, helpers that open their stream late among them, and knows none of them. It learns as
+the front door does, by watching what ``request`` makes of what ``post`` is given.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cachewrap import blocks
+from cachewrap.cache import Cache
+from cachewrap.call.terms import Reply
+from cachewrap.http.exchange import Answered, SdkExchange
+from cachewrap.http.request import RAW_RESPONSE, is_given
+from cachewrap.options import CallOptions, Default, choose_simple_cache
+from cachewrap.sdk.carried import OPTIONS_HEADER, CarriedOptions, Expectation, expected
+from cachewrap.sdk.front.door import UNTOUCHED, Asked, Door, Wrapped, foresee
+from cachewrap.sdk.front.shape import NOTHING, Keywords, Known, are_known
+
+_UNSEEN: Final = object()
+_stack_here: Final = blocks.blocks.get
+
+# Beside what changes neither the request nor what the SDK makes of its answer (how long it may
+# take, what spans tell of it), what is read of each call anew.
+_KNOWN: Final = frozenset(
+    """
+    extra_json follow_redirects headers max_retries post_parser qualifiers span_attributes
+    span_content_query_params span_created_id span_name span_query_params span_route timeout
+    """.split()
+)
+_METHODS: Final = UNTOUCHED - {"_custom_auth"}  # here it is what a client signs in with
+_GIVEN: Final = frozenset({"body", "cast_to", "options", "stream", "stream_cls"})
+
+
+class InnerDoor(Door):
+    """The door at the ``post`` of one SDK's clients.
+
+    Args:
+        name: the SDK's top-level module.
+        path: gives the path of a request, of its client, options and body.
+        default: gives the cache of calls outside any block.
+        active: whether the SDK is to be patched.
+        refuse: says why a client's request of this body is not cached, None where it may be.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Callable[[Any, Any, Any], str],
+        default: Default,
+        active: Callable[[], bool],
+        refuse: Callable[[Any, Any], str | None],
+    ) -> None:
+        super().__init__(name, path, default, active, lambda *_: None)
+        self._refuse = refuse
+        self._absent: frozenset[type] = frozenset()
+
+    def post(
+        self, wrapped: Wrapped, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wraps the sync ``post``."""
+        asked = self._posted(client, args, kwargs)
+        if asked is None:
+            return wrapped(*args, **kwargs)
+        before = expected.get()
+        cache = asked.cache
+        if asked.known is not None and (exchange := foresee(asked, asked.known)):
+            watch = cache.watch(exchange)
+            asked.seen = cache.read(exchange.key)
+            if (reply := cache.peek(exchange, asked.seen)) is not None:
+                result = self._result_of(asked, asked.known, reply, exchange, kwargs)
+                if result is not NOTHING:
+                    _arrive(before, client)
+                    cache.finish(reply, exchange, watch)
+                    return result
+        expected.set(asked)
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            expected.set(before)
+            if asked.arrived:
+                _arrive(before, client)
+
+    def apost(
+        self, wrapped: Wrapped, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Wraps the async ``post``."""
+        if not self._may_serve(kwargs):
+            return wrapped(*args, **kwargs)
+        return self._apost(wrapped, client, args, kwargs)
+
+    async def _apost(
+        self, wrapped: Wrapped, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        asked = self._posted(client, args, kwargs)
+        if asked is None:
+            return await wrapped(*args, **kwargs)
+        before = expected.get()
+        cache = asked.cache
+        if asked.known is not None and (exchange := foresee(asked, asked.known)):
+            watch = cache.watch(exchange)
+            asked.seen = await cache.aread(exchange.key)
+            if (reply := cache.peek(exchange, asked.seen)) is not None:
+                if asked.known.build is None:
+                    result = await self._aresult(asked, asked.known, reply, exchange)
+                else:
+                    result = self._result_of(asked, asked.known, reply, exchange, kwargs)
+                if result is not NOTHING:
+                    _arrive(before, client)
+                    cache.finish(reply, exchange, watch)
+                    return result
+        expected.set(asked)
+        try:
+            return await wrapped(*args, **kwargs)
+        finally:
+            expected.set(before)
+            if asked.arrived:
+                _arrive(before, client)
+
+    def _may_serve(self, kwargs: dict[str, Any]) -> bool:
+        """Whether a cache may serve the call, as none does outside every block for most."""
+        if _stack_here() or self._default.cache is not None or blocks.program is not None:
+            return True
+        headers = kwargs.get("options", {}).get("headers")
+        return bool(headers) and OPTIONS_HEADER in headers
+
+    def _posted(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked | None:
+        """The call as the door sees it; None for one that it does not serve."""
+        if not self._may_serve(kwargs):
+            return None
+        options = kwargs.get("options", {})
+        if len(args) != 1 or not self._active() or not kwargs.keys() <= _GIVEN:
+            return None
+        if client._strict_response_validation or not _METHODS.isdisjoint(vars(client)):
+            return None
+        body, cast_to = kwargs.get("body"), kwargs.get("cast_to")
+        headers = options.get("headers") or {}
+        cache = self._cache_of(headers)
+        if cache is None or type(body) is not dict or not isinstance(cast_to, type):
+            return None
+        absent = self._absent or self._learn_absent()
+        marks = _marks(options, headers, absent, cache.policy.unkeyed)
+        stream = kwargs.get("stream", False)
+        if marks is None or type(stream) is not bool:
+            return None
+        body = {name: value for name, value in body.items() if type(value) not in absent}
+        if extra := options.get("extra_json"):
+            body.update(extra)
+        head, names = (args[0], type(client), cast_to, stream), tuple(body)
+        known = self._shapes.get((head, names, marks), _UNSEEN)
+        if known is None or self._refuse(client, body):
+            return None
+        keywords = Keywords(body, stream, marks, cache.policy.unkeyed)
+        clean = keywords.body_for_key(self._name)
+        if clean is None:
+            return None
+        if keywords.marks is not marks:
+            marks = keywords.marks
+            if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
+                return None
+        if not isinstance(known, Known):
+            if not _may_be_learnt(headers, absent, cache.policy.unkeyed):
+                return None
+            known = None
+        elif not known.works.are_alone(client) or (
+            stream and known.stream_cls != kwargs.get("stream_cls")
+        ):
+            return None
+        return Asked(self, (head, names, marks), None, client, clean, known, cache)
+
+    def _learn_absent(self) -> frozenset[type]:
+        """The classes of the SDK's marks for what is not given, or to be left out."""
+        types = sys.modules[f"{self._name}._types"]
+        self._absent = frozenset({types.NotGiven, getattr(types, "Omit", types.NotGiven)})
+        return self._absent
+
+    def _cache_of(self, headers: Mapping[str, Any]) -> Cache | None:
+        own = None
+        if OPTIONS_HEADER in headers:
+            carried = headers[OPTIONS_HEADER]
+            if not isinstance(carried, CarriedOptions):
+                return None
+            own = carried.options.cache
+            if carried.options != CallOptions(own):
+                return None
+        return choose_simple_cache(self._default, own)
+
+    def _result_of(
+        self,
+        asked: Asked,
+        known: Known,
+        reply: Reply[Answered],
+        exchange: SdkExchange,
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if known.build is None:
+            return self._result(asked, known, reply, exchange)
+        answer = reply.value.answer
+        assert answer is not None
+        parse = kwargs.get("options", {}).get("post_parser")
+        return known.value(answer, parse if parse is not None and is_given(parse) else None)
+
+    def _is_usual(self, asked: Asked) -> bool:
+        return self._is_usual_client(asked.shape[0][1])
+
+    def _parser(self, options: Any) -> Any:
+        return None  # each call brings its own
+
+
+def _arrive(before: Expectation | None, client: Any) -> None:
+    """Tell who awaits a call of this client that it came where it is cached."""
+    if before is not None and before.client is client:
+        before.arrived = True
+
+
+def _marks(
+    options: Mapping[str, Any],
+    headers: Mapping[str, Any],
+    absent: frozenset[type],
+    unkeyed: frozenset[str],
+) -> tuple[Any, ...] | None:
+    """What calls of one shape have in common beside their body; None where that is not known."""
+    if not options.keys() <= _KNOWN:
+        return None
+    marks: list[Any] = [unkeyed] if unkeyed else []
+    own = []
+    for name, value in headers.items():
+        if name is OPTIONS_HEADER:
+            continue
+        if type(value) in absent:
+            value = None
+        elif type(value) is not str:
+            return None
+        own.append((name, value))
+    marks.append(frozenset(own))
+    if (qualifiers := options.get("qualifiers")) is not None:
+        marks.append(frozenset(qualifiers.items()))
+    return tuple(marks)
+
+
+def _may_be_learnt(
+    headers: Mapping[str, Any], absent: frozenset[type], unkeyed: frozenset[str]
+) -> bool:
+    """Whether calls may be learnt by these headers, which give no raw response."""
+    own = {
+        name: value
+        for name, value in headers.items()
+        if name is not OPTIONS_HEADER and type(value) not in absent
+    }
+    return are_known(own, unkeyed) and RAW_RESPONSE not in map(str.lower, own)
