@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    arguments,
     decorated,
+    evaluation,
     growth,
     once,
     patched,
@@ -49,6 +51,7 @@ def groups(entries: int) -> dict[str, Rows]:
     return (
         found
         | shapes.groups()
+        | arguments.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),
@@ -127,6 +130,8 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield writers.readers()
     if wanted("async hits at once"):
         yield writers.tasks()
+    if options.words and wanted("evaluation"):  # a minute for each round
+        yield from evaluation.evaluation(max(1, options.rounds // 50))
     for python in options.peers:
         command = [python, "-m", "benchmarks.peers", str(min(options.rounds, 30))]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout

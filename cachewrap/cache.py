@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from cachewrap import blocks, plugins, systems
 from cachewrap.call.flight import leading
@@ -20,7 +20,6 @@ from cachewrap.errors import (
     CorruptEntryError,
     ReplayMissError,
 )
-from cachewrap.explain import Explanation, attempt, nearest
 from cachewrap.keyvalue import KeyValue
 from cachewrap.policy import (
     CacheOptions,
@@ -36,10 +35,12 @@ from cachewrap.policy import (
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import encode
 from cachewrap.stores.base import Checks, Store
-from cachewrap.stores.memory import MemoryStore
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_meant, check_folder, check_server, parse_url
+
+if TYPE_CHECKING:
+    from cachewrap.explain import Explanation
 
 C = TypeVar("C", bound="Cache")
 
@@ -175,6 +176,8 @@ class Cache(KeyValue):
             cache_seed: the seed; None is a cache that caches nothing.
             options: see `CacheOptions`.
         """
+        from cachewrap.stores.memory import MemoryStore
+
         return cls(MemoryStore(_partition(cache_seed)), cache_seed=cache_seed, **options)
 
     @classmethod
@@ -413,6 +416,8 @@ class Cache(KeyValue):
         Raises `StoreError`, what the call raises before it asks upstream, and `ReplayMissError` for
         one that is never stored, such as a batch.
         """
+        from cachewrap.explain import Explanation, attempt
+
         if not callable(call):
             return self._explain_request(call)
         explain: Any = getattr(call, "explain", None)
@@ -431,6 +436,8 @@ class Cache(KeyValue):
         return Explanation("", "", True, (), self.url)
 
     def _explain_request(self, request: Mapping[str, Any]) -> Explanation:
+        from cachewrap.explain import Explanation, nearest
+
         whole = "url" in request or "function" in request
         source = str(request.get("function", ""))
         part = "" if whole else "body"
@@ -443,6 +450,8 @@ class Cache(KeyValue):
 
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""
+        from cachewrap.explain import Explanation, nearest
+
         key, source = exchange.key, exchange.source
         raw = self._store.get(key)
         late = self.policy.mode == "replay"

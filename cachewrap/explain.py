@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import inspect
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -34,6 +32,9 @@ def attempt(call: Callable[[], Any]) -> None:
         with closing(result):
             next(result, None)
     elif inspect.isasyncgen(result) or inspect.isawaitable(result):
+        import asyncio  # which takes a while, as what it imports does
+        from concurrent.futures import ThreadPoolExecutor
+
         context = copy_context()
         with ThreadPoolExecutor(1) as thread:
             thread.submit(context.run, asyncio.run, _first(result)).result()

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import queue
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from types import MethodDescriptorType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cachewrap.systems import clock
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
 
+def _asyncio_loop() -> Any:
+    """The event loop of asyncio in this thread: none where nobody has imported asyncio so far."""
+    try:
+        return sys.modules["asyncio"]._get_running_loop()  # which raises nothing: a miss asks it
+    except (KeyError, AttributeError):  # it is not imported, or is being so
+        return None
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop of asyncio that runs in this thread, if any."""
-    loop = asyncio._get_running_loop()  # which raises nothing: a miss asks it
+    loop: asyncio.AbstractEventLoop | None = _asyncio_loop()
     # Trio can be a guest of such a loop, whose futures mean nothing to it.
     return None if loop is None or running_trio() is not None else loop
 
@@ -44,7 +53,10 @@ def running() -> object:
 
     Unlike for `host`, trio as a guest of a loop is not that loop, whose tasks it cannot wait for.
     """
-    loop = asyncio._get_running_loop()
+    try:  # as above, in line, since each miss asks
+        loop = sys.modules["asyncio"]._get_running_loop()
+    except (KeyError, AttributeError):
+        loop = None
     trio = running_trio() if "trio" in sys.modules else None
     return loop if trio is None else trio.lowlevel.current_trio_token()
 
@@ -54,7 +66,10 @@ def host() -> Any:
 
     Trio as a guest of a loop of asyncio runs as long as that does.
     """
-    loop = asyncio._get_running_loop()
+    try:  # as above
+        loop = sys.modules["asyncio"]._get_running_loop()
+    except (KeyError, AttributeError):
+        loop = None
     if loop is not None or "trio" not in sys.modules:
         return loop
     trio = running_trio()
@@ -63,17 +78,18 @@ def host() -> Any:
 
 def is_ending() -> bool:
     """Whether the caller's event loop ends, and closes the generators that nobody has closed."""
-    return bool(getattr(asyncio._get_running_loop(), "_asyncgens_shutdown_called", False))
+    return bool(getattr(_asyncio_loop(), "_asyncgens_shutdown_called", False))
 
 
 def runs(given: Any) -> bool:
     """Whether what `host` gave still runs tasks: a loop may be stopped, and kept."""
     if given is None:
         return True
-    if isinstance(given, asyncio.AbstractEventLoop):
-        return given.is_running()
+    run_soon = getattr(given, "run_sync_soon", None)
+    if run_soon is None:
+        return bool(given.is_running())
     try:
-        given.run_sync_soon(int, idempotent=True)
+        run_soon(int, idempotent=True)
     except RuntimeError:  # trio's `RunFinishedError`
         return False
     return True
@@ -81,16 +97,22 @@ def runs(given: Any) -> bool:
 
 async def sleep(seconds: float) -> None:
     """Let time pass."""
-    trio = running_trio()
-    await (asyncio if trio is None else trio).sleep(seconds)
+    await (running_trio() or sys.modules["asyncio"]).sleep(seconds)
 
 
-class _Job(Future[Any]):
-    """Blocking work. Of the threads that would do it one does, unless nobody wants it any more."""
+class _Job:
+    """Blocking work. Of the threads that would do it one does, unless nobody wants it any more.
 
-    def __init__(self, work: Callable[[], Any]) -> None:
-        super().__init__()
+    Args:
+        work: what is to be done.
+        then: is given the job when it is done, in the thread that did it.
+    """
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[_Job], object]) -> None:
         self._work = [work]
+        self._then = then
+        self._result: Any = None
+        self._error: BaseException | None = None
 
     def is_waiting(self) -> bool:
         """Whether no thread has begun."""
@@ -107,10 +129,21 @@ class _Job(Future[Any]):
         except IndexError:
             return
         try:
-            self.set_result(work())
+            self._result = work()
         except BaseException as error:
-            self.set_exception(error)
-            del self  # the traceback holds this frame
+            self._error = error
+        finally:
+            self._then(self)
+
+    def result(self) -> Any:
+        """What was done gave, or raised. It has been done."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error, self  # the traceback holds this frame
+        return self._result
 
 
 class Workers:
@@ -136,10 +169,14 @@ class Workers:
 
     async def do(self, work: Callable[[], T]) -> T:
         """Do the work in a thread; an async caller who is cancelled waits no more."""
-        job, (wake, woken) = _Job(work), signal()
-        job.add_done_callback(lambda job: wake())
+        wake, woken = signal()
+
+        def done(job: _Job) -> None:
+            self._under_way.discard(job)
+            wake()
+
+        job = _Job(work, done)
         self._under_way.add(job)
-        job.add_done_callback(self._under_way.discard)
         try:
             self._give(job)
             while not await woken(_STUCK):
@@ -222,14 +259,14 @@ def is_watched() -> bool:
 
 def is_on_loop() -> bool:
     """Whether an event loop of asyncio runs in this thread."""
-    return asyncio._get_running_loop() is not None
+    return _asyncio_loop() is not None
 
 
 def aside(work: Callable[[], T]) -> T:
     """Do work of a sync caller in a thread, and wait for it: there no guard of the loop raises."""
     # A future is waited for with what such a guard watches.
-    job, done = _Job(work), threading.Lock()
-    job.add_done_callback(lambda job: done.release())
+    done = threading.Lock()
+    job = _Job(work, lambda _: done.release())
     done.acquire()
     threading.Thread(target=job.do, name="cachewrap-aside", daemon=True).start()
     with done:
@@ -256,6 +293,8 @@ def signal() -> tuple[Callable[[], None], Callable[[float], Awaitable[bool]]]:
             return bool(event.is_set())
 
         return wake_trio, wait_in_trio
+    import asyncio
+
     loop = asyncio.get_running_loop()
     woken: asyncio.Future[None] = loop.create_future()
 

@@ -10,12 +10,14 @@ from cachewrap.call import lease
 from cachewrap.call.flight import leading
 from cachewrap.call.flow import (
     Acquire,
+    AcquireAndLook,
     Call,
     Flow,
     Leave,
     Lookup,
     Release,
     Save,
+    SaveAndRelease,
     Search,
     Sleep,
     Wait,
@@ -82,11 +84,12 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         return effect.flight.wait(effect.seconds, effect.stopped_seconds)
     if kind is Leave:
         return effect.reader.close()
-    if kind is Acquire:
-        leases: Any = store  # its `Leases`
+    leases: Any = store  # its `Leases` and `Pairs`
+    if kind is Acquire or kind is AcquireAndLook:
+        take = leases.acquire if kind is Acquire else leases.acquire_and_get
         try:
-            claim = leases.acquire(effect.key, effect.token, effect.seconds)
-            if claim is Claim.TAKEN:
+            given = take(effect.key, effect.token, effect.seconds)
+            if (given if kind is Acquire else given[0]) is Claim.TAKEN:
                 lease.hold(
                     leases, effect.key, effect.token, effect.seconds, effect.most, effect.host
                 )
@@ -94,9 +97,15 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
             if not isinstance(error, Exception):  # interrupted, when it may have been taken
                 lease.give_up(leases, effect.key, effect.token)
             raise
-        return claim
+        return given
+    if kind is SaveAndRelease:
+        given = leases.add_and_release(
+            effect.key, effect.token, effect.value, expires=effect.expires, over=effect.over
+        )
+        if given[1]:
+            lease.drop(effect.token)
+        return given
     if kind is Release:
-        leases = store
         try:
             leases.release(effect.key, effect.token, failed=effect.failed)
         except Exception:
@@ -153,14 +162,21 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
         return await effect.flight.await_landing(effect.seconds, effect.stopped_seconds)
     if kind is Leave:
         return await effect.reader.aclose()
-    if kind is Acquire:
-        leases: Any = store  # its `Leases`
-        claim = await leases.aacquire(effect.key, effect.token, effect.seconds)
-        if claim is Claim.TAKEN:
+    leases: Any = store  # its `Leases` and `Pairs`
+    if kind is Acquire or kind is AcquireAndLook:
+        take = leases.aacquire if kind is Acquire else leases.aacquire_and_get
+        given = await take(effect.key, effect.token, effect.seconds)
+        if (given if kind is Acquire else given[0]) is Claim.TAKEN:
             lease.hold(leases, effect.key, effect.token, effect.seconds, effect.most, effect.host)
-        return claim
+        return given
+    if kind is SaveAndRelease:
+        given = await leases.aadd_and_release(
+            effect.key, effect.token, effect.value, expires=effect.expires, over=effect.over
+        )
+        if given[1]:
+            lease.drop(effect.token)
+        return given
     if kind is Release:
-        leases = store
         try:
             await leases.arelease(effect.key, effect.token, failed=effect.failed)
         except Exception:

@@ -7,18 +7,21 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
+from cachewrap.call.lease import Lease
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, joined_in
 from cachewrap.entry import Outcome
-from cachewrap.errors import CachewrapError, CodecError, MissingTypeError, StoreError
-from cachewrap.explain import Explanation, nearest
+from cachewrap.errors import CodecError, StoreError
 from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
 from cachewrap.systems import clock
-from cachewrap.telemetry.events import log, warn_once
+from cachewrap.telemetry.events import log
+
+if TYPE_CHECKING:
+    from cachewrap.explain import Explanation
 
 T = TypeVar("T")
 
@@ -93,6 +96,25 @@ class Acquire(Effect[Claim]):
 
 
 @dataclass(slots=True)
+class AcquireAndLook(Acquire):
+    """`Acquire`, and behind it a read of the key: what both give, of a store with `Pairs`."""
+
+
+@dataclass(slots=True)
+class SaveAndRelease(Effect[tuple[bytes, bool]]):
+    """`Save`, and behind it the return of the lease, to a store with `Pairs`.
+
+    The result is what is there, and whether the lease was given back.
+    """
+
+    key: str
+    token: str
+    value: bytes
+    expires: float
+    over: bytes | None
+
+
+@dataclass(slots=True)
 class Release(Effect[None]):
     """The return of the lease."""
 
@@ -121,7 +143,6 @@ Board: TypeAlias = Callable[[str, str], tuple[Any, bool] | None]
 """Boards what callers of one request share: takes place and key, gives it and whether one leads."""
 
 _ABSENT: Final = Absent()
-_HIT: Final = Outcome.HIT
 _OPENED: Final[Reply[Any]] = Reply(Outcome.MISS, None, opened=True)
 
 # Between two looks for the answer of another process: at first short, for quick models.
@@ -156,43 +177,9 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = _ABSENT) -> Flow[
     return found
 
 
-def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Absent:
-    """What a store gave comes to. A store or an entry that cannot be read is reported, and absent.
-
-    In mode replay what has expired is served.
-    """
-    if seen is None:
-        return _ABSENT
-    stale: bytes | None = None
-    wrong: CachewrapError
-    if isinstance(seen, StoreError):
-        wrong = seen
-    else:
-        key, guard, load = exchange.key, terms.guard, exchange.load
-        try:
-            found = peek(key, seen, guard, load)
-            if found is None and _serves_expired(exchange, terms):
-                found = peek(key, seen, guard, load, late=True)
-            return Absent(seen) if found is None else Reply(_HIT, *found)
-        except CodecError as error:
-            wrong = error
-            stale = None if isinstance(error, MissingTypeError) else seen
-    terms.report(wrong, exchange.source)
-    frameless(wrong)
-    return Absent(stale, wrong if terms.mode == "replay" else None)
-
-
-def _joined(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | None:
-    """The answer of another caller; None where it cannot be read, which is reported."""
-    try:
-        found = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
-    except CodecError as error:
-        terms.report(error, exchange.source)
-        return None
-    return None if found is None else Reply(Outcome.JOINED, *found)
-
-
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
+    from cachewrap.explain import Explanation, nearest
+
     asked, source = exchange.asked, exchange.source
 
     def search(store: Store) -> Explanation:
@@ -212,16 +199,6 @@ def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
         log.debug("%s", explanation)
 
 
-def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
-    if terms.mode != "replay":
-        return False
-    warn_once(
-        ("expired", exchange.source, terms.place),
-        f"{exchange.source}: mode replay serves an answer that has expired",
-    )
-    return True
-
-
 def keep(
     exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
 ) -> Flow[tuple[Reply[R], Landing]]:
@@ -237,7 +214,12 @@ def keep(
 
 
 def _keep(
-    exchange: Exchange[R], result: R, seconds: float, absent: Absent, terms: Terms
+    exchange: Exchange[R],
+    result: R,
+    seconds: float,
+    absent: Absent,
+    terms: Terms,
+    lease: Lease | None = None,
 ) -> Flow[tuple[Reply[R], Landing]]:
     if terms.mode == "refresh":
         log.info("%s: asked anew (mode refresh)", exchange.source)
@@ -255,7 +237,13 @@ def _keep(
         until = kept_until(entry.expires, time.time())
         replace = terms.mode == "refresh"
         try:
-            won = yield Save(exchange.key, raw, until, absent.stale, replace)
+            if lease is not None and lease.paired and lease.held:
+                won, released = yield SaveAndRelease(
+                    exchange.key, lease.token, raw, until, absent.stale
+                )
+                lease.held = not released
+            else:
+                won = yield Save(exchange.key, raw, until, absent.stale, replace)
         except StoreError as error:
             terms.report(error, exchange.source)
             stored = False
@@ -314,7 +302,7 @@ def fetch(
             continue
         if landing.opened:
             return Reply(Outcome.JOINED, shared, opened=True)
-        if landing.raw is not None and (joined := _joined(exchange, landing.raw, terms)):
+        if landing.raw is not None and (joined := joined_in(exchange, landing.raw, terms)):
             return joined
         if landing.late:
             _log_late(exchange)
@@ -357,14 +345,18 @@ def _leaving(reader: Reader, effect: Effect[T]) -> Flow[T]:
 
 
 def _ask(
-    exchange: Exchange[R], flight: Flight | None, absent: Absent, terms: Terms
+    exchange: Exchange[R],
+    flight: Flight | None,
+    absent: Absent,
+    terms: Terms,
+    lease: Lease | None = None,
 ) -> Flow[tuple[Reply[R], Landing]]:
     if log.isEnabledFor(logging.DEBUG):
         yield from _log_miss(exchange, terms)
     started = time.perf_counter()
     result: R = yield Call(flight)
     seconds = time.perf_counter() - started
-    return (yield from _keep(exchange, result, seconds, absent, terms))
+    return (yield from _keep(exchange, result, seconds, absent, terms, lease))
 
 
 def _open(
@@ -386,7 +378,7 @@ def _lead(
     exchange: Exchange[R],
     shared: Any,
     terms: Terms,
-    ask: Callable[[Exchange[R], Any, Absent, Terms], Flow[tuple[Reply[R], Landing]]],
+    ask: Callable[..., Flow[tuple[Reply[R], Landing]]],
     seen: Absent,
     until: float | None,
 ) -> Flow[tuple[Reply[R], Landing]]:
@@ -397,94 +389,110 @@ def _lead(
         if isinstance(found, Reply):
             return found, AGAIN
         return (yield from ask(exchange, shared, found, terms))
-    lease, before = exchange.key, seen.stale
+    name, before = exchange.key, seen.stale
     if terms.mode == "refresh":
         # Those who refresh wait for each other alone, and until something else is stored.
-        lease = refresh_name(exchange.key)
+        name = refresh_name(exchange.key)
         try:
             before = yield from Lookup(exchange.key)
         except StoreError as error:
             terms.report(error, exchange.source)
             return (yield from ask(exchange, shared, _ABSENT, terms))
-    token = new_token()
-    claim, answered = yield from _claim(exchange, lease, token, before, terms, shared.host, until)
-    if answered is not None:
-        return answered
+    lease = Lease(name, new_token(), terms.pairs and name is exchange.key)
     failed = False
     try:
-        since = yield from _look_again(exchange, before, terms)
+        since = yield from _claim(exchange, lease, before, terms, shared.host, until)
         if not isinstance(since, Absent):
             return since
-        return (yield from ask(exchange, shared, since, terms))
+        return (yield from ask(exchange, shared, since, terms, lease))
     except GeneratorExit:
-        terms.give_up(lease, token)
-        claim = Claim.HELD
+        if lease.held:
+            terms.give_up(name, lease.token)
+            lease.held = False
         raise
     except Exception:
         failed = True
         raise
     finally:
-        if claim is Claim.TAKEN:
-            yield from _release(exchange, lease, token, failed, terms)
+        if lease.held:
+            try:
+                yield Release(name, lease.token, failed)
+            except StoreError as error:
+                terms.report(error, exchange.source)
+
+
+def _claim(
+    exchange: Exchange[R],
+    lease: Lease,
+    before: bytes | None,
+    terms: Terms,
+    host: Any,
+    until: float | None,
+) -> Flow[tuple[Reply[R], Landing] | Absent]:
+    """Take the lease, or wait until its owner's answer is there, or until he failed or is gone.
+
+    The result is what came since the call began.
+    """
+    pause, outcome = _FIRST_PAUSE, Outcome.HIT
+    assert terms.lease_seconds is not None
+    acquire = (AcquireAndLook if lease.paired else Acquire)(
+        lease.key, lease.token, terms.lease_seconds, terms.wait_seconds, host
+    )
+    while True:
+        seen: Seen
+        try:
+            if lease.paired:
+                claim, seen = yield acquire
+            else:
+                claim = yield acquire
+        except StoreError as error:
+            terms.report(error, exchange.source)
+            break
+        lease.held = claim is Claim.TAKEN
+        if lease.paired:
+            since = _since(exchange, seen, before, terms, outcome)
+            if claim is not Claim.HELD or not isinstance(since, Absent):
+                return since
+        elif claim is not Claim.HELD:
+            break
+        until = until or _wait_until(exchange, terms)
+        left = until - clock.now()
+        if left <= 0:
+            _log_late(exchange)
+            break
+        yield Sleep(min(pause, left))
+        pause, outcome = min(pause * 1.5, _LONGEST_PAUSE), Outcome.JOINED
+        if not lease.paired:
+            since = yield from _look_again(exchange, before, terms, outcome)
+            if not isinstance(since, Absent):
+                return since
+    return (yield from _look_again(exchange, before, terms))
 
 
 def _look_again(
-    exchange: Exchange[R], before: bytes | None, terms: Terms
+    exchange: Exchange[R], before: bytes | None, terms: Terms, outcome: Outcome = Outcome.HIT
 ) -> Flow[tuple[Reply[R], Landing] | Absent]:
-    """What came since the call began: what is not what was there ``before``, and did not serve."""
     seen: Seen
     try:
         seen = yield Lookup(exchange.key)
     except StoreError as error:
         seen = error
-    if seen is not None and seen == before:
+    return _since(exchange, seen, before, terms, outcome)
+
+
+def _since(
+    exchange: Exchange[R], seen: Seen, before: bytes | None, terms: Terms, outcome: Outcome
+) -> tuple[Reply[R], Landing] | Absent:
+    """What came since the call began: is not what was there ``before``, and did not serve."""
+    if seen is None:
+        return _ABSENT
+    if seen == before:
         return Absent(before)
-    if terms.mode != "refresh" or seen is None or isinstance(seen, StoreError):
+    if terms.mode != "refresh" or isinstance(seen, StoreError):
         found = found_in(exchange, seen, terms)
-        return (found, AGAIN) if isinstance(found, Reply) else found
-    joined = _joined(exchange, seen, terms)
+        if not isinstance(found, Reply):
+            return found
+        found.outcome = outcome
+        return found, AGAIN
+    joined = joined_in(exchange, seen, terms)
     return _ABSENT if joined is None else (joined, Landing(seen))
-
-
-def _claim(
-    exchange: Exchange[R],
-    lease: str,
-    token: str,
-    before: bytes | None,
-    terms: Terms,
-    host: Any,
-    until: float | None,
-) -> Flow[tuple[Claim, tuple[Reply[R], Landing] | None]]:
-    """Take the lease, or wait until its owner's answer is there, or until he failed or is gone."""
-    pause = _FIRST_PAUSE
-    assert terms.lease_seconds is not None
-    while True:
-        try:
-            claim: Claim = yield Acquire(
-                lease, token, terms.lease_seconds, terms.wait_seconds, host
-            )
-        except StoreError as error:
-            terms.report(error, exchange.source)
-            return Claim.FAILED, None
-        if claim is not Claim.HELD:
-            return claim, None
-        until = until or _wait_until(exchange, terms)
-        left = until - clock.now()
-        if left <= 0:
-            _log_late(exchange)
-            return Claim.FAILED, None
-        yield from Sleep(min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
-        since = yield from _look_again(exchange, before, terms)
-        if not isinstance(since, Absent):
-            found, landing = since
-            return claim, (Reply(Outcome.JOINED, found.value, found.entry), landing)
-
-
-def _release(
-    exchange: Exchange[R], lease: str, token: str, failed: bool, terms: Terms
-) -> Flow[None]:
-    try:
-        yield Release(lease, token, failed)
-    except StoreError as error:
-        terms.report(error, exchange.source)

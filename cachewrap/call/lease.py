@@ -19,6 +19,23 @@ _RENEWALS = 3
 
 
 @dataclass(slots=True)
+class Lease:
+    """The lease of a flight's leader.
+
+    Args:
+        key: its key.
+        token: its owner.
+        paired: whether what is stored under its key is read and written with it.
+        held: whether it is to be given back.
+    """
+
+    key: str
+    token: str
+    paired: bool
+    held: bool = False
+
+
+@dataclass(slots=True)
 class _Held:
     store: Leases
     key: str

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar, cast
 
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import Board, fetch, found_in, keep, look
+from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.stats import Stats
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, frameless, peek
+from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import (
     CachewrapError,
@@ -23,10 +23,9 @@ from cachewrap.errors import (
     StoreError,
     refusal,
 )
-from cachewrap.explain import Explanation
 from cachewrap.format.sealing import make_guard
 from cachewrap.policy import Policy
-from cachewrap.stores.base import Leases, Store
+from cachewrap.stores.base import Leases, Pairs, Store
 from cachewrap.stores.breaker import Watched
 from cachewrap.telemetry import events
 from cachewrap.telemetry.events import Watch, survive, tell_bypass
@@ -69,7 +68,12 @@ class Serving:
         # Nobody waits for an answer that will not be stored.
         if isinstance(store, Leases) and policy.mode != "read_only":
             give_up = partial(lease.give_up, store)
-            self._terms = replace(self._terms, lease_seconds=policy.lease_seconds, give_up=give_up)
+            self._terms = replace(
+                self._terms,
+                lease_seconds=policy.lease_seconds,
+                give_up=give_up,
+                pairs=isinstance(store, Pairs),
+            )
         self._idle = seed is None or policy.mode == "off"
         self._reads = policy.mode in ("normal", "read_only")
 
@@ -351,6 +355,8 @@ class Serving:
     def _gives_way(self, exchange: Exchange[Any], error: CodecError) -> bool:
         self.survive(error, exchange.source)
         if self.policy.mode == "replay":
+            from cachewrap.explain import Explanation
+
             why = Explanation(exchange.source, exchange.key, False, (), self._url)
             raise why.error(error) from error
         return self.policy.mode != "read_only" and not isinstance(error, MissingTypeError)

@@ -11,7 +11,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from cachewrap.entry import Entry, Facts, Kind, Outcome
 from cachewrap.errors import (
     CachewrapError,
+    CodecError,
     CorruptEntryError,
+    MissingTypeError,
     StoreError,
     UnsupportedTypeError,
 )
@@ -21,6 +23,7 @@ from cachewrap.format.envelope import SMALL, SURE, sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.policy import Mode, Policy
 from cachewrap.request.key import key_of, salted, stored
+from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 R = TypeVar("R")
@@ -201,6 +204,7 @@ class Terms:
         give_up: releases a lease, given its key and token, where the flow cannot any more.
         guard: stands between envelopes and the store.
         refused: told of every call that mode replay refuses, since nothing is stored.
+        pairs: whether the store takes two steps of a miss at once, see `Pairs`.
     """
 
     place: str
@@ -213,6 +217,7 @@ class Terms:
     give_up: Callable[[str, str], None] = lambda key, token: None
     guard: Guard = UNSEALED
     refused: Callable[[], None] = lambda: None
+    pairs: bool = False
 
 
 @dataclass(slots=True)
@@ -301,3 +306,49 @@ def peek(
         return decode(kind, answer), entry
     except (UnicodeDecodeError, MemoryError, RecursionError) as error:
         raise CorruptEntryError(f"the answer cannot be read: {error!r}") from error
+
+
+def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Absent:
+    """What a store gave comes to. A store or an entry that cannot be read is reported, and absent.
+
+    In mode replay what has expired is served.
+    """
+    if seen is None:
+        return Absent()
+    stale: bytes | None = None
+    wrong: CachewrapError
+    if isinstance(seen, StoreError):
+        wrong = seen
+    else:
+        key, guard, load = exchange.key, terms.guard, exchange.load
+        try:
+            found = peek(key, seen, guard, load)
+            if found is None and _serves_expired(exchange, terms):
+                found = peek(key, seen, guard, load, late=True)
+            return Absent(seen) if found is None else Reply(Outcome.HIT, *found)
+        except CodecError as error:
+            wrong = error
+            stale = None if isinstance(error, MissingTypeError) else seen
+    terms.report(wrong, exchange.source)
+    frameless(wrong)
+    return Absent(stale, wrong if terms.mode == "replay" else None)
+
+
+def joined_in(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | None:
+    """The answer of another caller; None where it cannot be read, which is reported."""
+    try:
+        found = peek(exchange.key, raw, terms.guard, exchange.load, late=True)
+    except CodecError as error:
+        terms.report(error, exchange.source)
+        return None
+    return None if found is None else Reply(Outcome.JOINED, *found)
+
+
+def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:
+    if terms.mode != "replay":
+        return False
+    warn_once(
+        ("expired", exchange.source, terms.place),
+        f"{exchange.source}: mode replay serves an answer that has expired",
+    )
+    return True

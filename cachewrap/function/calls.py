@@ -6,6 +6,7 @@ import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict, get_type_hints
 
@@ -40,7 +41,6 @@ from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import Keyer, encode, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
-from cachewrap.streams.generator import astream, stream
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.usage import Usage, usage_of
 from cachewrap.urls import wrong_cache
@@ -378,12 +378,16 @@ async def aserve(
     return (await exchange.cache.aserve(exchange, upstream, *seen)).value
 
 
+_generators: Any = None
+"""The module that serves them, from the first one on that is decorated."""
+
+
 def _stream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
-    return stream(exchange.cache, exchange, call, exchange.decorated.retry)
+    return _generators.stream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
 def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
-    return astream(exchange.cache, exchange, call, exchange.decorated.retry)
+    return _generators.astream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
 _SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
@@ -395,10 +399,12 @@ _SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
 
 
 def _serving(function: Callable[..., Any]) -> Callable[[FunctionExchange, Any], Any]:
-    if inspect.isasyncgenfunction(function):
-        return _astream
-    if inspect.isgeneratorfunction(function):
-        return _stream
+    global _generators
+    generates_async = inspect.isasyncgenfunction(function)
+    if generates_async or inspect.isgeneratorfunction(function):
+        # Not at the first call, when no file may be left to be opened.
+        _generators = import_module("cachewrap.streams.generator")
+        return _astream if generates_async else _stream
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__
     ):

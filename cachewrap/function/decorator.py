@@ -10,14 +10,13 @@ from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from types import FrameType, FunctionType
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 import wrapt
 
 from cachewrap.blocks import blocks
 from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
-from cachewrap.explain import Explanation
 from cachewrap.function.calls import (
     Decorated,
     FunctionExchange,
@@ -31,6 +30,9 @@ from cachewrap.options import NONE, CallOptions, choose_cache, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.request.key import sample_key
 from cachewrap.retry import Retry, portable, unported
+
+if TYPE_CHECKING:
+    from cachewrap.explain import Explanation
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

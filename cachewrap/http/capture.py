@@ -189,11 +189,6 @@ def watch() -> None:
     _watched = True
 
 
-def watched() -> bool:
-    """Whether something below asks what an SDK's seam has decided."""
-    return _watched
-
-
 def decided() -> bool:
     """Whether a patched SDK makes the request of this context, and has chosen a cache or none."""
     left = _left.get()

@@ -12,10 +12,13 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from cachewrap.errors import UnkeyableError
 from cachewrap.request.attributes import is_model
 from cachewrap.request.key import encode, endless, mend_dict, mend_scalar
-from cachewrap.request.objects import ADVICE, is_known, object_form
+from cachewrap.request.objects import ADVICE, is_known, object_form, reader_of
+from cachewrap.request.states import LEAST, hexdigest
 from cachewrap.request.values import (
     SCALARS,
     SCHEMAS,
@@ -28,6 +31,8 @@ from cachewrap.request.values import (
 )
 
 NO_NAMES: Final[frozenset[str]] = frozenset()
+
+_EXACT: Final = SCALARS | {float, list, dict}
 
 
 def canonical(value: object, *, where: str = "") -> Any:
@@ -88,12 +93,21 @@ def canonical_body(
 def plain_body(body: Mapping[str, Any], unkeyed: Collection[str] = NO_NAMES) -> Any:
     """What `canonical_body` makes of a plain body; None for any other.
 
-    Plain is what JSON has, in Python's own types: the SDKs send it as it is.
+    Plain is what JSON has, in Python's own types: the SDKs send it as it is. What it has of tools
+    and schemas is encoded already, see `unpacked`.
     """
     try:
         return _body(body, NO_NAMES, unkeyed, strict=True)
     except (_NotPlain, UnkeyableError):
         return None
+
+
+def unpacked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What `plain_body` gave, with nothing encoded in it."""
+    return {
+        name: msgspec.msgpack.decode(value) if type(value) is msgspec.Raw else value
+        for name, value in body.items()
+    }
 
 
 class _NotPlain(Exception):
@@ -108,7 +122,7 @@ def _body(
         body = {name: value for name, value in body.items() if name not in left}
     if unkeyed:
         body = {name: value for name, value in body.items() if str(name).lower() not in unkeyed}
-    if _READ.isdisjoint(body) and _is_json(body):
+    if _DEEP.isdisjoint(body) and _is_json(body):
         return body
     try:
         return _json(body, "", _LOOKS, _BODY, strict)
@@ -129,6 +143,16 @@ _BYTES: Final = frozenset({bytes, bytearray})
 _SHORT: Final = 1024
 
 
+def _digest(value: bytes | bytearray) -> str:
+    # A bytearray that is kept could not grow any more.
+    if type(value) is bytes and len(value) >= LEAST:
+        return hexdigest(_BEGUN, value)
+    return hashlib.sha256(value).hexdigest()
+
+
+_BEGUN: Final = hashlib.sha256()
+
+
 # The functions that call themselves have no defaults: Python 3.13.0 does not count such calls, so
 # that what refers to itself would fill the memory.
 def _form(value: Any, where: str) -> Any:
@@ -138,16 +162,16 @@ def _form(value: Any, where: str) -> Any:
     if kind is dict:
         return _dict(value, where, 0)
     if kind is list:
-        return [_form(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return _items(value, where, 0)
     if kind is tuple:
-        return {"!tuple": [_form(item, f"{where}[{i}]") for i, item in enumerate(value)]}
+        return {"!tuple": _items(value, where, 0)}
     if kind is set or kind is frozenset:
         items = [_form(item, f"{where}{{}}") for item in value]
         return {"!set" if kind is set else "!frozenset": sorted(items, key=encode)}
     if not is_known(kind) and (leaf := leaf_of(kind)):
         tag, dump = leaf
         if kind in _BYTES and len(value) > _SHORT:
-            return {tag: [len(value), hashlib.sha256(value).hexdigest()]}
+            return {tag: [len(value), _digest(value)]}
         try:
             return {tag: dump(value)}
         except SecretError as error:
@@ -209,10 +233,30 @@ def _has_schemas(value: Any) -> bool:
 
 
 def _list(value: list[Any], where: str) -> list[Any]:
-    return [
-        item if is_plain(item, special=SCHEMAS) else _form(item, f"{where}[{i}]")
-        for i, item in enumerate(value)
-    ]
+    return _items(value, where, 1)
+
+
+def _items(value: Collection[Any], where: str, looks: int) -> list[Any]:
+    readers: dict[int, Any] = {}
+    items = []
+    for i, item in enumerate(value):
+        kind = type(item)
+        if kind not in _EXACT:
+            number = id(kind)
+            if number not in readers:
+                readers[number] = reader_of(kind)
+            read = readers[number]
+            if read is not None and (model := read(item)) is not None:
+                held = model["!pydantic"]
+                if len(held[1]) < 2 or not SCALARS.issuperset(map(type, held[1].values())):
+                    held[1] = _dict(held[1], f"{where}[{i}]", 0)
+                items.append(model)
+                continue
+        elif looks and is_plain(item, special=SCHEMAS):
+            items.append(item)
+            continue
+        items.append(_form(item, f"{where}[{i}]"))
+    return items
 
 
 # -- what was seen before ----------------------------------------------------------------------
@@ -221,8 +265,10 @@ def _list(value: list[Any], where: str) -> list[Any]:
 # A program has few sets of tools, and sends them with every call. A plain value is told by its
 # bytes as `marshal` writes them, which are of no other value: it takes exact types alone.
 _seen: dict[tuple[Any, bytes], Any] = {}
+_seen_bytes = 0
 _MOST_SEEN: Final = 64
 _LONGEST_SEEN: Final = 200_000
+_ALL_SEEN: Final = 2_000_000
 
 
 def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool = False) -> Any:
@@ -234,18 +280,27 @@ def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool 
         walk: makes its canonical form.
         plain: whether ``walk`` takes plain values alone.
     """
+    global _seen_bytes
     try:
-        told = walk, marshal.dumps(value, 0)
+        told = walk, marshal.dumps(value, _MARSHAL)
     except ValueError:
         return walk(value, where)
     found = _seen.get(told)
     if found is None:
         found = walk(value, where)
-        if len(told[1]) <= _LONGEST_SEEN and (plain or is_plain(value)):
-            if len(_seen) >= _MOST_SEEN:
+        size = len(told[1])
+        if size <= _LONGEST_SEEN and (plain or is_plain(value)):
+            if len(_seen) >= _MOST_SEEN or _seen_bytes + size > _ALL_SEEN:
                 _seen.clear()
+                _seen_bytes = 0
             _seen[told] = found
+            _seen_bytes += size
     return found
+
+
+# With texts as they stand in memory. Equal values may differ in what they share, and are then
+# walked through again.
+_MARSHAL: Final = 4
 
 
 # -- JSON bodies -------------------------------------------------------------------------------
@@ -282,6 +337,10 @@ _BLOCK: Final = {"cachePoint"}
 # (`arguments`), in the conversation; and Cohere's documents.
 _GIVEN: Final = frozenset({"args", "arguments", "input", "json", "response"})
 _READ: Final = frozenset({"documents", "tool_results"})
+
+# Members of a body that hold schemas, mostly.
+_TOOLS: Final = frozenset({"functions", "response_format", "tools"})
+_DEEP: Final = _READ | _TOOLS
 _EXAMPLES: Final = frozenset({"const", "default", "enum", "example", "examples"})
 _SPECIAL: Final = SCHEMAS | _MARKS.keys() | _GIVEN | _BLOCK
 
@@ -304,9 +363,6 @@ def _is_json(value: object) -> bool:
 
 def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and not value.is_integer()
-
-
-_EXACT: Final = SCALARS | {float, list, dict}
 
 
 def _json(value: Any, where: str, looks: int, place: int, strict: bool) -> Any:
@@ -348,7 +404,11 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int, s
     members: dict[str, Any] = {}
     deeper = looks and looks - 1
     for key, item in value.items():
-        if type(item).__name__ in ("NotGiven", "Omit"):
+        kind = type(item)
+        if kind in SCALARS and type(key) is str:
+            members[key] = item if looks else mend_scalar(item)
+            continue
+        if kind.__name__ in ("NotGiven", "Omit"):
             continue
         if not isinstance(key, str):
             raise UnkeyableError(f"{where or 'the body'} has the key {key!r}, which is not text")
@@ -361,9 +421,10 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int, s
                 members[name] = _ordered(item, path, strict)
                 continue
         inner = _member(name, item, place)
-        if looks and inner < _SCHEMA and _is_json(item):
+        holds = deeper and inner == _PLACE and (kind is list or kind is dict)
+        if looks and inner < _SCHEMA and not (holds and name in _TOOLS) and _is_json(item):
             members[name] = item
-        elif deeper and inner == _PLACE and (type(item) is list or type(item) is dict):
+        elif holds:
             members[name] = _again(item, path, _plain_member if strict else _json_member, strict)
         else:
             members[name] = _json(item, path, deeper, inner, strict)
@@ -375,7 +436,11 @@ def _json_member(value: Any, where: str) -> Any:
 
 
 def _plain_member(value: Any, where: str) -> Any:
-    return _json(value, where, 1, _PLACE, strict=True)
+    found = _json(value, where, 1, _PLACE, strict=True)
+    try:
+        return msgspec.Raw(encode(found))
+    except (OverflowError, UnicodeEncodeError):
+        return found
 
 
 def _member(name: str, value: Any, place: int) -> int:

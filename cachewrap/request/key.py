@@ -27,6 +27,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from cachewrap.errors import UnkeyableError
+from cachewrap.request.states import LEAST, hexdigest
 from cachewrap.request.values import is_tag, mend_float, mend_int, mend_str
 from cachewrap.secrets import hidden, name_ends, shape_begins
 
@@ -82,7 +83,7 @@ def encode(request: Any) -> bytes:
 
     Raises `UnkeyableError` where it is nested too deeply.
     """
-    return bytes(_encoded(b"", request))
+    return bytes(_encoded(b"", request)[0])
 
 
 def hashed(prefix: bytes, request: Any) -> tuple[str, bytearray]:
@@ -90,32 +91,37 @@ def hashed(prefix: bytes, request: Any) -> tuple[str, bytearray]:
 
     It is `key_of` of what `encode` gives, without a copy. Raises `UnkeyableError` as that does.
     """
-    whole = _encoded(prefix, request)
-    return hashlib.sha256(whole).hexdigest(), whole
+    whole, last = _encoded(prefix, request)
+    if len(whole) < LEAST:
+        return hashlib.sha256(whole).hexdigest(), whole
+    return hexdigest(_BEGUN, whole, last), whole
 
 
-def _encoded(prefix: bytes, request: Any) -> bytearray:
+_BEGUN: Final = hashlib.sha256()
+
+
+def _encoded(prefix: bytes, request: Any) -> tuple[bytearray, Any]:
     whole = bytearray(prefix)
     try:
         try:
-            _add(whole, request)
+            last = _add(whole, request)
         except (OverflowError, UnicodeEncodeError):
             del whole[len(prefix) :]
-            _add(whole, _mend(request))
+            last = _add(whole, _mend(request))
     except RecursionError:
         raise endless("") from None
-    return whole
+    return whole, last
 
 
-def _add(whole: bytearray, request: Any) -> None:
-    """Write a request behind what is there."""
+def _add(whole: bytearray, request: Any) -> Any:
+    """Write a request behind what is there; gives the last message of its conversation."""
     for name in _PARTS if type(request) is dict else ():
         part = request.get(name)
         if type(part) is dict:
             break
     else:
         _encode_into(request, whole, len(whole))
-        return
+        return None
     spoken = None if _silent(part) else _conversation(part)
     head = request.copy()
     del head[name]
@@ -124,21 +130,40 @@ def _add(whole: bytearray, request: Any) -> None:
     if spoken is None:
         _encode_into(part, whole, len(whole))
         whole += _NO_MESSAGES
-        return
+        return None
     part = part.copy()
     messages = part.pop(spoken)
     _encode_into(part, whole, len(whole))
     _add_messages(whole, messages)
+    return messages[-1] if type(messages) is list and messages else None
 
 
 def _conversation(part: dict[str, Any]) -> str | None:
     for name in _CONVERSATIONS:
-        if type(part.get(name)) is list:
+        value = part.get(name)
+        if type(value) is list or (type(value) is msgspec.Raw and _array(value) is not None):
             return name
     return None
 
 
-def _add_messages(whole: bytearray, messages: list[Any]) -> None:
+def _array(packed: msgspec.Raw) -> tuple[int, int] | None:
+    """Where the items of an encoded list begin, and how many they are; None for no list."""
+    head = bytes(memoryview(packed)[:5])
+    if head[0] & 0xF0 == 0x90:
+        return 1, head[0] & 0x0F
+    end = _LONG_ARRAYS.get(head[0])
+    return None if end is None else (end, int.from_bytes(head[1:end]))
+
+
+_LONG_ARRAYS: Final = {0xDC: 3, 0xDD: 5}
+
+
+def _add_messages(whole: bytearray, messages: list[Any] | msgspec.Raw) -> None:
+    if type(messages) is msgspec.Raw:
+        begin, count = _array(messages) or (0, 0)
+        whole += memoryview(messages)[begin:]
+        whole += count.to_bytes(4)
+        return
     # How many there are comes first in MessagePack, and is what changes with every turn: it is
     # written over what stands before, and that again over it.
     start, count = len(whole), len(messages)
@@ -186,12 +211,13 @@ def make_keyer(
         begun[spoken] = start, hashlib.sha256(prefix + start)
         return begun[spoken]
 
-    start, digest = begin(None)
-    copy, encode_into = digest.copy, _encode_into
+    start, alone = begin(None)
+    encode_into = _encode_into
     spoken_in = tuple(name for name in _CONVERSATIONS if name in members)
 
     def keyer(part: dict[str, Any]) -> tuple[str, Pieces] | None:
         rest = bytearray()
+        last = None
         try:
             for spoken in spoken_in:
                 if type(messages := part.get(spoken)) is list:
@@ -199,16 +225,20 @@ def make_keyer(
                     del part[spoken]
                     encode_into(part, rest, 0)
                     _add_messages(rest, messages)
-                    whole = hashing.copy()
+                    if messages:
+                        last = messages[-1]
                     break
             else:
                 encode_into(part, rest, 0)
                 rest += _NO_MESSAGES
-                whole, started = copy(), start
+                hashing, started = alone, start
         except (OverflowError, UnicodeEncodeError, RecursionError):
             return None
-        whole.update(rest)
-        return whole.hexdigest(), (started, rest)
+        if len(rest) < LEAST:
+            whole = hashing.copy()
+            whole.update(rest)
+            return whole.hexdigest(), (started, rest)
+        return hexdigest(hashing, rest, last), (started, rest)
 
     return keyer
 

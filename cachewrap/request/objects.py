@@ -129,7 +129,7 @@ class _Facts:
             for name, held in list(vars(bases[at]).items())
             if type(held) is MemberDescriptorType and name != "__dict__" and name not in caches
         }
-        self.slots = list(slots.items())
+        self.slots = slots
 
 
 # By identity: what equals what among classes is up to their metaclass.
@@ -292,7 +292,7 @@ def _attributes(value: Any, kind: type, facts: _Facts, declared: Any) -> dict[st
     for name, inner in list(held.items()):
         if name in declared or not (name in _HASHES or _is_cache(static(kind, name))):
             state[name] = inner
-    for name, at in facts.slots:
+    for name, at in facts.slots.items():
         try:
             state[name] = vars(kind.__mro__[at])[name].__get__(value)
         except AttributeError:  # it is empty
@@ -351,6 +351,46 @@ def _model(value: Any, kind: type, where: str, form: Form) -> Any:
         else:
             state[name] = held
     return {"!pydantic": [name_of, form(state, where), sorted(extra), sorted(private)]}
+
+
+def reader_of(kind: type) -> Callable[[Any], dict[str, Any] | None] | None:
+    """What reads the models of a class in which nothing is unusual; None for another class.
+
+    It gives what counts of a model by `object_form`, under its tag, with its values as they are;
+    None for a model that has more than its fields. It holds for as long as the class stays as it
+    is: for one walk through a list of models.
+    """
+    facts = _known.get(id(kind))
+    if facts is None or facts.cls() is not kind or facts.describe is not _model:
+        return None
+    if static(kind, "__cache_key__") is not None or facts.slots.keys() != _SLOTS:
+        return None
+    name = facts.name or key_name(kind)
+    fields = model_fields(kind).keys()
+    more: dict[str, Any] = {}
+    for shared in static(kind, "__class_vars__") or ():
+        if is_constant(held := static(kind, shared)):
+            more[shared] = held
+    _add_constants(more, kind, facts.own)
+    extra_of, private_of = (
+        vars(kind.__mro__[facts.slots[slot]])[slot].__get__
+        for slot in ("__pydantic_extra__", "__pydantic_private__")
+    )
+    held_of = object.__getattribute__
+
+    def read(value: Any) -> dict[str, Any] | None:
+        try:
+            state = held_of(value, "__dict__")
+            if extra_of(value) or private_of(value) or not state.keys() <= fields:
+                return None
+        except AttributeError:  # it was never validated
+            return None
+        return {"!pydantic": [name, {**more, **state} if more else state]}
+
+    return read
+
+
+_SLOTS: Final = {"__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"}
 
 
 def _member(value: Any, kind: type, where: str, form: Form) -> Any:

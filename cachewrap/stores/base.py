@@ -100,9 +100,9 @@ class Store(ABC):
     writes hop to a thread. A store that waits on a network overrides them all.
 
     What a store can do more is said by the segments below, each of them a protocol of its own:
-    `Leases`, `Scans`, `Seeds`, `Uses`, `Files` and `Checks`. A store has a segment that its class
-    derives from, and also one whose methods its class or the object itself has without that, so
-    that it may depend on the platform, or on another store behind this one.
+    `Leases`, `Pairs`, `Scans`, `Seeds`, `Uses`, `Files` and `Checks`. A store has a segment that
+    its class derives from, and also one whose methods its class or the object itself has without
+    that, so that it may depend on the platform, or on another store behind this one.
     """
 
     bounded: bool = False
@@ -248,6 +248,55 @@ class Leases(Protocol):
     async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
         """`release` for async callers."""
         self.release(key, token, failed=failed)
+
+
+@runtime_checkable
+class Pairs(Protocol):
+    """The steps of a miss two at once, by a store with `Leases` that waits on a network.
+
+    Without this segment each step waits by itself.
+    """
+
+    @abstractmethod
+    def acquire_and_get(self, key: str, token: str, seconds: float) -> tuple[Claim, bytes | None]:
+        """`Leases.acquire`, and behind it `Store.get` of the same key: what both give.
+
+        Nothing was taken where it raises, as far as can be told.
+        """
+
+    @abstractmethod
+    def add_and_release(
+        self,
+        key: str,
+        token: str,
+        value: bytes,
+        *,
+        expires: float = 0.0,
+        over: bytes | None = None,
+    ) -> tuple[bytes, bool]:
+        """`Store.add`, and behind it `Leases.release` of the same key.
+
+        The result is what is there then, and whether the lease was given back: where it was not,
+        or this raises, `Leases.release` is asked.
+        """
+
+    @abstractmethod
+    async def aacquire_and_get(
+        self, key: str, token: str, seconds: float
+    ) -> tuple[Claim, bytes | None]:
+        """`acquire_and_get` for async callers."""
+
+    @abstractmethod
+    async def aadd_and_release(
+        self,
+        key: str,
+        token: str,
+        value: bytes,
+        *,
+        expires: float = 0.0,
+        over: bytes | None = None,
+    ) -> tuple[bytes, bool]:
+        """`add_and_release` for async callers."""
 
 
 @runtime_checkable

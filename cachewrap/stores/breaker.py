@@ -155,6 +155,14 @@ class Watched:
         """`Leases.release`. What is left alone keeps its lease until that ends."""
         return self._do("take a lease in", self.store.release, args, options)
 
+    def acquire_and_get(self, *args: Any, **options: Any) -> Any:
+        """`Pairs.acquire_and_get`."""
+        return self._do("take a lease in", self.store.acquire_and_get, args, options)
+
+    def add_and_release(self, *args: Any, **options: Any) -> Any:
+        """`Pairs.add_and_release`."""
+        return self._do("write", self.store.add_and_release, args, options)
+
     async def aget(self, *args: Any, **options: Any) -> Any:
         """`Store.aget`."""
         return await self._ado("read", self.store.aget, args, options)
@@ -174,6 +182,14 @@ class Watched:
     async def arelease(self, *args: Any, **options: Any) -> Any:
         """`Leases.arelease`."""
         return await self._ado("take a lease in", self.store.arelease, args, options)
+
+    async def aacquire_and_get(self, *args: Any, **options: Any) -> Any:
+        """`Pairs.aacquire_and_get`."""
+        return await self._ado("take a lease in", self.store.aacquire_and_get, args, options)
+
+    async def aadd_and_release(self, *args: Any, **options: Any) -> Any:
+        """`Pairs.aadd_and_release`."""
+        return await self._ado("write", self.store.aadd_and_release, args, options)
 
     def _do(self, doing: str, work: Callable[..., T], args: Any, options: Any) -> T:
         with self._timed(doing, counts=True):

@@ -19,6 +19,8 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from msgspec import Raw
+
 from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply, Seen
@@ -27,6 +29,7 @@ from cachewrap.format.plans import Models
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import RAW_RESPONSE, header, is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache
+from cachewrap.request.canonical import unpacked
 from cachewrap.request.key import encode
 from cachewrap.sdk.carried import expected
 from cachewrap.sdk.front.events import aquicken, quicken
@@ -399,6 +402,7 @@ def _as_at_request(
 ) -> tuple[SdkCall, tuple[Any, ...], dict[str, Any]]:
     """How a streamed call is served, and the arguments that its ``request`` would have got."""
     options = copy(known.options)
-    options.json_data = exchange.request["body"]
+    body = exchange.request["body"]
+    options.json_data = unpacked(body) if Raw in map(type, body.values()) else body
     sdk_call = SdkCall(asked.cache, exchange, True, options, options.headers, sampled=None)
     return sdk_call, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import redis
@@ -21,6 +23,7 @@ from redis.exceptions import (
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.breaker import LeftAlone, breaker_of, left_alone
+from cachewrap.stores.redis.batches import Batches, Command, Operation, pack
 from cachewrap.stores.redis.budget import LARGE, Budget, TooSlowError, budget
 from cachewrap.stores.redis.servers import Server, server_of
 
@@ -94,9 +97,47 @@ class Connections:
         """
         return _Use(self, size >= LARGE)
 
-    def reading(self) -> _Read:
+    def asking(self, size: int = 0) -> _Asking:
         """`using`, for an operation that takes its connection from `idle`."""
-        return _Read(self)
+        return _Asking(self, size >= LARGE)
+
+    async def ask(self, commands: Sequence[Command], size: int = 0) -> list[Any]:
+        """The answers to commands of an async caller, as `Server.ask` gives them.
+
+        What other tasks of the event loop ask at this moment is sent with them.
+
+        Args:
+            commands: the commands.
+            size: bytes of the value that is to be written.
+        """
+        if size >= LARGE or not self.server.batches:
+            async with self.running(size) as client:
+                return await self.server.aask(client, commands)
+        mine = await self.loop()
+        try:
+            return await mine.batches.ask(
+                partial(self._exchange, mine), pack(commands), len(commands)
+            )
+        except StoreError as error:  # one for all of a batch
+            raise StoreError(*error.args) from error.__cause__
+        except Exception as error:
+            raise self.error(error) from error
+
+    async def _exchange(self, mine: Loop, batch: deque[Operation]) -> None:
+        """Answer the operations of a batch."""
+        async with mine.turns:
+            client = await self.aclient(mine)
+            trying, failure = self.admit(), None
+            if trying:  # one tries, and not all
+                mine.batches.put_back(partial(self._exchange, mine), batch, keep=1)
+            budget.set(Budget(self.seconds))
+            try:
+                await self.server.exchange(client, batch, mine.idle)
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                self.note(failure, trying)
 
     def running(self, size: int = 0) -> _AsyncUse:
         """The client of the running event loop, made at the loop's first call, likewise."""
@@ -105,15 +146,19 @@ class Connections:
     def close(self) -> None:
         """Close the idle connections of sync callers; one in use is another thread's."""
         if self._client is not None:
-            with self._told():
+            with self.told():
                 self.hand_back(self._client)
                 self.server.release(self._client)
 
     async def aclose(self) -> None:
         """Close the idle connections of the running event loop."""
         known = self._loops.get(asyncio.get_running_loop())
-        for client in known.clients if known else ():
-            with self._told():
+        if known is None:
+            return
+        for client in known.clients:
+            with self.told():
+                while known.idle:
+                    await client.connection_pool.release(known.idle.pop())
                 await self.server.arelease(client)
 
     def hand_back(self, client: Any) -> None:
@@ -192,18 +237,31 @@ class Connections:
         elif trying:
             self._breaker.undecided()
 
-    def told(self, error: Exception) -> StoreError:
+    def error(self, error: Exception) -> StoreError:
         """The error as callers of a store know it."""
         return StoreError(
             f"Redis at {self.place} did not do its work: {type(error).__name__}: {error}"
         )
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raise self.told(error) from error
+    def told(self) -> _Told:
+        """Raise errors as callers of a store know them."""
+        return _Told(self)
+
+
+class _Told:
+    """A block whose errors callers of a store are told; `StopIteration` is none."""
+
+    __slots__ = ("_connections",)
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise self._connections.error(error) from error
 
 
 class _Watch:
@@ -229,15 +287,15 @@ class _Watch:
         # While a cluster changes, redis-py closes connections that other callers use, and lets
         # whatever comes of it escape: TypeError from asyncio, RuntimeError from a dictionary.
         if isinstance(error, Exception):
-            raise self._connections.told(error) from error
+            raise self._connections.error(error) from error
         if error is not None and self._interrupted:
             # An answer that is on its way would be taken for that to the next command.
             with suppress(StoreError):
                 self._connections.close()
 
 
-class _Read(_Watch):
-    """One read of a sync caller."""
+class _Asking(_Watch):
+    """One operation of a sync caller whose commands are sent together."""
 
     __slots__ = ()
 
@@ -251,7 +309,7 @@ class _Read(_Watch):
         return client
 
 
-class _Use(_Read):
+class _Use(_Asking):
     """One operation of a sync caller."""
 
     __slots__ = ()
@@ -288,12 +346,14 @@ class _AsyncUse(_Watch):
 
 
 class Loop:
-    """The share of one event loop: a client, once it is made, and turns to use it."""
+    """The share of one event loop: a client, once it is made, turns to use it, and batches."""
 
     def __init__(self, server: Server) -> None:
         self.clients: list[Any] = []
         self.turns = asyncio.Semaphore(server.limit)
         self.making = asyncio.Lock()
+        self.batches = Batches(server.limit)
+        self.idle: list[Any] = []  # connections of batches, beside their client's pool
         self.end = _until_shutdown(server, self.clients)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import (
     SplitResult,
@@ -24,8 +26,10 @@ import redis.connection
 import redis.retry
 import redis.sentinel
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import ClusterDownError
 
 from cachewrap.errors import ConfigurationError
+from cachewrap.stores.redis.batches import Command, Operation, exchange, pack
 from cachewrap.stores.redis.budget import BoundedCluster, bind, bounded
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
@@ -91,12 +95,14 @@ class Server(ABC):
         limit: how many connections an event loop may have.
         seconds: how long an operation may take.
         asks_at_once: making a client asks the server.
+        batches: operations of several tasks may be sent together.
     """
 
     place: str
     limit: int
     seconds: float
     asks_at_once = False
+    batches = False
 
     def _note(self, options: dict[str, Any], seconds: float) -> None:
         self.limit = options.get("max_connections", CONNECTIONS)
@@ -134,16 +140,35 @@ class Server(ABC):
         for pool in self.pools(client):
             await pool.disconnect()
 
-    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
-        """The value under the key.
+    def ask(self, client: Any, commands: Sequence[Command], idle: list[Any]) -> list[Any]:
+        """The answers to commands on keys of one slot, which are sent together.
+
+        An error that the server answers is one of them.
 
         Args:
             client: the client of sync callers.
-            name: the key.
+            commands: the commands.
             idle: connections that are kept aside for this, where the server allows it.
         """
-        value: bytes | None = client.get(name)
-        return value
+        if len(commands) > 1:
+            return _checked(_piped(client, commands).execute(raise_on_error=False))
+        try:
+            return [client.execute_command(*commands[0])]
+        except redis.ResponseError as error:
+            return _checked([error])
+
+    async def aask(self, client: Any, commands: Sequence[Command]) -> list[Any]:
+        """`ask` with an event loop's client."""
+        if len(commands) > 1:
+            return _checked(await _piped(client, commands).execute(raise_on_error=False))
+        try:
+            return [await client.execute_command(*commands[0])]
+        except redis.ResponseError as error:
+            return _checked([error])
+
+    async def exchange(self, client: Any, batch: deque[Operation], idle: list[Any]) -> None:
+        """`ask` for several operations of an event loop, where `batches` says that it can."""
+        raise NotImplementedError
 
     def nodes(self, client: Any) -> list[dict[str, Any]]:
         """What a SCAN needs to be told so that one after the other reaches every key."""
@@ -160,6 +185,8 @@ class Server(ABC):
 
 class Single(Server):
     """One server."""
+
+    batches = True
 
     def __init__(self, url: str, seconds: float) -> None:
         options = _options(url, seconds)
@@ -179,8 +206,8 @@ class Single(Server):
         bind(pool)
         return library.Redis(connection_pool=pool)
 
-    def get(self, client: Any, name: bytes, idle: list[Any]) -> bytes | None:
-        """What the client's own GET does, retries and health checks included, at half its cost.
+    def ask(self, client: Any, commands: Sequence[Command], idle: list[Any]) -> list[Any]:
+        """What the client's own commands do, retries and health checks included, at half the cost.
 
         A connection that was used before is not given back to its pool, which counts and locks, and
         there are no options of a command to look for.
@@ -193,20 +220,28 @@ class Single(Server):
                 connection = client.connection_pool.get_connection(*_COMMAND)
             else:
                 _revive(connection)
-            command = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
+            packed = [pack(commands)]
 
-            def ask() -> bytes | None:
-                connection.send_packed_command(command)
-                value: bytes | None = connection.read_response()
-                return value
+            def attempt() -> list[Any]:
+                connection.send_packed_command(packed)
+                return [_response(connection) for _ in commands]
 
-            found: bytes | None = connection.retry.call_with_retry(
-                ask, lambda error: connection.disconnect()
+            answers: list[Any] = connection.retry.call_with_retry(
+                attempt, lambda error: connection.disconnect()
             )
-            return found
+            return answers
         finally:
             if connection is not None:
                 idle.append(connection)
+
+    async def exchange(self, client: Any, batch: deque[Operation], idle: list[Any]) -> None:
+        connection = idle.pop() if idle else None
+        if connection is None:
+            connection = await client.connection_pool.get_connection(*_COMMAND)
+        try:
+            await exchange(connection, batch)
+        finally:
+            idle.append(connection)
 
 
 class Sentinels(Server):
@@ -328,6 +363,29 @@ class Cluster(Server):
 
     async def aunlink(self, client: Any, names: list[bytes]) -> int:
         return sum(await _unlinking(client, names).execute())
+
+
+def _piped(client: Any, commands: Sequence[Command]) -> Any:
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return pipeline
+
+
+def _checked(answers: list[Any]) -> list[Any]:
+    """The answers, unless one of them says that there is no server."""
+    for answer in answers:
+        if isinstance(answer, (redis.ConnectionError, ClusterDownError)):
+            raise answer
+    return answers
+
+
+def _response(connection: Any) -> Any:
+    """The next answer of a connection, an error that the server answers too."""
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 def _unlinking(client: Any, names: list[bytes]) -> Any:

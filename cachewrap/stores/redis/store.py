@@ -6,8 +6,8 @@ import functools
 import re
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
@@ -15,6 +15,7 @@ from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Claim,
     Leases,
+    Pairs,
     Scans,
     Seeds,
     Store,
@@ -22,10 +23,15 @@ from cachewrap.stores.base import (
     in_thread,
     of_one_process,
 )
+from cachewrap.stores.redis.batches import Command
 from cachewrap.stores.redis.budget import TooLargeError
 from cachewrap.stores.redis.connections import Connections, ResponseError
 
 M = TypeVar("M", bound=Callable[..., Any])
+T = TypeVar("T")
+
+Steps: TypeAlias = Generator[Sequence[Command], list[Any], T]
+"""An operation: it gives commands that are sent together, and is sent their answers."""
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -97,7 +103,7 @@ def _in_asyncio(method: M) -> M:
     return cast(M, either)
 
 
-class RedisStore(Store, Leases, Scans, Seeds, Uses):
+class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
     A lease stands beside its entry, with ``:lease`` behind. It is never listed, counted or cleared.
@@ -182,68 +188,95 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return other
 
     def get(self, key: str) -> bytes | None:
-        connections = self._connections
-        with connections.reading() as client:
-            try:
-                return connections.server.get(client, self._name(key), connections.idle)
-            except ResponseError as error:
-                return _damaged(error)
+        connections, name = self._connections, self._name(key)
+        with connections.asking() as client:
+            (value,) = connections.server.ask(client, ((b"GET", name),), connections.idle)
+            found: bytes | None = value if type(value) is bytes else _plain(value)
+            return found
 
     @_in_asyncio
     async def aget(self, key: str) -> bytes | None:
-        async with self._connections.running() as client:
-            try:
-                value: bytes | None = await client.get(self._name(key))
-            except ResponseError as error:
-                value = _damaged(error)
-        return value
+        (value,) = await self._connections.ask(((b"GET", self._name(key)),))
+        with self._connections.told():
+            found: bytes | None = value if type(value) is bytes else _plain(value)
+            return found
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        name = self._name(key)
-        with self._connections.using(len(value)) as client:
-            if over is not None:
-                return bytes(client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
-            pipeline = client.pipeline(transaction=False).get(name)
-            pipeline.set(name, value, nx=True, pxat=_pxat(expires))
-            present, added = map(_plain, pipeline.execute(raise_on_error=False))
-            if present is None and not added:  # another caller's add came between the two
-                present = client.get(name)
-        return value if added or present is None else bytes(present)
+        return self._do(self._adding(key, value, expires, over), len(value))[0]
 
     @_in_asyncio
     async def aadd(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        name = self._name(key)
-        async with self._connections.running(len(value)) as client:
-            if over is not None:
-                return bytes(await client.eval(_OVER, 1, name, value, over, _pxat(expires) or 0))
-            pipeline = client.pipeline(transaction=False).get(name)
-            pipeline.set(name, value, nx=True, pxat=_pxat(expires))
-            present, added = map(_plain, await pipeline.execute(raise_on_error=False))
-            if present is None and not added:
-                present = await client.get(name)
-        return value if added or present is None else bytes(present)
+        return (await self._ado(self._adding(key, value, expires, over), len(value)))[0]
+
+    def _adding(
+        self, key: str, value: bytes, expires: float, over: bytes | None, token: str = ""
+    ) -> Steps[tuple[bytes, bool]]:
+        """What is there then, and whether the lease of the token was given back."""
+        name, until = self._name(key), _pxat(expires)
+        more = [(b"EVAL", _RELEASE, 1, self._lease(key), token)] if token else []
+        if over is not None:
+            answers = yield [(b"EVAL", _OVER, 1, name, value, over, until or 0), *more]
+            won = bytes(_raised(answers[0]))
+        else:
+            end = () if until is None else (b"PXAT", until)
+            answers = yield [(b"GET", name), (b"SET", name, value, *end, b"NX"), *more]
+            present, added = map(_plain, answers[:2])
+            if present is None and not added:  # another caller's add came between the two
+                (again,) = yield [(b"GET", name)]
+                present = _plain(again)
+            won = value if added or present is None else bytes(present)
+        return won, bool(more) and not isinstance(answers[-1], Exception)
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        with self._connections.using(len(value)) as client:
-            client.set(self._name(key), value, pxat=_pxat(expires))
+        self._do(self._setting(key, value, expires), len(value))
 
     @_in_asyncio
     async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        async with self._connections.running(len(value)) as client:
-            await client.set(self._name(key), value, pxat=_pxat(expires))
+        await self._ado(self._setting(key, value, expires), len(value))
+
+    def _setting(self, key: str, value: bytes, expires: float) -> Steps[None]:
+        until = _pxat(expires)
+        end = () if until is None else (b"PXAT", until)
+        (answer,) = yield [(b"SET", self._name(key), value, *end)]
+        _raised(answer)
 
     def delete(self, key: str) -> bool:
-        with self._connections.using() as client:
-            return bool(client.delete(self._name(key)))
+        return bool(self._do(self._one(b"DEL", self._name(key))))
 
     @_in_asyncio
     async def adelete(self, key: str) -> bool:
-        async with self._connections.running() as client:
-            return bool(await client.delete(self._name(key)))
+        return bool(await self._ado(self._one(b"DEL", self._name(key))))
+
+    def _one(self, *command: bytes | str | int) -> Steps[Any]:
+        (answer,) = yield [command]
+        return _raised(answer)
+
+    def _do(self, steps: Steps[T], size: int = 0) -> T:
+        """Take the steps of an operation: commands that are sent together, and their answers."""
+        connections = self._connections
+        with connections.asking(size) as client:
+            ask, idle = connections.server.ask, connections.idle
+            try:
+                commands = next(steps)
+                while True:
+                    commands = steps.send(ask(client, commands, idle))
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+
+    async def _ado(self, steps: Steps[T], size: int = 0) -> T:
+        """`_do` for async callers."""
+        ask, answers = self._connections.ask, None
+        while True:
+            try:
+                with self._connections.told():
+                    commands = next(steps) if answers is None else steps.send(answers)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            answers = await ask(commands, size)
 
     def keys(self) -> Iterator[str]:
         """Every key of this partition; one may come twice while the server resizes its table."""
@@ -322,43 +355,79 @@ class RedisStore(Store, Leases, Scans, Seeds, Uses):
         return count
 
     def acquire(self, key: str, token: str, seconds: float) -> Claim:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        with self._connections.using() as client:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
-            pipeline.pexpire(name, milliseconds, lt=True)
-            return _claim(token, *pipeline.execute(raise_on_error=False))
+        return self._do(self._acquiring(key, token, seconds))
 
     @_in_asyncio
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        async with self._connections.running() as client:
-            pipeline = client.pipeline(transaction=False)
-            pipeline.set(name, token, nx=True, px=milliseconds).get(name)
-            pipeline.pexpire(name, milliseconds, lt=True)
-            return _claim(token, *await pipeline.execute(raise_on_error=False))
+        return await self._ado(self._acquiring(key, token, seconds))
+
+    def _acquiring(self, key: str, token: str, seconds: float) -> Steps[Claim]:
+        name, end = self._lease(key), _milliseconds(seconds)
+        take, look = (b"SET", name, token, b"PX", end, b"NX"), (b"GET", name)
+        taken, present, _ = yield [take, look, (b"PEXPIRE", name, end, b"LT")]
+        return _claim(token, taken, present)
+
+    def acquire_and_get(self, key: str, token: str, seconds: float) -> tuple[Claim, bytes | None]:
+        return self._do(self._beginning(key, token, seconds))
+
+    @_in_asyncio
+    async def aacquire_and_get(
+        self, key: str, token: str, seconds: float
+    ) -> tuple[Claim, bytes | None]:
+        return await self._ado(self._beginning(key, token, seconds))
+
+    def _beginning(self, key: str, token: str, seconds: float) -> Steps[tuple[Claim, bytes | None]]:
+        name, end = self._lease(key), _milliseconds(seconds)
+        take, look = (b"SET", name, token, b"PX", end, b"NX"), (b"GET", name)
+        taken, present, value = yield [take, look, (b"GET", self._name(key))]
+        claim = _claim(token, taken, present)
+        if claim is Claim.HELD:
+            yield [(b"PEXPIRE", name, end, b"LT")]
+        return claim, _plain(value)
 
     def renew(self, key: str, token: str, seconds: float) -> bool:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        with self._connections.using() as client:
-            return bool(client.eval(_RENEW, 1, name, token, milliseconds))
+        return bool(self._do(self._renewing(key, token, seconds)))
 
     @_in_asyncio
     async def arenew(self, key: str, token: str, seconds: float) -> bool:
-        name, milliseconds = self._lease(key), _milliseconds(seconds)
-        async with self._connections.running() as client:
-            return bool(await client.eval(_RENEW, 1, name, token, milliseconds))
+        return bool(await self._ado(self._renewing(key, token, seconds)))
+
+    def _renewing(self, key: str, token: str, seconds: float) -> Steps[Any]:
+        return self._one(b"EVAL", _RENEW, 1, self._lease(key), token, _milliseconds(seconds))
 
     def release(self, key: str, token: str, *, failed: bool = False) -> None:
-        script = _RELEASE_FAILED if failed else _RELEASE
-        with self._connections.using() as client:
-            client.eval(script, 1, self._lease(key), token)
+        self._do(self._releasing(key, token, failed))
 
     @_in_asyncio
     async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
+        await self._ado(self._releasing(key, token, failed))
+
+    def _releasing(self, key: str, token: str, failed: bool) -> Steps[Any]:
         script = _RELEASE_FAILED if failed else _RELEASE
-        async with self._connections.running() as client:
-            await client.eval(script, 1, self._lease(key), token)
+        return self._one(b"EVAL", script, 1, self._lease(key), token)
+
+    def add_and_release(
+        self,
+        key: str,
+        token: str,
+        value: bytes,
+        *,
+        expires: float = 0.0,
+        over: bytes | None = None,
+    ) -> tuple[bytes, bool]:
+        return self._do(self._adding(key, value, expires, over, token), len(value))
+
+    @_in_asyncio
+    async def aadd_and_release(
+        self,
+        key: str,
+        token: str,
+        value: bytes,
+        *,
+        expires: float = 0.0,
+        over: bytes | None = None,
+    ) -> tuple[bytes, bool]:
+        return await self._ado(self._adding(key, value, expires, over, token), len(value))
 
     def close(self) -> None:
         self._connections.close()
@@ -407,8 +476,15 @@ def _damaged(error: Exception) -> bytes:
 
 
 def _plain(answer: Any) -> Any:
-    """An answer of a pipeline, whose errors are given back and not raised."""
+    """An answer of several, whose errors are given back and not raised."""
     return _damaged(answer) if isinstance(answer, Exception) else answer
+
+
+def _raised(answer: Any) -> Any:
+    """The answer to a command for which what stands there is no matter."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _seed_of(quoted: bytes) -> str | None:
@@ -431,10 +507,10 @@ def _milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
-def _claim(token: str, taken: object, present: object, _: object) -> Claim:
+def _claim(token: str, taken: object, present: object) -> Claim:
     """What SET NX and the GET behind it say; a SET that was sent twice finds its own token.
 
-    What is no text is no lease. PEXPIRE LT has given an end to what had none, or one far off.
+    What is no text is no lease. PEXPIRE LT gives an end to what has none, or one far off.
     Servers before version 7 refuse it, and such a lease is waited for as long as any is.
     """
     for answer in (taken, present):
