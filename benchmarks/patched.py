@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from types import MappingProxyType
 from typing import Any
 
 import openai
@@ -125,7 +126,9 @@ def chat(size: Size) -> Iterator[list[Row]]:
         return one.chat.completions.create(model="gpt-4o-mini", messages=messages)
 
     def ask_long(one: openai.OpenAI) -> Any:
-        return one.chat.completions.create(model="gpt-4o-mini", messages=messages, extra_query={})
+        return one.chat.completions.create(
+            model="gpt-4o-mini", messages=messages, extra_query=MappingProxyType({})
+        )
 
     with tempfile.TemporaryDirectory() as folder:
         disk = Cache.disk(cache_path_root=folder)

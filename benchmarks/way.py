@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cachewrap
@@ -103,7 +104,7 @@ def kinds() -> dict[str, Callable[[], Any]]:
         "generator, miss": lambda: list(tell(another())),
         "patched create, hit": lambda: create(model="m", messages=said("the same")),
         "patched create, hit, the long way": lambda: create(
-            model="m", messages=said("the same"), extra_query={}
+            model="m", messages=said("the same"), extra_query=MappingProxyType({})
         ),
         "patched create, miss": lambda: create(model="m", messages=said(another())),
         "patched stream, hit": lambda: list(

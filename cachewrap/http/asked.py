@@ -1,4 +1,4 @@
-"""The request of a hit, which nobody has sent: built as its client would when somebody looks."""
+"""Requests and responses of hits, which nobody has sent: they are built when somebody looks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inspect import iscoroutine
 from typing import Any, Final
 
 UNBUILT: Final = "_cachewrap_build"
-"""The attribute of a request that is still to be built."""
+"""The attribute of an object that is still to be built."""
 
 _LOCK: Final = "_cachewrap_lock"
 _SHOWN: Final = "_cachewrap_headers"
@@ -23,9 +23,20 @@ def unbuilt(request: type, build: Callable[[], Any], headers: object) -> Any:
         build: makes the request.
         headers: its headers for the SDK itself, until they are deleted or it is built.
     """
-    made = object.__new__(_kind(request))
-    state = {UNBUILT: build, _LOCK: threading.RLock(), _SHOWN: headers, "headers": headers}
-    vars(made).update(state)
+    made = later(request, build)
+    vars(made).update({_SHOWN: headers, "headers": headers})
+    return made
+
+
+def later(kind: type, build: Callable[[], Any]) -> Any:
+    """An object that is there when the first of its attributes is asked for.
+
+    Args:
+        kind: its class.
+        build: makes it.
+    """
+    made = object.__new__(_kind(kind))
+    vars(made).update({UNBUILT: build, _LOCK: threading.RLock()})
     return made
 
 
@@ -53,20 +64,20 @@ def _real(made: Any) -> Any:
         build = state.get(UNBUILT)
         if build is not None:
             built = build()
-            if state.get("headers") is state[_SHOWN]:
-                state.pop("headers", None)
+            if (shown := state.pop(_SHOWN, None)) is not None and state.get("headers") is shown:
+                del state["headers"]
             # What the caller has set himself stays.
             state.update({name: value for name, value in vars(built).items() if name not in state})
             made.__class__ = type(built)
-            for name in (UNBUILT, _LOCK, _SHOWN):
+            for name in (UNBUILT, _LOCK):
                 del state[name]
     return made
 
 
-@lru_cache(maxsize=8)
-def _kind(request: Any) -> Any:
-    class Asked(request):  # type: ignore[misc]
-        """A request that is not built yet."""
+@lru_cache(maxsize=16)
+def _kind(kind: Any) -> Any:
+    class Asked(kind):  # type: ignore[misc]
+        """An object that is not built yet."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(_real(self), name)
@@ -77,6 +88,6 @@ def _kind(request: Any) -> Any:
         def __reduce_ex__(self, protocol: Any) -> Any:
             return _real(self).__reduce_ex__(protocol)
 
-    Asked.__name__, Asked.__qualname__ = request.__name__, request.__qualname__
-    Asked.__module__ = request.__module__
+    Asked.__name__, Asked.__qualname__ = kind.__name__, kind.__qualname__
+    Asked.__module__ = kind.__module__
     return Asked

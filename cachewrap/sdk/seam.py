@@ -35,7 +35,7 @@ from cachewrap.http.exchange import (
     classify,
 )
 from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, is_given, merged_body
-from cachewrap.http.response import build, family_of
+from cachewrap.http.response import build, family_of, fill
 from cachewrap.http.routes import reaches_model
 from cachewrap.http.shared_body import BodyReader
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
@@ -379,7 +379,8 @@ def _processed(
     if reader is not None:
         reader.library = family_of(client._client)
     options = sdk_call.options
-    options.headers = sdk_call.headers
+    if options.headers is not sdk_call.headers:
+        options.headers = sdk_call.headers
     parse = getattr(options, "post_parser", None)
     if parse is not None and is_given(parse) and not isinstance(parse, CallersParser):
         options.post_parser = sdk_call.exchange.parser = CallersParser(parse)
@@ -387,10 +388,12 @@ def _processed(
     family = family_of(client._client)
     request = unbuilt(
         family.request,
-        partial(_request, sdk_call, client, options, asyncio._get_running_loop() is not None),
-        family.headers({} if raw is None else {RAW_RESPONSE: raw}),
+        request_later(sdk_call, client),
+        family.headers({RAW_RESPONSE: raw} if raw else {}),
     )
     response = build(client._client, family, answer, request, reader)
+    if reader is None and not sdk_call.open:
+        fill(family, response, answer)
     return response, {
         "cast_to": client._maybe_override_cast_to(args[0] if args else kwargs["cast_to"], options),
         "options": options,
@@ -398,6 +401,12 @@ def _processed(
         "stream": kwargs.get("stream", False),
         "stream_cls": kwargs.get("stream_cls"),
     }
+
+
+def request_later(sdk_call: SdkCall, client: Any) -> Callable[[], Any]:
+    """What builds the request of a hit when somebody looks."""
+    on_asyncio = asyncio._get_running_loop() is not None
+    return partial(_request, sdk_call, client, sdk_call.options, on_asyncio)
 
 
 def _request(sdk_call: SdkCall, client: Any, options: Any, on_asyncio: bool) -> Any:
@@ -439,7 +448,7 @@ def rebuild(
     """What ``request`` returns for a stored answer, or one under way (``reader``)."""
     assert answer is not None
     response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
-    if not sdk_call.open:
+    if not (sdk_call.open or response.is_closed):
         response.read()
     try:
         result = send(None, lambda: client._process_response(**given))
@@ -460,7 +469,7 @@ async def arebuild(
     """`rebuild` for async callers."""
     assert answer is not None
     response, given = _processed(sdk_call, answer, client, args, kwargs, reader)
-    if not sdk_call.open:
+    if not (sdk_call.open or response.is_closed):
         await response.aread()
     try:
         result = await asend(None, lambda: client._process_response(**given))

@@ -15,33 +15,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
-
-from msgspec import Raw
 
 from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply, Seen
+from cachewrap.entry import HttpAnswer
 from cachewrap.errors import UnkeyableError
 from cachewrap.format.plans import Models
+from cachewrap.http.answers import served_headers
 from cachewrap.http.exchange import Answered, SdkExchange
-from cachewrap.http.request import RAW_RESPONSE, header, is_given
+from cachewrap.http.request import is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache
-from cachewrap.request.canonical import unpacked
 from cachewrap.request.key import encode
 from cachewrap.sdk.carried import expected
 from cachewrap.sdk.front.events import aquicken, quicken
+from cachewrap.sdk.front.keywords import Keywords, read_keywords
+from cachewrap.sdk.front.results import raw_response, wrapper_class
 from cachewrap.sdk.front.shape import (
     NOTHING,
     Ids,
     Known,
     Rest,
     Works,
+    are_same,
     is_constant,
     is_fixed,
-    read_keywords,
+    without_own,
 )
 from cachewrap.sdk.seam import SdkCall, arebuild, rebuild
 
@@ -84,7 +85,8 @@ class Asked:
         shape: the shape of the call.
         resource: the SDK's object whose method was called.
         client: the SDK's client.
-        body: its keywords as a canonical body.
+        keywords: its keywords.
+        body: them as a canonical body.
         known: how calls of this shape are answered, None before that was seen.
         cache: serves the call, as far as the door can tell.
         foreseen: the exchange that the door came to.
@@ -96,6 +98,7 @@ class Asked:
     shape: Shape
     resource: Any
     client: Any
+    keywords: Keywords
     body: dict[str, Any]
     known: Known | None
     cache: Cache
@@ -223,7 +226,7 @@ class Door:
                 return  # another tool stands there, for now
             known = self._seen(asked, options, args, kwargs, exchange, works)
         if known is not None:
-            foreseen = known.request(asked.client, asked.body)
+            foreseen = known.request(asked.client, asked.body, asked.keywords)
             if encode(foreseen) != exchange.asked:
                 known = None
             elif known.constants and self._added.get(asked.shape) != known.constants:
@@ -277,7 +280,7 @@ class Door:
             known = None
         elif not known.works.are_alone(client, instance):
             return None
-        return Asked(self, shape, instance, client, clean, known, cache)
+        return Asked(self, shape, instance, client, keywords, clean, known, cache)
 
     def _seen(
         self,
@@ -289,40 +292,48 @@ class Door:
         works: Works,
     ) -> Known | None:
         module = sys.modules.get(f"{self._name}._models")
-        sent = exchange.request.get("body")
-        if module is None or not isinstance(sent, dict):
+        sent, given = exchange.request.get("body"), asked.keywords.body
+        if module is None or not isinstance(sent, dict) or not isinstance(options.json_data, dict):
             return None
-        if (
-            header(options.headers, RAW_RESPONSE) is not None
-            or not asked.body.keys() <= sent.keys()
-        ):
+        if not asked.body.keys() <= sent.keys():
             return None
         constants = {name: value for name, value in sent.items() if name not in asked.body}
         parse = self._parser(options)
         if not all(map(is_constant, constants.values())) or not is_fixed(parse):
             return None
+        if not options.json_data.keys() <= given.keys() | constants.keys():
+            return None
         if self._models is None:
             self._models = Models(module)
         stream = bool(kwargs.get("stream", False))
         cast_to = args[0] if args else kwargs["cast_to"]
-        build = None if stream else self._models.builder(cast_to)
-        if build is None and not stream:
-            return None
-        kept = copy(options)
-        kept.json_data = None
-        return Known(
+        build, beside, raw = None, asked.keywords.beside, asked.keywords.raw
+        wrapper = None
+        if raw is not None and raw != "stream":
+            wrapper = wrapper_class(self._name, raw, asked.client)
+            if wrapper is None or (stream and parse is not None):
+                return None
+        if not stream and raw != "stream":
+            build = self._models.builder(cast_to)
+            if build is None:
+                return None
+        known = Known(
             exchange.endpoint,
             Rest(stream, asked.cache.policy.unkeyed),
             self._path,
             constants,
-            kept,
+            tuple(options.json_data),
+            without_own(options, beside),
             cast_to,
-            kwargs.get("stream_cls") if stream else None,
+            kwargs.get("stream_cls"),
+            wrapper,
             build,
+            self._models.builder,
             parse,
             Ids.of(self._name),
             works,
         )
+        return known if are_same(known.options_of(asked.keywords), options) else None
 
     def _parser(self, options: Any) -> Any:
         parse = getattr(options, "post_parser", None)
@@ -350,16 +361,19 @@ class Door:
     ) -> Any:
         answer = reply.value.answer
         assert answer is not None
-        if known.build is not None:
-            return known.value(answer)
-        sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+        if known.build is not None and known.wrapper is None:
+            found = known.read(answer)
+            return NOTHING if found is None else known.made(*found)
         try:
-            stream = rebuild(sdk_call, answer, asked.client, args, kwargs)
+            if known.wrapper is not None:
+                return self._raw(asked, known, answer, exchange, quicken)
+            sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+            result = rebuild(sdk_call, answer, asked.client, args, kwargs)
         except Exception:  # the long way tells what is wrong
             return NOTHING
-        assert self._models is not None
-        quicken(stream, answer, self._name, self._models.builder)
-        return stream
+        if asked.keywords.stream and asked.keywords.raw is None:
+            quicken(result, answer, self._name, known.builder)
+        return result
 
     async def _aresult(
         self,
@@ -370,16 +384,49 @@ class Door:
     ) -> Any:
         answer = reply.value.answer
         assert answer is not None
-        if known.build is not None:
-            return known.value(answer)
-        sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+        if known.build is not None and known.wrapper is None:
+            found = known.read(answer)
+            return NOTHING if found is None else known.made(*found)
         try:
-            stream = await arebuild(sdk_call, answer, asked.client, args, kwargs)
+            if known.wrapper is not None:
+                return self._raw(asked, known, answer, exchange, aquicken)
+            sdk_call, args, kwargs = _as_at_request(asked, known, exchange)
+            result = await arebuild(sdk_call, answer, asked.client, args, kwargs)
         except Exception:
             return NOTHING
-        assert self._models is not None
-        aquicken(stream, answer, self._name, self._models.builder)
-        return stream
+        if asked.keywords.stream and asked.keywords.raw is None:
+            aquicken(result, answer, self._name, known.builder)
+        return result
+
+    def _raw(
+        self,
+        asked: Asked,
+        known: Known,
+        answer: HttpAnswer,
+        exchange: SdkExchange,
+        quicken: Callable[..., None],
+    ) -> Any:
+        if known.build is None:
+
+            def value(raw: Any) -> Any:
+                stream = raw._parse()
+                quicken(stream, answer, self._name, known.builder)
+                return stream
+
+        else:
+            found = known.read(answer)
+            if found is None:
+                return NOTHING
+            answer.headers = served_headers(answer)
+
+            def value(raw: Any) -> Any:
+                made = known.made(*found)
+                return None if made is NOTHING else made
+
+        sdk_call, (cast_to, _), kwargs = _as_at_request(asked, known, exchange)
+        return raw_response(
+            known.wrapper, sdk_call, asked.client, answer, value, cast_to=cast_to, **kwargs
+        )
 
 
 UNTOUCHED: Final = frozenset(_WORKS)
@@ -389,7 +436,7 @@ UNTOUCHED: Final = frozenset(_WORKS)
 def foresee(asked: Asked, known: Known) -> SdkExchange | None:
     """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
     try:
-        request = known.request(asked.client, asked.body)
+        request = known.request(asked.client, asked.body, asked.keywords)
         streams = known.build is None  # `Known.value` looks into other answers itself
         asked.foreseen = SdkExchange(known.endpoint, request, asked.cache.policy, looks=streams)
     except UnkeyableError:
@@ -400,9 +447,9 @@ def foresee(asked: Asked, known: Known) -> SdkExchange | None:
 def _as_at_request(
     asked: Asked, known: Known, exchange: SdkExchange
 ) -> tuple[SdkCall, tuple[Any, ...], dict[str, Any]]:
-    """How a streamed call is served, and the arguments that its ``request`` would have got."""
-    options = copy(known.options)
-    body = exchange.request["body"]
-    options.json_data = unpacked(body) if Raw in map(type, body.values()) else body
-    sdk_call = SdkCall(asked.cache, exchange, True, options, options.headers, sampled=None)
-    return sdk_call, (known.cast_to, options), {"stream": True, "stream_cls": known.stream_cls}
+    """How a call is served that gets a response, and what its ``request`` would have been given."""
+    options = known.options_of(asked.keywords)
+    opened = known.build is None
+    sdk_call = SdkCall(asked.cache, exchange, opened, options, options.headers, sampled=None)
+    given = {"stream": asked.keywords.stream, "stream_cls": known.stream_cls}
+    return sdk_call, (known.cast_to, options), given

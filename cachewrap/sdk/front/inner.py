@@ -16,11 +16,12 @@ from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply
 from cachewrap.http.exchange import Answered, SdkExchange
-from cachewrap.http.request import RAW_RESPONSE, is_given
+from cachewrap.http.request import is_given
 from cachewrap.options import CallOptions, Default, choose_simple_cache
 from cachewrap.sdk.carried import OPTIONS_HEADER, CarriedOptions, Expectation, expected
 from cachewrap.sdk.front.door import UNTOUCHED, Asked, Door, Wrapped, foresee
-from cachewrap.sdk.front.shape import NOTHING, Keywords, Known, are_known
+from cachewrap.sdk.front.keywords import Beside, Keywords
+from cachewrap.sdk.front.shape import NOTHING, Known
 
 _UNSEEN: Final = object()
 _stack_here: Final = blocks.blocks.get
@@ -106,7 +107,7 @@ class InnerDoor(Door):
             watch = cache.watch(exchange)
             asked.seen = await cache.aread(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
-                if asked.known.build is None:
+                if asked.known.build is None or asked.known.wrapper is not None:
                     result = await self._aresult(asked, asked.known, reply, exchange)
                 else:
                     result = self._result_of(asked, asked.known, reply, exchange, kwargs)
@@ -139,23 +140,17 @@ class InnerDoor(Door):
         if client._strict_response_validation or not _METHODS.isdisjoint(vars(client)):
             return None
         body, cast_to = kwargs.get("body"), kwargs.get("cast_to")
-        headers = options.get("headers") or {}
-        cache = self._cache_of(headers)
+        cache = self._cache_of(options.get("headers") or {})
         if cache is None or type(body) is not dict or not isinstance(cast_to, type):
             return None
         absent = self._absent or self._learn_absent()
-        marks = _marks(options, headers, absent, cache.policy.unkeyed)
-        stream = kwargs.get("stream", False)
-        if marks is None or type(stream) is not bool:
+        keywords = _keywords(kwargs, options, absent, cache.policy.unkeyed)
+        if keywords is None or self._refuse(client, keywords.body):
             return None
-        body = {name: value for name, value in body.items() if type(value) not in absent}
-        if extra := options.get("extra_json"):
-            body.update(extra)
-        head, names = (args[0], type(client), cast_to, stream), tuple(body)
-        known = self._shapes.get((head, names, marks), _UNSEEN)
-        if known is None or self._refuse(client, body):
+        head, names = (args[0], type(client), cast_to, keywords.stream), tuple(keywords.body)
+        marks = keywords.marks
+        if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
             return None
-        keywords = Keywords(body, stream, marks, cache.policy.unkeyed)
         clean = keywords.body_for_key(self._name)
         if clean is None:
             return None
@@ -164,14 +159,12 @@ class InnerDoor(Door):
             if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
                 return None
         if not isinstance(known, Known):
-            if not _may_be_learnt(headers, absent, cache.policy.unkeyed):
-                return None
             known = None
         elif not known.works.are_alone(client) or (
-            stream and known.stream_cls != kwargs.get("stream_cls")
+            keywords.stream and known.stream_cls != kwargs.get("stream_cls")
         ):
             return None
-        return Asked(self, (head, names, marks), None, client, clean, known, cache)
+        return Asked(self, (head, names, marks), None, client, keywords, clean, known, cache)
 
     def _learn_absent(self) -> frozenset[type]:
         """The classes of the SDK's marks for what is not given, or to be left out."""
@@ -198,12 +191,15 @@ class InnerDoor(Door):
         exchange: SdkExchange,
         kwargs: dict[str, Any],
     ) -> Any:
-        if known.build is None:
+        if known.build is None or known.wrapper is not None:
             return self._result(asked, known, reply, exchange)
         answer = reply.value.answer
         assert answer is not None
         parse = kwargs.get("options", {}).get("post_parser")
-        return known.value(answer, parse if parse is not None and is_given(parse) else None)
+        found = known.read(answer)
+        if found is None:
+            return NOTHING
+        return known.made(*found, parse if parse is not None and is_given(parse) else None)
 
     def _is_usual(self, asked: Asked) -> bool:
         return self._is_usual_client(asked.shape[0][1])
@@ -218,38 +214,43 @@ def _arrive(before: Expectation | None, client: Any) -> None:
         before.arrived = True
 
 
-def _marks(
+def _keywords(
+    kwargs: dict[str, Any],
     options: Mapping[str, Any],
-    headers: Mapping[str, Any],
     absent: frozenset[type],
     unkeyed: frozenset[str],
-) -> tuple[Any, ...] | None:
-    """What calls of one shape have in common beside their body; None where that is not known."""
-    if not options.keys() <= _KNOWN:
+) -> Keywords | None:
+    """The arguments of ``post`` told apart; None where there are some that the door does not know.
+
+    Args:
+        kwargs: those by name.
+        options: the call's own options among them.
+        absent: classes of marks for what is not given.
+        unkeyed: the names that the call's cache leaves out of a request.
+    """
+    stream = kwargs.get("stream", False)
+    if type(stream) is not bool or not options.keys() <= _KNOWN:
         return None
-    marks: list[Any] = [unkeyed] if unkeyed else []
-    own = []
-    for name, value in headers.items():
-        if name is OPTIONS_HEADER:
-            continue
-        if type(value) in absent:
-            value = None
-        elif type(value) is not str:
+    beside = Beside()
+    left_out: tuple[str, ...] = ()
+    if headers := options.get("headers"):
+        own = {}
+        for name, value in headers.items():
+            if type(value) in absent:
+                left_out = (*left_out, name)
+            elif name != OPTIONS_HEADER:
+                own[name] = value
+        if own and not beside.take("extra_headers", own):
             return None
-        own.append((name, value))
-    marks.append(frozenset(own))
-    if (qualifiers := options.get("qualifiers")) is not None:
-        marks.append(frozenset(qualifiers.items()))
-    return tuple(marks)
-
-
-def _may_be_learnt(
-    headers: Mapping[str, Any], absent: frozenset[type], unkeyed: frozenset[str]
-) -> bool:
-    """Whether calls may be learnt by these headers, which give no raw response."""
-    own = {
-        name: value
-        for name, value in headers.items()
-        if name is not OPTIONS_HEADER and type(value) not in absent
-    }
-    return are_known(own, unkeyed) and RAW_RESPONSE not in map(str.lower, own)
+    body = {name: value for name, value in kwargs["body"].items() if type(value) not in absent}
+    if extra := options.get("extra_json"):
+        if not beside.take("extra_body", extra) or not body.keys().isdisjoint(extra):
+            return None
+        body.update(extra)
+    if "timeout" in options:
+        beside.timeout = (options["timeout"],)
+    if (stream or beside.raw is not None) and options.get("post_parser"):
+        return None
+    qualifiers = options.get("qualifiers") or {}
+    marks = (unkeyed, left_out, *qualifiers.items(), beside.marks())
+    return Keywords(body, stream, marks, unkeyed, beside)

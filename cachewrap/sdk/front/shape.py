@@ -1,4 +1,4 @@
-"""Shapes of calls: which one the keywords of a call have, and how those of one are answered."""
+"""Shapes of calls: how those of one shape are sent and answered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -14,131 +15,8 @@ from cachewrap.hooks import is_own
 from cachewrap.http.answers import is_sound, is_told
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
-from cachewrap.http.request import canonical_request, is_given, without_secrets
-from cachewrap.http.tracking import is_idle
-from cachewrap.options import NAMES
-from cachewrap.request.canonical import NO_NAMES, plain_body
-from cachewrap.request.values import is_plain
-from cachewrap.secrets import is_secret, is_secret_value
-
-Marks: TypeAlias = tuple[Any, ...]
-
-# Keywords that are no part of the body. A time-out changes no answer.
-_UNREAD: Final = frozenset({"extra_query", "extra_body"})
-_SPOKEN: Final = ("messages", "input")
-_PLAIN: Final = frozenset({dict, str, list, int})
-_MOST_HEADERS: Final = 16
-# By these an SDK tells of which of its helpers makes a call.
-_HELPERS: Final = frozenset(
-    {"x-stainless-helper", "x-stainless-helper-method", "x-stainless-stream-helper"}
-)
-
-
-@dataclass(slots=True)
-class Keywords:
-    """The keywords of a call, told apart as far as the way of its request may depend on it.
-
-    Args:
-        body: what is given of the body, as it was given.
-        stream: whether a stream is asked for.
-        marks: beside the names in the body, what calls of one shape have in common: the headers of
-            the call's own, the names that its cache leaves out, and the classes of the SDK's
-            objects among its messages.
-        unkeyed: the names that the call's cache leaves out of a request.
-    """
-
-    body: dict[str, Any]
-    stream: bool
-    marks: Marks = ()
-    unkeyed: frozenset[str] = NO_NAMES
-
-    def body_for_key(self, name: str) -> Any:
-        """The canonical body, or None where it holds more than JSON and the SDK's own objects.
-
-        Objects are replaced by what the SDK sends for them, and noted in the marks.
-
-        Args:
-            name: the SDK's top-level module.
-        """
-        spoken = self.body.get("messages") or self.body.get("input")
-        if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
-            clean = plain_body(without_secrets(self.body), self.unkeyed)
-            if clean is not None:
-                return clean
-        classes: dict[type, None] = {}
-        sent = {
-            key: _sent(value, name, classes) if key in _SPOKEN else value
-            for key, value in self.body.items()
-        }
-        if not classes:
-            return None
-        self.marks = (*self.marks, frozenset(classes))
-        return plain_body(without_secrets(sent), self.unkeyed)
-
-
-def read_keywords(kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Keywords | None:
-    """Read a call's keywords; None where there are some that the door does not know.
-
-    Args:
-        kwargs: the keywords.
-        unkeyed: the names that the call's cache leaves out of a request.
-    """
-    body: dict[str, Any] = {}
-    marks: Marks = (unkeyed,) if unkeyed else ()
-    for name, value in kwargs.items():
-        if name in _UNREAD:
-            if value is not None:
-                return None
-        elif name == "extra_headers":
-            if value:
-                if not are_known(value, unkeyed):
-                    return None
-                marks = (*marks, frozenset(value.items()))
-        elif name == "timeout":
-            if value is not None and type(value) not in (int, float) and is_given(value):
-                return None
-        elif name not in NAMES and is_given(value):
-            body[name] = value
-    stream = body.get("stream") or False
-    return Keywords(body, stream, marks, unkeyed) if type(stream) is bool else None
-
-
-def are_known(headers: Any, unkeyed: frozenset[str]) -> bool:
-    """Whether headers are the same from call to call, and no credentials: calls are learnt by them.
-
-    What differs from call to call (as a trace's number) would make a shape of each call.
-    """
-    return (
-        type(headers) is dict
-        and len(headers) <= _MOST_HEADERS
-        and all(_is_known(name, value, unkeyed) for name, value in headers.items())
-    )
-
-
-def _is_known(name: Any, value: Any, unkeyed: frozenset[str]) -> bool:
-    return (
-        type(name) is str
-        and type(value) is str
-        and value[:1] != "{"
-        and name.lower() not in unkeyed
-        and (name.lower() in _HELPERS or not is_idle(name.lower()))
-        and not (is_secret(name) or is_secret_value(value))
-    )
-
-
-def _sent(value: Any, name: str, classes: dict[type, None]) -> Any:
-    """A value as the SDK sends it, with what it sends for objects of its own; they are noted."""
-    kind = type(value)
-    if kind is list:
-        return [item if is_plain(item) else _sent(item, name, classes) for item in value]
-    if kind is dict:
-        return {key: _sent(inner, name, classes) for key, inner in value.items()}
-    if kind.__module__.partition(".")[0] != name or not hasattr(kind, "model_dump"):
-        return value
-    classes[kind] = None
-    left_out: Iterable[str] | None = getattr(kind, "__api_exclude__", None)
-    return value.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=left_out)
-
+from cachewrap.http.request import canonical_request, is_given
+from cachewrap.sdk.front.keywords import Beside, Keywords
 
 Inputs: TypeAlias = tuple[Any, ...]
 
@@ -158,18 +36,23 @@ class Rest:
         self._unkeyed = unkeyed
         self._last: tuple[Inputs, dict[str, Any]] | None = None
 
-    def of(self, client: Any, options: Any, path: str) -> dict[str, Any]:
+    def of(
+        self, client: Any, options: Any, path: str, query: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The rest of a request. It is not to be changed.
 
         Args:
             client: the SDK's client.
             options: its request options, the same at each call.
             path: where the request goes.
+            query: of the call's own.
         """
-        inputs = _inputs(client, path)
+        inputs = _inputs(client, path, query)
         last = self._last
         if inputs is not None and last is not None and last[0] == inputs:
             return last[1]
+        if query:
+            options = changed(options, params=query)
         rest = canonical_request(
             client, options, path, None, stream=self._stream, unkeyed=self._unkeyed
         )
@@ -178,7 +61,7 @@ class Rest:
         return rest
 
 
-def _inputs(client: Any, path: str) -> Inputs | None:
+def _inputs(client: Any, path: str, own: dict[str, Any] | None) -> Inputs | None:
     """What `canonical_request` reads of a client, as values; None where there are others."""
     transport = client._client
     headers = []
@@ -189,8 +72,9 @@ def _inputs(client: Any, path: str) -> Inputs | None:
             value = None
         headers.append((name, value))
     query = client.default_query
-    if query and any(type(value) not in _SIMPLE for value in query.values()):
-        return None
+    for one in (query, own):
+        if one and any(type(value) not in _SIMPLE for value in one.values()):
+            return None
     given, params = getattr(transport, "headers", None), getattr(transport, "params", None)
     return (
         path,
@@ -199,7 +83,41 @@ def _inputs(client: Any, path: str) -> Inputs | None:
         given.raw if given else None,
         str(params) if params else None,
         repr(query) if query else None,
+        repr(own) if own else None,
     )
+
+
+def changed(options: Any, **values: Any) -> Any:
+    """A copy of request options that has other values, as they are."""
+    made = copy(options)
+    vars(made).update(values)
+    return made
+
+
+def without_own(options: Any, beside: Beside | None) -> Any:
+    """Request options without what one call brought."""
+    values: dict[str, Any] = {"json_data": None}
+    if beside is not None:
+        if beside.headers is not None:
+            own = beside.headers
+            values["headers"] = {k: v for k, v in options.headers.items() if k not in own}
+        if beside.query is not None:
+            values["params"] = {}
+        if beside.body is not None:
+            values["extra_json"] = None
+    return changed(options, **values)
+
+
+def are_same(made: Any, options: Any) -> bool:
+    """Whether request options were made of a call's keywords as the SDK has made them."""
+    if list(made.json_data) != list(options.json_data):
+        return False
+    if list((made.headers or {}).items()) != list((options.headers or {}).items()):
+        return False
+    return all(getattr(made, name) == getattr(options, name) for name in _OF_A_CALL)
+
+
+_OF_A_CALL: Final = ("json_data", "extra_json", "params", "timeout")
 
 
 NOTHING: Final = object()
@@ -215,7 +133,7 @@ class Works:
 
     __slots__ = (
         *("_cast", "_url", "_options", "_parsed", "_post", "_posts", "_processed", "_processes"),
-        *("_request", "_requests"),
+        *("_request", "_requests", "_spared"),
     )
 
     @classmethod
@@ -226,15 +144,19 @@ class Works:
             kind: the class.
             name: the SDK's top-level module.
         """
-        return cls(kind) if all(is_own(getattr(kind, work), name) for work in WORKS) else None
+        works = cls(kind, name)
+        found = [getattr(kind, work) for work in WORKS]
+        found += [getattr(one, "__func__", one) for *_, one in works._spared if one is not None]
+        return works if all(is_own(one, name) for one in found) else None
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, name: str) -> None:
         self._request, self._post = kind.request, kind.post
         self._processed, self._parsed = kind._process_response, kind._process_response_data
         self._cast, self._options = kind._maybe_override_cast_to, kind._prepare_options
         self._url = kind._prepare_url
         self._requests, self._posts = kind.request.__code__, kind.post.__code__
         self._processes = kind._process_response.__code__
+        self._spared = tuple(_spared(name))
 
     def are_alone(self, client: Any, resource: Any = None) -> bool:
         """Whether they are all that stands there now, in the client's class and its resource.
@@ -245,6 +167,9 @@ class Works:
         """
         kind = type(client)
         request, post, processed = kind.request, kind.post, kind._process_response
+        for held, name, function in self._spared:
+            if held.get(name) is not function:
+                return False
         return (
             request is self._request
             and post is self._post
@@ -260,6 +185,31 @@ class Works:
         )
 
 
+_SPARED: Final = (
+    ("_response", "APIResponse", "parse"),
+    ("_response", "APIResponse", "_parse"),
+    ("_response", "AsyncAPIResponse", "parse"),
+    ("_response", "AsyncAPIResponse", "_parse"),
+    ("_legacy_response", "LegacyAPIResponse", "parse"),
+    ("_legacy_response", "LegacyAPIResponse", "_parse"),
+    ("_models", "BaseModel", "construct"),
+    ("_models", "", "construct_type"),
+)
+
+
+def _spared(name: str) -> Iterable[tuple[Mapping[str, Any], str, Any]]:
+    """Where the SDK looks for what it would read an answer with: each place, and what is there."""
+    for module, owner, attribute in _SPARED:
+        place: Any = sys.modules.get(f"{name}.{module}")
+        place = getattr(place, owner, None) if owner else place
+        for base in place.__mro__ if isinstance(place, type) else (place,):
+            found = None if base is None else vars(base).get(attribute)
+            if base is not None:
+                yield vars(base), attribute, found
+            if found is not None:
+                break
+
+
 WORKS: Final = (
     *("request", "post", "_process_response", "_process_response_data"),
     *("_maybe_override_cast_to", "_prepare_options", "_prepare_url"),
@@ -273,13 +223,16 @@ class Known:
 
     Args:
         endpoint: what is called.
-        rest: gives all of the canonical request but the body.
+        rest: gives all of the canonical request but the body and the call's own headers.
         path: gives the path of a request, of its client, options and body.
         constants: what the SDK adds to the body.
-        options: the request options, without a body.
+        order: the names in the body, as the SDK sends them.
+        options: the request options, without what is of one call.
         cast_to: the class of the result.
-        stream_cls: the class of a streamed one; None for a result that is read at once.
-        build: makes the result of JSON; None for a streamed one.
+        stream_cls: the class of a streamed one.
+        wrapper: the class of a raw result; None for any other.
+        build: makes the result of JSON; None for one that is read later.
+        builder: gives what builds the models of a stream.
         parse: what the SDK does to the result at the end.
         ids: notes the numbers of a response.
         works: what the call passed through.
@@ -289,45 +242,86 @@ class Known:
     rest: Rest
     path: Callable[[Any, Any, Any], str]
     constants: dict[str, Any]
+    order: tuple[str, ...]
     options: Any
     cast_to: Any
     stream_cls: Any
+    wrapper: Any
     build: Callable[[Any], Any] | None
+    builder: Callable[[Any], Callable[[Any], Any] | None]
     parse: Callable[[Any], Any] | None
     ids: Ids
     works: Works
 
-    def request(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
-        """The canonical request of a call with this body."""
+    def request(self, client: Any, body: dict[str, Any], keywords: Keywords) -> dict[str, Any]:
+        """The canonical request of a call with these keywords, whose canonical body it is."""
         if self.constants:
             body = {**body, **self.constants}
         path = self.path(client, self.options, body)
-        return {**self.rest.of(client, self.options, path), "body": body}
+        beside = keywords.beside
+        if beside is None:
+            return {**self.rest.of(client, self.options, path), "body": body}
+        rest = self.rest.of(client, self.options, path, beside.query)
+        if headers := keywords.headers_for_key():
+            rest = {**rest, "headers": {**rest.get("headers", {}), **headers}}
+        return {**rest, "body": body}
 
-    def value(self, answer: HttpAnswer, parse: Callable[[Any], Any] | None = None) -> Any:
-        """The result of an answer that was read at once, or `NOTHING`.
+    def options_of(self, keywords: Keywords) -> Any:
+        """The request options of a call with these keywords."""
+        given = keywords.body
+        body, beside = {}, keywords.beside
+        for name in self.order:
+            value = given[name] if name in given else self.constants[name]
+            # What is added to a conversation later is not seen in the request.
+            body[name] = value[:] if type(value) is list else value
+        if beside is None:
+            return changed(self.options, json_data=body)
+        values: dict[str, Any] = {"json_data": body}
+        if beside.headers is not None:
+            values["headers"] = {**(self.options.headers or {}), **beside.headers}
+        if beside.query is not None:
+            values["params"] = dict(beside.query)
+        if beside.body is not None:
+            values["extra_json"] = dict(beside.body)
+        if beside.timeout:
+            (values["timeout"],) = beside.timeout
+        return changed(self.options, **values)
 
-        Args:
-            answer: the answer.
-            parse: what the SDK does to the result of this call, where each has its own.
-        """
+    def read(self, answer: HttpAnswer) -> tuple[dict[str, Any], dict[str, str]] | None:
+        """The JSON of an answer that was read at once, and what its headers tell, if it is both."""
         told: dict[str, str] = {}
         wanted = self.ids.headers
         for name, value in answer.headers:
             name = name.lower()
             if name in wanted:
                 if name in told or not is_sound(value):
-                    return NOTHING
+                    return None
                 told[name] = value
         kind = told.get("content-type", "").partition(";")[0]
         if answer.status != 200 or not kind.endswith("json"):
-            return NOTHING
+            return None
         try:
             data = parsed(b"".join(answer.chunks))
         except ValueError:
-            return NOTHING
-        if type(data) is not dict or self.build is None or lacking(self.endpoint.path, data):
-            return NOTHING
+            return None
+        if type(data) is not dict or lacking(self.endpoint.path, data):
+            return None
+        return data, told
+
+    def made(
+        self,
+        data: dict[str, Any],
+        told: Mapping[str, str],
+        parse: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """The result of an answer's JSON, or `NOTHING`.
+
+        Args:
+            data: the JSON.
+            told: what the answer's headers tell.
+            parse: what the SDK does to the result of this call, where each has its own.
+        """
+        assert self.build is not None
         parse = parse or self.parse
         try:
             result = self.build(data)

@@ -35,14 +35,20 @@ SERVED = {
     for name in (
         "chat chat-extra-headers chat-n chat-tools chat-json"
         " chat-stream chat-stream-tools chat-stream-usage"
+        " chat-raw chat-raw-stream chat-open chat-open-chunks chat-open-lines chat-open-stream"
+        " chat-extra-body chat-extra-query"
         " chat-azure chat-azure-stream chat-module chat-module-stream"
         " responses responses-tools responses-stream responses-azure"
-        " completions completions-stream embeddings embeddings-float embeddings-module moderations"
+        " responses-raw responses-raw-stream responses-open responses-open-chunks"
+        " completions completions-stream moderations"
+        " embeddings embeddings-float embeddings-raw embeddings-module"
     ).split()
     if name in BY_NAME
 }
-LONG: dict[str, Any] = {"extra_query": {}}
+LONG: dict[str, Any] = {"extra_query": MappingProxyType({})}
 """What sends a call the long way, and changes nothing else about it."""
+LONG_BESIDE_A_QUERY: dict[str, Any] = {"extra_headers": MappingProxyType({})}
+"""The same for a call with a query of its own."""
 
 
 @pytest.fixture(autouse=True)
@@ -121,13 +127,14 @@ def knock_on(ask: Ask, name: str) -> Knock:
         counts = [cache.stats.as_dict()]
         ask(1)
         counts.append(cache.stats.as_dict())
-        other = ask(1, **LONG)
+        long_way = LONG_BESIDE_A_QUERY if name == "chat-extra-query" else LONG
+        other = ask(1, **long_way)
         counts.append(cache.stats.as_dict())
     forget()
     heard: list[Event] = []
     with Cache.memory(on_event=heard.append):
         _, heard_long = hit()
-        ask(1, **LONG)
+        ask(1, **long_way)
     return Knock(name, seen, long, other, counts, heard, heard_long)
 
 
@@ -180,11 +187,12 @@ class Message(pydantic.BaseModel):
 
 
 UNUSUAL: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "a credential of its own": lambda _: {"extra_headers": {"x-api-key": "k"}},
-    "a trace of its own": lambda _: {"extra_headers": {"traceparent": "00-1-2-00"}},
     "headers that are no dictionary": lambda _: {"extra_headers": MappingProxyType({"x-a": "b"})},
-    "a query of its own": lambda _: {"extra_query": {"a": "b"}},
-    "more of a body": lambda _: {"extra_body": {"a": "b"}},
+    "a header that is left out": lambda _: {"extra_headers": {"x-a": openai.NOT_GIVEN}},
+    "another type of content": lambda _: {"extra_headers": {"Content-Type": "application/x"}},
+    "a query that is no dictionary": lambda _: {"extra_query": MappingProxyType({"a": "b"})},
+    "more of a body, in no dictionary": lambda _: {"extra_body": MappingProxyType({"a": "b"})},
+    "a body that is given twice": lambda _: {"user": "a", "extra_body": {"user": "b"}},
     "an object of another's": lambda _: {"messages": [Message(role="user", content="a")]},
     "a tuple of messages": lambda _: {"messages": ({"role": "user", "content": "a"},)},
     "a stream that is neither": lambda _: {"stream": None, "stop": ("a",)},
@@ -202,6 +210,63 @@ def test_an_unusual_call_goes_the_long_way(
         results = [colour.wait(client.chat.completions.create(**request)) for _ in range(2)]
         assert went_long(lambda: colour.wait(client.chat.completions.create(**request)))
     assert anatomy(results[0]) == anatomy(results[1])
+
+
+MORE: dict[str, Callable[[int], dict[str, Any]]] = {
+    "a credential": lambda n: {"extra_headers": {"x-api-key": str(n)}},
+    "a trace": lambda n: {"extra_headers": {"traceparent": f"00-{n}-2-00", "User-Agent": "me"}},
+    "a header that counts": lambda n: {"extra_headers": {"X-Tier": str(n)}},
+    "a header of JSON": lambda n: {
+        "extra_headers": {"x-config": f'{{"api_key": "{n}", "n": {n}}}'}
+    },
+    "an own number of the program's": lambda n: {"extra_headers": {"x-title": f"title {n}"}},
+    "no headers": lambda n: {"extra_headers": {}},
+    "a query": lambda n: {"extra_query": {"region": "eu", "n": n}},
+    "a query of lists": lambda n: {"extra_query": {"many": ["a", n]}},
+    "a query with a credential": lambda n: {"extra_query": {"sig": str(n), "a": "b"}},
+    "an empty query": lambda n: {"extra_query": {}},
+    "more of a body": lambda n: {"extra_body": {"top_k": n, "provider": {"order": ["a"]}}},
+    "a body with a credential": lambda n: {"extra_body": {"api_key": str(n)}},
+    "an empty body": lambda n: {"extra_body": {}},
+    "seconds to wait": lambda n: {"timeout": n + 1},
+    "no end of waiting": lambda n: {"timeout": None},
+    "a timeout": lambda n: {"timeout": openai.Timeout(n + 1.5, connect=2)},
+    "all of it": lambda n: {
+        "extra_headers": {"x-a": str(n)},
+        "extra_query": {"b": n},
+        "extra_body": {"c": n},
+        "timeout": 3.0,
+    },
+}
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize("name", ["chat", "chat-stream", "chat-raw", "chat-raw-stream"])
+@pytest.mark.parametrize("more", MORE.values(), ids=MORE.keys())
+def test_what_a_call_brings_beside_its_body_is_served_at_the_door(
+    up: Upstream,
+    client: Any,
+    colour: Colour,
+    cache: Cache,
+    more: Callable[[int], dict[str, Any]],
+    name: str,
+) -> None:
+    shape = BY_NAME[name]
+
+    def go(n: int) -> Seen:
+        return colour.ask(client, shape, 1, **more(n))
+
+    with cache:
+        for n in (1, 2):
+            go(n)
+        asked = up.calls
+        hits = [go(n) for n in (1, 2)]
+        assert not went_long(lambda: go(2))
+        for n in (1, 2):
+            forget()
+            assert went_long(lambda n=n: hits.append(go(n)))  # type: ignore[misc]
+    assert hits[:2] == hits[2:]
+    assert up.calls == asked == len([*cache.store.keys()])
 
 
 TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -283,7 +348,9 @@ def test_calls_that_differ_in_what_is_left_out_are_one_request_at_the_door_too(
                 answer = ask(client, colour, user=user)
                 assert anatomy(answer) == anatomy(ask(client, colour, user=user, **LONG))
         assert not went_long(lambda: ask(clients[0], colour, user="c"))
-        assert went_long(lambda: ask(clients[0], colour, extra_headers={"X-Tenant": "c"}))
+        for value in "cd":
+            ask(clients[0], colour, extra_headers={"X-Tenant": value})
+        assert not went_long(lambda: ask(clients[0], colour, extra_headers={"X-Tenant": "e"}))
     assert up.calls == 1
 
 
