@@ -158,7 +158,7 @@ def print_group(results: list[Result], earlier: dict[tuple[str, str], float]) ->
             group = one.group
             compared = f"{'was':>10}" if earlier else ""
             print(f"\n{group:<36}{'µs':>12}{'x floor':>10}{'best':>10}{compared}{'at most':>10}")
-        target = "" if one.target is None else f"{one.target:.2f}"
+        target = "" if one.target is None else f"{one.target:.3g}"
         mark = " MISSED" if one.missed else ""
         before = earlier.get((one.group, one.row))
         was = "" if not earlier else f"{before:>10.2f}" if before is not None else " " * 10

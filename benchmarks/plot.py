@@ -9,6 +9,7 @@ from html import escape
 from benchmarks.harness import Result
 
 WIDTH = 760
+_SDKS = ("chat", "responses", "embeddings", "anthropic")
 _STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .title { font-weight: 600 } .small { font-size: 11px }
@@ -101,6 +102,14 @@ def plots(results: Sequence[Result]) -> dict[str, str]:
     ]
     if rates:
         found["throughput.svg"] = bars("Hits on disk in a second", rates, "")
+    shares = [
+        (one.group, 100 * one.ratio, True)
+        for one in results
+        if (one.group.partition(",")[0] in _SDKS and one.row == "hit on disk")
+    ]
+    if shares:
+        title = "A hit on disk, as a share of the SDK's own work for the same call"
+        found["shapes.svg"] = bars(title, shares, "%")
     hits = [
         (label, one.microseconds, ours)
         for group, row, label, ours in (

@@ -24,14 +24,15 @@ from typing import Any, Final
 import msgspec
 
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
+from cachewrap.format.finding import find
 from cachewrap.request.attributes import derives, static
 from cachewrap.request.objects import BUILTINS
 from cachewrap.request.values import (
+    LEAVES,
     PACKED,
     by_identity,
     dict_of,
     importable_name,
-    main_name,
     mend_int,
     mend_str,
     model_base,
@@ -40,27 +41,6 @@ from cachewrap.request.values import (
     namespace,
     slots_of,
 )
-
-
-def find(name: str) -> type:
-    """The class of a name, by looks into namespaces alone: nothing is imported or run.
-
-    Raises `MissingTypeError` where the program has none, `CorruptEntryError` for what is no class.
-    """
-    module, _, path = name.partition(":")
-    found: Any = None
-    space: Any = namespace("__main__" if module == main_name() else module)
-    for part in path.split("."):
-        if space is None or part not in space:
-            raise MissingTypeError(
-                f"the stored value is a {name.replace(':', '.')}, which this program has not "
-                f"imported: import {module} before the call"
-            )
-        found = space[part]
-        space = dict_of(found) if issubclass(type(found), type) else None
-    if space is None:
-        raise CorruptEntryError(f"{name} is not a class")
-    return found  # type: ignore[no-any-return]
 
 
 def name_of(kind: type, where: str) -> str:
@@ -73,7 +53,7 @@ def name_of(kind: type, where: str) -> str:
         found: object = find(name)
     except MissingTypeError:
         found = None
-    if has(kind, "__del__"):
+    if is_mourned(kind):
         raise UnsupportedTypeError(f"{where} is a {called(kind)}, whose __del__ is not to run")
     if found is not kind:
         raise UnsupportedTypeError(
@@ -105,8 +85,11 @@ def is_bare(kind: type) -> bool:
 
 
 @by_identity
-def _attributes_of(cls: type) -> Any:
-    """The descriptor of its instances' dictionaries, whatever the class has put in its place."""
+def attributes_of(cls: type) -> Any:
+    """The descriptor of its instances' dictionaries, whatever the class has put in its place.
+
+    None where they have none.
+    """
     for base in mro_of(cls):
         if type(found := dict_of(base).get("__dict__")) is GetSetDescriptorType:
             return found
@@ -115,28 +98,61 @@ def _attributes_of(cls: type) -> Any:
 
 def attributes(value: Any) -> dict[str, Any]:
     """The dictionary of an object, which runs nothing. Raises `AttributeError` if it has none."""
-    found = _attributes_of(type(value))
+    found = attributes_of(type(value))
     if found is None:
         raise AttributeError(f"a {called(type(value))} has no dictionary")
     held: dict[str, Any] = found.__get__(value)
     return held
 
 
-def set_attributes(value: Any, held: dict[str, Any]) -> None:
-    """Put another dictionary into an object, which runs nothing."""
-    _attributes_of(type(value)).__set__(value, held)
-
-
 def held_by(value: Any) -> dict[str, Any]:
     """The attributes of an object, in its dictionary and its slots, which runs nothing."""
     kind: Any = type(value)
-    state = dict(attributes(value)) if _attributes_of(kind) else {}
+    state = dict(attributes(value)) if attributes_of(kind) else {}
     for name, slot in slots_of(kind).items():
         try:
             state[name] = slot.__get__(value)
         except AttributeError:  # the slot is empty
             continue
     return state
+
+
+class DataFilling:
+    """How the instances of a dataclass are filled.
+
+    Attributes:
+        put: gives an instance its dictionary; None where some of its state is in slots.
+    """
+
+    __slots__ = ("cls", "put")
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+        held = attributes_of(cls)
+        self.put = None if held is None or slots_of(cls) else held.__set__
+
+
+class ModelFilling:
+    """How the instances of a model are filled: root models have the slots, and hide two of them.
+
+    Attributes:
+        told: names of the fields that were set in the last instance, as they were stored and as the
+            set of them.
+    """
+
+    __slots__ = ("cls", "extra", "own", "private", "put", "set_fields", "told")
+
+    def __init__(self, cls: type) -> None:
+        slots = slots_of(cls)
+        self.cls, self.own = cls, dict_of(cls)
+        self.put = attributes_of(cls).__set__
+        self.extra = slots["__pydantic_extra__"].__set__
+        self.set_fields = slots["__pydantic_fields_set__"].__set__
+        self.private = slots["__pydantic_private__"].__set__
+        self.told: tuple[list[str], set[str]] = [], set()
+
+
+model_filling: Final = by_identity(ModelFilling)
 
 
 def has(cls: type, name: str) -> bool:
@@ -247,6 +263,26 @@ def _is_plain_default(value: Any) -> bool:
 def held_in(module: str, name: str) -> Any:
     """What a module has under a name, where it is imported; None for nothing."""
     return namespace(module).get(name)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same; objects are asked for nothing but their state."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is set or kind is frozenset:
+        return bool(one == other)
+    if kind is float or among(kind, PACKED) or among(kind, LEAVES):
+        return bool(one == other) or repr(one) == repr(other)  # NaN
+    if derives(kind, dict):
+        return alike(list(dict.items(one)), list(dict.items(other)))
+    if derives(kind, list) or derives(kind, tuple):
+        items = list if derives(kind, list) else tuple
+        count = items.__len__(one)
+        return count == items.__len__(other) and all(
+            map(alike, items.__iter__(one), items.__iter__(other))
+        )
+    return one is other if derives(kind, Enum) else alike(held_by(one), held_by(other))
 
 
 # -- names of parametrised classes -----------------------------------------------------------

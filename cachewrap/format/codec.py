@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection
-from enum import Enum
-from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 
-from cachewrap import plugins
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
 from cachewrap.format.classes import (
-    HELD,
-    builtin_of,
     called,
-    generic_of,
-    generic_spec,
     is_allowed,
-    is_attrs,
-    is_bare,
-    is_factory,
-    is_model,
-    is_struct,
-    makes_flags,
-    name_of,
     named,
 )
-from cachewrap.format.untagging import are_slow, check_hashes, is_slow, untag
-from cachewrap.plugins import type_name
-from cachewrap.request.objects import array_of, dump_enum
+from cachewrap.format.finding import settle
+from cachewrap.format.limits import are_slow, weighed
+from cachewrap.format.tagging import is_bare_list, is_shallow, tag
+from cachewrap.format.untagging import UnweighedError, untag
 from cachewrap.request.values import (
-    MOST_DIGITS,
-    MOST_OF_A_FRACTION,
     PACKED,
-    SecretError,
     is_plain,
-    is_tag,
-    leaf_of,
     main_name,
-    mend_float,
-    mend_int,
-    mend_str,
     module_of,
-    state_of,
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -113,7 +87,7 @@ def encode(value: object) -> tuple[Kind, bytes]:
         return Kind.HTTP, _dump_http(value)  # type: ignore[arg-type]
     elif kind is Items:
         return Kind.ITEMS, _dump_items(value)  # type: ignore[arg-type]
-    elif is_plain(value, PACKED):
+    elif (kind is list and is_bare_list(value)) or is_plain(value, PACKED):  # type: ignore[arg-type]
         try:
             return Kind.VALUE, _UNTAGGED + _encoder.encode(value)
         except (OverflowError, UnicodeEncodeError, RecursionError):
@@ -164,9 +138,11 @@ def decode(kind: Kind, data: bytes) -> Any:
             if data[:1] == _UNTAGGED:
                 return plain
             if data[:1] == _TAGGED:
-                if (_PATTERN in data or _FRACTION in data) and are_slow(plain):
-                    raise CorruptEntryError("patterns or fractions that are slow to make")
-                return untag(plain)
+                settle()
+                try:
+                    return untag(plain)
+                except UnweighedError:
+                    return untag(weighed(_decoder.decode(memoryview(data)[1:])))
         elif kind == Kind.HTTP:
             return _load_http(data)
         elif kind == Kind.ITEMS:
@@ -272,219 +248,3 @@ def _item_kind(kind: int) -> Kind:
     if kind not in (Kind.TEXT, Kind.VALUE):
         raise CorruptEntryError(f"an item of the kind {kind}")
     return Kind(kind)
-
-
-# -- values to their tagged form ---------------------------------------------------------------
-
-
-# Decoding takes up to two frames for each level, and is to succeed wherever encoding did.
-_DEEPEST: Final = 200
-
-
-def is_shallow(tree: Any, levels: int = _DEEPEST) -> bool:
-    """Whether a tree of plain data has so many levels at most, by default as can be decoded."""
-    level = [tree]
-    for _ in range(levels):
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if type(item) is dict else item)
-            if type(inner) is dict or type(inner) is list
-        ]
-        if not level:
-            return True
-    return False
-
-
-def tag(value: Any, where: str) -> Any:
-    """The tagged form of a value, which is ``where`` messages say.
-
-    Raises `UnsupportedTypeError` for what has none, and `RecursionError`.
-    """
-    kind = type(value)
-    if kind is str:
-        return mend_str(value)
-    if kind is int:
-        return mend_int(_small(value, MOST_DIGITS, where))
-    if kind is float:
-        return mend_float(value)
-    if kind in PACKED:
-        return value
-    if kind is dict:
-        return _tag_dict(value, where)
-    if kind is list:
-        return [tag(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if kind is tuple:
-        return {"!tuple": [tag(item, f"{where}[{i}]") for i, item in enumerate(value)]}
-    if kind is set or kind is frozenset:
-        mark = "!set" if kind is set else "!frozenset"
-        _check_hashes(value, where)
-        return {mark: [tag(item, f"an item of {where}") for item in value]}
-    return _tag_leaf(value, kind, where) or _tag_object(value, kind, where)
-
-
-def _tag_leaf(value: Any, kind: type, where: str) -> Any:
-    leaf = leaf_of(kind)
-    if leaf is None:
-        return None
-    mark, dump = leaf
-    if mark == "!url":
-        name_of(kind, where)
-    elif mark == "!fraction":
-        _small(max(value.numerator, -value.numerator, value.denominator), MOST_OF_A_FRACTION, where)
-    elif mark == "!range":
-        _small(max(map(abs, (value.start, value.stop, value.step))), MOST_DIGITS, where)
-    elif mark == "!pattern" and is_slow(value.pattern, value.flags):
-        raise UnsupportedTypeError(f"{where} is a pattern that may be slow to compile")
-    try:
-        return {mark: dump(value)}
-    except SecretError:
-        raise UnsupportedTypeError(
-            f"{where} is a {type_name(kind)}, and a secret is never stored: return what callers "
-            "need without it, or turn the cache off for this function"
-        ) from None
-    except TypeError as error:
-        raise UnsupportedTypeError(f"{where} has {error}, which no codec takes") from None
-
-
-def _tag_dict(value: dict[Any, Any], where: str) -> Any:
-    simple = all(type(key) is str and type(mend_str(key)) is str for key in value)
-    if simple and not (len(value) == 1 and is_tag(value)):
-        return {key: tag(item, f"{where}.{key}") for key, item in value.items()}
-    return {"!dict": _pairs(value, where)}
-
-
-def _small(number: int, digits: int, where: str) -> int:
-    if number.bit_length() > 4 * digits:
-        raise UnsupportedTypeError(f"{where} is a number of more than {digits} hexadecimal digits")
-    return number
-
-
-def _check_hashes(members: Collection[Any], where: str) -> None:
-    try:
-        check_hashes(members)
-    except Exception as error:  # a hash of the program's own can raise anything
-        raise UnsupportedTypeError(f"{where} could not be built again: {error}") from error
-
-
-def _pairs(value: dict[Any, Any], where: str) -> list[Any]:
-    _check_hashes(value, where)
-    return [
-        [tag(key, f"a key of {where}"), tag(item, f"{where}[{key!r}]")]
-        for key, item in value.items()
-    ]
-
-
-def _tag_object(value: Any, kind: type, where: str) -> Any:
-    if isinstance(value, Enum):
-        return {"!enum": _tag_enum(value, kind, where)}
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        items = [tag(item, f"{where}[{i}]") for i, item in enumerate(tuple.__iter__(value))]
-        if len(items) != len(kind._fields):  # pyright: ignore[reportAttributeAccessIssue]
-            raise UnsupportedTypeError(
-                f"{where} is a {type_name(kind)} with other fields than named"
-            )
-        state = state_of(value)
-        stored = [_tag_dict(state, where)] if state else []
-        return {"!namedtuple": [name_of(kind, where), items, *stored]}
-    if kind is SimpleNamespace:
-        return {"!namespace": _tag_dict(vars(value), where)}
-    if kind is OrderedDict:
-        return {"!ordered": _pairs(value, where)}
-    if kind is deque:
-        return {
-            "!deque": [[tag(item, f"{where}[{i}]") for i, item in enumerate(value)], value.maxlen]
-        }
-    if kind is defaultdict:
-        return {"!defaultdict": [_factory(value.default_factory, where), _pairs(value, where)]}
-    if kind is MappingProxyType:
-        return {"!mappingproxy": _pairs(value, where)}
-    if is_model(kind) and is_bare(kind):
-        return {"!pydantic": _tag_model(value, kind, where)}
-    if dataclasses.is_dataclass(kind) and not hasattr(kind, "__del__") and is_bare(kind):
-        return {"!dataclass": [name_of(kind, where), _tag_state(value, where)]}
-    try:
-        array = array_of(value)
-    except TypeError as error:
-        raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
-    if array:
-        return {"!array" if kind.__name__ == "ndarray" else "!number": list(array)}
-    return _tag_by_plugin(value, kind, where)
-
-
-def _tag_by_plugin(value: Any, kind: type, where: str) -> Any:
-    try:
-        found = plugins.codec_of(kind)
-    except plugins.PluginError as error:
-        raise UnsupportedTypeError(f"{where} is a {type_name(kind)}: {error}") from error
-    if found is not None:
-        name, codec = found
-        try:
-            plain = codec.to_plain(value)
-        except Exception as error:
-            raise UnsupportedTypeError(
-                f"{where} is a {name}, and {plugins.describe(name)} failed: {error!r}"
-            ) from error
-        return {"!plugin": [name, tag(plain, where)]}
-    if is_attrs(kind):
-        return {"!attrs": [name_of(kind, where), _tag_state(value, where)]}
-    if is_struct(kind):
-        return {"!struct": [name_of(kind, where), _tag_state(value, where)]}
-    if base := builtin_of(kind):
-        held = tag(HELD[base](value), where)
-        return {"!subclass": [name_of(kind, where), held, _tag_state(value, where)]}
-    why = ", whose __post_init__ is not to run" if issubclass(kind, msgspec.Struct) else ""
-    raise UnsupportedTypeError(
-        f"{where} is a {type_name(kind)}{why}, which no codec takes: "
-        "hand over what is needed of it instead, in a dataclass or a dict"
-    )
-
-
-def _tag_state(value: Any, where: str) -> Any:
-    state = state_of(value)
-    # What `D[int](...)` notes of how it was made, and a hash, which is another in each process.
-    state.pop("__orig_class__", None)
-    state.pop("__msgspec_cached_hash__", None)
-    if "_attrs_cached_hash" in state:
-        state["_attrs_cached_hash"] = None
-    return _tag_dict(state, where)
-
-
-def _tag_enum(value: Any, kind: type, where: str) -> list[Any]:
-    try:
-        form = [name_of(kind, where), dump_enum(value)]
-        if type(form[1]) is list and not makes_flags(kind):
-            raise TypeError("a combination of flags that have code of their own")
-    except UnsupportedTypeError:
-        raise
-    except TypeError as error:
-        raise UnsupportedTypeError(f"{where} is {error}, which no codec takes") from None
-    try:
-        return [*form, tag(value._value_, where)]
-    except (UnsupportedTypeError, RecursionError):
-        return form
-
-
-def _factory(factory: Any, where: str) -> str | None:
-    if factory is None:
-        return None
-    if isinstance(factory, type) and is_factory(factory):
-        return name_of(factory, f"the default_factory of {where}")
-    raise UnsupportedTypeError(
-        f"{where} is a defaultdict whose default_factory is no class of data, which no codec "
-        "takes: return a dict of it, or give it one such as list"
-    )
-
-
-def _tag_model(model: Any, kind: Any, where: str) -> list[Any]:
-    extra, private = model.__pydantic_extra__, model.__pydantic_private__
-    if private is not None:
-        undefined = sys.modules["pydantic_core"].PydanticUndefined
-        private = {name: value for name, value in private.items() if value is not undefined}
-    return [
-        name_of(kind, where) if generic_of(kind)[0] is None else generic_spec(kind, where),
-        _tag_dict(model.__dict__, where),
-        None if extra is None else _tag_dict(extra, where),
-        [mend_str(name) for name in sorted(model.__pydantic_fields_set__)],
-        None if private is None else _tag_dict(private, where),
-    ]

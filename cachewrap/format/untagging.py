@@ -6,8 +6,8 @@ import dataclasses
 import math
 import re
 import sys
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from enum import Enum, Flag
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
@@ -17,12 +17,13 @@ import msgspec
 from cachewrap import plugins
 from cachewrap.errors import CorruptEntryError, MissingTypeError
 from cachewrap.format.classes import (
-    among,
+    DataFilling,
+    ModelFilling,
+    alike,
     attributes,
     builtin_of,
     called,
     default_of,
-    find,
     has,
     held_by,
     held_in,
@@ -34,16 +35,17 @@ from cachewrap.format.classes import (
     is_mourned,
     is_struct,
     makes_flags,
+    model_filling,
     parametrised,
-    set_attributes,
 )
+from cachewrap.format.finding import Found, found, place
+from cachewrap.format.limits import HEAVY, check_hashes
+from cachewrap.format.tagging import AS_IT_IS, is_flat
 from cachewrap.plugins import type_name
 from cachewrap.request.attributes import derives, model_fields, static
 from cachewrap.request.values import (
     ADDRESSES,
-    LEAVES,
     LOADERS,
-    PACKED,
     core_of,
     is_tag,
     namespace,
@@ -52,46 +54,63 @@ from cachewrap.request.values import (
 
 
 def untag(plain: Any) -> Any:
-    """The value of a tagged form.
+    """The value of a tagged form, which is fresh: what is plain in it is used as it is.
 
     Raises `MissingTypeError` for a class that the program has not imported, `CorruptEntryError` for
-    what is no tagged form, and whatever else comes of a hostile one.
+    what is no tagged form, `UnweighedError` for patterns and fractions that `limits.weighed` has
+    not made, and whatever else comes of a hostile one.
     """
     kind = type(plain)
-    if kind is list:
-        return [untag(item) for item in plain]
     if kind is dict:
-        if len(plain) == 1 and is_tag(plain):
+        if len(plain) == 1:
             ((tag, inner),) = plain.items()
-            return _build(tag, inner)
-        return {key: untag(item) for key, item in plain.items()}
-    if kind in PACKED or kind is float:
+            if (build := _BUILDERS.get(tag)) is not None:
+                return build(inner)
+            if is_tag(plain):
+                raise CorruptEntryError(f"an unknown tag {tag!r}")
+        for key, item in plain.items():
+            kind = type(item)
+            if kind is not str and kind not in AS_IT_IS:
+                plain[key] = untag(item)
+        return plain
+    if kind is list:
+        if not is_flat(plain):
+            for index, item in enumerate(plain):
+                kind = type(item)
+                if kind is not str and kind not in AS_IT_IS:
+                    plain[index] = untag(item)
+        return plain
+    if kind in AS_IT_IS:
         return plain
     raise CorruptEntryError(f"a {kind.__qualname__} where none belongs")
 
 
-def _build(tag: str, inner: Any) -> Any:
-    if loader := LOADERS.get(tag):
-        return loader(inner)
-    if builder := _BUILDERS.get(tag):
-        return builder(inner)
-    raise CorruptEntryError(f"an unknown tag {tag!r}")
+class UnweighedError(Exception):
+    """A pattern or a fraction in a form that has not been weighed."""
+
+
+def _leave(inner: Any) -> Any:
+    raise UnweighedError
 
 
 def _class(name: Any, fits: Callable[[type], bool]) -> Any:
+    return _known(name, fits).cls
+
+
+def _known(name: Any, fits: Callable[[type], bool]) -> Found:
     if not isinstance(name, str):
         raise CorruptEntryError("a class without a name")
-    cls = find(name)
+    known = place(name)
     # An instance with a state that a stranger chose would run it as soon as it goes.
-    if is_mourned(cls) or not fits(cls):
+    if is_mourned(known.cls) or not fits(known.cls):
         raise CorruptEntryError(f"{name} is not a class of the stored sort")
-    return cls
+    return known
 
 
 def _load_enum(inner: Any) -> Any:
     name, members, *value = inner
     member = _member(_class(name, lambda cls: derives(cls, Enum)), members)
-    if value and (len(value) > 1 or not _alike(untag(value[0]), attributes(member)["_value_"])):
+    if value and (len(value) > 1 or not alike(untag(value[0]), attributes(member)["_value_"])):
         raise CorruptEntryError(f"{name} has another value for {members} now")
     return member
 
@@ -115,26 +134,6 @@ def _member(cls: Any, plain: Any) -> Any:
 _combination: Final[Callable[[type[Enum], int], Enum]] = vars(Flag)["_missing_"].__func__
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two values are the same; objects are asked for nothing but their state."""
-    kind = type(one)
-    if kind is not type(other):
-        return False
-    if kind is set or kind is frozenset:
-        return bool(one == other)
-    if kind is float or among(kind, PACKED) or among(kind, LEAVES):
-        return bool(one == other) or repr(one) == repr(other)  # NaN
-    if derives(kind, dict):
-        return _alike(list(dict.items(one)), list(dict.items(other)))
-    if derives(kind, list) or derives(kind, tuple):
-        items = list if derives(kind, list) else tuple
-        count = items.__len__(one)
-        return count == items.__len__(other) and all(
-            map(_alike, items.__iter__(one), items.__iter__(other))
-        )
-    return one is other if derives(kind, Enum) else _alike(held_by(one), held_by(other))
-
-
 def _load_namedtuple(inner: Any) -> Any:
     name, items, *state = inner
     cls = _class(name, lambda cls: derives(cls, tuple) and has(cls, "_fields"))
@@ -145,19 +144,44 @@ def _load_namedtuple(inner: Any) -> Any:
 
 
 def _load_dataclass(inner: Any) -> Any:
-    name, stored = inner
-    cls = _class(name, is_dataclass)
-    state = _members(stored)
+    name, state = inner
+    known = found.get(name) if type(name) is str else None
+    if known is None or known.data is None or not known.holds():
+        known = _known(name, is_dataclass)
+        known.data = DataFilling(known.cls)
+    fill = known.data
+    fields = known.own.get("__dataclass_fields__")
+    if fields is None:
+        fields = static(fill.cls, "__dataclass_fields__")
+    if (
+        type(state) is not dict
+        or state.keys() != fields.keys()
+        or (len(state) == 1 and is_tag(state))
+    ):
+        state = _grown(name, fields, _members(state))
+    else:
+        for key, item in state.items():
+            kind = type(item)
+            if kind is not str and kind not in AS_IT_IS:
+                state[key] = untag(item)
+    instance = object.__new__(fill.cls)
+    if fill.put is None:
+        return _fill(instance, fill.cls, state)
+    fill.put(instance, state)
+    return instance
+
+
+def _grown(name: str, fields: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a dataclass, with what its class has gained since."""
     missing = dataclasses.MISSING
-    for field in static(cls, "__dataclass_fields__").values():
+    for field in fields.values():
         if field.name in state or field._field_type is not _FIELD:
             continue
-        # The class has gained the field since.
         made = field.default_factory is not missing
         if made or field.init or field.default is not missing:
             factory = field.default_factory if made else None
             state[field.name] = default_of(field.default, factory, name, field.name)
-    return _fill(object.__new__(cls), cls, state)
+    return state
 
 
 _FIELD: Final = vars(dataclasses)["_FIELD"]  # and no `ClassVar` or `InitVar`
@@ -183,26 +207,65 @@ def _members(state: Any) -> dict[str, Any]:
     return members
 
 
+_MOST_TOLD: Final = 256
+
+
+def _is_bare_model(cls: type) -> bool:
+    return is_model(cls) and is_bare(cls)
+
+
 def _load_model(inner: Any) -> Any:
-    spec, stored, extra, fields_set, private = inner
-    cls = _model_class(spec)
-    members = _members(stored)
+    spec, members, extra, given, private = inner
+    known = found.get(spec) if type(spec) is str else None
+    if known is not None and known.model is not None and known.holds():
+        model = known.model
+    elif isinstance(spec, str):
+        known = _known(spec, _is_bare_model)
+        model = known.model = ModelFilling(known.cls)
+    else:
+        model = model_filling(_generic_class(spec))
+    fields = model.own.get("__pydantic_fields__")
+    if (
+        fields is None
+        or type(members) is not dict
+        or members.keys() != fields.keys()
+        or (len(members) == 1 and is_tag(members))
+    ):
+        members = _with_defaults(model.cls, _members(members))
+    else:
+        for key, item in members.items():
+            kind = type(item)
+            if kind is not str and kind not in AS_IT_IS:
+                members[key] = untag(item)
+    if extra or (extra is not None and type(extra) is not dict):
+        extra = _members(extra)
+    if private is not None:
+        private = _members(private)
+    names, fields_set = model.told
+    if given != names:
+        fields_set = {_text(name) for name in given}
+        if type(given) is list and len(given) <= _MOST_TOLD:
+            model.told = given, fields_set
+    instance = object.__new__(model.cls)
+    model.put(instance, members)
+    model.extra(instance, extra)
+    model.set_fields(instance, fields_set.copy())
+    model.private(instance, private)
+    return instance
+
+
+def _with_defaults(cls: Any, members: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a model, with those that its class has gained since.
+
+    A model without a field that it should have is left as it was.
+    """
     for name, field in model_fields(cls).items():
-        # As for a dataclass; a model without a field that it should have is left as it was.
         if name not in members:
             own = held_by(field)
             default, factory = own["default"], own["default_factory"]
             if default is not held_in("pydantic_core", "PydanticUndefined") or factory is not None:
                 members[name] = default_of(default, factory, called(cls), name)
-    state = {
-        "__pydantic_extra__": None if extra is None else _members(extra),
-        "__pydantic_fields_set__": {_text(name) for name in fields_set},
-        "__pydantic_private__": None if private is None else _members(private),
-    }
-    # Root models have the slots, and hide two of them.
-    model = _fill(object.__new__(cls), cls, state)
-    set_attributes(model, members)
-    return model
+    return members
 
 
 def _text(plain: Any) -> str:
@@ -212,12 +275,9 @@ def _text(plain: Any) -> str:
     return text
 
 
-def _model_class(spec: Any) -> Any:
-    fits = lambda cls: is_model(cls) and is_bare(cls)  # noqa: E731
-    if isinstance(spec, str):
-        return _class(spec, fits)
+def _generic_class(spec: Any) -> Any:
     name, arguments = spec
-    origin = _class(name, fits)
+    origin = _class(name, _is_bare_model)
     made = static(origin, "__pydantic_generic_metadata__")
     if len(arguments) != len(made["parameters"]):
         raise CorruptEntryError(f"{name} takes another number of parameters")
@@ -283,6 +343,10 @@ def _load_by_plugin(inner: Any) -> Any:
     return value
 
 
+def _load_tuple(inner: Any) -> tuple[Any, ...]:
+    return tuple(untag(inner) if type(inner) is list else map(untag, inner))
+
+
 def _load_dict(inner: Any) -> dict[Any, Any]:
     pairs = [(untag(key), untag(value)) for key, value in inner]
     check_hashes([key for key, _ in pairs])
@@ -293,24 +357,6 @@ def _load_set(inner: Any) -> set[Any]:
     members = [untag(item) for item in inner]
     check_hashes(members)
     return set(members)
-
-
-MOST_OF_ONE_HASH: Final = 32
-"""Members of a set that may have one hash: each is compared with all others of it."""
-
-
-def check_hashes(members: Collection[Any]) -> None:
-    """Raise `CorruptEntryError` where so many members of a set have one hash that it is slow.
-
-    The hashes of text and bytes are others in each process, so that nobody can choose them.
-    """
-    if len(members) <= MOST_OF_ONE_HASH:
-        return
-    hashes = [hash(one) for one in members if type(one) is not str and type(one) is not bytes]
-    if max(Counter(hashes).values(), default=0) > MOST_OF_ONE_HASH:
-        raise CorruptEntryError(
-            f"more than {MOST_OF_ONE_HASH} members of a set, or keys of a dictionary, have one hash"
-        )
 
 
 def _load_deque(inner: Any) -> deque[Any]:
@@ -330,64 +376,6 @@ def _load_range(inner: Any) -> range:
     if any(type(number) is not int for number in numbers):
         raise CorruptEntryError("a range of what are no integers")
     return range(*numbers)
-
-
-def _load_pattern(inner: Any) -> re.Pattern[Any]:
-    pattern, flags = untag(inner)
-    if type(pattern) not in (str, bytes) or type(flags) is not int:
-        raise CorruptEntryError("a pattern that is none")
-    if flags & re.DEBUG or is_slow(pattern, flags):
-        raise CorruptEntryError("a pattern that is not to be compiled")
-    return re.compile(pattern, flags)
-
-
-_WIDE: Final = re.compile(r"-(?:[^\0-\x7f]|\\[uUN])")
-_MOST_OF_A_PATTERN: Final = 10_000
-_MOST_WIDE_RANGES: Final = 100
-
-
-def is_slow(pattern: str | bytes, flags: int) -> bool:
-    """Whether a pattern may be slow to compile, for its length or its ranges of characters."""
-    return _slowness(pattern, flags) > 1
-
-
-def _slowness(pattern: str | bytes, flags: int) -> float:
-    """How slow a pattern may be to compile, of what a single one may be: some 0.3 seconds.
-
-    Every character of a range is looked at where case is ignored.
-    """
-    length = len(pattern) / _MOST_OF_A_PATTERN
-    if isinstance(pattern, bytes):
-        return length
-    wide = len(_WIDE.findall(pattern))
-    ignores_case = flags & re.IGNORECASE or re.search(r"\(\?[a-zA-Z]*i", pattern)
-    return max(length, wide * 2 if ignores_case else wide / _MOST_WIDE_RANGES)
-
-
-def are_slow(tagged: Any) -> bool:
-    """Whether the patterns in a tagged form may together be slower than five single ones may be.
-
-    Or its fractions: Python keeps their hashes by parts of them, of which many may have one hash.
-    """
-    spent = 0.0
-    ahead = [tagged]
-    while ahead:
-        plain = ahead.pop()
-        if type(plain) is dict:
-            if type(inner := plain.get("!pattern")) is list and len(inner) == 2:
-                pattern, flags = untag(inner)
-                spent += _slowness(pattern, flags)
-            elif type(inner := plain.get("!fraction")) is list:
-                spent += any(len(part) > _UNIQUE for part in inner) * _FRACTION
-            ahead += plain.values()
-        elif type(plain) is list:
-            ahead += plain
-    return spent > _MOST
-
-
-_MOST: Final = 5
-_FRACTION: Final = _MOST / 1024
-_UNIQUE: Final = 17  # hexadecimal digits, with what stands in front, whose hashes are their own
 
 
 def _load_address(plain: Any) -> Any:
@@ -467,7 +455,9 @@ _FILLED: Final[dict[type, Callable[[Any, Any], None]]] = {
 
 
 _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
-    "!tuple": lambda inner: tuple(untag(item) for item in inner),
+    **LOADERS,
+    **dict.fromkeys(HEAVY, _leave),
+    "!tuple": _load_tuple,
     "!set": _load_set,
     "!frozenset": lambda inner: frozenset(_load_set(inner)),
     "!dict": _load_dict,
@@ -481,7 +471,6 @@ _BUILDERS: Final[dict[str, Callable[[Any], Any]]] = {
     "!defaultdict": _load_defaultdict,
     "!mappingproxy": lambda inner: MappingProxyType(_load_dict(inner)),
     "!range": _load_range,
-    "!pattern": _load_pattern,
     "!ip": _load_address,
     "!url": _load_url,
     "!attrs": _load_attrs,

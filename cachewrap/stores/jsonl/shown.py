@@ -13,6 +13,7 @@ import msgspec
 
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.format import codec
+from cachewrap.format.tagging import is_shallow
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -67,7 +68,7 @@ def parse(text: str | bytes) -> Any:
 
 def _parse_shallow(text: str) -> Any:
     value = parse(text)
-    if text.count("[") + text.count("{") > _DEEPEST and not codec.is_shallow(value, _DEEPEST):
+    if text.count("[") + text.count("{") > _DEEPEST and not is_shallow(value, _DEEPEST):
         raise ValueError(TOO_DEEP)
     return value
 
@@ -118,7 +119,7 @@ def show_tree(value: Any) -> Any:
 
     Raises `ValueError` for a key that is not text, and for a tree that is nested too deeply.
     """
-    if type(value) in (dict, list) and not codec.is_shallow(value, _DEEPEST):
+    if type(value) in (dict, list) and not is_shallow(value, _DEEPEST):
         raise ValueError(TOO_DEEP)
     return _tree(value)
 
