@@ -20,6 +20,7 @@ from benchmarks import (
     decorated,
     evaluation,
     growth,
+    libraries,
     once,
     patched,
     shapes,
@@ -52,6 +53,7 @@ def groups(entries: int) -> dict[str, Rows]:
         found
         | shapes.groups()
         | arguments.groups()
+        | libraries.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),

@@ -65,6 +65,8 @@ class InnerDoor(Door):
         self, wrapped: Wrapped, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the sync ``post``."""
+        if not (_stack_here() or self._may_serve(kwargs)):
+            return wrapped(*args, **kwargs)
         asked = self._posted(client, args, kwargs)
         if asked is None:
             return wrapped(*args, **kwargs)
@@ -91,7 +93,7 @@ class InnerDoor(Door):
         self, wrapped: Wrapped, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Wraps the async ``post``."""
-        if not self._may_serve(kwargs):
+        if not (_stack_here() or self._may_serve(kwargs)) or _has_been_asked(client):
             return wrapped(*args, **kwargs)
         return self._apost(wrapped, client, args, kwargs)
 
@@ -124,18 +126,18 @@ class InnerDoor(Door):
                 _arrive(before, client)
 
     def _may_serve(self, kwargs: dict[str, Any]) -> bool:
-        """Whether a cache may serve the call, as none does outside every block for most."""
-        if _stack_here() or self._default.cache is not None or blocks.program is not None:
+        """Whether a cache may serve a call outside every block, as none does for most."""
+        if self._default.cache is not None or blocks.program is not None:
             return True
         headers = kwargs.get("options", {}).get("headers")
         return bool(headers) and OPTIONS_HEADER in headers
 
     def _posted(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
-        if not self._may_serve(kwargs):
-            return None
         options = kwargs.get("options", {})
-        if len(args) != 1 or not self._active() or not kwargs.keys() <= _GIVEN:
+        if not (options.keys() <= _KNOWN and kwargs.keys() <= _GIVEN) or _has_been_asked(client):
+            return None
+        if len(args) != 1 or not self._active():
             return None
         if client._strict_response_validation or not _METHODS.isdisjoint(vars(client)):
             return None
@@ -208,6 +210,12 @@ class InnerDoor(Door):
         return None  # each call brings its own
 
 
+def _has_been_asked(client: Any) -> bool:
+    """Whether the front door has looked at this call already."""
+    awaited = expected.get()
+    return type(awaited) is Asked and awaited.client is client
+
+
 def _arrive(before: Expectation | None, client: Any) -> None:
     """Tell who awaits a call of this client that it came where it is cached."""
     if before is not None and before.client is client:
@@ -229,7 +237,7 @@ def _keywords(
         unkeyed: the names that the call's cache leaves out of a request.
     """
     stream = kwargs.get("stream", False)
-    if type(stream) is not bool or not options.keys() <= _KNOWN:
+    if type(stream) is not bool:
         return None
     beside = Beside()
     left_out: tuple[str, ...] = ()
