@@ -21,6 +21,7 @@ from benchmarks import (
     evaluation,
     growth,
     libraries,
+    misses,
     once,
     patched,
     shapes,
@@ -54,6 +55,7 @@ def groups(entries: int) -> dict[str, Rows]:
         | shapes.groups()
         | arguments.groups()
         | libraries.groups()
+        | misses.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),

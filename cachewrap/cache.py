@@ -34,6 +34,7 @@ from cachewrap.policy import (
 )
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import encode
+from cachewrap.request.states import forget
 from cachewrap.stores.base import Checks, Store
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import Hook
@@ -371,12 +372,14 @@ class Cache(KeyValue):
 
     def close(self) -> None:
         """Release files and connections. The next use opens them again."""
+        forget()
         self._store.close()
         for other in self._others():
             other.close()
 
     async def aclose(self) -> None:
         """`close` for async callers, which also closes the connections of their event loop."""
+        forget()
         await self._store.aclose()
         for other in self._others():
             await other.aclose()

@@ -84,19 +84,22 @@ class Default:
 
 
 def choose_simple_cache(
-    default: Callable[[], Cache | None], own: Cache | None = None
+    default: Callable[[], Cache | None], own: CallOptions | None = None
 ) -> Cache | None:
-    """The cache that serves a call without other options, if hits are all that matters there.
+    """The cache that serves a call, if hits are all that matters there.
 
     None where no cache serves it, and where anything but its request decides how it is answered.
 
     Args:
         default: gives the cache of a call outside any block.
-        own: the call's own cache.
+        own: the call's own options.
     """
     if blocks.blocks.get().salt:
         return None
-    cache = choose_cache(own, default=default, counted=False)
+    if own is None:
+        cache = choose_cache(default=default, counted=False)
+    else:
+        cache = choose_cache(own.cache, own.cache_seed, default, own.mode, counted=False)
     return cache if cache is not None and cache._hits_by_key else None
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from cachewrap.patterns import later
+
 HIDDEN: Final = "(hidden)"
 """What stands in place of a credential."""
 
@@ -22,7 +24,7 @@ KEYED: Final = "(keyed "
 _MARKS: Final = (HIDDEN, KEYED)
 
 _LEAST: Final = 8  # characters of text that is looked through
-_CREDENTIAL: Final = re.compile(
+_CREDENTIAL: Final = later(
     # x-api-key, helicone-auth, x-amz-security-token, ?sig=
     r"(^|[-_.])(key|token|auth|authorization|bearer|secret|password|passwd|passphrase|pwd|sig|cookie"
     r"|apikey|assertion|dpop|otp|pat)$"
@@ -36,12 +38,12 @@ _CREDENTIAL: Final = re.compile(
     re.IGNORECASE,
 )
 # What gateways take at the top of a body, to call a provider with the caller's own account.
-_BODY: Final = re.compile(
+_BODY: Final = later(
     r"(?i:(?:.*_)?(?:api_?key|(?:access|auth|ad|session|credit)_token|secret|password|credentials"
     r"|secret_access_key)|aws_access_key_id)"
 )
 # Fields of data, of their names in lower case with `_` between the words.
-_FIELD: Final = re.compile(
+_FIELD: Final = later(
     r"""(?:.*_)?(?:
     api_?keys? | api_?key_(?:string|value|secret) | access_?keys? | (?:secret_)?access_key_id
     | access_key_secret | secret_?keys? | private_?keys? | (?:shared|account)_access_key
@@ -62,11 +64,11 @@ _TOKENS: Final = frozenset(
     "word".split()
 )
 # What may be one counts in the key, and is hidden where it is stored if it looks random.
-_LIKELY: Final = re.compile(
+_LIKELY: Final = later(
     r"(?!(?:.*_)?(?:public|cache|sort|primary|foreign)_keys?$)(?:.*key|.+_keys|constants|mcp_servers"
     r"|(?:.*_)?(?:pin|pem|hmac|[cx]srf|tokens|webhook|(?:webhook|server)_url))"
 )
-_BETWEEN_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
+_BETWEEN_WORDS: Final = later(r"(?<=[a-z0-9])(?=[A-Z])|[-.\s]+")
 
 
 @lru_cache(maxsize=1024)
@@ -96,11 +98,11 @@ def is_account(name: object) -> bool:
 
 
 # In them names are those of headers and of environment variables.
-_HEADERS: Final = re.compile(
+_HEADERS: Final = later(
     r"(?:.*_)?(?:headers|env|environ|environment|env_?vars|(?:environment_)?variables|metadata_headers)"
 )
 # In them all text is a credential but what says which one it is.
-_SECRETS: Final = re.compile(
+_SECRETS: Final = later(
     r"(?:.*_)?(?:secrets|credentials?|auth|authentication|api_auth|byok|cookies|service_account_json)"
 )
 _TELLING: Final = frozenset(
@@ -146,34 +148,42 @@ _SIGNATURE: Final = (
     "x-amz-(?:signature|security-token|credential)|x-goog-(?:signature|credential)|x-oss-signature"
     "|q-signature|signature|sig"
 )
-SIGNATURES: Final = re.compile(_SIGNATURE, re.IGNORECASE)
+_PARAMETER: Final = (
+    "api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]secret|token|password|key"
+)
+PARAMETERS: Final = f"{_SIGNATURE}|{_PARAMETER}"
+"""The names of parameters of an address that are its signature, or a credential."""
+SIGNATURES: Final = later(_SIGNATURE, re.IGNORECASE)
 """The names of parameters that are the signature of an address."""
 
-# What stands in front of a value in a file of settings, a command, a header; up to its `=` or `:`.
 _FRONT: Final = (
     "api.key apikey access.key secret.key token secret password passwd authorization".split()
 )
 _QUOTES: Final = ("", "[\"']", r"\\[\"']")
-_WRITTEN: Final = "|".join(rf"(?<={name}{quote}.)" for quote in _QUOTES for name in _FRONT)
+WRITTEN: Final = "|".join(rf"(?<={name}{quote}.)" for quote in _QUOTES for name in _FRONT)
+"""What stands in front of a value in a file of settings, a command, a header; up to `=` or `:`."""
+_TOKEN: Final = r"(?i:(?:bearer|basic)[ \t]{1,4}(?P<_>(?=[a-z._~+/=-]{0,64}\d)[\w.~+/=-]{16,}+))"
 _OTHERS: Final = {
-    "a scheme": r"(?i:(?<![\w-])(?:bearer|basic)[ \t]{1,4}"
-    r"(?P<_>(?=[a-z._~+/=-]{0,64}\d)[\w.~+/=-]{16,}+))",
+    "a scheme": rf"(?<![\w-]){_TOKEN}",
     "a private key": r"(?P<_>-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:\s|\\[nr])*+(?=[A-Za-z0-9+/=]{16}|Proc-Type:|Version:|Comment:)(?:[^-]|-(?!----))*+"
     r"(?:-----END [A-Z ]{0,40}-----)?)",
     "an address": r"""://(?P<_>[^\s/:@"'<>\\?#]{0,128}:[^\s/@"'<>\\?#]{1,256})@""",
     "a signature": rf"""[?&](?i:{_SIGNATURE})=(?P<_>[^&\s"'<>()#\\]{{8,}})""",
-    "a parameter": r"[?&](?i:api[-_]?key|access[-_]?token|auth[-_]?token|client[-_]secret|token"
-    r"""|password|key)=(?P<_>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
+    "a parameter": rf"""[?&](?i:{_PARAMETER})="""
+    r"""(?P<_>(?=[a-z._~-]{0,40}[\dA-Z])[^&\s"'<>()#\\]{16,})""",
     "Telegram": r":(?<=\d{8}:)(?P<_>AA[\w-]{30,}+)",
     "a connection": r"(?i:(?:account|sharedaccess)key)=(?P<_>[\w+/=]{32,}+)",
-    "a name": rf"""[=:](?is:{_WRITTEN})[ \t]{{0,4}}(?:[\\"']{{1,2}})?(?i:token[ \t])?"""
+    "a name": rf"""[=:](?is:{WRITTEN})[ \t]{{0,4}}(?:[\\"']{{1,2}})?(?i:token[ \t])?"""
     r"(?P<_>(?=(?:[A-Za-z_.~+/@!#%^*$-]{0,40}\d){2})[\w.~+/@!#%^*$-]{12,}+={0,2})(?![(\[])",
 }
 _BOTH: Final = {name: rf"(?<![\w-])(?P<_>{run})" for name, run in _RUNS.items()} | _OTHERS
 _RULES: Final = tuple(_BOTH)
 _GROUPED: Final = (rule.replace("(?P<_>", f"(?P<r{at}>") for at, rule in enumerate(_BOTH.values()))
-_SHAPE: Final = re.compile("|".join(_GROUPED), re.ASCII)
+_SHAPE: Final = later("|".join(_GROUPED), re.ASCII)
+LONG: Final = f"(?:{'|'.join(_RUNS.values())}|{_TOKEN.replace('?P<_>', '?:')})"
+"""The shapes that are a long run of letters and digits, or end with one: they follow no letter."""
+
 # How each of them begins; behind a `~` is the letter that is looked for, as texts have few of it.
 _BEGINNINGS: Final = (
     r"sk~-|sk~_|pk~_live_|rk~_live_|pk~_test_|rk~_test_|whsec~_|AIza|AQ\.|ABSK|ATATT3x|ya29~\.|GOCSPX-"
@@ -184,42 +194,28 @@ _BEGINNINGS: Final = (
     r"|discord~\.|discordapp~\.|-----BEGIN|b(?:earer|asic)[ \t]|B(?:earer|asic|EARER|ASIC)[ \t]|:AA"
     r"|Account~Key=|account~key=|SharedAccess~Key=|sharedaccess~key=|://[^/\s]{0,384}@"
     r"|\?(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)|&(?i:x-|q-|s|api|acc|auth|client|tok|pass|key)"
-    rf"|=(?is:{_WRITTEN})|:(?is:{_WRITTEN})"
+    rf"|=(?is:{WRITTEN})|:(?is:{WRITTEN})"
 )
-_begun: Final = re.compile(_BEGINNINGS.replace("~", "")).search
-_LETTERS: Final = re.sub(r"([^|~]+)~(\\?.)", r"\2(?<=\1\2)", _BEGINNINGS)
-_may_begin: Final = re.compile(_LETTERS).search
-shape_begins: Final = re.compile(_LETTERS.encode()).search
-"""A quick look for the shapes of credentials in an encoded request."""
+_begun: Final = later(_BEGINNINGS.replace("~", ""))
+BEGINNINGS: Final = re.sub(r"([^|~]+)~(\\?.)", r"\2(?<=\1\2)", _BEGINNINGS)
+"""What shows, somewhere in it, that a shape may begin."""
+_may_begin: Final = later(BEGINNINGS)
 
-# How names of credentials end, and of what holds some. Behind one stands in MessagePack what begins
-# its value, in JSON a quotation mark.
-_ENDINGS: Final = (
-    "key id string value secret token zation cation auth header bearer jwt pat otp password passwd "
-    "phrase passcode pwd pw pass pin pem hmac srf hook k_url r_url server code begin constant "
-    "tuple credential ret.text rettext cookie dsn json bedrock env environ ronment riable var byok"
-)
-_BEHIND: Final = "|".join(f"(?<={ending}.)|(?<={ending}s.)" for ending in _ENDINGS.split())
-name_ends: Final = re.compile(
-    rf"""[\x80-\xbf\xd9-\xdf"'\\](?is:(?<=[a-z].)(?:{_BEHIND}))""".encode()
-).search
-"""A quick look for names, of credentials and of containers, in an encoded request."""
-
-_SCHEME: Final = re.compile(
+_SCHEME: Final = later(
     r"\s*(?:(?:bearer|basic|digest|negotiate|googlelogin|snowflake)\s"
     r"|(?:token|api-?key|apikey|ntlm|dpop|hmac|sso-key|signature|aws4-hmac-sha256)\s+\S+\s*$"
     r"|(?:bot|key|oauth|sharedkey(?:lite)?|geniekey|splunk)\s+(?=\S*\d)\S{12,}\s*$)",
     re.IGNORECASE,
 )
 # Words of people who explain or fill in later, and what guardrails are told to do with passwords.
-_PLACEHOLDER: Final = re.compile(
+_PLACEHOLDER: Final = later(
     r"""\W*|(?:your|insert|enter)[-_ ].*|.*[-_ ]here|<.*>|\{.*\}|\$\{.*\}|\$[A-Z_]+|\[.*\]|[x*.-]+
     |allow|anonymi[sz]e|auto|block|boolean|changeme|deny|dummy|empty|example|fake|false|hash|ignore
     |integer|key|log|mask|n/?a|no|none|null|number|object|optional|pass|password|redact|redacted
     |replace|report|required|str|string|test|token|true|undefined|unset|warn|yes|secret""",
     re.IGNORECASE | re.VERBOSE,
 )
-_USERS: Final = re.compile(r"(?i:(?:user(?:name)?|name|me)?:(?:pass(?:word|wd)?|pwd|secret|pw))")
+_USERS: Final = later(r"(?i:(?:user(?:name)?|name|me)?:(?:pass(?:word|wd)?|pwd|secret|pw))")
 
 
 def is_placeholder(value: str) -> bool:
@@ -235,20 +231,20 @@ def is_secret_value(value: object) -> bool:
 
 def is_telling(text: str) -> bool:
     """Whether text may have a credential in it, or is an address or JSON: a quick look."""
-    return "://" in text or text[:1] in "{[" or _may_begin(text) is not None
+    return "://" in text or text[:1] in "{[" or _may_begin.search(text) is not None
 
 
 def _shapes(text: str) -> Iterator[tuple[str, int, int]]:
     """The rule, start and end of each credential that a text has in it."""
-    if len(text) < _LEAST or text.startswith("data:") or _may_begin(text) is None:
+    if len(text) < _LEAST or text.startswith("data:") or _may_begin.search(text) is None:
         return
-    begun = _begun(text)
+    begun = _begun.search(text)
     while begun is not None:
         found = _SHAPE.match(text, begun.start())
         if found is None:
-            begun = _begun(text, begun.start() + 1)
+            begun = _begun.search(text, begun.start() + 1)
             continue
-        begun = _begun(text, found.end())
+        begun = _begun.search(text, found.end())
         group = found.lastgroup or ""
         rule = _RULES[int(group[1:])]
         start, end = found.span(group)
@@ -268,7 +264,7 @@ GONE: Final = object()
 """Stands for what is left out."""
 
 Path: TypeAlias = tuple[str | int, ...]
-_URL: Final = re.compile(r"[a-z][a-z0-9+.-]{1,20}://[^\s]+", re.IGNORECASE)
+_URL: Final = later(r"[a-z][a-z0-9+.-]{1,20}://[^\s]+", re.IGNORECASE)
 
 
 class Found(NamedTuple):
@@ -440,10 +436,8 @@ class Walk:
 
 
 _CODES: Final = (("code",), ("code", "begins"))
-_RUN: Final = re.compile(r"[\w+=~-]{16,}", re.ASCII)
-_MIXED: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?=[A-Za-z]*\d[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16}"
-)
+_RUN: Final = later(r"[\w+=~-]{16,}", re.ASCII)
+_MIXED: Final = later(r"(?<![A-Za-z0-9])(?=[A-Za-z]*\d[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{16}")
 """What no person has written: letters and several digits without anything between them."""
 
 _TAGS: Final = frozenset({"!bytes", "!bytearray", "!tuple", "!set", "!frozenset"})
@@ -474,17 +468,17 @@ def search(value: Any, *, headers: bool = False, wary: bool = False) -> list[Fou
 
 # A constant that is hidden does not count in keys: what only sounds like a credential has to look
 # like one.
-_CONSTANT_NAME: Final = re.compile(
+_CONSTANT_NAME: Final = later(
     r"[^a-z]key$|(^|[^a-z])(token|passwd|passphrase|pwd|auth|bearer|cookie|signature)$"
     r"|authorization|api[-_]?key|access[-_]?key|secret|password|credential",
     re.IGNORECASE,
 )
-_CONSTANT: Final = re.compile(
+_CONSTANT: Final = later(
     r"\b(bearer|basic)\s+[-\w.~+/]{16}|\b(sk|pk|rk|ghp|gho|github_pat|glpat|xox[a-z]|hf|gsk|AKIA|AIza)[-_A-Z0-9]"
     r"[-\w]{8}|\beyJ[\w-]{8}|-----BEGIN|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
-_VAGUE: Final = re.compile(r"[-_](?:key|token)$", re.IGNORECASE)  # of a cache, of a vocabulary
+_VAGUE: Final = later(r"[-_](?:key|token)$", re.IGNORECASE)  # of a cache, of a vocabulary
 
 
 def is_secret_constant(name: str, value: str | bytes) -> bool:

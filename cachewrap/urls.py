@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlencode, url
 from cachewrap import plugins, systems
 from cachewrap.encryption import VARIABLE
 from cachewrap.errors import ConfigurationError
+from cachewrap.patterns import later
 from cachewrap.secrets import SIGNATURES, is_secret
 from cachewrap.systems import files
 
@@ -186,7 +187,7 @@ def _flag(text: str) -> bool:
 
 # -- what was meant --------------------------------------------------------------------------
 
-_SERVER: Final = re.compile(r"[\w.-]+:\d{1,5}(?:/\d*)?")
+_SERVER: Final = later(r"[\w.-]+:\d{1,5}(?:/\d*)?")
 _SEEDS: Final = frozenset({"seed", "cacheseed", "random_seed"})
 _PLACES: Final = frozenset(
     """
@@ -347,7 +348,7 @@ def bare(url: str) -> str:
     return url if clean == parts else clean.geturl()
 
 
-_SIGNED: Final = re.compile(
+_SIGNED: Final = later(
     r"(?:x-amz|x-goog|x-oss|q)-[a-z-]+|signature|sig|expires|key-pair-id|policy|awsaccesskeyid"
     r"|ossaccesskeyid|googleaccessid|s[ertvp]|spr|sip|sk[eosvt]|sktid|skoid",
     re.IGNORECASE,

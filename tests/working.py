@@ -16,7 +16,8 @@ ENCODING = (key._encoded.__code__, key.make_keyer(b"", {}, "arguments").__code__
 def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
     """How often a call reads entries of the cache's store, and encodes a canonical request.
 
-    What the store itself encodes, to write a line that people can read, is not counted.
+    A read that goes with the taking of a lease is one. What the store itself encodes, to write a
+    line that people can read, is not counted.
     """
     store: Any = cache.store
     get, aget, add = store.get, store.aget, store.add
@@ -50,12 +51,23 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
         if event == "call" and not adding:
             encodes += frame.f_code in ENCODING
 
+    def counted(pair: Any) -> Any:
+        def acquiring(*args: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return pair(*args)
+
+        return acquiring
+
     store.get, store.aget, store.add = reading, areading, writing
+    pairs = [name for name in ("acquire_and_get", "aacquire_and_get") if hasattr(store, name)]
+    for name in pairs:
+        setattr(store, name, counted(getattr(store, name)))
     sys.setprofile(seen)
     try:
         call()
     finally:
         sys.setprofile(None)
-        for name in ("get", "aget", "add"):
+        for name in ("get", "aget", "add", *pairs):
             vars(store).pop(name, None)
     return reads, encodes

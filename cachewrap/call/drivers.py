@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from cachewrap.call import lease
 from cachewrap.call.flight import leading
 from cachewrap.call.flow import (
     Acquire,
-    AcquireAndLook,
     Call,
     Flow,
     Leave,
     Lookup,
     Release,
     Save,
-    SaveAndRelease,
     Search,
     Sleep,
     Wait,
 )
+from cachewrap.call.lease import Lease
+from cachewrap.errors import StoreError
 from cachewrap.loops import sleep
 from cachewrap.stores.base import Claim, Store, in_thread
 from cachewrap.stores.breaker import unwatched
@@ -76,6 +77,8 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         finally:
             leading.set(outside)
     if kind is Save:
+        if effect.lease is not None and effect.lease.held:
+            return _save_and_release(effect, effect.lease, store)
         if effect.replace:
             store.set(effect.key, effect.value, expires=effect.expires)
             return effect.value
@@ -85,26 +88,27 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
     if kind is Leave:
         return effect.reader.close()
     leases: Any = store  # its `Leases` and `Pairs`
-    if kind is Acquire or kind is AcquireAndLook:
-        take = leases.acquire if kind is Acquire else leases.acquire_and_get
+    if kind is Acquire:
+        mine, seen = effect.lease, None
         try:
-            given = take(effect.key, effect.token, effect.seconds)
-            if (given if kind is Acquire else given[0]) is Claim.TAKEN:
-                lease.hold(
-                    leases, effect.key, effect.token, effect.seconds, effect.most, effect.host
-                )
+            if mine.paired:
+                claim, seen = leases.acquire_and_get(effect.key, mine.token, effect.seconds)
+            else:
+                claim = leases.acquire(mine.key, mine.token, effect.seconds)
+            if claim is Claim.TAKEN:
+                mine.held = True
+                lease.hold(leases, mine.key, mine.token, effect.seconds, effect.most, effect.host)
         except BaseException as error:
             if not isinstance(error, Exception):  # interrupted, when it may have been taken
-                lease.give_up(leases, effect.key, effect.token)
+                mine.held = False
+                lease.give_up(leases, mine.key, mine.token)
             raise
-        return given
-    if kind is SaveAndRelease:
-        given = leases.add_and_release(
-            effect.key, effect.token, effect.value, expires=effect.expires, over=effect.over
-        )
-        if given[1]:
-            lease.drop(effect.token)
-        return given
+        if not mine.paired:
+            try:
+                seen = store.get(effect.key)
+            except StoreError as error:
+                seen = error
+        return claim, seen
     if kind is Release:
         try:
             leases.release(effect.key, effect.token, failed=effect.failed)
@@ -119,6 +123,26 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         return effect.search(unwatched(store))
     assert kind is Sleep
     return time.sleep(effect.seconds)
+
+
+def _save_and_release(effect: Save, mine: Lease, store: Any) -> bytes:
+    won: bytes
+    key, value, expires, over = effect.key, effect.value, effect.expires, effect.over
+    if mine.paired:
+        won, left = store.add_and_release(key, mine.token, value, expires=expires, over=over)
+    else:
+        won, left = value, False
+        if effect.replace:
+            store.set(key, value, expires=expires)
+        else:
+            won = store.add(key, value, expires=expires, over=over)
+        with suppress(StoreError):  # it is asked once more, and told then
+            store.release(mine.key, mine.token)
+            left = True
+    if left:
+        mine.held = False
+        lease.drop(mine.token)
+    return won
 
 
 async def arun(flow: Flow[T], store: Store, call: Callable[..., Awaitable[Any]] | None = None) -> T:
@@ -154,6 +178,8 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
         finally:
             leading.set(outside)  # no token: a loop may close its tasks from another context
     if kind is Save:
+        if effect.lease is not None and effect.lease.held:
+            return await _asave_and_release(effect, effect.lease, store)
         if effect.replace:
             await store.aset(effect.key, effect.value, expires=effect.expires)
             return effect.value
@@ -163,19 +189,21 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
     if kind is Leave:
         return await effect.reader.aclose()
     leases: Any = store  # its `Leases` and `Pairs`
-    if kind is Acquire or kind is AcquireAndLook:
-        take = leases.aacquire if kind is Acquire else leases.aacquire_and_get
-        given = await take(effect.key, effect.token, effect.seconds)
-        if (given if kind is Acquire else given[0]) is Claim.TAKEN:
-            lease.hold(leases, effect.key, effect.token, effect.seconds, effect.most, effect.host)
-        return given
-    if kind is SaveAndRelease:
-        given = await leases.aadd_and_release(
-            effect.key, effect.token, effect.value, expires=effect.expires, over=effect.over
-        )
-        if given[1]:
-            lease.drop(effect.token)
-        return given
+    if kind is Acquire:
+        mine, seen = effect.lease, None
+        if mine.paired:
+            claim, seen = await leases.aacquire_and_get(effect.key, mine.token, effect.seconds)
+        else:
+            claim = await leases.aacquire(mine.key, mine.token, effect.seconds)
+        if claim is Claim.TAKEN:
+            mine.held = True
+            lease.hold(leases, mine.key, mine.token, effect.seconds, effect.most, effect.host)
+        if not mine.paired:
+            try:
+                seen = await store.aget(effect.key)
+            except StoreError as error:
+                seen = error
+        return claim, seen
     if kind is Release:
         try:
             await leases.arelease(effect.key, effect.token, failed=effect.failed)
@@ -190,3 +218,23 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
         return await in_thread(effect.search, unwatched(store))
     assert kind is Sleep
     return await sleep(effect.seconds)
+
+
+async def _asave_and_release(effect: Save, mine: Lease, store: Any) -> bytes:
+    won: bytes
+    key, value, expires, over = effect.key, effect.value, effect.expires, effect.over
+    if mine.paired:
+        won, left = await store.aadd_and_release(key, mine.token, value, expires=expires, over=over)
+    else:
+        won, left = value, False
+        if effect.replace:
+            await store.aset(key, value, expires=expires)
+        else:
+            won = await store.aadd(key, value, expires=expires, over=over)
+        with suppress(StoreError):
+            await store.arelease(mine.key, mine.token)
+            left = True
+    if left:
+        mine.held = False
+        lease.drop(mine.token)
+    return won

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
 from cachewrap.call.lease import Lease
-from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, joined_in
+from cachewrap.call.terms import (
+    ABSENT,
+    Absent,
+    Exchange,
+    Reply,
+    Seen,
+    Terms,
+    found_in,
+    joined_in,
+)
 from cachewrap.entry import Outcome
 from cachewrap.errors import CodecError, StoreError
 from cachewrap.policy import kept_until
@@ -50,7 +59,8 @@ class Lookup(Effect[bytes | None]):
 class Save(Effect[bytes]):
     """A write of the value if the key is absent (or holds ``over``); the result is what is there.
 
-    With ``replace`` the value is stored whatever the key holds.
+    With ``replace`` the value is stored whatever the key holds. A ``lease`` is given back behind
+    it; one that stays held was not.
     """
 
     key: str
@@ -58,6 +68,7 @@ class Save(Effect[bytes]):
     expires: float
     over: bytes | None
     replace: bool = False
+    lease: Lease | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -85,33 +96,17 @@ class Leave(Effect[None]):
 
 
 @dataclass(slots=True)
-class Acquire(Effect[Claim]):
-    """A try to take the lease of the key, which is renewed while it is held: see `lease.hold`."""
+class Acquire(Effect[tuple[Claim, Seen]]):
+    """A try to take a lease, which is renewed while it is held, and behind it a read of the key.
 
-    key: str
-    token: str
-    seconds: float
-    most: float = inf
-    host: Any = None
-
-
-@dataclass(slots=True)
-class AcquireAndLook(Acquire):
-    """`Acquire`, and behind it a read of the key: what both give, of a store with `Pairs`."""
-
-
-@dataclass(slots=True)
-class SaveAndRelease(Effect[tuple[bytes, bool]]):
-    """`Save`, and behind it the return of the lease, to a store with `Pairs`.
-
-    The result is what is there, and whether the lease was given back.
+    See `lease.hold`.
     """
 
     key: str
-    token: str
-    value: bytes
-    expires: float
-    over: bytes | None
+    lease: Lease
+    seconds: float
+    most: float = inf
+    host: Any = None
 
 
 @dataclass(slots=True)
@@ -142,7 +137,6 @@ R = TypeVar("R")
 Board: TypeAlias = Callable[[str, str], tuple[Any, bool] | None]
 """Boards what callers of one request share: takes place and key, gives it and whether one leads."""
 
-_ABSENT: Final = Absent()
 _OPENED: Final[Reply[Any]] = Reply(Outcome.MISS, None, opened=True)
 
 # Between two looks for the answer of another process: at first short, for quick models.
@@ -153,14 +147,14 @@ _LOGGED: Final = 10_000
 """Entries that are looked at for a line in the log: a part of a second, however many there are."""
 
 
-def look(exchange: Exchange[R], terms: Terms, before: Absent = _ABSENT) -> Flow[Reply[R] | Absent]:
+def look(exchange: Exchange[R], terms: Terms, before: Absent = ABSENT) -> Flow[Reply[R] | Absent]:
     """Look the request up. A store or an entry that cannot be read is reported, and absent.
 
     What an earlier look found there ``before``, and to be absent, is so without another word.
     In mode refresh everything is absent; in mode replay what is absent raises `ReplayMissError`.
     """
     if terms.mode == "refresh":
-        return _ABSENT
+        return ABSENT
     seen: Seen
     try:
         # Yielded as it is: `yield from` costs a generator more.
@@ -237,13 +231,7 @@ def _keep(
         until = kept_until(entry.expires, time.time())
         replace = terms.mode == "refresh"
         try:
-            if lease is not None and lease.paired and lease.held:
-                won, released = yield SaveAndRelease(
-                    exchange.key, lease.token, raw, until, absent.stale
-                )
-                lease.held = not released
-            else:
-                won = yield Save(exchange.key, raw, until, absent.stale, replace)
+            won = yield Save(exchange.key, raw, until, absent.stale, replace, lease)
         except StoreError as error:
             terms.report(error, exchange.source)
             stored = False
@@ -397,7 +385,7 @@ def _lead(
             before = yield from Lookup(exchange.key)
         except StoreError as error:
             terms.report(error, exchange.source)
-            return (yield from ask(exchange, shared, _ABSENT, terms))
+            return (yield from ask(exchange, shared, ABSENT, terms))
     lease = Lease(name, new_token(), terms.pairs and name is exchange.key)
     failed = False
     try:
@@ -435,49 +423,32 @@ def _claim(
     """
     pause, outcome = _FIRST_PAUSE, Outcome.HIT
     assert terms.lease_seconds is not None
-    acquire = (AcquireAndLook if lease.paired else Acquire)(
-        lease.key, lease.token, terms.lease_seconds, terms.wait_seconds, host
-    )
+    acquire = Acquire(exchange.key, lease, terms.lease_seconds, terms.wait_seconds, host)
     while True:
         seen: Seen
         try:
-            if lease.paired:
-                claim, seen = yield acquire
-            else:
-                claim = yield acquire
+            claim, seen = yield acquire
         except StoreError as error:
             terms.report(error, exchange.source)
-            break
+            claim, seen = Claim.FAILED, (yield from _read(exchange.key))
         lease.held = claim is Claim.TAKEN
-        if lease.paired:
-            since = _since(exchange, seen, before, terms, outcome)
-            if claim is not Claim.HELD or not isinstance(since, Absent):
-                return since
-        elif claim is not Claim.HELD:
-            break
+        since = _since(exchange, seen, before, terms, outcome)
+        if claim is not Claim.HELD or not isinstance(since, Absent):
+            return since
         until = until or _wait_until(exchange, terms)
         left = until - clock.now()
         if left <= 0:
             _log_late(exchange)
-            break
+            return since
         yield Sleep(min(pause, left))
         pause, outcome = min(pause * 1.5, _LONGEST_PAUSE), Outcome.JOINED
-        if not lease.paired:
-            since = yield from _look_again(exchange, before, terms, outcome)
-            if not isinstance(since, Absent):
-                return since
-    return (yield from _look_again(exchange, before, terms))
 
 
-def _look_again(
-    exchange: Exchange[R], before: bytes | None, terms: Terms, outcome: Outcome = Outcome.HIT
-) -> Flow[tuple[Reply[R], Landing] | Absent]:
-    seen: Seen
+def _read(key: str) -> Flow[Seen]:
     try:
-        seen = yield Lookup(exchange.key)
+        return (yield from Lookup(key))
     except StoreError as error:
-        seen = error
-    return _since(exchange, seen, before, terms, outcome)
+        return error
 
 
 def _since(
@@ -485,7 +456,7 @@ def _since(
 ) -> tuple[Reply[R], Landing] | Absent:
     """What came since the call began: is not what was there ``before``, and did not serve."""
     if seen is None:
-        return _ABSENT
+        return ABSENT
     if seen == before:
         return Absent(before)
     if terms.mode != "refresh" or isinstance(seen, StoreError):
@@ -495,4 +466,4 @@ def _since(
         found.outcome = outcome
         return found, AGAIN
     joined = joined_in(exchange, seen, terms)
-    return _ABSENT if joined is None else (joined, Landing(seen))
+    return ABSENT if joined is None else (joined, Landing(seen))

@@ -254,6 +254,9 @@ class Absent:
     why: CachewrapError | None = None
 
 
+ABSENT: Final = Absent()
+"""The absence of anything at all."""
+
 Seen: TypeAlias = bytes | StoreError | None
 """What a store gave for a key: its bytes, None, or the fault that it raised."""
 
@@ -314,7 +317,7 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
     In mode replay what has expired is served.
     """
     if seen is None:
-        return Absent()
+        return ABSENT
     stale: bytes | None = None
     wrong: CachewrapError
     if isinstance(seen, StoreError):

@@ -149,7 +149,17 @@ class ModelFilling:
         self.extra = slots["__pydantic_extra__"].__set__
         self.set_fields = slots["__pydantic_fields_set__"].__set__
         self.private = slots["__pydantic_private__"].__set__
-        self.told: tuple[list[str], set[str]] = [], set()
+        self.told: tuple[list[Any], set[str]] = [], set()
+
+    def tell(self, given: list[Any]) -> set[str]:
+        """The set of names that are texts; it is to be copied."""
+        names = set(given)
+        if len(given) <= _MOST_TOLD:
+            self.told = given, names
+        return names
+
+
+_MOST_TOLD: Final = 256
 
 
 model_filling: Final = by_identity(ModelFilling)

@@ -14,8 +14,8 @@ from cachewrap.format.classes import (
     named,
 )
 from cachewrap.format.finding import settle
-from cachewrap.format.limits import are_slow, weighed
-from cachewrap.format.tagging import is_bare_list, is_shallow, tag
+from cachewrap.format.moulds import MODEL, UNFIT, cast, learn
+from cachewrap.format.tagging import are_slow, is_bare_list, is_shallow, tag, weighed
 from cachewrap.format.untagging import UnweighedError, untag
 from cachewrap.request.values import (
     PACKED,
@@ -134,15 +134,16 @@ def decode(kind: Kind, data: bytes) -> Any:
         if kind == Kind.TEXT:
             return data.decode()
         if kind == Kind.VALUE:
-            plain = _decoder.decode(memoryview(data)[1:])
             if data[:1] == _UNTAGGED:
-                return plain
+                return _decoder.decode(memoryview(data)[1:])
             if data[:1] == _TAGGED:
-                settle()
-                try:
-                    return untag(plain)
-                except UnweighedError:
-                    return untag(weighed(_decoder.decode(memoryview(data)[1:])))
+                settled = settle()
+                if not data.startswith(MODEL):
+                    return _load_tagged(data)
+                if (value := cast(data, settled)) is UNFIT:
+                    value = _load_tagged(data)
+                    learn(data)
+                return value
         elif kind == Kind.HTTP:
             return _load_http(data)
         elif kind == Kind.ITEMS:
@@ -153,6 +154,13 @@ def decode(kind: Kind, data: bytes) -> Any:
         # Hashes of the program's own can raise anything.
         raise CorruptEntryError(f"the answer cannot be read: {_told(error)}") from error
     raise CorruptEntryError(f"an answer of the unknown kind {kind!r}")
+
+
+def _load_tagged(data: bytes) -> Any:
+    try:
+        return untag(_decoder.decode(memoryview(data)[1:]))
+    except UnweighedError:
+        return untag(weighed(_decoder.decode(memoryview(data)[1:])))
 
 
 def _told(error: Exception) -> str:

@@ -55,8 +55,11 @@ _MOST_KEPT: Final = 1024
 _main: tuple[Any, Mapping[str, Any], Any, Any] = (None, {}, None, None)
 
 
-def settle() -> None:
-    """Forget what was found where the program's own module is another, or is called otherwise."""
+def settle() -> object:
+    """Forget what was found where the program's own module is another, or is called otherwise.
+
+    Gives the same object as long as nothing was forgotten.
+    """
     global _main
     main, space, spec, file = _main
     if (
@@ -64,10 +67,11 @@ def settle() -> None:
         and space.get("__spec__") is spec
         and space.get("__file__") is file
     ):
-        return
+        return _main
     found.clear()
     main, space = sys.modules.get("__main__"), namespace("__main__")
     _main = main, space, space.get("__spec__"), space.get("__file__")
+    return _main
 
 
 def find(name: str) -> type:

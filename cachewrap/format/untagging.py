@@ -39,8 +39,7 @@ from cachewrap.format.classes import (
     parametrised,
 )
 from cachewrap.format.finding import Found, found, place
-from cachewrap.format.limits import HEAVY, check_hashes
-from cachewrap.format.tagging import AS_IT_IS, is_flat
+from cachewrap.format.tagging import AS_IT_IS, HEAVY, check_hashes, is_flat
 from cachewrap.plugins import type_name
 from cachewrap.request.attributes import derives, model_fields, static
 from cachewrap.request.values import (
@@ -57,8 +56,8 @@ def untag(plain: Any) -> Any:
     """The value of a tagged form, which is fresh: what is plain in it is used as it is.
 
     Raises `MissingTypeError` for a class that the program has not imported, `CorruptEntryError` for
-    what is no tagged form, `UnweighedError` for patterns and fractions that `limits.weighed` has
-    not made, and whatever else comes of a hostile one.
+    what is no tagged form, `UnweighedError` for patterns and fractions that
+    `weighed` has not made, and whatever else comes of a hostile one.
     """
     kind = type(plain)
     if kind is dict:
@@ -207,9 +206,6 @@ def _members(state: Any) -> dict[str, Any]:
     return members
 
 
-_MOST_TOLD: Final = 256
-
-
 def _is_bare_model(cls: type) -> bool:
     return is_model(cls) and is_bare(cls)
 
@@ -243,9 +239,7 @@ def _load_model(inner: Any) -> Any:
         private = _members(private)
     names, fields_set = model.told
     if given != names:
-        fields_set = {_text(name) for name in given}
-        if type(given) is list and len(given) <= _MOST_TOLD:
-            model.told = given, fields_set
+        fields_set = model.tell([_text(name) for name in given])
     instance = object.__new__(model.cls)
     model.put(instance, members)
     model.extra(instance, extra)

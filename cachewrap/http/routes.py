@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from cachewrap.errors import ConfigurationError
+from cachewrap.patterns import later
 
 VARIABLE: Final = "CACHEWRAP_HOSTS"
 """Patterns of further hosts of models, with commas between them."""
@@ -45,7 +46,7 @@ _PRIVATE: Final = tuple(
     )
 )
 # What the resolver, RFC 6761, Docker and Podman call the machine itself.
-_ITSELF: Final = re.compile(r"(.+\.)?(localhost|docker\.internal)|host\.containers\.internal")
+_ITSELF: Final = later(r"(.+\.)?(localhost|docker\.internal)|host\.containers\.internal")
 
 
 @lru_cache(maxsize=256)
@@ -64,7 +65,7 @@ def is_private(host: str) -> bool:
     return any(address in network for network in _PRIVATE)
 
 
-_NO_HOST: Final = re.compile(r"[/,@\s]")
+_NO_HOST: Final = later(r"[/,@\s]")
 
 
 def patterns_of(hosts: Iterable[str]) -> tuple[str, ...]:
@@ -294,9 +295,9 @@ _plain: Final = _any(_PLAIN)
 # -- what asks no model --------------------------------------------------------------------------
 
 # Some SDKs have the API's version in their base URL, others in each path.
-_PREFIX: Final = re.compile(r"(?:openai/)?(?:v\d+\w*/)?")
+_PREFIX: Final = later(r"(?:openai/)?(?:v\d+\w*/)?")
 
-_KEEPS: Final = re.compile(
+_KEEPS: Final = later(
     r"(?:files|uploads|conversations|containers|assistants|skills|vaults|memory_stores"
     r"|user_profiles|organizations?|projects|webhook_endpoints|audio/voice_consents)(?:/.*)?"
     r"|threads(?:/(?!runs\b)[^/]+(?:/messages(?:/[^/]+)?)?)?"

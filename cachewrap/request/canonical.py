@@ -94,7 +94,7 @@ def plain_body(body: Mapping[str, Any], unkeyed: Collection[str] = NO_NAMES) -> 
     """What `canonical_body` makes of a plain body; None for any other.
 
     Plain is what JSON has, in Python's own types: the SDKs send it as it is. What it has of tools
-    and schemas is encoded already, see `unpacked`.
+    and schemas is encoded already.
     """
     try:
         return _body(body, NO_NAMES, unkeyed, strict=True)
@@ -102,10 +102,10 @@ def plain_body(body: Mapping[str, Any], unkeyed: Collection[str] = NO_NAMES) -> 
         return None
 
 
-def unpacked(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What `plain_body` gave, with nothing encoded in it."""
+def packed(body: dict[str, Any]) -> dict[str, Any]:
+    """A canonical body with its conversation encoded."""
     return {
-        name: msgspec.msgpack.decode(value) if type(value) is msgspec.Raw else value
+        name: msgspec.Raw(encode(value)) if name in _MEMBERS and type(value) is list else value
         for name, value in body.items()
     }
 
@@ -282,7 +282,7 @@ def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool 
     """
     global _seen_bytes
     try:
-        told = walk, marshal.dumps(value, _MARSHAL)
+        told = walk, marshal.dumps(value, MARSHAL)
     except ValueError:
         return walk(value, where)
     found = _seen.get(told)
@@ -298,9 +298,11 @@ def _again(value: Any, where: str, walk: Callable[[Any, str], Any], plain: bool 
     return found
 
 
-# With texts as they stand in memory. Equal values may differ in what they share, and are then
-# walked through again.
-_MARSHAL: Final = 4
+MARSHAL: Final = 4
+"""The version of `marshal` that writes texts as they stand in memory.
+
+Equal values may differ in what they share, and are then walked through again.
+"""
 
 
 # -- JSON bodies -------------------------------------------------------------------------------

@@ -27,9 +27,10 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from cachewrap.errors import UnkeyableError
+from cachewrap.request.screening import has_name, has_shape
 from cachewrap.request.states import LEAST, hexdigest
 from cachewrap.request.values import is_tag, mend_float, mend_int, mend_str
-from cachewrap.secrets import hidden, name_ends, shape_begins
+from cachewrap.secrets import hidden
 
 _FORMAT: Final = b"cachewrap:2:"
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -304,13 +305,13 @@ def may_tell_secrets(request: bytes) -> bool:
 
     It has the shape of one, or a name that may be of one or of what holds some.
     """
-    if shape_begins(request) is not None:
+    if has_shape(request):
         return True
     if request[:1] != _PARTED:
-        return name_ends(request) is not None
+        return has_name(request)
     begin = b"\xdd" + (int.from_bytes(request[-4:]) + 2).to_bytes(4)
     head = bytes(_parts.decode(begin + request[1:-4])[0])
-    return name_ends(request, 1 + len(head)) is not None or _has_some(head)
+    return has_name(request, 1 + len(head)) or _has_some(head)
 
 
 _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -319,7 +320,7 @@ _parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 @lru_cache(maxsize=256)
 def _has_some(head: bytes) -> bool:
     """Whether there is a credential in what every request of a function begins with."""
-    if name_ends(head) is None:
+    if not has_name(head):
         return False
     said = msgspec.msgpack.decode(head)[2]
     return hidden(said) is not said
@@ -341,8 +342,8 @@ def mend_scalar(value: Any) -> Any:
 
 def mend_dict(members: dict[str, Any]) -> Any:
     """A dictionary of canonical values; tagged where it could be taken for a tag."""
-    if (len(members) == 1 and is_tag(members)) or any(
-        type(mend_str(key)) is not str for key in members
+    if (len(members) == 1 and is_tag(members)) or not (
+        "".join(members).isascii() or all(type(mend_str(key)) is str for key in members)
     ):
         pairs = [[mend_str(key), value] for key, value in members.items()]
         return {"!dict": sorted(pairs, key=encode)}

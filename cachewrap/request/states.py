@@ -18,6 +18,8 @@ MOST: Final = 4
 """Requests that are kept,"""
 ROOM: Final = 2 << 20
 """and bytes of all of them."""
+PATIENCE: Final = 8
+"""Where so many have nothing in common, one in so many is kept."""
 
 _COUNT: Final = 4  # bytes behind the messages, which differ with every turn
 
@@ -42,9 +44,48 @@ class _State:
         self.digest = digest.copy()
 
 
+class Packed:
+    """The last few long bodies that were asked again, with their conversations encoded.
+
+    A program that asks the same over and over needs no walk through 40 messages to see that they
+    are plain. Bodies are told by their bytes as `marshal` writes them, which are of no other value.
+    They are looked for where the request before was one that is kept.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._kept: tuple[tuple[object, bytes, Any], ...] = ()
+
+    def get(self, kind: object, told: bytes) -> Any:
+        """What was kept for a body; None where there is nothing.
+
+        Args:
+            kind: how it was made.
+            told: the body, as bytes.
+        """
+        for made, text, value in self._kept:
+            if text == told and made == kind:
+                return value
+        return None
+
+    def keep(self, kind: object, told: bytes, value: Any) -> None:
+        """Keep what was made of a body. Nobody is to change it."""
+        if len(told) * MOST <= ROOM // 2:
+            self._kept = ((kind, told, value), *self._kept[: MOST - 1])
+
+    def forget(self) -> None:
+        """Let go of them."""
+        self.wanted, self._kept = False, ()
+
+
+packed: Final = Packed()
+
 # The states of each request, the newest first. It is replaced as a whole and needs no lock: of what
 # two threads keep at once, one may get lost.
 _kept: tuple[tuple[_State, ...], ...] = ()
+
+# How many requests there were since one went on from another.
+_strangers = 0
 
 
 def hexdigest(begun: Any, text: bytes | bytearray, last: object = None) -> str:
@@ -55,14 +96,17 @@ def hexdigest(begun: Any, text: bytes | bytearray, last: object = None) -> str:
         text: an encoded request, or other bytes. They are not to be changed any more.
         last: the last message of the request, in canonical form; None where it has none.
     """
+    global _strangers
     found, start = begun, 0
     for states in _kept:
         for state in states:
             if state.size > start and state.begun is begun and text.startswith(state.text):
                 found, start = state.digest, state.size
     digest = found.copy()
-    if len(text) - start < LEAST:
-        digest.update(text[start:])
+    packed.wanted = len(text) - start == _COUNT
+    _strangers = 0 if start else _strangers + 1
+    if len(text) - start < LEAST or (_strangers > PATIENCE and _strangers % PATIENCE):
+        digest.update(memoryview(text)[start:])
         return digest.hexdigest()  # type: ignore[no-any-return]
     return _hexdigest(begun, digest, text, start, last)
 
@@ -97,5 +141,6 @@ def _keep(states: tuple[_State, ...]) -> None:
 
 def forget() -> None:
     """Let go of all that is kept."""
-    global _kept
-    _kept = ()
+    global _kept, _strangers
+    _kept, _strangers = (), 0
+    packed.forget()

@@ -52,7 +52,7 @@ class Sdk:
         prepare: gets a request's options ready, where the SDK does so only inside ``request``.
         refuse: says why a client's request of this JSON body is not cached, None where it may be.
         sockets: modules with what opens sessions over WebSockets.
-        front: whether its ``create`` methods get a front door.
+        front: whether its ``create`` and ``parse`` methods get a front door.
         inner: whether its clients get an inner one, at their ``post``.
     """
 
@@ -104,7 +104,8 @@ class Patcher(Applications[Patch]):
         self._carrying = carry_options(self._active, self._default)
         self._lazy = carry_options(self._active, lazy=True)
         self._sessions = Sessions(self._default)
-        self._door = Door(sdk.name, sdk.path, self._default, self._active, self._carrying)
+        door = sdk.name, sdk.path, self._default, self._active, self._carrying
+        self._doors = {"create": Door(*door), "parse": Door(*door, parses=True)}
         if sdk.inner:
             inner = InnerDoor(sdk.name, sdk.path, self._default, self._active, sdk.refuse)
             self._client_wrappers["SyncAPIClient"]["post"] = inner.post
@@ -180,9 +181,10 @@ class Patcher(Applications[Patch]):
     def _wrapper(self, owner: type, method: str) -> Callable[..., Any]:
         if method in _LAZY:
             return self._lazy
-        if not self._sdk.front or method != "create":
+        door = self._doors.get(method) if self._sdk.front else None
+        if door is None:
             return self._carrying
-        return self._door.acreate if owner.__name__.startswith("Async") else self._door.create
+        return door.acreate if owner.__name__.startswith("Async") else door.create
 
     def _class(self, module: ModuleType, name: str) -> type:
         found = vars(module).get(name)

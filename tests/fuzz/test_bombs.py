@@ -16,7 +16,7 @@ from cachewrap.entry import MAX_ENTRY_BYTES, Facts, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
 from cachewrap.format.envelope import MAX_RATIO, check_size, seal, unseal
-from cachewrap.format.untagging import MOST_OF_ONE_HASH
+from cachewrap.format.tagging import MOST_OF_ONE_HASH
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the limit of the child's memory is Linux's"

@@ -13,7 +13,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Self
 
 import pytest
@@ -24,7 +24,7 @@ from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Claim, new_token
 from cachewrap.stores.redis import RedisStore
 from cachewrap.testing.servers import RedisServer, redis_server
-from cachewrap.testing.stores import key_of
+from cachewrap.testing.stores import AsyncCalls, SyncCalls, key_of
 
 pytestmark = pytest.mark.stores("redis")
 
@@ -336,6 +336,47 @@ class TestRoundTrips:
                 use()
                 assert front.turns == 1
             store.close()
+
+    @pytest.mark.parametrize("colour", ["sync", "async"])
+    def test_each_pair_takes_one(self, redis_url: str, namespace: str, colour: str) -> None:
+        with _Counted(redis_url) as front, asyncio.Runner() as runner:
+            store = RedisStore(front.url, namespace=namespace)
+            calls = SyncCalls(store) if colour == "sync" else AsyncCalls(store, runner)
+            calls.get(key_of(0))
+            for use in (
+                lambda: calls.acquire_and_get(key_of(1), "one", 60),
+                lambda: calls.add_and_release(key_of(1), "one", VALUE),
+                lambda: calls.add_and_release(key_of(1), "one", b"mended", over=VALUE),
+            ):
+                front.turns = 0
+                use()
+                assert front.turns == 1
+            calls.clear()
+            calls.close()
+            store.close()
+
+    @pytest.mark.parametrize(
+        ("prompt", "turns"), [("miss", 3), ("hit", 1), ("fails", 3), ("not stored", 3)]
+    )
+    def test_a_call_takes_few(
+        self, redis_url: str, namespace: str, prompt: str, turns: int
+    ) -> None:
+        @llm_cached(when=lambda answer: answer != "not stored")
+        def ask(prompt: str) -> str:
+            if prompt == "fails":
+                raise ZeroDivisionError
+            return prompt
+
+        with (
+            _Counted(redis_url) as front,
+            Cache(RedisStore(front.url, namespace=namespace)) as cache,
+        ):
+            ask("hit")
+            front.turns = 0
+            with suppress(ZeroDivisionError):
+                ask(prompt)
+            assert front.turns == turns
+            cache.clear()
 
 
 class TestLeftOver:

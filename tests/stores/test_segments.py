@@ -88,7 +88,7 @@ class TestMinimalStore(StoreSuite):
             else "Scans Seeds Uses Files Checks",
             marks=pytest.mark.stores("disk"),
         ),
-        pytest.param("redis", "Leases Scans Seeds Uses", marks=pytest.mark.stores("redis")),
+        pytest.param("redis", "Leases Pairs Scans Seeds Uses", marks=pytest.mark.stores("redis")),
         pytest.param("jsonl", "Scans Seeds Checks", marks=pytest.mark.stores("jsonl")),
     ],
 )

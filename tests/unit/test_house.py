@@ -37,11 +37,11 @@ def described(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_few_modules_stand_at_the_top() -> None:
-    assert len(list(ROOM.glob("*.py"))) <= 22
+    assert len(list(ROOM.glob("*.py"))) <= 23
 
 
 def test_there_are_few_modules() -> None:
-    assert len(MODULES) <= 138
+    assert len(MODULES) <= 143
 
 
 def test_a_module_is_read_in_one_sitting() -> None:

@@ -22,17 +22,22 @@ from cachewrap import blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply, Seen
 from cachewrap.entry import HttpAnswer
-from cachewrap.errors import UnkeyableError
+from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format.plans import Models
 from cachewrap.http.answers import served_headers
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import is_given
-from cachewrap.options import NAMES, Default, choose_simple_cache
+from cachewrap.options import NAMES, Default, choose_simple_cache, take_options
 from cachewrap.request.key import encode
 from cachewrap.sdk.carried import expected
 from cachewrap.sdk.front.events import aquicken, quicken
 from cachewrap.sdk.front.keywords import Keywords, read_keywords
-from cachewrap.sdk.front.results import raw_response, wrapper_class
+from cachewrap.sdk.front.results import (
+    is_constant,
+    learn_parser,
+    raw_response,
+    wrapper_class,
+)
 from cachewrap.sdk.front.shape import (
     NOTHING,
     Ids,
@@ -40,8 +45,6 @@ from cachewrap.sdk.front.shape import (
     Rest,
     Works,
     are_same,
-    is_constant,
-    is_fixed,
     without_own,
 )
 from cachewrap.sdk.seam import SdkCall, arebuild, rebuild
@@ -52,8 +55,6 @@ Shape: TypeAlias = tuple[Any, ...]
 _UNSEEN: Final = object()
 
 _stack_here: Final = blocks.blocks.get
-
-_CACHE: Final = frozenset({"cache"})
 
 # What a client's subclass or owner may have put something of its own in place of.
 _WORKS: Final = (
@@ -125,7 +126,7 @@ class Asked:
 
 
 class Door:
-    """The front door of one SDK: wraps its plain ``create`` methods.
+    """The front door of one SDK: wraps its ``create`` methods, or those that parse what they get.
 
     Args:
         name: the SDK's top-level module.
@@ -133,6 +134,7 @@ class Door:
         default: gives the cache of calls outside any block.
         active: whether the SDK is to be patched.
         long: wraps the same methods where the door does not serve.
+        parses: whether they parse answers to a class that they are given.
     """
 
     def __init__(
@@ -142,12 +144,15 @@ class Door:
         default: Default,
         active: Callable[[], bool],
         long: Callable[..., Any],
+        *,
+        parses: bool = False,
     ) -> None:
         self._name = name
         self._path = path
         self._default = default
         self._active = active
         self._long = long
+        self._parses = parses
         self._shapes: dict[Shape, Known | None] = {}
         self._added: dict[Shape, dict[str, Any]] = {}
         self._models: Models | None = None
@@ -249,19 +254,21 @@ class Door:
     def _cache(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cache | None:
         if args or not self._active():
             return None
-        own = None
-        if not NAMES.isdisjoint(kwargs):
-            own = kwargs.get("cache")
-            if not NAMES.isdisjoint(kwargs.keys() - _CACHE) or not isinstance(own, Cache):
-                return None
-        return choose_simple_cache(self._default, own)
+        if NAMES.isdisjoint(kwargs):
+            return choose_simple_cache(self._default)
+        try:
+            _, own = take_options(kwargs)
+            # Which sample it is is counted on the long way.
+            return None if own.sample is not None else choose_simple_cache(self._default, own)
+        except ConfigurationError:
+            return None
 
     def _ask(self, instance: Any, kwargs: dict[str, Any], cache: Cache) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
         client = instance._client
         if client._strict_response_validation or not UNTOUCHED.isdisjoint(vars(client)):
             return None
-        keywords = read_keywords(kwargs, cache.policy.unkeyed)
+        keywords = read_keywords(kwargs, cache.policy.unkeyed, parses=self._parses)
         if keywords is None:
             return None
         head, names = (type(instance), type(client), keywords.stream), tuple(keywords.body)
@@ -298,10 +305,14 @@ class Door:
         if not asked.body.keys() <= sent.keys():
             return None
         constants = {name: value for name, value in sent.items() if name not in asked.body}
-        parse = self._parser(options)
-        if not all(map(is_constant, constants.values())) or not is_fixed(parse):
+        added = {name: value for name, value in options.json_data.items() if name not in given}
+        if added.keys() != constants.keys():
             return None
-        if not options.json_data.keys() <= given.keys() | constants.keys():
+        # Of a class the SDK sends its schema, which is the same while the class is.
+        if not (asked.keywords.classes or all(map(is_constant, constants.values()))):
+            return None
+        parser = self._parser(options, asked.keywords)
+        if parser is NOTHING:
             return None
         if self._models is None:
             self._models = Models(module)
@@ -311,7 +322,7 @@ class Door:
         wrapper = None
         if raw is not None and raw != "stream":
             wrapper = wrapper_class(self._name, raw, asked.client)
-            if wrapper is None or (stream and parse is not None):
+            if wrapper is None or (stream and parser is not None):
                 return None
         if not stream and raw != "stream":
             build = self._models.builder(cast_to)
@@ -322,22 +333,26 @@ class Door:
             Rest(stream, asked.cache.policy.unkeyed),
             self._path,
             constants,
+            added,
             tuple(options.json_data),
-            without_own(options, beside),
+            without_own(options, beside, parser),
             cast_to,
             kwargs.get("stream_cls"),
             wrapper,
             build,
             self._models.builder,
-            parse,
+            parser,
             Ids.of(self._name),
             works,
         )
         return known if are_same(known.options_of(asked.keywords), options) else None
 
-    def _parser(self, options: Any) -> Any:
+    def _parser(self, options: Any, keywords: Keywords) -> Any:
+        """What the SDK does to the result at the end; `NOTHING` where that does not show."""
         parse = getattr(options, "post_parser", None)
-        return parse if parse is not None and is_given(parse) else None
+        if parse is None or not is_given(parse):
+            return None
+        return learn_parser(parse, keywords, self._name) or NOTHING
 
     def _is_usual(self, asked: Asked) -> bool:
         """Whether the SDK's own code alone makes these calls."""
@@ -363,7 +378,7 @@ class Door:
         assert answer is not None
         if known.build is not None and known.wrapper is None:
             found = known.read(answer)
-            return NOTHING if found is None else known.made(*found)
+            return NOTHING if found is None else known.made(asked.keywords, *found)
         try:
             if known.wrapper is not None:
                 return self._raw(asked, known, answer, exchange, quicken)
@@ -386,7 +401,7 @@ class Door:
         assert answer is not None
         if known.build is not None and known.wrapper is None:
             found = known.read(answer)
-            return NOTHING if found is None else known.made(*found)
+            return NOTHING if found is None else known.made(asked.keywords, *found)
         try:
             if known.wrapper is not None:
                 return self._raw(asked, known, answer, exchange, aquicken)
@@ -420,7 +435,7 @@ class Door:
             answer.headers = served_headers(answer)
 
             def value(raw: Any) -> Any:
-                made = known.made(*found)
+                made = known.made(asked.keywords, *found)
                 return None if made is NOTHING else made
 
         sdk_call, (cast_to, _), kwargs = _as_at_request(asked, known, exchange)

@@ -2,25 +2,39 @@
 
 The stream stays the SDK's own object, with its response and its ways to be closed; what it iterates
 over is exchanged. From the first event on that is anything but one line of JSON data, with a name
-or without, the SDK reads the rest itself.
+or without as the SDK's events have one, the SDK reads the rest itself.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
+from msgspec import MsgspecError, json
+
 from cachewrap.entry import HttpAnswer
 from cachewrap.format.plans import Convert
 from cachewrap.hooks import is_own
+from cachewrap.http.events import parsed
 from cachewrap.http.response import family_of
 
 _DONE: Final = b"data: [DONE]"
 _END: Final = b"\n\n"
+_PING: Final = b"event: ping"
+_THREAD: Final = b"event: thread."
+# Where events without a name are none, those that every version of the SDK hands on.
+_NAMES: Final = {
+    "anthropic": frozenset(
+        b"event: " + name
+        for name in (
+            *(b"message_start", b"message_delta", b"message_stop"),
+            *(b"content_block_start", b"content_block_delta", b"content_block_stop"),
+        )
+    )
+}
 
 
 def quicken(
@@ -36,8 +50,7 @@ def quicken(
     """
     build = _builder(stream, answer, name, builder)
     if build is not None:
-        events = _Events(answer.chunks, name)
-        stream._iterator = _replay(stream.response, events, build, stream._iterator)
+        stream._iterator = _replay(stream.response, answer, name, build, stream._iterator)
 
 
 def aquicken(
@@ -46,8 +59,7 @@ def aquicken(
     """`quicken` for an async stream."""
     build = _builder(stream, answer, name, builder)
     if build is not None:
-        events = _Events(answer.chunks, name)
-        stream._iterator = _areplay(stream.response, events, build, stream._iterator)
+        stream._iterator = _areplay(stream.response, answer, name, build, stream._iterator)
 
 
 def _builder(
@@ -61,6 +73,7 @@ def _builder(
         or not _gives_them_itself(type(stream), name)
         or getattr(options, "synthesize_event_and_data", False)
         or getattr(options, "stream_mode", "legacy") != "legacy"
+        or getattr(getattr(stream.response, "stream", None), "stream_observer", None) is not None
     ):
         return None
     for header, value in answer.headers:
@@ -81,120 +94,99 @@ def _is_own(function: Any, code: types.CodeType | None, name: str) -> bool:
 
 
 class _Events:
-    """The plain events of a body, one after the other, and what is left of it behind them."""
+    """Events of a body, one after the other, as long as they are plain, and what is behind them.
 
-    def __init__(self, chunks: list[bytes], sdk: str) -> None:
-        self._body = b"".join(chunks)
-        self._next = 0
-        self._names = _NAMES.get(sdk, frozenset())
-        self.done = False
+    Args:
+        chunks: the body.
+        name: the SDK's top-level module.
+        build: makes an event of its JSON.
+    """
+
+    def __init__(self, chunks: list[bytes], name: str, build: Convert) -> None:
+        *self._whole, self._last = b"".join(chunks).split(_END)
+        self._read = 0
+        self._names = _NAMES.get(name)
+        self._build = build
 
     @property
     def rest(self) -> bytes:
-        return self._body[self._next :]
+        """What the SDK is to read, from the first event on that is not plain."""
+        return _END.join([*self._whole[self._read :], self._last])
 
     def __iter__(self) -> Iterator[Any]:
-        body, names = self._body, self._names
-        while True:
-            end = body.find(_END, self._next)
-            if end < 0:
-                self.done = self._next == len(body)
-                return
-            event = body[self._next : end]
-            if event == _DONE:
-                self.done = True
-                return
-            data = _data(event, names)
-            if data is None:
-                return
-            if data is _PING:
-                self._next = end + len(_END)
-                continue
-            try:
-                value = json.loads(data)
-            except (ValueError, RecursionError):
-                return
-            if type(value) is not dict or value.get("error"):
-                return
-            if names and "type" not in value:  # some versions give it the event's name
-                return
-            self._next = end + len(_END)
-            yield value
+        names, build, decode, read = self._names, self._build, json.decode, 0
+        try:
+            for event in self._whole:
+                data = event
+                if names is not None or event.startswith(b"event: "):
+                    head, _, data = event.partition(b"\n")
+                    if names is None:
+                        if head.startswith(_THREAD):
+                            return
+                    elif head not in names:
+                        if head != _PING or b"\r" in event:
+                            return
+                        read += 1
+                        continue
+                elif event == _DONE:
+                    self._whole, self._last = [], b""
+                    return
+                if not data.startswith(b"data: {") or b"\n" in data or b"\r" in event:
+                    return
+                try:
+                    value = decode(data[6:])
+                except (MsgspecError, ValueError, RecursionError):
+                    value = _slowly(data[6:])
+                if value is None or value.get("error"):
+                    return
+                read += 1
+                yield build(value)
+        finally:
+            self._read = read
 
 
-def _data(event: bytes, names: frozenset[bytes] | None) -> bytes | None:
-    """The data of a plain event, else None.
-
-    Args:
-        event: the event.
-        names: the lines that name the events that the SDK yields, where it yields no others, and
-            none without a name; None where it yields most; empty for one of which that is unknown.
-    """
-    if b"\r" in event:
+def _slowly(data: bytes) -> Any:
+    """JSON that msgspec does not take; None for what is none."""
+    try:
+        return parsed(data)
+    except (ValueError, RecursionError):
         return None
-    if event.startswith(b"event: "):
-        head, _, event = event.partition(b"\n")
-        if names is None:
-            if head.startswith(b"event: thread."):
-                return None
-        elif head not in names:
-            return _PING if names and head == b"event: ping" else None
-    elif names:
-        return None
-    if not event.startswith(b"data: {") or b"\n" in event:
-        return None
-    return event[len(b"data: ") :]
 
 
-_PING: Final = b"ping"
-"""Stands for the data of an event that is passed over."""
-
-_NAMES: Final[dict[str, frozenset[bytes] | None]] = {
-    "openai": None,
-    "anthropic": frozenset(
-        b"event: " + name
-        for name in (
-            *(b"message_start", b"message_delta", b"message_stop"),
-            *(b"content_block_start", b"content_block_delta", b"content_block_stop"),
-        )
-    ),
-}
-"""The events of each SDK, see `_data`."""
-
-
-def _replay(response: Any, events: _Events, build: Convert, own: Iterator[Any]) -> Iterator[Any]:
+def _replay(
+    response: Any, answer: HttpAnswer, name: str, build: Convert, own: Iterator[Any]
+) -> Iterator[Any]:
     if response.is_stream_consumed or response.is_closed:
         yield from own
         return
+    events = _Events(answer.chunks, name, build)
+    response.is_stream_consumed = True
     try:
-        for value in events:
-            response.is_stream_consumed = True
-            yield build(value)
-        if not events.done and not response.is_closed:
+        yield from events
+        if (rest := events.rest) and not response.is_closed:
             response.is_stream_consumed = False
-            response.stream = family_of(response).replay([events.rest])
+            response.stream = family_of(response).replay([rest])
             yield from own
-        response.is_stream_consumed = True
     finally:
         response.close()
 
 
 async def _areplay(
-    response: Any, events: _Events, build: Convert, own: AsyncIterator[Any]
+    response: Any, answer: HttpAnswer, name: str, build: Convert, own: AsyncIterator[Any]
 ) -> AsyncIterator[Any]:
     if response.is_stream_consumed or response.is_closed:
         async for item in own:
             yield item
         return
+    events = _Events(answer.chunks, name, build)
+    response.is_stream_consumed = True
     try:
-        for value in events:
-            response.is_stream_consumed = True
-            yield build(value)
-        if not events.done and not response.is_closed:
+        for event in events:
+            yield event
+        if (rest := events.rest) and not response.is_closed:
             response.is_stream_consumed = False
-            response.stream = family_of(response).replay([events.rest])
+            response.stream = family_of(response).replay([rest])
             async for item in own:
                 yield item
-        response.is_stream_consumed = True
     finally:
         await response.aclose()

@@ -17,7 +17,7 @@ from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import is_given
-from cachewrap.options import CallOptions, Default, choose_simple_cache
+from cachewrap.options import Default, choose_simple_cache
 from cachewrap.sdk.carried import OPTIONS_HEADER, CarriedOptions, Expectation, expected
 from cachewrap.sdk.front.door import UNTOUCHED, Asked, Door, Wrapped, foresee
 from cachewrap.sdk.front.keywords import Beside, Keywords
@@ -26,12 +26,11 @@ from cachewrap.sdk.front.shape import NOTHING, Known
 _UNSEEN: Final = object()
 _stack_here: Final = blocks.blocks.get
 
-# Beside what changes neither the request nor what the SDK makes of its answer (how long it may
-# take, what spans tell of it), what is read of each call anew.
+# take, how the client signs in, what spans tell of it), what is read of each call anew.
 _KNOWN: Final = frozenset(
     """
-    extra_json follow_redirects headers max_retries post_parser qualifiers span_attributes
-    span_content_query_params span_created_id span_name span_query_params span_route timeout
+    extra_json follow_redirects headers max_retries post_parser qualifiers security
+    span_attributes span_content_query_params span_created_id span_name span_query_params span_route timeout
     """.split()
 )
 _METHODS: Final = UNTOUCHED - {"_custom_auth"}  # here it is what a client signs in with
@@ -178,11 +177,10 @@ class InnerDoor(Door):
         own = None
         if OPTIONS_HEADER in headers:
             carried = headers[OPTIONS_HEADER]
-            if not isinstance(carried, CarriedOptions):
+            # Which sample it is is counted on the long way.
+            if not isinstance(carried, CarriedOptions) or carried.options.sample is not None:
                 return None
-            own = carried.options.cache
-            if carried.options != CallOptions(own):
-                return None
+            own = carried.options
         return choose_simple_cache(self._default, own)
 
     def _result_of(
@@ -201,12 +199,13 @@ class InnerDoor(Door):
         found = known.read(answer)
         if found is None:
             return NOTHING
-        return known.made(*found, parse if parse is not None and is_given(parse) else None)
+        parse = parse if parse is not None and is_given(parse) else None
+        return known.made(asked.keywords, *found, parse)
 
     def _is_usual(self, asked: Asked) -> bool:
         return self._is_usual_client(asked.shape[0][1])
 
-    def _parser(self, options: Any) -> Any:
+    def _parser(self, options: Any, keywords: Keywords) -> Any:
         return None  # each call brings its own
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import marshal
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from cachewrap.http.request import RAW_RESPONSE, canonical_headers, is_given, without_secrets
+from cachewrap.http.request import (
+    RAW_RESPONSE,
+    canonical_headers,
+    clean_body,
+    is_given,
+    without_secrets,
+)
 from cachewrap.options import NAMES
 from cachewrap.request.canonical import NO_NAMES, plain_body
+from cachewrap.request.states import packed
 from cachewrap.request.values import is_plain
 
 Marks: TypeAlias = tuple[Any, ...]
@@ -92,6 +102,7 @@ class Keywords:
             the SDK's objects among its messages.
         unkeyed: the names that the call's cache leaves out of a request.
         beside: what else the call brings, if anything.
+        classes: the classes among the keywords, to which the SDK parses answers.
     """
 
     body: dict[str, Any]
@@ -99,6 +110,7 @@ class Keywords:
     marks: Marks = ()
     unkeyed: frozenset[str] = NO_NAMES
     beside: Beside | None = None
+    classes: dict[str, type] | None = None
 
     @property
     def raw(self) -> str | None:
@@ -115,7 +127,10 @@ class Keywords:
         """
         spoken = self.body.get("messages") or self.body.get("input")
         if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
-            clean = plain_body(without_secrets(self.body), self.unkeyed)
+            if packed.wanted:
+                clean = clean_body(self.body, self.unkeyed)
+            else:
+                clean = plain_body(without_secrets(self.body), self.unkeyed)
             if clean is not None:
                 return clean
         classes: dict[type, None] = {}
@@ -139,12 +154,15 @@ class Keywords:
         return canonical_headers(beside.headers.items(), unkeyed=self.unkeyed)
 
 
-def read_keywords(kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Keywords | None:
+def read_keywords(
+    kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES, *, parses: bool = False
+) -> Keywords | None:
     """Read a call's keywords; None where there are some that the door does not know.
 
     Args:
         kwargs: the keywords.
         unkeyed: the names that the call's cache leaves out of a request.
+        parses: whether the method does more than to send them, so that their values matter.
     """
     body: dict[str, Any] = {}
     marks: Marks = (unkeyed,) if unkeyed else ()
@@ -168,7 +186,41 @@ def read_keywords(kwargs: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) ->
             if not body.keys().isdisjoint(beside.body):
                 return None
             body.update(beside.body)
-    return Keywords(body, stream, marks, unkeyed, beside)
+    keywords = Keywords(body, stream, marks, unkeyed, beside)
+    return keywords if not parses or _settle(keywords) else None
+
+
+_SETTINGS: Final = frozenset({dict, list})
+
+
+def _settle(keywords: Keywords) -> bool:
+    """Note the settings of a call that is parsed, and take the classes among them out of its body.
+
+    Whether the SDK takes them, and what it parses to, is decided by what they are.
+    """
+    body, classes = keywords.body, {}
+    marks: list[Any] = []
+    for name, value in body.items():
+        if isinstance(value, type):
+            schema = SCHEMAS.of(value)
+            if schema is None:
+                return False
+            classes[name] = value
+            marks += (name, schema)
+        elif name in _SPOKEN:
+            for item in value if type(value) is list else ():
+                if type(item) is dict and item.get("type") == "configuration_update":
+                    return False
+        elif type(value) in _SETTINGS:
+            try:
+                marks += (name, marshal.dumps(value, 0))
+            except ValueError:
+                return False
+    for name in classes:
+        del body[name]
+    keywords.classes = classes
+    keywords.marks = (*keywords.marks, *marks)
+    return True
 
 
 def _sent(value: Any, name: str, classes: dict[type, None]) -> Any:
@@ -178,8 +230,108 @@ def _sent(value: Any, name: str, classes: dict[type, None]) -> Any:
         return [item if is_plain(item) else _sent(item, name, classes) for item in value]
     if kind is dict:
         return {key: _sent(inner, name, classes) for key, inner in value.items()}
+    if isinstance(value, str):  # a member of an enumeration, for one
+        classes[kind] = None
+        return str.__str__(value)
     if kind.__module__.partition(".")[0] != name or not hasattr(kind, "model_dump"):
         return value
     classes[kind] = None
     left_out: Iterable[str] | None = getattr(kind, "__api_exclude__", None)
     return value.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=left_out)
+
+
+# -- classes among the keywords ------------------------------------------------------------------
+
+
+_MOST: Final = 64
+_EXTRA: Final = "json_schema_extra"
+_CODE: Final = (_EXTRA, "model_title_generator", "field_title_generator")
+
+
+class Schema:
+    """Makings of a class's JSON schema, which the SDK sends, as they were when it was looked at.
+
+    The SDK makes the same schema of a class at each call. A class that was rebuilt is told from
+    what it was, and one that makes its schema by code of its own has none here: that may change.
+
+    Args:
+        core: pydantic's own schema of the class.
+        classes: all the classes in it.
+    """
+
+    __slots__ = ("_core", "_parts")
+
+    def __init__(self, core: Any, classes: list[Any]) -> None:
+        self._core = core
+        self._parts = [
+            (cls, cls.__name__, cls.__doc__, copy.deepcopy(_extra(cls))) for cls in classes
+        ]
+
+    def is_of(self, cls: Any) -> bool:
+        """Whether it is still that of the class."""
+        if cls.__dict__.get("__pydantic_core_schema__") is not self._core:
+            return False
+        for part, name, doc, extra in self._parts:
+            if part.__name__ != name or part.__doc__ != doc or _extra(part) != extra:
+                return False
+        return True
+
+
+def _extra(cls: Any) -> Any:
+    config = getattr(cls, "model_config", None)
+    return config.get(_EXTRA) if type(config) is dict else None
+
+
+class Schemas:
+    """Schemas of the latest classes: a program may make a class for each call."""
+
+    def __init__(self) -> None:
+        self._known: dict[type, Schema] = {}
+
+    def of(self, cls: type) -> Schema | None:
+        """The schema of a class, the same object while it is the same; None for an unknown kind."""
+        known = self._known.get(cls)
+        if known is not None and known.is_of(cls):
+            return known
+        known = _look(cls)
+        if known is not None:
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[cls] = known
+        return known
+
+
+SCHEMAS: Final = Schemas()
+
+
+def _look(cls: Any) -> Schema | None:
+    base: Any = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    core = cls.__dict__.get("__pydantic_core_schema__")
+    if base is None or not issubclass(cls, base) or type(core) is not dict:
+        return None
+    own = getattr(cls.model_json_schema, "__func__", None)
+    if own is not getattr(base.model_json_schema, "__func__", base):
+        return None
+    classes: dict[type, None] = {cls: None}
+    ahead: list[tuple[Any, bool]] = [(core, False)]
+    while ahead:
+        value, told = ahead.pop()
+        if type(value) is dict:
+            for name, held in value.items():
+                if name == "cls" and isinstance(held, type):
+                    classes[held] = None
+                else:
+                    ahead.append((held, told or name == "metadata"))
+        elif type(value) in (list, tuple):
+            ahead += [(held, told) for held in value]
+        elif told and callable(value) and not _is_pydantics(value):
+            return None
+    for one in classes:
+        config = getattr(one, "model_config", None)
+        if type(config) is dict and any(callable(config.get(name)) for name in _CODE):
+            return None
+    return Schema(core, list(classes))
+
+
+def _is_pydantics(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "pydantic"

@@ -1,4 +1,4 @@
-"""Raw responses at the front door: the SDK's own wrapper, of which nothing is made unasked.
+"""Results at the front door that are more than models: raw responses, and the SDK's parsers.
 
 Whoever takes a raw response wants what it is parsed to, or its headers, or both. The HTTP response
 is built when the first of its attributes is asked for, the result when it is parsed.
@@ -10,11 +10,16 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
+from operator import is_
+from types import CellType, FunctionType
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
+from cachewrap.hooks import is_own
 from cachewrap.http.asked import later
+from cachewrap.http.request import is_given
 from cachewrap.http.response import build, family_of, fill
+from cachewrap.sdk.front.keywords import Keywords
 from cachewrap.sdk.seam import SdkCall, request_later
 
 _NEEDED: Final = frozenset({"raw", "cast_to", "client", "stream", "stream_cls", "options"})
@@ -73,6 +78,99 @@ def _built(sdk_call: SdkCall, client: Any, answer: HttpAnswer, request: Callable
         fill(family, response, answer)
         response.read()
     return response
+
+
+class Parser:
+    """The function by which an SDK ends the reading of an answer, made anew for each call.
+
+    Args:
+        fixed: the function, where it holds nothing of the call that it was made for.
+        function: another one, to make those of other calls like it.
+        held: for each variable that it holds a keyword, or what it is itself.
+    """
+
+    __slots__ = ("_fixed", "_held", "_parts")
+
+    def __init__(self, fixed: Any, function: Any = None, held: Any = ()) -> None:
+        self._fixed = fixed
+        self._held = held
+        if function is not None:
+            self._parts = function.__code__, function.__globals__, function.__name__
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is the same for every call."""
+        return self._fixed is not None
+
+    def of(self, keywords: Keywords) -> Callable[[Any], Any]:
+        """The function of a call with these keywords."""
+        if self._fixed is not None:
+            fixed: Callable[[Any], Any] = self._fixed
+            return fixed
+        given = {**keywords.body, **(keywords.classes or {})}
+        held = [given[name] if name else value for name, value in self._held]
+        cells = tuple(CellType(one[:] if type(one) is list else one) for one in held)
+        return FunctionType(*self._parts, None, cells)
+
+
+def learn_parser(parse: Any, keywords: Keywords, name: str) -> Parser | None:
+    """How such a function is made of a call's keywords; None where that does not show.
+
+    Args:
+        parse: the function of one call.
+        keywords: that call's.
+        name: the SDK's top-level module.
+    """
+    if keywords.classes is None:
+        return Parser(parse) if is_fixed(parse) else None
+    if type(parse) is not FunctionType or not is_own(parse, name):
+        return None
+    if parse.__defaults__ or parse.__kwdefaults__:
+        return None
+    held = []
+    for cell in parse.__closure__ or ():
+        found = _origin(cell.cell_contents, keywords)
+        if found is None:
+            return None
+        held.append(found)
+    return Parser(None, parse, held)
+
+
+def _origin(value: Any, keywords: Keywords) -> tuple[str, Any] | None:
+    """The keyword that a value is, or that it is like for every call of the shape itself."""
+    if value is None or not is_given(value):
+        return "", value
+    for name, cls in (keywords.classes or {}).items():
+        if cls is value:
+            return name, None
+    for name, given in keywords.body.items():
+        if given is value and type(given) is dict:
+            return name, None
+        if type(given) is type(value) is list and given and _are_same(given, value):
+            return name, None
+    return ("", value) if value == [] else None
+
+
+def _are_same(given: list[Any], held: list[Any]) -> bool:
+    return len(given) == len(held) and all(map(is_, given, held))
+
+
+def is_fixed(parser: Any) -> bool:
+    """Whether a parser holds nothing of the call that it was made for."""
+    held: list[Any] = []
+    if isinstance(parser, partial):
+        held += [*parser.args, *parser.keywords.values()]
+        parser = parser.func
+    if isinstance(parser, FunctionType):
+        held += [cell.cell_contents for cell in parser.__closure__ or ()]
+    else:
+        return False
+    return all(is_constant(value) or not is_given(value) for value in held)
+
+
+def is_constant(value: object) -> bool:
+    """Whether a value is one that nobody changes."""
+    return value is None or type(value) in (str, int, float, bool)
 
 
 class _Parsed(dict[Any, Any]):

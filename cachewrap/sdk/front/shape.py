@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given
 from cachewrap.sdk.front.keywords import Beside, Keywords
+from cachewrap.sdk.front.results import Parser
 
 Inputs: TypeAlias = tuple[Any, ...]
 
@@ -94,9 +94,11 @@ def changed(options: Any, **values: Any) -> Any:
     return made
 
 
-def without_own(options: Any, beside: Beside | None) -> Any:
+def without_own(options: Any, beside: Beside | None, parser: Parser | None) -> Any:
     """Request options without what one call brought."""
     values: dict[str, Any] = {"json_data": None}
+    if parser is not None and not parser.is_fixed:
+        values["post_parser"] = None
     if beside is not None:
         if beside.headers is not None:
             own = beside.headers
@@ -225,7 +227,8 @@ class Known:
         endpoint: what is called.
         rest: gives all of the canonical request but the body and the call's own headers.
         path: gives the path of a request, of its client, options and body.
-        constants: what the SDK adds to the body.
+        constants: what the SDK adds to the body, in canonical form.
+        added: the same, as it is sent.
         order: the names in the body, as the SDK sends them.
         options: the request options, without what is of one call.
         cast_to: the class of the result.
@@ -233,7 +236,7 @@ class Known:
         wrapper: the class of a raw result; None for any other.
         build: makes the result of JSON; None for one that is read later.
         builder: gives what builds the models of a stream.
-        parse: what the SDK does to the result at the end.
+        parser: gives what the SDK does to the result at the end.
         ids: notes the numbers of a response.
         works: what the call passed through.
     """
@@ -242,6 +245,7 @@ class Known:
     rest: Rest
     path: Callable[[Any, Any, Any], str]
     constants: dict[str, Any]
+    added: dict[str, Any]
     order: tuple[str, ...]
     options: Any
     cast_to: Any
@@ -249,7 +253,7 @@ class Known:
     wrapper: Any
     build: Callable[[Any], Any] | None
     builder: Callable[[Any], Callable[[Any], Any] | None]
-    parse: Callable[[Any], Any] | None
+    parser: Parser | None
     ids: Ids
     works: Works
 
@@ -271,12 +275,16 @@ class Known:
         given = keywords.body
         body, beside = {}, keywords.beside
         for name in self.order:
-            value = given[name] if name in given else self.constants[name]
+            value = given[name] if name in given else self.added[name]
             # What is added to a conversation later is not seen in the request.
             body[name] = value[:] if type(value) is list else value
+        values: dict[str, Any] = {"json_data": body}
+        if self.parser is not None and not self.parser.is_fixed:
+            values["post_parser"] = self.parser.of(keywords)
+        if beside is None:
+            return changed(self.options, **values)
         if beside is None:
             return changed(self.options, json_data=body)
-        values: dict[str, Any] = {"json_data": body}
         if beside.headers is not None:
             values["headers"] = {**(self.options.headers or {}), **beside.headers}
         if beside.query is not None:
@@ -310,21 +318,24 @@ class Known:
 
     def made(
         self,
+        keywords: Keywords,
         data: dict[str, Any],
         told: Mapping[str, str],
         parse: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """The result of an answer's JSON, or `NOTHING`.
+        """The result of an answer's JSON to a call with these keywords, or `NOTHING`.
 
         Args:
+            keywords: the keywords.
             data: the JSON.
             told: what the answer's headers tell.
-            parse: what the SDK does to the result of this call, where each has its own.
+            parse: what the SDK does to the result, where each call has its own.
         """
         assert self.build is not None
-        parse = parse or self.parse
         try:
             result = self.build(data)
+            if self.parser is not None:
+                parse = self.parser.of(keywords)
             if parse is not None:
                 result = parse(result)
         except Exception:  # the long way tells whose error it is
@@ -412,20 +423,3 @@ def _header_of(raw: Any, name: str) -> str:
     response = types.SimpleNamespace(http_response=types.SimpleNamespace(headers=_Named()))
     header: str = getattr(raw, name).fget(response)
     return header
-
-
-def is_constant(value: object) -> bool:
-    return value is None or type(value) in (str, int, float, bool)
-
-
-def is_fixed(parser: Any) -> bool:
-    """Whether a parser holds nothing of the call that it was made for."""
-    held: list[Any] = []
-    if isinstance(parser, functools.partial):
-        held += [*parser.args, *parser.keywords.values()]
-        parser = parser.func
-    if isinstance(parser, types.FunctionType):
-        held += [cell.cell_contents for cell in parser.__closure__ or ()]
-    elif parser is not None:
-        return False
-    return all(is_constant(value) or not is_given(value) for value in held)

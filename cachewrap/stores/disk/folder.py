@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import diskcache
 
 from cachewrap.errors import StoreError, printable
+from cachewrap.patterns import later
 from cachewrap.systems import (
     OWNERS,
     NotAFile,
@@ -92,7 +93,7 @@ _SCHEMA = "SELECT type, name, sql FROM sqlite_master WHERE lower(tbl_name) IN ('
 _LAST = "Settings_size_delete"  # is laid out last
 # What diskcache lays out, of whatever version. Anything else may run for ever: a view, a trigger of
 # another kind, or a column or an index that is computed.
-_PLAIN = re.compile(
+_PLAIN = later(
     r'CREATE TABLE "?\w+"?\s*\([\w\s,]*\)'
     r'|CREATE (?:UNIQUE )?INDEX \w+ ON "?\w+"?\s*\([\w\s,]*\)(?:\s*WHERE \w+ IS NOT NULL)?'
     r'|CREATE TRIGGER \w+\s+(?:AFTER|BEFORE) (?:INSERT|UPDATE|DELETE) ON "?\w+"?\s+'
@@ -115,7 +116,7 @@ COMMIT
 """
 _UNDATED = f"{OURS} AND (access_time IS NULL OR access_time >= 9e999) LIMIT 1"
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", re.IGNORECASE)
+_DEVICE = later(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", re.IGNORECASE)
 """What Windows takes for a device, in every folder."""
 
 _FOLDS = sys.platform in ("win32", "darwin")
@@ -137,7 +138,7 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
     is refused, pickled rows above all, which are never unpickled.
     """
 
-    _FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")  # and nothing outside
+    _FILE = later(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")  # and nothing outside
 
     def __init__(self, directory: str, **settings: Any) -> None:
         super().__init__(directory, **{**settings, "min_file_size": IN_FILE})

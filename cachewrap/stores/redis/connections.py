@@ -23,8 +23,8 @@ from redis.exceptions import (
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.stores.breaker import LeftAlone, breaker_of, left_alone
-from cachewrap.stores.redis.batches import Batches, Command, Operation, pack
 from cachewrap.stores.redis.budget import LARGE, Budget, TooSlowError, budget
+from cachewrap.stores.redis.commands import Batches, Command, Operation, pack
 from cachewrap.stores.redis.servers import Server, server_of
 
 _ERRORS = (redis.RedisError, RedisClusterException, OSError)
@@ -78,7 +78,7 @@ class Connections:
         self._making = threading.Lock()
         self._client: Any = None if self.server.asks_at_once else self.server.client()
         self._loops: dict[asyncio.AbstractEventLoop, Loop] = {}
-        self.idle: list[Any] = []  # of sync callers, beside their client's pool
+        self.idle: list[tuple[Any, float]] = []  # of sync callers, beside their client's pool
 
     def _leave_behind(self) -> None:
         """Begin anew in a forked child."""
@@ -157,15 +157,14 @@ class Connections:
             return
         for client in known.clients:
             with self.told():
-                while known.idle:
-                    await client.connection_pool.release(known.idle.pop())
+                await known.hand_back(client)
                 await self.server.arelease(client)
 
     def hand_back(self, client: Any) -> None:
         """Give the idle connections back to their pool, where whoever is next finds them."""
         with suppress(IndexError):  # other threads take and leave them meanwhile
             while self.idle:  # never with a cluster, whose client has no pool of its own
-                client.connection_pool.release(self.idle.pop())
+                client.connection_pool.release(self.idle.pop()[0])
 
     def client(self) -> Any:
         """The client of sync callers; of the threads that want it at first, one makes it."""
@@ -303,7 +302,7 @@ class _Asking(_Watch):
 
     def __enter__(self) -> Any:
         connections = self._connections
-        client = connections.client()
+        client = connections._client or connections.client()
         self._trying = connections.admit(self._large)
         budget.set(Budget(connections.seconds))
         return client
@@ -335,6 +334,8 @@ class _AsyncUse(_Watch):
             client = await connections.aclient(mine)
             self._trying = connections.admit(self._large)
             budget.set(Budget(connections.seconds))
+            if mine.idle:
+                await mine.hand_back(client)
         except BaseException:
             mine.turns.release()
             raise
@@ -355,6 +356,11 @@ class Loop:
         self.batches = Batches(server.limit)
         self.idle: list[Any] = []  # connections of batches, beside their client's pool
         self.end = _until_shutdown(server, self.clients)
+
+    async def hand_back(self, client: Any) -> None:
+        """Give the connections of batches back to their pool, where whoever is next finds them."""
+        while self.idle:
+            await client.connection_pool.release(self.idle.pop())
 
 
 async def _until_shutdown(server: Server, clients: list[Any]) -> AsyncGenerator[None, None]:

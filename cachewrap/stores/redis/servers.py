@@ -29,8 +29,9 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ClusterDownError
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.stores.redis.batches import Command, Operation, exchange, pack
 from cachewrap.stores.redis.budget import BoundedCluster, bind, bounded
+from cachewrap.stores.redis.commands import Command, Operation, exchange, pack
+from cachewrap.systems import clock
 
 _redis: Any = redis  # typed differently in every version, and in parts not at all
 
@@ -47,6 +48,9 @@ _DRIVER: Final[dict[str, Any]] = (
     {"driver_info": _redis.DriverInfo()} if hasattr(redis, "DriverInfo") else {}
 )
 """What redis-py tells a server of itself, which it else reads from files for each connection."""
+
+_FRESH: Final = 0.1
+"""Seconds after its last answer for which a connection is not asked whether it is still there."""
 
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 
@@ -148,7 +152,8 @@ class Server(ABC):
         Args:
             client: the client of sync callers.
             commands: the commands.
-            idle: connections that are kept aside for this, where the server allows it.
+            idle: connections that are kept aside for this, where the server allows it, each with
+                the time of its last answer.
         """
         if len(commands) > 1:
             return _checked(_piped(client, commands).execute(raise_on_error=False))
@@ -215,16 +220,23 @@ class Single(Server):
         connection = None
         try:
             try:
-                connection = idle.pop()
+                connection, used = idle.pop()
             except IndexError:
                 connection = client.connection_pool.get_connection(*_COMMAND)
             else:
-                _revive(connection)
+                if clock.now() - used > _FRESH:
+                    _revive(connection)
             packed = [pack(commands)]
 
             def attempt() -> list[Any]:
+                answers: list[Any] = []
                 connection.send_packed_command(packed)
-                return [_response(connection) for _ in commands]
+                for _ in commands:
+                    try:
+                        answers.append(connection.read_response())
+                    except redis.ResponseError as error:
+                        answers.append(error)
+                return answers
 
             answers: list[Any] = connection.retry.call_with_retry(
                 attempt, lambda error: connection.disconnect()
@@ -232,7 +244,7 @@ class Single(Server):
             return answers
         finally:
             if connection is not None:
-                idle.append(connection)
+                idle.append((connection, clock.now()))
 
     async def exchange(self, client: Any, batch: deque[Operation], idle: list[Any]) -> None:
         connection = idle.pop() if idle else None
@@ -378,14 +390,6 @@ def _checked(answers: list[Any]) -> list[Any]:
         if isinstance(answer, (redis.ConnectionError, ClusterDownError)):
             raise answer
     return answers
-
-
-def _response(connection: Any) -> Any:
-    """The next answer of a connection, an error that the server answers too."""
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        return error
 
 
 def _unlinking(client: Any, names: list[bytes]) -> Any:

@@ -21,11 +21,22 @@ from cachewrap.stores.base import (
     Store,
     Uses,
     in_thread,
-    of_one_process,
 )
-from cachewrap.stores.redis.batches import Command
 from cachewrap.stores.redis.budget import TooLargeError
-from cachewrap.stores.redis.connections import Connections, ResponseError
+from cachewrap.stores.redis.commands import (
+    OVER,
+    RELEASE,
+    RELEASE_FAILED,
+    RENEW,
+    Command,
+    claim_of,
+    milliseconds,
+    plain,
+    put,
+    pxat,
+    raised,
+)
+from cachewrap.stores.redis.connections import Connections
 
 M = TypeVar("M", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -47,42 +58,6 @@ _ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
 
 _IS_NAME = re.compile(rb"[^{]*\{[0-9a-f]{64}\}").fullmatch
 """Whether what fits a pattern is the name of an entry."""
-
-_LAST = 253402300800.0  # the year 10000
-
-_OVER = """
-local present = redis.pcall('GET', KEYS[1])
-if type(present) == 'table' then
-  if not string.find(present.err, 'WRONGTYPE', 1, true) then return present end
-  present = ''
-end
-if present and present ~= ARGV[2] then return present end
-if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
-else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
-return ARGV[1]
-"""
-
-_OTHER = "WRONGTYPE"
-"""What the server says where a key holds something else than text."""
-
-_FAILED = "failed"
-"""What stands in the place of a lease for 2 seconds after its owner's call failed."""
-
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-
-_RELEASE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
-
-_RELEASE_FAILED = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], 'failed', 'PX', 2000)
-return 1
-"""
 
 
 def _quoted(name: str) -> str:
@@ -190,46 +165,42 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
     def get(self, key: str) -> bytes | None:
         connections, name = self._connections, self._name(key)
         with connections.asking() as client:
-            (value,) = connections.server.ask(client, ((b"GET", name),), connections.idle)
-            found: bytes | None = value if type(value) is bytes else _plain(value)
+            (value,) = connections.server.ask(client, (("GET", name),), connections.idle)
+            found: bytes | None = value if type(value) is bytes else plain(value)
             return found
 
     @_in_asyncio
     async def aget(self, key: str) -> bytes | None:
-        (value,) = await self._connections.ask(((b"GET", self._name(key)),))
+        (value,) = await self._connections.ask((("GET", self._name(key)),))
         with self._connections.told():
-            found: bytes | None = value if type(value) is bytes else _plain(value)
+            found: bytes | None = value if type(value) is bytes else plain(value)
             return found
 
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        return self._do(self._adding(key, value, expires, over), len(value))[0]
+        return self._do(self._adding(key, value, expires, over), len(value))
 
     @_in_asyncio
     async def aadd(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        return (await self._ado(self._adding(key, value, expires, over), len(value)))[0]
+        return await self._ado(self._adding(key, value, expires, over), len(value))
 
-    def _adding(
-        self, key: str, value: bytes, expires: float, over: bytes | None, token: str = ""
-    ) -> Steps[tuple[bytes, bool]]:
-        """What is there then, and whether the lease of the token was given back."""
-        name, until = self._name(key), _pxat(expires)
-        more = [(b"EVAL", _RELEASE, 1, self._lease(key), token)] if token else []
+    def _adding(self, key: str, value: bytes, expires: float, over: bytes | None) -> Steps[bytes]:
         if over is not None:
-            answers = yield [(b"EVAL", _OVER, 1, name, value, over, until or 0), *more]
-            won = bytes(_raised(answers[0]))
-        else:
-            end = () if until is None else (b"PXAT", until)
-            answers = yield [(b"GET", name), (b"SET", name, value, *end, b"NX"), *more]
-            present, added = map(_plain, answers[:2])
-            if present is None and not added:  # another caller's add came between the two
-                (again,) = yield [(b"GET", name)]
-                present = _plain(again)
-            won = value if added or present is None else bytes(present)
-        return won, bool(more) and not isinstance(answers[-1], Exception)
+            (won,) = yield [self._replacing(key, value, expires, over)]
+            return bytes(raised(won))
+        name = self._name(key)
+        answers = yield [("GET", name), put(name, value, expires, b"NX")]
+        present, added = map(plain, answers)
+        if present is None and not added:  # another caller's add came between the two
+            (again,) = yield [("GET", name)]
+            present = plain(again)
+        return value if added or present is None else bytes(present)
+
+    def _replacing(self, key: str, value: bytes, expires: float, over: bytes) -> Command:
+        return ("EVAL", OVER, 1, self._name(key), value, over, pxat(expires) or 0)
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         self._do(self._setting(key, value, expires), len(value))
@@ -239,21 +210,19 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         await self._ado(self._setting(key, value, expires), len(value))
 
     def _setting(self, key: str, value: bytes, expires: float) -> Steps[None]:
-        until = _pxat(expires)
-        end = () if until is None else (b"PXAT", until)
-        (answer,) = yield [(b"SET", self._name(key), value, *end)]
-        _raised(answer)
+        (answer,) = yield [put(self._name(key), value, expires)]
+        raised(answer)
 
     def delete(self, key: str) -> bool:
-        return bool(self._do(self._one(b"DEL", self._name(key))))
+        return bool(self._do(self._one("DEL", self._name(key))))
 
     @_in_asyncio
     async def adelete(self, key: str) -> bool:
-        return bool(await self._ado(self._one(b"DEL", self._name(key))))
+        return bool(await self._ado(self._one("DEL", self._name(key))))
 
     def _one(self, *command: bytes | str | int) -> Steps[Any]:
         (answer,) = yield [command]
-        return _raised(answer)
+        return raised(answer)
 
     def _do(self, steps: Steps[T], size: int = 0) -> T:
         """Take the steps of an operation: commands that are sent together, and their answers."""
@@ -337,7 +306,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
             pipeline = client.pipeline(transaction=False)
             for name in names:
                 pipeline.get(name)
-            return list(map(_plain, pipeline.execute(raise_on_error=False)))
+            return list(map(plain, pipeline.execute(raise_on_error=False)))
 
     def clear(self) -> int:
         count = 0
@@ -362,10 +331,10 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         return await self._ado(self._acquiring(key, token, seconds))
 
     def _acquiring(self, key: str, token: str, seconds: float) -> Steps[Claim]:
-        name, end = self._lease(key), _milliseconds(seconds)
-        take, look = (b"SET", name, token, b"PX", end, b"NX"), (b"GET", name)
-        taken, present, _ = yield [take, look, (b"PEXPIRE", name, end, b"LT")]
-        return _claim(token, taken, present)
+        name, end = self._lease(key), milliseconds(seconds)
+        take, look = ("SET", name, token, b"PX", end, b"NX"), ("GET", name)
+        taken, present, _ = yield [take, look, ("PEXPIRE", name, end, b"LT")]
+        return claim_of(token, taken, present)
 
     def acquire_and_get(self, key: str, token: str, seconds: float) -> tuple[Claim, bytes | None]:
         return self._do(self._beginning(key, token, seconds))
@@ -377,13 +346,13 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         return await self._ado(self._beginning(key, token, seconds))
 
     def _beginning(self, key: str, token: str, seconds: float) -> Steps[tuple[Claim, bytes | None]]:
-        name, end = self._lease(key), _milliseconds(seconds)
-        take, look = (b"SET", name, token, b"PX", end, b"NX"), (b"GET", name)
-        taken, present, value = yield [take, look, (b"GET", self._name(key))]
-        claim = _claim(token, taken, present)
-        if claim is Claim.HELD:
-            yield [(b"PEXPIRE", name, end, b"LT")]
-        return claim, _plain(value)
+        name, end = self._lease(key), milliseconds(seconds)
+        take = ("SET", name, token, b"PX", end, b"NX")
+        taken, value = yield [take, ("GET", self._name(key))]
+        present: object = None
+        if taken is None:
+            present, _ = yield [("GET", name), ("PEXPIRE", name, end, b"LT")]
+        return claim_of(token, taken, present), plain(value)
 
     def renew(self, key: str, token: str, seconds: float) -> bool:
         return bool(self._do(self._renewing(key, token, seconds)))
@@ -393,7 +362,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         return bool(await self._ado(self._renewing(key, token, seconds)))
 
     def _renewing(self, key: str, token: str, seconds: float) -> Steps[Any]:
-        return self._one(b"EVAL", _RENEW, 1, self._lease(key), token, _milliseconds(seconds))
+        return self._one("EVAL", RENEW, 1, self._lease(key), token, milliseconds(seconds))
 
     def release(self, key: str, token: str, *, failed: bool = False) -> None:
         self._do(self._releasing(key, token, failed))
@@ -403,8 +372,8 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         await self._ado(self._releasing(key, token, failed))
 
     def _releasing(self, key: str, token: str, failed: bool) -> Steps[Any]:
-        script = _RELEASE_FAILED if failed else _RELEASE
-        return self._one(b"EVAL", script, 1, self._lease(key), token)
+        script = RELEASE_FAILED if failed else RELEASE
+        return self._one("EVAL", script, 1, self._lease(key), token)
 
     def add_and_release(
         self,
@@ -415,7 +384,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         expires: float = 0.0,
         over: bytes | None = None,
     ) -> tuple[bytes, bool]:
-        return self._do(self._adding(key, value, expires, over, token), len(value))
+        return self._do(self._ending(key, token, value, expires, over), len(value))
 
     @_in_asyncio
     async def aadd_and_release(
@@ -427,7 +396,21 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         expires: float = 0.0,
         over: bytes | None = None,
     ) -> tuple[bytes, bool]:
-        return await self._ado(self._adding(key, value, expires, over, token), len(value))
+        return await self._ado(self._ending(key, token, value, expires, over), len(value))
+
+    def _ending(
+        self, key: str, token: str, value: bytes, expires: float, over: bytes | None
+    ) -> Steps[tuple[bytes, bool]]:
+        name, leave = self._name(key), ("EVAL", RELEASE, 1, self._lease(key), token)
+        if over is not None:
+            won, left = yield [self._replacing(key, value, expires, over), leave]
+            return bytes(raised(won)), not isinstance(left, Exception)
+        added, left = yield [put(name, value, expires, b"NX"), leave]
+        present = None
+        if not raised(added):  # another caller's was there
+            (answer,) = yield [("GET", name)]
+            present = plain(answer)
+        return value if present is None else present, not isinstance(left, Exception)
 
     def close(self) -> None:
         self._connections.close()
@@ -468,25 +451,6 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         return self._name(key) + b":lease"
 
 
-def _damaged(error: Exception) -> bytes:
-    """What stands for a list, a hash or the like among the entries: no entry, to be replaced."""
-    if _OTHER not in str(error):
-        raise error
-    return b""
-
-
-def _plain(answer: Any) -> Any:
-    """An answer of several, whose errors are given back and not raised."""
-    return _damaged(answer) if isinstance(answer, Exception) else answer
-
-
-def _raised(answer: Any) -> Any:
-    """The answer to a command for which what stands there is no matter."""
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
 def _seed_of(quoted: bytes) -> str | None:
     """The seed in the name of a key; None for a name that no seed has."""
     try:
@@ -494,34 +458,6 @@ def _seed_of(quoted: bytes) -> str | None:
     except UnicodeError:
         return None
     return seed if _quoted(seed).encode() == quoted else None
-
-
-def _pxat(expires: float) -> int | None:
-    """The time in whole milliseconds; None is never, as is what no server counts to."""
-    if not expires or expires > _LAST:
-        return None
-    return max(1, int(expires * 1000)) if expires > 0 else 1  # and what is no number is over
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))
-
-
-def _claim(token: str, taken: object, present: object) -> Claim:
-    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token.
-
-    What is no text is no lease. PEXPIRE LT gives an end to what has none, or one far off.
-    Servers before version 7 refuse it, and such a lease is waited for as long as any is.
-    """
-    for answer in (taken, present):
-        if isinstance(answer, Exception):
-            if answer is present and isinstance(answer, ResponseError) and _OTHER in str(answer):
-                return Claim.FAILED
-            raise answer
-    holder = present.decode(errors="replace") if isinstance(present, bytes) else ""
-    if taken or holder == token:
-        return Claim.TAKEN
-    return Claim.FAILED if holder == _FAILED or of_one_process(holder, token) else Claim.HELD
 
 
 def _page(answer: tuple[int | dict[str, int], list[bytes]]) -> tuple[int, list[bytes]]:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-from cachewrap.stores.base import Claim, Leases, Store
+from cachewrap.stores.base import Claim, Leases, Pairs, Store
 
 _T = TypeVar("_T")
 
@@ -38,12 +38,13 @@ def key_of(name: object) -> str:
 
 _EVERY: Final = ("get", "add", "set", "delete", "clear", "close")
 _OF_LEASES: Final = ("acquire", "renew", "release")
+_OF_PAIRS: Final = ("acquire_and_get", "add_and_release")
 
 
 class Calls:
     """A store's operations in one colour, called as if they were sync.
 
-    Those of leases are there where the store has them.
+    Those of leases and pairs are there where the store has them.
     """
 
     get: Callable[[str], bytes | None]
@@ -54,12 +55,15 @@ class Calls:
     acquire: Callable[[str, str, float], Claim]
     renew: Callable[[str, str, float], bool]
     release: Callable[..., None]
+    acquire_and_get: Callable[[str, str, float], tuple[Claim, bytes | None]]
+    add_and_release: Callable[..., tuple[bytes, bool]]
     close: Callable[[], None]
 
     def __init__(self, store: Store, runner: asyncio.Runner | None = None) -> None:
         self.store = store
         self._runner = runner
-        for name in _EVERY + _OF_LEASES * isinstance(store, Leases):
+        some = _OF_LEASES * isinstance(store, Leases) + _OF_PAIRS * isinstance(store, Pairs)
+        for name in _EVERY + some:
             sync = getattr(store, name)
             setattr(
                 self, name, sync if runner is None else _run(runner, getattr(store, f"a{name}"))

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from cachewrap.stores.base import Checks, Claim, Files, Leases, Scans, Seeds, Store, Uses
+from cachewrap.stores.base import Checks, Claim, Files, Leases, Pairs, Scans, Seeds, Store, Uses
 from cachewrap.testing.stores.calls import (
     FORK,
     Calls,
@@ -25,7 +25,7 @@ from cachewrap.testing.stores.calls import (
     partition,
 )
 
-SEGMENTS: Final = (Leases, Scans, Seeds, Uses, Files, Checks)
+SEGMENTS: Final = (Leases, Pairs, Scans, Seeds, Uses, Files, Checks)
 """What a store may have beside what every store has."""
 
 
@@ -169,6 +169,74 @@ class LeasesSuite:
             assert pool.apply(_take, (leases, key_of(1), 3)) is Claim.HELD
         assert leasing.renew(key_of(1), "parent's", 60) is True
         leasing.release(key_of(1), "parent's")
+
+
+class PairsSuite:
+    """The promises of `cachewrap.stores.base.Pairs`."""
+
+    pairs = _having(Pairs)
+
+    @pytest.fixture
+    def paired(self, pairs: Pairs, calls: Calls) -> Calls:
+        """The operations of a store with pairs."""
+        return calls
+
+    @pytest.mark.parametrize("present", [None, b"value", b""])
+    def test_a_free_lease_is_taken_and_what_is_there_is_told(
+        self, paired: Calls, present: bytes | None
+    ) -> None:
+        if present is not None:
+            paired.set(key_of(1), present)
+        assert paired.acquire_and_get(key_of(1), "one", 60) == (Claim.TAKEN, present)
+        assert paired.acquire(key_of(1), "other", 60) is Claim.HELD
+        paired.release(key_of(1), "one")
+
+    def test_what_is_there_is_told_also_where_the_lease_is_held(self, paired: Calls) -> None:
+        paired.set(key_of(1), b"value")
+        with _held(paired, key_of(1)):
+            assert paired.acquire_and_get(key_of(1), "other", 60) == (Claim.HELD, b"value")
+            assert paired.renew(key_of(1), "one", 60) is True
+
+    def test_a_failure_is_told(self, paired: Calls) -> None:
+        key = key_of(paired)  # it outlives its test
+        paired.acquire(key, "one", 60)
+        paired.release(key, "one", failed=True)
+        assert paired.acquire_and_get(key, "other", 60) == (Claim.FAILED, None)
+
+    @pytest.mark.parametrize(
+        ("present", "over", "stands"),
+        [
+            pytest.param(None, None, b"value", id="nothing is there"),
+            pytest.param(b"first", None, b"first", id="an answer is there"),
+            pytest.param(b"", None, b"", id="an empty one is there"),
+            pytest.param(b"damaged", b"damaged", b"value", id="what is to be replaced"),
+            pytest.param(b"first", b"damaged", b"first", id="something else than that"),
+            pytest.param(None, b"damaged", b"value", id="nothing any more"),
+        ],
+    )
+    def test_the_first_stands_and_the_lease_is_given_back(
+        self, paired: Calls, present: bytes | None, over: bytes | None, stands: bytes
+    ) -> None:
+        if present is not None:
+            paired.set(key_of(1), present)
+        paired.acquire(key_of(1), "one", 60)
+        found = paired.add_and_release(key_of(1), "one", b"value", over=over)
+        assert found == (stands, True)
+        assert paired.get(key_of(1)) == stands
+        assert paired.acquire(key_of(1), "other", 60) is Claim.TAKEN
+        paired.release(key_of(1), "other")
+
+    def test_a_large_value(self, paired: Calls) -> None:
+        value = b"x" * 2**21
+        paired.acquire(key_of(1), "one", 60)
+        assert paired.add_and_release(key_of(1), "one", value)[0] == value
+        assert paired.acquire_and_get(key_of(1), "other", 60) == (Claim.TAKEN, value)
+        paired.release(key_of(1), "other")
+
+    def test_the_lease_of_another_owner_stays(self, paired: Calls) -> None:
+        with _held(paired, key_of(1)):
+            assert paired.add_and_release(key_of(1), "other", b"value")[0] == b"value"
+            assert paired.acquire(key_of(1), "third", 60) is Claim.HELD
 
 
 class ScansSuite:

@@ -29,13 +29,16 @@ from cachewrap.testing.stores.segments import (
     ChecksSuite,
     FilesSuite,
     LeasesSuite,
+    PairsSuite,
     ScansSuite,
     SeedsSuite,
     UsesSuite,
 )
 
 
-class StoreSuite(LeasesSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, ChecksSuite):
+class StoreSuite(
+    LeasesSuite, PairsSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, ChecksSuite
+):
     """The promises of `cachewrap.stores.base.Store`, and of each segment that a store has.
 
     The tests of a segment that the store does not have are skipped.

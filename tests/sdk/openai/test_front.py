@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType, MappingProxyType
 from typing import Any, Self
@@ -14,13 +12,11 @@ import openai
 import openai._models
 import pydantic
 import pytest
-from openai.types import Completion, CreateEmbeddingResponse, ModerationCreateResponse
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.entry import Outcome
-from cachewrap.format.plans import Models
+from cachewrap.errors import ConfigurationError
 from cachewrap.sdk.openai import OPENAI, patch_openai, unpatch_openai
 from cachewrap.telemetry.events import Event
 from sdk.matrix import Ask, each
@@ -42,6 +38,7 @@ SERVED = {
         " responses-raw responses-raw-stream responses-open responses-open-chunks"
         " completions completions-stream moderations"
         " embeddings embeddings-float embeddings-raw embeddings-module"
+        " chat-parsed chat-parsed-raw chat-parsed-beta responses-parsed"
     ).split()
     if name in BY_NAME
 }
@@ -58,8 +55,9 @@ def unknowing(patched: None) -> None:
 
 
 def forget() -> None:
-    OPENAI._door._shapes.clear()
-    OPENAI._door._added.clear()
+    for door in OPENAI._doors.values():
+        door._shapes.clear()
+        door._added.clear()
 
 
 class Watch:
@@ -386,8 +384,68 @@ def test_a_call_with_a_cache_of_its_own_is_served_from_it(
             ask(client, colour, cache=cache)
         assert not went_long(lambda: ask(client, colour, cache=cache))
         assert went_long(lambda: ask(client, colour, cache=cache.samples()))
-        assert went_long(lambda: ask(client, colour, cache=cache, cache_seed=1))
-    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 2, 0)
+    assert (cache.stats.hits, cache.stats.misses, other.stats.calls) == (4, 1, 0)
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "a seed": {"cache_seed": 7},
+    "a seed and a lifetime": {"cache_seed": 7, "ttl": 60},
+    "a lifetime": {"ttl": None},
+    "the usual mode": {"mode": "normal"},
+}
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize("own", OWN.values(), ids=OWN.keys())
+def test_a_call_with_options_of_its_own_is_served_at_the_door(
+    up: Upstream, client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    served = cache.sibling(7) if "cache_seed" in own else cache
+    with cache:
+        for _ in range(3):
+            answer = ask(client, colour, **own)
+        assert not went_long(lambda: ask(client, colour, **own))
+        assert anatomy(answer) == anatomy(ask(client, colour, **own, **LONG))
+    assert (up.calls, served.stats.hits, served.stats.misses) == (1, 4, 1)
+
+
+@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param({"sample": 0}, id="the first sample"),
+        pytest.param({"mode": "read_only"}, id="another mode"),
+        pytest.param({"mode": "off"}, id="off"),
+        pytest.param({"cache_seed": None}, id="no seed"),
+    ],
+)
+def test_a_call_with_other_options_goes_the_long_way(
+    client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+            ask(client, colour, **own)
+        assert went_long(lambda: ask(client, colour, **own))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        pytest.param({"mode": "sideways"}, id="mode"),
+        pytest.param({"ttl": -1}, id="ttl"),
+        pytest.param({"sample": -1}, id="sample"),
+        pytest.param({"cache": "here"}, id="cache"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_of(
+    client: Any, colour: Colour, cache: Cache, own: dict[str, Any]
+) -> None:
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+        with pytest.raises(ConfigurationError):
+            ask(client, colour, **own)
 
 
 def test_marks_for_what_is_not_given_do_not_matter(
@@ -567,197 +625,3 @@ def test_a_shape_that_once_came_out_differently_is_never_served_again(
             transforming(changed, lambda body: body.update(user="b"))
             client.chat.completions.create(**chat(2, user="a"))
         assert went_long(lambda: client.chat.completions.create(**chat(1, user="a")))
-
-
-# -- models ---------------------------------------------------------------------------------------
-
-MESSAGE = {
-    "role": "assistant",
-    "content": "Hi",
-    "refusal": None,
-    "tool_calls": [
-        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}},
-    ],
-    "reasoning": {"text": "because"},
-}
-CHOICE = {
-    "index": 0,
-    "finish_reason": "stop",
-    "message": MESSAGE,
-    "logprobs": {"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}]},
-}
-USAGE = {
-    "prompt_tokens": 1,
-    "completion_tokens": 2,
-    "total_tokens": 3,
-    "prompt_tokens_details": {"cached_tokens": 0},
-}
-HEAD = {"id": "x", "created": 1, "model": "m"}
-SAMPLES: list[tuple[Any, dict[str, Any]]] = [
-    (
-        ChatCompletion,
-        {**HEAD, "object": "chat.completion", "choices": [CHOICE], "usage": USAGE, "tier": [1]},
-    ),
-    (
-        ChatCompletionChunk,
-        {
-            **HEAD,
-            "object": "chat.completion.chunk",
-            "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}],
-        },
-    ),
-    (
-        Completion,
-        {
-            **HEAD,
-            "object": "text_completion",
-            "choices": [{"index": 0, "text": "a", "finish_reason": "stop", "logprobs": None}],
-        },
-    ),
-    (
-        CreateEmbeddingResponse,
-        {
-            "object": "list",
-            "model": "m",
-            "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 1, -2.0]}],
-            "usage": {"prompt_tokens": 1, "total_tokens": 1},
-        },
-    ),
-    (
-        ModerationCreateResponse,
-        {
-            "id": "m",
-            "model": "m",
-            "results": [
-                {
-                    "flagged": False,
-                    "categories": {"hate": False, "hate/threatening": True, "new": True},
-                    "category_scores": {"hate": 1, "hate/threatening": 0.5},
-                    "category_applied_input_types": {"hate": ["text"]},
-                }
-            ],
-        },
-    ),
-]
-ODD: list[Any] = [
-    None,
-    True,
-    0,
-    1.0,
-    2**70,
-    "7",
-    "",
-    [],
-    [None],
-    [1, "a"],
-    {},
-    {"type": "function"},
-    {"_fields_set": ["x"], "a": 1},
-    [{"index": "0", "finish_reason": "unheard of"}],
-]
-
-if INSTALLED >= (1, 66):
-    from openai.types.responses import Response, ResponseStreamEvent
-
-    RESPONSE = {
-        "id": "r",
-        "created_at": 1,
-        "model": "m",
-        "object": "response",
-        "status": "completed",
-        "error": None,
-        "metadata": {"a": "b"},
-        "parallel_tool_calls": True,
-        "temperature": 1,
-        "text": {
-            "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}},
-        },
-        "tool_choice": "auto",
-        "tools": [{"type": "function", "name": "f", "parameters": {}, "strict": True}],
-        "output": [
-            {
-                "type": "message",
-                "id": "o",
-                "role": "assistant",
-                "status": "completed",
-                "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
-            },
-            {"type": "something new", "id": "p"},
-        ],
-    }
-    SAMPLES += [
-        (Response, RESPONSE),
-        (
-            ResponseStreamEvent,
-            {"type": "response.completed", "sequence_number": 1, "response": RESPONSE},
-        ),
-        (
-            ResponseStreamEvent,
-            {
-                "type": "response.output_text.delta",
-                "item_id": "o",
-                "output_index": 0,
-                "content_index": 0,
-                "delta": "a",
-                "sequence_number": 3,
-                "logprobs": [],
-            },
-        ),
-    ]
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value inside a structure."""
-    pairs: Any = ()
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, list):
-        pairs = enumerate(value)
-    for name, inner in pairs:
-        yield (*path, name)
-        yield from places(inner, (*path, name))
-
-
-def variants(sample: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The sample, and every way to spoil one place of it."""
-    yield sample
-    for path in places(sample):
-        for odd in (*ODD, KeyError):
-            changed = copy.deepcopy(sample)
-            inner: Any = changed
-            for name in path[:-1]:
-                inner = inner[name]
-            if odd is KeyError:
-                del inner[path[-1]]
-            else:
-                inner[path[-1]] = copy.deepcopy(odd)
-            yield changed
-
-
-def outcome(make: Callable[[Any], Any], data: str) -> Any:
-    try:
-        return anatomy(make(json.loads(data)))
-    except Exception as error:
-        return type(error)
-
-
-@pytest.mark.skipif(not QUICK, reason="this version's models are left to the SDK")
-@pytest.mark.parametrize(("cls", "sample"), SAMPLES, ids=[str(i) for i in range(len(SAMPLES))])
-def test_models_are_made_as_the_sdk_makes_them(cls: Any, sample: dict[str, Any]) -> None:
-    module = openai._models
-    build = Models(module).builder(cls)
-    assert build is not None
-    for variant in variants(sample):
-        data = json.dumps(variant)
-        theirs = outcome(lambda value: module.construct_type(type_=cls, value=value), data)
-        assert outcome(build, data) == theirs, data
-
-
-def test_an_older_version_is_left_to_the_sdk() -> None:
-    class Older:
-        BaseModel = openai._models.BaseModel
-
-        @staticmethod
-        def construct_type(*, value: object, type_: object) -> None: ...
-
-    assert Models(Older).builder(ChatCompletion) is None  # type: ignore[arg-type]

@@ -38,6 +38,9 @@ DONE = "data: [DONE]\n\n"
 BODIES: dict[str, tuple[str, int]] = {
     "plain": (A + B + C + DONE, 3),
     "named": (f"event: message\n{A}{B}{DONE}", 2),
+    "named as the data is": (f"event: response.created\n{A}event: done\n{B}", 2),
+    "no number": (A.replace('"c"', '"c", "n": NaN') + B + DONE, 2),
+    "half of a letter": (A.replace('"c"', '"\\ud83d"') + B + DONE, 2),
     "unicode": ("data: " + event("é\u2028😀") + f"\n\n{B}{DONE}", 2),
     "nothing": ("", 0),
     "no more than the end": (DONE, 0),

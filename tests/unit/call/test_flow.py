@@ -304,6 +304,143 @@ def test_what_is_fresh_for_long_stays_for_as_long_again() -> None:
     assert save.expires == pytest.approx(time.time() + 2e6, abs=5)
 
 
+class TestUnderALease:
+    """A lease comes with a look, and goes with the answer."""
+
+    @pytest.fixture
+    def drive(self) -> Drive:
+        drive = Drive(single_flight=True, lease_seconds=10.0)
+        assert drive.first == Lookup(KEY)
+        return drive
+
+    def begun(self, drive: Drive, *given: tuple[Claim, object]) -> Effect[object]:
+        effect = drive.send(None)
+        for one in given:
+            assert isinstance(effect, Acquire)
+            assert (effect.key, effect.lease.key) == (KEY, KEY)
+            effect = drive.send(one)
+        return effect
+
+    def saved(self, drive: Drive, given_back: bool = True) -> Save:
+        save = drive.send("answer")
+        assert isinstance(save, Save)
+        assert save.lease is not None
+        assert save.lease.held is True
+        save.lease.held = not given_back
+        return save
+
+    def test_a_miss_is_three_steps(self, drive: Drive) -> None:
+        assert isinstance(self.begun(drive, (Claim.TAKEN, None)), Call)
+        save = self.saved(drive)
+        assert save == Save(KEY, sealed("answer"), 0.0, None)
+        reply = drive.end(drive.send, save.value)
+        assert (reply.outcome, reply.value, reply.own) == (Outcome.MISS, "answer", True)
+
+    def test_the_answer_that_was_there_first_wins(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        self.saved(drive)
+        reply = drive.end(drive.send, sealed("earlier"))
+        assert (reply.value, reply.own) == ("earlier", False)
+
+    def test_what_came_meanwhile_is_a_hit_and_the_lease_given_back(self, drive: Drive) -> None:
+        release = self.begun(drive, (Claim.TAKEN, sealed("stored")))
+        assert isinstance(release, Release)
+        assert release.failed is False
+        assert drive.end(drive.send, None).outcome is Outcome.HIT
+
+    @pytest.mark.parametrize("claim", [Claim.HELD, Claim.TAKEN])
+    def test_who_waited_has_joined(self, drive: Drive, claim: Claim) -> None:
+        assert isinstance(self.begun(drive, (Claim.HELD, None)), Sleep)
+        assert isinstance(drive.send(None), Acquire)
+        if claim is Claim.TAKEN:
+            assert isinstance(drive.send((claim, sealed("stored"))), Release)
+            reply = drive.end(drive.send, None)
+        else:
+            reply = drive.end(drive.send, (claim, sealed("stored")))
+        assert (reply.outcome, reply.value) == (Outcome.JOINED, "stored")
+
+    def test_who_is_told_of_a_failure_asks_without_a_lease(self, drive: Drive) -> None:
+        assert isinstance(self.begun(drive, (Claim.FAILED, None)), Call)
+        save = drive.send("answer")
+        assert isinstance(save, Save)
+        assert save.lease is not None
+        assert save.lease.held is False
+        drive.end(drive.send, sealed("answer"))
+
+    def test_a_lease_that_stayed_is_given_back_by_itself(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        save = self.saved(drive, given_back=False)
+        assert isinstance(drive.send(save.value), Release)
+        error = StoreError("no scripts")
+        assert drive.end(drive.throw, error).value == "answer"
+        assert drive.reports == [error]
+
+    def test_what_cannot_be_saved_gives_the_lease_back(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        self.saved(drive, given_back=False)
+        error = StoreError("full")
+        release = drive.throw(error)
+        assert isinstance(release, Release)
+        assert release.failed is False
+        reply = drive.end(drive.send, None)
+        assert (reply.value, reply.entry, drive.reports) == ("answer", None, [error])
+
+    def test_a_call_that_fails_gives_the_lease_back_as_failed(self, drive: Drive) -> None:
+        self.begun(drive, (Claim.TAKEN, None))
+        release = drive.throw(ZeroDivisionError())
+        assert isinstance(release, Release)
+        assert release.failed is True
+        with pytest.raises(ZeroDivisionError):
+            drive.send(None)
+
+    def test_a_flow_that_is_dropped_gives_the_lease_up(self) -> None:
+        given_up: list[str] = []
+        drive = Drive(
+            single_flight=True,
+            lease_seconds=10.0,
+            give_up=lambda key, token: given_up.append(key),
+        )
+        self.begun(drive, (Claim.TAKEN, None))
+        drive.flow.close()
+        assert given_up == [KEY]
+
+    def test_a_store_that_gives_none_is_reported_and_looked_at_again(self, drive: Drive) -> None:
+        drive.send(None)
+        error = StoreError("down")
+        assert drive.throw(error) == Lookup(KEY)
+        assert isinstance(drive.send(None), Call)
+        assert drive.reports == [error]
+        drive.flow.close()
+
+    def test_one_that_cannot_be_read_then_is_reported(self, drive: Drive) -> None:
+        error = StoreError("down")
+        assert isinstance(self.begun(drive, (Claim.TAKEN, error)), Call)
+        assert drive.reports == [error]
+        drive.flow.close()
+
+    def test_what_did_not_serve_is_replaced(self, drive: Drive) -> None:
+        damaged = sealed("stored")[:-1]
+        assert isinstance(drive.send(damaged), Acquire)
+        assert isinstance(drive.send((Claim.TAKEN, damaged)), Call)
+        assert self.saved(drive).over == damaged
+        assert len(drive.reports) == 1
+        drive.flow.close()
+
+    def test_who_may_wait_no_longer_asks_without_a_lease(self) -> None:
+        drive = Drive(single_flight=True, lease_seconds=10.0, wait_seconds=0.0)
+        assert isinstance(self.begun(drive, (Claim.HELD, None)), Call)
+        drive.flow.close()
+
+    @pytest.mark.parametrize("pairs", [False, True])
+    @pytest.mark.parametrize("mode", ["normal", "refresh"])
+    def test_a_lease_of_the_key_itself_may_be_paired(self, pairs: bool, mode: str) -> None:
+        drive = Drive(mode=mode, single_flight=True, lease_seconds=10.0, pairs=pairs)
+        acquire = drive.send(None)
+        assert isinstance(acquire, Acquire)
+        assert acquire.lease.paired is (pairs and mode == "normal")
+        drive.flow.close()
+
+
 class TestRefreshingUnderALease:
     """A refresh waits for another host's refresh, and for nothing else that may be stored."""
 
@@ -315,31 +452,28 @@ class TestRefreshingUnderALease:
         assert drive.first == Lookup(KEY)
         acquire = drive.send(sealed("old"))
         assert isinstance(acquire, Acquire)
-        assert acquire.key == refresh_name(KEY) != KEY
+        assert acquire.lease.key == refresh_name(KEY) != KEY
         drive.flow.close()
 
     def test_the_owner_calls_where_nothing_else_came(self, drive: Drive) -> None:
         drive.send(sealed("old"))
-        assert drive.send(Claim.TAKEN) == Lookup(KEY)
-        assert isinstance(drive.send(sealed("old")), Call)
-        assert isinstance(drive.send("new"), Save)
+        assert isinstance(drive.send((Claim.TAKEN, sealed("old"))), Call)
+        save = drive.send("new")
+        assert isinstance(save, Save)
+        assert save.replace is True
         assert isinstance(drive.send(sealed("new")), Release)
         assert drive.end(drive.send, None).outcome is Outcome.MISS
 
     def test_who_waits_is_given_what_the_owner_has_stored(self, drive: Drive) -> None:
         drive.send(sealed("old"))
-        assert isinstance(drive.send(Claim.HELD), Sleep)
-        assert drive.send(None) == Lookup(KEY)
-        assert isinstance(drive.send(sealed("old")), Acquire)
-        drive.send(Claim.HELD)
-        drive.send(None)
-        reply = drive.end(drive.send, sealed("new"))
+        assert isinstance(drive.send((Claim.HELD, sealed("old"))), Sleep)
+        assert isinstance(drive.send(None), Acquire)
+        reply = drive.end(drive.send, (Claim.HELD, sealed("new")))
         assert (reply.outcome, reply.value) == (Outcome.JOINED, "new")
 
     def test_who_takes_the_lease_after_the_owner_is_given_it_as_well(self, drive: Drive) -> None:
         drive.send(sealed("old"))
-        drive.send(Claim.TAKEN)
-        assert isinstance(drive.send(sealed("new")), Release)
+        assert isinstance(drive.send((Claim.TAKEN, sealed("new"))), Release)
         reply = drive.end(drive.send, None)
         assert (reply.outcome, reply.value) == (Outcome.JOINED, "new")
 
@@ -565,14 +699,12 @@ class TestHowLongOneWaits:
         drive = self.drive(lease_seconds=10.0, wait_seconds=0.03)
         effect, pauses, began = drive.send(None), [], time.monotonic()
         while isinstance(effect, Acquire):
-            effect = drive.send(Claim.HELD)
+            effect = drive.send((Claim.HELD, None))
             if isinstance(effect, Sleep):
                 pauses.append(effect.seconds)
                 time.sleep(effect.seconds)
-                assert drive.send(None) == Lookup(KEY)
                 effect = drive.send(None)
-        assert effect == Lookup(KEY)
-        assert isinstance(drive.send(None), Call)
+        assert isinstance(effect, Call)
         assert 0 < sum(pauses) <= 0.03
         assert time.monotonic() - began < 1.0
         save = drive.send("answer")

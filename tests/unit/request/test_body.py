@@ -7,17 +7,26 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel
 
 import cachewrap.request.canonical as canonical_module
-from cachewrap.request.canonical import canonical, canonical_body, plain_body, unpacked
+from cachewrap.request.canonical import canonical, canonical_body, plain_body
 from cachewrap.request.key import decode_request, encode, hashed
 
 TEXT = {"type": "string"}
 FORWARD = {"answer": TEXT, "reasoning": TEXT}
 BACKWARD = {"reasoning": TEXT, "answer": TEXT}
+
+
+def unpacked(body: dict[str, Any]) -> dict[str, Any]:
+    """A plain body with nothing encoded in it."""
+    return {
+        name: msgspec.msgpack.decode(value) if type(value) is msgspec.Raw else value
+        for name, value in body.items()
+    }
 
 
 def key(body: Any) -> bytes:

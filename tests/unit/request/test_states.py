@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from cachewrap.request import states
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, hashed, key_of, make_keyer, salted
-from cachewrap.request.states import LEAST, MOST, ROOM, forget, hexdigest
+from cachewrap.request.states import LEAST, MOST, PATIENCE, ROOM, forget, hexdigest
 
 PREFIX = salted("41")
 HEAD = {"function": "m:f"}
@@ -205,6 +205,17 @@ def test_few_requests_are_kept_the_last_ones() -> None:
     for number in range(MOST):
         bytes_hashed(counting, [said(number, LEAST * 2)])
     assert bytes_hashed(counting, LONG) == len(spoken(LONG))
+
+
+def test_of_many_with_nothing_in_common_few_are_kept_till_one_goes_on() -> None:
+    counting = Counting()
+    for number in range(10 * PATIENCE):
+        bytes_hashed(counting, [said(number, LEAST * 2)])
+    before = states._kept
+    assert bytes_hashed(counting, [said(-1, LEAST * 2)]) > LEAST
+    assert states._kept is before
+    hashed = [bytes_hashed(counting, LONG) for _ in range(PATIENCE)]
+    assert hashed[-1] < LEAST
 
 
 def test_few_bytes_are_kept() -> None:

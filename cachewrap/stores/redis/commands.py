@@ -1,4 +1,4 @@
-"""Batches: what the tasks of an event loop ask, sent in one piece and answered one by one."""
+"""Commands: sent in batches, those of an event loop's tasks in one piece; their answers, read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import redis
 
+from cachewrap.stores.base import Claim, of_one_process
 from cachewrap.stores.redis.budget import LARGE, TooLargeError, budget
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
@@ -59,9 +61,10 @@ Serve: TypeAlias = Callable[[deque[Operation]], Awaitable[None]]
 class _Line:
     """A task that sends one batch after another, and the operations that it has under way."""
 
-    __slots__ = ("batch", "task")
+    __slots__ = ("batch", "begun", "task")
 
     def __init__(self) -> None:
+        self.begun = False
         self.batch: deque[Operation] = deque()
         self.task: asyncio.Task[None] | None = None
 
@@ -123,30 +126,36 @@ class Batches:
     def _hurry(self, serve: Serve, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         if self._waiting and not self._begins:
-            line = _Line()
             self._begins = True
             self._lines += 1
-            # Outside of every block: it serves others too.
-            line.task = Context().run(loop.create_task, self._run(line, serve))
+            Context().run(self._start, serve, loop)  # outside of every block: it serves others too
+
+    def _start(self, serve: Serve, loop: asyncio.AbstractEventLoop) -> None:
+        line = _Line()
+        line.task = loop.create_task(self._run(line, serve))
+        line.task.add_done_callback(partial(self._end, line, serve))
+
+    def _end(self, line: _Line, serve: Serve, task: asyncio.Task[None]) -> None:
+        """Whoever cancels all tasks cancels lines too, also before they have begun."""
+        self._lines -= 1
+        if not line.begun:
+            self._begins = False
+        self.put_back(serve, line.batch)
 
     async def _run(self, line: _Line, serve: Serve) -> None:
         batch = line.batch
-        self._begins = False
-        try:
-            while self._take(line, serve):
-                try:
-                    await serve(batch)
-                except TooLargeError as error:
-                    if len(batch) == 1:
-                        _fail(batch, error)
-                    for one in batch:  # each by itself, as one alone is to blame
-                        one.alone = True
-                    self.put_back(serve, batch)
-                except Exception as error:
+        line.begun, self._begins = True, False
+        while self._take(line, serve):
+            try:
+                await serve(batch)
+            except TooLargeError as error:
+                if len(batch) == 1:
                     _fail(batch, error)
-        finally:
-            self._lines -= 1
-            self.put_back(serve, batch)
+                for one in batch:  # each by itself, as one alone is to blame
+                    one.alone = True
+                self.put_back(serve, batch)
+            except Exception as error:
+                _fail(batch, error)
 
     def _take(self, line: _Line, serve: Serve) -> bool:
         waiting, batch, size = self._waiting, line.batch, 0
@@ -254,3 +263,96 @@ async def _more(connection: Any, least: int) -> bytes:
         chunks.append(chunk)
         least -= len(chunk)
     return b"".join(chunks)
+
+
+_LAST = 253402300800.0  # the year 10000
+
+OVER = """
+local present = redis.pcall('GET', KEYS[1])
+if type(present) == 'table' then
+  if not string.find(present.err, 'WRONGTYPE', 1, true) then return present end
+  present = ''
+end
+if present and present ~= ARGV[2] then return present end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[1])
+else redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[3]) end
+return ARGV[1]
+"""
+
+_OTHER = "WRONGTYPE"
+"""What the server says where a key holds something else than text."""
+
+_FAILED = "failed"
+"""What stands in the place of a lease for 2 seconds after its owner's call failed."""
+
+RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+RELEASE_FAILED = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], 'failed', 'PX', 2000)
+return 1
+"""
+
+
+def damaged(error: Exception) -> bytes:
+    """What stands for a list, a hash or the like among the entries: no entry, to be replaced."""
+    if _OTHER not in str(error):
+        raise error
+    return b""
+
+
+def plain(answer: Any) -> Any:
+    """An answer of several, whose errors are given back and not raised."""
+    return damaged(answer) if isinstance(answer, Exception) else answer
+
+
+def raised(answer: Any) -> Any:
+    """The answer to a command for which what stands there is no matter."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def put(name: bytes, value: bytes, expires: float, *when: bytes) -> Command:
+    until = pxat(expires)
+    return ("SET", name, value, *(() if until is None else (b"PXAT", until)), *when)
+
+
+def pxat(expires: float) -> int | None:
+    """The time in whole milliseconds; None is never, as is what no server counts to."""
+    if not expires or expires > _LAST:
+        return None
+    return max(1, int(expires * 1000)) if expires > 0 else 1  # and what is no number is over
+
+
+def milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def claim_of(token: str, taken: object, present: object) -> Claim:
+    """What SET NX and the GET behind it say; a SET that was sent twice finds its own token.
+
+    What is no text is no lease. PEXPIRE LT gives an end to what has none, or one far off.
+    Servers before version 7 refuse it, and such a lease is waited for as long as any is.
+    """
+    for answer in (taken, present):
+        if isinstance(answer, Exception):
+            if (
+                answer is present
+                and isinstance(answer, redis.ResponseError)
+                and _OTHER in str(answer)
+            ):
+                return Claim.FAILED
+            raise answer
+    holder = present.decode(errors="replace") if isinstance(present, bytes) else ""
+    if taken or holder == token:
+        return Claim.TAKEN
+    return Claim.FAILED if holder == _FAILED or of_one_process(holder, token) else Claim.HELD
