@@ -2,7 +2,8 @@
 
 Upstream answers at once, below the library's HTTP client. A library's own work is its call with the
 SDK's methods replaced by some that give back what they gave at a hit; what a hit costs beyond that
-is ours. Where a library is not installed, its group says so.
+is ours. Where a library is not installed, its group says so. DSPy is none of them: it asks by an
+engine of its own.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ _ASKED: Final = "Where does the Tagus meet the sea?"
 _MODEL: Final = "gpt-4o-mini"
 
 _METHODS: Final = {
-    "openai.resources.chat.completions.completions": "Completions",
-    "openai.resources.responses.responses": "Responses",
+    ("openai.resources.chat.completions.completions", "Completions"): ("create", "parse"),
+    ("openai.resources.responses.responses", "Responses"): ("create", "parse"),
+    ("openai._base_client", "SyncAPIClient"): ("post",),
+    ("openai._base_client", "AsyncAPIClient"): ("post",),
 }
-_ASKING: Final = ("create", "parse")
+"""What libraries ask by: a class, which may have an async twin, and its methods."""
 
 Ask = Callable[[], Any]
 
@@ -70,13 +73,13 @@ class Library:
 
 
 def _langchain(how: str = "invoke", **options: Any) -> Ask:
-    from langchain_openai import ChatOpenAI
+    ChatOpenAI = _of("langchain_openai").ChatOpenAI
 
     return partial(getattr(ChatOpenAI(model=_MODEL, **options), how), _ASKED)
 
 
 def _langchain_tools() -> Ask:
-    from langchain_openai import ChatOpenAI
+    ChatOpenAI = _of("langchain_openai").ChatOpenAI
 
     def weather(town: str) -> str:
         """The weather in a town."""
@@ -90,21 +93,21 @@ def _langchain_tools() -> Ask:
 
 
 def _langchain_structured() -> Ask:
-    from langchain_openai import ChatOpenAI
+    ChatOpenAI = _of("langchain_openai").ChatOpenAI
 
     return partial(ChatOpenAI(model=_MODEL).with_structured_output(City).invoke, _ASKED)
 
 
 def _pydantic_ai(kind: str = "OpenAIChatModel") -> Ask:
-    from pydantic_ai import Agent
-    from pydantic_ai.models import openai as models
+    Agent = _of("pydantic_ai").Agent
+    models = _of("pydantic_ai.models.openai")
 
     return partial(Agent(getattr(models, kind)(_MODEL)).run, _ASKED)
 
 
 def _agents(kind: str) -> Ask:
-    import agents
-    from openai import AsyncOpenAI
+    agents = _of("agents")
+    AsyncOpenAI = _of("openai").AsyncOpenAI
 
     agents.set_tracing_disabled(True)
     model = getattr(agents, kind)(model=_MODEL, openai_client=AsyncOpenAI())
@@ -112,7 +115,7 @@ def _agents(kind: str) -> Ask:
 
 
 def _litellm(how: str = "completion") -> Ask:
-    import litellm
+    litellm = _of("litellm")
 
     litellm.disable_aiohttp_transport = True
     messages = [{"role": "user", "content": _ASKED}]
@@ -120,52 +123,46 @@ def _litellm(how: str = "completion") -> Ask:
 
 
 def _instructor() -> Ask:
-    import instructor
-    from openai import OpenAI
+    instructor = _of("instructor")
+    OpenAI = _of("openai").OpenAI
 
     client = instructor.from_openai(OpenAI(), mode=instructor.Mode.JSON)
     messages: Any = [{"role": "user", "content": _ASKED}]
     return partial(client.create, model=_MODEL, messages=messages, response_model=City)
 
 
-def _dspy() -> Ask:
-    import dspy
-
-    return partial(dspy.LM(f"openai/{_MODEL}", cache=False), _ASKED)
-
-
 def _autogen() -> Ask:
-    from autogen_core.models import UserMessage
-    from autogen_ext.models.openai import OpenAIChatCompletionClient
+    UserMessage = _of("autogen_core.models").UserMessage
+    OpenAIChatCompletionClient = _of("autogen_ext.models.openai").OpenAIChatCompletionClient
 
     client = OpenAIChatCompletionClient(model=_MODEL)
     return partial(client.create, [UserMessage(content=_ASKED, source="user")])
 
 
 def _smolagents() -> Ask:
-    from smolagents import OpenAIModel
+    OpenAIModel = _of("smolagents").OpenAIModel
 
     content = [{"type": "text", "text": _ASKED}]
     return partial(OpenAIModel(model_id=_MODEL), [{"role": "user", "content": content}])
 
 
 def _haystack() -> Ask:
-    from haystack.components.generators.chat import OpenAIChatGenerator
-    from haystack.dataclasses import ChatMessage
+    OpenAIChatGenerator = _of("haystack.components.generators.chat").OpenAIChatGenerator
+    ChatMessage = _of("haystack.dataclasses").ChatMessage
 
     return partial(OpenAIChatGenerator(model=_MODEL).run, [ChatMessage.from_user(_ASKED)])
 
 
 def _ag2() -> Ask:
-    from ag2 import Agent
-    from ag2.config import OpenAIConfig
+    Agent = _of("ag2").Agent
+    OpenAIConfig = _of("ag2.config").OpenAIConfig
 
     return partial(Agent("a", config=OpenAIConfig(model=_MODEL)).ask, _ASKED)
 
 
 def _llama_index() -> Ask:
-    from llama_index.core.llms import ChatMessage
-    from llama_index.llms.openai import OpenAI
+    ChatMessage = _of("llama_index.core.llms").ChatMessage
+    OpenAI = _of("llama_index.llms.openai").OpenAI
 
     return partial(OpenAI(model=_MODEL).chat, [ChatMessage(role="user", content=_ASKED)])
 
@@ -196,13 +193,16 @@ def libraries() -> dict[str, Library]:
         "litellm": Library("litellm", _litellm),
         "litellm, async": Library("litellm", partial(_litellm, "acompletion"), is_async=True),
         "instructor": Library("instructor", _instructor, answer=_CITY),
-        "dspy": Library("dspy", _dspy),
         "autogen": Library("autogen_ext", _autogen, is_async=True),
         "smolagents": Library("smolagents", _smolagents),
         "haystack": Library("haystack", _haystack),
         "ag2": Library("ag2", _ag2, is_async=True),
         "llama-index": Library("llama_index.llms.openai", _llama_index),
     }
+
+
+def _of(module: str) -> Any:
+    return importlib.import_module(module)
 
 
 # -- rows ------------------------------------------------------------------------------------
@@ -220,6 +220,7 @@ def rows(library: Library) -> Iterator[list[Row]]:
         yield [Row("not installed", lambda: True)]
         return
     os.environ.setdefault("OPENAI_API_KEY", "none")
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would ask for another one
     with (
         tempfile.TemporaryDirectory() as folder,
         asyncio.Runner() as runner,
@@ -327,10 +328,10 @@ def _given_back(given: dict[str, Any]) -> Iterator[None]:
         given: what they gave, by what was called.
     """
     before: list[tuple[type, str, Any]] = []
-    for module, name in _METHODS.items():
-        resources = importlib.import_module(module)
-        for cls in (getattr(resources, name), getattr(resources, f"Async{name}")):
-            for method in _ASKING:
+    for (module, name), methods in _METHODS.items():
+        place = importlib.import_module(module)
+        for cls in filter(None, (getattr(place, name), getattr(place, f"Async{name}", None))):
+            for method in methods:
                 before.append((cls, method, vars(cls)[method]))
                 setattr(cls, method, _giver(given, cls, method))
     try:

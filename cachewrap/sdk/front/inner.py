@@ -26,11 +26,12 @@ from cachewrap.sdk.front.shape import NOTHING, Known
 _UNSEEN: Final = object()
 _stack_here: Final = blocks.blocks.get
 
+# Beside what changes neither the request nor what the SDK makes of its answer (how long it may
 # take, how the client signs in, what spans tell of it), what is read of each call anew.
 _KNOWN: Final = frozenset(
     """
-    extra_json follow_redirects headers max_retries post_parser qualifiers security
-    span_attributes span_content_query_params span_created_id span_name span_query_params span_route timeout
+    extra_json follow_redirects headers max_retries post_parser qualifiers security span_attributes
+    span_content_query_params span_created_id span_name span_query_params span_route timeout
     """.split()
 )
 _METHODS: Final = UNTOUCHED - {"_custom_auth"}  # here it is what a client signs in with
