@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    answers,
     arguments,
+    cassettes,
     decorated,
     evaluation,
     growth,
@@ -56,11 +58,15 @@ def groups(entries: int) -> dict[str, Rows]:
         | arguments.groups()
         | libraries.groups()
         | misses.groups()
+        | answers.groups()
         | {
             "caching off": partial(decorated.off, SMALL),
             "openai async": partial(patched.concurrent, SMALL),
             "hits by messages": growth.messages,
             "hits by size of the answer": growth.entries,
+            "function on JSONL": cassettes.hits,
+            "miss on JSONL": cassettes.misses,
+            "opening a cassette": cassettes.openings,
             "size of the store": partial(growth.stores, entries),
             "opening a store": partial(growth.openings, entries),
             "listing a store": partial(growth.listings, entries),

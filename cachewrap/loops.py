@@ -190,6 +190,21 @@ class Workers:
                 self._under_way.discard(job)
             del job  # the traceback of an error of its own holds this frame
 
+    def begin(self, work: Callable[[], object]) -> None:
+        """Have work done that tells those who wait for it itself; on an event loop of asyncio."""
+        job = _Job(work)
+        self._under_way.add(job)
+        job.add_done_callback(self._under_way.discard)
+        self._give(job)
+        if job.is_waiting():
+            self._watch(asyncio.get_running_loop(), job)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, job: _Job, seconds: float = 0.0) -> None:
+        if seconds and job.is_waiting() and clock.now() - self._began >= _STUCK:
+            self._overtake(job)
+        if job.is_waiting():
+            loop.call_later(_STUCK, self._watch, loop, job, _STUCK)
+
     def finish(self, seconds: float) -> None:
         """Wait for what is under way."""
         end = clock.now() + seconds

@@ -46,6 +46,28 @@ def record(path: Path, writer: int, count: int) -> None:
             store.close()
 
 
+def record_at_once(path: Path, writer: int, count: int) -> None:
+    """Write so many entries of this writer's to a cassette, thirty tasks at a time."""
+    from cachewrap.stores.jsonl import JsonlStore
+
+    store = JsonlStore(path)
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for number in numbers:
+            key = key_of((writer, number))
+            assert await store.aget(key) is None
+            await asyncio.sleep(number * 7 % 5 / 1000)
+            entry = seal(*codec.encode(f"{writer}-{number}"), b"", Facts(0.0, 0.0))
+            assert await store.aadd(key, entry) == entry
+
+    async def main() -> None:
+        await asyncio.gather(*(work() for _ in range(30)))
+        await store.aclose()
+
+    asyncio.run(main())
+
+
 class Stage:
     """A folder in which processes tell each other what they do."""
 

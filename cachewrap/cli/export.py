@@ -18,8 +18,8 @@ from cachewrap.cli.transfer import Mover, cover_options
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore, lines
-from cachewrap.stores.jsonl.cassette import head_of, name_of, open_alone
-from cachewrap.stores.jsonl.lines import HEAD, VERSION
+from cachewrap.stores.jsonl.content import open_alone
+from cachewrap.stores.jsonl.lines import HEAD, VERSION, head_of, name_of
 from cachewrap.systems import NotAFile
 
 _KEY: Final = re.compile("[0-9a-f]{64}")

@@ -37,7 +37,7 @@ from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver,
 from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted, stored as as_stored
-from cachewrap.stores.disk.folder import DATABASE, SMALL_VALUE, connect, seed_of
+from cachewrap.stores.disk.folder import DATABASE, SMALL_VALUE, connect, execute, seed_of
 from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 
@@ -178,12 +178,13 @@ def read_folder(folder: str) -> Iterator[tuple[str, bytes] | ValueError]:
     Raises `StoreError`.
     """
     try:
-        found = connect(os.path.join(folder, DATABASE), STORE_SECONDS, STORE_SECONDS)
+        found = connect(os.path.join(folder, DATABASE), STORE_SECONDS)
         if found is None:
             return
         with closing(found) as database:
             database.text_factory = _text
-            for key, raw, stored, mode, filename, value in database.execute(_AUTOGEN_ROWS):
+            rows = execute(database, STORE_SECONDS, _AUTOGEN_ROWS)
+            for key, raw, stored, mode, filename, value in rows:
                 try:
                     yield _autogen_entry(folder, key, raw, stored, mode, filename, value)
                 except ValueError as error:

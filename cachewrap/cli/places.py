@@ -26,7 +26,7 @@ from cachewrap.policy import seed_text
 from cachewrap.stores.base import Seeds, Store, scan
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
-from cachewrap.stores.jsonl.cassette import head_of
+from cachewrap.stores.jsonl.lines import head_of
 from cachewrap.urls import absolute, parse_url
 
 DEFAULT_URL: Final = "disk:.cache"

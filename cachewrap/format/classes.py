@@ -6,9 +6,10 @@ hashed or compared with ``==``.
 
 from __future__ import annotations
 
+import sys
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum, EnumType
 from types import (
     BuiltinFunctionType,
@@ -19,12 +20,11 @@ from types import (
     UnionType,
     WrapperDescriptorType,
 )
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format.finding import find
 from cachewrap.request.attributes import derives, static
 from cachewrap.request.objects import BUILTINS
 from cachewrap.request.values import (
@@ -33,6 +33,7 @@ from cachewrap.request.values import (
     by_identity,
     dict_of,
     importable_name,
+    main_name,
     mend_int,
     mend_str,
     model_base,
@@ -41,6 +42,106 @@ from cachewrap.request.values import (
     namespace,
     slots_of,
 )
+
+Look: TypeAlias = tuple[Mapping[str, Any], str, Any]
+"""A look into a namespace: for which name, and what is there."""
+
+
+class Found:
+    """A class, and where it was found.
+
+    Attributes:
+        cls: the class.
+        own: what it has itself, as it is now.
+        model: how an instance of a model is made, where one was.
+        data: how one of a dataclass is.
+        looks: in what it is found, under which names, and what is there.
+    """
+
+    __slots__ = ("cls", "data", "looks", "model", "own")
+
+    def __init__(self, cls: type, name: str, module: Any, steps: list[Look]) -> None:
+        self.cls = cls
+        self.own: Mapping[str, Any] = dict_of(cls)
+        self.model: Any = None
+        self.data: Any = None
+        self.looks: list[Look] = [(sys.modules, name, module), *steps]
+
+    def holds(self) -> bool:
+        """Whether the class is still found there, where the program's own module is the same."""
+        # Two looks, mostly: a generator would cost as much again.
+        for space, part, held in self.looks:  # noqa: SIM110
+            if space.get(part) is not held:
+                return False
+        return True
+
+
+found: Final[dict[str, Found]] = {}
+"""The classes that were found, by their names in entries: `settle` first, and see that it holds."""
+
+_MOST_FOUND: Final = 1024
+
+
+# The program's own module, what it holds, and what tells how others would call it.
+_main: tuple[Any, Mapping[str, Any], Any, Any] = (None, {}, None, None)
+
+
+def settle() -> object:
+    """Forget what was found where the program's own module is another, or is called otherwise.
+
+    Gives the same object as long as nothing was forgotten.
+    """
+    global _main
+    main, space, spec, file = _main
+    if (
+        sys.modules.get("__main__") is main
+        and space.get("__spec__") is spec
+        and space.get("__file__") is file
+    ):
+        return _main
+    found.clear()
+    main, space = sys.modules.get("__main__"), namespace("__main__")
+    _main = main, space, space.get("__spec__"), space.get("__file__")
+    return _main
+
+
+def find(name: str) -> type:
+    """The class of a name, by looks into namespaces alone: nothing is imported or run.
+
+    Raises `MissingTypeError` where the program has none, `CorruptEntryError` for what is no class.
+    """
+    return place(name).cls
+
+
+def place(name: str) -> Found:
+    """The class of a name, and where it was found. Raises as `find` does."""
+    settle()
+    known = found.get(name)
+    return known if known is not None and known.holds() else _look(name)
+
+
+def _look(name: str) -> Found:
+    module, _, path = name.partition(":")
+    home = "__main__" if module == main_name() else module
+    origin = sys.modules.get(home)
+    space: Any = namespace(home)
+    held: Any = None
+    steps: list[Look] = []
+    for part in path.split("."):
+        if space is None or part not in space:
+            raise MissingTypeError(
+                f"the stored value is a {name.replace(':', '.')}, which this program has not "
+                f"imported: import {module} before the call"
+            )
+        held = space[part]
+        steps.append((space, part, held))
+        space = dict_of(held) if issubclass(type(held), type) else None
+    if space is None:
+        raise CorruptEntryError(f"{name} is not a class")
+    if len(found) >= _MOST_FOUND:
+        found.clear()
+    found[name] = known = Found(held, home, origin, steps)
+    return known
 
 
 def name_of(kind: type, where: str) -> str:
@@ -117,23 +218,8 @@ def held_by(value: Any) -> dict[str, Any]:
     return state
 
 
-class DataFilling:
-    """How the instances of a dataclass are filled.
-
-    Attributes:
-        put: gives an instance its dictionary; None where some of its state is in slots.
-    """
-
-    __slots__ = ("cls", "put")
-
-    def __init__(self, cls: type) -> None:
-        self.cls = cls
-        held = attributes_of(cls)
-        self.put = None if held is None or slots_of(cls) else held.__set__
-
-
 class ModelFilling:
-    """How the instances of a model are filled: root models have the slots, and hide two of them.
+    """The way in which instances of a model are filled, root ones too, which hide two of the slots.
 
     Attributes:
         told: names of the fields that were set in the last instance, as they were stored and as the
@@ -406,59 +492,3 @@ def _constant(value: Any, where: str) -> Any:
 
 def _refuse(form: Any, where: str) -> Any:
     raise UnsupportedTypeError(f"{where} is a generic model of {form!r}, which no codec takes")
-
-
-# -- which classes an entry names ------------------------------------------------------------
-
-_NAMING: Final = frozenset(
-    f"!{tag}"
-    for tag in (
-        "namedtuple enum pydantic dataclass attrs struct subclass url defaultdict plugin"
-    ).split()
-)
-_ALWAYS: Final = frozenset(
-    {
-        *("builtins", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib"),
-        *("re", "types", "typing", "uuid", "zoneinfo"),
-        *("pydantic.networks", "pydantic_core._pydantic_core"),  # URLs
-    }
-)
-
-
-def named(tagged: Any) -> set[str]:
-    """The full names of the classes whose objects a tagged form has, wherever they stand in it."""
-    found: set[str] = set()
-    ahead = [tagged]
-    while ahead:
-        plain = ahead.pop()
-        if type(plain) is dict:
-            ahead += plain.values()
-            if len(plain) == 1 and not plain.keys().isdisjoint(_NAMING):
-                (inner,) = plain.values()
-                if type(inner) is list and inner:
-                    _add_names(inner[0], found)
-        elif type(plain) is list:
-            ahead += plain
-    return found
-
-
-def _add_names(spec: Any, found: set[str]) -> None:
-    """Add the names in a spec, as `spec_of` has it."""
-    if type(spec) is str:
-        found.add(spec.replace(":", "."))
-    elif type(spec) is list and spec and spec[0] != "Literal":
-        word, *args = spec
-        if type(word) is str and ":" in word:
-            found.add(word.replace(":", "."))
-        parts = args[0] if args and type(args[0]) is list else []
-        for part in parts[:1] if word == "Annotated" else parts:
-            if part not in ("None", "..."):
-                _add_names(part, found)
-
-
-def is_allowed(name: str, types: frozenset[str]) -> bool:
-    """Whether a class of this full name is one of the types, or one that Python itself brings."""
-    if name in types or name.rpartition(".")[0] in _ALWAYS:
-        return True
-    parts = name.split(".")
-    return any(".".join((*parts[:end], "*")) in types for end in range(1, len(parts)))

@@ -8,12 +8,7 @@ import msgspec
 
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format.classes import (
-    called,
-    is_allowed,
-    named,
-)
-from cachewrap.format.finding import settle
+from cachewrap.format.classes import called, settle
 from cachewrap.format.moulds import MODEL, UNFIT, cast, learn
 from cachewrap.format.tagging import are_slow, is_bare_list, is_shallow, tag, weighed
 from cachewrap.format.untagging import UnweighedError, untag
@@ -200,8 +195,8 @@ def check_types(kind: Kind, answer: bytes, types: frozenset[str]) -> None:
                 if inner == Kind.VALUE:
                     check_types(Kind.VALUE, item, types)
         elif kind == Kind.VALUE and answer[:1] != _UNTAGGED:
-            for name in named(_decoder.decode(memoryview(answer)[1:])):
-                if not is_allowed(name, types):
+            for name in _named(_decoder.decode(memoryview(answer)[1:])):
+                if not _is_allowed(name, types):
                     raise CorruptEntryError(
                         f"it holds {name}, which is not among the types= of this cache"
                     )
@@ -256,3 +251,59 @@ def _item_kind(kind: int) -> Kind:
     if kind not in (Kind.TEXT, Kind.VALUE):
         raise CorruptEntryError(f"an item of the kind {kind}")
     return Kind(kind)
+
+
+# -- which classes an entry names ------------------------------------------------------------
+
+_NAMING: Final = frozenset(
+    f"!{tag}"
+    for tag in (
+        "namedtuple enum pydantic dataclass attrs struct subclass url defaultdict plugin"
+    ).split()
+)
+_ALWAYS: Final = frozenset(
+    {
+        *("builtins", "collections", "datetime", "decimal", "fractions", "ipaddress", "pathlib"),
+        *("re", "types", "typing", "uuid", "zoneinfo"),
+        *("pydantic.networks", "pydantic_core._pydantic_core"),  # URLs
+    }
+)
+
+
+def _named(tagged: Any) -> set[str]:
+    """The full names of the classes whose objects a tagged form has, wherever they stand in it."""
+    found: set[str] = set()
+    ahead = [tagged]
+    while ahead:
+        plain = ahead.pop()
+        if type(plain) is dict:
+            ahead += plain.values()
+            if len(plain) == 1 and not plain.keys().isdisjoint(_NAMING):
+                (inner,) = plain.values()
+                if type(inner) is list and inner:
+                    _add_names(inner[0], found)
+        elif type(plain) is list:
+            ahead += plain
+    return found
+
+
+def _add_names(spec: Any, found: set[str]) -> None:
+    """Add the names in a spec, as `spec_of` has it."""
+    if type(spec) is str:
+        found.add(spec.replace(":", "."))
+    elif type(spec) is list and spec and spec[0] != "Literal":
+        word, *args = spec
+        if type(word) is str and ":" in word:
+            found.add(word.replace(":", "."))
+        parts = args[0] if args and type(args[0]) is list else []
+        for part in parts[:1] if word == "Annotated" else parts:
+            if part not in ("None", "..."):
+                _add_names(part, found)
+
+
+def _is_allowed(name: str, types: frozenset[str]) -> bool:
+    """Whether a class of this full name is one of the types, or one that Python itself brings."""
+    if name in types or name.rpartition(".")[0] in _ALWAYS:
+        return True
+    parts = name.split(".")
+    return any(".".join((*parts[:end], "*")) in types for end in range(1, len(parts)))

@@ -173,12 +173,10 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
     record = _encoder.encode(_Record(request, facts.source, facts.model))
     text = kind is Kind.TEXT
     manner = _QUICK if text else _DENSE
-    packed_answer = _pack(answer, _SHORT_TEXT if text else _SHORT, manner)
-    packed_record = _pack(record, _SHORT, manner)
-    dictionaries = _dictionary_for(answer, packed_answer)
-    dictionaries |= _dictionary_for(record, packed_record) << 8
-    flags = (_ANSWER_PACKED if packed_answer else 0) | (_RECORD_PACKED if packed_record else 0)
-    answer, record = packed_answer or answer, packed_record or record
+    answer, packed, dictionary = _pack(answer, _SHORT_TEXT if text else _SHORT, manner)
+    flags, dictionaries = _ANSWER_PACKED * packed, dictionary
+    record, packed, dictionary = _pack(record, _SHORT, manner)
+    flags, dictionaries = flags | _RECORD_PACKED * packed, dictionaries | dictionary << 8
     rest = _REST.pack(
         kind,
         flags,
@@ -284,22 +282,20 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
     return {"request": fields.request, "source": fields.source, "model": fields.model}
 
 
-def _pack(section: bytes, short: int, manner: int) -> bytes | None:
-    """The compressed section, or None where it is short, or does not shrink enough."""
-    if len(section) < short:
-        return None
-    if len(section) < _LONG:
-        # What is compressed with a dictionary is kept without what begins every frame.
-        packed = _zstd.compressor(manner)(section)[len(FRAME_HEADER) :]
-    else:
-        packed = _zstd.compressor(_LARGE)(section)
-    worth = len(packed) * 10 < len(section) * 9 and len(packed) * MAX_RATIO >= len(section)
-    return packed if worth else None
-
-
-def _dictionary_for(section: bytes, packed: bytes | None) -> int:
-    """The dictionary with which `_pack` has compressed a section."""
-    return _DICTIONARY if packed is not None and len(section) < _LONG else 0
+def _pack(section: bytes, short: int, manner: int) -> tuple[bytes, bool, int]:
+    """The section as it is stored, whether that is compressed, and the dictionary's number."""
+    size = len(section)
+    if size < short:
+        return section, False, 0
+    dictionary = _DICTIONARY
+    if size >= _LONG:
+        manner, dictionary = _LARGE, 0
+    packed = (_zstd.compressors.get(manner) or _zstd.compressor(manner))(section)
+    if dictionary:  # then it is kept without what begins every frame
+        packed = packed[len(FRAME_HEADER) :]
+    if len(packed) * 10 < size * 9 and len(packed) * MAX_RATIO >= size:
+        return packed, True, dictionary
+    return section, False, 0
 
 
 def _unpack(section: bytes, dictionary: int, most: int = MAX_ENTRY_BYTES) -> bytes:

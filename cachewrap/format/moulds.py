@@ -8,14 +8,13 @@ way, and nothing of theirs is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from keyword import iskeyword
-from typing import Any, Final, Literal, TypeAlias, Union
+from typing import Any, Final, Literal, Union
 
 import msgspec
 
-from cachewrap.format.classes import ModelFilling, model_filling
-from cachewrap.format.finding import Found, place
+from cachewrap.format.classes import Look, ModelFilling, model_filling, place
 
 UNFIT: Final = object()
 """What `cast` gives where no mould fits."""
@@ -35,7 +34,7 @@ _SCALARS: Final = (type(None), bool, int, float, str)  # and no bytes, which msg
 
 
 class _UnfitError(Exception):
-    """Something that is in another form than a mould has."""
+    """A form that is not a mould's."""
 
 
 class _Shape:
@@ -67,7 +66,7 @@ class _Shape:
                 self.many.add(name)
                 for item in value:
                     self.inner[name] = _shape_of(item, self.inner.get(name))
-            elif kind is list:
+            elif kind is list and set(_SCALARS).issuperset(map(type, value)):
                 self.lists.add(name)
             elif kind not in _SCALARS:
                 raise _UnfitError
@@ -92,11 +91,8 @@ def _shape_of(tagged: Any, known: _Shape | None) -> _Shape:
     return known
 
 
-_Place: TypeAlias = tuple[Found, Mapping[str, Any], Mapping[str, Any], int]
-
-
 class Mould:
-    """How the models of one class are made.
+    """The mould of the models of one class.
 
     Args:
         shape: of the models.
@@ -106,7 +102,7 @@ class Mould:
     """
 
     tagged: Any
-    __slots__ = ("_cls", "_filling", "_inner", "_places", "tagged")
+    __slots__ = ("_cls", "_counts", "_filling", "_inner", "_looks", "tagged")
 
     def __init__(self, shape: _Shape) -> None:
         known = place(shape.spec)
@@ -117,9 +113,12 @@ class Mould:
             raise _UnfitError
         moulds = {name: Mould(inner) for name, inner in shape.inner.items()}
         self._inner = tuple(moulds.items())
-        self._places: dict[str, _Place] = {shape.spec: (known, known.own, fields, len(fields))}
+        looks = [*known.looks, (known.own, "__pydantic_fields__", fields)]
+        self._looks: dict[tuple[int, str], Look] = {(id(one[0]), one[1]): one for one in looks}
+        self._counts: dict[str, tuple[Any, int]] = {shape.spec: (fields, len(fields))}
         for mould in moulds.values():
-            self._places |= mould._places
+            self._looks |= mould._looks
+            self._counts |= mould._counts
         plain: Any = Union[_SCALARS]  # noqa: UP007
         forms = []
         for name in shape.names:
@@ -146,9 +145,10 @@ class Mould:
 
     def holds(self) -> bool:
         """Whether the classes, and their fields, are still those that the mould was made for."""
-        for known, own, fields, count in self._places.values():
-            if not known.holds() or own.get("__pydantic_fields__") is not fields:
+        for space, name, held in self._looks.values():
+            if space.get(name) is not held:
                 return False
+        for fields, count in self._counts.values():  # noqa: SIM110
             if len(fields) != count:
                 return False
         return True
@@ -203,7 +203,7 @@ def cast(data: bytes, settled: object) -> Any:
 
     Args:
         data: the answer, which begins with `MODEL`.
-        settled: what `finding.settle` gave.
+        settled: what `classes.settle` gave.
     """
     global _settled
     if settled is not _settled:

@@ -54,13 +54,12 @@ HEAVY: Final = frozenset({"!pattern", "!fraction"})
 AS_IT_IS: Final = PACKED | {float, re.Pattern, Fraction}
 """What stands in a tagged form as it is: what MessagePack has, and what `weighed` has made."""
 
-_MANY: Final = 16
+MANY: Final = 16
+"""How many items a list has for which a loop of C is worth its call."""
 
 
 def is_flat(items: list[Any]) -> bool:
-    """Whether all items are known to be as they are, in a loop of C; False for a few."""
-    if len(items) < _MANY:
-        return False
+    """Whether all items of a list, which has some, are as they are: seen in a loop of C."""
     if type(items[0]) is float:
         try:
             sum(items)  # takes numbers alone, and no look into a set for each
@@ -105,7 +104,7 @@ def is_shallow(tree: Any, levels: int = _DEEPEST) -> bool:
         level = [
             inner
             for item in level
-            if type(item) is dict or not is_flat(item)
+            if type(item) is dict or len(item) < MANY or not is_flat(item)
             for inner in (item.values() if type(item) is dict else item)
             if type(inner) is dict or type(inner) is list
         ]

@@ -17,13 +17,15 @@ import msgspec
 from cachewrap import plugins
 from cachewrap.errors import CorruptEntryError, MissingTypeError
 from cachewrap.format.classes import (
-    DataFilling,
+    Found,
     ModelFilling,
     alike,
     attributes,
+    attributes_of,
     builtin_of,
     called,
     default_of,
+    found,
     has,
     held_by,
     held_in,
@@ -37,9 +39,9 @@ from cachewrap.format.classes import (
     makes_flags,
     model_filling,
     parametrised,
+    place,
 )
-from cachewrap.format.finding import Found, found, place
-from cachewrap.format.tagging import AS_IT_IS, HEAVY, check_hashes, is_flat
+from cachewrap.format.tagging import AS_IT_IS, HEAVY, MANY, check_hashes, is_flat
 from cachewrap.plugins import type_name
 from cachewrap.request.attributes import derives, model_fields, static
 from cachewrap.request.values import (
@@ -73,7 +75,7 @@ def untag(plain: Any) -> Any:
                 plain[key] = untag(item)
         return plain
     if kind is list:
-        if not is_flat(plain):
+        if len(plain) < MANY or not is_flat(plain):
             for index, item in enumerate(plain):
                 kind = type(item)
                 if kind is not str and kind not in AS_IT_IS:
@@ -142,12 +144,27 @@ def _load_namedtuple(inner: Any) -> Any:
     return _fill(instance, cls, _members(state[0])) if state else instance
 
 
+class _DataFilling:
+    """The way in which instances of a dataclass are filled.
+
+    Attributes:
+        put: gives an instance its dictionary; None where some of its state is in slots.
+    """
+
+    __slots__ = ("cls", "put")
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+        held = attributes_of(cls)
+        self.put = None if held is None or slots_of(cls) else held.__set__
+
+
 def _load_dataclass(inner: Any) -> Any:
     name, state = inner
     known = found.get(name) if type(name) is str else None
     if known is None or known.data is None or not known.holds():
         known = _known(name, is_dataclass)
-        known.data = DataFilling(known.cls)
+        known.data = _DataFilling(known.cls)
     fill = known.data
     fields = known.own.get("__dataclass_fields__")
     if fields is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import marshal
 import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
@@ -18,15 +17,7 @@ from cachewrap.errors import UnkeyableError
 from cachewrap.http.tracking import is_idle
 from cachewrap.loops import aside, is_watched
 from cachewrap.policy import NONE_KEYED, Keyed
-from cachewrap.request import states
-from cachewrap.request.canonical import (
-    MARSHAL,
-    NO_NAMES,
-    canonical_body,
-    canonical_json,
-    packed,
-    plain_body,
-)
+from cachewrap.request.canonical import NO_NAMES, canonical_body, canonical_json
 from cachewrap.secrets import (
     GONE,
     Walk,
@@ -413,39 +404,6 @@ def _without(
     if taken is not None:
         taken += [one.value for one in walk.found]
     return clean
-
-
-def clean_body(body: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Any:
-    """What `plain_body` makes of a body without its credentials; None for one that is not plain.
-
-    It looks for a long conversation among those that were asked again.
-
-    Args:
-        body: the body.
-        unkeyed: names, in lower case, of fields that do not count.
-    """
-    spoken = body.get("messages")
-    if type(spoken) is not list or len(spoken) < _LONG:
-        return plain_body(without_secrets(body), unkeyed)
-    try:
-        told = marshal.dumps(body, MARSHAL)
-    except ValueError:
-        return plain_body(without_secrets(body), unkeyed)
-    clean = states.packed.get(unkeyed, told)
-    if clean is None:
-        bare = without_secrets(body)
-        clean = plain_body(bare, unkeyed)
-        if clean is None or bare is not body:  # a credential is not kept
-            return clean
-        try:
-            clean = packed(clean)
-        except (OverflowError, UnicodeEncodeError, UnkeyableError):
-            return clean
-        states.packed.keep(unkeyed, told, clean)
-    return clean.copy()
-
-
-_LONG: Final = 8  # messages that are walked through as fast as they are looked for
 
 
 _NUMBERS: Final = frozenset({bool, int, float, type(None)})

@@ -59,7 +59,7 @@ _LONGEST: Final = max(map(len, _ENDINGS)) + len("s")
 _NAME: Final = rf"\xff(?=[a-z])(?s:s?{_reversed(_ENDINGS)})"
 _name_ends: Final = later(_NAME.encode("latin-1"))
 _long: Final = later(rb"(?<![\w-])" + LONG.encode())
-_is_long: Final = later(LONG.encode())
+_long_near: Final = later(rb"(?s:.{0,%d}?)" % (_BEFORE + _HEADER) + LONG.encode())
 _begins: Final = later(BEGINNINGS.encode())
 _private_key: Final = later(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY")
 _address: Final = later(rb"://[^/\s]{0,384}@")
@@ -106,8 +106,7 @@ def _has_long(request: bytes, start: int, end: int) -> bool:
     if escaped or _long.search(request, begin, end) is not None:
         return True
     # Where a text begins, its length may look like a letter in front of the shape.
-    begins = not request[before:start].isascii()
-    return begins and any(_is_long.match(request, at) for at in range(begin, start + _HEADER))
+    return not request[before:start].isascii() and _long_near.match(request, begin) is not None
 
 
 def has_name(request: bytes, start: int = 0) -> bool:

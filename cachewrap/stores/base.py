@@ -29,10 +29,19 @@ async def in_thread(work: Callable[..., T], *args: Any, **options: Any) -> T:
 
     The event loop's default executor may be full of callers who wait for this very work.
     """
+    return await _of_now().do(partial(work, *args, **options))
+
+
+def begin_in_thread(work: Callable[[], object]) -> None:
+    """Have blocking work done in such a thread, which itself tells those who wait for it."""
+    _of_now().begin(work)
+
+
+def _of_now() -> Workers:
     global _workers
     if _workers.made_by is not threading.Lock:
         _workers = Workers()
-    return await _workers.do(partial(work, *args, **options))
+    return _workers
 
 
 @atexit.register

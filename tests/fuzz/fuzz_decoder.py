@@ -18,7 +18,7 @@ import atheris
 
 with atheris.instrument_imports(
     include=[
-        *(f"cachewrap.format.{name}" for name in ("codec", "untagging", "envelope")),
+        *(f"cachewrap.format.{name}" for name in ("codec", "moulds", "untagging", "envelope")),
         "cachewrap.request.values",
     ]
 ):

@@ -19,7 +19,7 @@ from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.request import key
 from cachewrap.stores.jsonl import JsonlStore, lines
-from cachewrap.stores.jsonl.cassette import head_of
+from cachewrap.stores.jsonl.lines import head_of
 from cachewrap.stores.jsonl.shown import is_deep
 from cachewrap.testing.stores import key_of
 
@@ -209,7 +209,7 @@ def test_a_call_without_room_does_not_take_lines_for_damaged(path: Path) -> None
         warnings.simplefilter("error", CacheWarning)
         for room in range(1, 60, 3):
             fresh = JsonlStore(path)
-            fresh._cassette._lines = None
+            fresh._cassette._content.forget()
             try:
                 _until(room, lambda fresh=fresh: fresh.get(name[1]))
             except (RecursionError, StoreError):

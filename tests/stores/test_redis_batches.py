@@ -303,6 +303,26 @@ def test_batches_that_take_long_keep_nobody_back() -> None:
     front.close()
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3, 4, 5])
+def test_a_loop_that_was_kept_busy_says_nothing_about_the_server(
+    store: RedisStore, redis_url: str, turns: int
+) -> None:
+    other = RedisStore(
+        f"{redis_url}?socket_timeout=0.1", namespace=store._namespace, store_seconds=0.2
+    )
+    expected = filled(store)
+
+    async def work() -> None:
+        async with opened(other):
+            asked = asyncio.ensure_future(gets(other, KEYS))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            time.sleep(0.4)
+            assert await asked == expected
+
+    asyncio.run(work())
+
+
 def test_large_and_small_ones_together(store: RedisStore) -> None:
     values = [b"%d" % n * (2**n) for n in range(22)]
 

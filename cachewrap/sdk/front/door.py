@@ -328,9 +328,11 @@ class Door:
             build = self._models.builder(cast_to)
             if build is None:
                 return None
+            if parser is not None:
+                parser.quicken(build)
         known = Known(
             exchange.endpoint,
-            Rest(stream, asked.cache.policy.unkeyed),
+            Rest(stream, asked.cache.policy.unkeyed, works.tells),
             self._path,
             constants,
             added,

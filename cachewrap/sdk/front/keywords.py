@@ -9,16 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from cachewrap.errors import UnkeyableError
 from cachewrap.http.request import (
     RAW_RESPONSE,
     canonical_headers,
-    clean_body,
     is_given,
     without_secrets,
 )
 from cachewrap.options import NAMES
-from cachewrap.request.canonical import NO_NAMES, plain_body
-from cachewrap.request.states import packed
+from cachewrap.request.canonical import MARSHAL, NO_NAMES, packed, plain_body
+from cachewrap.request.states import packed as kept
 from cachewrap.request.values import is_plain
 
 Marks: TypeAlias = tuple[Any, ...]
@@ -127,7 +127,7 @@ class Keywords:
         """
         spoken = self.body.get("messages") or self.body.get("input")
         if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
-            if packed.wanted:
+            if kept.wanted:
                 clean = clean_body(self.body, self.unkeyed)
             else:
                 clean = plain_body(without_secrets(self.body), self.unkeyed)
@@ -335,3 +335,36 @@ def _look(cls: Any) -> Schema | None:
 
 def _is_pydantics(function: Any) -> bool:
     return str(getattr(function, "__module__", "")).partition(".")[0] == "pydantic"
+
+
+def clean_body(body: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Any:
+    """What `plain_body` makes of a body without its credentials; None for one that is not plain.
+
+    It looks for a long conversation among those that were asked again.
+
+    Args:
+        body: the body.
+        unkeyed: names, in lower case, of fields that do not count.
+    """
+    spoken = body.get("messages")
+    if type(spoken) is not list or len(spoken) < _LONG:
+        return plain_body(without_secrets(body), unkeyed)
+    try:
+        told = marshal.dumps(body, MARSHAL)
+    except ValueError:
+        return plain_body(without_secrets(body), unkeyed)
+    clean = kept.get(unkeyed, told)
+    if clean is None:
+        bare = without_secrets(body)
+        clean = plain_body(bare, unkeyed)
+        if clean is None or bare is not body:  # a credential is not kept
+            return clean
+        try:
+            clean = packed(clean)
+        except (OverflowError, UnicodeEncodeError, UnkeyableError):
+            return clean
+        kept.keep(unkeyed, told, clean)
+    return clean.copy()
+
+
+_LONG: Final = 8  # messages that are walked through as fast as they are looked for

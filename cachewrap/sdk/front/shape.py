@@ -20,6 +20,15 @@ from cachewrap.sdk.front.results import Parser
 
 Inputs: TypeAlias = tuple[Any, ...]
 
+_TEXT: Final = frozenset({str})
+_TOLD: Final = ("organization", "project", "_version", "_platform")
+"""What the usual client of OpenAI's makes its headers of, beside those that it was given."""
+_READ: Final = frozenset(
+    """
+    Omit __class__ __name__ _custom_headers api_key auth_headers default_headers get_async_library
+    platform_headers super user_agent
+    """.split()
+).union(_TOLD)
 _SIMPLE: Final = (str, int, float, bool, type(None))
 
 
@@ -29,11 +38,13 @@ class Rest:
     Args:
         stream: whether the requests ask for a stream.
         unkeyed: the names that are left out of them.
+        plain: whether the client's headers and query are made of `_TOLD` alone.
     """
 
-    def __init__(self, stream: bool, unkeyed: frozenset[str]) -> None:
+    def __init__(self, stream: bool, unkeyed: frozenset[str], plain: bool = False) -> None:
         self._stream = stream
         self._unkeyed = unkeyed
+        self._plain = plain
         self._last: tuple[Inputs, dict[str, Any]] | None = None
 
     def of(
@@ -47,7 +58,7 @@ class Rest:
             path: where the request goes.
             query: of the call's own.
         """
-        inputs = _inputs(client, path, query)
+        inputs = _inputs(client, path, query, self._plain)
         last = self._last
         if inputs is not None and last is not None and last[0] == inputs:
             return last[1]
@@ -61,16 +72,19 @@ class Rest:
         return rest
 
 
-def _inputs(client: Any, path: str, own: dict[str, Any] | None) -> Inputs | None:
+def _inputs(client: Any, path: str, own: dict[str, Any] | None, plain: bool) -> Inputs | None:
     """What `canonical_request` reads of a client, as values; None where there are others."""
     transport = client._client
-    headers = []
-    for name, value in client.default_headers.items():
-        if type(value) is not str:
-            if value is not None and is_given(value):
-                return None
-            value = None
-        headers.append((name, value))
+    held = vars(client)
+    told = [held.get(name) for name in _TOLD] if plain else []
+    headers = held["_custom_headers"] if plain else client.default_headers
+    pairs: list[tuple[str, str | None]] = [*headers.items()]
+    if pairs and not _TEXT.issuperset(map(type, headers.values())):
+        for number, (name, value) in enumerate(pairs):
+            if type(value) is not str:
+                if value is not None and is_given(value):
+                    return None
+                pairs[number] = name, None
     query = client.default_query
     for one in (query, own):
         if one and any(type(value) not in _SIMPLE for value in one.values()):
@@ -78,8 +92,9 @@ def _inputs(client: Any, path: str, own: dict[str, Any] | None) -> Inputs | None
     given, params = getattr(transport, "headers", None), getattr(transport, "params", None)
     return (
         path,
-        str(client.base_url),
-        headers,
+        client.base_url,
+        told,
+        pairs,
         given.raw if given else None,
         str(params) if params else None,
         repr(query) if query else None,
@@ -89,9 +104,22 @@ def _inputs(client: Any, path: str, own: dict[str, Any] | None) -> Inputs | None
 
 def changed(options: Any, **values: Any) -> Any:
     """A copy of request options that has other values, as they are."""
-    made = copy(options)
-    vars(made).update(values)
+    try:
+        state = {*options.__pydantic_fields_set__}, options.__pydantic_extra__
+    except AttributeError:  # of an older pydantic
+        made = copy(options)
+        vars(made).update(values)
+        return made
+    kind: Any = type(options)
+    made = kind.__new__(kind)
+    _put(made, "__dict__", {**vars(options), **values})
+    _put(made, "__pydantic_fields_set__", state[0])
+    _put(made, "__pydantic_extra__", state[1])
+    _put(made, "__pydantic_private__", None)
     return made
+
+
+_put: Final = object.__setattr__
 
 
 def without_own(options: Any, beside: Beside | None, parser: Parser | None) -> Any:
@@ -131,11 +159,16 @@ class Works:
 
     Whoever wraps one of them is to see every call of it: where something else stands in its place
     now, or in its code, the door is not for that call.
+
+    Attributes:
+        tells: whether the headers of clients are made of what `Rest` looks at, by the SDK alone.
     """
+
+    tells: bool
 
     __slots__ = (
         *("_cast", "_url", "_options", "_parsed", "_post", "_posts", "_processed", "_processes"),
-        *("_request", "_requests", "_spared"),
+        *("_request", "_requests", "_spared", "tells"),
     )
 
     @classmethod
@@ -148,7 +181,9 @@ class Works:
         """
         works = cls(kind, name)
         found = [getattr(kind, work) for work in WORKS]
-        found += [getattr(one, "__func__", one) for *_, one in works._spared if one is not None]
+        for *_, one in works._spared:
+            if one is not None:
+                found.append(getattr(one, "__func__", getattr(one, "fget", one)))
         return works if all(is_own(one, name) for one in found) else None
 
     def __init__(self, kind: Any, name: str) -> None:
@@ -159,6 +194,9 @@ class Works:
         self._requests, self._posts = kind.request.__code__, kind.post.__code__
         self._processes = kind._process_response.__code__
         self._spared = tuple(_spared(name))
+        headers = _headers(kind)
+        self.tells = headers is not None
+        self._spared += headers or ()
 
     def are_alone(self, client: Any, resource: Any = None) -> bool:
         """Whether they are all that stands there now, in the client's class and its resource.
@@ -210,6 +248,28 @@ def _spared(name: str) -> Iterable[tuple[Mapping[str, Any], str, Any]]:
                 yield vars(base), attribute, found
             if found is not None:
                 break
+
+
+_HEADERS: Final = frozenset({"auth_headers", "default_headers", "platform_headers", "user_agent"})
+
+
+def _headers(kind: type) -> tuple[tuple[Mapping[str, Any], str, Any], ...] | None:
+    """What makes a client's headers, as `_spared` gives it; None where they are made of more."""
+    if any(hasattr(kind, name) for name in (*_TOLD, "_custom_headers")):
+        return None
+    places: list[tuple[Mapping[str, Any], str, Any]] = []
+    ahead = ["default_headers"]
+    for attribute in ahead:
+        for base in kind.__mro__[:-1]:
+            found = vars(base).get(attribute)
+            places.append((vars(base), attribute, found))
+            if found is not None:
+                function = getattr(found, "fget", found)
+                read = set(getattr(getattr(function, "__code__", None), "co_names", ("",)))
+                if not read <= _READ:
+                    return None
+                ahead += sorted(read.intersection(_HEADERS).difference(ahead))
+    return tuple(places)
 
 
 WORKS: Final = (
@@ -387,6 +447,8 @@ class Ids:
         """The attributes that stand for headers, where the SDK only sets them; else None."""
         if self._add is None:
             return ()
+        if not is_own(self._add, self._base.__module__.partition(".")[0]):
+            return None
         try:
             model = self._base.construct()
             state = model.__getstate__()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import sqlite3
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 from diskcache import Timeout
@@ -16,12 +19,14 @@ from diskcache import Timeout
 from cachewrap import systems
 from cachewrap.errors import StoreError
 from cachewrap.loops import aside, is_on_loop
+from cachewrap.stores.base import begin_in_thread
 from cachewrap.stores.breaker import Breaker, LeftAlone, breaker_of, left_alone
 from cachewrap.stores.disk.folder import (
     check_files,
     check_name,
     check_owners,
     connect,
+    execute,
     lay_out,
 )
 from cachewrap.systems import files
@@ -37,6 +42,10 @@ _TRUST = 0.05
 
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 """What SQLite says when a lock did not come."""
+
+_AT_ONCE = 100
+_SIZE_AT_ONCE = 2**22
+"""Additions, and bytes of them, that one transaction has at most: others wait for it."""
 
 NO_DATABASE = (
     "is damaged, or no database at all. Delete it or move it away, or choose another"
@@ -77,6 +86,112 @@ class Link:
             con.close()
 
     __del__ = close  # a thread that ends leaves no open connection behind
+
+
+class Addition:
+    """An entry that an async caller adds, and what he is told of it.
+
+    Args:
+        key: its key.
+        value: its bytes.
+        options: those of `Store.add`.
+
+    Attributes:
+        result: what is there afterwards.
+        error: what went wrong.
+    """
+
+    __slots__ = ("error", "key", "loop", "options", "result", "told", "value")
+
+    def __init__(self, key: str, value: bytes, **options: Any) -> None:
+        self.key = key
+        self.value = value
+        self.options = options
+        self.result: bytes | None = None
+        self.error: BaseException | None = None
+        self.loop = asyncio.get_running_loop()
+        self.told: asyncio.Future[bytes] = self.loop.create_future()
+
+    def columns(self, now: int) -> tuple[bytes, int, float | None, int, bytes]:
+        """What `folder.ADD` stores."""
+        return bytes.fromhex(self.key), now, self.options["expires"] or None, now, self.value
+
+
+class Additions:
+    """The additions of async callers: a thread writes at once those that came meanwhile.
+
+    Each caller is told when his own is stored, and only then. One who is cancelled before it is
+    begun has his dropped.
+    """
+
+    def __init__(self) -> None:
+        self.begin_anew()
+        _queues.add(self)
+
+    def begin_anew(self) -> None:
+        """Forget what waits: in a forked child it is the parent's."""
+        self._waiting: deque[Addition] = deque()
+        self._at_work = False
+
+    async def add(self, addition: Addition, write: Callable[[list[Addition]], None]) -> bytes:
+        """Have it written; what is there afterwards.
+
+        Args:
+            addition: what is added.
+            write: writes several, and gives each a ``result`` or an ``error``.
+        """
+        self._waiting.append(addition)
+        if not self._at_work:
+            self._at_work = True
+            # Behind those tasks that the loop goes on with anyway: they may add something too.
+            addition.loop.call_soon(begin_in_thread, functools.partial(self._work, write))
+        return await addition.told
+
+    def _work(self, write: Callable[[list[Addition]], None]) -> None:
+        while True:
+            if some := self._next():
+                _write(some, write)
+                continue
+            self._at_work = False
+            if not self._waiting:
+                return
+            self._at_work = True  # one came who found a thread at work
+
+    def _next(self) -> list[Addition]:
+        some: list[Addition] = []
+        size = 0
+        while self._waiting and len(some) < _AT_ONCE and size < _SIZE_AT_ONCE:
+            with suppress(IndexError):  # another thread took the last one
+                addition = self._waiting.popleft()
+                if not addition.told.cancelled():
+                    some.append(addition)
+                    size += len(addition.value)
+        return some
+
+
+def _write(some: list[Addition], write: Callable[[list[Addition]], None]) -> None:
+    """Write them, and tell all callers of one event loop at once."""
+    try:
+        write(some)
+    except BaseException as error:
+        for addition in some:
+            addition.error = addition.error or error
+    of_loops: dict[asyncio.AbstractEventLoop, list[Addition]] = {}
+    for addition in some:
+        of_loops.setdefault(addition.loop, []).append(addition)
+    for loop, added in of_loops.items():
+        with suppress(RuntimeError):  # it has ended: nobody waits any more
+            loop.call_soon_threadsafe(_tell, added)
+
+
+def _tell(additions: list[Addition]) -> None:
+    for addition in additions:
+        if addition.told.done():
+            continue
+        if addition.result is not None:
+            addition.told.set_result(addition.result)
+        elif addition.error is not None:
+            addition.told.set_exception(addition.error)
 
 
 class Connections:
@@ -152,11 +267,10 @@ class Connections:
                 check_name(self._root, folder)
                 check_files(self._path)
                 link.inode = files.stat(self._path).st_ino
-                read_wait = self.wait / 2
-                link.con = connect(self._path, self.wait if make else read_wait, read_wait)
+                link.con = connect(self._path, self.wait if make else self.wait / 2)
                 if link.con is None and make:  # a database that is being made, or has no tables
                     lay_out(self._root, folder, self.wait)
-                    link.con = connect(self._path, self.wait, read_wait)
+                    link.con = connect(self._path, self.wait)
         except (sqlite3.Error, Timeout, OSError) as error:
             raise self.failed("open", error, writes=make) from error
         return link.con
@@ -172,7 +286,7 @@ class Connections:
         if trying:
             if con is not None:
                 try:
-                    con.execute("SELECT 1 FROM Cache LIMIT 1").fetchall()
+                    execute(con, self.wait / 2, "SELECT 1 FROM Cache LIMIT 1").fetchall()
                 except sqlite3.Error as error:
                     raise self.failed("read", error) from error
             self._reads.worked()
@@ -202,7 +316,7 @@ class Connections:
         with link.lock:
             con = self.readable(link)
             try:
-                return con.execute(sql, values).fetchall() if con else []
+                return execute(con, self.wait / 2, sql, values).fetchall() if con else []
             except sqlite3.Error as error:
                 raise self.failed("read", error) from error
 
@@ -249,6 +363,7 @@ class Connections:
         self._lock.release()
 
 
+_queues: weakref.WeakSet[Additions] = weakref.WeakSet()
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
 _paused: list[Connections] = []
 _forking = threading.Lock()
@@ -272,6 +387,8 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     for connections in _paused:
         connections._start()
+    for queue in list(_queues):
+        queue.begin_anew()
     _paused.clear()
     _forking.release()
 

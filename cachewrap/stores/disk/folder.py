@@ -18,6 +18,7 @@ import time
 import urllib.parse
 from contextlib import closing, suppress
 from pathlib import Path
+from random import random
 from typing import Any, BinaryIO
 
 import diskcache
@@ -54,8 +55,9 @@ _LARGEST = 2**30
 LARGEST_ROW = 2**24
 """Bytes of a value in a row, at most, that are read: those of cachewrap's have `IN_FILE` bytes."""
 
-_AGAIN = 0.01
-"""Seconds until a write is tried again that was refused at once."""
+_AGAIN = 0.001
+"""Seconds until what met a lock is tried again, on average: as long as a transaction takes."""
+
 _BESIDE = ("", "-wal", "-shm", "-journal")
 """Names of the database and of SQLite's files beside it, behind the database's."""
 
@@ -386,47 +388,62 @@ class _LaidOut(diskcache.Cache):  # type: ignore[misc]
         return sql
 
 
-def connect(path: str, wait: float, later: float) -> sqlite3.Connection | None:
+def connect(path: str, wait: float) -> sqlite3.Connection | None:
     """Open the database without writing a thing; None if it has not been laid out (yet).
 
     Args:
         path: the database.
-        wait: seconds to wait for another process's lock while it is opened.
-        later: seconds to wait for one with each statement.
+        wait: seconds to wait for another process's lock.
     """
     try:
-        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT), path, later)
+        return _ready(sqlite3.connect(path, timeout=wait, **_CONNECT), path)
     except sqlite3.OperationalError:
         if files.access(os.path.dirname(path), os.W_OK):
             raise
         # SQLite cannot put the files of its write-ahead log into a folder that is read-only.
         place = f"{Path(path).as_uri()}?immutable=1"
-        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT), path, later)
+        return _ready(sqlite3.connect(place, timeout=wait, uri=True, **_CONNECT), path)
 
 
-def write(
+def execute(
     con: sqlite3.Connection, wait: float, sql: str, values: tuple[Any, ...] = ()
 ) -> sqlite3.Cursor:
-    """Execute what begins to write, once other processes let go of it; within so many seconds."""
+    """Execute a statement once other processes let go of what it needs, within so many seconds.
+
+    SQLite's own waits grow to a tenth of a second, so that who has waited long looks seldom. Here
+    all look equally often, so that each gets its turn soon.
+    """
+    try:
+        return con.execute(sql, values)
+    except sqlite3.OperationalError as error:
+        if not is_busy(error):
+            raise
     deadline = clock.now() + wait
     while True:
+        time.sleep(_AGAIN * (0.5 + random()))
         try:
             return con.execute(sql, values)
         except sqlite3.OperationalError as error:
-            # The connection itself waits as long as a read may, and one statement costs less than
-            # telling it to wait longer, and again not to.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            if not is_busy(error) or clock.now() > deadline:
                 raise
-            if clock.now() > deadline - _AGAIN:
-                raise
-            time.sleep(_AGAIN)
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether another process has a lock that is needed."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def is_too_large(error: Exception) -> bool:
+    """Whether a row has a value that is larger than any that is stored in one."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return isinstance(error, MemoryError) or code == sqlite3.SQLITE_TOOBIG
 
 
 def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")  # one that is not UTF-8 must not hide the other rows
 
 
-def _ready(con: sqlite3.Connection, path: str, wait: float) -> sqlite3.Connection | None:
+def _ready(con: sqlite3.Connection, path: str) -> sqlite3.Connection | None:
     try:
         con.text_factory = _text
         found = con.execute(_SCHEMA).fetchall()
@@ -440,7 +457,7 @@ def _ready(con: sqlite3.Connection, path: str, wait: float) -> sqlite3.Connectio
         if any(name == _LAST for _, name, _ in found):
             con.executescript(PRAGMAS)
             con.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_ROW)
-            con.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+            con.execute("PRAGMA busy_timeout = 0")  # see `execute`
             return con
     except BaseException:
         con.close()

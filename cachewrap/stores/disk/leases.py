@@ -159,7 +159,7 @@ def take(path: str, key: str, token: str, seconds: float) -> Claim:
         if (path, key, token) in _process.owners:
             return Claim.TAKEN
         file = _process.file(path)
-        claim = file.take(_number(key), token, seconds)
+        claim = file.take(int(key[:16], 16), token, seconds)
         if claim is Claim.TAKEN:
             _process.owners[path, key, token] = file
         return claim
@@ -170,7 +170,7 @@ def renew(path: str, key: str, token: str) -> bool:
     with _process.lock:
         file = _process.owners.get((path, key, token))
         if file is not None:
-            file.stamp(_number(key))
+            file.stamp(int(key[:16], 16))
         return file is not None
 
 
@@ -179,7 +179,7 @@ def give(path: str, key: str, token: str, *, failed: bool) -> None:
     with _process.lock:
         file = _process.owners.pop((path, key, token), None)
         if file is not None:
-            file.give(_number(key), failed)
+            file.give(int(key[:16], 16), failed)
 
 
 def close(path: str) -> None:
@@ -187,10 +187,6 @@ def close(path: str) -> None:
     with _process.lock, suppress(OSError):  # the folder is gone, or something else by now
         status = files.lstat(path)
         _process.close_idle((status.st_dev, status.st_ino))
-
-
-def _number(key: str) -> int:
-    return int(key[:16], 16)
 
 
 @systems.in_forked_child

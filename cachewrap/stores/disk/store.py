@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.loops import aside, is_on_loop
+from cachewrap.loops import aside, is_on_loop, running_loop
 from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Checks,
@@ -26,7 +26,14 @@ from cachewrap.stores.base import (
     in_thread,
 )
 from cachewrap.stores.disk import leases
-from cachewrap.stores.disk.connections import METHOD, NO_DATABASE, Connections, off_loop
+from cachewrap.stores.disk.connections import (
+    METHOD,
+    NO_DATABASE,
+    Addition,
+    Additions,
+    Connections,
+    off_loop,
+)
 from cachewrap.stores.disk.folder import (
     ADD,
     BATCH,
@@ -43,10 +50,12 @@ from cachewrap.stores.disk.folder import (
     Transaction,
     check_files,
     check_owners,
+    execute,
     folder_name,
+    is_busy,
+    is_too_large,
     make,
     seed_of,
-    write,
 )
 from cachewrap.systems import NotAFile, files
 from cachewrap.telemetry.events import warn_once
@@ -134,6 +143,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         self._used: dict[bytes, float] = {}
         self._additions = 0
         self._leases_checked = False
+        self._waiting = Additions()
 
     def __reduce__(self) -> tuple[Callable[..., DiskStore], tuple[str, str]]:
         return functools.partial(type(self), **self._options), (self._root, self._seed)
@@ -189,9 +199,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                         return None
                 rows = con.execute(GET, (name,)).fetchall()
         except (sqlite3.Error, MemoryError) as error:
-            if _is_too_large(error):
+            if is_too_large(error):
                 return DAMAGED
-            raise self._connections.failed("read", error) from error
+            if not is_busy(error):
+                raise self._connections.failed("read", error) from error
+            rows = connections.read(GET, (name,))  # which waits
         if not rows:
             return None
         mode, _, column, expires = rows[0]
@@ -226,13 +238,38 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             try:
                 present = self._value(writing.con.execute(GET, (name,)).fetchall())
             except (sqlite3.Error, MemoryError) as error:
-                if not _is_too_large(error):
+                if not is_too_large(error):
                     raise
                 present = DAMAGED
             if present is not None and present != over:
                 return present
             writing.put(name, value, expires)
         return value
+
+    async def aadd(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        if self._max_bytes is not None or len(value) >= IN_FILE or running_loop() is None:
+            return await in_thread(self.add, key, value, expires=expires, over=over)
+        addition = Addition(key, value, expires=expires, over=over)
+        return await self._waiting.add(addition, self._add_all)
+
+    def _add_all(self, additions: list[Addition]) -> None:
+        """Add several in one transaction, and by itself what that does not add."""
+        if len(additions) > 1:
+            now = int(time.time())
+            with suppress(StoreError):  # each of them meets it again, if it is to be told
+                with self._writing() as writing:
+                    add = writing.con.execute
+                    new = [one for one in additions if add(ADD, one.columns(now)).rowcount == 1]
+                for one in new:
+                    one.result = one.value
+        for one in additions:
+            if one.result is None:
+                try:
+                    one.result = self.add(one.key, one.value, **one.options)
+                except StoreError as error:
+                    one.error = error
 
     @off_loop
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
@@ -397,7 +434,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             with link.lock:
                 con, now = connections.writable(link), int(time.time())  # takes half the room
                 columns = (name, now, expires or None, now, value)
-                added = write(con, connections.wait, ADD, columns).rowcount == 1
+                added = execute(con, connections.wait, ADD, columns).rowcount == 1
                 stale = sweeps and con.execute(STALE, (time.time(),)).fetchone() is not None
         except (sqlite3.Error, OSError) as error:
             raise self._connections.failed("write", error, writes=True) from error
@@ -417,7 +454,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         try:
             with link.lock:
                 con = connections.writable(link)
-                write(con, connections.wait, "BEGIN IMMEDIATE")
+                execute(con, connections.wait, "BEGIN IMMEDIATE")
                 writing = Transaction(con, self._disk)
                 try:
                     yield writing
@@ -458,9 +495,3 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             f"the cache folder {self._folder} cannot be used: {why}."
             " Choose another cache_path_root, or mend it."
         )
-
-
-def _is_too_large(error: Exception) -> bool:
-    """Whether a row has a value that is larger than any that is stored in one."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return isinstance(error, MemoryError) or code == sqlite3.SQLITE_TOOBIG

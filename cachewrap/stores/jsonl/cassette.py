@@ -4,57 +4,37 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import json
 import os
-import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, TypeAlias
-
-import msgspec
+from math import inf
+from typing import Final
 
 from cachewrap import systems
-from cachewrap.errors import StoreError, printable
+from cachewrap.errors import StoreError
 from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
+from cachewrap.stores.base import in_thread
 from cachewrap.stores.breaker import (
     Breaker,
     LeftAlone,
     breaker_of,
     left_alone,
 )
-from cachewrap.stores.jsonl.lines import HEAD, VERSION
-from cachewrap.stores.jsonl.shown import TOO_DEEP, is_deep
-from cachewrap.systems import clock, files
-from cachewrap.telemetry.events import warn_once
+from cachewrap.stores.jsonl.changes import Change, Changes
+from cachewrap.stores.jsonl.content import SMALL, Content, Lines, open_alone, stamp_of
+from cachewrap.stores.jsonl.lines import Envelopes, Name, name_of
+from cachewrap.systems import files
 
-Name: TypeAlias = tuple[str, str]
-"""The seed and the key of a line."""
-
-Lines: TypeAlias = dict[Name | int, bytes]
-"""The lines by their names; those that cannot be read, by their numbers."""
-
-_KEY: Final = re.compile("[0-9a-f]{64}")
 _MOST_ASKED: Final = 10_000
-_MOST_TOLD: Final = 10
-"""Lines of a file, at most, that cannot be read and are told one by one."""
+MOST_AT_ONCE: Final = 2**21
+"""Bytes that others have appended, at most, for them to be read on an event loop."""
+
 _WRITING: Final = os.O_RDWR | os.O_CREAT | (os.O_APPEND if systems.REPLACES_OPEN else 0)
 
 
-class Head(msgspec.Struct):
-    """The head of a line: what names it, or tells that it is the first one."""
-
-    key: str | None = None
-    seed: str | None = None
-    cachewrap: str | None = None
-    version: int = VERSION
-
-
-_head_decoder = msgspec.json.Decoder(Head)
-
-
-class Cassette:
+class Cassette(Changes):
     """One file of lines, shared by every store of it in this process.
 
     What is recorded is appended at once, in one write, so that a process that is killed loses
@@ -70,21 +50,22 @@ class Cassette:
     A lock that another process keeps for too long opens a breaker of the file.
 
     Attributes:
+        envelopes: of lines that were read or written.
         store_seconds: how long a write waits for the lock; a read waits half of it.
         breaker_seconds: for how long the file is left alone after one that did not come.
     """
 
     def __init__(self, path: str) -> None:
+        super().__init__()
         self.path = path
         self.store_seconds = STORE_SECONDS
         self.breaker_seconds = BREAKER_SECONDS
         # A write is tried although a read has waited in vain: what it holds was paid for.
         self._reads = breaker_of(f"read {path}")
         self._writes = breaker_of(f"write {path}")
-        self._lock = threading.RLock()
-        self._lines: Lines | None = None
-        self._stamp: tuple[int, int, int] | None = None
-        self._ends = True  # whether the file ends with a line break
+        self.envelopes = Envelopes()
+        self._content = Content(path)
+        self._begin_anew()
         self._untidy = False
         self._numbers = itertools.count()
         self._asked: dict[Name, int] = {}
@@ -113,23 +94,64 @@ class Cassette:
     def read_before(self) -> Lines | None:
         """The lines, where the file is as it was read; None where it is to be read."""
         try:
-            stamp = _stamp_of(files.stat(self.path))
+            stamp = stamp_of(files.stat(self.path))
         except FileNotFoundError:
             stamp = None
         except OSError as error:
             raise self._failed("read", error) from error
-        lines = self._lines
-        return lines if lines is not None and stamp == self._stamp else None
+        return self._content.current(stamp)
+
+    def read_on(self, most: float = inf) -> Lines | None:
+        """The lines, where others have only appended some; nobody is waited for.
+
+        None where the file is to be read as a whole, or more than so many bytes of it, and where
+        another thread is at it.
+        """
+        # What is appended is whole up to its last line break, whoever may be appending more; only
+        # where a file is written over is there anything to wait for.
+        if not systems.REPLACES_OPEN or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
+            try:
+                lines = self._content.follow(file, most)
+                if lines is None and files.fstat(file).st_size < SMALL:
+                    return self._content.lines if self._content.read(file) else None
+                return lines
+            finally:
+                files.close(file)
+        except (OSError, MemoryError):
+            return None  # who reads all of it is told
+        finally:
+            self._lock.release()
+
+    def _read_anew(self) -> Lines | None:
+        """The lines of the whole file, for which nobody has to wait; None where they may not be."""
+        if not systems.REPLACES_OPEN:
+            return None
+        content = Content(self.path)
+        try:
+            file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
+            try:
+                if not content.read(file):
+                    return None
+            finally:
+                files.close(file)
+        except (OSError, MemoryError):
+            return None
+        with self._lock:
+            self._content = content
+        return content.lines
 
     def names(self) -> list[Name]:
         """The names of all lines, in the order of the file."""
+        lines = self._read()
         with self._lock:
-            return [name for name in self._read() if isinstance(name, tuple)]
+            return [name for name in lines if isinstance(name, tuple)]
 
     def seeds(self) -> list[str]:
         """The seeds that have lines, sorted."""
-        with self._lock:
-            return sorted({name[0] for name in self._read() if isinstance(name, tuple)})
+        return sorted({seed for seed, _ in self.names()})
 
     def place_of(self, name: Name) -> str:
         """Where the line of a name is, for an error: the file and the number of the line."""
@@ -142,19 +164,26 @@ class Cassette:
 
     def _read(self) -> Lines:
         lines = self.read_before()
+        if lines is None:
+            with self._reading:  # one reads for all who wait
+                lines = self.read_before() or self.read_on() or self._read_anew()
         if lines is not None:
             return lines
-        with self._lock:
+        with self._file:
             try:
                 with self._watched(self._reads, "read"):
                     file = systems.open_file(self.path, os.O_RDONLY, 0, follows=False)
                     try:
-                        with systems.locked(file, alone=False, seconds=self.store_seconds / 2):
-                            return self._load(file)
+                        seconds = self.store_seconds / 2
+                        with systems.locked(file, alone=False, seconds=seconds), self._lock:
+                            return self._content.load(file)
                     finally:
                         files.close(file)
             except FileNotFoundError:
-                return self._loaded({}, None, ends=True)
+                lines = {}
+                with self._lock:
+                    self._content.replaced(lines, None)
+                return lines
             except (OSError, MemoryError) as error:
                 raise self._failed("read", error) from error
 
@@ -183,108 +212,151 @@ class Cassette:
         why = systems.NO_DIRECTORY if systems.is_nowhere(self.path) else error
         return StoreError(f"cannot {doing} {self.path}: {why}")
 
-    def _load(self, file: int) -> Lines:
-        status = files.fstat(file)
-        if self._lines is not None and self._stamp == _stamp_of(status):
-            return self._lines
-        files.lseek(file, 0, os.SEEK_SET)
-        data = files.read_all(file)
-        lines: Lines = {}
-        skipped = 0
-        for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-            if not (line := line.strip()):
-                continue
-            try:
-                name = name_of(line)
-            except ValueError as error:
-                skipped += 1
-                if skipped <= _MOST_TOLD:
-                    warn_once(
-                        ("cassette", self.path, hash(line)),
-                        f"{self.path}, line {number}: not an entry of a cassette, and skipped:"
-                        f" {printable(str(error))}",
-                    )
-                lines[number] = line
-            else:
-                if name is None:
-                    self._check_version(line)
-                else:
-                    lines[name] = line
-        if skipped > _MOST_TOLD:
-            warn_once(
-                ("cassette", self.path),
-                f"{self.path}: {skipped - _MOST_TOLD} more lines are no entries of a cassette, and"
-                " skipped",
-            )
-        return self._loaded(lines, _stamp_of(status), ends=not data or data.endswith(b"\n"))
-
-    def _loaded(self, lines: Lines, stamp: tuple[int, int, int] | None, *, ends: bool) -> Lines:
-        self._lines, self._stamp, self._ends = lines, stamp, ends
-        return lines
-
-    def _check_version(self, line: bytes) -> None:
-        version = head_of(line).version
-        if version != VERSION:
-            raise StoreError(
-                f"{self.path} is a cassette of version {version}; this cachewrap reads version"
-                f" {VERSION}: use the cachewrap that wrote it, or a newer one"
-            )
-
     # -- writing ------------------------------------------------------------------------------
 
-    def change(self, name: Name, decide: Callable[[bytes | None], bytes | None]) -> bytes | None:
-        """Write the line that ``decide`` gives for the one that is there; what is there then.
+    async def catch_up(self) -> None:
+        if self.read_before() is None and self.read_on(MOST_AT_ONCE) is None:
+            await in_thread(self._read)
 
-        Where it gives None, or the line that is there, nothing is written.
-        """
-        with self._writing() as file:
-            lines = self._load(file)
-            present = lines.get(name)
-            line = decide(present)
-            if line is None or line == present:
-                return present
-            self._append(file, lines, line)
-            if present is None:
-                number = self._asked.pop(name, None)
-                number = next(self._numbers) if number is None else number
-                self._untidy |= number < self._last
-                self._last = max(number, self._last)
-                self._new[name] = number
+    def make_changes(self) -> None:
+        with self._file, self.taken() as changes:
+            if not changes:
+                return
+            for change in changes:
+                change.prepare()
+            try:
+                if self.read_before() is None and self.read_on() is None:
+                    self._read_anew()  # before others are kept from appending more
+                with self._writing() as file, self._lock:
+                    self._make(file, self._content.load(file), changes)
+            except Exception as error:
+                _fail(changes, error, error.__cause__)
+
+    def make_at_once(self) -> bool | None:
+        if self._writes.error is not None:
+            return False
+        if not self._file.acquire(blocking=False):
+            return None
+        try:
+            with open_alone(self.path, _WRITING, 0o600, 0.0, follows=False) as file, self._lock:
+                lines = self._content.follow(file, MOST_AT_ONCE)
+                if lines is None:
+                    return None
+                if not self.are_short():
+                    return False
+                with self.taken() as changes:
+                    try:
+                        self._make(file, lines, changes)
+                    except (OSError, MemoryError) as error:
+                        _fail(changes, self._failed("write", error), error)
+        except TimeoutError:
+            return None
+        except (OSError, MemoryError):
+            return False  # whoever tries again is told
+        finally:
+            self._file.release()
+        return True
+
+    def _make(self, file: int, lines: Lines, changes: list[Change]) -> None:
+        try:
+            self._write(file, lines, changes)
+        except OSError:
+            if len(changes) == 1:
+                raise
+            for change in changes:  # there may be room for some of them
+                with suppress(OSError):
+                    self._write(file, lines, [change])
+            raise
+
+    def _write(self, file: int, lines: Lines, changes: list[Change]) -> None:
+        """Append what the changes decide, in one write, in the order of their requests."""
+        new: dict[Name, bytes] = {}
+        decided: list[Change] = []
+        for change in sorted(changes, key=lambda change: self._asked.get(change.name, inf)):
+            name = change.name
+            change.line = present = new.get(name, lines.get(name))
+            try:
+                line = change.decide(present)
+            except Exception as error:
+                change.error = error
             else:
+                if line is not None and line != present:
+                    change.line = new[name] = line
+            decided.append(change)
+        if new:
+            replaced = lines.keys() & new.keys()
+            self._content.append(file, new)
+            self._note(new, replaced)
+        for change in decided:
+            change.made = True
+
+    def _note(self, new: Iterable[Name], replaced: Container[Name | int]) -> None:
+        """Take note of the order of lines that were appended."""
+        for name in new:
+            if name in replaced:
                 self._untidy = True
-            lines[name] = line
-            if self._untidy:
-                _untidy.add(self)
-            return line
+                continue
+            number = self._asked.pop(name, None)
+            number = next(self._numbers) if number is None else number
+            self._untidy |= number < self._last
+            self._last = max(number, self._last)
+            self._new[name] = number
+        if self._untidy:
+            _untidy.add(self)
 
     def remove(self, goes: Callable[[Name], bool]) -> int:
         """Remove the lines of names; how many there were. A file without lines is removed."""
         if not files.exists(self.path):
             return 0
-        with self._writing() as file:
-            lines = self._load(file)
-            gone = [name for name in lines if isinstance(name, tuple) and goes(name)]
-            for name in gone:
-                del lines[name]
-                self._new.pop(name, None)
+        with self._writing() as file, self._lock:
+            lines = self._content.load(file, whole=True)
+            gone = {name for name in lines if isinstance(name, tuple) and goes(name)}
+            left = {name: line for name, line in lines.items() if name not in gone}
             if gone:
-                self._write_all(file, lines)
-        if gone and not lines and not systems.REPLACES_OPEN:
-            self._remove_empty()
+                self._content.write_all(file, left)
+            for name in gone:
+                self._new.pop(name, None)
+        if gone and not left and not systems.REPLACES_OPEN:
+            self._content.remove_empty()
         return len(gone)
 
     def tidy(self) -> None:
         """Bring the lines into their order, and forget what was read of them."""
-        with self._lock:
+        with self._file:
             if self._untidy and files.exists(self.path):
-                with self._writing() as file:
-                    self._write_all(file, self._in_order(self._load(file)))
-            self._untidy = False
-            _untidy.discard(self)
-            self._lines = None
-            self._asked.clear()
-            self._new.clear()
-            self._last = -1
+                self._put_in_order()
+            with self._lock:
+                self._untidy = False
+                _untidy.discard(self)
+                self._content.forget()
+                self._asked.clear()
+                self._new.clear()
+                self._last = -1
+
+    def _put_in_order(self) -> None:
+        """Write the file anew, while others append to it as long as that is possible."""
+        content, draft = self._content, None
+        if systems.REPLACES_OPEN:
+            lines = self.read_before()
+            if lines is None or not content.is_sure():
+                lines, content = self._read_anew(), self._content
+            if lines:
+                size = content.size
+                try:
+                    draft = content.draft(self._in_order(lines))
+                except (OSError, MemoryError) as error:
+                    raise self._failed("write", error) from error
+        try:
+            with self._writing() as file, self._lock:
+                if draft and content is self._content and content.complete(draft, file, size):
+                    content.put(draft)
+                else:
+                    lines = self._content.load(file, whole=True)
+                    self._content.write_all(file, self._in_order(lines))
+        finally:
+            if draft:
+                with suppress(FileNotFoundError):  # it is in its place
+                    files.unlink(draft)
 
     def _in_order(self, lines: Lines) -> Lines:
         """The new lines change places among each other alone."""
@@ -295,7 +367,7 @@ class Cassette:
     @contextmanager
     def _writing(self) -> Iterator[int]:
         """The file, open and locked; it is made where it is missing."""
-        with self._lock:
+        with self._file:
             try:
                 with self._watched(self._writes, "write"):
                     files.make_folders(os.path.dirname(self.path), 0o700)
@@ -306,135 +378,21 @@ class Cassette:
             except (OSError, MemoryError) as error:
                 raise self._failed("write", error) from error
 
-    def _append(self, file: int, lines: Lines, line: bytes) -> None:
-        size = files.fstat(file).st_size
-        start = (b"" if self._ends else b"\n") if size else HEAD + b"\n"
-        files.lseek(file, 0, os.SEEK_END)
-        try:
-            _write(file, start + line + b"\n")
-        except BaseException:
-            files.ftruncate(file, size)  # the disk is full: half a line helps nobody
-            raise
-        self._stamp, self._ends = _stamp_of(files.fstat(file)), True
-
-    def _write_all(self, file: int, lines: Lines) -> None:
-        """Put a new file in the place of the old one, under whose lock this is called."""
-        if not systems.REPLACES_OPEN:
-            self._write_over(file, lines)
-            return
-        if not lines:
-            files.unlink(self.path)
-            self._loaded({}, None, ends=True)
-            return
-        base = os.path.basename(self.path)
-        draft = f"{self.path.removesuffix(base)}.{base[:100]}.{os.urandom(8).hex()}.tmp"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        made = systems.open_file(draft, flags, 0o600, follows=False)
-        try:
-            try:
-                _write(made, b"\n".join((HEAD, *lines.values(), b"")))
-                files.fsync(made)
-                files.chmod(draft, files.stat(self.path).st_mode & 0o7777)
-                stamp = _stamp_of(files.fstat(made))
-            finally:
-                files.close(made)
-            files.replace(draft, self.path)
-        except BaseException:
-            files.unlink(draft)
-            raise
-        self._loaded(lines, stamp, ends=True)
-
-    def _write_over(self, file: int, lines: Lines) -> None:
-        # What is cut off comes last: a process that is killed in between leaves lines twice.
-        files.lseek(file, 0, os.SEEK_SET)
-        if lines:
-            _write(file, b"\n".join((HEAD, *lines.values(), b"")))
-        files.ftruncate(file, files.lseek(file, 0, os.SEEK_CUR))
-        self._loaded(lines, _stamp_of(files.fstat(file)), ends=True)
-
-    def _remove_empty(self) -> None:
-        """Remove a file that could not be removed while it was open."""
-        with suppress(OSError):  # it is gone, or another process has it open
-            if not files.stat(self.path).st_size:
-                files.unlink(self.path)
-
     def _begin_anew(self) -> None:
         """In a forked child: another thread may have held the lock, in the midst of a change."""
-        self._lock = threading.RLock()
-        self._lines = None
+        self._file = threading.RLock()  # of who uses the file's lock, or waits for it
+        self._reading = threading.RLock()
+        self._lock = threading.Lock()  # of the content; nobody waits for the file who has it
+        self._renew_queue()
+        self._content.forget()
 
 
-def head_of(line: bytes) -> Head:
-    """What names a line. Raises `ValueError` for what is no line of a cassette."""
-    try:
-        try:
-            return _head_decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if isinstance(error, msgspec.ValidationError):
-                raise ValueError(str(error)) from error
-            try:  # half of a surrogate pair is JSON for Python alone
-                return msgspec.convert(json.loads(line), Head)
-            except (ValueError, msgspec.ValidationError):
-                raise ValueError(str(error)) from error
-    except RecursionError:
-        if not is_deep(line):
-            raise  # it is the caller who has no room left
-        raise ValueError(TOO_DEEP) from None
-
-
-def name_of(line: bytes) -> Name | None:
-    """The name of a line, None for a head. Raises `ValueError` for what is neither."""
-    head = head_of(line)
-    if head.cachewrap is not None and head.key is None:
-        return None
-    if head.key is None or head.seed is None:
-        raise ValueError("it has no key and seed")
-    if _KEY.fullmatch(head.key) is None:
-        raise ValueError(f"{head.key[:80]!r} is no key")
-    return head.seed, head.key
-
-
-def _write(file: int, data: bytes) -> None:
-    written = 0
-    while written < len(data):
-        written += files.write(file, data[written:])
-
-
-def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def open_alone(
-    path: str, flags: int, mode: int, seconds: float = STORE_SECONDS, *, follows: bool = True
-) -> Iterator[int]:
-    """A file as `systems.open_file` opens it, locked for this writer alone.
-
-    Raises `OSError`: also where others kept it locked for so many seconds, or put another file in
-    its place again and again.
-    """
-    end = clock.now() + seconds
-    while True:
-        file = systems.open_file(path, flags, mode, follows=follows)
-        try:
-            left = max(0.0, end - clock.now())
-            with systems.locked(file, alone=True, seconds=left):
-                if _is_at(file, path):
-                    yield file
-                    return
-        finally:
-            files.close(file)
-        if clock.now() >= end:
-            raise TimeoutError(f"others put files in its place for longer than {seconds:g} s")
-
-
-def _is_at(file: int, path: str) -> bool:
-    """Whether an open file still has its name, and was not replaced by a tidier one meanwhile."""
-    try:
-        here, there = files.fstat(file), files.stat(path)
-    except FileNotFoundError:
-        return False
-    return (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
+def _fail(changes: Iterable[Change], error: Exception, cause: BaseException | None) -> None:
+    for change in changes:
+        if not change.made:
+            change.error = type(error)(*error.args)  # with a traceback for each caller
+            change.error.__cause__ = cause
+            change.made = True
 
 
 _cassettes: weakref.WeakValueDictionary[str, Cassette] = weakref.WeakValueDictionary()

@@ -25,9 +25,10 @@ import calendar
 import json
 import re
 import struct
+import sys
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -37,8 +38,10 @@ from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.request import key
 from cachewrap.stores.jsonl.shown import (
+    TOO_DEEP,
     base64_of,
     bytes_of,
+    is_deep,
     parse,
     read_answer,
     read_tree,
@@ -49,6 +52,13 @@ from cachewrap.stores.jsonl.shown import (
 VERSION: Final = 1
 HEAD: Final = b'{"cachewrap":"cassette","version":1}'
 """The first line of every cassette."""
+
+Name: TypeAlias = tuple[str, str]
+"""The seed and the key of a line."""
+
+_KEY: Final = re.compile("[0-9a-f]{64}")
+_MOST_KEPT: Final = 2**24
+"""Bytes of lines and their envelopes that are kept."""
 
 _SEALED: Final = "sealed"
 _KINDS: Final = {kind.name.lower(): kind for kind in Kind}
@@ -62,6 +72,48 @@ _VOLATILE: Final = re.compile(
     r"|.*ratelimit.*|.*processing-ms|.*service-time|.*-latency(?:-.*)?|x-runtime|x-timer",
     re.IGNORECASE,
 )
+
+
+class Head(msgspec.Struct):
+    """The head of a line: what names it, or tells that it is the first one."""
+
+    key: str | None = None
+    seed: str | None = None
+    cachewrap: str | None = None
+    version: int = VERSION
+
+
+_head_decoder = msgspec.json.Decoder(Head)
+
+
+def head_of(line: bytes) -> Head:
+    """What names a line. Raises `ValueError` for what is no line of a cassette."""
+    try:
+        try:
+            return _head_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+            try:  # half of a surrogate pair is JSON for Python alone
+                return msgspec.convert(json.loads(line), Head)
+            except (ValueError, msgspec.ValidationError):
+                raise ValueError(str(error)) from error
+    except RecursionError:
+        if not is_deep(line):
+            raise  # it is the caller who has no room left
+        raise ValueError(TOO_DEEP) from None
+
+
+def name_of(line: bytes) -> Name | None:
+    """The name of a line, None for a head. Raises `ValueError` for what is neither."""
+    head = head_of(line)
+    if head.cachewrap is not None and head.key is None:
+        return None
+    if head.key is None or head.seed is None:
+        raise ValueError("it has no key and seed")
+    if _KEY.fullmatch(head.key) is None:
+        raise ValueError(f"{head.key[:80]!r} is no key")
+    return sys.intern(head.seed), head.key  # most lines have the seed of the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +206,39 @@ def read(line: bytes) -> bytes:
         raise ValueError(str(error)) from error
     except (CodecError, msgspec.MsgspecError) as error:
         raise ValueError(str(error)) from error
+
+
+class Envelopes:
+    """The envelopes of lines that were read or written, so that none is made twice.
+
+    Those of many are all forgotten at once.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Name, tuple[bytes, bytes]] = {}
+        self._size = 0
+
+    def of(self, name: Name, line: bytes) -> bytes:
+        """The envelope of a line. Raises `ValueError`, as `read` does."""
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != line:
+            envelope = read(line)
+            self.keep(name, line, envelope)
+            return envelope
+        return kept[1]
+
+    def keep(self, name: Name, line: bytes, envelope: bytes) -> None:
+        """Keep an envelope of which `write` made a line, or `read` the other way round."""
+        self._size += len(line) + len(envelope)
+        if self._size > _MOST_KEPT:
+            self._kept.clear()
+            self._size = len(line) + len(envelope)
+        self._kept[name] = line, envelope
+
+
+def equal(one: bytes, other: bytes) -> bool:
+    """Whether two envelopes hold the same parts, however these are compressed."""
+    return one == other or ((parts := Parts.of(one)) is not None and parts == Parts.of(other))
 
 
 def same(one: bytes, other: bytes) -> bool:

@@ -6,16 +6,20 @@ import functools
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from cachewrap import systems
 from cachewrap.errors import StoreError, printable
 from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import Checks, Scans, Seeds, Store, in_thread
 from cachewrap.stores.jsonl import lines
-from cachewrap.stores.jsonl.cassette import cassette
+from cachewrap.stores.jsonl.cassette import MOST_AT_ONCE, cassette
+from cachewrap.stores.jsonl.changes import Change
 from cachewrap.systems import files
 from cachewrap.urls import absolute, obstacle, url_of
+
+_SHORT: Final = 2**14
+"""Bytes of an envelope that takes no time to be written as a line."""
 
 
 class JsonlStore(Store, Scans, Seeds, Checks):
@@ -111,6 +115,8 @@ class JsonlStore(Store, Scans, Seeds, Checks):
         name = self._seed, key
         lines = self._cassette.read_before()
         if lines is None:
+            lines = self._cassette.read_on(MOST_AT_ONCE)
+        if lines is None:
             self._cassette.ask(name)
             return await in_thread(self.get, key)  # the whole file is read
         line = self._cassette.get(name, lines)
@@ -119,31 +125,22 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     def add(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
-        won = value
+        addition = _Addition(self, key, value, over)
+        self._cassette.change(addition)
+        return addition.won
 
-        def decide(present: bytes | None) -> bytes | None:
-            nonlocal won
-            if present is not None:
-                there = self._envelope(key, present)
-                if there != over:
-                    won = there
-                    return None
-            return lines.write(key, self._seed, value)
-
-        self._cassette.change((self._seed, key), decide)
-        return won
+    async def aadd(
+        self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
+    ) -> bytes:
+        addition = _Addition(self, key, value, over)
+        await self._cassette.achange(addition)
+        return addition.won
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
-        def decide(present: bytes | None) -> bytes:
-            if present is not None:
-                try:
-                    if lines.same(lines.read(present), value):
-                        return present
-                except ValueError:
-                    pass  # it goes, whatever it was
-            return lines.write(key, self._seed, value)
+        self._cassette.change(_Replacement(self, key, value))
 
-        self._cassette.change((self._seed, key), decide)
+    async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
+        await self._cassette.achange(_Replacement(self, key, value))
 
     def delete(self, key: str) -> bool:
         return self._cassette.remove(lambda name: name == (self._seed, key)) == 1
@@ -179,10 +176,56 @@ class JsonlStore(Store, Scans, Seeds, Checks):
 
     def _envelope(self, key: str, line: bytes) -> bytes:
         try:
-            return lines.read(line)
+            return self._cassette.envelopes.of((self._seed, key), line)
         except ValueError as error:
             place = self._cassette.place_of((self._seed, key))
             raise StoreError(
                 f"{place}: the entry cannot be read: {printable(str(error))}. Mend the line, or"
                 " delete it."
             ) from error
+
+
+class _Replacement(Change):
+    """A line in the place of the one that is there, unless that says the same."""
+
+    def __init__(self, store: JsonlStore, key: str, value: bytes) -> None:
+        super().__init__((store._seed, key), short=len(value) < _SHORT)
+        self._store = store
+        self._value = value
+        self._written = b""
+
+    def prepare(self) -> None:
+        if not self._written:
+            seed, key = self.name
+            self._written = lines.write(key, seed, self._value)
+            self._store._cassette.envelopes.keep(self.name, self._written, self._value)
+
+    def decide(self, present: bytes | None) -> bytes | None:
+        if present is not None:
+            try:
+                if lines.same(lines.read(present), self._value):
+                    return present
+            except ValueError:
+                pass  # it goes, whatever it was
+        return self._written
+
+
+class _Addition(_Replacement):
+    """A line where none is, or in the place of one that counts as absent.
+
+    Attributes:
+        won: the envelope that is there then.
+    """
+
+    def __init__(self, store: JsonlStore, key: str, value: bytes, over: bytes | None) -> None:
+        super().__init__(store, key, value)
+        self._over = over
+        self.won = value
+
+    def decide(self, present: bytes | None) -> bytes | None:
+        if present is not None:
+            there = self._store._envelope(self.name[1], present)
+            if self._over is None or not lines.equal(there, self._over):
+                self.won = there
+                return None
+        return self._written

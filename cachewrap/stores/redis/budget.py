@@ -80,6 +80,10 @@ class Budget:
         self.large = True
         self._end = min(self._end + count / _PACE, self._last)
 
+    def came(self, count: int) -> None:
+        """Count bytes that came."""
+        self._bytes += count
+
     def spend(self, count: int = 0) -> None:
         """Count bytes that came. Raises `TooSlowError` and `TooLargeError`."""
         self._bytes += count

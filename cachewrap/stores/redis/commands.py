@@ -201,13 +201,15 @@ async def exchange(connection: Any, batch: deque[Operation]) -> None:
 
 async def _answer(connection: Any, batch: deque[Operation]) -> None:
     error = connection._parser.parse_error
-    data, at = b"", 0
+    data, at, mine = b"", 0, budget.get()
     while batch:
         one = batch[0]
         answers: list[Any] = []
         while len(answers) < one.count:
             found = _read(data, at, error)
             if isinstance(found, int):
+                if data:  # what comes at once may be seen late
+                    mine.spend()
                 data, at = data[at:] + await _more(connection, found), 0
                 continue
             answer, at = found
@@ -247,22 +249,27 @@ def _read(data: bytes, at: int, error: Callable[[str], Exception]) -> tuple[Any,
 
 
 async def _more(connection: Any, least: int) -> bytes:
-    """The next bytes from the server. Each wait has its time-out, all together have the budget."""
-    stream, spend, chunks = connection._reader, budget.get().spend, []
-    while least > 0:
+    """The next bytes from the server, of which each wait has its time-out."""
+    stream, mine, chunks = connection._reader, budget.get(), []
+    while True:
+        left = getattr(stream, "_left", 0)
         try:
             async with asyncio.timeout(connection.socket_timeout):
                 chunk = await stream.read(_READ)
         except TimeoutError:
+            if getattr(stream, "_left", 0) < left:  # it came, to a loop that was kept busy
+                continue
             raise redis.TimeoutError("Timeout reading from the server") from None
         except OSError as error:
             raise redis.ConnectionError(f"Error while reading from the server: {error}") from error
         if not chunk:
             raise redis.ConnectionError("Connection closed by server.")
-        spend(len(chunk))
         chunks.append(chunk)
         least -= len(chunk)
-    return b"".join(chunks)
+        mine.came(len(chunk))
+        if least <= 0:
+            return b"".join(chunks)
+        mine.spend()
 
 
 _LAST = 253402300800.0  # the year 10000

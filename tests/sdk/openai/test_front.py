@@ -524,6 +524,7 @@ def elsewhere(client: Any) -> None:
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "base URL": elsewhere,
     "default header": lambda c: c._custom_headers.update({"x-tier": "1"}),
+    "default headers": lambda c: setattr(c, "_custom_headers", {"x-a": "c"}),
     "default query": lambda c: c._custom_query.update({"tier": 1}),
     "default query, another type": lambda c: c._custom_query.update({"flag": 1}),
     "transport header": lambda c: c._client.headers.update({"x-tier": "1"}),
@@ -545,6 +546,36 @@ def test_a_client_that_changes_asks_another_thing(
         ask(client, colour)
         ask(client, colour)
     assert (up.calls, cache.stats.hits) == (2, 2)
+
+
+@pytest.mark.parametrize("where", ["in the SDK", "in a class of the program's", "in the client"])
+def test_headers_that_are_made_at_each_call_are_part_of_it(
+    up: Upstream, colour: Colour, cache: Cache, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    client = colour.client(up, max_retries=0)
+    kind = type(client)
+    own, tiers = kind.default_headers, []
+
+    def made(client: Any) -> Any:
+        return {**own.fget(client), "x-tier": str(len(tiers))}
+
+    with cache:
+        for _ in range(3):
+            ask(client, colour)
+        if where == "in the SDK":
+            monkeypatch.setattr(kind, "default_headers", property(made))
+        elif where == "in the client":
+            client._custom_headers = {"x-tier": "0"}
+        else:
+            client.__class__ = type("Own", (kind,), {"default_headers": property(made)})
+        for _ in range(3):
+            ask(client, colour)
+        tiers.append("another")
+        if where == "in the client":
+            client._custom_headers["x-tier"] = "1"
+        for _ in range(3):
+            ask(client, colour)
+    assert up.calls == 3
 
 
 def test_clients_of_one_class_keep_their_answers_apart(cache: Cache) -> None:

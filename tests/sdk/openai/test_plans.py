@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import itertools
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
@@ -15,7 +16,8 @@ from openai.types import Completion, CreateEmbeddingResponse, ModerationCreateRe
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from cachewrap.format.plans import Models
-from sdk.drawing import Drawing, differing, drawn, left_to_the_sdk
+from cachewrap.sdk.front.results import Parser
+from sdk.drawing import Drawing, differing, drawn, left_to_the_sdk, outcome
 from sdk.openai.shapes import INSTALLED
 
 pytestmark = pytest.mark.skipif(
@@ -243,3 +245,60 @@ def test_an_older_version_is_left_to_the_sdk() -> None:
         def construct_type(*, value: object, type_: object) -> None: ...
 
     assert Models(Older).builder(ChatCompletion) is None  # type: ignore[arg-type]
+
+
+# -- embeddings -----------------------------------------------------------------------------------
+
+ONE, TWO = "AACAPwAAAMA=", "AAAAPw=="
+VECTORS: dict[str, Any] = {
+    "base64": [ONE, TWO],
+    "numbers": [[1.0, 0.5], [1]],
+    "both": [ONE, [0.5]],
+    "no number, and the largest": ["AADAfwAAgH8="],
+    "nothing": [],
+    "an empty text": [""],
+    "in lines": [ONE, TWO[:4] + "\n" + TWO[4:]],
+    "without its end": [ONE[:-1]],
+    "other letters": ["-_8_Pw=="],
+    "no base64": ["é"],
+    "half a number": ["AACA"],
+    "bits too many": ["AAAAPx=="],
+    "null": [None, ONE],
+    "a number": [5, ONE],
+}
+
+
+def embedding_parser() -> Callable[[Any], Any]:
+    """What the SDK does to embeddings at the end."""
+    client: Any = openai.OpenAI(api_key="k").embeddings
+    given: list[Any] = []
+    client._post = lambda *_, options, **__: given.append(options["post_parser"])
+    type(client).create.__wrapped__(client, model="m", input="a") if hasattr(
+        type(client).create, "__wrapped__"
+    ) else client.create(model="m", input="a")
+    (parse,) = given
+    return parse  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("vectors", VECTORS.values(), ids=VECTORS.keys())
+def test_embeddings_are_decoded_as_the_sdk_decodes_them(vectors: list[Any]) -> None:
+    parse = embedding_parser()
+    build = Models(openai._models).builder(CreateEmbeddingResponse)
+    assert build is not None
+    quick = Parser(parse)
+    quick.quicken(build)
+    data = [{"object": "embedding", "index": 0, "embedding": vector} for vector in vectors]
+    text = json.dumps({"object": "list", "model": "m", "data": data})
+    keywords: Any = None
+    ours = outcome(lambda value: quick.of(keywords)(build(value)), text)
+    assert repr(ours) == repr(outcome(lambda value: parse(build(value)), text))
+    assert quick.of(keywords) is not parse
+
+
+def test_a_parser_that_leaves_embeddings_alone_is_left_alone() -> None:
+    build = Models(openai._models).builder(CreateEmbeddingResponse)
+    assert build is not None
+    for parse in (lambda result: result, lambda result: 5):
+        parser = Parser(parse)
+        parser.quicken(build)
+        assert parser._fixed is parse

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache
-from cachewrap.http import request
-from cachewrap.http.request import clean_body, without_secrets
+from cachewrap.http.request import without_secrets
 from cachewrap.request import states
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import encode, hashed, key_of, salted
+from cachewrap.sdk.front import keywords
+from cachewrap.sdk.front.keywords import clean_body
 
 SIGNED = "https://files.test/a.png?X-Amz-Signature=0123456789abcdef&X-Amz-Expires=60"
 PREFIX = salted()
@@ -97,7 +98,7 @@ def repeated(one: dict[str, Any], unkeyed: frozenset[str] = frozenset()) -> Any:
 
 def test_a_body_that_is_asked_again_is_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
     repeated(BODIES["as it is"])
-    monkeypatch.setattr(request, "plain_body", None)
+    monkeypatch.setattr(keywords, "plain_body", None)
     assert key(clean_body(body())) == key_plain(body())
 
 
