@@ -22,6 +22,7 @@ from benchmarks import (
     decorated,
     evaluation,
     growth,
+    libraries,
     misses,
     once,
     patched,
@@ -55,6 +56,7 @@ def groups(entries: int) -> dict[str, Rows]:
         found
         | shapes.groups()
         | arguments.groups()
+        | libraries.groups()
         | misses.groups()
         | answers.groups()
         | answers.groups()

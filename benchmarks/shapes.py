@@ -98,7 +98,8 @@ def _chat_stream(size: Size) -> Answer:
     return _events([{**head, "choices": [choice]} for choice in choices])
 
 
-def _response(content: str) -> Answer:
+def response(content: str) -> Answer:
+    """A response, as it comes from upstream."""
     part = {"type": "output_text", "text": content, "annotations": [], "logprobs": []}
     message = {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant"}
     return _json(
@@ -322,8 +323,8 @@ def shapes() -> dict[str, Shape]:
         "chat, extra_body": Shape(_chat(SMALL, **more), small, 0.10),
         "chat, streamed": Shape(_chat_streamed(SMALL), _chat_stream(SMALL), 0.10),
         "chat, stream helper": Shape(_chat_helper(SMALL), _chat_stream(SMALL), 0.40),
-        "responses, small": Shape(_responses(SMALL), _response(SMALL.answer()), 0.12),
-        "responses, big": Shape(_responses(BIG), _response(BIG.answer()), 0.015),
+        "responses, small": Shape(_responses(SMALL), response(SMALL.answer()), 0.12),
+        "responses, big": Shape(_responses(BIG), response(BIG.answer()), 0.015),
         "embeddings, 1 text": Shape(_embed(1), _embeddings(1), 0.12),
         "embeddings, 100 texts": Shape(_embed(100), _embeddings(100), 0.30),
         "anthropic, small": Shape(_messages(SMALL), said, 0.10, "anthropic"),

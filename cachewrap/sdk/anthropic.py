@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from cachewrap.sdk.patcher import Patch, Patcher, Sdk
 _MESSAGES: Final = {"Messages": ("create", "stream", "parse", "count_tokens")}
 _BETA: Final = {"Messages": ("create", "stream", "parse", "count_tokens", "tool_runner")}
 
+_PLATFORMS: Final = {"bedrock": "BaseBedrockClient", "vertex": "BaseVertexClient"}
 _ENDPOINTS: Final = (
     Endpoint("v1/messages"),
     Endpoint("v1/messages/count_tokens"),
@@ -24,13 +26,17 @@ _ENDPOINTS: Final = (
 def _path(client: Any, options: Any, body: Any) -> str:
     """Where a request goes: the clients of Bedrock and Vertex put the model into the path."""
     url: str = options.url
+    kind: Any = type(client)
+    platform = _platform(kind)
+    if not platform:
+        return url
     what = url.partition("?")[0].rpartition("/")[2]
     stream = bool(body and body.get("stream"))
     model = str(body.get("model")) if body else ""
-    if _is(client, "anthropic.lib.bedrock._client", "BaseBedrockClient"):
+    if platform == "bedrock":
         call = "invoke-with-response-stream" if stream else "invoke"
         return f"/model/{quote(model, safe=':;')}/{call}"
-    if _is(client, "anthropic.lib.vertex._client", "BaseVertexClient"):
+    if platform == "vertex":
         if what == "count_tokens":
             model, call = "count-tokens", "rawPredict"
         else:
@@ -41,10 +47,15 @@ def _path(client: Any, options: Any, body: Any) -> str:
     return url
 
 
-def _is(client: Any, module: str, name: str) -> bool:
-    """Whether the client is of a class that is there only where its module was imported."""
-    found = getattr(sys.modules.get(module), name, None)
-    return found is not None and isinstance(client, found)
+@lru_cache(maxsize=64)
+def _platform(client: Any) -> str:
+    """The platform whose kind of client it is; "" for Anthropic's own."""
+    for name, base in _PLATFORMS.items():
+        module = sys.modules.get(f"anthropic.lib.{name}._client")
+        found = getattr(module, base, None)
+        if found is not None and issubclass(client, found):
+            return name
+    return ""
 
 
 def _prepare(options: Any) -> None:
@@ -84,6 +95,7 @@ ANTHROPIC: Final = Patcher(
         path=_path,
         prepare=_prepare,
         refuse=_refuse,
+        inner=True,
     )
 )
 

@@ -77,6 +77,7 @@ OPENAI: Final = Patcher(
         path=_path,
         sockets=_SOCKETS,
         front=True,
+        inner=True,
     )
 )
 

@@ -15,6 +15,7 @@ from cachewrap.http.patcher import Application, Applications, finish_imports, ve
 from cachewrap.options import Default
 from cachewrap.sdk.carried import carry_options
 from cachewrap.sdk.front.door import Door
+from cachewrap.sdk.front.inner import InnerDoor
 from cachewrap.sdk.gate import GATE, LIBRARIES, Sessions, openings
 from cachewrap.sdk.seam import Seam
 from cachewrap.telemetry import hints
@@ -52,6 +53,7 @@ class Sdk:
         refuse: says why a client's request of this JSON body is not cached, None where it may be.
         sockets: modules with what opens sessions over WebSockets.
         front: whether its ``create`` and ``parse`` methods get a front door.
+        inner: whether its clients get an inner one, at their ``post``.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Sdk:
     refuse: Callable[[Any, Any], str | None] = lambda client, body: None
     sockets: tuple[str, ...] = ()
     front: bool = False
+    inner: bool = False
 
 
 class Patch(Application):
@@ -104,6 +107,10 @@ class Patcher(Applications[Patch]):
         door = sdk.name, sdk.path, self._default, self._active, self._carrying
         plain = dict.fromkeys(("create", "generate", "count", "count_tokens"), Door(*door))
         self._doors = {**plain, "parse": Door(*door, parses=True)}
+        if sdk.inner:
+            inner = InnerDoor(sdk.name, sdk.path, self._default, self._active, sdk.refuse)
+            self._client_wrappers["SyncAPIClient"]["post"] = inner.post
+            self._client_wrappers["AsyncAPIClient"]["post"] = inner.apost
 
     def _active(self) -> bool:
         return bool(self.patches)
@@ -157,7 +164,8 @@ class Patcher(Applications[Patch]):
                     if not hasattr(owner, needed):
                         raise self._missing(f"{name}.{cls}.{needed}")
                 for method, wrapper in wrappers.items():
-                    self._put(owner, method, wrapper)
+                    # Before a method of somebody else's no door may answer.
+                    self._put(owner, method, wrapper, _pass if method == "post" else None)
         # In newer versions some of these are packages, whose modules are in the table as well.
         elif not hasattr(module, "__path__"):
             for cls, (first, *others) in self._sdk.methods.get(name, {}).items():
@@ -165,7 +173,6 @@ class Patcher(Applications[Patch]):
                     if first not in vars(owner):
                         raise self._missing(f"{name}.{owner.__name__}.{first}")
                     for method in (first, *(m for m in others if m in vars(owner))):
-                        # Before a method of somebody else's no door may answer.
                         around = self._lazy if method in _LAZY else self._carrying
                         self._put(owner, method, self._wrapper(owner, method), around)
         if name in self._sdk.sockets:
@@ -192,3 +199,9 @@ class Patcher(Applications[Patch]):
             f"{name} {version_of(name)} has no {target}, which the cache needs to step in; "
             "this version of the SDK is not supported"
         )
+
+
+def _pass(
+    wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    return wrapped(*args, **kwargs)

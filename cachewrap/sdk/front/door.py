@@ -37,11 +37,11 @@ from cachewrap.sdk.front.results import (
     is_constant,
     learn_parser,
     raw_response,
-    request_id_adder,
     wrapper_class,
 )
 from cachewrap.sdk.front.shape import (
     NOTHING,
+    Ids,
     Known,
     Rest,
     Works,
@@ -168,7 +168,7 @@ class Door:
         asked = None if cache is None else self._ask(instance, kwargs, cache)
         if cache is None or asked is None:
             return self._long(wrapped, instance, args, kwargs)
-        if asked.known is not None and (exchange := _exchange(asked, asked.known)):
+        if asked.known is not None and (exchange := foresee(asked, asked.known)):
             watch = cache.watch(exchange)
             asked.seen = cache.read(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
@@ -201,7 +201,7 @@ class Door:
         asked = None if cache is None else self._ask(instance, kwargs, cache)
         if cache is None or asked is None:
             return await self._long(wrapped, instance, args, kwargs)
-        if asked.known is not None and (exchange := _exchange(asked, asked.known)):
+        if asked.known is not None and (exchange := foresee(asked, asked.known)):
             watch = cache.watch(exchange)
             asked.seen = await cache.aread(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
@@ -267,7 +267,7 @@ class Door:
     def _ask(self, instance: Any, kwargs: dict[str, Any], cache: Cache) -> Asked | None:
         """The call as the door sees it; None for one that it does not serve."""
         client = instance._client
-        if client._strict_response_validation or not _UNTOUCHED.isdisjoint(vars(client)):
+        if client._strict_response_validation or not UNTOUCHED.isdisjoint(vars(client)):
             return None
         keywords = read_keywords(kwargs, cache.policy.unkeyed, parses=self._parses)
         if keywords is None:
@@ -312,29 +312,25 @@ class Door:
         # Of a class the SDK sends its schema, which is the same while the class is.
         if not (asked.keywords.classes or all(map(is_constant, constants.values()))):
             return None
-        parse = getattr(options, "post_parser", None)
-        parser = None
-        if parse is not None and is_given(parse):
-            parser = learn_parser(parse, asked.keywords, self._name)
-            if parser is None:
-                return None
+        parser = self._parser(options, asked.keywords)
+        if parser is NOTHING:
+            return None
         if self._models is None:
             self._models = Models(module)
         stream = bool(kwargs.get("stream", False))
         cast_to = args[0] if args else kwargs["cast_to"]
         build, beside, raw = None, asked.keywords.beside, asked.keywords.raw
-        add = module.add_request_id
-        wrapper = wrapper_class(self._name) if raw == "true" else None
-        if raw == "true" and (wrapper is None or (stream and parser is not None)):
-            return None
+        wrapper = None
+        if raw is not None and raw != "stream":
+            wrapper = wrapper_class(self._name, raw, asked.client)
+            if wrapper is None or (stream and parser is not None):
+                return None
         if not stream and raw != "stream":
             build = self._models.builder(cast_to)
             if build is None:
                 return None
             if parser is not None:
                 parser.quicken(build)
-            if parser is None or parser.is_fixed:
-                add = request_id_adder(add, build, self._name)
         known = Known(
             exchange.endpoint,
             Rest(stream, asked.cache.policy.unkeyed, works.tells),
@@ -349,18 +345,26 @@ class Door:
             build,
             self._models.builder,
             parser,
-            add,
+            Ids.of(self._name),
             works,
         )
         return known if are_same(known.options_of(asked.keywords), options) else None
 
+    def _parser(self, options: Any, keywords: Keywords) -> Any:
+        """What the SDK does to the result at the end; `NOTHING` where that does not show."""
+        parse = getattr(options, "post_parser", None)
+        if parse is None or not is_given(parse):
+            return None
+        return learn_parser(parse, keywords, self._name) or NOTHING
+
     def _is_usual(self, asked: Asked) -> bool:
         """Whether the SDK's own code alone makes these calls."""
         resource, client, _ = asked.shape[0]
-        if not self._is_own(resource):
-            return False
+        return self._is_own(resource) and self._is_usual_client(client)
+
+    def _is_usual_client(self, client: type) -> bool:
         return not any(
-            _UNTOUCHED.intersection(vars(cls)) for cls in client.__mro__ if not self._is_own(cls)
+            UNTOUCHED.intersection(vars(cls)) for cls in client.__mro__ if not self._is_own(cls)
         )
 
     def _is_own(self, cls: type) -> bool:
@@ -443,10 +447,11 @@ class Door:
         )
 
 
-_UNTOUCHED: Final = frozenset(_WORKS)
+UNTOUCHED: Final = frozenset(_WORKS)
+"""The same, for looking it up."""
 
 
-def _exchange(asked: Asked, known: Known) -> SdkExchange | None:
+def foresee(asked: Asked, known: Known) -> SdkExchange | None:
     """The exchange that the door foresees, or None where the long way has to tell what is wrong."""
     try:
         request = known.request(asked.client, asked.body, asked.keywords)

@@ -39,7 +39,7 @@ class Beside:
         query: its own query.
         body: what is added to the body.
         timeout: its own, in a tuple. It changes no answer.
-        raw: what kind of raw response is wanted: ``true``, ``stream`` or none.
+        raw: what kind of raw response is wanted: ``true``, ``raw``, ``stream`` or none.
     """
 
     headers: dict[str, str] | None = None
@@ -87,7 +87,7 @@ class Beside:
         return (self.raw, *headers, self.query is None, not self.timeout, *body)
 
 
-_RAW: Final = frozenset({"true", "stream"})
+_RAW: Final = frozenset({"true", "raw", "stream"})
 
 
 @dataclass(slots=True)
@@ -230,6 +230,9 @@ def _sent(value: Any, name: str, classes: dict[type, None]) -> Any:
         return [item if is_plain(item) else _sent(item, name, classes) for item in value]
     if kind is dict:
         return {key: _sent(inner, name, classes) for key, inner in value.items()}
+    if isinstance(value, str):  # a member of an enumeration, for one
+        classes[kind] = None
+        return str.__str__(value)
     if kind.__module__.partition(".")[0] != name or not hasattr(kind, "model_dump"):
         return value
     classes[kind] = None

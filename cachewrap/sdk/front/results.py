@@ -28,14 +28,20 @@ from cachewrap.sdk.seam import SdkCall, request_later
 _NEEDED: Final = frozenset({"raw", "cast_to", "client", "stream", "stream_cls", "options"})
 
 
-def wrapper_class(name: str) -> Any:
+def wrapper_class(name: str, kind: str, client: Any) -> Any:
     """The class of an SDK's raw responses, None in a version that has no such one.
 
     Args:
         name: the SDK's top-level module.
+        kind: what kind of raw response is wanted: ``true`` or ``raw``.
+        client: the SDK's client.
     """
-    module = sys.modules.get(f"{name}._legacy_response")
-    found = getattr(module, "LegacyAPIResponse", None)
+    if kind == "raw":
+        is_async = isinstance(client, sys.modules[f"{name}._base_client"].AsyncAPIClient)
+        place, called = "_response", "AsyncAPIResponse" if is_async else "APIResponse"
+    else:
+        place, called = "_legacy_response", "LegacyAPIResponse"
+    found = getattr(sys.modules.get(f"{name}.{place}"), called, None)
     if found is None or not inspect.signature(found).parameters.keys() >= _NEEDED:
         return None
     return found
@@ -178,28 +184,6 @@ def is_fixed(parser: Any) -> bool:
 def is_constant(value: object) -> bool:
     """Whether a value is one that nobody changes."""
     return value is None or type(value) in (str, int, float, bool)
-
-
-def request_id_adder(add: Any, build: Callable[[Any], Any], name: str) -> Any:
-    """What puts a request's number into a result as the SDK's function does, or that function.
-
-    Args:
-        add: the function.
-        build: makes results of JSON.
-        name: the SDK's top-level module.
-    """
-    try:
-        probe, other = build({}), build({})
-        add(probe, _PROBE)
-        _add_request_id(other, _PROBE)
-        is_so = vars(probe) == vars(other) and probe.__pydantic_private__ is None
-    except Exception:
-        return add
-    return _add_request_id if is_so and is_own(add, name) else add
-
-
-def _add_request_id(result: Any, request_id: str | None) -> None:
-    vars(result)["_request_id"] = request_id
 
 
 _PROBE: Final = "AACAPwAAAMA="

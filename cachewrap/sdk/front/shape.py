@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.hooks import is_own
-from cachewrap.http.answers import is_sound
+from cachewrap.http.answers import is_sound, is_told
 from cachewrap.http.events import lacking, parsed
 from cachewrap.http.exchange import Endpoint
 from cachewrap.http.request import canonical_request, is_given
@@ -197,8 +198,13 @@ class Works:
         self.tells = headers is not None
         self._spared += headers or ()
 
-    def are_alone(self, client: Any, resource: Any) -> bool:
-        """Whether they are all that stands there now, in the client's class and its resource."""
+    def are_alone(self, client: Any, resource: Any = None) -> bool:
+        """Whether they are all that stands there now, in the client's class and its resource.
+
+        Args:
+            client: the client.
+            resource: the SDK's object whose method was called; None where its ``post`` has come.
+        """
         kind = type(client)
         request, post, processed = kind.request, kind.post, kind._process_response
         for held, name, function in self._spared:
@@ -215,7 +221,7 @@ class Works:
             and request.__code__ is self._requests
             and post.__code__ is self._posts
             and processed.__code__ is self._processes
-            and getattr(resource._post, "__func__", None) is post
+            and (resource is None or getattr(resource._post, "__func__", None) is post)
         )
 
 
@@ -291,7 +297,7 @@ class Known:
         build: makes the result of JSON; None for one that is read later.
         builder: gives what builds the models of a stream.
         parser: gives what the SDK does to the result at the end.
-        add_request_id: the SDK's own.
+        ids: notes the numbers of a response.
         works: what the call passed through.
     """
 
@@ -308,7 +314,7 @@ class Known:
     build: Callable[[Any], Any] | None
     builder: Callable[[Any], Callable[[Any], Any] | None]
     parser: Parser | None
-    add_request_id: Callable[[Any, str | None], None]
+    ids: Ids
     works: Works
 
     def request(self, client: Any, body: dict[str, Any], keywords: Keywords) -> dict[str, Any]:
@@ -349,21 +355,18 @@ class Known:
             (values["timeout"],) = beside.timeout
         return changed(self.options, **values)
 
-    def read(self, answer: HttpAnswer) -> tuple[dict[str, Any], str | None] | None:
-        """The JSON of an answer that was read at once, and its request's number, if both are so."""
-        content_type = request_id = None
+    def read(self, answer: HttpAnswer) -> tuple[dict[str, Any], dict[str, str]] | None:
+        """The JSON of an answer that was read at once, and what its headers tell, if it is both."""
+        told: dict[str, str] = {}
+        wanted = self.ids.headers
         for name, value in answer.headers:
             name = name.lower()
-            if name == "content-type" or name == "x-request-id":
-                if (content_type if name == "content-type" else request_id) is not None:
+            if name in wanted:
+                if name in told or not is_sound(value):
                     return None
-                if name == "content-type":
-                    content_type = value
-                else:
-                    request_id = value
-        if answer.status != 200 or not (content_type or "").partition(";")[0].endswith("json"):
-            return None
-        if request_id is not None and not is_sound(request_id):
+                told[name] = value
+        kind = told.get("content-type", "").partition(";")[0]
+        if answer.status != 200 or not kind.endswith("json"):
             return None
         try:
             data = parsed(b"".join(answer.chunks))
@@ -371,16 +374,114 @@ class Known:
             return None
         if type(data) is not dict or lacking(self.endpoint.path, data):
             return None
-        return data, request_id
+        return data, told
 
-    def made(self, keywords: Keywords, data: dict[str, Any], request_id: str | None) -> Any:
-        """The result of an answer's JSON to a call with these keywords, or `NOTHING`."""
+    def made(
+        self,
+        keywords: Keywords,
+        data: dict[str, Any],
+        told: Mapping[str, str],
+        parse: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """The result of an answer's JSON to a call with these keywords, or `NOTHING`.
+
+        Args:
+            keywords: the keywords.
+            data: the JSON.
+            told: what the answer's headers tell.
+            parse: what the SDK does to the result, where each call has its own.
+        """
         assert self.build is not None
         try:
             result = self.build(data)
             if self.parser is not None:
-                result = self.parser.of(keywords)(result)
+                parse = self.parser.of(keywords)
+            if parse is not None:
+                result = parse(result)
         except Exception:  # the long way tells whose error it is
             return NOTHING
-        self.add_request_id(result, request_id)
+        return self.ids.note(result, told)
+
+
+class Ids:
+    """The numbers of a response that an SDK notes at the model it makes of its body.
+
+    Args:
+        add: the SDK's function that notes them; None for an SDK that does not.
+        names: of which header it is given which parameter.
+        base: the base of the SDK's models.
+
+    Attributes:
+        headers: the headers that make a difference to what is built.
+    """
+
+    __slots__ = ("_add", "_attributes", "_base", "_names", "_setter", "headers")
+
+    def __init__(
+        self, add: Callable[..., None] | None, names: Mapping[str, str], base: Any
+    ) -> None:
+        self._add = add
+        self._names = tuple(names.items())
+        self._base, self._setter = base, getattr(base, "__setattr__", None)
+        self.headers = frozenset({"content-type", *filter(is_told, names)})
+        self._attributes = self._learn()
+
+    @classmethod
+    def of(cls, name: str) -> Ids:
+        """Those of one SDK, which shows by its raw responses where it reads them.
+
+        Args:
+            name: the SDK's top-level module.
+        """
+        models = sys.modules[f"{name}._models"]
+        raw = getattr(sys.modules.get(f"{name}._response"), "APIResponse", None)
+        parameters: tuple[str, ...] = ("request_id", "workspace_id")
+        add = getattr(models, "add_response_ids", None)
+        if add is None:
+            parameters, add = ("request_id",), getattr(models, "add_request_id", None)
+        if add is None:
+            return cls(None, {}, models.BaseModel)
+        return cls(add, {_header_of(raw, one): one for one in parameters}, models.BaseModel)
+
+    def _learn(self) -> tuple[tuple[str, str], ...] | None:
+        """The attributes that stand for headers, where the SDK only sets them; else None."""
+        if self._add is None:
+            return ()
+        if not is_own(self._add, self._base.__module__.partition(".")[0]):
+            return None
+        try:
+            model = self._base.construct()
+            state = model.__getstate__()
+            self._add(model, **{one: header for header, one in self._names})
+            attributes = vars(model).copy()
+            vars(model).clear()
+        except Exception:
+            return None
+        headers = [header for header, _ in self._names]
+        if model.__getstate__() != state or sorted(attributes.values()) != sorted(headers):
+            return None
+        return tuple(attributes.items())
+
+    def note(self, result: Any, told: Mapping[str, str]) -> Any:
+        """Note them at a result, of what the headers told, and give it back."""
+        if self._attributes is not None and type(result).__setattr__ is self._setter:
+            held = vars(result)
+            for attribute, header in self._attributes:
+                held[attribute] = told.get(header)
+        elif self._add is not None and isinstance(result, self._base):
+            self._add(result, **{one: told.get(header) for header, one in self._names})
         return result
+
+
+class _Named:
+    """Headers that give their own names."""
+
+    def get(self, name: str, default: object = None) -> str:
+        return name.lower()
+
+
+def _header_of(raw: Any, name: str) -> str:
+    """The header that a raw response of an SDK gives under a name."""
+    response = types.SimpleNamespace(http_response=types.SimpleNamespace(headers=_Named()))
+    header: str = getattr(raw, name).fget(response)
+    return header

@@ -228,8 +228,8 @@ def own(call: Callable[[], object], *packages: str) -> int:
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        pytest.param(LONG, 107, id="the long way"),
-        pytest.param({"stream": True, **LONG}, 125, id="the long way, a stream"),
+        pytest.param(LONG, 109, id="the long way"),
+        pytest.param({"stream": True, **LONG}, 127, id="the long way, a stream"),
         pytest.param({"stream": True}, 199, id="a stream"),
     ],
 )
@@ -252,4 +252,4 @@ def test_outside_a_block_a_call_costs_a_handful_of_calls_more(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capture, "_watched", False)  # as where no transport was patched
-    assert own(lambda: client.chat.completions.create(**chat(1)), "cachewrap.", "wrapt.") <= 8
+    assert own(lambda: client.chat.completions.create(**chat(1)), "cachewrap.", "wrapt.") <= 10
