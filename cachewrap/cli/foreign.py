@@ -37,7 +37,8 @@ from cachewrap.integrations._langchain import MODEL_CALL, call_request, reviver,
 from cachewrap.policy import STORE_SECONDS
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted, stored as as_stored
-from cachewrap.stores.disk.folder import DATABASE, SMALL_VALUE, connect, execute, seed_of
+from cachewrap.stores.disk.folder import SMALL_VALUE, connect, execute
+from cachewrap.stores.seed_folders import DATABASE, seed_of
 from cachewrap.systems import files
 from cachewrap.telemetry.usage import usage_of
 

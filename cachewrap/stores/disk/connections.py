@@ -20,14 +20,8 @@ from cachewrap.errors import StoreError
 from cachewrap.loops import aside, is_on_loop
 from cachewrap.stores.base import begin_in_thread
 from cachewrap.stores.breaker import Breaker, LeftAlone, breaker_of, left_alone
-from cachewrap.stores.disk.folder import (
-    check_files,
-    check_name,
-    check_owners,
-    connect,
-    execute,
-    lay_out,
-)
+from cachewrap.stores.disk.folder import connect, execute, lay_out
+from cachewrap.stores.seed_folders import NO_DATABASE, check_files, check_name, check_owners
 from cachewrap.systems import files
 
 if TYPE_CHECKING:
@@ -48,11 +42,6 @@ _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 _AT_ONCE = 100
 _SIZE_AT_ONCE = 2**22
 """Additions, and bytes of them, that one transaction has at most: others wait for it."""
-
-NO_DATABASE = (
-    "is damaged, or no database at all. Delete it or move it away, or choose another"
-    " cache_path_root or seed."
-)
 
 
 def off_loop(work: Callable[P, T]) -> Callable[P, T]:

@@ -8,14 +8,11 @@ rows once a size limit is set, and its `add` does not hand back what it found.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import sqlite3
 import stat
-import sys
 import time
-import urllib.parse
 from contextlib import closing, suppress
 from pathlib import Path
 from random import random
@@ -25,20 +22,13 @@ import diskcache
 
 from cachewrap.errors import StoreError, printable
 from cachewrap.patterns import later
+from cachewrap.stores.seed_folders import DATABASE, check_files, make
 from cachewrap.systems import (
-    OWNERS,
     NotAFile,
-    check_file,
     clock,
     files,
     open_file,
-    open_to_all,
-    stranger,
 )
-from cachewrap.telemetry.events import warn_once
-
-DATABASE = "cache.db"
-"""diskcache's name for the database in its folder."""
 
 LEASES = "cache.db-leases"
 """The file of the leases; diskcache's `check` would call one of another name unknown."""
@@ -57,9 +47,6 @@ LARGEST_ROW = 2**24
 
 _AGAIN = 0.001
 """Seconds until what met a lock is tried again, on average: as long as a transaction takes."""
-
-_BESIDE = ("", "-wal", "-shm", "-journal")
-"""Names of the database and of SQLite's files beside it, behind the database's."""
 
 _ATTEMPTS = 10
 """Attempts to make a file in a folder that others remove when it is empty."""
@@ -118,12 +105,6 @@ COMMIT
 """
 _UNDATED = f"{OURS} AND (access_time IS NULL OR access_time >= 9e999) LIMIT 1"
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
-_DEVICE = later(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.[A-Za-z0-9_.-]*)?", re.IGNORECASE)
-"""What Windows takes for a device, in every folder."""
-
-_FOLDS = sys.platform in ("win32", "darwin")
-"""Whether file systems do not tell ``Run`` from ``run``, as they are mostly made here."""
-
 PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 """What each connection is told when it is opened."""
 
@@ -254,92 +235,6 @@ class Transaction:
             where = f"{OURS} AND access_time < {newest} ORDER BY access_time LIMIT 1"
             if not self.remove(where):
                 return
-
-
-def folder_name(seed: str) -> str:
-    """The seed as the name of one folder: plain names as they are, others percent-encoded."""
-    if os.name == "nt" and _DEVICE.fullmatch(seed):
-        return f"%{ord(seed[0]):02X}{seed[1:]}"
-    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(?<!\.)", seed):
-        return seed
-    name = urllib.parse.quote(seed, safe="", errors="surrogatepass").replace("~", "%7E")
-    name = re.sub(r"^\.|\.$", "%2E", name)
-    if seed and len(name) <= 100:
-        return name
-    return "%%" + hashlib.sha256(seed.encode(errors="surrogatepass")).hexdigest()
-
-
-def seed_of(name: str) -> str | None:
-    """The seed of a folder with that name; None for a name that `folder_name` gives to no seed."""
-    try:
-        seed = urllib.parse.unquote(name, errors="surrogatepass")
-        return seed if folder_name(seed) == name else None
-    except UnicodeError:  # a folder of somebody else's
-        return None
-
-
-def check_owners(root: str, folder: str) -> None:
-    """Raise `StoreError` where somebody else could put what he likes into the folder.
-
-    The root may be a link: it is the user's own choice. What is in it may not.
-    """
-    for place, look in ((root, files.stat), (folder, files.lstat)):
-        try:
-            status = look(place)
-        except OSError:  # it is not there yet, or whoever opens it is told why it cannot be
-            return
-        if not stat.S_ISDIR(status.st_mode):
-            sort = "a link, which is not followed" if stat.S_ISLNK(status.st_mode) else "no folder"
-            raise StoreError(
-                f"{place} is {sort}: give the folder itself as cache_path_root, or move it away"
-            )
-        owner = stranger(status)
-        if owner is not None:
-            raise StoreError(
-                f"{place} belongs to another user ({owner}), who could change what is stored, and"
-                " read it. Choose another cache_path_root, or make it yours; if you trust its"
-                f" owner, set {OWNERS}={owner}"
-            )
-        if open_to_all(status):
-            warn_once(
-                ("open to all", place),
-                f"{place} can be changed by every user: chmod go-w, or choose another"
-                " cache_path_root",
-            )
-
-
-def check_files(path: str) -> None:
-    """Raise `NotAFile` where the database, or a file that SQLite keeps beside it, is a link."""
-    for end in _BESIDE:
-        check_file(path + end)
-
-
-def check_name(root: str, folder: str) -> None:
-    """Raise `StoreError` where a folder of another seed is found: one of ``Run`` for ``run``."""
-    name = os.path.basename(folder)
-    if _FOLDS and name.upper() != name.lower():
-        with suppress(OSError):  # what cannot be listed may still be read
-            there = [other for other in files.listdir(root) if other.lower() == name.lower()]
-            if there and name not in there:
-                raise StoreError(
-                    f"{folder} is the folder of another seed, {there[0]}: this file system does not"
-                    " tell capital letters from small ones. Choose another cache_seed."
-                )
-
-
-def make(root: str, folder: str) -> None:
-    """Make the folder for its owner alone; keep what exists."""
-    files.make_folders(os.path.dirname(root))
-    for place in (root, folder):
-        with suppress(FileExistsError):
-            files.mkdir(place, 0o700)
-            if place == folder:
-                path = os.path.join(folder, ".gitignore")
-                ignored = open_file(path, _NEW, 0o600, follows=False)
-                try:
-                    files.write(ignored, b"*\n")
-                finally:
-                    files.close(ignored)
 
 
 def lay_out(root: str, folder: str, wait: float) -> None:

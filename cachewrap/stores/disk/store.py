@@ -26,19 +26,11 @@ from cachewrap.stores.base import (
     in_thread,
 )
 from cachewrap.stores.disk import leases
-from cachewrap.stores.disk.connections import (
-    METHOD,
-    NO_DATABASE,
-    Addition,
-    Additions,
-    Connections,
-    off_loop,
-)
+from cachewrap.stores.disk.connections import METHOD, Addition, Additions, Connections, off_loop
 from cachewrap.stores.disk.folder import (
     ADD,
     BATCH,
     DAMAGED,
-    DATABASE,
     GET,
     IN_FILE,
     LEASES,
@@ -48,18 +40,22 @@ from cachewrap.stores.disk.folder import (
     STALE,
     BytesDisk,
     Transaction,
-    check_files,
-    check_owners,
     execute,
-    folder_name,
     is_busy,
     is_too_large,
+)
+from cachewrap.stores.seed_folders import (
+    DATABASE,
+    check,
+    check_files,
+    check_owners,
+    folder_name,
     make,
     seed_of,
 )
 from cachewrap.systems import NotAFile, files
 from cachewrap.telemetry.events import warn_once
-from cachewrap.urls import absolute, obstacle, url_of
+from cachewrap.urls import absolute, url_of
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
@@ -72,8 +68,6 @@ _EXPIRED = 100
 
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
-
-_START = b"SQLite format 3\0"
 
 
 class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
@@ -163,20 +157,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
 
         A folder that can be read but not written fails this check, and can still be read.
         """
-        check_owners(self._root, self._folder)
-        if files.exists(self._path, follows=False):
-            try:
-                check_files(self._path)
-            except NotAFile as error:
-                raise self._unusable(f"{self._path}: {error.strerror}") from error
-            if not files.access(self._path, os.R_OK | os.W_OK):
-                raise self._unusable(f"{self._path} cannot be read and written by this user")
-            start = files.contents(self._path, len(_START), follows=False)
-            if start not in (b"", _START):
-                raise StoreError(f"{self._path} {NO_DATABASE}")
-        wrong = obstacle(self._folder)
-        if wrong is not None:
-            raise self._unusable(wrong)
+        check(self._root, self._folder)
 
     def get(self, key: str) -> bytes | None:
         if type(sqlite3.Connection.execute) is not METHOD and is_on_loop():
@@ -490,9 +471,3 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                     pass
         except StoreError:
             self._used.clear()
-
-    def _unusable(self, why: str) -> StoreError:
-        return StoreError(
-            f"the cache folder {self._folder} cannot be used: {why}."
-            " Choose another cache_path_root, or mend it."
-        )
