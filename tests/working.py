@@ -20,7 +20,7 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
     line that people can read, is not counted.
     """
     store: Any = cache.store
-    get, aget, add = store.get, store.aget, store.add
+    get, aget, add, aadd = store.get, store.aget, store.add, store.aadd
     reads = encodes = 0
     adding = awaiting = False
 
@@ -46,6 +46,14 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
         finally:
             adding = False
 
+    async def awriting(*args: Any, **kwargs: Any) -> Any:
+        nonlocal adding
+        adding = True
+        try:
+            return await aadd(*args, **kwargs)
+        finally:
+            adding = False
+
     def seen(frame: Any, event: str, what: Any) -> None:
         nonlocal encodes
         if event == "call" and not adding:
@@ -59,7 +67,7 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
 
         return acquiring
 
-    store.get, store.aget, store.add = reading, areading, writing
+    store.get, store.aget, store.add, store.aadd = reading, areading, writing, awriting
     pairs = [name for name in ("acquire_and_get", "aacquire_and_get") if hasattr(store, name)]
     for name in pairs:
         setattr(store, name, counted(getattr(store, name)))
@@ -68,6 +76,6 @@ def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:
         call()
     finally:
         sys.setprofile(None)
-        for name in ("get", "aget", "add", *pairs):
+        for name in ("get", "aget", "add", "aadd", *pairs):
             vars(store).pop(name, None)
     return reads, encodes
