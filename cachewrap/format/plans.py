@@ -106,14 +106,14 @@ class Models:
             )
         )
 
-    def _planned(self, plan: Callable[[Any], Convert], cls: Any) -> Convert:
+    def _planned(self, plan: Callable[..., Convert], *about: Any) -> Convert:
         """A plan of a class, made once; inside of itself, and on other threads, what finds it."""
-        place = plan.__name__, cls
+        place = plan.__name__, *about
         if (made := self._plans.get(place)) is None:
             if place in self._begun:
-                return lambda value: (self._plans.get(place) or plan(cls))(value)
+                return lambda value: (self._plans.get(place) or plan(*about))(value)
             self._begun.add(place)
-            made = self._plans[place] = plan(cls)
+            made = self._plans[place] = plan(*about)
         return made
 
     # -- what is constructed ----------------------------------------------------------------------
@@ -308,12 +308,11 @@ class Models:
         for text in {text for one in variants for text in one.texts.get(name, ())}:
             by_text[text] = [one for one in variants if text in one.texts.get(name, (text,))]
         rest = [one for one in variants if name not in one.texts]
-        made: dict[Any, Convert] = {}
-        sole: dict[str, Convert] = {}  # of the texts that name one model, at their first use
+        made: dict[str, Convert] = {}  # by the texts that name one model, at their first use
 
         def choose(value: Any) -> Any:
             if type(kind := value.get(name)) is str:
-                if (make := sole.get(kind)) is not None:
+                if (make := made.get(kind)) is not None:
                     return make(value)
                 found = by_text.get(kind, rest)
             else:
@@ -323,16 +322,20 @@ class Models:
                 if len(found) != 1:
                     raise Misfit if found else Invalid
             cls = found[0].cls
-            if (make := made.get(cls)) is None:
-                make = made[cls] = self._planned(self._validator, cls)
-            if type(kind) is str and len(by_text.get(kind, ())) == 1:
-                sole[kind] = make
+            if type(kind) is not str or len(by_text.get(kind, ())) != 1:
+                return self._planned(self._validator, cls)(value)
+            make = made[kind] = self._planned(self._validator, cls, name)
             return make(value)
 
         return choose
 
-    def _validator(self, cls: Any) -> Convert:
-        """What makes of a dictionary what pydantic makes of a valid one."""
+    def _validator(self, cls: Any, told: str = "") -> Convert:
+        """What makes of a dictionary what pydantic makes of a valid one.
+
+        Args:
+            cls: the class of the model.
+            told: the member whose value has named it.
+        """
         fields = cls.model_fields
         if not all(map(_is_plain, fields.values())):
             return _ask
@@ -340,6 +343,8 @@ class Models:
         required = frozenset(name for name, field in fields.items() if field.is_required())
         defaults = {name: None if name in required else one.default for name, one in fields.items()}
         aliases = {one.alias: name for name, one in fields.items() if one.alias not in (None, name)}
+        if told:
+            ways[aliases.get(told, told)] = dict.fromkeys(_JSON)
         hidden = frozenset(aliases.values())
         names, new = set(fields), cls.__new__
         usual = None if aliases else names
