@@ -1,7 +1,8 @@
-"""How often a call reads its store, and encodes its request."""
+"""How much work a call is: the Python calls in it, reads of its store, encodings of its request."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,31 @@ from cachewrap.request import key
 
 # What encodes a request: in general, and that of a plain function's call.
 ENCODING = (key._encoded.__code__, key.make_keyer(b"", {}, "arguments").__code__)
+
+
+SLACK = 0 if sys.version_info >= (3, 12) else 20
+"""Before Python 3.12 a comprehension is a function that is called."""
+
+
+def count(call: Callable[[], object], *packages: str) -> int:
+    """The Python functions that a hit calls, those of these packages where some are named."""
+    calls, named = 0, packages or ("",)
+
+    def seen(frame: Any, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_globals.get("__name__", "").startswith(named)
+
+    for _ in range(3):
+        call()
+    gc.collect()
+    gc.disable()  # what another test has left is finalised by calls of ours
+    sys.setprofile(seen)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return calls
 
 
 def work_of(cache: Cache, call: Callable[[], Any]) -> tuple[int, int]:

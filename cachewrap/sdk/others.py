@@ -77,6 +77,7 @@ def _patcher(package: str) -> Patcher:
                     endpoints=endpoints,
                     methods=_METHODS.get(package, {}),
                     sockets=_SOCKETS.get(package, ()),
+                    front=package in _METHODS,
                 )
             )
         return _patchers[package]

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from functools import lru_cache
 from typing import Any, Final
 
@@ -122,7 +121,7 @@ class _Events:
         return _END.join([*self._whole[self._read :], self._last])
 
     def __iter__(self) -> Iterator[Any]:
-        heads: AbstractSet[bytes] = _HEADS.get(self._name, _UNNAMED)
+        heads: Set[bytes] = _HEADS.get(self._name, _UNNAMED)
         build, decode, read = self._build, json.decode, 0
         try:
             for event in self._whole:
@@ -143,7 +142,7 @@ class _Events:
                         self._whole, self._last = [], b""
                         return
                     value = _slowly(data)
-                if type(value) is not dict or ("error" in value and value["error"]):
+                if type(value) is not dict or value.get("error"):
                     return
                 read += 1
                 yield build(value)

@@ -173,12 +173,14 @@ class Works:
 
     @classmethod
     def of(cls, kind: Any, name: str) -> Works | None:
-        """Those of a class of clients, None where somebody stands in one of them.
+        """Those of a class of clients, None where one is missing or somebody stands in it.
 
         Args:
             kind: the class.
             name: the SDK's top-level module.
         """
+        if not all(hasattr(kind, work) for work in WORKS):
+            return None
         works = cls(kind, name)
         found = [getattr(kind, work) for work in WORKS]
         for *_, one in works._spared:

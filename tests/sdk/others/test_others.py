@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from standin import Upstream
+from working import count
 
 import cachewrap
 from cachewrap import Cache, CacheWarning, ConfigurationError
@@ -245,6 +246,15 @@ def test_an_error_is_raised_and_not_stored(
             ask(colour, client, shape)
         ask(colour, client, shape)
     assert (up.calls, cache.stats.stored) == (2, 1)
+
+
+@pytest.mark.parametrize("package", KNOWN)
+def test_a_hit_is_served_at_the_front_door(
+    package: str, cache: Cache, up: Upstream, colour: Colour
+) -> None:
+    client, shape = make(colour, package, up), Shape(package, "chat.completions.create", chat)
+    with cachewrap.patch(package), cache:
+        assert count(lambda: ask(colour, client, shape), f"{package}._base_client") <= 6
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, "openai", "anthropic"])
