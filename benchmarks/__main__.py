@@ -124,6 +124,8 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
                 yield measure(title, opened, options.rounds)
     if wanted("import"):
         yield once.importing(min(options.rounds, 20))
+    if wanted("a fresh process"):
+        yield once.starting(min(options.rounds, 20))
     if wanted("bytes an entry"):
         yield once.file_size(10_000)
     if wanted("resident KB"):
