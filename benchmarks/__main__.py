@@ -57,8 +57,6 @@ def groups(entries: int) -> dict[str, Rows]:
         | shapes.groups()
         | arguments.groups()
         | libraries.groups()
-        | misses.groups()
-        | answers.groups()
         | answers.groups()
         | misses.groups()
         | {
