@@ -77,9 +77,9 @@ def test_the_folder_of_a_seed_is_not_taken_for_that_of_another(
         store = DiskStore(tmp_path, seed)
         store.set(key, b"value")
         store.close()
-    monkeypatch.setattr(folder, "_FOLDS", True)
+    monkeypatch.setattr(seed_folders, "_FOLDS", True)
     assert DiskStore(tmp_path, "run").get(key) == b"value"
-    monkeypatch.setattr(folder.files, "listdir", lambda path: ["41", "Run"])
+    monkeypatch.setattr(seed_folders.files, "listdir", lambda path: ["41", "Run"])
     with pytest.raises(StoreError, match="the folder of another seed, Run"):
         DiskStore(tmp_path, "run").get(key)
     assert DiskStore(tmp_path, "41").get(key) == b"value"
