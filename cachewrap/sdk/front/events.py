@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,14 +22,18 @@ from cachewrap.hooks import is_own
 from cachewrap.http.events import parsed
 from cachewrap.http.response import family_of
 
-_DONE: Final = b"data: [DONE]"
+_DONE: Final = b"[DONE]"
 _END: Final = b"\n\n"
-_PING: Final = b"event: ping"
+_DATA: Final = b"data: "
+_NAME: Final = b"event: "
+_PING: Final = b"event: ping\n"
 _THREAD: Final = b"event: thread."
-# Where events without a name are none, those that every version of the SDK hands on.
-_NAMES: Final = {
+_UNNAMED: Final = frozenset({b""})
+# What stands before the data of the events that every version of an SDK hands on. Where events
+# without a name are none, the end is not told by one.
+_HEADS: Final = {
     "anthropic": frozenset(
-        b"event: " + name
+        b"event: " + name + b"\n"
         for name in (
             *(b"message_start", b"message_delta", b"message_stop"),
             *(b"content_block_start", b"content_block_delta", b"content_block_stop"),
@@ -103,9 +108,12 @@ class _Events:
     """
 
     def __init__(self, chunks: list[bytes], name: str, build: Convert) -> None:
-        *self._whole, self._last = b"".join(chunks).split(_END)
+        body = b"".join(chunks)
+        plain = body.partition(b"\r")[0]
+        *self._whole, last = plain.split(_END)
+        self._last = last + body[len(plain) :]
         self._read = 0
-        self._names = _NAMES.get(name)
+        self._name = name
         self._build = build
 
     @property
@@ -114,35 +122,40 @@ class _Events:
         return _END.join([*self._whole[self._read :], self._last])
 
     def __iter__(self) -> Iterator[Any]:
-        names, build, decode, read = self._names, self._build, json.decode, 0
+        heads: AbstractSet[bytes] = _HEADS.get(self._name, _UNNAMED)
+        build, decode, read = self._build, json.decode, 0
         try:
             for event in self._whole:
-                data = event
-                if names is not None or event.startswith(b"event: "):
-                    head, _, data = event.partition(b"\n")
-                    if names is None:
-                        if head.startswith(_THREAD):
-                            return
-                    elif head not in names:
-                        if head != _PING or b"\r" in event:
-                            return
+                head, _, data = event.partition(_DATA)
+                if head not in heads:
+                    if head == _PING and _UNNAMED.isdisjoint(heads):
                         read += 1
                         continue
-                elif event == _DONE:
-                    self._whole, self._last = [], b""
-                    return
-                if not data.startswith(b"data: {") or b"\n" in data or b"\r" in event:
+                    if self._name != "openai" or not _is_name(head):
+                        return
+                    heads = {head, *heads}
+                if b"\n" in data:
                     return
                 try:
-                    value = decode(data[6:])
+                    value = decode(data)
                 except (MsgspecError, ValueError, RecursionError):
-                    value = _slowly(data[6:])
-                if value is None or value.get("error"):
+                    if data == _DONE and head in _UNNAMED:
+                        self._whole, self._last = [], b""
+                        return
+                    value = _slowly(data)
+                if type(value) is not dict or ("error" in value and value["error"]):
                     return
                 read += 1
                 yield build(value)
         finally:
             self._read = read
+
+
+def _is_name(head: bytes) -> bool:
+    """Whether one line with a name stands there, and one by which nothing else is meant."""
+    if not head.startswith(_NAME) or head.startswith(_THREAD):
+        return False
+    return head.endswith(b"\n") and head.count(b"\n") == 1
 
 
 def _slowly(data: bytes) -> Any:
