@@ -213,6 +213,23 @@ def test_the_last_one_who_is_cancelled_ends_what_is_under_way() -> None:
     front.close()
 
 
+def test_what_nobody_waits_for_any_more_is_not_sent_once_there_is_a_connection(
+    store: RedisStore, front: Front
+) -> None:
+    async def work() -> None:
+        other = behind(front, store)
+        tasks = [asyncio.create_task(other.aget(key)) for key in KEYS[:2]]
+        while not front.accepted:
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+        await other.aclose()
+
+    asyncio.run(work())
+    sent = b"".join(front.pieces)
+    assert [key.encode() in sent for key in KEYS[:2]] == [False, True]
+
+
 def test_a_task_of_others_that_is_cancelled_with_all_is_begun_again(store: RedisStore) -> None:
     filled(store)
 

@@ -187,7 +187,11 @@ async def exchange(connection: Any, batch: deque[Operation]) -> None:
         await connection.disconnect(nowait=True)
 
     async def attempt() -> None:
-        await connection.send_packed_command([b"".join([one.packed for one in batch])])
+        wanted = [one for one in batch if not one.future.done()]
+        if len(wanted) < len(batch):  # who is cancelled may have given up what he asks for
+            batch.clear()
+            batch.extend(wanted)
+        await connection.send_packed_command([b"".join([one.packed for one in wanted])])
         await _answer(connection, batch)
 
     try:
