@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import marshal
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -191,6 +193,8 @@ def read_keywords(
 
 
 _SETTINGS: Final = frozenset({dict, list})
+# Settings may be long, and hold credentials: what is kept of them says nothing to anybody.
+_SALT: Final = os.urandom(32)
 
 
 def _settle(keywords: Keywords) -> bool:
@@ -200,6 +204,7 @@ def _settle(keywords: Keywords) -> bool:
     """
     body, classes = keywords.body, {}
     marks: list[Any] = []
+    settings: list[Any] = []
     for name, value in body.items():
         if isinstance(value, type):
             schema = SCHEMAS.of(value)
@@ -212,10 +217,12 @@ def _settle(keywords: Keywords) -> bool:
                 if type(item) is dict and item.get("type") == "configuration_update":
                     return False
         elif type(value) in _SETTINGS:
-            try:
-                marks += (name, marshal.dumps(value, 0))
-            except ValueError:
-                return False
+            settings += (name, value)
+    if settings:
+        try:
+            marks.append(hashlib.sha256(_SALT + marshal.dumps(settings, 0)).digest())
+        except ValueError:
+            return False
     for name in classes:
         del body[name]
     keywords.classes = classes

@@ -9,10 +9,12 @@ from typing import Any, Literal
 import pydantic
 import pytest
 from pydantic import BaseModel, Field
+from shapes import SHAPED
 from standin import Upstream
 
 from cachewrap import Cache
-from cachewrap.sdk.front import keywords
+from cachewrap.sdk.front import door, keywords
+from cachewrap.sdk.openai import OPENAI
 from sdk.openai.asking import Colour, anatomy
 from sdk.openai.shapes import INSTALLED, TOOLS, WEATHER, chat, respond
 from sdk.openai.test_front import LONG, forget, went_long
@@ -367,3 +369,24 @@ def test_a_class_that_create_does_not_take_is_refused_at_the_door_too(
 ) -> None:
     with cache, pytest.raises(TypeError):
         colour.wait(client.chat.completions.create(**chat(1), response_format=Answer))
+
+
+def test_settings_that_differ_with_every_call_do_not_pile_up(
+    good: Upstream, client: Any, colour: Colour, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_MOST_SHAPES", 4)
+    with cache:
+        for n in range(12):
+            parse(client, colour, metadata={"n": str(n)})
+    assert all(len(one._shapes) + len(one._added) <= 8 for one in OPENAI._doors.values())
+
+
+def test_of_settings_nothing_is_kept_that_could_be_read(
+    good: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        for _ in range(3):
+            parse(client, colour, metadata={"api_key": SHAPED["OpenAI"], "pad": "p" * 9000})
+    kept = repr([(one._shapes, one._added) for one in OPENAI._doors.values()])
+    assert SHAPED["OpenAI"] not in kept
+    assert "p" * 99 not in kept
