@@ -250,6 +250,34 @@ def test_a_task_of_others_that_is_cancelled_with_all_is_begun_again(store: Redis
     asyncio.run(work())
 
 
+def test_an_interrupt_between_two_answers_leaves_none_to_another_thread(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets: list[object] = []
+
+    class Idle(list[Any]):
+        """Connections that another thread may take as soon as they are here."""
+
+        def append(self, one: Any) -> None:
+            sockets.append(one[0]._sock)
+            super().append(one)
+
+    store.set(KEYS[0], b"there")
+    idle = store._connections.idle = Idle(store._connections.idle)
+    read = idle[0][0].read_response
+
+    def read_one() -> None:
+        monkeypatch.undo()
+        read()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(idle[0][0], "read_response", read_one)
+    with pytest.raises(KeyboardInterrupt):
+        store.add(KEYS[0], b"new")
+    assert sockets == [None]
+    assert store.get(KEYS[0]) == b"there"
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_what_nobody_has_asked_for_is_nobody_s_answer(late: bool) -> None:
     def answer(number: int, asked: bytes) -> bytes:
