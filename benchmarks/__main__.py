@@ -57,8 +57,6 @@ def groups(entries: int) -> dict[str, Rows]:
         | shapes.groups()
         | arguments.groups()
         | libraries.groups()
-        | misses.groups()
-        | answers.groups()
         | answers.groups()
         | misses.groups()
         | {
@@ -124,6 +122,8 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
                 yield measure(title, opened, options.rounds)
     if wanted("import"):
         yield once.importing(min(options.rounds, 20))
+    if wanted("a fresh process"):
+        yield once.starting(min(options.rounds, 20))
     if wanted("bytes an entry"):
         yield once.file_size(10_000)
     if wanted("resident KB"):

@@ -53,6 +53,76 @@ def importing(rounds: int) -> list[Result]:
     ]
 
 
+_FIRST = """
+from cachewrap import Cache, llm_cached
+
+@llm_cached
+def complete(prompt: str) -> str:
+    return "an answer"
+
+with Cache.disk(cache_path_root=%r):
+    complete(%s)
+"""
+_NEW = "repr(__import__('time').time())"
+
+
+def starting(rounds: int) -> list[Result]:
+    """What a fresh process takes for its first call, and for being run in a cache.
+
+    Targets are milliseconds beyond what the same program takes without cachewrap.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+
+        def python(code: str) -> list[str]:
+            return [sys.executable, "-c", code]
+
+        def cached(code: str) -> list[str]:
+            start = [sys.executable, "-m", "cachewrap", "run", "--quiet", "--disk", folder]
+            return [*start, "-c", code]
+
+        commands = {
+            "an empty program": (_EMPTY, "", 0.0),
+            "first call of a function, a miss": (
+                python(_FIRST % (folder, _NEW)),
+                "an empty program",
+                0.1,
+            ),
+            "first call of a function, a hit": (
+                python(_FIRST % (folder, "'x'")),
+                "an empty program",
+                0.1,
+            ),
+            "cachewrap run, an empty program": (cached("pass"), "an empty program", 0.06),
+            "a program that imports openai": (python("import openai"), "", 0.0),
+            "cachewrap run, one that imports openai": (
+                cached("import openai"),
+                "a program that imports openai",
+                0.1,
+            ),
+        }
+        times: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(rounds + 1):
+            for name, (command, _, _) in commands.items():
+                start = time.perf_counter()
+                subprocess.run(command, check=True)
+                times[name].append(time.perf_counter() - start)
+    found = []
+    for name, (_, floor, allowed) in commands.items():
+        own, beside = times[name][1:], times[floor or name][1:]
+        target = (median(beside) + allowed) / median(beside) if floor else None
+        found.append(
+            Result(
+                "a fresh process",
+                name,
+                median(own) * 1e6,
+                median(own) / median(beside),
+                target,
+                min(own) / min(beside),
+            )
+        )
+    return found
+
+
 def file_size(number: int) -> list[Result]:
     """Bytes of the database for each entry, beside the compact JSON of request and answer.
 

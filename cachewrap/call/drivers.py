@@ -191,10 +191,16 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
     leases: Any = store  # its `Leases` and `Pairs`
     if kind is Acquire:
         mine, seen = effect.lease, None
-        if mine.paired:
-            claim, seen = await leases.aacquire_and_get(effect.key, mine.token, effect.seconds)
-        else:
-            claim = await leases.aacquire(mine.key, mine.token, effect.seconds)
+        try:
+            if mine.paired:
+                claim, seen = await leases.aacquire_and_get(effect.key, mine.token, effect.seconds)
+            else:
+                claim = await leases.aacquire(mine.key, mine.token, effect.seconds)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # cancelled, when it may have been taken
+                lease.hold(leases, mine.key, mine.token, effect.seconds)
+                lease.give_up(leases, mine.key, mine.token)  # in a thread
+            raise
         if claim is Claim.TAKEN:
             mine.held = True
             lease.hold(leases, mine.key, mine.token, effect.seconds, effect.most, effect.host)

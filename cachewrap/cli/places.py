@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
-from urllib.parse import quote
 
 import click
 from click.core import ParameterSource
 
 from cachewrap import systems
 from cachewrap.cache import Cache
+from cachewrap.cli.options import DEFAULT_URL, one_url, together
 from cachewrap.cli.text import is_terminal
 from cachewrap.encryption import keys_from_environment
 from cachewrap.entry import Entry
@@ -29,7 +29,6 @@ from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.lines import head_of
 from cachewrap.urls import absolute, parse_url
 
-DEFAULT_URL: Final = "disk:.cache"
 _ENCRYPTED: Final = b"cwe"
 _MOST_OPEN: Final = 8
 """Seeds, at most, whose files are open at a time."""
@@ -107,11 +106,6 @@ def is_encrypted(raw: bytes) -> bool:
     return raw[:3] == _ENCRYPTED
 
 
-def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
-    """Several options of a command as one decorator, in the order of its help."""
-    return lambda command: functools.reduce(lambda c, option: option(c), options[::-1], command)
-
-
 def handed(name: str, made: Callable[..., Any], *options: Callable[[Any], Any]) -> Callable[[F], F]:
     """Several options, of which a command is handed what is made.
 
@@ -131,13 +125,6 @@ def handed(name: str, made: Callable[..., Any], *options: Callable[[Any], Any]) 
         return together(*options)(handing)  # type: ignore[return-value]
 
     return decorate
-
-
-def one_url(disk: str | None, redis: str | None, url: str | None) -> str | None:
-    """The URL that one of three options names. Raises `UsageError` where several do."""
-    if sum(given is not None for given in (disk, redis, url)) > 1:
-        raise click.UsageError("give one of --disk, --redis and --url")
-    return f"disk:{quote(disk)}" if disk is not None else redis or url
 
 
 def _url(url: str, disk: str | None, redis: str | None) -> str:

@@ -18,7 +18,8 @@ import click
 
 from cachewrap import systems
 from cachewrap.cli.entries import Filter, Skipped, filter_options, wanted_rows
-from cachewrap.cli.places import Place, Where, progress, together, where_options
+from cachewrap.cli.options import together
+from cachewrap.cli.places import Place, Where, progress, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again, talk
 from cachewrap.cli.text import clean, count_text, is_terminal, size_text, span_text
 from cachewrap.errors import ConfigurationError, StoreError

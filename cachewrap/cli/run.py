@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import signal
 import sys
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlencode
 
 import click
 
 from cachewrap import systems
-from cachewrap.cache import Cache
-from cachewrap.cli.places import DEFAULT_URL, one_url, together
+from cachewrap.cli.options import DEFAULT_URL, one_url, together
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.http import routes
-from cachewrap.policy import MODE_VARIABLE, MODES, UNKEYED_VARIABLE, listed
+from cachewrap.policy import (
+    MODE_VARIABLE,
+    MODES,
+    UNKEYED_VARIABLE,
+    CacheOptions,
+    listed,
+    make_policy,
+    seed_text,
+)
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
+from cachewrap.stores.seed_folders import check, folder_name
 from cachewrap.urls import absolute, parse_url, url_of_path
 
 _PATH: Final = "PYTHONPATH"
-_BOOTSTRAP: Final = str(Path(__file__).parent.parent / "run" / "bootstrap")
+_BOOTSTRAP: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "run", "bootstrap")
 _SCRIPTS: Final = (".py", ".pyw", ".pyz")
 
 
@@ -161,7 +166,7 @@ def environment(
     if unkeyed:
         given["unkeyed"] = _left_out(at, unkeyed)
     whole = _absolute(at, given)
-    Cache.from_url(whole).check()
+    _check(whole)
     others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
     found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
@@ -184,6 +189,29 @@ def environment(
     if quiet:
         found[QUIET] = "1"
     return found
+
+
+def _check(url: str) -> None:
+    """Raise what opening the cache would.
+
+    Of a usual one on disk without what serves calls, which takes longer to import than all else
+    that is done here.
+    """
+    kind, place, options = parse_url(url)
+    if kind == "disk" and options.keys() <= _USUAL:
+        seed = seed_text(options.pop("cache_seed", 41))
+        policy = make_policy(cast(CacheOptions, options))
+        if not policy.encryption_keys:
+            if policy.mode in ("normal", "refresh"):
+                root = absolute(place)
+                check(root, os.path.join(root, folder_name(seed)))
+            return
+    from cachewrap.cache import Cache
+
+    Cache.from_url(url).check()
+
+
+_USUAL: Final = frozenset({"cache_seed", "mode", "samples", "ttl", "unkeyed"})
 
 
 def _left_out(url: str, given: tuple[str, ...]) -> str:
@@ -213,6 +241,8 @@ def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:
     first = program[0]
     if first in ("-m", "-c") or first.endswith(_SCRIPTS) or os.path.isdir(first):
         return sys.executable, [sys.executable, *program]
+    import shutil  # which takes a while, and is not needed for a script of Python
+
     found = shutil.which(first)
     if found is not None:
         return found, list(program)
@@ -239,5 +269,7 @@ Examples:
 @cache_options
 def env(**given: Any) -> None:
     """Print what `run` sets, as a shell reads it: Python programs started with it are cached."""
+    import shlex
+
     for name, value in environment(**given).items():
         click.echo(f"export {name}={shlex.quote(value)}")

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, read_row
+from cachewrap.cli.options import together
 from cachewrap.cli.places import (
     Place,
     Where,
@@ -20,7 +21,6 @@ from cachewrap.cli.places import (
     json_option,
     open_store,
     progress,
-    together,
     where_options,
 )
 from cachewrap.cli.text import count_text, entries_text

@@ -105,7 +105,7 @@ _SETTINGS: Final = {_DENSE: _GREEDY, _QUICK: _DFAST}
 
 `_DENSE` is as fast as level 3 without one. `_QUICK` is what this level does with one: twice as
 fast, and larger by a twentieth, which is the twentieth that keeps a fourth entry of an SDK's
-off a page of the database. A text that is stored as it is leaves no room for a fourth.
+off a page of the database. What a function returns leaves no room for a fourth.
 """
 
 # Looked up once: every hit that is compressed asks for them.
@@ -171,9 +171,9 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
         facts: what is known about the answer.
     """
     record = _encoder.encode(_Record(request, facts.source, facts.model))
-    text = kind is Kind.TEXT
-    manner = _QUICK if text else _DENSE
-    answer, packed, dictionary = _pack(answer, _SHORT_TEXT if text else _SHORT, manner)
+    manner = _DENSE if kind is Kind.HTTP else _QUICK
+    short = _SHORT_TEXT if kind is Kind.TEXT else _SHORT
+    answer, packed, dictionary = _pack(answer, short, manner)
     flags, dictionaries = _ANSWER_PACKED * packed, dictionary
     record, packed, dictionary = _pack(record, _SHORT, manner)
     flags, dictionaries = flags | _RECORD_PACKED * packed, dictionaries | dictionary << 8
@@ -198,7 +198,11 @@ def sealed(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> tuple[byt
     raw = seal(kind, answer, request, facts)
     times = facts.created, _SECONDS.unpack_from(raw, _SECONDS_AT)[0], facts.expires
     tokens = min(facts.tokens_in, _LARGEST_COUNT), min(facts.tokens_out, _LARGEST_COUNT)
-    return raw, Entry(kind, answer, *times, *tokens, read_record, raw)
+
+    def record(raw: bytes) -> dict[str, Any]:  # which needs not be unpacked again
+        return {"request": request, "source": facts.source, "model": facts.model}
+
+    return raw, Entry(kind, answer, *times, *tokens, record, raw)
 
 
 def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:

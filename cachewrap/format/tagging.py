@@ -71,7 +71,6 @@ def is_flat(items: list[Any]) -> bool:
 
 
 _BARE: Final = frozenset({bool, bytes, type(None)})
-_TEXT: Final = frozenset({str})
 
 
 def is_bare_list(items: list[Any] | tuple[Any, ...]) -> bool:
@@ -187,10 +186,14 @@ def _tag_dict(value: dict[Any, Any], where: str) -> Any:
         return {}
     if len(value) == 1 and is_tag(value):
         return {"!dict": _pairs(value, where)}
-    tagged = value.copy()
-    for key, item in value.items():
+    # Before anything in it is tagged: it is not to be done twice at each level.
+    for key in value:
         if type(key) is not str:
             return {"!dict": _pairs(value, where)}
+    if not "".join(value).isascii() and not all(type(mend_str(key)) is str for key in value):
+        return {"!dict": _pairs(value, where)}
+    tagged = value.copy()
+    for key, item in value.items():
         kind = type(item)
         if kind is str:
             if item.isascii():
@@ -198,8 +201,6 @@ def _tag_dict(value: dict[Any, Any], where: str) -> Any:
         elif kind in _BARE or (kind is int and _SMALLEST <= item <= _LARGEST):
             continue
         tagged[key] = tag(item, f"{where}.{key}")
-    if not "".join(value).isascii() and not all(type(mend_str(key)) is str for key in value):
-        return {"!dict": _pairs(value, where)}
     return tagged
 
 

@@ -15,6 +15,7 @@ import pytest
 from standin import Upstream
 
 from cachewrap import Cache
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import read_history
 from cachewrap.stores.base import Seeds
 
@@ -446,3 +447,29 @@ after = openai._base_client.BaseClient.__init__
 print(before.__wrapped__ is after, [f for f in sys.meta_path if "cachewrap" in type(f).__module__])
 """
     assert run("-c", code).stdout == "True []\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--disk", "{}/file"), id="a file"),
+        pytest.param(("--disk", "{}/damaged"), id="no database"),
+        pytest.param(("--unkeyed", "model"), id="unkeyed"),
+        pytest.param(("--url", "disk:x?ttl=-1"), id="ttl"),
+        pytest.param(("--url", "disk:x?max_bytes=0"), id="max_bytes"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_in_the_words_of_the_cache(
+    run: Run, tmp_path: Path, options: tuple[str, str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "damaged" / "41").mkdir(parents=True)
+    (tmp_path / "damaged" / "41" / "cache.db").write_text("no database")
+    name, value = options[0], options[1].format(tmp_path)
+    urls = {"--disk": f"disk:{value}", "--url": value}
+    url = urls.get(name) or f"disk:x?unkeyed={value}"
+    with pytest.raises((ConfigurationError, StoreError)) as refused:
+        Cache.from_url(url).check()
+    done = run(name, value, "-c", "print('ran')")
+    assert (done.returncode in (2, 3), done.stdout) == (True, "")
+    assert str(refused.value).split(":")[0] in done.stderr

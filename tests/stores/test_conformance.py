@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
 from cachewrap.stores.base import Store
-from cachewrap.testing.stores import StoreSuite
+from cachewrap.testing.stores import StoreSuite, key_of
 
 
 @pytest.mark.stores("memory")
@@ -55,3 +56,27 @@ class TestJsonlStore(StoreSuite):
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:
         return make_store("jsonl")
+
+
+@pytest.mark.parametrize("turns", range(3))
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_loop_that_stops_while_it_adds_keeps_no_other_waiting(
+    store: Store, turns: int, closed: bool
+) -> None:
+    async def leave() -> asyncio.Task[bytes]:
+        task = asyncio.ensure_future(store.aadd(key_of(0), b"left behind"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return task
+
+    async def add() -> bytes:
+        return await asyncio.wait_for(store.aadd(key_of(1), b"added"), 5)
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(leave())
+    if closed:
+        loop.close()
+    assert asyncio.run(add()) == b"added"
+    if not closed:
+        assert loop.run_until_complete(task) == b"left behind"
+        loop.close()

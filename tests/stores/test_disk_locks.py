@@ -135,6 +135,20 @@ def test_a_write_waits_for_another_s_write(tmp_path: Path, disk: DiskStore) -> N
         assert time.monotonic() - start > 1
 
 
+@pytest.mark.parametrize("adds", [True, False])
+def test_a_write_waits_for_readers_where_there_is_no_log(
+    tmp_path: Path, disk: DiskStore, adds: bool
+) -> None:
+    disk.close()
+    log = "PRAGMA journal_mode = DELETE"
+    with another_process(
+        tmp_path / "41" / "cache.db", log, "BEGIN", "SELECT * FROM Cache"
+    ) as process:
+        threading.Timer(0.2, process.kill).start()
+        (disk.add if adds else disk.set)(key_of(2), VALUE)
+    assert disk.get(key_of(2)) == VALUE
+
+
 def test_a_write_gives_up_after_two_seconds(tmp_path: Path, disk: DiskStore) -> None:
     with another_process(tmp_path / "41" / "cache.db", "BEGIN EXCLUSIVE"):
         start = time.monotonic()

@@ -228,6 +228,21 @@ def test_half_a_line_of_one_who_was_killed_is_named_and_kept(path: Path) -> None
     assert path.read_bytes().splitlines()[-2] == b'{"key": "'
 
 
+def test_half_a_line_takes_the_lock_from_nobody_who_writes(path: Path) -> None:
+    cassette = filled(path)._cassette
+    with cassette._writing() as file:
+        with path.open("ab") as torn:
+            torn.write(b'{"key": "')
+        with pytest.warns(match="not an entry of a cassette"):
+            cassette._content.load(file)
+        with (
+            path.open("rb") as other,
+            pytest.raises(TimeoutError),
+            systems.locked(other.fileno(), alone=False, seconds=-1.0),
+        ):
+            pass
+
+
 def test_zeros_where_bytes_are_on_their_way_are_no_lines(path: Path) -> None:
     store = filled(path)
     with path.open("ab") as file:
@@ -449,6 +464,26 @@ def test_what_others_append_while_the_file_is_put_in_order_is_kept(
     found = order_of(path)
     assert (found[1], found[-1], len(found)) == ("new", "meanwhile", LARGE + 1)
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_what_another_thread_reads_on_meanwhile_is_written_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = filled(path), writer(path)
+    store.set(key_of(1), sealed("new"))
+    in_order = Cassette._in_order
+
+    def meanwhile(cassette: Cassette, some: Any) -> Any:
+        monkeypatch.setattr(Cassette, "_in_order", in_order)
+        other.add(key_of("meanwhile"), sealed("meanwhile"))
+        reader = threading.Thread(target=store.get, args=(key_of("meanwhile"),))
+        reader.start()
+        reader.join(0.2)
+        return in_order(cassette, some)
+
+    monkeypatch.setattr(Cassette, "_in_order", meanwhile)
+    store.close()
+    assert len(path.read_bytes().splitlines()) == LARGE + 2  # and the head
 
 
 def test_what_others_do_else_meanwhile_is_kept_as_well(

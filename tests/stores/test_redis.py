@@ -60,6 +60,7 @@ def works(store: RedisStore) -> bool:
     """Whether both colours store and read."""
 
     async def read_and_write() -> bytes | None:
+        assert await store.aget(key_of("nothing")) is None
         await store.aset(key_of("async"), VALUE)
         return await store.aget(key_of("sync"))
 

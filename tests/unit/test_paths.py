@@ -12,7 +12,8 @@ import pytest
 
 from cachewrap import urls
 from cachewrap.errors import StoreError
-from cachewrap.stores.disk import DiskStore, folder
+from cachewrap.stores import seed_folders
+from cachewrap.stores.disk import DiskStore
 
 WINDOWS: Any = SimpleNamespace(name="nt", path=ntpath, sep="\\")
 POSIX: Any = SimpleNamespace(name="posix", path=posixpath, sep="/")
@@ -62,9 +63,9 @@ def test_a_drive_in_a_url(monkeypatch: pytest.MonkeyPatch, url: str, place: str)
 def test_a_seed_that_windows_takes_for_a_device(
     monkeypatch: pytest.MonkeyPatch, seed: str, name: str
 ) -> None:
-    assert folder.folder_name(seed) == seed
-    monkeypatch.setattr(folder, "os", WINDOWS)
-    assert (folder.folder_name(seed), folder.seed_of(name)) == (name, seed)
+    assert seed_folders.folder_name(seed) == seed
+    monkeypatch.setattr(seed_folders, "os", WINDOWS)
+    assert (seed_folders.folder_name(seed), seed_folders.seed_of(name)) == (name, seed)
 
 
 def test_the_folder_of_a_seed_is_not_taken_for_that_of_another(
@@ -76,9 +77,9 @@ def test_the_folder_of_a_seed_is_not_taken_for_that_of_another(
         store = DiskStore(tmp_path, seed)
         store.set(key, b"value")
         store.close()
-    monkeypatch.setattr(folder, "_FOLDS", True)
+    monkeypatch.setattr(seed_folders, "_FOLDS", True)
     assert DiskStore(tmp_path, "run").get(key) == b"value"
-    monkeypatch.setattr(folder.files, "listdir", lambda path: ["41", "Run"])
+    monkeypatch.setattr(seed_folders.files, "listdir", lambda path: ["41", "Run"])
     with pytest.raises(StoreError, match="the folder of another seed, Run"):
         DiskStore(tmp_path, "run").get(key)
     assert DiskStore(tmp_path, "41").get(key) == b"value"

@@ -226,6 +226,9 @@ class Door:
     ) -> None:
         """Use the door for a shape, or never, by what the long way made of its first call."""
         known = None
+        if len(self._shapes) >= _MOST_SHAPES or len(self._added) >= _MOST_SHAPES:
+            self._shapes.clear()
+            self._added.clear()
         if self._is_usual(asked):
             works = Works.of(type(asked.client), self._name)
             if works is None or not works.are_alone(asked.client, asked.resource):
@@ -239,9 +242,6 @@ class Door:
                 # What the SDK adds by itself may change from call to call: once more.
                 self._added[asked.shape] = known.constants
                 return
-        if len(self._shapes) >= _MOST_SHAPES:
-            self._shapes.clear()
-            self._added.clear()
         self._shapes[asked.shape] = known
 
     def forget(self, shape: Shape) -> None:

@@ -8,9 +8,7 @@ or without as the SDK's events have one, the SDK reads the rest itself.
 from __future__ import annotations
 
 import sys
-import types
-from collections.abc import AsyncIterator, Callable, Iterator, Set
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Iterator, Set as AbstractSet
 from typing import Any, Final
 
 from msgspec import MsgspecError, json
@@ -74,7 +72,8 @@ def _builder(
     if (
         own is None
         or type(stream) not in (own.Stream, own.AsyncStream)
-        or not _gives_them_itself(type(stream), name)
+        or type(getattr(stream, "_decoder", None)) is not own.SSEDecoder
+        or not _gives_them_itself(type(stream), own.SSEDecoder, name)
         or getattr(options, "synthesize_event_and_data", False)
         or getattr(options, "stream_mode", "legacy") != "legacy"
         or getattr(getattr(stream.response, "stream", None), "stream_observer", None) is not None
@@ -86,15 +85,20 @@ def _builder(
     return None
 
 
-def _gives_them_itself(kind: Any, name: str) -> bool:
+def _gives_them_itself(kind: Any, decoder: Any, name: str) -> bool:
     """Whether nobody else stands where a stream's events come from, who is to see them all."""
-    source = kind.__stream__
-    return _is_own(source, getattr(source, "__code__", None), name)
+    parts = kind.__stream__, kind._iter_events, *map(decoder.__dict__.get, _READS)
+    found = [*parts, *[getattr(part, "__code__", None) for part in parts]]
+    if _sources.get(kind) == found:
+        return True
+    if not all(is_own(part, name) for part in parts):
+        return False
+    _sources[kind] = found
+    return True
 
 
-@lru_cache(maxsize=16)
-def _is_own(function: Any, code: types.CodeType | None, name: str) -> bool:
-    return is_own(function, name)
+_READS: Final = ("iter_bytes", "aiter_bytes", "decode")
+_sources: Final[dict[type, list[Any]]] = {}
 
 
 class _Events:
@@ -121,7 +125,7 @@ class _Events:
         return _END.join([*self._whole[self._read :], self._last])
 
     def __iter__(self) -> Iterator[Any]:
-        heads: Set[bytes] = _HEADS.get(self._name, _UNNAMED)
+        heads: AbstractSet[bytes] = _HEADS.get(self._name, _UNNAMED)
         build, decode, read = self._build, json.decode, 0
         try:
             for event in self._whole:

@@ -126,6 +126,8 @@ class Additions:
         """Forget what waits: in a forked child it is the parent's."""
         self._waiting: deque[Addition] = deque()
         self._at_work = False
+        # Loops that are about to have a thread begin. One that stops or ends may never do so.
+        self._begun: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     async def add(self, addition: Addition, write: Callable[[list[Addition]], None]) -> bytes:
         """Have it written; what is there afterwards.
@@ -135,14 +137,18 @@ class Additions:
             write: writes several, and gives each a ``result`` or an ``error``.
         """
         self._waiting.append(addition)
-        if not self._at_work:
-            self._at_work = True
+        loop = addition.loop
+        if not self._at_work and loop not in self._begun:
+            self._begun.add(loop)
             # Behind those tasks that the loop goes on with anyway: they may add something too.
-            work = functools.partial(self._work, write)
-            addition.loop.call_soon(begin_in_thread, addition.loop, work)
+            loop.call_soon(begin_in_thread, loop, functools.partial(self._work, loop, write))
         return await addition.told
 
-    def _work(self, write: Callable[[list[Addition]], None]) -> None:
+    def _work(
+        self, loop: asyncio.AbstractEventLoop, write: Callable[[list[Addition]], None]
+    ) -> None:
+        self._at_work = True
+        self._begun.discard(loop)
         while True:
             if some := self._next():
                 _write(some, write)

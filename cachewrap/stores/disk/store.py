@@ -417,7 +417,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 con, now = connections.writable(link), int(time.time())  # takes half the room
                 columns = (name, now, expires or None, now, value)
                 added = execute(con, connections.wait, ADD, columns).rowcount == 1
-                stale = sweeps and con.execute(STALE, (time.time(),)).fetchone() is not None
+                old = (time.time(),)
+                stale = execute(con, connections.wait, STALE, old).fetchall() if sweeps else []
         except (sqlite3.Error, OSError) as error:
             raise self._connections.failed("write", error, writes=True) from error
         if connections.writes.error is not None:
@@ -444,7 +445,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                     if self._max_bytes is not None:
                         used, self._used = self._used, {}
                         writing.evict(self._max_bytes, used)
-                    con.execute("COMMIT")
+                    execute(con, connections.wait, "COMMIT")  # readers may be in its way
                     if connections.writes.error is not None:
                         connections.writes.worked()
                     remove = writing.replaced

@@ -240,7 +240,7 @@ class Cassette(Changes):
             return None
         try:
             with open_alone(self.path, _WRITING, 0o600, 0.0, follows=False) as file, self._lock:
-                lines = self._content.follow(file, MOST_AT_ONCE)
+                lines = self._content.follow(file, MOST_AT_ONCE, locked=True)
                 if lines is None:
                     return None
                 if not self.are_short():
@@ -341,10 +341,12 @@ class Cassette(Changes):
             lines = self.read_before()
             if lines is None or not content.is_sure():
                 lines, content = self._read_anew(), self._content
-            if lines:
+            with self._lock:  # others read on meanwhile
+                ordered = self._in_order(lines) if lines and lines is content.lines else {}
                 size = content.size
+            if ordered:
                 try:
-                    draft = content.draft(self._in_order(lines))
+                    draft = content.draft(ordered)
                 except (OSError, MemoryError) as error:
                     raise self._failed("write", error) from error
         try:

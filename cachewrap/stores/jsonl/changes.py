@@ -65,8 +65,6 @@ class Changes(ABC):
     """
 
     def __init__(self) -> None:
-        self._wanted: list[Change] = []
-        self._led = False  # whether an async caller is on his way to make them
         self._slow = 0  # how many times in a row it took long on an event loop
         self._quick_from = 0.0
         self._renew_queue()
@@ -74,8 +72,9 @@ class Changes(ABC):
     def _renew_queue(self) -> None:
         """In a forked child: those who wait are the parent's."""
         self._queue = threading.Lock()
-        self._wanted = []
-        self._led = False
+        self._wanted: list[Change] = []
+        # Event loops of which a task is on its way to make them; one may stop meanwhile.
+        self._led: set[asyncio.AbstractEventLoop] = set()
 
     @abstractmethod
     def make_changes(self) -> None:
@@ -114,7 +113,8 @@ class Changes(ABC):
                 change.prepare()
         with self._queue:
             self._wanted.append(change)
-            leads, self._led = not self._led, True
+            leads = loop not in self._led
+            self._led.add(loop)
         if leads:
             try:
                 await _turn()  # of the others
@@ -168,7 +168,7 @@ class Changes(ABC):
     def taken(self) -> Iterator[list[Change]]:
         """The changes that wait, to be made now; those who wait for them are woken then."""
         with self._queue:
-            changes, self._wanted, self._led = self._wanted, [], False
+            changes, self._wanted, self._led = self._wanted, [], set()
         try:
             yield changes
         except Exception as error:

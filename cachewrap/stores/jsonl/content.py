@@ -76,10 +76,15 @@ class Content:
             return None
         return self.lines
 
-    def follow(self, file: int, most: float = inf) -> Lines | None:
+    def follow(self, file: int, most: float = inf, *, locked: bool = False) -> Lines | None:
         """The lines of an open file that is as it was, or has grown by whole lines alone.
 
         None where it is to be read as a whole, or has grown by more than so many bytes.
+
+        Args:
+            file: the open file.
+            most: so many bytes.
+            locked: whether the caller has locked it: to ask who has would give that lock back.
         """
         stamp = stamp_of(files.fstat(file))
         lines = self.current(stamp)
@@ -102,7 +107,7 @@ class Content:
         if len(data) < len(tail) + grown or not data.startswith(tail) or b"\0" in data:
             return None
         if not data.endswith(b"\n"):
-            if not _is_locked(file):
+            if locked or not _is_locked(file):
                 return None
             # Whoever has locked it writes the rest of the last line, which is read the next time.
             data = data[: data.rindex(b"\n") + 1]
@@ -151,14 +156,17 @@ class Content:
         return True
 
     def load(self, file: int, *, whole: bool = False) -> Lines:
-        """The lines of an open file that nobody writes now.
+        """The lines of an open file that its caller has locked.
 
         Args:
             file: the open file.
             whole: whether lines that others have appended are not trusted yet.
         """
         stamp = stamp_of(files.fstat(file))
-        known = self.follow(file) if not whole else self.current(stamp) if self.is_sure() else None
+        if whole:
+            known = self.current(stamp) if self.is_sure() else None
+        else:
+            known = self.follow(file, locked=True)
         if known is not None:
             return known
         self.forget()
@@ -241,7 +249,7 @@ class Content:
 
         False where that is not all that they have done.
         """
-        if self.follow(file) is None:
+        if self.follow(file, locked=True) is None:
             return False
         more = self.size - size
         if more:

@@ -191,8 +191,6 @@ class Server(ABC):
 class Single(Server):
     """One server."""
 
-    batches = True
-
     def __init__(self, url: str, seconds: float) -> None:
         options = _options(url, seconds)
         scheme, db = url.partition(":")[0], options.get("db", 0)
@@ -202,6 +200,7 @@ class Single(Server):
             host = options.get("host", "localhost"), options.get("port", 6379)
             self.place = f"{scheme}://{_joined([host])}/{db}"
         self._note(options, seconds)
+        self.batches = str(options["protocol"]) == "2"
         self._url = url
         self._defaults = {**_defaults(url, seconds), "max_connections": UNLIMITED}
 
@@ -242,6 +241,10 @@ class Single(Server):
                 attempt, lambda error: connection.disconnect()
             )
             return answers
+        except BaseException:  # an interrupt may come between two answers
+            if connection is not None:
+                connection.disconnect()
+            raise
         finally:
             if connection is not None:
                 idle.append((connection, clock.now()))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic
 import pytest
 from pydantic import BaseModel, Field
+from shapes import SHAPED
 from standin import Upstream
 
 from cachewrap import Cache
-from cachewrap.sdk.front import keywords
+from cachewrap.sdk.front import door, keywords
+from cachewrap.sdk.openai import OPENAI
 from sdk.openai.asking import Colour, anatomy
 from sdk.openai.shapes import INSTALLED, TOOLS, WEATHER, chat, respond
 from sdk.openai.test_front import LONG, forget, went_long
@@ -247,7 +249,15 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "its documentation": lambda cls: setattr(cls, "__doc__", "Something else."),
     "its name": lambda cls: setattr(cls, "__name__", "Renamed"),
     "what its schema has beside": lambda cls: cls.model_config["json_schema_extra"].update(y=1),
+    "its title": lambda cls: cls.model_config.update(title="Titled"),
+    "what it allows beside": lambda cls: cls.model_config.update(extra="allow"),
+    "what a field's schema has beside": lambda cls: cls.beside.append(2),
+    "a schema of its own": lambda cls: setattr(cls, "model_json_schema", classmethod(own_schema)),
 }
+
+
+def own_schema(cls: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return {"title": "Own", "type": "object", "properties": {"text": {"type": "string"}}}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
@@ -258,14 +268,16 @@ def test_a_class_that_changes_is_another_request(
         """A class of this test."""
 
         model_config = pydantic.ConfigDict(json_schema_extra={"x": 1})
+        beside: ClassVar[list[Any]] = [1]
 
-        text: str
+        text: str = Field(json_schema_extra={"examples": beside})
 
     with cache:
         settled(client, colour, Own)
         before = good.last.json()["response_format"]
         change(Own)
-        settled(client, colour, Own)
+        for _ in range(2):
+            parse(client, colour, response_format=Own)
     assert good.calls == 2
     assert good.last.json()["response_format"] != before
 
@@ -367,3 +379,24 @@ def test_a_class_that_create_does_not_take_is_refused_at_the_door_too(
 ) -> None:
     with cache, pytest.raises(TypeError):
         colour.wait(client.chat.completions.create(**chat(1), response_format=Answer))
+
+
+def test_settings_that_differ_with_every_call_do_not_pile_up(
+    good: Upstream, client: Any, colour: Colour, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_MOST_SHAPES", 4)
+    with cache:
+        for n in range(12):
+            parse(client, colour, metadata={"n": str(n)})
+    assert all(len(one._shapes) + len(one._added) <= 8 for one in OPENAI._doors.values())
+
+
+def test_of_settings_nothing_is_kept_that_could_be_read(
+    good: Upstream, client: Any, colour: Colour, cache: Cache
+) -> None:
+    with cache:
+        for _ in range(3):
+            parse(client, colour, metadata={"api_key": SHAPED["OpenAI"], "pad": "p" * 9000})
+    kept = repr([(one._shapes, one._added) for one in OPENAI._doors.values()])
+    assert SHAPED["OpenAI"] not in kept
+    assert "p" * 99 not in kept

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from cachewrap.call import lease
+from cachewrap.call.drivers import arun
+from cachewrap.call.flow import Acquire
 
 WAIT = 20.0
 
@@ -106,6 +108,32 @@ def test_calls_of_a_moment_share_one_thread(store: Any) -> None:
         lease.hold(store, "key", str(number), 10.0)
         assert lease._thread is thread
     assert store.renewals == 0
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_who_is_cancelled_while_he_asks_for_one_gives_it_back(store: Any, paired: bool) -> None:
+    asked, given_back = [], []
+
+    async def take(key: str, token: str, seconds: float) -> None:
+        asked.append(token)
+        await asyncio.sleep(WAIT)  # it is taken, and the answer is on its way
+
+    store.aacquire = store.aacquire_and_get = take
+    store.release = lambda key, token: given_back.append((token, threading.current_thread().name))
+
+    async def work() -> None:
+        acquire = Acquire("key", lease.Lease("key", "one", paired), 10.0)
+        task = asyncio.ensure_future(arun(iter(acquire), store))
+        while not asked:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(work())
+    until(lambda: given_back)
+    assert given_back == [("one", "cachewrap-leases")]
+    until(lambda: not lease._held)
 
 
 @pytest.mark.posix("forks")

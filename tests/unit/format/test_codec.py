@@ -26,7 +26,7 @@ from kinds import VALUES, same
 
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
-from cachewrap.format import codec
+from cachewrap.format import codec, tagging
 
 
 def there_and_back(value: Any) -> Any:
@@ -760,3 +760,22 @@ FAST: dict[str, Callable[[], Any]] = {
 def test_what_is_large_and_not_slow_is_stored(name: str) -> None:
     value = FAST[name]()
     assert there_and_back(value) == value
+
+
+@pytest.mark.parametrize("key", [1, None, (1,), "\ud800"], ids=repr)
+def test_what_stands_under_no_simple_name_is_looked_at_once(
+    key: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def count(value: Any, where: str) -> Any:
+        looks.append(where)
+        return tag(value, where)
+
+    tag = tagging.tag
+    monkeypatch.setattr(tagging, "tag", count)
+    tower: Any = 0
+    for _ in range(12):
+        tower = {"a": tower, key: [2]}
+    assert same(there_and_back(tower), tower)
+    assert len(looks) < 100
