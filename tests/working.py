@@ -14,7 +14,7 @@ from cachewrap.request import key
 ENCODING = (key._encoded.__code__, key.make_keyer(b"", {}, "arguments").__code__)
 
 
-SLACK = 0 if sys.version_info >= (3, 12) else 20
+SLACK = 0 if sys.version_info >= (3, 12) else 11
 """Before Python 3.12 a comprehension is a function that is called."""
 
 

@@ -88,7 +88,7 @@ def test_a_raw_hit_makes_few_calls(client: openai.OpenAI, cache: Cache) -> None:
 def test_a_parsed_hit_makes_few_calls_of_ours(client: openai.OpenAI, cache: Cache) -> None:
     parse: Any = client.chat.completions.parse
     with cache:
-        assert count(lambda: parse(**chat(1), response_format=City), "cachewrap.") <= 73 + SLACK
+        assert count(lambda: parse(**chat(1), response_format=City), "cachewrap.") <= 74 + SLACK
 
 
 def test_a_hit_with_a_seed_of_its_own_makes_hardly_more(
@@ -151,7 +151,7 @@ def test_an_event_of_a_stream_makes_few_calls(
         events = len(list(client.chat.completions.create(**ask)))
         whole = count(lambda: list(client.chat.completions.create(**ask)))
         opened = count(lambda: client.chat.completions.create(**ask).response)
-    assert (whole - opened) / events <= 9 + bool(SLACK)
+    assert (whole - opened) / events <= (12 if SLACK else 9)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_miss_reads_its_store_twice_and_encodes_its_request_once(
     [
         pytest.param(LONG, 109, id="the long way"),
         pytest.param({"stream": True, **LONG}, 127, id="the long way, a stream"),
-        pytest.param({"stream": True}, 152, id="a stream"),
+        pytest.param({"stream": True}, 152 + 2 * SLACK, id="a stream"),
     ],
 )
 def test_a_hit_that_builds_a_response_makes_few_calls_of_ours(
