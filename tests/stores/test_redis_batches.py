@@ -44,10 +44,16 @@ class Front:
     def close(self) -> None:
         self._listener.close()
 
+    def say(self, data: bytes) -> None:
+        """Send what nobody has asked for."""
+        self._last.sendall(data)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._last = client
                 self.accepted += 1
                 work = self._play if self._answer else self._pass_on
                 threading.Thread(target=work, args=(client, self.accepted), daemon=True).start()
@@ -242,6 +248,55 @@ def test_a_task_of_others_that_is_cancelled_with_all_is_begun_again(store: Redis
             assert await asked == b"1" * 10
 
     asyncio.run(work())
+
+
+def test_an_interrupt_between_two_answers_leaves_none_to_another_thread(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets: list[object] = []
+
+    class Idle(list[Any]):
+        """Connections that another thread may take as soon as they are here."""
+
+        def append(self, one: Any) -> None:
+            sockets.append(one[0]._sock)
+            super().append(one)
+
+    store.set(KEYS[0], b"there")
+    idle = store._connections.idle = Idle(store._connections.idle)
+    read = idle[0][0].read_response
+
+    def read_one() -> None:
+        monkeypatch.undo()
+        read()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(idle[0][0], "read_response", read_one)
+    with pytest.raises(KeyboardInterrupt):
+        store.add(KEYS[0], b"new")
+    assert sockets == [None]
+    assert store.get(KEYS[0]) == b"there"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_nobody_has_asked_for_is_nobody_s_answer(late: bool) -> None:
+    def answer(number: int, asked: bytes) -> bytes:
+        value = b"$1\r\n%d\r\n" % number
+        return value * (1 if late else 2)
+
+    front = Front(answer=answer)
+
+    async def work() -> None:
+        store = RedisStore(front.url)
+        for number in range(1, 4):
+            assert await store.aget(KEYS[0]) == b"%d" % number
+            if late:
+                front.say(b"$1\r\n?\r\n")
+                await asyncio.sleep(0.02)
+        await store.aclose()
+
+    asyncio.run(work())
+    front.close()
 
 
 def test_a_connection_that_is_lost_is_made_anew_once_for_all(

@@ -183,7 +183,8 @@ def _fail(batch: deque[Operation], error: Exception) -> None:
 async def exchange(connection: Any, batch: deque[Operation]) -> None:
     """Send the operations of a batch over a connection, and give each its answers."""
     stream = connection._reader
-    if stream is not None and (stream.at_eof() or stream.exception()):  # the server has hung up
+    # The server has hung up, or has sent what nobody has asked for.
+    if stream is not None and (stream.at_eof() or stream.exception() or stream._buffer):
         await connection.disconnect(nowait=True)
 
     async def attempt() -> None:
@@ -223,6 +224,8 @@ async def _answer(connection: Any, batch: deque[Operation]) -> None:
         batch.popleft()
         if not one.future.done():
             one.future.set_result(answers)
+    if at < len(data):  # nobody has asked for the rest, and the next one would take it for his
+        await connection.disconnect(nowait=True)
     if connection.health_check_interval:
         now = asyncio.get_running_loop().time()
         connection.next_health_check = now + connection.health_check_interval

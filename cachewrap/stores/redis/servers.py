@@ -241,6 +241,10 @@ class Single(Server):
                 attempt, lambda error: connection.disconnect()
             )
             return answers
+        except BaseException:  # an interrupt may come between two answers
+            if connection is not None:
+                connection.disconnect()
+            raise
         finally:
             if connection is not None:
                 idle.append((connection, clock.now()))
