@@ -125,6 +125,7 @@ def test_what_goes_on_from_a_large_request_is_not_hashed_anew(
     before: Any, after: Any, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Cache.memory():
+        complete(MESSAGES, model="m")  # the first call of a function looks at the function
         complete(before, model="m")
         monkeypatch.setattr(states, "_hexdigest", None)  # hashes all that is new, and keeps it
         python, _ = count(lambda: complete(after, model="m"))
