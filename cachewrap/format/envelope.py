@@ -198,7 +198,11 @@ def sealed(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> tuple[byt
     raw = seal(kind, answer, request, facts)
     times = facts.created, _SECONDS.unpack_from(raw, _SECONDS_AT)[0], facts.expires
     tokens = min(facts.tokens_in, _LARGEST_COUNT), min(facts.tokens_out, _LARGEST_COUNT)
-    return raw, Entry(kind, answer, *times, *tokens, read_record, raw)
+
+    def record(raw: bytes) -> dict[str, Any]:  # which needs not be unpacked again
+        return {"request": request, "source": facts.source, "model": facts.model}
+
+    return raw, Entry(kind, answer, *times, *tokens, record, raw)
 
 
 def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:

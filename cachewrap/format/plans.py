@@ -193,12 +193,13 @@ class Models:
     def _union(self, type_: Any, metadata: list[Any], anything: Convert) -> Ways:
         """How a value is validated, and constructed where it is not valid."""
         ways = self._valid(type_)
+        checks = {kind: check for kind, check in ways.items() if check is not None}
         made: list[Convert] = []  # at their first use
         validators: list[Convert] = []
 
         def choose(value: Any) -> Any:
             try:
-                return typing.cast(Any, ways[type(value)])(value)
+                return checks[type(value)](value)
             except Invalid:
                 pass
             except Misfit:
@@ -308,10 +309,15 @@ class Models:
             by_text[text] = [one for one in variants if text in one.texts.get(name, (text,))]
         rest = [one for one in variants if name not in one.texts]
         made: dict[Any, Convert] = {}
+        sole: dict[str, Convert] = {}  # of the texts that name one model, at their first use
 
         def choose(value: Any) -> Any:
-            kind = value.get(name)
-            found = by_text.get(kind, rest) if type(kind) is str else variants
+            if type(kind := value.get(name)) is str:
+                if (make := sole.get(kind)) is not None:
+                    return make(value)
+                found = by_text.get(kind, rest)
+            else:
+                found = variants
             if len(found) != 1:
                 found = [variant for variant in found if variant.may_be(value)]
                 if len(found) != 1:
@@ -319,6 +325,8 @@ class Models:
             cls = found[0].cls
             if (make := made.get(cls)) is None:
                 make = made[cls] = self._planned(self._validator, cls)
+            if type(kind) is str and len(by_text.get(kind, ())) == 1:
+                sole[kind] = make
             return make(value)
 
         return choose
@@ -334,21 +342,23 @@ class Models:
         aliases = {one.alias: name for name, one in fields.items() if one.alias not in (None, name)}
         hidden = frozenset(aliases.values())
         names, new = set(fields), cls.__new__
+        usual = None if aliases else names
         put, put_private, put_extra, put_given = self._put
 
         def make(values: Any) -> Any:
-            if aliases:
-                if not hidden.isdisjoint(values):
-                    raise Misfit
-                values = {aliases.get(key, key): value for key, value in values.items()}
-            given = names.intersection(values)
-            if not given.issuperset(required):
-                raise Invalid
-            extra: dict[str, Any] = {}
-            if len(given) != len(values):
-                extra = {key: value for key, value in values.items() if key not in names}
-                values = {name: values[name] for name in given}
-                given.update(extra)
+            given, extra = set(values), {}
+            if given != usual:
+                if aliases:
+                    if not hidden.isdisjoint(values):
+                        raise Misfit
+                    values = {aliases.get(key, key): value for key, value in values.items()}
+                given = names.intersection(values)
+                if not given.issuperset(required):
+                    raise Invalid
+                if len(given) != len(values):
+                    extra = {key: value for key, value in values.items() if key not in names}
+                    values = {name: values[name] for name in given}
+                    given.update(extra)
             held = {**defaults, **values}
             for name, value in values.items():
                 if (convert := ways[name][type(value)]) is not None:

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from working import work_of
 
 from cachewrap import Cache, blocks, llm_cached, no_cache
+from cachewrap.format import envelope
 from cachewrap.request import states
 from cachewrap.stores.redis import RedisStore
 
@@ -282,6 +283,19 @@ def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model=f"m{next(models)}"))
     assert (python <= 97, c <= 121) == (True, True), (python, c)
+
+
+def test_a_miss_opens_nothing_that_it_has_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    @llm_cached
+    def ask(prompt: str) -> dict[str, Any]:
+        return {"model": "gpt-4o", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+
+    opened: list[bytes] = []
+    monkeypatch.setattr(envelope, "_read_record", lambda raw, *args: opened.append(raw))
+    monkeypatch.setattr(envelope, "_unpack", lambda section, *args: opened.append(section))
+    with Cache.memory() as cache:
+        ask("why? " * 1000)
+    assert (opened, list(cache.stats.by_model)) == ([], ["gpt-4o"])
 
 
 def test_misses_of_many_tasks_share_transactions_and_threads(tmp_path: Any) -> None:

@@ -8,9 +8,7 @@ or without as the SDK's events have one, the SDK reads the rest itself.
 from __future__ import annotations
 
 import sys
-import types
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Iterator, Set as AbstractSet
 from typing import Any, Final
 
 from msgspec import MsgspecError, json
@@ -21,14 +19,18 @@ from cachewrap.hooks import is_own
 from cachewrap.http.events import parsed
 from cachewrap.http.response import family_of
 
-_DONE: Final = b"data: [DONE]"
+_DONE: Final = b"[DONE]"
 _END: Final = b"\n\n"
-_PING: Final = b"event: ping"
+_DATA: Final = b"data: "
+_NAME: Final = b"event: "
+_PING: Final = b"event: ping\n"
 _THREAD: Final = b"event: thread."
-# Where events without a name are none, those that every version of the SDK hands on.
-_NAMES: Final = {
+_UNNAMED: Final = frozenset({b""})
+# What stands before the data of the events that every version of an SDK hands on. Where events
+# without a name are none, the end is not told by one.
+_HEADS: Final = {
     "anthropic": frozenset(
-        b"event: " + name
+        b"event: " + name + b"\n"
         for name in (
             *(b"message_start", b"message_delta", b"message_stop"),
             *(b"content_block_start", b"content_block_delta", b"content_block_stop"),
@@ -70,7 +72,8 @@ def _builder(
     if (
         own is None
         or type(stream) not in (own.Stream, own.AsyncStream)
-        or not _gives_them_itself(type(stream), name)
+        or type(getattr(stream, "_decoder", None)) is not own.SSEDecoder
+        or not _gives_them_itself(type(stream), own.SSEDecoder, name)
         or getattr(options, "synthesize_event_and_data", False)
         or getattr(options, "stream_mode", "legacy") != "legacy"
         or getattr(getattr(stream.response, "stream", None), "stream_observer", None) is not None
@@ -82,15 +85,20 @@ def _builder(
     return None
 
 
-def _gives_them_itself(kind: Any, name: str) -> bool:
+def _gives_them_itself(kind: Any, decoder: Any, name: str) -> bool:
     """Whether nobody else stands where a stream's events come from, who is to see them all."""
-    source = kind.__stream__
-    return _is_own(source, getattr(source, "__code__", None), name)
+    parts = kind.__stream__, kind._iter_events, *map(decoder.__dict__.get, _READS)
+    found = [*parts, *[getattr(part, "__code__", None) for part in parts]]
+    if _sources.get(kind) == found:
+        return True
+    if not all(is_own(part, name) for part in parts):
+        return False
+    _sources[kind] = found
+    return True
 
 
-@lru_cache(maxsize=16)
-def _is_own(function: Any, code: types.CodeType | None, name: str) -> bool:
-    return is_own(function, name)
+_READS: Final = ("iter_bytes", "aiter_bytes", "decode")
+_sources: Final[dict[type, list[Any]]] = {}
 
 
 class _Events:
@@ -103,9 +111,12 @@ class _Events:
     """
 
     def __init__(self, chunks: list[bytes], name: str, build: Convert) -> None:
-        *self._whole, self._last = b"".join(chunks).split(_END)
+        body = b"".join(chunks)
+        plain = body.partition(b"\r")[0]
+        *self._whole, last = plain.split(_END)
+        self._last = last + body[len(plain) :]
         self._read = 0
-        self._names = _NAMES.get(name)
+        self._name = name
         self._build = build
 
     @property
@@ -114,35 +125,40 @@ class _Events:
         return _END.join([*self._whole[self._read :], self._last])
 
     def __iter__(self) -> Iterator[Any]:
-        names, build, decode, read = self._names, self._build, json.decode, 0
+        heads: AbstractSet[bytes] = _HEADS.get(self._name, _UNNAMED)
+        build, decode, read = self._build, json.decode, 0
         try:
             for event in self._whole:
-                data = event
-                if names is not None or event.startswith(b"event: "):
-                    head, _, data = event.partition(b"\n")
-                    if names is None:
-                        if head.startswith(_THREAD):
-                            return
-                    elif head not in names:
-                        if head != _PING or b"\r" in event:
-                            return
+                head, _, data = event.partition(_DATA)
+                if head not in heads:
+                    if head == _PING and _UNNAMED.isdisjoint(heads):
                         read += 1
                         continue
-                elif event == _DONE:
-                    self._whole, self._last = [], b""
-                    return
-                if not data.startswith(b"data: {") or b"\n" in data or b"\r" in event:
+                    if self._name != "openai" or not _is_name(head):
+                        return
+                    heads = {head, *heads}
+                if b"\n" in data:
                     return
                 try:
-                    value = decode(data[6:])
+                    value = decode(data)
                 except (MsgspecError, ValueError, RecursionError):
-                    value = _slowly(data[6:])
-                if value is None or value.get("error"):
+                    if data == _DONE and head in _UNNAMED:
+                        self._whole, self._last = [], b""
+                        return
+                    value = _slowly(data)
+                if type(value) is not dict or (value.get("error")):
                     return
                 read += 1
                 yield build(value)
         finally:
             self._read = read
+
+
+def _is_name(head: bytes) -> bool:
+    """Whether one line with a name stands there, and one by which nothing else is meant."""
+    if not head.startswith(_NAME) or head.startswith(_THREAD):
+        return False
+    return head.endswith(b"\n") and head.count(b"\n") == 1
 
 
 def _slowly(data: bytes) -> Any:

@@ -252,6 +252,7 @@ def _sent(value: Any, name: str, classes: dict[type, None]) -> Any:
 
 _MOST: Final = 64
 _EXTRA: Final = "json_schema_extra"
+_SAID: Final = "pydantic_js_extra"
 _CODE: Final = (_EXTRA, "model_title_generator", "field_title_generator")
 
 
@@ -264,29 +265,38 @@ class Schema:
     Args:
         core: pydantic's own schema of the class.
         classes: all the classes in it.
+        told: what its fields say of their schemas.
     """
 
-    __slots__ = ("_core", "_parts")
+    __slots__ = ("_core", "_makes", "_parts", "_told")
 
-    def __init__(self, core: Any, classes: list[Any]) -> None:
+    def __init__(self, core: Any, classes: list[Any], told: list[dict[Any, Any]]) -> None:
         self._core = core
-        self._parts = [
-            (cls, cls.__name__, cls.__doc__, copy.deepcopy(_extra(cls))) for cls in classes
-        ]
+        self._makes = _maker(classes[0])
+        self._parts = [(cls, cls.__name__, cls.__doc__, _config(cls).copy()) for cls in classes]
+        beside = (config.get(_EXTRA) for *_, config in self._parts)
+        told += [one for one in beside if type(one) is dict]
+        self._told = [(one, copy.deepcopy(one)) for one in told]
 
     def is_of(self, cls: Any) -> bool:
         """Whether it is still that of the class."""
         if cls.__dict__.get("__pydantic_core_schema__") is not self._core:
             return False
-        for part, name, doc, extra in self._parts:
-            if part.__name__ != name or part.__doc__ != doc or _extra(part) != extra:
+        if _maker(cls) is not self._makes:
+            return False
+        for part, name, doc, config in self._parts:
+            if part.__name__ != name or part.__doc__ != doc or _config(part) != config:
                 return False
-        return True
+        return not self._told or all(now == before for now, before in self._told)
 
 
-def _extra(cls: Any) -> Any:
-    config = getattr(cls, "model_config", None)
-    return config.get(_EXTRA) if type(config) is dict else None
+def _maker(cls: Any) -> Any:
+    return getattr(cls.model_json_schema, "__func__", None)
+
+
+def _config(cls: Any) -> dict[str, Any]:
+    config = getattr(cls, "model_config", None) or getattr(cls, "__pydantic_config__", None)
+    return config if type(config) is dict else {}
 
 
 class Schemas:
@@ -316,10 +326,10 @@ def _look(cls: Any) -> Schema | None:
     core = cls.__dict__.get("__pydantic_core_schema__")
     if base is None or not issubclass(cls, base) or type(core) is not dict:
         return None
-    own = getattr(cls.model_json_schema, "__func__", None)
-    if own is not getattr(base.model_json_schema, "__func__", base):
+    if _maker(cls) is not _maker(base):
         return None
     classes: dict[type, None] = {cls: None}
+    said: list[dict[Any, Any]] = []
     ahead: list[tuple[Any, bool]] = [(core, False)]
     while ahead:
         value, told = ahead.pop()
@@ -327,17 +337,17 @@ def _look(cls: Any) -> Schema | None:
             for name, held in value.items():
                 if name == "cls" and isinstance(held, type):
                     classes[held] = None
+                elif name == _SAID and type(held) is dict:
+                    said.append(held)
                 else:
                     ahead.append((held, told or name == "metadata"))
         elif type(value) in (list, tuple):
             ahead += [(held, told) for held in value]
         elif told and callable(value) and not _is_pydantics(value):
             return None
-    for one in classes:
-        config = getattr(one, "model_config", None)
-        if type(config) is dict and any(callable(config.get(name)) for name in _CODE):
-            return None
-    return Schema(core, list(classes))
+    if any(callable(_config(one).get(name)) for one in classes for name in _CODE):
+        return None
+    return Schema(core, list(classes), said)
 
 
 def _is_pydantics(function: Any) -> bool:

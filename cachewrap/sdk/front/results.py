@@ -221,11 +221,12 @@ class _Parsed(dict[Any, Any]):
         super().__init__()
         self._values = [value]
         self._raw = ref(raw)
+        self._cast_to = raw._cast_to
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The result of this type, as a dictionary gives it."""
         raw = self._raw() if self._values else None
-        if raw is not None and key == raw._cast_to:
+        if raw is not None and key == self._cast_to:
             try:
                 value = self._values.pop()
             except IndexError:  # another thread was the first

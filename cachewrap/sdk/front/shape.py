@@ -343,8 +343,6 @@ class Known:
             values["post_parser"] = self.parser.of(keywords)
         if beside is None:
             return changed(self.options, **values)
-        if beside is None:
-            return changed(self.options, json_data=body)
         if beside.headers is not None:
             values["headers"] = {**(self.options.headers or {}), **beside.headers}
         if beside.query is not None:

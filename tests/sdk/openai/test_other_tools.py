@@ -220,21 +220,26 @@ def test_other_calls_are_seen_as_well(
     assert (up.calls, len(seen)) == (1, CALLS)
 
 
+@pytest.mark.parametrize("name", ["__stream__", "_iter_events", "iter_bytes", "decode"])
 def test_what_wraps_the_events_of_streams_sees_all_of_them(
-    up: Upstream, client: Any, colour: Colour, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    up: Upstream,
+    client: Any,
+    colour: Colour,
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
-    kind: Any = openai.AsyncStream if colour.name == "async" else openai.Stream
-    own, seen = kind.__stream__, []
+    is_async = colour.name == "async"
+    kind: Any = openai.AsyncStream if is_async else openai.Stream
+    if name == "iter_bytes":
+        name = "aiter_bytes" if is_async else name
+    if not hasattr(kind, name):
+        kind = sys.modules["openai._streaming"].SSEDecoder
+    own, seen = getattr(kind, name), []
 
-    def events_of(stream: Any) -> Iterator[Any]:
-        for item in own(stream):
-            seen.append(item)
-            yield item
-
-    async def aevents_of(stream: Any) -> Any:
-        async for item in own(stream):
-            seen.append(item)
-            yield item
+    def noted(*args: Any) -> Any:
+        seen.append(name)
+        return own(*args)
 
     def ask() -> int:
         before = len(seen)
@@ -245,7 +250,7 @@ def test_what_wraps_the_events_of_streams_sees_all_of_them(
     with cache:
         for _ in range(3):
             ask()
-        monkeypatch.setattr(kind, "__stream__", aevents_of if colour.name == "async" else events_of)
+        monkeypatch.setattr(kind, name, noted)
         counts = {ask() for _ in range(3)}
     assert len(counts) == 1
     assert counts != {0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic
 import pytest
@@ -249,7 +249,15 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "its documentation": lambda cls: setattr(cls, "__doc__", "Something else."),
     "its name": lambda cls: setattr(cls, "__name__", "Renamed"),
     "what its schema has beside": lambda cls: cls.model_config["json_schema_extra"].update(y=1),
+    "its title": lambda cls: cls.model_config.update(title="Titled"),
+    "what it allows beside": lambda cls: cls.model_config.update(extra="allow"),
+    "what a field's schema has beside": lambda cls: cls.beside.append(2),
+    "a schema of its own": lambda cls: setattr(cls, "model_json_schema", classmethod(own_schema)),
 }
+
+
+def own_schema(cls: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return {"title": "Own", "type": "object", "properties": {"text": {"type": "string"}}}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
@@ -260,14 +268,16 @@ def test_a_class_that_changes_is_another_request(
         """A class of this test."""
 
         model_config = pydantic.ConfigDict(json_schema_extra={"x": 1})
+        beside: ClassVar[list[Any]] = [1]
 
-        text: str
+        text: str = Field(json_schema_extra={"examples": beside})
 
     with cache:
         settled(client, colour, Own)
         before = good.last.json()["response_format"]
         change(Own)
-        settled(client, colour, Own)
+        for _ in range(2):
+            parse(client, colour, response_format=Own)
     assert good.calls == 2
     assert good.last.json()["response_format"] != before
 

@@ -71,6 +71,11 @@ def test_it_is_parsed_to_another_class_by_the_sdk(hit: Any) -> None:
     assert other._request_id == hit.parse()._request_id
 
 
+def test_it_is_parsed_to_the_class_that_it_was_given_later(hit: Any) -> None:
+    hit._cast_to = Head
+    assert type(hit.parse()) is Head
+
+
 @pytest.mark.parametrize("first", ["parse", "headers", "content", "request_id", "elapsed"])
 def test_whatever_is_asked_first(hit: Any, first: str) -> None:
     found = getattr(hit, first)

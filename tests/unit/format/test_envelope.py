@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import msgspec
 import pytest
 from kinds import VALUES, same
 
@@ -41,6 +42,22 @@ def test_the_head_comes_out() -> None:
 
 def test_the_record_comes_out_when_it_is_asked_for() -> None:
     assert unseal(sealed()).read_record() == {"request": REQUEST, "source": "m:f", "model": "gpt"}
+
+
+def test_what_was_just_sealed_is_known_as_it_will_be_read() -> None:
+    raw, entry = envelope.sealed(Kind.TEXT, b"because", REQUEST, FACTS)
+    again = unseal(raw)
+    assert raw == seal(Kind.TEXT, b"because", REQUEST, FACTS)
+    assert entry.read_record() == again.read_record()
+    assert msgspec.structs.replace(entry, _record_of=again._record_of) == again
+
+
+def test_a_value_of_some_kilobytes_is_compressed_as_quickly_as_a_text() -> None:
+    answer = b"\x00" + " ".join(str(number) for number in range(1000)).encode()
+    quick = envelope._zstd.compressor(envelope._QUICK)
+    dense = envelope._zstd.compressor(envelope._DENSE)
+    for kind, step in ((Kind.TEXT, quick), (Kind.VALUE, quick), (Kind.HTTP, dense)):
+        assert step(answer)[4:] in seal(kind, answer, b"", FACTS)
 
 
 @pytest.mark.parametrize("answer", ["", "short", LONG], ids=["empty", "short", "long"])
