@@ -116,7 +116,7 @@ class Mould:
         if fields.keys() != set(shape.names) or any(map(iskeyword, shape.names)):
             raise _UnfitError
         moulds = {name: Mould(inner) for name, inner in shape.inner.items()}
-        self._inner = tuple(moulds.items())
+        self._inner = tuple((name, moulds[name], name in shape.many) for name in moulds)
         looks = [*known.looks, (known.own, "__pydantic_fields__", fields)]
         self._looks: dict[tuple[int, str], Look] = {(id(one[0]), one[1]): one for one in looks}
         self._counts: dict[str, tuple[Any, int]] = {shape.spec: (fields, len(fields))}
@@ -164,11 +164,11 @@ class Mould:
         if extra:  # it may be a tagged form
             raise _UnfitError
         members = _members_of(model.members)
-        for name, mould in self._inner:
+        for name, mould, many in self._inner:
             value = members[name]
             if type(value) is mould.tagged:
                 members[name] = mould.fill(value)
-            elif type(value) is list:
+            elif many and type(value) is list:
                 members[name] = [mould.fill(item) for item in value]
         filling = self._filling
         given, fields_set = filling.told

@@ -228,7 +228,7 @@ def test_writes_that_hang_keep_no_other_store_back(hanging: Hanging, tmp_path: P
         assert await asyncio.gather(*hang) == list(range(20))
         return taken
 
-    assert asyncio.run(main()) < 5
+    assert asyncio.run(main()) < 15  # those that hang do so until they are let go
     assert len(list(other._store.keys())) == 1
 
 

@@ -125,6 +125,7 @@ def test_what_goes_on_from_a_large_request_is_not_hashed_anew(
     before: Any, after: Any, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Cache.memory():
+        complete(MESSAGES, model="m")  # the first call of a function looks at the function
         complete(before, model="m")
         monkeypatch.setattr(states, "_hexdigest", None)  # hashes all that is new, and keeps it
         python, _ = count(lambda: complete(after, model="m"))
@@ -282,7 +283,7 @@ def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     models = itertools.count()
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model=f"m{next(models)}"))
-    assert (python <= 97, c <= 122) == (True, True), (python, c)
+    assert (python <= 97, c <= 121) == (True, True), (python, c)
 
 
 def test_a_miss_opens_nothing_that_it_has_sealed(monkeypatch: pytest.MonkeyPatch) -> None:

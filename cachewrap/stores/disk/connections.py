@@ -114,8 +114,8 @@ class Addition:
 class Additions:
     """The additions of async callers: a thread writes at once those that came meanwhile.
 
-    Each caller is told when his own is stored, and only then. One who is cancelled before it is
-    begun has his dropped.
+    Each caller is told when his own is stored, and only then. That of one who is cancelled, as all
+    are when a loop ends, is stored as well: it was paid for.
     """
 
     def __init__(self) -> None:
@@ -163,10 +163,8 @@ class Additions:
         size = 0
         while self._waiting and len(some) < _AT_ONCE and size < _SIZE_AT_ONCE:
             with suppress(IndexError):  # another thread took the last one
-                addition = self._waiting.popleft()
-                if not addition.told.cancelled():
-                    some.append(addition)
-                    size += len(addition.value)
+                some.append(self._waiting.popleft())
+                size += len(some[-1].value)
         return some
 
 

@@ -105,10 +105,7 @@ COMMIT
 """
 _UNDATED = f"{OURS} AND (access_time IS NULL OR access_time >= 9e999) LIMIT 1"
 _BY_USE = "CREATE INDEX IF NOT EXISTS Cache_access_time ON Cache (access_time)"  # diskcache's own
-PRAGMAS = (
-    "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864;"
-    " PRAGMA wal_autocheckpoint = 2000"  # the system writes to the disk half as often
-)
+PRAGMAS = "PRAGMA synchronous = 1; PRAGMA cache_size = 8192; PRAGMA mmap_size = 67108864"
 """What each connection is told when it is opened."""
 
 _CONNECT: dict[str, Any] = {

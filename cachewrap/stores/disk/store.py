@@ -417,8 +417,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
                 con, now = connections.writable(link), int(time.time())  # takes half the room
                 columns = (name, now, expires or None, now, value)
                 added = execute(con, connections.wait, ADD, columns).rowcount == 1
-                old = (time.time(),)
-                stale = execute(con, connections.wait, STALE, old).fetchall() if sweeps else []
+                stale = sweeps and execute(con, connections.wait, STALE, (time.time(),)).fetchall()
         except (sqlite3.Error, OSError) as error:
             raise self._connections.failed("write", error, writes=True) from error
         if connections.writes.error is not None:

@@ -179,6 +179,12 @@ def test_a_mould_learns_what_other_answers_have() -> None:
     assert [moulds.cast(data, settled) is moulds.UNFIT for _, data in stored] == [False] * 3
 
 
+def test_a_field_may_hold_a_model_at_times_and_a_list_of_texts_at_others() -> None:
+    inner, texts = Answer(id="a", detail=Detail(text="x")), Answer(id="a", detail=["x", "y"])
+    for value in (inner, texts) * 3:
+        assert codec.decode(*codec.encode(value)) == value
+
+
 def test_a_class_of_too_many_forms_is_read_in_general() -> None:
     answers = [
         Answer(id="a", **{name: value})
