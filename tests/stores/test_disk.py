@@ -685,14 +685,14 @@ class TestConnections:
     @pytest.mark.posix("forks")
     @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
     def test_no_connection_crosses_a_fork(self, disk: DiskStore, root: Path) -> None:
-        gc.collect()  # connections of diskcache's own, which earlier tests have dropped
+        gc.collect()  # connections of diskcache's own, which are dropped
         disk.set(key_of(1), VALUE)
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             held = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
                     if os.path.lexists(f"/proc/self/fd/{fd}")]  # fmt: skip
-            os.write(writing, b"%d" % sum("cache.db" in name for name in held))
+            os.write(writing, b"%d" % sum(name.startswith(f"{root}/") for name in held))
             os._exit(0)
         os.close(writing)
         os.waitpid(child, 0)
