@@ -37,6 +37,7 @@ _COMMANDS: Final = (
     "prune",
     "report",
     "run",
+    "seeds",
     "show",
     "stats",
     "verify",
