@@ -18,6 +18,14 @@ if (reader) {
 
 const MATH = [["$$", "$$"], ["\\[", "\\]"], ["\\(", "\\)"]];
 
+/** Where math ends. Where there was no end once, none is looked for again: a text may open much. */
+function endOf(state, sign, from) {
+  state.endless ??= new Set();
+  const end = state.endless.has(sign) ? -1 : state.src.indexOf(sign, from);
+  if (end < 0) state.endless.add(sign);
+  return end;
+}
+
 function mathInside(state, silent) {
   const { src, pos, posMax } = state;
   const char = src[pos];
@@ -25,7 +33,7 @@ function mathInside(state, silent) {
   let end = -1;
   const pair = MATH.find(([open]) => src.startsWith(open, pos));
   if (pair) {
-    end = src.indexOf(pair[1], pos + 2);
+    end = endOf(state, pair[1], pos + 2);
     if (end >= 0) end += 2;
   } else if (char === "$") {
     // As Pandoc has it: no space inside the signs, no digit behind them; prices are no math.
@@ -42,7 +50,7 @@ function mathBlock(state, from, last, silent) {
   const start = state.bMarks[from] + state.tShift[from];
   const pair = MATH.slice(0, 2).find(([open]) => state.src.startsWith(open, start));
   if (!pair || state.sCount[from] - state.blkIndent >= 4) return false;
-  const end = state.src.indexOf(pair[1], start + 2);
+  const end = endOf(state, pair[1], start + 2);
   if (end < 0) return false;
   let line = from;
   while (line < last && state.eMarks[line] < end) line++;
@@ -63,19 +71,20 @@ function linkTo(href) {
   } catch {
     return null;
   }
-  return /^(https?|mailto):$/.test(url.protocol) ? url.href : null;
+  // A name in front of the host looks like a host.
+  return /^(https?|mailto):$/.test(url.protocol) && !url.username && !url.password ? url.href : null;
 }
 
 const unseen = (href) => href.replace(/[^\x21-\x7e]/g, encodeURIComponent);
 
 /** A link that shows where it leads, unless its text says that already. */
-function link(href, inside, text) {
+function link(href, inside, text, isWithin = false) {
   const to = linkTo(href);
   const shown = to ?? href;
   const target = text.trim() === shown || text.trim() === shown.replace(/\/$/, "") || `mailto:${text.trim()}` === shown
     ? null
     : say(el("span", { class: "target" }), ` (${shown.length > 120 ? `${shown.slice(0, 117)}…` : shown})`);
-  if (to === null) return [...inside, target];
+  if (to === null || isWithin) return [...inside, target];
   const a = el("a", { href: unseen(to), rel: "noreferrer noopener", target: "_blank" }, ...inside);
   if (!text.trim()) return [target];
   return [a, target];
@@ -142,7 +151,8 @@ function inline(node, tokens) {
     } else if (token.type === "image") {
       // Nothing is loaded from anywhere: its words, and where it lies.
       const words = token.content || "image";
-      top.node.append(...link(token.attrGet("src") ?? "", [say(el("span"), `[${words}]`)], `[${words}]`).filter(Boolean));
+      const isWithin = stack.some(({ href }) => typeof href === "string");
+      top.node.append(...link(token.attrGet("src") ?? "", [say(el("span"), `[${words}]`)], `[${words}]`, isWithin).filter(Boolean));
       add(words);
     } else if (token.nesting === 1) {
       stack.push({ node: MARKS[name] ? el(MARKS[name]) : document.createDocumentFragment(), text: "", href: name === "link" ? token.attrGet("href") ?? "" : null });
