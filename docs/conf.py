@@ -75,20 +75,12 @@ def read(app: Any, name: str, source: list[str]) -> None:
     source[0] = _OUTSIDE.sub(outside, text)
 
 
-def signature(
-    app: Any,
-    what: str,
-    name: str,
-    holder: Any,
-    options: Any,
-    given: str | None,
-    returned: str | None,
-) -> tuple[str, str | None] | None:
+def signature(app: Any, what: str, name: str, holder: Any, *given: Any) -> tuple[str, None] | None:
     """Show no arguments where nobody makes an object: of an enumeration, or of a protocol."""
-    abstract = what == "class" and (
-        issubclass(holder, Enum) or getattr(holder, "_is_protocol", False)
-    )
-    return ("", returned) if abstract else None
+    if what != "class":
+        return None
+    abstract = issubclass(holder, Enum) or getattr(holder, "_is_protocol", False)
+    return ("", None) if abstract else None
 
 
 def find(app: Any, environment: Any, node: Any, shown: Any) -> Any:
