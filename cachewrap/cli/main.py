@@ -39,6 +39,7 @@ _COMMANDS: Final = (
     "run",
     "show",
     "stats",
+    "textconv",
     "verify",
     "view",
 )
