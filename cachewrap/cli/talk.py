@@ -104,7 +104,8 @@ class Talk:
         """Role, parts and the number of characters that were cut, of each."""
         told: list[list[Any]] = []
         for role, parts in turns:
-            lost, shown = 0, list(map(list, given)) if given and not told else []
+            lost = 0
+            shown: list[Any] = list(map(list, given)) if given and not told else []
             if not shown:
                 for part in parts:
                     one, cut = self._part(part)
