@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from cachewrap.call.stats import cost
 from cachewrap.cli.conversation import (
     Piece,
     Turn,
@@ -27,7 +26,7 @@ from cachewrap.cli.stats import Sum, Total
 from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
-from cachewrap.telemetry.usage import price
+from cachewrap.telemetry.usage import cost, price
 
 _MINUTE: Final = 60
 # Minutes, hours, days, weeks, and lots of 52 weeks: each a multiple of the one before.
