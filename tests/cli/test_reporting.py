@@ -130,7 +130,7 @@ def test_calls_of_tools_stand_apart_from_what_is_said(url: str, report: Any) -> 
     request["body"]["messages"] = [said]
     put(url, request, answer)
     ((_, parts, _),) = report().talks[0]["asked"]
-    assert parts == ["I call f({}).\n", "f({})", "\n", "f({})", ""]
+    assert parts == ["I call f({}).", ["call", "f", "{}", "1"], ["call", "f", "{}", "1"]]
 
 
 def test_a_stream_holds_its_pieces_and_when_they_came(keys: dict[str, str], report: Any) -> None:

@@ -1,0 +1,76 @@
+"""How Sphinx builds the site: `tox run -e docs`."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version as installed
+from typing import Any
+
+SOURCE = "https://github.com/cachewrap/cachewrap"
+
+project = "cachewrap"
+author = "The cachewrap developers"
+project_copyright = author
+version = release = installed("cachewrap")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+# `name` in a docstring is a name of the package where there is one, else code.
+default_role = "py:obj"
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_block"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_class_signature = "separated"
+autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
+python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Keys", "params_style")]
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = "cachewrap"
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {
+    "source_repository": f"{SOURCE}/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+
+_COMMENT = re.compile(r"^<!--.*?-->\n", re.DOTALL | re.MULTILINE)
+_OUTSIDE = re.compile(r"\]\((?:\.\./)+(?!docs/)([^)\s]*)\)")
+
+
+def read(app: Any, name: str, source: list[str]) -> None:
+    """Leave out what is there for the tests alone, and link to files that are no pages."""
+
+    def blank(match: re.Match[str]) -> str:
+        return "\n" * match[0].count("\n")  # so that a warning names the right line
+
+    text = _COMMENT.sub(blank, source[0])
+    depth = name.count("/")
+
+    def outside(match: re.Match[str]) -> str:
+        ups = match[0].count("../")
+        return f"]({SOURCE}/blob/main/{match[1]})" if ups > depth else match[0]
+
+    source[0] = _OUTSIDE.sub(outside, text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("source-read", read)
+    return {"parallel_read_safe": True}
