@@ -175,7 +175,7 @@ def _given(request: Any) -> list[Any]:
     shown, room = [], _TEXT
     for name, value in request["arguments"].items():
         if name in _CONVERSATIONS and isinstance(value, list) and all(map(_is_message, value)):
-            value = f"[{len(value)} messages]"
+            value = f"[{len(value)} message{'' if len(value) == 1 else 's'}]"
         text = value if isinstance(value, str) else json.dumps(jsonable(value), ensure_ascii=False)
         if len(text) > room:
             return []
