@@ -12,9 +12,10 @@ from typing import BinaryIO, Final
 
 import click
 
-from cachewrap.cli.entries import Filter, Row, filter_options
+from cachewrap.cli.entries import Row, filter_options
 from cachewrap.cli.places import Place, Where, json_option, progress, where_options
 from cachewrap.cli.transfer import Mover, cover_options
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore, lines

@@ -36,6 +36,7 @@ _COMMANDS: Final = (
     "ls",
     "prune",
     "report",
+    "rm",
     "run",
     "show",
     "stats",
@@ -50,6 +51,7 @@ _ELSEWHERE: Final = {
     "copy": "transfer",
     "env": "run",
     "explain": "show",
+    "rm": "prune",
     "view": "report",
 }
 """Those that have no module of their own are there by their name."""

@@ -6,13 +6,15 @@ import heapq
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from cachewrap.call.stats import cost
-from cachewrap.cli.conversation import (
+from cachewrap.cli.entries import Row, read_row
+from cachewrap.cli.places import Place
+from cachewrap.cli.stats import Sum, Total
+from cachewrap.entries.conversation import (
     Piece,
     Turn,
     answer_pieces,
@@ -21,9 +23,7 @@ from cachewrap.cli.conversation import (
     request_settings,
     request_turns,
 )
-from cachewrap.cli.entries import Filter, Row, read_row
-from cachewrap.cli.places import Place
-from cachewrap.cli.stats import Sum, Total
+from cachewrap.entries.filters import Filter
 from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
@@ -115,10 +115,10 @@ class Calls:
         self._timeline = Timeline(2)
         self._sums: dict[str, Minute] = {}
         self._elsewhere = 0
-        here, now = {place.store.url for place in places}, time.time()
+        here = {place.store.url for place in places}
         for minute in minutes:
             if minute.place in here:
-                if wanted.fits(minute.model, minute.source, minute.start, now):
+                if wanted.fits(minute.model, minute.source, minute.start):
                     self._add(minute)
             else:
                 self._elsewhere += minute.hits + minute.joined + minute.misses

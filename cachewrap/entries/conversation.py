@@ -8,6 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cachewrap.entries.values import (
+    bare,
+    langchain_messages,
+    langchain_settings,
+    said_by,
+)
 from cachewrap.entry import Entry, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
@@ -166,6 +172,13 @@ class Piece:
 
 
 _SPOKEN: Final = ("system", "instructions", "messages", "contents", "input", "prompt")
+_SILENT: Final = frozenset({"messages", "contents", "input", "prompt"})
+_CONVERSATIONS: Final = ("messages", "history", "conversation")
+_PROMPTS: Final = ("prompt", "question", "query", "message", "text", "input", "content", "user")
+_PEOPLE: Final = frozenset({"user", "human"})
+_RESULTS: Final = ("tool_result", "function_call_output", "functionResponse", "function_response")
+KEY_ALONE: Final = "autogen"
+"""The role of a key that says nothing of what was asked."""
 
 
 def request_turns(request: Any) -> list[Turn]:
@@ -180,9 +193,13 @@ def request_turns(request: Any) -> list[Turn]:
         else:
             lines = [_shown(given)]
         return [Turn(name, "\n".join(lines))]
+    if (messages := langchain_messages(request)) is not None:
+        return [_turn(role, content) for role, content in messages]
     body = request.get("body")
     if set(request) == {"key"}:
-        return [Turn("cache.set", _shown(request["key"]))]
+        body = _body_in(request["key"])
+        if body is None:
+            return [_key_turn(request["key"])]
     if not isinstance(body, Mapping):
         return [Turn("request", _shown({k: v for k, v in request.items() if k != "headers"}))]
     turns: list[Turn] = []
@@ -193,6 +210,57 @@ def request_turns(request: Any) -> list[Turn]:
     return turns
 
 
+def _body_in(key: Any) -> dict[str, Any] | None:
+    """The request in a key that is its JSON, as AutoGen 0.2 makes them for `cache.set`."""
+    if not isinstance(key, str) or key[:1] != "{":
+        return None
+    try:
+        body = json.loads(key)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) and not _SILENT.isdisjoint(body) else None
+
+
+def _key_turn(key: Any) -> Turn:
+    if isinstance(key, list) and len(key) == 3 and key[0] == "autogen":
+        scope = f"scope {key[1]}, " if key[1] else ""
+        return Turn(KEY_ALONE, f"{scope}key {key[2]}")
+    return Turn("cache.set", _shown(key))
+
+
+def prompt_of(request: Any) -> str:
+    """The last thing that a person said in a request: ``""`` where that was not stored.
+
+    Of a function it is the argument that is named like a prompt, or the only one that is text, or
+    all of them; of what was stored by hand the key.
+    """
+    given = request.get("arguments") if isinstance(request, Mapping) else None
+    if isinstance(given, Mapping) and (said := _argument(given)):
+        return said
+    return last_said(request_turns(request))
+
+
+def last_said(turns: list[Turn]) -> str:
+    """The text of a person's last turn; without one, of the last turn. ``""`` for none."""
+    if not turns or turns[-1].role == KEY_ALONE:
+        return ""
+    people = (turn.text for turn in reversed(turns) if turn.role in _PEOPLE and turn.text)
+    return next(people, turns[-1].text)
+
+
+def _argument(given: Mapping[str, Any]) -> str:
+    for name in _CONVERSATIONS:
+        if isinstance(given.get(name), list) and (
+            said := last_said(list(_turns(name, given[name])))
+        ):
+            return said
+    for name in _PROMPTS:
+        if isinstance(given.get(name), str):
+            return str(given[name])
+    texts = [value for value in given.values() if isinstance(value, str)]
+    return texts[0] if len(texts) == 1 else ""
+
+
 def request_settings(request: Any) -> dict[str, Any]:
     """The parameters of a request beside what is said in it."""
     if not isinstance(request, Mapping):
@@ -200,8 +268,11 @@ def request_settings(request: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         k: request[k] for k in ("version", "constants", "bound") if k in request
     }
-    if isinstance(request.get("body"), Mapping):
-        found |= {k: v for k, v in request["body"].items() if k not in _SPOKEN}
+    if langchain_messages(request) is not None:
+        return found | langchain_settings(request)
+    body = _body_in(request["key"]) if set(request) == {"key"} else request.get("body")
+    if isinstance(body, Mapping):
+        found |= {k: v for k, v in body.items() if k not in _SPOKEN}
     return found
 
 
@@ -216,7 +287,15 @@ def answer_turns(entry: Entry) -> list[Turn]:
     if entry.kind is Kind.ITEMS:
         items: Items = codec.decode(Kind.ITEMS, entry.answer)
         return [Turn("yields", _shown(_plain(*item))) for item in items.values]
-    return [Turn("returns", _shown(_plain(entry.kind, entry.answer)))]
+    plain = codec.plain_form(entry.kind, entry.answer)
+    said = [turn for role, content in said_by(plain) or () for turn in _said_turns(role, content)]
+    return said or [Turn("returns", _shown(bare(plain)))]
+
+
+def _said_turns(role: str, content: Any) -> list[Turn]:
+    if role:
+        return [_turn(role, content)]
+    return [_turn(role, part) for role, part in body_parts(content)]
 
 
 def answer_pieces(entry: Entry) -> list[Piece]:
@@ -256,11 +335,23 @@ def _turns(name: str, said: Any) -> Iterator[Turn]:
     if isinstance(said, list) and any(isinstance(part, Mapping) for part in said):
         for part in said:
             role = part.get("role") or part.get("type") if isinstance(part, Mapping) else None
-            yield _turn(str(role or name), part)
+            yield _turn("tool" if _is_result(part) else str(role or name), part)
     elif name in ("system", "instructions"):
         yield Turn("system", content_text(said))
     else:
         yield Turn("user", content_text(said))
+
+
+def _is_result(message: Any) -> bool:
+    """Whether a message in a person's name holds what tools gave, and nothing else."""
+    content = message.get("content", message.get("parts")) if isinstance(message, Mapping) else None
+    return isinstance(content, list) and bool(content) and all(map(_is_result_part, content))
+
+
+def _is_result_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and (
+        part.get("type") in _RESULTS or not part.keys().isdisjoint(_RESULTS)
+    )
 
 
 def _turn(role: str, content: Any) -> Turn:
@@ -305,7 +396,7 @@ def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
 
 
 def _plain(kind: Kind, data: bytes) -> Any:
-    return jsonable(codec.plain_form(kind, data))
+    return bare(codec.plain_form(kind, data))
 
 
 def _shown(value: Any) -> str:
