@@ -129,10 +129,12 @@ def off(size: Size) -> Iterator[list[Row]]:
 
     wrapped: Any = wrapt.FunctionWrapper(complete, nothing)
     uncached = llm_cached(seed=None)(complete)
+    waiting = llm_cached(cache="blocks")(complete)
     cached = llm_cached(complete)
     yield [
         Row("wrapt alone", lambda: wrapped(messages, model="gpt-4o-mini")),
         Row("seed=None", lambda: uncached(messages, model="gpt-4o-mini")),
+        Row('cache="blocks", outside of them', lambda: waiting(messages, model="gpt-4o-mini")),
         Row("no_cache()", lambda: cached(messages, model="gpt-4o-mini"), no_cache),
     ]
 

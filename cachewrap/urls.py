@@ -261,6 +261,16 @@ def wrong_cache(given: object, name: str = "cache= takes") -> str:
     )
 
 
+def wrong_cache_of_function(given: object) -> str:
+    """`wrong_cache`, for what ``@llm_cached(cache=)`` was given."""
+    takes = '@llm_cached(cache=) takes a Cache, "blocks" or None'
+    if isinstance(given, str) and (not given or given.isidentifier()):
+        meant = difflib.get_close_matches(given.lower(), ["blocks"], 1)
+        where = ' did you mean "blocks"?' if meant else ""
+        return f"{takes}, got {given!r}{':' if where else ''}{where}"
+    return f"{takes}, got {type(given).__name__}: write {call_meant(given)}"
+
+
 def _call_of_config(config: Mapping[Any, Any]) -> str:
     kind = "redis" if config.get("redis_url") else "disk"
     shown = []

@@ -139,8 +139,9 @@ def _several(found: list[tuple[Place, str]], given: str) -> str:
     """What to say where several entries may be meant: as much of each key as it takes."""
     keys = {key for _, key in found}
     if len(keys) == 1:
-        seeds = ", ".join(printable(place.seed) for place, _ in found)
-        return f"{given!r} is stored in several seeds: give --seed, one of {seeds}"
+        if len(seeds := {printable(place.seed): "" for place, _ in found}) > 1:
+            return f"{given!r} is stored in several seeds: give --seed, one of {', '.join(seeds)}"
+        return f"{given!r} is in {', '.join(printable(place.name) for place, _ in found)}: name one"
     lines = [f"{given!r} is the beginning of {count_text(len(found))} keys:"]
     least = _least(keys)
     for place, key in found[:_NAMED]:

@@ -13,7 +13,9 @@ import click
 from cachewrap.cli.entries import filter_options
 from cachewrap.cli.export import Names, check_apart, check_head, names_of
 from cachewrap.cli.foreign import folders, is_langchain, read_database, read_folder
-from cachewrap.cli.places import Place, json_option, url_option
+from cachewrap.cli.guess import places_alone, target_url
+from cachewrap.cli.packed import plain_lines
+from cachewrap.cli.places import Place, handed, json_option, named_url, url_options
 from cachewrap.cli.text import is_terminal
 from cachewrap.cli.transfer import Mover, Targets, cover_options, open_targets, overwrite_option
 from cachewrap.encryption import keys_from_environment
@@ -23,18 +25,32 @@ from cachewrap.stores.jsonl import lines
 from cachewrap.systems import NotAFile, files
 
 
+def _target(place: str | None, url: str, disk: str | None, redis: str | None) -> str:
+    named = named_url(url, disk, redis)
+    if place is None:
+        return named or url
+    places_alone([place], named is not None)
+    return target_url(place)
+
+
 @click.command(
     "import",
     short_help="Read entries from a file.",
     epilog="""\b
 Examples:
   cachewrap import answers.jsonl
-  cachewrap import .cache --url disk:.cache
+  cachewrap import answers.jsonl.gz redis://localhost/0
+  cachewrap import .cache .cache
   cachewrap import .langchain.db
-  zcat answers.jsonl.gz | cachewrap import - --url redis://localhost/0""",
+  zcat answers.jsonl.gz | cachewrap import - /srv/answers""",
 )
 @click.argument("file", type=click.Path(exists=True, allow_dash=True))
-@url_option
+@handed(
+    "url",
+    _target,
+    click.argument("place", required=False, metavar="[PLACE]", type=click.Path()),
+    *url_options,
+)
 @click.option("--seed", metavar="SEED", help="The seed; by default that of each entry.")
 @filter_options
 @overwrite_option
@@ -50,6 +66,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Store the entries that FILE (- is the input) holds, as `export` and `Cache.jsonl` write them.
+
+    They go to PLACE, a URL, a .jsonl file or a folder, which is made where it is not there.
 
     They keep their seeds, unless --seed gives them another. What is stored already stays, so that
     an import that was interrupted goes on where it was.
@@ -85,7 +103,11 @@ def command(
         mover = Mover(wanted, cover, overwrite)
         with _open(file) as source, open_targets(url, seed) as targets, closing(Names()) as stored:
             check_apart(file, targets.of().store)  # or it would read on in what it writes
-            _import_lines(source, targets, mover, stored)
+            try:
+                _import_lines(source, file, targets, mover, stored)
+            except StoreError:  # a compressed file that is cut off, or a full disk
+                mover.tell("imported", as_json)
+                raise
     sys.exit(mover.tell("imported", as_json))
 
 
@@ -109,8 +131,10 @@ def _import_foreign(
             mover.put(there, *entry, there)
 
 
-def _import_lines(source: BinaryIO, targets: Targets, mover: Mover, stored: Names) -> None:
-    for number, line in enumerate(_progress(source), 1):
+def _import_lines(
+    source: BinaryIO, file: str, targets: Targets, mover: Mover, stored: Names
+) -> None:
+    for number, line in enumerate(_progress(source, file), 1):
         if not line.strip():
             continue
         try:
@@ -150,13 +174,14 @@ def _open(path: str) -> AbstractContextManager[BinaryIO]:
         raise StoreError(f"cannot read {path}: {error}") from error
 
 
-def _progress(file: BinaryIO) -> Iterator[bytes]:
+def _progress(source: BinaryIO, name: str) -> Iterator[bytes]:
     """The lines of a file, with a bar on stderr while they pass if that is a terminal."""
+    lines = plain_lines(source, "the input" if name == "-" else name)
     if not is_terminal(sys.stderr):
-        yield from file
+        yield from lines
         return
-    size = os.fstat(file.fileno()).st_size
+    size = os.fstat(source.fileno()).st_size
     with click.progressbar(length=size, label="importing", file=sys.stderr) as bar:
-        for line in file:
+        for line in lines:
             yield line
             bar.update(len(line))

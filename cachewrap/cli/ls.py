@@ -100,7 +100,8 @@ def command(
             for row in rows:
                 click.echo(json_line(facts_and_texts(row)))
         else:
-            lines = _lines(rows, seeds=len(places) > 1, answers=answers, dates=dates)
+            several = len({place.seed for place in places}) > 1, any(place.name for place in places)
+            lines = _lines(rows, several, answers=answers, dates=dates)
             _page(lines) if is_terminal(sys.stdout) else _print(lines)
         skipped.tell()
 
@@ -141,13 +142,15 @@ class _Column:
     right: bool = False
 
 
-def _lines(rows: Iterable[Row], *, seeds: bool, answers: bool, dates: bool) -> Iterator[str]:
+def _lines(
+    rows: Iterable[Row], several: tuple[bool, bool], *, answers: bool, dates: bool
+) -> Iterator[str]:
     width, now, rest = terminal_width(), time.time(), iter(rows)
     first = list(_measured(rest))
     if not first:
         yield "no entries\n"
         return
-    shown = _columns(width, seeds, dates)
+    shown = _columns(width, several, dates)
     widths = [_width_of(column, first, now) for column in shown]
     yield _line([column.head for column in shown], shown, widths, "PROMPT", width)
     for row in itertools.chain(first, rest):
@@ -167,12 +170,20 @@ def _measured(rows: Iterator[Row]) -> Iterator[Row]:
             return
 
 
-def _columns(width: int, seeds: bool, dates: bool) -> list[_Column]:
-    """The columns that there is room for beside the prompt."""
+def _columns(width: int, several: tuple[bool, bool], dates: bool) -> list[_Column]:
+    """The columns that there is room for beside the prompt.
+
+    Args:
+        width: of the terminal.
+        several: whether there are several seeds, and several places.
+        dates: whether dates are wanted instead of ages.
+    """
+    seeds, places = several
     age = _Column("STORED", _stored, 16) if dates else _Column("AGE", _age, 4, right=True)
     called = max(14, min(32, (width - 8) // 4))
     shown = [_Column("KEY", lambda row, now: row.key[:_KEY], _KEY)]
     shown += [_Column("SEED", lambda row, now: row.seed, 12)] if seeds else []
+    shown += [_Column("PLACE", lambda row, now: row.place.name, 20)] if places else []
     shown += [age]
     if width >= 100:
         shown += [_Column("SIZE", lambda row, now: size_text(row.size), 8, right=True)]

@@ -6,33 +6,36 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from cachewrap import systems
 from cachewrap.cache import Cache
+from cachewrap.cli.guess import PACKED, Found, find, is_cassette, nearby, places_alone
 from cachewrap.cli.options import DEFAULT_URL, one_url, together
-from cachewrap.cli.text import is_terminal
+from cachewrap.cli.packed import PackedStore
+from cachewrap.cli.text import count_text, entries_text, is_terminal
 from cachewrap.encryption import keys_from_environment
 from cachewrap.entries.stored import raw_entries
 from cachewrap.entry import Entry
-from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.errors import ConfigurationError, StoreError, printable
 from cachewrap.format.sealing import UNSEALED, Guard, make_guard
 from cachewrap.policy import seed_text
 from cachewrap.stores.base import Seeds, Store
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
-from cachewrap.stores.jsonl.lines import head_of
 from cachewrap.urls import absolute, parse_url
 
 _ENCRYPTED: Final = b"cwe"
 _MOST_OPEN: Final = 8
 """Seeds, at most, whose files are open at a time."""
+
+_SEEDS_NAMED: Final = 4
+"""Seeds, at most, that are named with their entries where another one has none."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -44,6 +47,7 @@ class Place:
     Args:
         store: where the entries live.
         seed: the seed that they belong to.
+        name: what people call its place, where several are read; else ``""``.
 
     Attributes:
         guard: covers the entries that are to be encrypted, with the keys of the environment.
@@ -51,9 +55,10 @@ class Place:
 
     _in_use: ClassVar[list[Place]] = []  # the last disk caches that were used
 
-    def __init__(self, store: Store, seed: str) -> None:
+    def __init__(self, store: Store, seed: str, name: str = "") -> None:
         self._store = store
         self.seed = seed
+        self.name = name
         self.guard: Guard = make_guard(keys_from_environment(), seed)
 
     @property
@@ -123,55 +128,115 @@ def handed(name: str, made: Callable[..., Any], *options: Callable[[Any], Any]) 
     return decorate
 
 
-def _url(url: str, disk: str | None, redis: str | None) -> str:
+def named_url(url: str, disk: str | None, redis: str | None) -> str | None:
+    """The URL that an option of the command line names."""
     source = click.get_current_context().get_parameter_source("url")
-    return one_url(disk, redis, url if source is ParameterSource.COMMANDLINE else None) or url
+    return one_url(disk, redis, url if source is ParameterSource.COMMANDLINE else None)
 
 
-@dataclass(frozen=True, slots=True)
 class Where:
-    """The cache that a command is to read, as its options name it.
+    """The cache that a command is to read, as its words and options name it.
 
     Args:
-        url: where it is.
+        url: where it is, unless words say it.
         seed: its seed; None for the one of the URL, else 41.
         all_seeds: whether every seed is read.
+        words: places, of any kind that can be guessed.
     """
 
-    url: str
-    seed: str | None
-    all_seeds: bool
+    def __init__(
+        self, url: str, seed: str | None, all_seeds: bool, words: Sequence[str] = ()
+    ) -> None:
+        self.all_seeds = all_seeds
+        self._url = url
+        self._seed = seed
+        self._words = words
+
+    @functools.cached_property
+    def _found(self) -> Found:
+        found = find(self._words) if self._words else Found(((self._url, self._url),))
+        for note in found.notes:
+            click.echo(note, err=True)
+        return found
 
     @contextmanager
-    def opened(self) -> Iterator[list[Place]]:
+    def opened(self, *, empty: bool = False) -> Iterator[list[Place]]:
         """Its partitions, closed afterwards.
 
-        Raises `StoreError` where there is no cache, and `ConfigurationError`.
+        Args:
+            empty: whether a seed without entries is no mistake, although others have some.
+
+        Raises `StoreError` where there is no cache, `ConfigurationError`, and `NoEntries` for a
+        seed that has none where others have.
         """
-        if self.seed is not None and self.all_seeds:
+        if self._seed is not None and self.all_seeds:
             raise click.UsageError("give --seed or --all-seeds, not both")
-        store, seed = open_store(self.url, self.seed)
-        try:
-            _check_there(store, self.url)
-            if self.all_seeds:
-                if not isinstance(store, Seeds):
-                    raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
-                allow_many_files()
-                yield [Place(store.reseed(name), name) for name in store.seeds()]
-            else:
-                yield [Place(store, seed)]
-        finally:
-            store.close()
+        with ExitStack() as opened:
+            places = [
+                place
+                for url, name in self._found.urls
+                for place in self._places(url, name if len(self._found.urls) > 1 else "", opened)
+            ]
+            if not empty and not self.all_seeds:
+                check_seeds(places)
+            yield places
+
+    def _places(self, url: str, name: str, opened: ExitStack) -> list[Place]:
+        store, seed = open_store(url, self._seed)
+        opened.callback(store.close)
+        _check_there(store, url)
+        if not self.all_seeds:
+            return [Place(store, seed, name)]
+        if not isinstance(store, Seeds):
+            raise click.UsageError("this kind of store cannot tell its seeds: give --seed")
+        allow_many_files()
+        return [Place(store.reseed(seed), seed, name) for seed in store.seeds()]
 
     def text(self, places: list[Place]) -> str:
         """The cache that was opened, for people: without its options, and without a password."""
-        store = places[0].store if places else open_store(self.url)[0]
+        if self._found.text:
+            return self._found.text
+        store = places[0].store if places else open_store(self._found.urls[0][0])[0]
         return store.url.partition("?")[0]
 
 
-url_option: Final = handed(
-    "url",
-    _url,
+class NoEntries(click.ClickException):
+    """The seed that was asked for has no entries, and others of the same place have."""
+
+
+def check_seeds(places: Sequence[Place]) -> None:
+    """Raise `NoEntries` where some partitions hold nothing, and others of their place do."""
+    if any(True for place in places for _ in place.store.keys()):
+        return
+    counts: dict[str, int] = {}
+    more = 0
+    for place in places:
+        if not isinstance(place.store, Seeds):
+            continue
+        for seed in place.store.seeds():
+            if len(counts) < _SEEDS_NAMED or seed in counts:
+                if count := _count(place.store, seed):
+                    counts[seed] = counts.get(seed, 0) + count
+            else:
+                more += seed != place.seed
+    if counts:
+        asked = ", ".join(dict.fromkeys(printable(place.seed) for place in places))
+        told = ", ".join(f"{printable(s)} ({entries_text(n)})" for s, n in counts.items())
+        others = f" and {count_text(more)} more" if more else ""
+        hint = "give --seed, or --all-seeds"
+        raise NoEntries(f"no entries in seed {asked}; seeds here: {told}{others} ({hint})")
+
+
+def _count(store: Store, seed: str) -> int:
+    other: Store = store.reseed(seed)
+    try:
+        return sum(1 for _ in other.keys())
+    finally:
+        if isinstance(other, DiskStore):
+            other.close()
+
+
+url_options: Final = (
     click.option(
         "--url",
         metavar="URL",
@@ -184,13 +249,48 @@ url_option: Final = handed(
     click.option("--disk", metavar="DIR", help="The cache in this folder."),
     click.option("--redis", metavar="URL", help="The cache on this server."),
 )
-where_options: Final = handed(
-    "where",
-    Where,
-    url_option,
+_seed_options: Final = (
     click.option("--seed", metavar="SEED", help="The seed; by default the URL's, else 41."),
     click.option("--all-seeds", is_flag=True, help="Every seed that the place holds."),
 )
+Split: TypeAlias = Callable[[Sequence[str], bool], tuple[Sequence[str], Any]]
+"""Tells words that are places from others, which are given with whether an option names a place."""
+
+
+def _words(metavar: str, required: bool) -> Callable[[Any], Any]:
+    return click.argument("words", metavar=metavar, nargs=-1, required=required, type=click.Path())
+
+
+def where_beside(name: str, metavar: str, split: Split) -> Callable[[F], F]:
+    """`where_options`, for a command that takes words of its own beside the place.
+
+    Args:
+        name: the command's parameter for its own words.
+        metavar: how all of them are shown.
+        split: tells places from others: see `cachewrap.cli.guess`.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def handing(words: Sequence[str], **given: Any) -> Any:
+            url, disk, redis, seed, every = (
+                given.pop(n) for n in ("url", "disk", "redis", "seed", "all_seeds")
+            )
+            named = named_url(url, disk, redis)
+            places, own = split(words, named is not None)
+            where = Where(named or url, seed, every, places)
+            return command(**{name: own} if name else {}, where=where, **given)
+
+        options = (_words(metavar, bool(name)), *url_options, *_seed_options)
+        return together(*options)(handing)  # type: ignore[return-value]
+
+    return decorate
+
+
+where_options: Final = where_beside("", "[PLACE]...", places_alone)
+"""Options and words that name a cache: a command is handed it as ``where``."""
+
+
 json_option: Final = click.option(
     "--json", "as_json", is_flag=True, help="For machines: JSON lines."
 )
@@ -207,6 +307,8 @@ def open_store(url: str, seed: str | None = None) -> tuple[Store, str]:
     seed = seed_text(options.get("cache_seed", 41) if seed is None else seed)
     if kind == "disk":  # without max_bytes: looking at entries neither evicts them nor uses them
         return DiskStore(place, seed), seed
+    if kind == "jsonl" and place.endswith(PACKED):
+        return PackedStore(place, seed), seed
     return Cache.from_url(url).store.reseed(seed), seed
 
 
@@ -228,31 +330,23 @@ def _check_there(store: Store, url: str) -> None:
         raise StoreError(f"there is no cache at {place}: {systems.NO_DIRECTORY}")
     if isinstance(store, JsonlStore):
         if not os.path.exists(store.path):
-            raise StoreError(f"there is no cache at {store.path}: no such file")
-        store.check()
-        if os.path.getsize(store.path) and not store.seeds() and not _begins(store.path):
+            raise StoreError(f"there is no cache at {store.path}: no such file{nearby(place)}")
+        if not isinstance(store, PackedStore):
+            store.check()
+        if os.path.getsize(store.path) and not store.seeds() and not is_cassette(store.path):
             raise StoreError(f"{store.path} is not a cache: none of its lines is an entry")
     if not isinstance(store, DiskStore):
         store.get("0" * 64)  # a server that is down says so here
         return
     root = absolute(place)
     if not os.path.exists(root):
-        raise StoreError(f"there is no cache at {root}: no such folder")
+        raise StoreError(f"there is no cache at {root}: no such folder{nearby(place)}")
     if not os.path.isdir(root):
         raise StoreError(f"there is no cache at {root}: it is not a folder")
     if not store.seeds():
         inside = " It is the folder of one seed: give the folder that it is in."
         hint = inside if os.path.exists(os.path.join(root, "cache.db")) else ""
         raise StoreError(f"{root} is not a cache: it holds no folder of a seed.{hint}")
-
-
-def _begins(path: str) -> bool:
-    with systems.files.reader(path) as file:
-        first = file.readline().strip()
-    try:
-        return not first or head_of(first).cachewrap is not None
-    except ValueError:
-        return False
 
 
 def every_entry(places: Iterable[Place]) -> Iterator[tuple[Place, str, bytes]]:

@@ -25,7 +25,8 @@ from cachewrap.cli.entries import (
     size,
     wanted_rows,
 )
-from cachewrap.cli.places import Place, Where, json_option, where_options
+from cachewrap.cli.guess import keys_and_places
+from cachewrap.cli.places import Place, Where, json_option, where_beside, where_options
 from cachewrap.cli.text import entries_text, is_terminal, one_line, size_text, terminal_width
 from cachewrap.cli.verify import read_answer
 from cachewrap.entries.filters import Filter, Moment
@@ -267,14 +268,13 @@ def clear(where: Where, wanted: Filter, yes: bool, dry_run: bool) -> None:
     epilog="""\b
 Examples:
   cachewrap rm 5f0c
-  cachewrap rm 5f0c e1 greeting --dry-run
-  cachewrap ls --text refund --json | jq -r .key | xargs cachewrap rm""",
+  cachewrap rm .cache 5f0c e1 greeting --dry-run
+  cachewrap rm greeting --url redis://localhost/0 --seed 7""",
 )
-@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@where_options
+@where_beside("keys", "[PLACE]... KEY...", keys_and_places)
 @yes_option
 @dry_run_option
-def rm(keys: tuple[str, ...], where: Where, yes: bool, dry_run: bool) -> None:
+def rm(keys: list[str], where: Where, yes: bool, dry_run: bool) -> None:
     """Remove the entry under each KEY, also one that is damaged.
 
     KEY is a key as `ls` gives it, or as many of its first characters as no other key begins with,
@@ -286,7 +286,7 @@ def rm(keys: tuple[str, ...], where: Where, yes: bool, dry_run: bool) -> None:
         for key in keys:
             try:
                 place, name = find_one(places, key)
-                found[place.seed, name] = place
+                found[id(place), name] = place
             except click.ClickException as error:
                 failed += 1
                 click.echo(f"Error: {error.message}", err=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
 from cachewrap.cache import Cache
 from cachewrap.cli.entries import Row, facts_and_texts, find_one, read_row
-from cachewrap.cli.places import Where, json_option, where_options
+from cachewrap.cli.guess import file_and_places, keys_and_places
+from cachewrap.cli.places import Where, json_option, where_beside
 from cachewrap.cli.text import clean, json_line, moment_text, size_text, span_text
 from cachewrap.entries.conversation import (
     answer_pieces,
@@ -28,14 +29,13 @@ from cachewrap.errors import CorruptEntryError, printable
     epilog="""\b
 Examples:
   cachewrap show 5f0c
-  cachewrap show 5f0c e1 --timing
+  cachewrap show .cache 5f0c e1 --timing
   cachewrap show 5f0c --json | jq .answer""",
 )
-@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@where_options
+@where_beside("keys", "[PLACE]... KEY...", keys_and_places)
 @click.option("--timing", is_flag=True, help="Of a stream: every piece, and when it came.")
 @json_option
-def command(keys: tuple[str, ...], where: Where, timing: bool, as_json: bool) -> None:
+def command(keys: list[str], where: Where, timing: bool, as_json: bool) -> None:
     """Show the entry under each KEY: what was asked, and what was answered.
 
     KEY is a key as `ls` and `f.cache_key(...)` give it, or as many of its first characters as no
@@ -121,21 +121,21 @@ Examples:
   echo '{"model": "gpt-4o", "messages": […]}' | cachewrap explain -
   cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7""",
 )
-@click.argument("request", metavar="FILE", type=click.File(encoding="utf-8"))
-@where_options
+@where_beside("file", "FILE [PLACE]...", file_and_places)
 @json_option
-def explain(request: TextIO, where: Where, as_json: bool) -> None:
+def explain(file: str, where: Where, as_json: bool) -> None:
     """Compare the request in FILE (- is the input) with those that are stored.
 
     It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
     with 1 if no stored answer serves it.
     """
-    try:
-        asked = json.load(request)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{request.name} is not JSON: {error}") from None
+    with click.open_file(file, encoding="utf-8") as request:
+        try:
+            asked = json.load(request)
+        except (ValueError, RecursionError) as error:
+            raise click.UsageError(f"{file} is not JSON: {error}") from None
     if not isinstance(asked, dict):
-        raise click.UsageError(f"{request.name} holds no JSON object")
+        raise click.UsageError(f"{file} holds no JSON object")
     stored = False
     with where.opened() as places:
         for place in places:

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from cachewrap.cli.entries import Row, Skipped, filter_options, read_row
+from cachewrap.cli.guess import places_and_target, target_url
 from cachewrap.cli.options import together
 from cachewrap.cli.places import (
     Place,
@@ -21,7 +22,7 @@ from cachewrap.cli.places import (
     json_option,
     open_store,
     progress,
-    where_options,
+    where_beside,
 )
 from cachewrap.cli.text import count_text, entries_text
 from cachewrap.entries.filters import Filter
@@ -195,13 +196,12 @@ def _resealed(row: Row) -> bytes:
     short_help="Copy entries into another cache.",
     epilog="""\b
 Examples:
-  cachewrap copy redis://localhost/0
-  cachewrap copy disk:/srv/answers --url redis://localhost/0 --all-seeds
-  cachewrap copy jsonl:tests/answers.jsonl --model 'gpt-4*' --newer-than 30d
-  cachewrap copy disk:sealed --encrypt""",
+  cachewrap copy .cache redis://localhost/0
+  cachewrap copy redis://localhost/0 /srv/answers --all-seeds
+  cachewrap copy .cache tests/answers.jsonl --model 'gpt-4*' --newer-than 30d
+  cachewrap copy sealed --encrypt""",
 )
-@click.argument("target", metavar="URL")
-@where_options
+@where_beside("target", "[PLACE]... TARGET", places_and_target)
 @filter_options
 @click.option("--to-seed", metavar="SEED", help="Another seed than that of the entries.")
 @overwrite_option
@@ -216,7 +216,10 @@ def copy(
     cover: str | None,
     as_json: bool,
 ) -> None:
-    """Copy the entries that fit every filter into the cache at URL, as they are.
+    """Copy the entries that fit every filter into another cache, as they are.
+
+    The last place is the TARGET: a URL, a .jsonl file or a folder, which is made where it is not
+    there. Without another one, the entries come from the usual cache.
 
     What is stored there already stays, so that a copy that was interrupted goes on where it was.
     An encrypted entry is bound to its key and its seed: it is encrypted again where the seed is
@@ -225,7 +228,7 @@ def copy(
     if where.all_seeds and to_seed is not None:
         raise click.UsageError("give --all-seeds or --to-seed, not both")
     mover = Mover(wanted, cover, overwrite)
-    with where.opened() as places, open_targets(target, to_seed) as targets:
+    with where.opened() as places, open_targets(target_url(target), to_seed) as targets:
         for place in places:
             try:
                 there = targets.of(place.seed)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -41,12 +41,18 @@ from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import Keyer, encode, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.usage import Usage, usage_of
-from cachewrap.urls import wrong_cache
+from cachewrap.urls import wrong_cache_of_function
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
+
+Where: TypeAlias = Cache | Literal["blocks"] | None
+"""What serves the calls outside any block; ``"blocks"`` for nothing."""
+
+BLOCKS: Final = "blocks"
 
 _defaults: dict[str, Cache] = {}
 
@@ -86,7 +92,7 @@ class Settings(TypedDict):
     """The options that the decorator was given."""
 
     seed: Seed | None
-    cache: Cache | None
+    cache: Where
     ttl: Ttl | None | Unset
     samples: bool
     ignore: str | Collection[str]
@@ -132,8 +138,8 @@ class Decorated:
 
     def _set(self, settings: Settings) -> None:
         plain, seed, cache, key = self.plain, settings["seed"], settings["cache"], settings["key"]
-        if cache is not None and not isinstance(cache, Cache):
-            raise ConfigurationError(wrong_cache(cache))
+        if not (cache is None or cache == BLOCKS or isinstance(cache, Cache)):
+            raise ConfigurationError(wrong_cache_of_function(cache))
         if not all(given is None or callable(given) for given in (key, settings["when"])):
             raise ConfigurationError("key= and when= take functions")
         self.settings = settings
@@ -141,7 +147,8 @@ class Decorated:
         self.bound = bound_to(plain)
         self.off = seed is None
         self.default: Callable[[], Cache] | None = None
-        if seed is not None:
+        if seed is not None and cache != BLOCKS:
+            hints.seen.used = True  # so that calls outside every block are as they should be
             self.default = (
                 partial(default_cache, seed_text(seed)) if cache is None else lambda: cache
             )
@@ -166,7 +173,16 @@ class Decorated:
     @property
     def is_simple(self) -> bool:
         """Whether a call depends on its arguments alone, and on the cache that serves it."""
-        return self._key is None and self.default is not None and not self.samples
+        return self._key is None and not self.off and not self.samples
+
+    @property
+    def unserved(self) -> str:
+        """Why no cache serves a call here and now."""
+        if self.off:
+            return "it has seed=None"
+        if self.settings["cache"] == BLOCKS and not blocks.active():
+            return 'it is cached in a block alone (cache="blocks"): write `with Cache.disk():`'
+        return "it stands in a block of no_cache(), or has cache_seed=None"
 
     def renewed(self) -> Decorated:
         """Itself, with the function as it is now.

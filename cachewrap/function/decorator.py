@@ -10,7 +10,7 @@ from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from types import FrameType, FunctionType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 import wrapt
 
@@ -199,7 +199,9 @@ class _Calls:
         kwargs, own = take_options(kwargs, decorated.options)
         cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
         if decorated.off or cache is None:
-            raise ConfigurationError(f"{decorated.source}: no cache serves this call")
+            raise ConfigurationError(
+                f"{decorated.source}: no cache serves this call: {decorated.unserved}"
+            )
         request = decorated.request(_with_instance(instance, args), kwargs)
         exchange = FunctionExchange(decorated, cache, request)
         exchange.key = sample_key(exchange.key, own.sample or 0)
@@ -344,7 +346,7 @@ def llm_cached(function: Callable[P, R], /) -> Cached[P, R]: ...
 def llm_cached(
     *,
     seed: Seed | None = 41,
-    cache: Cache | None = None,
+    cache: Cache | Literal["blocks"] | None = None,
     ttl: Ttl | None | Unset = UNSET,
     samples: bool = False,
     ignore: str | Collection[str] = (),
@@ -360,7 +362,7 @@ def llm_cached(
     /,
     *,
     seed: Seed | None = 41,
-    cache: Cache | None = None,
+    cache: Cache | Literal["blocks"] | None = None,
     ttl: Ttl | None | Unset = UNSET,
     samples: bool = False,
     ignore: str | Collection[str] = (),
@@ -373,9 +375,11 @@ def llm_cached(
 
     Put it above ``@classmethod``, so that ``cache_key`` and its like know the class as well.
     Inside a cache's block its answers are kept in that cache; outside, in ``cache``, by default
-    ``Cache.disk(cache_seed=seed)``, opened at the first call. A call may bring ``cache=``,
-    ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of its own, unless the function has
-    parameters of these names. ``mode`` and ``sample`` also hold for what the function calls.
+    ``Cache.disk(cache_seed=seed)``, opened at the first call. A library writes ``cache="blocks"``:
+    then it is cached in its users' blocks alone, and outside of them called as if it were not
+    decorated. A call may bring ``cache=``, ``cache_seed=``, ``mode=``, ``ttl=`` and ``sample=`` of
+    its own, unless the function has parameters of these names. ``mode`` and ``sample`` also hold
+    for what the function calls.
 
     Two calls are the same request when the function, its ``seed`` and its bound arguments are the
     same. A function is told by its module and qualified name, by its own code (without comments,
@@ -397,7 +401,7 @@ def llm_cached(
     Args:
         function: what is decorated, where the decorator is used bare.
         seed: names an independent draw of answers; None switches caching off for this function.
-        cache: serves the calls made outside any block.
+        cache: serves the calls made outside any block; ``"blocks"`` leaves them uncached.
         ttl: how long an answer stays fresh, in seconds or as a `timedelta`; None is for ever; the
             cache's own by default.
         samples: whether the n-th occurrence of a call is a sample of its own, as in a block of

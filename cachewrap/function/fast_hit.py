@@ -50,7 +50,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
     code: Any = _UNSEEN
     fast = awaited = False
     bind, bound, options = decorated.bind, decorated.bound, decorated.options
-    default: Callable[[], Cache]
+    default: Callable[[], Cache] | None = None
     source = decorated.source
 
     def take() -> None:
@@ -62,7 +62,6 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         source = decorated.source
         fast = decorated.is_simple and (awaited or decorated.serve is serve)
         if fast:
-            assert decorated.default is not None
             default = decorated.default
         code = decorated.code
 
@@ -76,7 +75,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         if kwargs and not options.isdisjoint(kwargs):
             return general(args, kwargs, instance, wrapped)
         stack = stack_here() or active()
-        cache: Any = stack[-1] if stack else default()
+        cache: Any = stack[-1] if stack else OFF if default is None else default()
         if cache is OFF:
             return wrapped(*args, **kwargs)
         if not cache._unheard or stack.salt or remembered(_DEBUG) is not False:

@@ -18,7 +18,7 @@ import msgspec
 from cachewrap.cache import Cache
 from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
-from cachewrap.explain import common_prefix
+from cachewrap.explain.texts import common_prefix
 from cachewrap.policy import QUESTION
 from cachewrap.request.key import decode_request
 from cachewrap.secrets import HIDDEN, KEYED

@@ -39,7 +39,6 @@ _SERVING: Final = tuple(
 # Where a program uses these, calls outside every block are as they should be.
 _WITHOUT_BLOCKS: Final = (
     "_pytest",
-    "cachewrap.function.decorator",
     "cachewrap.integrations._langchain_agents",
     "cachewrap.integrations.autogen",
     "cachewrap.integrations.langchain",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from standin.wire import Answer, dump
@@ -44,6 +44,7 @@ class Manner:
         gzip: compress bodies, if the client accepts that.
         headers: more headers of the answer.
         response_status: the status of Responses: completed, incomplete, failed, queued, ...
+        says: what is said to the last message; where it gives None, a sentence unlike every other.
     """
 
     delay: float = 0.0
@@ -65,6 +66,7 @@ class Manner:
     gzip: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     response_status: str = "completed"
+    says: Callable[[str], str | None] | None = None
 
 
 def sse(reply: Answer, manner: Manner) -> list[bytes]:

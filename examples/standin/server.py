@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, _Server)
         manner = server.upstream.admit(request)
-        draw = Draw(server.number(), manner.finish, manner.response_status)
+        draw = Draw(server.number(), manner.finish, manner.response_status, manner.says)
         if manner.gate is not None:
             manner.gate.wait()
         time.sleep(manner.delay)

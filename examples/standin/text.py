@@ -54,12 +54,14 @@ def _wanted_tool(body: Body, subject: str) -> tuple[str, Any] | None:
 
 def _text(form: Body, draw: Draw, subject: str) -> str:
     """The answer in the format asked for: a sentence, or JSON that fits the schema."""
-    kind = form.get("type")
+    kind, said = form.get("type"), draw.text(subject)
+    if kind in ("json_schema", "json_object") and said.startswith("{"):
+        return said
     if kind == "json_schema":
         return dump(example(form.get("json_schema", form).get("schema"), draw))
     if kind == "json_object":
-        return dump({"answer": draw.text(subject)})
-    return draw.text(subject)
+        return dump({"answer": said})
+    return said
 
 
 def chat(body: Body, draw: Draw, streamed: bool) -> Answer:
@@ -70,7 +72,7 @@ def chat(body: Body, draw: Draw, streamed: bool) -> Answer:
     tool = _wanted_tool(body, subject)
     choices: list[Body] = []
     for index in range(int(body.get("n") or 1)):
-        one = draw if index == 0 else Draw(draw.number)
+        one = draw if index == 0 else Draw(draw.number, says=draw.says)
         message: Body = {"role": "assistant", "refusal": None, "annotations": []}
         if tool is None:
             message["content"] = _text(body.get("response_format") or {}, one, subject)
@@ -137,7 +139,7 @@ def completions(body: Body, draw: Draw, streamed: bool) -> Answer:
     """``POST completions``, the API before chat."""
     prompts = body.get("prompt")
     prompts = prompts if isinstance(prompts, list) else [prompts]
-    draws = [draw, *(Draw(draw.number) for _ in prompts[1:])]
+    draws = [draw, *(Draw(draw.number, says=draw.says) for _ in prompts[1:])]
     texts = [one.text(_words(prompt)) for one, prompt in zip(draws, prompts, strict=True)]
     head: Body = {
         "id": f"cmpl-{draw.token}",

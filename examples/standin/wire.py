@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -129,11 +129,13 @@ class Draw:
         token: 16 random hexadecimal digits.
         finish: whether the answer says that it is finished.
         status: the status that a Responses answer claims.
+        says: what is said to the last message, or None for a sentence unlike every other.
     """
 
     number: int
     finish: bool = True
     status: str = "completed"
+    says: Callable[[str], str | None] | None = None
     token: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(64):016x}")
 
     @property
@@ -143,6 +145,8 @@ class Draw:
 
     def text(self, subject: str = "") -> str:
         """A sentence of its own, with characters of two, three and four bytes in it."""
+        if self.says is not None and (said := self.says(subject)) is not None:
+            return said
         about = f" to “{subject[:60]}”" if subject else ""
         return f"Answer {self.number} ({self.token}){about}: grüß dich, 世界 🌍!"
 

@@ -75,7 +75,7 @@ class TestTheNearest:
         assert not found.stored
         assert [near.diff[0] for near in found.nearest[:2]] == [
             "temperature: 0.0 → 0.5",
-            "prompt: 4 characters differ at 22: 'Oslo' → 'Rome'",
+            "prompt: 4 characters differ at 22: '…the weather in Oslo?' → '…the weather in Rome?'",
         ]
         assert len(found.nearest) == 3
 

@@ -709,7 +709,8 @@ class TestExplain:
         module(ASK.format("'Translate this', q")).ask("hi")
         made = module(ASK.format("'Summarise this', q"))
         assert self.lines(made) == [
-            "the function's code changed: 8 characters differ at 24: 'Translat' → 'Summaris'"
+            "the function's code changed: 8 characters differ at 24:"
+            """ '…return answer("Translate this", q)' → '…return answer("Summarise this", q)'"""
         ]
 
     def test_says_which_constant_changed(self, module: Module) -> None:
@@ -717,7 +718,7 @@ class TestExplain:
         module(source.format("Translate this")).ask("hi")
         made = module(source.format("Summarise this"))
         assert self.lines(made) == [
-            "`PROMPT` changed: 8 characters differ at 0: 'Translat' → 'Summaris'"
+            "`PROMPT` changed: 8 characters differ at 0: 'Translate this' → 'Summarise this'"
         ]
         made.PROMPT = 3
         assert self.lines(made) == ["`PROMPT` changed: 'Translate this' → 3"]

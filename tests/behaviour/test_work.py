@@ -227,6 +227,18 @@ def test_a_call_that_is_not_cached_makes_next_to_none() -> None:
     assert python <= 3
 
 
+def test_a_function_for_blocks_makes_next_to_no_call_outside_of_them() -> None:
+    @llm_cached(cache="blocks")
+    def ask(messages: list[dict[str, Any]], *, model: str) -> str:
+        return "an answer"
+
+    python, _ = count(lambda: ask(MESSAGES, model="m"))
+    assert python <= 4
+    with Cache.memory():
+        python, c = count(lambda: ask(MESSAGES, model="m"))
+    assert (python <= 11, c <= 31) == (True, True), (python, c)
+
+
 class Statements:
     """What a disk cache has SQLite do."""
 

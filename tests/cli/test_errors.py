@@ -123,7 +123,7 @@ def test_the_examples_name_options_that_there_are(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for file in ("body.json", "answers.jsonl", ".langchain.db", ".cache"):
+    for file in ("body.json", "answers.jsonl", "answers.jsonl.gz", ".langchain.db", ".cache"):
         (tmp_path / file).touch()
     command = cli.get_command(click.Context(cli), name)
     assert command is not None and command.epilog is not None

@@ -127,5 +127,6 @@ def test_the_samples_are_five_different_answers_twice(starts: Starts) -> None:
 
 def test_the_modes_end_with_why_a_replay_missed(starts: Starts) -> None:
     lines = starts("modes")[0]
-    assert "  messages[0].content: 6 characters differ at 16: 'Europe' → 'Africa'" in lines
+    differs = "6 characters differ at 16: 'Name a river in Europe.' → 'Name a river in Africa.'"
+    assert f"  messages[0].content: {differs}" in lines
     assert "  temperature: 0.2 → 0.7" in lines

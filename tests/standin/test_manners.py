@@ -272,6 +272,22 @@ def test_a_structured_answer_fits_its_schema() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [
+        pytest.param({}, "Rome.", id="text"),
+        pytest.param({"response_format": {"type": "json_object"}}, '{"answer":"Rome."}', id="json"),
+    ],
+)
+def test_it_says_what_it_is_told(form: dict[str, Any], content: str) -> None:
+    with Upstream(says=lambda subject: "Rome." if subject == "hi" else None) as up:
+        line = HTTPConnection(up.root_url.removeprefix("http://"), timeout=10)
+        line.request("POST", "/v1/chat/completions", json.dumps(ASK | form))
+        answer = json.loads(line.getresponse().read())
+        line.close()
+    assert answer["choices"][0]["message"]["content"] == content
+
+
 def test_a_schema_that_refers_to_itself_ends() -> None:
     node = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}
     assert '{"next": null}' in json.dumps(example(node, Draw(1)))

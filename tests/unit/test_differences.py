@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
-from cachewrap.explain import covered, differences
+from cachewrap.explain.differences import covered, differences
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 10
 
@@ -27,17 +29,20 @@ CASES: dict[str, tuple[Any, Any, list[str]]] = {
     "long text": (
         {"prompt": LONG},
         {"prompt": LONG[:240] + "----" + LONG[243:]},
-        [f"prompt: 4 characters differ at 240: {LONG[240:243]!r} → '----'"],
+        [
+            "prompt: 4 characters differ at 240: '…The quick brown fox jumps over…'"
+            " → '…The quick brown----x jumps over…'"
+        ],
     ),
     "one character": (
         {"prompt": LONG + "a"},
         {"prompt": LONG + "b"},
-        [f"prompt: 1 character differs at {len(LONG)}: 'a' → 'b'"],
+        ["prompt: 1 character differs at 450: '…the lazy dog. a' → '…the lazy dog. b'"],
     ),
     "text that went on": (
         {"prompt": LONG},
         {"prompt": LONG + "More."},
-        [f"prompt: 5 characters differ at {len(LONG)}: '' → 'More.'"],
+        ["prompt: 5 characters differ at 450: '…the lazy dog. ' → '…the lazy dog. More.'"],
     ),
     "a long excerpt": (
         {"prompt": "a b"},
@@ -90,6 +95,170 @@ CASES: dict[str, tuple[Any, Any, list[str]]] = {
         {"input": [*range(500), -1, *range(501, 2001)]},
         ["input: 2 elements differ from [500] on"],
     ),
+    "places far apart": (
+        {"prompt": f"Go to Oslo. {LONG}Then to Rome."},
+        {"prompt": f"Go to Bern. {LONG}Then to Paris."},
+        [
+            "prompt: 9 characters differ in 2 places, the first at 6: 'Go to Oslo. The quick…'"
+            " → 'Go to Bern. The quick…', '…dog. Then to Rome.' → '…dog. Then to Paris.'"
+        ],
+    ),
+    "an address in a long text": (
+        {"prompt": f"{LONG}<function f at 0x7f83a4c0> {LONG}"},
+        {"prompt": f"{LONG}<function f at 0x7f11b2d8> {LONG}"},
+        [
+            "prompt: an address differs at 469: '…<function f at 0x7f83a4c0> The quick…'"
+            " → '…<function f at 0x7f11b2d8> The quick…'"
+        ],
+    ),
+    "many addresses": (
+        {"prompt": f"a 0x7f83a4c0 {LONG} 0x7f83a4c1 {LONG} 0x7f83a4c2"},
+        {"prompt": f"a 0x7f11b2d0 {LONG} 0x7f11b2d1 {LONG} 0x7f11b2d2"},
+        [
+            "prompt: 3 addresses differ, the first at 6: 'a 0x7f83a4c0 The quick…' →"
+            " 'a 0x7f11b2d0 The quick…', '…the lazy dog.  0x7f83a4c1 The quick…' →"
+            " '…the lazy dog.  0x7f11b2d1 The quick…', and 1 more"
+        ],
+    ),
+    "a uuid, whole": (
+        {"run": "0b5c7a52-9f0e-4b86-9a3f-1d2c3b4a5f60"},
+        {"run": "7a3e1f90-52c4-4d0b-8c1e-aa17c02b9e41"},
+        [
+            "run: a uuid differs: '0b5c7a52-9f0e-4b86-9a3f-1d2c3b4a5f60' →"
+            " '7a3e1f90-52c4-4d0b-8c1e-aa17c02b9e41'"
+        ],
+    ),
+    "a date in a text": (
+        {"prompt": "Today is 2026-11-28. Answer shortly."},
+        {"prompt": "Today is 2026-12-01. Answer shortly."},
+        [
+            "prompt: a date differs at 15: 'Today is 2026-11-28. Answer…' →"
+            " 'Today is 2026-12-01. Answer…'"
+        ],
+    ),
+    "a date in words": (
+        {"prompt": "Today is 9 November 2026."},
+        {"prompt": "Today is 28 November 2026."},
+        ["prompt: a date differs at 9: 'Today is 9 November 2026.' → 'Today is 28 November 2026.'"],
+    ),
+    "a date and an address": (
+        {"prompt": f"On Nov 9, 2026 {LONG}0x7f83a4c0"},
+        {"prompt": f"On Dec 9, 2026 {LONG}0x7f11b2d0"},
+        [
+            "prompt: a date and an address differ, the first at 3: 'On Nov 9, 2026 The quick…' →"
+            " 'On Dec 9, 2026 The quick…', '…the lazy dog. 0x7f83a4c0' →"
+            " '…the lazy dog. 0x7f11b2d0'"
+        ],
+    ),
+    "a moment": (
+        {"prompt": "It is 2026-11-28T03:59:06Z now"},
+        {"prompt": "It is 2026-11-29T13:04:17Z now"},
+        [
+            "prompt: a date and time differs at 15: 'It is 2026-11-28T03:59:06Z now' →"
+            " 'It is 2026-11-29T13:04:17Z now'"
+        ],
+    ),
+    "a temporary path": (
+        {"prompt": "Read /tmp/tmpa1b2/in.txt now"},
+        {"prompt": "Read /tmp/tmpz9y8/in.txt now"},
+        [
+            "prompt: a temporary path differs at 13: 'Read /tmp/tmpa1b2/in.txt now' →"
+            " 'Read /tmp/tmpz9y8/in.txt now'"
+        ],
+    ),
+    "the id of a tool's call": (
+        {"tool_call_id": "call_a1B2c3D4e5"},
+        {"tool_call_id": "call_z9Y8x7W6v5"},
+        ["tool_call_id: an id differs: 'call_a1B2c3D4e5' → 'call_z9Y8x7W6v5'"],
+    ),
+    "white space": (
+        {"prompt": "One two.\nThree."},
+        {"prompt": "One two. Three."},
+        [
+            "prompt: white space differs at 8: 'One two.\\nThree.' → 'One two. Three.'",
+        ],
+    ),
+    "upper and lower case": (
+        {"prompt": "Name a River."},
+        {"prompt": "Name a river."},
+        ["prompt: upper and lower case differ at 7: 'Name a River.' → 'Name a river.'"],
+    ),
+    "letters that look alike": (
+        {"prompt": "In the cafe\u0301 today"},
+        {"prompt": "In the caf\u00e9 today"},
+        [
+            "prompt: letters that look alike differ at 10: 'In the cafe\u0301 today' →"
+            " 'In the caf\u00e9 today'"
+        ],
+    ),
+    "what is written without spaces": (
+        {"prompt": "今天天气怎么样" * 20 + "北京"},
+        {"prompt": "今天天气怎么样" * 20 + "上海"},
+        [
+            "prompt: 2 characters differ at 140: '…气怎么样今天天气怎么样今天天气怎么样北京'"
+            " → '…气怎么样今天天气怎么样今天天气怎么样上海'"
+        ],
+    ),
+    "a long word": (
+        {"prompt": "QUJD" * 60 + "x" + "REVG" * 60},
+        {"prompt": "QUJD" * 60 + "y" + "REVG" * 60},
+        [
+            "prompt: 1 character differs at 240: '…JDQUJDQUJDQUJDQUJDxREVGREVGREVG…' →"
+            " '…JDQUJDQUJDQUJDQUJDyREVGREVGREVG…'"
+        ],
+    ),
+    "a message that moved": (
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "tool", "content": "7"}]},
+        {"messages": [{"role": "tool", "content": "7"}, {"role": "user", "content": "Hi"}]},
+        ["messages[1] moved to [0] (role 'tool', '7')"],
+    ),
+    "messages that moved and one that changed": (
+        {
+            "messages": [
+                "s",
+                {"role": "tool", "content": "7"},
+                {"role": "tool", "content": "8"},
+                "q",
+            ]
+        },
+        {
+            "messages": [
+                "s",
+                {"role": "tool", "content": "8"},
+                {"role": "tool", "content": "7"},
+                "r",
+            ]
+        },
+        ["messages[2] moved to [1] (role 'tool', '8')", "messages[3]: 'q' → 'r'"],
+    ),
+    "a message that came before one that changed": (
+        {"messages": [{"role": "user", "content": "a b"}]},
+        {
+            "messages": [
+                {"role": "system", "content": "Be kind."},
+                {"role": "user", "content": "a c"},
+            ]
+        },
+        [
+            "messages[0] added (role 'system', 'Be kind.')",
+            "messages[1].content: 1 character differs at 2: 'a b' → 'a c'",
+        ],
+    ),
+    "what a tool was called with": (
+        {"messages": [{"function": {"name": "f", "arguments": '{"city": "Oslo", "n": 1}'}}]},
+        {"messages": [{"function": {"name": "f", "arguments": '{"city": "Rome", "n": 1}'}}]},
+        ["messages[0].function.arguments.city: 'Oslo' → 'Rome'"],
+    ),
+    "JSON in another form": (
+        {"arguments": {"data": '{"a": 1}'}},
+        {"arguments": {"data": '{"a":1}'}},
+        ["""data: white space differs at 5: '{"a": 1}' → '{"a":1}'"""],
+    ),
+    "a stream, once": (
+        {"body": {"n": 1}},
+        {"body": {"n": 1, "stream": True}, "stream": True},
+        ["stream added (True)"],
+    ),
     "nothing in common": ([1], {"a": 1}, ["the request: a list of 1 → an object"]),
 }
 
@@ -97,6 +266,26 @@ CASES: dict[str, tuple[Any, Any, list[str]]] = {
 @pytest.mark.parametrize(("old", "new", "expected"), CASES.values(), ids=CASES.keys())
 def test_a_line_for_each_difference(old: Any, new: Any, expected: list[str]) -> None:
     assert lines(old, new) == expected
+
+
+def test_long_texts_are_compared_line_by_line() -> None:
+    old = [f"Line {number} says {number * 7919} and no more." for number in range(3000)]
+    new = list(old)
+    new[1500] = "Line 1500 says nothing and no more."
+    new[100] = "Line 100 says nothing and no more."
+    assert lines({"prompt": "\n".join(old)}, {"prompt": "\n".join(new)}) == [
+        "prompt: 15 characters differ in 2 places, the first at 3286: '…100 says 791900 and no…' →"
+        " '…100 says nothing and no…', '…1500 says 11878500 and no…' → '…1500 says nothing and no…'"
+    ]
+
+
+@given(text(), text())
+def test_what_differs_is_shown(old: str, new: str) -> None:
+    told = lines({"prompt": f"x {old}"}, {"prompt": f"x {new}"})
+    assert len(told) == (old != new)
+    for line in told:
+        before, _, behind = line.partition(" → ")
+        assert before[-1:] != behind[-1:] or before[: len(behind)] != behind
 
 
 HUSH = "hush-hush-0123456789"

@@ -1,0 +1,231 @@
+"""Requests that are stored and nearest to one that is asked, and why it is a hit or a miss."""
+
+from __future__ import annotations
+
+import heapq
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from contextvars import copy_context
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError, printable
+from cachewrap.explain.differences import covered, differences
+from cachewrap.explain.texts import common_prefix
+from cachewrap.format.envelope import read_record
+from cachewrap.format.sealing import Guard
+from cachewrap.request.key import decode_request, readable, stored
+from cachewrap.secrets import HIDDEN
+from cachewrap.stores.base import Store, scan
+
+
+def attempt(call: Callable[[], Any]) -> None:
+    """Make a call: a coroutine runs to its end, a generator to its first item.
+
+    What is async runs in a thread, on an event loop of its own: the caller's may be running.
+    """
+    result = call()
+    if inspect.isgenerator(result):
+        with closing(result):
+            next(result, None)
+    elif inspect.isasyncgen(result) or inspect.isawaitable(result):
+        import asyncio  # which takes a while, as what it imports does
+        from concurrent.futures import ThreadPoolExecutor
+
+        context = copy_context()
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(context.run, asyncio.run, _first(result)).result()
+
+
+async def _first(result: Any) -> None:
+    if not inspect.isasyncgen(result):
+        await result
+        return
+    try:
+        await anext(result, None)
+    finally:
+        await result.aclose()
+
+
+_COMPARED: Final = 32
+"""Stored requests that are compared field by field, after a quick look at all of them."""
+
+_LINES: Final = 12
+"""Differences that a message names."""
+
+_HEAD, _TAIL = 2048, 1024  # bytes of a request that the quick look takes words from
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A stored request that is nearly the one that was asked for.
+
+    Attributes:
+        key: the key of its entry.
+        request: the canonical request as it is stored, but for what looks like a credential.
+        diff: how the request that was asked for differs from it, one line for each field.
+    """
+
+    key: str
+    request: dict[str, Any]
+    diff: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The reason why a request is a hit or a miss. As text it is a message for people.
+
+    Attributes:
+        source: the function or endpoint; "" where it is not known.
+        key: the key of the request; "" where it is not known.
+        stored: whether an answer to the request is there.
+        nearest: the nearest stored requests of the same function or endpoint, nearest first.
+        place: where was looked, as a URL without credentials.
+    """
+
+    source: str
+    key: str
+    stored: bool
+    nearest: tuple[Near, ...]
+    place: str
+
+    def __str__(self) -> str:
+        name = self.source or "the request"
+        key = f" (key {self.key[:12]}…)" if self.key else ""
+        if self.stored:
+            return f"{name}{key} is stored in {self.place}"
+        lines = [f"{name}{key} is not stored in {self.place}"]
+        if not self.nearest:
+            lines.append("nothing comparable is stored there")
+        for near in self.nearest[:1]:
+            entry = f"key {near.key[:12]}…"
+            if near.diff:
+                lines.append(f"the nearest stored request ({entry}) is different:")
+                lines += [f"  {line}" for line in near.diff[:_LINES]]
+                if len(near.diff) > _LINES:
+                    lines.append(f"  … and {len(near.diff) - _LINES} more")
+            else:
+                lines.append(f"the very request is stored as another sample or seed ({entry})")
+                if HIDDEN in str(near.request):
+                    lines.append("  (or it differs in a credential, which is never stored)")
+                if names := _hidden_names(near.request):
+                    lines.append(
+                        f"  (or in what is stored as {HIDDEN}: {', '.join(names)}; what only tracks"
+                        " a request is left out by unkeyed=)"
+                    )
+        return "\n".join(lines)
+
+    def error(self, why: CachewrapError | None = None) -> ReplayMissError:
+        """The error that mode ``"replay"`` raises.
+
+        Args:
+            why: the fault because of which what is stored cannot be served, if that is so.
+        """
+        nearest = self.nearest[0] if self.nearest else None
+        message = f"{self}\n(mode replay asks no model: store it in mode normal or refresh)"
+        if why is not None:
+            message = f"{self.source}: mode replay cannot serve what may be stored: {why}"
+        error = ReplayMissError(
+            message,
+            key=self.key,
+            source=self.source,
+            nearest=nearest.request if nearest else None,
+            diff=nearest.diff if nearest else (),
+        )
+        error.explanation = self
+        return error
+
+
+def _hidden_names(request: dict[str, Any]) -> list[str]:
+    """The headers and query parameters whose values are stored as hidden."""
+    parts = [request.get(part) for part in ("headers", "query")]
+    return [
+        printable(name)
+        for part in parts
+        if isinstance(part, dict)
+        for name, value in part.items()
+        if HIDDEN in str(value)
+    ]
+
+
+def nearest(
+    store: Store,
+    guard: Guard,
+    asked: bytes,
+    *,
+    source: str = "",
+    part: str = "",
+    count: int = 1,
+    most: int | None = None,
+) -> tuple[Near, ...]:
+    """The stored requests that are nearest to one, nearest first.
+
+    Every entry is read once, a batch at a time. Entries that cannot be read, and those without a
+    request, are passed over.
+
+    Args:
+        store: where to look.
+        guard: stands between envelopes and the store.
+        asked: the canonical request, encoded.
+        source: look at entries of this function or endpoint alone; "" looks at all.
+        part: ``asked`` is only this part of a request; "" is all of it.
+        count: how many to find.
+        most: look at no more entries than this; None looks at all.
+
+    Raises `StoreError`.
+    """
+    asked = stored(asked) or asked
+    words = _words(asked)
+    best: list[tuple[float, int, str, bytes]] = []
+    for number, (key, encoded) in enumerate(_requests(store, guard, source, most)):
+        likeness = _likeness(asked, words, encoded)
+        if len(best) < _COMPARED:
+            heapq.heappush(best, (likeness, -number, key, encoded))
+        elif likeness > best[0][0]:
+            heapq.heapreplace(best, (likeness, -number, key, encoded))
+    new = decode_request(asked)
+    found = []
+    for _, number, key, encoded in best:
+        try:
+            old = decode_request(encoded)
+            if not isinstance(old, dict) or part not in ("", *old):
+                continue
+            diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
+            shown = readable(covered(old))
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
+            continue
+        weight = sum(difference.weight for difference in diff)
+        lines = tuple(printable(difference.line, 400) for difference in diff)
+        found.append((weight, -number, Near(key, shown, lines)))
+    return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
+
+
+def _requests(
+    store: Store, guard: Guard, source: str, most: int | None
+) -> Iterator[tuple[str, bytes]]:
+    for key, raw in islice(scan(store), most):
+        try:
+            record = read_record(guard.open(key, raw))
+        except CorruptEntryError:
+            continue
+        if record["request"] and (not source or record["source"] == source):
+            yield key, record["request"]
+
+
+def _words(request: bytes) -> set[bytes]:
+    if len(request) > _HEAD + _TAIL:
+        request = request[:_HEAD] + request[-_TAIL:]
+    return set(request.split())
+
+
+def _likeness(one: bytes, words: set[bytes], other: bytes) -> float:
+    """From 0 for nothing in common to 2 for equal requests; quick rather than exact."""
+    others = _words(other)
+    shared = len(words & others)
+    head = common_prefix(one, other)
+    tail = common_prefix(one[head:][::-1], other[head:][::-1])
+    return shared / (len(words) + len(others) - shared) + (head + tail) / max(len(one), len(other))

@@ -1,0 +1,60 @@
+"""Each block of code of the documentation does what it says, one after the other on its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from docs.answers import Answers
+from docs.pages import PAGES, Block, blocks, name_of
+from docs.reader import Reader
+from standin import Upstream
+
+BLOCKS = {page: blocks(page) for page in PAGES}
+
+
+@pytest.fixture(scope="module")
+def reader(
+    request: pytest.FixtureRequest,
+    answering: tuple[Upstream, list[Callable[[str], str | None]]],
+    redis_address: Callable[[], str],
+    folders: Callable[[str], Path],
+) -> Iterator[Reader]:
+    """The reader of a page, until the next one's turn."""
+    page: Path = request.param
+    upstream, current = answering
+    answers = Answers()
+    current[0] = answers.say
+    upstream.requests.clear()
+    environment = {
+        "OPENAI_API_KEY": "sk-none",
+        "OPENAI_BASE_URL": upstream.base_url,
+        "OPENAI_API_BASE": upstream.base_url,
+        "ANTHROPIC_API_KEY": "none",
+        "ANTHROPIC_BASE_URL": upstream.root_url,
+        "GROQ_API_KEY": "none",
+        "GROQ_BASE_URL": upstream.root_url,
+        "TOGETHER_API_KEY": "none",
+        "TOGETHER_BASE_URL": upstream.base_url,
+    }
+    names: dict[str, object] = {"upstream": upstream, "answers": answers}
+    read = Reader(folders(name_of(page)), environment, redis_address, names)
+    yield read
+    read.close()
+
+
+@pytest.mark.parametrize(
+    ("reader", "block"),
+    [
+        pytest.param(page, block, id=block.name)
+        for page, found in BLOCKS.items()
+        for block in found
+        if block.language != "text"
+    ],
+    indirect=["reader"],
+)
+def test_a_block_does_what_its_page_says(reader: Reader, block: Block) -> None:
+    __tracebackhide__ = True
+    found = BLOCKS[block.page]
+    reader.has_done(found, found.index(block))
