@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import click
@@ -208,9 +209,11 @@ def _line(
 ) -> str:
     line = ""
     for cell, column, room in zip(cells, shown, widths, strict=True):
-        text = one_line(cell, room)
-        gap = " " * (room - columns(text))
-        line += (gap + text if column.right else text + gap) + "  "
+        if column.right:  # a figure, which is ours
+            line += f"{cell:>{room}}  "
+        else:
+            text = one_line(cell, room)
+            line += text + " " * (room - columns(text) + 2)
     left = width - columns(line)
     return (line + one_line(prompt, left) if left > 1 else line[:width]).rstrip() + "\n"
 
@@ -249,8 +252,14 @@ def _called(row: Row, now: float) -> str:
     """What tells entries apart at a glance: the function, the model, else the endpoint."""
     source = _source(row, now)
     if row.model and (is_endpoint(row.source) or source == _LANGCHAIN):
-        return _DATE.sub("", row.model.rpartition("/")[2])
+        return _short_model(row.model)
     return source
+
+
+@lru_cache(maxsize=256)
+def _short_model(model: str) -> str:
+    """A model's name without its provider and its date."""
+    return _DATE.sub("", model.rpartition("/")[2])
 
 
 def _source(row: Row, now: float) -> str:

@@ -89,6 +89,8 @@ def one_line(text: str, width: int) -> str:
     line = clean(" ".join(text[: 4 * width].split()))
     if columns(line) <= width and len(text) <= 4 * width:
         return line
+    if line.isascii():
+        return line[: width - 1] + "…"
     while columns(line) > width - 1:
         line = line[:-1]
     return line + "…"

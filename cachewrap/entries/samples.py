@@ -43,6 +43,8 @@ class Samples:
         return None
 
 
+_OF_EXCHANGES: Final = [salted()]
+_OF_KEYS: Final = [salted("key")]
 _BEGUN: Final = [hashlib.sha256(salted("sample", str(number))) for number in range(MOST)]
 
 
@@ -65,9 +67,9 @@ def request_keys(
         seeds: the ``seed=`` of decorated functions, beside 41 and that of the cache.
     """
     if kind is Kind.HTTP:
-        prefixes = [salted()]
+        prefixes = _OF_EXCHANGES
     elif source == "cache.set":
-        prefixes = [salted("key")]
+        prefixes = _OF_KEYS
     else:
         prefixes = [salted(salt) for salt in {seed, "41", source, *seeds}]
     return [key_of(prefix, request) for prefix in prefixes]

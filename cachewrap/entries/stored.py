@@ -239,7 +239,8 @@ class StoredEntry:
     def _request_said(self) -> tuple[str, list[Turn]]:
         if self._asked is None:
             request = self.request
-            self._asked = prompt_of(request), request_turns(request)
+            turns = request_turns(request)
+            self._asked = prompt_of(request, turns), turns
         said: tuple[str, list[Turn]] = self._asked
         return said
 

@@ -130,7 +130,7 @@ def _message(fields: Mapping[str, Any]) -> tuple[str, Any]:
 
 def _has_calls(content: Any) -> bool:
     return isinstance(content, list) and any(
-        isinstance(part, Mapping) and part.get("type") in ("tool_use", "function_call")
+        isinstance(part, dict) and part.get("type") in ("tool_use", "function_call")
         for part in content
     )
 
@@ -152,25 +152,25 @@ def _asked(asked: Any) -> Iterator[tuple[str, Any]]:
         yield "user", asked
         return
     for message in asked:
-        fields = message.get("kwargs") if isinstance(message, Mapping) else None
-        yield _message(fields) if isinstance(fields, Mapping) else ("user", message)
+        fields = message.get("kwargs") if isinstance(message, dict) else None
+        yield _message(fields) if isinstance(fields, dict) else ("user", message)
 
 
 def langchain_settings(request: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a request to LangChain: the model's own, and those of the call."""
     asked = request.get("llm") if "llm" in request else request.get("model")
-    if not isinstance(asked, Mapping):
+    if not isinstance(asked, dict):
         return {}
     found: dict[str, Any] = {}
     model = asked.get("model")
-    if isinstance(model, Mapping):
+    if isinstance(model, dict):
         path, kwargs = model.get("id"), model.get("kwargs")
-        kwargs = kwargs if isinstance(kwargs, Mapping) else {}
+        kwargs = kwargs if isinstance(kwargs, dict) else {}
         named = kwargs.get("model_name") or kwargs.get("model")
         found["model"] = named or (path[-1] if isinstance(path, list) and path else None)
         found |= {k: v for k, v in kwargs.items() if k not in ("model", "model_name")}
     params = asked.get("params")
-    found |= params if isinstance(params, Mapping) else {}
+    found |= params if isinstance(params, dict) else {}
     others = ("tools", "tool_choice", "response_format", "settings")
     found |= {name: request[name] for name in others if request.get(name)}
     return {name: value for name, value in found.items() if value is not None}
