@@ -77,8 +77,8 @@ class StoredEntry:
 
     def __init__(self, key: str, seed: str, size: int, entry: Entry, samples: Samples) -> None:
         record = entry.read_record()
-        entry.created, entry.expires = _number(entry.created), _number(entry.expires)
-        entry.seconds = max(0.0, _number(entry.seconds))
+        if not math.isfinite(entry.expires):  # it is never, and JSON has no room for it
+            entry.expires = 0.0
         self.key = key
         self.seed = seed
         self.size = size
@@ -243,10 +243,6 @@ class StoredEntry:
             self._asked = prompt_of(request, turns), turns
         said: tuple[str, list[Turn]] = self._asked
         return said
-
-
-def _number(fact: float) -> float:
-    return fact if math.isfinite(fact) else 0.0  # a sum, or JSON, has no room for others
 
 
 def _moment(seconds: float) -> datetime:
