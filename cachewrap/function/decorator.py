@@ -10,7 +10,7 @@ from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from types import FrameType, FunctionType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import wrapt
 
@@ -26,6 +26,7 @@ from cachewrap.function.calls import (
     serve_specially,
 )
 from cachewrap.function.fast_hit import Answer, fast_hit
+from cachewrap.function.typing import Cached, CachedClassMethod, CachedStaticMethod, Decorator
 from cachewrap.options import NONE, CallOptions, choose_cache, take_options
 from cachewrap.policy import UNSET, Seed, Ttl, Unset
 from cachewrap.request.key import sample_key
@@ -35,93 +36,8 @@ if TYPE_CHECKING:
     from cachewrap.explain import Explanation
 
 P = ParamSpec("P")
-Q = ParamSpec("Q")
 R = TypeVar("R")
-T = TypeVar("T")
-R_co = TypeVar("R_co", covariant=True)
 C = TypeVar("C")
-
-
-# -- as a type checker sees it -----------------------------------------------------------------
-
-
-class _Names(Protocol[P, R_co]):
-    __name__: str
-    __qualname__: str
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
-
-    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The key of a call with these arguments."""
-        ...
-
-    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the stored answer of a call with these arguments; whether there was one."""
-        ...
-
-    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
-        """Why a call with these arguments is a hit or a miss."""
-        ...
-
-    @property
-    def uncached(self) -> Callable[P, R_co]:
-        """The function itself, past every cache."""
-        ...
-
-    @property
-    def __wrapped__(self) -> Callable[P, R_co]: ...
-
-
-class Cached(_Names[P, R_co], Protocol[P, R_co]):
-    """A decorated function or method; what binds is told by its first parameter."""
-
-    @overload
-    def __get__(
-        self: Cached[Concatenate[T, Q], R], instance: None, owner: type[T], /
-    ) -> Cached[P, R_co]: ...
-
-    @overload
-    def __get__(
-        self: Cached[Concatenate[T, Q], R], instance: T, owner: Any = None, /
-    ) -> Cached[Q, R]: ...
-
-    @overload
-    def __get__(
-        self: Cached[Concatenate[type[T], Q], R], instance: object, owner: type[T], /
-    ) -> Cached[Q, R]: ...
-
-    @overload
-    def __get__(self, instance: object, owner: Any = None, /) -> Cached[P, R_co]: ...
-
-
-class CachedStaticMethod(_Names[P, R_co], Protocol[P, R_co]):
-    """A decorated staticmethod."""
-
-    def __get__(self, instance: Any, owner: Any = None, /) -> Cached[P, R_co]: ...
-
-
-class CachedClassMethod(Protocol[P, R_co]):
-    """A decorated classmethod."""
-
-    def __get__(self, instance: Any, owner: Any = None, /) -> Cached[P, R_co]: ...
-
-
-class Decorator(Protocol):
-    """`llm_cached` with arguments, about to be given a function."""
-
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: staticmethod[P, R], /
-    ) -> CachedStaticMethod[P, R]: ...
-
-    @overload
-    def __call__(self, function: classmethod[C, P, R], /) -> CachedClassMethod[P, R]: ...
-
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
-
-
-# -- as it is ----------------------------------------------------------------------------------
 
 
 def _with_instance(instance: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:

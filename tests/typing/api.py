@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import assert_type
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar, assert_type
 
 import tenacity
 
@@ -25,6 +28,9 @@ from cachewrap import (
     predicates,
     unpatch_openai,
 )
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @llm_cached
@@ -55,22 +61,83 @@ assert_type(bare("hi"), str)
 assert_type(bare("hi", temperature=1.0), str)
 assert_type(empty("hi", temperature=1.0), str)
 assert_type(full("hi", temperature=1.0), str)
-bare(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-bare()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
-bare("hi", 1.0)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
-bare("hi", heat=1.0)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
-full(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+bare(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+bare()  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+bare("hi", 1.0)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+bare("hi", heat=1.0)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+full(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+
+# A call may bring options of its own; then the other arguments are not checked.
+assert_type(bare("hi", sample=3), str)
+assert_type(bare("hi", mode="refresh"), str)
+assert_type(bare("hi", ttl=60.0, temperature=1.0), str)
+assert_type(bare("hi", ttl=dt.timedelta(days=1)), str)
+assert_type(bare("hi", ttl=None), str)
+assert_type(bare("hi", cache=Cache.memory()), str)
+assert_type(bare("hi", cache_seed=7), str)
+assert_type(bare("hi", cache_seed=None, sample=1, mode="off", ttl=1), str)
+assert_type(full("hi", temperature=1.0, cache_seed="draw 2"), str)
+assert_type(bare.cache_key("hi", sample=3), str)
+assert_type(bare.invalidate("hi", sample=3, cache=Cache.memory()), bool)
+assert_type(bare.explain("hi", cache_seed=7).stored, bool)
+bare("hi", sample="3")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+assert_type(bare("hi", sample=None), str)
+bare("hi", mode="record")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+bare("hi", ttl="1d")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+bare("hi", cache="disk:.cache")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+bare("hi", cache_seed=1.5)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+bare("hi", seed=7)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+
+
+# A function that has a parameter of that name keeps it, with its own type.
+@llm_cached
+def own(prompt: str, *, mode: int, sample: str = "") -> str:
+    return prompt
+
+
+assert_type(own("hi", mode=3, sample="a"), str)
+assert_type(own("hi", mode=3, ttl=60), str)
+own("hi", mode=3.5)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+# As a value it is a function of its own arguments.
+with ThreadPoolExecutor() as pool:
+    assert_type(pool.submit(bare, "hi").result(), str)
+    assert_type(list(pool.map(bare, ["hi"])), list[str])
+    assert_type(pool.submit(bare, "hi", sample=3).result(), str)
+    pool.submit(bare, 1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+assert_type(list(map(bare, ["hi"])), list[str])
+assert_type(partial(bare, "hi")(), str)
+assert_type(partial(bare, "hi", sample=3)(), str)
+
+
+def retried(function: Callable[P, R]) -> Callable[P, R]:
+    return function
+
+
+assert_type(retried(bare)("hi"), str)
+retried(bare)(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+# A function of a library.
+@llm_cached(cache="blocks", seed=7, version=1)
+def of_a_library(prompt: str) -> str:
+    return prompt
+
+
+assert_type(of_a_library("hi"), str)
+llm_cached(cache="block")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 
 # The names beside the call have its signature.
 assert_type(bare.cache_key("hi", temperature=1.0), str)
 assert_type(bare.invalidate("hi"), bool)
 assert_type(bare.uncached("hi"), str)
 assert_type(bare.explain("hi").stored, bool)
-bare.explain(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+bare.explain(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 assert_type(bare.__wrapped__("hi"), str)
 assert_type(bare.__name__, str)
-bare.cache_key(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-bare.invalidate()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+bare.cache_key(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+bare.invalidate()  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
 bare.uncached(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 bare.cache_clear()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
 
@@ -94,7 +161,11 @@ async def awaits() -> None:
     assert_type(await coroutine_full("hi"), int)
     assert_type(await coroutine.uncached("hi"), int)
     assert_type(coroutine.cache_key("hi"), str)
-    await coroutine(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    assert_type(await coroutine("hi", sample=3), int)
+    assert_type(await coroutine_full("hi", mode="replay"), int)
+    assert_type(await asyncio.gather(coroutine("a"), coroutine("b", ttl=1)), tuple[int, int])
+    assert_type(await asyncio.to_thread(bare, "hi"), str)
+    await coroutine(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 
 
 @llm_cached
@@ -108,12 +179,14 @@ async def async_generator(prompt: str) -> AsyncIterator[bytes]:
 
 
 assert_type(generator("hi"), Iterator[str])
+assert_type(generator("hi", sample=3), Iterator[str])
 for piece in generator("hi"):
     assert_type(piece, str)
 
 
 async def iterates() -> None:
     assert_type(async_generator("hi"), AsyncIterator[bytes])
+    assert_type(async_generator("hi", cache_seed=7), AsyncIterator[bytes])
     async for piece in async_generator("hi"):
         assert_type(piece, bytes)
 
@@ -150,27 +223,34 @@ class Client:
 
 client = Client()
 assert_type(client.method("hi"), str)
+assert_type(client.method("hi", sample=3), str)
+assert_type(client.method.cache_key("hi", sample=3), str)
+assert_type(client.of_class("hi", cache=Cache.memory()), str)
+assert_type(Client.of_class("hi", mode="refresh"), str)
+assert_type(Client.static("hi", ttl=60), str)
+client.method("hi", sample="3")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 assert_type(Client.method(client, "hi"), str)
 assert_type(client.method.cache_key("hi"), str)
 assert_type(client.method.uncached("hi"), str)
-client.method(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-client.method()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+client.method(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
+client.method()  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
 
 # mypy chooses among the overloads of `__get__` without a look at `self`, and so takes a classmethod
 # that is reached through its class for a function that is to be given the class.
 assert_type(client.of_class("hi"), str)
 assert_type(client.of_class_full("hi"), str)
-assert_type(Client.of_class("hi"), str)  # type: ignore[call-arg, arg-type]
-assert_type(Client.of_class.invalidate("hi"), bool)  # type: ignore[call-arg, arg-type]
-Client.of_class(1)  # type: ignore[call-arg, arg-type] # pyright: ignore[reportArgumentType]
+assert_type(Client.of_class("hi"), str)  # type: ignore[call-overload, assert-type]
+assert_type(Client.of_class.invalidate("hi"), bool)  # type: ignore[call-overload, assert-type]
+Client.of_class(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 
 assert_type(Client.static("hi"), str)
 assert_type(Client.static_full("hi"), str)
-Client.static(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+Client.static(1)  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 
 
 async def awaits_method() -> None:
     assert_type(await client.async_method("hi"), str)
+    assert_type(await client.async_method("hi", sample=3), str)
 
 
 # Options.
