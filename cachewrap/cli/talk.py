@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from cachewrap.cli.conversation import (
+from cachewrap.cli.entries import Row
+from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
+from cachewrap.entries.conversation import (
     Turn,
     answer_pieces,
     answer_turns,
@@ -19,8 +21,6 @@ from cachewrap.cli.conversation import (
     request_settings,
     request_turns,
 )
-from cachewrap.cli.entries import Row
-from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entry import HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec

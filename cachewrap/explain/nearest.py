@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -25,7 +25,9 @@ from cachewrap.explain.differences import covered, differences
 from cachewrap.explain.texts import common_prefix
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.request.key import decode_request, readable, stored
+from cachewrap.policy import Policy
+from cachewrap.request.canonical import canonical_body
+from cachewrap.request.key import decode_request, encode, readable, stored
 from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import Store, scan
 
@@ -125,6 +127,16 @@ class Explanation:
                         " a request is left out by unkeyed=)"
                     )
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        first, *others = str(self).split("\n")
+        more = f"; print it for {len(others)} lines more" if others else ""
+        return f"<Explanation: {first}{more}>"
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_text(str(self))
 
     def error(self, why: CachewrapError | None = None) -> ReplayMissError:
         """The error that mode ``"replay"`` raises.
@@ -240,3 +252,28 @@ def _likeness(one: bytes, words: set[bytes], other: bytes) -> float:
     head = common_prefix(one, other)
     tail = common_prefix(one[head:][::-1], other[head:][::-1])
     return shared / (len(words) + len(others) - shared) + (head + tail) / max(len(one), len(other))
+
+
+def explain_request(
+    store: Store, guard: Guard, policy: Policy, request: Mapping[str, Any], place: str
+) -> Explanation:
+    """`Cache.explain` of a canonical request, or of the JSON body of one."""
+    whole = "url" in request or "function" in request
+    source = str(request.get("function", ""))
+    part = "" if whole else "body"
+    names = policy.keyed, policy.unkeyed
+    counted = _counted(request, names[1]) if whole else canonical_body(request, *names)
+    near = nearest(store, guard, encode(counted), source=source, part=part, count=3)
+    found = bool(near) and not near[0].diff
+    return Explanation(source, near[0].key if found else "", found, near, place)
+
+
+def _counted(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:
+    """A canonical request without what its cache leaves out."""
+    counted = dict(request)
+    for part in ("headers", "query", "body"):
+        if unkeyed and isinstance(inside := counted.get(part), Mapping):
+            counted[part] = {n: value for n, value in inside.items() if n.lower() not in unkeyed}
+            if not counted[part] and part != "body":
+                del counted[part]
+    return counted
