@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from importlib.metadata import version as installed
 from typing import Any
+
+from sphinx.util.nodes import make_refnode
 
 SOURCE = "https://github.com/cachewrap/cachewrap"
 
@@ -28,17 +31,19 @@ myst_enable_extensions = ["attrs_block"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_class_signature = "separated"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_custom_sections = [("Keys", "params_style")]
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "cachewrap"
 html_copy_source = False
 html_show_sphinx = False
@@ -70,7 +75,30 @@ def read(app: Any, name: str, source: list[str]) -> None:
     source[0] = _OUTSIDE.sub(outside, text)
 
 
+def signature(app: Any, what: str, name: str, holder: Any, *given: Any) -> tuple[str, None] | None:
+    """Show no arguments where nobody makes an object: of an enumeration, or of a protocol."""
+    if what != "class":
+        return None
+    abstract = issubclass(holder, Enum) or getattr(holder, "_is_protocol", False)
+    return ("", None) if abstract else None
+
+
+def find(app: Any, environment: Any, node: Any, shown: Any) -> Any:
+    """The one object of a name that a docstring uses without its module."""
+    if node.get("refdomain") != "py":
+        return None
+    target = str(node.get("reftarget", ""))
+    known = environment.domains["py"].objects
+    names = [name for name in known if name.endswith(f".{target}") and not known[name].aliased]
+    if len(names) != 1:
+        return None
+    found = known[names[0]]
+    return make_refnode(app.builder, node["refdoc"], found.docname, found.node_id, shown, names[0])
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("source-read", read)
+    app.connect("autodoc-process-signature", signature)
+    app.connect("missing-reference", find)
     return {"parallel_read_safe": True}

@@ -42,6 +42,7 @@ _COMMANDS: Final = (
     "seeds",
     "show",
     "stats",
+    "textconv",
     "verify",
     "view",
 )

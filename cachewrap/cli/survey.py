@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from cachewrap.call.stats import cost
 from cachewrap.cli.entries import Filter, Row, read_row
 from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
-from cachewrap.telemetry.usage import price
+from cachewrap.telemetry.usage import cost, price
 
 _MINUTE: Final = 60
 # Minutes, hours, days, weeks, and lots of 52 weeks: each a multiple of the one before.

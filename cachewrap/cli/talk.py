@@ -175,7 +175,7 @@ def _given(request: Any) -> list[Any]:
     shown, room = [], _TEXT
     for name, value in request["arguments"].items():
         if name in _CONVERSATIONS and isinstance(value, list) and all(map(_is_message, value)):
-            value = f"[{len(value)} messages]"
+            value = f"[{len(value)} message{'' if len(value) == 1 else 's'}]"
         text = value if isinstance(value, str) else json.dumps(jsonable(value), ensure_ascii=False)
         if len(text) > room:
             return []
@@ -248,7 +248,9 @@ class Threads:
         number = len(self._prefixes)
         said, turns = [], array("L")
         if talk is not None and talk.asked and talk.answered:
-            state = hashlib.blake2b(f"{row.place.seed}\n{row.source}".encode(), digest_size=16)
+            state = hashlib.blake2b(
+                f"{row.place.seed}\n{row.source}\n{row.model}".encode(), digest_size=16
+            )
             for turn, role, part in talk.asked:
                 if _hash(state, role, part):
                     said.append(state.digest())
@@ -279,7 +281,9 @@ class Threads:
         return [
             [
                 [one, before[one][1] if one in before else 0, self._gists[one][1]]
-                for one in sorted(group, key=lambda one: (len(self._prefixes[one][0]), one))
+                for one in sorted(
+                    group, key=lambda one: (len(self._prefixes[one][0]), self._gists[one][0])
+                )
             ]
             for _, group in sorted(groups.items())
         ]

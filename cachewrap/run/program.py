@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cachewrap import blocks, systems
 from cachewrap.run.clients import FirstClient
@@ -21,6 +21,7 @@ from cachewrap.run.own import OwnCaches
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
     from cachewrap.call.stats import Stats
+    from cachewrap.sdk.others import Patches
 
 URL: Final = "CACHEWRAP_URL"
 """Where the cache is; ``disk:.cache`` where it is not set."""
@@ -44,7 +45,45 @@ _OWN_TOLD: Final = 3
 """Caches of the program's own, at most, of which each is told by itself."""
 
 
-def activate(cache: Cache | str | None = None) -> None:
+class Activation:
+    """The handle of an `activate`; use it as a block, or call `undo`.
+
+    Attributes:
+        cache: what serves the process, until another one is activated.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    @property
+    def active(self) -> bool:
+        """Whether it is the newest, and was not undone."""
+        return _activation is self
+
+    def undo(self) -> None:
+        """`deactivate`, unless another cache was activated since; a second time does nothing."""
+        _end(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.undo()
+
+    def __repr__(self) -> str:
+        if not self.active:
+            return f"<activation of {self.cache.url}: over>"
+        return (
+            f"<activation of {self.cache.url}: it serves this process until cachewrap.deactivate()>"
+        )
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_line(repr(self))
+
+
+def activate(cache: Cache | str | None = None) -> Activation:
     """Serve this whole process from a cache from now on: a block that is entered and never left.
 
     It reaches every thread, task, greenlet and event loop, also those that run already. Where one
@@ -56,14 +95,19 @@ def activate(cache: Cache | str | None = None) -> None:
     ``ProcessPoolExecutor(initializer=activate, initargs=(cache,))``. The known SDKs are patched as
     well (see `patch_all`), since a fresh interpreter does not know of the patches of its parent.
 
+    In a notebook it stands in the first cell, and serves all of them: ``activate("disk:.cache")``.
+    Run the cell again as often as you like. `deactivate` is the opposite.
+
     Args:
         cache: a cache, which travels to the worker and opens its store there anew (one in memory
             starts empty), or a URL for `Cache.from_url`. None takes the URL from the environment
             variable ``CACHEWRAP_URL``. The same URL again is the same cache.
 
+    Returns a handle with the `cache` and `undo`, which also works as a block.
+
     Raises `ConfigurationError` if there is neither, or for a URL that names no cache.
     """
-    global _activated
+    global _activation, _patches
     from cachewrap.cache import Cache
     from cachewrap.errors import ConfigurationError
     from cachewrap.urls import wrong_cache
@@ -76,18 +120,50 @@ def activate(cache: Cache | str | None = None) -> None:
         cache = _named(cache)
     if not isinstance(cache, Cache):
         raise ConfigurationError(wrong_cache(cache, "activate takes the URL of a cache, or"))
-    _patch_all()
-    cache.__enter__()
+    patches = _patch_all()
+    cache.hold()
+    made = Activation(cache)
     with _lock:
-        before, _activated = _activated, cache
+        before, _activation = _activation, made
+        older, _patches = _patches, patches
         blocks.activate(cache)
-    if before is not None:
-        before.__exit__(None, None, None)
+    _leave(before, older)
+    return made
+
+
+def deactivate() -> None:
+    """Undo `activate`: the process is served by nothing any more, in every thread and task.
+
+    The cache is closed, and the patches that `activate` applied are undone: those that the program
+    applied itself stay. Blocks stay what they are, and so does the cache around a program that
+    ``cachewrap run`` has started. Calls that are under way are finished as they began. Where
+    nothing is active it does nothing.
+    """
+    _end(_activation)
+
+
+def _end(activation: Activation | None) -> None:
+    global _activation, _patches
+    with _lock:
+        if activation is None or _activation is not activation:
+            return
+        _activation = None
+        older, _patches = _patches, None
+        blocks.deactivate()
+    _leave(activation, older)
+
+
+def _leave(activation: Activation | None, patches: Patches | None) -> None:
+    if patches is not None:
+        patches.undo()
+    if activation is not None:
+        activation.cache.release()
 
 
 _lock = threading.Lock()
 systems.renew_in_child(globals(), _lock=threading.Lock)
-_activated: Cache | None = None
+_activation: Activation | None = None
+_patches: Patches | None = None
 _by_name: tuple[object, Cache] | None = None
 
 
@@ -331,7 +407,7 @@ def _recorded(cache: Cache) -> Cache:
     return cache
 
 
-def _patch_all() -> None:
+def _patch_all() -> Patches:
     from cachewrap.sdk.others import patch_all
 
-    patch_all()
+    return patch_all()
