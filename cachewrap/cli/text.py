@@ -151,10 +151,12 @@ class Meter:
                 self._draw("", width)
 
     def _line(self, done: int, total: float, seconds: float) -> str:
+        if not done:
+            return self._doing
         rate = done / seconds
         speed = f"{self._shown(int(rate))}/s" if rate >= 1 else f"{span_text(seconds / done)} each"
-        if not total or not done:
-            return f"{self._doing}: {self._shown(done)}, {speed}" if done else self._doing
+        if not total:
+            return f"{self._doing}: {self._shown(done)}, {speed}"
         left = max(1.0, (total - done) / rate)
         percent = min(100, int(100 * done / total))
         end = f"{left:.0f}s" if left < 60 else span_text(left)

@@ -67,7 +67,7 @@ def test_nothing_is_told_where_there_is_no_terminal(
 
 def test_the_end_is_true_from_the_start(work: Work, terminal: Terminal) -> None:
     list(Meter("verifying", lambda: 300.0).over(work(300, 0.01)))
-    assert terminal.shown[0] == "verifying: 99 of 300 (33%), 99/s, 2s left"
+    assert terminal.shown[0] == "verifying: 100 of 300 (33%), 99/s, 2s left"
     assert len(terminal.shown) <= 12
     assert terminal.getvalue().endswith(f"\r{' ' * len(terminal.shown[-1])}\r")
 
@@ -76,7 +76,7 @@ def test_the_end_is_true_from_the_start(work: Work, terminal: Terminal) -> None:
     ("items", "seconds", "told"),
     [
         pytest.param(10, 2.0, "copying: 1 of 10 (10%), 2.00s each, 18s left", id="slow"),
-        pytest.param(90_000, 0.01, "copying: 99 of 90,000 (0%), 99/s, 15m left", id="long"),
+        pytest.param(90_000, 0.01, "copying: 100 of 90,000 (0%), 99/s, 15m left", id="long"),
     ],
 )
 def test_speed_and_end(
@@ -91,7 +91,7 @@ def test_speed_and_end(
 def test_bytes_are_told_as_such(work: Work, terminal: Terminal) -> None:
     meter = Meter("importing", lambda: 4096.0 * 1000, shown=size_text, done=lambda: 2048 * 1000)
     list(meter.over(work(2, 2.0)))
-    assert terminal.shown[0] == "importing: 2.0 MB of 3.9 MB (50%), 1000.0 KB/s, 2s left"
+    assert terminal.shown[0] == "importing: 2.0 MB of 3.9 MB (50%), 1.0 MB/s, 2s left"
 
 
 def test_where_no_end_is_known_none_is_told(work: Work, terminal: Terminal) -> None:
