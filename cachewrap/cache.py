@@ -452,7 +452,8 @@ class Cache(KeyValue):
         with suppress(CorruptEntryError):
             if raw is not None and peek(key, raw, self._guard, _unread, late=late):
                 return Explanation(source, key, True, (), self.url)
-        near = nearest(self._store, self._guard, exchange.asked, source=source, count=4)
+        asked = exchange.compared()
+        near = nearest(self._store, self._guard, asked, source=source, count=4)
         others = tuple(other for other in near if other.key != key)
         return Explanation(source, key, False, others[:3], self.url)
 

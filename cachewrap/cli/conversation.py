@@ -60,6 +60,8 @@ def _said(content: Any) -> Iterator[tuple[str, bool]]:
 
 
 def _named(part: Mapping[str, Any]) -> str:
+    if "b64_json" in part:
+        return f"[{len(str(part['b64_json'])) * 3 // 4} bytes]"
     kind = str(part.get("type") or next(iter(part), "part"))
     if kind.endswith("_call") or kind == "reasoning":
         return f"[{kind}]"
@@ -90,7 +92,7 @@ def body_parts(body: Any) -> Iterator[tuple[str, Any]]:
         elif "url" in item:
             yield "image", str(item["url"])
         elif "b64_json" in item:
-            yield "image", f"[{len(str(item['b64_json'])) * 3 // 4} bytes]"
+            yield "image", item
     if isinstance(body.get("text"), str):
         yield "transcript", body["text"]
 
@@ -150,11 +152,13 @@ class Turn:
         role: who.
         text: what, with the calls of tools.
         calls: the calls of tools as they stand in the text, in order.
+        content: the message, or its content, as the API has it; None for a text of ours.
     """
 
     role: str
     text: str
     calls: tuple[str, ...] = ()
+    content: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,13 +262,13 @@ def _turns(name: str, said: Any) -> Iterator[Turn]:
             role = part.get("role") or part.get("type") if isinstance(part, Mapping) else None
             yield _turn(str(role or name), part)
     elif name in ("system", "instructions"):
-        yield Turn("system", content_text(said))
+        yield Turn("system", content_text(said), content=said)
     else:
-        yield Turn("user", content_text(said))
+        yield Turn("user", content_text(said), content=said)
 
 
 def _turn(role: str, content: Any) -> Turn:
-    return Turn(role, content_text(content), tuple(call_texts(content)))
+    return Turn(role, content_text(content), tuple(call_texts(content)), content)
 
 
 def _body_turns(answer: HttpAnswer) -> list[Turn]:

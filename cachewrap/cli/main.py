@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import sys
@@ -32,13 +33,16 @@ _COMMANDS: Final = (
     "env",
     "explain",
     "export",
+    "help",
     "import",
     "ls",
     "prune",
     "report",
     "run",
+    "seeds",
     "show",
     "stats",
+    "textconv",
     "verify",
     "view",
 )
@@ -50,9 +54,66 @@ _ELSEWHERE: Final = {
     "copy": "transfer",
     "env": "run",
     "explain": "show",
+    "help": "main",
     "view": "report",
 }
 """Those that have no module of their own are there by their name."""
+
+_ALIKE: Final[dict[str, str]] = {
+    **dict.fromkeys(("list", "dir", "entries", "keys", "all"), "ls"),
+    **dict.fromkeys(("search", "find", "grep", "query", "filter"), "ls --text TEXT"),
+    **dict.fromkeys(("cat", "get", "print", "inspect", "display", "read"), "show"),
+    **dict.fromkeys(("info", "status", "count", "size", "du", "usage", "summary"), "stats"),
+    **dict.fromkeys(("delete", "del", "remove", "forget", "invalidate"), "rm"),
+    **dict.fromkeys(("clean", "gc", "evict", "expire", "trim", "vacuum"), "prune"),
+    **dict.fromkeys(("purge", "flush", "reset", "wipe", "empty", "drop"), "clear"),
+    **dict.fromkeys(("cp", "sync", "mv", "move", "push", "pull", "migrate", "clone"), "copy"),
+    **dict.fromkeys(("dump", "save", "backup", "csv", "json"), "export"),
+    **dict.fromkeys(("load", "restore", "add"), "import"),
+    **dict.fromkeys(("check", "validate", "fsck", "doctor", "test", "audit"), "verify"),
+    **dict.fromkeys(("why", "diff", "debug", "miss"), "explain"),
+    **dict.fromkeys(("html", "page", "dashboard"), "report"),
+    **dict.fromkeys(("open", "ui", "browse", "serve", "web"), "view"),
+    **dict.fromkeys(("exec", "start", "with", "record", "replay"), "run"),
+    **dict.fromkeys(("seed", "partitions", "caches"), "seeds"),
+    "version": "--version",
+}
+"""What is typed by those who know other tools."""
+
+_OPTIONS_ALIKE: Final[dict[str, tuple[str, ...]]] = {
+    "--all": ("--all-seeds",),
+    "--cache-seed": ("--seed",),
+    "--contains": ("--text",),
+    "--count": ("--limit",),
+    "--dryrun": ("--dry-run",),
+    "--endpoint": ("--source",),
+    "--force": ("--yes", "--overwrite"),
+    "--grep": ("--text",),
+    "--head": ("--limit",),
+    "--last": ("--newer-than",),
+    "--max": ("--limit",),
+    "--max-size": ("--max-bytes",),
+    "--namespace": ("--url",),
+    "--order": ("--sort",),
+    "--out": ("--output",),
+    "--query": ("--text",),
+    "--search": ("--text",),
+    "--since": ("--newer-than",),
+    "--top": ("--limit",),
+    "--until": ("--older-than",),
+    "--before": ("--older-than",),
+    "--after": ("--newer-than",),
+    "-n": ("--limit", "--dry-run"),
+    "-s": ("--seed",),
+    "-f": ("--force", "--yes"),
+    "-y": ("--yes",),
+    "-u": ("--url",),
+    "-o": ("--output",),
+}
+_OF_PLACES: Final = frozenset(
+    "--cache --cache-dir --cache-path --db --dir --directory --file --folder --jsonl --path --place"
+    " --root --uri -d".split()
+)
 
 
 class Commands(click.Group):
@@ -68,8 +129,17 @@ class Commands(click.Group):
         home = _ELSEWHERE.get(cmd_name, cmd_name + "_" * iskeyword(cmd_name))
         module = import_module(f"cachewrap.cli.{home}")
         name = cmd_name if cmd_name in _ELSEWHERE else "command"
+        name += "_" * (cmd_name == "help")
         command: click.Command = getattr(module, name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            told = f": did you mean {meant}?" if (meant := _meant(args)) else ""
+            ctx.fail(f"No such command {args[0]!r}{told}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -82,32 +152,90 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
-Where the cache is: --url, else CACHEWRAP_URL, else disk:.cache
-  disk:/srv/answers          a folder with one folder for each seed
-  jsonl:answers.jsonl        one file, a line for each entry
-  redis://host:6379/0        also unix:// and redis+cluster://, redis+sentinel://; rediss is TLS
+Where the cache is: PLACE, else CACHEWRAP_URL, else .cache
+  .cache                     a folder with one folder for each seed
+  answers.jsonl              one file, a line for each entry; also .jsonl.gz
+  tests/cassettes            a folder of such files
+  redis://host:6379/0        also rediss:// (TLS), unix://, redis+cluster://
+                             and redis+sentinel://
+A seed is a draw of answers, 41 where none is named: `seeds` lists them.
 A cache that is encrypted is read with the key in CACHEWRAP_ENCRYPTION_KEY.
 
 \b
 Exit statuses:
   0  done
-  1  done, and something was found or left over: damaged entries, no such key
+  1  done, and something was found or left over: damaged entries, no such key;
+     or the seed has no entries, and others have
   2  a wrong option or URL
   3  the cache cannot be used: no cache there, a server that is down;
      or a file or the output cannot be read or written: a full disk
-  130  interrupted; export, import and copy go on where they were when started again
-`run` has the exit status of the program.
-
-\b
-Examples:
-  cachewrap run --disk .cache agent.py --verbose
-  cachewrap stats
-  cachewrap ls --model 'gpt-4*' --text refund --newer-than 2d
-  cachewrap prune --older-than 30d --max-bytes 2G --dry-run""",
+  130  interrupted; export, import and copy go on when they are started again
+`run` has the exit status of the program.""",
 )
-@click.version_option(package_name="cachewrap")
+@click.version_option(None, "-V", "--version", package_name="cachewrap")
 def cli() -> None:
-    """Look at the answers that a cache holds, prune and move them, and run programs with it."""
+    """Run programs with every model call cached, and look at the answers that are stored.
+
+    \b
+    cachewrap run agent.py         run a program: no call is made twice
+    cachewrap ls                   list what it stored in .cache
+    cachewrap ls tests/cassettes   …or what another place holds: see below
+    cachewrap show 5f0c            show an answer, by the beginning of its key
+    cachewrap stats                count them: tokens, time, money
+    cachewrap help ls              tell more of a command
+    """
+
+
+def _meant(words: list[str]) -> str:
+    """What was meant by words that begin with no command; "" where it cannot be told."""
+    word = words[0]
+    if meant := _ALIKE.get(word.lower()):
+        return meant
+    whole = " ".join(words)
+    if word.endswith((".py", ".ipynb")):
+        return f"cachewrap run {whole}"
+    if import_module("cachewrap.cli.guess").is_place(word):
+        return f"cachewrap ls {whole}"
+    if close := difflib.get_close_matches(word.lower(), _COMMANDS, 2, 0.6):
+        return " or ".join(close)
+    if import_module("shutil").which(word):
+        return f"cachewrap run {whole}"
+    close = difflib.get_close_matches(word.lower(), _ALIKE, 1, 0.8)
+    return _ALIKE[close[0]] if close else ""
+
+
+def _explained(error: click.NoSuchOption) -> click.UsageError:
+    """The error of an option that there is not, with the one that was meant."""
+    name, context = error.option_name, error.ctx
+    known = {one for p in context.command.params for one in p.opts} if context else set()
+    if alike := [one for one in _OPTIONS_ALIKE.get(name, ()) if one in known]:
+        told = f"No such option {name!r}: did you mean {' or '.join(alike)}?"
+        return click.UsageError(told, ctx=context)
+    if name in _OF_PLACES and "--url" in known:
+        told = f"No such option {name!r}. A place needs none: cachewrap ls .cache"
+        return click.UsageError(told, ctx=context)
+    return error
+
+
+@click.command(
+    "help",
+    short_help="Tell how a command is used.",
+    epilog="""\b
+Examples:
+  cachewrap help
+  cachewrap help ls""",
+)
+@click.argument("words", metavar="[COMMAND]", nargs=-1)
+@click.pass_context
+def help_(context: click.Context, words: tuple[str, ...]) -> None:
+    """Tell what COMMAND does, with its options and examples."""
+    if not words:
+        click.echo(cli.get_help(context.find_root()))
+        return
+    _, command, _ = cli.resolve_command(context, list(words))
+    assert command is not None
+    with click.Context(command, info_name=words[0], parent=context.find_root()) as told:
+        click.echo(command.get_help(told))
 
 
 @click.command(
@@ -143,7 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
         if sys.stdout is not None:  # a service may be started without one
             sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        (_explained(error) if isinstance(error, click.NoSuchOption) else error).show()
         status = error.exit_code
     except click.Abort:
         click.echo("interrupted", err=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from math import inf
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 import click
@@ -18,21 +20,25 @@ from cachewrap.cache import Cache
 from cachewrap.cli.guess import PACKED, Found, find, is_cassette, nearby, places_alone
 from cachewrap.cli.options import DEFAULT_URL, one_url, together
 from cachewrap.cli.packed import PackedStore
-from cachewrap.cli.text import count_text, entries_text, is_terminal
+from cachewrap.cli.text import answers_text, count_text, entries_text, is_terminal
 from cachewrap.encryption import keys_from_environment
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, StoreError, printable
 from cachewrap.format.sealing import UNSEALED, Guard, make_guard
-from cachewrap.policy import seed_text
+from cachewrap.policy import STORE_SECONDS, seed_text
 from cachewrap.stores.base import Seeds, Store, scan
 from cachewrap.stores.disk import DiskStore
+from cachewrap.stores.disk.folder import OURS, connect, execute
 from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.stores.seed_folders import DATABASE
 from cachewrap.urls import absolute, parse_url
 
 _ENCRYPTED: Final = b"cwe"
+_FOREIGN: Final = f"SELECT count(*) FROM Cache WHERE NOT ({OURS})"
 _MOST_OPEN: Final = 8
 """Seeds, at most, whose files are open at a time."""
 
+_SEEDS_LOOKED: Final = 50
 _SEEDS_NAMED: Final = 4
 """Seeds, at most, that are named with their entries where another one has none."""
 
@@ -217,18 +223,49 @@ def check_seeds(places: Sequence[Place]) -> None:
     for place in places:
         if not isinstance(place.store, Seeds):
             continue
-        for seed in place.store.seeds():
+        for seed in in_order(place.store.seeds()):
             if len(counts) < _SEEDS_NAMED or seed in counts:
                 if count := _count(place.store, seed):
                     counts[seed] = counts.get(seed, 0) + count
             else:
                 more += seed != place.seed
+    asked = ", ".join(dict.fromkeys(printable(place.seed) for place in places))
     if counts:
-        asked = ", ".join(dict.fromkeys(printable(place.seed) for place in places))
         told = ", ".join(f"{printable(s)} ({entries_text(n)})" for s, n in counts.items())
         others = f" and {count_text(more)} more" if more else ""
         hint = "give --seed, or --all-seeds"
         raise NoEntries(f"no entries in seed {asked}; seeds here: {told}{others} ({hint})")
+    for store in (place.store for place in places):
+        if not isinstance(store, DiskStore):
+            continue
+        for seed in store.seeds()[:_SEEDS_LOOKED]:
+            here = store.reseed(seed)
+            if foreign := foreign_answers(here):
+                root = os.path.dirname(os.path.dirname(here.beside(DATABASE)))
+                raise NoEntries(
+                    f"no entries in seed {asked}, but {answers_text(foreign)} of AutoGen 0.2 in"
+                    f" seed {printable(seed)}: cachewrap import {root} {root} takes them over"
+                )
+
+
+def in_order(seeds: Iterable[str]) -> list[str]:
+    """Seeds as people count: 2 before 10, and words behind numbers."""
+    return sorted(seeds, key=lambda seed: (len(seed) if seed.isdecimal() else inf, seed))
+
+
+def foreign_answers(store: Store) -> int:
+    """How many answers of AutoGen 0.2 stand beside a seed's entries, in its folder."""
+    if not isinstance(store, DiskStore):
+        return 0
+    path = store.beside(DATABASE)
+    if not os.path.exists(path):
+        return 0
+    with suppress(sqlite3.Error):  # whoever reads it is told what is wrong with it
+        found = connect(path, STORE_SECONDS)
+        if found is not None:
+            with closing(found) as database:
+                return int(execute(database, STORE_SECONDS, _FOREIGN).fetchone()[0])
+    return 0
 
 
 def _count(store: Store, seed: str) -> int:
@@ -265,34 +302,37 @@ def _words(metavar: str, required: bool) -> Callable[[Any], Any]:
     return click.argument("words", metavar=metavar, nargs=-1, required=required, type=click.Path())
 
 
-def where_beside(name: str, metavar: str, split: Split) -> Callable[[F], F]:
+def where_beside(name: str, metavar: str, split: Split, *, seeds: bool = True) -> Callable[[F], F]:
     """`where_options`, for a command that takes words of its own beside the place.
 
     Args:
         name: the command's parameter for its own words.
         metavar: how all of them are shown.
         split: tells places from others: see `cachewrap.cli.guess`.
+        seeds: whether it takes ``--seed`` and ``--all-seeds``.
     """
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def handing(words: Sequence[str], **given: Any) -> Any:
-            url, disk, redis, seed, every = (
-                given.pop(n) for n in ("url", "disk", "redis", "seed", "all_seeds")
-            )
-            named = named_url(url, disk, redis)
+            url = given.pop("url")
+            named = named_url(url, given.pop("disk"), given.pop("redis"))
+            seed, every = given.pop("seed", None), given.pop("all_seeds", False)
             places, own = split(words, named is not None)
             where = Where(named or url, seed, every, places)
             return command(**{name: own} if name else {}, where=where, **given)
 
-        options = (_words(metavar, bool(name)), *url_options, *_seed_options)
-        return together(*options)(handing)  # type: ignore[return-value]
+        options = (*url_options, *_seed_options) if seeds else url_options
+        return together(_words(metavar, bool(name)), *options)(handing)  # type: ignore[return-value]
 
     return decorate
 
 
 where_options: Final = where_beside("", "[PLACE]...", places_alone)
 """Options and words that name a cache: a command is handed it as ``where``."""
+
+place_options: Final = where_beside("", "[PLACE]...", places_alone, seeds=False)
+"""The same for all of its seeds."""
 
 
 json_option: Final = click.option(

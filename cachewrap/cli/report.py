@@ -20,7 +20,8 @@ from cachewrap import systems
 from cachewrap.cli.entries import Filter, Skipped, filter_options, wanted_rows
 from cachewrap.cli.options import together
 from cachewrap.cli.places import Place, Where, progress, where_options
-from cachewrap.cli.survey import Calls, Survey, line, read_again, talk
+from cachewrap.cli.survey import Calls, Survey, line, read_again
+from cachewrap.cli.talk import Talk, Threads
 from cachewrap.cli.text import clean, count_text, is_terminal, size_text, span_text
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
@@ -144,10 +145,16 @@ def write_page(
         name = where.text(places)
         document = Document(file, title or "cachewrap report")
         told = 0
+        threads = Threads()
+
+        def picture(address: str) -> int | None:
+            return document.picture(address) if document.written < _PAGE_BYTES else None
+
         for row in read_again([] if no_content else survey.shown()):
-            said = talk(row)
+            said = Talk(row, picture)
             fits = document.written < _PAGE_BYTES
-            document.add(line(row, said), said if fits else None)
+            document.add(line(row, said), said.told if fits else None)
+            threads.add(row, said if fits else None)
             told += fits
         document.finish(
             {
@@ -159,6 +166,7 @@ def write_page(
                 "seeds": [] if no_content else [place.seed for place in places],
                 "filters": _filters(wanted, no_content),
                 "content": not no_content,
+                "threads": threads.found(),
                 "told": told,
                 "priced": can_price(),
                 "unreadable": skipped.count,

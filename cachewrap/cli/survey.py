@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from cachewrap.cli.conversation import (
-    Piece,
-    Turn,
-    answer_pieces,
-    answer_turns,
-    jsonable,
-    request_settings,
-    request_turns,
-)
 from cachewrap.cli.entries import Filter, Row, read_row
 from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
-from cachewrap.entry import Kind
+from cachewrap.cli.talk import NAME, Talk
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
 from cachewrap.telemetry.usage import cost, price
@@ -149,11 +139,6 @@ TOP: Final = 10
 """How many of the slowest requests are listed, and of the most expensive ones."""
 
 _GROUPS: Final = 24
-_PREVIEW: Final = 160
-_NAME: Final = 200
-_SETTING: Final = 2_000
-_TEXT: Final = 50_000
-_TALK: Final = 200_000
 
 
 class Best:
@@ -232,7 +217,7 @@ def read_again(names: Iterable[tuple[Place, str]]) -> Iterator[Row]:
                 yield read_row(place, key, raw)
 
 
-def line(row: Row, talk: dict[str, Any] | None) -> list[Any]:
+def line(row: Row, talk: Talk | None) -> list[Any]:
     """An entry as a line of the table; without its conversation, without a word of it either."""
     entry = row.entry
     money = price(row.model, entry.tokens_in, entry.tokens_out)
@@ -240,97 +225,17 @@ def line(row: Row, talk: dict[str, Any] | None) -> list[Any]:
         row.key if talk else "",
         row.place.seed if talk else "",
         _finite(entry.created),
-        row.source[:_NAME],
-        row.model[:_NAME],
+        row.source[:NAME],
+        row.model[:NAME],
         _finite(entry.seconds),
         entry.tokens_in,
         entry.tokens_out,
         money,
         row.size,
-        talk is not None and "pieces" in talk,
-        _preview(talk) if talk else "",
+        talk is not None and "pieces" in talk.told,
+        talk.title if talk else "",
+        0,
     ]
-
-
-def talk(row: Row) -> dict[str, Any]:
-    """An entry as a conversation: who says what, a stream in its pieces, or why it cannot be told.
-
-    Very long texts are cut, and how much was cut is told.
-    """
-    room = _Room()
-    try:
-        request, entry = row.request, row.entry
-        asked = [] if request is None else request_turns(request)
-        told: dict[str, Any] = {
-            "kept": request is not None,
-            "settings": [[name, _setting(v)] for name, v in request_settings(request).items()],
-            "asked": room.turns(asked),
-        }
-        pieces = answer_pieces(entry)
-        if pieces:
-            told["pieces"], told["cut"] = room.pieces(pieces)
-            told["between"] = "" if entry.kind is Kind.HTTP else "\n"
-        else:
-            told["answered"] = room.turns(answer_turns(entry))
-    except CorruptEntryError as error:
-        return {"error": str(error)}
-    return told
-
-
-class _Room:
-    """The room that the page still has for the text of one conversation."""
-
-    def __init__(self) -> None:
-        self._left = _TALK
-
-    def turns(self, turns: Sequence[Turn]) -> list[list[Any]]:
-        """Role, text and the number of characters that were cut, of each.
-
-        A text in which tools are called is a list: what is said and what is called, in turns.
-        """
-        told: list[list[Any]] = []
-        for turn in turns:
-            text, cut = self._text(turn.text)
-            said = text if cut or not turn.calls else _parted(turn)
-            told.append([turn.role[:_NAME], said, cut])
-        return told
-
-    def pieces(self, pieces: Sequence[Piece]) -> tuple[list[list[Any]], int]:
-        """The pieces of a stream, and how many characters were cut."""
-        kept: list[list[Any]] = []
-        lost = 0
-        for piece in pieces:
-            text, cut = self._text(piece.text)
-            lost += cut
-            if text:
-                kept.append([round(_finite(piece.delay), 4), text])
-        return kept, lost
-
-    def _text(self, text: str) -> tuple[str, int]:
-        shown = text[: min(_TEXT, self._left)]
-        self._left -= len(shown)
-        return shown, len(text) - len(shown)
-
-
-def _parted(turn: Turn) -> list[str]:
-    # From the end, where most APIs have them: what is said may quote a call.
-    parts, rest = [], turn.text
-    for call in reversed(turn.calls):
-        rest, call, after = rest.rpartition(call)
-        parts += [after, call]
-    return [*parts, rest][::-1]
-
-
-def _preview(talk: dict[str, Any]) -> str:
-    """The beginning of what was said last in the request, on one line."""
-    asked = talk.get("asked")
-    text: str = "".join(asked[-1][1]) if asked else ""
-    return " ".join(text[: 4 * _PREVIEW].split())[:_PREVIEW]
-
-
-def _setting(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(jsonable(value), ensure_ascii=False)
-    return text if len(text) <= _SETTING else f"{text[:_SETTING]} …"
 
 
 def _sums(one: Sum) -> list[Any]:
@@ -354,7 +259,7 @@ def _folded(total: Total, name_of: Callable[[tuple[str, str]], str]) -> dict[str
     for _, group in ranked[_GROUPS:]:
         rest.merge(group)
     return {
-        "groups": [[name[:_NAME], *_sums(group)] for name, group in ranked[:_GROUPS]],
+        "groups": [[name[:NAME], *_sums(group)] for name, group in ranked[:_GROUPS]],
         "others": max(0, len(ranked) - _GROUPS),
         "rest": _sums(rest),
     }

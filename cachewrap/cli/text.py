@@ -77,6 +77,11 @@ def entries_text(count: int) -> str:
     return f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
 
 
+def answers_text(count: int) -> str:
+    """How many answers, for people: ``1 answer``, ``12,345 answers``."""
+    return f"{count_text(count)} {'answer' if count == 1 else 'answers'}"
+
+
 _CONTROL: Final = {
     code: spelt for code, spelt in SPELT_OUT.items() if code not in (0x0A, 0x09, 0x200D)
 }

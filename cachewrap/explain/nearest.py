@@ -13,7 +13,14 @@ from typing import Any, Final
 
 import msgspec
 
-from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError, printable
+from cachewrap.errors import (
+    REMEDIES,
+    CachewrapError,
+    CorruptEntryError,
+    MissingTypeError,
+    ReplayMissError,
+    printable,
+)
 from cachewrap.explain.differences import covered, differences
 from cachewrap.explain.texts import common_prefix
 from cachewrap.format.envelope import read_record
@@ -138,9 +145,13 @@ class Explanation:
             why: the fault because of which what is stored cannot be served, if that is so.
         """
         nearest = self.nearest[0] if self.nearest else None
-        message = f"{self}\n(mode replay asks no model: store it in mode normal or refresh)"
+        remedy = "normal"
+        message = f"{self}\n(mode replay asks no model; {REMEDIES[remedy]})"
         if why is not None:
+            # What is only not imported is whole.
+            remedy = "" if isinstance(why, MissingTypeError) else "refresh"
             message = f"{self.source}: mode replay cannot serve what may be stored: {why}"
+            message += f"\n({REMEDIES[remedy]})" if remedy else ""
         error = ReplayMissError(
             message,
             key=self.key,
@@ -148,7 +159,7 @@ class Explanation:
             nearest=nearest.request if nearest else None,
             diff=nearest.diff if nearest else (),
         )
-        error.explanation = self
+        error.explanation, error.remedy = self, remedy
         return error
 
 

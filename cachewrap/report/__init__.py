@@ -20,11 +20,14 @@ _BYTES_AT_ONCE: Final = 2**20
 """Conversations are written, and later read by the page, so many at a time."""
 
 _SCRIPT: Final = (
-    "data.js",
     "elements.js",
     "units.js",
+    "data.js",
+    "markdown.js",
     "charts.js",
     "replay.js",
+    "found.js",
+    "links.js",
     "conversation.js",
     "table.js",
     "main.js",
@@ -64,19 +67,29 @@ def asset(name: str) -> str:
 
 
 @cache
+def vendored() -> str:
+    """The script that is not ours, under its licence, without the address of its source map."""
+    name = "js/vendor/markdown-it"
+    code = re.sub(r"\n?//# sourceMappingURL=\S*\s*$", "\n", asset(f"{name}.min.js"))
+    return f"/*!\nmarkdown-it\n\n{asset(f'{name}.LICENSE')}*/\n{code}"
+
+
+@cache
 def script() -> str:
     """The page's one script."""
     return '"use strict";\n' + "\n".join(asset(f"js/{name}") for name in _SCRIPT)
 
 
 def security_policy() -> str:
-    """What the page may do: run its one script, use its one style sheet, and nothing else.
+    """What the page may do: run its two scripts, use its one style sheet, show pictures in itself.
 
     No markup is ever made from text in it, by its own script either: trusted types refuse that.
     """
-    code, style = _digest(script()), _digest(asset("page.css"))
+    codes = " ".join(f"'{_digest(text)}'" for text in (vendored(), script()))
+    style = _digest(asset("page.css"))
     return (
-        f"default-src 'none'; script-src '{code}'; style-src '{style}'; base-uri 'none'; "
+        f"default-src 'none'; script-src {codes}; style-src '{style}'; img-src data:; "
+        "base-uri 'none'; "
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
@@ -102,6 +115,8 @@ class Document:
         self._lines: list[bytes] = []
         self._talks: list[bytes] = []
         self._waiting = 0
+        self._pictures: dict[str, int] = {}
+        self._has_talks = False
         head, _, self._tail = asset("page.html").partition(_HERE.format("data"))
         given = {
             "policy": f"{html.escape(security_policy())}",
@@ -117,9 +132,22 @@ class Document:
         """Add a line of the table, and its conversation; None leaves that out."""
         self._lines.append(embed(line))
         self._talks.append(embed(talk))
+        self._has_talks = self._has_talks or talk is not None
         self._waiting += len(self._talks[-1])
         if len(self._lines) >= _AT_ONCE or self._waiting >= _BYTES_AT_ONCE:
             self._flush()
+
+    def picture(self, address: str) -> int:
+        """The number of a picture, which the page holds once, however often it is shown.
+
+        Args:
+            address: its bytes, as `cachewrap.report.pictures` gives them.
+        """
+        name = hashlib.sha256(address.encode()).hexdigest()
+        if name not in self._pictures:
+            self._pictures[name] = len(self._pictures)
+            self._data("image", embed(address))
+        return self._pictures[name]
 
     def _flush(self) -> None:
         if self._lines:
@@ -131,7 +159,9 @@ class Document:
         """Add the figures, and the script that draws the page."""
         self._flush()
         self._data("facts", embed(facts))
-        code = f"<script>{script()}</script>"
+        # Where nothing is said, nothing is to be rendered.
+        codes = [vendored(), script()] if self._has_talks else [script()]
+        code = "\n".join(f"<script>{text}</script>" for text in codes)
         self._write(self._tail.replace(_HERE.format("script"), code).encode())
 
     def _data(self, name: str, json: bytes) -> None:

@@ -105,8 +105,8 @@ def patch_anthropic(
 ) -> Patch:
     """Make the Anthropic SDK cacheable: inside a cache's block its calls are served by that cache.
 
-    Messages (plain, streamed, parsed, the stream helper and the tool runner), their beta twins and
-    the counting of tokens are cached, on the clients of Bedrock and Vertex as well, sync and async,
+    Messages (plain, streamed, parsed, the stream helper and the tool runner), beta messages and the
+    counting of tokens are cached, on the clients of Bedrock and Vertex as well, sync and async,
     whether they are made before or after. It works before and after ``anthropic`` is imported.
     ``create(..., cache=cache)`` gives one call a cache of its own, ``create(..., cache_seed=None)``
     leaves one call uncached. Calls that go on with a container, and those of clients with a

@@ -218,7 +218,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator(".below")).to_have_count(1)
     page.keyboard.press("Tab")
-    expect(page.locator(".below summary")).to_be_focused()
+    expect(page.get_by_role("button", name="As stored")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator(".below")).to_have_count(0)
     expect(openers.nth(1)).to_be_focused()
@@ -470,13 +470,13 @@ def test_a_call_of_a_tool_stands_apart(tmp_path: Path, open_page: Opener) -> Non
     page = open_page(write_report(url, tmp_path / "r.html"))
     page.locator(".lines .opener").click()
     assert page.locator(".below .role").all_inner_texts() == ["assistant", "tool", "assistant"]
-    assert page.locator(".below .call").all_inner_texts() == ["weather({})"] * 2
+    assert page.locator(".below .call").all_inner_texts() == ["called weather"] * 2
     assert page.locator(".below .said").all_inner_texts() == ["I look.", "rain"]
     page.locator("#search").fill("weather({})")
     expect(page.locator(".lines .opener")).to_have_count(1)
 
 
-def test_an_image_is_a_note(tmp_path: Path, open_page: Opener) -> None:
+def test_what_is_no_image_is_a_note(tmp_path: Path, open_page: Opener) -> None:
     url = f"jsonl:{tmp_path / 'c.jsonl'}"
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     said = [{"type": "text", "text": "what is this?"}, picture]
@@ -485,8 +485,10 @@ def test_an_image_is_a_note(tmp_path: Path, open_page: Opener) -> None:
     put(url, request, answer)
     page = open_page(write_report(url, tmp_path / "r.html"))
     page.locator(".lines .opener").click()
-    said_shown = page.locator(".below .said").first.inner_text()
-    assert re.fullmatch(r"what is this\?\n\[image_url, \d+ bytes\]", said_shown)
+    said_shown = page.locator(".below .said").all_inner_texts()
+    assert said_shown[0] == "what is this?"
+    assert re.fullmatch(r"\[image_url, \d+ bytes\]", said_shown[1])
+    assert page.locator("img").count() == 0
 
 
 def test_an_empty_cache(tmp_path: Path, open_page: Opener) -> None:

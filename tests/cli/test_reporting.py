@@ -35,12 +35,15 @@ class Page:
 
     def __init__(self, path: Path) -> None:
         self.source = path.read_bytes()
-        found: dict[bytes, list[Any]] = {b"lines": [], b"talks": [], b"facts": []}
+        found: dict[bytes, list[Any]] = {
+            name: [] for name in (b"lines", b"talks", b"facts", b"image")
+        }
         for name, data in _BLOCK.findall(self.source):
             found[name].append(json.loads(data))
         self.lines = [line for block in found[b"lines"] for line in block]
         self.talks = [talk for block in found[b"talks"] for talk in block]
         (self.facts,) = found[b"facts"]
+        self.images = found[b"image"]
         assert len(self.lines) == len(self.talks)
 
     @property
@@ -130,7 +133,7 @@ def test_calls_of_tools_stand_apart_from_what_is_said(url: str, report: Any) -> 
     request["body"]["messages"] = [said]
     put(url, request, answer)
     ((_, parts, _),) = report().talks[0]["asked"]
-    assert parts == ["I call f({}).\n", "f({})", "\n", "f({})", ""]
+    assert parts == ["I call f({}).", ["call", "f", "{}", "1"], ["call", "f", "{}", "1"]]
 
 
 def test_a_stream_holds_its_pieces_and_when_they_came(keys: dict[str, str], report: Any) -> None:

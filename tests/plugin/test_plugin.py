@@ -78,6 +78,7 @@ class Project:
         patch.setenv("UPSTREAM", upstream.base_url)
         patch.setenv("PYTHONPATH", str(self.root), prepend=":")
         patch.setenv("PYTHONSAFEPATH", "1")
+        patch.syspath_prepend(str(self.root))
         self.write("app.py", APP)
         self.write("sdk.py", SDK)
         self.ini()
@@ -97,9 +98,7 @@ class Project:
 
     def run(self, *args: str, **outcomes: int) -> str:
         """Run pytest; what it printed. The outcomes must be just these, by default one passed."""
-        result = self._pytester.runpytest_subprocess(
-            *NAMED, "-p", "no:cacheprovider", *args, timeout=120
-        )
+        result = self._pytester.runpytest_inprocess(*NAMED, "-p", "no:cacheprovider", *args)
         seen = result.parseoutcomes()
         seen.pop("warnings", None)
         seen.pop("warning", None)

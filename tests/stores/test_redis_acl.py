@@ -1,4 +1,4 @@
-"""A Redis user with the rights that the README names, and no others, can do all that is needed."""
+"""A Redis user with the rights that the manual names, and no others, can do all that is needed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def rights() -> list[str]:
     return words.split()
 
 
-def test_the_readme_names_the_same() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"ACL SETUSER <user> (.*)\n", readme)
+def test_the_manual_names_the_same() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "stores.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"ACL SETUSER <user> (.*)\n", manual)
     words = str(line).replace("<password>", "word").replace("<namespace>", "mine")
     assert words.split() == rights()
 

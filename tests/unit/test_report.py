@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cachewrap.cli.survey import Timeline
-from cachewrap.report import MARK, Document, asset, embed, is_report, script
+from cachewrap.report import MARK, Document, asset, embed, is_report, script, vendored
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -90,30 +90,69 @@ def test_the_title_is_text() -> None:
     assert "".join(told.texts["title"]).strip() == "<b>&amp; \ufffd\ufffd"
 
 
-def test_the_policy_lets_the_one_script_and_the_one_style_run() -> None:
+def test_the_policy_lets_the_two_scripts_and_the_one_style_run() -> None:
     elements = Elements(page())
     (policy,) = (
         attrs["content"] or ""
         for tag, attrs in elements.found
         if attrs.get("http-equiv") == "Content-Security-Policy"
     )
-    for name, text in (("script-src", script()), ("style-src", asset("page.css"))):
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert f"{name} 'sha256-{digest}'" in policy
+    allowed = {
+        "script-src": (vendored(), script()),
+        "style-src": (asset("page.css"),),
+    }
+    for name, texts in allowed.items():
+        sums = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        digests = " ".join(f"'sha256-{one}'" for one in sums)
+        assert f"; {name} {digests}; " in policy
+    assert "; img-src data:; " in policy
+    assert "; require-trusted-types-for 'script'; trusted-types 'none'" in policy
     assert policy.startswith("default-src 'none'; ")
     scripts = [attrs for tag, attrs in elements.found if tag == "script"]
-    assert [attrs for attrs in scripts if attrs.get("type") != "application/json"] == [{}]
+    assert [attrs for attrs in scripts if attrs.get("type") != "application/json"] == [{}, {}]
+    written = re.findall(r"<script>(.*?)</script>", page().decode(), re.S)
+    assert written == [vendored(), script()]
 
 
 def test_the_page_names_no_other_place() -> None:
-    for text in (asset("page.html"), asset("page.css"), script()):
+    for text in (asset("page.html"), asset("page.css"), script(), vendored()):
         found = set(re.findall(r"(?:https?:)?//[\w.]+/|url\(|@import|\bfetch\b", text))
         assert found <= {"http://www.w3.org/"}
 
 
 def test_its_script_makes_no_markup_and_runs_no_text() -> None:
     refused = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|\bFunction\("
-    assert re.findall(refused, script()) == []
+    assert re.findall(refused, script() + vendored()) == []
+
+
+def test_what_is_not_ours_is_what_was_published_under_its_licence() -> None:
+    data = asset("js/vendor/markdown-it.min.js").encode()
+    told = asset("js/vendor/README.md")
+    assert f"`{hashlib.sha256(data).hexdigest()}`" in told
+    assert "Permission is hereby granted" in asset("js/vendor/markdown-it.LICENSE")
+    assert asset("js/vendor/markdown-it.LICENSE").strip() in vendored()
+    assert "sourceMappingURL" not in vendored()
+
+
+@pytest.mark.parametrize("text", ["<script", "</script"])
+def test_no_script_ends_before_its_end(text: str) -> None:
+    assert text not in (script() + vendored()).lower()
+
+
+def test_a_page_without_conversations_has_no_renderer() -> None:
+    file = io.BytesIO()
+    document = Document(file, "t")
+    document.add(["x"], None)
+    document.finish({})
+    assert vendored().encode() not in file.getvalue()
+    assert script().encode() in file.getvalue()
+
+
+def test_a_picture_is_on_the_page_once() -> None:
+    file = io.BytesIO()
+    document = Document(file, "t")
+    assert [document.picture(address) for address in ("a", "b", "a")] == [0, 1, 0]
+    assert file.getvalue().count(b'data-of="image"') == 2
 
 
 def test_a_report_is_told_by_its_beginning() -> None:

@@ -4,6 +4,15 @@ function moveBetweenRows(event, from) {
   const all = [...from.closest("tbody, ol").querySelectorAll(".opener")];
   const at = all.indexOf(from);
   const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+  const isOpen = from.getAttribute("aria-expanded") === "true";
+  if ((event.key === "ArrowRight" && !isOpen) || (event.key === "ArrowLeft" && isOpen)) {
+    event.preventDefault();
+    from.click();
+  }
+  if (to === -1 && event.key === "ArrowUp" && from.closest("table")) {
+    event.preventDefault();
+    document.getElementById("search").focus();
+  }
   if (to === undefined || !all[to]) return;
   event.preventDefault();
   all[to].focus();
@@ -17,6 +26,9 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     search.focus();
     search.select();
+  } else if (event.key === "ArrowDown" && target === search) {
+    event.preventDefault();
+    document.querySelector(".lines .opener")?.focus();
   } else if (event.key === "Escape" && target === search) {
     if (!search.value) search.blur();
     search.value = "";
@@ -80,3 +92,4 @@ function page() {
 }
 
 document.getElementById("page").replaceChildren(...page().filter(Boolean));
+if (location.hash) follow();

@@ -3,13 +3,14 @@
 const SPEEDS = [0.5, 1, 2, 4, 16];
 let players = 0;
 
-/** The controls of a stream, and its text: all of it at first, then as far as it is played. */
-function player(pieces, between) {
+/** The controls of a stream, and what it says: all of it at first, then as far as it is played. */
+function player(pieces, between, whole) {
   let last = 0;
   const times = pieces.map(([delay]) => (last = Math.max(last, delay)));
   const end = Math.max(last, 0.001);
   const [id, text] = [`said-${++players}`, el("div", { class: "said", dir: "auto" })];
-  let [now, shown, speed, frame, before] = [end, 0, 1, 0, 0];
+  const box = el("div", { class: "replayed" });
+  let [now, shown, speed, frame, before, isWhole] = [end, 0, 1, 0, 0, null];
 
   const button = el("button", { type: "button", class: "play", "aria-controls": id, onclick: toggle }, "Replay");
   const slider = el("input", { type: "range", min: 0, max: end, step: "any", "aria-label": "Position in the stream", oninput: () => seek(+slider.value) });
@@ -22,9 +23,12 @@ function player(pieces, between) {
     const x = `${(100 * at) / end}%`;
     if (i % every === 0) ticks.append(svg("line", { x1: x, x2: x, y1: 2, y2: 10 }));
   });
-  text.id = id;
+  box.id = id;
 
   function draw() {
+    const isOver = now >= end && !frame;
+    if (isWhole !== isOver) box.replaceChildren(...(isOver ? whole() : [text]));
+    isWhole = isOver;
     if (shown > 0 && now < times[shown - 1]) {
       text.replaceChildren();
       shown = 0;
@@ -46,7 +50,7 @@ function player(pieces, between) {
   function tick(at) {
     now = Math.min(end, now + ((at - before) / 1000) * speed);
     before = at;
-    frame = now < end && text.isConnected ? requestAnimationFrame(tick) : 0;
+    frame = now < end && box.isConnected ? requestAnimationFrame(tick) : 0;
     draw();
   }
   function toggle() {
@@ -65,6 +69,6 @@ function player(pieces, between) {
   return [
     el("div", { class: "player", role: "group", "aria-label": "Replay of the stream" },
       button, el("div", { class: "track" }, ticks, slider), time, pace, el("span", { class: "note" }, about)),
-    text,
+    box,
   ];
 }

@@ -16,8 +16,8 @@ function indexBlock(number) {
   readBlock(number).forEach((talk, at) => {
     const row = members[number][at];
     const said = [row.model, row.source];
-    for (const [role, text] of [...(talk?.asked ?? []), ...(talk?.answered ?? [])]) said.push(role, [text].flat().join(""));
-    if (talk?.pieces) said.push(talk.pieces.map(([, text]) => text).join(talk.between));
+    for (const [role, parts] of [...(talk?.asked ?? []), ...(talk?.answered ?? [])]) said.push(role, turnText(parts));
+    if (talk?.pieces) said.push(turnText(streamParts(talk)));
     for (const [name, value] of talk?.settings ?? []) said.push(`${name} ${value}`);
     row.text = said.join("\n").toLowerCase();
   });
@@ -34,8 +34,11 @@ function indexAhead(number = 0) {
   if (number < members.length) setTimeout(indexAhead, 1, number);
 }
 
+let reveal = null;
+
 function conversations() {
-  let [found, page, searches] = [[], 0, 0];
+  let [found, shownRows, page, searches] = [[], 0, 0, 0];
+  let buttons = new Map();
   const choices = (name, value) => {
     const counts = new Map();
     for (const row of rows) counts.set(value(row), (counts.get(value(row)) ?? 0) + 1);
@@ -57,36 +60,117 @@ function conversations() {
   const priced = facts.total[4] !== null;
   const columns = priced ? 7 : 6;
 
-  function line(row) {
+  function figures(row) {
+    return [
+      stored("td", row.model || "–", { class: "wide name" }),
+      stored("td", shortSource(row.source), { class: "wide name", title: row.source.slice(0, 200).replace(ODD, "\ufffd") }),
+      el("td", { class: "wide number" }, row.tokens ? count(row.tokens) : "–"),
+      el("td", { class: "wide number" }, span(row.seconds)),
+      priced ? el("td", { class: "wide number" }, money(row.money)) : null,
+      el("td", { class: "wide date" }, moment(row.stored)),
+    ];
+  }
+
+  function lineOf(row, open, tags, kind = "") {
+    const tag = tags.filter(Boolean).join(" · ");
+    const meta = el("span", { class: "meta narrow" }, stored("span", row.model || "–"), el("span", {}, span(row.seconds)),
+      priced ? el("span", {}, money(row.money)) : null, el("span", {}, moment(row.stored)));
+    const first = el("div", { class: "first" }, open, tag ? el("span", { class: "tag" }, tag) : null);
+    return el("tr", { class: `line ${kind}`.trim(), onclick: () => open.click() }, el("td", { class: "prompt" }, first, meta), ...figures(row));
+  }
+
+  function line(row, step = null) {
     const place = (talk) => {
       const below = el("tr", { class: "below" }, el("td", { colspan: columns }, talk));
       tr.after(below);
       return below;
     };
-    const open = opener(row, place);
-    const tokens = row.asked + row.told ? count(row.asked + row.told) : "–";
-    const meta = el("span", { class: "meta narrow" }, stored("span", row.model || "–"), el("span", {}, span(row.seconds)),
-      priced ? el("span", {}, money(row.money)) : null, el("span", {}, moment(row.stored)));
-    const tr = el("tr", { class: "line", onclick: () => open.click() },
-      el("td", { class: "prompt" }, open, row.stream ? el("span", { class: "tag" }, "stream") : null, meta),
-      stored("td", row.model || "–", { class: "wide name" }),
-      stored("td", shortSource(row.source), { class: "wide name", title: row.source.slice(0, 200).replace(ODD, "\ufffd") }),
-      el("td", { class: "wide number" }, tokens),
-      el("td", { class: "wide number" }, span(row.seconds)),
-      priced ? el("td", { class: "wide number" }, money(row.money)) : null,
-      el("td", { class: "wide date" }, moment(row.stored)));
+    const open = opener(row, place, step === null ? row.says : row.tells);
+    buttons.set(row, open);
+    const tags = [row.stream ? "stream" : "", row.sample ? `sample ${count(row.sample)}` : ""];
+    const tr = lineOf({ ...row, tokens: row.asked + row.told }, open, tags, step === null ? "" : "step");
+    if (step !== null) open.prepend(el("span", { class: "step-number" }, `${step} `));
     return tr;
+  }
+
+  /** Requests of one conversation that grows, folded: its head, and below it each, the newest last. */
+  function thread(members) {
+    const newest = members.at(-1);
+    const sum = (name) => members.reduce((all, row) => all + (row[name] ?? 0), 0);
+    const all = { ...newest, tokens: sum("asked") + sum("told"), seconds: sum("seconds"), money: members.every((row) => row.money === null) ? null : sum("money") };
+    let steps = [];
+    const open = el("button", { type: "button", class: "opener head", "aria-expanded": "false", onclick: (event) => {
+      event.stopPropagation();
+      unfold(steps.length === 0);
+    } }, newest.says ? stored("span", newest.says, { class: "says" }) : el("span", { class: "says none" }, "no text"));
+    const tr = lineOf(all, open, [`${count(members.length)} requests`], "thread");
+    function unfold(wanted) {
+      if (wanted === steps.length > 0) return;
+      for (const step of steps) {
+        if (step.nextElementSibling?.matches(".below")) step.nextElementSibling.remove();
+        step.remove();
+      }
+      steps = wanted ? members.map((row) => line(row, threads[row.thread].findIndex(([at]) => rows[at] === row) + 1)) : [];
+      tr.after(...steps);
+      open.setAttribute("aria-expanded", String(wanted));
+      showFound();
+    }
+    tr.unfold = unfold;
+    return tr;
+  }
+
+  /** The rows that were found, those of one conversation together where its first one stands. */
+  function together(hits) {
+    const units = new Map();
+    for (const row of hits) {
+      const name = row.thread ?? row;
+      if (!units.has(name)) units.set(name, []);
+      units.get(name).push(row);
+    }
+    const inOrder = (members) => {
+      if (members.length < 2) return members;
+      const known = new Set(members);
+      return threads[members[0].thread].map(([at]) => rows[at]).filter((row) => known.has(row));
+    };
+    return [...units.values()].map(inOrder);
   }
 
   function draw() {
     const shown = found.slice(page * PAGE, (page + 1) * PAGE);
-    body.replaceChildren(...shown.map(line));
+    buttons = new Map();
+    body.replaceChildren(...shown.map((members) => (members.length > 1 ? thread(members) : line(members[0]))));
     back.disabled = page === 0;
     on.disabled = (page + 1) * PAGE >= found.length;
     pages.hidden = found.length <= PAGE;
-    const all = found.length === rows.length ? "" : ` of ${count(rows.length)}`;
+    const all = shownRows === rows.length ? "" : ` of ${count(rows.length)}`;
     const part = found.length > PAGE ? `, ${count(page * PAGE + 1)} to ${count(page * PAGE + shown.length)} shown` : "";
-    status.textContent = found.length ? `${count(found.length)}${all} ${rows.length === 1 ? "conversation" : "conversations"}${part}` : "Nothing fits. Escape clears the search.";
+    const many = rows.length === 1 ? "conversation" : "conversations";
+    const folded = found.length < shownRows ? `${count(found.length)} ${many} in ${count(shownRows)}${all} requests` : `${count(shownRows)}${all} ${many}`;
+    status.textContent = shownRows ? folded + part : "Nothing fits. Escape clears the search.";
+    showFound();
+  }
+
+  reveal = (row) => {
+    if (!found.some((members) => members.includes(row))) {
+      for (const select of [model, source, kind]) select.selectedIndex = 0;
+      field.value = "";
+      searches++;
+      settle(rows.slice());
+    }
+    const at = found.findIndex((members) => members.includes(row));
+    if (Math.floor(at / PAGE) !== page) {
+      page = Math.floor(at / PAGE);
+      draw();
+    }
+    body.querySelectorAll(":scope > .line:not(.step)")[at % PAGE].unfold?.(true);
+    return buttons.get(row);
+  };
+
+  function settle(hits) {
+    shownRows = hits.length;
+    found = together(hits.sort(ORDERS[order.value]));
+    page = 0;
+    draw();
   }
 
   function turnTo(number) {
@@ -113,9 +197,7 @@ function conversations() {
         until = performance.now() + SLICE;
       }
     }
-    found = hits.sort(ORDERS[order.value]);
-    page = 0;
-    draw();
+    settle(hits);
   }
 
   search();

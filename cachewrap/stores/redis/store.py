@@ -6,7 +6,7 @@ import functools
 import re
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 from cachewrap.errors import ConfigurationError, StoreError
@@ -281,8 +281,21 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         return None if idle is None else time.time() - float(idle)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
+        for name, value in self._read(self._scan()):
+            yield name[len(self._prefix) : -1].decode(), value
+
+    def scan_seeds(self) -> Iterator[tuple[str, str, bytes]]:
+        """Seed, key and value of every entry of the namespace, going once through the database."""
+        namespace = f"cachewrap:{_quoted(self._namespace)}:".encode()
+        for name, value in self._read(self._scan(namespace + b"*:{" + _ANY_KEY)):
+            seed = _seed_of(name[len(namespace) : -len(_ANY_KEY) - 2])
+            if seed is not None:
+                yield seed, name[-65:-1].decode(), value
+
+    def _read(self, listed: Iterable[list[bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        """Names with their values, several at a time, but not more than memory has room for."""
         most = _FIRST_VALUES
-        for names in self._scan():
+        for names in listed:
             while names:
                 batch = names[:most]
                 try:
@@ -297,7 +310,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
                 del names[:most]
                 for name, value in zip(batch, values, strict=True):
                     if value is not None:
-                        yield name[len(self._prefix) : -1].decode(), bytes(value)
+                        yield name, bytes(value)
                 size = sum(map(len, filter(None, values))) / len(batch)
                 most = min(_VALUES, 2 * most, max(1, int(_VALUE_BYTES / (size + 1))))
 

@@ -61,7 +61,7 @@ class StoreSuite(
 
     @pytest.fixture(params=["sync", "async"])
     def calls(self, request: pytest.FixtureRequest, store: Store) -> Iterator[Calls]:
-        """The operations of the store in each colour."""
+        """The operations of the store, sync and async."""
         if request.param == "sync":
             yield SyncCalls(store)
         else:

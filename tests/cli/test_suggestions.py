@@ -1,0 +1,87 @@
+"""What is said to those who type what they know from other tools, or mistype."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cachewrap import Cache
+from cli.filling import CommandLine
+
+MEANT = [
+    pytest.param("list", "ls", id="list"),
+    pytest.param("delete", "rm", id="delete"),
+    pytest.param("info", "stats", id="info"),
+    pytest.param("status", "stats", id="status"),
+    pytest.param("search", "ls --text TEXT", id="search"),
+    pytest.param("find refund", "ls --text TEXT", id="find"),
+    pytest.param("stat", "stats", id="stat"),
+    pytest.param("lss", "ls", id="lss"),
+    pytest.param("lst", "ls", id="lst"),
+    pytest.param("exprot", "export", id="exprot"),
+    pytest.param("STATS", "stats", id="capitals"),
+    pytest.param("deleet", "rm", id="a-typo-of-another-word"),
+    pytest.param("version", "--version", id="version"),
+    pytest.param("agent.py --verbose", "cachewrap run agent.py --verbose", id="a-program"),
+    pytest.param("python3 agent.py", "cachewrap run python3 agent.py", id="a-command"),
+    pytest.param("store", "cachewrap ls store", id="a-folder"),
+    pytest.param("redis://h/0", "cachewrap ls redis://h/0", id="a-url"),
+    pytest.param("help lss", "ls", id="help"),
+]
+
+
+@pytest.mark.parametrize(("line", "meant"), MEANT)
+def test_a_command_that_there_is_not(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    done = run(*line.split())
+    assert (done.status, done.out) == (2, "")
+    word = line.split()[line.startswith("help")]
+    assert done.err.endswith(f"No such command {word!r}: did you mean {meant}?\n")
+
+
+def test_what_is_like_nothing_is_told_without_a_guess(run: CommandLine) -> None:
+    assert run("qqqqqq").err.endswith("Error: No such command 'qqqqqq'\n")
+
+
+OPTIONS = [
+    pytest.param("ls --since 2d", "--newer-than", id="since"),
+    pytest.param("ls --grep x", "--text", id="grep"),
+    pytest.param("ls --all", "--all-seeds", id="all"),
+    pytest.param("ls -n 3", "--limit", id="n"),
+    pytest.param("ls --dir .cache", "A place needs none: cachewrap ls .cache", id="dir"),
+    pytest.param("ls --newer 2d", "--newer-than", id="half-an-option"),
+]
+
+
+@pytest.mark.parametrize(("line", "meant"), OPTIONS)
+def test_an_option_that_there_is_not(run: CommandLine, line: str, meant: str) -> None:
+    done = run(*line.split())
+    assert (done.status, meant in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["ls", "import", "help"])
+def test_help_is_a_command(run: CommandLine, name: str) -> None:
+    assert run("help", name) == run(name, "--help")
+
+
+def test_help_without_a_command_is_that_of_all(run: CommandLine) -> None:
+    assert run("help").out == run("--help").out
+
+
+def test_nothing_at_all_begins_with_what_is_done_first(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = run()
+    told = (done.out + done.err).splitlines()
+    assert "cachewrap run agent.py" in told[5]
+    assert all(len(line) <= 80 for line in told)
+
+
+def test_a_seed_of_a_store_is_no_command(run: CommandLine, tmp_path: Path) -> None:
+    Cache.disk(41, tmp_path).set("a", 1)
+    assert f"did you mean cachewrap ls {tmp_path}?" in run(str(tmp_path)).err
