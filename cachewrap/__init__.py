@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         unpatch_requests as unpatch_requests,
     )
     from cachewrap.options import active_cache as active_cache
-    from cachewrap.run.program import activate as activate
+    from cachewrap.run.program import activate as activate, deactivate as deactivate
     from cachewrap.sdk.anthropic import (
         patch_anthropic as patch_anthropic,
         unpatch_anthropic as unpatch_anthropic,
@@ -76,7 +76,7 @@ _NAMES = {
     "cachewrap.http.httpx": "AsyncCachedTransport CachedTransport patch_httpx unpatch_httpx",
     "cachewrap.http.requests": "CachedAdapter patch_requests unpatch_requests",
     "cachewrap.options": "active_cache",
-    "cachewrap.run.program": "activate",
+    "cachewrap.run.program": "activate deactivate",
     "cachewrap.sdk.anthropic": "patch_anthropic unpatch_anthropic",
     "cachewrap.sdk.openai": "patch_openai unpatch_openai",
     "cachewrap.sdk.others": """
@@ -111,5 +111,10 @@ def _imported(module: str) -> Any:
     return import_module(module)
 
 
+_ROOMS = "integrations predicates testing"
+"""What there is for users beside the names, once it was imported."""
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    names = (name for name in globals() if name.startswith("__") or name in _ROOMS.split())
+    return sorted({*names, *__all__})

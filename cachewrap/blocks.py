@@ -57,16 +57,18 @@ class Stack(tuple[object, ...]):
         numberings: one for each block, of its entering.
         salt: the key of the sampled call that the current code runs inside of, or "".
         inside: counts in that call where there is no block; None outside any sampled call.
+        before: the blocks that the context was in when it activated one, outside of these.
     """
 
     numberings: tuple[Numbering, ...] = ()
     salt: str = ""
     inside: Numbering | None = None
+    before: Stack | None = None
 
     def _with(self, blocks: Iterable[object], numberings: Iterable[Numbering]) -> Self:
         other = type(self)(blocks)
         other.numberings = tuple(numberings)
-        other.salt, other.inside = self.salt, self.inside
+        other.salt, other.inside, other.before = self.salt, self.inside, self.before
         return other
 
     def entered(self, block: object) -> Self:
@@ -79,11 +81,27 @@ class Stack(tuple[object, ...]):
             if self[at] is block:
                 numberings = self.numberings[:at] + self.numberings[at + 1 :]
                 return self._with(self[:at] + self[at + 1 :], numberings)
-        return self
+        if self.before is None:
+            return self
+        other = self._with(self, self.numberings)
+        other.before = self.before.left(block)
+        return other
 
     def emptied(self) -> Stack:
-        """The stack without any block, in the same sampled call."""
-        return OUTSIDE if self.inside is None else self._with((), ())
+        """The stack without any block, in the same sampled call; `filled` has them again."""
+        if not self:
+            return self
+        other = self._with((), ())
+        other.before = self.filled()
+        return other
+
+    def filled(self) -> Stack:
+        """The stack with the blocks that `emptied` has left out, outside of these."""
+        if (before := self.before) is None:
+            return self
+        other = self._with((*before, *self), (*before.numberings, *self.numberings))
+        other.before = None
+        return other
 
     def within(self, salt: str) -> Self:
         """The stack in the upstream call of a sample: what is asked there counts for itself."""
@@ -115,6 +133,9 @@ blocks: ContextVar[Stack] = ContextVar("cachewrap", default=OUTSIDE)
 program: Callable[[], Stack] | None = None
 """Gives the blocks that stand around everything in this process, see `serve_program`."""
 
+made: Callable[[Any, str, Any], None] | None = None
+"""Told of each cache that is made: the cache, its URL and its counts."""
+
 _outermost: Callable[[], Stack] | None = None
 
 
@@ -139,6 +160,17 @@ def activate(block: object) -> None:
     stack = (OUTSIDE if _outermost is None else _outermost()).entered(block)
     program = lambda: stack  # noqa: E731
     blocks.set(blocks.get().emptied())
+
+
+def deactivate() -> None:
+    """Let nothing stand around this process any more but the blocks of `serve_program`.
+
+    The calling context is inside the blocks again that it was in when it activated something, as
+    far as it has not left them since.
+    """
+    global program
+    program = _outermost
+    blocks.set(blocks.get().filled())
 
 
 def active() -> Stack:

@@ -32,8 +32,6 @@ from cachewrap.policy import (
     seed_text,
     store_waits,
 )
-from cachewrap.request.canonical import canonical_body
-from cachewrap.request.key import encode
 from cachewrap.request.states import forget
 from cachewrap.stores.base import Checks, Store
 from cachewrap.telemetry import hints
@@ -319,9 +317,6 @@ class Cache(KeyValue):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._store, self._seed, self.policy)
 
-    def __repr__(self) -> str:
-        return f"<Cache {self._url} seed={self._seed}>"
-
     def __bool__(self) -> bool:
         """Always true, even when empty: code in the field asks ``if cache:``."""
         return True
@@ -334,11 +329,8 @@ class Cache(KeyValue):
     # -- as a block ---------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self.check()
-        with _lock:
-            self._entered[0] += 1
+        self.hold()
         blocks.push(self)
-        hints.seen.entered(leading.get)
         return self
 
     def __exit__(
@@ -347,9 +339,8 @@ class Cache(KeyValue):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._leave():
-            self.close()
-        hints.seen.left(error)
+        blocks.pop(self)
+        self.release(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -360,12 +351,25 @@ class Cache(KeyValue):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._leave():
+        blocks.pop(self)
+        if self._was_last():
             await self.aclose()
         hints.seen.left(error)
 
-    def _leave(self) -> bool:
-        blocks.pop(self)
+    def hold(self) -> None:
+        """Keep it open until `release`, as a block does. Raises `StoreError`, see `check`."""
+        self.check()
+        with _lock:
+            self._entered[0] += 1
+        hints.seen.entered(leading.get)
+
+    def release(self, error: BaseException | None = None) -> None:
+        """Give up what `hold` was for: the last one closes it."""
+        if self._was_last():
+            self.close()
+        hints.seen.left(error)
+
+    def _was_last(self) -> bool:
         with _lock:
             self._entered[0] -= 1
             return self._entered[0] == 0
@@ -419,10 +423,10 @@ class Cache(KeyValue):
         Raises `StoreError`, what the call raises before it asks upstream, and `ReplayMissError` for
         one that is never stored, such as a batch.
         """
-        from cachewrap.explain import Explanation, attempt
+        from cachewrap.explain import Explanation, attempt, explain_request
 
         if not callable(call):
-            return self._explain_request(call)
+            return explain_request(self._store, self._guard, self.policy, call, self.url)
         explain: Any = getattr(call, "explain", None)
         with self.mode("replay"):
             if explain is not None:
@@ -438,19 +442,6 @@ class Cache(KeyValue):
                 raise
         return Explanation("", "", True, (), self.url)
 
-    def _explain_request(self, request: Mapping[str, Any]) -> Explanation:
-        from cachewrap.explain import Explanation, nearest
-
-        whole = "url" in request or "function" in request
-        source = str(request.get("function", ""))
-        part = "" if whole else "body"
-        names = self.policy.keyed, self.policy.unkeyed
-        counted = _counted(request, names[1]) if whole else canonical_body(request, *names)
-        asked = encode(counted)
-        near = nearest(self._store, self._guard, asked, source=source, part=part, count=3)
-        stored = bool(near) and not near[0].diff
-        return Explanation(source, near[0].key if stored else "", stored, near, self.url)
-
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""
         from cachewrap.explain import Explanation, nearest
@@ -461,24 +452,14 @@ class Cache(KeyValue):
         with suppress(CorruptEntryError):
             if raw is not None and peek(key, raw, self._guard, _unread, late=late):
                 return Explanation(source, key, True, (), self.url)
-        near = nearest(self._store, self._guard, exchange.asked, source=source, count=4)
+        asked = exchange.compared()
+        near = nearest(self._store, self._guard, asked, source=source, count=4)
         others = tuple(other for other in near if other.key != key)
         return Explanation(source, key, False, others[:3], self.url)
 
 
 def _unread(entry: Entry) -> None:
     """Whether an entry is there can be told without its answer."""
-
-
-def _counted(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:
-    """A canonical request without what its cache leaves out."""
-    counted = dict(request)
-    for part in ("headers", "query", "body"):
-        if unkeyed and isinstance(inside := counted.get(part), Mapping):
-            counted[part] = {n: value for n, value in inside.items() if n.lower() not in unkeyed}
-            if not counted[part] and part != "body":
-                del counted[part]
-    return counted
 
 
 def _partition(cache_seed: Seed | None) -> str:

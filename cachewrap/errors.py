@@ -86,9 +86,11 @@ class ReplayMissError(CachewrapError, LookupError):
         nearest: the nearest stored canonical request, without secrets; None if there is none.
         diff: how the request differs from it, one line for each field.
         explanation: all of that, as `Cache.explain` gives it.
+        remedy: the mode in which the same call stores its answer; "" where none does.
     """
 
     explanation: Any = None
+    remedy: str = ""
 
     def __init__(
         self,
@@ -104,6 +106,24 @@ class ReplayMissError(CachewrapError, LookupError):
         self.source = source
         self.nearest = nearest
         self.diff = diff
+
+    def advise(self, command: str) -> None:
+        """Name a command that stores the answer in place of the usual advice."""
+        told = str(self).replace(REMEDIES.get(self.remedy, "\0"), f"this records it: {command}")
+        self.args = (told, *self.args[1:])
+
+
+REMEDIES: Final = {
+    "normal": (
+        "to store it, run this once in mode normal:"
+        ' mode="normal", CACHEWRAP_MODE=normal or cachewrap run --mode normal'
+    ),
+    "refresh": (
+        "to store it anew, run this once in mode refresh:"
+        ' mode="refresh", CACHEWRAP_MODE=refresh or cachewrap run --mode refresh'
+    ),
+}
+"""What to do about a request that is not stored, by the mode that stores it."""
 
 
 _NEVER: Final = {

@@ -6,7 +6,7 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, TypedDict, Union, get_args, get_origin
@@ -46,7 +46,10 @@ BREAKER_SECONDS: Final = 30.0
 """Seconds for which a store is left alone, unless the cache says something else."""
 
 _KEPT_AT_LEAST: Final = 86400.0
+_LONGEST_WAIT: Final = 1e9
 _NO_SEED: Final = re.compile(r"[/\\\0]")
+_NO_NAME: Final = re.compile(r"[\s,*]")
+_CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
 
 
 class Unset:
@@ -189,6 +192,11 @@ class CacheOptions(TypedDict, total=False):
             ``["x-tenant-trace"]``. Requests that differ in nothing else are one, and share its
             answer; what is stored of them is without it. By default what the environment variable
             ``CACHEWRAP_UNKEYED`` holds, with commas between the names, else none.
+        scrub: is given every text of a request and its answer before they are stored, and returns
+            it without what is not to be there: names, addresses, numbers of customers. What a
+            miss returns is what is stored; a stream comes as it is, and is scrubbed where it is
+            stored. The key stays that of the request as it was asked. One that raises, or returns
+            no text, costs a `ConfigurationError`, and nothing is stored.
         max_entry_bytes: bytes of memory that one entry may take when it is opened, decompressed and
             decoded, by an estimate; default 268,435,456 (256 MiB). An entry that would take more is
             damaged; an answer that would is returned, and not stored.
@@ -214,6 +222,7 @@ class CacheOptions(TypedDict, total=False):
     on_event: Hook | None
     keyed: Collection[str]
     unkeyed: Collection[str]
+    scrub: Callable[[str], str] | None
     max_entry_bytes: int
     types: Collection[type | str] | None
 
@@ -227,6 +236,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "on_event",  # hears of them
         "raise_errors",
         "replay",  # is for calls that are never hits
+        "scrub",  # is for what is stored
         "single_flight",
         "store_requests",
         "store_seconds",
@@ -275,6 +285,7 @@ class Policy:
         on_event: is given an event for every call.
         keyed: names, in lower case, of what is in every key as a hash of its value.
         unkeyed: names, in lower case, of what is in none.
+        scrub: is given every text that is to be stored.
         max_entry_bytes: of memory that an entry may take when it is opened.
         types: full names of the classes that objects in entries may be of, and of modules with
             ``.*`` behind them; None for all.
@@ -295,6 +306,7 @@ class Policy:
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
     keyed: Keyed = NONE_KEYED
     unkeyed: frozenset[str] = frozenset()
+    scrub: Callable[[str], str] | None = field(default=None, hash=False)
     max_entry_bytes: int = MAX_ENTRY_BYTES
     types: frozenset[str] | None = None
 
@@ -351,6 +363,9 @@ def make_policy(options: CacheOptions) -> Policy:
     on_event = options.get("on_event")
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(f"on_event takes a function of one Event, got {on_event!r}")
+    scrub = options.get("scrub")
+    if scrub is not None and not callable(scrub):
+        raise ConfigurationError(f"scrub takes a function of one text, got {scrub!r}")
     lease_seconds = _wait(options.get("lease_seconds"), "lease_seconds", 10.0)
     wait_seconds = _wait(options.get("wait_seconds"), "wait_seconds", 600.0)
     if "encryption_key" in options:
@@ -373,6 +388,7 @@ def make_policy(options: CacheOptions) -> Policy:
         on_event=on_event,
         keyed=keyed,
         unkeyed=_unkeyed(options.get("unkeyed"), keyed),
+        scrub=scrub,
         max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
         types=_types(options.get("types")),
     )
@@ -391,9 +407,6 @@ def _wait(given: object, name: str, usual: float) -> float:
     """The seconds of a wait, not more than every system can count; None is for the usual ones."""
     seconds = ttl_seconds(given, name)  # type: ignore[arg-type]
     return usual if seconds is None else min(seconds, _LONGEST_WAIT)
-
-
-_LONGEST_WAIT: Final = 1e9
 
 
 def _bytes(most: object) -> int:
@@ -435,17 +448,11 @@ def _names(one: Any) -> list[str]:
     raise ConfigurationError(f"types takes classes and their full names, got {one!r}")
 
 
-_CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
-
-
 def _keyed(names: str | Collection[str], keys: tuple[bytes, ...]) -> Keyed:
     found = Keyed(_lowered("keyed", names))
     if keys:
         found.secret = keys[0]
     return found
-
-
-_NO_NAME: Final = re.compile(r"[\s,*]")
 
 
 def _lowered(option: str, names: object) -> list[str]:

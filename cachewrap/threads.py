@@ -44,6 +44,15 @@ class ThreadsPatch:
                 self._held = False
                 release()
 
+    def __repr__(self) -> str:
+        does = "active blocks reach their worker threads" if self._held else "undone"
+        return f"<patch of threads: {does}>"
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_line(repr(self))
+
     def __enter__(self) -> Self:
         return self
 

@@ -174,7 +174,7 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = ABSENT) -> Flow[R
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
     from cachewrap.explain import Explanation, nearest
 
-    asked, source = exchange.asked, exchange.source
+    asked, source = exchange.compared(), exchange.source
 
     def search(store: Store) -> Explanation:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
+from cachewrap import blocks
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
@@ -35,7 +36,17 @@ R = TypeVar("R")
 _UNWATCHED: Final = nullcontext()
 
 
-class Serving:
+class Offering(type):
+    """The class of caches, which offers at TAB what is for users.
+
+    What decorators, patches and integrations need has no underscore, and is left out.
+    """
+
+    def __dir__(cls) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_OTHERS]
+
+
+class Serving(metaclass=Offering):
     """The answers of one seed in one store, for decorators, patches and integrations."""
 
     _store: Store
@@ -54,6 +65,8 @@ class Serving:
         self._guard = make_guard(policy.encryption_keys, seed, policy.max_entry_bytes, policy.types)
         # Callers of one request share its answer with those alone who want the same done with it.
         self._url = store.url
+        if blocks.made is not None:
+            blocks.made(self, self._url, self.stats)
         self._place = self._url if policy.mode == "normal" else f"{self._url}#{policy.mode}"
         self._terms = Terms(
             place=self._place,
@@ -76,6 +89,24 @@ class Serving:
             )
         self._idle = seed is None or policy.mode == "off"
         self._reads = policy.mode in ("normal", "read_only")
+
+    def __repr__(self) -> str:
+        policy = self.policy
+        changed = [
+            f"{one.name}={getattr(policy, one.name)!r}"
+            for one in fields(policy)
+            if one.repr and getattr(policy, one.name) != one.default
+        ]
+        off = ["caches nothing, as its seed is None"] if self._seed is None else []
+        return f"<Cache {', '.join([self._url, *off, *changed])}>"
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_cache(self)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _FOR_OTHERS]
 
     @property
     def seed(self) -> str | None:
@@ -360,3 +391,9 @@ class Serving:
             why = Explanation(exchange.source, exchange.key, False, (), self._url)
             raise why.error(error) from error
         return self.policy.mode != "read_only" and not isinstance(error, MissingTypeError)
+
+
+_FOR_OTHERS: Final = frozenset(
+    {"explain_exchange", "hold", "numbering", "release", "sibling"}
+    | {name for name in vars(Serving) if not name.startswith("_")} - {"seed", "store", "url"}
+)

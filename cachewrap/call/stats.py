@@ -12,7 +12,7 @@ from cachewrap.call.terms import Exchange, Reply
 from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of
-from cachewrap.telemetry.usage import price
+from cachewrap.telemetry.usage import Money, cost
 
 _HIT: Final = Outcome.HIT
 
@@ -78,6 +78,11 @@ class Counts:
         for name in _NAMES:
             setattr(self, name, getattr(self, name) + values.get(name, 0))
 
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_counts(self)
+
 
 _NAMES: Final = tuple(field.name for field in fields(Counts))
 
@@ -117,14 +122,6 @@ class _Group(Counts):
             self.tokens_in_saved += tokens_in
             self.tokens_out_saved += tokens_out
             self.seconds_saved += seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """US dollars saved and spent, as far as the models' prices are known."""
-
-    saved: float
-    spent: float
 
 
 class Stats:
@@ -408,20 +405,20 @@ class Stats:
             f"{name}={value:.3f}" if isinstance(value, float) else f"{name}={value}"
             for name, value in shown.items()
         )
-        return f"Stats({inside})"
+        return f"Stats({inside or 'no calls yet'})"
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_stats(self)
+
+    def __dir__(self) -> list[str]:
+        # What counts is for the cache alone.
+        return [name for name in super().__dir__() if not name.startswith("count")]
 
 
 def _count_up(counts: dict[str, int], reason: str, count: int = 1) -> None:
     counts[reason] = counts.get(reason, 0) + count
-
-
-def cost(calls: int, tokens_in: float, tokens_out: float, *models: str) -> float | None:
-    """What calls cost: the average one, by the first of a model's names that has a price."""
-    for model in models if calls else ():
-        one = price(model, int(tokens_in // calls), int(tokens_out // calls))
-        if one is not None:
-            return one * calls
-    return None
 
 
 def summary(stats: Stats, place: str) -> str:
@@ -453,7 +450,7 @@ def summary(stats: Stats, place: str) -> str:
     if total.misses:
         asked += f", {total.stored:,} stored"
     if stats.absent:
-        asked += f"; {stats.absent:,} not stored"
+        asked += f"; {stats.absent:,} refused: not stored (mode replay)"
     return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"
 
 

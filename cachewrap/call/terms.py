@@ -109,6 +109,14 @@ class Exchange(Generic[R]):
         """
         raise NotImplementedError
 
+    def compared(self) -> bytes:
+        """The canonical request as it is compared with those that are stored, encoded."""
+        if self.policy.scrub is None:
+            return self.asked
+        from cachewrap.call.scrub import scrubbed_request
+
+        return scrubbed_request(self.policy.scrub, self.asked)
+
     def why_unstored(self, result: R) -> str:
         """Why `pack` gave None for a result, in a few words, for counting."""
         return "when"
@@ -123,6 +131,11 @@ class Exchange(Generic[R]):
             return None
         kind, answer, usage = packed
         policy, now = self.policy, time.time()
+        asked = stored(self.asked) if policy.store_requests else b""
+        if policy.scrub is not None:
+            from cachewrap.call.scrub import scrubbed
+
+            answer, asked = scrubbed(policy.scrub, kind, answer, asked)
         if len(answer) > SMALL or policy.types is not None or policy.max_entry_bytes < SURE:
             try:
                 admit(kind, answer, policy.max_entry_bytes, policy.types)
@@ -137,7 +150,6 @@ class Exchange(Generic[R]):
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
-        asked = stored(self.asked) if policy.store_requests else b""
         try:
             return sealed(kind, answer, asked, facts)
         except UnicodeEncodeError:  # half a surrogate in the name of the model

@@ -38,10 +38,12 @@ _COMMANDS: Final = (
     "ls",
     "prune",
     "report",
+    "rm",
     "run",
     "seeds",
     "show",
     "stats",
+    "textconv",
     "verify",
     "view",
 )
@@ -54,6 +56,7 @@ _ELSEWHERE: Final = {
     "env": "run",
     "explain": "show",
     "help": "main",
+    "rm": "prune",
     "view": "report",
 }
 """Those that have no module of their own are there by their name."""
@@ -153,11 +156,11 @@ class Commands(click.Group):
     epilog="""\b
 Where the cache is: PLACE, else CACHEWRAP_URL, else .cache
   .cache                     a folder with one folder for each seed
-  answers.jsonl              one file, a line for each entry; also answers.jsonl.gz
+  answers.jsonl              one file, a line for each entry; also .jsonl.gz
   tests/cassettes            a folder of such files
-  redis://host:6379/0        also rediss:// (TLS), unix://, redis+cluster:// and
-                             redis+sentinel://
-A seed is a draw of answers, 41 where a program names none: `seeds` lists them.
+  redis://host:6379/0        also rediss:// (TLS), unix://, redis+cluster://
+                             and redis+sentinel://
+A seed is a draw of answers, 41 where none is named: `seeds` lists them.
 A cache that is encrypted is read with the key in CACHEWRAP_ENCRYPTION_KEY.
 
 \b
@@ -203,15 +206,20 @@ def _meant(words: list[str]) -> str:
     return _ALIKE[close[0]] if close else ""
 
 
-def _explained(error: click.NoSuchOption) -> click.NoSuchOption:
+def _explained(error: click.NoSuchOption) -> click.UsageError:
     """The error of an option that there is not, with the one that was meant."""
     name, context = error.option_name, error.ctx
     known = {one for p in context.command.params for one in p.opts} if context else set()
     if alike := [one for one in _OPTIONS_ALIKE.get(name, ()) if one in known]:
-        return click.NoSuchOption(name, possibilities=alike, ctx=context)
+        told = f"No such option {name!r}: did you mean {' or '.join(alike)}?"
+        return click.UsageError(told, ctx=context)
+    if context and context.command.name == "run":
+        more = "did you mean --disk or --url?" if name in _OF_PLACES else "those of a program"
+        more += "" if name in _OF_PLACES else " stand behind it"
+        return click.UsageError(f"No such option {name!r}: {more}", ctx=context)
     if name in _OF_PLACES and "--url" in known:
         told = f"No such option {name!r}. A place needs none: cachewrap ls .cache"
-        return click.NoSuchOption(name, told, ctx=context)
+        return click.UsageError(told, ctx=context)
     return error
 
 
@@ -269,9 +277,7 @@ def main(arguments: list[str] | None = None) -> None:
         if sys.stdout is not None:  # a service may be started without one
             sys.stdout.flush()
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption):
-            error = _explained(error)
-        error.show()
+        (_explained(error) if isinstance(error, click.NoSuchOption) else error).show()
         status = error.exit_code
     except click.Abort:
         click.echo("interrupted", err=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from cachewrap.cli.conversation import content_text
+from cachewrap.entries.conversation import content_text
 from cachewrap.entry import HttpAnswer
 
 Kind = Literal["text", "thinking", "call", "result", "picture"]
@@ -19,6 +19,7 @@ _THOUGHTS: Final = ("thinking", "reasoning_content", "reasoning", "thought")
 _RESULTS: Final = ("functionResponse", "function_response")
 _CALLS: Final = ("functionCall", "function_call", "custom", "function")
 _IDS: Final = ("tool_call_id", "call_id", "tool_use_id", "id")
+_PICTURES: Final = ("image_url", "input_image", "computer_screenshot", "image")
 _OPAQUE: Final = frozenset({"file", "input_file", "document", "input_audio", "audio"})
 
 
@@ -59,6 +60,8 @@ def _parts(content: Any, room: int) -> Iterator[Part]:
         yield from (part for part in _parts(given, room) if part.kind == "picture")
     elif data := _picture(content):
         yield Part("picture", content_text(content), data=data)
+    elif (url := _url(content))[:4].lower() == "http":
+        yield Part("text", url)
     else:
         yield from _said(content, room)
 
@@ -135,10 +138,8 @@ def _picture(content: Mapping[str, Any]) -> str:
         return str(content["b64_json"])
     if kind == "image_generation_call" and isinstance(content.get("result"), str):
         return str(content["result"])
-    if kind in ("image_url", "input_image", "computer_screenshot"):
-        url = content.get("image_url")
-        url = url.get("url") if isinstance(url, Mapping) else url
-        return url if isinstance(url, str) and url[:5].lower() == "data:" else ""
+    if (url := _url(content))[:5].lower() == "data:":
+        return url
     inside = next(
         (
             content[n]
@@ -151,6 +152,15 @@ def _picture(content: Mapping[str, Any]) -> str:
     said = str(inside.get("media_type") or inside.get("mimeType") or inside.get("mime_type") or "")
     is_image = kind == "image" or said.startswith("image/")
     return data if isinstance(data, str) and is_image else ""
+
+
+def _url(content: Mapping[str, Any]) -> str:
+    """Where the picture in a part lies; ``""`` for what is no picture, or tells no place."""
+    if content.get("type") not in _PICTURES:
+        return ""
+    found: Any = next((content[n] for n in ("image_url", "source", "url") if n in content), "")
+    found = found.get("url") if isinstance(found, Mapping) else found
+    return found if isinstance(found, str) else ""
 
 
 def _json(value: Any) -> str:

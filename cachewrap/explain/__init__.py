@@ -1,5 +1,5 @@
 """Explanations of a miss: the nearest requests that are stored, and how they differ from it."""
 
-from cachewrap.explain.nearest import Explanation, Near, attempt, nearest
+from cachewrap.explain.nearest import Explanation, Near, attempt, explain_request, nearest
 
-__all__ = ["Explanation", "Near", "attempt", "nearest"]
+__all__ = ["Explanation", "Near", "attempt", "explain_request", "nearest"]

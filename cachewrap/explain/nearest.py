@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -13,12 +13,21 @@ from typing import Any, Final
 
 import msgspec
 
-from cachewrap.errors import CachewrapError, CorruptEntryError, ReplayMissError, printable
+from cachewrap.errors import (
+    REMEDIES,
+    CachewrapError,
+    CorruptEntryError,
+    MissingTypeError,
+    ReplayMissError,
+    printable,
+)
 from cachewrap.explain.differences import covered, differences
 from cachewrap.explain.texts import common_prefix
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.request.key import decode_request, readable, stored
+from cachewrap.policy import Policy
+from cachewrap.request.canonical import canonical_body
+from cachewrap.request.key import decode_request, encode, readable, stored
 from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import Store, scan
 
@@ -119,6 +128,16 @@ class Explanation:
                     )
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        first, *others = str(self).split("\n")
+        more = f"; print it for {len(others)} lines more" if others else ""
+        return f"<Explanation: {first}{more}>"
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_text(str(self))
+
     def error(self, why: CachewrapError | None = None) -> ReplayMissError:
         """The error that mode ``"replay"`` raises.
 
@@ -126,9 +145,13 @@ class Explanation:
             why: the fault because of which what is stored cannot be served, if that is so.
         """
         nearest = self.nearest[0] if self.nearest else None
-        message = f"{self}\n(mode replay asks no model: store it in mode normal or refresh)"
+        remedy = "normal"
+        message = f"{self}\n(mode replay asks no model; {REMEDIES[remedy]})"
         if why is not None:
+            # What is only not imported is whole.
+            remedy = "" if isinstance(why, MissingTypeError) else "refresh"
             message = f"{self.source}: mode replay cannot serve what may be stored: {why}"
+            message += f"\n({REMEDIES[remedy]})" if remedy else ""
         error = ReplayMissError(
             message,
             key=self.key,
@@ -136,7 +159,7 @@ class Explanation:
             nearest=nearest.request if nearest else None,
             diff=nearest.diff if nearest else (),
         )
-        error.explanation = self
+        error.explanation, error.remedy = self, remedy
         return error
 
 
@@ -229,3 +252,28 @@ def _likeness(one: bytes, words: set[bytes], other: bytes) -> float:
     head = common_prefix(one, other)
     tail = common_prefix(one[head:][::-1], other[head:][::-1])
     return shared / (len(words) + len(others) - shared) + (head + tail) / max(len(one), len(other))
+
+
+def explain_request(
+    store: Store, guard: Guard, policy: Policy, request: Mapping[str, Any], place: str
+) -> Explanation:
+    """`Cache.explain` of a canonical request, or of the JSON body of one."""
+    whole = "url" in request or "function" in request
+    source = str(request.get("function", ""))
+    part = "" if whole else "body"
+    names = policy.keyed, policy.unkeyed
+    counted = _counted(request, names[1]) if whole else canonical_body(request, *names)
+    near = nearest(store, guard, encode(counted), source=source, part=part, count=3)
+    found = bool(near) and not near[0].diff
+    return Explanation(source, near[0].key if found else "", found, near, place)
+
+
+def _counted(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:
+    """A canonical request without what its cache leaves out."""
+    counted = dict(request)
+    for part in ("headers", "query", "body"):
+        if unkeyed and isinstance(inside := counted.get(part), Mapping):
+            counted[part] = {n: value for n, value in inside.items() if n.lower() not in unkeyed}
+            if not counted[part] and part != "body":
+                del counted[part]
+    return counted

@@ -123,6 +123,15 @@ class _Calls:
         exchange.key = sample_key(exchange.key, own.sample or 0)
         return cache.explain_exchange(exchange)
 
+    def __dir__(self) -> list[str]:
+        names = {"cache_key", "explain", "invalidate", "uncached"}
+        return sorted(names.union(dir(self.__wrapped__)))  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        decorated, instance = self._decorated_and_instance()  # type: ignore[attr-defined]
+        of = "" if instance is None else f" of {instance!r}"
+        return f"<llm_cached {decorated.source}{of}>"
+
     @property
     def uncached(self) -> Any:
         """The function itself: what it returns is neither looked up nor stored."""

@@ -303,7 +303,7 @@ def serve_read(
     *seen: Seen,
 ) -> Any:
     """Serve a sync call whose response is read. A hit of which the SDK makes nothing is a miss."""
-    slot = Slot(cache, exchange)
+    slot, scrubs = Slot(cache, exchange), cache.policy.scrub is not None
     results: list[Any] = []
 
     def call() -> Answered:
@@ -311,7 +311,7 @@ def serve_read(
         return slot.answered
 
     def use(reply: Reply[Answered]) -> bool:
-        if reply.own or reply.value is slot.answered:
+        if (reply.own and not scrubs) or reply.value is slot.answered:
             results.append(slot.answered.result)
             return True
         try:
@@ -335,7 +335,7 @@ async def aserve_read(
     *seen: Seen,
 ) -> Any:
     """`serve_read` for async calls."""
-    slot = Slot(cache, exchange)
+    slot, scrubs = Slot(cache, exchange), cache.policy.scrub is not None
     results: list[Any] = []
 
     async def call() -> Answered:
@@ -343,7 +343,7 @@ async def aserve_read(
         return slot.answered
 
     async def use(reply: Reply[Answered]) -> bool:
-        if reply.own or reply.value is slot.answered:
+        if (reply.own and not scrubs) or reply.value is slot.answered:
             results.append(slot.answered.result)
             return True
         try:

@@ -28,16 +28,44 @@ from cachewrap.telemetry import events
 
 
 class Handle(ABC):
-    """The handle of an applied patch; use it as a block, or call `undo`."""
+    """The handle of an applied patch; use it as a block, or call `undo`.
+
+    Attributes:
+        cache: serves the calls outside any block; None where they are not cached.
+    """
+
+    cache: Cache | None = None
 
     @property
     @abstractmethod
     def active(self) -> bool:
         """Whether this application still holds."""
 
+    @property
+    @abstractmethod
+    def libraries(self) -> tuple[str, ...]:
+        """The packages that it is for, imported or not."""
+
     @abstractmethod
     def undo(self) -> None:
         """Undo this application; a second time does nothing."""
+
+    def __repr__(self) -> str:
+        named = self.libraries
+        if not self.active:
+            return f"<patch of {', '.join(named)}: undone>"
+        there = [name for name in named if name in sys.modules]
+        later = [name for name in named if name not in sys.modules]
+        parts = [f"{', '.join(there)}: cached in blocks" if there else ""]
+        if there and self.cache is not None:
+            parts[0] += f", outside of them in {self.cache.url}"
+        parts.append(f"{', '.join(later)}: not imported yet" if later else "")
+        return f"<patch of {'; '.join(filter(None, parts))}>"
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_line(repr(self))
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +88,10 @@ class Application(Handle):
     @property
     def active(self) -> bool:
         return self._record in self._patcher.patches
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return self._patcher.libraries
 
     def undo(self) -> None:
         self._patcher.undo(self)
@@ -178,6 +210,11 @@ class Applications(ABC, Generic[A]):
         said = self._topics.get(topic)
         return next(reversed(said)).says[topic] if said else None
 
+    @property
+    @abstractmethod
+    def libraries(self) -> tuple[str, ...]:
+        """The packages that it patches, imported or not."""
+
     @abstractmethod
     def _decide(self) -> None:
         """Other applications hold than before."""
@@ -251,9 +288,10 @@ A wrapper is one for `wrapt` that is given the patcher before the rest.
 class HttpPatch(Application):
     """One application of a patch of an HTTP library; use it as a block, or call `undo`."""
 
-    def __init__(self, patcher: HttpPatcher, caching: Caching) -> None:
+    def __init__(self, patcher: HttpPatcher, caching: Caching, cache: Cache | None) -> None:
         super().__init__(patcher)
         self.caching = caching
+        self.cache = cache
 
 
 class HttpPatcher(Applications[HttpPatch]):
@@ -291,7 +329,7 @@ class HttpPatcher(Applications[HttpPatch]):
         it warns.
         """
         routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
-        patch = HttpPatch(self, Caching(routes, cache, when))
+        patch = HttpPatch(self, Caching(routes, cache, when), cache)
         finish_imports(self._targets)
         with self._lock:
             self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)
@@ -303,6 +341,10 @@ class HttpPatcher(Applications[HttpPatch]):
                 self.undo(patch)
                 raise
         return patch
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(module.partition(".")[0] for module in self._targets))
 
     def serving(self, wire: Wire) -> Caching | None:
         """The newest application that knows the request; what none of them knows is counted."""

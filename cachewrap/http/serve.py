@@ -138,7 +138,8 @@ class Caching:
             if streamed:
                 return capture.serve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = cache.serve(exchange, call)
-            if own and (reply.own or reply.value is own[-1]):
+            as_it_came = reply.own and cache.policy.scrub is None
+            if own and (as_it_came or reply.value is own[-1]):
                 return own[-1].result
             return rebuild(reply.value.answer, None)
 
@@ -181,7 +182,8 @@ class Caching:
             if streamed:
                 return await capture.aserve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = await cache.aserve(exchange, call)
-            if own and (reply.own or reply.value is own[-1]):
+            as_it_came = reply.own and cache.policy.scrub is None
+            if own and (as_it_came or reply.value is own[-1]):
                 return own[-1].result
             return await rebuild(reply.value.answer, None)
 

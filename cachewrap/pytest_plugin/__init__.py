@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from cachewrap import systems as systems  # before a test can put others in the place of files
+from cachewrap.pytest_plugin.environment import Placeholders
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -19,12 +20,30 @@ if TYPE_CHECKING:
 
 MODES: Final = ("replay", "normal", "refresh", "off")
 
+_FIXTURES: Final = frozenset({"llm_cache", "llm_cassette"})
 _BLOCKING: Final = "cachewrap-network"
 
 _session: Final = pytest.StashKey["Session"]()
 _found: Final = pytest.StashKey[list[pytest.Item]]()
 _absent: Final = pytest.StashKey[set[Path]]()
 _auto: Final = pytest.StashKey[bool]()
+_placeholders: Final = pytest.StashKey[Placeholders]()
+
+
+class Hooks:
+    """The hooks that a project may have in its ``conftest.py``."""
+
+    def pytest_llm_cache_scrub(self, text: str) -> str:
+        """Return a text of a request or an answer without what no cassette is to hold.
+
+        It is given every text before it is stored: names, addresses and numbers of customers go.
+        Where several ``conftest.py`` have one, each is given what the one before has returned.
+        """
+        raise NotImplementedError
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(Hooks)
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -63,6 +82,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         default="",
     )
     parser.addini("llm_cache_auto", "a cassette for every test", type="bool", default=False)
+    parser.addini(
+        "llm_cache_placeholders",
+        "environment variables that have a placeholder in mode replay where they are not set, "
+        "beside the keys of the SDKs that are installed; none: no variable has one",
+        type="args",
+        default=[],
+    )
 
 
 def _is_recording(pluginmanager: pytest.PytestPluginManager) -> bool:
@@ -74,14 +100,27 @@ def _is_recording(pluginmanager: pytest.PytestPluginManager) -> bool:
     return loads and not blocked and find_spec("pytest_recording") is not None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    _place(early_config)  # clients are made while modules are imported
+
+
+def _place(config: pytest.Config) -> None:
+    if _placeholders not in config.stash:
+        placeholders = config.stash[_placeholders] = Placeholders()
+        placeholders.put(config)
+        config.add_cleanup(placeholders.remove)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _place(config)
     config.stash[_found] = []
     config.stash[_absent] = set()
     config.stash[_auto] = bool(config.getini("llm_cache_auto"))
     config.addinivalue_line(
         "markers",
-        "llm_cache(cassette=None, *, mode=None, seed=41, **options): answers of LLM calls come "
-        "from a cassette: the test's own, or the one that is named",
+        "llm_cache(cassette=None, *, reads=(), mode=None, seed=41, **options): answers of LLM "
+        "calls come from a cassette: the test's own, or the one that is named",
     )
     if config.pluginmanager.has_plugin("recording"):
         if config.getini("llm_cache_block_network"):
@@ -113,6 +152,16 @@ def llm_cache(request: pytest.FixtureRequest) -> Cache:
     return _of(request.config).start(request.node).cache
 
 
+@pytest.fixture
+def llm_cassette(request: pytest.FixtureRequest) -> Callable[..., Cache]:
+    """Gives the cache of a further cassette, by its name: ``with llm_cassette("judge"): ...``.
+
+    What is asked in its block is on that cassette. It takes a name as the marker does, and the
+    marker's options.
+    """
+    return _of(request.config).further(request.node)
+
+
 def _begun(config: pytest.Config) -> Session | None:
     return config.stash.get(_session, None)
 
@@ -129,7 +178,7 @@ def _wants(item: pytest.Item) -> bool:
     return (
         item.config.stash[_auto]
         or item.get_closest_marker("llm_cache") is not None
-        or "llm_cache" in getattr(item, "fixturenames", ())
+        or not _FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
     )
 
 
@@ -185,8 +234,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    session = _begun(request.config)
-    with session.fixture(fixturedef, request) if session else nullcontext():
+    config = request.config
+    session = _begun(config)
+    with (
+        session.fixture(fixturedef, request, config.stash[_placeholders])
+        if session
+        else nullcontext()
+    ):
         return (yield)
 
 
@@ -197,6 +251,8 @@ def pytest_runtest_makereport(
     session = _begun(item.config)
     if session:
         session.shorten(call)
+    if call.excinfo is not None:
+        item.config.stash[_placeholders].explain(call.excinfo.value)
     report = yield
     if session:
         session.note(item, report)
@@ -205,8 +261,11 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    placeholders = item.config.stash[_placeholders]
+    has_none = bool(placeholders.names) and not (_wants(item) and _of(item.config).replays(item))
     try:
-        return (yield)
+        with placeholders.absent() if has_none else nullcontext():
+            return (yield)
     finally:
         if session := _begun(item.config):
             session.finish(item)

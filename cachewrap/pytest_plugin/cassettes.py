@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter, defaultdict
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +16,16 @@ from typing import Any, Final
 import pytest
 
 from cachewrap.errors import StoreError
+from cachewrap.pytest_plugin.environment import FOLDER
 from cachewrap.stores.jsonl import JsonlStore
 
-FOLDER: Final = "cassettes"
 FIXTURES: Final = "fixtures.jsonl"
 """The cassette of fixtures that outlive a test."""
 
+COMMAND: Final = "pytest --llm-cache="
+"""How a command begins that records: the mode follows, and the tests."""
+
+_FEW: Final = 4  # tests that are named one by one
 _LONGEST: Final = 100
 _ODD: Final = re.compile(r"[^A-Za-z0-9_.=+-]+")
 _KEPT: Final = re.compile(r"(?!fixtures$)(?!.*-[0-9a-f]{8}$)[^A-Z]*[^A-Z.]", re.DOTALL)
@@ -34,12 +41,14 @@ class Wish:
 
     Args:
         cassette: the cassette's name; None for the test's own.
+        reads: the names of cassettes that are read behind it.
         mode: the mode; None for the mode of the run.
         seed: the seed of the entries.
         options: any other `CacheOptions`.
     """
 
     cassette: str | None
+    reads: tuple[str, ...]
     mode: str | None
     seed: Any
     options: dict[str, Any]
@@ -54,7 +63,11 @@ def wish_of(item: pytest.Item) -> Wish:
         named = dict(zip(("cassette",), marker.args, strict=False))
         given = {**named, **marker.kwargs, **given}
     cassette, mode = given.pop("cassette", None), given.pop("mode", None)
-    return Wish(cassette, mode, given.pop("seed", 41), given)
+    reads = given.pop("reads", ())
+    if not isinstance(reads, str | list | tuple):
+        raise pytest.UsageError(f"reads= takes names of cassettes, got {reads!r}")
+    names = (reads,) if isinstance(reads, str) else tuple(reads)
+    return Wish(cassette, names, mode, given.pop("seed", 41), given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,11 @@ class Places:
         """The cassette of a test: its own, a named one of its module, or of all modules."""
         if wish.cassette is None:
             return self.folder / f"{file_name(item)}.jsonl"
-        path = safe_path(wish.cassette)
+        return self.named(wish.cassette)
+
+    def named(self, name: str) -> Path:
+        """A cassette by its name. Raises `pytest.UsageError`."""
+        path = safe_path(name)
         return (self.folder if len(path) == 1 else self.base).joinpath(*path)
 
 
@@ -111,6 +128,14 @@ def places_of(item: pytest.Item) -> Places:
     return Places(base, base / inside.with_suffix(""), module)
 
 
+def on_command_line(nodeid: str, config: pytest.Config) -> str:
+    """A test as it is named on a command line, from the folder in which pytest was started."""
+    path, colons, rest = nodeid.partition("::")
+    with suppress(ValueError):  # it is on another drive
+        path = os.path.relpath(config.rootpath / path, config.invocation_params.dir)
+    return shlex.quote(f"{path}{colons}{rest}")
+
+
 def file_name(item: pytest.Item) -> str:
     """The name of a test as a file name: its class, function and parameters.
 
@@ -136,29 +161,54 @@ def _with_hash(name: str, full: str) -> str:
     return f"{name[:_LONGEST].rstrip('-.')}-{digest}"
 
 
+def commands(missed: Collection[tuple[str, str, str]]) -> list[str]:
+    """The commands that record what was missed, one for each mode.
+
+    Args:
+        missed: as a `Ledger` has it.
+    """
+    tests: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for _, _, command in sorted(missed):
+        mode, _, test = command.removeprefix(COMMAND).partition(" ")
+        if test:
+            tests[mode][test] = None
+    return [f"{COMMAND}{mode} {' '.join(_few(named))}" for mode, named in sorted(tests.items())]
+
+
+def _few(tests: Collection[str]) -> list[str]:
+    """The tests, or the modules that they are in where these are too many to be read."""
+    if len(tests) <= _FEW:
+        return [*tests]
+    paths = (shlex.split(test)[0].partition("::")[0] for test in tests)
+    return [shlex.quote(path) for path in dict.fromkeys(paths)]
+
+
 class Ledger:
     """The sum of a run.
 
     Attributes:
         counts: calls ``replayed``, ``recorded`` and ``refreshed``, and ``bypassed``.
-        missed: each test that missed a request in mode replay, and what it was told.
+        missed: each test that missed a request in mode replay, what it was told, and the command
+            that records the request.
         tests: the tests that had a cassette.
         owners: for each cassette the tests that have it.
         named: for each cassette that tests may share, the tests that named it.
         passed: for each cassette the tests that ran to their end with it, and passed.
         used: for each cassette the seed and key of its used entries.
+        asking: for each folder of all cassettes the tests that name some while they run.
         complete: for each folder of a module's cassettes the module, if all its tests were chosen.
         bases: the folders of all cassettes, each with a mark if no test was left out of the run.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.missed: set[tuple[str, str]] = set()
+        self.missed: set[tuple[str, str, str]] = set()
         self.tests: set[str] = set()
         self.owners: defaultdict[str, set[str]] = defaultdict(set)
         self.named: defaultdict[str, set[str]] = defaultdict(set)
         self.passed: defaultdict[str, set[str]] = defaultdict(set)
         self.used: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        self.asking: defaultdict[str, set[str]] = defaultdict(set)
         self.complete: defaultdict[str, set[str]] = defaultdict(set)
         self.bases: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -180,7 +230,7 @@ class Ledger:
         for path, owners in self.owners.items():
             if not os.path.isfile(path) or owners - self.passed[path]:
                 continue
-            if path in self.named and not self._is_whole(path):
+            if path in self.named and not (self._is_whole(path) and self._asked_all(path)):
                 continue
             try:
                 names = set(JsonlStore(path).names())
@@ -197,6 +247,15 @@ class Ledger:
             for base, marks in self.bases.items()
         )
 
+    def _asked_all(self, path: str) -> bool:
+        """Whether all tests that name cassettes while they run, perhaps this one, have passed."""
+        passed = set().union(*self.passed.values())
+        return all(
+            tests <= passed
+            for base, tests in self.asking.items()
+            if Path(path).is_relative_to(base)
+        )
+
     def unused_files(self) -> list[str]:
         """Cassettes that no test has, where all tests that could have them were chosen."""
         found = set()
@@ -207,7 +266,9 @@ class Ledger:
                 found |= {str(path) for path in Path(base).rglob("*.jsonl")}
         # Which fixtures are set up depends on the tests that run.
         return sorted(
-            path for path in found - self.owners.keys() if not path.endswith(os.sep + FIXTURES)
+            path
+            for path in found - self.owners.keys()
+            if not path.endswith(os.sep + FIXTURES) and self._asked_all(path)
         )
 
 

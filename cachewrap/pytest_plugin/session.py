@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +17,21 @@ import pytest
 
 from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
 from cachewrap.options import active_cache
-from cachewrap.policy import MODE_VARIABLE, Mode, check_mode, seed_text
+from cachewrap.policy import Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.cassettes import (
     FIXTURES,
     Ledger,
     Wish,
+    commands,
+    on_command_line,
     places_of,
     prune,
     wish_of,
 )
+from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 from cachewrap.sdk.others import Patches, patch_all
+from cachewrap.stores.jsonl import JsonlStore
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _OF_MODULES: Final = ("class", "module")
@@ -42,6 +46,9 @@ class Started:
         cache: the cache on it.
         path: where it is.
         block: leaves the block.
+        wish: what its markers ask for.
+        paths: of the cassettes that are read behind it.
+        further: the caches of other cassettes that it named while it ran, by their paths.
         failed: whether any phase so far has not passed.
         called: whether the test itself was called.
     """
@@ -49,6 +56,9 @@ class Started:
     cache: WatchedCache
     path: str
     block: ExitStack
+    wish: Wish
+    paths: tuple[str, ...] = ()
+    further: dict[str, WatchedCache] = field(default_factory=dict)
     failed: bool = False
     called: bool = False
 
@@ -60,31 +70,26 @@ class Session:
         self._config = config
         self._started: dict[str, Started] = {}
         self._fixtures: dict[str, WatchedCache] = {}
-        self._needed: set[tuple[str, Path | None]] = set()
+        self._needed: dict[tuple[str, Path | None], str] = {}
         self._patches: Patches | None = None
         self.ledger = Ledger()
 
     # -- modes --------------------------------------------------------------------------------
 
     def mode(self, marked: str | None = None) -> Mode:
-        """The mode of a test: of the command line, its marker, the environment, the ini file.
+        """The mode of a test, or of the run: see `asked_mode`. Raises `pytest.UsageError`."""
+        given, name = asked_mode(self._config, marked)
+        try:
+            return check_mode(given, name)
+        except ConfigurationError as error:
+            raise pytest.UsageError(str(error)) from error
 
-        Without any of them it is replay where ``CI`` is set, else normal.
-        """
-        sources = (
-            (self._config.getoption("llm_cache"), "--llm-cache"),
-            (marked, "@pytest.mark.llm_cache(mode=...)"),
-            (os.environ.get(MODE_VARIABLE), MODE_VARIABLE),
-            (self._config.getini("llm_cache"), "the ini option llm_cache"),
-        )
-        for given, name in sources:
-            if given:
-                try:
-                    return check_mode(given, name)
-                except ConfigurationError as error:
-                    raise pytest.UsageError(str(error)) from error
-        in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-        return "replay" if in_ci else "normal"
+    def replays(self, item: pytest.Item) -> bool:
+        """Whether a test asks no model."""
+        try:
+            return asked_mode(self._config, wish_of(item).mode)[0] == "replay"
+        except pytest.UsageError:
+            return True  # its set-up says so
 
     # -- one test -----------------------------------------------------------------------------
 
@@ -94,28 +99,74 @@ class Session:
         if started is None:
             try:
                 wish = wish_of(item)
-                path = str(places_of(item).cassette(item, wish))
-                options = {"encryption_key": None, **wish.options}
-                cache = self._cache(path, self.mode(wish.mode), wish.seed, options)
+                places = places_of(item)
+                path = str(places.cassette(item, wish))
+                reads = tuple(str(places.named(name)) for name in wish.reads)
+                cache = self._of_test(item, path, wish, reads)
             except (pytest.UsageError, StoreError) as error:
                 pytest.fail(str(error), pytrace=False)
             self._patches = self._patches or patch_all()
             block = ExitStack()
             block.enter_context(cache)
-            started = self._started[item.nodeid] = Started(cache, path, block)
-            self._own(item, path, wish)
+            started = Started(cache, path, block, wish, reads)
+            self._started[item.nodeid] = started
+            self._own(item, path, wish, reads)
             _activate_inside(item, cache, block)
         return started
 
-    def _own(self, item: pytest.Item, path: str, wish: Wish) -> None:
+    def further(self, item: pytest.Item) -> Callable[..., WatchedCache]:
+        """Makes the caches of further cassettes of a test, by their names."""
+        started, places = self.start(item), places_of(item)
+
+        def make(name: str, **options: Any) -> WatchedCache:
+            wish = started.wish
+            mode, seed = options.pop("mode", wish.mode), options.pop("seed", wish.seed)
+            wish = Wish(name, (), mode, seed, {**wish.options, **options})
+            path = str(places.named(name))
+            if path == started.path:
+                return started.cache
+            if path not in started.further:
+                started.further[path] = self._of_test(item, path, wish)
+                self._own(item, path, wish)
+            return started.further[path]
+
+        return make
+
+    def _of_test(
+        self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()
+    ) -> WatchedCache:
+        options = {"encryption_key": None, **wish.options}
+        return self._cache(item, path, self.mode(wish.mode), wish.seed, options, reads=reads)
+
+    def _own(self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()) -> None:
         self.ledger.owners[path].add(item.nodeid)
         if wish.cassette is not None:
             self.ledger.named[path].add(item.nodeid)
+        for behind in reads:
+            self.ledger.owners[behind].add(item.nodeid)
+            self.ledger.named[behind].add(item.nodeid)
 
-    def _cache(self, path: str, mode: Mode, seed: Any, options: dict[str, Any]) -> WatchedCache:
+    def _cache(
+        self,
+        item: pytest.Item,
+        path: str,
+        mode: Mode,
+        seed: Any,
+        options: dict[str, Any],
+        *,
+        reads: tuple[str, ...] = (),
+        test: str = "",
+    ) -> WatchedCache:
+        journal = Journal(on_command_line(test or item.nodeid, self._config))
+        hooks: Any = item.ihook.pytest_llm_cache_scrub.get_hookimpls()
+        if hooks:
+            functions = [*(hook.function for hook in hooks), options.get("scrub")]
+            options = {**options, "scrub": _all_of([one for one in functions if one])}
         try:
-            store = WatchedStore(path, seed_text(seed), Journal())
-            store.journal.before.update(store.names())
+            partition = seed_text(seed)
+            behind = [JsonlStore(read, partition) for read in reads]
+            store = WatchedStore(path, partition, journal, behind)
+            journal.before.update(store.names())
             return WatchedCache(store, cache_seed=seed, mode=mode, **options)
         except (ConfigurationError, TypeError) as error:
             raise pytest.UsageError(f"@pytest.mark.llm_cache: {error}") from error
@@ -147,25 +198,34 @@ class Session:
         if started is None:
             return
         started.block.close()
-        self._add_up(item.nodeid, started.path, started.cache)
+        caches = {started.path: started.cache, **started.further}
+        for path, cache in caches.items():
+            self._add_up(item.nodeid, path, cache)
+        for path in started.paths:
+            self.ledger.used[path] |= started.cache.journal.used
         if started.called:
             self.ledger.tests.add(item.nodeid)
-        whole = started.called and not started.failed and not started.cache.journal.missed
-        if whole and started.cache.policy.mode != "off":
-            self.ledger.passed[started.path].add(item.nodeid)
+        missed = any(cache.journal.missed for cache in caches.values())
+        if started.called and not started.failed and not missed:
+            for path in (*started.paths, *caches):
+                if started.cache.policy.mode != "off":
+                    self.ledger.passed[path].add(item.nodeid)
 
     def _add_up(self, test: str, path: str, cache: WatchedCache) -> None:
         journal, ledger = cache.journal, self.ledger
         ledger.counts.update(journal.counts)
         ledger.counts["bypassed"] += cache.stats.bypassed
-        ledger.missed.update((test, message) for message in journal.missed.values())
+        ledger.missed.update((test, *told) for told in journal.missed.values())
         ledger.used[path] |= journal.used
 
     # -- fixtures -----------------------------------------------------------------------------
 
     @contextmanager
     def fixture(
-        self, definition: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+        self,
+        definition: pytest.FixtureDef[Any],
+        request: pytest.FixtureRequest,
+        placeholders: Placeholders,
     ) -> Iterator[None]:
         """The set-up of a fixture: one that outlives its test has a cassette of its own.
 
@@ -180,9 +240,11 @@ class Session:
             yield
             return
         with ExitStack() as block:
+            block.enter_context(placeholders.present())
             if started is None or wide:
                 self._patches = self._patches or patch_all()
-                cache = self._for_fixtures(definition.scope, item)
+                test = item.nodeid if started else self._needing(definition, item)
+                cache = self._for_fixtures(definition.scope, item, test or item.nodeid)
                 block.enter_context(cache)
                 # What is added last runs first: the teardown stands between the two.
                 later = ExitStack()
@@ -198,16 +260,19 @@ class Session:
 
     def _needs(self, definition: pytest.FixtureDef[Any], item: pytest.Item) -> bool:
         """Whether a test with a cassette, of the same module where that matters, has a fixture."""
-        module = item.path if definition.scope in _OF_MODULES else None
-        return (definition.argname, module) in self._needed
+        return self._needing(definition, item) is not None
 
-    def _for_fixtures(self, scope: str, item: pytest.Item) -> WatchedCache:
+    def _needing(self, definition: pytest.FixtureDef[Any], item: pytest.Item) -> str | None:
+        module = item.path if definition.scope in _OF_MODULES else None
+        return self._needed.get((definition.argname, module))
+
+    def _for_fixtures(self, scope: str, item: pytest.Item, test: str) -> WatchedCache:
         places = places_of(item)
         folder = places.folder if scope in _OF_MODULES else places.base
         path = str(folder / FIXTURES)
         cache = self._fixtures.get(path)
         if cache is None:
-            cache = self._cache(path, self.mode(), 41, {"encryption_key": None})
+            cache = self._cache(item, path, self.mode(), 41, {"encryption_key": None}, test=test)
             self._fixtures[path] = cache
             self.ledger.owners[path].add("fixtures")
         return cache
@@ -246,14 +311,18 @@ class Session:
         roots = [Path(os.path.abspath(config.invocation_params.dir / arg)) for arg in config.args]
         for item in wanting:
             for name in getattr(item, "fixturenames", ()):
-                self._needed |= {(name, item.path), (name, None)}
+                self._needed.setdefault((name, item.path), item.nodeid)
+                self._needed.setdefault((name, None), item.nodeid)
             places = places_of(item)
             try:
                 wish = wish_of(item)
                 path = str(places.cassette(item, wish))
+                reads = tuple(str(places.named(name)) for name in wish.reads)
             except pytest.UsageError:
                 continue  # its set-up says so
-            self._own(item, path, wish)
+            self._own(item, path, wish, reads)
+            if "llm_cassette" in getattr(item, "fixturenames", ()):
+                self.ledger.asking[str(places.base)].add(item.nodeid)
             if item.path not in left_out:
                 self.ledger.complete[str(places.folder)].add(str(places.module))
             marks = self.ledger.bases[str(places.base)]
@@ -289,8 +358,10 @@ class Session:
         terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} (mode {self.mode()})")
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
-        for test, message in sorted(ledger.missed):
+        for test, message, _ in sorted(ledger.missed):
             terminal.line(f"missed: {test}: {message}")
+        for command in commands(ledger.missed):
+            terminal.line(f"to record: {command}")
         self._report_unused(terminal)
 
     def _report_unused(self, terminal: Any) -> None:
@@ -320,6 +391,17 @@ class Session:
         if self._patches is not None:
             self._patches.undo()
             self._patches = None
+
+
+def _all_of(functions: Sequence[Callable[..., str]]) -> Callable[[str], str]:
+    """One function of a text after another."""
+
+    def scrub(text: str) -> str:
+        for function in functions:
+            text = function(text)
+        return text
+
+    return scrub
 
 
 def _activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
 from cachewrap.entry import Outcome
-from cachewrap.errors import CachewrapError, ReplayMissError
+from cachewrap.errors import CachewrapError, ReplayMissError, StoreError
 from cachewrap.explain import Explanation
 from cachewrap.policy import Policy
+from cachewrap.pytest_plugin.cassettes import COMMAND
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.telemetry.events import Watch
@@ -30,16 +32,21 @@ class Journal:
         before: the seed and key of the entries that were there when the test began.
         used: the seed and key of entries that were served or stored.
         counts: how many calls were ``replayed``, ``recorded`` and ``refreshed``.
-        missed: each request that was refused in mode replay, and how the nearest one differs.
+        missed: each request that was refused in mode replay, how the nearest one differs, and the
+            command that records it; "" where none does.
+
+    Args:
+        test: the test, as it is named on a command line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, test: str) -> None:
+        self._test = test
         self.before: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._quiet = 0
         self.used: set[tuple[str, str]] = set()
         self.counts: Counter[str] = Counter()
-        self.missed: dict[str, str] = {}
+        self.missed: dict[str, tuple[str, str]] = {}
 
     def note(self, cache: Cache, key: str, reply: Reply[Any]) -> None:
         """Note how a call was answered."""
@@ -62,7 +69,12 @@ class Journal:
             if not self._quiet:
                 nothing = "nothing like it is stored" if miss.key else "it is never stored"
                 differs = "; ".join(miss.diff[:_SHOWN]) or nothing
-                self.missed.setdefault(miss.key or miss.source, f"{miss.source}: {differs}")
+                command = ""
+                if miss.remedy:
+                    command = f"{COMMAND}{miss.remedy} {self._test}"
+                    miss.advise(command)
+                told = f"{miss.source}: {differs}"
+                self.missed.setdefault(miss.key or miss.source, (told, command))
             raise
 
     @contextmanager
@@ -76,17 +88,40 @@ class Journal:
 
 
 class WatchedStore(JsonlStore):
-    """A cassette with a journal. A copy in another process is a plain one."""
+    """A cassette with a journal, and others that are read behind it.
 
-    def __init__(self, path: str, seed: str, journal: Journal) -> None:
+    A copy in another process is a plain one.
+    """
+
+    def __init__(
+        self, path: str, seed: str, journal: Journal, reads: Sequence[JsonlStore] = ()
+    ) -> None:
         super().__init__(path, seed)
         self.journal = journal
+        self.reads = reads
 
     def reseed(self, seed: str) -> WatchedStore:
-        return WatchedStore(self.path, seed, self.journal)
+        reads = [store.reseed(seed) for store in self.reads]
+        return WatchedStore(self.path, seed, self.journal, reads)
 
     def __reduce__(self) -> tuple[type[JsonlStore], tuple[str, str]]:
         return JsonlStore, (self.path, self._seed)
+
+    def get(self, key: str) -> bytes | None:
+        raw = super().get(key)
+        return self.read_behind(key) if raw is None and self.reads else raw
+
+    async def aget(self, key: str) -> bytes | None:
+        raw = await super().aget(key)
+        return self.read_behind(key) if raw is None and self.reads else raw
+
+    def read_behind(self, key: str) -> bytes | None:
+        """What the first of the others has for a key."""
+        found = (store.get(key) for store in self.reads)
+        return next((raw for raw in found if raw is not None), None)
+
+    def keys(self) -> Iterator[str]:
+        return chain(super().keys(), *(store.keys() for store in self.reads))
 
 
 class WatchedCache(Cache):
@@ -110,11 +145,22 @@ class WatchedCache(Cache):
 
     def _look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         with self.journal.watching():
-            return super()._look(exchange, *seen)
+            return super()._look(exchange, *(seen or self._behind(exchange)))
 
     async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
         with self.journal.watching():
-            return await super()._alook(exchange, *seen)
+            return await super()._alook(exchange, *(seen or self._behind(exchange)))
+
+    def _behind(self, exchange: Exchange[Any]) -> tuple[bytes, ...]:
+        """In mode refresh, what is only read: the tests that record it make it anew."""
+        store, own = self._store, self.journal.before
+        if self.policy.mode != "refresh" or (self.seed or "", exchange.key) in own:
+            return ()
+        assert isinstance(store, WatchedStore)
+        with suppress(StoreError):  # as if it were not there
+            if (raw := store.read_behind(exchange.key)) is not None:
+                return (raw,)
+        return ()
 
     def bypass(
         self,

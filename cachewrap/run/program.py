@@ -12,14 +12,16 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cachewrap import blocks, systems
 from cachewrap.run.clients import FirstClient
+from cachewrap.run.own import OwnCaches
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
     from cachewrap.call.stats import Stats
+    from cachewrap.sdk.others import Patches
 
 URL: Final = "CACHEWRAP_URL"
 """Where the cache is; ``disk:.cache`` where it is not set."""
@@ -39,8 +41,49 @@ TALLY: Final = "CACHEWRAP_TALLY"
 _FEWEST_MISSES: Final = 5
 """Calls that missed, below which nothing is made of it."""
 
+_OWN_TOLD: Final = 3
+"""Caches of the program's own, at most, of which each is told by itself."""
 
-def activate(cache: Cache | str | None = None) -> None:
+
+class Activation:
+    """The handle of an `activate`; use it as a block, or call `undo`.
+
+    Attributes:
+        cache: what serves the process, until another one is activated.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    @property
+    def active(self) -> bool:
+        """Whether it is the newest, and was not undone."""
+        return _activation is self
+
+    def undo(self) -> None:
+        """`deactivate`, unless another cache was activated since; a second time does nothing."""
+        _end(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.undo()
+
+    def __repr__(self) -> str:
+        if not self.active:
+            return f"<activation of {self.cache.url}: over>"
+        return (
+            f"<activation of {self.cache.url}: it serves this process until cachewrap.deactivate()>"
+        )
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_line(repr(self))
+
+
+def activate(cache: Cache | str | None = None) -> Activation:
     """Serve this whole process from a cache from now on: a block that is entered and never left.
 
     It reaches every thread, task, greenlet and event loop, also those that run already. Where one
@@ -52,14 +95,19 @@ def activate(cache: Cache | str | None = None) -> None:
     ``ProcessPoolExecutor(initializer=activate, initargs=(cache,))``. The known SDKs are patched as
     well (see `patch_all`), since a fresh interpreter does not know of the patches of its parent.
 
+    In a notebook it stands in the first cell, and serves all of them: ``activate("disk:.cache")``.
+    Run the cell again as often as you like. `deactivate` is the opposite.
+
     Args:
         cache: a cache, which travels to the worker and opens its store there anew (one in memory
             starts empty), or a URL for `Cache.from_url`. None takes the URL from the environment
             variable ``CACHEWRAP_URL``. The same URL again is the same cache.
 
+    Returns a handle with the `cache` and `undo`, which also works as a block.
+
     Raises `ConfigurationError` if there is neither, or for a URL that names no cache.
     """
-    global _activated
+    global _activation, _patches
     from cachewrap.cache import Cache
     from cachewrap.errors import ConfigurationError
     from cachewrap.urls import wrong_cache
@@ -72,18 +120,50 @@ def activate(cache: Cache | str | None = None) -> None:
         cache = _named(cache)
     if not isinstance(cache, Cache):
         raise ConfigurationError(wrong_cache(cache, "activate takes the URL of a cache, or"))
-    _patch_all()
-    cache.__enter__()
+    patches = _patch_all()
+    cache.hold()
+    made = Activation(cache)
     with _lock:
-        before, _activated = _activated, cache
+        before, _activation = _activation, made
+        older, _patches = _patches, patches
         blocks.activate(cache)
-    if before is not None:
-        before.__exit__(None, None, None)
+    _leave(before, older)
+    return made
+
+
+def deactivate() -> None:
+    """Undo `activate`: the process is served by nothing any more, in every thread and task.
+
+    The cache is closed, and the patches that `activate` applied are undone: those that the program
+    applied itself stay. Blocks stay what they are, and so does the cache around a program that
+    ``cachewrap run`` has started. Calls that are under way are finished as they began. Where
+    nothing is active it does nothing.
+    """
+    _end(_activation)
+
+
+def _end(activation: Activation | None) -> None:
+    global _activation, _patches
+    with _lock:
+        if activation is None or _activation is not activation:
+            return
+        _activation = None
+        older, _patches = _patches, None
+        blocks.deactivate()
+    _leave(activation, older)
+
+
+def _leave(activation: Activation | None, patches: Patches | None) -> None:
+    if patches is not None:
+        patches.undo()
+    if activation is not None:
+        activation.cache.release()
 
 
 _lock = threading.Lock()
 systems.renew_in_child(globals(), _lock=threading.Lock)
-_activated: Cache | None = None
+_activation: Activation | None = None
+_patches: Patches | None = None
 _by_name: tuple[object, Cache] | None = None
 
 
@@ -110,6 +190,7 @@ def serve_program() -> Program:
     program = Program()
     sys.meta_path.insert(0, program.clients)
     blocks.serve_program(program.blocks)
+    blocks.made = program.own.saw
     return program
 
 
@@ -118,10 +199,12 @@ class Program:
 
     Attributes:
         clients: what sees that a client is made.
+        own: the caches that the program makes itself.
     """
 
     def __init__(self) -> None:
         self.clients = FirstClient(self.open)
+        self.own = OwnCaches()
         self._lock = threading.RLock()
         self._opened = False
         self._blocks = blocks.OUTSIDE
@@ -160,6 +243,7 @@ class Program:
             from cachewrap.cache import Cache
 
             cache = _recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
+            self.own.forget(cache.stats)
             cache.check()
             _patch_all()
         except (CachewrapError, ImportError) as error:
@@ -174,6 +258,7 @@ class Program:
         """In a forked child: it counts for itself."""
         self._lock = threading.RLock()
         self.clients.renew()
+        self.own.renew()
         self._first = self._told = False
         if self._cache is not None:
             self._cache.stats.reset()
@@ -197,18 +282,23 @@ class Program:
             self._cache.close()
         if self._first:
             self._tell()
-        elif self._cache is not None:
+        else:
             self._add()
 
     def _add(self) -> None:
         import json
 
-        assert self._cache is not None
-        stats = self._cache.stats
-        # The first process may have no cache, and can import none at its end.
-        place = self._place_apart(stats, stats.missed)
-        counted = json.dumps([self._cache.url, stats.as_dict(), stats.missed, place])
-        systems.append(self._path, f"{counted}\n".encode(), follows=False)
+        lines: list[list[Any]] = [
+            [url, stats.as_dict()] for url, stats in self.own.counts().items()
+        ]
+        if self._cache is not None:
+            stats = self._cache.stats
+            # The first process may have no cache, and can import none at its end.
+            place = self._place_apart(stats, stats.missed)
+            lines.append([self._cache.url, stats.as_dict(), stats.missed, place])
+        told = "".join(f"{json.dumps(line)}\n" for line in lines)
+        if told:
+            systems.append(self._path, told.encode(), follows=False)
 
     def _tell(self) -> None:
         others: list[str] = []
@@ -218,8 +308,8 @@ class Program:
             os.unlink(self._path)
         if os.environ.get(QUIET):
             return
-        if self._cache is None and not others:
-            lines = ["no call of a model was seen"]
+        if self._cache is None and not others and not self.own.counts():
+            lines = ["no call of a model was seen: no client of one was made, no function cached"]
         else:
             lines = self._lines(others)
         with suppress(OSError, ValueError):  # stderr may be closed by now
@@ -230,21 +320,35 @@ class Program:
         import json
 
         from cachewrap.call.stats import Stats, summary, unknown_hosts
+        from cachewrap.telemetry.usage import can_price
 
         stats = Stats() if self._cache is None else self._cache.stats
         place = "" if self._cache is None else self._cache.url
         missed, apart = list(stats.missed), None
+        own = self.own.counts()
         for line in others:
-            url, counted, keys, found = json.loads(line)
+            url, counted, *more = json.loads(line)
+            if not more:
+                own.setdefault(url, Stats()).add(counted)
+                continue
             stats.add(counted)
-            missed += keys
-            apart = apart or found
+            missed += more[0]
+            apart = apart or more[1]
             place = place or url  # as they have it: that of the environment may hold a password
-        lines = [summary(stats, place), *unknown_hosts(stats)]
-        if told := nearly_all_missed(stats):
+        if place in own:
+            stats.add(own.pop(place).as_dict())
+        told = {url: one for url, one in own.items() if one.total.calls + one.absent}
+        lines = [summary(one, where) for where, one in _of_own(told)]
+        if not lines or stats.total.calls + stats.absent + stats.bypassed:
+            lines.insert(0, summary(stats, place))
+        lines += unknown_hosts(stats)
+        whole = [stats, *told.values()]
+        if not can_price() and any(one.total.tokens_in_spent for one in whole):
+            lines.append("for what it cost: pip install 'cachewrap[prices]'")
+        if many := nearly_all_missed(stats):
             kind, name = self._place_apart(stats, missed[:3]) or apart or ("", "")
             alone = f"each differs from a stored one in the {kind} {name} alone"
-            lines += [f"{told}: {alone} (--unkeyed {name})"] if name else []
+            lines += [f"{many}: {alone} (--unkeyed {name})"] if name else []
         return lines
 
     def _place_apart(self, stats: Stats, missed: list[str]) -> tuple[str, str] | None:
@@ -260,6 +364,17 @@ class Program:
             return None
         finally:
             self._cache.close()
+
+
+def _of_own(own: dict[str, Stats]) -> list[tuple[str, Stats]]:
+    """The caches of a program's own as they are told: each by itself, or many together."""
+    if len(own) <= _OWN_TOLD:
+        named = {url: "memory" if url.startswith("memory:") else url for url in own}
+        return [(f"{named[url]} (the program's own)", one) for url, one in own.items()]
+    first, *rest = own.values()
+    for one in rest:
+        first.add(one.as_dict())
+    return [(f"{len(own):,} caches of the program's own", first)]
 
 
 def nearly_all_missed(stats: Stats) -> str:
@@ -292,7 +407,7 @@ def _recorded(cache: Cache) -> Cache:
     return cache
 
 
-def _patch_all() -> None:
+def _patch_all() -> Patches:
     from cachewrap.sdk.others import patch_all
 
-    patch_all()
+    return patch_all()

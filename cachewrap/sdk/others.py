@@ -170,11 +170,16 @@ class Patches(Handle):
 
     def __init__(self, patches: Iterable[Handle]) -> None:
         self._patches = tuple(patches)
+        self.cache = self._patches[0].cache if self._patches else None
 
     @property
     def active(self) -> bool:
         """Whether any of them still holds."""
         return any(patch.active for patch in self._patches)
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return tuple(name for patch in self._patches for name in patch.libraries)
 
     def undo(self) -> None:
         for patch in self._patches:

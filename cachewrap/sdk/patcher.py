@@ -112,6 +112,10 @@ class Patcher(Applications[Patch]):
             self._client_wrappers["SyncAPIClient"]["post"] = inner.post
             self._client_wrappers["AsyncAPIClient"]["post"] = inner.apost
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return (self._sdk.name,)
+
     def _active(self) -> bool:
         return bool(self.patches)
 

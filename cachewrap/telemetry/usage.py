@@ -1,4 +1,4 @@
-"""The model and the tokens that an answer reports, wherever its kind of answer keeps them."""
+"""The model and the tokens that an answer reports, wherever its kind keeps them; their cost."""
 
 from __future__ import annotations
 
@@ -107,3 +107,25 @@ def _rates(model: str) -> tuple[bool, tuple[float, float] | None]:
         return False, None
     even = abs(both - (asked + told) * (_MANY / _FEW)) < 1e-9 * max(1.0, both)
     return True, (asked / _FEW, told / _FEW) if even else None
+
+
+def cost(calls: int, tokens_in: float, tokens_out: float, *models: str) -> float | None:
+    """What calls cost: the average one, by the first of a model's names that has a price."""
+    for model in models if calls else ():
+        one = price(model, int(tokens_in // calls), int(tokens_out // calls))
+        if one is not None:
+            return one * calls
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """US dollars saved and spent, as far as the models' prices are known."""
+
+    saved: float
+    spent: float
+
+    def _repr_html_(self) -> str:
+        from cachewrap import notebook
+
+        return notebook.of_money(self)

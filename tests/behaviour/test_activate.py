@@ -6,6 +6,7 @@ import _thread
 import asyncio
 import multiprocessing
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,16 +17,28 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, activate, blocks, llm_cached, no_cache, patch_threads
+from cachewrap import (
+    Cache,
+    ConfigurationError,
+    activate,
+    blocks,
+    deactivate,
+    llm_cached,
+    no_cache,
+    patch_openai,
+    patch_threads,
+)
+from cachewrap.http.httpx import HTTPX
 from cachewrap.options import active_cache
 from cachewrap.run import program
+from cachewrap.sdk.openai import OPENAI
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is activated or patched for other tests."""
     monkeypatch.setattr(program, "_patch_all", lambda: None)
-    monkeypatch.setattr(program, "_activated", None)
+    monkeypatch.setattr(program, "_activation", None)
     monkeypatch.setattr(program, "_by_name", None)
     yield
     blocks.serve_program(None)
@@ -306,3 +319,199 @@ def test_a_context_that_was_copied_before_is_reached() -> None:
     cache = Cache.memory()
     activate(cache)
     assert copied.run(active_cache) is cache
+
+
+# -- and its opposite ------------------------------------------------------------------------------
+
+
+@CALLERS
+@PLACES
+def test_deactivate_reaches_every_place_from_every_place(
+    caller: Callable[..., Any], place: Callable[..., Any]
+) -> None:
+    activate(Cache.memory())
+    caller(deactivate)
+    assert place(active_cache) is None
+    assert active_cache() is None
+
+
+@CALLERS
+def test_it_reaches_what_runs_already_and_was_inside(
+    caller: Callable[..., Any], other: Thread
+) -> None:
+    cache = Cache.memory()
+    activate(cache)
+    assert other.do(active_cache) is cache
+    caller(deactivate)
+    assert other.do(active_cache) is None
+
+
+def test_where_nothing_is_active_it_does_nothing() -> None:
+    deactivate()
+    activate(Cache.memory())
+    deactivate()
+    deactivate()
+    assert active_cache() is None
+
+
+def closings(cache: Cache) -> list[Cache]:
+    closed: list[Cache] = []
+    cache.close = lambda: closed.append(cache)  # type: ignore[method-assign]
+    return closed
+
+
+def test_it_closes_the_cache_once() -> None:
+    cache = Cache.memory()
+    closed = closings(cache)
+    for _ in range(3):  # a cell that is run again
+        activate(cache)
+    assert not closed
+    deactivate()
+    deactivate()
+    assert closed == [cache]
+
+
+def test_a_cache_that_is_used_in_a_block_stays_open() -> None:
+    cache = Cache.memory()
+    closed = closings(cache)
+    with cache:
+        activate(cache)
+        deactivate()
+        assert active_cache() is cache
+        assert not closed
+    assert closed == [cache]
+
+
+def test_blocks_are_left_alone(other: Thread) -> None:
+    block, cache = Cache.memory(), Cache.memory()
+    other.do(block.__enter__)
+    activate(cache)
+    with block, cache:
+        deactivate()
+        assert active_cache() is cache
+        assert other.do(active_cache) is block
+    assert active_cache() is None
+    other.do(lambda: block.__exit__(None, None, None))
+
+
+@pytest.mark.parametrize("around", [Cache.memory, no_cache])
+def test_the_caller_is_back_in_the_blocks_that_activate_was_called_in(around: Any) -> None:
+    with around() as outer:
+        for _ in range(2):
+            activate(Cache.memory())
+            deactivate()
+            assert active_cache() is outer
+        activate(Cache.memory())
+        activate(Cache.memory())
+        with Cache.memory() as inner:
+            deactivate()
+            assert active_cache() is inner
+            assert len(blocks.active()) == 2
+        assert active_cache() is outer
+    assert active_cache() is None
+    assert tuple(blocks.active()) == ()
+
+
+def test_blocks_that_were_left_meanwhile_do_not_come_back() -> None:
+    with Cache.memory():
+        cache = Cache.memory()
+        activate(cache)
+    assert active_cache() is cache
+    deactivate()
+    assert active_cache() is None
+
+
+def test_what_stands_around_the_program_stays(other: Thread) -> None:
+    outer = Cache.memory()
+    stack = blocks.OUTSIDE.entered(outer)
+    blocks.serve_program(lambda: stack)
+    activate(Cache.memory())
+    deactivate()
+    assert [active_cache(), other.do(active_cache)] == [outer, outer]
+
+
+def test_the_handle_undoes_its_own_activation_alone() -> None:
+    one, two = Cache.memory(), Cache.memory()
+    first = activate(one)
+    assert (first.cache, first.active) == (one, True)
+    second = activate(two)
+    assert (first.active, second.active) == (False, True)
+    first.undo()
+    assert active_cache() is two
+    second.undo()
+    second.undo()
+    assert (active_cache(), second.active) == (None, False)
+
+
+def test_the_handle_is_a_block() -> None:
+    with activate(Cache.memory()) as handle:
+        assert active_cache() is handle.cache
+    assert active_cache() is None
+
+
+def test_the_handle_travels_without_being_active_elsewhere() -> None:
+    handle = activate("memory://")
+    copied = pickle.loads(pickle.dumps(handle))  # as what a worker's function returns does
+    assert (copied.cache.seed, copied.active) == ("41", False)
+    copied.undo()
+    assert active_cache() is handle.cache
+
+
+def test_it_is_active_again_with_what_it_counted() -> None:
+    activate("memory://?cache_seed=8")
+    roll("a")
+    deactivate()
+    handle = activate("memory://?cache_seed=8")
+    assert handle.cache.stats.calls == 1
+
+
+def test_another_place_is_closed_when_the_next_is_there() -> None:
+    one, two = Cache.memory(), Cache.memory()
+    closed = closings(one)
+    activate(one)
+    activate(two)
+    assert closed == [one]
+    deactivate()
+    assert closed == [one]
+
+
+def test_a_url_that_is_wrong_changes_nothing() -> None:
+    cache = Cache.memory()
+    activate(cache)
+    with pytest.raises(ConfigurationError):
+        activate("nowhere://")
+    assert active_cache() is cache
+
+
+def test_many_threads_that_activate_and_deactivate_leave_nothing() -> None:
+    caches = [Cache.memory() for _ in range(4)]
+    closed = [closings(cache) for cache in caches]
+
+    def toggle(cache: Cache) -> None:
+        for _ in range(50):
+            activate(cache)
+            deactivate()
+
+    threads = [threading.Thread(target=toggle, args=(cache,)) for cache in caches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert active_cache() is None
+    assert [cache._entered for cache in caches] == [[0]] * 4
+    assert all(closed)
+
+
+def test_the_patches_of_activate_are_undone_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.undo()
+    for _ in range(2):
+        activate(Cache.memory())
+        activate(Cache.memory())
+        assert OPENAI.patches
+        own = patch_openai()
+        deactivate()
+        assert own.active
+        own.undo()
+        assert not OPENAI.patches
+        assert not HTTPX.patches

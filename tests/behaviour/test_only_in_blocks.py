@@ -29,7 +29,7 @@ calls: list[str] = []
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Nothing was called, and the working folder is empty."""
     monkeypatch.setattr(program, "_patch_all", lambda: None)
-    monkeypatch.setattr(program, "_activated", None)
+    monkeypatch.setattr(program, "_activation", None)
     monkeypatch.chdir(tmp_path)
     calls.clear()
     yield

@@ -87,7 +87,7 @@ def test_counting_a_hit_reads_no_record(client: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_money_is_what_the_prices_say(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "price", lambda model, i, o: {"gpt-4o": 2.0 * i + o}.get(model))
+    monkeypatch.setattr(usage, "price", lambda model, i, o: {"gpt-4o": 2.0 * i + o}.get(model))
     with Cache.memory() as cache:
         for _ in range(3):
             client.chat.completions.create(model="gpt-4o", messages=SAID)
@@ -186,14 +186,14 @@ def test_in_replay_the_line_counts_what_was_missed() -> None:
     assert (cache.stats.hits, cache.stats.absent) == (4, 1)
     line = summary(cache.stats, "memory:")
     assert line.startswith("4 of 6 calls answered from memory:")
-    assert line.endswith("; 1 asked upstream, 1 stored; 1 not stored")
+    assert line.endswith("; 1 asked upstream, 1 stored; 1 refused: not stored (mode replay)")
 
 
 def test_counting_anew() -> None:
     with Cache.memory() as cache:
         bare("hi")
     cache.stats.reset()
-    assert repr(cache.stats) == "Stats()"
+    assert repr(cache.stats) == "Stats(no calls yet)"
 
 
 @pytest.mark.parametrize(

@@ -35,12 +35,15 @@ class Page:
 
     def __init__(self, path: Path) -> None:
         self.source = path.read_bytes()
-        found: dict[bytes, list[Any]] = {b"lines": [], b"talks": [], b"facts": []}
+        found: dict[bytes, list[Any]] = {
+            name: [] for name in (b"lines", b"talks", b"facts", b"image")
+        }
         for name, data in _BLOCK.findall(self.source):
             found[name].append(json.loads(data))
         self.lines = [line for block in found[b"lines"] for line in block]
         self.talks = [talk for block in found[b"talks"] for talk in block]
         (self.facts,) = found[b"facts"]
+        self.images = found[b"image"]
         assert len(self.lines) == len(self.talks)
 
     @property
@@ -380,7 +383,7 @@ def test_memory_does_not_grow_with_the_store(
     run: CommandLine, make_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     peaks = []
-    for entries in (30, 600):
+    for entries in (120, 720):
         url = make_url("disk")
         cache = Cache.from_url(url)
         for i in range(entries):

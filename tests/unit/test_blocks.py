@@ -76,8 +76,18 @@ class TestStack:
         assert inside.salt == "key"
         assert inside.numberings != (inside.inside,)
 
-    def test_emptied_outside_of_any_sample_it_is_outside(self) -> None:
-        assert OUTSIDE.entered(A).emptied() is OUTSIDE
+    def test_emptied_outside_of_any_block_it_is_outside(self) -> None:
+        assert OUTSIDE.emptied() is OUTSIDE
+
+    def test_filled_it_has_again_what_was_emptied_and_not_left(self) -> None:
+        stack = OUTSIDE.entered(A).entered(B)
+        emptied = stack.emptied()
+        assert tuple(emptied) == ()
+        assert (tuple(emptied.filled()), emptied.filled().numberings) == ((A, B), stack.numberings)
+        inside = emptied.entered(A).left(B)
+        assert tuple(inside.filled()) == (A, A)
+        assert tuple(inside.emptied().filled()) == (A, A)
+        assert inside.filled().before is None
 
     def test_emptied_inside_a_sample_it_still_counts_there(self) -> None:
         inside = OUTSIDE.entered(A).within("key")
@@ -95,7 +105,9 @@ def no_program() -> Iterator[None]:
 
 STEPS = st.lists(
     st.tuples(
-        st.integers(0, 2), st.sampled_from("push pop activate".split()), st.sampled_from("ABC")
+        st.integers(0, 2),
+        st.sampled_from("push pop activate deactivate".split()),
+        st.sampled_from("ABC"),
     ),
     max_size=30,
 )
@@ -110,18 +122,25 @@ class TestWholeProcess:
         outermost = OUTSIDE.entered("P")
         blocks.serve_program((lambda: outermost) if around else None)
         process = ["P"] if around else []
-        contexts = [(Context(), list[str]()) for _ in range(3)]
+        contexts = [(Context(), list[str](), list[str]()) for _ in range(3)]
         for number, step, block in steps:
-            context, own = contexts[number]
-            context.run(getattr(blocks, step), block)
+            context, own, aside = contexts[number]
+            context.run(getattr(blocks, step), *([] if step == "deactivate" else [block]))
             if step == "push":
                 own.append(block)
             elif step == "activate":
+                aside += own
                 own.clear()
                 process[int(around) :] = [block]
-            elif block in own:
-                del own[len(own) - 1 - own[::-1].index(block)]
-            for each, entered in contexts:
+            elif step == "deactivate":
+                del process[int(around) :]
+                own[:0] = aside
+                aside.clear()
+            else:
+                left = own if block in own else aside
+                if block in left:
+                    del left[len(left) - 1 - left[::-1].index(block)]
+            for each, entered, _ in contexts:
                 stack = each.run(blocks.active)
                 assert list(stack) == (entered or process)
                 assert len(stack.numberings) == len(stack)

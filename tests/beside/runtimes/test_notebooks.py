@@ -12,7 +12,8 @@ from beside.runtimes.running import Programs
 def test_the_cells_of_a_notebook(programs: Programs) -> None:
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    seen = "activated, in a thread, awaited, in a block | None"
+    seen = "activated, in a thread, awaited, in a block | None | None None"
+    seen += " | offered: True False True False"
     assert programs.asked("notebook.py") == (4, seen)
     assert programs.asked("notebook.py") == (0, seen)
 
