@@ -19,7 +19,7 @@ from cachewrap.cli.text import (
     terminal_width,
 )
 from cachewrap.errors import printable
-from cachewrap.telemetry.usage import can_price, price
+from cachewrap.telemetry.usage import can_price, money_text, price
 
 
 @dataclass(slots=True)
@@ -129,5 +129,5 @@ def _cells(one: Sum, total: Sum) -> list[str]:
         span_text(one.seconds),
     ]
     if total.money is not None:
-        cells.append("-" if one.money is None else f"${one.money:,.4f}")
+        cells.append("-" if one.money is None else money_text(one.money))
     return cells
