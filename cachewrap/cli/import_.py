@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from cachewrap.cli.entries import Filter, filter_options
+from cachewrap.cli.entries import filter_options
 from cachewrap.cli.export import Names, check_apart, check_head, names_of
 from cachewrap.cli.foreign import folders, is_langchain, read_database, read_folder
 from cachewrap.cli.guess import places_alone, target_url
@@ -19,6 +19,7 @@ from cachewrap.cli.places import Place, handed, json_option, named_url, url_opti
 from cachewrap.cli.text import Meter, is_terminal, size_text
 from cachewrap.cli.transfer import Mover, Targets, cover_options, open_targets, overwrite_option
 from cachewrap.encryption import keys_from_environment
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.jsonl import lines
 from cachewrap.systems import NotAFile, files

@@ -38,6 +38,7 @@ _COMMANDS: Final = (
     "ls",
     "prune",
     "report",
+    "rm",
     "run",
     "seeds",
     "show",
@@ -55,6 +56,7 @@ _ELSEWHERE: Final = {
     "env": "run",
     "explain": "show",
     "help": "main",
+    "rm": "prune",
     "view": "report",
 }
 """Those that have no module of their own are there by their name."""

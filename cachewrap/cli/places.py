@@ -22,11 +22,12 @@ from cachewrap.cli.options import DEFAULT_URL, one_url, together
 from cachewrap.cli.packed import PackedStore
 from cachewrap.cli.text import Meter, answers_text, count_text, entries_text
 from cachewrap.encryption import keys_from_environment
+from cachewrap.entries.stored import raw_entries
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, StoreError, printable
 from cachewrap.format.sealing import UNSEALED, Guard, make_guard
 from cachewrap.policy import STORE_SECONDS, seed_text
-from cachewrap.stores.base import Seeds, Store, scan
+from cachewrap.stores.base import Seeds, Store
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.disk.folder import OURS, connect, execute
 from cachewrap.stores.jsonl import JsonlStore
@@ -87,12 +88,7 @@ class Place:
 
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every key and what is stored under it, without loading them all at once."""
-        if not isinstance(self.store, JsonlStore):
-            yield from scan(self.store)
-            return
-        for key in self.store.keys():
-            if (raw := self.get(key)) is not None:
-                yield key, raw
+        return raw_entries(self.store)
 
     def rest(self) -> None:
         """Close the files of a disk cache: one seed of many is read, and then the next."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import sys
 import unicodedata
@@ -13,29 +12,9 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final, TextIO, TypeVar
 
-import click
-
 from cachewrap.errors import SPELT_OUT
 
-_SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_NUMBER: Final = r"(\d+(?:\.\d+)?)"
-
-
-def span(text: str) -> float:
-    """``90s``, ``15m``, ``12h``, ``30d``, ``2w``: as seconds. Raises `click.BadParameter`."""
-    match = re.fullmatch(rf"{_NUMBER}\s*([smhdw])", text.strip().lower())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no span: write 90s, 15m, 12h, 30d or 2w")
-    return float(match[1]) * _SPANS[match[2]]
-
-
-def size(text: str) -> int:
-    """``500``, ``10k``, ``2G``: as bytes, in steps of 1024. Raises `click.BadParameter`."""
-    match = re.fullmatch(rf"{_NUMBER}\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no size: write 500, 10k, 500M or 2G")
-    return int(float(match[1]) * _SIZES[match[2]])
+_SPANS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
 
 def size_text(count: float) -> str:
@@ -191,6 +170,8 @@ def one_line(text: str, width: int) -> str:
     line = clean(" ".join(text[: 4 * width].split()))
     if columns(line) <= width and len(text) <= 4 * width:
         return line
+    if line.isascii():
+        return line[: width - 1] + "…"
     while columns(line) > width - 1:
         line = line[:-1]
     return line + "…"
