@@ -89,7 +89,7 @@ def command(where: Where, wanted: Filter, as_json: bool) -> None:
     with where.opened() as places:
         for row in wanted_rows(places, wanted, skipped):
             total.add(row)
-        seeds = [place.seed for place in places]
+        seeds = list(dict.fromkeys(place.seed for place in places))
         name = where.text(places)
     click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, name, seeds))
     skipped.tell()
