@@ -450,7 +450,7 @@ def summary(stats: Stats, place: str) -> str:
     if total.misses:
         asked += f", {total.stored:,} stored"
     if stats.absent:
-        asked += f"; {stats.absent:,} not stored"
+        asked += f"; {stats.absent:,} refused: not stored (mode replay)"
     return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"
 
 

@@ -225,12 +225,12 @@ def _url(word: str) -> str:
 
 
 def _in_folder(word: str, path: str) -> Found:
-    if _holds_seeds(path):
+    if holds_seeds(path):
         return Found(((url_of_path("disk", path), word),))
     if url := _of_seed(path):
         return Found(((url, word),))
     inside = os.path.join(path, ".cache")
-    if _holds_seeds(inside):
+    if holds_seeds(inside):
         shown = os.path.join(word, ".cache")
         return Found(((url_of_path("disk", inside), shown),), notes=(f"reading {shown}",))
     found: list[str] = []
@@ -261,7 +261,7 @@ def _of_seed(path: str) -> str | None:
     return url_of("disk", os.path.dirname(path), seed)
 
 
-def _holds_seeds(path: str) -> bool:
+def holds_seeds(path: str) -> bool:
     with suppress(OSError), os.scandir(path) as inside:
         return any(
             seed_of(one.name) is not None and os.path.isfile(os.path.join(one.path, DATABASE))
@@ -305,7 +305,7 @@ def _caches_below(path: str, depth: int) -> Iterator[str]:
     """What can be read in a folder and below it: caches, files of entries, folders of those."""
     for name, inside in _folders(path, depth):
         whole = os.path.join(path, name)
-        if name and _holds_seeds(whole):
+        if name and holds_seeds(whole):
             yield name
         found = (one for one in inside if one.endswith(CASSETTE))
         for one in (one for one in found if is_cassette(os.path.join(whole, one))):

@@ -17,12 +17,13 @@ from typing import Any, BinaryIO, Final
 import click
 
 from cachewrap import systems
-from cachewrap.cli.entries import Filter, Skipped, filter_options, wanted_rows
+from cachewrap.cli.entries import Skipped, filter_options, wanted_rows
 from cachewrap.cli.options import together
 from cachewrap.cli.places import Place, Where, progress, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again
 from cachewrap.cli.talk import Talk, Threads
-from cachewrap.cli.text import clean, count_text, is_terminal, size_text, span_text
+from cachewrap.cli.text import clean, count_text, is_terminal, size_text
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
 from cachewrap.report import Document, is_report
@@ -32,7 +33,6 @@ from cachewrap.telemetry.usage import can_price
 _SHOWN: Final = 10_000
 _MOST: Final = 100_000
 _FILTER_TEXTS: Final[dict[str, Callable[[Any], str]]] = {
-    **dict.fromkeys(("newer_than", "older_than"), span_text),
     **dict.fromkeys(("min_size", "max_size"), size_text),
 }
 _PAGE_BYTES: Final = 100 * 2**20

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
+from cachewrap.cli.entries import Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Where, json_option, where_options
 from cachewrap.cli.text import (
     count_text,
@@ -18,6 +18,7 @@ from cachewrap.cli.text import (
     table,
     terminal_width,
 )
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import printable
 from cachewrap.telemetry.usage import can_price, price
 

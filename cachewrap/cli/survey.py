@@ -5,15 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from cachewrap.cli.entries import Filter, Row, read_row
+from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
 from cachewrap.telemetry.usage import cost, price
@@ -104,10 +104,10 @@ class Calls:
         self._timeline = Timeline(2)
         self._sums: dict[str, Minute] = {}
         self._elsewhere = 0
-        here, now = {place.store.url for place in places}, time.time()
+        here = {place.store.url for place in places}
         for minute in minutes:
             if minute.place in here:
-                if wanted.fits(minute.model, minute.source, minute.start, now):
+                if wanted.fits(minute.model, minute.source, minute.start):
                     self._add(minute)
             else:
                 self._elsewhere += minute.hits + minute.joined + minute.misses

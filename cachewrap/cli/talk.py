@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from cachewrap.cli.conversation import (
+from cachewrap.cli.entries import Row
+from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
+from cachewrap.entries.conversation import (
     Turn,
     answer_pieces,
     answer_turns,
@@ -18,8 +21,6 @@ from cachewrap.cli.conversation import (
     request_settings,
     request_turns,
 )
-from cachewrap.cli.entries import Row
-from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entry import HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
@@ -32,6 +33,7 @@ _PREVIEW: Final = 160
 _SETTING: Final = 2_000
 _TEXT: Final = 50_000
 _TALK: Final = 200_000
+_MARKS: Final = re.compile(r"^#{1,6} |\*\*|`+", re.M)
 _PEOPLE: Final = frozenset({"user", "human"})
 _CONVERSATIONS: Final = ("messages", "history", "conversation")
 
@@ -97,7 +99,8 @@ class Talk:
             answered = _answered(entry, answer)
             told["answered"] = self._turns(answered)
         self.answered = [(role, part) for role, parts in answered for part in parts]
-        self.gist = _one_line(" ".join(map(_brief, (part for _, part in self.answered))))
+        gist = " ".join(_brief(part) for _, part in self.answered)
+        self.gist = _one_line(_MARKS.sub("", gist[: 8 * _PREVIEW]))
         return told
 
     def _turns(self, turns: _Shown, given: Sequence[Any] = ()) -> list[list[Any]]:
@@ -248,7 +251,9 @@ class Threads:
         number = len(self._prefixes)
         said, turns = [], array("L")
         if talk is not None and talk.asked and talk.answered:
-            state = hashlib.blake2b(f"{row.place.seed}\n{row.source}".encode(), digest_size=16)
+            state = hashlib.blake2b(
+                f"{row.place.seed}\n{row.source}\n{row.model}".encode(), digest_size=16
+            )
             for turn, role, part in talk.asked:
                 if _hash(state, role, part):
                     said.append(state.digest())
@@ -279,7 +284,9 @@ class Threads:
         return [
             [
                 [one, before[one][1] if one in before else 0, self._gists[one][1]]
-                for one in sorted(group, key=lambda one: (len(self._prefixes[one][0]), one))
+                for one in sorted(
+                    group, key=lambda one: (len(self._prefixes[one][0]), self._gists[one][0])
+                )
             ]
             for _, group in sorted(groups.items())
         ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from types import FrameType
 from typing import Any, Final, Self, TypeAlias
 
 from cachewrap.entry import Entry, Outcome
@@ -192,13 +195,37 @@ log: Final = logging.getLogger("cachewrap")
 
 _told: set[tuple[object, ...]] = set()
 
+Place: TypeAlias = tuple[str, int, str]
+"""A file, a line in it, and the module's name."""
+
+NOWHERE: Final[Place] = ("cachewrap", 1, "cachewrap")
+
+_INSTALLED: Final = (f"{os.path.dirname(os.__file__)}{os.sep}", "<frozen ")
+_PACKAGES: Final = tuple(f"{os.sep}{name}-packages{os.sep}" for name in ("site", "dist"))
+
+
+def calling_line() -> Place:
+    """The line of the program that has called us, however many libraries are between."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code.co_filename
+        module = str(frame.f_globals.get("__name__"))
+        if module.partition(".")[0] != "cachewrap" and not _is_installed(code):
+            return code, frame.f_lineno, module
+        frame = frame.f_back
+    return NOWHERE
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith(_INSTALLED) or any(folder in file for folder in _PACKAGES)
+
 
 def warn_once(cause: tuple[object, ...], message: str) -> None:
     """Warn with a `CacheWarning` unless this process was already warned of the same cause."""
     log.debug(message)
     if cause not in _told:
         _told.add(cause)
-        warnings.warn(message, CacheWarning, stacklevel=2)
+        warnings.warn_explicit(message, CacheWarning, *calling_line())
 
 
 def survive(error: CachewrapError, source: str, place: str) -> None:

@@ -14,10 +14,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from cachewrap import blocks, systems
 from cachewrap.errors import CacheWarning
+from cachewrap.telemetry.events import NOWHERE, Place, calling_line
 
 if TYPE_CHECKING:
     from cachewrap.hooks import Hook
@@ -46,11 +47,6 @@ _WITHOUT_BLOCKS: Final = (
 
 _lock = threading.RLock()
 systems.renew_in_child(globals(), _lock=threading.RLock)
-
-Place: TypeAlias = tuple[str, int, str]
-"""A file, a line in it, and the module's name."""
-
-_NOWHERE: Final[Place] = ("cachewrap", 1, "cachewrap")
 
 
 class Seen:
@@ -86,7 +82,7 @@ class Seen:
         self._places: dict[str, Place] = {}
         self._uncached = ""
         self._unpatched: list[str] = []
-        self._missed_at = _NOWHERE
+        self._missed_at = NOWHERE
 
     def patched(self, name: str, holds: bool) -> None:
         """An SDK, or `HTTP`, is patched from now on; or is not any more."""
@@ -95,7 +91,7 @@ class Seen:
             return
         self._patched.add(name)
         if name not in self._places:
-            self._places[name] = _place()
+            self._places[name] = calling_line()
         if name in self._hooks:
             with _lock:
                 for hook in self._hooks.pop(name, ()):
@@ -157,7 +153,7 @@ class Seen:
         with _lock:
             if name not in self._unpatched:
                 self._unpatched.append(name)
-                self._missed_at = _place(name)
+                self._missed_at = calling_line()
             for hook in self._hooks.get(name, ()):
                 hook.take()
             self._await_end()
@@ -165,7 +161,7 @@ class Seen:
     def left(self, error: BaseException | None) -> None:
         """A block ends: say what is missing, unless there is an error to be seen first."""
         if self._unpatched and error is None and not self._told:
-            self._tell_unpatched(_place())
+            self._tell_unpatched(calling_line())
 
     def _tell_unpatched(self, place: Place) -> None:
         if self._is_served_otherwise():
@@ -207,7 +203,7 @@ class Seen:
         self._tell(
             f"calls of {name} were not cached, as it is patched and there was no block: write "
             f"`with Cache.disk():` around them {_SILENCE}",
-            self._places.get(name, _NOWHERE),
+            self._places.get(name, NOWHERE),
         )
 
     # -- the end -------------------------------------------------------------------------------
@@ -252,17 +248,6 @@ systems.in_forked_child(lambda: seen.forked())
 def is_off() -> bool:
     """Whether hints are turned off."""
     return os.environ.get(SETTING) == "0"
-
-
-def _place(*others: str) -> Place:
-    """The line of the program that has called us, or the packages that are named."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__"))
-        if module.partition(".")[0] not in ("cachewrap", "contextlib", *others):
-            return frame.f_code.co_filename, frame.f_lineno, module
-        frame = frame.f_back
-    return _NOWHERE
 
 
 def _is_served(frame: FrameType | None) -> bool:

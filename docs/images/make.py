@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -37,43 +38,72 @@ MODELS = {
 }
 FUNCTIONS = {"trips.plan:outline": 3, "trips.notes:summarise": 2, "trips.review:grade": 1}
 PLACES = "Bergen,Lofoten,Skye,Anglesey,the Faroes,Heimaey,Lundy,Shetland,Runde,Grimsey".split(",")
-ASKED = [
-    "Plan two days in {} for a family that likes seabirds.",
-    "Is the ferry to {} likely to sail in a northerly gale?",
-    "Which month is best for puffins in {}?",
-    "Translate to German: We missed the last boat back from {}.",
-    "List the bus connections to the harbour of {} as JSON.",
-    "Grade this itinerary for {} from 1 to 5 and say why.",
-    "Shorten this paragraph about {} to one sentence.",
-    "What should we pack for {} in late May?",
-]
-TOLD = (
-    "Go in the middle of June: the birds are on the cliffs from early evening, and the light "
-    "lasts. Take the first boat, keep to the marked path, and leave two hours for the walk back. "
-    "If the wind is above seven metres a second from the north the crossing is usually cancelled, "
-    "so keep the second day free. A thermos, a windproof layer and a small pair of binoculars are "
-    "enough."
-)
+PLAN = """\
+### Two days in {0}
+
+1. **Saturday**: take the *first* boat, and keep to the marked path.
+2. **Sunday**: keep it free, for the wind.
+
+| Boat | Leaves | Price |
+| --- | :---: | ---: |
+| out | 08:10 | 120 kr |
+| back | 17:05 | 120 kr |
+
+The birds are on the cliffs from early evening. Times: <https://ferries.example/{1}>
+"""
+BUSES = """\
+The bus to the harbour of {0} leaves each hour:
+
+```json
+{{"line": 12, "from": "station", "to": "harbour", "minutes": [5, 35]}}
+```
+"""
+PACKING = """\
+For {0} in late May take
+
+- a thermos and a *windproof* layer,
+- binoculars, 8 x 32,
+- and nothing that must stay dry.
+"""
+WIND = """\
+Above **seven metres a second** from the north the crossing to {0} is usually cancelled:
+
+> Boats turn back when the swell reaches the outer skerry.
+"""
+ANSWERS = {
+    "Plan two days in {} for a family that likes seabirds.": PLAN,
+    "Is the ferry to {} likely to sail in a northerly gale?": WIND,
+    "Which month is best for puffins in {}?": "**June**, from early evening on, in {0}.",
+    "Translate to German: We missed the last boat back from {}.": (
+        "*Wir haben das letzte Boot von {0} zurück verpasst.*"
+    ),
+    "List the bus connections to the harbour of {} as JSON.": BUSES,
+    "Grade this itinerary for {} from 1 to 5 and say why.": "**4**: {0} needs a spare day.",
+    "Shorten this paragraph about {} to one sentence.": "{0} is windy, green and worth it.",
+    "What should we pack for {} in late May?": PACKING,
+}
 SYSTEM = {"role": "system", "content": "You help people who travel slowly. Be brief."}
-TIMETABLE = [
-    {"role": "user", "content": "When does the boat leave?"},
-    {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [
-            {
-                "id": "c1",
-                "type": "function",
-                "function": {"name": "timetable", "arguments": '{"harbour": "Nolsoy"}'},
-            }
-        ],
-    },
-    {
-        "role": "tool",
-        "tool_call_id": "c1",
-        "content": '{"departures": ["08:10", "12:40", "17:05"]}',
-    },
-]
+TOOLS = [{"type": "function", "function": {"name": name}} for name in ("timetable", "wind")]
+
+
+def run_of(place: str, asked: str, told: str) -> list[tuple[list[Any], dict[str, Any]]]:
+    """What an agent asks, one after the other, and what it is answered."""
+
+    def call(number: int, name: str, **given: Any) -> dict[str, Any]:
+        function = {"name": name, "arguments": json.dumps(given)}
+        return {"id": f"call_{number}", "type": "function", "function": function}
+
+    def gave(number: int, **given: Any) -> dict[str, Any]:
+        return {"role": "tool", "tool_call_id": f"call_{number}", "content": json.dumps(given)}
+
+    calls = [call(1, "timetable", harbour=place, day="Saturday"), call(2, "wind", place=place)]
+    first = {"role": "assistant", "content": None, "tool_calls": calls}
+    results = [gave(1, departures=["08:10", "12:40", "17:05"]), gave(2, metres=4.5, of="north")]
+    second = {"role": "assistant", "content": None, "tool_calls": [call(3, "wind", place="sea")]}
+    begun = [SYSTEM, {"role": "user", "content": asked}]
+    later = [*begun, first, *results]
+    last = [*later, second, gave(3, metres=6.0, of="north-west")]
+    return [(begun, first), (later, second), (last, {"role": "assistant", "content": told})]
 
 
 def pick(chance: random.Random, weights: dict[str, int]) -> str:
@@ -87,13 +117,15 @@ def moment(chance: random.Random) -> float:
     return WEEK + 86_400 * day + 3600 * hour + chance.random() * 1800
 
 
-def answer(chance: random.Random, model: str, text: str, seconds: float) -> HttpAnswer:
-    if chance.random() < 0.55:
-        message = {"role": "assistant", "content": text}
+def answer(
+    chance: random.Random, model: str, message: dict[str, Any], seconds: float
+) -> HttpAnswer:
+    text = message["content"]
+    if text is None or chance.random() < 0.55:
         body = {"model": model, "choices": [{"index": 0, "message": message}]}
         head = [("content-type", "application/json")]
         return HttpAnswer(200, head, [json.dumps(body).encode()], [])
-    words = [f"{word} " for word in text.split()]
+    words = re.findall(r"\S*\s*", text)[:-1]
     first = min(0.9, seconds / 3)
     delays = sorted(first + (seconds - first) * chance.random() ** 0.9 for _ in words)
     events = [{"choices": [{"delta": {"content": word}}]} for word in words]
@@ -101,41 +133,85 @@ def answer(chance: random.Random, model: str, text: str, seconds: float) -> Http
     return HttpAnswer(200, [("content-type", "text/event-stream")], chunks, delays, streamed=True)
 
 
+class Filling:
+    """A cache that is filled with made-up answers, and the calls that were given them.
+
+    Args:
+        url: the cache.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.chance = random.Random(7)
+        self.minutes: list[Minute] = []
+        self._store = Cache.from_url(url).store
+        self._number = 0
+
+    def put(self, request: dict[str, Any], said: Any, source: str, about: Facts) -> None:
+        """Store an answer; it is asked for again some times."""
+        asked = key.encode(request)
+        raw = seal(*codec.encode(said), asked, about)
+        self._store.set(key.key_of(key.salted("41"), asked), raw)
+        name = self._store.url, source, about.model
+        self.minutes.append(Minute(int(about.created), *name, misses=1))
+        for _ in range(self.chance.randrange(7)):
+            again = max(about.created, moment(self.chance))
+            saved: Any = {
+                "tokens_in": about.tokens_in,
+                "tokens_out": about.tokens_out,
+                "seconds": about.seconds,
+            }
+            self.minutes.append(Minute(int(again), *name, hits=1, **saved))
+
+    def chat(self, messages: list[Any], message: dict[str, Any], model: str, when: float) -> None:
+        """Store the answer to a request of the chat API."""
+        self._number += 1
+        seconds = round(self.chance.lognormvariate(0.5, 0.6), 3)
+        body = {"model": model, "messages": messages, "temperature": 0.2}
+        if message["content"] is None or len(messages) > 2:
+            body["tools"] = TOOLS
+        else:
+            body["user"] = str(self._number)
+        source = "POST /chat/completions"
+        url = "https://api.openai.com/v1/chat/completions"
+        request = {"method": "POST", "url": url, "body": body}
+        about = self._about(when, seconds, source, model, len(message["content"] or ""))
+        self.put(request, answer(self.chance, model, message, seconds), source, about)
+
+    def function(self, prompt: str, told: str, model: str, when: float) -> None:
+        """Store what a decorated function returned."""
+        self._number += 1
+        seconds = round(self.chance.lognormvariate(0.5, 0.6), 3)
+        source = pick(self.chance, FUNCTIONS)
+        request = {"function": source, "arguments": {"text": prompt, "draft": self._number}}
+        self.put(request, told, source, self._about(when, seconds, source, model, len(told)))
+
+    def _about(self, when: float, seconds: float, source: str, model: str, length: int) -> Facts:
+        tokens = (self.chance.randrange(40, 2400), length // 4 * self.chance.randrange(1, 8))
+        return Facts(when, seconds, 0.0, source, model, *tokens)
+
+    def close(self) -> None:
+        """Let go of the cache."""
+        self._store.close()
+
+
 def fill(url: str, history: Path, entries: int = 400) -> None:
     """Fill a cache with made-up answers, and a history with calls that were given them."""
-    chance = random.Random(7)
-    minutes: list[Minute] = []
-    store = Cache.from_url(url).store
+    filling = Filling(url)
+    chance = filling.chance
     for number in range(entries):
-        prompt = chance.choice(ASKED).format(chance.choice(PLACES))
-        text = TOLD[: TOLD.find(".", chance.randrange(60, len(TOLD) - 1)) + 1]
-        seconds = round(chance.lognormvariate(0.5, 0.6), 3)
-        model, source = pick(chance, MODELS), "POST /chat/completions"
-        request: dict[str, Any]
-        said: Any = answer(chance, model, text, seconds)
-        if chance.random() < 0.24:
-            source = pick(chance, FUNCTIONS)
-            request = {"function": source, "arguments": {"text": prompt, "draft": number}}
-            said = text
+        place, asked = chance.choice(PLACES), chance.choice(list(ANSWERS))
+        prompt, told = asked.format(place), ANSWERS[asked].format(place, place.split()[-1].lower())
+        model, when = pick(chance, MODELS), moment(chance)
+        if number % 8 == 0:
+            for step, (messages, message) in enumerate(run_of(place, prompt, told)):
+                filling.chat(messages, message, model, when + 4.0 * step)
+        elif chance.random() < 0.24:
+            filling.function(prompt, told, model, when)
         else:
-            before = TIMETABLE if chance.random() < 0.3 else []
-            messages = [SYSTEM, *before, {"role": "user", "content": prompt}]
-            body = {"model": model, "messages": messages, "temperature": 0.2, "user": str(number)}
-            asked_url = "https://api.openai.com/v1/chat/completions"
-            request = {"method": "POST", "url": asked_url, "body": body}
-        tokens = (chance.randrange(40, 2400), len(text) // 4 * chance.randrange(1, 8))
-        stored = moment(chance)
-        facts = Facts(stored, seconds, 0.0, source, model, *tokens)
-        asked = key.encode(request)
-        store.set(key.key_of(key.salted("41"), asked), seal(*codec.encode(said), asked, facts))
-        name = store.url, source, model
-        minutes.append(Minute(int(stored), *name, misses=1))
-        for _ in range(chance.randrange(7)):
-            asked_again = max(stored, moment(chance))
-            saved: Any = {"tokens_in": tokens[0], "tokens_out": tokens[1], "seconds": seconds}
-            minutes.append(Minute(int(asked_again), *name, hits=1, **saved))
-    store.close()
-    history.write_text("".join(f"{json.dumps(asdict(minute))}\n" for minute in minutes))
+            messages = [SYSTEM, {"role": "user", "content": prompt}]
+            filling.chat(messages, {"role": "assistant", "content": told}, model, when)
+    filling.close()
+    history.write_text("".join(f"{json.dumps(asdict(one))}\n" for one in filling.minutes))
 
 
 def photograph(page_file: Path) -> None:
@@ -143,28 +219,42 @@ def photograph(page_file: Path) -> None:
     browser = os.environ.get("CACHEWRAP_TEST_BROWSER") or shutil.which("chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        for theme in ("light", "dark"):
+        for name, theme, show in PICTURES:
             page = chromium.new_page(
                 viewport={"width": 1200, "height": 1000},
                 color_scheme=theme,  # type: ignore[arg-type]
                 reduced_motion="reduce",
             )
             page.goto(page_file.as_uri())
-            if theme == "dark":
-                open_stream(page)
-            page.screenshot(path=HERE / f"report-{theme}.png")
+            show(page)
+            page.mouse.move(0, 0)
+            page.screenshot(path=HERE / f"report-{name}.png")
         chromium.close()
 
 
-def open_stream(page: Page) -> None:
-    """Show the table, and a stream in the middle of its replay."""
+def open_answer(page: Page) -> None:
+    """Show an answer that was streamed, which is Markdown."""
     page.get_by_label("Kind of answer").select_option("Streams")
-    page.locator(".lines .opener").nth(2).click()
-    page.get_by_role("slider").evaluate(
-        "it => { it.value = it.max * 0.7; it.dispatchEvent(new Event('input')); }"
-    )
-    page.mouse.move(0, 0)
-    page.evaluate("document.getElementById('conversations').scrollIntoView()")
+    page.locator("#search").fill("plan seabirds")
+    page.locator(".lines .line:not(.thread) .opener").first.click()
+    page.evaluate("document.querySelector('.below').scrollIntoView()")
+    page.evaluate("scrollBy(0, -56)")
+
+
+def open_agent(page: Page) -> None:
+    """Show the requests of an agent, one of them opened."""
+    page.locator(".lines .thread .opener").first.click()
+    page.locator(".lines .step .opener").nth(1).click()
+    page.get_by_role("button", name="earlier turns").click()
+    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.querySelector('.thread').scrollIntoView()")
+
+
+PICTURES = [
+    ("light", "light", lambda page: None),
+    ("dark", "dark", open_answer),
+    ("agent", "light", open_agent),
+]
 
 
 def main() -> None:

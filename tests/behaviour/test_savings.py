@@ -186,7 +186,7 @@ def test_in_replay_the_line_counts_what_was_missed() -> None:
     assert (cache.stats.hits, cache.stats.absent) == (4, 1)
     line = summary(cache.stats, "memory:")
     assert line.startswith("4 of 6 calls answered from memory:")
-    assert line.endswith("; 1 asked upstream, 1 stored; 1 not stored")
+    assert line.endswith("; 1 asked upstream, 1 stored; 1 refused: not stored (mode replay)")
 
 
 def test_counting_anew() -> None:

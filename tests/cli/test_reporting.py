@@ -383,7 +383,7 @@ def test_memory_does_not_grow_with_the_store(
     run: CommandLine, make_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     peaks = []
-    for entries in (30, 600):
+    for entries in (120, 720):
         url = make_url("disk")
         cache = Cache.from_url(url)
         for i in range(entries):

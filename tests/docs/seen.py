@@ -26,6 +26,7 @@ _VARYING = [
     (rf"\b{_NUMBER} ?(?:[kKMGT]i?B|B|bytes)\b", "<size>"),
     (r"\b\d+:\d\d(?::\d\d)?(?:\.\d+)?\b", "<time>"),
     (rf"(?<![\w.-]){_NUMBER} ?(?:{_UNITS})(?:(?: ?)\d+ ?(?:{_UNITS}))*(?![\w=-])", "<time>"),
+    (r"(?<=seconds_saved=)\d+(?:\.\d+)?", "<time>"),
     (r"[ \t]+", " "),
     (r" ?\n ?", "\n"),
 ]

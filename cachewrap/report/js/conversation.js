@@ -124,14 +124,16 @@ function saidIn(talk, row, raw, words) {
   const [before, fresh] = [talk.asked.slice(0, Math.max(0, known)), talk.asked.slice(Math.max(0, known))];
   const isThere = words.length && !has(fresh.map(([, parts]) => turnText(parts)).join("\n"), words) && has(before.map(([, parts]) => turnText(parts)).join("\n"), words);
   if (before.length > 1 && !isThere) {
+    const later = turnsOf(fresh, options);
     const more = el("li", { class: "turn before" }, el("button", { type: "button", class: "quiet", onclick: () => {
-      const shown = turnsOf(before, options);
+      const shown = turnsOf(talk.asked, options);
+      for (const one of later) one.remove();
       more.replaceWith(...shown);
       shown[0].querySelector(".role").tabIndex = -1;
       shown[0].querySelector(".role").focus();
       showFound();
     } }, `Show ${count(before.length)} earlier turns`));
-    turns.append(more, ...turnsOf(fresh, options));
+    turns.append(more, ...later);
   } else {
     turns.append(...turnsOf(talk.asked, options));
   }
