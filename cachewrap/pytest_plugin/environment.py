@@ -146,11 +146,13 @@ class Placeholders:
         """Add to an error for a wrong key that there was none."""
         holder = getattr(error, "response", None)
         status = getattr(error, "status_code", None) or getattr(holder, "status_code", None)
+        if isinstance(error, AssertionError):
+            return
         if self.names and (status in (401, 403) or PLACEHOLDER[:8] in str(error)):
             error.add_note(
-                f"(no key is set: {', '.join(self.names)} {'is' if len(self.names) == 1 else 'are'}"
-                " placeholders that cachewrap's pytest plugin sets in mode replay. This call went"
-                " upstream all the same: give the test a cassette, or set the key)"
+                "(no key is set: in mode replay cachewrap's pytest plugin puts placeholders in the"
+                f" place of keys: {', '.join(self.names)}. This call went upstream all the same:"
+                " give the test a cassette, or set the key)"
             )
 
 

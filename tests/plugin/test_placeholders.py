@@ -117,12 +117,6 @@ def test_a_test_without_a_cassette_sees_none(project: Project) -> None:
     project.run(passed=3, skipped=1)
 
 
-def test_workers_have_them(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.test(OTHERS)
-    project.run("-n2", "--llm-cache=replay", passed=3, skipped=1)
-
-
 def test_the_project_adds_variables(project: Project) -> None:
     project.ini("llm_cache_placeholders = DEEPSEEK_API_KEY SHOP_KEY")
     project.test(
