@@ -108,8 +108,8 @@ class Explanation:
     def __str__(self) -> str:
         if not self.served:
             return (
-                f"nothing was asked that {self.place} serves: a decorated function, or a model by"
-                " an SDK that is patched"
+                f"nothing was asked that {self.place} serves; it serves decorated functions, and"
+                " models that are asked by an SDK that is patched"
             )
         name = self.source or "the request"
         key = f" (key {self.key[:12]}…)" if self.key else ""
