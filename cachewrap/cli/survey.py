@@ -14,7 +14,7 @@ from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
 from cachewrap.entries.filters import Filter
-from cachewrap.entries.samples import Samples
+from cachewrap.entries.stored import Samples
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
 from cachewrap.telemetry.usage import cost, price
