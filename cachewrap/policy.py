@@ -46,7 +46,10 @@ BREAKER_SECONDS: Final = 30.0
 """Seconds for which a store is left alone, unless the cache says something else."""
 
 _KEPT_AT_LEAST: Final = 86400.0
+_LONGEST_WAIT: Final = 1e9
 _NO_SEED: Final = re.compile(r"[/\\\0]")
+_NO_NAME: Final = re.compile(r"[\s,*]")
+_CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
 
 
 class Unset:
@@ -406,9 +409,6 @@ def _wait(given: object, name: str, usual: float) -> float:
     return usual if seconds is None else min(seconds, _LONGEST_WAIT)
 
 
-_LONGEST_WAIT: Final = 1e9
-
-
 def _bytes(most: object) -> int:
     if type(most) is not int or most < 1:
         raise ConfigurationError(
@@ -448,17 +448,11 @@ def _names(one: Any) -> list[str]:
     raise ConfigurationError(f"types takes classes and their full names, got {one!r}")
 
 
-_CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
-
-
 def _keyed(names: str | Collection[str], keys: tuple[bytes, ...]) -> Keyed:
     found = Keyed(_lowered("keyed", names))
     if keys:
         found.secret = keys[0]
     return found
-
-
-_NO_NAME: Final = re.compile(r"[\s,*]")
 
 
 def _lowered(option: str, names: object) -> list[str]:

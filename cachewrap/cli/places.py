@@ -20,7 +20,7 @@ from cachewrap.cache import Cache
 from cachewrap.cli.guess import PACKED, Found, find, is_cassette, nearby, places_alone
 from cachewrap.cli.options import DEFAULT_URL, one_url, together
 from cachewrap.cli.packed import PackedStore
-from cachewrap.cli.text import answers_text, count_text, entries_text, is_terminal
+from cachewrap.cli.text import Meter, answers_text, count_text, entries_text
 from cachewrap.encryption import keys_from_environment
 from cachewrap.entries.stored import raw_entries
 from cachewrap.entry import Entry
@@ -210,6 +210,11 @@ class NoEntries(click.ClickException):
     """The seed that was asked for has no entries, and others of the same place have."""
 
 
+def seeds_text(places: Iterable[Place]) -> str:
+    """The seeds of some partitions, for people."""
+    return ", ".join(dict.fromkeys(printable(place.seed) for place in places))
+
+
 def check_seeds(places: Sequence[Place]) -> None:
     """Raise `NoEntries` where some partitions hold nothing, and others of their place do."""
     if any(True for place in places for _ in place.store.keys()):
@@ -225,7 +230,7 @@ def check_seeds(places: Sequence[Place]) -> None:
                     counts[seed] = counts.get(seed, 0) + count
             else:
                 more += seed != place.seed
-    asked = ", ".join(dict.fromkeys(printable(place.seed) for place in places))
+    asked = seeds_text(places)
     if counts:
         told = ", ".join(f"{printable(s)} ({entries_text(n)})" for s, n in counts.items())
         others = f" and {count_text(more)} more" if more else ""
@@ -398,16 +403,12 @@ def every_entry(places: Iterable[Place]) -> Iterator[tuple[Place, str, bytes]]:
 
 
 def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterator[T]:
-    """The items, with a bar on stderr while they pass if that is a terminal.
+    """The items, with a line on a terminal that tells how many have passed: see `Meter`.
 
     Args:
         items: one for each entry.
-        places: where they come from: their keys are counted first.
+        places: where they come from: their keys are counted once it takes a while.
         doing: what is being done.
     """
-    if not is_terminal(sys.stderr):
-        yield from items
-        return
-    length = sum(1 for place in places for _ in place.store.keys())
-    with click.progressbar(items, length=length, label=doing, file=sys.stderr) as bar:
-        yield from bar
+    meter = Meter(doing, lambda: sum(1 for place in places for _ in place.store.keys()))
+    yield from meter.over(items)

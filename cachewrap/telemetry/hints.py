@@ -60,6 +60,7 @@ class Seen:
     """
 
     __slots__ = (
+        "_awaited",
         "_ends",
         "_hooks",
         "_missed_at",
@@ -74,6 +75,10 @@ class Seen:
     )
 
     def __init__(self) -> None:
+        self._awaited: _Awaited | None = None
+        self._reset()
+
+    def _reset(self) -> None:
         self.used = self.by_hand = False
         self.listening = True
         self._told = self._ends = False
@@ -107,8 +112,23 @@ class Seen:
         """
         self.used = True
         for name, module in _CLIENTS.items():
-            if name not in self._patched and name not in self._hooks and module in sys.modules:
+            if name in self._patched or name in self._hooks:
+                continue
+            if module in sys.modules:
                 self._listen(name, sys.modules[module], under_way)
+            elif self._awaited is None and not self._told and not is_off():
+                self._awaited = _Awaited(lambda name: self._await(name, under_way))
+                sys.meta_path.insert(0, self._awaited)
+
+    def _await(self, name: str, under_way: Callable[[], object]) -> None:
+        """An SDK is about to be imported after a block has begun."""
+        import wrapt  # which a cache alone does without
+
+        def imported(module: Any) -> None:
+            if name not in self._patched and name not in self._hooks:
+                self._listen(name, module, under_way)
+
+        wrapt.register_post_import_hook(imported, _CLIENTS[name])
 
     def _listen(self, name: str, module: Any, under_way: Callable[[], object]) -> None:
         with _lock:
@@ -236,7 +256,28 @@ class Seen:
         with _lock:
             for hook in (hook for hooks in self._hooks.values() for hook in hooks):
                 hook.take()
-            self.__init__()  # type: ignore[misc]
+            if self._awaited in sys.meta_path:
+                sys.meta_path.remove(self._awaited)
+            self._awaited = None
+            self._reset()
+
+
+class _Awaited:
+    """A finder that finds nothing: it tells of the SDKs that are about to be imported.
+
+    Args:
+        tell: is told the name of each, once.
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell = tell
+        self._names = set(_CLIENTS)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """See `importlib.abc.MetaPathFinder.find_spec`."""
+        if name in self._names:
+            self._names.discard(name)
+            self._tell(name)
 
 
 seen: Final = Seen()
