@@ -10,11 +10,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from cachewrap.cli.places import Place, handed
+from cachewrap.cli.places import Place, handed, seeds_text
 from cachewrap.cli.text import count_text, one_line
 from cachewrap.entries.filters import Filter, Moment, read_moment, read_size
-from cachewrap.entries.samples import Samples
-from cachewrap.entries.stored import StoredEntry, read_entries
+from cachewrap.entries.stored import Samples, StoredEntry, read_entries
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, CorruptEntryError, printable
 from cachewrap.request.canonical import canonical
@@ -169,13 +168,12 @@ def _shared(one: str, other: str) -> int:
 
 def _no_entry(places: list[Place], given: str) -> str:
     """What to say where no entry is meant: in which other seed there is one, or what is near."""
-    seeds = ", ".join(printable(place.seed) for place in places)
+    seeds = seeds_text(places)
     told = f"no entry under {given!r} in seed {seeds}"
     for place in _other_seeds(places):
         if _found(place, given):
-            return (
-                f"{told}: there is one in seed {printable(place.seed)}: give --seed or --all-seeds"
-            )
+            seed = printable(place.seed)
+            return f"{told}, but there is one in seed {seed}: --seed {seed}"
     near = _near(places, given) if _HEX.fullmatch(given) else []
     if near:
         return f"{told}: the nearest keys are {', '.join(near)}"

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from gzip import GzipFile
 from io import TextIOWrapper
-from typing import Any, BinaryIO, Final, TextIO
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import click
 
 from cachewrap.cli.entries import Row, dry_run_option, filter_options, wanted_rows
 from cachewrap.cli.guess import file_and_places
+from cachewrap.cli.packed import packed_lines
 from cachewrap.cli.places import Place, Where, json_option, progress, where_beside
 from cachewrap.cli.text import clean, is_terminal
 from cachewrap.cli.transfer import Mover, cover_options
@@ -38,6 +40,7 @@ _FLUSH_AT: Final = 1 << 20
     epilog="""\b
 Examples:
   cachewrap export answers.jsonl
+  cachewrap export .cache answers.jsonl.gz
   cachewrap export .cache answers.csv --newer-than 7d
   cachewrap export - --function summarise | jq .answer
   cachewrap export all.jsonl --url redis://localhost/0 --all-seeds""",
@@ -269,8 +272,12 @@ class Export:
                     if overwrite:
                         file.truncate(0)
                     export = cls(file, known)
-                    export._go_on(path)
-                    yield export
+                    if path.endswith(".gz"):
+                        with export._packed(path):
+                            yield export
+                    else:
+                        export._go_on(path)
+                        yield export
             except OSError as error:
                 raise StoreError(f"cannot write {path}: {error}") from error
 
@@ -304,6 +311,26 @@ class Export:
             self._begin()
         elif not ends:  # a line that is whole: somebody's editor left it so
             self._file.write(b"\n")
+
+    @contextmanager
+    def _packed(self, path: str) -> Iterator[None]:
+        """Go on in a compressed file, in which what is added is a part of its own."""
+        anew, last = "--overwrite begins it anew", b"\n"
+        try:
+            for last in packed_lines(self._file, path):
+                if name := names_of(last) if last.strip() else None:
+                    self._known.add(*name)
+        except (ValueError, StoreError) as error:
+            raise ConfigurationError(f"{error}: {anew}") from None
+        file = self._file
+        empty = file.seek(0, os.SEEK_END) == 0
+        with GzipFile(fileobj=file, filename="", mode="wb") as added:
+            self._file = cast(BinaryIO, added)
+            if empty:
+                self._begin()
+            elif not last.endswith(b"\n"):
+                self._file.write(b"\n")
+            yield
 
     def has(self, seed: str, key: str) -> bool:
         """Whether the file had the entry when it was opened."""

@@ -118,8 +118,8 @@ def nearby(word: str = "") -> str:
     above = os.path.dirname(absolute(word)) if word else ""
     if above and above != os.getcwd() and os.path.isdir(above):
         names += [os.path.join(os.path.dirname(word), name) for name in _caches_below(above, 1)]
-    close = difflib.get_close_matches(word, names, _NAMED, 0.7)
-    names = list(dict.fromkeys([*close, *names]))
+    like = [name for name in names if _alike(name, word)]
+    names = list(dict.fromkeys([*like, *sorted(names, key=lambda name: name != ".cache")]))
     if not names:
         return ""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -202,6 +202,11 @@ def _is_absent(word: str) -> bool:
 # -- one word -----------------------------------------------------------------------------------
 
 
+def _alike(name: str, word: str) -> bool:
+    names = [os.path.basename(one.rstrip("/" + os.sep)) for one in (name, word)]
+    return bool(difflib.get_close_matches(names[1], names[:1], 1, 0.7))
+
+
 def _find(word: str) -> Found:
     if is_url(word):
         return Found(((_url(word), word),))
@@ -231,7 +236,7 @@ def _in_folder(word: str, path: str) -> Found:
         return Found(((url, word),))
     inside = os.path.join(path, ".cache")
     if holds_seeds(inside):
-        shown = os.path.join(word, ".cache")
+        shown = os.path.normpath(os.path.join(word, ".cache"))
         return Found(((url_of_path("disk", inside), shown),), notes=(f"reading {shown}",))
     found: list[str] = []
     others: list[str] = []
@@ -240,7 +245,8 @@ def _in_folder(word: str, path: str) -> Found:
     if not found:
         raise StoreError(f"{word} is not a cache: {_lack(others)}{nearby(word)}")
     urls = tuple(
-        (url_of_path("jsonl", os.path.join(path, name)), os.path.join(word, name)) for name in found
+        (url_of_path("jsonl", os.path.join(path, name)), os.path.normpath(os.path.join(word, name)))
+        for name in found
     )
     text = urls[0][1] if len(urls) == 1 else f"{len(urls)} files in {word}"
     return Found(urls, text, (f"left out {_lack(others)}",) if others else ())

@@ -210,6 +210,11 @@ class NoEntries(click.ClickException):
     """The seed that was asked for has no entries, and others of the same place have."""
 
 
+def seeds_text(places: Iterable[Place]) -> str:
+    """The seeds of some partitions, for people."""
+    return ", ".join(dict.fromkeys(printable(place.seed) for place in places))
+
+
 def check_seeds(places: Sequence[Place]) -> None:
     """Raise `NoEntries` where some partitions hold nothing, and others of their place do."""
     if any(True for place in places for _ in place.store.keys()):
@@ -225,7 +230,7 @@ def check_seeds(places: Sequence[Place]) -> None:
                     counts[seed] = counts.get(seed, 0) + count
             else:
                 more += seed != place.seed
-    asked = ", ".join(dict.fromkeys(printable(place.seed) for place in places))
+    asked = seeds_text(places)
     if counts:
         told = ", ".join(f"{printable(s)} ({entries_text(n)})" for s, n in counts.items())
         others = f" and {count_text(more)} more" if more else ""

@@ -26,7 +26,7 @@ from cachewrap.cli.entries import (
     wanted_rows,
 )
 from cachewrap.cli.guess import keys_and_places
-from cachewrap.cli.places import Place, Where, json_option, where_beside, where_options
+from cachewrap.cli.places import Place, Where, json_option, seeds_text, where_beside, where_options
 from cachewrap.cli.text import entries_text, is_terminal, one_line, size_text, terminal_width
 from cachewrap.cli.verify import read_answer
 from cachewrap.entries.filters import Filter, Moment
@@ -241,7 +241,9 @@ def clear(where: Where, wanted: Filter, yes: bool, dry_run: bool) -> None:
     """
     with where.opened() as places:
         skipped = Skipped()
-        seeds = ", ".join(place.seed for place in places) or "none"
+        seeds = seeds_text(places) or "none"
+        if any(place.name for place in places):
+            seeds += f" in {where.text(places)}"
         if wanted:
             rows = wanted_rows(places, wanted, skipped)
             found = [(row.place, row.key) for row in rows]

@@ -30,6 +30,7 @@ from cachewrap.report import Document, is_report
 from cachewrap.stores.base import Files
 from cachewrap.telemetry.usage import can_price
 
+_FILE: Final = "report.html"
 _SHOWN: Final = 10_000
 _MOST: Final = 100_000
 _FILTER_TEXTS: Final[dict[str, Callable[[Any], str]]] = {
@@ -65,13 +66,21 @@ page_options: Final = together(
     short_help="Write a page to look at.",
     epilog="""\b
 Examples:
-  cachewrap report -o report.html
+  cachewrap report
+  cachewrap report .cache
   cachewrap report -o week.html --newer-than 7d --all-seeds --title 'This week'
   cachewrap report -o numbers.html --no-content""",
 )
 @where_options
 @filter_options
-@click.option("--output", "-o", metavar="FILE", required=True, help="The file; - is the output.")
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    default=_FILE,
+    show_default=True,
+    help="The file; - is the output.",
+)
 @click.option("--force", is_flag=True, help="Replace a file that is not a report.")
 @page_options
 def command(output: str, force: bool, **given: Any) -> None:
@@ -91,7 +100,8 @@ def command(output: str, force: bool, **given: Any) -> None:
     with _replacing(output) as file:
         shown = write_page(file, **given)
     size = size_text(os.stat(output).st_size)
-    click.echo(f"{output}: {size}, {count_text(shown)} conversations")
+    conversations = "1 conversation" if shown == 1 else f"{count_text(shown)} conversations"
+    click.echo(f"{output}: {size}, {conversations}")
 
 
 @click.command(

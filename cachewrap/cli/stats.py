@@ -20,7 +20,7 @@ from cachewrap.cli.text import (
 )
 from cachewrap.entries.filters import Filter
 from cachewrap.errors import printable
-from cachewrap.telemetry.usage import can_price, price
+from cachewrap.telemetry.usage import can_price, money_text, price
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def command(where: Where, wanted: Filter, as_json: bool) -> None:
     with where.opened() as places:
         for row in wanted_rows(places, wanted, skipped):
             total.add(row)
-        seeds = [place.seed for place in places]
+        seeds = list(dict.fromkeys(place.seed for place in places))
         name = where.text(places)
     click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, name, seeds))
     skipped.tell()
@@ -130,5 +130,5 @@ def _cells(one: Sum, total: Sum) -> list[str]:
         span_text(one.seconds),
     ]
     if total.money is not None:
-        cells.append("-" if one.money is None else f"${one.money:,.4f}")
+        cells.append("-" if one.money is None else money_text(one.money))
     return cells

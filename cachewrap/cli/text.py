@@ -117,14 +117,14 @@ class Meter:
         began = monotonic()
         next_at, total, width = began + _SILENT, -1.0, 0
         try:
-            for passed, item in enumerate(items):
+            for passed, item in enumerate(items, 1):
+                yield item
                 if (now := monotonic()) >= next_at:
                     total = self._total() if total < 0 else total
                     done = passed if self._done is None else self._done()
                     line = self._line(done, total, now - began)
                     width = self._draw(line, width)
                     next_at = now + _STEP
-                yield item
         finally:
             if width:
                 self._draw("", width)
@@ -133,7 +133,9 @@ class Meter:
         if not done:
             return self._doing
         rate = done / seconds
-        speed = f"{self._shown(int(rate))}/s" if rate >= 1 else f"{span_text(seconds / done)} each"
+        speed = (
+            f"{self._shown(round(rate))}/s" if rate >= 1 else f"{span_text(seconds / done)} each"
+        )
         if not total:
             return f"{self._doing}: {self._shown(done)}, {speed}"
         left = max(1.0, (total - done) / rate)

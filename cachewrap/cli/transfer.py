@@ -236,7 +236,8 @@ def copy(
                 mover.skipped.add(error)
                 continue
             if there.store.url == place.store.url:
-                raise ConfigurationError(f"{place.store.url} would be copied into itself")
+                here = f"{place.store.url} would be copied into itself"
+                raise ConfigurationError(f"{here}: give the place to copy to as well, behind it")
             for key in progress(place.store.keys(), [place], f"copying seed {place.seed}"):
                 if not mover.stays(there, key) and (raw := place.get(key)) is not None:
                     mover.put(place, key, raw, there)

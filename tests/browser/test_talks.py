@@ -416,6 +416,16 @@ def test_what_is_rendered_is_printed_whole(page: Page) -> None:
     )
 
 
+def test_samples_are_numbered(tmp_path: Path, open_page: Opener) -> None:
+    url = f"jsonl:{tmp_path / 'c.jsonl'}"
+    name = put(url, *chat("same", "the first"), age=9.0)
+    put(url, *chat("same", "the third"), under=key.sample_key(name, 2))
+    page = open_page(write_report(url, tmp_path / "r.html"))
+    assert page.locator(".lines .tag").all_inner_texts() == ["sample 2"]
+    page.locator(".lines .opener").first.click()
+    assert "Sample\n2" in page.locator(".facts").inner_text()
+
+
 def test_the_same_key_in_two_seeds_has_two_addresses(tmp_path: Path, open_page: Opener) -> None:
     url = f"disk:{tmp_path / 'c'}"
     for seed in ("1", "2 x"):

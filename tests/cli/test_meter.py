@@ -67,7 +67,7 @@ def test_nothing_is_told_where_there_is_no_terminal(
 
 def test_the_end_is_true_from_the_start(work: Work, terminal: Terminal) -> None:
     list(Meter("verifying", lambda: 300.0).over(work(300, 0.01)))
-    assert terminal.shown[0] == "verifying: 100 of 300 (33%), 99/s, 2s left"
+    assert terminal.shown[0] == "verifying: 101 of 300 (33%), 100/s, 2s left"
     assert len(terminal.shown) <= 12
     assert terminal.getvalue().endswith(f"\r{' ' * len(terminal.shown[-1])}\r")
 
@@ -76,7 +76,7 @@ def test_the_end_is_true_from_the_start(work: Work, terminal: Terminal) -> None:
     ("items", "seconds", "told"),
     [
         pytest.param(10, 2.0, "copying: 1 of 10 (10%), 2.00s each, 18s left", id="slow"),
-        pytest.param(90_000, 0.01, "copying: 100 of 90,000 (0%), 99/s, 15m left", id="long"),
+        pytest.param(90_000, 0.01, "copying: 101 of 90,000 (0%), 100/s, 15m left", id="long"),
     ],
 )
 def test_speed_and_end(
@@ -96,9 +96,7 @@ def test_bytes_are_told_as_such(work: Work, terminal: Terminal) -> None:
 
 def test_where_no_end_is_known_none_is_told(work: Work, terminal: Terminal) -> None:
     list(Meter("importing", lambda: 0.0).over(work(4, 1.0)))
-    assert terminal.shown[1:] == ["importing: 1, 2.00s each", "importing: 2, 1.50s each"] + [
-        "importing: 3, 1.33s each"
-    ]
+    assert terminal.shown == [f"importing: {n}, 1/s" for n in range(1, 5)]
 
 
 def test_a_narrow_terminal_is_not_overrun(

@@ -394,3 +394,16 @@ def test_memory_does_not_grow_with_the_store(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 4_000_000  # of 18,000,000 bytes more
+
+
+def test_a_report_has_a_name_by_default(
+    run: CommandLine, disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("report", disk)
+    assert (done.status, done.out.startswith("report.html: ")) == (0, True)
+    assert run("report", disk).status == 0
+    (tmp_path / "report.html").write_text("<p>Somebody's own</p>")
+    done = run("report", disk)
+    assert (done.status, "report.html is not a report. Replace it?" in done.err) == (2, True)
+    assert (tmp_path / "report.html").read_text() == "<p>Somebody's own</p>"

@@ -221,7 +221,7 @@ class Reader:
                 start_new_session=True,
             )
             self._groups.append(process.pid)
-            process.wait(90)
+            process.wait(150)
             written.seek(0)
             parts = written.read().split(MARK)
         if len(parts) != 2 * len(typed) + 1:

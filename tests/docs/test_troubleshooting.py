@@ -44,7 +44,7 @@ def _pieces(text: ast.expr) -> list[str]:
 @pytest.mark.parametrize("piece", [pytest.param(piece, id=place) for place, piece in warnings()])
 def test_a_warning_is_explained(piece: str) -> None:
     assert piece
-    assert piece.strip(_BESIDE)[:60].rstrip() in PAGE
+    assert piece.strip(_BESIDE)[:40].rstrip() in PAGE
 
 
 def test_warnings_are_found() -> None:
