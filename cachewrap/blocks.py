@@ -133,6 +133,9 @@ blocks: ContextVar[Stack] = ContextVar("cachewrap", default=OUTSIDE)
 program: Callable[[], Stack] | None = None
 """Gives the blocks that stand around everything in this process, see `serve_program`."""
 
+made: Callable[[Any, str, Any], None] | None = None
+"""Told of each cache that is made: the cache, its URL and its counts."""
+
 _outermost: Callable[[], Stack] | None = None
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
-from cachewrap.entry import Entry, HttpAnswer, Items
 from cachewrap.errors import CorruptEntryError, StoreError, UnsupportedTypeError
 from cachewrap.format import codec
 from cachewrap.format.classes import called
@@ -24,6 +22,10 @@ from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import scan
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import warn_once
+
+if TYPE_CHECKING:
+    from cachewrap.entries.filters import Age, Size
+    from cachewrap.entries.stored import StoredEntry
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -60,7 +62,7 @@ class KeyValue(Serving):
             raw = self._store.get(stored)
             if raw is None:
                 return default
-            found = peek(stored, raw, self._guard, _value, late=mode == "replay")
+            found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
@@ -134,26 +136,70 @@ class KeyValue(Serving):
                 continue
             yield _given(record["request"], key) if record["source"] == _SET else key
 
+    def entries(
+        self,
+        *,
+        model: str | None = None,
+        source: str | None = None,
+        function: str | None = None,
+        text: str | None = None,
+        newer_than: Age | None = None,
+        older_than: Age | None = None,
+        min_size: Size | None = None,
+        max_size: Size | None = None,
+    ) -> Iterator[StoredEntry]:
+        """What is stored under this seed and fits every filter, one `StoredEntry` after the other.
 
-def _value(entry: Entry) -> Any:
-    value = codec.decode(entry.kind, entry.answer)
-    if isinstance(value, Items):
-        return [codec.decode(*item) for item in value.values]
-    if not isinstance(value, HttpAnswer):
-        return value
-    if value.status != 200:
-        raise CorruptEntryError(f"it holds no answer: status {value.status}")
-    return _content(b"".join(value.chunks))
+        They come in the store's own order, and a million of them are never held in memory. What
+        has expired is among them while it is stored. The filters are those of ``cachewrap ls``:
 
+        Args:
+            model: the model that upstream reported, with ``*`` and ``?`` as in a shell.
+            source: the endpoint (``chat/completions``) or function (``module:name``, or its name)
+                that was called, with ``*`` and ``?``.
+            function: the same of functions alone.
+            text: a text in what was asked or in the answer, in any case.
+            newer_than: stored since: an age such as ``"2d"``, seconds or a `timedelta`, or a
+                `datetime`, or a date such as ``"2026-11-01"``, which is in UTC.
+            older_than: stored before that.
+            min_size: bytes in the store, at least: a number, or text such as ``"10k"``.
+            max_size: bytes, at most.
 
-def _content(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        try:
-            return body.decode()
-        except UnicodeDecodeError:
-            return body
+        >>> from datetime import timedelta
+        >>> with Cache.memory() as cache:
+        ...     cache.set("greeting", "hello")
+        ...     [entry.answer for entry in cache.entries(newer_than=timedelta(hours=1))]
+        ['hello']
+
+        An entry that this cache would not serve (it is damaged, or encrypted with a key that is
+        not here, or of a class that is not among ``types``) is left out, and costs a
+        `CacheWarning` once; with ``on_error="raise"`` it raises `CorruptEntryError`. Raises
+        `ConfigurationError` for a filter that cannot be read, and `StoreError`.
+        """
+        from cachewrap.entries.filters import make_filter
+        from cachewrap.entries.stored import Samples, StoredEntry, read_entries
+
+        wanted = make_filter(
+            model=model,
+            source=source,
+            function=function,
+            text=text,
+            newer_than=newer_than,
+            older_than=older_than,
+            min_size=min_size,
+            max_size=max_size,
+        )
+        if self._seed is None:
+            return iter(())
+        seed, samples = self._seed, Samples()
+
+        def read(key: str, raw: bytes) -> StoredEntry:
+            return StoredEntry(key, seed, len(raw), self._guard.unseal(key, raw), samples)
+
+        def left_out(error: CorruptEntryError) -> None:
+            self.survive(error, "cache.entries")
+
+        return read_entries(self._store, read, wanted, left_out)
 
 
 def _plain_request(key: Any) -> bytes:

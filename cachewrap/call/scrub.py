@@ -280,6 +280,7 @@ class _Scrubber:
         shown = []
         for kind, answer in items.values:
             holder: Any
+            at: Any
             if kind is Kind.TEXT:
                 holder, at = [answer.decode()], 0
             else:

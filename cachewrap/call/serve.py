@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
+from cachewrap import blocks
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
@@ -64,6 +65,8 @@ class Serving(metaclass=Offering):
         self._guard = make_guard(policy.encryption_keys, seed, policy.max_entry_bytes, policy.types)
         # Callers of one request share its answer with those alone who want the same done with it.
         self._url = store.url
+        if blocks.made is not None:
+            blocks.made(self, self._url, self.stats)
         self._place = self._url if policy.mode == "normal" else f"{self._url}#{policy.mode}"
         self._terms = Terms(
             place=self._place,

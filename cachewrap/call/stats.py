@@ -12,7 +12,7 @@ from cachewrap.call.terms import Exchange, Reply
 from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of
-from cachewrap.telemetry.usage import Money, cost
+from cachewrap.telemetry.usage import Money, cost, money_text
 
 _HIT: Final = Outcome.HIT
 
@@ -442,15 +442,15 @@ def summary(stats: Stats, place: str) -> str:
         parts.append(f"{total.seconds_saved:,.1f}s")
     money = stats.money()
     if money is not None and money.saved:
-        parts.append(f"${money.saved:,.4f}")
+        parts.append(money_text(money.saved))
     saved = f", which saved {', '.join(parts)}" if parts else ""
     asked = f"; {total.misses:,} asked upstream" if total.misses else ""
     if money is not None and money.spent:
-        asked += f" for ${money.spent:,.4f}"
+        asked += f" for {money_text(money.spent)}"
     if total.misses:
         asked += f", {total.stored:,} stored"
     if stats.absent:
-        asked += f"; {stats.absent:,} not stored"
+        asked += f"; {stats.absent:,} not stored, in mode replay"
     return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"
 
 

@@ -1,89 +1,208 @@
-"""Entries as the commands see them, and the filters that choose among them."""
+"""Entries as the commands see them, and the options that choose among them."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Final
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import click
-import msgspec
 
-from cachewrap.cli.conversation import answer_turns, request_turns, turns_text
-from cachewrap.cli.places import Place, every_entry, handed
-from cachewrap.cli.text import size, span
+from cachewrap.cli.places import Place, handed, seeds_text
+from cachewrap.cli.text import count_text, one_line
+from cachewrap.entries.filters import Filter, Moment, read_moment, read_size
+from cachewrap.entries.stored import Samples, StoredEntry, read_entries
 from cachewrap.entry import Entry
-from cachewrap.errors import CorruptEntryError, printable
-from cachewrap.request.key import decode_request, may_tell_secrets, readable
-from cachewrap.secrets import hidden
+from cachewrap.errors import ConfigurationError, CorruptEntryError, printable
+from cachewrap.request.canonical import canonical
+from cachewrap.request.key import encode, key_of, salted
+from cachewrap.stores.base import Seeds
+from cachewrap.stores.jsonl import lines
+from cachewrap.stores.jsonl.shown import show_answer
+
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Row:
-    """One entry.
+class Row(StoredEntry):
+    """One entry, and the place it is in.
 
     Args:
         place: the partition it is in.
         key: its key.
         size: bytes as they are stored.
         entry: what it holds.
-        source: the function or endpoint that was called.
-        model: the model, or ``""``.
-        request: the canonical request, or None where it was left out.
+        samples: knows which sample it is.
     """
 
-    place: Place
-    key: str
-    size: int
-    entry: Entry
-    source: str
-    model: str
-    raw_request: bytes
+    __slots__ = ("place",)
+
+    def __init__(self, place: Place, key: str, size: int, entry: Entry, samples: Samples) -> None:
+        super().__init__(key, place.seed, size, entry, samples)
+        self.place = place
 
     @property
-    def request(self) -> Any:
-        """The canonical request, readable and without credentials; None where it was left out."""
-        raw = self.raw_request
-        if not raw:
-            return None
-        try:
-            shown = readable(decode_request(raw))
-            return hidden(shown) if may_tell_secrets(raw) else shown
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-            raise CorruptEntryError(f"its request cannot be read: {error}") from None
+    def entry(self) -> Entry:
+        """What it holds."""
+        return self._entry
+
+    @property
+    def raw_request(self) -> bytes:
+        """The encoded request; empty where it was left out."""
+        return self._raw_request
 
     def facts(self) -> dict[str, Any]:
-        """What is known of the entry beside request and answer, for machines."""
-        entry = self.entry
+        """What is known of the entry beside request and answer, for machines.
+
+        Times and seconds are in the form that `export` writes.
+        """
+        entry = self._entry
         return {
             "key": self.key,
-            "seed": self.place.seed,
+            "seed": self.seed,
             "source": self.source,
             "model": self.model,
-            "kind": entry.kind.name.lower(),
-            "created": entry.created,
-            "expires": entry.expires or None,
-            "seconds": round(entry.seconds, 6),
-            "tokens_in": entry.tokens_in,
-            "tokens_out": entry.tokens_out,
+            "kind": self.kind,
+            "sample": self.sample,
+            "created": lines.show_time(entry.created),
+            "expires": lines.show_time(entry.expires) if entry.expires else None,
+            "seconds": lines.show_seconds(entry.seconds),
+            "tokens_in": self.tokens_in,
+            "tokens_out": self.tokens_out,
             "bytes": self.size,
         }
 
 
-def read_row(place: Place, key: str, raw: bytes) -> Row:
+def facts_and_texts(row: Row) -> dict[str, Any]:
+    """The facts of an entry with what was asked and answered, for machines.
+
+    ``answer`` is in the form that `export` writes, ``answer_text`` what it says. None stands for
+    what cannot be read.
+    """
+    entry = row.entry
+    return {
+        **row.facts(),
+        "prompt": _readable(lambda: row.prompt),
+        "answer": show_answer(entry.kind, entry.answer),
+        "answer_text": _readable(lambda: row.answer),
+    }
+
+
+def _readable(text: Callable[[], str]) -> str | None:
+    try:
+        return text()
+    except CorruptEntryError:
+        return None
+
+
+def read_row(place: Place, key: str, raw: bytes, samples: Samples | None = None) -> Row:
     """Open one entry. Raises `CorruptEntryError`."""
-    entry = place.unseal(key, raw)
-    entry.created, entry.expires = _number(entry.created), _number(entry.expires)
-    entry.seconds = max(0.0, _number(entry.seconds))
-    record = entry.read_record()
-    return Row(place, key, len(raw), entry, record["source"], record["model"], record["request"])
+    return Row(place, key, len(raw), place.unseal(key, raw), samples or Samples())
 
 
-def _number(fact: float) -> float:
-    return fact if math.isfinite(fact) else 0.0  # a sum, or JSON, has no room for others
+_HEX: Final = re.compile("[0-9a-f]{1,64}")
+_NAMED: Final = 8
+"""Candidates, at most, that a message names."""
+
+
+def find_one(places: list[Place], given: str) -> tuple[Place, str]:
+    """The one entry that is meant, read or not: its place and key.
+
+    Args:
+        places: where it may be.
+        given: a key, or as many of its first characters as no other has, or what was given to
+            `cache.set`.
+
+    Raises `click.ClickException` where there is none, or more than one.
+    """
+    found = [(place, key) for place in places for key in _found(place, given)]
+    if not found:
+        raise click.ClickException(_no_entry(places, given))
+    if len(found) > 1:
+        raise click.ClickException(_several(found, given))
+    return found[0]
+
+
+def _found(place: Place, given: str) -> list[str]:
+    set_by_hand = key_of(salted("key"), encode({"key": canonical(given)}))
+    for whole in (given, set_by_hand):
+        if len(whole) == 64 and _HEX.fullmatch(whole) and place.get(whole) is not None:
+            return [whole]
+    if _HEX.fullmatch(given) is None:
+        return []
+    return [key for key in place.store.keys() if key.startswith(given)]
+
+
+def _several(found: list[tuple[Place, str]], given: str) -> str:
+    """What to say where several entries may be meant: as much of each key as it takes."""
+    keys = {key for _, key in found}
+    if len(keys) == 1:
+        if len(seeds := {printable(place.seed): "" for place, _ in found}) > 1:
+            return f"{given!r} is stored in several seeds: give --seed, one of {', '.join(seeds)}"
+        return f"{given!r} is in {', '.join(printable(place.name) for place, _ in found)}: name one"
+    lines = [f"{given!r} is the beginning of {count_text(len(found))} keys:"]
+    least = _least(keys)
+    for place, key in found[:_NAMED]:
+        try:
+            row = read_row(place, key, place.get(key) or b"")
+            told = one_line(f"{row.model or row.source}  {row.prompt}", 60)
+        except CorruptEntryError:
+            told = "(it cannot be read)"
+        seed = f"seed {printable(place.seed)}  " if len({p.seed for p, _ in found}) > 1 else ""
+        lines.append(f"  {key[:least]}  {seed}{told}")
+    return "\n".join(lines + ["  …"] * (len(found) > _NAMED))
+
+
+def _least(keys: Iterable[str]) -> int:
+    """How many characters tell keys apart."""
+    ordered = sorted(keys)
+    return max(8, 1 + max(itertools.starmap(_shared, itertools.pairwise(ordered)), default=0))
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two keys begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _no_entry(places: list[Place], given: str) -> str:
+    """What to say where no entry is meant: in which other seed there is one, or what is near."""
+    seeds = seeds_text(places)
+    told = f"no entry under {given!r} in seed {seeds}"
+    for place in _other_seeds(places):
+        if _found(place, given):
+            seed = printable(place.seed)
+            return f"{told}, but there is one in seed {seed}: --seed {seed}"
+    near = _near(places, given) if _HEX.fullmatch(given) else []
+    if near:
+        return f"{told}: the nearest keys are {', '.join(near)}"
+    return f"{told}: cachewrap ls lists the keys"
+
+
+def _other_seeds(places: list[Place]) -> Iterator[Place]:
+    store = places[0].store if places else None
+    if not isinstance(store, Seeds):
+        return
+    known = {place.seed for place in places}
+    for seed in store.seeds():
+        if seed not in known:
+            place = Place(store.reseed(seed), seed)
+            yield place
+            place.rest()
+
+
+def _near(places: list[Place], given: str) -> list[str]:
+    """The beginnings of the keys that share most of their first characters with what was given."""
+    best: list[str] = []
+    most = max(2, len(given) // 2)
+    for key in itertools.chain.from_iterable(place.store.keys() for place in places):
+        shared = _shared(key, given)
+        if shared > most:
+            best, most = [], shared
+        if shared == most and len(best) < 3:
+            best.append(key[: max(8, shared + 2)])
+    return best
 
 
 class Skipped:
@@ -106,75 +225,66 @@ class Skipped:
             click.echo(f"left out {count}: {reason}", err=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A choice of entries: those that fit every field that is given."""
-
-    model: str | None = None
-    source: str | None = None
-    newer_than: float | None = None
-    older_than: float | None = None
-    min_size: int | None = None
-    max_size: int | None = None
-    text: str | None = None
-
-    def __call__(self, row: Row, now: float) -> bool:
-        return (
-            self.fits(row.model, row.source, row.entry.created, now)
-            and (self.min_size is None or row.size >= self.min_size)
-            and (self.max_size is None or row.size <= self.max_size)
-            and (self.text is None or self._has_text(row, self.text.casefold()))
-        )
-
-    def fits(self, model: str, source: str, when: float, now: float) -> bool:
-        """Whether model, source and time fit: what is known of calls as well as of entries."""
-        return (
-            (self.model is None or fnmatchcase(model, self.model))
-            and (self.source is None or _fits_source(source, self.source))
-            and (self.newer_than is None or when >= now - self.newer_than)
-            and (self.older_than is None or when < now - self.older_than)
-        )
-
-    def _has_text(self, row: Row, text: str) -> bool:
-        return (
-            text in turns_text(request_turns(row.request)).casefold()
-            or text in turns_text(answer_turns(row.entry)).casefold()
-        )
-
-
-def _fits_source(source: str, wanted: str) -> bool:
-    """Whether a function or endpoint fits a pattern: whole, by its last part, or by its path."""
-    parts = {source, source.rpartition(":")[2], source.rpartition(" ")[2].lstrip("/")}
-    return any(fnmatchcase(part, wanted) for part in parts)
-
-
 def wanted_rows(places: Iterable[Place], wanted: Filter, skipped: Skipped) -> Iterator[Row]:
     """The entries that fit a filter; those that cannot be read are counted."""
-    now = time.time()
-    for place, key, raw in every_entry(places):
+    for place in places:
+        read = partial(read_row, place, samples=Samples())
+        yield from read_entries(place.store, read, wanted, skipped.add)
+        place.rest()
+
+
+def _read(read: Callable[[str], T]) -> Callable[[str], T]:
+    """A way to read the text of an option, which says what is wrong with it as click does."""
+
+    def convert(text: str) -> T:
         try:
-            row = read_row(place, key, raw)
-            fits = wanted(row, now)
-        except CorruptEntryError as error:
-            skipped.add(error)
-            continue
-        if fits:
-            yield row
+            return read(text)
+        except ConfigurationError as error:
+            raise click.BadParameter(str(error).removeprefix("it: ")) from None
+
+    return convert
 
 
-filter_options: Final = handed(
-    "wanted",
-    Filter,
+moment: Final = _read(read_moment)
+size: Final = _read(read_size)
+
+_narrowing: Final = (
     click.option("--model", metavar="PATTERN", help="The model, with * and ? as in a shell."),
     click.option(
         "--source",
-        "--function",
         metavar="PATTERN",
-        help="The function (module:name, or its name) or endpoint (chat/completions).",
+        help="The endpoint (chat/completions) or function that was called.",
     ),
-    click.option("--newer-than", type=span, metavar="SPAN", help="Stored within: 90s, 12h, 30d."),
-    click.option("--older-than", type=span, metavar="SPAN", help="Stored longer ago than."),
+    click.option("--function", metavar="PATTERN", help="The function (module:name, or its name)."),
+    click.option(
+        "--newer-than",
+        type=moment,
+        metavar="WHEN",
+        help="Stored within 90s, 12h, 30d; or since 2026-11-01, or 2026-11-01T12:00Z.",
+    ),
     click.option("--min-size", type=size, metavar="SIZE", help="At least as large: 10k, 2M."),
     click.option("--max-size", type=size, metavar="SIZE", help="At most as large."),
     click.option("--text", metavar="TEXT", help="Text in the prompt or the answer, in any case."),
 )
+older_option: Final = click.option(
+    "--older-than", type=moment, metavar="WHEN", help="Stored longer ago than that, or before it."
+)
+filter_options: Final = handed("wanted", Filter, *_narrowing[:4], older_option, *_narrowing[4:])
+dry_run_option: Final = click.option(
+    "--dry-run", is_flag=True, help="Do nothing; tell what would be done."
+)
+
+
+def _narrowing_filter(
+    model: str | None,
+    source: str | None,
+    function: str | None,
+    newer_than: Moment | None,
+    min_size: int | None,
+    max_size: int | None,
+    text: str | None,
+) -> Filter:
+    return Filter(model, source, function, newer_than, None, min_size, max_size, text)
+
+
+narrowing_options: Final = handed("wanted", _narrowing_filter, *_narrowing)

@@ -118,8 +118,8 @@ def nearby(word: str = "") -> str:
     above = os.path.dirname(absolute(word)) if word else ""
     if above and above != os.getcwd() and os.path.isdir(above):
         names += [os.path.join(os.path.dirname(word), name) for name in _caches_below(above, 1)]
-    close = difflib.get_close_matches(word, names, _NAMED, 0.7)
-    names = list(dict.fromkeys([*close, *names]))
+    like = [name for name in names if _alike(name, word)]
+    names = list(dict.fromkeys([*like, *sorted(names, key=lambda name: name != ".cache")]))
     if not names:
         return ""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -202,6 +202,11 @@ def _is_absent(word: str) -> bool:
 # -- one word -----------------------------------------------------------------------------------
 
 
+def _alike(name: str, word: str) -> bool:
+    names = [os.path.basename(one.rstrip("/" + os.sep)) for one in (name, word)]
+    return bool(difflib.get_close_matches(names[1], names[:1], 1, 0.7))
+
+
 def _find(word: str) -> Found:
     if is_url(word):
         return Found(((_url(word), word),))
@@ -225,13 +230,13 @@ def _url(word: str) -> str:
 
 
 def _in_folder(word: str, path: str) -> Found:
-    if _holds_seeds(path):
+    if holds_seeds(path):
         return Found(((url_of_path("disk", path), word),))
     if url := _of_seed(path):
         return Found(((url, word),))
     inside = os.path.join(path, ".cache")
-    if _holds_seeds(inside):
-        shown = os.path.join(word, ".cache")
+    if holds_seeds(inside):
+        shown = os.path.normpath(os.path.join(word, ".cache"))
         return Found(((url_of_path("disk", inside), shown),), notes=(f"reading {shown}",))
     found: list[str] = []
     others: list[str] = []
@@ -240,7 +245,8 @@ def _in_folder(word: str, path: str) -> Found:
     if not found:
         raise StoreError(f"{word} is not a cache: {_lack(others)}{nearby(word)}")
     urls = tuple(
-        (url_of_path("jsonl", os.path.join(path, name)), os.path.join(word, name)) for name in found
+        (url_of_path("jsonl", os.path.join(path, name)), os.path.normpath(os.path.join(word, name)))
+        for name in found
     )
     text = urls[0][1] if len(urls) == 1 else f"{len(urls)} files in {word}"
     return Found(urls, text, (f"left out {_lack(others)}",) if others else ())
@@ -261,7 +267,7 @@ def _of_seed(path: str) -> str | None:
     return url_of("disk", os.path.dirname(path), seed)
 
 
-def _holds_seeds(path: str) -> bool:
+def holds_seeds(path: str) -> bool:
     with suppress(OSError), os.scandir(path) as inside:
         return any(
             seed_of(one.name) is not None and os.path.isfile(os.path.join(one.path, DATABASE))
@@ -305,7 +311,7 @@ def _caches_below(path: str, depth: int) -> Iterator[str]:
     """What can be read in a folder and below it: caches, files of entries, folders of those."""
     for name, inside in _folders(path, depth):
         whole = os.path.join(path, name)
-        if name and _holds_seeds(whole):
+        if name and holds_seeds(whole):
             yield name
         found = (one for one in inside if one.endswith(CASSETTE))
         for one in (one for one in found if is_cassette(os.path.join(whole, one))):

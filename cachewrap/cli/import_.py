@@ -10,15 +10,16 @@ from typing import BinaryIO
 
 import click
 
-from cachewrap.cli.entries import Filter, filter_options
+from cachewrap.cli.entries import filter_options
 from cachewrap.cli.export import Names, check_apart, check_head, names_of
 from cachewrap.cli.foreign import folders, is_langchain, read_database, read_folder
 from cachewrap.cli.guess import places_alone, target_url
 from cachewrap.cli.packed import plain_lines
 from cachewrap.cli.places import Place, handed, json_option, named_url, url_options
-from cachewrap.cli.text import is_terminal
+from cachewrap.cli.text import Meter, is_terminal, size_text
 from cachewrap.cli.transfer import Mover, Targets, cover_options, open_targets, overwrite_option
 from cachewrap.encryption import keys_from_environment
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.jsonl import lines
 from cachewrap.systems import NotAFile, files
@@ -174,13 +175,11 @@ def _open(path: str) -> AbstractContextManager[BinaryIO]:
 
 
 def _progress(source: BinaryIO, name: str) -> Iterator[bytes]:
-    """The lines of a file, with a bar on stderr while they pass if that is a terminal."""
+    """The lines of a file, with a line on a terminal that tells how much of it was read."""
     lines = plain_lines(source, "the input" if name == "-" else name)
-    if not is_terminal(sys.stderr):
-        yield from lines
-        return
-    size = os.fstat(source.fileno()).st_size
-    with click.progressbar(length=size, label="importing", file=sys.stderr) as bar:
-        for line in lines:
-            yield line
-            bar.update(len(line))
+    size = os.fstat(source.fileno()).st_size if is_terminal(sys.stderr) else 0
+    if size:
+        meter = Meter("importing", lambda: size, shown=size_text, done=source.tell)
+    else:
+        meter = Meter("importing", lambda: 0)
+    yield from meter.over(lines)

@@ -38,6 +38,7 @@ _COMMANDS: Final = (
     "ls",
     "prune",
     "report",
+    "rm",
     "run",
     "seeds",
     "show",
@@ -55,6 +56,7 @@ _ELSEWHERE: Final = {
     "env": "run",
     "explain": "show",
     "help": "main",
+    "rm": "prune",
     "view": "report",
 }
 """Those that have no module of their own are there by their name."""
@@ -211,6 +213,10 @@ def _explained(error: click.NoSuchOption) -> click.UsageError:
     if alike := [one for one in _OPTIONS_ALIKE.get(name, ()) if one in known]:
         told = f"No such option {name!r}: did you mean {' or '.join(alike)}?"
         return click.UsageError(told, ctx=context)
+    if context and context.command.name == "run":
+        more = "did you mean --disk or --url?" if name in _OF_PLACES else "those of a program"
+        more += "" if name in _OF_PLACES else " stand behind it"
+        return click.UsageError(f"No such option {name!r}: {more}", ctx=context)
     if name in _OF_PLACES and "--url" in known:
         told = f"No such option {name!r}. A place needs none: cachewrap ls .cache"
         return click.UsageError(told, ctx=context)

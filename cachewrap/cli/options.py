@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -23,4 +24,11 @@ def one_url(disk: str | None, redis: str | None, url: str | None) -> str | None:
     """The URL that one of three options names. Raises `UsageError` where several do."""
     if sum(given is not None for given in (disk, redis, url)) > 1:
         raise click.UsageError("give one of --disk, --redis and --url")
+    if disk is not None and not os.path.isdir(disk):
+        if "://" in disk or disk.startswith(("disk:", "jsonl:")):
+            raise click.UsageError(f"--disk takes a folder: give --url {disk}")
+        if disk.endswith(".jsonl"):
+            raise click.UsageError(f"--disk takes a folder: give --url jsonl:{disk}")
+    if redis and "://" not in redis and not redis.startswith("unix:"):
+        redis = f"redis://{redis}"
     return f"disk:{quote(disk)}" if disk is not None else redis or url

@@ -27,12 +27,18 @@ def plain_lines(file: BinaryIO, name: str) -> Iterator[bytes]:
 
     Raises `StoreError`, behind the last line that is whole, where it is damaged or cut off.
     """
-    begins = file.peek(len(_BEGINS)) if hasattr(file, "peek") else b""
-    if not begins.startswith(_BEGINS):
+    if _is_packed(file):
+        yield from packed_lines(file, name)
+    else:
         yield from file
-        return
+
+
+def packed_lines(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """The same of a file that is compressed, or empty. Raises `ValueError` for any other one."""
     number = 0
     try:
+        if not _is_packed(file) and file.read(1):
+            raise ValueError(f"{name} is not compressed")
         for line in cast(BinaryIO, gzip.GzipFile(fileobj=file)):
             yield line
             number += 1
@@ -40,11 +46,16 @@ def plain_lines(file: BinaryIO, name: str) -> Iterator[bytes]:
         raise damaged(name, error, number) from error
 
 
+def _is_packed(file: BinaryIO) -> bool:
+    peek = getattr(file, "peek", None)
+    return peek is not None and peek(len(_BEGINS)).startswith(_BEGINS)
+
+
 def damaged(name: str, error: Exception, number: int) -> StoreError:
     """What to say of a compressed file that cannot be read to its end."""
     how = "cut off" if isinstance(error, EOFError) else f"damaged ({error})"
     read = f"the {number:,} lines before were read" if number else "nothing of it was read"
-    return StoreError(f"{name} is {how}: {read}. Get the file again, and start anew")
+    return StoreError(f"{name} is {how}: {read}. Get the file again, whole")
 
 
 class PackedStore(JsonlStore):
@@ -68,6 +79,10 @@ class PackedStore(JsonlStore):
     @property
     def url(self) -> str:
         return url_of("jsonl", os.path.realpath(self._packed), self._seed)
+
+    @property
+    def path(self) -> str:
+        return self._packed
 
     def reseed(self, seed: str) -> PackedStore:
         return PackedStore(self._packed, seed, self._folder)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from cachewrap.cli.conversation import content_text
+from cachewrap.entries.conversation import content_text
 from cachewrap.entry import HttpAnswer
 
 Kind = Literal["text", "thinking", "call", "result", "picture"]

@@ -20,13 +20,14 @@ from cachewrap.cache import Cache
 from cachewrap.cli.guess import PACKED, Found, find, is_cassette, nearby, places_alone
 from cachewrap.cli.options import DEFAULT_URL, one_url, together
 from cachewrap.cli.packed import PackedStore
-from cachewrap.cli.text import answers_text, count_text, entries_text, is_terminal
+from cachewrap.cli.text import Meter, answers_text, count_text, entries_text
 from cachewrap.encryption import keys_from_environment
+from cachewrap.entries.stored import raw_entries
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, StoreError, printable
 from cachewrap.format.sealing import UNSEALED, Guard, make_guard
 from cachewrap.policy import STORE_SECONDS, seed_text
-from cachewrap.stores.base import Seeds, Store, scan
+from cachewrap.stores.base import Seeds, Store
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.disk.folder import OURS, connect, execute
 from cachewrap.stores.jsonl import JsonlStore
@@ -87,12 +88,7 @@ class Place:
 
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every key and what is stored under it, without loading them all at once."""
-        if not isinstance(self.store, JsonlStore):
-            yield from scan(self.store)
-            return
-        for key in self.store.keys():
-            if (raw := self.get(key)) is not None:
-                yield key, raw
+        return raw_entries(self.store)
 
     def rest(self) -> None:
         """Close the files of a disk cache: one seed of many is read, and then the next."""
@@ -214,6 +210,11 @@ class NoEntries(click.ClickException):
     """The seed that was asked for has no entries, and others of the same place have."""
 
 
+def seeds_text(places: Iterable[Place]) -> str:
+    """The seeds of some partitions, for people."""
+    return ", ".join(dict.fromkeys(printable(place.seed) for place in places))
+
+
 def check_seeds(places: Sequence[Place]) -> None:
     """Raise `NoEntries` where some partitions hold nothing, and others of their place do."""
     if any(True for place in places for _ in place.store.keys()):
@@ -229,7 +230,7 @@ def check_seeds(places: Sequence[Place]) -> None:
                     counts[seed] = counts.get(seed, 0) + count
             else:
                 more += seed != place.seed
-    asked = ", ".join(dict.fromkeys(printable(place.seed) for place in places))
+    asked = seeds_text(places)
     if counts:
         told = ", ".join(f"{printable(s)} ({entries_text(n)})" for s, n in counts.items())
         others = f" and {count_text(more)} more" if more else ""
@@ -402,16 +403,12 @@ def every_entry(places: Iterable[Place]) -> Iterator[tuple[Place, str, bytes]]:
 
 
 def progress(items: Iterable[T], places: Iterable[Place], doing: str) -> Iterator[T]:
-    """The items, with a bar on stderr while they pass if that is a terminal.
+    """The items, with a line on a terminal that tells how many have passed: see `Meter`.
 
     Args:
         items: one for each entry.
-        places: where they come from: their keys are counted first.
+        places: where they come from: their keys are counted once it takes a while.
         doing: what is being done.
     """
-    if not is_terminal(sys.stderr):
-        yield from items
-        return
-    length = sum(1 for place in places for _ in place.store.keys())
-    with click.progressbar(items, length=length, label=doing, file=sys.stderr) as bar:
-        yield from bar
+    meter = Meter(doing, lambda: sum(1 for place in places for _ in place.store.keys()))
+    yield from meter.over(items)

@@ -1,4 +1,4 @@
-"""``cachewrap prune`` and ``cachewrap clear``: the removal of entries, of some and of all."""
+"""``cachewrap prune``, ``clear`` and ``rm``: the removal of entries, of some and of all."""
 
 from __future__ import annotations
 
@@ -8,20 +8,37 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Final
 
 import click
 
-from cachewrap.cli.entries import Row, read_row
-from cachewrap.cli.places import Place, Where, json_option, where_options
-from cachewrap.cli.text import count_text, entries_text, is_terminal, size, size_text, span
+from cachewrap.cli.entries import (
+    Row,
+    Skipped,
+    dry_run_option,
+    filter_options,
+    find_one,
+    moment,
+    narrowing_options,
+    older_option,
+    read_row,
+    size,
+    wanted_rows,
+)
+from cachewrap.cli.guess import keys_and_places
+from cachewrap.cli.places import Place, Where, json_option, seeds_text, where_beside, where_options
+from cachewrap.cli.text import entries_text, is_terminal, one_line, size_text, terminal_width
 from cachewrap.cli.verify import read_answer
-from cachewrap.errors import CodecError
+from cachewrap.entries.filters import Filter, Moment
+from cachewrap.errors import CodecError, CorruptEntryError
 from cachewrap.stores.base import Uses
 
 _ORDER = """
 CREATE TABLE entry (place INTEGER, key TEXT, used REAL, size INTEGER);
 CREATE INDEX by_use ON entry (used);
 """
+
+yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 class _Removal:
@@ -43,16 +60,18 @@ class _Removal:
     epilog="""\b
 Examples:
   cachewrap prune --older-than 30d --dry-run
+  cachewrap prune --older-than 2026-11-01 --model 'gpt-3.5*'
   cachewrap prune --unused-since 7d --url redis://localhost/0
   cachewrap prune --max-bytes 2G --all-seeds""",
 )
 @where_options
-@click.option("--older-than", type=span, metavar="SPAN", help="Stored longer ago than this.")
+@older_option
 @click.option(
     "--unused-since",
-    type=span,
-    metavar="SPAN",
-    help="Not read for this long. Redis knows it; a disk cache where it is used with max_bytes=.",
+    type=moment,
+    metavar="WHEN",
+    help="Not read for so long, or since a date. Redis knows it; a disk cache where it is used"
+    " with max_bytes=.",
 )
 @click.option(
     "--max-bytes",
@@ -66,24 +85,35 @@ Examples:
     is_flag=True,
     help="What `verify` calls damaged, bar what is encrypted with a key that was not given.",
 )
-@click.option("--dry-run", is_flag=True, help="Remove nothing; tell what would be removed.")
+@narrowing_options
+@dry_run_option
 @json_option
 def command(
     where: Where,
-    older_than: float | None,
-    unused_since: float | None,
+    wanted: Filter,
+    older_than: Moment | None,
+    unused_since: Moment | None,
     max_bytes: int | None,
     damaged: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove the entries that meet any of the conditions. Without a condition nothing is removed.
+    """Remove the entries that meet a condition: --older-than, --unused-since, --max-bytes, or
+    --damaged; of several conditions any.
+
+    The filters narrow that: only what fits all of them is looked at, and counted for --max-bytes.
+    So `--model X --older-than 30d` removes what is of model X and older. Without a condition
+    nothing is removed: `clear --model X` removes all of a model.
 
     Sizes are those of the entries. The file of a disk cache does not shrink: the space is used for
     the entries that come next.
     """
     if older_than is None and unused_since is None and max_bytes is None and not damaged:
-        raise click.UsageError("say what to remove: --older-than, --unused-since, --max-bytes, …")
+        raise click.UsageError(_no_condition(wanted))
+    if damaged and wanted:
+        raise click.UsageError(
+            "of a damaged entry nothing is known that a filter could fit: give --damaged without"
+        )
     removal = _Removal(dry_run)
     with where.opened() as places, closing(sqlite3.connect("")) as order:
         if unused_since is not None:
@@ -96,11 +126,14 @@ def command(
                 continue
             row = _read(place, key, raw, damaged)
             unreadable += row is None
+            if wanted and not (row is not None and _fits(row, wanted)):
+                left += row is None
+                continue
             created = now if row is None else row.entry.created
             if (
                 (row is None and damaged and not place.guard.lacks_key(raw))
-                or (older_than is not None and created < now - older_than)
-                or (unused_since is not None and (used or created) < now - unused_since)
+                or (older_than is not None and created < older_than.at)
+                or (unused_since is not None and (used or created) < unused_since.at)
             ):
                 removal.remove(place, key, len(raw))
                 continue
@@ -117,6 +150,23 @@ def command(
                 removal.remove(places[number], key, length)
                 kept -= length
     _tell(removal, kept, unreadable, left, as_json)
+
+
+def _no_condition(wanted: Filter) -> str:
+    if wanted.max_size is not None or wanted.min_size is not None:
+        more = "; --max-bytes bounds the cache, --max-size chooses entries by their own size"
+    elif wanted:
+        more = "; to remove all that fits the filters: cachewrap clear"
+    else:
+        more = ""
+    return f"say what to remove: --older-than, --unused-since, --max-bytes or --damaged{more}"
+
+
+def _fits(row: Row, wanted: Filter) -> bool:
+    try:
+        return wanted(row)
+    except CorruptEntryError:
+        return False
 
 
 def _tell(removal: _Removal, kept: int, unreadable: int, left: int, as_json: bool) -> None:
@@ -172,28 +222,102 @@ def _read(place: Place, key: str, raw: bytes, whole: bool) -> Row | None:
 
 @click.command(
     "clear",
-    short_help="Remove every entry of a seed.",
+    short_help="Remove every entry of a seed, or those that fit filters.",
     epilog="""\b
 Examples:
   cachewrap clear --seed 7
+  cachewrap clear --model 'gpt-3.5*' --dry-run
+  cachewrap clear --newer-than 1h --function summarise
   cachewrap clear --url redis://localhost/0 --all-seeds --yes""",
 )
 @where_options
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def clear(where: Where, yes: bool) -> None:
-    """Remove every entry of the seed, and nothing else. Asks first on a terminal.
+@filter_options
+@yes_option
+@dry_run_option
+def clear(where: Where, wanted: Filter, yes: bool, dry_run: bool) -> None:
+    """Remove the entries of the seed that fit every filter; without a filter all of them.
 
-    Without a terminal to ask on, --yes is needed.
+    Asks first on a terminal. Without a terminal to ask on, --yes is needed.
     """
     with where.opened() as places:
-        counts = [sum(1 for _ in place.store.keys()) for place in places]
-        total, seeds = sum(counts), ", ".join(place.seed for place in places) or "none"
-        question = f"Remove {count_text(total)} entries of seed {seeds}?"
-        if not yes and total:
-            if not is_terminal(sys.stdin):
-                raise click.UsageError(f"{question} There is no terminal to ask on: give --yes")
-            if not click.confirm(question):
-                click.echo("nothing was removed")
-                return
-        removed = sum(place.store.clear() for place in places)
-    click.echo(f"removed {entries_text(removed)}")
+        skipped = Skipped()
+        seeds = seeds_text(places) or "none"
+        if any(place.name for place in places):
+            seeds += f" in {where.text(places)}"
+        if wanted:
+            rows = wanted_rows(places, wanted, skipped)
+            found = [(row.place, row.key) for row in rows]
+            total, fitting = len(found), " that fit"
+        else:
+            found, fitting = [], ""
+            total = sum(1 for place in places for _ in place.store.keys())
+        if dry_run:
+            click.echo(f"would remove {entries_text(total)} of seed {seeds}")
+        elif (
+            yes or not total or _is_meant(f"Remove {entries_text(total)} of seed {seeds}{fitting}?")
+        ):
+            if wanted:
+                removed = sum(place.store.delete(key) for place, key in found)
+            else:
+                removed = sum(place.store.clear() for place in places)
+            click.echo(f"removed {entries_text(removed)}")
+        skipped.tell()
+
+
+@click.command(
+    "rm",
+    short_help="Remove entries by their keys.",
+    epilog="""\b
+Examples:
+  cachewrap rm 5f0c
+  cachewrap rm .cache 5f0c e1 greeting --dry-run
+  cachewrap rm greeting --url redis://localhost/0 --seed 7""",
+)
+@where_beside("keys", "[PLACE]... KEY...", keys_and_places)
+@yes_option
+@dry_run_option
+def rm(keys: list[str], where: Where, yes: bool, dry_run: bool) -> None:
+    """Remove the entry under each KEY, also one that is damaged.
+
+    KEY is a key as `ls` gives it, or as many of its first characters as no other key begins with,
+    or what was given to `cache.set`. Where one has no entry, or several, nothing is removed, and
+    the exit status is 1. Several entries are removed after asking on a terminal.
+    """
+    with where.opened() as places:
+        found, failed = {}, 0
+        for key in keys:
+            try:
+                place, name = find_one(places, key)
+                found[id(place), name] = place
+            except click.ClickException as error:
+                failed += 1
+                click.echo(f"Error: {error.message}", err=True)
+        if failed:
+            click.echo("nothing was removed", err=True)
+            sys.exit(1)
+        several = len(found) > 1 and not (yes or dry_run) and is_terminal(sys.stdin)
+        if several and not _is_meant(f"Remove {entries_text(len(found))}?"):
+            return
+        for (_, name), place in found.items():
+            told = _named(place, name)
+            if dry_run or place.store.delete(name):
+                click.echo(f"{'would remove' if dry_run else 'removed'} {told}")
+
+
+def _named(place: Place, key: str) -> str:
+    """An entry for people: the beginning of its key, and what was asked."""
+    try:
+        asked = read_row(place, key, place.get(key) or b"").prompt
+    except CodecError:
+        asked = "(it cannot be read)"
+    return f"{key[:12]}  {one_line(asked, terminal_width() - 28)}".rstrip()
+
+
+def _is_meant(question: str) -> bool:
+    """Ask on the terminal. Raises `click.UsageError` where there is none."""
+    if not is_terminal(sys.stdin):
+        raise click.UsageError(f"{question} There is no terminal to ask on: give --yes")
+    if click.confirm(question):
+        return True
+    click.echo("nothing was removed")
+    return False

@@ -17,22 +17,23 @@ from typing import Any, BinaryIO, Final
 import click
 
 from cachewrap import systems
-from cachewrap.cli.entries import Filter, Skipped, filter_options, wanted_rows
+from cachewrap.cli.entries import Skipped, filter_options, wanted_rows
 from cachewrap.cli.options import together
 from cachewrap.cli.places import Place, Where, progress, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again
 from cachewrap.cli.talk import Talk, Threads
-from cachewrap.cli.text import clean, count_text, is_terminal, size_text, span_text
+from cachewrap.cli.text import clean, count_text, is_terminal, size_text
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.history import NAME, Minute, read_history
 from cachewrap.report import Document, is_report
 from cachewrap.stores.base import Files
 from cachewrap.telemetry.usage import can_price
 
+_FILE: Final = "report.html"
 _SHOWN: Final = 10_000
 _MOST: Final = 100_000
 _FILTER_TEXTS: Final[dict[str, Callable[[Any], str]]] = {
-    **dict.fromkeys(("newer_than", "older_than"), span_text),
     **dict.fromkeys(("min_size", "max_size"), size_text),
 }
 _PAGE_BYTES: Final = 100 * 2**20
@@ -65,13 +66,21 @@ page_options: Final = together(
     short_help="Write a page to look at.",
     epilog="""\b
 Examples:
-  cachewrap report -o report.html
+  cachewrap report
+  cachewrap report .cache
   cachewrap report -o week.html --newer-than 7d --all-seeds --title 'This week'
   cachewrap report -o numbers.html --no-content""",
 )
 @where_options
 @filter_options
-@click.option("--output", "-o", metavar="FILE", required=True, help="The file; - is the output.")
+@click.option(
+    "--output",
+    "-o",
+    metavar="FILE",
+    default=_FILE,
+    show_default=True,
+    help="The file; - is the output.",
+)
 @click.option("--force", is_flag=True, help="Replace a file that is not a report.")
 @page_options
 def command(output: str, force: bool, **given: Any) -> None:
@@ -91,7 +100,8 @@ def command(output: str, force: bool, **given: Any) -> None:
     with _replacing(output) as file:
         shown = write_page(file, **given)
     size = size_text(os.stat(output).st_size)
-    click.echo(f"{output}: {size}, {count_text(shown)} conversations")
+    conversations = "1 conversation" if shown == 1 else f"{count_text(shown)} conversations"
+    click.echo(f"{output}: {size}, {conversations}")
 
 
 @click.command(

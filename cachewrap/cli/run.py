@@ -29,7 +29,14 @@ from cachewrap.urls import absolute, parse_url, url_of_path
 
 _PATH: Final = "PYTHONPATH"
 _BOOTSTRAP: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "run", "bootstrap")
+_BEGIN: Final = ("-m", "-c", "-", "--")
+"""Where a program begins that is given to Python."""
+
 _SCRIPTS: Final = (".py", ".pyw", ".pyz")
+
+
+_OURS: Final = frozenset(("--disk", "--redis", "--unkeyed", "--no-history"))
+"""Options that hardly any program has beside us."""
 
 
 class _Run(click.Command):
@@ -38,7 +45,7 @@ class _Run(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         valued = {name for p in self.params if not getattr(p, "is_flag", True) for name in p.opts}
         at = 0
-        while at < len(args) and args[at].startswith("-") and args[at] not in ("-m", "-c", "--"):
+        while at < len(args) and args[at].startswith("-") and args[at] not in _BEGIN:
             at += 2 if args[at] in valued else 1
         own, rest = args[:at], args[at:]
         rest = rest[1:] if rest[:1] == ["--"] else rest
@@ -102,9 +109,10 @@ Environment, for services:
 def command(program: tuple[str, ...], **given: Any) -> None:
     """Run PROGRAM with the SDKs patched and a cache active in all of it.
 
-    PROGRAM is a Python file or folder, -m MODULE, -c CODE, or any command that starts Python. The
-    cache serves its threads and its Python sub-processes as well, and decorated functions. A block
-    of its own (`with Cache.…`) goes before it.
+    PROGRAM is a Python file, a folder with a __main__.py, -m MODULE, -c CODE, or any command that
+    starts Python (pytest, uvicorn, uv run agent.py). Its options stand behind it, those of
+    cachewrap before it. The cache serves its threads and its Python sub-processes as well, and
+    decorated functions. A block of its own (`with Cache.…`) goes before it.
 
     Over plain HTTP the hosts of known providers are cached, and models on loopback and private
     addresses; --host names others.
@@ -118,6 +126,9 @@ def command(program: tuple[str, ...], **given: Any) -> None:
     """
     variables = environment(**given)
     path, words = _resolve(program)
+    if not given["quiet"] and (behind := [one for one in program[1:] if one in _OURS]):
+        told = f"{behind[0]} is given to {program[0]}: for cachewrap it stands in front of it"
+        click.echo(f"cachewrap: {told}", err=True)
     inherited = {name: value for name, value in os.environ.items() if name != TALLY}
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a service may be started without one
@@ -239,16 +250,76 @@ def _absolute(url: str, given: dict[str, str | None]) -> str:
 def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:
     """What to execute, and its arguments."""
     first = program[0]
-    if first in ("-m", "-c") or first.endswith(_SCRIPTS) or os.path.isdir(first):
-        return sys.executable, [sys.executable, *program]
+    python = sys.executable, [sys.executable, *program]
+    if first in ("-m", "-c", "-"):
+        return python
+    if first.endswith(_SCRIPTS) and os.path.isfile(first):
+        return python
+    if os.path.isdir(first) and os.path.isfile(os.path.join(first, "__main__.py")):
+        return python
     import shutil  # which takes a while, and is not needed for a script of Python
 
     found = shutil.which(first)
     if found is not None:
         return found, list(program)
-    if os.path.exists(first):
-        return sys.executable, [sys.executable, *program]
-    raise _NotRun(first, "no such file, and no such command")
+    if first in ("python", "python3"):  # where there is none by this name, there is this one
+        return sys.executable, [sys.executable, *program[1:]]
+    if os.path.isfile(first) and _is_python(first):
+        return python
+    raise _NotRun(first, _why_not(program))
+
+
+def _is_python(path: str) -> bool:
+    """Whether a file that cannot be executed may be a program of Python's."""
+    if path.endswith((".ipynb", ".sh", ".jsonl", ".json", ".toml", ".yaml", ".yml", ".md")):
+        return False
+    with open(path, "rb") as file:
+        begins = file.readline(200)
+    return not begins.startswith(b"#!") or b"python" in begins
+
+
+def _why_not(program: tuple[str, ...]) -> str:
+    """Why something is no program, and what may have been meant."""
+    from cachewrap.cli import guess  # which takes a while, and is for mistakes alone
+
+    first, rest = program[0], " ".join(program[1:] or ("PROGRAM",))
+    module = first.strip("./").removesuffix(".py").replace(os.sep, ".")
+    if first.endswith(".ipynb"):
+        return (
+            "a notebook is run by its kernel. Put this into its first cell: import cachewrap;"
+            ' cachewrap.activate("disk:.cache"). Or run all of it:'
+            f" cachewrap run jupyter execute {first}"
+        )
+    if guess.is_url(first):
+        return f"it is a cache: cachewrap run --url {first} {rest}"
+    if os.path.isdir(first):
+        if guess.holds_seeds(first):
+            return f"it is a cache: cachewrap run --disk {first} {rest}"
+        if os.path.isfile(os.path.join(first, "__init__.py")):
+            return f"a folder without __main__.py. Name a module in it: -m {module}.…"
+        return "a folder without __main__.py is no program"
+    if first.endswith(guess.CASSETTE) and (guess.is_cassette(first) or not os.path.exists(first)):
+        return f"it is a cache: cachewrap run --url jsonl:{first} {rest}"
+    if os.path.isfile(first):
+        if first.endswith(".sh"):
+            return f"it cannot be executed: cachewrap run sh {first}"
+        return "it is neither a Python file, nor can it be executed (chmod +x)"
+    if " " in first:
+        return f"no such command. Without quotes: cachewrap run {first}"
+    if "=" in first:
+        return f"no such command. A variable stands in front: {first} cachewrap run {rest}"
+    if os.path.isfile(f"{first}.py"):
+        return f"no such command. The file is {first}.py"
+    if os.path.exists(os.path.join(*module.split("."), "")) or os.path.isfile(
+        f"{os.path.join(*module.split('.'))}.py"
+    ):
+        return f"no such command. As a module: cachewrap run -m {module}"
+    import difflib
+
+    names = [name for name in os.listdir(os.path.dirname(first) or ".") if name.endswith(_SCRIPTS)]
+    if close := difflib.get_close_matches(os.path.basename(first), names, 1):
+        return f"no such file, and no such command: did you mean {close[0]}?"
+    return "no such file, and no such command"
 
 
 class _NotRun(click.ClickException):

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import asdict
-from itertools import islice
-from typing import Any, Final, TextIO
+from typing import Any
 
 import click
 
 from cachewrap.cache import Cache
-from cachewrap.cli.conversation import (
+from cachewrap.cli.entries import Row, facts_and_texts, find_one, read_row
+from cachewrap.cli.guess import file_and_places, keys_and_places
+from cachewrap.cli.places import Where, json_option, where_beside
+from cachewrap.cli.text import clean, json_line, moment_text, size_text, span_text
+from cachewrap.entries.conversation import (
     answer_pieces,
-    answer_turns,
     jsonable,
     request_settings,
-    request_turns,
 )
-from cachewrap.cli.entries import Row, read_row
-from cachewrap.cli.places import Place, Where, json_option, where_options
-from cachewrap.cli.text import clean, json_line, moment_text, size_text, span_text
 from cachewrap.entry import Kind
-from cachewrap.errors import printable
-from cachewrap.format import codec
-from cachewrap.request.canonical import canonical
-from cachewrap.request.key import encode, key_of, salted
-
-_HEX: Final = re.compile("[0-9a-f]{4,64}")
+from cachewrap.errors import CorruptEntryError, printable
 
 
 @click.command(
@@ -36,41 +28,36 @@ _HEX: Final = re.compile("[0-9a-f]{4,64}")
     short_help="Show one entry as a conversation.",
     epilog="""\b
 Examples:
-  cachewrap show 5f0c2a
-  cachewrap show 5f0c2a --timing
-  cachewrap show 5f0c2a --json | jq .answer""",
+  cachewrap show 5f0c
+  cachewrap show .cache 5f0c e1 --timing
+  cachewrap show 5f0c --json | jq .answer""",
 )
-@click.argument("key")
-@where_options
+@where_beside("keys", "[PLACE]... KEY...", keys_and_places)
 @click.option("--timing", is_flag=True, help="Of a stream: every piece, and when it came.")
 @json_option
-def command(key: str, where: Where, timing: bool, as_json: bool) -> None:
-    """Show the entry under KEY: what was asked, and what was answered.
+def command(keys: list[str], where: Where, timing: bool, as_json: bool) -> None:
+    """Show the entry under each KEY: what was asked, and what was answered.
 
-    KEY is a key as `ls` and `f.cache_key(...)` give it, or its first characters (at least four),
-    or what was given to `cache.set`.
+    KEY is a key as `ls` and `f.cache_key(...)` give it, or as many of its first characters as no
+    other key begins with, or what was given to `cache.set`. Exits with 1 if one has no entry.
     """
+    shown, failed = 0, 0
     with where.opened() as places:
-        found = [row for place in places for row in _find(place, key)]
-        if not found:
-            raise click.ClickException(f"no entry under {key!r}: cachewrap ls lists the keys")
-        if len(found) > 1:
-            names = ", ".join(f"{row.key[:16]} (seed {printable(row.place.seed)})" for row in found)
-            raise click.ClickException(f"{key!r} is the beginning of several keys: {names}, …")
-        if as_json:
-            click.echo(json_line(_everything(found[0])))
-        else:
-            click.echo("\n".join(_shown(found[0], timing)))
-
-
-def _find(place: Place, key: str) -> list[Row]:
-    given = key_of(salted("key"), encode({"key": canonical(key)}))
-    for whole in (key, given):
-        if len(whole) == 64 and _HEX.fullmatch(whole) and (raw := place.store.get(whole)):
-            return [read_row(place, whole, raw)]
-    names = place.store.keys() if _HEX.fullmatch(key) else ()
-    found = ((name, place.store.get(name)) for name in names if name.startswith(key))
-    return list(islice((read_row(place, name, raw) for name, raw in found if raw), 3))
+        for key in keys:
+            try:
+                place, name = find_one(places, key)
+                row = read_row(place, name, place.get(name) or b"")
+                text = json_line(_everything(row)) if as_json else "\n".join(_shown(row, timing))
+            except (click.ClickException, CorruptEntryError) as error:
+                failed += 1
+                told = (
+                    error.message if isinstance(error, click.ClickException) else f"{key}: {error}"
+                )
+                click.echo(f"Error: {clean(told)}", err=True)
+                continue
+            click.echo("\n" + text if shown and not as_json else text)
+            shown += 1
+    sys.exit(1 if failed else 0)
 
 
 def _shown(row: Row, timing: bool) -> list[str]:
@@ -81,7 +68,8 @@ def _shown(row: Row, timing: bool) -> list[str]:
         ("model", row.model),
         ("stored", f"{moment_text(entry.created)} UTC, {size_text(row.size)}"),
         ("expires", f"{moment_text(entry.expires)} UTC" if entry.expires else ""),
-        ("took", span_text(entry.seconds)),
+        ("sample", str(row.sample or "")),
+        ("took", span_text(entry.seconds) if entry.seconds else ""),
         ("tokens", f"{entry.tokens_in} in, {entry.tokens_out} out" if entry.tokens_in else ""),
     ]
     lines = [f"{name:8} {printable(text, 300)}" for name, text in facts if text]
@@ -93,11 +81,11 @@ def _shown(row: Row, timing: bool) -> list[str]:
             text = json.dumps(jsonable(value), ensure_ascii=False)
             name = "asked" if name == "model" else name
             lines.append(f"{printable(name, 60):8} {printable(text, 300)}")
-    for turn in request_turns(request):
+    for turn in row.messages:
         lines += ["", f"── {printable(turn.role, 60)}", clean(turn.text)]
     pieces = answer_pieces(entry)
     if not pieces:
-        for turn in answer_turns(entry):
+        for turn in row.answers():
             lines += ["", f"══ {printable(turn.role, 60)}", clean(turn.text)]
         return lines
     lines += [
@@ -116,28 +104,11 @@ def _quoted(text: str) -> str:
 
 
 def _everything(row: Row) -> dict[str, Any]:
-    entry = row.entry
-    pieces = [[piece.delay, piece.text] for piece in answer_pieces(entry)]
-    if entry.kind is Kind.HTTP:
-        answer = codec.decode(Kind.HTTP, entry.answer)
-        body = b"".join(answer.chunks)
-        try:
-            text: Any = body.decode()
-        except UnicodeDecodeError:
-            text = jsonable(body)
-        value: Any = {"status": answer.status, "headers": answer.headers, "body": text}
-    elif entry.kind is Kind.ITEMS:
-        items = codec.decode(Kind.ITEMS, entry.answer)
-        value = [jsonable(codec.plain_form(*item)) for item in items.values]
-    else:
-        value = jsonable(codec.plain_form(entry.kind, entry.answer))
-    turns = [*request_turns(row.request), *answer_turns(entry)]
     return {
-        **row.facts(),
+        **facts_and_texts(row),
         "request": jsonable(row.request),
-        "answer": value,
-        "conversation": [{"role": turn.role, "text": turn.text} for turn in turns],
-        "pieces": pieces,
+        "conversation": [{"role": turn.role, "text": turn.text} for turn in row.conversation],
+        "pieces": [[piece.delay, piece.text] for piece in answer_pieces(row.entry)],
     }
 
 
@@ -150,21 +121,21 @@ Examples:
   echo '{"model": "gpt-4o", "messages": […]}' | cachewrap explain -
   cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7""",
 )
-@click.argument("request", metavar="FILE", type=click.File(encoding="utf-8"))
-@where_options
+@where_beside("file", "FILE [PLACE]...", file_and_places)
 @json_option
-def explain(request: TextIO, where: Where, as_json: bool) -> None:
+def explain(file: str, where: Where, as_json: bool) -> None:
     """Compare the request in FILE (- is the input) with those that are stored.
 
     It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
     with 1 if no stored answer serves it.
     """
-    try:
-        asked = json.load(request)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{request.name} is not JSON: {error}") from None
+    with click.open_file(file, encoding="utf-8") as request:
+        try:
+            asked = json.load(request)
+        except (ValueError, RecursionError) as error:
+            raise click.UsageError(f"{file} is not JSON: {error}") from None
     if not isinstance(asked, dict):
-        raise click.UsageError(f"{request.name} holds no JSON object")
+        raise click.UsageError(f"{file} holds no JSON object")
     stored = False
     with where.opened() as places:
         for place in places:

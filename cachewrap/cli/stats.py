@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, wanted_rows
+from cachewrap.cli.entries import Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Where, json_option, where_options
 from cachewrap.cli.text import (
     count_text,
@@ -18,8 +18,9 @@ from cachewrap.cli.text import (
     table,
     terminal_width,
 )
+from cachewrap.entries.filters import Filter
 from cachewrap.errors import printable
-from cachewrap.telemetry.usage import can_price, price
+from cachewrap.telemetry.usage import can_price, money_text, price
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ def command(where: Where, wanted: Filter, as_json: bool) -> None:
     with where.opened() as places:
         for row in wanted_rows(places, wanted, skipped):
             total.add(row)
-        seeds = [place.seed for place in places]
+        seeds = list(dict.fromkeys(place.seed for place in places))
         name = where.text(places)
     click.echo(_for_machines(total, seeds, skipped) if as_json else _text(total, name, seeds))
     skipped.tell()
@@ -129,5 +130,5 @@ def _cells(one: Sum, total: Sum) -> list[str]:
         span_text(one.seconds),
     ]
     if total.money is not None:
-        cells.append("-" if one.money is None else f"${one.money:,.4f}")
+        cells.append("-" if one.money is None else money_text(one.money))
     return cells

@@ -5,15 +5,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from cachewrap.cli.entries import Filter, Row, read_row
+from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
+from cachewrap.entries.filters import Filter
+from cachewrap.entries.stored import Samples
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
 from cachewrap.telemetry.usage import cost, price
@@ -104,10 +105,10 @@ class Calls:
         self._timeline = Timeline(2)
         self._sums: dict[str, Minute] = {}
         self._elsewhere = 0
-        here, now = {place.store.url for place in places}, time.time()
+        here = {place.store.url for place in places}
         for minute in minutes:
             if minute.place in here:
-                if wanted.fits(minute.model, minute.source, minute.start, now):
+                if wanted.fits(minute.model, minute.source, minute.start):
                     self._add(minute)
             else:
                 self._elsewhere += minute.hits + minute.joined + minute.misses
@@ -211,10 +212,11 @@ class Survey:
 
 def read_again(names: Iterable[tuple[Place, str]]) -> Iterator[Row]:
     """The entries under these names; those that are gone, or cannot be read, are left out."""
+    samples = Samples()
     for place, key in names:
         if (raw := place.get(key)) is not None:
             with suppress(CorruptEntryError):
-                yield read_row(place, key, raw)
+                yield read_row(place, key, raw, samples)
 
 
 def line(row: Row, talk: Talk | None) -> list[Any]:
@@ -234,7 +236,7 @@ def line(row: Row, talk: Talk | None) -> list[Any]:
         row.size,
         talk is not None and "pieces" in talk.told,
         talk.title if talk else "",
-        0,
+        talk.sample if talk else 0,
     ]
 
 

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
+import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
-
-import click
+from time import monotonic
+from typing import Any, Final, TextIO, TypeVar
 
 from cachewrap.errors import SPELT_OUT
 
-_SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_NUMBER: Final = r"(\d+(?:\.\d+)?)"
-
-
-def span(text: str) -> float:
-    """``90s``, ``15m``, ``12h``, ``30d``, ``2w``: as seconds. Raises `click.BadParameter`."""
-    match = re.fullmatch(rf"{_NUMBER}\s*([smhdw])", text.strip().lower())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no span: write 90s, 15m, 12h, 30d or 2w")
-    return float(match[1]) * _SPANS[match[2]]
-
-
-def size(text: str) -> int:
-    """``500``, ``10k``, ``2G``: as bytes, in steps of 1024. Raises `click.BadParameter`."""
-    match = re.fullmatch(rf"{_NUMBER}\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no size: write 500, 10k, 500M or 2G")
-    return int(float(match[1]) * _SIZES[match[2]])
+_SPANS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
 
 def size_text(count: float) -> str:
@@ -90,11 +71,85 @@ _IN_JSON: Final = {code: json.dumps(chr(code))[1:-1] for code in SPELT_OUT if co
 }
 
 _LEAST: Final = 8
+_SILENT: Final = 1.0
+"""Seconds of work of which nothing is told."""
+
+_STEP: Final = 0.2
+
+T = TypeVar("T")
 
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a standard stream, which a service may be started without, is a terminal."""
     return stream is not None and stream.isatty()
+
+
+class Meter:
+    """A line on stderr, while work of more than a second goes on before a terminal.
+
+    It tells what is done and what is left, how fast it goes, and when it ends at that speed.
+
+    Args:
+        doing: what is being done.
+        total: how much there is to do, asked once it takes that long; 0 where it is not known.
+        shown: writes an amount.
+        done: how much was done, where that is not the number of items.
+    """
+
+    def __init__(
+        self,
+        doing: str,
+        total: Callable[[], float],
+        *,
+        shown: Callable[[int], str] = lambda count: count_text(count),
+        done: Callable[[], int] | None = None,
+    ) -> None:
+        self._doing = doing
+        self._total = total
+        self._shown = shown
+        self._done = done
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, as they pass."""
+        if not is_terminal(sys.stderr):
+            yield from items
+            return
+        began = monotonic()
+        next_at, total, width = began + _SILENT, -1.0, 0
+        try:
+            for passed, item in enumerate(items, 1):
+                yield item
+                if (now := monotonic()) >= next_at:
+                    total = self._total() if total < 0 else total
+                    done = passed if self._done is None else self._done()
+                    line = self._line(done, total, now - began)
+                    width = self._draw(line, width)
+                    next_at = now + _STEP
+        finally:
+            if width:
+                self._draw("", width)
+
+    def _line(self, done: int, total: float, seconds: float) -> str:
+        if not done:
+            return self._doing
+        rate = done / seconds
+        speed = (
+            f"{self._shown(round(rate))}/s" if rate >= 1 else f"{span_text(seconds / done)} each"
+        )
+        if not total:
+            return f"{self._doing}: {self._shown(done)}, {speed}"
+        left = max(1.0, (total - done) / rate)
+        percent = min(100, int(100 * done / total))
+        end = f"{left:.0f}s" if left < 60 else span_text(left)
+        whole = f"{self._shown(done)} of {self._shown(int(total))} ({percent}%)"
+        return f"{self._doing}: {whole}, {speed}, {end} left"
+
+    def _draw(self, line: str, width: int) -> int:
+        """Put a line in the place of another; what is written next stands there as well."""
+        line = line[: terminal_width() - 1]
+        sys.stderr.write(f"\r{line.ljust(width)}\r")
+        sys.stderr.flush()
+        return len(line)
 
 
 def clean(text: str) -> str:
@@ -115,6 +170,8 @@ def one_line(text: str, width: int) -> str:
     line = clean(" ".join(text[: 4 * width].split()))
     if columns(line) <= width and len(text) <= 4 * width:
         return line
+    if line.isascii():
+        return line[: width - 1] + "…"
     while columns(line) > width - 1:
         line = line[:-1]
     return line + "…"

@@ -9,14 +9,14 @@ from typing import Any, Final
 import click
 import msgspec
 
-from cachewrap.cli.conversation import (
+from cachewrap.cli.text import clean
+from cachewrap.entries.conversation import (
     Turn,
     answer_turns,
     jsonable,
     request_settings,
     request_turns,
 )
-from cachewrap.cli.text import clean
 from cachewrap.errors import CodecError, printable
 from cachewrap.format.envelope import unseal
 from cachewrap.request.key import decode_request, may_tell_secrets, readable

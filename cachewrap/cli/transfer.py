@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from cachewrap.cli.entries import Filter, Row, Skipped, filter_options, read_row
+from cachewrap.cli.entries import Row, Skipped, filter_options, read_row
 from cachewrap.cli.guess import places_and_target, target_url
 from cachewrap.cli.options import together
 from cachewrap.cli.places import (
@@ -25,6 +25,7 @@ from cachewrap.cli.places import (
     where_beside,
 )
 from cachewrap.cli.text import count_text, entries_text
+from cachewrap.entries.filters import Filter
 from cachewrap.entry import Facts
 from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.format.envelope import seal
@@ -132,7 +133,7 @@ class Mover:
             if not row.entry.fresh(self._now):
                 self.expired += 1
                 return
-            if not self._wanted(row, self._now):
+            if not self._wanted(row):
                 return
         except CorruptEntryError as error:
             self.skipped.add(error)
@@ -235,7 +236,8 @@ def copy(
                 mover.skipped.add(error)
                 continue
             if there.store.url == place.store.url:
-                raise ConfigurationError(f"{place.store.url} would be copied into itself")
+                here = f"{place.store.url} would be copied into itself"
+                raise ConfigurationError(f"{here}: give the place to copy to as well, behind it")
             for key in progress(place.store.keys(), [place], f"copying seed {place.seed}"):
                 if not mover.stays(there, key) and (raw := place.get(key)) is not None:
                     mover.put(place, key, raw, there)

@@ -13,10 +13,11 @@ import msgspec
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
 from cachewrap.cli.text import count_text
+from cachewrap.entries.stored import MOST, request_keys
 from cachewrap.entry import Kind
 from cachewrap.errors import CodecError, CorruptEntryError, printable
 from cachewrap.format import codec
-from cachewrap.request.key import decode_request, key_of, salted, sample_key
+from cachewrap.request.key import decode_request, sample_key
 from cachewrap.secrets import HIDDEN, Found, search
 
 _GOOD: Final = "good"
@@ -25,9 +26,6 @@ _DAMAGED: Final = "damaged"
 _MISPLACED: Final = "under a wrong key"
 
 _FOUND: Final = "with a credential"
-
-_SAMPLES: Final = 256
-"""How many samples of a request are tried."""
 
 
 @click.command(
@@ -98,7 +96,7 @@ def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, 
         if not keys:
             yield _UNCHECKED, place, key, "stored without its request"
             continue
-        number = next((n for n in range(_SAMPLES) for k in keys if sample_key(k, n) == key), None)
+        number = next((n for n in range(MOST) for k in keys if sample_key(k, n) == key), None)
         sampled = sampled or bool(number)
         if number is not None:
             yield _GOOD, place, key, ""
@@ -121,15 +119,12 @@ def _keys(row: Row, seeds: Iterable[str]) -> tuple[list[str], bool]:
     request = row.request
     if request is None:
         return [], False
-    if row.entry.kind is Kind.HTTP:
-        prefixes, sure = [salted()], True
-    elif row.source == "cache.set":
-        if isinstance(request, dict) and request.get("key") == row.key:
-            return [row.key], True
-        prefixes, sure = [salted("key")], True
-    else:
-        prefixes, sure = [salted(s) for s in {row.place.seed, "41", row.source, *seeds}], False
-    return [key_of(prefix, row.raw_request) for prefix in prefixes], sure
+    set_by_hand = row.source == "cache.set"
+    if set_by_hand and isinstance(request, dict) and request.get("key") == row.key:
+        return [row.key], True
+    kind = row.entry.kind
+    keys = request_keys(kind, row.source, row.seed, row.raw_request, seeds)
+    return keys, set_by_hand or kind is Kind.HTTP
 
 
 def _tell_secrets(places: list[Place], as_json: bool) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import msgspec
 
-from cachewrap.entry import HttpAnswer, Items, Kind
+from cachewrap.entry import Entry, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError, MissingTypeError, UnsupportedTypeError
 from cachewrap.format.classes import called, settle
 from cachewrap.format.moulds import MODEL, UNFIT, cast, learn
@@ -164,6 +165,32 @@ def _told(error: Exception) -> str:
     """An error for messages: one of the program's own may run code to be shown."""
     kind = type(error)
     return repr(error) if module_of(kind) in ("builtins", "msgspec") else called(kind)
+
+
+def value_of(entry: Entry) -> Any:
+    """What an entry stands for: of a generator's call the list of its items, of an HTTP request's
+    the JSON in its answer, or its text, or its bytes; else the value itself.
+
+    Raises what `decode` raises, and `CorruptEntryError` for an HTTP answer that is none.
+    """
+    value = decode(entry.kind, entry.answer)
+    if isinstance(value, Items):
+        return [decode(*item) for item in value.values]
+    if not isinstance(value, HttpAnswer):
+        return value
+    if value.status != 200:
+        raise CorruptEntryError(f"it holds no answer: status {value.status}")
+    return _content(b"".join(value.chunks))
+
+
+def _content(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        try:
+            return body.decode()
+        except UnicodeDecodeError:
+            return body
 
 
 def plain_form(kind: Kind, data: bytes) -> Any:

@@ -158,12 +158,10 @@ class Session:
         test: str = "",
     ) -> WatchedCache:
         journal = Journal(on_command_line(test or item.nodeid, self._config))
-        functions = [impl.function for impl in item.ihook.pytest_llm_cache_scrub.get_hookimpls()]
-        if functions:
-            functions = [
-                function for function in (*reversed(functions), options.get("scrub")) if function
-            ]
-            options = {**options, "scrub": _all_of(functions)}
+        hooks: Any = item.ihook.pytest_llm_cache_scrub.get_hookimpls()
+        if hooks:
+            functions = [*(hook.function for hook in hooks), options.get("scrub")]
+            options = {**options, "scrub": _all_of([one for one in functions if one])}
         try:
             partition = seed_text(seed)
             behind = [JsonlStore(read, partition) for read in reads]
@@ -351,7 +349,7 @@ class Session:
     def report(self, terminal: Any) -> None:
         """Tell at the end of the run what was done, and what no test used."""
         ledger = self.ledger
-        if not ledger.tests:
+        if not ledger.tests and not ledger.missed:
             return
         terminal.section("llm cache")
         counts = {**ledger.counts, "missed": len(ledger.missed)}

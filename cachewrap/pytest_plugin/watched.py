@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
 from cachewrap.entry import Outcome
-from cachewrap.errors import CachewrapError, ReplayMissError
+from cachewrap.errors import CachewrapError, ReplayMissError, StoreError
 from cachewrap.explain import Explanation
 from cachewrap.policy import Policy
 from cachewrap.pytest_plugin.cassettes import COMMAND
@@ -153,13 +153,14 @@ class WatchedCache(Cache):
 
     def _behind(self, exchange: Exchange[Any]) -> tuple[bytes, ...]:
         """In mode refresh, what is only read: the tests that record it make it anew."""
-        store = self._store
-        if self.policy.mode != "refresh" or not isinstance(store, WatchedStore):
+        store, own = self._store, self.journal.before
+        if self.policy.mode != "refresh" or (self.seed or "", exchange.key) in own:
             return ()
-        raw = store.read_behind(exchange.key)
-        return (
-            () if raw is None or (self.seed or "", exchange.key) in self.journal.before else (raw,)
-        )
+        assert isinstance(store, WatchedStore)
+        with suppress(StoreError):  # as if it were not there
+            if (raw := store.read_behind(exchange.key)) is not None:
+                return (raw,)
+        return ()
 
     def bypass(
         self,

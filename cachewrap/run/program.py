@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from cachewrap import blocks, systems
 from cachewrap.run.clients import FirstClient
+from cachewrap.run.own import OwnCaches
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -39,6 +40,9 @@ TALLY: Final = "CACHEWRAP_TALLY"
 
 _FEWEST_MISSES: Final = 5
 """Calls that missed, below which nothing is made of it."""
+
+_OWN_TOLD: Final = 3
+"""Caches of the program's own, at most, of which each is told by itself."""
 
 
 class Activation:
@@ -111,7 +115,9 @@ def activate(cache: Cache | str | None = None) -> Activation:
     if cache is None:
         cache = os.environ.get(URL)
         if not cache:
-            raise ConfigurationError(f"no cache to activate: give one, or its URL in {URL}")
+            raise ConfigurationError(
+                f'no cache to activate: write activate("disk:.cache"), or set {URL}'
+            )
     if isinstance(cache, str):
         cache = _named(cache)
     if not isinstance(cache, Cache):
@@ -186,6 +192,7 @@ def serve_program() -> Program:
     program = Program()
     sys.meta_path.insert(0, program.clients)
     blocks.serve_program(program.blocks)
+    blocks.made = program.own.saw
     return program
 
 
@@ -194,10 +201,12 @@ class Program:
 
     Attributes:
         clients: what sees that a client is made.
+        own: the caches that the program makes itself.
     """
 
     def __init__(self) -> None:
         self.clients = FirstClient(self.open)
+        self.own = OwnCaches()
         self._lock = threading.RLock()
         self._opened = False
         self._blocks = blocks.OUTSIDE
@@ -236,6 +245,7 @@ class Program:
             from cachewrap.cache import Cache
 
             cache = _recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
+            self.own.forget(cache.stats)
             cache.check()
             _patch_all()
         except (CachewrapError, ImportError) as error:
@@ -250,6 +260,7 @@ class Program:
         """In a forked child: it counts for itself."""
         self._lock = threading.RLock()
         self.clients.renew()
+        self.own.renew()
         self._first = self._told = False
         if self._cache is not None:
             self._cache.stats.reset()
@@ -273,18 +284,23 @@ class Program:
             self._cache.close()
         if self._first:
             self._tell()
-        elif self._cache is not None:
+        else:
             self._add()
 
     def _add(self) -> None:
         import json
 
-        assert self._cache is not None
-        stats = self._cache.stats
-        # The first process may have no cache, and can import none at its end.
-        place = self._place_apart(stats, stats.missed)
-        counted = json.dumps([self._cache.url, stats.as_dict(), stats.missed, place])
-        systems.append(self._path, f"{counted}\n".encode(), follows=False)
+        lines: list[list[Any]] = [
+            [url, stats.as_dict()] for url, stats in self.own.counts().items()
+        ]
+        if self._cache is not None:
+            stats = self._cache.stats
+            # The first process may have no cache, and can import none at its end.
+            place = self._place_apart(stats, stats.missed)
+            lines.append([self._cache.url, stats.as_dict(), stats.missed, place])
+        told = "".join(f"{json.dumps(line)}\n" for line in lines)
+        if told:
+            systems.append(self._path, told.encode(), follows=False)
 
     def _tell(self) -> None:
         others: list[str] = []
@@ -294,8 +310,8 @@ class Program:
             os.unlink(self._path)
         if os.environ.get(QUIET):
             return
-        if self._cache is None and not others:
-            lines = ["no call of a model was seen"]
+        if self._cache is None and not others and not self.own.counts():
+            lines = ["no call of a model was seen: no client of one was made, no function cached"]
         else:
             lines = self._lines(others)
         with suppress(OSError, ValueError):  # stderr may be closed by now
@@ -306,21 +322,35 @@ class Program:
         import json
 
         from cachewrap.call.stats import Stats, summary, unknown_hosts
+        from cachewrap.telemetry.usage import can_price
 
         stats = Stats() if self._cache is None else self._cache.stats
         place = "" if self._cache is None else self._cache.url
         missed, apart = list(stats.missed), None
+        own = self.own.counts()
         for line in others:
-            url, counted, keys, found = json.loads(line)
+            url, counted, *more = json.loads(line)
+            if not more:
+                own.setdefault(url, Stats()).add(counted)
+                continue
             stats.add(counted)
-            missed += keys
-            apart = apart or found
+            missed += more[0]
+            apart = apart or more[1]
             place = place or url  # as they have it: that of the environment may hold a password
-        lines = [summary(stats, place), *unknown_hosts(stats)]
-        if told := nearly_all_missed(stats):
+        if place in own:
+            stats.add(own.pop(place).as_dict())
+        told = {url: one for url, one in own.items() if one.total.calls + one.absent}
+        lines = [summary(one, where) for where, one in _of_own(told)]
+        if not lines or stats.total.calls + stats.absent + stats.bypassed:
+            lines.insert(0, summary(stats, place))
+        lines += unknown_hosts(stats)
+        whole = [stats, *told.values()]
+        if not can_price() and any(one.total.tokens_in_spent for one in whole):
+            lines.append("for what it cost: pip install 'cachewrap[prices]'")
+        if many := nearly_all_missed(stats):
             kind, name = self._place_apart(stats, missed[:3]) or apart or ("", "")
             alone = f"each differs from a stored one in the {kind} {name} alone"
-            lines += [f"{told}: {alone} (--unkeyed {name})"] if name else []
+            lines += [f"{many}: {alone} (--unkeyed {name})"] if name else []
         return lines
 
     def _place_apart(self, stats: Stats, missed: list[str]) -> tuple[str, str] | None:
@@ -336,6 +366,17 @@ class Program:
             return None
         finally:
             self._cache.close()
+
+
+def _of_own(own: dict[str, Stats]) -> list[tuple[str, Stats]]:
+    """The caches of a program's own as they are told: each by itself, or many together."""
+    if len(own) <= _OWN_TOLD:
+        named = {url: "memory" if url.startswith("memory:") else url for url in own}
+        return [(f"{named[url]} (the program's own)", one) for url, one in own.items()]
+    first, *rest = own.values()
+    for one in rest:
+        first.add(one.as_dict())
+    return [(f"{len(own):,} caches of the program's own", first)]
 
 
 def nearly_all_missed(stats: Stats) -> str:

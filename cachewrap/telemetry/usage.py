@@ -62,6 +62,16 @@ def _count(usage: object, names: tuple[str, ...]) -> int:
     return 0
 
 
+_LEAST_SHOWN: Final = 0.0001
+
+
+def money_text(amount: float) -> str:
+    """US dollars for people: ``$0.0016``, ``<$0.0001``, ``$1,234.57``."""
+    if 0 < amount < _LEAST_SHOWN:
+        return f"<${_LEAST_SHOWN}"
+    return f"${amount:,.2f}" if amount >= 100 else f"${amount:,.4f}"
+
+
 _FEW: Final = 1000
 _MANY: Final = 1_000_000
 

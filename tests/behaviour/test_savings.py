@@ -186,7 +186,7 @@ def test_in_replay_the_line_counts_what_was_missed() -> None:
     assert (cache.stats.hits, cache.stats.absent) == (4, 1)
     line = summary(cache.stats, "memory:")
     assert line.startswith("4 of 6 calls answered from memory:")
-    assert line.endswith("; 1 asked upstream, 1 stored; 1 not stored")
+    assert line.endswith("; 1 asked upstream, 1 stored; 1 not stored, in mode replay")
 
 
 def test_counting_anew() -> None:
@@ -425,3 +425,17 @@ def test_a_hook_need_not_have_a_hash() -> None:
     with cache.mode("refresh"), cache.samples():
         bare("hi")
     assert len(told.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        pytest.param(0.0, "$0.0000", id="nothing"),
+        pytest.param(0.00000123, "<$0.0001", id="next-to-nothing"),
+        pytest.param(0.00016, "$0.0002", id="little"),
+        pytest.param(12.5, "$12.5000", id="some"),
+        pytest.param(1234.567, "$1,234.57", id="much"),
+    ],
+)
+def test_money_is_rounded_where_it_is_shown(amount: float, text: str) -> None:
+    assert usage.money_text(amount) == text

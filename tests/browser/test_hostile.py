@@ -27,6 +27,9 @@ HOSTILE = [
     '<link rel="stylesheet" href="https://example.invalid/x.css"><base href="//example.invalid">',
     f"javascript:{RUN}",
     '"}]</script>{"constructor":{"prototype":{"x":1}},"__proto__":{"ran":1}}',
+    f"[x](javascript:{RUN}) <javascript:{RUN}> ![x](x onerror={RUN}) [x](data:text/html,{RUN})\n\n"
+    f'# x {{#page onclick="{RUN}"}}\n\n| <img src=x onerror={RUN}> |\n|---|\n| <b>{RUN}</b> |\n\n'
+    f'```html" onload="{RUN}\n<script>{RUN}</script>\n```\n\n<a id=page name=search>x</a>',
     "\u2028\u2029\ufeff\uffff",
 ]
 
@@ -69,11 +72,18 @@ def test_nothing_that_is_stored_runs(page_file: Path, open_page: Opener) -> None
     assert page.evaluate("window.ran") is None
     made = "img, iframe, object, embed, base, link, a[href^=javascript], main script, main style"
     assert page.locator(made).count() == 0
+    links = page.evaluate("[...document.querySelectorAll('main a')].map((it) => it.protocol)")
+    assert set(links) <= {"http:", "https:", "mailto:"}
+    named = "[...document.querySelectorAll('.talk [id], .talk [name], .talk [style]')]"
+    ids = page.evaluate(f"{named}.map((it) => it.id || it.outerHTML)")
+    assert [name for name in ids if not name.startswith("said-")] == []
 
 
 def test_every_text_is_shown_as_it_is(page_file: Path, open_page: Opener) -> None:
     page = open_page(page_file)
     page.evaluate("document.querySelectorAll('.lines .opener').forEach((it) => it.click())")
+    for button in page.get_by_role("button", name="As stored").all():
+        button.click()
     said = page.evaluate("[...document.querySelectorAll('.said')].map((it) => it.textContent)")
     for bad in HOSTILE[:-1]:
         assert bad in said

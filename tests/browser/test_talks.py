@@ -15,6 +15,7 @@ from cli.filling import answer_of, chat, put, stream_of
 from playwright.sync_api import Page, expect
 
 from browser.conftest import Opener, write_report
+from browser.test_page import CONTRASTS
 from cachewrap import Cache
 from cachewrap.entry import Facts
 from cachewrap.format import codec
@@ -131,7 +132,7 @@ def test_an_agents_requests_are_one_row(page: Page) -> None:
     steps = page.locator(".step .opener").all_inner_texts()
     assert [" ".join(step.split()) for step in steps] == [
         '1 weather({"city": "Oslo"}) weather({})',
-        "2 Oslo: **green**.",
+        "2 Oslo: green.",
         "3 Sun.",
     ]
     head.locator(".opener").click()
@@ -385,23 +386,58 @@ def test_a_thread_is_unfolded_by_the_keyboard(page: Page) -> None:
     expect(page.locator(".step")).to_have_count(0)
 
 
-@pytest.mark.parametrize("width", [1200, 360])
+@pytest.mark.parametrize("width", [1200, 800, 360])
 def test_nothing_is_scrolled_sideways(page_file: Path, open_page: Opener, width: int) -> None:
     page = open_page(page_file, viewport={"width": width, "height": 740})
     page.locator(".thread .opener").click()
     for opener in page.locator(".lines .opener[aria-expanded=false]").all()[:12]:
         opener.click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    figures = "[...document.querySelectorAll('.lines .number, .lines .date')]"
+    assert (
+        page.evaluate(f"{figures}.filter((it) => it.scrollWidth > it.clientWidth + 1).length") == 0
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_is_rendered_has_contrast(page_file: Path, open_page: Opener, theme: Any) -> None:
+    page = open_page(page_file, color_scheme=theme, reduced_motion="reduce")
+    page.locator(".thread .opener").click()
+    for opener in page.locator(".lines .opener[aria-expanded=false]").all()[:10]:
+        opener.click()
+    page.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
+    assert page.evaluate(CONTRASTS) == {}
+
+
+def test_what_is_rendered_is_printed_whole(page: Page) -> None:
+    page.locator(".thread .opener").click()
+    page.locator(".step .opener").first.click()
+    page.emulate_media(media="print")
+    for name in (".copy", ".talk-tools", ".tools"):
+        expect(page.locator(name).first).to_be_hidden()
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.code pre')).maxHeight") == "none"
+    )
+
+
+def test_samples_are_numbered(tmp_path: Path, open_page: Opener) -> None:
+    url = f"jsonl:{tmp_path / 'c.jsonl'}"
+    name = put(url, *chat("same", "the first"), age=9.0)
+    put(url, *chat("same", "the third"), under=key.sample_key(name, 2))
+    page = open_page(write_report(url, tmp_path / "r.html"))
+    assert page.locator(".lines .tag").all_inner_texts() == ["sample 2"]
+    page.locator(".lines .opener").first.click()
+    assert "Sample\n2" in page.locator(".facts").inner_text()
 
 
 def test_the_same_key_in_two_seeds_has_two_addresses(tmp_path: Path, open_page: Opener) -> None:
     url = f"disk:{tmp_path / 'c'}"
-    for seed in ("1", "2/x"):
+    for seed in ("1", "2 x"):
         request, answer = chat("same", f"of {seed}")
         asked = key.encode(request)
         raw = seal(*codec.encode(answer), asked, Facts(1e9, 0.1))
         with Cache.disk(seed, tmp_path / "c") as cache:
             cache.store.set(key.key_of(key.salted(), asked), raw)
     page = open_page(write_report(url, tmp_path / "r.html", "--all-seeds"))
-    page.evaluate("location.hash = addressOf(rows.find((row) => row.seed === '2/x'))")
-    expect(page.locator(".below .said").last).to_have_text("of 2/x")
+    page.evaluate("location.hash = addressOf(rows.find((row) => row.seed === '2 x'))")
+    expect(page.locator(".below .said").last).to_have_text("of 2 x")

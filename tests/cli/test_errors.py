@@ -29,7 +29,7 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("an option", ["ls", "--url", "disk:x?colour=red"], 2, "unknown option 'colour'"),
     ("half an address", ["ls", "--url", "redis://:secret@[::1/0"], 2, "no URL of a cache: Invalid"),
     ("memory", ["ls", "--url", "memory://"], 2, "a cache in memory ends with its process"),
-    ("a span", ["ls", "--newer-than", "soon"], 2, "'soon' is no span"),
+    ("a span", ["ls", "--newer-than", "soon"], 2, "'soon' is neither an age nor a date"),
     ("a size", ["ls", "--min-size", "big"], 2, "'big' is no size"),
     ("two seeds", ["ls", "--seed", "1", "--all-seeds"], 2, "not both"),
     ("an empty seed", ["clear", "--disk", "a", "--seed", "", "--yes"], 2, "a non-empty str"),

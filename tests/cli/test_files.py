@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -248,7 +249,9 @@ class TestEncrypted:
 
 
 @pytest.mark.stores("disk")
-def test_a_bar_on_a_terminal(make_url: Callable[[str], str], file: str) -> None:
+def test_what_takes_no_time_is_told_by_its_end_alone(
+    make_url: Callable[[str], str], file: str
+) -> None:
     url = make_url("disk")
     fill(url, "abc")
     ours, theirs = pty.openpty()
@@ -259,11 +262,11 @@ def test_a_bar_on_a_terminal(make_url: Callable[[str], str], file: str) -> None:
         timeout=60,
     )
     os.close(theirs)
-    told = os.read(ours, 10_000).decode()
+    told = b""
+    with suppress(OSError):  # of which there is nothing to read
+        told = os.read(ours, 10_000)
     os.close(ours)
-    assert (done.returncode, done.stdout) == (0, b"exported 3 entries\n")
-    assert "exporting seed 41" in told
-    assert "100%" in told
+    assert (done.returncode, done.stdout, told) == (0, b"exported 3 entries\n", b"")
 
 
 def test_explain_names_the_nearest_request(run: CommandLine, url: str, tmp_path: Path) -> None:

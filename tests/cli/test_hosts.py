@@ -148,4 +148,4 @@ for n in range(5):
     [line] = lines(done)
     assert (done.stdout, up.calls) == ("missed 4\n", 4)
     assert line.startswith("4 of 5 calls answered from disk:")
-    assert line.endswith("; 1 not stored")
+    assert line.endswith("; 1 not stored, in mode replay")

@@ -101,9 +101,9 @@ def test_ls_reads_no_further_than_it_shows(
 
 def test_ls_shows_a_line_for_each_entry(run: CommandLine, url: str, keys: dict[str, str]) -> None:
     shown = run("ls", "--url", url, "--model", "gpt-4o").out.splitlines()
-    assert shown[0].split()[:4] == ["KEY", "AGE", "SIZE", "TOOK"]
-    assert shown[1].startswith(keys["refund"][:12])
-    assert shown[1].endswith("10+5  gpt-4o  chat/completions  Where is my refund?")
+    assert shown[0].split()[:4] == ["KEY", "AGE", "TOOK", "TOKENS"]
+    assert shown[1].startswith(keys["refund"][:8] + " ")
+    assert shown[1].endswith("10+5  gpt-4o          Where is my refund?")
 
 
 def test_ls_counts_what_it_cannot_read(run: CommandLine, url: str, keys: dict[str, str]) -> None:
@@ -123,7 +123,7 @@ def test_ls_lists_an_entry_whose_request_cannot_be_read(run: CommandLine, url: s
     put(url, CALL, "A SHORT ONE", source=CALL["function"])  # type: ignore[arg-type]
     shown = run("ls", "--url", url)
     assert (len(shown.out.splitlines()), shown.status) == (3, 0)
-    assert "f  (its request cannot be read" in shown.out
+    assert "f               (its request cannot be read" in shown.out
 
 
 def test_a_folder_or_server_needs_no_url(
@@ -165,7 +165,7 @@ def test_show_finds_what_was_set(run: CommandLine, url: str) -> None:
 
     Cache.from_url(url).set("greeting", (1, b"\x00"))
     (shown,) = run("show", "greeting", "--url", url, "--json").lines
-    assert shown["answer"] == {"!tuple": [1, {"!bytes": "AA=="}]}
+    assert shown["answer"] == {"tagged": {"!tuple": [1, {"$bytes": "AA=="}]}}
 
 
 @pytest.mark.parametrize("given", ["ffff", "no such thing", "0" * 64])

@@ -238,3 +238,91 @@ def test_a_file_that_is_damaged_is_told(run: CommandLine, project: Path, packed:
         done = run(*words)
         assert (done.status, "bad.jsonl.gz is " in done.err) == (3, True)
         assert "Traceback" not in done.err
+
+
+def test_a_compressed_file_is_written(run: CommandLine, project: Path) -> None:
+    assert run("export", ".cache", "out.jsonl.gz").out == "exported 1 entry\n"
+    assert (project / "out.jsonl.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert asked(run, "out.jsonl.gz") == ["In .cache?"]
+    put("disk:.cache", *chat("One more?", "Yes."))
+    assert run("export", ".cache", "out.jsonl.gz").out == "exported 1 entry; 1 there already\n"
+    assert asked(run, "out.jsonl.gz") == ["In .cache?", "One more?"]
+    assert run("import", "out.jsonl.gz", "all").out == "imported 2 entries\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param(b"something else\n", "out.jsonl.gz is not compressed", id="plain"),
+        pytest.param(gzip.compress(b"x" * 99)[:-9], "out.jsonl.gz is cut off", id="cut"),
+        pytest.param(gzip.compress(b"{}\n"), "it has no key and seed", id="no-entries"),
+    ],
+)
+def test_a_compressed_file_that_is_something_else_is_left_alone(
+    run: CommandLine, project: Path, content: bytes, told: str
+) -> None:
+    (project / "out.jsonl.gz").write_bytes(content)
+    done = run("export", ".cache", "out.jsonl.gz")
+    assert (done.status, told in done.err, "--overwrite" in done.err) == (2, True, True)
+    assert (project / "out.jsonl.gz").read_bytes() == content
+    assert run("export", ".cache", "out.jsonl.gz", "--overwrite").status == 0
+    assert asked(run, "out.jsonl.gz") == ["In .cache?"]
+
+
+# -- words beside a place -------------------------------------------------------------------------
+
+
+def test_a_key_and_a_place_stand_in_any_order(run: CommandLine, project: Path) -> None:
+    key = run("ls", "--json", ".cache").lines[0]["key"]
+    shown = run("show", key[:8])
+    assert shown.status == 0
+    for words in ([key[:8], ".cache"], [".cache", key[:8]], [key, "."]):
+        assert run("show", *words).out == shown.out
+
+
+def test_a_folder_of_the_name_of_a_key_is_a_key(run: CommandLine, project: Path) -> None:
+    (project / "cafe").mkdir()
+    assert "no entry under 'cafe'" in run("show", "cafe").err
+
+
+def test_a_place_without_a_key_is_told(run: CommandLine, project: Path) -> None:
+    done = run("show", ".cache")
+    assert (done.status, "give a key as well: cachewrap ls .cache" in done.err) == (2, True)
+
+
+EXPORTS = [
+    pytest.param([".cache", "new.jsonl"], "new.jsonl", id="from-to"),
+    pytest.param(["new.jsonl", ".cache"], "new.jsonl", id="to-from"),
+    pytest.param(["new.jsonl"], "new.jsonl", id="to"),
+    pytest.param(["answers.jsonl", "new.jsonl"], "new.jsonl", id="files"),
+    pytest.param(["new.jsonl", "answers.jsonl"], "new.jsonl", id="files-turned"),
+    pytest.param(["tests", "answers.jsonl", "new.jsonl"], "new.jsonl", id="several"),
+]
+
+
+@pytest.mark.parametrize(("words", "file"), EXPORTS)
+def test_the_file_of_an_export_is_told_from_the_place(
+    run: CommandLine, project: Path, words: list[str], file: str
+) -> None:
+    assert run("export", *words).status == 0
+    assert (project / file).exists()
+
+
+UNCLEAR = [
+    pytest.param([".cache"], "give the file as well", id="a-place-alone"),
+    pytest.param(["answers.jsonl", "tests/cassettes/test_it.jsonl"], "which one is", id="both"),
+    pytest.param([".cache", "tests"], "which one is the file", id="neither"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), UNCLEAR)
+def test_an_export_that_can_be_misread_is_refused(
+    run: CommandLine, project: Path, words: list[str], told: str
+) -> None:
+    done = run("export", *words)
+    assert (done.status, told in done.err) == (2, True)
+
+
+def test_what_is_asked_before_a_folder_is_cleared_names_it(run: CommandLine, project: Path) -> None:
+    assert "Remove 2 entries of seed 41 in 2 files in tests?" in run("clear", "tests").err
+    assert run("clear", "tests", "--yes").out == "removed 2 entries\n"

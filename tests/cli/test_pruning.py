@@ -187,7 +187,7 @@ def test_clear_asks_on_a_terminal(
         os.write(ours, answer)
         assert clearing.wait(60) == 0
     os.close(ours)
-    assert b"Remove 1 entries of seed 41?" in told
+    assert b"Remove 1 entry of seed 41?" in told
     assert bool(left(url)) is kept
 
 

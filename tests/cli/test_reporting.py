@@ -41,7 +41,13 @@ class Page:
         for name, data in _BLOCK.findall(self.source):
             found[name].append(json.loads(data))
         self.lines = [line for block in found[b"lines"] for line in block]
-        self.talks = [talk for block in found[b"talks"] for talk in block]
+        self.talks = [talk for block in found[b"talks"] for talk in block["talks"]]
+        self.turns = [block["turns"] for block in found[b"talks"]]
+        for block in found[b"talks"]:
+            for talk in filter(None, block["talks"]):
+                asked = talk.get("asked", [])
+                turns = [block["turns"][t] if isinstance(t, int) else t for t in asked]
+                talk |= {"asked": turns} if asked else {}
         (self.facts,) = found[b"facts"]
         self.images = found[b"image"]
         assert len(self.lines) == len(self.talks)
@@ -383,7 +389,7 @@ def test_memory_does_not_grow_with_the_store(
     run: CommandLine, make_url: Callable[[str], str], tmp_path: Path
 ) -> None:
     peaks = []
-    for entries in (30, 600):
+    for entries in (120, 720):
         url = make_url("disk")
         cache = Cache.from_url(url)
         for i in range(entries):
@@ -394,3 +400,16 @@ def test_memory_does_not_grow_with_the_store(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 4_000_000  # of 18,000,000 bytes more
+
+
+def test_a_report_has_a_name_by_default(
+    run: CommandLine, disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("report", disk)
+    assert (done.status, done.out.startswith("report.html: ")) == (0, True)
+    assert run("report", disk).status == 0
+    (tmp_path / "report.html").write_text("<p>Somebody's own</p>")
+    done = run("report", disk)
+    assert (done.status, "report.html is not a report. Replace it?" in done.err) == (2, True)
+    assert (tmp_path / "report.html").read_text() == "<p>Somebody's own</p>"

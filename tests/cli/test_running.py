@@ -270,7 +270,9 @@ def test_a_block_of_the_programs_own_goes_before(run: Run, up: Upstream, tmp_pat
     )
     done = run("program.py")
     assert (done.stdout, up.calls) == ("1\n", 1)
-    assert "no call of a model was seen" in done.stderr
+    assert done.stderr.startswith(
+        "cachewrap: 1 of 2 calls answered from memory (the program's own)"
+    )
 
 
 def test_a_mode(run: Run, up: Upstream) -> None:
@@ -377,7 +379,7 @@ def test_nothing_of_the_cache_is_imported_by_a_program_that_calls_no_model(run: 
     code = "import sys; print([m for m in sys.modules if m.startswith(('cachewrap.', 'wrapt'))])"
     imported = [
         *("cachewrap.run", "cachewrap.systems", "cachewrap.blocks"),
-        *("cachewrap.run.clients", "cachewrap.run.program"),
+        *("cachewrap.run.clients", "cachewrap.run.own", "cachewrap.run.program"),
     ]
     assert run("-c", code).stdout == f"{imported}\n"
 
@@ -473,3 +475,98 @@ def test_what_cannot_be_opened_is_refused_in_the_words_of_the_cache(
     done = run(name, value, "-c", "print('ran')")
     assert (done.returncode in (2, 3), done.stdout) == (True, "")
     assert str(refused.value).split(":")[0] in done.stderr
+
+
+# -- what is a program ----------------------------------------------------------------------------
+
+
+def test_a_folder_of_the_name_of_a_command_is_passed_over(
+    start: Run, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "llm").mkdir()
+    command = tmp_path / "bin" / "llm"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho the command\n")
+    command.chmod(0o755)
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    assert run("llm", PATH=path).stdout == "the command\n"
+    (tmp_path / "llm" / "__main__.py").write_text("print('the folder')")
+    assert run("llm", PATH=path).stdout == "the folder\n"
+
+
+def test_an_option_behind_a_program_is_told_as_the_programs(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("import sys; print(sys.argv[1:])")
+    done = run("agent.py", "--disk", "x")
+    assert done.stdout == "['--disk', 'x']\n"
+    told = "cachewrap: --disk is given to agent.py: for cachewrap it stands in front of it\n"
+    assert done.stderr.startswith(told)
+
+
+# -- what is said at the end ----------------------------------------------------------------------
+
+OWN = """
+from asking import ask
+from cachewrap import Cache
+
+def own():
+    with Cache.disk(7, "mine"):
+        ask("own")
+own()
+"""
+
+
+def test_what_blocks_of_its_own_served_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(OWN)
+    told = [run("agent.py").stderr.splitlines()[0] for _ in range(2)]
+    assert told[0].startswith("cachewrap: 0 of 1 call answered from disk:///")
+    assert "/mine?cache_seed=7 (the program's own); 1 asked upstream" in told[0]
+    assert told[1].startswith("cachewrap: 1 of 1 call answered from disk:///")
+    assert "/mine?cache_seed=7 (the program's own), which saved" in told[1]
+
+
+def test_both_are_told_where_both_served(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(f"{OWN}\nask('run')\nown()\n")
+    told = run("agent.py").stderr.splitlines()
+    assert "0 of 1 call answered from disk:///" in told[0] and "/.cache?cache_seed=41" in told[0]
+    assert "1 of 2 calls answered" in told[1] and "(the program's own)" in told[1]
+
+
+def test_a_cache_that_a_program_activates_is_told(run: Run, tmp_path: Path) -> None:
+    code = "import cachewrap; cachewrap.activate('disk:mine'); from asking import ask; ask('a')"
+    told = run("-c", code).stderr
+    assert "0 of 1 call answered from" in told
+    assert "/mine?cache_seed=41 (the program's own)" in told
+
+
+def test_a_block_on_the_same_cache_is_counted_with_it(run: Run) -> None:
+    code = (
+        "from cachewrap import Cache; from asking import ask\nask('a')\nwith Cache.disk(): ask('a')"
+    )
+    told = run("-c", code).stderr.splitlines()
+    assert told[0].startswith("cachewrap: 1 of 2 calls answered from disk:///")
+    assert "(the program's own)" not in "".join(told)
+
+
+def test_many_caches_of_its_own_are_told_together(run: Run) -> None:
+    code = (
+        "from cachewrap import Cache; from asking import ask\n"
+        "for seed in range(8):\n  with Cache.disk(seed, 'mine'): ask('a')"
+    )
+    told = run("-c", code).stderr
+    assert "0 of 8 calls answered from 8 caches of the program's own; 8 asked upstream" in told
+
+
+def test_a_forked_child_tells_what_it_counted_itself(run: Run) -> None:
+    code = (
+        "import os; from cachewrap import Cache; from asking import ask\n"
+        "with Cache.disk(7, 'mine'):\n"
+        "  ask('a')\n"
+        "  if os.fork(): os.wait()\n"
+        "  ask('a')\n"
+    )
+    assert "2 of 3 calls answered from" in run("-c", code).stderr
+
+
+def test_no_call_at_all_is_told_with_what_would_be_one(run: Run) -> None:
+    told = "no call of a model was seen: no client of one was made, no function cached\n"
+    assert run("-c", "pass").stderr == f"cachewrap: {told}"

@@ -85,3 +85,62 @@ def test_nothing_at_all_begins_with_what_is_done_first(
 def test_a_seed_of_a_store_is_no_command(run: CommandLine, tmp_path: Path) -> None:
     Cache.disk(41, tmp_path).set("a", 1)
     assert f"did you mean cachewrap ls {tmp_path}?" in run(str(tmp_path)).err
+
+
+# -- programs -------------------------------------------------------------------------------------
+
+PROGRAMS = [
+    pytest.param("nb.ipynb", 'cachewrap.activate("disk:.cache")', id="a-notebook"),
+    pytest.param("plain", "a folder without __main__.py is no program", id="a-folder"),
+    pytest.param("pack", "Name a module in it: -m pack.…", id="a-package"),
+    pytest.param("store x.py", "it is a cache: cachewrap run --disk store x.py", id="a-cache"),
+    pytest.param("redis://h x.py", "cachewrap run --url redis://h x.py", id="a-url"),
+    pytest.param("a.jsonl x.py", "cachewrap run --url jsonl:a.jsonl x.py", id="a-cassette"),
+    pytest.param("go.sh", "cachewrap run sh go.sh", id="a-shell-script"),
+    pytest.param("FOO=1 x.py", "A variable stands in front: FOO=1 cachewrap run x.py", id="env"),
+    pytest.param("agnet.py", "did you mean agent.py?", id="a-typo"),
+    pytest.param("agent", "The file is agent.py", id="without-py"),
+    pytest.param("pack.tool", "As a module: cachewrap run -m pack.tool", id="a-module"),
+    pytest.param("no-such-thing", "no such file, and no such command", id="nothing"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), PROGRAMS)
+def test_what_is_no_program(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("nb.ipynb", "agent.py", "pack/__init__.py", "pack/tool.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "go.sh").write_text("#!/bin/sh\n")
+    for cache in (Cache.disk(41, tmp_path / "store"), Cache.jsonl(tmp_path / "a.jsonl")):
+        cache.set("a", 1)
+        cache.close()
+    done = run("run", *line.split())
+    assert (done.status, told in done.err) == (127, True), done.err
+
+
+def test_a_command_in_quotes_is_told(run: CommandLine) -> None:
+    assert "Without quotes: cachewrap run python agent.py" in run("run", "python agent.py").err
+
+
+RUN_OPTIONS = [
+    pytest.param("--verbose x.py", "those of a program stand behind it", id="of-the-program"),
+    pytest.param("--dir x x.py", "did you mean --disk or --url?", id="dir"),
+    pytest.param("--disk redis://h x.py", "give --url redis://h", id="a-url-as-folder"),
+    pytest.param("--disk disk:x x.py", "give --url disk:x", id="a-disk-url-as-folder"),
+    pytest.param("--disk a.jsonl x.py", "give --url jsonl:a.jsonl", id="a-file-as-folder"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), RUN_OPTIONS)
+def test_an_option_of_a_run_that_is_none(run: CommandLine, line: str, told: str) -> None:
+    done = run("run", *line.split())
+    assert (done.status, told in done.err) == (2, True), done.err
+
+
+def test_a_server_needs_no_scheme_where_it_is_called_one(run: CommandLine) -> None:
+    done = run("ls", "--redis", "127.0.0.1:1")
+    assert (done.status, "Redis at redis://127.0.0.1:1" in done.err) == (3, True)

@@ -4,46 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
 import pytest
 
-from cachewrap.cli.conversation import body_parts, call_texts, content_text, event_piece
-from cachewrap.cli.text import clean, columns, one_line, size, size_text, span, span_text, table
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90s", 90),
-        ("15m", 900),
-        ("12h", 43_200),
-        ("30d", 2_592_000),
-        ("2w", 1_209_600),
-        ("0.5h", 1800),
-    ],
-)
-def test_a_span(text: str, seconds: float) -> None:
-    assert span(text) == seconds
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [("500", 500), ("10k", 10_240), ("2G", 2 * 2**30), ("1.5m", 1_572_864), ("3 MiB", 3 * 2**20)],
-)
-def test_a_size(text: str, count: int) -> None:
-    assert size(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "5", "d", "-5d", "5y", "1e3s"])
-def test_no_span(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        span(text)
-
-
-@pytest.mark.parametrize("text", ["", "k", "-5", "5x", "1,000"])
-def test_no_size(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        size(text)
+from cachewrap.cli.text import clean, columns, one_line, size_text, span_text, table
+from cachewrap.entries.conversation import body_parts, call_texts, content_text, event_piece
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugin.test_plugin import Project, project as project
+from plugin.projects import Project
 
 pytest.importorskip("pyfakefs")
 pytest_plugins = ["pytester"]

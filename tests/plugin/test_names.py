@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cachewrap.pytest_plugin.cassettes import FIXTURES, safe_path
-from plugin.test_plugin import Project, project as project
+from plugin.projects import Project
 
 pytest_plugins = ["pytester"]
 

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 
 from cachewrap.pytest_plugin.network import Blockade, NetworkBlockedError, blocked
+from plugin.projects import Project
 
-from .test_plugin import Project, project
-
-__all__ = ["project"]
 pytest_plugins = ["pytester"]
 
 

@@ -1,125 +1,19 @@
-"""The pytest plugin, in pytest runs of their own against the stand-in upstream."""
+"""The pytest plugin, in pytest runs of their own."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
-from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from standin import Upstream
 
 from cachewrap.stores.jsonl import JsonlStore
+from plugin.projects import NAMED, Project
 
-pytest.importorskip("openai")
 pytest_plugins = ["pytester"]
-
-# Installed, the plugin loads by itself; from the source tree it is named.
-INSTALLED = any(point.name == "cachewrap" for point in entry_points(group="pytest11"))
-NAMED = () if INSTALLED else ("-p", "cachewrap.pytest_plugin")
-
-APP = """
-from cachewrap import llm_cached
-
-def made(prompt):
-    with open("calls.log", "a") as log:
-        print(prompt, file=log)
-
-def lines():
-    try:
-        return open("calls.log").read().splitlines()
-    except FileNotFoundError:
-        return []
-
-@llm_cached(version=1)
-def ask(prompt="hi", **options):
-    made(prompt)
-    return f"{prompt}: answer {len(lines())}"
-
-@llm_cached(version=1)
-async def aask(prompt="hi"):
-    made(prompt)
-    return prompt.upper()
-"""
-
-SDK = """
-import os, openai
-
-options = {"base_url": os.environ["UPSTREAM"], "api_key": "sk-secret", "max_retries": 0}
-client = openai.OpenAI(**options)
-
-def created(prompt, **options):
-    messages = [{"role": "user", "content": prompt}]
-    return client.chat.completions.create(model="m", messages=messages, **options)
-
-def told(prompt="hi", **options):
-    return created(prompt, **options).choices[0].message.content
-
-def streamed(prompt="hi"):
-    return [chunk.id for chunk in created(prompt, stream=True)]
-"""
-
-
-class Project:
-    """A project with tests, and runs of pytest in it."""
-
-    def __init__(
-        self, pytester: pytest.Pytester, upstream: Upstream, patch: pytest.MonkeyPatch
-    ) -> None:
-        self._pytester = pytester
-        self.patch = patch
-        self.upstream = upstream
-        self.root = pytester.path
-        for name in ("CI", "CACHEWRAP_MODE", "PYTEST_ADDOPTS", "OPENAI_API_KEY"):
-            patch.delenv(name, raising=False)
-        patch.setenv("UPSTREAM", upstream.base_url)
-        patch.setenv("PYTHONPATH", str(self.root), prepend=":")
-        patch.setenv("PYTHONSAFEPATH", "1")
-        patch.syspath_prepend(str(self.root))
-        self.write("app.py", APP)
-        self.write("sdk.py", SDK)
-        self.ini()
-
-    def ini(self, *lines: str) -> None:
-        self.write("pytest.ini", "\n".join(["[pytest]", *lines]))
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    def test(self, body: str, name: str = "tests/test_it.py") -> Path:
-        head = "import pytest\nfrom app import *\nfrom cachewrap import ReplayMissError\n"
-        return self.write(name, head + body)
-
-    def run(self, *args: str, **outcomes: int) -> str:
-        """Run pytest; what it printed. The outcomes must be just these, by default one passed."""
-        result = self._pytester.runpytest_inprocess(*NAMED, "-p", "no:cacheprovider", *args)
-        seen = result.parseoutcomes()
-        seen.pop("warnings", None)
-        seen.pop("warning", None)
-        assert seen == (outcomes or {"passed": 1}), result.stdout.str() + result.stderr.str()
-        return result.stdout.str()
-
-    def cassettes(self) -> list[str]:
-        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*.jsonl"))
-
-    @property
-    def calls(self) -> int:
-        """Calls that were made: of the SDK and of decorated functions."""
-        log = self.root / "calls.log"
-        return self.upstream.calls + (len(log.read_text().splitlines()) if log.exists() else 0)
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    with Upstream() as upstream:
-        yield Project(pytester, upstream, monkeypatch)
-
 
 ONE = "def test_one(llm_cache):\n    assert ask()\n"
 
@@ -266,13 +160,13 @@ def test_the_sdk_is_what_it_was_after_the_run(project: Project) -> None:
     assert project._pytester.run(sys.executable, "-c", code).ret == 0
 
 
-@pytest.mark.parametrize("library", ["openai", "redis", "diskcache", "msgspec", "cachewrap.cache"])
-def test_a_run_without_cassettes_imports_nothing(project: Project, library: str) -> None:
+def test_a_run_without_cassettes_imports_nothing(project: Project) -> None:
+    libraries = {"openai", "redis", "diskcache", "msgspec", "cachewrap.cache"}
     project.write(
         "tests/test_it.py",
-        f"import sys\ndef test_one():\n    assert {library!r} not in sys.modules",
+        f"import sys\ndef test_one():\n    assert {libraries!r}.isdisjoint(sys.modules)",
     )
-    project.run()
+    project.run(fresh=True)
 
 
 # -- modes -----------------------------------------------------------------------------------------
@@ -315,6 +209,78 @@ def test_replay_asks_nobody_and_says_what_differs(project: Project) -> None:
     assert "0 replayed, 0 recorded, 0 refreshed, 1 missed" in out
     assert "missed: tests/test_it.py::test_one: POST /chat/completions" in out
     assert project.calls == 1
+
+
+NODES = {
+    "a function": ("def test_one(llm_cache):\n    ask()", "tests/test_it.py::test_one"),
+    "a class": (
+        "class TestIt:\n    def test_one(self, llm_cache):\n        ask()",
+        "tests/test_it.py::TestIt::test_one",
+    ),
+    "parameters": (
+        "@pytest.mark.parametrize('x', ['a b$'])\ndef test_one(x, llm_cache):\n    ask()",
+        "'tests/test_it.py::test_one[a b$]'",
+    ),
+    "a fixture of the module": (
+        "@pytest.fixture(scope='module')\ndef it():\n    return ask()\n"
+        "def test_one(it, llm_cache):\n    pass",
+        "tests/test_it.py::test_one",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "node"), NODES.values(), ids=NODES)
+def test_a_miss_names_the_command_that_records_it(project: Project, body: str, node: str) -> None:
+    project.test(body)
+    outcome = {"errors": 1} if "fixture" in body else {"failed": 1}
+    out = project.run("--llm-cache=replay", **outcome)
+    command = f"pytest --llm-cache=normal {node}"
+    assert f"(mode replay asks no model; this records it: {command})" in out
+    assert f"to record: {command}" in out.splitlines()
+    project.run(*shlex.split(command)[1:])
+    assert "0 missed" in project.run("--llm-cache=replay")
+
+
+def test_the_command_is_for_the_folder_in_which_pytest_was_started(project: Project) -> None:
+    project.test(ONE)
+    project.patch.chdir(project.root / "tests")
+    out = project.run("--llm-cache=replay", failed=1)
+    assert "to record: pytest --llm-cache=normal test_it.py::test_one" in out
+
+
+def test_many_misses_are_recorded_by_one_command(project: Project) -> None:
+    body = "@pytest.mark.parametrize('x', range(5))\ndef test_one(x, llm_cache):\n    ask()"
+    project.test(body)
+    project.test(body, "tests/test_b c.py")
+    out = project.run("--llm-cache=replay", failed=10)
+    assert "to record: pytest --llm-cache=normal 'tests/test_b c.py' tests/test_it.py" in out
+    assert out.count("to record") == 1
+
+
+def test_a_damaged_line_is_recorded_anew(project: Project) -> None:
+    project.test(ONE)
+    project.run()
+    cassette = project.root / "tests/cassettes/test_it/test_one.jsonl"
+    cassette.write_text(cassette.read_text().replace('"kind": "text"', '"kind": "txt"'))
+    options = "-W", "ignore::cachewrap.CacheWarning"
+    out = project.run("--llm-cache=replay", *options, failed=1)
+    command = "pytest --llm-cache=refresh tests/test_it.py::test_one"
+    assert f"(this records it: {command})" in out
+    assert f"to record: {command}" in out
+    project.run(*command.split()[1:], *options)
+    assert "1 replayed" in project.run("--llm-cache=replay")
+
+
+def test_a_fixture_that_a_test_without_a_cassette_asks_for_first(project: Project) -> None:
+    project.test(
+        "@pytest.fixture(scope='session')\ndef it():\n    return ask()\n"
+        "def test_plain(it):\n    pass\n"
+        "def test_one(it, llm_cache):\n    pass"
+    )
+    out = project.run("--llm-cache=replay", errors=2)
+    command = "pytest --llm-cache=normal tests/test_it.py::test_one"
+    assert f"to record: {command}" in out
+    assert "1 recorded" in project.run(*command.split()[1:])
 
 
 @pytest.mark.parametrize("call", ["ask('x')", "told('x')", "streamed('x')"])
@@ -668,8 +634,9 @@ def test_an_ignored_folder_of_other_cassettes_does_not_stop_the_judging(project:
 def test_a_test_that_is_named_by_its_package_is_not_the_whole_module(project: Project) -> None:
     project.write("tests/__init__.py", "")
     project.test(TWO)
-    project.run(passed=2)
-    assert "unused" not in project.run("--pyargs", "tests.test_it::test_one", "--llm-cache-prune")
+    project.run(fresh=True, passed=2)
+    named = "--pyargs", "tests.test_it::test_one"
+    assert "unused" not in project.run(*named, "--llm-cache-prune", fresh=True)
     assert len(project.cassettes()) == 2
 
 
@@ -700,44 +667,48 @@ def test_an_explained_call_is_neither_used_nor_missed(project: Project) -> None:
 # -- several workers -------------------------------------------------------------------------------
 
 
-def test_workers_are_summed(project: Project) -> None:
+WORKERS = """
+import os
+
+@pytest.fixture(scope="session")
+def answer():
+    yield ask("up")
+    ask("down")
+
+@pytest.mark.llm_cache("all")
+@pytest.mark.parametrize("x", range(3))
+def test_one(x, llm_cassette):
+    ask(f"{x}")
+    with llm_cassette("judge"):
+        ask(f"judged {x}")
+
+def test_two(answer, llm_cache):
+    ask("own"); ask("more")
+"""
+KEYS = """
+import os
+
+def test_without():
+    assert "OPENAI_API_KEY" not in os.environ
+
+def test_missed(llm_cache):
+    assert os.environ["OPENAI_API_KEY"]
+    ask("new")
+"""
+
+
+def test_workers_are_summed_and_judge_together(project: Project) -> None:
     pytest.importorskip("xdist")
-    project.test(
-        "@pytest.mark.parametrize('x', range(6))\n"
-        "def test_one(x, llm_cache):\n    ask(f'{x}'); ask(f'{x} again')\n"
-    )
-    assert "12 recorded, 0 refreshed, 0 missed in 6 tests" in project.run("-n2", passed=6)
-    assert "12 replayed, 0 recorded" in project.run("-n2", "--llm-cache=replay", passed=6)
-    assert project.calls == 12
-
-
-def test_fixtures_of_workers_are_counted(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.test(
-        "@pytest.fixture(scope='session')\ndef answer():\n    yield ask('up')\n    ask('down')\n"
-        "def test_one(answer, llm_cache):\n    pass\n"
-    )
-    assert "2 recorded" in project.run("-n1")
-    assert "2 replayed, 0 recorded" in project.run("-n1", "--llm-cache=replay")
-
-
-def test_workers_that_share_a_cassette_judge_it_together(project: Project) -> None:
-    pytest.importorskip("xdist")
-    head = "pytestmark = pytest.mark.llm_cache('all')\n"
-    tests = (
-        "@pytest.mark.parametrize('x', range({}))\ndef test_one(x, llm_cache):\n    ask(f'{{x}}')"
-    )
-    project.test(head + tests.format(6))
-    assert "6 recorded" in project.run("-n2", passed=6)
-    assert "unused" not in project.run("-n2", "--llm-cache=replay", passed=6)
-    project.test(head + tests.format(4))
-    assert "removed: tests/cassettes/test_it/all.jsonl: 2 entries" in project.run(
-        "-n2", "--llm-cache-prune", passed=4
-    )
-
-
-def test_a_miss_in_a_worker_is_told(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.test(ONE)
-    out = project.run("-n2", "--llm-cache=replay", failed=1)
-    assert "missed: tests/test_it.py::test_one: app:ask" in out
+    project.test(WORKERS)
+    assert "10 recorded, 0 refreshed, 0 missed in 4 tests" in project.run("-n2", passed=4)
+    project.test(KEYS, "tests/test_keys.py")
+    out = project.run("-n2", "--llm-cache=replay", passed=5, failed=1)
+    assert "10 replayed, 0 recorded, 0 refreshed, 1 missed in 5 tests" in out
+    assert "missed: tests/test_keys.py::test_missed: app:ask" in out
+    assert "to record: pytest --llm-cache=normal tests/test_keys.py::test_missed" in out
+    assert "unused" not in out
+    assert project.calls == 10
+    project.test(WORKERS.replace("range(3)", "range(2)"))
+    out = project.run("-n2", "--llm-cache-prune", "tests/test_it.py", passed=3)
+    for name in ("all", "judge"):
+        assert f"removed: tests/cassettes/test_it/{name}.jsonl: 1 entry that no test used" in out

@@ -268,10 +268,10 @@ def _shown(name: str, seed: str, parts: Parts) -> dict[str, Any]:
     shown["answer"] = show_answer(parts.kind, parts.answer)
     if facts.tokens_in or facts.tokens_out:
         shown["tokens"] = [facts.tokens_in, facts.tokens_out]
-    shown["seconds"] = _short(facts.seconds)
-    shown["created"] = _show_time(facts.created)
+    shown["seconds"] = show_seconds(facts.seconds)
+    shown["created"] = show_time(facts.created)
     if facts.expires:
-        shown["expires"] = _show_time(facts.expires)
+        shown["expires"] = show_time(facts.expires)
     return shown
 
 
@@ -311,7 +311,7 @@ def _read_request(shown: Any) -> bytes:
     return key.encode(read_tree(shown))
 
 
-def _short(seconds: float) -> float:
+def show_seconds(seconds: float) -> float:
     """The shortest number that is the same in four bytes."""
     packed = struct.pack("<f", seconds)
     for digits in range(1, 10):
@@ -321,7 +321,7 @@ def _short(seconds: float) -> float:
     return seconds
 
 
-def _show_time(when: float) -> str | float:
+def show_time(when: float) -> str | float:
     """A time as ISO 8601 in UTC, with as many digits as it takes to be exact."""
     text = repr(when)
     if not 0 <= when < _LAST_YEAR or "e" in text:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cachewrap.entries.values import (
+    bare,
+    langchain_messages,
+    langchain_settings,
+    said_by,
+)
 from cachewrap.entry import Entry, HttpAnswer, Items, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
@@ -42,7 +48,7 @@ def _said(content: Any) -> Iterator[tuple[str, bool]]:
     elif isinstance(content, list):
         for part in content:
             yield from _said(part)
-    elif not isinstance(content, Mapping):
+    elif not isinstance(content, dict):
         yield "" if content is None else json.dumps(content), False
     elif texts := [content[n] for n in _TEXTS if isinstance(content.get(n), str)]:
         yield texts[0], False
@@ -70,11 +76,11 @@ def _named(part: Mapping[str, Any]) -> str:
 
 def body_parts(body: Any) -> Iterator[tuple[str, Any]]:
     """Role and content of each part of a whole answer; none for a shape that is not known."""
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return
     for choice in _list(body, "choices"):
         message = choice.get("message")
-        if isinstance(message, Mapping):
+        if isinstance(message, dict):
             yield str(message.get("role") or "assistant"), message
         elif isinstance(choice.get("text"), str):
             yield "assistant", choice["text"]
@@ -104,20 +110,20 @@ def event_piece(event: Mapping[str, Any]) -> str:
     said = []
     for choice in _list(event, "choices"):
         delta = choice.get("delta")
-        if isinstance(delta, Mapping):
+        if isinstance(delta, dict):
             said += [str(delta[n]) for n in ("content", "refusal") if delta.get(n)]
             for call in _list(delta, "tool_calls"):
                 function = call.get("function")
-                if isinstance(function, Mapping):
+                if isinstance(function, dict):
                     said += [f"{function['name']} "] if function.get("name") else []
                     said.append(str(function.get("arguments") or ""))
         elif isinstance(choice.get("text"), str):
             said.append(choice["text"])
     delta = event.get("delta")
-    if event.get("type") == "content_block_delta" and isinstance(delta, Mapping):
+    if event.get("type") == "content_block_delta" and isinstance(delta, dict):
         said += [str(delta[n]) for n in ("text", "thinking", "partial_json") if delta.get(n)]
     block = event.get("content_block")
-    if isinstance(block, Mapping) and block.get("type") == "tool_use":
+    if isinstance(block, dict) and block.get("type") == "tool_use":
         said.append(f"{block.get('name')} ")
     for candidate in _list(event, "candidates"):
         said.append(content_text(candidate.get("content")))
@@ -126,7 +132,7 @@ def event_piece(event: Mapping[str, Any]) -> str:
 
 def _list(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     found = holder.get(name)
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def _is_call(content: Mapping[str, Any]) -> bool:
@@ -134,10 +140,10 @@ def _is_call(content: Mapping[str, Any]) -> bool:
 
 
 def _call(call: Any) -> str:
-    if not isinstance(call, Mapping):
+    if not isinstance(call, dict):
         return ""
     given = next((call[n] for n in ("function", "functionCall", "custom") if n in call), call)
-    if not isinstance(given, Mapping):
+    if not isinstance(given, dict):
         return ""
     arguments = next((given[n] for n in ("arguments", "args", "input") if n in given), "")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
@@ -158,7 +164,7 @@ class Turn:
     role: str
     text: str
     calls: tuple[str, ...] = ()
-    content: Any = None
+    content: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,24 +176,35 @@ class Piece:
 
 
 _SPOKEN: Final = ("system", "instructions", "messages", "contents", "input", "prompt")
+_SILENT: Final = frozenset({"messages", "contents", "input", "prompt"})
+_CONVERSATIONS: Final = ("messages", "history", "conversation")
+_PROMPTS: Final = ("prompt", "question", "query", "message", "text", "input", "content", "user")
+_PEOPLE: Final = frozenset({"user", "human"})
+_RESULTS: Final = ("tool_result", "function_call_output", "functionResponse", "function_response")
+KEY_ALONE: Final = "autogen"
+"""The role of a key that says nothing of what was asked."""
 
 
 def request_turns(request: Any) -> list[Turn]:
     """What was asked. Empty for an entry that was stored without its request."""
-    if not isinstance(request, Mapping):
+    if not isinstance(request, dict):
         return []
     if "function" in request:
         name = str(request["function"]).partition(":")[2] or "call"
         given = request.get("arguments", request.get("key"))
-        if isinstance(given, Mapping):
+        if isinstance(given, dict):
             lines = [f"{field} = {_shown(value)}" for field, value in given.items()]
         else:
             lines = [_shown(given)]
         return [Turn(name, "\n".join(lines))]
+    if (messages := langchain_messages(request)) is not None:
+        return [_turn(role, content) for role, content in messages]
     body = request.get("body")
     if set(request) == {"key"}:
-        return [Turn("cache.set", _shown(request["key"]))]
-    if not isinstance(body, Mapping):
+        body = _body_in(request["key"])
+        if body is None:
+            return [_key_turn(request["key"])]
+    if not isinstance(body, dict):
         return [Turn("request", _shown({k: v for k, v in request.items() if k != "headers"}))]
     turns: list[Turn] = []
     for name in _SPOKEN:
@@ -197,15 +214,73 @@ def request_turns(request: Any) -> list[Turn]:
     return turns
 
 
+def _body_in(key: Any) -> dict[str, Any] | None:
+    """The request in a key that is its JSON, as AutoGen 0.2 makes them for `cache.set`."""
+    if not isinstance(key, str) or key[:1] != "{":
+        return None
+    try:
+        body = json.loads(key)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) and not _SILENT.isdisjoint(body) else None
+
+
+def _key_turn(key: Any) -> Turn:
+    if isinstance(key, list) and len(key) == 3 and key[0] == "autogen":
+        scope = f"scope {key[1]}, " if key[1] else ""
+        return Turn(KEY_ALONE, f"{scope}key {key[2]}")
+    return Turn("cache.set", _shown(key))
+
+
+def prompt_of(request: Any, turns: list[Turn]) -> str:
+    """The last thing that a person said in a request: ``""`` where that was not stored.
+
+    Of a function it is the argument that is named like a prompt, or the only one that is text, or
+    all of them; of what was stored by hand the key.
+
+    Args:
+        request: the canonical request.
+        turns: those of the request.
+    """
+    given = request.get("arguments") if isinstance(request, dict) else None
+    if isinstance(given, dict) and (said := _argument(given)):
+        return said
+    return last_said(turns)
+
+
+def last_said(turns: list[Turn]) -> str:
+    """The text of a person's last turn; without one, of the last turn. ``""`` for none."""
+    if not turns or turns[-1].role == KEY_ALONE:
+        return ""
+    people = (turn.text for turn in reversed(turns) if turn.role in _PEOPLE and turn.text)
+    return next(people, turns[-1].text)
+
+
+def _argument(given: Mapping[str, Any]) -> str:
+    for name in _CONVERSATIONS:
+        if isinstance(given.get(name), list) and (
+            said := last_said(list(_turns(name, given[name])))
+        ):
+            return said
+    for name in _PROMPTS:
+        if isinstance(given.get(name), str):
+            return str(given[name])
+    texts = [value for value in given.values() if isinstance(value, str)]
+    return texts[0] if len(texts) == 1 else ""
+
+
 def request_settings(request: Any) -> dict[str, Any]:
     """The parameters of a request beside what is said in it."""
-    if not isinstance(request, Mapping):
+    if not isinstance(request, dict):
         return {}
     found: dict[str, Any] = {
         k: request[k] for k in ("version", "constants", "bound") if k in request
     }
-    if isinstance(request.get("body"), Mapping):
-        found |= {k: v for k, v in request["body"].items() if k not in _SPOKEN}
+    if langchain_messages(request) is not None:
+        return found | langchain_settings(request)
+    body = _body_in(request["key"]) if set(request) == {"key"} else request.get("body")
+    if isinstance(body, dict):
+        found |= {k: v for k, v in body.items() if k not in _SPOKEN}
     return found
 
 
@@ -220,7 +295,15 @@ def answer_turns(entry: Entry) -> list[Turn]:
     if entry.kind is Kind.ITEMS:
         items: Items = codec.decode(Kind.ITEMS, entry.answer)
         return [Turn("yields", _shown(_plain(*item))) for item in items.values]
-    return [Turn("returns", _shown(_plain(entry.kind, entry.answer)))]
+    plain = codec.plain_form(entry.kind, entry.answer)
+    said = [turn for role, content in said_by(plain) or () for turn in _said_turns(role, content)]
+    return said or [Turn("returns", _shown(bare(plain)))]
+
+
+def _said_turns(role: str, content: Any) -> list[Turn]:
+    if role:
+        return [_turn(role, content)]
+    return [_turn(role, part) for role, part in body_parts(content)]
 
 
 def answer_pieces(entry: Entry) -> list[Piece]:
@@ -246,29 +329,45 @@ def jsonable(value: Any, room: int = 200) -> Any:
     """A stored value as JSON has it: bytes as Base64, and ``…`` below so many levels."""
     if isinstance(value, bytes):
         return {"!bytes": base64.b64encode(value).decode()}
-    if not isinstance(value, (Mapping, list, tuple)):
+    if not isinstance(value, (dict, list, tuple)):
         return value
     room -= 1
     if room < 0:
         return "…"
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(key): jsonable(inner, room) for key, inner in value.items()}
     return [jsonable(inner, room) for inner in value]
 
 
 def _turns(name: str, said: Any) -> Iterator[Turn]:
-    if isinstance(said, list) and any(isinstance(part, Mapping) for part in said):
+    if isinstance(said, list) and any(isinstance(part, dict) for part in said):
         for part in said:
-            role = part.get("role") or part.get("type") if isinstance(part, Mapping) else None
-            yield _turn(str(role or name), part)
+            role = part.get("role") or part.get("type") if isinstance(part, dict) else None
+            yield _turn("tool" if _is_result(part) else str(role or name), part)
     elif name in ("system", "instructions"):
         yield Turn("system", content_text(said), content=said)
     else:
         yield Turn("user", content_text(said), content=said)
 
 
+def _is_result(message: Any) -> bool:
+    """Whether a message in a person's name holds what tools gave, and nothing else."""
+    content = message.get("content", message.get("parts")) if isinstance(message, dict) else None
+    return isinstance(content, list) and bool(content) and all(map(_is_result_part, content))
+
+
+def _is_result_part(part: Any) -> bool:
+    return isinstance(part, dict) and (
+        part.get("type") in _RESULTS or not part.keys().isdisjoint(_RESULTS)
+    )
+
+
 def _turn(role: str, content: Any) -> Turn:
-    return Turn(role, content_text(content), tuple(call_texts(content)), content)
+    if isinstance(content, str):
+        return Turn(role, content, content=content)
+    said = [(text, is_call) for text, is_call in _said(content) if text]
+    calls = tuple(text for text, is_call in said if is_call)
+    return Turn(role, "\n".join(text for text, _ in said), calls, content)
 
 
 def _body_turns(answer: HttpAnswer) -> list[Turn]:
@@ -301,7 +400,7 @@ def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
                 continue
             try:
                 event = json.loads(data)
-                text = event_piece(event) if isinstance(event, Mapping) else ""
+                text = event_piece(event) if isinstance(event, dict) else ""
             except (ValueError, RecursionError):
                 continue
             if text:
@@ -309,7 +408,7 @@ def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
 
 
 def _plain(kind: Kind, data: bytes) -> Any:
-    return jsonable(codec.plain_form(kind, data))
+    return bare(codec.plain_form(kind, data))
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,368 @@
+"""`StoredEntry`: one stored answer, what was asked for it, and what is known of both."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from cachewrap.entries.conversation import (
+    Turn,
+    answer_turns,
+    prompt_of,
+    request_turns,
+    turns_text,
+)
+from cachewrap.entries.filters import Filter, is_endpoint
+from cachewrap.entry import Entry, Kind
+from cachewrap.errors import CorruptEntryError, StoreError
+from cachewrap.format import codec
+from cachewrap.request.key import decode_request, key_of, may_tell_secrets, readable, salted
+from cachewrap.secrets import hidden
+from cachewrap.stores.base import Store, scan
+from cachewrap.stores.jsonl import JsonlStore
+
+E = TypeVar("E", bound="StoredEntry")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class StoredEntry:
+    """One stored answer, as `Cache.entries` gives them.
+
+    The facts are there at once. What was asked and answered is read from the stored bytes when it
+    is first looked at, and needs none of your classes.
+
+    >>> from cachewrap import Cache, llm_cached
+    >>> @llm_cached
+    ... def ask(prompt: str) -> str:
+    ...     return "Rain, then sun."
+    >>> with Cache.memory() as cache:
+    ...     answer = ask("How is the weather?")
+    ...     [(entry.prompt, entry.answer) for entry in cache.entries()]
+    [('How is the weather?', 'Rain, then sun.')]
+
+    Attributes:
+        key: the key of the request, 64 hexadecimal characters: `Cache.get` and `Cache.delete`
+            take it.
+        seed: the seed that it is stored under.
+        source: what was called: a function (``module:name``) or an endpoint
+            (``POST /chat/completions``).
+        model: the model that upstream reported, or ``""``.
+        tokens_in: tokens of the prompt that upstream counted, or 0.
+        tokens_out: tokens of the answer that upstream counted, or 0.
+        seconds: how long upstream took.
+        size: bytes that the entry takes in the store.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_asked",
+        "_entry",
+        "_raw_request",
+        "_samples",
+        "key",
+        "model",
+        "seconds",
+        "seed",
+        "size",
+        "source",
+        "tokens_in",
+        "tokens_out",
+    )
+
+    def __init__(self, key: str, seed: str, size: int, entry: Entry, samples: Samples) -> None:
+        record = entry.read_record()
+        if not math.isfinite(entry.expires):  # it is never, and JSON has no room for it
+            entry.expires = 0.0
+        self.key = key
+        self.seed = seed
+        self.size = size
+        self.source: str = record["source"]
+        self.model: str = record["model"]
+        self.seconds = entry.seconds
+        self.tokens_in = entry.tokens_in
+        self.tokens_out = entry.tokens_out
+        self._entry = entry
+        self._raw_request: bytes = record["request"]
+        self._samples = samples
+        self._asked: Any = None
+        self._answered: list[Turn] | None = None
+
+    def __repr__(self) -> str:
+        called = self.model or self.source
+        return f"<StoredEntry {self.key[:8]} seed={self.seed} {called} {self.created:%Y-%m-%d}>"
+
+    @property
+    def kind(self) -> str:
+        """What is stored: ``"text"``, ``"value"``, ``"items"`` of a generator, or ``"http"``."""
+        return self._entry.kind.name.lower()
+
+    @property
+    def stored_at(self) -> float:
+        """When the answer was stored, in seconds since the epoch."""
+        return self._entry.created
+
+    @property
+    def created(self) -> datetime:
+        """When the answer was stored, in UTC; 1970 where that is not known."""
+        return _moment(self._entry.created)
+
+    @property
+    def expires(self) -> datetime | None:
+        """When it stops being served, in UTC; None for never."""
+        return _moment(self._entry.expires) if self._entry.expires else None
+
+    @property
+    def function(self) -> str:
+        """The function that was called, ``module:name``; ``""`` for a request to an endpoint."""
+        return "" if is_endpoint(self.source) else self.source
+
+    @property
+    def sample(self) -> int | None:
+        """Which sample of its request it is: 0 is the first, and every answer without samples.
+
+        None where it cannot be told: the request was not stored, or a credential was taken out of
+        it, or it was asked inside a sampled call, or by a function whose ``seed=`` is neither 41
+        nor the cache's.
+        """
+        kind, raw = self._entry.kind, self._raw_request
+        keys = request_keys(kind, self.source, self.seed, raw) if raw else []
+        return self._samples.number_of(self.key, keys, self.source)
+
+    @property
+    def request(self) -> Any:
+        """The request as it was counted, without credentials; None where it was left out.
+
+        Of an endpoint its method, URL, headers and body; of a function its name and arguments.
+        Raises `CorruptEntryError` for one that cannot be read.
+        """
+        raw = self._raw_request
+        if not raw:
+            return None
+        try:
+            shown = readable(decode_request(raw))
+            return hidden(shown) if may_tell_secrets(raw) else shown
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            raise CorruptEntryError(f"its request cannot be read: {error}") from None
+
+    @property
+    def prompt(self) -> str:
+        """The last thing that a person said in the request; ``""`` where it was not stored.
+
+        Of a function it is the argument that is named like a prompt, else the only one that is
+        text, else all of them; of `Cache.set` the key. Raises `CorruptEntryError` for a request
+        that cannot be read.
+        """
+        return self._request_said()[0]
+
+    @property
+    def messages(self) -> list[Turn]:
+        """What was asked, as turns of a role and a text; empty where it was not stored.
+
+        Raises `CorruptEntryError` for a request that cannot be read.
+        """
+        return self._request_said()[1]
+
+    @property
+    def answer(self) -> str:
+        """The text of the answer: what a model said and which tools it called, a stream joined.
+
+        Of a function that returns no text it is JSON: of objects their fields. Raises
+        `CorruptEntryError` for an answer that cannot be read.
+        """
+        return turns_text(self.answers())
+
+    @property
+    def conversation(self) -> list[Turn]:
+        """What was asked and what was answered, as turns of a role and a text.
+
+        Raises `CorruptEntryError` for what cannot be read.
+        """
+        return [*self.messages, *self.answers()]
+
+    def answers(self) -> list[Turn]:
+        """What was answered, as turns: one for each choice of a model, or item of a generator.
+
+        Raises `CorruptEntryError` for an answer that cannot be read.
+        """
+        if self._answered is None:
+            self._answered = answer_turns(self._entry)
+        return self._answered
+
+    def value(self) -> Any:
+        """What was answered, as `Cache.get` gives it for the key: in the types that went in.
+
+        Of a generator's call it is the list of its items, of an HTTP request's the JSON in its
+        answer, or its text, or its bytes. Only classes that this process has imported are made,
+        and no code of theirs runs.
+
+        Raises `MissingTypeError` for a class that was not imported, and `CorruptEntryError`.
+        """
+        return codec.value_of(self._entry)
+
+    def says(self, text: str) -> bool:
+        """Whether a text is in what was asked or answered, in any case."""
+        text = text.casefold()
+        return (
+            text in turns_text(self.messages).casefold()
+            or text in turns_text(self.answers()).casefold()
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of the entry, by name: a row of a table, with prompt and answer as text.
+
+        ``pandas.DataFrame(entry.as_dict() for entry in cache.entries())`` is such a table. Raises
+        `CorruptEntryError` for what cannot be read.
+        """
+        return {
+            "key": self.key,
+            "seed": self.seed,
+            "source": self.source,
+            "model": self.model,
+            "kind": self.kind,
+            "sample": self.sample,
+            "created": self.created,
+            "expires": self.expires,
+            "seconds": round(self.seconds, 6),
+            "tokens_in": self.tokens_in,
+            "tokens_out": self.tokens_out,
+            "bytes": self.size,
+            "prompt": self.prompt,
+            "answer": self.answer,
+        }
+
+    def _request_said(self) -> tuple[str, list[Turn]]:
+        if self._asked is None:
+            request = self.request
+            turns = request_turns(request)
+            self._asked = prompt_of(request, turns), turns
+        said: tuple[str, list[Turn]] = self._asked
+        return said
+
+
+def _moment(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return _EPOCH
+
+
+# -- numbers of samples --------------------------------------------------------------------------
+
+MOST: Final = 256
+"""How many numbers of samples are tried."""
+
+_LEAST: Final = 4
+
+
+class Samples:
+    """The numbers of the samples that entries are: each is tried until one fits.
+
+    Of a source whose keys fit none, fewer and fewer numbers are tried.
+    """
+
+    def __init__(self) -> None:
+        self._tried: dict[str, int] = {}
+
+    def number_of(self, key: str, base: Sequence[str], source: str) -> int | None:
+        """The number of the sample that is stored under a key; None where no number fits.
+
+        Args:
+            key: the key.
+            base: the keys that the request itself may have.
+            source: what was called.
+        """
+        if key in base or not base:
+            return 0 if base else None
+        most = self._tried.get(source, MOST)
+        for number in range(1, most):
+            if any(_sampled(one, number) == key for one in base):
+                self._tried.pop(source, None)
+                return number
+        self._tried[source] = max(_LEAST, most // 2)
+        return None
+
+
+_OF_EXCHANGES: Final = [salted()]
+_OF_KEYS: Final = [salted("key")]
+_BEGUN: Final = [hashlib.sha256(salted("sample", str(number))) for number in range(MOST)]
+
+
+def _sampled(key: str, number: int) -> str:
+    hashed = _BEGUN[number].copy()
+    hashed.update(key.encode())
+    return hashed.hexdigest()
+
+
+def request_keys(
+    kind: Kind, source: str, seed: str, request: bytes, seeds: Iterable[str] = ()
+) -> list[str]:
+    """The keys that a stored request may have.
+
+    Args:
+        kind: what was answered.
+        source: what was called.
+        seed: the seed of the cache.
+        request: the encoded request.
+        seeds: the ``seed=`` of decorated functions, beside 41 and that of the cache.
+    """
+    if kind is Kind.HTTP:
+        prefixes = _OF_EXCHANGES
+    elif source == "cache.set":
+        prefixes = _OF_KEYS
+    else:
+        prefixes = [salted(salt) for salt in {seed, "41", source, *seeds}]
+    return [key_of(prefix, request) for prefix in prefixes]
+
+
+# -- reading them --------------------------------------------------------------------------------
+
+
+def raw_entries(store: Store) -> Iterator[tuple[str, bytes]]:
+    """Every key and what is stored under it, without loading them all at once.
+
+    A line of a file that cannot be read has no bytes, which are no entry: it may have been edited
+    by hand, which is no reason to read no other one.
+    """
+    if not isinstance(store, JsonlStore):
+        yield from scan(store)
+        return
+    for key in store.keys():
+        try:
+            raw = store.get(key)
+        except StoreError:
+            if key not in store.keys():
+                raise
+            raw = b""
+        if raw is not None:
+            yield key, raw
+
+
+def read_entries(
+    store: Store,
+    read: Callable[[str, bytes], E],
+    wanted: Filter,
+    left_out: Callable[[CorruptEntryError], object],
+) -> Iterator[E]:
+    """The entries that fit a filter, one by one.
+
+    Args:
+        store: where they are.
+        read: opens one of its key and its bytes. Raises `CorruptEntryError`.
+        wanted: the filter.
+        left_out: is told of each that cannot be read.
+    """
+    for key, raw in raw_entries(store):
+        try:
+            entry = read(key, raw)
+            fits = wanted(entry)
+        except CorruptEntryError as error:
+            left_out(error)
+            continue
+        if fits:
+            yield entry
