@@ -20,7 +20,7 @@ _VARYING = [
     (r"\b(?:[0-9a-f]{64}|[0-9a-f]{12})\b", "<key>"),
     (r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,64}\b", "<key>"),
     (r"\b(?:127\.0\.0\.1|localhost)(?::\d+)?", "<host>"),
-    (rf"\$ ?{_NUMBER}", "<money>"),
+    (rf"<?\$ ?{_NUMBER}", "<money>"),
     (rf"{_NUMBER} ?%", "<share>"),
     (rf"{_NUMBER} ?(?:calls?|entries|lines|files|items)?/s\b", "<rate>"),
     (rf"\b{_NUMBER} ?(?:[kKMGT]i?B|B|bytes)\b", "<size>"),
