@@ -168,16 +168,30 @@ class Cache(KeyValue):
         return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod
-    def memory(cls, cache_seed: Seed | None = 41, **options: Unpack[CacheOptions]) -> Self:
+    def memory(
+        cls,
+        cache_seed: Seed | None = 41,
+        *,
+        max_bytes: int | None = None,
+        **options: Unpack[CacheOptions],
+    ) -> Self:
         """A cache in this process. A copy pickled to another process starts empty there.
 
         Args:
             cache_seed: the seed; None is a cache that caches nothing.
+            max_bytes: evict the least recently used entries above this size, over all seeds that
+                are made of it by `reseed`; None evicts nothing. What counts is each entry as it is
+                stored, compressed, and 512 bytes beside. An answer that is larger than all of it
+                is returned and not stored, with a `CacheWarning`.
             options: see `CacheOptions`.
         """
-        from cachewrap.stores.memory import MemoryStore
+        from cachewrap.stores.memory import BoundedMemoryStore, MemoryStore
 
-        return cls(MemoryStore(_partition(cache_seed)), cache_seed=cache_seed, **options)
+        seed = _partition(cache_seed)
+        if max_bytes is None:
+            return cls(MemoryStore(seed), cache_seed=cache_seed, **options)
+        store = BoundedMemoryStore(seed, max_bytes=max_bytes)
+        return cls(store, cache_seed=cache_seed, **options)
 
     @classmethod
     def jsonl(
@@ -211,7 +225,7 @@ class Cache(KeyValue):
         ``disk:///absolute/folder``, ``disk:relative/folder``, ``redis://…``, ``rediss://…``,
         ``unix://…``, ``redis+cluster://…``, ``redis+sentinel://…``, ``jsonl:relative/file.jsonl``
         or ``memory://``, with ``cache_seed`` and the `CacheOptions` in the query, ``max_bytes``
-        for disk and ``namespace`` for Redis. An installed package may plug in
+        for disk and memory, and ``namespace`` for Redis. An installed package may plug in
         stores for other schemes. An encryption key has no place in a URL: it is taken from the
         environment.
 
@@ -432,7 +446,7 @@ class Cache(KeyValue):
             if explain is not None:
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
-            absent = self.stats.absent
+            absent, hits = self.stats.absent, self.stats.hits
             try:
                 attempt(lambda: call(*args, **kwargs))
             except ReplayMissError as miss:
@@ -440,7 +454,8 @@ class Cache(KeyValue):
                 if isinstance(miss.explanation, Explanation):
                     return miss.explanation
                 raise
-        return Explanation("", "", True, (), self.url)
+        served = self.stats.hits > hits
+        return Explanation("", "", served, (), self.url, served)
 
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""

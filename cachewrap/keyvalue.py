@@ -177,8 +177,7 @@ class KeyValue(Serving):
         `ConfigurationError` for a filter that cannot be read, and `StoreError`.
         """
         from cachewrap.entries.filters import make_filter
-        from cachewrap.entries.samples import Samples
-        from cachewrap.entries.stored import StoredEntry, read_entries
+        from cachewrap.entries.stored import Samples, StoredEntry, read_entries
 
         wanted = make_filter(
             model=model,

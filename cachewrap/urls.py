@@ -84,7 +84,7 @@ _COMMON = {
     "types": lambda text: text.split(",") if text else [],
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "memory": _COMMON,
+    "memory": {**_COMMON, "max_bytes": int},
     "disk": {**_COMMON, "max_bytes": int},
     "jsonl": _COMMON,
     "redis": {**_COMMON, "namespace": str},

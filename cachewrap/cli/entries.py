@@ -13,8 +13,7 @@ import click
 from cachewrap.cli.places import Place, handed, seeds_text
 from cachewrap.cli.text import count_text, one_line
 from cachewrap.entries.filters import Filter, Moment, read_moment, read_size
-from cachewrap.entries.samples import Samples
-from cachewrap.entries.stored import StoredEntry, read_entries
+from cachewrap.entries.stored import Samples, StoredEntry, read_entries
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, CorruptEntryError, printable
 from cachewrap.request.canonical import canonical
@@ -173,9 +172,8 @@ def _no_entry(places: list[Place], given: str) -> str:
     told = f"no entry under {given!r} in seed {seeds}"
     for place in _other_seeds(places):
         if _found(place, given):
-            return (
-                f"{told}: there is one in seed {printable(place.seed)}: give --seed or --all-seeds"
-            )
+            seed = printable(place.seed)
+            return f"{told}, but there is one in seed {seed}: --seed {seed}"
     near = _near(places, given) if _HEX.fullmatch(given) else []
     if near:
         return f"{told}: the nearest keys are {', '.join(near)}"

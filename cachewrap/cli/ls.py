@@ -186,12 +186,13 @@ def _columns(width: int, several: tuple[bool, bool], dates: bool) -> list[_Colum
     shown += [_Column("SEED", lambda row, now: row.seed, 12)] if seeds else []
     shown += [_Column("PLACE", lambda row, now: row.place.name, 20)] if places else []
     shown += [age]
-    if width >= 100:
+    if width >= 110:
         shown += [_Column("SIZE", lambda row, now: size_text(row.size), 8, right=True)]
+    if width >= 100:
         shown += [_Column("TOOK", _took, 5, right=True)]
     if width >= 72:
         shown += [_Column("TOKENS", _tokens, 11, right=True)]
-    if width >= 120:
+    if width >= 140:
         shown += [_Column("CALLED", _source, 20)]
         shown += [_Column("MODEL", lambda row, now: row.model, called)]
     elif width >= 50:

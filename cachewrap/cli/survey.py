@@ -14,6 +14,7 @@ from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
 from cachewrap.entries.filters import Filter
+from cachewrap.entries.stored import Samples
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
 from cachewrap.telemetry.usage import cost, price
@@ -211,10 +212,11 @@ class Survey:
 
 def read_again(names: Iterable[tuple[Place, str]]) -> Iterator[Row]:
     """The entries under these names; those that are gone, or cannot be read, are left out."""
+    samples = Samples()
     for place, key in names:
         if (raw := place.get(key)) is not None:
             with suppress(CorruptEntryError):
-                yield read_row(place, key, raw)
+                yield read_row(place, key, raw, samples)
 
 
 def line(row: Row, talk: Talk | None) -> list[Any]:
@@ -234,7 +236,7 @@ def line(row: Row, talk: Talk | None) -> list[Any]:
         row.size,
         talk is not None and "pieces" in talk.told,
         talk.title if talk else "",
-        0,
+        talk.sample if talk else 0,
     ]
 
 

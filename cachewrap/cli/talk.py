@@ -14,10 +14,12 @@ from typing import Any, Final
 from cachewrap.cli.entries import Row
 from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entries.conversation import (
+    KEY_ALONE,
     Turn,
     answer_pieces,
     answer_turns,
     jsonable,
+    prompt_of,
     request_settings,
     request_turns,
 )
@@ -32,7 +34,9 @@ NAME: Final = 200
 _PREVIEW: Final = 160
 _SETTING: Final = 2_000
 _TEXT: Final = 50_000
-_TALK: Final = 200_000
+_TALK: Final = 1_000_000
+"""Characters of what is asked in a conversation, at most, and of what is answered."""
+
 _MARKS: Final = re.compile(r"^#{1,6} |\*\*|`+", re.M)
 _PEOPLE: Final = frozenset({"user", "human"})
 _CONVERSATIONS: Final = ("messages", "history", "conversation")
@@ -54,7 +58,9 @@ class Talk:
 
     Attributes:
         told: what the page reads.
-        title: the beginning of the last thing that a person said, on one line.
+        title: the beginning of the last thing that a person said, on one line; where nobody said
+            anything that is known, of the answer, behind an arrow.
+        sample: which sample of its request it is; 0 for the first, and where that is not known.
         gist: the beginning of what was answered, on one line.
         asked: role and part, of all that was asked, with the turn that each part is of.
         answered: role and part, of all that was answered.
@@ -64,6 +70,7 @@ class Talk:
         self._room = _TALK
         self._show = show
         self.title = self.gist = ""
+        self.sample = row.sample or 0
         self.asked: list[tuple[int, str, Part]] = []
         self.answered: list[tuple[str, Part]] = []
         try:
@@ -75,12 +82,15 @@ class Talk:
         request, entry = row.request, row.entry
         asked = _asked(request)
         self.asked = [(at, role, part) for at, (role, ps) in enumerate(asked) for part in ps]
-        self.title = _one_line(_last_said(asked))
+        is_function = isinstance(request, Mapping) and "function" in request
+        last = prompt_of(request, row.messages) if is_function else _last_said(asked)
+        self.title = _one_line(last)
         told: dict[str, Any] = {
             "kept": request is not None,
             "settings": [[name, _setting(v)] for name, v in request_settings(request).items()],
             "asked": self._turns(asked, _given(request)),
         }
+        self._room = _TALK
         answer: HttpAnswer | None = None
         if entry.kind is Kind.HTTP:
             answer = codec.decode(Kind.HTTP, entry.answer)
@@ -101,6 +111,8 @@ class Talk:
         self.answered = [(role, part) for role, parts in answered for part in parts]
         gist = " ".join(_brief(part) for _, part in self.answered)
         self.gist = _one_line(_MARKS.sub("", gist[: 8 * _PREVIEW]))
+        if self.gist and (not self.title or asked[-1][0] == KEY_ALONE):
+            self.title = f"→ {self.gist}"[:_PREVIEW]
         return told
 
     def _turns(self, turns: _Shown, given: Sequence[Any] = ()) -> list[list[Any]]:

@@ -13,7 +13,7 @@ import msgspec
 from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place, Where, every_entry, json_option, progress, where_options
 from cachewrap.cli.text import count_text
-from cachewrap.entries.samples import MOST, request_keys
+from cachewrap.entries.stored import MOST, request_keys
 from cachewrap.entry import Kind
 from cachewrap.errors import CodecError, CorruptEntryError, printable
 from cachewrap.format import codec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cachewrap.entries.values import (
@@ -164,7 +164,7 @@ class Turn:
     role: str
     text: str
     calls: tuple[str, ...] = ()
-    content: Any = None
+    content: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,8 @@ def _message(fields: Mapping[str, Any]) -> tuple[str, Any]:
         return role, fields.get("text")
     content = fields["content"]
     calls = [] if _has_calls(content) else fields.get("tool_calls")
+    if kind == "tool":
+        return role, {"role": role, "content": content, "tool_call_id": fields.get("tool_call_id")}
     return role, {"content": content, "tool_calls": calls}
 
 

@@ -349,7 +349,7 @@ class Session:
     def report(self, terminal: Any) -> None:
         """Tell at the end of the run what was done, and what no test used."""
         ledger = self.ledger
-        if not ledger.tests:
+        if not ledger.tests and not ledger.missed:
             return
         terminal.section("llm cache")
         counts = {**ledger.counts, "missed": len(ledger.missed)}

@@ -6,13 +6,23 @@ import heapq
 import itertools
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final, Self
 
 from cachewrap import systems
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.stores.base import Scans, Store
 
 _lock = threading.Lock()
 systems.renew_in_child(globals(), _lock=threading.Lock)
+_SLACK: Final = 64
+"""Ends of entries that went before, which a place keeps beside as many as it has."""
+
+_BESIDE: Final = 512
+"""Bytes that an entry takes beside its value: its key, and what Python needs to hold the two."""
+
 _numbers = itertools.count(1)  # an address may be another store's soon: what is told once names it
 
 
@@ -29,12 +39,18 @@ class _Place:
         if expires:
             self._until[key] = expires
             heapq.heappush(self._ends, (expires, key))
+            if len(self._ends) > 2 * len(self._until) + _SLACK:
+                self._ends = [(end, name) for name, end in self._until.items()]
+                heapq.heapify(self._ends)
         else:
             self._until.pop(key, None)
         while self._ends and self._ends[0][0] < time.time():
             end, gone = heapq.heappop(self._ends)
             if self._until.get(gone) == end:
                 self.remove(gone)
+
+    def use(self, key: str) -> None:
+        """The entry is read."""
 
     def remove(self, key: str) -> bool:
         self._until.pop(key, None)
@@ -46,6 +62,71 @@ class _Place:
         self._until.clear()
         self._ends.clear()
         return count
+
+
+class _Bound:
+    """The bytes that the places of a store may take together, and what was used for longest."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._taken = 0
+        self._sizes: OrderedDict[tuple[_BoundedPlace, str], int] = OrderedDict()
+
+    def check(self, value: bytes) -> None:
+        """Raise `StoreError` for a value that is larger than all may be."""
+        size = len(value) + _BESIDE
+        if size > self.most:
+            raise StoreError(
+                f"an entry of {size:,} bytes is not stored, as the cache holds no more than"
+                f" max_bytes={self.most:,}"
+            )
+
+    # A fork or an interrupt may have come between two steps: nothing here relies on the other half.
+
+    def use(self, place: _BoundedPlace, key: str) -> None:
+        if (place, key) in self._sizes:
+            self._sizes.move_to_end((place, key))
+
+    def give(self, place: _BoundedPlace, key: str, value: bytes) -> None:
+        """An entry is there, for which others have to go until all fit."""
+        self._sizes[place, key] = size = len(value) + _BESIDE
+        self._taken += size
+        while self._taken > self.most and self._sizes:
+            (oldest, name), size = self._sizes.popitem(last=False)
+            self._taken -= size
+            _Place.remove(oldest, name)
+
+    def take(self, place: _BoundedPlace, key: str) -> None:
+        self._taken -= self._sizes.pop((place, key), 0)
+
+
+class _BoundedPlace(_Place):
+    """The entries of one seed, of which those that were not used for longest go."""
+
+    def __init__(self, bound: _Bound) -> None:
+        super().__init__()
+        self._bound = bound
+
+    def put(self, key: str, value: bytes, expires: float) -> None:
+        self._bound.check(value)
+        self.remove(key)
+        super().put(key, value, expires)
+        if key in self.entries:  # unless it has expired already
+            self._bound.give(self, key, value)
+
+    def use(self, key: str) -> None:
+        self._bound.use(self, key)
+
+    def remove(self, key: str) -> bool:
+        present = super().remove(key)
+        if present:
+            self._bound.take(self, key)
+        return present
+
+    def clear(self) -> int:
+        for key in self.entries:
+            self._bound.take(self, key)
+        return super().clear()
 
 
 class MemoryStore(Store, Scans):
@@ -66,21 +147,23 @@ class MemoryStore(Store, Scans):
 
     def _enter(self, seed: str) -> None:
         with _lock:
-            self._place = self._places.setdefault(seed, _Place())
+            self._place = self._places.get(seed) or self._places.setdefault(seed, self._new_place())
         self._entries = self._place.entries
 
-    def __reduce__(self) -> tuple[type[MemoryStore], tuple[str]]:
+    def _new_place(self) -> _Place:
+        return _Place()
+
+    def __reduce__(self) -> tuple[Any, ...]:
         return MemoryStore, (self._seed,)
 
     @property
     def url(self) -> str:
         return f"memory://{self._number}/{self._seed}"
 
-    def reseed(self, seed: str) -> MemoryStore:
-        other = MemoryStore.__new__(MemoryStore)
+    def reseed(self, seed: str) -> Self:
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
         other._seed = seed
-        other._number = self._number
-        other._places = self._places
         other._enter(seed)
         return other
 
@@ -95,6 +178,8 @@ class MemoryStore(Store, Scans):
             if present is None or present == over:
                 self._place.put(key, value, expires)
                 present = value
+            else:
+                self._place.use(key)
             return present
 
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
@@ -136,3 +221,37 @@ class MemoryStore(Store, Scans):
 
     async def aclose(self) -> None:
         self.close()
+
+
+class BoundedMemoryStore(MemoryStore):
+    """Entries in memory that take no more than so many bytes, all seeds of the store together.
+
+    A write that makes them more removes what was not read or written for longest. Each step takes
+    the same time, however many entries there are.
+
+    Args:
+        seed: the seed.
+        max_bytes: as many bytes may be taken. An entry takes those of its value, which is
+            compressed, and 512 beside them. One that is larger than all may be is not stored.
+
+    Raises `ConfigurationError` for a bound that is no positive number.
+    """
+
+    def __init__(self, seed: str = "41", *, max_bytes: int) -> None:
+        if type(max_bytes) is not int or max_bytes <= 0:
+            raise ConfigurationError(f"max_bytes is {max_bytes!r}: give a positive number, or None")
+        self._bound = _Bound(max_bytes)
+        super().__init__(seed)
+
+    def _new_place(self) -> _Place:
+        return _BoundedPlace(self._bound)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(BoundedMemoryStore, max_bytes=self._bound.most), (self._seed,)
+
+    def get(self, key: str) -> bytes | None:
+        with _lock:
+            value = self._entries.get(key)
+            if value is not None:
+                self._place.use(key)
+            return value

@@ -60,6 +60,7 @@ class Seen:
     """
 
     __slots__ = (
+        "_awaited",
         "_ends",
         "_hooks",
         "_missed_at",
@@ -74,6 +75,10 @@ class Seen:
     )
 
     def __init__(self) -> None:
+        self._awaited: _Awaited | None = None
+        self._reset()
+
+    def _reset(self) -> None:
         self.used = self.by_hand = False
         self.listening = True
         self._told = self._ends = False
@@ -107,8 +112,23 @@ class Seen:
         """
         self.used = True
         for name, module in _CLIENTS.items():
-            if name not in self._patched and name not in self._hooks and module in sys.modules:
+            if name in self._patched or name in self._hooks:
+                continue
+            if module in sys.modules:
                 self._listen(name, sys.modules[module], under_way)
+            elif self._awaited is None and not self._told and not is_off():
+                self._awaited = _Awaited(lambda name: self._await(name, under_way))
+                sys.meta_path.insert(0, self._awaited)
+
+    def _await(self, name: str, under_way: Callable[[], object]) -> None:
+        """An SDK is about to be imported after a block has begun."""
+        import wrapt  # which a cache alone does without
+
+        def imported(module: Any) -> None:
+            if name not in self._patched and name not in self._hooks:
+                self._listen(name, module, under_way)
+
+        wrapt.register_post_import_hook(imported, _CLIENTS[name])
 
     def _listen(self, name: str, module: Any, under_way: Callable[[], object]) -> None:
         with _lock:
@@ -166,10 +186,12 @@ class Seen:
     def _tell_unpatched(self, place: Place) -> None:
         if self._is_served_otherwise():
             return
-        calls = " and ".join(f"`patch_{name}()`" for name in self._unpatched)
+        names = " and ".join(self._unpatched)
+        calls = " and ".join(f"`cachewrap.patch_{name}()`" for name in self._unpatched)
         self._tell(
-            f"calls of {' and '.join(self._unpatched)} inside a block were not cached, as that "
-            f"is not patched: write {calls} before the block {_SILENCE}",
+            f"calls of {names} inside a block were not cached, because {names}"
+            f" {'is' if len(self._unpatched) == 1 else 'are'} not patched: write {calls} before"
+            f" the block {_SILENCE}",
             place,
         )
 
@@ -201,8 +223,9 @@ class Seen:
         if any(module in sys.modules for module in _WITHOUT_BLOCKS):
             return
         self._tell(
-            f"calls of {name} were not cached, as it is patched and there was no block: write "
-            f"`with Cache.disk():` around them {_SILENCE}",
+            f"calls of {name} were not cached: {name} is patched, but no cache was active. Write "
+            "`with Cache.disk():` around the calls, or `cachewrap.activate('disk:.cache')` before"
+            f" them {_SILENCE}",
             self._places.get(name, NOWHERE),
         )
 
@@ -236,7 +259,28 @@ class Seen:
         with _lock:
             for hook in (hook for hooks in self._hooks.values() for hook in hooks):
                 hook.take()
-            self.__init__()  # type: ignore[misc]
+            if self._awaited in sys.meta_path:
+                sys.meta_path.remove(self._awaited)
+            self._awaited = None
+            self._reset()
+
+
+class _Awaited:
+    """A finder that finds nothing: it tells of the SDKs that are about to be imported.
+
+    Args:
+        seen: is told the name of each, once.
+    """
+
+    def __init__(self, seen: Callable[[str], object]) -> None:
+        self._seen = seen
+        self._names = set(_CLIENTS)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """See `importlib.abc.MetaPathFinder.find_spec`."""
+        if name in self._names:
+            self._names.discard(name)
+            self._seen(name)
 
 
 seen: Final = Seen()

@@ -386,13 +386,17 @@ def test_a_thread_is_unfolded_by_the_keyboard(page: Page) -> None:
     expect(page.locator(".step")).to_have_count(0)
 
 
-@pytest.mark.parametrize("width", [1200, 360])
+@pytest.mark.parametrize("width", [1200, 800, 360])
 def test_nothing_is_scrolled_sideways(page_file: Path, open_page: Opener, width: int) -> None:
     page = open_page(page_file, viewport={"width": width, "height": 740})
     page.locator(".thread .opener").click()
     for opener in page.locator(".lines .opener[aria-expanded=false]").all()[:12]:
         opener.click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    figures = "[...document.querySelectorAll('.lines .number, .lines .date')]"
+    assert (
+        page.evaluate(f"{figures}.filter((it) => it.scrollWidth > it.clientWidth + 1).length") == 0
+    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -414,6 +418,16 @@ def test_what_is_rendered_is_printed_whole(page: Page) -> None:
     assert (
         page.evaluate("getComputedStyle(document.querySelector('.code pre')).maxHeight") == "none"
     )
+
+
+def test_samples_are_numbered(tmp_path: Path, open_page: Opener) -> None:
+    url = f"jsonl:{tmp_path / 'c.jsonl'}"
+    name = put(url, *chat("same", "the first"), age=9.0)
+    put(url, *chat("same", "the third"), under=key.sample_key(name, 2))
+    page = open_page(write_report(url, tmp_path / "r.html"))
+    assert page.locator(".lines .tag").all_inner_texts() == ["sample 2"]
+    page.locator(".lines .opener").first.click()
+    assert "Sample\n2" in page.locator(".facts").inner_text()
 
 
 def test_the_same_key_in_two_seeds_has_two_addresses(tmp_path: Path, open_page: Opener) -> None:

@@ -101,7 +101,7 @@ def test_ls_reads_no_further_than_it_shows(
 
 def test_ls_shows_a_line_for_each_entry(run: CommandLine, url: str, keys: dict[str, str]) -> None:
     shown = run("ls", "--url", url, "--model", "gpt-4o").out.splitlines()
-    assert shown[0].split()[:4] == ["KEY", "AGE", "SIZE", "TOOK"]
+    assert shown[0].split()[:4] == ["KEY", "AGE", "TOOK", "TOKENS"]
     assert shown[1].startswith(keys["refund"][:8] + " ")
     assert shown[1].endswith("10+5  gpt-4o          Where is my refund?")
 

@@ -12,6 +12,7 @@ import pytest
 
 from cachewrap import Cache
 from cachewrap.entry import HttpAnswer
+from cachewrap.request import key
 from cli.filling import CommandLine, answer_of, chat, put, stream_of
 from cli.test_reporting import Page
 
@@ -205,6 +206,41 @@ def test_a_row_is_titled_by_what_a_person_said_last(
     assert report().lines[0][11] == title
 
 
+def test_a_row_tells_which_sample_it_is(url: str, report: Callable[[], Page]) -> None:
+    name = put(url, ask(HI), choice(OLD), age=9.0)
+    put(url, ask(HI), choice(BYE), under=key.sample_key(name, 2))
+    assert [line[12] for line in report().lines] == [2, 0]
+
+
+def test_what_nobody_said_is_titled_by_its_answer(url: str, report: Callable[[], Page]) -> None:
+    put(url, ask(HI), choice(OLD), keep_request=False, age=9.0)
+    put(url, {"key": ["autogen", "", "abc"]}, "## The **answer**", source="cache.set")
+    assert [line[11] for line in report().lines] == ["→ The answer", "→ hello"]
+
+
+def langchain(*messages: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    path = ["langchain", "schema", "messages"]
+    prompt = [{"id": [*path, name], "kwargs": kwargs} for name, kwargs in messages]
+    return {"prompt": prompt, "llm": {"params": {"model": "m"}}}
+
+
+def test_what_langchain_asks_is_shown_as_messages(url: str, report: Callable[[], Page]) -> None:
+    call = {"name": "f", "args": {"a": 1}, "id": "c", "type": "tool_call"}
+    asked = langchain(
+        ("HumanMessage", {"content": "hi", "type": "human"}),
+        ("AIMessage", {"content": "", "type": "ai", "tool_calls": [call]}),
+        ("ToolMessage", {"content": "x", "type": "tool", "tool_call_id": "c"}),
+    )
+    put(url, asked, "hello", source="langchain:model")
+    page = report()
+    assert page.talks[0]["asked"] == [
+        ["user", "hi", 0],
+        ["assistant", [["call", "f", '{"a": 1}', "c"]], 0],
+        ["tool", [["result", "c", "x"]], 0],
+    ]
+    assert page.lines[0][11] == "hi"
+
+
 IMAGE = ["image", 0, "image/gif", 4, 2, len(PICTURE)]
 
 
@@ -235,6 +271,16 @@ def test_embeddings_are_told_shortly(url: str, report: Any) -> None:
     vectors = [{"embedding": [0.5] * 8}] * 3
     put(url, post("embeddings", input=["a", "b", "c"]), answer_of({"data": vectors}))
     assert report().talks[0]["answered"] == [["embedding", "3 embeddings, each [8 numbers]", 0]]
+
+
+def test_a_long_conversation_leaves_room_for_its_answer(
+    url: str, report: Callable[[], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachewrap.cli.talk._TALK", 10)
+    put(url, ask(said("user", "x" * 8), said("user", "y" * 8)), choice(OLD))
+    (talk,) = report().talks
+    assert talk["asked"] == [["user", "x" * 8, 0], ["user", "yy", 6]]
+    assert talk["answered"] == [["assistant", "hello", 0]]
 
 
 def test_the_arguments_of_a_function_have_their_names(url: str, report: Any) -> None:

@@ -15,6 +15,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("python", "console", "toml", "yaml", "json", "ini", "text")
 
 _FILE = re.compile(r"# (?P<name>[\w./-]*\w\.\w[\w.-]*|[\w/]*\.\w+)(?P<more>, continued)?\n")
+_NEEDS = re.compile(r"^<!---+ needs: (?P<module>[\w.]+) --+>$", re.MULTILINE)
 _NOT_RUN = re.compile(r"<!---+ not run: (?P<reason>[^>]*?)\s*--+>\s*\Z")
 
 
@@ -63,6 +64,12 @@ class Block:
 def name_of(page: Path) -> str:
     """How a page is called in the list of tests."""
     return page.relative_to(ROOT).as_posix()
+
+
+def needed(page: Path) -> str | None:
+    """The module that is named by a page whose blocks run in an environment that has it."""
+    found = _NEEDS.search(page.read_text("utf-8"))
+    return found and found["module"]
 
 
 def blocks(page: Path) -> list[Block]:

@@ -25,10 +25,14 @@ def warnings() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+            name = (
+                node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+            )
             if name not in GIVING or (name == "_tell" and file.name != "hints.py"):
                 continue
             text = node.args[GIVING[name]]
+            if name == "_tell" and isinstance(text, ast.Name):
+                continue  # tells itself of a name
             place = f"{file.relative_to(ROOT).as_posix()}:{node.lineno}"
             yield place, max(_pieces(text), key=len, default=ELSEWHERE.get(ast.unparse(text), ""))
 
@@ -39,12 +43,10 @@ def _pieces(text: ast.expr) -> list[str]:
     return [piece for piece in map(str, said) if piece.strip(_BESIDE)]
 
 
-@pytest.mark.parametrize(
-    "piece", [pytest.param(piece, id=place) for place, piece in warnings()]
-)
+@pytest.mark.parametrize("piece", [pytest.param(piece, id=place) for place, piece in warnings()])
 def test_a_warning_is_explained(piece: str) -> None:
     assert piece
-    assert piece.strip(_BESIDE)[:60].rstrip() in PAGE
+    assert piece.strip(_BESIDE)[:40].rstrip() in PAGE
 
 
 def test_warnings_are_found() -> None:

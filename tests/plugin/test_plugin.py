@@ -667,44 +667,48 @@ def test_an_explained_call_is_neither_used_nor_missed(project: Project) -> None:
 # -- several workers -------------------------------------------------------------------------------
 
 
-def test_workers_are_summed(project: Project) -> None:
+WORKERS = """
+import os
+
+@pytest.fixture(scope="session")
+def answer():
+    yield ask("up")
+    ask("down")
+
+@pytest.mark.llm_cache("all")
+@pytest.mark.parametrize("x", range(3))
+def test_one(x, llm_cassette):
+    ask(f"{x}")
+    with llm_cassette("judge"):
+        ask(f"judged {x}")
+
+def test_two(answer, llm_cache):
+    ask("own"); ask("more")
+"""
+KEYS = """
+import os
+
+def test_without():
+    assert "OPENAI_API_KEY" not in os.environ
+
+def test_missed(llm_cache):
+    assert os.environ["OPENAI_API_KEY"]
+    ask("new")
+"""
+
+
+def test_workers_are_summed_and_judge_together(project: Project) -> None:
     pytest.importorskip("xdist")
-    project.test(
-        "@pytest.mark.parametrize('x', range(6))\n"
-        "def test_one(x, llm_cache):\n    ask(f'{x}'); ask(f'{x} again')\n"
-    )
-    assert "12 recorded, 0 refreshed, 0 missed in 6 tests" in project.run("-n2", passed=6)
-    assert "12 replayed, 0 recorded" in project.run("-n2", "--llm-cache=replay", passed=6)
-    assert project.calls == 12
-
-
-def test_fixtures_of_workers_are_counted(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.test(
-        "@pytest.fixture(scope='session')\ndef answer():\n    yield ask('up')\n    ask('down')\n"
-        "def test_one(answer, llm_cache):\n    pass\n"
-    )
-    assert "2 recorded" in project.run("-n1")
-    assert "2 replayed, 0 recorded" in project.run("-n1", "--llm-cache=replay")
-
-
-def test_workers_that_share_a_cassette_judge_it_together(project: Project) -> None:
-    pytest.importorskip("xdist")
-    head = "pytestmark = pytest.mark.llm_cache('all')\n"
-    tests = (
-        "@pytest.mark.parametrize('x', range({}))\ndef test_one(x, llm_cache):\n    ask(f'{{x}}')"
-    )
-    project.test(head + tests.format(6))
-    assert "6 recorded" in project.run("-n2", passed=6)
-    assert "unused" not in project.run("-n2", "--llm-cache=replay", passed=6)
-    project.test(head + tests.format(4))
-    assert "removed: tests/cassettes/test_it/all.jsonl: 2 entries" in project.run(
-        "-n2", "--llm-cache-prune", passed=4
-    )
-
-
-def test_a_miss_in_a_worker_is_told(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.test(ONE)
-    out = project.run("-n2", "--llm-cache=replay", failed=1)
-    assert "missed: tests/test_it.py::test_one: app:ask" in out
+    project.test(WORKERS)
+    assert "10 recorded, 0 refreshed, 0 missed in 4 tests" in project.run("-n2", passed=4)
+    project.test(KEYS, "tests/test_keys.py")
+    out = project.run("-n2", "--llm-cache=replay", passed=5, failed=1)
+    assert "10 replayed, 0 recorded, 0 refreshed, 1 missed in 5 tests" in out
+    assert "missed: tests/test_keys.py::test_missed: app:ask" in out
+    assert "to record: pytest --llm-cache=normal tests/test_keys.py::test_missed" in out
+    assert "unused" not in out
+    assert project.calls == 10
+    project.test(WORKERS.replace("range(3)", "range(2)"))
+    out = project.run("-n2", "--llm-cache-prune", "tests/test_it.py", passed=3)
+    for name in ("all", "judge"):
+        assert f"removed: tests/cassettes/test_it/{name}.jsonl: 1 entry that no test used" in out

@@ -170,26 +170,14 @@ def test_blocks_are_judged_when_all_that_could_ask_have_passed(
     assert sizes(project) == before
 
 
-def test_blocks_of_workers_are_judged_together(project: Project) -> None:
-    pytest.importorskip("xdist")
-    project.test(UNUSED)
-    assert "3 recorded" in project.run("-n2", passed=2)
-    out = project.run("-n2", "--llm-cache=replay", passed=2)
-    assert "3 replayed" in out
-    assert "unused" not in out
-
-
 # -- what is stored --------------------------------------------------------------------------------
 
 HOOK = "def pytest_llm_cache_scrub(text):\n    return text.replace({!r}, {!r})\n"
 
 
 def test_the_project_scrubs_what_is_stored(project: Project) -> None:
-    project.write("conftest.py", HOOK)
-    project.write(
-        "tests/conftest.py",
-        "def pytest_llm_cache_scrub(text):\n    return text.replace('(name)', '(somebody)')\n",
-    )
+    project.write("conftest.py", HOOK.format("Anna", "(name)"))
+    project.write("tests/conftest.py", HOOK.format("(name)", "(somebody)"))
     project.test(
         "@pytest.fixture(scope='session')\ndef wide():\n    return ask('wide Anna')\n"
         "@pytest.mark.llm_cache(scrub=lambda text: text.replace('some', 'any'))\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from cachewrap.stores.base import Store
+from cachewrap.stores.memory import BoundedMemoryStore
 from cachewrap.testing.stores import StoreSuite, key_of
 
 
@@ -19,6 +20,16 @@ class TestMemoryStore(StoreSuite):
     @pytest.fixture
     def store(self, make_store: Callable[[str], Store]) -> Store:
         return make_store("memory")
+
+
+@pytest.mark.stores("memory")
+class TestBoundedMemoryStore(StoreSuite):
+    persistent = False
+    drops_expired = False
+
+    @pytest.fixture
+    def store(self) -> Store:
+        return BoundedMemoryStore(max_bytes=1 << 30)
 
 
 @pytest.mark.stores("disk")

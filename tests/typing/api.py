@@ -13,7 +13,9 @@ import tenacity
 
 from cachewrap import (
     Cache,
+    activate,
     active_cache,
+    deactivate,
     llm_cached,
     no_cache,
     patch_aiohttp,
@@ -265,6 +267,7 @@ assert_type(Cache.disk(7, "answers", ttl=60.0, max_bytes=1_000_000), Cache)
 assert_type(Cache.jsonl("answers.jsonl", 7, mode="replay"), Cache)
 assert_type(Cache.redis("draw 2", "redis://localhost:6379/0", namespace="app"), Cache)
 assert_type(Cache.memory(None), Cache)
+assert_type(Cache.memory(7, max_bytes=1_000_000, ttl=60), Cache)
 assert_type(Cache.from_url("memory://"), Cache)
 assert_type(Cache.memory().reseed(7), Cache)
 assert_type(Cache.memory().mode("refresh"), Cache)
@@ -291,8 +294,15 @@ async def enters() -> None:
         assert_type(cache, Cache)
 
 
+# The whole process.
+with activate(Cache.memory()) as activation:
+    assert_type(activation.cache, Cache)
+assert_type(activate("disk:.cache").active, bool)
+deactivate()
+
 # The patch.
 patch_openai()
+assert_type(patch_openai().libraries, tuple[str, ...])
 with patch_openai(cache=Cache.memory(), when=predicates.all_of(predicates.complete)):
     pass
 unpatch_openai()

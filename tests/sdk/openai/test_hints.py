@@ -27,12 +27,13 @@ from sdk.openai.shapes import BY_NAME, chat
 
 CHAT = BY_NAME["chat"]
 UNPATCHED = (
-    "calls of openai inside a block were not cached, as that is not patched: write "
-    "`patch_openai()` before the block (CACHEWRAP_HINTS=0 turns this hint off)"
+    "calls of openai inside a block were not cached, because openai is not patched: write "
+    "`cachewrap.patch_openai()` before the block (CACHEWRAP_HINTS=0 turns this hint off)"
 )
 NO_BLOCK = (
-    "calls of openai were not cached, as it is patched and there was no block: write "
-    "`with Cache.disk():` around them (CACHEWRAP_HINTS=0 turns this hint off)"
+    "calls of openai were not cached: openai is patched, but no cache was active. Write "
+    "`with Cache.disk():` around the calls, or `cachewrap.activate('disk:.cache')` before them "
+    "(CACHEWRAP_HINTS=0 turns this hint off)"
 )
 
 
@@ -654,3 +655,68 @@ def test_a_program_under_the_command_is_told_by_the_command(up: Upstream, tmp_pa
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "CacheWarning" not in done.stderr
     assert done.returncode == 0
+
+
+# -- an SDK that is first imported inside a block --------------------------------------------------
+
+IMPORTS_LATE = """
+import sys
+import cachewrap
+from cachewrap import Cache, patch_openai
+
+def ask():
+    import openai
+    with openai.OpenAI(base_url=sys.argv[1], api_key="sk-test", max_retries=0) as client:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+
+"""
+LATE = [
+    pytest.param("with Cache.memory():\n    ask()\n", True, id="in a block"),
+    pytest.param(
+        "with Cache.memory(): pass\nwith Cache.memory():\n    ask()\n    ask()\n",
+        True,
+        id="in a later one",
+    ),
+    pytest.param("with Cache.memory(): pass\nask()\n", False, id="after the block"),
+    pytest.param("with Cache.memory():\n    import openai\n", False, id="and not asked"),
+    pytest.param("patch_openai()\nwith Cache.memory():\n    ask()\n", False, id="patched before"),
+    pytest.param(
+        "with Cache.memory():\n    patch_openai()\n    ask()\n", False, id="patched inside"
+    ),
+    pytest.param(
+        "with Cache.memory():\n    import openai\n    patch_openai()\n    ask()\n",
+        False,
+        id="patched after the import",
+    ),
+    pytest.param("cachewrap.activate(Cache.memory())\nask()\n", False, id="activated"),
+]
+
+
+@pytest.mark.parametrize(("program", "told"), LATE)
+def test_an_sdk_that_is_first_imported_inside(
+    up: Upstream, tmp_path: Path, program: str, told: bool
+) -> None:
+    (tmp_path / "app.py").write_text(IMPORTS_LATE + program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "app.py", up.base_url],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != hints.SETTING},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (UNPATCHED in done.stderr) is told, done.stderr
+
+
+def test_where_hints_are_off_nobody_waits_for_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list(sys.meta_path)
+    monkeypatch.setitem(hints._CLIENTS, "not_there", "not_there._base_client")
+    monkeypatch.setenv(hints.SETTING, "0")
+    with Cache.memory():
+        assert sys.meta_path == before
+    monkeypatch.delenv(hints.SETTING)
+    with Cache.memory(), Cache.memory():
+        assert len(sys.meta_path) == len(before) + 1
+    hints.seen.forget()
+    assert sys.meta_path == before
