@@ -59,4 +59,6 @@ def test_a_changed_prompt_fails_with_what_differs(project: Path) -> None:
     )
     assert f"messages[0].content: {differs}" in done.stdout
     assert "temperature: 0.2 → 0.9" in done.stdout
+    command = "pytest --llm-cache=normal tests/test_reviews.py::test_a_summary_is_short"
+    assert f"to record: {command}" in done.stdout
     assert "seam.py" not in done.stdout  # the traceback is the project's own
