@@ -21,7 +21,7 @@ _VARYING = [
     (r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,64}\b", "<key>"),
     (r"(?m)^[0-9a-f]{8}(?= )", "<key>"),  # of a table, digits alone too
     (r"\b(?:127\.0\.0\.1|localhost)(?::\d+)?", "<host>"),
-    (rf"\$ ?{_NUMBER}", "<money>"),
+    (rf"<?\$ ?{_NUMBER}", "<money>"),
     (rf"{_NUMBER} ?%", "<share>"),
     (rf"{_NUMBER} ?(?:calls?|entries|lines|files|items)?/s\b", "<rate>"),
     (rf"\b{_NUMBER} ?(?:[kKMGT]i?B|B|bytes)\b", "<size>"),
