@@ -446,7 +446,7 @@ class Cache(KeyValue):
             if explain is not None:
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
-            absent = self.stats.absent
+            absent, hits = self.stats.absent, self.stats.hits
             try:
                 attempt(lambda: call(*args, **kwargs))
             except ReplayMissError as miss:
@@ -454,7 +454,8 @@ class Cache(KeyValue):
                 if isinstance(miss.explanation, Explanation):
                     return miss.explanation
                 raise
-        return Explanation("", "", True, (), self.url)
+        served = self.stats.hits > hits
+        return Explanation("", "", served, (), self.url, served)
 
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""

@@ -76,11 +76,11 @@ def read(app: Any, name: str, source: list[str]) -> None:
 
 
 def signature(app: Any, what: str, name: str, holder: Any, *given: Any) -> tuple[str, None] | None:
-    """Show no arguments where nobody makes an object: of an enumeration, or of a protocol."""
+    """Show no arguments where nobody makes an object: of a protocol, an enumeration, an entry."""
     if what != "class":
         return None
-    abstract = issubclass(holder, Enum) or getattr(holder, "_is_protocol", False)
-    return ("", None) if abstract else None
+    given_only = issubclass(holder, Enum) or getattr(holder, "_is_protocol", False)
+    return ("", None) if given_only or holder.__name__ == "StoredEntry" else None
 
 
 def find(app: Any, environment: Any, node: Any, shown: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABCMeta
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
@@ -36,7 +37,7 @@ R = TypeVar("R")
 _UNWATCHED: Final = nullcontext()
 
 
-class Offering(type):
+class Offering(ABCMeta):  # so that a cache may derive from abstract classes as well
     """The class of caches, which offers at TAB what is for users.
 
     What decorators, patches and integrations need has no underscore, and is left out.

@@ -34,7 +34,9 @@ NAME: Final = 200
 _PREVIEW: Final = 160
 _SETTING: Final = 2_000
 _TEXT: Final = 50_000
-_TALK: Final = 200_000
+_TALK: Final = 1_000_000
+"""Characters of what is asked in a conversation, at most, and of what is answered."""
+
 _MARKS: Final = re.compile(r"^#{1,6} |\*\*|`+", re.M)
 _PEOPLE: Final = frozenset({"user", "human"})
 _CONVERSATIONS: Final = ("messages", "history", "conversation")
@@ -88,6 +90,7 @@ class Talk:
             "settings": [[name, _setting(v)] for name, v in request_settings(request).items()],
             "asked": self._turns(asked, _given(request)),
         }
+        self._room = _TALK
         answer: HttpAnswer | None = None
         if entry.kind is Kind.HTTP:
             answer = codec.decode(Kind.HTTP, entry.answer)

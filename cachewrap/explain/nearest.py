@@ -94,6 +94,8 @@ class Explanation:
         stored: whether an answer to the request is there.
         nearest: the nearest stored requests of the same function or endpoint, nearest first.
         place: where was looked, as a URL without credentials.
+        served: whether anything was asked that the cache serves. What a call asks by an SDK that is
+            not patched goes upstream, also where it is to be explained.
     """
 
     source: str
@@ -101,8 +103,14 @@ class Explanation:
     stored: bool
     nearest: tuple[Near, ...]
     place: str
+    served: bool = True
 
     def __str__(self) -> str:
+        if not self.served:
+            return (
+                f"nothing was asked that {self.place} serves; it serves decorated functions, and"
+                " models that are asked by an SDK that is patched"
+            )
         name = self.source or "the request"
         key = f" (key {self.key[:12]}…)" if self.key else ""
         if self.stored:

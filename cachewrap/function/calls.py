@@ -126,7 +126,7 @@ class Decorated:
     ) -> None:
         self.plain = getattr(function, "__func__", function)  # of a classmethod or staticmethod
         if not callable(self.plain):
-            raise ConfigurationError(f"llm_cached decorates functions, got {function!r}")
+            raise ConfigurationError(_undecorated(function))
         chain = layers(self.plain)
         self.inner: Any = chain[-1] if chain else _Codeless
         self.source = source_of(self.plain) if known is None else known[0]
@@ -140,8 +140,9 @@ class Decorated:
         plain, seed, cache, key = self.plain, settings["seed"], settings["cache"], settings["key"]
         if not (cache is None or cache == BLOCKS or isinstance(cache, Cache)):
             raise ConfigurationError(wrong_cache_of_function(cache))
-        if not all(given is None or callable(given) for given in (key, settings["when"])):
-            raise ConfigurationError("key= and when= take functions")
+        for name, given in (("key", key), ("when", settings["when"])):
+            if not (given is None or callable(given)):
+                raise ConfigurationError(f"{name}= takes a function, got {given!r}")
         self.settings = settings
         self.code = self.inner.__code__
         self.bound = bound_to(plain)
@@ -256,6 +257,16 @@ class Decorated:
     def key(self, request: bytes) -> str:
         """The key of a canonical request."""
         return key_of(self.prefix, request)
+
+
+def _undecorated(given: object) -> str:
+    """What to say where something else than a function is decorated: an option without its name."""
+    told = f"llm_cached decorates functions, got {given!r}"
+    if isinstance(given, Cache):
+        return f"{told}: write @llm_cached(cache=…)"
+    if isinstance(given, (int, str)) and not isinstance(given, bool):
+        return f"{told}: write @llm_cached(seed={given!r})"
+    return told
 
 
 _settings: Final[ByCode[Settings]] = ByCode()

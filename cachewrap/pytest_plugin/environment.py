@@ -45,11 +45,11 @@ _AZURE: Final = "AZURE_OPENAI_ENDPOINT", ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_
 _WITH_OPENAI: Final = {"OPENAI_AGENTS_DISABLE_TRACING": "1"}
 """What goes with the key of OpenAI: without one, the Agents SDK sends its traces to nobody."""
 
-_OPTIONS: Final = tuple(
-    f"llm_cache{name}"
-    for name in ("", "_auto", "_dir", "_block_network", "_allowed_hosts", "_placeholders")
+_OPTIONS: Final = (
+    *("llm_cache", "llm_cache_allowed_hosts", "llm_cache_auto", "llm_cache_block_network"),
+    *("llm_cache_dir", "llm_cache_placeholders"),
 )
-"""The options of the ini file."""
+"""The ini options of this plugin: a project that has one uses it."""
 
 _LOOKED: Final = 2000  # folders that are searched for a cassette
 _NEVER: Final = frozenset({"node_modules", "site-packages", "venv", "__pycache__"})

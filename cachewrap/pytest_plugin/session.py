@@ -34,6 +34,7 @@ from cachewrap.sdk.others import Patches, patch_all
 from cachewrap.stores.jsonl import JsonlStore
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
+_LIBRARIES: Final = frozenset({"site-packages", "dist-packages"})
 _OF_MODULES: Final = ("class", "module")
 _COUNTED: Final = ("replayed", "recorded", "refreshed", "missed")
 
@@ -172,13 +173,16 @@ class Session:
             raise pytest.UsageError(f"@pytest.mark.llm_cache: {error}") from error
 
     def shorten(self, call: pytest.CallInfo[None]) -> None:
-        """Leave this package's own frames out of what is shown of a `ReplayMissError`."""
+        """Leave frames out of what is shown of a `ReplayMissError`: this package's own ones, and
+        those of SDKs behind the last one of the project's."""
         if call.excinfo is None or not isinstance(call.excinfo.value, ReplayMissError):
             return
         shown: TracebackType | None = None
         steps = [call.excinfo.tb]
         while following := steps[-1].tb_next:
             steps.append(following)
+        while len(steps) > 1 and _is_library(steps[-1]) and any(not _is_library(s) for s in steps):
+            steps.pop()
         for trace in reversed(steps):
             if not trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
                 shown = TracebackType(shown, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
@@ -391,6 +395,11 @@ class Session:
         if self._patches is not None:
             self._patches.undo()
             self._patches = None
+
+
+def _is_library(trace: TracebackType) -> bool:
+    file = trace.tb_frame.f_code.co_filename
+    return file.startswith(_PACKAGE) or not _LIBRARIES.isdisjoint(Path(file).parts)
 
 
 def _all_of(functions: Sequence[Callable[..., str]]) -> Callable[[str], str]:

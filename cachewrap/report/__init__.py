@@ -19,6 +19,9 @@ _AT_ONCE: Final = 100
 _BYTES_AT_ONCE: Final = 2**20
 """Conversations are written, and later read by the page, so many at a time."""
 
+_LONG_TURN: Final = 100
+"""Bytes from which a turn is written once."""
+
 _SCRIPT: Final = (
     "elements.js",
     "units.js",
@@ -114,6 +117,7 @@ class Document:
         self.written = 0
         self._lines: list[bytes] = []
         self._talks: list[bytes] = []
+        self._turns: dict[bytes, int] = {}
         self._waiting = 0
         self._pictures: dict[str, int] = {}
         self._has_talks = False
@@ -129,13 +133,29 @@ class Document:
         self._write(place.sub(lambda found: given[found[0][5:-4]], head).encode())
 
     def add(self, line: Any, talk: Any) -> None:
-        """Add a line of the table, and its conversation; None leaves that out."""
+        """Add a line of the table, and its conversation; None leaves that out.
+
+        An agent asks again and again with all that was said before: of what is ``asked`` in a
+        conversation each long turn is written once for all conversations that are read together.
+        """
+        if talk and "asked" in talk:
+            talk = {**talk, "asked": [self._turn(turn) for turn in talk["asked"]]}
         self._lines.append(embed(line))
         self._talks.append(embed(talk))
         self._has_talks = self._has_talks or talk is not None
         self._waiting += len(self._talks[-1])
         if len(self._lines) >= _AT_ONCE or self._waiting >= _BYTES_AT_ONCE:
             self._flush()
+
+    def _turn(self, turn: Any) -> Any:
+        """A short turn; of a long one the number."""
+        data = embed(turn)
+        if len(data) < _LONG_TURN:
+            return turn
+        if data not in self._turns:
+            self._turns[data] = len(self._turns)
+            self._waiting += len(data)
+        return self._turns[data]
 
     def picture(self, address: str) -> int:
         """The number of a picture, which the page holds once, however often it is shown.
@@ -152,8 +172,9 @@ class Document:
     def _flush(self) -> None:
         if self._lines:
             self._data("lines", b"[%s]" % b",\n".join(self._lines))
-            self._data("talks", b"[%s]" % b",\n".join(self._talks))
-        self._lines, self._talks, self._waiting = [], [], 0
+            turns, talks = b",\n".join(self._turns), b",\n".join(self._talks)
+            self._data("talks", b'{"turns":[%s],\n"talks":[%s]}' % (turns, talks))
+        self._lines, self._talks, self._turns, self._waiting = [], [], {}, 0
 
     def finish(self, facts: Any) -> None:
         """Add the figures, and the script that draws the page."""

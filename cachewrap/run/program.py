@@ -115,7 +115,9 @@ def activate(cache: Cache | str | None = None) -> Activation:
     if cache is None:
         cache = os.environ.get(URL)
         if not cache:
-            raise ConfigurationError(f"no cache to activate: give one, or its URL in {URL}")
+            raise ConfigurationError(
+                f'no cache to activate: write activate("disk:.cache"), or set {URL}'
+            )
     if isinstance(cache, str):
         cache = _named(cache)
     if not isinstance(cache, Cache):

@@ -186,10 +186,12 @@ class Seen:
     def _tell_unpatched(self, place: Place) -> None:
         if self._is_served_otherwise():
             return
-        calls = " and ".join(f"`patch_{name}()`" for name in self._unpatched)
+        names = " and ".join(self._unpatched)
+        calls = " and ".join(f"`cachewrap.patch_{name}()`" for name in self._unpatched)
         self._tell(
-            f"calls of {' and '.join(self._unpatched)} inside a block were not cached, as that "
-            f"is not patched: write {calls} before the block {_SILENCE}",
+            f"calls of {names} inside a block were not cached, because {names}"
+            f" {'is' if len(self._unpatched) == 1 else 'are'} not patched: write {calls} before"
+            f" the block {_SILENCE}",
             place,
         )
 
@@ -221,8 +223,9 @@ class Seen:
         if any(module in sys.modules for module in _WITHOUT_BLOCKS):
             return
         self._tell(
-            f"calls of {name} were not cached, as it is patched and there was no block: write "
-            f"`with Cache.disk():` around them {_SILENCE}",
+            f"calls of {name} were not cached: {name} is patched, but no cache was active. Write "
+            "`with Cache.disk():` around the calls, or `cachewrap.activate('disk:.cache')` before"
+            f" them {_SILENCE}",
             self._places.get(name, NOWHERE),
         )
 
@@ -266,18 +269,18 @@ class _Awaited:
     """A finder that finds nothing: it tells of the SDKs that are about to be imported.
 
     Args:
-        tell: is told the name of each, once.
+        seen: is told the name of each, once.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
-        self._tell = tell
+    def __init__(self, seen: Callable[[str], object]) -> None:
+        self._seen = seen
         self._names = set(_CLIENTS)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """See `importlib.abc.MetaPathFinder.find_spec`."""
         if name in self._names:
             self._names.discard(name)
-            self._tell(name)
+            self._seen(name)
 
 
 seen: Final = Seen()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from urllib.request import Request, urlopen
 
@@ -11,12 +10,8 @@ from openai import OpenAI
 
 from cachewrap import llm_cached
 
-# A replay needs no key; the SDK wants to see one all the same.
-client = OpenAI(
-    base_url="https://api.openai.com/v1",
-    api_key=os.environ.get("OPENAI_API_KEY", "none"),
-    max_retries=0,
-)
+# The SDK wants a key. In mode replay the plugin sets a placeholder.
+client = OpenAI(base_url="https://api.openai.com/v1", max_retries=0)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import pickle
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -180,6 +180,14 @@ class TestACache:
         with cache:
             complete("a")
         assert cache.explain(lambda: complete("a")).stored
+
+    @pytest.mark.parametrize("call", [len, lambda text: complete(text, cache_seed=None)])
+    def test_a_call_that_it_does_not_serve_is_not_called_stored(
+        self, cache: Cache, call: Callable[[str], Any]
+    ) -> None:
+        found = cache.explain(call, "a")
+        assert (found.stored, found.served, found.nearest) == (False, False, ())
+        assert str(found).startswith(f"nothing was asked that {cache.url} serves")
 
     @pytest.mark.parametrize("running", [False, True])
     def test_coroutine_functions_whether_a_loop_is_running_or_not(

@@ -257,3 +257,23 @@ def test_a_program_whose_libraries_alone_decorate_is_told_of_a_missing_block(
         monkeypatch.setattr(decorated.hints, "seen", seen)
         llm_cached(**options)(lambda prompt: prompt)  # type: ignore[call-overload]
         assert seen.used is used
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        pytest.param(41, r"write @llm_cached\(seed=41\)", id="a seed without its name"),
+        pytest.param("draw 2", r"write @llm_cached\(seed='draw 2'\)", id="a seed that is text"),
+        pytest.param(Cache.memory(), r"write @llm_cached\(cache=…\)", id="a cache"),
+        pytest.param(property(lambda self: 1), "got <property object", id="a property"),
+    ],
+)
+def test_what_is_no_function_is_told_what_was_meant(given: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        llm_cached(given)
+
+
+@pytest.mark.parametrize("option", ["key", "when"])
+def test_an_option_that_takes_a_function_says_so(option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option}= takes a function, got 'model'"):
+        llm_cached(**{option: "model"})(lambda model: model)  # type: ignore[call-overload]

@@ -225,3 +225,18 @@ JSON = {
 @pytest.mark.parametrize(("text", "shown"), JSON.values(), ids=JSON.keys())
 def test_json_is_spread(page: Page, text: str, shown: str | None) -> None:
     assert page.evaluate("(text) => pretty(text)", text) == shown
+
+
+PICTURES = {
+    "a picture": ("data:image/png;base64,AAAA", True),
+    "a document": ("data:image/svg+xml;base64,AAAA", False),
+    "a page": ("data:text/html;base64,AAAA", False),
+    "more behind it": ("data:image/png;base64,AAAA#x", False),
+    "a place": ("https://a.example/b.png", False),
+    "a script": ("javascript:x", False),
+}
+
+
+@pytest.mark.parametrize(("address", "shown"), PICTURES.values(), ids=PICTURES.keys())
+def test_an_address_is_a_picture_or_is_not_shown(page: Page, address: str, shown: bool) -> None:
+    assert page.evaluate("(address) => IMAGE.test(address)", address) is shown

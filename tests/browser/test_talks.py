@@ -386,13 +386,17 @@ def test_a_thread_is_unfolded_by_the_keyboard(page: Page) -> None:
     expect(page.locator(".step")).to_have_count(0)
 
 
-@pytest.mark.parametrize("width", [1200, 360])
+@pytest.mark.parametrize("width", [1200, 800, 360])
 def test_nothing_is_scrolled_sideways(page_file: Path, open_page: Opener, width: int) -> None:
     page = open_page(page_file, viewport={"width": width, "height": 740})
     page.locator(".thread .opener").click()
     for opener in page.locator(".lines .opener[aria-expanded=false]").all()[:12]:
         opener.click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    figures = "[...document.querySelectorAll('.lines .number, .lines .date')]"
+    assert (
+        page.evaluate(f"{figures}.filter((it) => it.scrollWidth > it.clientWidth + 1).length") == 0
+    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -41,7 +41,13 @@ class Page:
         for name, data in _BLOCK.findall(self.source):
             found[name].append(json.loads(data))
         self.lines = [line for block in found[b"lines"] for line in block]
-        self.talks = [talk for block in found[b"talks"] for talk in block]
+        self.talks = [talk for block in found[b"talks"] for talk in block["talks"]]
+        self.turns = [block["turns"] for block in found[b"talks"]]
+        for block in found[b"talks"]:
+            for talk in filter(None, block["talks"]):
+                asked = talk.get("asked", [])
+                turns = [block["turns"][t] if isinstance(t, int) else t for t in asked]
+                talk |= {"asked": turns} if asked else {}
         (self.facts,) = found[b"facts"]
         self.images = found[b"image"]
         assert len(self.lines) == len(self.talks)

@@ -273,6 +273,16 @@ def test_embeddings_are_told_shortly(url: str, report: Any) -> None:
     assert report().talks[0]["answered"] == [["embedding", "3 embeddings, each [8 numbers]", 0]]
 
 
+def test_a_long_conversation_leaves_room_for_its_answer(
+    url: str, report: Callable[[], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachewrap.cli.talk._TALK", 10)
+    put(url, ask(said("user", "x" * 8), said("user", "y" * 8)), choice(OLD))
+    (talk,) = report().talks
+    assert talk["asked"] == [["user", "x" * 8, 0], ["user", "yy", 6]]
+    assert talk["answered"] == [["assistant", "hello", 0]]
+
+
 def test_the_arguments_of_a_function_have_their_names(url: str, report: Any) -> None:
     asked = {"text": "a\nb", "n": 3, "messages": [HI]}
     put(url, {"function": "m:f", "arguments": asked}, "x", source="m:f")

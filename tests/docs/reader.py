@@ -9,6 +9,7 @@ import contextvars
 import inspect
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 import pytest
 from docs.data import check_install, parse
 from docs.pages import Block
-from docs.seen import HOME, differences
+from docs.seen import HOME, differences, keys
 
 import cachewrap
 
@@ -59,6 +60,7 @@ class Reader:
     ) -> None:
         self.folder = folder
         self._redis = redis
+        self._keys: dict[str, str] = {}
         self._outcomes: list[BaseException | None] = []
         self._groups: list[int] = []
         self._module = types.ModuleType("__main__")
@@ -193,7 +195,7 @@ class Reader:
                 check_install(command)
         typed = [step for step in steps if not is_install(step[1])]
         for (line, command, expected), (status, seen) in zip(
-            typed, self._shell([command for _, command, _ in typed]), strict=True
+            typed, self._shell([self._keyed(command) for _, command, _ in typed]), strict=True
         ):
             if expected.strip():
                 self._compare(block, line, expected, seen, command)
@@ -228,6 +230,15 @@ class Reader:
             pytest.fail(f"bash ended before the last command:\n{parts[-1]}", pytrace=False)
         return [(int(parts[at + 1]), parts[at]) for at in range(0, 2 * len(typed), 2)]
 
+    def _keyed(self, command: str) -> str:
+        """The command with the keys of this run in the place of those that the page has shown."""
+
+        def found(match: re.Match[str]) -> str:
+            known = (key for key in self._keys if key.startswith(match[0]))
+            return next((self._keys[key] for key in known), match[0])
+
+        return re.sub(r"(?<= )[0-9a-f]{3,64}\b", found, command)
+
     # Both
 
     def _here(self, code: str) -> str:
@@ -240,6 +251,7 @@ class Reader:
         if told:
             typed = f"$ {command}\n" if command else ""
             pytest.fail(f"{block.page}:{line}\n{typed}{told}", pytrace=False)
+        self._keys |= keys(page, seen)
 
     def close(self) -> None:
         """Close what the page has left open, and undo what it has done to this process."""

@@ -19,8 +19,9 @@ _VARYING = [
     (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<key>"),
     (r"\b(?:[0-9a-f]{64}|[0-9a-f]{12})\b", "<key>"),
     (r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,64}\b", "<key>"),
+    (r"(?m)^[0-9a-f]{8}(?= )", "<key>"),  # of a table, digits alone too
     (r"\b(?:127\.0\.0\.1|localhost)(?::\d+)?", "<host>"),
-    (rf"\$ ?{_NUMBER}", "<money>"),
+    (rf"<?\$ ?{_NUMBER}", "<money>"),
     (rf"{_NUMBER} ?%", "<share>"),
     (rf"{_NUMBER} ?(?:calls?|entries|lines|files|items)?/s\b", "<rate>"),
     (rf"\b{_NUMBER} ?(?:[kKMGT]i?B|B|bytes)\b", "<size>"),
@@ -30,6 +31,7 @@ _VARYING = [
     (r"[ \t]+", " "),
     (r" ?\n ?", "\n"),
 ]
+_KEY = re.compile(r"\b[0-9a-f]{8,64}\b")
 _COMPILED = [(re.compile(pattern), instead) for pattern, instead in _VARYING]
 
 
@@ -40,6 +42,12 @@ def normal(text: str, folder: str = "") -> str:
     for pattern, instead in _COMPILED:
         text = pattern.sub(instead, text)
     return text.strip()
+
+
+def keys(page: str, seen: str) -> dict[str, str]:
+    """The keys that a page shows, and what is seen in the place of each."""
+    shown, there = _KEY.findall(page), _KEY.findall(seen)
+    return dict(zip(shown, there, strict=True)) if len(shown) == len(there) else {}
 
 
 def differences(expected: str, seen: str, folder: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from docs.seen import differences
+from docs.seen import differences, keys
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from docs.seen import differences
         pytest.param("00:12", "01:00:40", id="clocks"),
         pytest.param("on 2026-01-02 03:04:05Z", "on 2025-12-31T23:59:59+00:00", id="dates"),
         pytest.param("8662e857f436 a", "123456789012 a", id="keys"),
+        pytest.param("8662e857  2h\n9d2a1c0b  1s", "12345678  2h\nabcdefab  1s", id="short keys"),
         pytest.param("saved $0.0002", "saved $1,200", id="money"),
         pytest.param("50% of", "33.3 % of", id="shares"),
         pytest.param("at 40.1 calls/s", "at 2/s", id="rates"),
@@ -61,3 +62,14 @@ def test_the_difference_is_shown_in_both() -> None:
     told = differences("a …\n2 hits\nend", "a b\n1 hit\nend")
     assert "-2 hits\n+1 hit\n" in told
     assert "\n a b\n" in told
+
+
+@pytest.mark.parametrize(
+    ("page", "seen", "known"),
+    [
+        pytest.param("KEY\n8662e857  a\n9dfa2541  b", "KEY\n0123abcd  a\n45678901  b", 2, id="all"),
+        pytest.param("8662e857  a\n…", "0123abcd  a\n45678901  b", 0, id="not all are shown"),
+    ],
+)
+def test_the_keys_of_a_page_are_known_by_their_place(page: str, seen: str, known: int) -> None:
+    assert len(keys(page, seen)) == known

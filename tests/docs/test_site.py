@@ -22,7 +22,8 @@ from cachewrap.call.serve import Serving
 
 SUBMODULES = """
     cachewrap.predicates.usable cachewrap.predicates.all_of cachewrap.history.History
-    cachewrap.policy.CacheOptions cachewrap.encryption.generate_key
+    cachewrap.entries.stored.StoredEntry cachewrap.policy.CacheOptions
+    cachewrap.encryption.generate_key
     cachewrap.integrations.langchain.LangChainCache
     cachewrap.integrations.langchain.CacheMiddleware
     cachewrap.integrations.autogen.AutoGenCacheStore

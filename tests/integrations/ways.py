@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -53,3 +54,30 @@ def check_uncached_runs_differ(upstream: Upstream, ask: Way) -> None:
     counts = upstream.calls
     assert counts
     assert counts % 2 == 0
+
+
+def calls_of(*names: str) -> bytes:
+    """The body of an answer that calls several tools at once, with no arguments."""
+    calls = [
+        {"id": f"call_{name}", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        for name in names
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls", "logprobs": None}
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    return json.dumps({**head, "choices": [choice], "usage": usage}).encode()
+
+
+class Turns:
+    """Two tools that are called at once, of which one ends before the other: each in its turn."""
+
+    def __init__(self) -> None:
+        self.first = "one"
+
+    async def wait(self, name: str) -> str:
+        """Return at once for the one that is first, and for the other when that has ended."""
+        if name != self.first:
+            for _ in range(50):  # rounds of the loop, in which the first one's result is taken
+                await asyncio.sleep(0)
+        return name.upper()

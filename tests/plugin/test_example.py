@@ -55,8 +55,10 @@ def test_a_changed_prompt_fails_with_what_differs(project: Path) -> None:
     assert done.returncode == 1
     assert "ReplayMissError: POST /chat/completions" in done.stdout
     differs = (
-        "5 characters differ at 29: '…up in at most eight words…' → '…up in at most six words…'"
+        "5 characters differ at 29: '…up in at most eight words.' → '…up in at most six words.'"
     )
     assert f"messages[0].content: {differs}" in done.stdout
     assert "temperature: 0.2 → 0.9" in done.stdout
+    command = "pytest --llm-cache=normal tests/test_reviews.py::test_a_summary_is_short"
+    assert f"to record: {command}" in done.stdout
     assert "seam.py" not in done.stdout  # the traceback is the project's own

@@ -205,6 +205,7 @@ def test_replay_asks_nobody_and_says_what_differs(project: Project) -> None:
     out = project.run("--llm-cache=replay", failed=1)
     assert "ReplayMissError" in out
     assert "temperature: 0.2 → 0.7" in out
+    assert "_base_client.py" not in out  # the traceback ends in the project
     assert "messages[0].content" in out
     assert "0 replayed, 0 recorded, 0 refreshed, 1 missed" in out
     assert "missed: tests/test_it.py::test_one: POST /chat/completions" in out

@@ -13,7 +13,9 @@ import tenacity
 
 from cachewrap import (
     Cache,
+    activate,
     active_cache,
+    deactivate,
     llm_cached,
     no_cache,
     patch_aiohttp,
@@ -292,8 +294,15 @@ async def enters() -> None:
         assert_type(cache, Cache)
 
 
+# The whole process.
+with activate(Cache.memory()) as activation:
+    assert_type(activation.cache, Cache)
+assert_type(activate("disk:.cache").active, bool)
+deactivate()
+
 # The patch.
 patch_openai()
+assert_type(patch_openai().libraries, tuple[str, ...])
 with patch_openai(cache=Cache.memory(), when=predicates.all_of(predicates.complete)):
     pass
 unpatch_openai()

@@ -148,6 +148,21 @@ def test_a_page_without_conversations_has_no_renderer() -> None:
     assert script().encode() in file.getvalue()
 
 
+def test_a_turn_that_is_asked_again_is_written_once() -> None:
+    file = io.BytesIO()
+    document = Document(file, "t")
+    long, short = ["user", "x" * 200, 0], ["user", "x", 0]
+    for _ in range(150):
+        document.add([], {"asked": [long, short, long]})
+    document.finish({})
+    assert file.getvalue().count(b"x" * 200) == 2  # once in each hundred
+    blocks = re.findall(rb'data-of="talks">(.*?)</script>', file.getvalue(), re.S)
+    read = [json.loads(block) for block in blocks]
+    assert [block["turns"] for block in read] == [[long], [long]]
+    assert [len(block["talks"]) for block in read] == [100, 50]
+    assert read[1]["talks"][7] == {"asked": [0, short, 0]}
+
+
 def test_a_picture_is_on_the_page_once() -> None:
     file = io.BytesIO()
     document = Document(file, "t")

@@ -15,7 +15,15 @@ blocksOf("lines").forEach((block, number) => {
   members.push(JSON.parse(block.textContent).map((line, at) => ({ ...rowOf(line), number, at })));
   rows.push(...members[number]);
 });
-const readBlock = (number) => JSON.parse(talkBlocks[number].textContent);
+
+/** The conversations of a block; long turns, which many of them share, stand in it once. */
+function readBlock(number) {
+  const { turns, talks } = JSON.parse(talkBlocks[number].textContent);
+  for (const talk of talks) {
+    if (talk?.asked) talk.asked = talk.asked.map((turn) => (typeof turn === "number" ? turns[turn] : turn));
+  }
+  return talks;
+}
 const talkOf = (row) => readBlock(row.number)[row.at];
 
 // Requests of a conversation that grows, the oldest first: of each its row, how many of its turns

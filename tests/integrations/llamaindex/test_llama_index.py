@@ -8,7 +8,15 @@ import pytest
 
 pytest.importorskip("llama_index.core", reason="runs in `holding`")
 
-from integrations.ways import Way, check_second_run_is_free, check_uncached_runs_differ, each
+from integrations.ways import (
+    Turns,
+    Way,
+    ask_twice,
+    calls_of,
+    check_second_run_is_free,
+    check_uncached_runs_differ,
+    each,
+)
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
@@ -113,3 +121,38 @@ def test_the_second_run_makes_no_upstream_call(upstream: Upstream, ask: Way, cal
 
 def test_outside_a_block_every_run_goes_upstream(upstream: Upstream) -> None:
     check_uncached_runs_differ(upstream, chat)
+
+
+class InOrder(FunctionAgent):
+    """An agent that hands results on in one order, whichever tool has ended first."""
+
+    async def handle_tool_call_results(self, ctx: Any, results: Any, memory: Any) -> None:
+        results = sorted(results, key=lambda result: result.tool_id)
+        await super().handle_tool_call_results(ctx, results, memory)
+
+
+@pytest.mark.parametrize(("kind", "more"), [(FunctionAgent, 1), (InOrder, 0)])
+def test_results_in_the_order_of_their_ends_ask_again(
+    upstream: Upstream, kind: Any, more: int
+) -> None:
+    turns = Turns()
+    turns.first = "two"
+
+    async def one() -> str:
+        """Look here."""
+        return await turns.wait("one")
+
+    async def two() -> str:
+        """Look there."""
+        return await turns.wait("two")
+
+    async def both(up: Upstream) -> Any:
+        turns.first = "one" if turns.first == "two" else "two"
+        tools = [FunctionTool.from_defaults(async_fn=tool) for tool in (one, two)]
+        asked = kind(tools=tools, llm=model(up), streaming=False)
+        return str(await asked.run("please look"))
+
+    upstream.once(body=calls_of("one", "two"))
+    _, made, _, after, _ = ask_twice(upstream, both)
+    assert made == 2
+    assert after == 2 + more

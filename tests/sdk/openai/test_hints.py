@@ -27,12 +27,13 @@ from sdk.openai.shapes import BY_NAME, chat
 
 CHAT = BY_NAME["chat"]
 UNPATCHED = (
-    "calls of openai inside a block were not cached, as that is not patched: write "
-    "`patch_openai()` before the block (CACHEWRAP_HINTS=0 turns this hint off)"
+    "calls of openai inside a block were not cached, because openai is not patched: write "
+    "`cachewrap.patch_openai()` before the block (CACHEWRAP_HINTS=0 turns this hint off)"
 )
 NO_BLOCK = (
-    "calls of openai were not cached, as it is patched and there was no block: write "
-    "`with Cache.disk():` around them (CACHEWRAP_HINTS=0 turns this hint off)"
+    "calls of openai were not cached: openai is patched, but no cache was active. Write "
+    "`with Cache.disk():` around the calls, or `cachewrap.activate('disk:.cache')` before them "
+    "(CACHEWRAP_HINTS=0 turns this hint off)"
 )
 
 

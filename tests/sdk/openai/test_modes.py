@@ -371,7 +371,7 @@ class TestExplain:
                 ask(colour, client, CHAT, 2, temperature=0.7)
         error = raised.value
         assert error.diff == (
-            "messages[0].content: 1 character differs at 9: '1' → '2'",
+            "messages[0].content: a number differs at 9: 'Question 1' → 'Question 2'",
             "temperature: 0.2 → 0.7",
         )
         assert error.source == "POST /chat/completions"
@@ -387,7 +387,7 @@ class TestExplain:
         found = cache.explain(client.chat.completions.create, **CHAT.ask(2))
         assert (found.stored, found.nearest[0].diff) == (
             False,
-            ("messages[0].content: 1 character differs at 9: '1' → '2'",),
+            ("messages[0].content: a number differs at 9: 'Question 1' → 'Question 2'",),
         )
         assert cache.explain(client.chat.completions.create, **CHAT.ask(1)).stored
         assert up.calls == 1

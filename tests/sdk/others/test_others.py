@@ -317,7 +317,8 @@ def test_one_hint_names_every_sdk_that_a_block_does_not_reach(
         hints.seen.forget()
     (told,) = [str(one.message) for one in warned]
     assert told.startswith("calls of openai and groq and together inside a block were not cached")
-    assert "`patch_openai()` and `patch_groq()` and `patch_together()` before the block" in told
+    calls = " and ".join(f"`cachewrap.patch_{name}()`" for name in ("openai", "groq", "together"))
+    assert f"{calls} before the block" in told
 
 
 LAZY = """
