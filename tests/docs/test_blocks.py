@@ -41,6 +41,8 @@ def reader(
         "GROQ_BASE_URL": upstream.root_url,
         "TOGETHER_API_KEY": "none",
         "TOGETHER_BASE_URL": upstream.base_url,
+        # What is here for other pages takes two seconds to import.
+        "PYTEST_ADDOPTS": "-p no:langsmith_plugin -p no:valkey",
     }
     names: dict[str, object] = {"upstream": upstream, "answers": answers}
     read = Reader(folders(name_of(page)), environment, redis_address, names)
