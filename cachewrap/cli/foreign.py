@@ -169,7 +169,10 @@ def folders(path: str) -> list[tuple[str, str]]:
     found = [there] if (there / DATABASE).is_file() else sorted(there.iterdir())
     named = [(str(f), seed_of(f.name) or f.name) for f in found if (f / DATABASE).is_file()]
     if not named:
-        raise StoreError(f"{path} holds no disk cache of AutoGen's: no {DATABASE} in it or below")
+        raise StoreError(
+            f"{path} holds no disk cache of AutoGen's: no {DATABASE} in it or below;"
+            " what is cachewrap's own is copied, by cachewrap copy"
+        )
     return named
 
 

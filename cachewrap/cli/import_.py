@@ -108,7 +108,13 @@ def command(
             except StoreError:  # a compressed file that is cut off, or a full disk
                 mover.tell("imported", as_json)
                 raise
-    sys.exit(mover.tell("imported", as_json))
+    status = mover.tell("imported", as_json)
+    if os.path.isdir(file) and not (mover.moved or mover.there_already or mover.skipped.count):
+        told = (
+            f"{file} holds no answer of AutoGen 0.2 to import; entries of cachewrap's are copied:"
+        )
+        click.echo(f"{told} cachewrap copy {file} TARGET", err=True)
+    sys.exit(status)
 
 
 def _told(

@@ -31,6 +31,10 @@ _USUAL_SEED: Final = "41"
     "textconv",
     short_help="Print a cassette as text, for git diff.",
     epilog="""\b
+Examples:
+  cachewrap textconv answers.jsonl
+
+\b
 Set up once for each repository and each clone of it:
   echo '*.jsonl diff=cachewrap' >> .gitattributes
   git config diff.cachewrap.textconv 'cachewrap textconv'""",

@@ -408,7 +408,7 @@ class TestFromUrl:
             ("disk:///x?colour=red", "colour"),
             ("memory://?ttl=soon", "ttl"),
             ("redis:6379", "Redis URL"),
-            ("memory://?max_bytes=1", "max_bytes"),
+            ("jsonl:a.jsonl?max_bytes=1", "max_bytes"),
             ("memory://?store_requests=maybe", "true or false"),
             ("memory://?wait_seconds=long", "wait_seconds"),
             ("memory://?wait_seconds=0", "positive"),

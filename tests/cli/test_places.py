@@ -326,3 +326,8 @@ def test_an_export_that_can_be_misread_is_refused(
 def test_what_is_asked_before_a_folder_is_cleared_names_it(run: CommandLine, project: Path) -> None:
     assert "Remove 2 entries of seed 41 in 2 files in tests?" in run("clear", "tests").err
     assert run("clear", "tests", "--yes").out == "removed 2 entries\n"
+
+
+def test_a_cache_that_is_imported_is_told_to_be_copied(run: CommandLine, project: Path) -> None:
+    assert "cachewrap copy .cache TARGET" in run("import", ".cache", "other").err
+    assert "by cachewrap copy" in run("import", "tests", "other").err

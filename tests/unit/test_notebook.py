@@ -74,6 +74,8 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(program, "_patch_all", lambda: None)
     monkeypatch.chdir(tmp_path)
     yield
+    while _held:
+        _held.pop().undo()
     cachewrap.deactivate()
     blocks.serve_program(None)
 
@@ -81,6 +83,14 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @llm_cached
 def ask(prompt: str, temperature: float = 0.0) -> str:
     return prompt.upper()
+
+
+_held: list[Any] = []
+
+
+def in_threads() -> Any:
+    _held.append(patch_threads())
+    return _held[-1]
 
 
 def used() -> Cache:
@@ -204,7 +214,7 @@ HTML = [
     pytest.param(explained, "prompt: ", id="all of its lines"),
     pytest.param(lambda: Patched("json"), "patch of json: cached in blocks", id="a patch"),
     pytest.param(lambda: activate(Cache.memory()), "serves this process", id="an activation"),
-    pytest.param(lambda: patch_threads(), "patch of threads", id="threads"),
+    pytest.param(in_threads, "patch of threads: active blocks", id="threads"),
 ]
 
 
