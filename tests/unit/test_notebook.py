@@ -10,7 +10,7 @@ from abc import ABC
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -325,6 +325,16 @@ USING = set(
 
 def offered(thing: Any) -> set[str]:
     return {name for name in dir(thing) if not name.startswith("_")}
+
+
+class _Keeper(Protocol):
+    def get(self, key: Any, default: Any = None) -> Any: ...
+
+
+@pytest.mark.parametrize("base", [_Keeper, ABC], ids=["a protocol", "an abstract class"])
+def test_a_cache_may_derive_from_more(base: Any) -> None:
+    own: Any = type(Cache)("Own", (Cache, base), {})
+    assert isinstance(own.memory(), Cache)
 
 
 def test_a_cache_offers_what_users_need() -> None:
