@@ -219,6 +219,9 @@ class StoredEntry:
         ``pandas.DataFrame(entry.as_dict() for entry in cache.entries())`` is such a table. Raises
         `CorruptEntryError` for what cannot be read.
         """
+        return {**self._facts(), "prompt": self.prompt, "answer": self.answer}
+
+    def _facts(self) -> dict[str, Any]:
         return {
             "key": self.key,
             "seed": self.seed,
@@ -232,8 +235,6 @@ class StoredEntry:
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "bytes": self.size,
-            "prompt": self.prompt,
-            "answer": self.answer,
         }
 
     def _request_said(self) -> tuple[str, list[Turn]]:
