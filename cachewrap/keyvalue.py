@@ -17,7 +17,7 @@ from cachewrap.format import codec
 from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import decode_request, encode, key_of, salted
+from cachewrap.request.key import decode_request, encode, is_scrubbed, key_of, salted
 from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import scan
 from cachewrap.telemetry import hints
@@ -209,11 +209,13 @@ def _plain_request(key: Any) -> bytes:
 def _given(request: bytes, stored: str) -> str:
     """The text under which something was stored; the stored key where that is not known."""
     try:
-        given = decode_request(request)["key"]
+        tree = decode_request(request)
+        given = tree["key"]
     except (msgspec.MsgspecError, RecursionError, KeyError, TypeError):  # it was left out
         return stored
-    # What a credential was taken out of is no longer the key.
-    return given if isinstance(given, str) and HIDDEN not in given else stored
+    # What something was taken out of is no longer the key.
+    whole = isinstance(given, str) and HIDDEN not in given and not is_scrubbed(tree)
+    return given if whole else stored
 
 
 def _store_key(key: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -17,7 +17,7 @@ import msgspec
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.errors import CodecError, ConfigurationError
 from cachewrap.format import codec
-from cachewrap.request.key import decode_request, encode
+from cachewrap.request.key import SCRUBBED, decode_request, encode
 from cachewrap.request.values import LOADERS, is_tag, mend_str
 from cachewrap.stores.jsonl.shown import read_answer, read_body, show_answer, show_body
 
@@ -29,8 +29,8 @@ _Place: TypeAlias = tuple[Any, Any, tuple[Any, ...]]
 
 _NAMED: Final = frozenset(
     {
-        *("!attrs", "!dataclass", "!defaultdict", "!namedtuple", "!path", "!plugin", "!pydantic"),
-        *("!struct", "!subclass", "!url"),
+        *("!attrs", "!dataclass", "!defaultdict", "!namedtuple", "!object", "!path", "!plugin"),
+        *("!pydantic", "!struct", "!subclass", "!url"),
     }
 )
 """The tags in which the name of a class comes first."""
@@ -38,10 +38,16 @@ _NAMED: Final = frozenset(
 _HOLDING: Final = frozenset(
     {
         *("!deque", "!dict", "!frozenset", "!mappingproxy", "!members", "!namespace", "!ordered"),
-        *("!set", "!tuple"),
+        *("!partial", "!pattern", "!set", "!tuple"),
     }
 )
 """The tags of containers. Inside of every other one is no text of anybody's."""
+
+_VALUE: Final = "$"
+_TAGGED: Final = "!$"
+_REQUEST: Final = "!"
+_JSON: Final = ""
+"""What the names of marks begin with: in JSON that is nobody's but the user's there are none."""
 
 _PARTS: Final = frozenset(
     """
@@ -51,6 +57,16 @@ _PARTS: Final = frozenset(
 )
 """Names of what stands in every event of a stream, and is no part of a longer text."""
 
+_PROTOCOL: Final = re.compile(r"[A-Za-z_$][\w$.-]*", re.ASCII)
+"""What the names of an API's fields look like."""
+
+_FREE: Final = frozenset({"args", "arguments", "input", "metadata"})
+"""Fields of an API whose dictionaries have names of the user's."""
+
+_KEPT: Final = frozenset({"content-type", "content-length", "content-encoding"})
+_TEXTUAL: Final = re.compile(r"text/|[^;]*(?:json|xml)|.*charset", re.IGNORECASE)
+_CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_SPACE: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*")
 _EVENT: Final = re.compile(rb".*?(?:\r?\n){2}|.+", re.DOTALL)
 _FRAMES: Final = "application/vnd.amazon.eventstream"
 _WRONG: Final = "scrub= of the cache"
@@ -77,6 +93,11 @@ def scrubbed(scrub: Scrub, kind: Kind, answer: bytes, request: bytes) -> tuple[b
     return clean, own.request(request)
 
 
+def scrubbed_text(scrub: Scrub, text: str) -> str:
+    """A text without what a function takes out."""
+    return _Scrubber(scrub).text(text)
+
+
 def scrubbed_request(scrub: Scrub, request: bytes) -> bytes:
     """An encoded request without what a function takes out; empty for one that cannot be read."""
     return _Scrubber(scrub).request(request)
@@ -89,6 +110,28 @@ class _Scrubber:
         self._scrub = scrub
 
     def text(self, text: str) -> str:
+        """A text without what is taken out: where it is JSON, each of the texts in it too."""
+        if text[:1] in ("{", "[", '"'):
+            text = self._json_in(text)
+        return self._plain(text)
+
+    def _json_in(self, text: str) -> str:
+        """JSON that stands in a text, as what a tool is called with: its escapes hide letters."""
+        try:
+            data = text.encode()
+            shown = _json_of(data)
+            if shown is None:
+                return text
+            holder = [shown["json"]]
+            for inside, at, value in _numbers(holder):
+                if self._plain(number := json.dumps(value)) != number:
+                    inside[at] = self._plain(number)
+            shown["json"] = self._renamed(self._tree(holder[0], _JSON, renames=False), _JSON)
+            return _written(shown, data).decode()
+        except (UnicodeError, RecursionError):
+            return text
+
+    def _plain(self, text: str) -> str:
         if not text:
             return text
         try:
@@ -114,7 +157,10 @@ class _Scrubber:
                 return b""
             names = {"function", "method"}
             holder = {name: inner for name, inner in tree.items() if name not in names}
-            return encode({**tree, **self._tree(holder, renames="function" in tree)})
+            # An endpoint is asked in the names of its API.
+            clean = self._tree(holder, _REQUEST, protocol="function" not in tree)
+            changed = {**tree, **clean} != decode_request(request)
+            return encode({**tree, **clean, SCRUBBED: True}) if changed else request
         except (msgspec.MsgspecError, RecursionError):
             return b""
 
@@ -126,43 +172,49 @@ class _Scrubber:
         if kind is Kind.ITEMS:
             return codec.encode(self._items(codec.decode(kind, answer)))[1]
         holder, at = _value(kind, answer)
-        holder[at] = self._tree(holder[at])
+        holder[at] = self._tree(holder[at], _marks(at))
         return read_answer(kind, holder)
 
     # -- trees --------------------------------------------------------------------------------
 
-    def _tree(self, tree: Any, *, renames: bool = True) -> Any:
+    def _tree(self, tree: Any, marks: str, *, renames: bool = True, protocol: bool = False) -> Any:
         """A tree with its texts scrubbed, and the names in its dictionaries if they are data."""
         holder = [tree]
-        self._each(holder)
-        return self._renamed(holder[0]) if renames else holder[0]
+        self._each(holder, _places(holder, marks), marks)
+        return self._renamed(holder[0], marks, protocol=protocol) if renames else holder[0]
 
-    def _each(self, tree: Any) -> list[_Place]:
+    def _each(self, tree: Any, places: Iterable[_Place], marks: str) -> None:
         """Scrub every text by itself, in its place."""
-        places = list(_places(tree))
-        for holder, at, _ in places:
+        for holder, at, _ in list(places):
             holder[at] = self.text(holder[at])
-        self._surrogates(tree)
-        return places
-
-    def _surrogates(self, tree: Any) -> None:
-        """Scrub texts with half a surrogate, which stand in a form of their own."""
-        for holder, at in _marked(tree, "!str"):
+        if "!" not in marks:
+            return
+        for holder, at in _marked(tree, "!str"):  # half a surrogate has a form of its own
             text = LOADERS["!str"](holder[at]["!str"])
             holder[at] = mend_str(self.text(text))
 
-    def _renamed(self, tree: Any) -> Any:
+    def _renamed(self, tree: Any, marks: str, *, protocol: bool = False) -> Any:
+        """A tree with the names in its dictionaries scrubbed, but for those of an API."""
         if isinstance(tree, list):
-            return [self._renamed(inner) for inner in tree]
+            return [self._renamed(inner, marks, protocol=protocol) for inner in tree]
         if not isinstance(tree, dict):
             return tree
-        if len(tree) == 1:
-            ((name, inner),) = tree.items()
-            if name in _NAMED and isinstance(inner, list):
-                return {name: [inner[0], *map(self._inside, inner[1:])]}
-            if name[:1] in ("!", "$"):
-                return {name: self._renamed(inner)} if name in _HOLDING else tree
-        renamed = {self.text(name): self._renamed(inner) for name, inner in tree.items()}
+        if mark := _mark(tree, marks):
+            inner = tree[mark]
+            if mark in _NAMED and isinstance(inner, list):
+                return {mark: [inner[0], *(self._inside(part, marks) for part in inner[1:])]}
+            if mark != "$dict":
+                return {mark: self._renamed(inner, marks)} if mark in _HOLDING else tree
+            return {mark: self._names(inner, marks, protocol)}
+        return self._names(tree, marks, protocol)
+
+    def _names(self, tree: dict[str, Any], marks: str, protocol: bool) -> dict[str, Any]:
+        renamed = {}
+        for name, inner in tree.items():
+            kept = protocol and _PROTOCOL.fullmatch(name)
+            below = protocol and not (name in _FREE and isinstance(inner, dict))
+            clean = name if kept else self._plain(name)
+            renamed[clean] = self._renamed(inner, marks, protocol=below)
         if len(renamed) < len(tree):
             raise ConfigurationError(
                 f"{_WRONG} gave two names of one dictionary the same text, {_NOT_STORED}: number"
@@ -170,11 +222,11 @@ class _Scrubber:
             )
         return renamed
 
-    def _inside(self, state: Any) -> Any:
+    def _inside(self, state: Any, marks: str) -> Any:
         """The state of an object: the names in it are its fields."""
-        if isinstance(state, dict):
-            return {name: self._renamed(inner) for name, inner in state.items()}
-        return self._renamed(state)
+        if isinstance(state, dict) and not _mark(state, marks):
+            return {name: self._renamed(inner, marks) for name, inner in state.items()}
+        return self._renamed(state, marks)
 
     def _joined(self, places: list[_Place]) -> None:
         """Scrub each text that comes in several parts as a whole."""
@@ -197,7 +249,7 @@ class _Scrubber:
 
     def _http(self, answer: HttpAnswer) -> HttpAnswer:
         headers = [
-            (name, value if name.lower().startswith("content-") else self.text(value))
+            (name, value if name.lower() in _KEPT else self.text(value))
             for name, value in answer.headers
         ]
         body = b"".join(answer.chunks)
@@ -234,42 +286,66 @@ class _Scrubber:
         try:
             body.decode()
         except UnicodeDecodeError:
-            return [body]  # no text
+            return [self._encoded(body, content_type)]
         if content_type.startswith("text/event-stream") or body.startswith((b"data:", b"event:")):
             return self._records(_EVENT.findall(body))
-        if body[:1] in (b"{", b"["):
-            shown = _json_of(body)
+        space = _SPACE.match(body)
+        head = space[0] if space else b""
+        bare = body[len(head) :]
+        if bare[:1] in (b"{", b"["):
+            shown = _json_of(bare)
             if shown is not None:
-                shown["json"] = self._tree(shown["json"], renames=False)
-                return [_written(shown, body)]
+                shown["json"] = self._answer_tree(shown["json"])
+                return [head + _written(shown, bare)]
             lines = body.splitlines(keepends=True)
             if len(lines) > 1:
                 return self._records(lines)
-        return [self.text(body.decode()).encode()]
+        return [head + self.text(bare.decode()).encode()]
+
+    def _encoded(self, body: bytes, content_type: str) -> bytes:
+        """Text in another encoding than UTF-8; bytes that are no text stay as they are."""
+        if not _TEXTUAL.match(content_type):
+            return body
+        named = _CHARSET.search(content_type)
+        for charset in (named[1] if named else "utf-16", "latin-1"):
+            try:
+                text = body.decode(charset)
+                if text.encode(charset) != body:
+                    continue
+            except (LookupError, UnicodeError):
+                continue
+            clean = self.text(text)
+            return body if clean == text else clean.encode(charset, "backslashreplace")
+        raise AssertionError("every byte is a letter of latin-1")
+
+    def _answer_tree(self, tree: Any) -> Any:
+        """JSON of an answer; the elements of a list may be parts of one stream."""
+        parts = tree if isinstance(tree, list) else []
+        if len(parts) > 1 and all(isinstance(part, dict) for part in parts):
+            self._joined([place for part in parts for place in _places([part], _JSON)])
+        return self._tree(tree, _JSON, protocol=True)
 
     def _records(self, parts: list[bytes]) -> list[bytes]:
         """Events, or lines of JSON, the texts of which belong together."""
         lines = [part.splitlines(keepends=True) for part in parts]
         records: list[tuple[int, int, bytes, dict[str, Any], bytes, bytes]] = []
-        places: list[_Place] = []
         for i, part in enumerate(lines):
             for j, line in enumerate(part):
                 bare = line.rstrip(b"\r\n")
                 start = bare[: len(bare) - len(bare.removeprefix(b"data:").lstrip(b" "))]
                 data = bare[len(start) :]
-                if bare.startswith((b"event:", b":")) or not data or data == b"[DONE]":
+                if bare.startswith(b"event:") or not data or data == b"[DONE]":
                     continue
                 shown = _json_of(data)
                 if shown is None:
                     part[j] = start + self.text(data.decode()).encode() + line[len(bare) :]
                     continue
-                holder = [shown["json"]]
-                places += self._each(holder)
-                shown["json"] = holder
+                shown["json"] = [shown["json"]]
                 records.append((i, j, start, shown, data, line[len(bare) :]))
-        self._joined(places)
+        # As a whole first: what is taken out of a part hides what it was a part of.
+        self._joined([place for record in records for place in _places(record[3]["json"], _JSON)])
         for i, j, start, shown, data, end in records:
-            shown["json"] = shown["json"][0]
+            shown["json"] = self._tree(shown["json"][0], _JSON, protocol=True)
             lines[i][j] = start + _written(shown, data) + end
         return [b"".join(part) for part in lines]
 
@@ -277,21 +353,22 @@ class _Scrubber:
 
     def _items(self, items: Items) -> Items:
         places: list[_Place] = []
-        shown = []
+        shown: list[tuple[Kind, Any, Any, list[Any], str]] = []
         for kind, answer in items.values:
             holder: Any
             at: Any
             if kind is Kind.TEXT:
-                holder, at = [answer.decode()], 0
+                holder, at, marks = [answer.decode()], 0, _JSON
             else:
                 holder, at = _value(kind, answer)
+                marks = _marks(at)
             inside = [holder[at]]
-            places += self._each(inside)
-            shown.append((kind, holder, at, inside))
+            places += _places(inside, marks)
+            shown.append((kind, holder, at, inside, marks))
         self._joined(places)
         values = []
-        for kind, holder, at, inside in shown:
-            holder[at] = self._renamed(inside[0])
+        for kind, holder, at, inside, marks in shown:
+            holder[at] = self._tree(inside[0], marks)
             whole = holder[0] if kind is Kind.TEXT else holder
             values.append((kind, read_answer(kind, whole)))
         kind, returned = items.returned
@@ -306,36 +383,74 @@ def _value(kind: Kind, answer: bytes) -> tuple[dict[str, Any], str]:
     return shown, next(iter(shown))
 
 
+def _marks(form: str) -> str:
+    return _TAGGED if form == "tagged" else _VALUE
+
+
 def _json_of(data: bytes) -> dict[str, Any] | None:
     """JSON in the form of a cassette, which knows how it is written; None for what is none."""
-    shown = show_body(data)
+    shown = show_body(data) if data[:1] in (b"{", b"[") else {}
     if "json" in shown:
         return shown
+    twice: list[str] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        twice.extend(found if len(found) < len(pairs) else ())
+        return found
+
     try:
-        return {"json": json.loads(data)} if data[:1] in (b"{", b"[") else None
+        shown = {"json": json.loads(data, object_pairs_hook=once)}
     except (ValueError, RecursionError):
         return None
+    return {**shown, "twice": True} if twice else shown
 
 
 def _written(shown: dict[str, Any], data: bytes) -> bytes:
     """JSON as it is written; as it was, where nothing is taken out."""
-    return data if json.loads(data) == shown["json"] else read_body(shown)
+    if "twice" not in shown and _is_same(json.loads(data), shown["json"]):
+        return data
+    try:
+        return read_body(shown)
+    except ValueError:  # what JSON has not, and half a surrogate
+        return json.dumps(shown["json"]).encode()
 
 
-def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[_Place]:
+def _is_same(one: Any, other: Any) -> bool:
+    return bool(one == other) or json.dumps(one) == json.dumps(other)  # NaN is not itself
+
+
+def _mark(tree: dict[str, Any], marks: str) -> str:
+    """The mark that a dictionary is; "" for one of data."""
+    name = next(iter(tree)) if len(tree) == 1 else ""
+    return name if name and name[0] in marks else ""
+
+
+def _numbers(tree: Any) -> Iterator[tuple[Any, Any, float]]:
+    """Where numbers stand in a tree of JSON."""
+    for at, inner in list(tree.items() if isinstance(tree, dict) else enumerate(tree)):
+        if isinstance(inner, (int, float)) and not isinstance(inner, bool):
+            yield tree, at, inner
+        elif isinstance(inner, (dict, list)):
+            yield from _numbers(inner)
+
+
+def _places(tree: Any, marks: str, path: tuple[Any, ...] = ()) -> Iterator[_Place]:
     """Where texts stand in a tree, but for those that are names of classes and their like."""
     pairs: Any
     if isinstance(tree, dict):
-        if len(tree) == 1:
-            ((name, inner),) = tree.items()
-            if name in _NAMED and isinstance(inner, list):
-                fields = name == "!pydantic"  # the names of those that are set are a list
+        if mark := _mark(tree, marks):
+            inner = tree[mark]
+            if mark in _NAMED and isinstance(inner, list):
+                fields = mark == "!pydantic"  # the names of those that are set are a list
                 for at, part in enumerate(inner):
                     if at and not (fields and isinstance(part, list)):
-                        yield from _in_place(inner, at, part, (*path, name, at))
+                        yield from _in_place(inner, at, part, marks, (*path, mark, at))
                 return
-            if str(name)[:1] in ("!", "$") and name not in _HOLDING and name != "$dict":
+            if mark not in _HOLDING and mark != "$dict":
                 return
+            if mark == "$dict":
+                tree = inner
         same = tuple(tree.get(n) for n in ("type", "index", "output_index", "content_index"))
         path = (*path, *(mark for mark in same if isinstance(mark, (str, int))))
         pairs = tree.items()
@@ -345,14 +460,16 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[_Place]:
         step: Any = at
         if isinstance(at, int) and isinstance(inner, dict) and isinstance(inner.get("index"), int):
             step = "index"  # which of several it is says the item itself
-        yield from _in_place(tree, at, inner, (*path, step))
+        yield from _in_place(tree, at, inner, marks, (*path, step))
 
 
-def _in_place(holder: Any, at: Any, inner: Any, path: tuple[Any, ...]) -> Iterator[_Place]:
+def _in_place(
+    holder: Any, at: Any, inner: Any, marks: str, path: tuple[Any, ...]
+) -> Iterator[_Place]:
     if isinstance(inner, str):
         yield holder, at, path
     elif isinstance(inner, (dict, list)):
-        yield from _places(inner, path)
+        yield from _places(inner, marks, path)
 
 
 def _marked(tree: Any, mark: str) -> list[tuple[Any, Any]]:

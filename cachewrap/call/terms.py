@@ -130,12 +130,13 @@ class Exchange(Generic[R]):
         if packed is None:
             return None
         kind, answer, usage = packed
-        policy, now = self.policy, time.time()
+        policy, now, model = self.policy, time.time(), usage.model
         asked = stored(self.asked) if policy.store_requests else b""
         if policy.scrub is not None:
-            from cachewrap.call.scrub import scrubbed
+            from cachewrap.call.scrub import scrubbed, scrubbed_text
 
             answer, asked = scrubbed(policy.scrub, kind, answer, asked)
+            model = scrubbed_text(policy.scrub, model)
         if len(answer) > SMALL or policy.types is not None or policy.max_entry_bytes < SURE:
             try:
                 admit(kind, answer, policy.max_entry_bytes, policy.types)
@@ -146,14 +147,14 @@ class Exchange(Generic[R]):
             seconds=seconds,
             expires=policy.expires(now),
             source=self.source,
-            model=usage.model,
+            model=model,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
         )
         try:
             return sealed(kind, answer, asked, facts)
         except UnicodeEncodeError:  # half a surrogate in the name of the model
-            model = usage.model.encode(errors="replace").decode()
+            model = model.encode(errors="replace").decode()
             return sealed(kind, answer, asked, replace(facts, model=model))
 
 

@@ -17,7 +17,7 @@ from cachewrap.entries.stored import MOST, request_keys
 from cachewrap.entry import Kind
 from cachewrap.errors import CodecError, CorruptEntryError, printable
 from cachewrap.format import codec
-from cachewrap.request.key import decode_request, sample_key
+from cachewrap.request.key import decode_request, is_scrubbed, sample_key
 from cachewrap.secrets import HIDDEN, Found, search
 
 _GOOD: Final = "good"
@@ -55,9 +55,9 @@ Examples:
 def command(where: Where, function_seeds: tuple[str, ...], secrets: bool, as_json: bool) -> None:
     """Read every entry: its checksums, its answer, and whether its key is that of its request.
 
-    The key of an entry that was stored without its request cannot be checked, nor can that of a
-    function whose seed= is not among those that are tried. Exits with 1 if an entry is damaged, or
-    stands under a wrong key.
+    The key of an entry that was stored without its request, or with one that scrub= changed,
+    cannot be checked, nor can that of a function whose seed= is not among those that are tried.
+    Exits with 1 if an entry is damaged, or stands under a wrong key.
 
     With --secrets it looks for what is a credential by its name, its container or its shape, by the
     rules by which requests are stored, tells where each stands, and exits with 1 if there are any.
@@ -102,6 +102,8 @@ def _verdicts(places: list[Place], seeds: Iterable[str]) -> Iterator[tuple[str, 
             yield _GOOD, place, key, ""
         elif HIDDEN.encode() in row.raw_request:
             yield _UNCHECKED, place, key, "a credential was taken out of its request"
+        elif is_scrubbed(row.request):
+            yield _UNCHECKED, place, key, "its request was scrubbed"
         elif sure:
             doubtful.append((place, key))
         else:

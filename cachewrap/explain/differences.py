@@ -10,6 +10,7 @@ from difflib import SequenceMatcher
 from typing import Any, Final
 
 from cachewrap.explain.texts import SHOWN, kind_of, size, telling
+from cachewrap.request.key import SCRUBBED
 from cachewrap.secrets import HIDDEN, is_named, is_secret_constant, search
 
 _ALIGNED: Final = 1_000_000
@@ -66,7 +67,8 @@ def differences(old: Any, new: Any) -> list[Difference]:
 
 
 def _without_code(request: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in request.items() if name not in ("code", "constants")}
+    apart = ("code", "constants", SCRUBBED)
+    return {name: value for name, value in request.items() if name not in apart}
 
 
 def _code(old: Any, new: Any) -> Iterator[Difference]:

@@ -28,7 +28,7 @@ from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
 from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
-from cachewrap.request.key import decode_request, encode, readable, stored
+from cachewrap.request.key import decode_request, encode, is_scrubbed, readable, stored
 from cachewrap.secrets import HIDDEN
 from cachewrap.stores.base import Store, scan
 
@@ -128,6 +128,8 @@ class Explanation:
                     lines.append(f"  … and {len(near.diff) - _LINES} more")
             else:
                 lines.append(f"the very request is stored as another sample or seed ({entry})")
+                if is_scrubbed(near.request):
+                    lines.append("  (or it differs in what scrub= takes out, which is not stored)")
                 if HIDDEN in str(near.request):
                     lines.append("  (or it differs in a credential, which is never stored)")
                 if names := _hidden_names(near.request):

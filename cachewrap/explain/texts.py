@@ -79,7 +79,7 @@ _KINDS: Final = {
         "a temporary path",
         "temporary paths",
         r"(?:/private)?/(?:var/)?(?:tmp|folders)/[^\s\"'<>()\[\]{},;]+"
-        r"|\b[A-Za-z]:\\[^\s\"'<>|]*\\Temp\\[^\s\"'<>|,;]+",
+        r"|\b[A-Za-z]:\\[^\s\"'<>|:]*\\Temp\\[^\s\"'<>|,;]+",
     ),
     "id": _Kind(
         "an id",

@@ -244,6 +244,15 @@ def make_keyer(
     return keyer
 
 
+SCRUBBED: Final = "scrubbed"
+"""What a stored request has beside its parts where `scrub=` changed it: its key is another's."""
+
+
+def is_scrubbed(request: Any) -> bool:
+    """Whether a canonical request was changed by `scrub=` before it was stored."""
+    return isinstance(request, dict) and request.get(SCRUBBED) is True
+
+
 def decode_request(request: bytes) -> Any:
     """The canonical request that `encode` gave as bytes. Raises `msgspec.DecodeError`."""
     if request[:1] != _PARTED:

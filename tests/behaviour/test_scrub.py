@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache, ConfigurationError, ReplayMissError, llm_cached
-from cachewrap.call.scrub import scrubbed
+from cachewrap.call.scrub import scrubbed, scrubbed_request
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.format import codec
+from cachewrap.request.key import decode_request, encode
 
 NAME = "Anna Meier"
 
@@ -114,6 +115,28 @@ def test_a_miss_is_compared_as_it_would_be_stored() -> None:
         near = cache.explain(ask, NAME, temperature=2.0).nearest[0]
     assert miss.value.diff == ("temperature: 0.0 → 1.0",)
     assert near.diff == ("temperature: 0.0 → 2.0",)
+
+
+def test_what_is_the_same_once_it_is_scrubbed_is_told_to_be() -> None:
+    with Cache.memory(scrub=nameless) as cache:
+
+        @llm_cached(version=1)
+        def ask(prompt: str) -> str:
+            return prompt
+
+        ask("C-1111")
+        told = str(cache.explain(ask, "C-2222"))
+    assert "or it differs in what scrub= takes out" in told
+
+
+def test_a_key_that_is_scrubbed_is_no_key() -> None:
+    with Cache.memory(scrub=nameless) as cache:
+        cache.set(NAME, 1)
+        cache.set("plain", 2)
+        keys = set(cache.keys())
+        assert "plain" in keys
+        assert "(name)" not in keys
+        assert cache.get(NAME) == 1
 
 
 def boom(text: str) -> str:
@@ -248,3 +271,105 @@ def test_an_answer_that_would_be_none_is_not_stored() -> None:
     items = codec.encode(Items([codec.encode({"a": "x"})], [0.0], codec.encode(None)))
     with pytest.raises(ConfigurationError):
         scrubbed(lambda text: 1, *items, b"")  # type: ignore[arg-type, return-value]
+
+
+# -- what hides ------------------------------------------------------------------------------------
+
+HIDES: dict[str, tuple[str, bytes]] = {
+    "another encoding": ("text/plain; charset=latin-1", "Anna Meier é".encode("latin-1")),
+    "another encoding that is not told": ("text/plain", "Anna Meier é".encode("latin-1")),
+    "UTF-16": ("application/json", '{"a": "Anna Meier"}'.encode("utf-16")),
+    "an unknown encoding": ("text/plain; charset=nope", "Anna Meier é".encode("latin-1")),
+    "escapes behind white space": ("application/json", b'\n {"a": "\\u0041nna Meier"}'),
+    "escapes behind a byte order mark": ("text/json", b'\xef\xbb\xbf{"a": "\\u0041nna Meier"}'),
+    "escapes in JSON in a text": ("application/json", rb'{"a": "{\"n\": \"\\u0041nna Meier\"}"}'),
+    "escapes in a text alone": ("application/json", b'"\\u0041nna Meier"'),
+    "a comment of a stream": ("text/event-stream", b": Anna Meier\n\ndata: {}\n\n"),
+    "a name that no API has": ("application/json", b'{"result": {"Anna Meier": 1}}'),
+    "a name of a tool's": ("application/json", b'{"input": {"C-1234": 1}}'),
+    "a name with $": ("application/json", b'{"input": {"$x": "Anna Meier"}}'),
+    "a name with !": ("application/json", b'{"input": {"!str": "Anna Meier"}}'),
+    "a name twice": ("application/json", b'{"a": "Anna Meier", "a": "x"}'),
+    "half a surrogate": ("application/json", b'{"a":  "Anna Meier\\ud800"}'),
+    "what is no number": ("application/json", b'{"a":  "Anna Meier", "b": NaN}'),
+    "a list of parts": ("application/json", b'[{"text": "Anna"}, {"text": " Meier"}]'),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), HIDES.values(), ids=HIDES)
+def test_nothing_hides_in_an_answer(kind: str, body: bytes) -> None:
+    told = b"".join(clean([("content-type", kind)], body).chunks)
+    left = told.replace(b"\x00", b"").replace(b"\\u0041", b"A").replace(b"\\\\u0041", b"A")
+    assert not any(name in left for name in (b"Anna", b"Meier", b"C-1234"))
+    assert b"(na" in left or b'"x"' in left
+
+
+VALUES: dict[str, tuple[Any, Any]] = {
+    "a name with $": ({"$x": NAME}, {"$x": "(name)"}),
+    "a name that is a mark": ([{"$bytes": NAME}], [{"$bytes": "(name)"}]),
+    "a name with $ that is scrubbed": ({f"${NAME}": 1}, {"$(name)": 1}),
+    "a name with !": ({"!str": NAME}, {"!str": "(name)"}),
+    "a pattern": (re.compile(NAME), re.compile("(name)")),
+    "JSON in a text": ('{"to": "\\u0041nna Meier"}', '{"to":"(name)"}'),
+    "JSON in JSON in a text": (
+        json.dumps({"a": json.dumps(["\u00fc", NAME])}),
+        json.dumps({"a": json.dumps(["\u00fc", "(name)"])}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "clean"), VALUES.values(), ids=VALUES)
+def test_nothing_hides_in_a_value(answer: Any, clean: Any) -> None:
+    encoded = codec.encode(answer)
+    assert codec.decode(encoded[0], scrubbed(nameless, *encoded, b"")[0]) == clean
+
+
+def test_json_in_a_text_stays_json() -> None:
+    def greedy(text: str) -> str:
+        return re.sub(r"Anna.*|\b4\d{15}\b", '"it"', text)
+
+    text = json.dumps({"to": f"{NAME}, Ulm", "card": 4111111111111111, "n": 2})
+    kind, answer = codec.encode(text)
+    assert json.loads(scrubbed(greedy, kind, answer, b"")[0]) == {
+        "to": '"it"',
+        "card": '"it"',
+        "n": 2,
+    }
+
+
+def test_objects_in_a_request_are_scrubbed(tmp_path: Path) -> None:
+    @llm_cached(version=1)
+    def ask(*things: Any) -> str:
+        return "yes"
+
+    path = tmp_path / "a.jsonl"
+    with Cache.jsonl(path, scrub=nameless):
+        ask({"$ref": NAME}, {"!x": NAME}, re.compile(NAME), Order(NAME, []), [NAME])
+    assert "(name)" in path.read_text()
+    assert "Anna" not in path.read_text()
+
+
+def test_the_state_of_an_object_in_a_request_is_scrubbed() -> None:
+    tagged = {"!object": ["shop:Desk", {"clerk": NAME, "orders": {NAME: 1}}]}
+    request = encode({"function": "f", "arguments": {"self": tagged}})
+    told = decode_request(scrubbed_request(nameless, request))
+    assert told["arguments"]["self"] == {
+        "!object": ["shop:Desk", {"clerk": "(name)", "orders": {"(name)": 1}}]
+    }
+
+
+def test_a_part_of_a_text_is_not_taken_for_all_of_it() -> None:
+    def addresses(text: str) -> str:
+        return re.sub(r"[\w.]+@\w+(?:\.\w+)+", "(address)", text)
+
+    parts = ["Ask anna.meier@firm.co", "m.uk now"]
+    stream = HttpAnswer(
+        200, EVENTS, [event(index=0, delta={"content": part}) for part in parts], [0.0, 0.1], True
+    )
+    stored = scrubbed(addresses, *codec.encode(stream), b"")[0]
+    assert said(codec.decode(Kind.HTTP, stored)) == "Ask (address) now"
+
+
+def test_names_of_files_and_models_are_scrubbed() -> None:
+    named = ("content-disposition", f"attachment; filename={NAME}.pdf")
+    assert NAME not in str(clean([*JSON, named], b"{}").headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -210,6 +211,24 @@ def test_a_request_whose_credential_was_taken_out_has_no_key_to_check(
     assert verdicts(run, url) == (0, {"good": 1, "key_not_checkable": 1})
     # The answer of the stand-in says again what it was asked.
     assert [where.partition(".")[0] for where, _, _ in found(run, url)[1]] == ["answer"]
+
+
+def test_a_request_that_was_scrubbed_has_no_key_to_check(run: CommandLine, tmp_path: Path) -> None:
+    def scrub(text: str) -> str:
+        return text.replace("Anna", "(name)")
+
+    with (
+        Upstream() as up,
+        patch_openai(),
+        Cache.disk(cache_path_root=tmp_path / "c", scrub=scrub) as cache,
+    ):
+        client = openai.OpenAI(base_url=up.base_url, api_key="none")
+        for name in ("Anna", "Ben"):
+            said: Any = [{"role": "user", "content": f"who is {name}?"}]
+            client.chat.completions.create(model="m", messages=said)
+            shout(name)
+            cache.set(name, "hello")
+    assert verdicts(run, f"disk:{tmp_path / 'c'}") == (0, {"good": 3, "key_not_checkable": 3})
 
 
 def test_what_an_earlier_version_stored_is_hidden_where_it_is_shown(
