@@ -145,8 +145,7 @@ class StoredEntry:
         if not raw:
             return None
         try:
-            shown = readable(decode_request(raw))
-            return hidden(shown) if may_tell_secrets(raw) else shown
+            return shown_request(raw)
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 
@@ -244,6 +243,12 @@ class StoredEntry:
             self._asked = prompt_of(request, turns), turns
         said: tuple[str, list[Turn]] = self._asked
         return said
+
+
+def shown_request(raw: bytes) -> Any:
+    """An encoded request for people, without credentials. Raises what a damaged one makes of it."""
+    shown = readable(decode_request(raw))
+    return hidden(shown) if may_tell_secrets(raw) else shown
 
 
 def _moment(seconds: float) -> datetime:
