@@ -249,7 +249,12 @@ Examples:
   cachewrap help
   cachewrap help ls""",
 )
-@click.argument("words", metavar="[COMMAND]", nargs=-1)
+@click.argument(
+    "words",
+    metavar="[COMMAND]",
+    nargs=-1,
+    shell_complete=lambda ctx, param, begun: [c for c in _COMMANDS if c.startswith(begun)],
+)
 @click.pass_context
 def help_(context: click.Context, words: tuple[str, ...]) -> None:
     """Tell what COMMAND does, with its options and examples."""
