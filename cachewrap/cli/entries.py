@@ -59,18 +59,10 @@ class Row(StoredEntry):
         """
         entry = self._entry
         return {
-            "key": self.key,
-            "seed": self.seed,
-            "source": self.source,
-            "model": self.model,
-            "kind": self.kind,
-            "sample": self.sample,
+            **self._facts(),
             "created": lines.show_time(entry.created),
             "expires": lines.show_time(entry.expires) if entry.expires else None,
             "seconds": lines.show_seconds(entry.seconds),
-            "tokens_in": self.tokens_in,
-            "tokens_out": self.tokens_out,
-            "bytes": self.size,
         }
 
 

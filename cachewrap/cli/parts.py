@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from cachewrap.entries.conversation import content_text, objects_in, stream_events
 from cachewrap.entry import HttpAnswer
 
-Kind = Literal["text", "thinking", "call", "result", "picture"]
+PartKind = Literal["text", "thinking", "call", "result", "picture"]
 
 _DEEPEST: Final = 40
 _TEXTS: Final = ("text", "refusal", "input_text", "output_text", "transcript")
@@ -35,7 +35,7 @@ class Part:
         data: a picture in Base64 or as a ``data:`` URL.
     """
 
-    kind: Kind
+    kind: PartKind
     text: str
     name: str = ""
     id: str = ""

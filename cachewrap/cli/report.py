@@ -22,7 +22,7 @@ from cachewrap.cli.guess import page_and_places
 from cachewrap.cli.options import together
 from cachewrap.cli.places import Place, Where, progress, where_beside, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again
-from cachewrap.cli.talk import Talk, Threads
+from cachewrap.cli.talk import Conversations, Talk
 from cachewrap.cli.text import clean, count_text, is_terminal, size_text
 from cachewrap.entries.filters import Filter
 from cachewrap.errors import ConfigurationError, StoreError
@@ -156,7 +156,7 @@ def write_page(
         name = where.text(places)
         document = Document(file, title or "cachewrap report")
         told = 0
-        threads = Threads()
+        conversations = Conversations()
 
         def picture(address: str) -> int | None:
             return document.picture(address) if document.written < _PAGE_BYTES else None
@@ -165,7 +165,7 @@ def write_page(
             said = Talk(row, picture)
             fits = document.written < _PAGE_BYTES
             document.add(line(row, said), said.told if fits else None)
-            threads.add(row, said if fits else None)
+            conversations.add(row, said if fits else None)
             told += fits
         document.finish(
             {
@@ -177,7 +177,7 @@ def write_page(
                 "seeds": [] if no_content else [place.seed for place in places],
                 "filters": _filters(wanted, no_content),
                 "content": not no_content,
-                "threads": threads.found(),
+                "threads": conversations.found(),
                 "told": told,
                 "priced": can_price(),
                 "unreadable": skipped.count,

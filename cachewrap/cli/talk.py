@@ -14,7 +14,9 @@ from typing import Any, Final
 from cachewrap.cli.entries import Row
 from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entries.conversation import (
+    CONVERSATIONS,
     KEY_ALONE,
+    PEOPLE,
     Turn,
     answer_pieces,
     answer_turns,
@@ -38,8 +40,6 @@ _TALK: Final = 1_000_000
 """Characters of what is asked in a conversation, at most, and of what is answered."""
 
 _MARKS: Final = re.compile(r"^#{1,6} |\*\*|`+", re.M)
-_PEOPLE: Final = frozenset({"user", "human"})
-_CONVERSATIONS: Final = ("messages", "history", "conversation")
 
 Show = Callable[[str], int | None]
 """What puts a picture on the page, given its address, and tells its number there; None without."""
@@ -171,7 +171,7 @@ class Talk:
 def _asked(request: Any) -> _Shown:
     shown = [(turn.role, _turn_parts(turn)) for turn in request_turns(request)]
     if isinstance(request, Mapping) and isinstance(request.get("arguments"), Mapping):
-        for name in _CONVERSATIONS:
+        for name in CONVERSATIONS:
             messages = request["arguments"].get(name)
             if isinstance(messages, list) and all(_is_message(one) for one in messages):
                 turns = request_turns({"body": {"messages": messages}})
@@ -189,7 +189,7 @@ def _given(request: Any) -> list[Any]:
         return []
     shown, room = [], _TEXT
     for name, value in request["arguments"].items():
-        if name in _CONVERSATIONS and isinstance(value, list) and all(map(_is_message, value)):
+        if name in CONVERSATIONS and isinstance(value, list) and all(map(_is_message, value)):
             value = f"[{len(value)} message{'' if len(value) == 1 else 's'}]"
         text = value if isinstance(value, str) else json.dumps(jsonable(value), ensure_ascii=False)
         if len(text) > room:
@@ -227,7 +227,7 @@ def _last_said(asked: _Shown) -> str:
     last = ""
     for role, parts in reversed(asked):
         said = " ".join(part.text for part in parts if part.kind == "text")
-        if said.strip() and role in _PEOPLE:
+        if said.strip() and role in PEOPLE:
             return said
         last = last or said or " ".join(map(_brief, parts))
     return last
@@ -250,7 +250,7 @@ def _finite(number: float) -> float:
     return number if math.isfinite(number) else 0.0
 
 
-class Threads:
+class Conversations:
     """Requests of conversations that grow: each has what the one before asked, and its answer."""
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import click
 import msgspec
@@ -17,10 +17,9 @@ from cachewrap.entries.conversation import (
     request_settings,
     request_turns,
 )
+from cachewrap.entries.stored import shown_request
 from cachewrap.errors import CodecError, printable
 from cachewrap.format.envelope import unseal
-from cachewrap.request.key import decode_request, may_tell_secrets, readable
-from cachewrap.secrets import hidden
 from cachewrap.stores.jsonl import lines
 from cachewrap.systems import files
 
@@ -59,7 +58,7 @@ def _shown(line: bytes) -> Iterator[str]:
             return  # the head of the file
         entry = unseal(lines.read(line))
         record = entry.read_record()
-        request = _request(record["request"])
+        request = shown_request(record["request"]) if record["request"] else None
         said = [*request_turns(request), *answer_turns(entry)]
         settings = request_settings(request)
     except (CodecError, ValueError, TypeError, RecursionError, msgspec.MsgspecError):
@@ -91,10 +90,3 @@ def _pretty(text: str) -> str:
         except (ValueError, RecursionError):
             pass
     return text
-
-
-def _request(raw: bytes) -> Any:
-    if not raw:
-        return None
-    shown = readable(decode_request(raw))
-    return hidden(shown) if may_tell_secrets(raw) else shown

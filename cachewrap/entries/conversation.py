@@ -172,9 +172,9 @@ class Piece:
 
 _SPOKEN: Final = ("system", "instructions", "messages", "contents", "input", "prompt")
 _SILENT: Final = frozenset({"messages", "contents", "input", "prompt"})
-_CONVERSATIONS: Final = ("messages", "history", "conversation")
+CONVERSATIONS: Final = ("messages", "history", "conversation")
 _PROMPTS: Final = ("prompt", "question", "query", "message", "text", "input", "content", "user")
-_PEOPLE: Final = frozenset({"user", "human"})
+PEOPLE: Final = frozenset({"user", "human"})
 _RESULTS: Final = ("tool_result", "function_call_output", "functionResponse", "function_response")
 KEY_ALONE: Final = "autogen"
 """The role of a key that says nothing of what was asked."""
@@ -247,12 +247,12 @@ def last_said(turns: list[Turn]) -> str:
     """The text of a person's last turn; without one, of the last turn. ``""`` for none."""
     if not turns or turns[-1].role == KEY_ALONE:
         return ""
-    people = (turn.text for turn in reversed(turns) if turn.role in _PEOPLE and turn.text)
+    people = (turn.text for turn in reversed(turns) if turn.role in PEOPLE and turn.text)
     return next(people, turns[-1].text)
 
 
 def _argument(given: Mapping[str, Any]) -> str:
-    for name in _CONVERSATIONS:
+    for name in CONVERSATIONS:
         if isinstance(given.get(name), list) and (
             said := last_said(list(_turns(name, given[name])))
         ):

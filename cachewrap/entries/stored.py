@@ -145,8 +145,7 @@ class StoredEntry:
         if not raw:
             return None
         try:
-            shown = readable(decode_request(raw))
-            return hidden(shown) if may_tell_secrets(raw) else shown
+            return shown_request(raw)
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"its request cannot be read: {error}") from None
 
@@ -219,6 +218,9 @@ class StoredEntry:
         ``pandas.DataFrame(entry.as_dict() for entry in cache.entries())`` is such a table. Raises
         `CorruptEntryError` for what cannot be read.
         """
+        return {**self._facts(), "prompt": self.prompt, "answer": self.answer}
+
+    def _facts(self) -> dict[str, Any]:
         return {
             "key": self.key,
             "seed": self.seed,
@@ -232,8 +234,6 @@ class StoredEntry:
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "bytes": self.size,
-            "prompt": self.prompt,
-            "answer": self.answer,
         }
 
     def _request_said(self) -> tuple[str, list[Turn]]:
@@ -243,6 +243,12 @@ class StoredEntry:
             self._asked = prompt_of(request, turns), turns
         said: tuple[str, list[Turn]] = self._asked
         return said
+
+
+def shown_request(raw: bytes) -> Any:
+    """An encoded request for people, without credentials. Raises what a damaged one makes of it."""
+    shown = readable(decode_request(raw))
+    return hidden(shown) if may_tell_secrets(raw) else shown
 
 
 def _moment(seconds: float) -> datetime:

@@ -17,7 +17,7 @@ class OwnCaches:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._live: dict[int, tuple[str, Stats]] = {}
+        self._live: dict[int, tuple[str, Stats]] = {}  # shrinks at any time: go through copies
         self._sums: dict[str, Stats] = {}
 
     def saw(self, cache: object, url: str, stats: Stats) -> None:
@@ -47,20 +47,20 @@ class OwnCaches:
 
     def forget(self, stats: Stats) -> None:
         """Leave out a cache that is not the program's own."""
-        for number, (_, one) in list(self._live.items()):
+        for number, (_, one) in self._live.copy().items():
             if one is stats:
                 self._live.pop(number, None)
 
     def counts(self) -> dict[str, Stats]:
         """What was counted, by the URL; nothing is counted any more."""
-        for number in list(self._live):
+        for number in self._live.copy():
             self._end(number)
         return self._sums
 
     def renew(self) -> None:
         """In a forked child: count from now on what was counted in the parent until now."""
         self._sums = {}
-        for url, stats in list(self._live.values()):
+        for url, stats in self._live.copy().values():
             self._add(url, _negated(stats.as_dict()))
 
 

@@ -1,4 +1,4 @@
-"""The promises of a store as tests, for any store in both colours: subclass `StoreSuite`."""
+"""The promises of a store as tests, for any store, sync and async: subclass `StoreSuite`."""
 
 from cachewrap.testing.stores.calls import VALUES, AsyncCalls, Calls, SyncCalls, key_of
 from cachewrap.testing.stores.suite import StoreSuite

@@ -1,4 +1,4 @@
-"""The operations of a store in both colours, and what the tests of every store ask with."""
+"""The operations of a store, sync and async, and what the tests of every store ask with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promises that every store makes, as tests in both colours."""
+"""The promises that every store makes, as tests, sync and async."""
 
 from __future__ import annotations
 
