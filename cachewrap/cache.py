@@ -125,6 +125,7 @@ class Cache(KeyValue):
         """
         check_folder("cache_path_root", cache_path_root, 'Cache.disk(cache_path_root=".cache")')
         check_names(options, "cache_path_root")
+        hints.look_at_seed(cache_seed, "disk", call_meant)
         from cachewrap.stores.disk import DiskStore
 
         store = DiskStore(
@@ -157,6 +158,7 @@ class Cache(KeyValue):
         """
         check_server(redis_url)
         check_names(options, "redis_url")
+        hints.look_at_seed(cache_seed, "redis", call_meant)
         from cachewrap.stores.redis import RedisStore
 
         store = RedisStore(

@@ -65,29 +65,50 @@ REDIS_SCHEMES = (
     "rediss+sentinel",
 )
 
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("give a number of seconds, such as 3600") from None
+
+
+def _size(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("give a number of bytes, such as 2000000000") from None
+
+
 _COMMON = {
     "cache_seed": str,
-    "ttl": float,
+    "ttl": _number,
     "mode": str,
     "replay": str,
     "samples": None,
     "store_requests": None,
     "single_flight": None,
-    "lease_seconds": float,
-    "store_seconds": float,
-    "breaker_seconds": float,
-    "wait_seconds": float,
+    "lease_seconds": _number,
+    "store_seconds": _number,
+    "breaker_seconds": _number,
+    "wait_seconds": _number,
     "on_error": str,
     "keyed": lambda text: text.split(","),
     "unkeyed": lambda text: text.split(",") if text else [],
-    "max_entry_bytes": int,
+    "max_entry_bytes": _size,
     "types": lambda text: text.split(",") if text else [],
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "memory": {**_COMMON, "max_bytes": int},
-    "disk": {**_COMMON, "max_bytes": int},
+    "memory": {**_COMMON, "max_bytes": _size},
+    "disk": {**_COMMON, "max_bytes": _size},
     "jsonl": _COMMON,
     "redis": {**_COMMON, "namespace": str},
+}
+_EXAMPLES = {
+    "memory": "memory:",
+    "disk": "disk:.cache",
+    "jsonl": "jsonl:answers.jsonl",
+    "redis": "redis://localhost:6379/0",
 }
 _NAMED = {"disk": "folder", "jsonl": "file"}
 
@@ -202,6 +223,8 @@ def _url_for(place: str) -> str:
     """The URL of a place that was written without a scheme."""
     if _SERVER.fullmatch(place):
         return f"redis://{place}"
+    if place in _OPTIONS:
+        return _EXAMPLES[place]
     return f"jsonl:{place}" if place.endswith(".jsonl") else f"disk:{place}"
 
 
@@ -256,9 +279,8 @@ def call_meant(given: object) -> str:
 
 def wrong_cache(given: object, name: str = "cache= takes") -> str:
     """What to say where something else was given for a cache."""
-    return (
-        f"{name} a cachewrap Cache or None, got {type(given).__name__}: write {call_meant(given)}"
-    )
+    kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    return f"{name} a cachewrap Cache or None, got {kind}: write {call_meant(given)}"
 
 
 def wrong_cache_of_function(given: object) -> str:

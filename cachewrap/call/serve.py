@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from cachewrap import blocks
 from cachewrap.call import lease
@@ -37,7 +37,13 @@ R = TypeVar("R")
 _UNWATCHED: Final = nullcontext()
 
 
-class Offering(ABCMeta):  # so that a cache may derive from abstract classes as well
+if TYPE_CHECKING:
+    _Protocols = ABCMeta
+else:
+    _Protocols = type(Protocol)  # so that a cache may derive from protocols and abstract classes
+
+
+class Offering(_Protocols):
     """The class of caches, which offers at TAB what is for users.
 
     What decorators, patches and integrations need has no underscore, and is left out.

@@ -22,12 +22,14 @@ from cachewrap.urls import REDIS_SCHEMES, absolute, url_of, url_of_path
 
 CASSETTE: Final = ".jsonl"
 PACKED: Final = ".jsonl.gz"
+PAGES: Final = (".html", ".htm")
 
 _KEY: Final = re.compile("[0-9a-f]{4,64}")
 _SERVER: Final = re.compile(r"[\w.-]+:\d{1,5}(?:/\d*)?")
 _SCHEMES: Final = ("disk", "jsonl", "memory", *REDIS_SCHEMES)
 _FIRST_LINE: Final = 1 << 24
 _PASSED_OVER: Final = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "env"})
+_CASSETTES: Final = "cassettes"
 _DEPTH: Final = 4
 _MOST_FOLDERS: Final = 2000
 _NAMED: Final = 4
@@ -115,14 +117,14 @@ def nearby(word: str = "") -> str:
     Args:
         word: the place.
     """
-    names = list(dict.fromkeys(_caches_below(os.curdir, 2)))
+    names = list(dict.fromkeys(map(_whole, _caches_below(os.curdir, 3))))
     above = os.path.dirname(absolute(word)) if word else ""
     if above and above != os.getcwd() and os.path.isdir(above):
         names += [os.path.join(os.path.dirname(word), name) for name in _caches_below(above, 1)]
     like = [name for name in names if _alike(name, word)]
     names = list(dict.fromkeys([*like, *sorted(names, key=lambda name: name != ".cache")]))
     if not names:
-        return ""
+        return "; a program that is cached makes one: cachewrap run PROGRAM"
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"; there is {', '.join(names[:_NAMED])}{more}"
 
@@ -188,6 +190,16 @@ def file_and_places(words: Sequence[str], named: bool) -> tuple[list[str], str]:
     return [word for word in words if word != alike[0]], alike[0]
 
 
+def page_and_places(words: Sequence[str], named: bool) -> tuple[list[str], str | None]:
+    """The places and the page among some words, in any order; None where no word names a page."""
+    pages = [word for word in words if word.endswith(PAGES) and not is_url(word)]
+    if len(pages) > 1:
+        raise click.UsageError(f"which one is the page, {' or '.join(pages)}?")
+    places = [word for word in words if word not in pages]
+    places_alone(places, named)
+    return places, pages[0] if pages else None
+
+
 def _is_cache(word: str) -> bool:
     return is_url(word) or os.path.isdir(absolute(word))
 
@@ -201,6 +213,12 @@ def _is_absent(word: str) -> bool:
 
 
 # -- one word -----------------------------------------------------------------------------------
+
+
+def _whole(name: str) -> str:
+    """The folder of all cassettes that a folder of some is in, else the name itself."""
+    parts = name.split(os.sep)
+    return os.sep.join(parts[: parts.index(_CASSETTES) + 1]) if _CASSETTES in parts else name
 
 
 def _alike(name: str, word: str) -> bool:

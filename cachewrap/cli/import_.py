@@ -83,6 +83,11 @@ def command(
     What comes from AutoGen and LangChain is encrypted where there is a key, unless --decrypt is
     given.
     """
+    if file.endswith(".csv"):
+        raise click.UsageError(
+            f"{file} is a table, which cannot be read back: cachewrap export answers.jsonl writes"
+            " what can"
+        )
     if os.path.isdir(file) or is_langchain(file):
         cover = cover or ("encrypt" if keys_from_environment() else None)
         mover = Mover(wanted, cover, overwrite)

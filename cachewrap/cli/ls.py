@@ -23,6 +23,7 @@ from cachewrap.cli.text import (
     columns,
     is_terminal,
     json_line,
+    line_end,
     moment_text,
     one_line,
     size_text,
@@ -135,12 +136,14 @@ class _Column:
         text: its text for an entry, and a time that is now.
         most: columns of the terminal, at most.
         right: whether it is set to the right, as figures are.
+        tail: whether its end is what tells it from others.
     """
 
     head: str
     text: Callable[[Row, float], str]
     most: int
     right: bool = False
+    tail: bool = False
 
 
 def _lines(
@@ -184,7 +187,7 @@ def _columns(width: int, several: tuple[bool, bool], dates: bool) -> list[_Colum
     called = max(14, min(32, (width - 8) // 4))
     shown = [_Column("KEY", lambda row, now: row.key[:_KEY], _KEY)]
     shown += [_Column("SEED", lambda row, now: row.seed, 12)] if seeds else []
-    shown += [_Column("PLACE", lambda row, now: row.place.name, 20)] if places else []
+    shown += [_Column("PLACE", lambda row, now: row.place.name, 24, tail=True)] if places else []
     shown += [age]
     if width >= 110:
         shown += [_Column("SIZE", lambda row, now: size_text(row.size), 8, right=True)]
@@ -213,7 +216,7 @@ def _line(
         if column.right:  # a figure, which is ours
             line += f"{cell:>{room}}  "
         else:
-            text = one_line(cell, room)
+            text = line_end(cell, room) if column.tail else one_line(cell, room)
             line += text + " " * (room - columns(text) + 2)
     left = width - columns(line)
     return (line + one_line(prompt, left) if left > 1 else line[:width]).rstrip() + "\n"

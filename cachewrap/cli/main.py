@@ -112,6 +112,17 @@ _OPTIONS_ALIKE: Final[dict[str, tuple[str, ...]]] = {
     "-u": ("--url",),
     "-o": ("--output",),
 }
+_LACKS: Final[dict[str, str]] = {
+    "run": "give the program: cachewrap run agent.py",
+    **dict.fromkeys(("show", "rm"), "give a key, or its beginning: cachewrap ls lists them"),
+    "export": "give the file: cachewrap export answers.jsonl",
+    "import": "give the file: cachewrap import answers.jsonl",
+    "copy": "give the cache that is copied to: cachewrap copy .cache redis://localhost/0",
+    "explain": "give the file of a request: cachewrap explain body.json",
+    "completion": "give the name of your shell: bash, zsh or fish",
+}
+"""What is said where a command has no word of its own."""
+
 _OF_PLACES: Final = frozenset(
     "--cache --cache-dir --cache-path --db --dir --directory --file --folder --jsonl --path --place"
     " --root --uri -d".split()
@@ -206,8 +217,15 @@ def _meant(words: list[str]) -> str:
     return _ALIKE[close[0]] if close else ""
 
 
-def _explained(error: click.NoSuchOption) -> click.UsageError:
-    """The error of an option that there is not, with the one that was meant."""
+def _explained(error: click.ClickException) -> click.ClickException:
+    """An error, with what was meant where an option is none, and what to give where none was."""
+    if isinstance(error, click.MissingParameter) and error.ctx:
+        lack = _LACKS.get(error.ctx.command.name or "")
+        return click.UsageError(lack, ctx=error.ctx) if lack else error
+    return _of_option(error) if isinstance(error, click.NoSuchOption) else error
+
+
+def _of_option(error: click.NoSuchOption) -> click.UsageError:
     name, context = error.option_name, error.ctx
     known = {one for p in context.command.params for one in p.opts} if context else set()
     if alike := [one for one in _OPTIONS_ALIKE.get(name, ()) if one in known]:
@@ -231,7 +249,12 @@ Examples:
   cachewrap help
   cachewrap help ls""",
 )
-@click.argument("words", metavar="[COMMAND]", nargs=-1)
+@click.argument(
+    "words",
+    metavar="[COMMAND]",
+    nargs=-1,
+    shell_complete=lambda ctx, param, begun: [c for c in _COMMANDS if c.startswith(begun)],
+)
 @click.pass_context
 def help_(context: click.Context, words: tuple[str, ...]) -> None:
     """Tell what COMMAND does, with its options and examples."""
@@ -249,7 +272,7 @@ def help_(context: click.Context, words: tuple[str, ...]) -> None:
     short_help="Print a script that completes this command line in your shell.",
     epilog="""\b
 Examples:
-  cachewrap completion bash > ~/.local/share/bash-completion/completions/cachewrap
+  cachewrap completion bash >> ~/.bashrc
   cachewrap completion zsh > ~/.zfunc/_cachewrap
   cachewrap completion fish > ~/.config/fish/completions/cachewrap.fish""",
 )
@@ -277,7 +300,7 @@ def main(arguments: list[str] | None = None) -> None:
         if sys.stdout is not None:  # a service may be started without one
             sys.stdout.flush()
     except click.ClickException as error:
-        (_explained(error) if isinstance(error, click.NoSuchOption) else error).show()
+        _explained(error).show()
         status = error.exit_code
     except click.Abort:
         click.echo("interrupted", err=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from cachewrap.entries.conversation import content_text
+from cachewrap.entries.conversation import content_text, objects_in, stream_events
 from cachewrap.entry import HttpAnswer
 
 Kind = Literal["text", "thinking", "call", "result", "picture"]
@@ -78,7 +78,7 @@ def _said(content: Mapping[str, Any], room: int) -> Iterator[Part]:
         yield Part("thinking" if kind == "summary_text" or content.get("thought") else "text", text)
     for part in inner:
         yield from _parts(part, room)
-    calls = [*_list(content, "tool_calls"), *([content] if _is_call(content) else [])]
+    calls = [*objects_in(content, "tool_calls"), *([content] if _is_call(content) else [])]
     if isinstance(content.get("function_call"), Mapping) and "role" in content:
         calls.append(content["function_call"])
     yield from map(_call, calls)
@@ -167,11 +167,6 @@ def _json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _list(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = holder.get(name)
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
-
-
 @dataclass(frozen=True, slots=True)
 class StreamPiece:
     """A piece of a stream, of what is said, of a call, or of what was thought.
@@ -202,7 +197,7 @@ class Stream:
         self.pieces: list[StreamPiece] = []
         self.calls: list[tuple[str, str]] = []
         self._numbers: dict[object, int] = {}
-        for delay, event in _events(answer):
+        for delay, event in stream_events(answer):
             for text, number in self._event(event):
                 if text or number is not None:
                     self.pieces.append(StreamPiece(delay, text, number))
@@ -250,9 +245,9 @@ class Stream:
                 yield "", self._number(("block", event.get("index")), block, block)
         elif kind == "content_block_delta":
             yield from self._block_delta(event)
-        for choice in _list(event, "choices"):
+        for choice in objects_in(event, "choices"):
             yield from self._choice(choice)
-        for candidate in _list(event, "candidates"):
+        for candidate in objects_in(event, "candidates"):
             for part in parts_of(candidate.get("content")):
                 number = THOUGHT if part.kind == "thinking" else None
                 if part.kind == "call":
@@ -300,7 +295,7 @@ class Stream:
         for name in ("content", "refusal"):
             if delta.get(name):
                 yield str(delta[name]), None
-        calls = [(call.get("index"), call) for call in _list(delta, "tool_calls")]
+        calls = [(call.get("index"), call) for call in objects_in(delta, "tool_calls")]
         if isinstance(delta.get("function_call"), Mapping):
             calls.append((None, delta))
         for index, call in calls:
@@ -308,21 +303,3 @@ class Stream:
             given: Mapping[str, Any] = next(found, {})
             number = self._number((choice.get("index"), index), call, given)
             yield str(given.get("arguments") or ""), number
-
-
-def _events(answer: HttpAnswer) -> Iterator[tuple[float, Mapping[str, Any]]]:
-    """The events of a stream, each with the time of the chunk that completed it."""
-    rest = b""
-    for i, chunk in enumerate(answer.chunks):
-        delay = answer.delays[i] if i < len(answer.delays) else 0.0
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            field, _, data = line.partition(b":")
-            if field != b"data":
-                continue
-            try:
-                event = json.loads(data)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(event, Mapping):
-                yield delay, event

@@ -299,7 +299,8 @@ Split: TypeAlias = Callable[[Sequence[str], bool], tuple[Sequence[str], Any]]
 """Tells words that are places from others, which are given with whether an option names a place."""
 
 
-def _words(metavar: str, required: bool) -> Callable[[Any], Any]:
+def _words(metavar: str) -> Callable[[Any], Any]:
+    required = any(not word.startswith("[") for word in metavar.split())
     return click.argument("words", metavar=metavar, nargs=-1, required=required, type=click.Path())
 
 
@@ -324,7 +325,7 @@ def where_beside(name: str, metavar: str, split: Split, *, seeds: bool = True) -
             return command(**{name: own} if name else {}, where=where, **given)
 
         options = (*url_options, *_seed_options) if seeds else url_options
-        return together(_words(metavar, bool(name)), *options)(handing)  # type: ignore[return-value]
+        return together(_words(metavar), *options)(handing)  # type: ignore[return-value]
 
     return decorate
 

@@ -18,8 +18,9 @@ import click
 
 from cachewrap import systems
 from cachewrap.cli.entries import Skipped, filter_options, wanted_rows
+from cachewrap.cli.guess import page_and_places
 from cachewrap.cli.options import together
-from cachewrap.cli.places import Place, Where, progress, where_options
+from cachewrap.cli.places import Place, Where, progress, where_beside, where_options
 from cachewrap.cli.survey import Calls, Survey, line, read_again
 from cachewrap.cli.talk import Talk, Threads
 from cachewrap.cli.text import clean, count_text, is_terminal, size_text
@@ -67,23 +68,20 @@ page_options: Final = together(
     epilog="""\b
 Examples:
   cachewrap report
-  cachewrap report .cache
-  cachewrap report -o week.html --newer-than 7d --all-seeds --title 'This week'
+  cachewrap report .cache week.html --newer-than 7d --title 'This week'
   cachewrap report -o numbers.html --no-content""",
 )
-@where_options
+@where_beside("page", "[PLACE]... [FILE.html]", page_and_places)
 @filter_options
 @click.option(
     "--output",
     "-o",
     metavar="FILE",
-    default=_FILE,
-    show_default=True,
-    help="The file; - is the output.",
+    help=f"The file; - is the output.  [default: {_FILE}]",
 )
 @click.option("--force", is_flag=True, help="Replace a file that is not a report.")
 @page_options
-def command(output: str, force: bool, **given: Any) -> None:
+def command(page: str | None, output: str | None, force: bool, **given: Any) -> None:
     """Write what is stored to one page, which needs no server and no network.
 
     It shows totals, when answers were stored, what was called, the slowest and the most expensive
@@ -93,6 +91,9 @@ def command(output: str, force: bool, **given: Any) -> None:
     A report that is there is replaced. Another file is replaced after asking on a terminal, or
     with --force. The page holds prompts and answers: it is readable by its owner alone.
     """
+    if page and output:
+        raise click.UsageError(f"give {page} or --output {output}, not both")
+    output = page or output or _FILE
     if output == "-":
         write_page(sys.stdout.buffer, **given)
         return

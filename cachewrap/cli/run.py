@@ -96,11 +96,10 @@ Examples:
 \b
 Environment, for services:
   CACHEWRAP_URL       the cache, where no option names one (else disk:.cache)
-  CACHEWRAP_MODE      what is done with a call, where neither --mode nor the URL says it
-  CACHEWRAP_HOSTS     hosts where models are, as --host names them, with commas between
-  CACHEWRAP_UNKEYED   names as of --unkeyed, with commas between them
-  CACHEWRAP_HISTORY   a file to which hits and misses are added, for `cachewrap report`;
-                      empty for none (else one in the folder of a disk cache)
+  CACHEWRAP_MODE      what --mode says, where neither it nor the URL does
+  CACHEWRAP_HOSTS     hosts of models, as of --host, with commas between
+  CACHEWRAP_UNKEYED   names as of --unkeyed, with commas between
+  CACHEWRAP_HISTORY   the file of --history; empty for none
   CACHEWRAP_QUIET     1: print nothing at the end
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )

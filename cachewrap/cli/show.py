@@ -129,6 +129,8 @@ def explain(file: str, where: Where, as_json: bool) -> None:
     It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
     with 1 if no stored answer serves it.
     """
+    if file.lstrip().startswith("{"):
+        raise click.UsageError("give a file that holds the request, or - and it as the input")
     with click.open_file(file, encoding="utf-8") as request:
         try:
             asked = json.load(request)

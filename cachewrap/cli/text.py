@@ -177,6 +177,16 @@ def one_line(text: str, width: int) -> str:
     return line + "…"
 
 
+def line_end(text: str, width: int) -> str:
+    """The end of a stored text on one line of at most ``width`` columns."""
+    line = one_line(text, 4 * len(text))
+    if columns(line) <= width:
+        return line
+    while columns(line) > width - 1:
+        line = line[1:]
+    return "…" + line
+
+
 def columns(text: str) -> int:
     """How many columns of a terminal the text takes."""
     if text.isascii():

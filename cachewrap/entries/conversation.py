@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,25 +34,20 @@ _DELTAS: Final = frozenset(
 
 def content_text(content: Any) -> str:
     """The text of a message, of its content, or of one part of it; other parts are named."""
-    return "\n".join(text for text, _ in _said(content) if text)
+    return "\n".join(filter(None, _said(content)))
 
 
-def call_texts(content: Any) -> list[str]:
-    """The calls of tools in what `content_text` is given, as they stand in its text, in order."""
-    return [text for text, is_call in _said(content) if text and is_call]
-
-
-def _said(content: Any) -> Iterator[tuple[str, bool]]:
-    """What is said, piece by piece, and whether it is the call of a tool."""
+def _said(content: Any) -> Iterator[str]:
+    """What is said, piece by piece."""
     if isinstance(content, str):
-        yield content, False
+        yield content
     elif isinstance(content, list):
         for part in content:
             yield from _said(part)
     elif not isinstance(content, dict):
-        yield "" if content is None else json.dumps(content), False
+        yield "" if content is None else json.dumps(content)
     elif texts := [content[n] for n in _TEXTS if isinstance(content.get(n), str)]:
-        yield texts[0], False
+        yield texts[0]
     else:
         inner = [content[n] for n in _INSIDE if n in content]
         calls = content.get("tool_calls")
@@ -60,9 +56,9 @@ def _said(content: Any) -> Iterator[tuple[str, bool]]:
         for part in inner:
             yield from _said(part)
         for call in calls:
-            yield _call(call), True
+            yield _call(call)
         if not inner and not calls:
-            yield _named(content), False
+            yield _named(content)
 
 
 def _named(part: Mapping[str, Any]) -> str:
@@ -78,19 +74,19 @@ def body_parts(body: Any) -> Iterator[tuple[str, Any]]:
     """Role and content of each part of a whole answer; none for a shape that is not known."""
     if not isinstance(body, dict):
         return
-    for choice in _list(body, "choices"):
+    for choice in objects_in(body, "choices"):
         message = choice.get("message")
         if isinstance(message, dict):
             yield str(message.get("role") or "assistant"), message
         elif isinstance(choice.get("text"), str):
             yield "assistant", choice["text"]
-    for item in _list(body, "output"):
+    for item in objects_in(body, "output"):
         yield str(item.get("role") or item.get("type") or "assistant"), item
     if isinstance(body.get("content"), list):
         yield str(body.get("role") or "assistant"), body["content"]
-    for candidate in _list(body, "candidates"):
+    for candidate in objects_in(body, "candidates"):
         yield "assistant", candidate.get("content")
-    for item in _list(body, "data"):
+    for item in objects_in(body, "data"):
         if "embedding" in item:
             vector = item["embedding"]
             size = f"{len(vector)} numbers" if isinstance(vector, list) else "encoded"
@@ -108,11 +104,11 @@ def event_piece(event: Mapping[str, Any]) -> str:
     if event.get("type") in _DELTAS:
         return str(event.get("delta") or "")
     said = []
-    for choice in _list(event, "choices"):
+    for choice in objects_in(event, "choices"):
         delta = choice.get("delta")
         if isinstance(delta, dict):
             said += [str(delta[n]) for n in ("content", "refusal") if delta.get(n)]
-            for call in _list(delta, "tool_calls"):
+            for call in objects_in(delta, "tool_calls"):
                 function = call.get("function")
                 if isinstance(function, dict):
                     said += [f"{function['name']} "] if function.get("name") else []
@@ -125,14 +121,15 @@ def event_piece(event: Mapping[str, Any]) -> str:
     block = event.get("content_block")
     if isinstance(block, dict) and block.get("type") == "tool_use":
         said.append(f"{block.get('name')} ")
-    for candidate in _list(event, "candidates"):
+    for candidate in objects_in(event, "candidates"):
         said.append(content_text(candidate.get("content")))
     return "".join(said)
 
 
-def _list(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+def objects_in(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The objects of a list of JSON, if there is one under that name."""
     found = holder.get(name)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
 
 
 def _is_call(content: Mapping[str, Any]) -> bool:
@@ -157,13 +154,11 @@ class Turn:
     Args:
         role: who.
         text: what, with the calls of tools.
-        calls: the calls of tools as they stand in the text, in order.
         content: the message, or its content, as the API has it; None for a text of ours.
     """
 
     role: str
     text: str
-    calls: tuple[str, ...] = ()
     content: Any = field(default=None, repr=False, compare=False)
 
 
@@ -345,9 +340,9 @@ def _turns(name: str, said: Any) -> Iterator[Turn]:
             role = part.get("role") or part.get("type") if isinstance(part, dict) else None
             yield _turn("tool" if _is_result(part) else str(role or name), part)
     elif name in ("system", "instructions"):
-        yield Turn("system", content_text(said), content=said)
+        yield Turn("system", content_text(said), said)
     else:
-        yield Turn("user", content_text(said), content=said)
+        yield Turn("user", content_text(said), said)
 
 
 def _is_result(message: Any) -> bool:
@@ -363,11 +358,7 @@ def _is_result_part(part: Any) -> bool:
 
 
 def _turn(role: str, content: Any) -> Turn:
-    if isinstance(content, str):
-        return Turn(role, content, content=content)
-    said = [(text, is_call) for text, is_call in _said(content) if text]
-    calls = tuple(text for text, is_call in said if is_call)
-    return Turn(role, "\n".join(text for text, _ in said), calls, content)
+    return Turn(role, content_text(content), content)
 
 
 def _body_turns(answer: HttpAnswer) -> list[Turn]:
@@ -388,8 +379,8 @@ def _whole(answer: HttpAnswer) -> Turn:
     return Turn("answer", f"[{len(body)} bytes of {kind or 'an unknown type'}]")
 
 
-def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
-    """The texts of an event stream, each with the time of the chunk that completed its event."""
+def stream_events(answer: HttpAnswer) -> Iterator[tuple[float, dict[str, Any]]]:
+    """The events of a stream, each with the time of the chunk that completed it."""
     rest = b""
     for i, chunk in enumerate(answer.chunks):
         delay = answer.delays[i] if i < len(answer.delays) else 0.0
@@ -400,11 +391,20 @@ def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
                 continue
             try:
                 event = json.loads(data)
-                text = event_piece(event) if isinstance(event, dict) else ""
             except (ValueError, RecursionError):
                 continue
-            if text:
-                yield Piece(delay, text)
+            if isinstance(event, dict):
+                yield delay, event
+
+
+def _http_pieces(answer: HttpAnswer) -> Iterator[Piece]:
+    """The texts of an event stream."""
+    for delay, event in stream_events(answer):
+        text = ""
+        with suppress(ValueError, RecursionError):
+            text = event_piece(event)
+        if text:
+            yield Piece(delay, text)
 
 
 def _plain(kind: Kind, data: bytes) -> Any:

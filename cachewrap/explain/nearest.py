@@ -16,6 +16,7 @@ import msgspec
 from cachewrap.errors import (
     REMEDIES,
     CachewrapError,
+    ConfigurationError,
     CorruptEntryError,
     MissingTypeError,
     ReplayMissError,
@@ -268,6 +269,12 @@ def explain_request(
     store: Store, guard: Guard, policy: Policy, request: Mapping[str, Any], place: str
 ) -> Explanation:
     """`Cache.explain` of a canonical request, or of the JSON body of one."""
+    if not isinstance(request, Mapping):
+        raise ConfigurationError(
+            "explain takes a function and the arguments of a call, as in"
+            ' `cache.explain(ask, "What is a cache?")`, or a request as a dict; got'
+            f" {type(request).__name__}"
+        )
     whole = "url" in request or "function" in request
     source = str(request.get("function", ""))
     part = "" if whole else "body"

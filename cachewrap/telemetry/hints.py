@@ -1,13 +1,15 @@
 """Hints at a set-up that lacks one half: the patch of an SDK, or the block around its calls.
 
 Each half alone is silent: every call goes upstream as if there were no cache. One `CacheWarning` in
-a process, at most, says which line is missing. ``CACHEWRAP_HINTS=0`` turns it off.
+a process, at most, says which line is missing. Another one tells of a seed that looks like a place.
+``CACHEWRAP_HINTS=0`` turns them off.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import re
 import sys
 import threading
 import warnings
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cachewrap import blocks, systems
 from cachewrap.errors import CacheWarning
-from cachewrap.telemetry.events import NOWHERE, Place, calling_line
+from cachewrap.telemetry.events import NOWHERE, Place, calling_line, warn_once
 
 if TYPE_CHECKING:
     from cachewrap.hooks import Hook
@@ -30,6 +32,9 @@ HTTP: Final = "plain HTTP"
 """The name of what is patched beside SDKs, below which an SDK may be."""
 
 _SILENCE: Final = f"({SETTING}=0 turns this hint off)"
+_LIKE_A_PLACE: Final = re.compile(
+    r"[.~]|.*(?:\b|_)cache\Z|.*\.(?:jsonl|db|sqlite3?)\Z|[\w.-]+:\d+\Z", re.I | re.S
+)
 _CLIENTS: Final = {
     name: f"{name}._base_client" for name in ("openai", "anthropic", "groq", "together")
 }
@@ -292,6 +297,22 @@ systems.in_forked_child(lambda: seen.forked())
 def is_off() -> bool:
     """Whether hints are turned off."""
     return os.environ.get(SETTING) == "0"
+
+
+def look_at_seed(seed: object, method: str, meant: Callable[[object], str]) -> None:
+    """Hint at a seed that looks like a place, which another argument names.
+
+    Args:
+        seed: what was given for a seed.
+        method: the constructor that it was given to.
+        meant: gives the call that makes a cache in a place.
+    """
+    if isinstance(seed, str) and _LIKE_A_PLACE.match(seed) and not is_off():
+        warn_once(
+            (look_at_seed, seed),
+            f"Cache.{method}({seed!r}) takes {seed!r} for a seed, which names a draw of answers. "
+            f"For a cache in that place write {meant(seed)} {_SILENCE}",
+        )
 
 
 def _is_served(frame: FrameType | None) -> bool:

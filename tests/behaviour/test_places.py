@@ -13,6 +13,7 @@ import pytest
 
 from cachewrap import (
     Cache,
+    CacheWarning,
     ConfigurationError,
     activate,
     llm_cached,
@@ -114,6 +115,42 @@ def test_what_else_there_is_can_be_a_seed(seed: Any) -> None:
     assert seed_text(seed) == str(seed)
 
 
+LIKE_PLACES = [
+    pytest.param("disk", ".cache", 'Cache.disk(cache_path_root=".cache")', id="hidden"),
+    pytest.param("disk", "my_cache", 'Cache.disk(cache_path_root="my_cache")', id="my-cache"),
+    pytest.param("disk", "cache", 'Cache.disk(cache_path_root="cache")', id="cache"),
+    pytest.param("disk", "a.jsonl", 'Cache.jsonl("a.jsonl")', id="file"),
+    pytest.param("redis", "h:6379", 'Cache.redis(redis_url="redis://h:6379")', id="server"),
+]
+
+
+@pytest.mark.parametrize(("method", "seed", "call"), LIKE_PLACES)
+def test_a_seed_that_looks_like_a_place_is_hinted_at(
+    monkeypatch: pytest.MonkeyPatch, method: str, seed: str, call: str
+) -> None:
+    monkeypatch.delenv("CACHEWRAP_HINTS")
+    with pytest.warns(CacheWarning, match=f"for a seed, .* write {re.escape(call)} ") as told:
+        made = getattr(Cache, method)(seed)
+    assert (made.seed, told[0].filename) == (seed, __file__)
+
+
+@pytest.mark.parametrize("seed", [41, "monday", "caches", "precached", "v1.2", "gpt-4o", None])
+def test_other_seeds_are_silent(
+    monkeypatch: pytest.MonkeyPatch, seed: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.delenv("CACHEWRAP_HINTS")
+    Cache.disk(seed)
+    assert not recwarn.list
+
+
+def test_hints_at_seeds_can_be_turned_off(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_HINTS", "0")
+    Cache.disk(".cache")
+    assert not recwarn.list
+
+
 MEANT: dict[str, tuple[Callable[[], Any], str]] = {
     "a folder that is a URL": (
         lambda: Cache.disk(41, "redis://h:1/2"),
@@ -166,6 +203,28 @@ MEANT: dict[str, tuple[Callable[[], Any], str]] = {
     "a URL with a seed": (lambda: Cache.from_url("disk:a?seed=3"), "did you mean cache_seed?"),
     "a server with a seed": (lambda: Cache.from_url("redis://h?seed=3"), "cache_seed="),
     "an active folder": (lambda: activate("/srv/answers"), "write disk:/srv/answers"),
+    "a URL that is a kind": (lambda: activate("disk"), "write disk:.cache"),
+    "a URL that is memory": (lambda: Cache.from_url("memory"), "write memory:"),
+    "a span with a unit": (
+        lambda: Cache.from_url("disk:a?ttl=1h"),
+        "ttl='1h' in a cache URL: give a number of seconds, such as 3600",
+    ),
+    "a size with a unit": (
+        lambda: Cache.from_url("disk:a?max_bytes=2G"),
+        "max_bytes='2G' in a cache URL: give a number of bytes, such as 2000000000",
+    ),
+    "a size that is text": (
+        lambda: Cache.disk(max_bytes="2G"),  # type: ignore[arg-type]
+        "max_bytes is '2G': give a positive number, or None",
+    ),
+    "the class of caches": (
+        lambda: activate(Cache),  # type: ignore[arg-type]
+        "got the class Cache: write Cache.disk(), ",
+    ),
+    "an answer in place of a function": (
+        lambda: Cache.memory().explain("Answer."),  # type: ignore[arg-type]
+        'as in `cache.explain(ask, "What is a cache?")`, or a request as a dict; got str',
+    ),
     "an active path": (
         lambda: activate(Path("answers")),  # type: ignore[arg-type]
         'write Cache.disk(cache_path_root="answers")',

@@ -144,8 +144,11 @@ def test_a_shell_can_complete(run: CommandLine, shell: str) -> None:
     assert "_CACHEWRAP_COMPLETE" in run("completion", shell).out
 
 
-def test_completion_knows_commands_and_options() -> None:
-    asked = {"COMP_WORDS": "cachewrap prune --unu", "COMP_CWORD": "2"}
+@pytest.mark.parametrize(
+    ("begun", "word"), [("prune --unu", "--unused-since"), ("help text", "textconv")]
+)
+def test_completion_knows_commands_and_options(begun: str, word: str) -> None:
+    asked = {"COMP_WORDS": f"cachewrap {begun}", "COMP_CWORD": "2"}
     done = subprocess.run(
         [sys.executable, "-c", "from cachewrap.cli.main import main; main()"],
         env={**os.environ, **asked, "_CACHEWRAP_COMPLETE": "bash_complete"},
@@ -153,7 +156,7 @@ def test_completion_knows_commands_and_options() -> None:
         text=True,
         timeout=60,
     )
-    assert done.stdout.split() == ["plain,--unused-since"]
+    assert done.stdout.split() == [f"plain,{word}"]
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:

@@ -101,13 +101,30 @@ def test_what_is_no_place_is_told(run: CommandLine, project: Path, word: str, to
     assert len(done.err.splitlines()) == 1
 
 
+NEAR = [
+    pytest.param((), "a program that is cached makes one: cachewrap run PROGRAM", id="nothing"),
+    pytest.param(("tests/cassettes/test_it",), "there is tests/cassettes", id="a-cassette"),
+    pytest.param(
+        ("tests/cassettes/test_a/test_b", "tests/cassettes/test_c/test_d"),
+        "there is tests/cassettes",
+        id="cassettes-of-modules",
+    ),
+]
+
+
+@pytest.mark.parametrize(("held", "told"), NEAR)
 def test_where_there_is_no_cache_what_is_near_is_named(
-    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    held: tuple[str, ...],
+    told: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    put("jsonl:tests/cassettes/test_it.jsonl", *chat("a", "b"))
+    for name in held:
+        put(f"jsonl:{name}.jsonl", *chat("a", "b"))
     done = run("ls")
-    assert (done.status, "no such folder; there is tests/cassettes\n" in done.err) == (3, True)
+    assert (done.status, f"no such folder; {told}\n" in done.err) == (3, True), done.err
 
 
 @pytest.mark.parametrize("option", [["--url", "disk:x"], ["--disk", "x"], ["--redis", "redis://h"]])

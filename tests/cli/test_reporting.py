@@ -413,3 +413,32 @@ def test_a_report_has_a_name_by_default(
     done = run("report", disk)
     assert (done.status, "report.html is not a report. Replace it?" in done.err) == (2, True)
     assert (tmp_path / "report.html").read_text() == "<p>Somebody's own</p>"
+
+
+WORDS = [
+    pytest.param(["week.html"], "week.html", id="page"),
+    pytest.param([".cache", "week.html"], "week.html", id="place-and-page"),
+    pytest.param(["week.html", ".cache"], "week.html", id="page-and-place"),
+    pytest.param(["week.htm", "--all-seeds"], "week.htm", id="htm"),
+]
+
+
+@pytest.mark.parametrize(("words", "written"), WORDS)
+def test_the_page_may_be_a_word_as_the_file_of_an_export_is(
+    run: CommandLine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    written: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put("disk:.cache", *chat("Why?", "So."))
+    done = run("report", *words)
+    assert (done.status, done.out.partition(":")[0]) == (0, written), done.err
+    assert len(Page(tmp_path / written).lines) == 1
+
+
+@pytest.mark.parametrize("words", [["a.html", "b.html"], ["a.html", "-o", "b.html"]])
+def test_a_report_is_one_page(run: CommandLine, words: list[str]) -> None:
+    done = run("report", *words)
+    assert (done.status, "a.html or" in done.err, "b.html" in done.err) == (2, True, True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cachewrap import Cache
+from cachewrap.cli.main import _COMMANDS
 from cli.filling import CommandLine
 
 MEANT = [
@@ -61,6 +62,39 @@ OPTIONS = [
 def test_an_option_that_there_is_not(run: CommandLine, line: str, meant: str) -> None:
     done = run(*line.split())
     assert (done.status, meant in done.err) == (2, True)
+
+
+LACKS = [
+    pytest.param("run", "give the program: cachewrap run agent.py", id="run"),
+    pytest.param("show", "give a key, or its beginning: cachewrap ls lists them", id="show"),
+    pytest.param("rm", "give a key, or its beginning: cachewrap ls lists them", id="rm"),
+    pytest.param("export", "give the file: cachewrap export answers.jsonl", id="export"),
+    pytest.param("import", "give the file: cachewrap import answers.jsonl", id="import"),
+    pytest.param("copy", "cachewrap copy .cache redis://localhost/0", id="copy"),
+    pytest.param("explain", "cachewrap explain body.json", id="explain"),
+    pytest.param("completion", "bash, zsh or fish", id="completion"),
+    pytest.param("explain {}", "or - and it as the input", id="explain-text"),
+    pytest.param("import t.csv", "cachewrap export answers.jsonl writes what can", id="import-csv"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), LACKS)
+def test_a_word_that_is_missing_or_of_another_kind(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("key,seed\n")
+    done = run(*line.split())
+    assert (done.status, told in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize("name", sorted(_COMMANDS))
+def test_help_fits_a_terminal_of_80_columns(
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("help", name).out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("name", ["ls", "import", "help"])

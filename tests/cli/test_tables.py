@@ -122,6 +122,16 @@ def test_files_have_a_column_where_there_are_several(run: CommandLine, tmp_path:
     assert "PLACE" in said.splitlines()[0]
 
 
+def test_of_a_file_the_end_of_its_name_is_seen(
+    run: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Cache.jsonl(f"tests/cassettes/test_reviews/test_{name}.jsonl").set(name, 1)
+    said = run("ls", "tests").out
+    assert [f"/test_{name}.jsonl  " in said for name in ("one", "two")] == [True, True]
+
+
 def test_an_entry_without_a_prompt_shows_its_answer(run: CommandLine, place: str) -> None:
     request, answer = chat("Why?", "So.")
     put(f"disk:{place}", request, answer, keep_request=False)

@@ -16,17 +16,39 @@ BLOCKS = {page: blocks(page) for page in PAGES}
 
 
 @pytest.fixture(scope="module")
-def reader(
-    request: pytest.FixtureRequest,
+def reader_of(
     answering: tuple[Upstream, list[Callable[[str], str | None]]],
     redis_address: Callable[[], str],
     folders: Callable[[str], Path],
-) -> Iterator[Reader]:
-    """The reader of a page, until the next one's turn."""
-    page: Path = request.param
-    module = needed(page)
-    if module is not None and not find_spec(module):
-        pytest.skip(f"{module} is not here: its page runs in `libraries` or `earlier`")
+) -> Iterator[Callable[[Path], Reader]]:
+    """The reader of a page, until the next one's turn.
+
+    A fixture with a parameter would begin the page anew for each of its blocks.
+    """
+    there: dict[Path, Reader] = {}
+
+    def close() -> None:
+        for reader in there.values():
+            reader.close()
+        there.clear()
+
+    def reader_of(page: Path) -> Reader:
+        if page not in there:
+            close()
+            there[page] = open_page(page, answering, redis_address, folders)
+        return there[page]
+
+    yield reader_of
+    close()
+
+
+def open_page(
+    page: Path,
+    answering: tuple[Upstream, list[Callable[[str], str | None]]],
+    redis_address: Callable[[], str],
+    folders: Callable[[str], Path],
+) -> Reader:
+    """A reader at the beginning of a page."""
     upstream, current = answering
     answers = Answers()
     current[0] = answers.say
@@ -41,24 +63,26 @@ def reader(
         "GROQ_BASE_URL": upstream.root_url,
         "TOGETHER_API_KEY": "none",
         "TOGETHER_BASE_URL": upstream.base_url,
+        # What is here for other pages takes two seconds to import.
+        "PYTEST_ADDOPTS": "-p no:langsmith_plugin -p no:valkey",
     }
     names: dict[str, object] = {"upstream": upstream, "answers": answers}
-    read = Reader(folders(name_of(page)), environment, redis_address, names)
-    yield read
-    read.close()
+    return Reader(folders(name_of(page)), environment, redis_address, names)
 
 
 @pytest.mark.parametrize(
-    ("reader", "block"),
+    "block",
     [
-        pytest.param(page, block, id=block.name)
-        for page, found in BLOCKS.items()
+        pytest.param(block, id=block.name)
+        for found in BLOCKS.values()
         for block in found
         if block.language != "text"
     ],
-    indirect=["reader"],
 )
-def test_a_block_does_what_its_page_says(reader: Reader, block: Block) -> None:
+def test_a_block_does_what_its_page_says(reader_of: Callable[[Path], Reader], block: Block) -> None:
     __tracebackhide__ = True
+    module = needed(block.page)
+    if module is not None and not find_spec(module):
+        pytest.skip(f"{module} is not here: its page runs in `libraries` or `earlier`")
     found = BLOCKS[block.page]
-    reader.has_done(found, found.index(block))
+    reader_of(block.page).has_done(found, found.index(block))

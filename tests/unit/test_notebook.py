@@ -10,7 +10,7 @@ from abc import ABC
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -332,8 +332,13 @@ def test_a_cache_offers_what_users_need() -> None:
     assert offered(Cache.memory()) == MAKING | USING | {"policy", "stats"}
 
 
-def test_a_cache_may_be_abstract_as_well() -> None:
-    class Named(Cache, ABC):
+class _Keeper(Protocol):
+    def get(self, key: Any, default: Any = None) -> Any: ...
+
+
+@pytest.mark.parametrize("base", [ABC, _Keeper], ids=["an abstract class", "a protocol"])
+def test_a_cache_may_have_another_base(base: Any) -> None:
+    class Named(Cache, base):  # type: ignore[misc]
         pass
 
     assert offered(Named.memory(7)) == offered(Cache.memory())

@@ -119,8 +119,8 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
         store_seconds: float = STORE_SECONDS,
         breaker_seconds: float = BREAKER_SECONDS,
     ) -> None:
-        if max_bytes is not None and max_bytes <= 0:
-            raise ConfigurationError(f"max_bytes is {max_bytes}: give a positive number, or None")
+        if max_bytes is not None and (type(max_bytes) is not int or max_bytes <= 0):
+            raise ConfigurationError(f"max_bytes is {max_bytes!r}: give a positive number, or None")
         self._root = absolute(path_root)
         self._seed = seed
         self._max_bytes = max_bytes

@@ -37,6 +37,7 @@ from cachewrap.errors import (
 )
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
+from cachewrap.policy import Policy
 from cachewrap.request.key import encode, refresh_name
 from cachewrap.stores.base import Claim
 from cachewrap.stores.memory import MemoryStore
@@ -55,6 +56,7 @@ class TextExchange(Exchange[str]):
     key = KEY
     source = "tests:complete"
     asked = encode({"arguments": {"prompt": "hi"}})
+    policy = Policy()
 
     def __init__(
         self,
