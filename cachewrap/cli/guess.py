@@ -66,6 +66,7 @@ def target_url(word: str) -> str:
     Args:
         word: a URL, a server, a file that ends in ``.jsonl``, or a folder.
     """
+    _check_given(word)
     if is_url(word):
         return _url(word)
     path = absolute(word)
@@ -87,7 +88,7 @@ def is_url(word: str) -> bool:
 
 def is_place(word: str) -> bool:
     """Whether a word names a place for sure. What may be the beginning of a key never does."""
-    if _KEY.fullmatch(word):
+    if _KEY.fullmatch(word) or not word:
         return False
     return is_url(word) or word.endswith((CASSETTE, PACKED)) or os.path.exists(absolute(word))
 
@@ -226,6 +227,7 @@ def _alike(name: str, word: str) -> bool:
 
 
 def _find(word: str) -> Found:
+    _check_given(word)
     if is_url(word):
         return Found(((_url(word), word),))
     path = absolute(word)
@@ -241,6 +243,12 @@ def _find(word: str) -> Found:
     if os.path.getsize(path) and not is_cassette(path):
         raise StoreError(_other_file(word, path))
     return Found(((url_of_path("jsonl", path), word),))
+
+
+def _check_given(word: str) -> None:
+    """Raise `StoreError` for a word that is empty: it is not the folder one is in."""
+    if not word:
+        raise StoreError('"" names no cache: a variable of the shell that is not set? . is here')
 
 
 def _url(word: str) -> str:

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Final
 
+from cachewrap.errors import printable
 from cachewrap.explain.texts import SHOWN, kind_of, size, telling
 from cachewrap.request.key import SCRUBBED
 from cachewrap.secrets import HIDDEN, is_named, is_secret_constant, search
 
 _ALIGNED: Final = 1_000_000
 """Lists whose lengths multiply to more than this are compared element by element, in place."""
+
+_LONG_NAME: Final = 20
+"""Characters from which on a name may be a credential."""
 
 _MOVED: Final = 0.7
 """The weight of an element that is somewhere else."""
@@ -165,7 +169,7 @@ def _members(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Di
 
 
 def _listed(names: list[str]) -> str:
-    text = ", ".join(names)
+    text = ", ".join(map(_field, names))
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
@@ -268,7 +272,15 @@ def _texts(path: str, old: str, new: str) -> Difference:
 
 
 def _below(path: str, name: str) -> str:
+    name = _field(name)
     return f"{path}.{name}" if path and path not in _HEADS else name
+
+
+def _field(name: str) -> str:
+    """A name for people; of one that may be data, as none of an API's is as long."""
+    if len(name) >= _LONG_NAME and _is_hidden("", name):
+        return HIDDEN
+    return name if name.isprintable() else printable(name)
 
 
 def _shown(path: str, value: Any) -> str:

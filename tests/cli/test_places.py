@@ -127,6 +127,20 @@ def test_where_there_is_no_cache_what_is_near_is_named(
     assert (done.status, f"no such folder; {told}\n" in done.err) == (3, True), done.err
 
 
+@pytest.mark.parametrize("command", ["ls", "clear --yes", "prune --older-than 0s", "copy .cache"])
+def test_an_empty_word_is_not_the_folder_one_is_in(
+    run: CommandLine, project: Path, command: str
+) -> None:
+    done = run(*command.split(), "")
+    assert (done.status, '"" names no cache' in done.err) == (3, True)
+    assert asked(run) == ["In .cache?"]
+
+
+def test_no_key_begins_with_nothing(run: CommandLine, project: Path) -> None:
+    done = run("rm", "")
+    assert (done.status, asked(run)) == (1, ["In .cache?"])
+
+
 @pytest.mark.parametrize("option", [["--url", "disk:x"], ["--disk", "x"], ["--redis", "redis://h"]])
 def test_a_word_and_an_option_are_too_many(
     run: CommandLine, project: Path, option: list[str]

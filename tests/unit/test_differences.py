@@ -364,3 +364,17 @@ def test_a_small_difference_weighs_less(near: Any, far: Any) -> None:
     asked = {"t": 0.2, "p": LONG}
     weights = [sum(d.weight for d in differences(old, asked)) for old in (near, far)]
     assert weights[0] < weights[1]
+
+
+def test_names_are_shown_safely() -> None:
+    secret = "sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z"
+    old = {"body": {"!members": [["a\x1b[2J", 1], [secret, 1], ["b", 1]]}}
+    new = {"body": {"!members": [["b", 1], ["a\x1b[2J", 2]]}}
+    lines = [found.line for found in differences(old, new)]
+    assert lines[:2] == ["a\\x1b[2J: 1 → 2", "(hidden) removed (1)"]
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_a_long_text_that_looks_like_paths_takes_no_long_time() -> None:
+    text = "C:\\" * 20_000
+    assert "differ" in differences({"body": text + "a b"}, {"body": text + "c d"})[0].line
