@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -19,6 +19,9 @@ _ALIGNED: Final = 1_000_000
 
 _LONG_NAME: Final = 20
 """Characters from which on a name may be a credential."""
+
+_ALIKE: Final = 20_000
+"""Lists with more pairs of equal elements than this are compared in the same way."""
 
 _MOVED: Final = 0.7
 """The weight of an element that is somewhere else."""
@@ -178,7 +181,9 @@ def _lists(path: str, old: list[Any], new: list[Any]) -> Iterator[Difference]:
     one, other = [repr(value) for value in old], [repr(value) for value in new]
     if one == other:
         return
-    if len(one) * len(other) > _ALIGNED:
+    counts, others = Counter(one), Counter(other)
+    alike = sum(count * others[value] for value, count in counts.items())
+    if len(one) * len(other) > _ALIGNED or alike > _ALIKE:
         count = sum(a != b for a, b in zip(one, other, strict=False)) + abs(len(one) - len(other))
         at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
         yield Difference(f"{path}: {count} elements differ from [{at}] on", _size(one))

@@ -259,6 +259,11 @@ CASES: dict[str, tuple[Any, Any, list[str]]] = {
         {"body": {"n": 1, "stream": True}, "stream": True},
         ["stream added (True)"],
     ),
+    "lists of what is said over and over": (
+        {"input": ["x", "y"] * 500},
+        {"input": ["y", "x"] * 500},
+        ["input: 1000 elements differ from [0] on"],
+    ),
     "nothing in common": ([1], {"a": 1}, ["the request: a list of 1 → an object"]),
 }
 
