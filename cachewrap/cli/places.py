@@ -35,7 +35,10 @@ from cachewrap.stores.seed_folders import DATABASE
 from cachewrap.urls import absolute, parse_url
 
 _ENCRYPTED: Final = b"cwe"
-_FOREIGN: Final = f"SELECT count(*) FROM Cache WHERE NOT ({OURS})"
+_FOREIGN: Final = (  # texts, also in files, and what is pickled
+    f"SELECT count(*) FROM Cache WHERE NOT ({OURS}) AND raw = 1 AND typeof(key) = 'text'"
+    " AND (mode IN (3, 4) OR typeof(value) = 'text')"
+)
 _MOST_OPEN: Final = 8
 """Seeds, at most, whose files are open at a time."""
 
