@@ -49,6 +49,8 @@ class Offering(_Protocols):
     What decorators, patches and integrations need has no underscore, and is left out.
     """
 
+    _is_protocol = False  # which Python 3.11 asks of each class of its own kind
+
     def __dir__(cls) -> list[str]:
         return [name for name in super().__dir__() if name not in _FOR_OTHERS]
 
