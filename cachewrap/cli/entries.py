@@ -16,6 +16,7 @@ from cachewrap.entries.filters import Filter, Moment, read_moment, read_size
 from cachewrap.entries.stored import Samples, StoredEntry, read_entries
 from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, CorruptEntryError, printable
+from cachewrap.explain.texts import common_prefix
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import encode, key_of, salted
 from cachewrap.stores.base import Seeds
@@ -149,13 +150,7 @@ def _several(found: list[tuple[Place, str]], given: str) -> str:
 def _least(keys: Iterable[str]) -> int:
     """How many characters tell keys apart."""
     ordered = sorted(keys)
-    return max(8, 1 + max(itertools.starmap(_shared, itertools.pairwise(ordered)), default=0))
-
-
-def _shared(one: str, other: str) -> int:
-    """How many characters two keys begin with alike."""
-    pairs = zip(one, other, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    return max(8, 1 + max(itertools.starmap(common_prefix, itertools.pairwise(ordered)), default=0))
 
 
 def _no_entry(places: list[Place], given: str) -> str:
@@ -189,7 +184,7 @@ def _near(places: list[Place], given: str) -> list[str]:
     best: list[str] = []
     most = max(2, len(given) // 2)
     for key in itertools.chain.from_iterable(place.store.keys() for place in places):
-        shared = _shared(key, given)
+        shared = common_prefix(key, given)
         if shared > most:
             best, most = [], shared
         if shared == most and len(best) < 3:
