@@ -1,0 +1,1 @@
+"""The proxy: the cache for every program that speaks HTTP (`cachewrap serve`)."""
