@@ -6,9 +6,11 @@ what there is no room for is dropped, and counted.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from cachewrap.errors import printable
+from cachewrap.errors import CacheWarning, printable
 from cachewrap.proxy.settings import Served
 
 FORMS: Final = ("json", "text", "off")
@@ -34,6 +36,7 @@ _AT_ONCE: Final = 4096
 _KEY: Final = 12
 _LONGEST: Final = {"path": 500, "error": 300}
 _SHORT: Final = 100
+_MESSAGE: Final = 3000
 
 _Line: TypeAlias = tuple[float, Served | str]
 
@@ -53,7 +56,7 @@ class Journal:
         self.dropped = 0
         self._told = 0
         self._form = form
-        self._line = _text_of if form == "text" else _json_of
+        self._line = _json_of if form == "json" else _text_of
         self._write = write or _write
         self._waiting: deque[_Line] = deque()
         self._awake = threading.Event()
@@ -113,10 +116,32 @@ class Journal:
             self._write(piece)
 
 
+class _Faults(logging.Handler):
+    """A handler that has a journal tell what is logged, of errors with where they come from."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(logging.WARNING)
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._journal.tell(self.format(record))
+
+
+def take_over(journal: Journal) -> None:
+    """Have a journal tell what this process warns of and logs, instead of stderr."""
+    handler = _Faults(journal)
+    for name in ("cachewrap", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.propagate = False
+    warnings.simplefilter("always", CacheWarning)  # each is given once for each cause
+    warnings.showwarning = lambda message, *_: journal.tell(str(message))
+
+
 def _json_of(at: float, what: Served | str) -> bytes:
     ts = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     if isinstance(what, str):
-        return msgspec.json.encode({"ts": ts, "message": printable(what, 1000)}) + b"\n"
+        return msgspec.json.encode({"ts": ts, "message": printable(what, _MESSAGE)}) + b"\n"
     facts = {
         "ts": ts,
         "client": _clean("peer", what.peer),
@@ -140,7 +165,7 @@ def _json_of(at: float, what: Served | str) -> bytes:
 def _text_of(at: float, what: Served | str) -> bytes:
     clock = time.strftime("%H:%M:%S", time.localtime(at))
     if isinstance(what, str):
-        return f"{clock} {printable(what, 1000)}\n".encode()
+        return f"{clock} {printable(what, _MESSAGE)}\n".encode()
     where = f"/{what.upstream}{what.path}" if what.upstream else what.path
     words = [
         clock,

@@ -82,9 +82,7 @@ class Metrics:
 
         def histogram(name: str, told: str) -> Histogram:
             labels = ("upstream", "outcome")
-            return Histogram(
-                f"cachewrap_{name}", told, labels, registry=registry, buckets=_SECONDS
-            )
+            return Histogram(f"cachewrap_{name}", told, labels, registry=registry, buckets=_SECONDS)
 
         self._requests = counter(
             *("requests", "Requests that were answered."), "upstream", "outcome", "status"
@@ -182,8 +180,8 @@ class Metrics:
         registry = self._registry
         if self._folder:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry, self._folder)
-        return 200, CONTENT_TYPE_LATEST, generate_latest(_Shown(registry))  # type: ignore[arg-type]
+            MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
+        return 200, CONTENT_TYPE_LATEST, generate_latest(_Shown(registry))
 
 
 class _Shown:

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import gc
+import logging
 import os
 import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
+from urllib.parse import urlsplit
 
 from cachewrap.cache import Cache
 from cachewrap.call.stats import Stats, summary
-from cachewrap.errors import printable
-from cachewrap.proxy.clients import Connection, Connections
+from cachewrap.errors import ConfigurationError
+from cachewrap.proxy.clients import Connection
 from cachewrap.proxy.gateway import Gateway
-from cachewrap.proxy.journal import Journal
+from cachewrap.proxy.journal import Journal, take_over
 from cachewrap.proxy.messages import Request, Response
 from cachewrap.proxy.metrics import Metrics, health
 from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.settings import Served, Settings
+
+log: Final = logging.getLogger("cachewrap.proxy")
 
 _WAITING: Final = 1024
 """Connections that the system keeps until they are accepted."""
@@ -35,46 +41,133 @@ _FEW: Final = 4
 _UPDATE_SECONDS: Final = 5.0
 """Seconds between two looks at what the cache has counted, for the sums of several workers."""
 
+_CUT_SECONDS: Final = 1.0
+"""Seconds for connections that were cut to be gone."""
+
 _LEFT_SECONDS: Final = 2.0
 """Seconds for what is under way when a block is left."""
 
 
-def bound(host: str, port: int) -> list[socket.socket]:
-    """Sockets on which nobody listens yet, one for each address of a host, on one port.
+def bound(settings: Settings) -> list[socket.socket]:
+    """Sockets on which nobody listens yet, one for each address of the host, on one port.
 
-    Raises `OSError`.
+    Raises `ConfigurationError` where others could reach it who need no token, or where an upstream
+    is the proxy itself; `OSError` for an address that cannot be had.
     """
+    addresses = _addresses(settings.host, settings.port)
+    if not settings.token and not all(_is_loopback(address[0]) for _, address in addresses):
+        raise ConfigurationError(
+            f"{settings.host} can be reached from other machines, and whoever asks is given what is"
+            " stored: give a token that clients must know (CACHEWRAP_TOKEN, --token-file or"
+            " --token), or leave --host out"
+        )
     found: list[socket.socket] = []
     try:
-        for family, _, _, _, address in _addresses(host, port):
-            if port == 0 and found:  # all of them have the port that the first one got
+        for family, address in addresses:
+            if settings.port == 0 and found:  # all of them have the port that the first one got
                 address = (address[0], found[0].getsockname()[1], *address[2:])
-            one = socket.socket(family, socket.SOCK_STREAM)
-            found.append(one)
-            if os.name == "posix":  # elsewhere it would let two programs have one port
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.setblocking(False)
-            one.bind(address)
-    except OSError:
+            try:
+                found.append(_bound(family, address))
+            except OSError as error:  # a system may know of a protocol that it does not have
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) or (
+                    not found and address is addresses[-1][1]
+                ):
+                    raise
+        _check_upstreams(settings, found)
+    except BaseException:
         for one in found:
             one.close()
         raise
     return found
 
 
-def _addresses(host: str, port: int) -> list[Any]:
+def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    if not socket.has_ipv6:
-        found = [one for one in found if one[0] != socket.AF_INET6]
-    return list({one[4]: one for one in found}.values())
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _bound(family: int, address: Any) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # elsewhere it would let two programs have one port
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.setblocking(False)
+        one.bind(address)
+    except BaseException:
+        one.close()
+        raise
+    return one
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback
+
+
+def _check_upstreams(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Raise `ConfigurationError` where an upstream is the proxy itself: it would ask for ever."""
+    own = [one.getsockname()[:2] for one in sockets]
+    for text in settings.upstreams:
+        name, _, url = text.partition("=")
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+            if port != own[0][1]:
+                continue
+            theirs = {address[0] for _, address in _addresses(host, port)}
+        except (ValueError, OSError):  # what is wrong with it is told elsewhere
+            continue
+        for address, _ in own:
+            if address in theirs or (
+                ip_address(address).is_unspecified and any(map(_is_loopback, theirs))
+            ):
+                raise ConfigurationError(f"the upstream {name} is this proxy itself: {url}")
 
 
 def address_of(host: str, sockets: Sequence[socket.socket]) -> str:
     """The address of a proxy, as the base of a URL."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{sockets[0].getsockname()[1]}"
+
+
+class _Connections(set[Connection]):
+    """The connections of clients, of which one can wait for the last to go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ending = False
+        self._none = asyncio.Event()
+
+    def add(self, one: Connection) -> None:
+        super().add(one)
+        self._none.clear()
+        if self._ending:  # it was accepted before
+            asyncio.get_running_loop().call_soon(one.wind_down)
+
+    def discard(self, one: object) -> None:
+        super().discard(one)  # type: ignore[arg-type]
+        if not self:
+            self._none.set()
+
+    def end(self) -> None:
+        """Close those on which nothing is under way, and the others when they are done."""
+        self._ending = True
+        for one in list(self):
+            one.wind_down()
+
+    async def close(self, seconds: float) -> None:
+        """Wait for the last one to go, for so many seconds, and cut those that are left."""
+        self.end()
+        await self._gone(seconds)
+        for one in list(self):
+            one.cut()
+        await self._gone(_CUT_SECONDS)
+
+    async def _gone(self, seconds: float) -> None:
+        if self:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._none.wait(), seconds)
 
 
 class Service:
@@ -112,7 +205,7 @@ class Service:
         self._journal = Journal(settings.log) if journal is None else journal
         self._metrics = Metrics(self._cache, folder)
         self._servers: list[asyncio.Server] = []
-        self._connections = Connections()
+        self._connections = _Connections()
         self._senders = Origins(settings.limits)
         pages = {"/healthz": lambda: health(self.ending), "/metrics": self._page}
         self._gateway: Callable[[Request, Response], Awaitable[None]] = Gateway(
@@ -142,7 +235,7 @@ class Service:
     async def start(self) -> None:
         """Accept connections. Raises `OSError` for an address that cannot be had."""
         if not self._sockets:
-            self._sockets = bound(self._settings.host, self._settings.port)
+            self._sockets = bound(self._settings)
         loop = asyncio.get_running_loop()
         for one in self._sockets:
             # The event loop accepts as many at a time as it is told may wait: what one of several
@@ -192,7 +285,9 @@ class Service:
     # -- requests ------------------------------------------------------------------------------
 
     def _connect(self) -> asyncio.Protocol:
-        return Connection(self._answer, self._settings.limits, self._connections)
+        return Connection(
+            self._answer, self._settings.limits, self._connections, failed=self._failed
+        )
 
     async def _answer(self, request: Request, response: Response) -> None:
         under_way = self._metrics.under_way
@@ -201,6 +296,9 @@ class Service:
             await self._gateway(request, response)
         finally:
             under_way.dec()
+
+    def _failed(self, error: Exception) -> None:
+        log.error("a request failed", exc_info=error)
 
     def _observe(self, served: Served) -> None:
         if not served.upstream and served.status == 200:
@@ -256,7 +354,7 @@ async def _live(
 ) -> int:
     loop = asyncio.get_running_loop()
     journal = Journal(settings.log)
-    loop.set_exception_handler(lambda _, context: journal.tell(_told(context)))
+    take_over(journal)
     service = Service(settings, sockets=sockets, journal=journal, folder=folder)
     ending, now = asyncio.Event(), asyncio.Event()
 
@@ -306,13 +404,6 @@ def _on_signals(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> Non
             loop.add_signal_handler(number, end)
         except NotImplementedError:  # on Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(end))
-
-
-def _told(context: dict[str, Any]) -> str:
-    """What an event loop has to tell: without values of requests."""
-    error = context.get("exception")
-    kind = f": {type(error).__name__}" if error is not None else ""
-    return printable(f"{context.get('message', 'the event loop failed')}{kind}")
 
 
 # -- in a thread ------------------------------------------------------------------------------

@@ -24,8 +24,11 @@ from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from cachewrap.errors import ConfigurationError
+from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.service import address_of, bound, live
 from cachewrap.proxy.settings import Settings
+from cachewrap.urls import parse_url
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which processes put their counts together."""
@@ -54,9 +57,15 @@ def serve(settings: Settings, started: Callable[[str], None]) -> int:
 
     Raises `OSError` for an address that cannot be had, and `ConfigurationError`.
     """
+    if settings.workers > 1 and parse_url(settings.url)[0] == "memory":
+        raise ConfigurationError(
+            "each worker would have its own cache in memory: give a folder, a file or a server, or"
+            " leave --workers out"
+        )
     if settings.workers == 1:
         return live(settings, started=started)
-    sockets = bound(settings.host, settings.port)
+    Upstreams(settings.upstreams)  # what is wrong with them is told once, and not by each worker
+    sockets = bound(settings)
     folder = tempfile.mkdtemp(prefix="cachewrap-counts-")
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = folder
@@ -185,7 +194,7 @@ class _Parent:
         process = worker.process
         self._workers.remove(worker)
         worker.pipe.close()
-        mark_process_dead(process.pid, self._folder)
+        mark_process_dead(process.pid, self._folder)  # type: ignore[no-untyped-call]
         if self._until is not None:
             return
         ended = _how(process.exitcode or 0)
@@ -219,9 +228,7 @@ def _say(text: str) -> None:
 # -- in a worker -------------------------------------------------------------------------------
 
 
-def _work(
-    settings: Settings, sockets: list[socket.socket], pipe: Connection, folder: str
-) -> None:
+def _work(settings: Settings, sockets: list[socket.socket], pipe: Connection, folder: str) -> None:
     """Be a worker, from its start to its end."""
     # A terminal interrupts all of its processes at once: what comes of it the parent says.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
