@@ -146,7 +146,7 @@ class _Connections(set[Connection]):
             asyncio.get_running_loop().call_soon(one.wind_down)
 
     def discard(self, one: object) -> None:
-        super().discard(one)  # type: ignore[arg-type]
+        super().discard(one)
         if not self:
             self._none.set()
 
