@@ -1,0 +1,395 @@
+"""The way of one request through the proxy: who asks, where it goes, cached or passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from cachewrap.cache import Cache
+from cachewrap.errors import CachewrapError, ConfigurationError, ReplayMissError
+from cachewrap.http.encodings import codings, decoder
+from cachewrap.http.response import MARK
+from cachewrap.http.routes import Routes, is_private, reaches_model
+from cachewrap.http.serve import Caching
+from cachewrap.options import choose_cache
+from cachewrap.proxy.controls import Controls, read_controls
+from cachewrap.proxy.messages import (
+    BadBody,
+    ClientGone,
+    Incoming,
+    Pairs,
+    Raw,
+    Request,
+    Response,
+    Senders,
+    UpstreamError,
+)
+from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
+from cachewrap.proxy.settings import Served, Settings
+from cachewrap.proxy.shapes import error_body, replay_miss
+from cachewrap.proxy.wire import Answer, Passed, ProxyWire, asked_upstream, paced, passed_on
+
+log: Final = logging.getLogger("cachewrap.proxy")
+
+Page: TypeAlias = Callable[[], tuple[int, str, bytes]]
+"""Makes a page of the proxy's own: status, content type, body."""
+
+_MARK: Final = MARK.encode()
+_WORDS: Final = {"miss": b"miss", "hit": b"hit", "joined": b"joined", "bypass": b"bypass"}
+_OPEN_TO_ALL: Final = frozenset({"/healthz"})
+
+
+class Refused(Exception):
+    """A request that the proxy itself answers.
+
+    Args:
+        status: that tells the client so.
+        message: the same in words.
+        code: the same in a word, for programs.
+    """
+
+    def __init__(self, status: int, message: str, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Gateway:
+    """The proxy, as a handler of requests.
+
+    Args:
+        settings: what it was told.
+        upstreams: where requests may go.
+        senders: the way there.
+        cache: serves them.
+        observe: is told of each request when it is over.
+        pages: the proxy's own, by path.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: Upstreams,
+        senders: Senders,
+        cache: Cache,
+        observe: Callable[[Served], None],
+        pages: Mapping[str, Page],
+    ) -> None:
+        self._settings = settings
+        self._upstreams = upstreams
+        self._senders = senders
+        self._cache = cache
+        self._observe = observe
+        self._pages = pages
+        self._token = settings.token.encode()
+        self._routes = Routes(None, None)
+        self._caching = Caching(self._routes, cache)
+
+    async def __call__(self, request: Request, response: Response) -> None:
+        """Answer one request."""
+        passage = _Passage(request, response)
+        served = passage.served
+        shape = "openai"
+        try:
+            target = self._admitted(request, passage)
+            path = target.partition("?")[0]
+            if page := self._pages.get(path):
+                await passage.page(*page())
+                return
+            found = self._upstreams.find(target)
+            shape, served.upstream = found.upstream.shape, found.upstream.name
+            served.path = found.target.partition("?")[0]
+            if request.upgrade == "websocket":
+                await self._tunnel(found, passage)
+            elif request.method != "POST":
+                await self._pass(found, passage, "method")
+            elif self._routes.has_path(urlsplit(found.url).path):
+                await self._serve(found, passage)
+            else:
+                await self._pass(found, passage, "endpoint")
+        except ClientGone:
+            served.error = "client left"
+        except asyncio.CancelledError:
+            served.error = "client left"
+            raise
+        except Exception as error:
+            await self._fail(error, shape, passage)
+        finally:
+            served.seconds = time.perf_counter() - passage.started
+            self._observe(served)
+
+    # -- who may ask ---------------------------------------------------------------------------
+
+    def _admitted(self, request: Request, passage: _Passage) -> str:
+        """The target of a request of one who may ask, without its token. Raises `Refused`."""
+        controls = passage.controls = read_controls(request.headers)
+        target = request.target
+        if not self._token:
+            _check_browser(request)
+            return target
+        first, slash, rest = target[1:].partition("/")
+        in_path = slash and hmac.compare_digest(unquote(first).encode(), self._token)
+        if in_path:
+            return f"/{rest}"
+        in_header = hmac.compare_digest(controls.token.encode(), self._token)
+        if not in_header and target.partition("?")[0] not in _OPEN_TO_ALL:
+            raise Refused(
+                401,
+                "this proxy asks for its token: as the header x-cachewrap-token, or as the first "
+                "part of the path, as in /TOKEN/openai/v1",
+                "no_token",
+            )
+        return target
+
+    # -- the ways ------------------------------------------------------------------------------
+
+    async def _serve(self, found: Found, passage: _Passage) -> None:
+        """Answer a request that may be cached."""
+        request, served = passage.request, passage.served
+        body = await request.read(self._settings.limits.held_bytes)
+        if body is None:
+            await self._pass(found, passage, "too large")
+            return
+        served.received = len(body)
+        headers = _with_known_codings(asked_upstream(request.headers))
+        sender, origin = self._senders, found.upstream.origin
+
+        async def send() -> Passed:
+            return Passed(await sender.send(origin, request.method, found.target, headers, body))
+
+        controls = passage.controls
+        pace = self._settings.pace if controls.pace is None else controls.pace
+        path = urlsplit(found.url).path
+        wire = ProxyWire(request, body, found.url, origin, path, pace=pace)
+        try:
+            result = await self._caching.ahandle(wire, send, controls.options)
+        finally:
+            if (exchange := wire.exchange) is not None:
+                served.key, served.model = exchange.key, exchange.model
+            else:
+                served.reason = wire.reason
+        if isinstance(result, Passed):
+            result = result.answer("bypass" if wire.exchange is None else "miss")
+        await passage.relay(result)
+
+    async def _pass(self, found: Found, passage: _Passage, reason: str) -> None:
+        """Pass on a request that is not cached, without holding any of it."""
+        request = passage.request
+        self._pass_by(passage, reason, asks_model=reaches_model(request.method, found.url))
+        incoming = await self._senders.send(
+            found.upstream.origin,
+            request.method,
+            found.target,
+            asked_upstream(request.headers),
+            passage.pieces() if _has_body(request.headers) else None,
+            trailers=lambda: request.trailers,
+            inform=passage.response.inform,
+        )
+        await passage.relay(Passed(incoming).answer("bypass"))
+
+    def _pass_by(self, passage: _Passage, reason: str, *, asks_model: bool) -> None:
+        """Count a request that is not cached. Raises `ReplayMissError` where it may not go on."""
+        served, own = passage.served, passage.controls.options
+        served.reason = reason
+        cache = choose_cache(None, own.cache_seed, lambda: self._cache, own.mode)
+        if cache is not None:
+            source = f"{served.method} {served.path}"
+            cache.bypass(source, reason, asks_model=asks_model)
+
+    async def _tunnel(self, found: Found, passage: _Passage) -> None:
+        """Connect a client that speaks no HTTP from now on."""
+        request, response, served = passage.request, passage.response, passage.served
+        self._pass_by(passage, "websocket", asks_model=True)
+        incoming = await self._senders.send(
+            found.upstream.origin,
+            request.method,
+            found.target,
+            asked_upstream(request.headers),
+            None,
+            upgrade=request.upgrade,
+        )
+        if incoming.status != 101:
+            await passage.relay(Passed(incoming).answer("bypass"))
+            return
+        served.status, served.outcome = 101, "bypass"
+        upstream = incoming.raw()
+        try:
+            headers = [*passed_on(incoming.headers), (_MARK, b"bypass")]
+            client = await response.upgraded(incoming.reason, headers)
+            await _pump(client, upstream, served)
+        finally:
+            upstream.close()
+
+    # -- what went wrong -----------------------------------------------------------------------
+
+    async def _fail(self, error: Exception, shape: str, passage: _Passage) -> None:
+        """Tell a client what went wrong, as its provider would."""
+        served, response = passage.served, passage.response
+        status, code, mark = 500, "proxy_error", "bypass"
+        message = str(error)
+        body: tuple[str, bytes] | None = None
+        if isinstance(error, ReplayMissError):
+            status, mark, served.error = 404, "miss", "not stored"
+            body = replay_miss(shape, error)
+        elif isinstance(error, Refused):
+            status, code, served.error = error.status, error.code, error.code
+        elif isinstance(error, NoUpstream):
+            status, code, served.error = 404, "unknown_upstream", "unknown upstream"
+        elif isinstance(error, BadBody):
+            status, code, served.error = error.status, "bad_body", "bad body"
+        elif isinstance(error, UpstreamError):
+            status, code, served.error = error.status, "upstream_error", str(error)
+        elif isinstance(error, ConfigurationError):
+            status, code, served.error = 400, "bad_control", "bad control"
+        else:
+            served.error = type(error).__name__
+            if not isinstance(error, CachewrapError):
+                message = f"the proxy failed ({type(error).__name__})"
+                log.error("%s %s", served.method, served.path, exc_info=error)
+        if response.started:
+            response.abort()
+            return
+        kind, content = body or error_body(shape, status, message, code)
+        with suppress(ClientGone):
+            await passage.own(status, kind, content, mark)
+
+
+class _Passage:
+    """One request on its way through the proxy.
+
+    Args:
+        request: the request.
+        response: its answer.
+    """
+
+    def __init__(self, request: Request, response: Response) -> None:
+        self.request = request
+        self.response = response
+        self.started = time.perf_counter()
+        self.controls = Controls()
+        self.served = Served(peer=request.peer, method=request.method)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body of the request as it comes, counted."""
+        async for piece in self.request:
+            self.served.received += len(piece)
+            yield piece
+
+    async def relay(self, answer: Answer) -> None:
+        """Send an answer, as it comes."""
+        served, response = self.served, self.response
+        served.status, served.outcome = answer.status, answer.mark
+        headers = [*answer.headers, (_MARK, _WORDS[answer.mark])]
+        served.first_seconds = time.perf_counter() - self.started
+        if answer.stream is None and len(answer.body) <= 1:
+            body = answer.body[0] if answer.body else b""
+            served.sent = len(body)
+            await response.whole(answer.status, answer.reason, headers, body)
+            return
+        try:
+            await response.start(answer.status, answer.reason, headers)
+            if answer.stream is not None:
+                async for piece in answer.stream:
+                    served.sent += len(piece)
+                    await response.send(piece)
+            elif answer.delays:
+                await paced(answer.body, answer.delays, self._send)
+            else:
+                for piece in answer.body:
+                    await self._send(piece)
+            await response.finish(answer.trailers)
+        finally:
+            await answer.aclose()
+
+    async def _send(self, piece: bytes) -> None:
+        self.served.sent += len(piece)
+        await self.response.send(piece)
+
+    async def page(self, status: int, kind: str, body: bytes) -> None:
+        """Send a page of the proxy's own."""
+        self.served.path = self.request.target.partition("?")[0]
+        await self.own(status, kind, body, "")
+
+    async def own(self, status: int, kind: str, body: bytes, mark: str) -> None:
+        """Send an answer of the proxy's own."""
+        served = self.served
+        served.status, served.outcome, served.sent = status, mark, len(body)
+        served.first_seconds = time.perf_counter() - self.started
+        headers: Pairs = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
+        if mark:
+            headers.append((_MARK, mark.encode()))
+        await self.response.whole(status, b"", headers, body)
+
+
+def _has_body(headers: Pairs) -> bool:
+    names = {name.lower() for name, _ in headers}
+    return b"transfer-encoding" in names or b"content-length" in names
+
+
+def _with_known_codings(headers: Pairs) -> Pairs:
+    """Headers that ask for an answer which can be read here: what is stored is decoded."""
+    found = []
+    for name, value in headers:
+        if name.lower() == b"accept-encoding":
+            value = b", ".join(filter(_is_known_coding, value.split(b","))) or b"identity"
+        found.append((name, value))
+    return found
+
+
+def _is_known_coding(coding: bytes) -> bool:
+    name = coding.partition(b";")[0].strip().decode("latin-1")
+    try:
+        decoder(codings(name))
+    except LookupError:
+        return False
+    return True
+
+
+def _check_browser(request: Request) -> None:
+    """Raise `Refused` for what a page of another site makes a browser on this machine ask."""
+    for name, value in request.headers:
+        lower = name.lower()
+        if lower not in (b"host", b"origin") or value == b"null":
+            continue
+        text = value.decode("latin-1")
+        host = urlsplit(text if lower == b"origin" else f"//{text}").hostname or ""
+        if not is_private(host):
+            raise Refused(
+                403,
+                f"{lower.decode()} {host} is no address of this machine or its network: a proxy "
+                "without a token answers no pages of other sites",
+                "foreign_site",
+            )
+
+
+async def _pump(client: Raw, upstream: Raw, served: Served) -> None:
+    """Hand on what comes, both ways, until both have ended or one is gone."""
+
+    async def hand(source: Raw, target: Raw, *, back: bool) -> None:
+        while data := await source.read():
+            if back:
+                served.sent += len(data)
+            else:
+                served.received += len(data)
+            await target.write(data)
+
+    tasks = {
+        asyncio.ensure_future(hand(client, upstream, back=False)),
+        asyncio.ensure_future(hand(upstream, client, back=True)),
+    }
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            with suppress(OSError, UpstreamError):
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        client.close()
