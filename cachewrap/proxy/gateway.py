@@ -8,12 +8,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from cachewrap.cache import Cache
 from cachewrap.errors import CachewrapError, ConfigurationError, ReplayMissError
-from cachewrap.http.encodings import codings, decoder
 from cachewrap.http.response import MARK
 from cachewrap.http.routes import Routes, is_private, reaches_model
 from cachewrap.http.serve import Caching
@@ -22,7 +21,6 @@ from cachewrap.proxy.controls import Controls, read_controls
 from cachewrap.proxy.messages import (
     BadBody,
     ClientGone,
-    Incoming,
     Pairs,
     Raw,
     Request,
@@ -33,7 +31,15 @@ from cachewrap.proxy.messages import (
 from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
-from cachewrap.proxy.wire import Answer, Passed, ProxyWire, asked_upstream, paced, passed_on
+from cachewrap.proxy.wire import (
+    Answer,
+    Passed,
+    ProxyWire,
+    asked_upstream,
+    paced,
+    passed_on,
+    with_known_codings,
+)
 
 log: Final = logging.getLogger("cachewrap.proxy")
 
@@ -157,16 +163,18 @@ class Gateway:
             await self._pass(found, passage, "too large")
             return
         served.received = len(body)
-        headers = _with_known_codings(asked_upstream(request.headers))
-        sender, origin = self._senders, found.upstream.origin
+        headers, origin = asked_upstream(request.headers), found.upstream.origin
 
         async def send() -> Passed:
-            return Passed(await sender.send(origin, request.method, found.target, headers, body))
+            known = with_known_codings(headers)
+            return Passed(
+                await self._senders.send(origin, request.method, found.target, known, body)
+            )
 
         controls = passage.controls
         pace = self._settings.pace if controls.pace is None else controls.pace
         path = urlsplit(found.url).path
-        wire = ProxyWire(request, body, found.url, origin, path, pace=pace)
+        wire = ProxyWire(request.method, headers, body, found.url, origin, path, pace=pace)
         try:
             result = await self._caching.ahandle(wire, send, controls.options)
         finally:
@@ -332,40 +340,36 @@ def _has_body(headers: Pairs) -> bool:
     return b"transfer-encoding" in names or b"content-length" in names
 
 
-def _with_known_codings(headers: Pairs) -> Pairs:
-    """Headers that ask for an answer which can be read here: what is stored is decoded."""
-    found = []
-    for name, value in headers:
-        if name.lower() == b"accept-encoding":
-            value = b", ".join(filter(_is_known_coding, value.split(b","))) or b"identity"
-        found.append((name, value))
-    return found
-
-
-def _is_known_coding(coding: bytes) -> bool:
-    name = coding.partition(b";")[0].strip().decode("latin-1")
-    try:
-        decoder(codings(name))
-    except LookupError:
-        return False
-    return True
-
-
 def _check_browser(request: Request) -> None:
-    """Raise `Refused` for what a page of another site makes a browser on this machine ask."""
+    """Raise `Refused` for what a page of another site makes a browser on this machine ask.
+
+    It shows by the ``Origin`` that a browser tells, or by the name under which it has found the
+    proxy (https://en.wikipedia.org/wiki/DNS_rebinding). Origins of other schemes are programs.
+    """
     for name, value in request.headers:
         lower = name.lower()
-        if lower not in (b"host", b"origin") or value == b"null":
+        if lower == b"host":
+            text = f"http://{value.decode('latin-1')}"
+        elif lower == b"origin":
+            text = value.decode("latin-1")
+        else:
             continue
-        text = value.decode("latin-1")
-        host = urlsplit(text if lower == b"origin" else f"//{text}").hostname or ""
-        if not is_private(host):
+        if not _is_ours(text):
             raise Refused(
                 403,
-                f"{lower.decode()} {host} is no address of this machine or its network: a proxy "
-                "without a token answers no pages of other sites",
+                f"{lower.decode()} {value.decode('latin-1')!r} is no address of this machine or "
+                "its network: without a token the proxy answers no pages of other sites",
                 "foreign_site",
             )
+
+
+def _is_ours(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return is_private(host) or parts.scheme not in ("", "http", "https")
 
 
 async def _pump(client: Raw, upstream: Raw, served: Served) -> None:

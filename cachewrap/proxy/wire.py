@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import http
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import Coder, codings, decoded, decoder
 from cachewrap.http.response import MARK, Head, Headers, Wire, marked, raising
-from cachewrap.proxy.messages import Incoming, Origin, Pairs, Request, UpstreamError
+from cachewrap.proxy.messages import Incoming, Origin, Pairs, UpstreamError
 
 LIBRARY: Final = raising(UpstreamError, read_timeout=UpstreamError)
 
@@ -47,6 +48,29 @@ def asked_upstream(headers: Pairs) -> Pairs:
         for name, value in passed_on(headers)
         if (lower := name.lower()) not in _OURS and not lower.startswith(_TOLD)
     ]
+
+
+def with_known_codings(headers: Pairs) -> Pairs:
+    """Headers that ask for an answer which can be read here: what is stored is decoded."""
+    return [
+        (name, _known_codings(value) if name.lower() == b"accept-encoding" else value)
+        for name, value in headers
+    ]
+
+
+@lru_cache(maxsize=256)
+def _known_codings(accepted: bytes) -> bytes:
+    known = (coding.strip() for coding in accepted.split(b",") if _is_known_coding(coding))
+    return b", ".join(known) or b"identity"
+
+
+def _is_known_coding(coding: bytes) -> bool:
+    name = coding.partition(b";")[0].strip().decode("latin-1")
+    try:
+        decoder(codings(name))
+    except LookupError:
+        return False
+    return True
 
 
 def in_text(pairs: Pairs) -> list[tuple[str, str]]:
@@ -172,8 +196,9 @@ class ProxyWire(Wire):
     """A request of a client, as the cache sees it.
 
     Args:
-        request: the request.
-        body: its body, as it came.
+        method: the request's.
+        headers: as the upstream gets them.
+        body: as it came.
         url: of the upstream, as a program in its place would have it.
         origin: where the upstream is.
         path: the path in the URL.
@@ -181,10 +206,18 @@ class ProxyWire(Wire):
     """
 
     def __init__(
-        self, request: Request, body: bytes, url: str, origin: Origin, path: str, *, pace: bool
+        self,
+        method: str,
+        headers: Pairs,
+        body: bytes,
+        url: str,
+        origin: Origin,
+        path: str,
+        *,
+        pace: bool,
     ) -> None:
-        super().__init__(LIBRARY, request.method, url, origin.host, origin.port, path)
-        self._headers = in_text(asked_upstream(request.headers))
+        super().__init__(LIBRARY, method, url, origin.host, origin.port, path)
+        self._headers = in_text(headers)
         self._content = body
         self._pace = pace
         encoding = value_of(self._headers, "content-encoding")
