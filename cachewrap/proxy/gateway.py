@@ -12,11 +12,11 @@ from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from cachewrap.cache import Cache
+from cachewrap.entry import Outcome
 from cachewrap.errors import CachewrapError, ConfigurationError, ReplayMissError
-from cachewrap.http.response import MARK
-from cachewrap.http.routes import Routes, is_private, reaches_model
+from cachewrap.http.response import MARK, Wire
+from cachewrap.http.routes import Routes, is_private
 from cachewrap.http.serve import Caching
-from cachewrap.options import choose_cache
 from cachewrap.proxy.controls import Controls, read_controls
 from cachewrap.proxy.messages import (
     BadBody,
@@ -47,7 +47,12 @@ Page: TypeAlias = Callable[[], tuple[int, str, bytes]]
 """Makes a page of the proxy's own: status, content type, body."""
 
 _MARK: Final = MARK.encode()
-_WORDS: Final = {"miss": b"miss", "hit": b"hit", "joined": b"joined", "bypass": b"bypass"}
+_MARKS: Final = {
+    Outcome.HIT: "hit",
+    Outcome.MISS: "miss",
+    Outcome.JOINED: "joined",
+    Outcome.BYPASSED: "bypass",
+}
 _OPEN_TO_ALL: Final = frozenset({"/healthz"})
 
 
@@ -95,7 +100,7 @@ class Gateway:
         self._pages = pages
         self._token = settings.token.encode()
         self._routes = Routes(None, None)
-        self._caching = Caching(self._routes, cache)
+        self._caching = Caching(self._routes, cache, whole=True)
 
     async def __call__(self, request: Request, response: Response) -> None:
         """Answer one request."""
@@ -115,7 +120,7 @@ class Gateway:
                 await self._tunnel(found, passage)
             elif request.method != "POST":
                 await self._pass(found, passage, "method")
-            elif self._routes.has_path(urlsplit(found.url).path):
+            elif self._may_serve(found):
                 await self._serve(found, passage)
             else:
                 await self._pass(found, passage, "endpoint")
@@ -153,6 +158,10 @@ class Gateway:
             )
         return target
 
+    def _may_serve(self, found: Found) -> bool:
+        path = urlsplit(found.url).path.rstrip("/")
+        return self._routes.has_path(path) or self._routes.takes_files("", 0, path)
+
     # -- the ways ------------------------------------------------------------------------------
 
     async def _serve(self, found: Found, passage: _Passage) -> None:
@@ -178,18 +187,17 @@ class Gateway:
         try:
             result = await self._caching.ahandle(wire, send, controls.options)
         finally:
-            if (exchange := wire.exchange) is not None:
-                served.key, served.model = exchange.key, exchange.model
-            else:
-                served.reason = wire.reason
-        if isinstance(result, Passed):
-            result = result.answer("bypass" if wire.exchange is None else "miss")
-        await passage.relay(result)
+            served.reason = wire.reason
+            if wire.exchange is not None:
+                served.key, served.model = wire.exchange.key, wire.exchange.model
+        mark = _MARKS[wire.outcome]
+        await passage.relay(result.answer() if isinstance(result, Passed) else result, mark)
 
     async def _pass(self, found: Found, passage: _Passage, reason: str) -> None:
         """Pass on a request that is not cached, without holding any of it."""
-        request = passage.request
-        self._pass_by(passage, reason, asks_model=reaches_model(request.method, found.url))
+        request, served = passage.request, passage.served
+        served.reason = reason
+        self._caching.bypass(_unread(found, passage), reason, passage.controls.options)
         incoming = await self._senders.send(
             found.upstream.origin,
             request.method,
@@ -199,21 +207,14 @@ class Gateway:
             trailers=lambda: request.trailers,
             inform=passage.response.inform,
         )
-        await passage.relay(Passed(incoming).answer("bypass"))
-
-    def _pass_by(self, passage: _Passage, reason: str, *, asks_model: bool) -> None:
-        """Count a request that is not cached. Raises `ReplayMissError` where it may not go on."""
-        served, own = passage.served, passage.controls.options
-        served.reason = reason
-        cache = choose_cache(None, own.cache_seed, lambda: self._cache, own.mode)
-        if cache is not None:
-            source = f"{served.method} {served.path}"
-            cache.bypass(source, reason, asks_model=asks_model)
+        await passage.relay(Passed(incoming).answer(), "bypass")
 
     async def _tunnel(self, found: Found, passage: _Passage) -> None:
         """Connect a client that speaks no HTTP from now on."""
         request, response, served = passage.request, passage.response, passage.served
-        self._pass_by(passage, "websocket", asks_model=True)
+        own = passage.controls.options
+        served.reason = "websocket"
+        self._caching.bypass(_unread(found, passage), "websocket", own, asks_model=True)
         incoming = await self._senders.send(
             found.upstream.origin,
             request.method,
@@ -223,7 +224,7 @@ class Gateway:
             upgrade=request.upgrade,
         )
         if incoming.status != 101:
-            await passage.relay(Passed(incoming).answer("bypass"))
+            await passage.relay(Passed(incoming).answer(), "bypass")
             return
         served.status, served.outcome = 101, "bypass"
         upstream = incoming.raw()
@@ -289,11 +290,11 @@ class _Passage:
             self.served.received += len(piece)
             yield piece
 
-    async def relay(self, answer: Answer) -> None:
+    async def relay(self, answer: Answer, mark: str) -> None:
         """Send an answer, as it comes."""
         served, response = self.served, self.response
-        served.status, served.outcome = answer.status, answer.mark
-        headers = [*answer.headers, (_MARK, _WORDS[answer.mark])]
+        served.status, served.outcome = answer.status, mark
+        headers = [*answer.headers, (_MARK, mark.encode())]
         served.first_seconds = time.perf_counter() - self.started
         if answer.stream is None and len(answer.body) <= 1:
             body = answer.body[0] if answer.body else b""
@@ -333,6 +334,12 @@ class _Passage:
         if mark:
             headers.append((_MARK, mark.encode()))
         await self.response.whole(status, b"", headers, body)
+
+
+def _unread(found: Found, passage: _Passage) -> Wire:
+    """A request that is not read, for who counts it."""
+    origin, path = found.upstream.origin, urlsplit(found.url).path
+    return Wire(LIBRARY, passage.request.method, found.url, origin.host, origin.port, path)
 
 
 def _has_body(headers: Pairs) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import Coder, codings, decoded, decoder
+from cachewrap.http.multipart import Form, parse_multipart
 from cachewrap.http.response import MARK, Head, Headers, Wire, marked, raising
 from cachewrap.proxy.messages import Incoming, Origin, Pairs, UpstreamError
 
@@ -99,21 +100,19 @@ class Answer:
         status: its status.
         reason: what is said about it.
         headers: without those of the connection.
-        mark: ``hit``, ``miss``, ``joined`` or ``bypass``.
         body: the pieces of it that are there.
         delays: seconds from the start to each piece, for a stream that comes at its own pace.
         stream: gives the body instead, with ``aclose``.
         incoming: whose trailers are those of the answer.
     """
 
-    __slots__ = ("body", "delays", "headers", "incoming", "mark", "reason", "status", "stream")
+    __slots__ = ("body", "delays", "headers", "incoming", "reason", "status", "stream")
 
     def __init__(
         self,
         status: int,
         reason: bytes,
         headers: Pairs,
-        mark: str,
         *,
         body: Sequence[bytes] = (),
         delays: Sequence[float] = (),
@@ -123,7 +122,6 @@ class Answer:
         self.status = status
         self.reason = reason
         self.headers = headers
-        self.mark = mark
         self.body = body
         self.delays = delays
         self.stream = stream
@@ -160,7 +158,7 @@ class Passed:
             f"HTTP/{incoming.version}",
         )
 
-    def answer(self, mark: str, stream: Any = None) -> Answer:
+    def answer(self, stream: Any = None) -> Answer:
         """It, for the client: as it came."""
         incoming = self.incoming
         body = () if self.raw is None else (self.raw,)
@@ -171,7 +169,6 @@ class Passed:
             incoming.status,
             incoming.reason,
             headers,
-            mark,
             body=body,
             stream=stream,
             incoming=incoming,
@@ -236,6 +233,11 @@ class ProxyWire(Wire):
     def content(self) -> bytes:
         return self._content
 
+    def form(self) -> Form | None:
+        kind = value_of(self._headers, "content-type") or ""
+        is_form = kind.lower().startswith("multipart/form-data")
+        return parse_multipart(kind, self._content) if is_form else None
+
     def head(self, response: Passed) -> Head:
         return response.head
 
@@ -250,10 +252,10 @@ class ProxyWire(Wire):
         return decoded(response.head.headers.get("content-encoding"), response.raw)
 
     async def awhole(self, response: Passed, content: bytes) -> Answer:
-        return response.answer("miss")
+        return response.answer()
 
     async def arecorded(self, response: Passed, stream: Any) -> Answer:
-        return response.answer("miss", stream)
+        return response.answer(stream)
 
     async def abuild(self, answer: HttpAnswer, reader: Any) -> Answer:
         pairs = [pair for pair in marked(answer, reader) if pair[0].lower() not in _OF_HITS]
@@ -263,14 +265,14 @@ class ProxyWire(Wire):
             pairs = [pair for pair in pairs if pair[0].lower() not in _CODED]
             delays = answer.delays if self._pace else ()
             return Answer(
-                answer.status, reason, _in_bytes(pairs), "hit", body=answer.chunks, delays=delays
+                answer.status, reason, _in_bytes(pairs), body=answer.chunks, delays=delays
             )
         stream = reader
         encoding = value_of(pairs, "content-encoding")
         if (names := codings(encoding)) and not all(name in self._accepts for name in names):
             pairs = [pair for pair in pairs if pair[0].lower() not in _CODED]
             stream = _Decoded(reader, decoder(names))
-        return Answer(answer.status, reason, _in_bytes(pairs), "joined", stream=stream)
+        return Answer(answer.status, reason, _in_bytes(pairs), stream=stream)
 
 
 _OF_HITS: Final = frozenset({"transfer-encoding", MARK})
