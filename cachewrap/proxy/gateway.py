@@ -32,6 +32,7 @@ from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
 from cachewrap.proxy.wire import (
+    LIBRARY,
     Answer,
     Passed,
     ProxyWire,
