@@ -186,6 +186,8 @@ class _Parent:
         left = self._settings.limits.end_seconds if word == _END else 0.0
         until = time.monotonic() + left + _LEFT_SECONDS
         self._until = until if self._until is None else min(self._until, until)
+        for one in self._sockets:  # else connections would wait there for somebody to accept them
+            one.close()
         for worker in self._workers:
             worker.tell(word)
 
