@@ -199,8 +199,9 @@ class Wire:
                 if not int(size, 16):
                     break
                 message.extensions.append(extension)
-                yield self._note(message, self.exactly(int(size, 16)))
-                assert self.exactly(2) == b"\r\n"
+                piece = self.exactly(int(size, 16) + 2)
+                assert piece.endswith(b"\r\n")
+                yield self._note(message, piece[:-2])
             message.trailers = self.pairs()
         elif message.framing == "length":
             left = int((message.get("content-length") or "0").split(",")[0])
