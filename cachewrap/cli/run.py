@@ -6,12 +6,11 @@ import os
 import signal
 import sys
 from typing import Any, Final, cast
-from urllib.parse import parse_qsl, urlencode
 
 import click
 
 from cachewrap import systems
-from cachewrap.cli.options import DEFAULT_URL, one_url, together
+from cachewrap.cli.options import DEFAULT_URL, left_out, one_url, together, whole_url
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.http import routes
 from cachewrap.policy import (
@@ -19,13 +18,12 @@ from cachewrap.policy import (
     MODES,
     UNKEYED_VARIABLE,
     CacheOptions,
-    listed,
     make_policy,
     seed_text,
 )
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.stores.seed_folders import check, folder_name
-from cachewrap.urls import absolute, parse_url, url_of_path
+from cachewrap.urls import absolute, parse_url
 
 _PATH: Final = "PYTHONPATH"
 _BOOTSTRAP: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "run", "bootstrap")
@@ -232,8 +230,8 @@ def environment(
     at = one_url(disk, redis, url) or os.environ.get(URL) or DEFAULT_URL
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
     if unkeyed:
-        given["unkeyed"] = _left_out(at, unkeyed)
-    whole = _absolute(at, given)
+        given["unkeyed"] = left_out(at, unkeyed)
+    whole = whole_url(at, given)
     _check(whole)
     others = _without_ours(os.environ.get(_PATH, ""))
     found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
@@ -246,8 +244,8 @@ def environment(
         except ConfigurationError as error:
             raise click.UsageError(f"--host: {error}") from None
         found[routes.VARIABLE] = ",".join(named)
-    if left_out := given.get("unkeyed"):
-        found[UNKEYED_VARIABLE] = left_out
+    if names := given.get("unkeyed"):
+        found[UNKEYED_VARIABLE] = names
     if history is not None and no_history:
         raise click.UsageError("give --history or --no-history, not both")
     if history is not None or no_history:
@@ -280,28 +278,6 @@ def _check(url: str) -> None:
 
 
 _USUAL: Final = frozenset({"cache_seed", "mode", "samples", "ttl", "unkeyed"})
-
-
-def _left_out(url: str, given: tuple[str, ...]) -> str:
-    """The names that are left out of keys: those that are given, and those that are already."""
-    known = parse_url(url)[2].get("unkeyed")
-    if known is None:
-        known = listed(os.environ.get(UNKEYED_VARIABLE, ""))
-    return ",".join(dict.fromkeys([*known, *(name for text in given for name in listed(text))]))
-
-
-def _absolute(url: str, given: dict[str, str | None]) -> str:
-    """The URL with the options that are given, and a path as it is seen from everywhere."""
-    kind, place, _ = parse_url(url)
-    front, _, query = url.partition("?")
-    if kind in ("disk", "jsonl"):
-        place = absolute(place)
-        front = url_of_path(kind, place)
-    options = parse_qsl(query, keep_blank_values=True)
-    for name, value in given.items():
-        if value is not None:
-            options = [(n, v) for n, v in options if n != name] + [(name, value)]
-    return f"{front}?{urlencode(options)}" if options else front
 
 
 def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:
