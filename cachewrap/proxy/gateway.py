@@ -33,6 +33,7 @@ from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
 from cachewrap.proxy.wire import (
     LIBRARY,
+    REASONS,
     Answer,
     Passed,
     ProxyWire,
@@ -334,7 +335,7 @@ class _Passage:
         headers: Pairs = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
         if mark:
             headers.append((_MARK, mark.encode()))
-        await self.response.whole(status, b"", headers, body)
+        await self.response.whole(status, REASONS.get(status, b""), headers, body)
 
 
 def _unread(found: Found, passage: _Passage) -> Wire:
