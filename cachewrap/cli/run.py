@@ -89,6 +89,7 @@ Examples:
   cachewrap run --redis redis://localhost/0 --seed 7 -m my_package.main
   cachewrap run --disk /srv/answers pytest -q
   cachewrap run --host model.internal:8000 agent.py
+  cachewrap run --serve --mode replay npm test
   CACHEWRAP_URL=redis://cache/0 cachewrap run --quiet uvicorn app:api
 
 \b
@@ -102,8 +103,22 @@ Environment, for services:
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
 @cache_options
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Ask models through a proxy, for commands that are no Python: npm test, curl.",
+)
+@click.option(
+    "--upstream",
+    metavar="NAME=URL",
+    multiple=True,
+    help="With --serve: a server that the proxy knows by this name; may be repeated.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="With --serve: the proxy's port.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(program: tuple[str, ...], **given: Any) -> None:
+def command(
+    program: tuple[str, ...], serve: bool, upstream: tuple[str, ...], port: int | None, **given: Any
+) -> None:
     """Run PROGRAM with the SDKs patched and a cache active in all of it.
 
     PROGRAM is a Python file, a folder with a __main__.py, -m MODULE, -c CODE, or any command that
@@ -120,9 +135,23 @@ def command(program: tuple[str, ...], **given: Any) -> None:
 
     A Python of another environment, which has no cachewrap, runs without a cache; so does one that
     is started with -I, -E or -S, or without the environment.
+
+    With --serve PROGRAM is any command: Node, Go, curl, a shell. A proxy stands beside it
+    (cachewrap help serve), and the variables of which SDKs read their base URL lead to it:
+    OPENAI_BASE_URL, ANTHROPIC_BASE_URL and their like. Nothing is patched.
     """
+    if not serve and (upstream or port is not None):
+        option = "--upstream" if upstream else "--port"
+        raise click.UsageError(f"{option} is of the proxy: give --serve as well")
+    if serve and given["host"]:
+        raise click.UsageError("with --serve a server has a name: --upstream NAME=URL, not --host")
     variables = environment(**given)
-    path, words = _resolve(program)
+    try:
+        path, words = _resolve(program)
+    except _NotRun as error:
+        if serve and os.path.isfile(program[0]):
+            vars(error)["exit_code"] = 126  # as shells have it
+        raise
     if not given["quiet"] and (behind := [one for one in program[1:] if one in _OURS]):
         told = f"{behind[0]} is given to {program[0]}: for cachewrap it stands in front of it"
         click.echo(f"cachewrap: {told}", err=True)
@@ -130,10 +159,39 @@ def command(program: tuple[str, ...], **given: Any) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a service may be started without one
             stream.flush()
+    if serve:
+        sys.exit(_run_beside_proxy(path, words, inherited, variables, upstream, port or 0))
     try:
         _become(path, words, {**inherited, **variables})
     except OSError as error:
         raise _NotRun(program[0], error.strerror or str(error)) from None
+
+
+def _run_beside_proxy(
+    path: str,
+    words: list[str],
+    inherited: dict[str, str],
+    variables: dict[str, str],
+    upstreams: tuple[str, ...],
+    port: int,
+) -> int:
+    """Run a command, unpatched, and a proxy as long; its exit status."""
+    from cachewrap.cli import run_serve  # which takes a while
+    from cachewrap.proxy.settings import Settings
+
+    settings = Settings(url=variables[URL], port=port, upstreams=upstreams)
+    if others := _without_ours(inherited.get(_PATH, "")):
+        inherited[_PATH] = os.pathsep.join(others)
+    else:
+        inherited.pop(_PATH, None)
+    try:
+        return run_serve.run(path, words, settings, inherited, quiet=QUIET in variables)
+    except run_serve.CannotStart as error:
+        raise _NotRun(words[0], str(error), error.status) from None
+
+
+def _without_ours(path: str) -> list[str]:
+    return [part for part in path.split(os.pathsep) if part and part != _BOOTSTRAP]
 
 
 def _become(path: str, words: list[str], variables: dict[str, str]) -> None:
@@ -175,7 +233,7 @@ def environment(
         given["unkeyed"] = left_out(at, unkeyed)
     whole = whole_url(at, given)
     _check(whole)
-    others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
+    others = _without_ours(os.environ.get(_PATH, ""))
     found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
         found[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
@@ -298,10 +356,9 @@ def _why_not(program: tuple[str, ...]) -> str:
 
 
 class _NotRun(click.ClickException):
-    exit_code = 127  # as shells have it
-
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, status: int = 127) -> None:
         super().__init__(f"cannot run {name!r}: {why}")
+        vars(self)["exit_code"] = status  # as shells have it
 
 
 @click.command(

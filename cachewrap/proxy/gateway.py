@@ -33,6 +33,7 @@ from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
 from cachewrap.proxy.wire import (
     LIBRARY,
+    REASONS,
     Answer,
     Passed,
     ProxyWire,
@@ -188,9 +189,9 @@ class Gateway:
         try:
             result = await self._caching.ahandle(wire, send, controls.options)
         finally:
-            served.reason = wire.reason
+            served.reason = wire.reason or ""
             if wire.exchange is not None:
-                served.key, served.model = wire.exchange.key, wire.exchange.model
+                served.key, served.model = wire.exchange.key, wire.exchange.model or ""
         mark = _MARKS[wire.outcome]
         await passage.relay(result.answer() if isinstance(result, Passed) else result, mark)
 
@@ -334,7 +335,7 @@ class _Passage:
         headers: Pairs = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
         if mark:
             headers.append((_MARK, mark.encode()))
-        await self.response.whole(status, b"", headers, body)
+        await self.response.whole(status, REASONS.get(status, b""), headers, body)
 
 
 def _unread(found: Found, passage: _Passage) -> Wire:

@@ -428,6 +428,11 @@ class Serving:
         self._cache = service.cache
 
     @property
+    def cache(self) -> Cache:
+        """The cache that serves the requests."""
+        return self._cache
+
+    @property
     def stats(self) -> Stats:
         """What was counted so far."""
         return self._cache.stats

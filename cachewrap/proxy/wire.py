@@ -27,7 +27,7 @@ _HOPS: Final = frozenset(
 # Decided anew for what is asked upstream.
 _OURS: Final = frozenset({b"host", b"expect", b"http2-settings"})
 _TOLD: Final = f"{MARK}-".encode()
-_REASONS: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
+REASONS: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
 
 def passed_on(headers: Pairs, *, keeps: frozenset[bytes] = frozenset()) -> Pairs:
@@ -259,7 +259,7 @@ class ProxyWire(Wire):
 
     async def abuild(self, answer: HttpAnswer, reader: Any) -> Answer:
         pairs = [pair for pair in marked(answer, reader) if pair[0].lower() not in _OF_HITS]
-        reason = _REASONS.get(answer.status, b"")
+        reason = REASONS.get(answer.status, b"")
         if reader is None:
             # It is stored decoded, and given so: nobody who has asked needs to be able to undo it.
             pairs = [pair for pair in pairs if pair[0].lower() not in _CODED]
