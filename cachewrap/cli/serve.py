@@ -196,7 +196,7 @@ def command(
     options = {
         "cache_seed": seed,
         "mode": mode,
-        "ttl": None if ttl is None else f"{ttl:g}",
+        "ttl": None if ttl is None else f"{ttl:.15g}",
         "keyed": ",".join([*(parse_url(at)[2].get("keyed") or ()), *keyed]) if keyed else None,
         "unkeyed": left_out(at, unkeyed) if unkeyed else None,
     }
