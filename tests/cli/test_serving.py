@@ -190,7 +190,10 @@ def test_an_upstream_that_is_the_proxy_itself(run: CommandLine) -> None:
         port = free.getsockname()[1]
     url = f"http://localhost:{port}/openai"
     done = run("serve", "memory:", "--port", str(port), "--upstream", f"me={url}")
-    assert (done.status, done.err) == (2, f"cachewrap: the upstream me is this proxy itself: {url}\n")
+    assert (done.status, done.err) == (
+        2,
+        f"cachewrap: the upstream me is this proxy itself: {url}\n",
+    )
 
 
 @pytest.mark.parametrize(

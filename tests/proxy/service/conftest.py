@@ -40,7 +40,16 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
     def start(*words: str, **variables: str) -> Command:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cachewrap", "serve", f"{tmp_path}/cache", "--port", "0", *words],
+            [
+                sys.executable,
+                "-m",
+                "cachewrap",
+                "serve",
+                f"{tmp_path}/cache",
+                "--port",
+                "0",
+                *words,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

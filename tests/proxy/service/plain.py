@@ -6,7 +6,9 @@ import http.client
 import json
 import subprocess
 import threading
+import time
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,25 +34,34 @@ class Slow:
         self.go_on = threading.Event()
         self.go_on.set()
         self.pause = pause
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(handler) -> None:  # noqa: N805
-                body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
-                self.asked += 1
-                with suppress(OSError):
-                    (self._stream if body.get("stream") else self._answer)(handler)
-
-            def log_message(handler, *_: Any) -> None:  # noqa: N805
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+    def close(self) -> None:
+        self.go_on.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, slow: Slow, *about: Any) -> None:
+        self._slow = slow
+        super().__init__(*about)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._slow.asked += 1
+        with suppress(OSError):
+            (self._stream if body.get("stream") else self._answer)()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _answer(self) -> None:
         message = {"role": "assistant", "content": "yes"}
         content = json.dumps(
             {
@@ -62,46 +73,39 @@ class Slow:
                 "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
             }
         ).encode()
-        handler.send_response(200)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
-    def _stream(self, handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("content-type", "text/event-stream")
-        handler.send_header("transfer-encoding", "chunked")
-        handler.end_headers()
+    def _stream(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
         for number in range(PIECES):
+            choice = {
+                "index": 0,
+                "delta": {"content": f"piece {number} "},
+                "finish_reason": "stop" if number == PIECES - 1 else None,
+            }
             chunk = {
                 "id": "c-2",
                 "object": "chat.completion.chunk",
                 "created": 1,
                 "model": "gpt-4o",
-                "choices": [
-                    {
-                        "index": 0,
-                        "delta": {"content": f"piece {number} "},
-                        "finish_reason": "stop" if number == PIECES - 1 else None,
-                    }
-                ],
+                "choices": [choice],
             }
-            self._piece(handler, f"data: {json.dumps(chunk)}\n\n".encode())
-            self.begun.set()
-            self.go_on.wait(30)
-            threading.Event().wait(self.pause)
-        self._piece(handler, b"data: [DONE]\n\n")
-        handler.wfile.write(b"0\r\n\r\n")
+            self._piece(f"data: {json.dumps(chunk)}\n\n".encode())
+            self._slow.begun.set()
+            self._slow.go_on.wait(30)
+            time.sleep(self._slow.pause)
+        self._piece(b"data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
 
-    @staticmethod
-    def _piece(handler: BaseHTTPRequestHandler, data: bytes) -> None:
-        handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-
-    def close(self) -> None:
-        self.go_on.set()
-        self._server.shutdown()
-        self._server.server_close()
+    def _piece(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
 
 class Client:

@@ -114,9 +114,7 @@ def test_a_label_tells_the_first_values_apart() -> None:
     assert [label.of(value) for value in "abcabc"] == ["a", "b", "other", "a", "b", "other"]
 
 
-def test_clients_make_no_end_of_series(
-    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clients_make_no_end_of_series(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shown, "_REMEMBERED", 100)
     for n in range(500):
         one = served(upstream=f"u{n}", outcome=f"o{n}", status=n, error=f"e{n}")
