@@ -162,7 +162,7 @@ class _Parent:
         for happened in wait([self._heard, *pipes, *ends], self._seconds()):
             if happened is self._heard:
                 self._heard.recv_bytes()
-            elif isinstance(happened, Connection):
+            elif happened in pipes:
                 pipes[happened].hear()
         if self._started is not None and all(one.ready for one in self._workers):
             self._started(address_of(self._settings.host, self._sockets))

@@ -41,24 +41,21 @@ def is_alive(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("count", ALONE_AND_SHARED)
-def test_the_first_line_is_the_address_and_a_signal_ends_it(
-    serve: Serve, connect: Connect, count: str
-) -> None:
-    command = serve("--workers", count)
-    assert command.root.startswith("http://127.0.0.1:")
-    assert connect(command.root).get("/healthz") == (200, '{"status": "ok"}')
-    command.process.send_signal(signal.SIGTERM)
-    assert command.ended() == (0, "", "")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("count", ALONE_AND_SHARED)
-def test_streams_under_way_finish(
+@pytest.mark.parametrize(
+    ("count", "number"),
+    [
+        pytest.param("1", signal.SIGTERM, id="alone"),
+        pytest.param("1", signal.SIGINT, id="interrupted"),
+        pytest.param("2", signal.SIGTERM, id="workers"),
+    ],
+)
+def test_the_first_line_is_the_address_and_after_a_signal_streams_finish(
     serve: Serve, connect: Connect, upstream: Slow, count: str, number: signal.Signals
 ) -> None:
     upstream.go_on.clear()
     command = serve("--workers", count, "--upstream", f"local={upstream.url}", "--log", "off")
+    assert command.root.startswith("http://127.0.0.1:")
+    assert connect(command.root).get("/healthz") == (200, '{"status": "ok"}')
     responses = [connect(command.root).ask(f"n. {n}", stream=True) for n in range(5)]
     command.process.send_signal(number)
     until(lambda: refuses(connect, command.root))
@@ -93,40 +90,24 @@ def test_a_second_signal_ends_it_at_once(
     assert time.monotonic() - began < 5
 
 
-def test_the_grace_is_a_bound(serve: Serve, connect: Connect, upstream: Slow) -> None:
-    upstream.go_on.clear()
-    command = serve("--grace", "0.2s", "--upstream", f"local={upstream.url}")
-    connect(command.root).ask("slowly", stream=True)
-    command.process.send_signal(signal.SIGTERM)
-    assert command.ended()[0] == 0
-
-
-def test_a_stream_that_was_cut_is_not_stored(
+def test_what_takes_longer_than_the_grace_is_cut_and_not_stored(
     serve: Serve, connect: Connect, upstream: Slow
 ) -> None:
-    upstream.go_on.clear()
     words = ("--upstream", f"local={upstream.url}", "--grace", "0.2s")
-    command = serve(*words)
-    connect(command.root).ask("slowly", stream=True)
-    command.process.send_signal(signal.SIGTERM)
-    command.ended()
-    upstream.go_on.set()
-    command = serve(*words)
-    assert connect(command.root).ask("slowly", stream=True).headers["x-cachewrap"] == "miss"
-
-
-def test_what_was_recorded_outlives_the_process(
-    serve: Serve, connect: Connect, upstream: Slow
-) -> None:
     marks = []
-    for _ in range(2):
-        command = serve("--upstream", f"local={upstream.url}")
-        response = connect(command.root).ask("hello", stream=True)
-        response.read()
+    for in_time in (False, True, True):
+        if in_time:
+            upstream.go_on.set()
+        else:
+            upstream.go_on.clear()
+        command = serve(*words)
+        response = connect(command.root).ask("slowly", stream=True)
         marks.append(response.headers["x-cachewrap"])
+        if in_time:
+            response.read()
         command.process.send_signal(signal.SIGTERM)
         assert command.ended()[0] == 0
-    assert marks == ["miss", "hit"]
+    assert marks == ["miss", "miss", "hit"]
 
 
 # -- workers ---------------------------------------------------------------------------------------
