@@ -48,7 +48,9 @@ def test_no_credential_stays(
     upstream.on("/v1/chat/completions", answer(completion(), *own))
     upstream.on("/v1/completions", stream(*events("a"), headers=own))
     upstream.on("/v1/failing", answer(b'{"error":1}', *own, status="500 Failed"))
-    upstream.on("/v1/embeddings", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}")
+    upstream.on(
+        "/v1/embeddings", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{}"
+    )
     query = f"?api_key={key('query')}&key={key('query')}"
     pages = b""
     with command(f"disk:{store}", "--token", token, upstreams={"openai": upstream.url}) as proxy:
