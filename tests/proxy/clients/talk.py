@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,9 +49,17 @@ def headed(first: str, *headers: str, body: bytes = b"") -> bytes:
 
 def chunked(*pieces: bytes, trailers: bytes = b"") -> bytes:
     """A body in chunks."""
-    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])[
-        :-2
-    ] + trailers + b"\r\n"
+    return (
+        b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])[:-2]
+        + trailers
+        + b"\r\n"
+    )
+
+
+def pieces_of(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """The bytes, split there."""
+    ends = [0, *places, len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(ends)]
 
 
 @dataclass
@@ -86,7 +95,8 @@ class Client:
         """Send pieces, so that each comes by itself."""
         for number, piece in enumerate(pieces):
             if number:
-                await asyncio.sleep(0.01)
+                for _ in range(4):
+                    await asyncio.sleep(0)
             self.writer.write(piece)
             await self.writer.drain()
 
@@ -123,7 +133,7 @@ class Client:
     async def ask(self, *pieces: bytes) -> Answer:
         """Send, and give the answer."""
         await self.send(*pieces)
-        return await self.answer(pieces[0].partition(b" ")[0].decode("latin-1"))
+        return await self.answer(b"".join(pieces).partition(b" ")[0].decode("latin-1"))
 
     async def rest(self) -> bytes:
         """All that comes until the server closes."""
@@ -248,3 +258,73 @@ async def echo(request: Request, response: Response) -> None:
     text += ["", b"".join(pieces).decode("latin-1")]
     text += [f"{name.decode()}={value.decode('latin-1')}" for name, value in request.trailers]
     await response.whole(200, b"OK", [], "\n".join(text).encode("latin-1"))
+
+
+class Memory(asyncio.Transport):
+    """A connection that ends in this process.
+
+    Attributes:
+        sent: what the server wrote.
+        closed: whether it closed, or half of it.
+    """
+
+    def __init__(self, handler: Handler, bounds: Limits | None = None) -> None:
+        super().__init__()
+        self.sent = b""
+        self.closed = False
+        self._reading = True
+        self._loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.failures: list[Exception] = []
+        self.connection = Connection(
+            handler, bounds or limits(), self.connections, failed=self.failures.append
+        )
+        self.connection.connection_made(self)
+
+    async def feed(self, *pieces: bytes) -> bytes:
+        """Let pieces come one by one: what was sent."""
+        for piece in pieces:
+            await self.rest()
+            if not self.closed:
+                self.connection.data_received(piece)
+        await self.rest()
+        return self.sent
+
+    async def rest(self) -> None:
+        """Wait until nothing runs."""
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+    def end(self) -> None:
+        """Let the client leave."""
+        self.connection.connection_lost(None)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def write_eof(self) -> None:
+        self.closed = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
