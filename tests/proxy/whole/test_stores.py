@@ -15,7 +15,7 @@ import pytest
 from cachewrap.testing import servers
 from proxy.conftest import Serve
 from proxy.raw import eventually, request
-from proxy.running import Within
+from proxy.running import Within, within
 from proxy.upstream import Upstream, answer, chat, completion, events, stream
 
 TARGET = "/openai/v1/chat/completions"
@@ -126,7 +126,8 @@ def test_a_damaged_database(
 ) -> None:
     upstream.usual = answer(completion())
     url = f"disk:{tmp_path / 'cache'}"
-    ask(serve(url, upstreams={"openai": upstream.url}), 1)
+    with within(url, {"openai": upstream.url}) as proxy:
+        ask(proxy, 1)
     files = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
     assert files
     for file in files:
