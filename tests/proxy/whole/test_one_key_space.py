@@ -38,9 +38,6 @@ METHODS = {
     "/v1/embeddings": "embeddings.create",
     "/v1/messages": "messages.create",
 }
-VERSION = {"anthropic-version": "2023-06-01"}
-"""What the SDKs of Anthropic always say, which is a part of the question."""
-
 Asker = Callable[[str, str, dict[str, Any]], Any]
 
 
@@ -80,8 +77,11 @@ def by_httpx(base: str) -> Asker:
 
 
 def headers_of(name: str) -> dict[str, str]:
-    """What a question needs beside its body."""
-    return VERSION if name == "anthropic" else {}
+    """What the SDKs of Anthropic say beside the body, which is a part of the question."""
+    if name != "anthropic":
+        return {}
+    client = pytest.importorskip("anthropic").Anthropic(api_key="k")
+    return {"anthropic-version": str(client.default_headers["anthropic-version"])}
 
 
 def lines_of(name: str) -> list[str]:
