@@ -118,19 +118,20 @@ class Dialer:
         tunnel = await self._connect(proxy.origin, _Tunnel)
         try:
             await tunnel.open(proxy, origin)
-            protocol = build()
             transport = await asyncio.get_running_loop().start_tls(
                 tunnel.transport,
-                protocol,
+                tunnel,
                 self._trust,
                 server_hostname=origin.host,
                 ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
             )
-            if transport is None:
+            if transport is None or transport.is_closing():
                 raise ConnectionResetError
         except BaseException:
             tunnel.transport.abort()
             raise
+        protocol = build()
+        transport.set_protocol(protocol)
         protocol.connection_made(transport)
         return protocol
 
