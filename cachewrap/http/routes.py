@@ -25,10 +25,18 @@ Body: TypeAlias = Callable[[], object]
 
 HOSTS: Final = (
     *("api.openai.com", "*.openai.azure.com", "*.services.ai.azure.com", "api.anthropic.com"),
-    *("api.mistral.ai", "api.groq.com", "api.together.ai", "api.together.xyz", "api.deepseek.com"),
+    *("api.mistral.ai", "codestral.mistral.ai", "api.groq.com", "api.deepseek.com"),
+    *("api.together.ai", "api.together.xyz", "api-inference.together.ai"),
     *("openrouter.ai", "api.x.ai", "api.fireworks.ai", "api.perplexity.ai", "api.cerebras.ai"),
     *("generativelanguage.googleapis.com", "*aiplatform.googleapis.com"),
-    *("api.cohere.com", "api.cohere.ai", "ollama.com", "*:11434"),
+    "aiplatform.*.rep.googleapis.com",
+    *("api.cohere.com", "api.cohere.ai", "api.ai21.com", "inference.baseten.co"),
+    *("dashscope-intl.aliyuncs.com", "dashscope.aliyuncs.com", "api.deepinfra.com"),
+    *("api.featherless.ai", "api.friendli.ai", "models.github.ai", "router.huggingface.co"),
+    *("api.hyperbolic.xyz", "api.jina.ai", "api.llama.com", "api.minimax.io", "api.moonshot.ai"),
+    *("api.studio.nebius.ai", "api.novita.ai", "integrate.api.nvidia.com", "api.sambanova.ai"),
+    *("api.scaleway.ai", "ai-gateway.vercel.sh", "ark.cn-beijing.volces.com", "api.voyageai.com"),
+    *("api.inference.wandb.ai", "api.z.ai", "ollama.com", "*:11434"),
 )
 """The hosts of known providers; the last one is Ollama's port, on any host."""
 
