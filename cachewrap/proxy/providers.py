@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -135,6 +135,9 @@ class Upstreams:
             if rest in provider.moved:
                 base, rest = provider.moved[rest]
                 upstream = _upstream(name, base, provider.shape)
+        if upstream.shape == "ollama" and rest.startswith("/v1/"):
+            # There it speaks as OpenAI does.
+            upstream = replace(upstream, shape="openai")
         sent = f"{upstream.prefix}{rest}"
         origin = upstream.origin
         url = f"{origin.scheme}://{origin.authority}{quote(sent, safe=_PATH)}"
