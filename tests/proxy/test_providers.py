@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from fnmatch import fnmatch
+from pathlib import Path
 from posixpath import normpath
 from urllib.parse import unquote, urlsplit
 
@@ -524,3 +526,30 @@ def test_a_request_by_the_proxy_has_the_url_of_the_one_in_process(
     assert (proxied.url.host, proxied.url.port) == ("127.0.0.1", 8141)
     assert found.url == HttpxWire(direct).url
     assert found.target == direct.url.raw_path.decode()
+
+
+# -- the page ----------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "serve.md"
+
+
+def test_the_page_has_the_table() -> None:
+    part = PAGE.read_text(encoding="utf-8").partition("\n## Providers\n")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`([^`]+)`", line) for line in part.splitlines() if line.startswith("| ")]
+    told = {}
+    for base, behind, *others in [row for row in rows if len(row) > 1]:
+        variables = [one for one in others if not one.startswith("/")]
+        told[behind.split("/")[1]] = (base, behind, variables)
+    with_rows = {
+        name: (provider.base, f"/{name}{next(iter(provider.variables.values()))}")
+        for name, provider in PROVIDERS.items()
+        if name in told
+    }
+    with_rows["azure"] = (PROVIDERS["azure"].base, "/azure/RESOURCE")
+    assert {name: found[:2] for name, found in told.items()} == with_rows
+    for name, (_, _, variables) in told.items():
+        assert variables == list(PROVIDERS[name].variables)
+    others = re.findall(r"`/([a-z0-9]+)(/[^`]+)`", part.partition("\nAlso ")[2].partition(".\n")[0])
+    assert dict(others) == {
+        name: provider.version for name, provider in PROVIDERS.items() if name not in told
+    }
