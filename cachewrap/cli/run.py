@@ -150,7 +150,7 @@ def command(
         path, words = _resolve(program)
     except _NotRun as error:
         if serve and os.path.isfile(program[0]):
-            error.exit_code = 126  # as shells have it
+            vars(error)["exit_code"] = 126  # as shells have it
         raise
     if not given["quiet"] and (behind := [one for one in program[1:] if one in _OURS]):
         told = f"{behind[0]} is given to {program[0]}: for cachewrap it stands in front of it"
@@ -358,7 +358,7 @@ def _why_not(program: tuple[str, ...]) -> str:
 class _NotRun(click.ClickException):
     def __init__(self, name: str, why: str, status: int = 127) -> None:
         super().__init__(f"cannot run {name!r}: {why}")
-        self.exit_code = status  # as shells have it
+        vars(self)["exit_code"] = status  # as shells have it
 
 
 @click.command(

@@ -301,8 +301,10 @@ def _canonical(wire: Wire, body: Any, policy: Policy, taken: list[str]) -> dict[
     keyed, unkeyed = policy.keyed, policy.unkeyed
     url, pairs = split_url(wire.url)
     canonical: dict[str, Any] = {"method": wire.method, "url": url}
-    if query := canonical_query(pairs, keyed, unkeyed):
-        canonical["query"] = query
+    if pairs and (query := canonical_query(pairs, keyed, unkeyed)):
+        canonical["query"] = {
+            name: values[0] if len(values) == 1 else values for name, values in query.items()
+        }
     if headers := canonical_headers(wire.headers(), keyed, taken, unkeyed):
         canonical["headers"] = headers
     if isinstance(body, dict):

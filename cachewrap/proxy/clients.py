@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import sys
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TypeAlias, cast
@@ -23,6 +25,7 @@ _DROPPED_BYTES = 256 * 1024  # of a body that nobody wanted, so that the connect
 _DROP_SECONDS = 1.0
 _LINGER_BYTES = 16 * 1024 * 1024  # that a client still sends while it is told why not
 _PROBE_SECONDS = (0.25, 5.0)  # first and longest wait between looks for a client that half-closed
+_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # linger on, for no time
 _PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
@@ -60,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._gone = False
         self._waiting = bytearray()
         self._seen = 0
+        self._skipped = False
         self._exchange: tuple[ClientRequest, ClientResponse] | None = None
         self._task: asyncio.Task[None] | None = None
         self._overdue = False
@@ -111,16 +115,18 @@ class Connection(asyncio.Protocol):
         self.half_closed = True
         if self.raw is not None:
             self.raw.leave()
-            return True
-        if self._exchange is None or self._lingering:
+            return self._transport.can_write_eof()
+        if self._exchange is None or self._task is None:
+            self.end()
             return False
-        request, _ = self._exchange
-        if self._task is None or not request.ended:
-            self._transport.abort()
+        request, response = self._exchange
+        if response.finished:
+            return self._transport.can_write_eof()
+        if not request.ended:
+            self.cut()
             return False
         # It may have closed one way only, and wait for its answer.
-        self._probe_seconds = _PROBE_SECONDS[0]
-        self.arm(self._probe, self._probe_seconds)
+        self._watch()
         return self._transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,7 +153,8 @@ class Connection(asyncio.Protocol):
         self.arm(self._expect_room, self.limits.idle_seconds)
 
     def resume_writing(self) -> None:
-        self.disarm(self._expect_room)
+        if not self._transport.is_closing():
+            self.disarm(self._expect_room)
         if self._full is not None and not self._full.done():
             self._full.set_result(None)
         self._full = None
@@ -165,6 +172,10 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     # What requests and answers need.
+
+    def last(self) -> bool:
+        """Whether no request is answered behind the one under way."""
+        return self.winding or (self.half_closed and not self._waiting)
 
     def gone(self) -> bool:
         """Whether nothing can be sent any more."""
@@ -208,6 +219,10 @@ class Connection(asyncio.Protocol):
         self.balance()
         return self.raw
 
+    def give_up(self) -> None:
+        """Answer no more."""
+        self._linger()
+
     def break_off(self, framed: bool) -> None:
         """Close amid an answer: what was written goes out, and the client sees that it is not all.
 
@@ -217,12 +232,13 @@ class Connection(asyncio.Protocol):
         if not framed:
             sock = self._transport.get_extra_info("socket")
             if sock is not None:
-                linger = b"\x01\0\0\0\0\0\0\0"  # on, for no time
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.end()
 
     def arm(self, expire: Callable[[], None], seconds: float) -> None:
         """Call after a time, in place of an earlier call of the same."""
+        if self._gone:
+            return
         at = self._loop.time() + seconds
         self._deadlines[expire] = at
         self._wake_at(at)
@@ -262,9 +278,15 @@ class Connection(asyncio.Protocol):
             self.cut()
 
     def _expect_end(self) -> None:
-        self._overdue = True
-        if self._task is not None:
-            self._task.cancel()
+        if self._exchange is not None and self._task is not None:
+            _, response = self._exchange
+            if not response.finished:
+                self._overdue = True
+                self._task.cancel()
+
+    def _watch(self) -> None:
+        self._probe_seconds = _PROBE_SECONDS[0]
+        self.arm(self._probe, self._probe_seconds)
 
     def _probe(self) -> None:
         """Find out whether a client that sends no more still listens: one that left resets."""
@@ -284,8 +306,10 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         waiting = self._waiting
-        if not self._seen and waiting.startswith(b"\r\n"):
+        if not self._skipped and waiting.startswith(b"\r\n"):
             del waiting[:2]  # some send one behind a body
+            self._skipped = True
+            self._seen = 0
         if not waiting:
             return
         try:
@@ -305,6 +329,7 @@ class Connection(asyncio.Protocol):
             self._refuse(refused)
             return
         self._seen = 0
+        self._skipped = False
         self.disarm(self.end)
         self.disarm(self._expect_head)
         request = ClientRequest(self, parsed, length)
@@ -312,6 +337,11 @@ class Connection(asyncio.Protocol):
         self._exchange = (request, response)
         if waiting and not request.ended:
             self._waiting = bytearray(request.feed(bytes(waiting)))
+        if self.half_closed:
+            if not request.ended:
+                self.end()
+                return
+            self._watch()
         self._overdue = False
         self._task = self._loop.create_task(self._answer(request, response))
         if self.limits.total_seconds:
@@ -333,10 +363,11 @@ class Connection(asyncio.Protocol):
     async def _handle(self, request: ClientRequest, response: ClientResponse) -> None:
         try:
             await self._handler(request, response)
-            if not response.finished:
+            if not response.finished and not self.gone():
                 raise RuntimeError("a request was not answered to its end")
         except ClientGone:
-            self.cut()
+            if not self.gone():
+                self.cut()
         except BadBody as error:
             await response.fail(error.status, str(error))
         except asyncio.CancelledError:
@@ -346,9 +377,15 @@ class Connection(asyncio.Protocol):
             seconds = self.limits.total_seconds
             await response.fail(504, f"The request took longer than {seconds:g} s.")
         except Exception as error:
-            if self._failed is not None:
-                self._failed(error)
+            self._tell(error)
             await response.fail(500, "The proxy failed. Its log says how.")
+
+    def _tell(self, error: Exception) -> None:
+        if self._failed is not None:
+            self._failed(error)
+        else:
+            told = {"message": "a request could not be answered", "exception": error}
+            self._loop.call_exception_handler(told)
 
     def _settle(self, request: ClientRequest, response: ClientResponse) -> None:
         self.disarm(self._expect_end)
@@ -357,7 +394,7 @@ class Connection(asyncio.Protocol):
             return
         if self.raw is not None:
             self.end()
-        elif not response.reusable or self.winding:
+        elif not response.reusable or request.failure is not None or self.winding:
             self._linger()
         elif request.ended:
             self._next()
@@ -369,6 +406,9 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         self.disarm(self._linger)
         self._exchange = None
+        if self.winding:
+            self._linger()
+            return
         if self.half_closed and not self._waiting:
             self.end()
             return
@@ -379,8 +419,9 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         body = error_body(str(refused))
+        phrase = HTTPStatus(refused.status).phrase
         head = (
-            f"HTTP/1.1 {refused.status} {HTTPStatus(refused.status).phrase}\r\nconnection: close\r\nx-cachewrap: bypass\r\n"
+            f"HTTP/1.1 {refused.status} {phrase}\r\nconnection: close\r\nx-cachewrap: bypass\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._transport.write(head.encode() + body)
@@ -409,6 +450,7 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Close once all was sent, or the client takes no more."""
+        self._deadlines.clear()
         self._transport.close()
         self._unsent = self._transport.get_write_buffer_size()
         if self._unsent:

@@ -39,8 +39,8 @@ _PLAIN: Final = Controls()
 def read_controls(headers: Pairs) -> Controls:
     """What the headers of a request say. Raises `ConfigurationError` for what cannot be."""
     given: dict[str, str] = {}
-    for name, value in headers:
-        if (lower := name.lower()).startswith(PREFIX):
+    for header, value in headers:
+        if (lower := header.lower()).startswith(PREFIX):
             given[lower.decode("ascii", "replace")] = value.decode("utf-8", "replace").strip()
     if not given:
         return _PLAIN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import ssl
 import urllib.request
@@ -25,6 +26,7 @@ _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 _PORTS: Final = {"http": 80, "https": 443}
 _EYEBALLS_SECONDS: Final = 0.25
 _SHUTDOWN_SECONDS: Final = 2.0
+_UNREAD_BYTES: Final = 256 * 1024
 _KEPT_ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5}
 
 
@@ -45,6 +47,17 @@ class Proxy:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What is told to it alone."""
         return [(b"Proxy-Authorization", self.authorization)] if self.authorization else []
+
+    def refused(self, origin: Origin, status: int) -> UpstreamError:
+        """What it means that it does not lead to an origin."""
+        name = f"The proxy {self.origin.authority} of {self.variable}"
+        if status == 407:
+            told = (
+                "wants other credentials (status 407): give them as http://NAME:PASSWORD@HOST:PORT"
+            )
+            return UpstreamError(f"{name} {told}")
+        told = f"status {status}" if status else "what is not HTTP/1.1"
+        return UpstreamError(f"{name} does not lead to {origin.authority}: it answered {told}")
 
 
 class Dialer:
@@ -179,17 +192,8 @@ class _Tunnel(asyncio.Protocol):
         data += self._h11.send(h11.EndOfMessage())
         self.transport.write(data)
         status = await self._opened
-        if 200 <= status < 300:
-            return
-        name = f"The proxy {proxy.origin.authority} of {proxy.variable}"
-        if status == 407:
-            told = (
-                f"{name} wants other credentials (status 407): give them as http://NAME:PASSWORD@…"
-            )
-        else:
-            told = f"{name} does not connect to {origin.authority}"
-            told += f": it answered with status {status}" if status else ": it answered no HTTP"
-        raise UpstreamError(told)
+        if not 200 <= status < 300:
+            raise proxy.refused(origin, status)
 
     def data_received(self, data: bytes) -> None:
         self._feed(data)
@@ -331,3 +335,29 @@ def _keep_alive(transport: asyncio.Transport) -> None:
         for name, value in _KEPT_ALIVE.items():
             if hasattr(socket, name):
                 place.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def is_readable(transport: asyncio.Transport) -> bool:
+    """Whether something came that the event loop has not read yet."""
+    place = transport.get_extra_info("socket")
+    if place is None or place.fileno() < 0:
+        return False
+    if not hasattr(select, "poll"):
+        return bool(select.select([place], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(place, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def unread(transport: asyncio.Transport) -> bytes:
+    """What came before a write failed, which the event loop leaves behind.
+
+    So an upstream that refuses a body and closes the connection is heard. TLS keeps it for itself.
+    """
+    place = transport.get_extra_info("socket")
+    if transport.get_extra_info("sslcontext") or place is None:
+        return b""
+    with suppress(OSError), place.dup() as twin:
+        twin.setblocking(False)
+        return bytes(twin.recv(_UNREAD_BYTES))
+    return b""

@@ -28,14 +28,12 @@ _Head = TypeVar("_Head", h11.Response, h11.InformationalResponse)
 
 
 class Line(Protocol):
-    """What an exchange needs of its connection: see `cachewrap.proxy.clients.Connection`."""
+    """Connection, as an exchange needs it: see `cachewrap.proxy.clients.Connection`."""
 
     limits: Limits
     peer: str
-    winding: bool
-    half_closed: bool
 
-    def gone(self) -> bool: ...
+    def last(self) -> bool: ...
     def write(self, data: bytes) -> None: ...
     async def drain(self) -> None: ...
     def balance(self) -> None: ...
@@ -43,6 +41,7 @@ class Line(Protocol):
     def disarm(self, expire: Callable[[], None]) -> None: ...
     def change(self) -> Raw: ...
     def break_off(self, framed: bool) -> None: ...
+    def give_up(self) -> None: ...
     def end(self) -> None: ...
 
 
@@ -212,7 +211,7 @@ class ClientRequest:
         if self._droppable >= 0:
             self._droppable -= len(piece)
             if self._droppable < 0:
-                self._line.end()
+                self._line.give_up()
                 return b""
         elif piece:
             self._pieces.append(piece)
@@ -345,8 +344,7 @@ class ClientResponse:
         request = self._request
         headers = _without_own(headers)
         if (
-            self._line.winding
-            or self._line.half_closed
+            self._line.last()
             or request.expects
             or request.failure is not None
             or (request.left or 0) > _DROPPED_BYTES

@@ -189,9 +189,9 @@ class Gateway:
         try:
             result = await self._caching.ahandle(wire, send, controls.options)
         finally:
-            served.reason = wire.reason
+            served.reason = wire.reason or ""
             if wire.exchange is not None:
-                served.key, served.model = wire.exchange.key, wire.exchange.model
+                served.key, served.model = wire.exchange.key, wire.exchange.model or ""
         mark = _MARKS[wire.outcome]
         await passage.relay(result.answer() if isinstance(result, Passed) else result, mark)
 

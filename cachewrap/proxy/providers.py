@@ -33,7 +33,7 @@ _HOST: Final = later(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:
 
 # What needs no second look: neither encoded nor with parameters, and no part begins with a dot.
 _PLAIN: Final = later(r"(?:/[\w~:@!$&'()*+,=-][\w~:@!$&'()*+,=.-]*)+/?", re.A)
-_SHOWN: Final = later(r"[!-~]+")
+_SHOWN: Final = later(r"[!-\"$-~]+")
 _BROKEN: Final = later(r"%(?![0-9a-fA-F]{2})")
 _ENCODED: Final = later(r"%[0-9a-fA-F]{2}")
 
@@ -194,7 +194,7 @@ def _parse(text: str) -> Upstream:
         wrong = "names a host, and a port if need be, in ASCII"
     elif parts.query or parts.fragment or url.endswith(("?", "#")):
         wrong = "has no query and no fragment"
-    elif reason := _trick(parts.path.rstrip("/") or "/x"):
+    elif reason := _trick(parts.path):
         wrong = f"has a plain path: this one has {reason}"
     if wrong:
         raise ConfigurationError(
@@ -253,10 +253,12 @@ def _split(path: str, target: str) -> tuple[str, str]:
             400,
         )
     if not _SHOWN.fullmatch(target):
-        raise NoUpstream("a path is of printable ASCII: the others are to be encoded", 400)
+        raise NoUpstream("a path is of printable ASCII without #: the rest is to be encoded", 400)
     if not _PLAIN.fullmatch(path) and (reason := _trick(path)):
         raise NoUpstream(f"the path has {reason}", 400)
     name, slash, rest = path[1:].partition("/")
+    if not _NAME.fullmatch(name.lower()):
+        raise NoUpstream("a path begins with a name, as /openai/v1/chat/completions does", 400)
     return name.lower(), f"{slash}{rest}" or "/"
 
 
@@ -266,13 +268,9 @@ def _trick(path: str) -> str:
         return "what is to be encoded"
     if "//" in path:
         return "two slashes in a row: a base URL has none at its end"
-    if path == "/":
-        return "no name of an upstream: it is like /openai/v1/chat/completions"
     if _BROKEN.search(path):
         return "a broken encoding"
-    parts = path[1:].removesuffix("/").split("/")
-    if not _NAME.fullmatch(parts[0].lower()):
-        return "no plain name in front"
+    parts = path[1:].removesuffix("/").split("/") if path not in ("", "/") else ()
     return next(filter(None, map(_part_trick, parts)), "")
 
 

@@ -380,9 +380,7 @@ def lines_of(
     return lines
 
 
-def apart_of(
-    cache: Cache, stats: Stats, missed: list[str], began: float
-) -> tuple[str, str] | None:
+def apart_of(cache: Cache, stats: Stats, missed: list[str], began: float) -> tuple[str, str] | None:
     """Kind and name of the one place in which nearly all calls that missed differ; else None.
 
     Args:
