@@ -394,6 +394,8 @@ class Connection(asyncio.Protocol):
             return
         if self.raw is not None:
             self.end()
+        elif self.half_closed and not request.ended:
+            self.end()
         elif not response.reusable or request.failure is not None or self.winding:
             self._linger()
         elif request.ended:

@@ -1,4 +1,4 @@
-"""What a request says of its own caching, in headers that go no further: ``x-cachewrap-*``."""
+"""Options of caching that a request brings in headers, which go no further: ``x-cachewrap-*``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEVER: Final = frozenset({"none", "never"})
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What one request says of its caching.
+    """The options of caching that one request brings.
 
     Args:
         options: those of the call.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from stalling import Listener
 
 from cachewrap.proxy.settings import Limits
 from proxy.conftest import Serve
@@ -158,11 +159,10 @@ def test_an_upstream_that_stalls_is_left(
         pytest.param("https://127.0.0.1:{port}", id="no TLS there"),
     ],
 )
-def test_an_upstream_that_cannot_be_reached_is_told(
-    serve: Serve, upstream: Upstream, place: str
-) -> None:
-    proxy = serve(upstreams={"local": place.format(port=upstream.port)})
-    for _ in range(2):
+def test_an_upstream_that_cannot_be_reached_is_told(serve: Serve, place: str) -> None:
+    plain = Listener(lambda connection: connection.recv(9) and connection.sendall(b"HTTP/1.1 400 "))
+    with plain:
+        proxy = serve(upstreams={"local": place.format(port=plain.port)})
         told = proxy.ask(request("/local/v1/chat/completions", chat(), "Authorization: Bearer k9"))
         assert told.status == 502
         assert b"k9" not in told.head + told.body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from contextlib import suppress
@@ -113,7 +114,7 @@ def test_what_is_no_request_is_refused(proxy: Within, upstream: Upstream, data: 
     with proxy.client() as client:
         told = said(client, data)
         assert told == b"" or told.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5"))
-        assert told.count(b"HTTP/1.1 ") <= 1
+        assert len(re.findall(rb"HTTP/1\.1 \d{3} ", told)) <= 1
     assert not any(b"smuggled" in asked.head for asked in upstream.asked)
     assert not [asked for asked in upstream.asked if asked.whole]
     assert proxy.ask(request("/openai/v1/models")).status == 200

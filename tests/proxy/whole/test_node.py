@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from standin import Upstream as Standin
 
 from proxy.conftest import Serve, url_of
 from proxy.node import Call, Node, Outcome
-from proxy.upstream import Upstream, answer, events, stream
+from proxy.upstream import Upstream, answer, completion, events, stream
 
 SAY = {"model": "m", "messages": [{"role": "user", "content": "Say: Grüße 世界"}]}
 MESSAGE = {**SAY, "max_tokens": 9}
@@ -37,6 +38,7 @@ CACHED = {
     "speech": openai("audio.speech.create", {"model": "m", "input": "hi", "voice": "a"}),
     "messages": anthropic("messages.create", MESSAGE),
     "messages stream": anthropic("messages.create", {**MESSAGE, "stream": True}),
+    "transcription": openai("audio.transcriptions.create", {"model": "m"}, file="RIFF"),
     "tokens": anthropic("messages.countTokens", SAY),
 }
 PASSED = {
@@ -45,14 +47,12 @@ PASSED = {
     "retrieve": openai("files.retrieve", ["file-1"]),
     "content": openai("files.content", ["file-1"]),
     "delete": openai("files.delete", ["file-1"]),
-    "transcription": openai("audio.transcriptions.create", {"model": "m"}, file="RIFF"),
 }
 
 
-def at(url: str, call: Call, **more: Any) -> Call:
-    """The call with a base URL."""
-    given = {name: getattr(call, name) for name in Call.__dataclass_fields__}
-    return Call(**{**given, "url": call.url.format(proxy=url), **more})
+def at(root: str, call: Call, **more: Any) -> Call:
+    """The call of a proxy at this address."""
+    return replace(call, **{"url": call.url.format(proxy=root), **more})
 
 
 def test_what_is_cached(serve: Serve, standin: Standin, node: Node) -> None:
@@ -79,25 +79,26 @@ def test_what_passes(serve: Serve, standin: Standin, node: Node) -> None:
 
 
 ERRORS = {
-    "400": (400, "BadRequestError"),
-    "401": (401, "AuthenticationError"),
-    "404": (404, "NotFoundError"),
-    "429": (429, "RateLimitError"),
-    "500": (500, "InternalServerError"),
-    "529": (529, "InternalServerError"),
+    400: {"BadRequestError"},
+    401: {"AuthenticationError"},
+    404: {"NotFoundError"},
+    429: {"RateLimitError"},
+    500: {"InternalServerError"},
+    529: {"InternalServerError", "OverloadedError"},
 }
 
 
 def test_errors_are_those_of_the_sdk(serve: Serve, standin: Standin, node: Node) -> None:
     """Those of the upstream as they came, and nothing of them is stored."""
     proxy = serve(upstreams=url_of(standin))
-    for status, _ in ERRORS.values():
+    for status in ERRORS:
         standin.fail(status, status)
     calls = [CACHED["chat"], CACHED["messages stream"]]
     told = node.run(*(at(proxy.url, call) for _ in ERRORS for call in calls))
-    for index, (status, name) in enumerate(ERRORS.values()):
+    for index, (status, names) in enumerate(ERRORS.items()):
         for outcome in told[2 * index : 2 * index + 2]:
-            assert (outcome.status, outcome.error["name"]) == (status, name)
+            assert outcome.status == status
+            assert outcome.error["name"] in names
             assert "Failure" in outcome.error["message"]
             assert outcome.mark == "miss"
     again = node.run(*(at(proxy.url, call) for call in calls))
@@ -200,7 +201,7 @@ def test_streams_of_every_coding(
 
 def test_a_key_is_neither_told_nor_kept(serve: Serve, upstream: Upstream, node: Node) -> None:
     proxy = serve(upstreams={"openai": upstream.url})
-    upstream.usual = answer(b'{"choices":[]}')
+    upstream.usual = answer(completion())
     told = node.run(*(at(proxy.url, CACHED["chat"], key=f"sk-{name}") for name in "ab"))
     assert [one.mark for one in told] == ["miss", "hit"]
     assert upstream.last.get("authorization") == "Bearer sk-a"

@@ -70,10 +70,23 @@ def by_httpx(base: str) -> Asker:
 
     def ask(name: str, path: str, body: dict[str, Any]) -> Any:
         httpx = pytest.importorskip("httpx")
-        told = httpx.post(base.format(name=name) + path, json=body)
+        told = httpx.post(base.format(name=name) + path, json=body, headers=headers_of(name))
         return read(told.content, body)
 
     return ask
+
+
+def headers_of(name: str) -> dict[str, str]:
+    """What the SDKs of Anthropic say beside the body, which is a part of the question."""
+    if name != "anthropic":
+        return {}
+    client = pytest.importorskip("anthropic").Anthropic(api_key="k")
+    return {"anthropic-version": str(client.default_headers["anthropic-version"])}
+
+
+def lines_of(name: str) -> list[str]:
+    """The same as lines."""
+    return [f"{header}: {value}" for header, value in headers_of(name).items()]
 
 
 def read(content: bytes, body: dict[str, Any]) -> Any:
@@ -100,7 +113,7 @@ def patched(url: str, name: str) -> Iterator[None]:
 def through(proxy: Within, case: str) -> Message:
     """What a raw client of the proxy gets."""
     name, path, body = CASES[case]
-    return ask(proxy.port, request(f"/{name}{path}", json.dumps(body).encode()))
+    return ask(proxy.port, request(f"/{name}{path}", json.dumps(body).encode(), *lines_of(name)))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -177,12 +190,17 @@ def test_a_stream_has_the_same_chunks_on_both_sides(
         def in_process() -> list[bytes]:
             with (
                 patched(url, "httpx"),
-                httpx.stream("POST", standin.root_url + path, content=json.dumps(body)) as told,
+                httpx.stream(
+                    "POST",
+                    standin.root_url + path,
+                    content=json.dumps(body),
+                    headers=headers_of(name),
+                ) as told,
             ):
                 return list(told.iter_raw())
 
         def by_proxy() -> list[bytes]:
-            return ask(proxy.port, request(f"/{name}{path}", json.dumps(body).encode())).pieces
+            return through(proxy, case).pieces
 
         first = in_process() if recorder == "httpx" else by_proxy()
         assert by_proxy() == in_process() == first
@@ -220,6 +238,7 @@ def test_node_and_curl_hit_what_the_sdks_recorded(
         for case, (name, path, body) in CASES.items():
             line = ["curl", "-sS", "-D", "/dev/stderr", f"{proxy.url}/{name}{path}"]
             line += ["-H", "content-type: application/json", "-d", json.dumps(body)]
+            line += [part for header in lines_of(name) for part in ("-H", header)]
             done = subprocess.run(line, capture_output=True, timeout=30)
             assert b"x-cachewrap: hit" in done.stderr.lower(), case
             assert _shared(read(done.stdout, body), recorded[case]), case
