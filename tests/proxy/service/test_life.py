@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from proxy.service.plain import PIECES, Client, Slow
 
 from cachewrap import Cache
 from cachewrap.errors import ConfigurationError, StoreError
@@ -18,6 +17,7 @@ from cachewrap.proxy.metrics import health
 from cachewrap.proxy.service import Service, address_of, bound, serving
 from cachewrap.proxy.settings import Limits, Settings
 from cachewrap.stores.breaker import breaker_of
+from proxy.service.plain import PIECES, Client, Slow
 
 Connect = Callable[[str], Client]
 
