@@ -439,11 +439,6 @@ class Serving:
         self._cache = service.cache
 
     @property
-    def cache(self) -> Cache:
-        """The cache that serves the requests."""
-        return self._cache
-
-    @property
     def stats(self) -> Stats:
         """What was counted so far."""
         return self._cache.stats
@@ -454,8 +449,12 @@ class Serving:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Serving]:
+def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]:
     """The proxy in a thread, for as long as a block takes.
+
+    Args:
+        settings: what it is told.
+        cache: serves the requests; by default the one that the settings name.
 
     Raises `OSError` for an address that cannot be had, `StoreError` and `ConfigurationError`.
     """
@@ -468,7 +467,7 @@ def serving(settings: Settings) -> Iterator[Serving]:
         loop = asyncio.get_running_loop()
         ending = asyncio.Event()
         end.append(lambda: loop.call_soon_threadsafe(ending.set))
-        async with Service(settings) as service:
+        async with Service(settings, cache=cache) as service:
             found.append(Serving(service))
             ready.set()
             await ending.wait()
