@@ -180,6 +180,8 @@ def _run_beside_proxy(
     from cachewrap.proxy.settings import Settings
 
     settings = Settings(url=variables[URL], port=port, upstreams=upstreams)
+    if HISTORY in variables:
+        os.environ[HISTORY] = variables[HISTORY]
     if others := _without_ours(inherited.get(_PATH, "")):
         inherited[_PATH] = os.pathsep.join(others)
     else:

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.proxy.providers import base_urls, upstreams_of
 from cachewrap.proxy.settings import Settings
-from cachewrap.run.program import apart_of, lines_of
-
-if TYPE_CHECKING:
-    from cachewrap.proxy.service import Serving
+from cachewrap.run.program import apart_of, lines_of, recorded
 
 _PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _PAST_PROXIES: Final = ("NO_PROXY",) if os.name == "nt" else ("no_proxy", "NO_PROXY")
@@ -75,15 +73,16 @@ def run(
         ) from None
     began, given = time.time(), settings.upstreams
     upstreams = upstreams_of(environment, given)
+    cache = recorded(Cache.from_url(settings.url))
     token = secrets.token_urlsafe(16)  # other users of the machine reach loopback as well
     settings = replace(settings, upstreams=upstreams, token=token, log="off")
     with ExitStack() as stack:
         with _heard(settings):
-            proxy = stack.enter_context(serving(settings))
+            proxy = stack.enter_context(serving(settings, cache))
         bases = base_urls(proxy.root, token, environment, given)
         status = _wait(path, words, {**environment, **bases, **past_proxies(environment)})
     if not quiet:
-        lines = _lines(proxy, began, upstreams[len(given) :])
+        lines = _lines(cache, began, upstreams[len(given) :])
         with suppress(OSError, ValueError):  # stderr may be closed by now
             sys.stderr.write("".join(f"cachewrap: {line}\n" for line in lines))
     return status
@@ -101,9 +100,9 @@ def _heard(settings: Settings) -> Iterator[None]:
         ) from None
 
 
-def _lines(proxy: Serving, began: float, own: Sequence[str]) -> list[str]:
+def _lines(cache: Cache, began: float, own: Sequence[str]) -> list[str]:
     """What is said at the end: what was saved, what kept calls from it, and who was asked."""
-    cache, stats = proxy.cache, proxy.stats
+    stats = cache.stats
     try:
         apart = apart_of(cache, stats, stats.missed, began)
     finally:

@@ -20,7 +20,7 @@ LIBRARY: Final = raising(UpstreamError, read_timeout=UpstreamError)
 # Of each connection, and never passed on: RFC 9110, 7.6.1, and what was usual before it.
 _HOPS: Final = frozenset(
     {
-        *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer"),
+        *(b"connection", b"keep-alive", b"proxy-connection", b"te"),
         *(b"transfer-encoding", b"upgrade", b"proxy-authenticate", b"proxy-authorization"),
     }
 )

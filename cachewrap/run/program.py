@@ -244,7 +244,7 @@ class Program:
         try:
             from cachewrap.cache import Cache
 
-            cache = _recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
+            cache = recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
             self.own.forget(cache.stats)
             cache.check()
             _patch_all()
@@ -427,7 +427,8 @@ def _temporary() -> str:
     return os.environ.get("TMPDIR") or "/tmp"
 
 
-def _recorded(cache: Cache) -> Cache:
+def recorded(cache: Cache) -> Cache:
+    """The cache, with the history of its calls where the environment says."""
     named = os.environ.get(HISTORY)
     if named == "":
         return cache

@@ -17,6 +17,8 @@ pytest.importorskip("h11")
 pytest.importorskip("prometheus_client")
 
 from cachewrap.cli.run_serve import past_proxies
+from cachewrap.history import read_history
+from cli.filling import CommandLine
 
 ASKING = """
 import json, os, sys, urllib.error, urllib.request
@@ -109,6 +111,25 @@ def test_a_command_is_answered_from_the_store_the_second_time(
     assert f"cachewrap: 2 of 2 calls answered from {place}, which saved " in again.stderr
     told = f"cachewrap: asked where the environment says: openai at {up.base_url}\n"
     assert told in first.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        pytest.param([], [".cache/41/history.jsonl"], id="beside the answers"),
+        pytest.param(["--history", "told"], ["told"], id="in a file"),
+        pytest.param(["--no-history"], [], id="nowhere"),
+    ],
+)
+def test_hits_and_misses_are_kept(
+    words: list[str], kept: list[str], run: Run, tmp_path: Path
+) -> None:
+    run(*words, PYTHON, "asking.py", "one", "one")
+    files = [name for name in (".cache/41/history.jsonl", "told") if (tmp_path / name).exists()]
+    assert files == kept
+    for name in files:
+        minutes = list(read_history(tmp_path / name))
+        assert (sum(m.hits for m in minutes), sum(m.misses for m in minutes)) == (1, 1)
 
 
 def test_a_server_that_is_named_goes_before_the_environment(run: Run, up: Upstream) -> None:
@@ -253,29 +274,38 @@ def test_answers_are_stored_that_nobody_waited_for(run: Run, tmp_path: Path, up:
             "give another --port, or leave it out",
             id="a port that is taken",
         ),
-        pytest.param(
-            ["run", "--serve", "true"],
-            2,
-            "--serve needs h11, which is not installed: pip install 'cachewrap[serve]'",
-            id="without the extra",
-        ),
     ],
 )
 def test_what_cannot_be_is_told(
-    words: list[str], status: int, told: str, tmp_path: Path, request: pytest.FixtureRequest
+    words: list[str],
+    status: int,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bare = "without the extra" in request.node.name
-    start = "import sys; sys.modules['h11'] = None\n" if bare else ""
-    code = f"{start}from cachewrap.cli.main import main; main()"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CACHEWRAP_URL", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        words = [word.replace("{taken}", port) for word in words]
-        done = subprocess.run(
-            [PYTHON, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-    assert done.returncode == status, done.stderr
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+        done = CommandLine(capsys)(*(word.replace("{taken}", port) for word in words))
+    assert done.status == status
+    assert told in done.err
+
+
+def test_what_is_not_installed_is_told(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['h11'] = None\nfrom cachewrap.cli.main import main; main()"
+    done = subprocess.run(
+        [PYTHON, "-c", code, "run", "--serve", "true"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "cachewrap: --serve needs h11, which is not installed: pip install 'cachewrap[serve]'\n"
+    )
 
 
 @pytest.mark.parametrize(
