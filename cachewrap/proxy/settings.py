@@ -10,7 +10,7 @@ PORT = 8141
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one client may ask of the proxy, in bytes and seconds.
+    """The most that one client may ask of the proxy, in bytes and seconds.
 
     Args:
         header_bytes: of a request's head.

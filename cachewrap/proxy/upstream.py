@@ -27,7 +27,7 @@ class Unheard(UpstreamError):
 
 
 class Keeper(Protocol):
-    """What knows all connections, and keeps those that wait for a request."""
+    """The keeper of all connections, and of those that wait for a request."""
 
     def opened(self, connection: Connection) -> None:
         """Know a connection."""
