@@ -16,6 +16,8 @@ The largest answers in use are batches of embeddings, 2,048 vectors of 3,072 num
 numbers of Python, half of it as JSON.
 """
 
+_KEPT_AT_LEAST: Final = 86400.0
+
 
 class Outcome(enum.Enum):
     """The way in which a call was answered."""
@@ -117,3 +119,16 @@ class Items:
     values: list[tuple[Kind, bytes]]
     delays: list[float]
     returned: tuple[Kind, bytes]
+
+
+def kept_until(expires: float, now: float) -> float:
+    """When a store may let go of an answer that is fresh until ``expires``; 0.0 is never.
+
+    It stays there for as long again as it was fresh, and for a day at least, so that mode
+    ``"replay"`` can still serve it.
+
+    Args:
+        expires: seconds since the epoch, or 0.0 for never.
+        now: when the answer is stored, in seconds since the epoch.
+    """
+    return expires + max(expires - now, _KEPT_AT_LEAST) if expires else 0.0

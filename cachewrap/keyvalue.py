@@ -12,10 +12,11 @@ import msgspec
 
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
+from cachewrap.entry import kept_until
 from cachewrap.errors import CorruptEntryError, StoreError, UnsupportedTypeError
 from cachewrap.format import codec
 from cachewrap.format.classes import called
-from cachewrap.policy import UNSET, Ttl, Unset, kept_until, ttl_seconds
+from cachewrap.policy import UNSET, Ttl, Unset, ttl_seconds
 from cachewrap.request.canonical import canonical
 from cachewrap.request.key import decode_request, encode, is_scrubbed, key_of, salted
 from cachewrap.secrets import HIDDEN

@@ -45,7 +45,6 @@ STORE_SECONDS: Final = 2.0
 BREAKER_SECONDS: Final = 30.0
 """Seconds for which a store is left alone, unless the cache says something else."""
 
-_KEPT_AT_LEAST: Final = 86400.0
 _LONGEST_WAIT: Final = 1e9
 _NO_SEED: Final = re.compile(r"[/\\\0]")
 _NO_NAME: Final = re.compile(r"[\s,*]")
@@ -112,19 +111,6 @@ def ttl_seconds(ttl: Ttl | None, name: str = "ttl") -> float | None:
     return seconds
 
 
-def kept_until(expires: float, now: float) -> float:
-    """When a store may let go of an answer that is fresh until ``expires``; 0.0 is never.
-
-    It stays there for as long again as it was fresh, and for a day at least, so that mode
-    ``"replay"`` can still serve it.
-
-    Args:
-        expires: seconds since the epoch, or 0.0 for never.
-        now: when the answer is stored, in seconds since the epoch.
-    """
-    return expires + max(expires - now, _KEPT_AT_LEAST) if expires else 0.0
-
-
 def check_mode(mode: object, name: str = "mode") -> Mode:
     """The mode, if it is one. Raises `ConfigurationError`, which names the choices.
 
@@ -167,6 +153,9 @@ class CacheOptions(TypedDict, total=False):
             process and, on a shared store, in all of them; default True.
         lease_seconds: after how many seconds another process takes over the call of one that was
             killed or stopped, or whose event loop was; default 10.
+        stream_leases: whether responses of HTTP that stay open (streams) are asked for once in all
+            processes as well, by leases of a store that has them: who comes second in another
+            process waits for the whole answer, and then has it from the store; default False.
         wait_seconds: how many seconds a caller waits at most for the answer of another one, in this
             process or another; then he goes upstream by himself. A call with a ``timeout=`` of its
             own waits no longer than that. Default 600.
@@ -214,6 +203,7 @@ class CacheOptions(TypedDict, total=False):
     store_requests: bool
     single_flight: bool
     lease_seconds: float
+    stream_leases: bool
     store_seconds: float
     breaker_seconds: float
     wait_seconds: float
@@ -240,6 +230,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "single_flight",
         "store_requests",
         "store_seconds",
+        "stream_leases",
         "ttl",
         "types",  # as well
         "unkeyed",  # is left out of a request before it has a key
@@ -277,6 +268,7 @@ class Policy:
         store_requests: whether the canonical request is stored beside the answer.
         single_flight: whether callers share one upstream call.
         lease_seconds: how long a lease outlives its last renewal.
+        stream_leases: whether open responses are asked for under leases too.
         store_seconds: how long an operation of the store may wait.
         breaker_seconds: how long a store is left alone after a wait in vain.
         wait_seconds: how long a caller waits for the answers of others at most.
@@ -298,6 +290,7 @@ class Policy:
     store_requests: bool = True
     single_flight: bool = True
     lease_seconds: float = 10.0
+    stream_leases: bool = False
     store_seconds: float = STORE_SECONDS
     breaker_seconds: float = BREAKER_SECONDS
     wait_seconds: float = 600.0
@@ -381,6 +374,7 @@ def make_policy(options: CacheOptions) -> Policy:
         store_requests=check_flag("store_requests", options.get("store_requests", True)),
         single_flight=check_flag("single_flight", options.get("single_flight", True)),
         lease_seconds=lease_seconds,
+        stream_leases=check_flag("stream_leases", options.get("stream_leases", False)),
         wait_seconds=wait_seconds,
         **store_waits(options),
         raise_errors=on_error == "raise",

@@ -89,6 +89,7 @@ _COMMON = {
     "store_requests": None,
     "single_flight": None,
     "lease_seconds": _number,
+    "stream_leases": None,
     "store_seconds": _number,
     "breaker_seconds": _number,
     "wait_seconds": _number,

@@ -145,3 +145,55 @@ class ForkingStage(Stage):
 def ask_and_fork(cache: Cache, prompt: str, stage: Stage) -> None:
     """One question from a process that forks while it is upstream."""
     ask(cache, prompt, ForkingStage(stage.folder))
+
+
+def stream(cache: Cache, base_url: str, prompt: str) -> str:
+    """One stream of the patched SDK, from one process."""
+    import openai
+
+    try:
+        return asyncio.run(_stream(cache, base_url, prompt, 1))[0]
+    except openai.APIError:  # which cannot be pickled
+        raise ConnectionError("the stream broke") from None
+
+
+def stream_four(cache: Cache, base_url: str, prompt: str) -> list[str]:
+    """One stream, from four tasks of one process."""
+    return asyncio.run(_stream(cache, base_url, prompt, 4))
+
+
+async def _stream(cache: Cache, base_url: str, prompt: str, count: int) -> list[str]:
+    async with _client(base_url) as client:
+
+        async def read() -> str:
+            stream = await client.chat.completions.create(**_asked(prompt), cache=cache)
+            return "".join([piece.model_dump_json() async for piece in stream])
+
+        return await asyncio.gather(*(read() for _ in range(count)))
+
+
+def stream_and_leave(cache: Cache, base_url: str, prompt: str, stage: Stage) -> None:
+    """One stream whose reader leaves when he is told to."""
+
+    async def main() -> None:
+        async with _client(base_url) as client:
+            stream = await client.chat.completions.create(**_asked(prompt), cache=cache)
+            await anext(stream)
+            await asyncio.to_thread(stage.until, "leave")
+            await stream.close()
+
+    asyncio.run(main())
+
+
+def _client(base_url: str) -> Any:
+    import openai
+
+    import cachewrap
+
+    cachewrap.patch_openai()
+    return openai.AsyncOpenAI(api_key="sk", base_url=base_url, max_retries=0)
+
+
+def _asked(prompt: str) -> dict[str, Any]:
+    asked = {"role": "user", "content": prompt}
+    return {"model": "m", "messages": [asked], "stream": True}

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
-from cachewrap.call.lease import Lease
+from cachewrap.call.lease import Lease, OpenLease, Pulse
 from cachewrap.call.terms import (
     ABSENT,
     Absent,
@@ -19,11 +19,11 @@ from cachewrap.call.terms import (
     Seen,
     Terms,
     found_in,
+    found_since,
     joined_in,
 )
-from cachewrap.entry import Outcome
+from cachewrap.entry import Outcome, kept_until
 from cachewrap.errors import CodecError, StoreError
-from cachewrap.policy import kept_until
 from cachewrap.request.key import refresh_name
 from cachewrap.stores.base import Claim, Store, new_token
 from cachewrap.systems import clock
@@ -201,10 +201,40 @@ def keep(
     What was paid for is never lost: where it cannot be encoded, stored or read back, the fault is
     reported and the reply holds the result as it came.
     """
-    kept = yield from _keep(exchange, result, seconds, absent, terms)
+    lease = absent.lease
+    flow = _keep(exchange, result, seconds, absent, terms, lease)
+    kept = yield from (flow if lease is None else _give_back_after(flow, exchange, terms, lease))
     if log.isEnabledFor(logging.DEBUG):
         yield from _log_miss(exchange, terms)  # once it is stored: the next one may not wait for it
     return kept
+
+
+def _give_back_after(
+    flow: Flow[tuple[Reply[R], Landing]], exchange: Exchange[R], terms: Terms, lease: OpenLease
+) -> Flow[tuple[Reply[R], Landing]]:
+    """What a flow gives that keeps an open response; with it ends what kept others waiting."""
+    failed = False
+    try:
+        kept = yield from flow
+        failed = lease.over and kept[1] is FAILED
+    except GeneratorExit:
+        lease.drop()
+        raise
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if lease.held:
+            yield from _give_back(exchange, lease, terms, failed)
+    return kept
+
+
+def _give_back(exchange: Exchange[R], lease: Lease, terms: Terms, failed: bool) -> Flow[None]:
+    lease.held = False
+    try:
+        yield Release(lease.key, lease.token, failed)
+    except StoreError as error:
+        terms.report(error, exchange.source)
 
 
 def _keep(
@@ -348,17 +378,25 @@ def _ask(
 
 
 def _open(
-    exchange: Exchange[R], reader: Reader | None, absent: Absent, terms: Terms
+    exchange: Exchange[R],
+    reader: Reader | None,
+    absent: Absent,
+    terms: Terms,
+    lease: OpenLease | None = None,
 ) -> Flow[tuple[Reply[R], Landing]]:
     """`_ask` for a response that stays open, unless it came whole."""
     started = time.perf_counter()
     result: Any
+    if lease is not None:
+        absent = Absent(absent.stale, absent.why, lease if lease.held else None)
     if reader is None:
         result = yield Call(None, (absent, None))
     else:
         result = yield from _leaving(reader, Call(reader.flight, (absent, reader)))
     if result is None:
         return _OPENED, FAILED
+    if lease is not None:
+        lease.over = True
     return (yield from keep(exchange, result, time.perf_counter() - started, absent, terms))
 
 
@@ -371,7 +409,8 @@ def _lead(
     until: float | None,
 ) -> Flow[tuple[Reply[R], Landing]]:
     """Ask upstream for everybody in this process, and under a lease for everybody elsewhere."""
-    if terms.lease_seconds is None or ask is _open:
+    is_open = ask is _open
+    if terms.lease_seconds is None or (is_open and not terms.stream_leases):
         # Between the look and the boarding another flight of this key may have landed.
         found = yield from look(exchange, terms, seen)
         if isinstance(found, Reply):
@@ -386,15 +425,23 @@ def _lead(
         except StoreError as error:
             terms.report(error, exchange.source)
             return (yield from ask(exchange, shared, ABSENT, terms))
-    lease = Lease(name, new_token(), terms.pairs and name is exchange.key)
+    lease: Lease
+    paired = terms.pairs and name is exchange.key
+    if is_open:
+        host: Any = Pulse(shared.flight.host)
+        lease = OpenLease(name, new_token(), paired, give_up=terms.give_up, pulse=host)
+    else:
+        host, lease = shared.host, Lease(name, new_token(), paired)
     failed = False
     try:
-        since = yield from _claim(exchange, lease, before, terms, shared.host, until)
+        since = yield from _claim(exchange, lease, before, terms, host, until)
         if not isinstance(since, Absent):
             return since
-        return (yield from ask(exchange, shared, since, terms, lease))
+        asked = yield from ask(exchange, shared, since, terms, lease)
+        failed = asked[0].opened  # unless it has the lease now, nothing of it can be stored
+        return asked
     except GeneratorExit:
-        if lease.held:
+        if lease.held and not lease.opened:
             terms.give_up(name, lease.token)
             lease.held = False
         raise
@@ -402,11 +449,8 @@ def _lead(
         failed = True
         raise
     finally:
-        if lease.held:
-            try:
-                yield Release(name, lease.token, failed)
-            except StoreError as error:
-                terms.report(error, exchange.source)
+        if lease.held and not lease.opened:
+            yield from _give_back(exchange, lease, terms, failed)
 
 
 def _claim(
@@ -434,7 +478,7 @@ def _claim(
         lease.held = claim is Claim.TAKEN
         since: tuple[Reply[R], Landing] | Absent = ABSENT
         if seen is not None:
-            since = _since(exchange, seen, before, terms, outcome)
+            since = found_since(exchange, seen, before, terms, outcome)
         if claim is not Claim.HELD or not isinstance(since, Absent):
             return since
         until = until or _wait_until(exchange, terms)
@@ -451,23 +495,3 @@ def _read(key: str) -> Flow[Seen]:
         return (yield from Lookup(key))
     except StoreError as error:
         return error
-
-
-def _since(
-    exchange: Exchange[R],
-    seen: bytes | StoreError,
-    before: bytes | None,
-    terms: Terms,
-    outcome: Outcome,
-) -> tuple[Reply[R], Landing] | Absent:
-    """What came since the call began: is not what was there ``before``, and did not serve."""
-    if seen == before:
-        return Absent(before)
-    if terms.mode != "refresh" or isinstance(seen, StoreError):
-        found = found_in(exchange, seen, terms)
-        if not isinstance(found, Reply):
-            return found
-        found.outcome = outcome
-        return found, AGAIN
-    joined = joined_in(exchange, seen, terms)
-    return ABSENT if joined is None else (joined, Landing(seen))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
+from weakref import WeakValueDictionary
 
 from cachewrap import systems
 from cachewrap.errors import StoreError
@@ -27,12 +30,70 @@ class Lease:
         token: its owner.
         paired: whether what is stored under its key is read and written with it.
         held: whether it is to be given back.
+        opened: whether a response that stays open has it by now, and gives it back.
     """
 
     key: str
     token: str
     paired: bool
     held: bool = False
+    opened: bool = False
+
+
+class Pulse:
+    """The pulse of an open response: what runs its reader, and whether he reads.
+
+    Attributes:
+        idle_for: gives what tells for how many seconds he does not; None once that is gone.
+    """
+
+    __slots__ = ("_host", "idle_for")
+
+    def __init__(self, host: Any) -> None:
+        self._host = host
+        self.idle_for: Callable[[], Callable[[], float] | None] | None = None
+
+    def is_running(self) -> bool:
+        """See `loops.runs`."""
+        return runs(self._host)
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether nothing was read for as long, or nobody can read any more."""
+        if self.idle_for is None:  # it is still to come
+            return False
+        idle_for = self.idle_for()
+        return idle_for is None or idle_for() >= seconds
+
+
+@dataclass(slots=True, weakref_slot=True)
+class OpenLease(Lease):
+    """The lease of a response that stays open: it goes with that, where nobody closes it.
+
+    Args:
+        give_up: releases it, given its key and token, without waiting for it.
+        pulse: of the response.
+        over: whether upstream has ended the response, in whatever way. Where nothing is stored of
+            it, who waits then asks at once; else one of them takes the place of who left.
+    """
+
+    give_up: Callable[[str, str], None] = lambda key, token: None
+    pulse: Pulse = field(default_factory=lambda: Pulse(None))
+    over: bool = False
+
+    def __post_init__(self) -> None:
+        _open[self.token] = self
+
+    def drop(self) -> None:
+        """Give it up. A finaliser does so too."""
+        if self.held:
+            self.held = False
+            self.give_up(self.key, self.token)
+
+    def __del__(self) -> None:
+        self.drop()
+
+
+_open: WeakValueDictionary[str, OpenLease] = WeakValueDictionary()
 
 
 @dataclass(slots=True)
@@ -67,7 +128,8 @@ def hold(
         token: its owner.
         seconds: how long it may outlive its last renewal.
         most: how long it is renewed: others do not wait for ever.
-        host: what runs its owner, see `loops.runs`. While that is stopped it is not renewed.
+        host: what runs its owner, see `loops.runs`, or its `Pulse`. While that is stopped it is not
+            renewed; of an open response that nobody reads it is released.
     """
     if not store.renews:
         return
@@ -114,7 +176,7 @@ def _renew() -> None:
         for token, held in due:
             # A store that is down renews nothing; the lease then ends by itself.
             with suppress(StoreError):
-                if held.given_up:
+                if held.given_up or _is_idle(held):
                     drop(token)
                     held.store.release(held.key, token)
                     continue
@@ -124,6 +186,10 @@ def _renew() -> None:
                     drop(token)
                 elif runs(held.host) and not held.store.renew(held.key, token, held.seconds):
                     drop(token)  # it ended, or its owner was interrupted in giving it back
+
+
+def _is_idle(held: _Held) -> bool:
+    return isinstance(held.host, Pulse) and held.host.is_idle(held.seconds)
 
 
 def _next_due() -> list[tuple[str, _Held]] | None:
@@ -157,6 +223,21 @@ def _forget() -> None:
     """In a forked child: the leases are the parent's, and its thread does not exist."""
     _make_anew()
     _held.clear()
+    for lease in list(_open.values()):
+        lease.held = False
+
+
+@atexit.register
+def _finish() -> None:
+    """An interpreter that ends gives up the leases of responses that nobody has closed."""
+    for lease in list(_open.values()):
+        lease.drop()
+    with _lock:
+        given_up = [(token, held) for token, held in _held.items() if held.given_up]
+    for token, held in given_up:
+        drop(token)
+        with suppress(StoreError):
+            held.store.release(held.key, token)
 
 
 def _make_anew() -> None:

@@ -95,6 +95,7 @@ class Serving(metaclass=Offering):
                 lease_seconds=policy.lease_seconds,
                 give_up=give_up,
                 pairs=isinstance(store, Pairs),
+                stream_leases=policy.stream_leases,
             )
         self._idle = seed is None or policy.mode == "off"
         self._reads = policy.mode in ("normal", "read_only")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from cachewrap.call.flight import AGAIN, Landing
+from cachewrap.call.lease import OpenLease
 from cachewrap.entry import Entry, Facts, Kind, Outcome
 from cachewrap.errors import (
     CachewrapError,
@@ -218,6 +220,7 @@ class Terms:
         guard: stands between envelopes and the store.
         refused: told of every call that mode replay refuses, since nothing is stored.
         pairs: whether the store takes two steps of a miss at once, see `Pairs`.
+        stream_leases: whether a response that stays open is asked for under a lease too.
     """
 
     place: str
@@ -231,6 +234,7 @@ class Terms:
     guard: Guard = UNSEALED
     refused: Callable[[], None] = lambda: None
     pairs: bool = False
+    stream_leases: bool = False
 
 
 @dataclass(slots=True)
@@ -261,10 +265,12 @@ class Absent:
     Args:
         stale: the bytes that a new entry may replace.
         why: in mode replay, what kept the entry from being served.
+        lease: under which an open response is asked for; it is given back when that is kept.
     """
 
     stale: bytes | None = None
     why: CachewrapError | None = None
+    lease: OpenLease | None = field(default=None, compare=False)
 
 
 ABSENT: Final = Absent()
@@ -358,6 +364,26 @@ def joined_in(exchange: Exchange[R], raw: bytes, terms: Terms) -> Reply[R] | Non
         terms.report(error, exchange.source)
         return None
     return None if found is None else Reply(Outcome.JOINED, *found)
+
+
+def found_since(
+    exchange: Exchange[R],
+    seen: bytes | StoreError,
+    before: bytes | None,
+    terms: Terms,
+    outcome: Outcome,
+) -> tuple[Reply[R], Landing] | Absent:
+    """What came since the call began: is not what was there ``before``, and did not serve."""
+    if seen == before:
+        return Absent(before)
+    if terms.mode != "refresh" or isinstance(seen, StoreError):
+        found = found_in(exchange, seen, terms)
+        if not isinstance(found, Reply):
+            return found
+        found.outcome = outcome
+        return found, AGAIN
+    joined = joined_in(exchange, seen, terms)
+    return ABSENT if joined is None else (joined, Landing(seen))
 
 
 def _serves_expired(exchange: Exchange[R], terms: Terms) -> bool:

@@ -7,11 +7,11 @@ import os
 import re
 import socket
 import sys
+from contextlib import suppress
 from typing import Final
 
 import click
 
-from cachewrap import systems
 from cachewrap.cache import Cache
 from cachewrap.cli.entries import size
 from cachewrap.cli.guess import target_url
@@ -196,7 +196,7 @@ def command(
     options = {
         "cache_seed": seed,
         "mode": mode,
-        "ttl": None if ttl is None else f"{ttl:g}",
+        "ttl": None if ttl is None else f"{ttl:.15g}",
         "keyed": ",".join([*(parse_url(at)[2].get("keyed") or ()), *keyed]) if keyed else None,
         "unkeyed": left_out(at, unkeyed) if unkeyed else None,
     }
@@ -265,13 +265,14 @@ def _check(settings: Settings) -> None:
 
 def _started(address: str) -> None:
     """Say where it listens; at a terminal what to do with it, too."""
-    click.echo(address)
-    sys.stdout.flush()
+    with suppress(OSError):  # whoever started it may not read what it says
+        click.echo(address)
+        sys.stdout.flush()
     if is_terminal(sys.stdout):
         click.echo(
             f"In another terminal: OPENAI_BASE_URL={address}/openai/v1 node app.js\n"
             f"                     ANTHROPIC_BASE_URL={address}/anthropic claude\n"
-            f"{'Ctrl-Break' if not systems.HAS_FORKS else 'Ctrl-C'} ends it.",
+            "Ctrl-C ends it.",
             err=True,
         )
 

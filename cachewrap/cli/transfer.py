@@ -26,11 +26,11 @@ from cachewrap.cli.places import (
 )
 from cachewrap.cli.text import count_text, entries_text
 from cachewrap.entries.filters import Filter
-from cachewrap.entry import Facts
+from cachewrap.entry import Facts, kept_until
 from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.format.envelope import seal
 from cachewrap.format.sealing import UNSEALED
-from cachewrap.policy import kept_until, seed_text
+from cachewrap.policy import seed_text
 from cachewrap.stores.base import Checks, Store
 
 cover_options: Final = together(

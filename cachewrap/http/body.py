@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
+from weakref import WeakMethod
 
+from cachewrap.call.lease import OpenLease
 from cachewrap.entry import Entry, HttpAnswer
 from cachewrap.http.encodings import BLANK, FRAMES, read_frames
 from cachewrap.http.events import BROKEN_OFF, CLOSING, each_event, is_error, stop_reason
@@ -63,6 +65,9 @@ class Body:
         self._fails: Look | None = None
         self._stops: Look | None = None
         self._broken_off = False
+        self._lease: OpenLease | None = None
+        self._arrived = 0.0
+        self._pulls = False
 
     @property
     def exhausted(self) -> bool:
@@ -78,6 +83,7 @@ class Body:
         keep: Keep,
         fails: Look,
         stops: Look,
+        lease: OpenLease | None = None,
     ) -> None:
         """The response has come.
 
@@ -90,11 +96,17 @@ class Body:
                 stream.
             fails: whether a recording tells of an error.
             stops: whether it tells the reason to stop.
+            lease: under which it was asked for: what stores it gives that back.
         """
         self._recording = recording
         self._stream = stream
         self._judge, self._keep, self._fails, self._stops = judge, keep, fails, stops
         self.head = head
+        if lease is not None:
+            self._arrived = time.perf_counter() - recording.started
+            self._lease = lease
+            lease.pulse.idle_for = WeakMethod(self._idle_for)
+            lease.opened = True
 
     def fails(self) -> bool:
         """Whether what has passed tells of an error, so that a new caller does better to ask anew.
@@ -125,10 +137,31 @@ class Body:
         passed = self._recording.passed()
         answered = self._judge(passed)
         self._broken_off = answered.reason in BROKEN_OFF or not passed.items
+        if self._lease is not None:
+            over = passed.ended or not self._broken_off or self.fails()
+            self._lease.over = self._lease.over or over
         if whole and answered.answer is None:
             return None
         keep, self._keep = self._keep, None
         return partial(keep, answered)
+
+    def _idle_for(self) -> float:
+        """How many seconds ago its reader had the last piece, if he wants no other one so far."""
+        if self._pulls or self._keep is None:
+            return 0.0
+        delays = self._recording.delays
+        last = delays[-1] if delays else self._arrived
+        return time.perf_counter() - self._recording.started - last
+
+    def _broke(self) -> None:
+        self._pulls = False
+        if self._lease is not None:
+            self._lease.over = True
+
+    def _drop_lease(self) -> None:
+        """Give up a lease that nothing which stores the body will give back."""
+        if self._lease is not None and self._keep is not None:
+            self._lease.drop()
 
 
 class SyncBody(Body):
@@ -142,7 +175,6 @@ class SyncBody(Body):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pulls = False
         self.land_in_child()
 
     def land_in_child(self) -> None:
@@ -162,14 +194,20 @@ class SyncBody(Body):
             self._recording.ended = True
             self.close()
             raise
+        except Exception:
+            self._broke()
+            raise
         self._recording.add(chunk)
         return chunk
 
     def close(self) -> None:
         if self._stream is not None:
-            self._stream.close()
-            if not self.abandoned:
-                self.store(whole=False)
+            try:
+                self._stream.close()
+                if not self.abandoned:
+                    self.store(whole=False)
+            finally:
+                self._drop_lease()
 
     def give_up(self) -> None:
         """Let nobody wait for more."""
@@ -196,20 +234,28 @@ class AsyncBody(Body):
     async def pull(self) -> bytes:
         if self._chunks is None:
             self._chunks = aiter(self._stream)
+        self._pulls = True
         try:
             chunk: bytes = await anext(self._chunks)
+            self._pulls = False
         except StopAsyncIteration:
             self._recording.ended = True
             await self.close()
+            raise
+        except Exception:
+            self._broke()
             raise
         self._recording.add(chunk)
         return chunk
 
     async def close(self) -> None:
         if self._stream is not None:
-            await self._stream.aclose()
-            if not self.abandoned:
-                await self.store(whole=False)
+            try:
+                await self._stream.aclose()
+                if not self.abandoned:
+                    await self.store(whole=False)
+            finally:
+                self._drop_lease()
 
     async def store(self, *, whole: bool) -> None:
         """See `SyncBody.store`. Whoever is cancelled meanwhile does not cut it short."""

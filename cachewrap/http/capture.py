@@ -107,7 +107,9 @@ class Slot:
             return
         head = HttpAnswer(response.status_code, kept_headers(response), [], [])
         fails, stops = self._looks(response)
-        reader.source.arrive(head, response.stream, recording, judge, keep, fails, stops)
+        reader.source.arrive(
+            head, response.stream, recording, judge, keep, fails, stops, absent.lease
+        )
         if not is_async:
             reader.source.wake = waker(response)
         reader.library = library_of(response)

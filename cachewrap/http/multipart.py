@@ -10,7 +10,6 @@ import hashlib
 import json
 import mimetypes
 import re
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
@@ -28,7 +27,7 @@ _BOUNDARY: Final = re.compile(
     r" *(?:;.*)?",
     re.IGNORECASE,
 )
-_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\r\n\0]*?)[ \t]*", re.ASCII)
+_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~\w-]+):([^\r\n\0]*)", re.ASCII)
 _PARAMETER: Final = re.compile(
     r";[ \t]*([\w*-]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]+))[ \t]*", re.ASCII
 )
@@ -137,7 +136,7 @@ def _headers(head: bytes) -> dict[str, tuple[str, str]]:
         told = _HEADER.fullmatch(line)
         if told is None or told[1].lower() in found:
             raise ValueError("a part has no proper headers")
-        found[told[1].lower()] = told[1], told[2]
+        found[told[1].lower()] = told[1], told[2].strip(" \t")
     return found
 
 
@@ -172,14 +171,8 @@ def _is_usual(name: str, kind: str) -> bool:
     return (
         kind == _UNTYPED
         or kind in _USUAL.get(ending, ())
-        or kind == _types().guess_type(name, strict=False)[0]
+        or kind == mimetypes.guess_type(name, strict=False)[0]
     )
-
-
-@lru_cache(maxsize=1)
-def _types() -> mimetypes.MimeTypes:
-    """The types that Python knows by itself, on whatever system."""
-    return mimetypes.MimeTypes()
 
 
 # -- fields ----------------------------------------------------------------------------------------

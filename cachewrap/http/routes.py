@@ -314,7 +314,7 @@ _plain: Final = _any(_PLAIN)
 # -- what asks no model --------------------------------------------------------------------------
 
 # Some SDKs have the API's version in their base URL, others in each path.
-_PREFIX: Final = later(r"(?:openai/)?(?:v\d+\w*/)?")
+_PREFIX: Final = later(r"(?:upload/|openai/|api/)?(?:v\d+\w*/)?")
 
 _KEEPS: Final = later(
     r"(?:files|uploads|conversations|containers|assistants|skills|vaults|memory_stores"

@@ -25,6 +25,7 @@ _DROPPED_BYTES = 256 * 1024  # of a body that nobody wanted, so that the connect
 _DROP_SECONDS = 1.0
 _LINGER_BYTES = 16 * 1024 * 1024  # that a client still sends while it is told why not
 _PROBE_SECONDS = (0.25, 5.0)  # first and longest wait between looks for a client that half-closed
+_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 _RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # linger on, for no time
 _PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 
@@ -81,6 +82,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_SENT_BYTES)
+        _keep_alive(transport.get_extra_info("socket"))
         name = transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) else ""
         self._connections.add(self)
@@ -392,9 +394,7 @@ class Connection(asyncio.Protocol):
         self.disarm(self._probe)
         if self.gone():
             return
-        if self.raw is not None:
-            self.end()
-        elif self.half_closed and not request.ended:
+        if self.raw is not None or (self.half_closed and not request.ended):
             self.end()
         elif not response.reusable or request.failure is not None or self.winding:
             self._linger()
@@ -457,3 +457,13 @@ class Connection(asyncio.Protocol):
         self._unsent = self._transport.get_write_buffer_size()
         if self._unsent:
             self.arm(self._expect_room, self.limits.idle_seconds)
+
+
+def _keep_alive(sock: socket.socket | None) -> None:
+    """Let the system find out about clients that vanish, while nothing is sent to them."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _ALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

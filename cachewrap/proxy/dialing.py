@@ -99,7 +99,7 @@ class Dialer:
                 if proxy and origin.scheme == "https":
                     return await self._through(proxy, origin, build)
                 return await self._connect(proxy.origin if proxy else origin, build)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._explained(place, error) from None
 
     async def _connect(self, origin: Origin, build: Callable[[], _Protocol]) -> _Protocol:
@@ -118,23 +118,24 @@ class Dialer:
         tunnel = await self._connect(proxy.origin, _Tunnel)
         try:
             await tunnel.open(proxy, origin)
-            protocol = build()
             transport = await asyncio.get_running_loop().start_tls(
                 tunnel.transport,
-                protocol,
+                tunnel,
                 self._trust,
                 server_hostname=origin.host,
                 ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
             )
-            if transport is None:
+            if transport is None or transport.is_closing():
                 raise ConnectionResetError
         except BaseException:
             tunnel.transport.abort()
             raise
+        protocol = build()
+        transport.set_protocol(protocol)
         protocol.connection_made(transport)
         return protocol
 
-    def _explained(self, place: str, error: OSError) -> UpstreamError:
+    def _explained(self, place: str, error: OSError | ValueError) -> UpstreamError:
         if isinstance(error, TimeoutError):
             told = f"{place} could not be reached within {self._seconds:g} seconds"
             return UpstreamError(told, status=504)
@@ -151,7 +152,8 @@ class Dialer:
             return UpstreamError(f"{place} refused the connection")
         if isinstance(error, ConnectionError):
             return UpstreamError(f"{place} broke the connection before it was asked")
-        return UpstreamError(f"{place} cannot be reached: {error.strerror or error}")
+        reason = error.strerror if isinstance(error, OSError) else "that is no name of a host"
+        return UpstreamError(f"{place} cannot be reached: {reason or error}")
 
     def _proxy(self, origin: Origin) -> Proxy | None:
         if origin not in self._chosen:

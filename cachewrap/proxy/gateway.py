@@ -251,7 +251,7 @@ class Gateway:
         elif isinstance(error, Refused):
             status, code, served.error = error.status, error.code, error.code
         elif isinstance(error, NoUpstream):
-            status, code, served.error = 404, "unknown_upstream", "unknown upstream"
+            status, code, served.error = error.status, "unknown_upstream", "unknown upstream"
         elif isinstance(error, BadBody):
             status, code, served.error = error.status, "bad_body", "bad body"
         elif isinstance(error, UpstreamError):
@@ -298,7 +298,7 @@ class _Passage:
         served.status, served.outcome = answer.status, mark
         headers = [*answer.headers, (_MARK, mark.encode())]
         served.first_seconds = time.perf_counter() - self.started
-        if answer.stream is None and len(answer.body) <= 1:
+        if answer.stream is None and len(answer.body) <= 1 and not answer.trailers:
             body = answer.body[0] if answer.body else b""
             served.sent = len(body)
             await response.whole(answer.status, answer.reason, headers, body)

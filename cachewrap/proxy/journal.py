@@ -36,7 +36,9 @@ _AT_ONCE: Final = 4096
 _KEY: Final = 12
 _LONGEST: Final = {"path": 500, "error": 300}
 _SHORT: Final = 100
-_MESSAGE: Final = 3000
+_MESSAGE: Final = 1000
+_LINES: Final = 60
+_INDENTED: Final = "\n    "
 
 _Line: TypeAlias = tuple[float, Served | str]
 
@@ -98,6 +100,7 @@ class Journal:
                 self._closing.wait(_PAUSE)
                 self._awake.clear()
                 self._drain()
+            self._drain()
         except OSError:  # nobody will read it any more, which is no reason to answer no one
             self._broken = True
 
@@ -141,7 +144,7 @@ def take_over(journal: Journal) -> None:
 def _json_of(at: float, what: Served | str) -> bytes:
     ts = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     if isinstance(what, str):
-        return msgspec.json.encode({"ts": ts, "message": printable(what, _MESSAGE)}) + b"\n"
+        return msgspec.json.encode({"ts": ts, "message": _message(what, "\n")}) + b"\n"
     facts = {
         "ts": ts,
         "client": _clean("peer", what.peer),
@@ -165,7 +168,7 @@ def _json_of(at: float, what: Served | str) -> bytes:
 def _text_of(at: float, what: Served | str) -> bytes:
     clock = time.strftime("%H:%M:%S", time.localtime(at))
     if isinstance(what, str):
-        return f"{clock} {printable(what, _MESSAGE)}\n".encode()
+        return f"{clock} {_message(what, _INDENTED)}\n".encode()
     where = f"/{what.upstream}{what.path}" if what.upstream else what.path
     words = [
         clock,
@@ -182,6 +185,11 @@ def _text_of(at: float, what: Served | str) -> bytes:
         _clean("error", what.error),
     ]
     return (" ".join(word for word in words if word) + "\n").encode()
+
+
+def _message(text: str, between: str) -> str:
+    """A message of several lines, none of which looks like the first of another."""
+    return between.join(printable(line, _MESSAGE) for line in text.splitlines()[-_LINES:])
 
 
 def _clean(name: str, text: str) -> str:

@@ -96,7 +96,8 @@ PROVIDERS: Final = {
             shape="mistral",
             variables={
                 "MISTRAL_BASE_URL": "",  # Inspect; with /v1 in LangChain
-                "MISTRAL_API_BASE": "/v1",  # LiteLLM
+                "MISTRAL_API_BASE": "/v1",  # LiteLLM, but for chat
+                "MISTRAL_AZURE_API_BASE": "/v1",  # LiteLLM for chat, wherever Mistral is
             },
         ),
         Provider(

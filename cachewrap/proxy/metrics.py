@@ -185,7 +185,7 @@ class Metrics:
 
 
 class _Shown:
-    """What of a registry is shown: not when each count began."""
+    """A registry as it is shown: without when each count began."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

@@ -18,17 +18,20 @@ _SURE_SECONDS: Final = 3.0
 
 
 class Origins:
-    """Upstreams, and the connections to them that are kept.
+    """Upstreams, and the connections to them.
 
     Args:
         limits: how long an upstream is waited for.
+
+    Attributes:
+        connections: all that are open, those that wait for a request among them.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._dialer = Dialer(limits.connect_seconds)
         self._idle: dict[Origin, list[Connection]] = {}
-        self._open: set[Connection] = set()
+        self.connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -64,8 +67,8 @@ class Origins:
         if self._sweeper:
             self._sweeper.cancel()
         self._idle.clear()
-        gone = [connection.gone for connection in self._open]
-        for connection in list(self._open):
+        gone = [connection.gone for connection in self.connections]
+        for connection in list(self.connections):
             connection.fail(UpstreamError("The proxy ends"))
         if gone:
             await asyncio.wait(gone, timeout=1.0)
@@ -106,11 +109,11 @@ class Origins:
 
     def opened(self, connection: Connection) -> None:
         """Know a connection."""
-        self._open.add(connection)
+        self.connections.add(connection)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
-        self._open.discard(connection)
+        self.connections.discard(connection)
         idle = self._idle.get(connection.origin)
         if idle and connection in idle:
             idle.remove(connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -36,6 +36,9 @@ _PLAIN: Final = later(r"(?:/[\w~:@!$&'()*+,=-][\w~:@!$&'()*+,=.-]*)+/?", re.A)
 _SHOWN: Final = later(r"[!-\"$-~]+")
 _BROKEN: Final = later(r"%(?![0-9a-fA-F]{2})")
 _ENCODED: Final = later(r"%[0-9a-fA-F]{2}")
+_CONTROL: Final = later(r"[\x00-\x1f\x7f-\x9f]")
+# Some servers cut parameters and blanks off a part before they look at it.
+_DOTS: Final = later(r"(?<![^/])[ .]*(?:;[^/]*)?(?![^/])")
 
 
 class NoUpstream(Exception):
@@ -135,6 +138,9 @@ class Upstreams:
             if rest in provider.moved:
                 base, rest = provider.moved[rest]
                 upstream = _upstream(name, base, provider.shape)
+        if upstream.shape == "ollama" and rest.startswith("/v1/"):
+            # There it speaks as OpenAI does.
+            upstream = replace(upstream, shape="openai")
         sent = f"{upstream.prefix}{rest}"
         origin = upstream.origin
         url = f"{origin.scheme}://{origin.authority}{quote(sent, safe=_PATH)}"
@@ -270,33 +276,23 @@ def _trick(path: str) -> str:
         return "two slashes in a row: a base URL has none at its end"
     if _BROKEN.search(path):
         return "a broken encoding"
-    parts = path[1:].removesuffix("/").split("/") if path not in ("", "/") else ()
-    return next(filter(None, map(_part_trick, parts)), "")
-
-
-def _part_trick(part: str) -> str:
     try:
         # Strictly: some servers take what is longer than it need be for a dot, too.
-        plain = unquote(part, errors="strict")
+        plain = unquote(path.removesuffix("/"), errors="strict")
     except UnicodeDecodeError:
         return "a broken encoding"
     if _ENCODED.search(plain):
         return "what is encoded twice"
-    if "\\" in plain or any(unicodedata.category(letter) == "Cc" for letter in plain):
+    if "\\" in plain or _CONTROL.search(plain):
         return "an encoded backslash or control character"
     if not plain.isascii() and _ambiguous(plain):
         return "an encoded letter that some take for a dot or a slash"
-    return next(("a part of dots" for inner in plain.split("/") if _is_dots(inner)), "")
+    return "a part of dots, or an empty one" if _DOTS.search(plain[1:]) and plain else ""
 
 
 def _ambiguous(text: str) -> bool:
     common = unicodedata.normalize("NFKC", text)
     return any(common.count(mark) != text.count(mark) for mark in "./\\%;")
-
-
-def _is_dots(part: str) -> bool:
-    """Whether a part is empty or leads elsewhere: some servers cut parameters and blanks off."""
-    return not part.partition(";")[0].strip(" .")
 
 
 # -- the environment ----------------------------------------------------------------------------

@@ -54,6 +54,8 @@ def bound(settings: Settings) -> list[socket.socket]:
     Raises `ConfigurationError` where others could reach it who need no token, or where an upstream
     is the proxy itself; `OSError` for an address that cannot be had.
     """
+    if not settings.host:  # by which systems mean all that there are
+        raise ConfigurationError('"" is no address to listen on: 127.0.0.1 is this machine alone')
     addresses = _addresses(settings.host, settings.port)
     if not settings.token and not all(_is_loopback(address[0]) for _, address in addresses):
         raise ConfigurationError(
@@ -233,7 +235,12 @@ class Service:
         return self._cache.stats
 
     async def start(self) -> None:
-        """Accept connections. Raises `OSError` for an address that cannot be had."""
+        """Accept connections.
+
+        Raises `OSError` for an address that cannot be had, `ConfigurationError`, and `StoreError`
+        where it can be told that the cache will not work.
+        """
+        self._cache.check()
         if not self._sockets:
             self._sockets = bound(self._settings)
         loop = asyncio.get_running_loop()

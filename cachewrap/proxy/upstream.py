@@ -111,10 +111,11 @@ class Connection(asyncio.Protocol):
         if exc and not self._failure and (data := unread(self.transport)):
             self.data_received(data)
         self._is_lost = True
-        if exc is None:
-            self._end()
-        elif not self._failure:
-            self._failure = self._broken()
+        if not self._failure:
+            if exc:
+                self._failure = self._broken()
+            else:
+                self._end()
         if self._timer:
             self._timer.cancel()
         self._wake()
@@ -197,6 +198,7 @@ class Connection(asyncio.Protocol):
                 data += self._h11.send(h11.Data(data=body)) or b""
         end = self._h11.send(h11.EndOfMessage(headers=asked.end))
         self.transport.write(data + end if end else data)
+        self._queued = self.transport.get_write_buffer_size()
 
     async def _stream(self, asked: Asked) -> None:
         """Send a body as it comes, while the answer is read."""
@@ -318,7 +320,7 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         """Look whether the upstream is waited for too long."""
         self._timer = None
-        if not self._waiter and not self._drained:
+        if self._raw is not None or not (self._waiter or self._drained):
             return
         now = self._loop.time()
         queued = self.transport.get_write_buffer_size()

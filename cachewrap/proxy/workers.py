@@ -162,7 +162,7 @@ class _Parent:
         for happened in wait([self._heard, *pipes, *ends], self._seconds()):
             if happened is self._heard:
                 self._heard.recv_bytes()
-            elif isinstance(happened, Connection):
+            elif happened in pipes:
                 pipes[happened].hear()
         if self._started is not None and all(one.ready for one in self._workers):
             self._started(address_of(self._settings.host, self._sockets))
@@ -186,6 +186,8 @@ class _Parent:
         left = self._settings.limits.end_seconds if word == _END else 0.0
         until = time.monotonic() + left + _LEFT_SECONDS
         self._until = until if self._until is None else min(self._until, until)
+        for one in self._sockets:  # else connections would wait there for somebody to accept them
+            one.close()
         for worker in self._workers:
             worker.tell(word)
 

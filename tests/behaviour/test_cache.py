@@ -426,7 +426,7 @@ def test_a_url_that_is_no_text_is_an_error(make: Any, url: Any) -> None:
         make(url)
 
 
-@pytest.mark.parametrize("name", ["samples", "store_requests", "single_flight"])
+@pytest.mark.parametrize("name", ["samples", "store_requests", "single_flight", "stream_leases"])
 @pytest.mark.parametrize("value", ["maybe", "false", 1, None], ids=repr)
 def test_what_is_on_or_off_is_true_or_false(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be true or false, got {value!r}"):

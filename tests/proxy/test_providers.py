@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable
+import re
 from fnmatch import fnmatch
+from pathlib import Path
 from posixpath import normpath
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -18,6 +17,7 @@ from cachewrap.http.httpx import HttpxWire
 from cachewrap.http.routes import HOSTS
 from cachewrap.proxy.known import PROVIDERS
 from cachewrap.proxy.providers import NoUpstream, Upstreams, base_urls, upstreams_of
+from proxy.asking import CALLS, answered
 
 ROOT = "http://127.0.0.1:8141"
 KNOWN = Upstreams()
@@ -507,111 +507,49 @@ def test_an_upstream_that_is_named_goes_before_a_variable() -> None:
 
 # -- the same request, in process and by the proxy ---------------------------------------------
 
-ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
-
-def openai() -> None:
-    from openai import OpenAI
-
-    OpenAI(api_key="k").chat.completions.create(**ASK)
-
-
-def azure() -> None:
-    from openai import AzureOpenAI
-
-    AzureOpenAI(api_key="k", api_version="2024-10-21").chat.completions.create(**ASK)
-
-
-def anthropic() -> None:
-    from anthropic import Anthropic
-
-    Anthropic(api_key="k").messages.create(**ASK, max_tokens=1)
-
-
-def anthropic_vertex() -> None:
-    from anthropic import AnthropicVertex
-
-    client = AnthropicVertex(region="us-east5", project_id="p", access_token="t")
-    client.messages.create(**ASK, max_tokens=1)
-
-
-def groq() -> None:
-    pytest.importorskip("groq").Groq(api_key="k").chat.completions.create(**ASK)
-
-
-def together() -> None:
-    pytest.importorskip("together").Together(api_key="k").chat.completions.create(**ASK)
-
-
-def cerebras() -> None:
-    sdk = pytest.importorskip("cerebras.cloud.sdk")
-    sdk.Cerebras(api_key="k", warm_tcp_connection=False).chat.completions.create(**ASK)
-
-
-def mistral() -> None:
-    sdk = pytest.importorskip("mistralai.client", reason="no mistralai")
-    url = os.environ.get("MISTRAL_BASE_URL")
-    sdk.Mistral(api_key="k", server_url=url).chat.complete(**ASK)
-
-
-def gemini() -> None:
-    genai = pytest.importorskip("google.genai")
-    client = genai.Client(api_key="k")
-    client.models.generate_content(model="m", contents="hi")
-
-
-def vertex() -> None:
-    genai = pytest.importorskip("google.genai")
-    from google.oauth2.credentials import Credentials
-
-    token: Any = Credentials("token")  # type: ignore[no-untyped-call]
-    client = genai.Client(vertexai=True, project="p", location="us-central1", credentials=token)
-    client.models.generate_content(model="m", contents="hi")
-
-
-def cohere() -> None:
-    sdk = pytest.importorskip("cohere")
-    # It reads the variable when it is imported.
-    sdk.ClientV2(api_key="k", base_url=os.environ.get("CO_API_URL")).chat(**ASK)
-
-
-def ollama() -> None:
-    pytest.importorskip("ollama").Client().chat(**ASK)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        *(openai, azure, anthropic, anthropic_vertex, groq, together, cerebras),
-        *(mistral, gemini, vertex, cohere, ollama),
-    ],
-)
+@pytest.mark.parametrize("call", CALLS)
 def test_a_request_by_the_proxy_has_the_url_of_the_one_in_process(
-    monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]
+    monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    seen: list[Any] = []
-
-    def answer(library: Any) -> Callable[[Any, Any], Any]:
-        def handle(_: object, request: Any) -> Any:
-            seen.append(request)
-            return library.Response(404, json={})
-
-        return handle
-
-    for name in ("httpx", "httpx2"):
-        library = pytest.importorskip(name)
-        monkeypatch.setattr(library.HTTPTransport, "handle_request", answer(library))
-    environ = {"AZURE_OPENAI_ENDPOINT": "https://mine.openai.azure.com/"} if call is azure else {}
+    seen = answered(monkeypatch, 404, "application/json", b"{}")
+    environ = {"AZURE_OPENAI_ENDPOINT": "https://mine.openai.azure.com/"} if call == "azure" else {}
     for variable in base_urls(ROOT):
         monkeypatch.delenv(variable, raising=False)
     for values in (environ, base_urls(ROOT, environ=environ)):
         for variable, value in values.items():
             monkeypatch.setenv(variable, value)
-        # A process with a proxy has no other way out.
-        with contextlib.suppress(Exception):
-            call()
+        with contextlib.suppress(Exception):  # each SDK's own for status 404
+            CALLS[call]()
     direct, proxied = seen
     found = KNOWN.find(proxied.url.raw_path.decode())
     assert (proxied.url.host, proxied.url.port) == ("127.0.0.1", 8141)
     assert found.url == HttpxWire(direct).url
     assert found.target == direct.url.raw_path.decode()
+
+
+# -- the page ----------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "serve.md"
+
+
+def test_the_page_has_the_table() -> None:
+    part = PAGE.read_text(encoding="utf-8").partition("\n## Providers\n")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`([^`]+)`", line) for line in part.splitlines() if line.startswith("| ")]
+    told = {}
+    for base, behind, *others in [row for row in rows if len(row) > 1]:
+        variables = [one for one in others if not one.startswith("/")]
+        told[behind.split("/")[1]] = (base, behind, variables)
+    with_rows = {
+        name: (provider.base, f"/{name}{next(iter(provider.variables.values()))}")
+        for name, provider in PROVIDERS.items()
+        if name in told
+    }
+    with_rows["azure"] = (PROVIDERS["azure"].base, "/azure/RESOURCE")
+    assert {name: found[:2] for name, found in told.items()} == with_rows
+    for name, (_, _, variables) in told.items():
+        assert variables == list(PROVIDERS[name].variables)
+    others = re.findall(r"`/([a-z0-9]+)(/[^`]+)`", part.partition("\nAlso ")[2].partition(".\n")[0])
+    assert dict(others) == {
+        name: provider.version for name, provider in PROVIDERS.items() if name not in told
+    }

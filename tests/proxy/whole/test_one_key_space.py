@@ -167,6 +167,9 @@ class TestBothWays:
 def _shared(one: Any, other: Any) -> bool:
     """Whether two answers are of the same call: the SDKs add members, and decode some."""
     if isinstance(one, list) and isinstance(other, list):
+        one, other = (
+            [each for each in events if each.get("type") != "ping"] for events in (one, other)
+        )
         return len(one) == len(other) and all(map(_shared, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         same = [name for name in ("id", "created", "model") if name in one]

@@ -99,10 +99,6 @@ def test_no_credential_stays(
     kept = b"".join(file.read_bytes() for file in store.rglob("*") if file.is_file())
     assert kept
     assert set(FOUND.findall(kept)) == set()
-<<<<<<< HEAD
-    # The organisation says whose answers they are and may be in a key; in a log it has no place.
-=======
->>>>>>> piece-trials
     assert set(FOUND.findall("".join(proxy.said).encode())) == set()
     assert set(FOUND.findall(pages)) <= set()
     # Nor has what the stores hold packed.

@@ -27,6 +27,7 @@ class Valkey:
     def __init__(self) -> None:
         self.port = servers._free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.short = f"{self.url}?store_seconds=0.5&breaker_seconds=0.3"
         self._stack = ExitStack()
 
     def start(self) -> None:
@@ -59,7 +60,7 @@ def ask(proxy: Within, number: int, *, streamed: bool = False) -> str:
 
 def test_a_store_that_dies_and_comes_back(serve: Serve, upstream: Upstream, valkey: Valkey) -> None:
     """While it is down each question is asked of the upstream, then they are stored again."""
-    proxy = serve(f"{valkey.url}?timeout=0.3", upstreams={"openai": upstream.url})
+    proxy = serve(valkey.short, upstreams={"openai": upstream.url})
     upstream.usual = lambda wire, asked: wire.send(
         stream(*events("a", "b")) if b'"stream"' in asked.body else answer(completion())
     )
@@ -80,7 +81,7 @@ def test_a_store_that_dies_and_comes_back(serve: Serve, upstream: Upstream, valk
 
 def test_a_store_that_dies_under_load(serve: Serve, upstream: Upstream, valkey: Valkey) -> None:
     """No client sees it: each has its answer, all the time."""
-    proxy = serve(f"{valkey.url}?timeout=0.3", upstreams={"openai": upstream.url})
+    proxy = serve(valkey.short, upstreams={"openai": upstream.url})
     upstream.usual = answer(completion())
     end, faults, count = threading.Event(), [], [0]
 

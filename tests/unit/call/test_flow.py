@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +24,9 @@ from cachewrap.call.flow import (
     Sleep,
     Wait,
     fetch,
+    keep,
 )
+from cachewrap.call.lease import Pulse
 from cachewrap.call.terms import Absent, Exchange, Reply, Terms
 from cachewrap.entry import Entry, Facts, Outcome
 from cachewrap.errors import (
@@ -633,6 +636,253 @@ class TestOpenResponses:
         assert drive.throw(KeyboardInterrupt()) == Leave(reader)
         with pytest.raises(KeyboardInterrupt):
             drive.send(None)
+
+
+class TestOpenResponsesUnderALease:
+    """With ``stream_leases`` the leader of an open response has a lease, which goes with that."""
+
+    @pytest.fixture
+    def reader(self) -> OpenReader:
+        return OpenReader()
+
+    @pytest.fixture
+    def given_up(self) -> list[str]:
+        return []
+
+    @pytest.fixture
+    def drive(self, reader: OpenReader, given_up: list[str]) -> Drive:
+        return self.driven(reader, given_up)
+
+    def driven(self, reader: OpenReader, given_up: list[str], **terms: Any) -> Drive:
+        return Drive(
+            join=lambda place, key: (reader, True),
+            give_up=lambda key, token: given_up.append(key),
+            **{"single_flight": True, "lease_seconds": 10.0, "stream_leases": True, **terms},
+        )
+
+    def led(self, drive: Drive, claim: Claim = Claim.TAKEN) -> Call:
+        acquire = drive.send(None)
+        assert isinstance(acquire, Acquire)
+        assert (acquire.key, acquire.lease.key) == (KEY, KEY)
+        call = drive.send((claim, None))
+        assert isinstance(call, Call)
+        return call
+
+    def opened(self, drive: Drive) -> Absent:
+        """What the leader of a response that has come was told."""
+        absent, _ = self.led(drive).given
+        assert isinstance(absent, Absent)
+        assert absent.lease is not None
+        absent.lease.opened = True
+        reply = drive.end(drive.send, None)
+        assert (reply.outcome, reply.opened) == (Outcome.MISS, True)
+        return absent
+
+    def test_without_a_lease_of_the_store_it_is_as_ever(self, reader: OpenReader) -> None:
+        drive = self.driven(reader, [], lease_seconds=None)
+        assert drive.send(None) == Lookup(KEY)
+        assert drive.send(None) == Call(reader.flight, (Absent(), reader))
+
+    def test_the_leader_takes_it_and_looks_behind_it(
+        self, drive: Drive, reader: OpenReader
+    ) -> None:
+        call = self.led(drive)
+        assert call == Call(reader.flight, (Absent(), reader))
+        assert call.given[0].lease.held is True
+        drive.flow.close()
+
+    def test_what_came_meanwhile_is_a_hit_and_it_is_given_back(
+        self, drive: Drive, reader: OpenReader
+    ) -> None:
+        drive.send(None)
+        release = drive.send((Claim.TAKEN, sealed("stored")))
+        assert isinstance(release, Release)
+        assert release.failed is False
+        assert drive.end(drive.send, None).outcome is Outcome.HIT
+        assert reader.notes == [AGAIN]
+
+    def test_who_meets_that_of_another_process_waits_for_the_answer(
+        self, drive: Drive, reader: OpenReader
+    ) -> None:
+        drive.send(None)
+        assert isinstance(drive.send((Claim.HELD, None)), Sleep)
+        assert isinstance(drive.send(None), Acquire)
+        reply = drive.end(drive.send, (Claim.HELD, sealed("stored")))
+        assert (reply.outcome, reply.value, reply.opened) == (Outcome.JOINED, "stored", False)
+        assert reader.notes == [AGAIN]
+
+    @pytest.mark.parametrize("claim", [Claim.FAILED, Claim.HELD])
+    def test_who_gets_none_asks_without(self, reader: OpenReader, claim: Claim) -> None:
+        drive = self.driven(reader, [], wait_seconds=0.0)
+        call = self.led(drive, claim)
+        assert call.given[0].lease is None
+        assert drive.end(drive.send, None).opened is True
+
+    def test_what_stays_open_keeps_it(self, drive: Drive, given_up: list[str]) -> None:
+        absent = self.opened(drive)
+        assert absent.lease is not None
+        assert (absent.lease.held, given_up) == (True, [])
+
+    def test_what_nobody_took_gives_it_back_as_failed(self, drive: Drive) -> None:
+        self.led(drive)
+        release = drive.send(None)  # a status that is none to keep, for one
+        assert isinstance(release, Release)
+        assert release.failed is True
+        assert drive.end(drive.send, None).opened is True
+
+    @pytest.mark.parametrize(
+        ("error", "failed"), [(OSError("cut"), True), (KeyboardInterrupt(), False)]
+    )
+    def test_a_leader_that_fails_gives_it_back_before_others_go_on(
+        self, drive: Drive, reader: OpenReader, error: BaseException, failed: bool
+    ) -> None:
+        self.led(drive)
+        assert drive.throw(error) == Leave(reader)
+        release = drive.send(None)
+        assert isinstance(release, Release)
+        assert release.failed is failed
+        assert reader.notes == []
+        with pytest.raises(type(error)):
+            drive.send(None)
+        assert reader.notes == [AGAIN if not failed else FAILED]
+
+    def test_a_leader_that_is_cancelled_while_he_waits_has_none(
+        self, drive: Drive, reader: OpenReader, given_up: list[str]
+    ) -> None:
+        drive.send(None)
+        drive.send((Claim.HELD, None))
+        with pytest.raises(KeyboardInterrupt):
+            drive.throw(KeyboardInterrupt())
+        assert (reader.notes, given_up) == ([AGAIN], [])
+
+    def test_a_leader_that_is_destroyed_gives_it_up(
+        self, drive: Drive, reader: OpenReader, given_up: list[str]
+    ) -> None:
+        self.led(drive)
+        drive.flow.close()
+        assert (reader.notes, given_up) == (["drop", AGAIN], [KEY])
+
+    def test_one_that_is_destroyed_behind_the_head_leaves_it_to_the_response(
+        self, drive: Drive, given_up: list[str]
+    ) -> None:
+        absent, _ = self.led(drive).given
+        absent.lease.opened = True
+        drive.flow.close()
+        assert (absent.lease.held, given_up) == (True, [])
+
+    def test_a_response_that_vanishes_gives_it_up(self, drive: Drive, given_up: list[str]) -> None:
+        absent: Absent | None = self.opened(drive)
+        assert given_up == []
+        del absent
+        gc.collect()  # what `pytest.raises` has caught
+        assert given_up == [KEY]
+
+    def test_what_came_whole_is_saved_with_it(self, drive: Drive, reader: OpenReader) -> None:
+        self.led(drive)
+        save = drive.send("answer")
+        assert isinstance(save, Save)
+        assert save.lease is not None
+        save.lease.held = False
+        reply = drive.end(drive.send, save.value)
+        assert (reply.value, reply.own, reply.opened) == ("answer", True, False)
+        assert reader.notes == [Landing(sealed("answer"))]
+
+    def test_what_came_whole_and_is_none_to_keep_gives_it_back_as_failed(
+        self, drive: Drive
+    ) -> None:
+        self.led(drive)
+        release = drive.send("unsupported")
+        assert isinstance(release, Release)
+        assert release.failed is True
+        drive.end(drive.send, None)
+
+    def test_what_was_read_is_saved_with_it(self, drive: Drive) -> None:
+        kept = Keeping(self.opened(drive))
+        assert isinstance(kept.first, Save)
+        assert kept.first.lease is not None
+        kept.first.lease.held = False
+        reply = kept.end(kept.flow.send, kept.first.value)
+        assert (reply.value, reply.own) == ("answer", True)
+
+    def test_one_that_stayed_is_given_back_by_itself(self, drive: Drive) -> None:
+        kept = Keeping(self.opened(drive))
+        assert isinstance(kept.first, Save)
+        release = kept.flow.send(kept.first.value)
+        assert isinstance(release, Release)
+        assert (release.key, release.failed) == (KEY, False)
+        assert kept.end(kept.flow.send, None).own is True
+
+    @pytest.mark.parametrize("over", [True, False])
+    def test_what_is_not_stored_gives_it_back(self, drive: Drive, over: bool) -> None:
+        absent = self.opened(drive)
+        assert absent.lease is not None
+        absent.lease.over = over
+        kept = Keeping(absent, store=False)
+        assert isinstance(kept.first, Release)
+        assert kept.first.failed is over
+        error = StoreError("down")
+        assert kept.end(kept.flow.throw, error).value == "answer"
+        assert kept.reports == [error]
+
+    def test_what_cannot_be_saved_gives_it_back(self, drive: Drive) -> None:
+        kept = Keeping(self.opened(drive))
+        release = kept.flow.throw(StoreError("full"))
+        assert isinstance(release, Release)
+        assert release.failed is False
+        assert kept.end(kept.flow.send, None).entry is None
+
+    def test_an_error_on_the_way_gives_it_back(self, drive: Drive) -> None:
+        kept = Keeping(self.opened(drive))
+        release = kept.flow.throw(ZeroDivisionError())
+        assert isinstance(release, Release)
+        assert release.failed is True
+        with pytest.raises(ZeroDivisionError):
+            kept.flow.send(None)
+
+    def test_one_that_is_destroyed_while_it_is_saved_gives_it_up(
+        self, drive: Drive, given_up: list[str]
+    ) -> None:
+        kept = Keeping(self.opened(drive))
+        kept.flow.close()
+        assert given_up == [KEY]
+
+    def test_a_refresh_has_one_of_its_own(self, reader: OpenReader) -> None:
+        drive = self.driven(reader, [], mode="refresh", pairs=True)
+        assert drive.first == Lookup(KEY)
+        acquire = drive.send(sealed("old"))
+        assert isinstance(acquire, Acquire)
+        assert (acquire.lease.key, acquire.lease.paired) == (refresh_name(KEY), False)
+        call = drive.send((Claim.TAKEN, sealed("old")))
+        assert isinstance(call, Call)
+        call.given[0].lease.opened = True
+        drive.end(drive.send, None)
+        kept = Keeping(call.given[0], mode="refresh")
+        assert isinstance(kept.first, Save)
+        assert kept.first.replace is True
+        assert isinstance(kept.flow.send(kept.first.value), Release)
+
+    def test_it_is_renewed_while_its_event_loop_runs(self, drive: Drive) -> None:
+        acquire = drive.send(None)
+        assert isinstance(acquire, Acquire)
+        assert (acquire.seconds, acquire.most) == (10.0, 600.0)
+        assert isinstance(acquire.host, Pulse)
+        assert acquire.host.is_running() is True
+        drive.flow.close()
+
+
+class Keeping(Drive):
+    """The keeping of an open response that was read."""
+
+    def __init__(self, absent: Absent, *, store: bool = True, mode: Any = "normal") -> None:
+        self.reports: list[CachewrapError] = []
+        terms = Terms("here", lambda error, source: self.reports.append(error), mode)
+        kept = keep(TextExchange(store=store), "answer", 1.0, absent, terms)
+        self.flow = self._replied(kept)
+        self.first = next(self.flow)
+
+    def _replied(self, kept: Flow[tuple[Reply[str], Landing]]) -> Flow[Reply[str]]:
+        reply, _ = yield from kept
+        return reply
 
 
 class TestHowLongOneWaits:
