@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answers import value_of
-from cachewrap.http.encodings import DECODING_ERRORS, Coder, codings, decoded, decoder
+from cachewrap.http.encodings import Coder, codings, decoded, decoded_within, decoder
 from cachewrap.http.multipart import Form, parse_multipart
 from cachewrap.http.response import MARK, Head, Headers, Wire, marked, raising
 from cachewrap.proxy.messages import Incoming, Origin, Pairs, UpstreamError
@@ -76,23 +76,6 @@ def _is_known_coding(coding: bytes) -> bool:
 
 _MOST: Final = 64 * 1024 * 1024
 """Bytes of a body, at most, that is taken out of its coding."""
-
-
-def _opened(names: tuple[str, ...], body: bytes) -> bytes:
-    """A client's body without its coding; nothing where it has several, or becomes too large."""
-    step = 1024 if names in (("gzip",), ("x-gzip",), ("deflate",)) else 64  # of what may be huge
-    pieces, size = [], 0
-    try:
-        if len(names) > 1:
-            return b""
-        for piece in decoder(names).over(body[at : at + step] for at in range(0, len(body), step)):
-            size += len(piece)
-            if size > _MOST:
-                return b""
-            pieces.append(piece)
-    except (LookupError, *DECODING_ERRORS):
-        return b""
-    return b"".join(pieces)
 
 
 def in_text(pairs: Pairs) -> list[tuple[str, str]]:
@@ -245,7 +228,10 @@ class ProxyWire(Wire):
                 for name, value in self._headers
                 if name.lower() not in ("content-encoding", "content-length")
             ]
-            self._content = _opened(codings(encoding), body)
+            try:
+                self._content = decoded_within(encoding, body, _MOST)
+            except ValueError:
+                self._content = b""  # which is no JSON, and so passes
         self._accepts = value_of(self._headers, "accept-encoding") or ""
 
     def headers(self) -> Iterable[tuple[str, str]]:
