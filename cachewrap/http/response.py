@@ -146,11 +146,13 @@ class Wire:
         outcome: how it was answered, as far as it is.
         reason: why no cache serves it, or why its answer was not stored, where that is known.
         uploaded: what `form` gave, where it was asked.
+        opens: whether its answer is handed on as it comes, though it asks for no stream.
     """
 
     exchange: Exchange[Any] | None = None
     outcome = Outcome.BYPASSED
     reason = ""
+    opens = False
     uploaded: Form | None = None
 
     def __init__(

@@ -295,7 +295,7 @@ class Caching:
             cache.bypass(endpoint.source, wire.reason)
             return None
         wire.exchange, wire.outcome = exchange, Outcome.MISS
-        return cache, exchange, streamed
+        return cache, exchange, streamed or wire.opens
 
 
 def _canonical(wire: Wire, body: Any, policy: Policy, taken: list[str]) -> dict[str, Any]:

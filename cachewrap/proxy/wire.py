@@ -193,6 +193,10 @@ class Unread:
         return self._incoming.aclose()
 
 
+_HEARD: Final = "/audio/speech"
+"""The end of a path whose answer is played while it comes."""
+
+
 class ProxyWire(Wire):
     """A request of a client, as the cache sees it.
 
@@ -218,6 +222,7 @@ class ProxyWire(Wire):
         pace: bool,
     ) -> None:
         super().__init__(LIBRARY, method, url, origin.host, origin.port, path)
+        self.opens = path.rstrip("/").endswith(_HEARD)
         self._headers = in_text(headers)
         self._content = body
         self._pace = pace

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from proxy.conftest import Serve
-from proxy.raw import request
+from proxy.raw import Message, Wire, chunk, request
 from proxy.running import Within
 from proxy.upstream import Upstream, answer, chat, completion, events, slowly
 from proxy.whole.test_streams import TARGET, packed
@@ -149,3 +149,29 @@ def test_who_joins_gets_what_he_can_read(proxy: Within, upstream: Upstream, codi
         assert (coded.mark, coded.get("content-encoding")) == ("joined", coding)
         assert b"".join(third.reading(coded)) == b"".join(sent)
     assert len(upstream.asked) == 1
+
+
+def test_sound_is_heard_while_it_comes(proxy: Within, upstream: Upstream) -> None:
+    pieces = [b"RIFF", b"some", b"sound"]
+    gates = [threading.Semaphore(0) for _ in pieces]
+
+    def each(wire: Wire, asked: Message) -> None:
+        wire.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for gate, piece in zip(gates, pieces, strict=True):
+            gate.acquire(timeout=10)
+            wire.send(chunk(piece))
+        wire.send(b"0\r\n\r\n")
+
+    upstream.usual = each
+    asked = request("/openai/v1/audio/speech", b'{"model": "m", "input": "a", "voice": "b"}')
+    with proxy.client() as client:
+        client.send(asked)
+        reading = client.reading(client.answer(read=False))
+        for gate, piece in zip(gates, pieces, strict=True):
+            gate.release()
+            assert next(reading) == piece
+        assert list(reading) == []
+    again = proxy.ask(asked)
+    assert (again.mark, again.pieces, again.get("content-type")) == ("hit", pieces, "audio/wav")
