@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import click
+
+from cachewrap.policy import UNKEYED_VARIABLE, listed
+from cachewrap.urls import absolute, parse_url, url_of_path
 
 DEFAULT_URL: Final = "disk:.cache"
 
@@ -32,3 +35,25 @@ def one_url(disk: str | None, redis: str | None, url: str | None) -> str | None:
     if redis and "://" not in redis and not redis.startswith("unix:"):
         redis = f"redis://{redis}"
     return f"disk:{quote(disk)}" if disk is not None else redis or url
+
+
+def left_out(url: str, given: Sequence[str]) -> str:
+    """The names that are left out of keys: those that are given, and those that are already."""
+    known = parse_url(url)[2].get("unkeyed")
+    if known is None:
+        known = listed(os.environ.get(UNKEYED_VARIABLE, ""))
+    return ",".join(dict.fromkeys([*known, *(name for text in given for name in listed(text))]))
+
+
+def whole_url(url: str, given: Mapping[str, str | None]) -> str:
+    """The URL with the options that are given, and a path as it is seen from everywhere."""
+    kind, place, _ = parse_url(url)
+    front, _, query = url.partition("?")
+    if kind in ("disk", "jsonl"):
+        place = absolute(place)
+        front = url_of_path(kind, place)
+    options = parse_qsl(query, keep_blank_values=True)
+    for name, value in given.items():
+        if value is not None:
+            options = [(n, v) for n, v in options if n != name] + [(name, value)]
+    return f"{front}?{urlencode(options)}" if options else front

@@ -6,12 +6,11 @@ import os
 import signal
 import sys
 from typing import Any, Final, cast
-from urllib.parse import parse_qsl, urlencode
 
 import click
 
 from cachewrap import systems
-from cachewrap.cli.options import DEFAULT_URL, one_url, together
+from cachewrap.cli.options import DEFAULT_URL, left_out, one_url, together, whole_url
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.http import routes
 from cachewrap.policy import (
@@ -19,13 +18,12 @@ from cachewrap.policy import (
     MODES,
     UNKEYED_VARIABLE,
     CacheOptions,
-    listed,
     make_policy,
     seed_text,
 )
 from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
 from cachewrap.stores.seed_folders import check, folder_name
-from cachewrap.urls import absolute, parse_url, url_of_path
+from cachewrap.urls import absolute, parse_url
 
 _PATH: Final = "PYTHONPATH"
 _BOOTSTRAP: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "run", "bootstrap")
@@ -91,6 +89,7 @@ Examples:
   cachewrap run --redis redis://localhost/0 --seed 7 -m my_package.main
   cachewrap run --disk /srv/answers pytest -q
   cachewrap run --host model.internal:8000 agent.py
+  cachewrap run --serve --mode replay npm test
   CACHEWRAP_URL=redis://cache/0 cachewrap run --quiet uvicorn app:api
 
 \b
@@ -104,8 +103,22 @@ Environment, for services:
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
 @cache_options
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Ask models through a proxy, for commands that are no Python: npm test, curl.",
+)
+@click.option(
+    "--upstream",
+    metavar="NAME=URL",
+    multiple=True,
+    help="With --serve: a server that the proxy knows by this name; may be repeated.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="With --serve: the proxy's port.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-def command(program: tuple[str, ...], **given: Any) -> None:
+def command(
+    program: tuple[str, ...], serve: bool, upstream: tuple[str, ...], port: int | None, **given: Any
+) -> None:
     """Run PROGRAM with the SDKs patched and a cache active in all of it.
 
     PROGRAM is a Python file, a folder with a __main__.py, -m MODULE, -c CODE, or any command that
@@ -122,9 +135,23 @@ def command(program: tuple[str, ...], **given: Any) -> None:
 
     A Python of another environment, which has no cachewrap, runs without a cache; so does one that
     is started with -I, -E or -S, or without the environment.
+
+    With --serve PROGRAM is any command: Node, Go, curl, a shell. A proxy stands beside it
+    (cachewrap help serve), and the variables of which SDKs read their base URL lead to it:
+    OPENAI_BASE_URL, ANTHROPIC_BASE_URL and their like. Nothing is patched.
     """
+    if not serve and (upstream or port is not None):
+        option = "--upstream" if upstream else "--port"
+        raise click.UsageError(f"{option} is of the proxy: give --serve as well")
+    if serve and given["host"]:
+        raise click.UsageError("with --serve a server has a name: --upstream NAME=URL, not --host")
     variables = environment(**given)
-    path, words = _resolve(program)
+    try:
+        path, words = _resolve(program)
+    except _NotRun as error:
+        if serve and os.path.isfile(program[0]):
+            vars(error)["exit_code"] = 126  # as shells have it
+        raise
     if not given["quiet"] and (behind := [one for one in program[1:] if one in _OURS]):
         told = f"{behind[0]} is given to {program[0]}: for cachewrap it stands in front of it"
         click.echo(f"cachewrap: {told}", err=True)
@@ -132,10 +159,41 @@ def command(program: tuple[str, ...], **given: Any) -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a service may be started without one
             stream.flush()
+    if serve:
+        sys.exit(_run_beside_proxy(path, words, inherited, variables, upstream, port or 0))
     try:
         _become(path, words, {**inherited, **variables})
     except OSError as error:
         raise _NotRun(program[0], error.strerror or str(error)) from None
+
+
+def _run_beside_proxy(
+    path: str,
+    words: list[str],
+    inherited: dict[str, str],
+    variables: dict[str, str],
+    upstreams: tuple[str, ...],
+    port: int,
+) -> int:
+    """Run a command, unpatched, and a proxy as long; its exit status."""
+    from cachewrap.cli import run_serve  # which takes a while
+    from cachewrap.proxy.settings import Settings
+
+    settings = Settings(url=variables[URL], port=port, upstreams=upstreams)
+    if HISTORY in variables:
+        os.environ[HISTORY] = variables[HISTORY]
+    if others := _without_ours(inherited.get(_PATH, "")):
+        inherited[_PATH] = os.pathsep.join(others)
+    else:
+        inherited.pop(_PATH, None)
+    try:
+        return run_serve.run(path, words, settings, inherited, quiet=QUIET in variables)
+    except run_serve.CannotStart as error:
+        raise _NotRun(words[0], str(error), error.status) from None
+
+
+def _without_ours(path: str) -> list[str]:
+    return [part for part in path.split(os.pathsep) if part and part != _BOOTSTRAP]
 
 
 def _become(path: str, words: list[str], variables: dict[str, str]) -> None:
@@ -174,10 +232,10 @@ def environment(
     at = one_url(disk, redis, url) or os.environ.get(URL) or DEFAULT_URL
     given = {"cache_seed": seed, "mode": mode, "samples": "true" if samples else None}
     if unkeyed:
-        given["unkeyed"] = _left_out(at, unkeyed)
-    whole = _absolute(at, given)
+        given["unkeyed"] = left_out(at, unkeyed)
+    whole = whole_url(at, given)
     _check(whole)
-    others = [p for p in os.environ.get(_PATH, "").split(os.pathsep) if p and p != _BOOTSTRAP]
+    others = _without_ours(os.environ.get(_PATH, ""))
     found = {_PATH: os.pathsep.join([_BOOTSTRAP, *others]), URL: whole}
     if mode is not None:
         found[MODE_VARIABLE] = mode  # blocks of the program's own obey it as well
@@ -188,8 +246,8 @@ def environment(
         except ConfigurationError as error:
             raise click.UsageError(f"--host: {error}") from None
         found[routes.VARIABLE] = ",".join(named)
-    if left_out := given.get("unkeyed"):
-        found[UNKEYED_VARIABLE] = left_out
+    if names := given.get("unkeyed"):
+        found[UNKEYED_VARIABLE] = names
     if history is not None and no_history:
         raise click.UsageError("give --history or --no-history, not both")
     if history is not None or no_history:
@@ -222,28 +280,6 @@ def _check(url: str) -> None:
 
 
 _USUAL: Final = frozenset({"cache_seed", "mode", "samples", "ttl", "unkeyed"})
-
-
-def _left_out(url: str, given: tuple[str, ...]) -> str:
-    """The names that are left out of keys: those that are given, and those that are already."""
-    known = parse_url(url)[2].get("unkeyed")
-    if known is None:
-        known = listed(os.environ.get(UNKEYED_VARIABLE, ""))
-    return ",".join(dict.fromkeys([*known, *(name for text in given for name in listed(text))]))
-
-
-def _absolute(url: str, given: dict[str, str | None]) -> str:
-    """The URL with the options that are given, and a path as it is seen from everywhere."""
-    kind, place, _ = parse_url(url)
-    front, _, query = url.partition("?")
-    if kind in ("disk", "jsonl"):
-        place = absolute(place)
-        front = url_of_path(kind, place)
-    options = parse_qsl(query, keep_blank_values=True)
-    for name, value in given.items():
-        if value is not None:
-            options = [(n, v) for n, v in options if n != name] + [(name, value)]
-    return f"{front}?{urlencode(options)}" if options else front
 
 
 def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:
@@ -322,10 +358,9 @@ def _why_not(program: tuple[str, ...]) -> str:
 
 
 class _NotRun(click.ClickException):
-    exit_code = 127  # as shells have it
-
-    def __init__(self, name: str, why: str) -> None:
+    def __init__(self, name: str, why: str, status: int = 127) -> None:
         super().__init__(f"cannot run {name!r}: {why}")
+        vars(self)["exit_code"] = status  # as shells have it
 
 
 @click.command(

@@ -265,6 +265,8 @@ def canonical_headers(
                 found.pop(name, None)
             else:
                 found[name] = value
+        elif name == "accept-language" and value == "*":
+            found.pop(name, None)  # any: so says every fetch of Node and Deno
         elif is_secret_value(value):
             if taken is not None:
                 taken.append(value)

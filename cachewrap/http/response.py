@@ -11,9 +11,11 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, Final
 
-from cachewrap.entry import HttpAnswer
+from cachewrap.call.terms import Exchange
+from cachewrap.entry import HttpAnswer, Outcome
 from cachewrap.http.answers import value_of
 from cachewrap.http.encodings import DECODING_ERRORS, Coder, coder_of, codings, decoder
+from cachewrap.http.multipart import Form
 
 MARK: Final = "x-cachewrap"
 """The one response header that tells a miss from a ``hit``, and from one that ``joined`` it."""
@@ -138,7 +140,20 @@ class Wire:
         host: the host in it.
         port: the port in it; None is that of the scheme.
         path: the path; a slash at its end does not count.
+
+    Attributes:
+        exchange: that of the request, once a cache is to serve it; None where none does.
+        outcome: how it was answered, as far as it is.
+        reason: why no cache serves it, or why its answer was not stored, where that is known.
+        uploaded: what `form` gave, where it was asked.
+        opens: whether its answer is handed on as it comes, though it asks for no stream.
     """
+
+    exchange: Exchange[Any] | None = None
+    outcome = Outcome.BYPASSED
+    reason = ""
+    opens = False
+    uploaded: Form | None = None
 
     def __init__(
         self, library: Library, method: str, url: str, host: str | None, port: int | None, path: str
@@ -164,6 +179,13 @@ class Wire:
         if self._body_read is _UNREAD:
             self._body_read = json.loads(self.content())
         return self._body_read
+
+    def form(self) -> Form | None:
+        """The form in its body, as `parse_multipart` reads it; None where it has none.
+
+        It is asked once, where SDKs upload. Raises as `content`.
+        """
+        return None
 
     def timeout(self) -> object:
         """The timeout that its caller has set, as the library takes it; None for none."""

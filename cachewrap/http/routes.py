@@ -25,10 +25,18 @@ Body: TypeAlias = Callable[[], object]
 
 HOSTS: Final = (
     *("api.openai.com", "*.openai.azure.com", "*.services.ai.azure.com", "api.anthropic.com"),
-    *("api.mistral.ai", "api.groq.com", "api.together.ai", "api.together.xyz", "api.deepseek.com"),
+    *("api.mistral.ai", "codestral.mistral.ai", "api.groq.com", "api.deepseek.com"),
+    *("api.together.ai", "api.together.xyz", "api-inference.together.ai"),
     *("openrouter.ai", "api.x.ai", "api.fireworks.ai", "api.perplexity.ai", "api.cerebras.ai"),
     *("generativelanguage.googleapis.com", "*aiplatform.googleapis.com"),
-    *("api.cohere.com", "api.cohere.ai", "ollama.com", "*:11434"),
+    "aiplatform.*.rep.googleapis.com",
+    *("api.cohere.com", "api.cohere.ai", "api.ai21.com", "inference.baseten.co"),
+    *("dashscope-intl.aliyuncs.com", "dashscope.aliyuncs.com", "api.deepinfra.com"),
+    *("api.featherless.ai", "api.friendli.ai", "models.github.ai", "router.huggingface.co"),
+    *("api.hyperbolic.xyz", "api.jina.ai", "api.llama.com", "api.minimax.io", "api.moonshot.ai"),
+    *("api.studio.nebius.ai", "api.novita.ai", "integrate.api.nvidia.com", "api.sambanova.ai"),
+    *("api.scaleway.ai", "ai-gateway.vercel.sh", "ark.cn-beijing.volces.com", "api.voyageai.com"),
+    *("api.inference.wandb.ai", "api.z.ai", "ollama.com", "*:11434"),
 )
 """The hosts of known providers; the last one is Ollama's port, on any host."""
 
@@ -119,7 +127,8 @@ _PLAIN: Final = (
 _OPENAI: Final = tuple(
     f"*/{path}"
     for path in (
-        *("completions", "responses", "embeddings", "moderations", "chat/moderations"),
+        *("completions", "responses", "responses/input_tokens", "embeddings", "moderations"),
+        "chat/moderations",
         *("classifications", "chat/classifications", "rerank", "images/generations"),
         *("audio/speech", "ocr", "messages", "messages/count_tokens"),
     )
@@ -147,11 +156,16 @@ _SELF_HOSTED: Final = (
 )
 """Further ones of servers for models of one's own, whose bodies are looked at on every host."""
 
+_UPLOADS: Final = (
+    *("*/audio/transcriptions", "*/audio/translations", "*/images/edits", "*/images/variations"),
+)
+"""Those of questions with files. Plain HTTP has them as a body that no library gives twice."""
+
 _NEVER_STORED: Final = (
+    *_UPLOADS,
     *(
         f"*/{path}"
         for path in (
-            *("audio/transcriptions", "audio/translations", "images/edits", "images/variations"),
             *("batches", "messages/batches", "batch/jobs", "videos", "responses/compact"),
             *("conversations", "fine_tuning/jobs", "evals/*/runs"),
             *("vector_stores/*/search", "threads/runs", "threads/*/runs"),
@@ -162,7 +176,7 @@ _NEVER_STORED: Final = (
         for method in ("predictLongRunning", "batchGenerateContent", "asyncBatchEmbedContent")
     ),
 )
-"""Those that make a model of a known provider work, and whose answers are never stored."""
+"""Those that make a model of a known provider work, and whose answers plain HTTP never stores."""
 
 _KEPT: Final = ("*/threads/*/messages",)
 """Those of them with which known providers only keep data."""
@@ -205,6 +219,7 @@ class Routes:
         self._hosts = None if hosts is None else _any(patterns_of(hosts))
         self._paths = _any(PATHS if paths is None else _bare(paths))
         self._own = _any(_SELF_HOSTED if paths is None else ())
+        self._files = _any(_UPLOADS if paths is None else ())
         self._never = _any(_NEVER_STORED if paths is None and hosts is not None else ())
         self._kept = _any(_KEPT if paths is None else ())
         self._private = private
@@ -230,6 +245,10 @@ class Routes:
         if self._named(host, port):
             return is_path or asks_model(path, body)
         return self._private and is_private(host) and asks_model(path, body)
+
+    def takes_files(self, host: str, port: int, path: str) -> bool:
+        """Whether a request to such a path, on one of the hosts, asks with files."""
+        return self._files.match(path) is not None and self._named(host, port)
 
     def has_path(self, path: str) -> bool:
         """Whether a path is one of those, on whatever host."""
@@ -295,7 +314,7 @@ _plain: Final = _any(_PLAIN)
 # -- what asks no model --------------------------------------------------------------------------
 
 # Some SDKs have the API's version in their base URL, others in each path.
-_PREFIX: Final = later(r"(?:openai/)?(?:v\d+\w*/)?")
+_PREFIX: Final = later(r"(?:upload/|openai/|api/)?(?:v\d+\w*/)?")
 
 _KEEPS: Final = later(
     r"(?:files|uploads|conversations|containers|assistants|skills|vaults|memory_stores"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.call.stats import HOST_UNKNOWN
-from cachewrap.entry import HttpAnswer
+from cachewrap.entry import HttpAnswer, Outcome
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
 from cachewrap.http.answers import kept_headers, value_of
@@ -23,9 +23,9 @@ from cachewrap.http.request import (
     without_secrets,
 )
 from cachewrap.http.response import Wire, is_framed
-from cachewrap.http.routes import Routes, asks_model, is_stream, name_of
+from cachewrap.http.routes import Routes, asks_model, is_stream, name_of, reaches_model
 from cachewrap.http.shared_body import BodyReader
-from cachewrap.options import choose_cache, take_sample
+from cachewrap.options import NONE, CallOptions, choose_cache, take_sample
 from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.streams.recording import Proxy
@@ -47,12 +47,19 @@ class Caching:
         cache: serves the requests outside any block; None leaves them uncached.
         when: takes an answer and says whether to store it: of a plain one the JSON in it, or its
             bytes; of a stream its events. None stores every whole answer.
+        whole: whether every request that is not cached is counted, and stopped in mode replay if it
+            may reach a model: for who has nothing but requests to models.
 
     Raises `ConfigurationError` for a default that is no cache, and a ``when`` that is no function.
     """
 
     def __init__(
-        self, routes: Routes, cache: Cache | None = None, when: When | None = None
+        self,
+        routes: Routes,
+        cache: Cache | None = None,
+        when: When | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         if cache is not None and not isinstance(cache, Cache):
             raise ConfigurationError(wrong_cache(cache))
@@ -61,6 +68,7 @@ class Caching:
         self._routes = routes
         self._cache = cache
         self._when = when
+        self._whole = whole
         capture.watch()
         hints.seen.used = hints.seen.used or cache is not None
         hints.seen.patched(hints.HTTP, True)
@@ -70,8 +78,20 @@ class Caching:
         return (
             wire.method == "POST"
             and not capture.decided()
-            and self._routes.match(wire.host, wire.port, wire.path, wire.body)
+            and (
+                self._routes.match(wire.host, wire.port, wire.path, wire.body)
+                or self._is_upload(wire)
+            )
         )
+
+    def _is_upload(self, wire: Wire) -> bool:
+        if not self._routes.takes_files(wire.host, wire.port, wire.path):
+            return False
+        try:
+            wire.uploaded = wire.form()
+        except (ValueError, RuntimeError):
+            return True  # it is for `_plan` to say that it has no key: it is no JSON either
+        return wire.uploaded is not None
 
     def leave(self, wire: Wire) -> None:
         """Count a question to a model that goes past the cache, if one would serve its like.
@@ -98,16 +118,45 @@ class Caching:
             else:
                 cache.bypass(source, HOST_UNKNOWN, host=name_of(wire.host, wire.port))
 
-    def handle(self, wire: Wire, send: Callable[[], Any]) -> Any:
-        """Answer a sync request; ``send`` sends it on."""
-        plan = self._plan(wire)
+    def bypass(
+        self, wire: Wire, reason: str, own: CallOptions = NONE, *, asks_model: bool | None = None
+    ) -> None:
+        """Count a request that goes past the cache, whatever it is.
+
+        Args:
+            wire: the request, which is told the reason.
+            reason: why, in a word or two.
+            own: its own options.
+            asks_model: whether it makes a model work; None leaves that to its method and path.
+
+        Raises `ReplayMissError` in mode replay, if it makes a model work or the cache is strict.
+        """
+        wire.reason = reason
+        cache = choose_cache(own.cache, own.cache_seed, lambda: self._cache, own.mode)
+        if cache is None:
+            wire.reason = "mode off" if own.cache_seed is not None else "no seed"
+        else:
+            self._go_past(wire, cache, reason, asks_model)
+
+    def _go_past(
+        self, wire: Wire, cache: Cache, reason: str, asks_model: bool | None = None
+    ) -> None:
+        method = wire.method.upper()
+        if asks_model is None:
+            asks_model = reaches_model(method, wire.url)
+        cache.bypass(f"{method} {wire.path}", reason, asks_model=asks_model)
+
+    def handle(self, wire: Wire, send: Callable[[], Any], own: CallOptions = NONE) -> Any:
+        """Answer a sync request; ``send`` sends it on, ``own`` are its own options."""
+        plan = self._plan(wire, own)
         if plan is None:
             return send()
         cache, exchange, streamed = plan
-        own: list[Answered] = []
+        came: list[Answered] = []
 
         def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
+            wire.outcome = Outcome.JOINED if reader else Outcome.HIT
             return wire.build(answer, _named(wire, reader))
 
         def alone() -> tuple[Any, Any]:
@@ -127,32 +176,37 @@ class Caching:
             # In its slot, so that a cached transport further in knows that this one decides.
             response = capture.send(capture.Slot(cache, exchange), send)
             if wire.head(response).status_code != 200:
-                own.append(_failed(wire, response))
+                came.append(_failed(wire, response))
             else:
                 content = wire.read(response)
                 answered = _judged(exchange, wire, response, content)
-                own.append(replace(answered, result=wire.whole(response, content)))
-            return own[-1]
+                came.append(replace(answered, result=wire.whole(response, content)))
+            return came[-1]
 
-        with take_sample(cache, exchange) or nullcontext():
+        with take_sample(cache, exchange, own) or nullcontext():
             if streamed:
                 return capture.serve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = cache.serve(exchange, call)
+            wire.outcome, wire.reason = reply.outcome, reply.reason
             as_it_came = reply.own and cache.policy.scrub is None
-            if own and (as_it_came or reply.value is own[-1]):
-                return own[-1].result
-            return rebuild(reply.value.answer, None)
+            if came and (as_it_came or reply.value is came[-1]):
+                return came[-1].result
+            assert reply.value.answer is not None
+            return wire.build(reply.value.answer, None)
 
-    async def ahandle(self, wire: Wire, send: Callable[[], Awaitable[Any]]) -> Any:
+    async def ahandle(
+        self, wire: Wire, send: Callable[[], Awaitable[Any]], own: CallOptions = NONE
+    ) -> Any:
         """`handle` for async requests."""
-        plan = self._plan(wire)
+        plan = self._plan(wire, own)
         if plan is None:
             return await send()
         cache, exchange, streamed = plan
-        own: list[Answered] = []
+        came: list[Answered] = []
 
         async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
+            wire.outcome = Outcome.JOINED if reader else Outcome.HIT
             return await wire.abuild(answer, _named(wire, reader))
 
         async def alone() -> tuple[Any, Any]:
@@ -171,45 +225,60 @@ class Caching:
         async def call() -> Answered:
             response = await capture.asend(capture.Slot(cache, exchange), send)
             if wire.head(response).status_code != 200:
-                own.append(_failed(wire, response))
+                came.append(_failed(wire, response))
             else:
                 content = await wire.aread(response)
                 answered = _judged(exchange, wire, response, content)
-                own.append(replace(answered, result=await wire.awhole(response, content)))
-            return own[-1]
+                came.append(replace(answered, result=await wire.awhole(response, content)))
+            return came[-1]
 
-        with take_sample(cache, exchange) or nullcontext():
+        with take_sample(cache, exchange, own) or nullcontext():
             if streamed:
                 return await capture.aserve_open(cache, exchange, open_, rebuild, alone=alone)
             reply = await cache.aserve(exchange, call)
+            wire.outcome, wire.reason = reply.outcome, reply.reason
             as_it_came = reply.own and cache.policy.scrub is None
-            if own and (as_it_came or reply.value is own[-1]):
-                return own[-1].result
-            return await rebuild(reply.value.answer, None)
+            if came and (as_it_came or reply.value is came[-1]):
+                return came[-1].result
+            assert reply.value.answer is not None
+            return await wire.abuild(reply.value.answer, None)
 
-    def _plan(self, wire: Wire) -> tuple[Cache, SdkExchange, bool] | None:
+    def _plan(self, wire: Wire, own: CallOptions) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
-        cache = choose_cache(default=lambda: self._cache)
+        cache = choose_cache(own.cache, own.cache_seed, lambda: self._cache, own.mode)
         if cache is None:
+            wire.reason = "mode off" if own.cache_seed is not None else "no seed"
             if hints.seen.listening and self.knows(wire):
                 hints.seen.uncached_http()
             return None
         if not self.knows(wire):
-            if cache.policy.mode == "replay":
+            if self._whole:
+                wire.reason = "endpoint" if wire.method.upper() == "POST" else "method"
+                self._go_past(wire, cache, wire.reason)
+            elif cache.policy.mode == "replay":
                 self.leave(wire)
             return None
         endpoint = Endpoint(wire.path.strip("/"), wire=True)
+        policy = own.policy(cache.policy)
         try:
-            body = wire.body()
+            taken: list[str] = []
+            form = wire.uploaded
+            body = wire.body() if form is None else form[0]
             accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
-            taken: list[str] = []
-            canonical = _canonical(wire, body, cache.policy, taken)
-            if streamed and not is_stream(wire.path, body, ""):
-                canonical["stream"] = True  # what else tells it is no part of the key
-            exchange = SdkExchange(endpoint, canonical, cache.policy, self._when, taken=taken)
+            canonical = _canonical(wire, body, policy, taken)
+            if form is not None and form[1]:
+                canonical["files"] = form[1]
+            # As the SDKs' calls have it; what else tells a stream is no part of the key, but for
+            # the header where nothing else does.
+            if (type(body) is dict and body.get("stream")) or (
+                streamed and not is_stream(wire.path, body, "")
+            ):
+                canonical["stream"] = True
+            exchange = SdkExchange(endpoint, canonical, policy, self._when, taken=taken)
             exchange.timeout = wire.timeout
         except UnkeyableError as error:
+            wire.reason = "unkeyable"
             cache.bypass(endpoint.source, "unkeyable", fault=error)
             events.warn_once(
                 (UnkeyableError, endpoint.source),
@@ -217,22 +286,26 @@ class Caching:
             )
             return None
         except (ValueError, RuntimeError):
-            # No JSON, or a body that is read while it is sent.
+            # No JSON and no form, or a body that is read while it is sent.
+            wire.reason = "raw body"
             cache.bypass(endpoint.source, "raw body")
             return None
         if isinstance(body, dict) and (body.get("background") or body.get("conversation")):
-            reason = "background" if body.get("background") else "conversation"
-            cache.bypass(endpoint.source, reason)
+            wire.reason = "background" if body.get("background") else "conversation"
+            cache.bypass(endpoint.source, wire.reason)
             return None
-        return cache, exchange, streamed
+        wire.exchange, wire.outcome = exchange, Outcome.MISS
+        return cache, exchange, streamed or wire.opens
 
 
 def _canonical(wire: Wire, body: Any, policy: Policy, taken: list[str]) -> dict[str, Any]:
     keyed, unkeyed = policy.keyed, policy.unkeyed
     url, pairs = split_url(wire.url)
     canonical: dict[str, Any] = {"method": wire.method, "url": url}
-    if query := canonical_query(pairs, keyed, unkeyed):
-        canonical["query"] = query
+    if pairs and (query := canonical_query(pairs, keyed, unkeyed)):
+        canonical["query"] = {
+            name: values[0] if len(values) == 1 else values for name, values in query.items()
+        }
     if headers := canonical_headers(wire.headers(), keyed, taken, unkeyed):
         canonical["headers"] = headers
     if isinstance(body, dict):

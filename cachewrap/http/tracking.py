@@ -14,10 +14,38 @@ from typing import Final
 SOURCES: Final = {
     # How an answer is sent, and when it may be asked for again.
     "https://www.rfc-editor.org/rfc/rfc9110": "accept accept-charset accept-encoding connection"
-    " content-length date host te trailer upgrade user-agent",
+    " content-encoding content-length date expect host max-forwards te trailer upgrade user-agent"
+    " via",
+    "https://www.rfc-editor.org/rfc/rfc9111": "cache-control pragma",
     "https://www.rfc-editor.org/rfc/rfc9112": "keep-alive transfer-encoding",
+    "https://www.rfc-editor.org/rfc/rfc9218": "priority",
+    "https://www.rfc-editor.org/rfc/rfc9530": "content-digest repr-digest",
+    "https://www.rfc-editor.org/rfc/rfc7540": "http2-settings",
+    "https://www.rfc-editor.org/rfc/rfc7838": "alt-used",
     "https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/": "idempotency-key"
     " x-idempotency-key",
+    # Through which servers a request came, and from where.
+    "https://www.rfc-editor.org/rfc/rfc7239": "forwarded",
+    "https://www.rfc-editor.org/rfc/rfc8586": "cdn-loop",
+    "https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers": "proxy-connection"
+    " x-forwarded-*",
+    "https://nginx.org/en/docs/http/ngx_http_proxy_module.html": "x-real-ip",
+    "https://devcenter.heroku.com/articles/http-routing": "x-request-start",
+    "https://developers.cloudflare.com/fundamentals/reference/http-headers/": "cf-connecting-ip"
+    " cf-connecting-ipv6 cf-connecting-o2o cf-ew-via cf-ipcountry cf-pseudo-ipv4 cf-ray cf-visitor"
+    " cf-worker true-client-ip",
+    "https://learn.microsoft.com/azure/frontdoor/front-door-http-headers-protocol": ""
+    "x-azure-clientip x-azure-fdid x-azure-ref x-azure-requestchain x-azure-socketip",
+    "https://fly.io/docs/networking/request-headers/": "fly-client-ip fly-forwarded-port"
+    " fly-forwarded-proto fly-forwarded-ssl fly-region",
+    # What a browser, or its fetch in other runtimes, says of itself and of where it asks from.
+    "https://www.w3.org/TR/fetch-metadata/": "sec-fetch-*",
+    "https://wicg.github.io/ua-client-hints/": "sec-ch-ua*",
+    "https://www.w3.org/TR/tracking-dnt/": "dnt",
+    "https://www.w3.org/TR/gpc/": "sec-gpc",
+    "https://fetch.spec.whatwg.org/": "referer",
+    "https://github.com/anthropics/anthropic-sdk-typescript": ""
+    "anthropic-dangerous-direct-browser-access",
     # When a request was signed and of what, beside its signature; which attempt it is.
     "https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html": ""
     "x-amz-content-sha256 x-amz-date",
@@ -37,7 +65,7 @@ SOURCES: Final = {
     "uber-trace-id uberctx-*",
     "https://github.com/opentracing/basictracer-python": "ot-tracer-* ot-baggage-*",
     "https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers": ""
-    "x-ot-span-context x-request-id",
+    "x-envoy-* x-ot-span-context x-request-id",
     "https://en.wikipedia.org/wiki/List_of_HTTP_header_fields": "correlation-id request-id"
     " x-correlation-id x-span-id x-trace-id",
     "https://docs.datadoghq.com/tracing/trace_collection/trace_context_propagation/": "x-datadog-*",
@@ -54,7 +82,9 @@ SOURCES: Final = {
     "sw8 sw8-correlation sw8-x",
     "https://platform.openai.com/docs/api-reference/debugging-requests": "x-client-request-id",
     "https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits": ""
-    "x-ms-client-request-id",
+    "x-ms-client-request-id x-ms-return-client-request-id",
+    "https://code.claude.com/docs/en/llm-gateway-protocol": "x-claude-code-*",
+    "https://learning.postman.com/docs/sending-requests/create-requests/headers/": "postman-token",
     "https://docs.helicone.ai/helicone-headers/header-directory": "helicone-property-*"
     " helicone-request-id helicone-session-id helicone-session-name helicone-session-path",
     "https://portkey.ai/docs/product/observability/traces": "x-portkey-parent-span-id"

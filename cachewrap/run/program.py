@@ -244,7 +244,7 @@ class Program:
         try:
             from cachewrap.cache import Cache
 
-            cache = _recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
+            cache = recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
             self.own.forget(cache.stats)
             cache.check()
             _patch_all()
@@ -321,8 +321,7 @@ class Program:
         """What is said at the end: what was saved, and what kept calls from being cached."""
         import json
 
-        from cachewrap.call.stats import Stats, summary, unknown_hosts
-        from cachewrap.telemetry.usage import can_price
+        from cachewrap.call.stats import Stats
 
         stats = Stats() if self._cache is None else self._cache.stats
         place = "" if self._cache is None else self._cache.url
@@ -339,33 +338,66 @@ class Program:
             place = place or url  # as they have it: that of the environment may hold a password
         if place in own:
             stats.add(own.pop(place).as_dict())
-        told = {url: one for url, one in own.items() if one.total.calls + one.absent}
-        lines = [summary(one, where) for where, one in _of_own(told)]
-        if not lines or stats.total.calls + stats.absent + stats.bypassed:
-            lines.insert(0, summary(stats, place))
-        lines += unknown_hosts(stats)
-        whole = [stats, *told.values()]
-        if not can_price() and any(one.total.tokens_in_spent for one in whole):
-            lines.append("for what it cost: pip install 'cachewrap[prices]'")
-        if many := nearly_all_missed(stats):
-            kind, name = self._place_apart(stats, missed[:3]) or apart or ("", "")
-            alone = f"each differs from a stored one in the {kind} {name} alone"
-            lines += [f"{many}: {alone} (--unkeyed {name})"] if name else []
-        return lines
+        apart = self._place_apart(stats, missed[:3]) or apart
+        return lines_of(stats, place, own, apart)
 
     def _place_apart(self, stats: Stats, missed: list[str]) -> tuple[str, str] | None:
         """In which one place the calls that missed differ from what is stored."""
-        if self._cache is None or not missed or not nearly_all_missed(stats):
+        if self._cache is None:
             return None
-        from cachewrap.errors import CachewrapError
-        from cachewrap.run.misses import place_apart
-
         try:
-            return place_apart(self._cache, missed, self._began)
-        except CachewrapError:
-            return None
+            return apart_of(self._cache, stats, missed, self._began)
         finally:
             self._cache.close()
+
+
+def lines_of(
+    stats: Stats, place: str, own: dict[str, Stats], apart: tuple[str, str] | None
+) -> list[str]:
+    """What is said at the end: what was saved, and what kept calls from being cached.
+
+    Args:
+        stats: what was counted.
+        place: the URL of the cache.
+        own: what caches of the program's own counted, by their URLs.
+        apart: kind and name of the one place in which nearly all calls that missed differ.
+    """
+    from cachewrap.call.stats import summary, unknown_hosts
+    from cachewrap.telemetry.usage import can_price
+
+    told = {url: one for url, one in own.items() if one.total.calls + one.absent}
+    lines = [summary(one, where) for where, one in _of_own(told)]
+    if not lines or stats.total.calls + stats.absent + stats.bypassed:
+        lines.insert(0, summary(stats, place))
+    lines += unknown_hosts(stats)
+    whole = [stats, *told.values()]
+    if not can_price() and any(one.total.tokens_in_spent for one in whole):
+        lines.append("for what it cost: pip install 'cachewrap[prices]'")
+    if apart and (many := nearly_all_missed(stats)):
+        kind, name = apart
+        alone = f"each differs from a stored one in the {kind} {name} alone"
+        lines.append(f"{many}: {alone} (--unkeyed {name})")
+    return lines
+
+
+def apart_of(cache: Cache, stats: Stats, missed: list[str], began: float) -> tuple[str, str] | None:
+    """Kind and name of the one place in which nearly all calls that missed differ; else None.
+
+    Args:
+        cache: the cache of the run.
+        stats: what was counted.
+        missed: keys of some of the calls.
+        began: when the run began, in seconds since the epoch.
+    """
+    if not missed or not nearly_all_missed(stats):
+        return None
+    from cachewrap.errors import CachewrapError
+    from cachewrap.run.misses import place_apart
+
+    try:
+        return place_apart(cache, missed, began)
+    except CachewrapError:
+        return None
 
 
 def _of_own(own: dict[str, Stats]) -> list[tuple[str, Stats]]:
@@ -395,7 +427,8 @@ def _temporary() -> str:
     return os.environ.get("TMPDIR") or "/tmp"
 
 
-def _recorded(cache: Cache) -> Cache:
+def recorded(cache: Cache) -> Cache:
+    """The cache, with the history of its calls where the environment says."""
     named = os.environ.get(HISTORY)
     if named == "":
         return cache

@@ -94,6 +94,11 @@ def breaker_of(place: str) -> Breaker:
     return _breakers.setdefault(place, Breaker())
 
 
+def is_any_open() -> bool:
+    """Whether a place could not be reached when this process asked it last."""
+    return any(breaker.error is not None for breaker in list(_breakers.values()))
+
+
 def forget() -> None:
     """Close every breaker of this process."""
     for breaker in list(_breakers.values()):

@@ -52,7 +52,7 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
             return others.cohere(fields, draw)
         case "v2/rerank":
             return media.rerank(fields, draw)
-        case "messages/count_tokens":
+        case "messages/count_tokens" | "responses/input_tokens":
             return text.count_tokens(fields, draw)
         case "embeddings":
             return media.embeddings(fields, draw)
@@ -60,7 +60,7 @@ def answer(request: Request, draw: Draw, *, may_stream: bool = True) -> Answer:
             return media.rerank(fields, draw)
         case "moderations":
             return media.moderations(fields, draw)
-        case "images/generations" | "images/edits":
+        case "images/generations" | "images/edits" | "images/variations":
             return media.images(fields, draw, endpoint.endswith("edits"), streamed)
         case "audio/speech":
             return media.speech(draw)

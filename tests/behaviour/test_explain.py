@@ -20,8 +20,10 @@ from cachewrap import (
     no_cache,
 )
 from cachewrap.entry import Facts
+from cachewrap.explain.nearest import nearest
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
+from cachewrap.request.key import encode
 from cachewrap.stores.memory import MemoryStore
 
 
@@ -83,6 +85,33 @@ class TestTheNearest:
         with cache:
             other("hi")
             assert complete.explain("hi").nearest == ()
+
+    @pytest.mark.parametrize(
+        ("stored", "asked", "is_found"),
+        [
+            pytest.param("POST /chat/completions", "POST /chat/completions", True, id="the same"),
+            pytest.param(
+                "POST /chat/completions", "POST /v1/chat/completions", True, id="an SDK's"
+            ),
+            pytest.param(
+                "POST /v1/chat/completions", "POST /chat/completions", True, id="for an SDK"
+            ),
+            pytest.param(
+                "POST /completions", "POST /v1/chat/completions", False, id="its end alone"
+            ),
+            pytest.param("POST /v1/embeddings", "POST /v1/responses", False, id="another"),
+            pytest.param("shop:ask", "POST /ask", False, id="a function"),
+        ],
+    )
+    def test_is_of_the_same_endpoint_whoever_asked(
+        self, stored: str, asked: str, is_found: bool, cache: Cache, store: Any
+    ) -> None:
+        raw = seal(
+            *codec.encode("x"), encode({"a": 1}), Facts(created=1.0, seconds=1.0, source=stored)
+        )
+        store.set("ab" * 32, raw)
+        found = nearest(cache.store, cache._guard, encode({"a": 2}), source=asked)
+        assert bool(found) == is_found
 
     def test_of_many(self, cache: Cache) -> None:
         with cache:

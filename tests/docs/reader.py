@@ -8,8 +8,10 @@ import contextlib
 import contextvars
 import inspect
 import io
+import itertools
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ import cachewrap
 
 MARK = "\x1e"
 REDIS = "localhost:6379"  # the server of the pages
+PROXY = "127.0.0.1:8141"  # what `cachewrap serve` begins to be on them
 TAKEN = (
     "CACHEWRAP_",
     "OPENAI_",
@@ -63,6 +66,7 @@ class Reader:
         self._keys: dict[str, str] = {}
         self._outcomes: list[BaseException | None] = []
         self._groups: list[int] = []
+        self._proxy = PROXY
         self._module = types.ModuleType("__main__")
         self._module.__dict__.update(names)
         self._loop: asyncio.Runner | None = None
@@ -195,13 +199,50 @@ class Reader:
                 check_install(command)
         typed = [step for step in steps if not is_install(step[1])]
         for (line, command, expected), (status, seen) in zip(
-            typed, self._shell([self._keyed(command) for _, command, _ in typed]), strict=True
+            typed, self._typed([self._keyed(command) for _, command, _ in typed]), strict=True
         ):
             if expected.strip():
                 self._compare(block, line, expected, seen, command)
             elif status:
                 told = f"$ {command}\n{seen}"
                 pytest.fail(f"{block.page}:{line}: exit status {status}\n{told}", pytrace=False)
+
+    def _typed(self, typed: list[str]) -> list[tuple[int, str]]:
+        """What came of commands, of which some go on for ever."""
+        came: list[tuple[int, str]] = []
+        for is_server, some in itertools.groupby(typed, is_proxy):
+            commands = list(some)
+            came += map(self._serve, commands) if is_server else self._shell(commands)
+        return came
+
+    def _serve(self, command: str) -> tuple[int, str]:
+        """Start a proxy, in the place of the one before, whose upstream is the stand-in."""
+        root = self._environment["ANTHROPIC_BASE_URL"]
+        upstreams = "".join(
+            f" --upstream {name}={root}"
+            for name in ("openai", "anthropic")
+            if f"--upstream {name}=" not in command
+        )
+        port = "" if "--port" in command else " --port 0"
+        with (self.folder.parent / f"{self.folder.name}.served").open("a") as told:
+            process = subprocess.Popen(
+                ["bash", "-c", f"{self._here(command)}{port}{upstreams}"],
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=told,
+                start_new_session=True,
+                text=True,
+            )
+        self._groups.append(process.pid)
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], 30)
+        line = process.stdout.readline() if ready else ""
+        if found := re.search(r":(\d+)\s*$", line):
+            self._proxy = f"127.0.0.1:{found[1]}"
+            return 0, line
+        return process.wait(10), Path(told.name).read_text()
 
     def _shell(self, typed: list[str]) -> list[tuple[int, str]]:
         """The status of each command and what was seen of it, typed one after the other."""
@@ -243,7 +284,7 @@ class Reader:
 
     def _here(self, code: str) -> str:
         """The code with the addresses of this run in it."""
-        code = code.replace(HOME, str(self.folder))
+        code = code.replace(HOME, str(self.folder)).replace(PROXY, self._proxy)
         return code.replace(REDIS, self._redis()) if REDIS in code else code
 
     def _compare(self, block: Block, line: int, page: str, seen: str, command: str = "") -> None:
@@ -294,6 +335,11 @@ def commands(block: Block) -> list[tuple[int, str, str]]:
             at, command, seen = steps[-1]
             steps[-1] = (at, command, f"{seen}{line}\n")
     return steps
+
+
+def is_proxy(command: str) -> bool:
+    """Whether a command is a server that goes on."""
+    return re.match(r"(\w+=\S* )*cachewrap serve\b", command) is not None
 
 
 def is_install(command: str) -> bool:

@@ -20,11 +20,18 @@ TRACKED = """
     ot-baggage-a sw8 x-instana-t x-dynatrace helicone-request-id helicone-session-id
     helicone-property-app x-portkey-trace-id x-portkey-span-id x-litellm-session-id
     x-litellm-trace-id x-litellm-call-id
+    sec-fetch-mode sec-fetch-site sec-ch-ua sec-ch-ua-platform referer dnt sec-gpc priority
+    forwarded x-forwarded-for x-forwarded-proto x-forwarded-host x-real-ip via cdn-loop max-forwards
+    cf-ray cf-connecting-ip cf-visitor true-client-ip x-request-start x-envoy-attempt-count
+    x-azure-ref fly-region cache-control pragma expect content-encoding content-digest
+    http2-settings proxy-connection alt-used anthropic-dangerous-direct-browser-access
+    x-claude-code-session-id x-claude-code-agent-id postman-token x-ms-return-client-request-id
 """.split()
 MAY_CHANGE_AN_ANSWER = """
     anthropic-beta anthropic-version openai-beta helicone-cache-enabled helicone-fallbacks
     helicone-user-id helicone-model-override x-portkey-metadata x-portkey-config x-litellm-tags
-    x-multi-turn-session-id x-tenant x-amzn-bedrock-trace accept-language
+    x-multi-turn-session-id x-tenant x-amzn-bedrock-trace accept-language origin cf-aig-metadata
+    cf-aig-custom-cost sec-websocket-protocol x-app
 """.split()
 
 
@@ -36,6 +43,69 @@ def test_what_only_tracks_or_steers_is_in_no_key(name: str) -> None:
 @pytest.mark.parametrize("name", MAY_CHANGE_AN_ANSWER)
 def test_what_may_change_an_answer_is_in_the_key(name: str) -> None:
     assert canonical_headers([(name, "a")]) == {name: "a"}
+
+
+@pytest.mark.parametrize("language", ["de", "de, *", "*;q=0.1, de", ""])
+def test_a_language_counts_unless_it_is_any(language: str) -> None:
+    assert canonical_headers([("Accept-Language", language)]) == {"accept-language": language}
+    assert canonical_headers([("accept-language", language), ("accept-language", "*")]) == {}
+
+
+# As they were sent to a server on loopback, by version 6 and 1 of the SDKs and Node 20.
+NODE = """
+    host: 127.0.0.1:8141
+    connection: keep-alive
+    Accept: application/json
+    User-Agent: OpenAI/JS 6.49.0
+    X-Stainless-Retry-Count: 0
+    X-Stainless-Timeout: 600
+    x-stainless-helper-method: stream
+    authorization: Bearer sk-x
+    content-type: application/json
+    accept-language: *
+    sec-fetch-mode: cors
+    accept-encoding: gzip, deflate
+    content-length: 124
+"""
+CURL = """
+    Host: 127.0.0.1:8141
+    User-Agent: curl/7.88.1
+    Accept: */*
+    Content-Type: application/json
+    Expect: 100-continue
+    Content-Length: 2000000
+"""
+JAVA = """
+    Connection: Upgrade, HTTP2-Settings
+    Content-Length: 13
+    Host: 127.0.0.1:8141
+    HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA
+    Upgrade: h2c
+    User-Agent: Java-http-client/21.0.2
+    Content-Type: application/json
+"""
+BROWSER = """
+    sec-ch-ua-platform: "Linux"
+    sec-ch-ua: "Chromium";v="140"
+    sec-ch-ua-mobile: ?0
+    DNT: 1
+    Sec-Fetch-Site: cross-site
+    Sec-Fetch-Mode: cors
+    Sec-Fetch-Dest: empty
+    Referer: http://localhost:3000/
+    Priority: u=1, i
+    Cache-Control: no-cache
+    Pragma: no-cache
+    anthropic-dangerous-direct-browser-access: true
+"""
+
+
+@pytest.mark.parametrize(
+    "sent", [NODE, CURL, JAVA, BROWSER], ids=["Node", "curl", "Java", "Chrome"]
+)
+def test_what_a_client_adds_by_itself_is_in_no_key(sent: str) -> None:
+    pairs = [tuple(line.strip().split(": ", 1)) for line in sent.strip().splitlines()]
+    assert canonical_headers([(name, value) for name, value in pairs]) == {}
 
 
 @pytest.mark.parametrize("name", sorted(STEERING))

@@ -79,6 +79,21 @@ REQUESTS: dict[str, tuple[bytes, Any]] = {
     "chat of no messages": (salted(), sent({"model": "m", "messages": []})),
     "chat of many messages": (salted(), sent({"model": "m", "messages": SAID * 20})),
     "chat as a stream": (salted(), sent({"model": "m", "messages": SAID}, stream=True)),
+    "chat as a stream, as the SDKs and plain HTTP ask for it": (
+        salted(),
+        sent({"model": "m", "messages": SAID, "stream": True}, stream=True),
+    ),
+    "a transcription as a stream": (
+        salted(),
+        {
+            "method": "POST",
+            "url": "https://api.openai.com/v1/audio/transcriptions",
+            "headers": {"content-type": "multipart/form-data"},
+            "body": {"model": "m", "stream": True, "temperature": 0.5, "include": ["logprobs"]},
+            "files": [{"field": "file", "name": "a.wav", "sha256": "00" * 32}],
+            "stream": True,
+        },
+    ),
     "chat with headers and a query": (
         salted(),
         sent(

@@ -1,0 +1,408 @@
+"""The way of one request through the proxy: who asks, where it goes, cached or passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Final, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from cachewrap.cache import Cache
+from cachewrap.entry import Outcome
+from cachewrap.errors import CachewrapError, ConfigurationError, ReplayMissError
+from cachewrap.http.response import MARK, Wire
+from cachewrap.http.routes import Routes, is_private
+from cachewrap.http.serve import Caching
+from cachewrap.proxy.controls import Controls, read_controls
+from cachewrap.proxy.messages import (
+    BadBody,
+    ClientGone,
+    Pairs,
+    Raw,
+    Request,
+    Response,
+    Senders,
+    UpstreamError,
+)
+from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
+from cachewrap.proxy.settings import Served, Settings
+from cachewrap.proxy.shapes import error_body, replay_miss
+from cachewrap.proxy.wire import (
+    LIBRARY,
+    REASONS,
+    Answer,
+    Passed,
+    ProxyWire,
+    asked_upstream,
+    paced,
+    passed_on,
+    with_known_codings,
+)
+
+log: Final = logging.getLogger("cachewrap.proxy")
+
+Page: TypeAlias = Callable[[], tuple[int, str, bytes]]
+"""Makes a page of the proxy's own: status, content type, body."""
+
+_MARK: Final = MARK.encode()
+_MARKS: Final = {
+    Outcome.HIT: "hit",
+    Outcome.MISS: "miss",
+    Outcome.JOINED: "joined",
+    Outcome.BYPASSED: "bypass",
+}
+_OPEN_TO_ALL: Final = frozenset({"/healthz"})
+
+
+class Refused(Exception):
+    """A request that the proxy itself answers.
+
+    Args:
+        status: that tells the client so.
+        message: the same in words.
+        code: the same in a word, for programs.
+    """
+
+    def __init__(self, status: int, message: str, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Gateway:
+    """The proxy, as a handler of requests.
+
+    Args:
+        settings: what it was told.
+        upstreams: where requests may go.
+        senders: the way there.
+        cache: serves them.
+        observe: is told of each request when it is over.
+        pages: the proxy's own, by path.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: Upstreams,
+        senders: Senders,
+        cache: Cache,
+        observe: Callable[[Served], None],
+        pages: Mapping[str, Page],
+    ) -> None:
+        self._settings = settings
+        self._upstreams = upstreams
+        self._senders = senders
+        self._cache = cache
+        self._observe = observe
+        self._pages = pages
+        self._token = settings.token.encode()
+        self._routes = Routes(None, None)
+        self._caching = Caching(self._routes, cache, whole=True)
+
+    async def __call__(self, request: Request, response: Response) -> None:
+        """Answer one request."""
+        passage = _Passage(request, response)
+        served = passage.served
+        shape = "openai"
+        try:
+            target = self._admitted(request, passage)
+            path = target.partition("?")[0]
+            if page := self._pages.get(path):
+                await passage.page(*page())
+                return
+            found = self._upstreams.find(target)
+            shape, served.upstream = found.upstream.shape, found.upstream.name
+            served.path = found.target.partition("?")[0]
+            if request.upgrade == "websocket":
+                await self._tunnel(found, passage)
+            elif request.method != "POST":
+                await self._pass(found, passage, "method")
+            elif self._may_serve(found):
+                await self._serve(found, passage)
+            else:
+                await self._pass(found, passage, "endpoint")
+        except ClientGone:
+            served.error = "client left"
+        except asyncio.CancelledError:
+            served.error = "client left"
+            raise
+        except Exception as error:
+            await self._fail(error, shape, passage)
+        finally:
+            served.seconds = time.perf_counter() - passage.started
+            self._observe(served)
+
+    # -- who may ask ---------------------------------------------------------------------------
+
+    def _admitted(self, request: Request, passage: _Passage) -> str:
+        """The target of a request of one who may ask, without its token. Raises `Refused`."""
+        controls = passage.controls = read_controls(request.headers)
+        target = request.target
+        if not self._token:
+            _check_browser(request)
+            return target
+        first, slash, rest = target[1:].partition("/")
+        in_path = slash and hmac.compare_digest(unquote(first).encode(), self._token)
+        if in_path:
+            return f"/{rest}"
+        in_header = hmac.compare_digest(controls.token.encode(), self._token)
+        if not in_header and target.partition("?")[0] not in _OPEN_TO_ALL:
+            raise Refused(
+                401,
+                "this proxy asks for its token: as the header x-cachewrap-token, or as the first "
+                "part of the path, as in /TOKEN/openai/v1",
+                "no_token",
+            )
+        return target
+
+    def _may_serve(self, found: Found) -> bool:
+        path = urlsplit(found.url).path.rstrip("/")
+        return self._routes.has_path(path) or self._routes.takes_files("", 0, path)
+
+    # -- the ways ------------------------------------------------------------------------------
+
+    async def _serve(self, found: Found, passage: _Passage) -> None:
+        """Answer a request that may be cached."""
+        request, served = passage.request, passage.served
+        body = await request.read(self._settings.limits.held_bytes)
+        if body is None:
+            await self._pass(found, passage, "too large")
+            return
+        served.received = len(body)
+        headers, origin = asked_upstream(request.headers), found.upstream.origin
+
+        async def send() -> Passed:
+            known = with_known_codings(headers)
+            return Passed(
+                await self._senders.send(origin, request.method, found.target, known, body)
+            )
+
+        controls = passage.controls
+        pace = self._settings.pace if controls.pace is None else controls.pace
+        path = urlsplit(found.url).path
+        wire = ProxyWire(request.method, headers, body, found.url, origin, path, pace=pace)
+        try:
+            result = await self._caching.ahandle(wire, send, controls.options)
+        finally:
+            served.reason = wire.reason or ""
+            if wire.exchange is not None:
+                served.key, served.model = wire.exchange.key, wire.exchange.model or ""
+        mark = _MARKS[wire.outcome]
+        await passage.relay(result.answer() if isinstance(result, Passed) else result, mark)
+
+    async def _pass(self, found: Found, passage: _Passage, reason: str) -> None:
+        """Pass on a request that is not cached, without holding any of it."""
+        request, served = passage.request, passage.served
+        served.reason = reason
+        self._caching.bypass(_unread(found, passage), reason, passage.controls.options)
+        incoming = await self._senders.send(
+            found.upstream.origin,
+            request.method,
+            found.target,
+            asked_upstream(request.headers),
+            passage.pieces() if _has_body(request.headers) else None,
+            trailers=lambda: request.trailers,
+            inform=passage.response.inform,
+        )
+        await passage.relay(Passed(incoming).answer(), "bypass")
+
+    async def _tunnel(self, found: Found, passage: _Passage) -> None:
+        """Connect a client that speaks no HTTP from now on."""
+        request, response, served = passage.request, passage.response, passage.served
+        own = passage.controls.options
+        served.reason = "websocket"
+        self._caching.bypass(_unread(found, passage), "websocket", own, asks_model=True)
+        incoming = await self._senders.send(
+            found.upstream.origin,
+            request.method,
+            found.target,
+            asked_upstream(request.headers),
+            None,
+            upgrade=request.upgrade,
+        )
+        if incoming.status != 101:
+            await passage.relay(Passed(incoming).answer(), "bypass")
+            return
+        served.status, served.outcome = 101, "bypass"
+        upstream = incoming.raw()
+        try:
+            headers = [*passed_on(incoming.headers), (_MARK, b"bypass")]
+            client = await response.upgraded(incoming.reason, headers)
+            await _pump(client, upstream, served)
+        finally:
+            upstream.close()
+
+    # -- what went wrong -----------------------------------------------------------------------
+
+    async def _fail(self, error: Exception, shape: str, passage: _Passage) -> None:
+        """Tell a client what went wrong, as its provider would."""
+        served, response = passage.served, passage.response
+        status, code, mark = 500, "proxy_error", "bypass"
+        message = str(error)
+        body: tuple[str, bytes] | None = None
+        if isinstance(error, ReplayMissError):
+            status, mark, served.error = 404, "miss", "not stored"
+            body = replay_miss(shape, error)
+        elif isinstance(error, Refused):
+            status, code, served.error = error.status, error.code, error.code
+        elif isinstance(error, NoUpstream):
+            status, code, served.error = error.status, "unknown_upstream", "unknown upstream"
+        elif isinstance(error, BadBody):
+            status, code, served.error = error.status, "bad_body", "bad body"
+        elif isinstance(error, UpstreamError):
+            status, code, served.error = error.status, "upstream_error", str(error)
+        elif isinstance(error, ConfigurationError):
+            status, code, served.error = 400, "bad_control", "bad control"
+        else:
+            served.error = type(error).__name__
+            if not isinstance(error, CachewrapError):
+                message = f"the proxy failed ({type(error).__name__})"
+                log.error("%s %s", served.method, served.path, exc_info=error)
+        if response.started:
+            response.abort()
+            return
+        kind, content = body or error_body(shape, status, message, code)
+        with suppress(ClientGone):
+            await passage.own(status, kind, content, mark)
+
+
+class _Passage:
+    """One request on its way through the proxy.
+
+    Args:
+        request: the request.
+        response: its answer.
+    """
+
+    def __init__(self, request: Request, response: Response) -> None:
+        self.request = request
+        self.response = response
+        self.started = time.perf_counter()
+        self.controls = Controls()
+        self.served = Served(peer=request.peer, method=request.method)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body of the request as it comes, counted."""
+        async for piece in self.request:
+            self.served.received += len(piece)
+            yield piece
+
+    async def relay(self, answer: Answer, mark: str) -> None:
+        """Send an answer, as it comes."""
+        served, response = self.served, self.response
+        served.status, served.outcome = answer.status, mark
+        headers = [*answer.headers, (_MARK, mark.encode())]
+        served.first_seconds = time.perf_counter() - self.started
+        if answer.stream is None and len(answer.body) <= 1 and not answer.trailers:
+            body = answer.body[0] if answer.body else b""
+            served.sent = len(body)
+            await response.whole(answer.status, answer.reason, headers, body)
+            return
+        try:
+            await response.start(answer.status, answer.reason, headers)
+            if answer.stream is not None:
+                async for piece in answer.stream:
+                    served.sent += len(piece)
+                    await response.send(piece)
+            elif answer.delays:
+                await paced(answer.body, answer.delays, self._send)
+            else:
+                for piece in answer.body:
+                    await self._send(piece)
+            await response.finish(answer.trailers)
+        finally:
+            await answer.aclose()
+
+    async def _send(self, piece: bytes) -> None:
+        self.served.sent += len(piece)
+        await self.response.send(piece)
+
+    async def page(self, status: int, kind: str, body: bytes) -> None:
+        """Send a page of the proxy's own."""
+        self.served.path = self.request.target.partition("?")[0]
+        await self.own(status, kind, body, "")
+
+    async def own(self, status: int, kind: str, body: bytes, mark: str) -> None:
+        """Send an answer of the proxy's own."""
+        served = self.served
+        served.status, served.outcome, served.sent = status, mark, len(body)
+        served.first_seconds = time.perf_counter() - self.started
+        headers: Pairs = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
+        if mark:
+            headers.append((_MARK, mark.encode()))
+        await self.response.whole(status, REASONS.get(status, b""), headers, body)
+
+
+def _unread(found: Found, passage: _Passage) -> Wire:
+    """A request that is not read, for who counts it."""
+    origin, path = found.upstream.origin, urlsplit(found.url).path
+    return Wire(LIBRARY, passage.request.method, found.url, origin.host, origin.port, path)
+
+
+def _has_body(headers: Pairs) -> bool:
+    names = {name.lower() for name, _ in headers}
+    return b"transfer-encoding" in names or b"content-length" in names
+
+
+def _check_browser(request: Request) -> None:
+    """Raise `Refused` for what a page of another site makes a browser on this machine ask.
+
+    It shows by the ``Origin`` that a browser tells, or by the name under which it has found the
+    proxy (https://en.wikipedia.org/wiki/DNS_rebinding). Origins of other schemes are programs.
+    """
+    for name, value in request.headers:
+        lower = name.lower()
+        if lower == b"host":
+            text = f"http://{value.decode('latin-1')}"
+        elif lower == b"origin":
+            text = value.decode("latin-1")
+        else:
+            continue
+        if not _is_ours(text):
+            raise Refused(
+                403,
+                f"{lower.decode()} {value.decode('latin-1')!r} is no address of this machine or "
+                "its network: without a token the proxy answers no pages of other sites",
+                "foreign_site",
+            )
+
+
+def _is_ours(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return is_private(host) or parts.scheme not in ("", "http", "https")
+
+
+async def _pump(client: Raw, upstream: Raw, served: Served) -> None:
+    """Hand on what comes, both ways, until both have ended or one is gone."""
+
+    async def hand(source: Raw, target: Raw, *, back: bool) -> None:
+        while data := await source.read():
+            if back:
+                served.sent += len(data)
+            else:
+                served.received += len(data)
+            await target.write(data)
+
+    tasks = {
+        asyncio.ensure_future(hand(client, upstream, back=False)),
+        asyncio.ensure_future(hand(upstream, client, back=True)),
+    }
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            with suppress(OSError, UpstreamError):
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        client.close()
