@@ -26,6 +26,7 @@ from benchmarks import (
     misses,
     once,
     patched,
+    serve,
     shapes,
     writers,
 )
@@ -142,12 +143,24 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield writers.readers()
     if wanted("async hits at once"):
         yield writers.tasks()
+    if options.words and wanted("serve: latency"):
+        yield from _split(serve.latency(options.rounds))
+        yield serve.throughput()
+        yield serve.faults()
+    if options.words and wanted("serve: memory"):  # some minutes
+        yield serve.memory()
     if options.words and wanted("evaluation"):  # a minute for each round
         yield from evaluation.evaluation(max(1, options.rounds // 50))
     for python in options.peers:
         command = [python, "-m", "benchmarks.peers", str(min(options.rounds, 30))]
         told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         yield [Result(**one) for one in json.loads(told.splitlines()[-1])]
+
+
+def _split(results: list[Result]) -> Iterator[list[Result]]:
+    """The results of each group."""
+    for title in dict.fromkeys(one.group for one in results):
+        yield [one for one in results if one.group == title]
 
 
 def versions() -> dict[str, str]:

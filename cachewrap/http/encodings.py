@@ -76,6 +76,36 @@ def decoded(encoding: str | None, body: bytes) -> bytes:
         return b""
 
 
+# As much as is taken at once of a body that somebody sends: it may become a thousand times as long,
+# or of Brotli 16 MB for every few bytes.
+_TAKEN: Final = 512
+_TAKEN_OF_BROTLI: Final = 16
+
+
+def decoded_within(encoding: str | None, body: bytes, most: int) -> bytes:
+    """A whole body of an unknown sender with its coding taken off.
+
+    Raises `ValueError` where that cannot be done, or where more than ``most`` bytes come out.
+    """
+    names = codings(encoding)
+    if len(names) > 1:
+        raise ValueError("a body with several codings")
+    taken = _TAKEN_OF_BROTLI if names == ("br",) else _TAKEN
+    pieces: list[bytes] = []
+    try:
+        coder = decoder(names)
+        for piece in coder.over(body[at : at + taken] for at in range(0, len(body), taken)):
+            pieces.append(piece)
+            most -= len(piece)
+            if most < 0:
+                break
+    except (LookupError, *DECODING_ERRORS) as error:
+        raise ValueError(f"a body that is not {names[0]}, or cannot be read here") from error
+    if most < 0:
+        raise ValueError("a body that is too long without its coding")
+    return b"".join(pieces)
+
+
 def encoded(encoding: str | None, chunks: Iterable[bytes]) -> Iterable[bytes]:
     """The pieces of a body with its codings on it again. Raises `LookupError` as `encoder` does."""
     names = codings(encoding)

@@ -145,11 +145,15 @@ class Wire:
         exchange: that of the request, once a cache is to serve it; None where none does.
         outcome: how it was answered, as far as it is.
         reason: why no cache serves it, or why its answer was not stored, where that is known.
+        uploaded: what `form` gave, where it was asked.
+        opens: whether its answer is handed on as it comes, though it asks for no stream.
     """
 
     exchange: Exchange[Any] | None = None
     outcome = Outcome.BYPASSED
     reason = ""
+    opens = False
+    uploaded: Form | None = None
 
     def __init__(
         self, library: Library, method: str, url: str, host: str | None, port: int | None, path: str
@@ -179,7 +183,7 @@ class Wire:
     def form(self) -> Form | None:
         """The form in its body, as `parse_multipart` reads it; None where it has none.
 
-        It is asked where SDKs upload. Raises as `content`.
+        It is asked once, where SDKs upload. Raises as `content`.
         """
         return None
 

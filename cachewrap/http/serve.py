@@ -88,9 +88,10 @@ class Caching:
         if not self._routes.takes_files(wire.host, wire.port, wire.path):
             return False
         try:
-            return wire.form() is not None
+            wire.uploaded = wire.form()
         except (ValueError, RuntimeError):
-            return True  # it is for `_plan` to say that it has no key
+            return True  # it is for `_plan` to say that it has no key: it is no JSON either
+        return wire.uploaded is not None
 
     def leave(self, wire: Wire) -> None:
         """Count a question to a model that goes past the cache, if one would serve its like.
@@ -261,7 +262,7 @@ class Caching:
         policy = own.policy(cache.policy)
         try:
             taken: list[str] = []
-            form = wire.form()
+            form = wire.uploaded
             body = wire.body() if form is None else form[0]
             accept = value_of(wire.headers(), "accept") or ""
             streamed = is_stream(wire.path, body, accept)
@@ -294,7 +295,7 @@ class Caching:
             cache.bypass(endpoint.source, wire.reason)
             return None
         wire.exchange, wire.outcome = exchange, Outcome.MISS
-        return cache, exchange, streamed
+        return cache, exchange, streamed or wire.opens
 
 
 def _canonical(wire: Wire, body: Any, policy: Policy, taken: list[str]) -> dict[str, Any]:

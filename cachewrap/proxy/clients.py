@@ -37,7 +37,6 @@ class Connection(asyncio.Protocol):
         handler: answers a request.
         limits: what the client may ask for.
         connections: has it from its beginning until nothing of it is left.
-        secure: whether it is encrypted.
         failed: is told what a handler raised.
     """
 
@@ -47,11 +46,9 @@ class Connection(asyncio.Protocol):
         limits: Limits,
         connections: set[Connection],
         *,
-        secure: bool = False,
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
         self.limits = limits
-        self.secure = secure
         self.peer = ""
         self.winding = False
         self.half_closed = False
@@ -166,8 +163,7 @@ class Connection(asyncio.Protocol):
     def wind_down(self) -> None:
         """End with the answer under way; at once where there is none."""
         self.winding = True
-        if self._exchange is None and not self._waiting and not self._lingering:
-            self.end()
+        self.arm(self._end_idle, 0)  # what has come by now is answered
 
     def cut(self) -> None:
         """Close hard."""
@@ -266,6 +262,10 @@ class Connection(asyncio.Protocol):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(at, self._tick)
+
+    def _end_idle(self) -> None:
+        if self._exchange is None and not self._waiting and not self._lingering:
+            self.end()
 
     def _expect_head(self) -> None:
         seconds = self.limits.header_seconds

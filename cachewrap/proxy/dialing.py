@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address, ip_network
+from itertools import zip_longest
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -105,11 +106,20 @@ class Dialer:
     async def _connect(self, origin: Origin, build: Callable[[], _Protocol]) -> _Protocol:
         options: dict[str, Any] = {}
         if origin.scheme == "https":
-            options = {"ssl": self._trust, "ssl_shutdown_timeout": _SHUTDOWN_SECONDS}
-        transport, protocol = await asyncio.get_running_loop().create_connection(
-            build, origin.host, origin.port, happy_eyeballs_delay=_EYEBALLS_SECONDS, **options
-        )
-        _keep_alive(transport)
+            options = {
+                "ssl": self._trust,
+                "server_hostname": origin.host,
+                "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
+            }
+        place = await reach(origin.host, origin.port)
+        _keep_alive(place)
+        try:
+            _, protocol = await asyncio.get_running_loop().create_connection(
+                build, sock=place, **options
+            )
+        except ValueError:
+            place.close()
+            raise
         return protocol
 
     async def _through(
@@ -194,21 +204,16 @@ class _Tunnel(asyncio.Protocol):
         data += self._h11.send(h11.EndOfMessage())
         self.transport.write(data)
         status = await self._opened
+        if status < 0:
+            raise ConnectionResetError
         if not 200 <= status < 300:
             raise proxy.refused(origin, status)
 
-    def data_received(self, data: bytes) -> None:
-        self._feed(data)
-
-    def eof_received(self) -> bool:
-        self._feed(b"")
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._opened.done():
-            self._opened.set_exception(ConnectionResetError())
+            self._opened.set_result(-1)
 
-    def _feed(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._opened.done():
             return
         self._h11.receive_data(data)
@@ -329,9 +334,66 @@ def _variable(scheme: str) -> str:
     return next((name for name in names if os.environ.get(name)), names[1])
 
 
-def _keep_alive(transport: asyncio.Transport) -> None:
+async def reach(host: str, port: int) -> socket.socket:
+    """A socket that is connected to the first address of a host that answers: RFC 8305.
+
+    The event loop's own way leaves sockets open where it is cancelled.
+    """
+    waits: set[asyncio.Task[socket.socket]] = set()
+    errors: list[BaseException] = []
+    try:
+        addresses = await _addresses(host, port)
+        while addresses or waits:
+            if addresses:
+                waits.add(asyncio.create_task(_connected(*addresses.pop(0))))
+            seconds = _EYEBALLS_SECONDS if addresses else None
+            done, _ = await asyncio.wait(
+                waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    waits.discard(task)
+                    return task.result()
+                errors.append(error)
+            waits -= done
+        raise errors[0] if errors else OSError(f"{host} has no address")
+    finally:
+        for task in waits:
+            task.cancel()
+            task.add_done_callback(_close)
+
+
+async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    """The addresses of a host, those of either kind in turn."""
+    with suppress(ValueError):
+        if ip_address(host).version == 4:
+            return [(socket.AF_INET, (host, port))]
+        return [(socket.AF_INET6, (host, port, 0, 0))]
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    first = [(family, place) for family, _, _, _, place in found if family == found[0][0]]
+    others = [(family, place) for family, _, _, _, place in found if family != found[0][0]]
+    return [each for pair in zip_longest(first, others) for each in pair if each]
+
+
+async def _connected(family: int, address: Any) -> socket.socket:
+    place = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        place.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(place, address)
+    except BaseException:
+        place.close()
+        raise
+    return place
+
+
+def _close(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and not task.exception():
+        task.result().close()
+
+
+def _keep_alive(place: socket.socket) -> None:
     """Let the system notice a peer that has vanished, while an answer is waited for."""
-    place = transport.get_extra_info("socket")
     with suppress(OSError):
         place.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEPT_ALIVE.items():

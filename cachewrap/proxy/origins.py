@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from cachewrap.proxy.asked import Asked
-from cachewrap.proxy.dialing import Dialer
+from cachewrap.proxy.dialing import Dialer, is_readable
 from cachewrap.proxy.messages import Inform, Origin, Pairs, UpstreamError
 from cachewrap.proxy.settings import Limits
 from cachewrap.proxy.upstream import Answer, Connection, Unheard
@@ -103,7 +103,10 @@ class Origins:
         oldest = asyncio.get_running_loop().time() - _SURE_SECONDS if asked.is_streamed else 0.0
         while idle and idle[-1].since >= oldest:
             connection = idle.pop()
-            if connection.is_usable:
+            if asked.is_streamed and is_readable(connection.transport):
+                # Its end, of which the event loop does not know yet.
+                connection.abort()
+            elif connection.is_usable:
                 return connection
         return None
 

@@ -29,6 +29,7 @@ from cachewrap.proxy.metrics import Metrics, health
 from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.settings import Served, Settings
+from cachewrap.urls import parse_url
 
 log: Final = logging.getLogger("cachewrap.proxy")
 
@@ -133,6 +134,16 @@ def address_of(host: str, sockets: Sequence[socket.socket]) -> str:
     return f"http://{shown}:{sockets[0].getsockname()[1]}"
 
 
+def opened(url: str) -> Cache:
+    """The cache of a URL, whose streams are asked for once in all processes that share its store.
+
+    Raises `ConfigurationError`.
+    """
+    if "stream_leases" not in parse_url(url)[2]:
+        url += f"{'&' if '?' in url else '?'}stream_leases=true"
+    return Cache.from_url(url)
+
+
 class _Connections(set[Connection]):
     """The connections of clients, of which one can wait for the last to go."""
 
@@ -203,7 +214,7 @@ class Service:
         self._settings = settings
         self._sockets = list(sockets)
         self._is_shared = settings.workers > 1
-        self._cache = Cache.from_url(settings.url) if cache is None else cache
+        self._cache = opened(settings.url) if cache is None else cache
         self._journal = Journal(settings.log) if journal is None else journal
         self._metrics = Metrics(self._cache, folder)
         self._servers: list[asyncio.Server] = []

@@ -68,7 +68,7 @@ class Settings:
 
 @dataclass(slots=True, kw_only=True)
 class Served:
-    """What is known of one answered request, for the log and the counts; nothing is secret.
+    """One answered request as far as it is known, for the log and the counts; nothing is secret.
 
     Args:
         peer: the client's address.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answers import value_of
-from cachewrap.http.encodings import Coder, codings, decoded, decoder
+from cachewrap.http.encodings import Coder, codings, decoded, decoded_within, decoder
 from cachewrap.http.multipart import Form, parse_multipart
 from cachewrap.http.response import MARK, Head, Headers, Wire, marked, raising
 from cachewrap.proxy.messages import Incoming, Origin, Pairs, UpstreamError
@@ -72,6 +72,10 @@ def _is_known_coding(coding: bytes) -> bool:
     except LookupError:
         return False
     return True
+
+
+_MOST: Final = 64 * 1024 * 1024
+"""Bytes of a body, at most, that is taken out of its coding."""
 
 
 def in_text(pairs: Pairs) -> list[tuple[str, str]]:
@@ -189,6 +193,10 @@ class Unread:
         return self._incoming.aclose()
 
 
+_HEARD: Final = "/audio/speech"
+"""The end of a path whose answer is played while it comes."""
+
+
 class ProxyWire(Wire):
     """A request of a client, as the cache sees it.
 
@@ -214,6 +222,7 @@ class ProxyWire(Wire):
         pace: bool,
     ) -> None:
         super().__init__(LIBRARY, method, url, origin.host, origin.port, path)
+        self.opens = path.rstrip("/").endswith(_HEARD)
         self._headers = in_text(headers)
         self._content = body
         self._pace = pace
@@ -224,7 +233,10 @@ class ProxyWire(Wire):
                 for name, value in self._headers
                 if name.lower() not in ("content-encoding", "content-length")
             ]
-            self._content = decoded(encoding, body)
+            try:
+                self._content = decoded_within(encoding, body, _MOST)
+            except ValueError:
+                self._content = b""  # which is no JSON, and so passes
         self._accepts = value_of(self._headers, "accept-encoding") or ""
 
     def headers(self) -> Iterable[tuple[str, str]]:

@@ -137,11 +137,13 @@ def stream(*pieces: bytes, headers: tuple[str, ...] = (), trailers: bytes = b"")
     return stream_head(*headers) + chunked(*pieces, trailers=trailers)
 
 
-def slowly(*pieces: bytes, gate: Callable[[int], object]) -> Callable[[Wire, Message], None]:
+def slowly(
+    *pieces: bytes, gate: Callable[[int], object], headers: tuple[str, ...] = ()
+) -> Callable[[Wire, Message], None]:
     """A stream whose pieces are sent one by one, each after what the gate waits for."""
 
     def run(wire: Wire, asked: Message) -> None:
-        wire.send(stream_head())
+        wire.send(stream_head(*headers))
         for index, piece in enumerate(pieces):
             gate(index)
             wire.send(chunk(piece))

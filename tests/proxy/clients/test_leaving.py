@@ -325,6 +325,18 @@ async def test_an_idle_connection_closes_at_once(asked: bool) -> None:
         assert await client.closed()
 
 
+@in_loop
+async def test_a_request_that_has_come_is_answered() -> None:
+    async with serving() as server:
+        client = await server.connect()
+        await client.ask(GET)
+        client.writer.write(GET)  # and the server has not read it yet
+        await wound(server)
+        answer = await client.answer()
+        assert (answer.status, answer.get("connection")) == (200, ["close"])
+        assert await client.closed()
+
+
 @pytest.mark.parametrize("begun", [False, True], ids=["before its head", "behind its head"])
 @in_loop
 async def test_an_answer_under_way_is_finished(begun: bool) -> None:

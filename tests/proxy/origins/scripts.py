@@ -7,6 +7,7 @@ import gc
 import socket
 import ssl
 import struct
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -65,7 +66,7 @@ class Talk:
 
     async def chunk(self) -> bytes:
         """The next chunk of a request's body, b"" behind the last."""
-        size = int(await self.reader.readline(), 16)
+        size = int(await self.reader.readuntil(b"\r\n"), 16)
         data = await self.reader.readexactly(size)
         if size:
             await self.reader.readline()
@@ -138,6 +139,8 @@ async def playing(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
     try:
         yield upstream
     finally:
+        # What is on its way to it arrives.
+        await asyncio.sleep(0.005)
         server.close()
         for task in tasks:
             task.cancel()
@@ -145,7 +148,7 @@ async def playing(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         for talk in upstream.talks:
             talk.writer.transport.abort()
         await asyncio.sleep(0)
-    assert upstream.errors == []
+    assert not upstream.errors, upstream.errors
 
 
 @dataclass
@@ -200,8 +203,13 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
         gc.collect()
 
-    asyncio.run(watched())
-    assert told == []
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(watched())
+        gc.collect()
+    assert not told, told
+    unclosed = [str(each.message) for each in left if each.category is ResourceWarning]
+    assert not unclosed, unclosed
 
 
 async def pieces(answer: Incoming) -> list[bytes]:

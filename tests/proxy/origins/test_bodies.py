@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from cachewrap.proxy.messages import Pairs, UpstreamError
+from cachewrap.proxy import upstream
+from cachewrap.proxy.messages import Origin, Pairs, UpstreamError
+from cachewrap.proxy.origins import Origins
+from cachewrap.proxy.settings import Limits
 from proxy.origins.scripts import CHUNKED, OK, Talk, asking, pieces, run, stream
 
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
@@ -164,6 +168,36 @@ def test_answer_before_the_body_was_sent(is_closed: bool) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "unseen"])
+def test_answer_of_an_upstream_that_closes_what_it_has_not_read(
+    is_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_seen:
+        # It came between the look and the write.
+        monkeypatch.setattr(upstream, "is_readable", lambda transport: False)
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"a" * 1000
+            accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+            accepted.send(TOO_LARGE)
+            accepted.close()
+            for _ in range(10):
+                yield b"a" * 1000
+
+        origins = Origins(Limits())
+        origin = Origin("http", *listener.getsockname())
+        answer = await origins.send(origin, "POST", "/", [], body())
+        assert (answer.status, await pieces(answer)) == (413, [b"big"])
+        await origins.aclose()
+        listener.close()
+
+    run(main)
+
+
 def test_answer_is_read_while_the_body_goes_on() -> None:
     async def script(talk: Talk) -> None:
         await talk.head()
@@ -312,7 +346,9 @@ def test_body_that_the_upstream_does_not_want_is_not_asked_for() -> None:
     run(main)
 
 
-def test_body_goes_to_an_upstream_that_says_nothing() -> None:
+def test_body_goes_to_an_upstream_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_CONTINUE_SECONDS", 0.05)
+
     async def main() -> None:
         async with asking(answering) as client:
             assert await client.read("POST", "/", EXPECT, stream(b"a")) == b"ok"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -200,6 +201,17 @@ def test_stream_goes_on_one_that_was_just_used(monkeypatch: pytest.MonkeyPatch) 
             assert await client.read("POST", body=stream(b"a")) == b"0"
             monkeypatch.setattr(module, "_SURE_SECONDS", 0.0)
             await asyncio.sleep(0.01)
+            assert await client.read("POST", body=stream(b"a")) == b"1"
+
+    run(main)
+
+
+def test_stream_does_not_go_on_one_that_ended_just_now() -> None:
+    async def main() -> None:
+        async with asking(answering) as client:
+            await client.read()
+            place = client.upstream.talks[0].writer.get_extra_info("socket")
+            place.shutdown(socket.SHUT_RDWR)
             assert await client.read("POST", body=stream(b"a")) == b"1"
 
     run(main)

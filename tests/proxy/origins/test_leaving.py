@@ -165,8 +165,8 @@ def test_error_of_who_is_informed_passes_through() -> None:
 def test_body_that_gives_up() -> None:
     async def script(talk: Talk) -> None:
         await talk.head()
-        await talk.is_left()
-        assert await talk.is_left()
+        while await talk.reader.read(100):
+            pass
 
     async def body() -> AsyncIterator[bytes]:
         yield b"a"

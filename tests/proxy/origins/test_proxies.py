@@ -136,8 +136,8 @@ def test_tunnel(
         pytest.param(b"HTTP/1.1 302 There\r\nLocation: x\r\n\r\n", "status 302", id="302"),
         pytest.param(b"SSH-2.0\r\n\r\n", r"answered what is not HTTP/1\.1", id="ssh"),
         pytest.param(OPENED + b"early", r"what is not HTTP/1\.1", id="more"),
-        pytest.param(b"", "not HTTP", id="closed"),
-        pytest.param(b"HTTP/1.1 200", "not HTTP", id="cut"),
+        pytest.param(b"", "broke the connection", id="closed"),
+        pytest.param(b"HTTP/1.1 200", "broke the connection", id="cut"),
         pytest.param(OPENED, "broke the connection before", id="closed-behind"),
     ],
 )

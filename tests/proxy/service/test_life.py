@@ -14,7 +14,7 @@ import pytest
 from cachewrap import Cache
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.proxy.metrics import health
-from cachewrap.proxy.service import Service, address_of, bound, serving
+from cachewrap.proxy.service import Service, address_of, bound, opened, serving
 from cachewrap.proxy.settings import Limits, Settings
 from cachewrap.stores.breaker import breaker_of
 from proxy.service.plain import PIECES, Client, Slow
@@ -132,6 +132,18 @@ def test_a_cache_that_cannot_be_is_told_to_whoever_starts_it(tmp_path: Path) -> 
         serving(settings(url=f"disk:{tmp_path}/file/x")),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("url", "leases"),
+    [
+        pytest.param("memory:", True, id="plain"),
+        pytest.param("memory:?cache_seed=7", True, id="with-options"),
+        pytest.param("memory:?stream_leases=false", False, id="not-wanted"),
+    ],
+)
+def test_streams_are_asked_for_once_everywhere(url: str, leases: bool) -> None:
+    assert opened(url).policy.stream_leases is leases
 
 
 # -- its own pages ---------------------------------------------------------------------------------

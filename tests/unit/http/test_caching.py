@@ -330,12 +330,22 @@ def test_a_form_is_cached_where_sdks_upload(caching: Caching, path: str) -> None
     assert told(other) == ("miss", "", True)
 
 
+def test_a_form_is_read_once(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Sent] = []
+    form = Sent.form
+    monkeypatch.setattr(Sent, "form", lambda wire: read.append(wire) or form(wire))
+    wire = Sent(UPLOAD % b"1", "/v1/audio/transcriptions", headers=[FORM])
+    caching.handle(wire, said(b'{"text": "hi"}'))
+    caching.handle(Sent(CHAT), said())
+    assert read == [wire]
+
+
 def test_another_boundary_is_the_same_request(caching: Caching) -> None:
     path = "/v1/audio/transcriptions"
     caching.handle(Sent(UPLOAD % b"1", path, headers=[FORM]), said(b'{"text": "hi"}'))
     body = (UPLOAD % b"1").replace(b"--b", b"--other")
-    head = ("Content-Type", 'multipart/form-data; boundary="other"')
-    caching.handle(Sent(body, path, headers=[("content-type", head[1])]), refused)
+    head = ("content-type", 'multipart/form-data; boundary="other"')
+    caching.handle(Sent(body, path, headers=[head]), refused)
 
 
 # -- the bytes of a request ------------------------------------------------------------------------

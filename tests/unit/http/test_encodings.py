@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import gzip
 import sys
+import tracemalloc
 import zlib
 
 import pytest
 
 from cachewrap.format.zstd import LIBRARY
-from cachewrap.http.encodings import DECODING_ERRORS, coder_of, codings, decoder, encoder
+from cachewrap.http.encodings import (
+    DECODING_ERRORS,
+    coder_of,
+    codings,
+    decoded_within,
+    decoder,
+    encoded,
+    encoder,
+)
 
 PIECES = [b"data: one\n\n", "data: zwölf\n\n".encode() * 40, b"x"]
 NAMES = ["gzip", "x-gzip", "deflate", "zstd", "br", "deflate, gzip", "zstd, br", ""]
@@ -68,3 +77,41 @@ def test_an_unknown_coding_cannot_be_looked_up(
 def test_looking_into_a_body_never_breaks_it(header: str) -> None:
     coder = coder_of(header)
     assert [coder.feed(b"plain"), coder.feed(b"plain")] == [b"", b""]
+
+
+@pytest.mark.parametrize("header", ["gzip", "deflate", "zstd", "br", ""])
+def test_a_body_of_anybody_is_decoded_up_to_a_length(header: str) -> None:
+    needs_brotli(header)
+    body = b"".join(b"%d," % n for n in range(20_000))
+    coded = b"".join(encoded(header, [body]))
+    assert decoded_within(header, coded, len(body)) == body
+    with pytest.raises(ValueError, match="too long"):
+        decoded_within(header, coded, len(body) - 1)
+
+
+@pytest.mark.parametrize("header", ["gzip", "deflate", "zstd", "br"])
+def test_no_more_comes_out_of_it_than_that(header: str) -> None:
+    names = needs_brotli(header)
+    nothing = bytes(1 << 20)
+    coder = encoder(names)
+    coded = b"".join(coder.over([nothing] * 256))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="too long"):
+            decoded_within(header, coded, 1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 96 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("header", ["gzip, gzip", "gzip, br", "unheard-of", "gzip;q=1"])
+def test_codings_that_nobody_sends_are_an_error(header: str) -> None:
+    with pytest.raises(ValueError, match=r"codings|cannot be read"):
+        decoded_within(header, b"abc", 1000)
+
+
+@pytest.mark.parametrize("header", ["gzip", "deflate", "zstd", "br"])
+def test_a_body_of_another_coding_is_an_error(header: str) -> None:
+    needs_brotli(header)
+    with pytest.raises(ValueError, match="that is not"):
+        decoded_within(header, b"\xffnot encoded at all", 1000)
