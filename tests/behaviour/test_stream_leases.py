@@ -598,7 +598,9 @@ def test_no_lease_is_left_by_round_after_round(
 
 
 AT_EXIT = """
-import pickle, sys
+import atexit, os, pickle, sys
+
+atexit.register(os._exit, 0)  # as the last one: Python 3.13.0 would crash behind it
 import openai
 import cachewrap
 
