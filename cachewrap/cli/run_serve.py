@@ -66,7 +66,7 @@ def run(
     Raises `CannotStart`, and `CachewrapError` where there can be no proxy.
     """
     try:
-        from cachewrap.proxy.service import serving
+        from cachewrap.proxy.service import opened, serving
     except ImportError as error:
         if error.name not in _NEEDS:
             raise
@@ -75,7 +75,7 @@ def run(
         ) from None
     began, given = time.time(), settings.upstreams
     upstreams = upstreams_of(environment, given)
-    cache = recorded(Cache.from_url(settings.url))
+    cache = recorded(opened(settings.url))
     token = secrets.token_urlsafe(16)  # other users of the machine reach loopback as well
     settings = replace(settings, upstreams=upstreams, token=token, log="off")
     with ExitStack() as stack:
