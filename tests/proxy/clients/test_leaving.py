@@ -425,6 +425,7 @@ async def test_a_body_that_nobody_read_does_not_hold_the_end_up() -> None:
         client = await server.connect()
         await client.ask(POST)
         await wound(server)
+        await asyncio.sleep(0.02)
         await client.send(b"world")
         assert await client.closed()
 

@@ -392,6 +392,7 @@ async def test_an_answer_may_begin_before_the_body_has_come() -> None:
         pytest.param(b"1_0\r\na\r\n", 400, id="underscore"),
         pytest.param(b" 1\r\na\r\n", 400, id="blank before"),
         pytest.param(b"1\na\r\n", 400, id="LF behind the size"),
+        pytest.param(b"1\na\n0\n\n", 400, id="only LF"),
         pytest.param(b"1\ra\r\n", 400, id="CR in the size"),
         pytest.param(b"1;a\nb\r\na\r\n0\r\n\r\n", 400, id="LF in an extension"),
         pytest.param(b"1;a\rb\r\na\r\n0\r\n\r\n", 400, id="CR in an extension"),
