@@ -90,7 +90,8 @@ def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
 
 
 def _bound(family: int, address: Any) -> socket.socket:
-    one = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named: the loop sends at once on what it accepts from sockets of TCP alone.
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # elsewhere it would let two programs have one port
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

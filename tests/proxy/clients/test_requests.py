@@ -133,7 +133,7 @@ async def test_pipelined_requests_are_answered_one_after_another() -> None:
 @in_loop
 async def test_pipelined_requests_wait_outside() -> None:
     go = asyncio.Event()
-    many = headed("GET /" + "a" * 1000) * 3_000
+    many = headed("GET /" + "a" * 1000) * 1_000
 
     async def handler(request: Request, response: Response) -> None:
         await go.wait()
@@ -146,7 +146,7 @@ async def test_pipelined_requests_wait_outside() -> None:
         (connection,) = server.connections
         assert len(connection._waiting) < 512 * 1024
         go.set()
-        for _ in range(3_000):
+        for _ in range(1_000):
             await client.answer()
         assert (await client.ask(headed("GET /"))).status == 200
 
@@ -442,3 +442,19 @@ async def test_chunks_that_are_none_are_refused(body: bytes, status: int, readin
         assert answer.get("connection") == ["close"]
         assert await client.closed()
         assert server.failures == []
+
+
+@in_loop
+async def test_chunks_that_are_none_end_the_connection_though_nobody_read_them() -> None:
+    go = asyncio.Event()
+
+    async def handler(request: Request, response: Response) -> None:
+        await response.start(200, b"", [])
+        await go.wait()
+        await response.finish()
+
+    memory = Memory(handler)
+    await memory.feed(headed("POST /", "Transfer-Encoding: chunked"), b"x\r\n")
+    go.set()
+    await memory.rest()
+    assert memory.ended
