@@ -157,7 +157,9 @@ class _Parent:
 
     def _step(self) -> None:
         """Wait for something to happen, and do what follows from it."""
-        pipes = {one.pipe: one for one in self._workers if not one.pipe.closed}
+        pipes: dict[object, _Worker] = {
+            one.pipe: one for one in self._workers if not one.pipe.closed
+        }
         ends = {one.process.sentinel: one for one in self._workers}
         for happened in wait([self._heard, *pipes, *ends], self._seconds()):
             if happened is self._heard:
