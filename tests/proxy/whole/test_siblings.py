@@ -353,8 +353,7 @@ def test_a_client_that_leaves(workers: list[Worker], upstream: Upstream, begun: 
         client.reset()
     assert eventually(lambda: connection.gone.done())
     assert eventually(lambda: not workers[OWNER].proxy.service._connections)
-    if not begun:
-        assert eventually(lambda: not upstream.open)
+    assert eventually(lambda: not upstream.open)
 
 
 def test_one_that_leaves_does_not_harm_the_others(
