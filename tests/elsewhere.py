@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +151,33 @@ def ask_and_fork(cache: Cache, prompt: str, stage: Stage) -> None:
 
 def stream(cache: Cache, base_url: str, prompt: str) -> str:
     """One stream of the patched SDK, from one process."""
-    import openai
-
     try:
         return asyncio.run(_stream(cache, base_url, prompt, 1))[0]
-    except openai.APIError:  # which cannot be pickled
+    except Exception:  # those of the SDK cannot be pickled
         raise ConnectionError("the stream broke") from None
 
 
 def stream_four(cache: Cache, base_url: str, prompt: str) -> list[str]:
     """One stream, from four tasks of one process."""
     return asyncio.run(_stream(cache, base_url, prompt, 4))
+
+
+def stream_in_four_threads(cache: Cache, base_url: str, prompt: str) -> list[str]:
+    """One stream, from four threads of one process."""
+    import openai
+
+    import cachewrap
+
+    def read(_: int) -> str:
+        stream = client.chat.completions.create(**_asked(prompt), cache=cache)
+        return "".join([piece.model_dump_json() for piece in stream])
+
+    cachewrap.patch_openai()
+    with (
+        openai.OpenAI(api_key="sk", base_url=base_url, max_retries=0) as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        return list(pool.map(read, range(4)))
 
 
 async def _stream(cache: Cache, base_url: str, prompt: str, count: int) -> list[str]:
@@ -172,13 +190,18 @@ async def _stream(cache: Cache, base_url: str, prompt: str, count: int) -> list[
         return await asyncio.gather(*(read() for _ in range(count)))
 
 
-def stream_and_leave(cache: Cache, base_url: str, prompt: str, stage: Stage) -> None:
-    """One stream whose reader leaves when he is told to."""
+def stream_and_leave(
+    cache: Cache, base_url: str, prompt: str, stage: Stage, reads_on: bool = False
+) -> None:
+    """One stream whose reader leaves when he is told to; meanwhile he reads on, or does not."""
 
     async def main() -> None:
         async with _client(base_url) as client:
             stream = await client.chat.completions.create(**_asked(prompt), cache=cache)
             await anext(stream)
+            with suppress(Exception):
+                while reads_on:
+                    await anext(stream)
             await asyncio.to_thread(stage.until, "leave")
             await stream.close()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from threading import Thread
 from types import FrameType
 from typing import Final
 
@@ -26,7 +28,7 @@ _HERE: Final = "127.0.0.1"
 
 _NEEDS: Final = ("h11", "prometheus_client")
 
-_PASSED_ON: Final = ("SIGTERM", "SIGHUP")
+_PASSED_ON: Final = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Signals that are sent to us alone."""
 
 _SHARED: Final = ("SIGINT", "SIGQUIT")
@@ -64,7 +66,7 @@ def run(
     Raises `CannotStart`, and `CachewrapError` where there can be no proxy.
     """
     try:
-        from cachewrap.proxy.service import serving
+        from cachewrap.proxy.service import opened, serving
     except ImportError as error:
         if error.name not in _NEEDS:
             raise
@@ -73,7 +75,7 @@ def run(
         ) from None
     began, given = time.time(), settings.upstreams
     upstreams = upstreams_of(environment, given)
-    cache = recorded(Cache.from_url(settings.url))
+    cache = recorded(opened(settings.url))
     token = secrets.token_urlsafe(16)  # other users of the machine reach loopback as well
     settings = replace(settings, upstreams=upstreams, token=token, log="off")
     with ExitStack() as stack:
@@ -83,8 +85,9 @@ def run(
         status = _wait(path, words, {**environment, **bases, **past_proxies(environment)})
     if not quiet:
         lines = _lines(cache, began, upstreams[len(given) :])
-        with suppress(OSError, ValueError):  # stderr may be closed by now
-            sys.stderr.write("".join(f"cachewrap: {line}\n" for line in lines))
+        if sys.stderr is not None:  # a service may be started without one
+            with suppress(OSError, ValueError):
+                sys.stderr.write("".join(f"cachewrap: {line}\n" for line in lines))
     return status
 
 
@@ -139,15 +142,42 @@ def _wait(path: str, words: list[str], environment: Mapping[str, str]) -> int:
         else:
             child.send_signal(number)
 
-    with _handled(_PASSED_ON, pass_on), _handled(_SHARED, lambda number, frame: None):
+    with (
+        _handled(_PASSED_ON, pass_on),
+        _handled(_SHARED, lambda number, frame: None),
+        _waking() as (waiting, waking),
+    ):
         try:
-            child = subprocess.Popen(words, executable=path, env=environment)
+            # Whatever else was opened for it stays open: what is ours is not inherited anyway.
+            child = subprocess.Popen(words, executable=path, env=environment, close_fds=False)
         except OSError as error:
             raise CannotStart(error) from None
         for number in early:
             child.send_signal(number)
-        status = child.wait()
+        Thread(target=_see_out, args=(child, waking), daemon=True).start()
+        # To wait for the child itself would be to miss a signal that another thread was given.
+        while (status := child.returncode) is None:
+            waiting.recv(4096)
     return 128 - status if status < 0 else status
+
+
+def _see_out(child: subprocess.Popen[bytes], waking: socket.socket) -> None:
+    child.wait()
+    with suppress(OSError):  # a signal may have told before
+        waking.send(b"\0")
+
+
+@contextmanager
+def _waking() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection: from the first one comes something at each signal."""
+    waiting, waking = socket.socketpair()
+    with waiting, waking:
+        waking.setblocking(False)
+        before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        try:
+            yield waiting, waking
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 @contextmanager

@@ -91,7 +91,8 @@ def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
 
 
 def _bound(family: int, address: Any) -> socket.socket:
-    one = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named: the loop sends at once on what it accepts from sockets of TCP alone.
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # elsewhere it would let two programs have one port
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -246,10 +247,9 @@ class Service:
     async def start(self) -> None:
         """Accept connections.
 
-        Raises `OSError` for an address that cannot be had, `ConfigurationError`, and `StoreError`
-        where it can be told that the cache will not work.
+        Raises `OSError` for an address that cannot be had, and `ConfigurationError`. A store that
+        does not work is in nobody's way.
         """
-        self._cache.check()
         if not self._sockets:
             self._sockets = bound(self._settings)
         loop = asyncio.get_running_loop()
@@ -471,7 +471,9 @@ def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]
         loop = asyncio.get_running_loop()
         ending = asyncio.Event()
         end.append(lambda: loop.call_soon_threadsafe(ending.set))
-        async with Service(settings, cache=cache) as service:
+        service = Service(settings, cache=cache)
+        service.cache.check()
+        async with service:
             found.append(Serving(service))
             ready.set()
             await ending.wait()

@@ -346,7 +346,7 @@ def test_it_is_kept_while_upstream_is_awaited(
     with Cache(store, stream_leases=True, lease_seconds=0.2) as cache, ThreadPoolExecutor() as pool:
         reading = pool.submit(lambda: rest(colour, open_stream(colour, client, cache=cache)))
         until(lambda: keys and claim(store, keys[0]) is Claim.HELD)
-        for _ in range(50):
+        for _ in range(30):
             time.sleep(0.02)
             assert claim(store, keys[0], seconds=0.2) is Claim.HELD
         gate.set()
@@ -468,6 +468,20 @@ def test_who_may_wait_no_longer_asks_himself(
     others.give_back()
 
 
+def test_a_refresh_waits_for_a_refresh(
+    up: Upstream, client: Any, colour: Colour, store: Store, recorded: tuple[str, bytes]
+) -> None:
+    key, value = recorded
+    store.set(key, value)
+    keys = watched(store)
+    with Cache(store, stream_leases=True, lease_seconds=60.0, mode="refresh") as cache:
+        assert rest(colour, open_stream(colour, client))
+    assert (up.calls, cache.stats.stored) == (1, 1)
+    assert store.get(key) != value
+    assert keys[0] != key
+    assert claim(store, keys[0]) is Claim.TAKEN
+
+
 # -- in processes ---------------------------------------------------------------------------------
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -481,9 +495,13 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 
 def crowd(
-    pool: ProcessPoolExecutor, cache: Cache, up: Upstream, prompt: str = "Hi"
+    pool: ProcessPoolExecutor,
+    cache: Cache,
+    up: Upstream,
+    prompt: str = "Hi",
+    four: Callable[[Cache, str, str], list[str]] = elsewhere.stream_four,
 ) -> list[Future[list[str]]]:
-    return [pool.submit(elsewhere.stream_four, cache, up.base_url, prompt) for _ in range(4)]
+    return [pool.submit(four, cache, up.base_url, prompt) for _ in range(4)]
 
 
 def told(asked: list[Future[list[str]]]) -> set[str]:
@@ -492,12 +510,19 @@ def told(asked: list[Future[list[str]]]) -> set[str]:
     return set(answers)
 
 
-def test_four_processes_of_four_tasks_make_one_call(
-    up: Upstream, cache: Cache, pool: ProcessPoolExecutor
+@pytest.mark.parametrize(
+    "four",
+    [
+        pytest.param(elsewhere.stream_four, id="tasks"),
+        pytest.param(elsewhere.stream_in_four_threads, id="threads"),
+    ],
+)
+def test_four_processes_of_four_callers_make_one_call(
+    up: Upstream, cache: Cache, pool: ProcessPoolExecutor, four: Any
 ) -> None:
     gate = threading.Event()
     up.once(gap=0.005, gate=gate)
-    asked = crowd(pool, cache, up)
+    asked = crowd(pool, cache, up, four=four)
     up.wait_for(1, 60)
     gate.set()
     assert len(told(asked)) == 1

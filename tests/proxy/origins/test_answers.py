@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cachewrap.proxy.messages import Pairs
-from proxy.origins.scripts import CHUNKED, OK, Talk, asking, pieces, run
+from proxy.origins.scripts import CHUNKED, OK, Talk, asking, pieces, run, until
 
 ZIPPED = gzip.compress(b"hello")
 
@@ -59,7 +59,7 @@ ZIPPED = gzip.compress(b"hello")
             False,
             id="closing",
         ),
-        pytest.param("GET", OK + b"HTTP/1.1 200 OK\r\n", 200, [b"ok"], False, id="more-than-asked"),
+        pytest.param("GET", OK + b"HTTP/1.1 200 O", 200, [b"ok"], False, id="more-than-asked"),
         pytest.param("GET", OK.replace(b"\r\n", b"\n"), 200, [b"ok"], True, id="line-feeds"),
         pytest.param(
             "GET", OK.replace(b"200", b"599"), 599, [b"ok"], True, id="status-that-nobody-knows"
@@ -73,13 +73,18 @@ def test_answer_is_read(
         await talk.answer(sent)
         if is_kept:
             await talk.answer()
+        elif not sent.endswith(b"end") and b"1.0" not in sent:
+            assert await talk.is_left()
 
     async def main() -> None:
         async with asking(script) as client:
             answer = await client.send(method)
             assert (answer.status, await pieces(answer)) == (status, expected)
-            assert await client.read() == b"ok" if is_kept else True
-            assert len(client.upstream.talks) == 1
+            if is_kept:
+                assert await client.read() == b"ok"
+                assert len(client.upstream.talks) == 1
+            else:
+                await until(lambda: not client.origins.connections)
 
     run(main)
 

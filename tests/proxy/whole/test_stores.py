@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cachewrap.errors import StoreError
 from cachewrap.testing import servers
 from proxy.conftest import Serve
 from proxy.raw import eventually, request
@@ -125,6 +126,7 @@ def test_a_folder_that_cannot_be_written(serve: Serve, upstream: Upstream, tmp_p
 def test_a_damaged_database(
     serve: Serve, upstream: Upstream, tmp_path: Path, damage: bytes
 ) -> None:
+    """It is told at the start, or what cannot be read is asked anew."""
     upstream.usual = answer(completion())
     url = f"disk:{tmp_path / 'cache'}"
     with within(url, {"openai": upstream.url}) as proxy:
@@ -137,7 +139,11 @@ def test_a_damaged_database(
                 opened.write(damage)
             else:
                 opened.truncate(100)
-    proxy = serve(url, upstreams={"openai": upstream.url})
+    try:
+        proxy = serve(url, upstreams={"openai": upstream.url})
+    except StoreError as error:
+        assert "is damaged" in str(error)
+        return
     for number in range(3):
         assert ask(proxy, number) in ("miss", "hit", "bypass")
 
