@@ -433,8 +433,12 @@ async def aserve_open(
     rebuild: Rebuild,
     *seen: Seen,
     alone: Callable[[], Awaitable[Any]] | None = None,
+    elsewhere: Callable[[str], Awaitable[Any]] | None = None,
 ) -> Any:
-    """`serve_open` for async calls, which share with those of the same event loop."""
+    """`serve_open` for async calls, which share with those of the same event loop.
+
+    What is not stored ``elsewhere`` may answer, of which nothing is counted here.
+    """
     results: list[Any] = []
 
     async def call(absent: Absent, reader: BodyReader | None) -> Answered | None:
@@ -472,7 +476,12 @@ async def aserve_open(
             await result[1].stream.aclose()
         return slot.own_body(reader, result)
 
-    await cache.aopen(exchange, call, board, *seen, use=use)
+    async def away() -> bool:
+        if elsewhere is not None and (result := await elsewhere(exchange.key)) is not None:
+            results.append(result)
+        return bool(results)
+
+    await cache.aopen(exchange, call, board, *seen, use=use, away=away if elsewhere else None)
     return results[-1]
 
 
