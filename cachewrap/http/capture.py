@@ -12,7 +12,7 @@ from cachewrap.blocks import active
 from cachewrap.cache import Cache
 from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent, Reply, Seen
-from cachewrap.entry import HttpAnswer
+from cachewrap.entry import HttpAnswer, Outcome
 from cachewrap.http.answers import kept_headers
 from cachewrap.http.body import Look, stopped, waker
 from cachewrap.http.encodings import FRAMES
@@ -398,6 +398,7 @@ def serve_open(
         if reply.opened:
             results.append(rebuild(reply.value.source.head, reply.value))
             return True
+        exchange.waited = reply.outcome is Outcome.JOINED
         try:
             results.append(rebuild(reply.value.answer, None))
         except Exception as error:
@@ -432,8 +433,12 @@ async def aserve_open(
     rebuild: Rebuild,
     *seen: Seen,
     alone: Callable[[], Awaitable[Any]] | None = None,
+    elsewhere: Callable[[str], Awaitable[Any]] | None = None,
 ) -> Any:
-    """`serve_open` for async calls, which share with those of the same event loop."""
+    """`serve_open` for async calls, which share with those of the same event loop.
+
+    What is not stored ``elsewhere`` may answer, of which nothing is counted here.
+    """
     results: list[Any] = []
 
     async def call(absent: Absent, reader: BodyReader | None) -> Answered | None:
@@ -447,6 +452,7 @@ async def aserve_open(
         if reply.opened:
             results.append(await rebuild(reply.value.source.head, reply.value))
             return True
+        exchange.waited = reply.outcome is Outcome.JOINED
         try:
             results.append(await rebuild(reply.value.answer, None))
         except Exception as error:
@@ -470,7 +476,12 @@ async def aserve_open(
             await result[1].stream.aclose()
         return slot.own_body(reader, result)
 
-    await cache.aopen(exchange, call, board, *seen, use=use)
+    async def away() -> bool:
+        if elsewhere is not None and (result := await elsewhere(exchange.key)) is not None:
+            results.append(result)
+        return bool(results)
+
+    await cache.aopen(exchange, call, board, *seen, use=use, away=away if elsewhere else None)
     return results[-1]
 
 

@@ -91,7 +91,7 @@ class Dialer:
 
         Raises `UpstreamError`.
         """
-        proxy = self._proxy(origin)
+        proxy = None if origin.scheme == "unix" else self._proxy(origin)
         place = origin.authority
         if proxy:
             place = f"{place} (through the proxy {proxy.origin.authority} of {proxy.variable})"
@@ -111,12 +111,14 @@ class Dialer:
                 "server_hostname": origin.host,
                 "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
             }
+        loop = asyncio.get_running_loop()
+        if origin.scheme == "unix":
+            _, protocol = await loop.create_unix_connection(build, origin.host)
+            return protocol
         place = await reach(origin.host, origin.port)
         _keep_alive(place)
         try:
-            _, protocol = await asyncio.get_running_loop().create_connection(
-                build, sock=place, **options
-            )
+            _, protocol = await loop.create_connection(build, sock=place, **options)
         except ValueError:
             place.close()
             raise

@@ -31,6 +31,7 @@ from cachewrap.proxy.messages import (
 from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
+from cachewrap.proxy.siblings import Handed, Siblings, fault_header
 from cachewrap.proxy.wire import (
     LIBRARY,
     REASONS,
@@ -83,6 +84,7 @@ class Gateway:
         cache: serves them.
         observe: is told of each request when it is over.
         pages: the proxy's own, by path.
+        siblings: the other workers; None where there are none.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Gateway:
         cache: Cache,
         observe: Callable[[Served], None],
         pages: Mapping[str, Page],
+        siblings: Siblings | None = None,
     ) -> None:
         self._settings = settings
         self._upstreams = upstreams
@@ -100,6 +103,7 @@ class Gateway:
         self._cache = cache
         self._observe = observe
         self._pages = pages
+        self._siblings = siblings
         self._token = settings.token.encode()
         self._routes = Routes(None, None)
         self._caching = Caching(self._routes, cache, whole=True)
@@ -107,7 +111,18 @@ class Gateway:
     async def __call__(self, request: Request, response: Response) -> None:
         """Answer one request."""
         passage = _Passage(request, response)
-        served = passage.served
+        try:
+            await self._answer(passage)
+        finally:
+            passage.served.seconds = time.perf_counter() - passage.started
+            self._observe(passage.served)
+
+    async def from_sibling(self, request: Request, response: Response) -> None:
+        """Answer a request that another worker hands over, who has let its client in."""
+        await self._answer(_Passage(request, response, is_handed=True))
+
+    async def _answer(self, passage: _Passage) -> None:
+        request, served = passage.request, passage.served
         shape = "openai"
         try:
             target = self._admitted(request, passage)
@@ -123,7 +138,7 @@ class Gateway:
             elif request.method != "POST":
                 await self._pass(found, passage, "method")
             elif self._may_serve(found):
-                await self._serve(found, passage)
+                await self._serve(found, target, passage)
             else:
                 await self._pass(found, passage, "endpoint")
         except ClientGone:
@@ -133,9 +148,6 @@ class Gateway:
             raise
         except Exception as error:
             await self._fail(error, shape, passage)
-        finally:
-            served.seconds = time.perf_counter() - passage.started
-            self._observe(served)
 
     # -- who may ask ---------------------------------------------------------------------------
 
@@ -143,6 +155,8 @@ class Gateway:
         """The target of a request of one who may ask, without its token. Raises `Refused`."""
         controls = passage.controls = read_controls(request.headers)
         target = request.target
+        if passage.is_handed:
+            return target
         if not self._token:
             _check_browser(request)
             return target
@@ -166,7 +180,7 @@ class Gateway:
 
     # -- the ways ------------------------------------------------------------------------------
 
-    async def _serve(self, found: Found, passage: _Passage) -> None:
+    async def _serve(self, found: Found, target: str, passage: _Passage) -> None:
         """Answer a request that may be cached."""
         request, served = passage.request, passage.served
         body = await request.read(self._settings.limits.held_bytes)
@@ -182,17 +196,27 @@ class Gateway:
                 await self._senders.send(origin, request.method, found.target, known, body)
             )
 
+        siblings = None if passage.is_handed else self._siblings
+
+        async def elsewhere(key: str) -> Handed | None:
+            assert siblings is not None
+            return await siblings.ask(key, target, request, body)
+
         controls = passage.controls
         pace = self._settings.pace if controls.pace is None else controls.pace
         path = urlsplit(found.url).path
         wire = ProxyWire(request.method, headers, body, found.url, origin, path, pace=pace)
         try:
-            result = await self._caching.ahandle(wire, send, controls.options)
+            result = await self._caching.ahandle(
+                wire, send, controls.options, elsewhere if siblings else None
+            )
         finally:
             served.reason = wire.reason or ""
             if wire.exchange is not None:
                 served.key, served.model = wire.exchange.key, wire.exchange.model or ""
         mark = _MARKS[wire.outcome]
+        if isinstance(result, Handed):
+            mark, served.error = result.mark, result.fault
         await passage.relay(result.answer() if isinstance(result, Passed) else result, mark)
 
     async def _pass(self, found: Found, passage: _Passage, reason: str) -> None:
@@ -277,10 +301,12 @@ class _Passage:
     Args:
         request: the request.
         response: its answer.
+        is_handed: whether another worker has the client.
     """
 
-    def __init__(self, request: Request, response: Response) -> None:
+    def __init__(self, request: Request, response: Response, *, is_handed: bool = False) -> None:
         self.request = request
+        self.is_handed = is_handed
         self.response = response
         self.started = time.perf_counter()
         self.controls = Controls()
@@ -335,6 +361,8 @@ class _Passage:
         headers: Pairs = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
         if mark:
             headers.append((_MARK, mark.encode()))
+        if self.is_handed:
+            headers.append(fault_header(served.error))
         await self.response.whole(status, REASONS.get(status, b""), headers, body)
 
 

@@ -48,8 +48,8 @@ class Origin:
     """The place of a server.
 
     Args:
-        scheme: ``http`` or ``https``.
-        host: its name or address, IPv6 without brackets.
+        scheme: ``http`` or ``https``; ``unix`` for HTTP on a socket of this machine.
+        host: its name or address, IPv6 without brackets; the path of the socket.
         port: its port.
     """
 
@@ -59,7 +59,9 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """Host and port as a ``Host`` header has them."""
+        """Host and port as a ``Host`` header has them; the name of a socket's file."""
+        if self.scheme == "unix":
+            return self.host.rpartition("/")[2]
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = {"http": 80, "https": 443}[self.scheme] == self.port
         return host if usual else f"{host}:{self.port}"

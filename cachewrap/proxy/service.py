@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from types import TracebackType
@@ -29,6 +29,7 @@ from cachewrap.proxy.metrics import Metrics, health
 from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.settings import Served, Settings
+from cachewrap.proxy.siblings import Siblings
 from cachewrap.urls import parse_url
 
 log: Final = logging.getLogger("cachewrap.proxy")
@@ -196,7 +197,7 @@ class Service:
         sockets: those that it listens on; by default it binds its own.
         cache: serves the requests; by default the one that the settings name.
         journal: takes the lines about requests; by default one of its own.
-        folder: where the counts of several workers are put together; ``""`` for one alone.
+        siblings: the workers, where it is one of several.
 
     Attributes:
         ending: whether it takes no more requests.
@@ -209,26 +210,23 @@ class Service:
         sockets: Sequence[socket.socket] = (),
         cache: Cache | None = None,
         journal: Journal | None = None,
-        folder: str = "",
+        siblings: Siblings | None = None,
     ) -> None:
         self.ending = False
         self._settings = settings
         self._sockets = list(sockets)
         self._is_shared = settings.workers > 1
+        self._siblings = siblings
         self._cache = opened(settings.url) if cache is None else cache
         self._journal = Journal(settings.log) if journal is None else journal
-        self._metrics = Metrics(self._cache, folder)
+        self._metrics = Metrics(self._cache, siblings.folder if siblings else "")
         self._servers: list[asyncio.Server] = []
         self._connections = _Connections()
         self._senders = Origins(settings.limits)
         pages = {"/healthz": lambda: health(self.ending), "/metrics": self._page}
-        self._gateway: Callable[[Request, Response], Awaitable[None]] = Gateway(
-            settings,
-            Upstreams(settings.upstreams),
-            self._senders,
-            self._cache,
-            self._observe,
-            pages,
+        upstreams, senders = Upstreams(settings.upstreams), self._senders
+        self._gateway = Gateway(
+            settings, upstreams, senders, self._cache, self._observe, pages, siblings
         )
         self._updating: asyncio.Task[None] | None = None
 
@@ -265,6 +263,10 @@ class Service:
                 one.listen(_WAITING)
         if self._is_shared:
             self._updating = loop.create_task(self._update())
+        if self._siblings is not None:
+            handler = self._gateway.from_sibling
+            heard = await self._siblings.listen(handler, self._connections, self._failed)
+            self._servers += heard
 
     def end(self) -> None:
         """Take no more connections, and close those on which nothing is under way."""
@@ -282,6 +284,8 @@ class Service:
         if self._updating is not None:
             self._updating.cancel()
         await self._senders.aclose()
+        if self._siblings is not None:
+            await self._siblings.aclose()
         self._metrics.update(self._journal.dropped)
         await self._cache.aclose()
         for one in self._sockets:
@@ -347,7 +351,7 @@ def live(
     sockets: Sequence[socket.socket] = (),
     started: Callable[[str], None] = lambda address: None,
     control: Control | None = None,
-    folder: str = "",
+    siblings: Siblings | None = None,
 ) -> int:
     """Serve in this process until it is told to end: its exit status.
 
@@ -356,11 +360,11 @@ def live(
         sockets: those that it listens on; by default it binds its own.
         started: is given the address, once connections are accepted.
         control: takes the place of signals.
-        folder: where the counts of several workers are put together.
+        siblings: the workers, where this process is one of several.
 
     Raises `OSError` for an address that cannot be had, and `ConfigurationError`.
     """
-    return asyncio.run(_live(settings, sockets, started, control, folder))
+    return asyncio.run(_live(settings, sockets, started, control, siblings))
 
 
 async def _live(
@@ -368,12 +372,12 @@ async def _live(
     sockets: Sequence[socket.socket],
     started: Callable[[str], None],
     control: Control | None,
-    folder: str,
+    siblings: Siblings | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     journal = Journal(settings.log)
     take_over(journal)
-    service = Service(settings, sockets=sockets, journal=journal, folder=folder)
+    service = Service(settings, sockets=sockets, journal=journal, siblings=siblings)
     ending, now = asyncio.Event(), asyncio.Event()
 
     def end() -> None:

@@ -27,6 +27,7 @@ _HOPS: Final = frozenset(
 # Decided anew for what is asked upstream.
 _OURS: Final = frozenset({b"host", b"expect", b"http2-settings"})
 _TOLD: Final = f"{MARK}-".encode()
+_TOKEN: Final = _TOLD + b"token"
 REASONS: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
 
@@ -49,6 +50,12 @@ def asked_upstream(headers: Pairs) -> Pairs:
         for name, value in passed_on(headers)
         if (lower := name.lower()) not in _OURS and not lower.startswith(_TOLD)
     ]
+
+
+def handed_on(headers: Pairs) -> Pairs:
+    """A client's headers as another worker gets them, who does what they tell the proxy."""
+    kept = {_TOKEN, *_OURS}
+    return [pair for pair in passed_on(headers) if pair[0].lower() not in kept]
 
 
 def with_known_codings(headers: Pairs) -> Pairs:

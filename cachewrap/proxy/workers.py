@@ -28,6 +28,7 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.service import address_of, bound, live
 from cachewrap.proxy.settings import Settings
+from cachewrap.proxy.siblings import Siblings
 from cachewrap.urls import parse_url
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -86,11 +87,14 @@ def serve(settings: Settings, started: Callable[[str], None]) -> int:
 class _Worker:
     """One worker, as its parent sees it."""
 
-    def __init__(self, settings: Settings, sockets: Sequence[socket.socket], folder: str) -> None:
+    def __init__(
+        self, settings: Settings, sockets: Sequence[socket.socket], folder: str, index: int
+    ) -> None:
+        self.index = index
         self.pipe, end = multiprocessing.Pipe()
         self.ready = False
         context = multiprocessing.get_context("spawn")
-        words = (settings, list(sockets), end, folder)
+        words = (settings, list(sockets), end, folder, index)
         self.process: SpawnProcess = context.Process(target=_work, args=words, daemon=True)
         self.process.start()
         end.close()
@@ -137,8 +141,8 @@ class _Parent:
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
-            for _ in range(self._settings.workers):
-                self._start()
+            for index in range(self._settings.workers):
+                self._start(index)
             while self._workers:
                 self._step()
             return self._status
@@ -152,21 +156,21 @@ class _Parent:
         self._signals += 1
         self._wake.send_bytes(b"!")
 
-    def _start(self) -> None:
-        self._workers.append(_Worker(self._settings, self._sockets, self._folder))
+    def _start(self, index: int) -> None:
+        self._workers.append(_Worker(self._settings, self._sockets, self._folder, index))
 
     def _step(self) -> None:
         """Wait for something to happen, and do what follows from it."""
-        pipes = {one.pipe: one for one in self._workers if not one.pipe.closed}
-        ends = {one.process.sentinel: one for one in self._workers}
-        for happened in wait([self._heard, *pipes, *ends], self._seconds()):
-            if happened is self._heard:
-                self._heard.recv_bytes()
-            elif happened in pipes:
-                pipes[happened].hear()
-        if self._started is not None and all(one.ready for one in self._workers):
-            self._started(address_of(self._settings.host, self._sockets))
-            self._started = None
+        pipes = [one.pipe for one in self._workers if not one.pipe.closed]
+        ends = [one.process.sentinel for one in self._workers]
+        happened = wait([self._heard, *pipes, *ends], self._seconds())
+        if self._heard in happened:
+            self._heard.recv_bytes()
+        for worker in self._workers:
+            if worker.pipe in happened:
+                worker.hear()
+        if self._until is None and all(one.ready for one in self._workers):
+            self._tell_address()
         if self._signals > self._told:
             self._told = self._signals
             self._end(_END if self._signals == 1 else _NOW)
@@ -175,6 +179,11 @@ class _Parent:
         if self._until is not None and time.monotonic() > self._until:
             for worker in self._workers:
                 worker.process.kill()
+
+    def _tell_address(self) -> None:
+        if self._started is not None:
+            self._started(address_of(self._settings.host, self._sockets))
+            self._started = None
 
     def _seconds(self) -> float | None:
         if self._until is None:
@@ -211,7 +220,7 @@ class _Parent:
             self._end(_END)
             return
         _say(f"worker {process.pid} has ended {ended}: starting another one")
-        self._start()
+        self._start(worker.index)
 
 
 def _how(code: int) -> str:
@@ -230,7 +239,9 @@ def _say(text: str) -> None:
 # -- in a worker -------------------------------------------------------------------------------
 
 
-def _work(settings: Settings, sockets: list[socket.socket], pipe: Connection, folder: str) -> None:
+def _work(
+    settings: Settings, sockets: list[socket.socket], pipe: Connection, folder: str, index: int
+) -> None:
     """Be a worker, from its start to its end."""
     # A terminal interrupts all of its processes at once: what comes of it the parent says.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -254,7 +265,8 @@ def _work(settings: Settings, sockets: list[socket.socket], pipe: Connection, fo
         with suppress(OSError):
             pipe.send_bytes(_READY)
 
-    status = live(settings, sockets=sockets, started=started, control=control, folder=folder)
+    siblings = Siblings(settings, folder, index)
+    status = live(settings, sockets=sockets, started=started, control=control, siblings=siblings)
     if orphaned.is_set():  # nobody else is there to do it
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(status)
