@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +152,14 @@ def ask_and_fork(cache: Cache, prompt: str, stage: Stage) -> None:
 
 def stream(cache: Cache, base_url: str, prompt: str) -> str:
     """One stream of the patched SDK, from one process."""
-    try:
+    with _picklable():
         return asyncio.run(_stream(cache, base_url, prompt, 1))[0]
-    except Exception:  # those of the SDK cannot be pickled
-        raise ConnectionError("the stream broke") from None
 
 
 def stream_four(cache: Cache, base_url: str, prompt: str) -> list[str]:
     """One stream, from four tasks of one process."""
-    return asyncio.run(_stream(cache, base_url, prompt, 4))
+    with _picklable():
+        return asyncio.run(_stream(cache, base_url, prompt, 4))
 
 
 def stream_in_four_threads(cache: Cache, base_url: str, prompt: str) -> list[str]:
@@ -176,8 +176,18 @@ def stream_in_four_threads(cache: Cache, base_url: str, prompt: str) -> list[str
     with (
         openai.OpenAI(api_key="sk", base_url=base_url, max_retries=0) as client,
         ThreadPoolExecutor(4) as pool,
+        _picklable(),
     ):
         return list(pool.map(read, range(4)))
+
+
+@contextmanager
+def _picklable() -> Iterator[None]:
+    """A block whose errors, those of the SDK, come as one that another process can be told."""
+    try:
+        yield
+    except Exception as error:
+        raise ConnectionError(f"the stream broke: {error!r}") from None
 
 
 async def _stream(cache: Cache, base_url: str, prompt: str, count: int) -> list[str]:

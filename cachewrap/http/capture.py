@@ -12,7 +12,7 @@ from cachewrap.blocks import active
 from cachewrap.cache import Cache
 from cachewrap.call.flight import OPENED
 from cachewrap.call.terms import Absent, Reply, Seen
-from cachewrap.entry import HttpAnswer
+from cachewrap.entry import HttpAnswer, Outcome
 from cachewrap.http.answers import kept_headers
 from cachewrap.http.body import Look, stopped, waker
 from cachewrap.http.encodings import FRAMES
@@ -398,6 +398,7 @@ def serve_open(
         if reply.opened:
             results.append(rebuild(reply.value.source.head, reply.value))
             return True
+        exchange.waited = reply.outcome is Outcome.JOINED
         try:
             results.append(rebuild(reply.value.answer, None))
         except Exception as error:
@@ -451,6 +452,7 @@ async def aserve_open(
         if reply.opened:
             results.append(await rebuild(reply.value.source.head, reply.value))
             return True
+        exchange.waited = reply.outcome is Outcome.JOINED
         try:
             results.append(await rebuild(reply.value.answer, None))
         except Exception as error:

@@ -165,13 +165,14 @@ class SdkExchange(Exchange[Answered]):
     Attributes:
         parser: what the SDK puts the caller's own reading of an answer in, where he has one.
         timeout: gives the timeout that the caller has set, as his library takes it, if he has one.
+        waited: whether an open answer was stored by another call, for which this one waited.
 
     Raises `UnkeyableError` for a request that has no canonical form.
     """
 
     __slots__ = (
         *("_hashed", "_looks", "_packed", "_refused", "_taken", "_when"),
-        *("endpoint", "key", "parser", "policy", "request", "timeout"),
+        *("endpoint", "key", "parser", "policy", "request", "timeout", "waited"),
     )
 
     policy: Policy
@@ -204,6 +205,7 @@ class SdkExchange(Exchange[Answered]):
         self._refused: dict[bytes, str] = {}
         self.parser: CallersParser | None = None
         self.timeout: Callable[[], object] | None = None
+        self.waited = False
 
     @property
     def source(self) -> str:

@@ -156,7 +156,7 @@ class Caching:
 
         def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
-            wire.outcome = Outcome.JOINED if reader else Outcome.HIT
+            wire.outcome = Outcome.JOINED if reader or exchange.waited else Outcome.HIT
             return wire.build(answer, _named(wire, reader))
 
         def alone() -> tuple[Any, Any]:
@@ -218,7 +218,7 @@ class Caching:
 
         async def rebuild(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
             assert answer is not None
-            wire.outcome = Outcome.JOINED if reader else Outcome.HIT
+            wire.outcome = Outcome.JOINED if reader or exchange.waited else Outcome.HIT
             return await wire.abuild(answer, _named(wire, reader))
 
         async def alone() -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias, cast
 
@@ -14,6 +15,10 @@ from cachewrap.proxy.exchanges import ClientRaw, ClientRequest, ClientResponse, 
 from cachewrap.proxy.framing import Refused, find_head, parse_head
 from cachewrap.proxy.messages import BadBody, ClientGone, Raw, Request, Response
 from cachewrap.proxy.settings import Limits
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 Handler: TypeAlias = Callable[[Request, Response], Awaitable[None]]
 """Answers a request."""
@@ -148,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._full = self._loop.create_future()
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = self._count_unsent()
         self.arm(self._expect_room, self.limits.idle_seconds)
 
     def resume_writing(self) -> None:
@@ -227,6 +232,8 @@ class Connection(asyncio.Protocol):
         Args:
             framed: whether the client knows by itself how long the answer should be.
         """
+        if self.gone():
+            return
         if not framed:
             sock = self._transport.get_extra_info("socket")
             if sock is not None:
@@ -235,8 +242,6 @@ class Connection(asyncio.Protocol):
 
     def arm(self, expire: Callable[[], None], seconds: float) -> None:
         """Call after a time, in place of an earlier call of the same."""
-        if self._gone:
-            return
         at = self._loop.time() + seconds
         self._deadlines[expire] = at
         self._wake_at(at)
@@ -272,12 +277,22 @@ class Connection(asyncio.Protocol):
         self._refuse(Refused(408, f"The request's headers did not come within {seconds:g} s."))
 
     def _expect_room(self) -> None:
-        unsent = self._transport.get_write_buffer_size()
+        unsent = self._count_unsent()
         if unsent < self._unsent:
             self._unsent = unsent
             self.arm(self._expect_room, self.limits.idle_seconds)
         else:
             self.cut()
+
+    def _count_unsent(self) -> int:
+        """Bytes that the client has not taken yet, here and in the system."""
+        unsent = self._transport.get_write_buffer_size()
+        sock = self._transport.get_extra_info("socket")
+        if sys.platform == "linux" and sock is not None:
+            with suppress(OSError):
+                told = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+                unsent += int.from_bytes(told, sys.byteorder)
+        return unsent
 
     def _expect_end(self) -> None:
         if self._exchange is not None and self._task is not None:
@@ -311,7 +326,6 @@ class Connection(asyncio.Protocol):
         if not self._skipped and waiting.startswith(b"\r\n"):
             del waiting[:2]  # some send one behind a body
             self._skipped = True
-            self._seen = 0
         if not waiting:
             return
         try:
@@ -373,9 +387,8 @@ class Connection(asyncio.Protocol):
         except BadBody as error:
             await response.fail(error.status, str(error))
         except asyncio.CancelledError:
-            if self._task is None or not self._overdue or self.gone():
+            if not self._overdue or self.gone():
                 raise
-            self._task.uncancel()
             seconds = self.limits.total_seconds
             await response.fail(504, f"The request took longer than {seconds:g} s.")
         except Exception as error:
@@ -454,8 +467,8 @@ class Connection(asyncio.Protocol):
         """Close once all was sent, or the client takes no more."""
         self._deadlines.clear()
         self._transport.close()
-        self._unsent = self._transport.get_write_buffer_size()
-        if self._unsent:
+        if self._transport.get_write_buffer_size():
+            self._unsent = self._count_unsent()
             self.arm(self._expect_room, self.limits.idle_seconds)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -116,7 +116,7 @@ class Metrics:
             ("version", "python"),
             registry=registry,
             multiprocess_mode="max",
-        ).labels(version("cachewrap"), sys.version.partition(" ")[0]).set(1)
+        ).labels(_version(), sys.version.partition(" ")[0]).set(1)
         self.update()
 
     def add(self, served: Served) -> None:
@@ -182,6 +182,13 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry, self._folder)  # type: ignore[no-untyped-call]
         return 200, CONTENT_TYPE_LATEST, generate_latest(_Shown(registry))
+
+
+def _version() -> str:
+    try:
+        return version("cachewrap")
+    except PackageNotFoundError:  # it runs from where it was unpacked
+        return "unknown"
 
 
 class _Shown:

@@ -161,16 +161,16 @@ class _Parent:
 
     def _step(self) -> None:
         """Wait for something to happen, and do what follows from it."""
-        pipes = {one.pipe: one for one in self._workers if not one.pipe.closed}
-        ends = {one.process.sentinel: one for one in self._workers}
-        for happened in wait([self._heard, *pipes, *ends], self._seconds()):
-            if happened is self._heard:
-                self._heard.recv_bytes()
-            elif happened in pipes:
-                pipes[happened].hear()
-        if self._started is not None and all(one.ready for one in self._workers):
-            self._started(address_of(self._settings.host, self._sockets))
-            self._started = None
+        pipes = [one.pipe for one in self._workers if not one.pipe.closed]
+        ends = [one.process.sentinel for one in self._workers]
+        happened = wait([self._heard, *pipes, *ends], self._seconds())
+        if self._heard in happened:
+            self._heard.recv_bytes()
+        for worker in self._workers:
+            if worker.pipe in happened:
+                worker.hear()
+        if self._until is None and all(one.ready for one in self._workers):
+            self._tell_address()
         if self._signals > self._told:
             self._told = self._signals
             self._end(_END if self._signals == 1 else _NOW)
@@ -179,6 +179,11 @@ class _Parent:
         if self._until is not None and time.monotonic() > self._until:
             for worker in self._workers:
                 worker.process.kill()
+
+    def _tell_address(self) -> None:
+        if self._started is not None:
+            self._started(address_of(self._settings.host, self._sockets))
+            self._started = None
 
     def _seconds(self) -> float | None:
         if self._until is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +82,22 @@ def forms() -> Any:
     patched.setattr(HttpxWire, "form", form)
     yield
     patched.undo()
+
+
+def by_turns(shapes: Iterable[Any]) -> pytest.MarkDecorator:
+    """A test over what the fixture ``ways`` makes of every shape, of sync and async by turns."""
+    return pytest.mark.parametrize(
+        "ways",
+        [
+            pytest.param(
+                (shape, colour := shape.colours[n % len(shape.colours)]),
+                id=f"{shape.name}-{colour}",
+            )
+            for n, shape in enumerate(shapes)
+        ],
+        indirect=True,
+        scope="module",
+    )
 
 
 class Parity:

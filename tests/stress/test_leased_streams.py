@@ -20,7 +20,7 @@ from cachewrap.stores.base import Claim, Store
 from stress.conftest import Figures
 
 SPAWN = multiprocessing.get_context("spawn")
-WAIT = 30.0
+WAIT = 120.0
 
 pytestmark = pytest.mark.shared
 

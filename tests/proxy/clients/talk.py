@@ -265,15 +265,16 @@ class Memory(asyncio.Transport):
 
     Attributes:
         sent: what the server wrote.
-        closed: whether it closed, or half of it.
+        ended: whether it sends no more.
+        closed: whether it closed.
+        unsent: bytes that it keeps back.
     """
 
     def __init__(self, handler: Handler, bounds: Limits | None = None) -> None:
         super().__init__()
         self.sent = b""
-        self.closed = False
-        self._reading = True
-        self._loop = asyncio.get_running_loop()
+        self.ended = self.closed = False
+        self.unsent = 0
         self.connections: set[Connection] = set()
         self.failures: list[Exception] = []
         self.connection = Connection(
@@ -310,15 +311,16 @@ class Memory(asyncio.Transport):
 
     def abort(self) -> None:
         self.closed = True
+        self.unsent = 0
 
     def write_eof(self) -> None:
-        self.closed = True
+        self.ended = True
 
     def can_write_eof(self) -> bool:
         return True
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass

@@ -211,6 +211,25 @@ async def test_nothing_can_be_sent_to_or_read_of_one_who_left() -> None:
 
 
 @in_loop
+async def test_an_answer_to_one_who_left_can_be_broken_off() -> None:
+    async def handler(request: Request, response: Response) -> None:
+        await response.start(200, b"", [])
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.02)
+            response.abort()
+
+    async with serving(handler) as server:
+        client = await server.connect()
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        await client.line()
+        client.reset()
+        assert await server.empty(1)
+        assert server.failures == []
+
+
+@in_loop
 async def test_a_body_that_came_is_read_though_its_client_left() -> None:
     async def handler(request: Request, response: Response) -> None:
         try:
@@ -278,6 +297,28 @@ async def test_it_closes_one_way_and_reads_a_stream() -> None:
         client.half_close()
         assert (await client.answer()).body == b"aaaaa"
         assert await client.closed()
+
+
+@in_loop
+async def test_it_closes_one_way_and_leaves_before_its_second_answer() -> None:
+    half = asyncio.Event()
+
+    async def handler(request: Request, response: Response) -> None:
+        if request.target == "/1":
+            await half.wait()
+            await echo(request, response)
+        else:
+            await asyncio.sleep(60)
+
+    async with serving(handler) as server:
+        client = await server.connect()
+        await client.send(headed("GET /1") + headed("GET /2"))
+        client.half_close()
+        await asyncio.sleep(0.05)
+        half.set()
+        await client.answer()
+        client.leave()
+        assert await server.empty(3)
 
 
 @in_loop
@@ -380,10 +421,11 @@ async def test_a_request_that_began_is_answered() -> None:
 
 @in_loop
 async def test_a_body_that_nobody_read_does_not_hold_the_end_up() -> None:
-    async with serving(ignore) as server:
+    async with serving(ignore, limits(keep_seconds=60)) as server:
         client = await server.connect()
         await client.ask(POST)
         await wound(server)
+        await asyncio.sleep(0.02)
         await client.send(b"world")
         assert await client.closed()
 

@@ -241,3 +241,12 @@ async def test_nothing_of_the_request_is_told() -> None:
     async with serving(never) as server:
         answer = await server.ask(headed("GET /", "Authorization: Bearer secret\0"))
         assert b"secret" not in answer.body
+
+
+@in_loop
+async def test_a_client_that_sends_on_and_on_is_not_heard_for_long() -> None:
+    memory = Memory(never)
+    await memory.feed(b"\0\r\n\r\n")
+    assert memory.ended and not memory.closed
+    await memory.feed(*[bytes(2**20)] * 17)
+    assert memory.closed

@@ -133,7 +133,7 @@ async def test_pipelined_requests_are_answered_one_after_another() -> None:
 @in_loop
 async def test_pipelined_requests_wait_outside() -> None:
     go = asyncio.Event()
-    many = headed("GET /" + "a" * 1000) * 3_000
+    many = headed("GET /" + "a" * 1000) * 1_000
 
     async def handler(request: Request, response: Response) -> None:
         await go.wait()
@@ -146,7 +146,7 @@ async def test_pipelined_requests_wait_outside() -> None:
         (connection,) = server.connections
         assert len(connection._waiting) < 512 * 1024
         go.set()
-        for _ in range(3_000):
+        for _ in range(1_000):
             await client.answer()
         assert (await client.ask(headed("GET /"))).status == 200
 
@@ -392,6 +392,7 @@ async def test_an_answer_may_begin_before_the_body_has_come() -> None:
         pytest.param(b"1_0\r\na\r\n", 400, id="underscore"),
         pytest.param(b" 1\r\na\r\n", 400, id="blank before"),
         pytest.param(b"1\na\r\n", 400, id="LF behind the size"),
+        pytest.param(b"1\na\n0\n\n", 400, id="only LF"),
         pytest.param(b"1\ra\r\n", 400, id="CR in the size"),
         pytest.param(b"1;a\nb\r\na\r\n0\r\n\r\n", 400, id="LF in an extension"),
         pytest.param(b"1;a\rb\r\na\r\n0\r\n\r\n", 400, id="CR in an extension"),
@@ -442,3 +443,19 @@ async def test_chunks_that_are_none_are_refused(body: bytes, status: int, readin
         assert answer.get("connection") == ["close"]
         assert await client.closed()
         assert server.failures == []
+
+
+@in_loop
+async def test_chunks_that_are_none_end_the_connection_though_nobody_read_them() -> None:
+    go = asyncio.Event()
+
+    async def handler(request: Request, response: Response) -> None:
+        await response.start(200, b"", [])
+        await go.wait()
+        await response.finish()
+
+    memory = Memory(handler)
+    await memory.feed(headed("POST /", "Transfer-Encoding: chunked"), b"x\r\n")
+    go.set()
+    await memory.rest()
+    assert memory.ended

@@ -9,8 +9,7 @@ import pytest
 from cachewrap import patch_anthropic
 from sdk.anthropic.shapes import SHAPES, TOOLS, Shape, also, count, message
 from sdk.anthropic.test_matrix import asking
-from sdk.matrix import each
-from sdk.parity import Parity, Ways, both_ways
+from sdk.parity import Parity, Ways, both_ways, by_turns
 
 IMAGE = {
     "type": "image",
@@ -54,6 +53,6 @@ def ways(request: pytest.FixtureRequest) -> Ways:
     return both_ways(name, partial(asking, shape), patch_anthropic)
 
 
-@each([*SHARED, *MORE], "ways")
+@by_turns([*SHARED, *MORE])
 class TestParity(Parity):
     """Every endpoint, in many shapes."""

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from cachewrap import patch_openai
-from sdk.matrix import each
 from sdk.openai.asking import asking
 from sdk.openai.shapes import (
     CHAT,
@@ -24,7 +23,7 @@ from sdk.openai.shapes import (
     respond,
     transcribe,
 )
-from sdk.parity import Parity, Ways, both_ways, forms
+from sdk.parity import Parity, Ways, both_ways, by_turns, forms
 
 __all__ = ["forms"]
 
@@ -175,12 +174,11 @@ def ways(request: pytest.FixtureRequest, forms: None) -> Ways:
     return both_ways(name, partial(asking, shape), patch_openai)
 
 
-@each(
+@by_turns(
     [
         *(shape for shape in SHAPES if shape.name not in LEFT_OUT),
         *(shape for shape in (*MORE, *UPLOADS) if shape.available),
-    ],
-    "ways",
+    ]
 )
 class TestParity(Parity):
     """Every endpoint, in many shapes."""

@@ -11,10 +11,9 @@ import pytest
 from standin import Upstream
 
 import cachewrap
-from sdk.matrix import each
 from sdk.openai.asking import Ask, Colour, Seen
 from sdk.others.test_others import SHAPES, Shape, ask, make
-from sdk.parity import Parity, Ways, both_ways, forms
+from sdk.parity import Parity, Ways, both_ways, by_turns, forms
 
 __all__ = ["forms"]
 
@@ -41,6 +40,6 @@ def ways(request: pytest.FixtureRequest, forms: None) -> Ways:
     return both_ways(name, partial(asking, shape), partial(cachewrap.patch, shape.package))
 
 
-@each(SHAPES, "ways")
+@by_turns(SHAPES)
 class TestParity(Parity):
     """Chat, streams and what else they have."""

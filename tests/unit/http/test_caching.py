@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from cachewrap.http.response import Head, Headers, Wire, raising
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.options import CallOptions
+from cachewrap.stores.base import Claim
+from cachewrap.stores.disk import DiskStore
 
 LIBRARY = raising(OSError)
 SAID = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "hi"}}]}
@@ -171,6 +175,29 @@ def test_it_is_told_that_an_open_answer_was_joined(caching: Caching) -> None:
         return [told(wire) for wire in wires]
 
     assert asyncio.run(ask()) == [("miss", "", True), ("joined", "", True)]
+
+
+def test_it_is_told_that_a_call_of_another_process_was_joined(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path / "cache")
+    caching = Caching(Routes(None, None), Cache(store, stream_leases=True), whole=True)
+    first, second = Sent(STREAM), Sent(STREAM)
+    list(caching.handle(first, streamed).stream)
+    assert first.exchange is not None
+    key = first.exchange.key
+    stored = store.get(key)
+    assert stored is not None
+    store.delete(key)
+    assert store.acquire(key, "another-1", 60.0) is Claim.TAKEN
+
+    def arrive() -> None:
+        store.set(key, stored)
+        store.release(key, "another-1")
+
+    timer = threading.Timer(0.1, arrive)
+    timer.start()
+    assert list(caching.handle(second, refused).stream) == EVENTS
+    timer.join()
+    assert told(second) == ("joined", "", True)
 
 
 class Later(Pieces):
