@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import REMEDIES, ReplayMissError, printable
@@ -22,6 +23,11 @@ _REMEDY: Final = (
 _CALLERS: Final = "cache_seed=None, or a block of no_cache()"
 _CLIENTS: Final = "with the header x-cachewrap-mode: off"
 """What sends one request past the cache: in a program, and for clients of the proxy."""
+
+_NOTHING: Final = "nothing comparable is stored there"
+_NOTHING_OF_CALLER: Final = (
+    "nothing comparable of this caller is stored there: callers are kept apart by --keyed"
+)
 
 _LONGEST: Final = 400
 """Characters of a text, and members of a list, that are shown of a stored request."""
@@ -127,8 +133,10 @@ def replay_miss(shape: str, error: ReplayMissError) -> tuple[str, bytes]:
     """The same for a request that is not stored in mode replay, for status 404.
 
     Under ``cachewrap`` it has the key, the nearest stored request with what is different, and the
-    mode that stores the answer. What is secret is hidden there already; long texts are cut.
+    mode that stores the answer. What is secret is hidden there already; long texts are cut. Of
+    callers that are kept apart none is told what another has asked.
     """
+    error = _told_to_caller(error)
     message = str(error).replace(_CALLERS, _CLIENTS)
     if advice := REMEDIES.get(error.remedy):
         message = message.replace(advice, _REMEDY.format(mode=error.remedy))
@@ -141,6 +149,23 @@ def replay_miss(shape: str, error: ReplayMissError) -> tuple[str, bytes]:
         "remedy": error.remedy,
     }
     return error_body(shape, 404, message, MISS, extra)
+
+
+def _told_to_caller(error: ReplayMissError) -> ReplayMissError:
+    """The error, with a request as the nearest that is not another caller's."""
+    explanation = error.explanation
+    if explanation is None or not any(near.apart for near in explanation.nearest):
+        return error
+    own = tuple(near for near in explanation.nearest if not near.apart)
+    told: ReplayMissError = replace(explanation, nearest=own).error()
+    message = str(told if error.remedy == "normal" else error)
+    if not own:
+        message = message.replace(_NOTHING, _NOTHING_OF_CALLER)
+    found = ReplayMissError(
+        message, key=error.key, source=error.source, nearest=told.nearest, diff=told.diff
+    )
+    found.explanation, found.remedy = told.explanation, error.remedy
+    return found
 
 
 def _shown(request: Mapping[str, Any]) -> Any:

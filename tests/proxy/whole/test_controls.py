@@ -90,6 +90,31 @@ class TestReplay:
         assert (told["type"], told["error"]["type"]) == ("error", "not_found_error")
         assert told["cachewrap"]["nearest"] is None
 
+    def test_callers_that_are_kept_apart_see_nothing_of_each_other(
+        self, serve: Serve, counting: Upstream
+    ) -> None:
+        """What the nearest request is, is told to the caller who asked it, and to no other."""
+        place = "memory:?keyed=authorization"
+        proxy = serve(place, upstreams={"openai": counting.url})
+
+        def ask(who: str, text: str, *more: str) -> bytes:
+            asked = request(TARGET, chat(text), f"Authorization: Bearer {who}", *more)
+            return proxy.ask(asked).body
+
+        ask("anna", "a plan of Anna's")
+        for text in ("a plan", "a plan of Anna's"):
+            told = json.loads(ask("bert", text, "x-cachewrap-mode: replay"))
+            assert "of Anna's" not in json.dumps(told).replace(text, "")
+            assert told["cachewrap"]["nearest"] is None
+            assert told["cachewrap"]["differences"] == []
+            assert "(key" in told["error"]["message"]
+            assert "nothing comparable of this caller is stored" in told["error"]["message"]
+        ask("bert", "tea")
+        told = json.loads(ask("bert", "a plan", "x-cachewrap-mode: replay"))
+        [line] = told["cachewrap"]["differences"]
+        assert line.endswith("'tea' → 'a plan'")
+        assert line in told["error"]["message"]
+
     @pytest.mark.parametrize(
         ("method", "path", "reached"),
         [
