@@ -229,7 +229,7 @@ class Gateway:
             found.upstream.origin,
             request.method,
             found.target,
-            asked_upstream(request.headers),
+            asked_upstream(request.headers, expects=request.expects),
             passage.pieces() if _has_body(request.headers) else None,
             trailers=lambda: request.trailers,
             inform=passage.response.inform,
