@@ -81,7 +81,7 @@ def run(
     with ExitStack() as stack:
         with _heard(settings):
             proxy = stack.enter_context(serving(settings, cache))
-        bases = base_urls(proxy.root, token, environment, given)
+        bases = base_urls(proxy.address, token, environment, given)
         status = _wait(path, words, {**environment, **bases, **past_proxies(environment)})
     if not quiet:
         lines = _lines(cache, began, upstreams[len(given) :])

@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
@@ -70,7 +70,7 @@ class Dialer:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._chosen: dict[Origin, Proxy | None] = {}
+        self._proxy = lru_cache(maxsize=256)(self._choose)
 
     @cached_property
     def _proxies(self) -> dict[str, str]:
@@ -166,11 +166,6 @@ class Dialer:
             return UpstreamError(f"{place} broke the connection before it was asked")
         reason = error.strerror if isinstance(error, OSError) else "that is no name of a host"
         return UpstreamError(f"{place} cannot be reached: {reason or error}")
-
-    def _proxy(self, origin: Origin) -> Proxy | None:
-        if origin not in self._chosen:
-            self._chosen[origin] = self._choose(origin)
-        return self._chosen[origin]
 
     def _choose(self, origin: Origin) -> Proxy | None:
         scheme = origin.scheme if self._proxies.get(origin.scheme) else "all"

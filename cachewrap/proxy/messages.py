@@ -94,6 +94,7 @@ class Request(Protocol):
         trailers: those behind the body, once it was read.
         peer: the client's address, for the log.
         upgrade: the protocol that it wants to change to, in lower case; ``""`` for none.
+        expects: whether the client sends the body only when it is asked for it.
     """
 
     method: str
@@ -103,6 +104,7 @@ class Request(Protocol):
     trailers: Pairs
     peer: str
     upgrade: str
+    expects: bool
 
     async def read(self, most: int) -> bytes | None:
         """The whole body, None where it is longer; what was read then comes again by iterating.

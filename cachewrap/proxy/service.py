@@ -19,7 +19,6 @@ from typing import Any, Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from cachewrap.cache import Cache
-from cachewrap.call.stats import Stats, summary
 from cachewrap.errors import ConfigurationError
 from cachewrap.proxy.clients import Connection
 from cachewrap.proxy.gateway import Gateway
@@ -240,10 +239,6 @@ class Service:
         """The cache that serves the requests."""
         return self._cache
 
-    def stats(self) -> Stats:
-        """What was counted so far."""
-        return self._cache.stats
-
     async def start(self) -> None:
         """Accept connections.
 
@@ -431,30 +426,9 @@ def _on_signals(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> Non
 # -- in a thread ------------------------------------------------------------------------------
 
 
-class Serving:
-    """The proxy in a thread of its own.
-
-    Attributes:
-        root: its address, as the base of a URL.
-    """
-
-    def __init__(self, service: Service) -> None:
-        self.root = service.address
-        self._cache = service.cache
-
-    @property
-    def stats(self) -> Stats:
-        """What was counted so far."""
-        return self._cache.stats
-
-    def told(self) -> str:
-        """What was saved so far, in one line."""
-        return summary(self._cache.stats, self._cache.url)
-
-
 @contextmanager
-def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]:
-    """The proxy in a thread, for as long as a block takes.
+def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Service]:
+    """The proxy in a thread, for as long as a block takes: its address and cache are there to read.
 
     Args:
         settings: what it is told.
@@ -463,7 +437,7 @@ def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]
     Raises `OSError` for an address that cannot be had, `StoreError` and `ConfigurationError`.
     """
     ready = threading.Event()
-    found: list[Serving] = []
+    found: list[Service] = []
     failed: list[BaseException] = []
     end: list[Callable[[], object]] = []
 
@@ -474,7 +448,7 @@ def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]
         service = Service(settings, cache=cache)
         service.cache.check()
         async with service:
-            found.append(Serving(service))
+            found.append(service)
             ready.set()
             await ending.wait()
 

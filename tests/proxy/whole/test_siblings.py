@@ -83,7 +83,7 @@ class Worker:
 
     def stats(self) -> tuple[int, int, int]:
         """Hits, misses and joined calls that its cache has counted."""
-        stats = self.proxy.service.stats()
+        stats = self.proxy.service.cache.stats
         return stats.hits, stats.misses, stats.joined
 
     def told(self, count: int = 1) -> list[dict[str, Any]]:
