@@ -59,8 +59,8 @@ _MARKS: Final = {
 _OPEN_TO_ALL: Final = frozenset({"/healthz"})
 
 
-class Refused(Exception):
-    """A request that the proxy itself answers.
+class NotAllowed(Exception):
+    """A request of one who may not ask.
 
     Args:
         status: that tells the client so.
@@ -133,7 +133,7 @@ class Gateway:
                 return
             found = self._upstreams.find(target)
             shape, served.upstream = found.upstream.shape, found.upstream.name
-            served.path = found.target.partition("?")[0]
+            served.path = found.path
             if request.upgrade == "websocket":
                 await self._tunnel(found, passage)
             elif request.method != "POST":
@@ -153,7 +153,7 @@ class Gateway:
     # -- who may ask ---------------------------------------------------------------------------
 
     def _admitted(self, request: Request, passage: _Passage) -> str:
-        """The target of a request of one who may ask, without its token. Raises `Refused`."""
+        """The target of a request of one who may ask, without its token. Raises `NotAllowed`."""
         controls = passage.controls = read_controls(request.headers)
         target = request.target
         if passage.is_handed:
@@ -167,7 +167,7 @@ class Gateway:
             return f"/{rest}"
         in_header = hmac.compare_digest(controls.token.encode(), self._token)
         if not in_header and target.partition("?")[0] not in _OPEN_TO_ALL:
-            raise Refused(
+            raise NotAllowed(
                 401,
                 "this proxy asks for its token: as the header x-cachewrap-token, or as the first "
                 "part of the path, as in /TOKEN/openai/v1",
@@ -176,7 +176,7 @@ class Gateway:
         return target
 
     def _may_serve(self, found: Found) -> bool:
-        path = urlsplit(found.url).path.rstrip("/")
+        path = found.path.rstrip("/")
         return self._routes.has_path(path) or self._routes.takes_files("", 0, path)
 
     # -- the ways ------------------------------------------------------------------------------
@@ -205,8 +205,7 @@ class Gateway:
 
         controls = passage.controls
         pace = self._settings.pace if controls.pace is None else controls.pace
-        path = urlsplit(found.url).path
-        wire = ProxyWire(request.method, headers, body, found.url, origin, path, pace=pace)
+        wire = ProxyWire(request.method, headers, body, found.url, origin, found.path, pace=pace)
         try:
             result = await self._caching.ahandle(
                 wire, send, controls.options, elsewhere if siblings else None
@@ -273,7 +272,7 @@ class Gateway:
         if isinstance(error, ReplayMissError):
             status, mark, served.error = 404, "miss", "not stored"
             body = replay_miss(shape, error)
-        elif isinstance(error, Refused):
+        elif isinstance(error, NotAllowed):
             status, code, served.error = error.status, error.code, error.code
         elif isinstance(error, NoUpstream):
             status, code, served.error = error.status, "unknown_upstream", "unknown upstream"
@@ -364,8 +363,8 @@ class _Passage:
 
 def _unread(found: Found, passage: _Passage) -> Wire:
     """A request that is not read, for who counts it."""
-    origin, path = found.upstream.origin, urlsplit(found.url).path
-    return Wire(LIBRARY, passage.request.method, found.url, origin.host, origin.port, path)
+    origin, method = found.upstream.origin, passage.request.method
+    return Wire(LIBRARY, method, found.url, origin.host, origin.port, found.path)
 
 
 def _has_body(headers: Pairs) -> bool:
@@ -374,7 +373,7 @@ def _has_body(headers: Pairs) -> bool:
 
 
 def _check_browser(request: Request) -> None:
-    """Raise `Refused` for what a page of another site makes a browser on this machine ask.
+    """Raise `NotAllowed` for what a page of another site makes a browser on this machine ask.
 
     It shows by the ``Origin`` that a browser tells, or by the name under which it has found the
     proxy (https://en.wikipedia.org/wiki/DNS_rebinding). Origins of other schemes are programs.
@@ -388,7 +387,7 @@ def _check_browser(request: Request) -> None:
         else:
             continue
         if not _is_ours(text):
-            raise Refused(
+            raise NotAllowed(
                 403,
                 f"{lower.decode()} {value.decode('latin-1')!r} is no address of this machine or "
                 "its network: without a token the proxy answers no pages of other sites",
@@ -406,7 +405,7 @@ def _is_ours(url: str) -> bool:
 
 
 async def _pump(client: Raw, upstream: Raw, served: Served) -> None:
-    """Hand on what comes, both ways, until both have ended or one is gone."""
+    """Hand on what comes, both ways, until one side ends or is gone."""
 
     async def hand(source: Raw, target: Raw, *, back: bool) -> None:
         while data := await source.read():
