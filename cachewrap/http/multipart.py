@@ -23,8 +23,8 @@ _DEEPEST: Final = 8
 
 # RFC 2046 allows less, and clients have more than 70 of them.
 _BOUNDARY: Final = re.compile(
-    r"multipart/form-data *;(?:[^\"]*;)? *boundary=(?:\"([^\"\\]{1,200})\"|([^\s;\"]{1,200}))"
-    r" *(?:;.*)?",
+    r"multipart/form-data *(?:; *charset=utf-8 *)?; *"
+    r"boundary=(?:\"([^\"\\]{1,200})\"|([^\s;\"]{1,200}))(?: *; *charset=utf-8)? *",
     re.IGNORECASE,
 )
 _HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~\w-]+):([^\r\n\0]*)", re.ASCII)
@@ -112,7 +112,7 @@ def _take(
     if headers.pop("content-transfer-encoding", ("", "binary"))[1].lower() not in _PLAIN:
         raise ValueError("a part is encoded")
     field, name = told["name"], told.get("filename")
-    if name is None and kind.partition(";")[0].lower() in ("", "text/plain"):
+    if name is None and _TEXT.fullmatch(kind):
         _put(fields, field, str(content, "utf-8"))
         return
     found = {"field": field}
@@ -127,6 +127,7 @@ def _take(
 
 
 _PLAIN: Final = ("binary", "7bit", "8bit")
+_TEXT: Final = re.compile(r"(?:text/plain *(?:; *charset=\"?(?:utf-8|us-ascii)\"? *)?)?", re.I)
 
 
 def _headers(head: bytes) -> dict[str, tuple[str, str]]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
-from cachewrap.http.tracking import is_idle
+from cachewrap.http.tracking import is_idle, is_usual
 from cachewrap.loops import aside, is_watched
 from cachewrap.policy import NONE_KEYED, Keyed
 from cachewrap.request.canonical import NO_NAMES, canonical_body, canonical_json
@@ -181,7 +181,7 @@ def split_url(url: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}", tuple(
-        parse_qsl(parts.query, keep_blank_values=True)
+        parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
     )
 
 
@@ -261,12 +261,12 @@ def canonical_headers(
         elif name == "content-type":
             if value.startswith(_MULTIPART):
                 found[name] = _MULTIPART
-            elif value.startswith("application/json"):
+            elif is_usual(name, value):
                 found.pop(name, None)
             else:
                 found[name] = value
-        elif name == "accept-language" and value == "*":
-            found.pop(name, None)  # any: so says every fetch of Node and Deno
+        elif isinstance(value, str) and name.startswith("accept") and is_usual(name, value):
+            found.pop(name, None)
         elif is_secret_value(value):
             if taken is not None:
                 taken.append(value)

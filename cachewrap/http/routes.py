@@ -288,7 +288,7 @@ def asks_model(path: str, body: Body) -> bool:
 
 def is_stream(path: str, body: object, accept: str) -> bool:
     """Whether the answer to a request will be read piece by piece."""
-    if "stream" in path.rpartition("/")[2].lower() or "event-stream" in accept:
+    if "stream" in path.rpartition("/")[2].lower() or "event-stream" in accept.lower():
         return True
     if not isinstance(body, dict):
         return False

@@ -8,14 +8,16 @@ machine that has a conversation in its prompt cache).
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
+from cachewrap.patterns import later
+
 SOURCES: Final = {
     # How an answer is sent, and when it may be asked for again.
-    "https://www.rfc-editor.org/rfc/rfc9110": "accept accept-charset accept-encoding connection"
-    " content-encoding content-length date expect host max-forwards te trailer upgrade user-agent"
-    " via",
+    "https://www.rfc-editor.org/rfc/rfc9110": "accept-encoding connection content-encoding"
+    " content-length date expect host max-forwards te trailer upgrade user-agent via",
     "https://www.rfc-editor.org/rfc/rfc9111": "cache-control pragma",
     "https://www.rfc-editor.org/rfc/rfc9112": "keep-alive transfer-encoding",
     "https://www.rfc-editor.org/rfc/rfc9218": "priority",
@@ -108,3 +110,29 @@ _PREFIXES: Final = tuple(sorted(name[:-1] for name in _NAMES if name.endswith("*
 def is_idle(name: str) -> bool:
     """Whether a header of this name (in lower case) only steers or tracks."""
     return name in _NAMES or name.startswith(_PREFIXES)
+
+
+_PARAMETERS: Final = r"[ \t]*(?:;[ \t]*(?:charset=\"?utf-?8\"?[ \t]*)?)*"
+_FORMS: Final = (
+    r"(?:\*/\*|application/(?:\*|json|octet-stream|binary)|audio/(?:\*|wav)|text/event-stream)"
+)
+_USUAL: Final = {
+    # As Node and Deno say it in every fetch.
+    "accept-language": later(r"\*"),
+    # As SDKs and commands do. The last is what axios says; more is a choice between answers.
+    "accept": later(
+        rf"{_FORMS}{_PARAMETERS}(?:,[ \t]*{_FORMS}{_PARAMETERS})*"
+        r"|application/json, text/plain, \*/\*",
+        re.IGNORECASE,
+    ),
+    "accept-charset": later(r"\*|utf-8(?:[ \t]*[,;].*)?", re.IGNORECASE),
+    # Another charset, or another kind of JSON, makes another text of the same bytes.
+    "content-type": later(rf"application/json{_PARAMETERS}", re.IGNORECASE),
+}
+
+
+@lru_cache(maxsize=256)
+def is_usual(name: str, value: str) -> bool:
+    """Whether a header of this name (in lower case) says what it says nearly always."""
+    usual = _USUAL.get(name)
+    return usual is not None and usual.fullmatch(value.strip()) is not None

@@ -38,6 +38,7 @@ from cachewrap.proxy.wire import (
     Answer,
     Passed,
     ProxyWire,
+    asked_once,
     asked_upstream,
     paced,
     passed_on,
@@ -192,7 +193,7 @@ class Gateway:
         headers, origin = asked_upstream(request.headers), found.upstream.origin
 
         async def send() -> Passed:
-            known = with_known_codings(headers)
+            known = with_known_codings(asked_once(headers))
             return Passed(
                 await self._senders.send(origin, request.method, found.target, known, body)
             )
@@ -376,23 +377,23 @@ def _check_browser(request: Request) -> None:
     """Raise `NotAllowed` for what a page of another site makes a browser on this machine ask.
 
     It shows by the ``Origin`` that a browser tells, or by the name under which it has found the
-    proxy (https://en.wikipedia.org/wiki/DNS_rebinding). Origins of other schemes are programs.
+    proxy (https://en.wikipedia.org/wiki/DNS_rebinding). Origins of other schemes are programs. Of
+    an image or a script that a page wants there is no origin, but where it is from.
     """
-    for name, value in request.headers:
-        lower = name.lower()
-        if lower == b"host":
-            text = f"http://{value.decode('latin-1')}"
-        elif lower == b"origin":
-            text = value.decode("latin-1")
-        else:
-            continue
-        if not _is_ours(text):
-            raise NotAllowed(
-                403,
-                f"{lower.decode()} {value.decode('latin-1')!r} is no address of this machine or "
-                "its network: without a token the proxy answers no pages of other sites",
-                "foreign_site",
+    given = {name.lower(): value for name, value in request.headers}
+    for name, before in ((b"host", "http://"), (b"origin", "")):
+        value = given.get(name, b"").decode("latin-1")
+        if name in given and not _is_ours(f"{before}{value}"):
+            raise _foreign(
+                f"{name.decode()} {value!r} is no address of this machine or its network"
             )
+    if given.get(b"sec-fetch-site", b"").lower() == b"cross-site" and b"origin" not in given:
+        raise _foreign("a page of another site wants it for a part of itself")
+
+
+def _foreign(what: str) -> NotAllowed:
+    message = f"{what}: without a token the proxy answers no pages of other sites"
+    return NotAllowed(403, message, "foreign_site")
 
 
 def _is_ours(url: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -89,6 +91,36 @@ def _is_known_coding(coding: bytes) -> bool:
 
 _MOST: Final = 64 * 1024 * 1024
 """Bytes of a body, at most, that is taken out of its coding."""
+
+
+def asked_once(headers: Pairs) -> Pairs:
+    """Headers of a request whose answer others are given: without what says how it came here.
+
+    Of that some servers make the addresses in their answers, and others choose who answers.
+    """
+    return [pair for pair in headers if not _WAY_HERE.fullmatch(pair[0])]
+
+
+_WAY_HERE: Final = re.compile(
+    rb"forwarded|x-forwarded-(?!for$).*|x-envoy-original-.*", re.IGNORECASE | re.DOTALL
+)
+
+
+def _in_one(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Headers by their names; the values of one that is there twice are told apart from a list."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, value in pairs:
+        given = found.get(lower := name.lower())
+        found[lower] = (name, value) if given is None else (given[0], f"{given[1]}\n{value}")
+    return [*found.values()]
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises `ValueError` for a name twice: who knows which of them counts."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name is there twice")
+    return members
 
 
 def in_text(pairs: Pairs) -> list[tuple[str, str]]:
@@ -222,8 +254,9 @@ class ProxyWire(Wire):
     ) -> None:
         super().__init__(LIBRARY, method, url, origin.host, origin.port, path)
         self.opens = path.rstrip("/").endswith(_HEARD)
-        self._headers = in_text(headers)
+        self._headers = _in_one(in_text(headers))
         self._content = body
+        self._read: tuple[Any] | None = None
         self._pace = pace
         encoding = value_of(self._headers, "content-encoding")
         if encoding and codings(encoding):
@@ -243,6 +276,13 @@ class ProxyWire(Wire):
 
     def content(self) -> bytes:
         return self._content
+
+    def body(self) -> Any:
+        """The JSON in its body, if all servers read the same in it. Raises `ValueError`."""
+        if self._read is None:
+            text = self._content.decode()
+            self._read = (json.loads(text, object_pairs_hook=_members),)
+        return self._read[0]
 
     def form(self) -> Form | None:
         kind = value_of(self._headers, "content-type") or ""

@@ -319,7 +319,14 @@ def test_a_page_of_another_site_gets_nothing(proxy: Within, upstream: Upstream) 
         assert told.status in (403, 421)
     asked = request("/openai/v1/chat/completions", chat(), "Origin: https://evil.example")
     assert proxy.ask(asked).status == 403
+    # Of an image, a script or a link there is no origin.
+    asked = request("/openai/v1/models", None, "Sec-Fetch-Site: cross-site")
+    assert proxy.ask(asked).status == 403
     assert not upstream.asked
+    for given in ("Sec-Fetch-Site: none", "Sec-Fetch-Site: same-origin"):
+        assert proxy.ask(request("/openai/v1/models", None, given)).status == 200
+    own = ("Sec-Fetch-Site: cross-site", "Origin: http://localhost:3000")
+    assert proxy.ask(request("/openai/v1/models", None, *own)).status == 200
 
 
 class TestToken:

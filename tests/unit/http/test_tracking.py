@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -49,6 +50,43 @@ def test_what_may_change_an_answer_is_in_the_key(name: str) -> None:
 def test_a_language_counts_unless_it_is_any(language: str) -> None:
     assert canonical_headers([("Accept-Language", language)]) == {"accept-language": language}
     assert canonical_headers([("accept-language", language), ("accept-language", "*")]) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "usual", "other"),
+    [
+        pytest.param("accept", "*/*", "application/xml", id="form"),
+        pytest.param("accept", "text/event-stream; charset=utf-8", "text/csv", id="events"),
+        pytest.param("accept", "application/json, */*", "*/*, text/xml", id="list"),
+        pytest.param("accept", "audio/wav", "audio/mpeg", id="sound"),
+        pytest.param(
+            "accept",
+            "application/json, text/plain, */*",
+            "text/plain, application/json",
+            id="axios",
+        ),
+        pytest.param("accept", "application/octet-stream", "*/*;q=0.1", id="weight"),
+        pytest.param("accept-charset", "utf-8, *;q=0.1", "utf-16, utf-8", id="charset"),
+        pytest.param("content-type", 'application/json;charset="UTF8"', "text/plain", id="type"),
+        pytest.param("content-type", "application/json ;", "application/json5", id="end"),
+        pytest.param(
+            "content-type", "application/json", "application/json; charset=cp037", id="letters"
+        ),
+    ],
+)
+def test_what_is_said_nearly_always_is_in_no_key(name: str, usual: str, other: str) -> None:
+    """What else is wanted, or said of the body, may make another answer."""
+    assert canonical_headers([(name, usual)]) == {}
+    assert canonical_headers([(name, other)]) == {name: other}
+    assert canonical_headers([(name, other), (name, usual)]) == {}
+
+
+@pytest.mark.parametrize("name", ["accept", "accept-charset", "accept-language", "content-type"])
+def test_what_is_not_usual_shows_soon(name: str) -> None:
+    start = time.perf_counter()
+    for text in ("application/json" + "; " * 20_000 + "x", "*/*," * 20_000 + "x", " ;" * 20_000):
+        canonical_headers([(name, text)])
+    assert time.perf_counter() - start < 1
 
 
 # As they were sent to a server on loopback, by version 6 and 1 of the SDKs and Node 20.
