@@ -60,8 +60,8 @@ _MARKS: Final = {
 _OPEN_TO_ALL: Final = frozenset({"/healthz"})
 
 
-class Refused(Exception):
-    """A request that the proxy itself answers.
+class NotAllowed(Exception):
+    """A request of one who may not ask.
 
     Args:
         status: that tells the client so.
@@ -134,7 +134,7 @@ class Gateway:
                 return
             found = self._upstreams.find(target)
             shape, served.upstream = found.upstream.shape, found.upstream.name
-            served.path = found.target.partition("?")[0]
+            served.path = found.path
             if request.upgrade == "websocket":
                 await self._tunnel(found, passage)
             elif request.method != "POST":
@@ -154,7 +154,7 @@ class Gateway:
     # -- who may ask ---------------------------------------------------------------------------
 
     def _admitted(self, request: Request, passage: _Passage) -> str:
-        """The target of a request of one who may ask, without its token. Raises `Refused`."""
+        """The target of a request of one who may ask, without its token. Raises `NotAllowed`."""
         controls = passage.controls = read_controls(request.headers)
         target = request.target
         if passage.is_handed:
@@ -168,7 +168,7 @@ class Gateway:
             return f"/{rest}"
         in_header = hmac.compare_digest(controls.token.encode(), self._token)
         if not in_header and target.partition("?")[0] not in _OPEN_TO_ALL:
-            raise Refused(
+            raise NotAllowed(
                 401,
                 "this proxy asks for its token: as the header x-cachewrap-token, or as the first "
                 "part of the path, as in /TOKEN/openai/v1",
@@ -177,7 +177,7 @@ class Gateway:
         return target
 
     def _may_serve(self, found: Found) -> bool:
-        path = urlsplit(found.url).path.rstrip("/")
+        path = found.path.rstrip("/")
         return self._routes.has_path(path) or self._routes.takes_files("", 0, path)
 
     # -- the ways ------------------------------------------------------------------------------
@@ -206,8 +206,7 @@ class Gateway:
 
         controls = passage.controls
         pace = self._settings.pace if controls.pace is None else controls.pace
-        path = urlsplit(found.url).path
-        wire = ProxyWire(request.method, headers, body, found.url, origin, path, pace=pace)
+        wire = ProxyWire(request.method, headers, body, found.url, origin, found.path, pace=pace)
         try:
             result = await self._caching.ahandle(
                 wire, send, controls.options, elsewhere if siblings else None
@@ -274,7 +273,7 @@ class Gateway:
         if isinstance(error, ReplayMissError):
             status, mark, served.error = 404, "miss", "not stored"
             body = replay_miss(shape, error)
-        elif isinstance(error, Refused):
+        elif isinstance(error, NotAllowed):
             status, code, served.error = error.status, error.code, error.code
         elif isinstance(error, NoUpstream):
             status, code, served.error = error.status, "unknown_upstream", "unknown upstream"
@@ -365,8 +364,8 @@ class _Passage:
 
 def _unread(found: Found, passage: _Passage) -> Wire:
     """A request that is not read, for who counts it."""
-    origin, path = found.upstream.origin, urlsplit(found.url).path
-    return Wire(LIBRARY, passage.request.method, found.url, origin.host, origin.port, path)
+    origin, method = found.upstream.origin, passage.request.method
+    return Wire(LIBRARY, method, found.url, origin.host, origin.port, found.path)
 
 
 def _has_body(headers: Pairs) -> bool:
@@ -375,7 +374,7 @@ def _has_body(headers: Pairs) -> bool:
 
 
 def _check_browser(request: Request) -> None:
-    """Raise `Refused` for what a page of another site makes a browser on this machine ask.
+    """Raise `NotAllowed` for what a page of another site makes a browser on this machine ask.
 
     It shows by the ``Origin`` that a browser tells, or by the name under which it has found the
     proxy (https://en.wikipedia.org/wiki/DNS_rebinding). Origins of other schemes are programs. Of
@@ -392,9 +391,9 @@ def _check_browser(request: Request) -> None:
         raise _foreign("a page of another site wants it for a part of itself")
 
 
-def _foreign(what: str) -> Refused:
+def _foreign(what: str) -> NotAllowed:
     message = f"{what}: without a token the proxy answers no pages of other sites"
-    return Refused(403, message, "foreign_site")
+    return NotAllowed(403, message, "foreign_site")
 
 
 def _is_ours(url: str) -> bool:
@@ -407,7 +406,7 @@ def _is_ours(url: str) -> bool:
 
 
 async def _pump(client: Raw, upstream: Raw, served: Served) -> None:
-    """Hand on what comes, both ways, until both have ended or one is gone."""
+    """Hand on what comes, both ways, until one side ends or is gone."""
 
     async def hand(source: Raw, target: Raw, *, back: bool) -> None:
         while data := await source.read():

@@ -213,7 +213,7 @@ class Senders(Protocol):
             headers: without ``Host`` and those of the connection. Framing is decided here: a body
                 of bytes has its length, another the ``content-length`` that is given, else chunks.
             body: all of it, or its pieces as they come; what they raise passes through.
-            trailers: gives those behind the body, once it was sent.
+            trailers: gives those behind the pieces, once they were sent.
             inform: is told of answers of status 1xx.
             upgrade: the protocol to change to.
 

@@ -79,11 +79,13 @@ class Found:
         upstream: where to.
         target: path and query as they are sent.
         url: all of it, as the patch of httpx sees the same request.
+        path: the path in that URL.
     """
 
     upstream: Upstream
     target: str
     url: str
+    path: str
 
 
 class Upstreams:
@@ -143,8 +145,9 @@ class Upstreams:
             upstream = replace(upstream, shape="openai")
         sent = f"{upstream.prefix}{rest}"
         origin = upstream.origin
-        url = f"{origin.scheme}://{origin.authority}{quote(sent, safe=_PATH)}"
-        return Found(upstream, f"{sent}{mark}{query}", f"{url}{mark}{quote(query, safe=_QUERY)}")
+        shown = quote(sent, safe=_PATH)
+        url = f"{origin.scheme}://{origin.authority}{shown}{mark}{quote(query, safe=_QUERY)}"
+        return Found(upstream, f"{sent}{mark}{query}", url, shown)
 
     def _unknown(self, name: str) -> str:
         return (

@@ -21,7 +21,7 @@ from cachewrap.proxy.clients import Connection, Handler
 from cachewrap.proxy.messages import Incoming, Origin, Request, UpstreamError
 from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.settings import Settings
-from cachewrap.proxy.wire import Answer, Unread, handed_on, passed_on
+from cachewrap.proxy.wire import Answer, handed_on, passed_on
 
 log: Final = logging.getLogger("cachewrap.proxy")
 
@@ -62,7 +62,7 @@ class Handed(Answer):
             incoming.status,
             incoming.reason,
             headers,
-            stream=Unread(incoming),
+            stream=incoming,
             incoming=incoming,
         )
 

@@ -203,7 +203,7 @@ class Passed:
             incoming.status,
             Headers(in_text(incoming.headers)),
             LIBRARY,
-            Unread(incoming),
+            incoming,
             f"HTTP/{incoming.version}",
         )
 
@@ -222,20 +222,6 @@ class Passed:
             stream=stream,
             incoming=incoming,
         )
-
-
-class Unread:
-    """The body of an upstream's answer, as it comes."""
-
-    def __init__(self, incoming: Incoming) -> None:
-        self._incoming = incoming
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._incoming)
-
-    def aclose(self) -> Awaitable[None]:
-        """Be done with it."""
-        return self._incoming.aclose()
 
 
 _HEARD: Final = "/audio/speech"
