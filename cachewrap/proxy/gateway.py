@@ -28,6 +28,7 @@ from cachewrap.proxy.messages import (
     Senders,
     UpstreamError,
 )
+from cachewrap.proxy.metrics import front
 from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
@@ -130,6 +131,9 @@ class Gateway:
             if page := self._pages.get(path):
                 await passage.page(*page())
                 return
+            if path == "/":
+                await passage.page(*front(self._root(request), self._upstreams.places))
+                return
             found = self._upstreams.find(target)
             shape, served.upstream = found.upstream.shape, found.upstream.name
             served.path = found.target.partition("?")[0]
@@ -173,6 +177,14 @@ class Gateway:
                 "no_token",
             )
         return target
+
+    def _root(self, request: Request) -> str:
+        """The address by which a client that may ask has found the proxy, with the token."""
+        hosts = [
+            value.decode("latin-1") for name, value in request.headers if name.lower() == b"host"
+        ]
+        root = f"http://{hosts[0] if hosts else 'HOST:PORT'}"
+        return f"{root}/TOKEN" if self._token else root
 
     def _may_serve(self, found: Found) -> bool:
         path = urlsplit(found.url).path.rstrip("/")
@@ -271,7 +283,7 @@ class Gateway:
         body: tuple[str, bytes] | None = None
         if isinstance(error, ReplayMissError):
             status, mark, served.error = 404, "miss", "not stored"
-            body = replay_miss(shape, error)
+            body = replay_miss(shape, error, self._settings.command)
         elif isinstance(error, Refused):
             status, code, served.error = error.status, error.code, error.code
         elif isinstance(error, NoUpstream):
