@@ -106,10 +106,8 @@ class Slot:
             response.stream = Recorder(response.stream, recording, lambda told: keep(judge(told)))
             return
         head = HttpAnswer(response.status_code, kept_headers(response), [], [])
-        fails, stops = self._looks(response)
-        reader.source.arrive(
-            head, response.stream, recording, judge, keep, fails, stops, absent.lease
-        )
+        looks = self._looks(response)
+        reader.source.arrive(head, response.stream, recording, judge, keep, *looks, absent.lease)
         if not is_async:
             reader.source.wake = waker(response)
         reader.library = library_of(response)

@@ -379,7 +379,8 @@ async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
 
 
 async def _connected(family: int, address: Any) -> socket.socket:
-    place = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named: the loop sends without delay on sockets of TCP alone.
+    place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         place.setblocking(False)
         await asyncio.get_running_loop().sock_connect(place, address)

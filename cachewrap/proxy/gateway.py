@@ -129,7 +129,8 @@ class Gateway:
             target = self._admitted(request, passage)
             path = target.partition("?")[0]
             if page := self._pages.get(path):
-                await passage.page(*page())
+                served.path = path
+                await passage.own(*page(), "")
                 return
             if path == "/":
                 await passage.page(*front(self._root(request), self._upstreams.places))
@@ -359,11 +360,6 @@ class _Passage:
     async def _send(self, piece: bytes) -> None:
         self.served.sent += len(piece)
         await self.response.send(piece)
-
-    async def page(self, status: int, kind: str, body: bytes) -> None:
-        """Send a page of the proxy's own."""
-        self.served.path = self.request.target.partition("?")[0]
-        await self.own(status, kind, body, "")
 
     async def own(self, status: int, kind: str, body: bytes, mark: str) -> None:
         """Send an answer of the proxy's own."""

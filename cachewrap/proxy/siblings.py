@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from cachewrap.errors import printable
@@ -29,6 +29,7 @@ _MARK: Final = MARK.encode()
 _FAULT: Final = b"x-cachewrap-fault"
 _LONGEST: Final = 300
 _WAITING: Final = 1024
+_LONGEST_FOLDER: Final = 90
 _CONNECT_SECONDS: Final = 2.0
 _LENIENT: Final = 1024
 """Bytes of a head, and headers, more than of a client: a worker adds some of its own."""
@@ -86,8 +87,9 @@ class Siblings:
     def __init__(self, settings: Settings, folder: str, index: int) -> None:
         self.folder = folder
         self._index = index
+        self._folder = _Short(folder)
         self._workers = [
-            Origin("unix", str(Path(folder, f"worker-{number}")), 0)
+            Origin("unix", f"{self._folder.path}/worker-{number}", 0)
             for number in range(settings.workers)
         ]
         limits = settings.limits
@@ -129,7 +131,11 @@ class Siblings:
             loop = asyncio.get_running_loop()
             server = await loop.create_unix_server(build, own, backlog=_WAITING)
         except OSError as error:
-            log.warning("workers ask for the same stream one after another: %s: %s", own, error)
+            log.warning(
+                "the workers do not share streams, but wait for each other: there can be no socket"
+                " %s (%s); TMPDIR may name another folder",
+                *(own, error),
+            )
             return []
         self._is_heard = True
         return [server]
@@ -160,9 +166,32 @@ class Siblings:
         except UpstreamError:
             return None
 
-    def aclose(self) -> Awaitable[None]:
+    async def aclose(self) -> None:
         """Ask nobody any more."""
-        return self._senders.aclose()
+        await self._senders.aclose()
+        self._folder.close()
+
+
+class _Short:
+    """A folder by a path that is short enough for sockets in it.
+
+    Attributes:
+        path: to it; on Linux by its descriptor, where its own is too long.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = folder
+        self._descriptor = -1
+        if len(os.fsencode(folder)) > _LONGEST_FOLDER and os.path.isdir("/proc/self/fd"):
+            with suppress(OSError):
+                self._descriptor = os.open(folder, os.O_RDONLY)
+                self.path = f"/proc/self/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        """Forget it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 class _Connection(Connection):

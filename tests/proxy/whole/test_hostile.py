@@ -101,10 +101,11 @@ def said(client: Client, data: bytes) -> bytes:
     """All that is said to some bytes, until the connection ends or nothing more comes."""
     with suppress(OSError):  # it may end before all was sent
         client.send(data)
-    client.socket.settimeout(0.5)
+    client.socket.settimeout(1)
     with suppress(OSError):
         while client.more():
-            pass
+            if b"\r\n\r\n" in client.held:
+                client.socket.settimeout(0.02)
     return client.held
 
 
@@ -135,18 +136,16 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("target", TRICKS)
-@pytest.mark.parametrize("method", ["GET", "POST", "CONNECT", "TRACE", "OPTIONS"])
-def test_a_path_reaches_no_other_place(
-    proxy: Within, upstream: Upstream, method: str, target: str
-) -> None:
+def test_a_path_reaches_no_other_place(proxy: Within, upstream: Upstream, target: str) -> None:
     """What gets to the upstream, if anything does, stays below its base and is as written."""
-    body = chat() if method == "POST" else None
-    with proxy.client() as client:
-        told = said(client, request(target, body, method=method))
-    assert told == b"" or told.startswith((b"HTTP/1.1 4", b"HTTP/1.1 2", b"HTTP/1.1 5"))
-    assert not told.startswith(b"HTTP/1.1 500")
-    if method == "CONNECT":
-        assert not upstream.asked
+    for method in ("CONNECT", "GET", "POST", "TRACE", "OPTIONS"):
+        with proxy.client() as client:
+            told = said(
+                client, request(target, chat() if method == "POST" else None, method=method)
+            )
+        assert told == b"" or told.startswith((b"HTTP/1.1 4", b"HTTP/1.1 2", b"HTTP/1.1 5"))
+        assert not told.startswith(b"HTTP/1.1 500")
+        assert method != "CONNECT" or not upstream.asked
     for asked in upstream.asked:
         assert asked.target.startswith("/")
         assert not asked.target.startswith("//")

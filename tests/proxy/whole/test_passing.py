@@ -373,13 +373,16 @@ def test_pipelined_requests_are_answered_in_order(proxy: Within, upstream: Upstr
             assert client.answer().body == f"/v1/{number}".encode() + body
 
 
-def test_an_answer_in_several_writes_is_no_slower(proxy: Within, upstream: Upstream) -> None:
-    """No write waits for the client's word about the one before, which takes 40 ms."""
+@pytest.mark.parametrize("body", [None, b"some"], ids=["answer", "request"])
+def test_what_is_sent_in_several_writes_is_no_slower(
+    proxy: Within, upstream: Upstream, body: bytes | None
+) -> None:
+    """No write waits for the other side's word about the one before, which takes 40 ms."""
     upstream.usual = answer(b"{}")
     with proxy.client() as client:
         start = time.monotonic()
         for _ in range(40):
-            client.ask(request("/openai/v1/models"))
+            client.ask(request("/openai/v1/files", body))
         assert time.monotonic() - start < 1.2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -263,13 +264,13 @@ def test_a_hit_is_not_handed_over(workers: list[Worker], upstream: Upstream) -> 
     assert workers[OTHER].stats() == (1, 0, 0)
 
 
-def test_what_has_expired_is_asked_for_once(start: Start, upstream: Upstream) -> None:
+def test_what_has_expired_is_handed_over(start: Start, upstream: Upstream) -> None:
     workers = start("?ttl=0.2")
     upstream.usual = stream(*PIECES)
-    assert [worker.ask(asked()).mark for worker in workers] == ["miss", "hit", "hit"]
-    time.sleep(0.25)
-    assert [worker.ask(asked()).mark for worker in workers] == ["miss", "hit", "hit"]
-    assert workers[OWNER].stats()[1] == 2
+    for count in (1, 2):
+        assert workers[OTHER].ask(asked()).mark == "miss"
+        assert workers[OWNER].stats()[1] == count
+        time.sleep(0.25)
 
 
 def test_what_was_handed_over_is_not_handed_on(workers: list[Worker], upstream: Upstream) -> None:
@@ -417,16 +418,24 @@ def test_a_socket_that_was_left_behind_is_in_nobodys_way(
     assert workers[OWNER].stats() == (0, 1, 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a path is short by /proc")
+def test_a_folder_with_a_long_path(start: Start, tmp_path: Path, upstream: Upstream) -> None:
+    upstream.usual = stream(*PIECES)
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    workers = start(folder=folder)
+    assert [worker.ask(asked()).mark for worker in workers] == ["miss", "hit", "hit"]
+    assert workers[OWNER].stats() == (1, 1, 0)
+
+
 def test_a_folder_in_which_no_socket_can_be(
     start: Start, tmp_path: Path, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     upstream.usual = stream(*PIECES)
-    folder = tmp_path / ("long" * 30)
-    folder.mkdir()
     with caplog.at_level(logging.WARNING, "cachewrap.proxy"):
-        workers = start(folder=folder)
+        workers = start(folder=tmp_path / "gone")
     assert len(caplog.records) == WORKERS
-    assert "workers ask for the same stream one after another: " in caplog.text
+    assert "TMPDIR may name another folder" in caplog.text
     assert [worker.ask(asked()).mark for worker in workers] == ["miss", "hit", "hit"]
 
 
