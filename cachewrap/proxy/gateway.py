@@ -268,7 +268,7 @@ class Gateway:
         served.status, served.outcome = 101, "bypass"
         upstream = incoming.raw()
         try:
-            headers = [*passed_on(incoming.headers), (_MARK, b"bypass")]
+            headers = _marked(passed_on(incoming.headers), "bypass")
             client = await response.upgraded(incoming.reason, headers)
             await _pump(client, upstream, served)
         finally:
@@ -335,7 +335,7 @@ class _Passage:
         """Send an answer, as it comes."""
         served, response = self.served, self.response
         served.status, served.outcome = answer.status, mark
-        headers = [*answer.headers, (_MARK, mark.encode())]
+        headers = _marked(answer.headers, mark)
         served.first_seconds = time.perf_counter() - self.started
         if answer.stream is None and len(answer.body) <= 1 and not answer.trailers:
             body = answer.body[0] if answer.body else b""
@@ -378,6 +378,13 @@ def _unread(found: Found, passage: _Passage) -> Wire:
     """A request that is not read, for who counts it."""
     origin, path = found.upstream.origin, urlsplit(found.url).path
     return Wire(LIBRARY, passage.request.method, found.url, origin.host, origin.port, path)
+
+
+def _marked(headers: Pairs, mark: str) -> Pairs:
+    """An upstream's headers, with what the answer is in place of what another proxy said of it."""
+    kept = [pair for pair in headers if pair[0].lower() != _MARK]
+    kept.append((_MARK, mark.encode()))
+    return kept
 
 
 def _has_body(headers: Pairs) -> bool:
