@@ -28,6 +28,7 @@ from cachewrap.proxy.messages import (
     Senders,
     UpstreamError,
 )
+from cachewrap.proxy.metrics import front
 from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
@@ -132,6 +133,10 @@ class Gateway:
                 served.path = path
                 await passage.own(*page(), "")
                 return
+            if path == "/":
+                served.path = path
+                await passage.own(*front(self._root(request), self._upstreams.places), "")
+                return
             found = self._upstreams.find(target)
             shape, served.upstream = found.upstream.shape, found.upstream.name
             served.path = found.path
@@ -175,6 +180,14 @@ class Gateway:
                 "no_token",
             )
         return target
+
+    def _root(self, request: Request) -> str:
+        """The address by which a client that may ask has found the proxy, with the token."""
+        hosts = [
+            value.decode("latin-1") for name, value in request.headers if name.lower() == b"host"
+        ]
+        root = f"http://{hosts[0] if hosts else 'HOST:PORT'}"
+        return f"{root}/TOKEN" if self._token else root
 
     def _may_serve(self, found: Found) -> bool:
         path = found.path.rstrip("/")
@@ -256,7 +269,7 @@ class Gateway:
         served.status, served.outcome = 101, "bypass"
         upstream = incoming.raw()
         try:
-            headers = [*passed_on(incoming.headers), (_MARK, b"bypass")]
+            headers = _marked(passed_on(incoming.headers), "bypass")
             client = await response.upgraded(incoming.reason, headers)
             await _pump(client, upstream, served)
         finally:
@@ -272,7 +285,7 @@ class Gateway:
         body: tuple[str, bytes] | None = None
         if isinstance(error, ReplayMissError):
             status, mark, served.error = 404, "miss", "not stored"
-            body = replay_miss(shape, error)
+            body = replay_miss(shape, error, self._settings.command)
         elif isinstance(error, NotAllowed):
             status, code, served.error = error.status, error.code, error.code
         elif isinstance(error, NoUpstream):
@@ -323,7 +336,7 @@ class _Passage:
         """Send an answer, as it comes."""
         served, response = self.served, self.response
         served.status, served.outcome = answer.status, mark
-        headers = [*answer.headers, (_MARK, mark.encode())]
+        headers = _marked(answer.headers, mark)
         served.first_seconds = time.perf_counter() - self.started
         if answer.stream is None and len(answer.body) <= 1 and not answer.trailers:
             body = answer.body[0] if answer.body else b""
@@ -366,6 +379,13 @@ def _unread(found: Found, passage: _Passage) -> Wire:
     """A request that is not read, for who counts it."""
     origin, method = found.upstream.origin, passage.request.method
     return Wire(LIBRARY, method, found.url, origin.host, origin.port, found.path)
+
+
+def _marked(headers: Pairs, mark: str) -> Pairs:
+    """An upstream's headers, with what the answer is in place of what another proxy said of it."""
+    kept = [pair for pair in headers if pair[0].lower() != _MARK]
+    kept.append((_MARK, mark.encode()))
+    return kept
 
 
 def _has_body(headers: Pairs) -> bool:
