@@ -343,17 +343,19 @@ class _Passage:
             served.sent = len(body)
             await response.whole(answer.status, answer.reason, headers, body)
             return
+        if answer.stream is None and not answer.delays:
+            served.sent = sum(map(len, answer.body))
+            pieces, trailers = answer.body, answer.trailers
+            await response.pieces(answer.status, answer.reason, headers, pieces, trailers)
+            return
         try:
             await response.start(answer.status, answer.reason, headers)
             if answer.stream is not None:
                 async for piece in answer.stream:
                     served.sent += len(piece)
                     await response.send(piece)
-            elif answer.delays:
-                await paced(answer.body, answer.delays, self._send)
             else:
-                for piece in answer.body:
-                    await self._send(piece)
+                await paced(answer.body, answer.delays, self._send)
             await response.finish(answer.trailers)
         finally:
             await answer.aclose()
