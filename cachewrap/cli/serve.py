@@ -133,6 +133,12 @@ Environment:
     help="How long an upstream may send nothing.",
 )
 @click.option(
+    "--max-time",
+    type=_span,
+    metavar="SPAN",
+    help="How long a request may take to the end of its answer; by default as long as it does.",
+)
+@click.option(
     "--grace",
     type=_span,
     metavar="SPAN",
@@ -158,6 +164,7 @@ def command(
     log: str,
     max_body: int,
     timeout: float,
+    max_time: float | None,
     grace: float,
     url: str,
     disk: str | None,
@@ -209,7 +216,12 @@ def command(
         workers=workers,
         pace=pace,
         log=log,
-        limits=Limits(body_bytes=max_body, upstream_seconds=timeout, end_seconds=grace),
+        limits=Limits(
+            body_bytes=max_body,
+            upstream_seconds=timeout,
+            total_seconds=max_time or 0.0,
+            end_seconds=grace,
+        ),
     )
     _check(settings)
     allow_many_files()

@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 from cachewrap.proxy.exchanges import ClientRaw, ClientRequest, ClientResponse, error_body
 from cachewrap.proxy.framing import Refused, find_head, parse_head
-from cachewrap.proxy.messages import BadBody, ClientGone, Raw, Request, Response
+from cachewrap.proxy.messages import OVERDUE, BadBody, ClientGone, Raw, Request, Response
 from cachewrap.proxy.settings import Limits
 
 if sys.platform == "linux":
@@ -299,7 +299,7 @@ class Connection(asyncio.Protocol):
             _, response = self._exchange
             if not response.finished:
                 self._overdue = True
-                self._task.cancel()
+                self._task.cancel(OVERDUE)
 
     def _watch(self) -> None:
         self._probe_seconds = _PROBE_SECONDS[0]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
 """Headers in their order, their names as they were written."""
 
 Inform: TypeAlias = Callable[[int, bytes, Pairs], Awaitable[None]]
 """Takes what comes before an answer: status (1xx), reason, headers."""
+
+
+OVERDUE: Final = "took too long"
+"""What a task is cancelled with whose request has taken its time; else its client has left."""
 
 
 class ClientGone(ConnectionError):
