@@ -15,7 +15,7 @@ import click
 from cachewrap.cache import Cache
 from cachewrap.cli.entries import size
 from cachewrap.cli.guess import target_url
-from cachewrap.cli.options import left_out, together, whole_url
+from cachewrap.cli.options import importing_proxy, left_out, together, whole_url
 from cachewrap.cli.places import allow_many_files, named_url, url_options
 from cachewrap.cli.text import is_terminal
 from cachewrap.errors import StoreError, printable
@@ -26,7 +26,6 @@ from cachewrap.urls import parse_url
 TOKEN: Final = "CACHEWRAP_TOKEN"
 """The environment variable with the token that clients must know."""
 
-_NEEDS: Final = ("h11", "prometheus_client")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DEFAULT: Final = Limits()
@@ -185,15 +184,10 @@ def command(
     SIGTERM and an interrupt let answers under way come to their end; a second one does not.
     /healthz tells that it answers, and /metrics what it counted, in the form of Prometheus.
     """
-    try:
+    os.environ.pop(_COUNTS, None)  # of another program, whose counts are not ours
+    with importing_proxy("cachewrap serve"):
         import h11
         import prometheus_client
-    except ImportError as error:
-        if error.name not in _NEEDS:
-            raise
-        raise click.ClickException(
-            f'the proxy needs {error.name}, which is not installed: pip install "cachewrap[serve]"'
-        ) from None
     del h11, prometheus_client
     secret = _token(token, token_file)
     named = named_url(url, disk, redis)
@@ -225,7 +219,6 @@ def command(
     )
     _check(settings)
     allow_many_files()
-    os.environ.pop(_COUNTS, None)  # of another program, whose counts are not ours
     from cachewrap.proxy import workers as processes
 
     try:

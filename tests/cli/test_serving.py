@@ -231,8 +231,8 @@ def test_an_extra_that_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     done = run("serve", "memory:")
-    assert (done.status, done.out) == (1, "")
-    assert f'needs {name}, which is not installed: pip install "cachewrap[serve]"' in done.err
+    assert (done.status, done.out) == (2, "")
+    assert f"needs {name}, which is not installed: pip install 'cachewrap[serve]'" in done.err
 
 
 # -- what is said at a terminal --------------------------------------------------------------------
