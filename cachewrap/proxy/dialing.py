@@ -20,11 +20,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import h11
 
-from cachewrap.proxy.messages import Origin, UpstreamError
+from cachewrap.proxy.messages import PORTS, Origin, UpstreamError
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
-_PORTS: Final = {"http": 80, "https": 443}
 _EYEBALLS_SECONDS: Final = 0.25
 _SHUTDOWN_SECONDS: Final = 2.0
 _UNREAD_BYTES: Final = 256 * 1024
@@ -277,13 +276,13 @@ def read_proxy(url: str, variable: str) -> Proxy:
             f"{variable} names a SOCKS proxy, which is not supported:"
             " name one of http:// or https://, or except the host by NO_PROXY"
         )
-    if not host or scheme not in _PORTS:
+    if not host or scheme not in PORTS:
         raise UpstreamError(f"{variable} names no proxy: write it as http://HOST:PORT")
     authorization = b""
     if parts.username is not None or parts.password is not None:
         pair = unquote_to_bytes(parts.username or ""), unquote_to_bytes(parts.password or "")
         authorization = b"Basic " + b64encode(b":".join(pair))
-    place = Origin(scheme, host, port or _PORTS[scheme])
+    place = Origin(scheme, host, port or PORTS[scheme])
     return Proxy(variable=variable, origin=place, authorization=authorization)
 
 

@@ -23,7 +23,7 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.proxy.clients import Connection
 from cachewrap.proxy.gateway import Gateway
 from cachewrap.proxy.journal import Journal, take_over
-from cachewrap.proxy.messages import Request, Response
+from cachewrap.proxy.messages import PORTS, Request, Response
 from cachewrap.proxy.metrics import Metrics, health
 from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.providers import Upstreams
@@ -116,7 +116,7 @@ def _check_upstreams(settings: Settings, sockets: Sequence[socket.socket]) -> No
         name, _, url = text.partition("=")
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+            host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
             if port != own[0][1]:
                 continue
             theirs = {address[0] for _, address in _addresses(host, port)}
