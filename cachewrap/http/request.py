@@ -101,6 +101,7 @@ RAW_RESPONSE: Final = "x-stainless-raw-response"
 """The header in which the SDKs carry what kind of response the caller wants."""
 
 _MULTIPART: Final = "multipart/form-data"
+_JSON: Final = "application/json"
 
 
 def canonical_request(
@@ -261,11 +262,15 @@ def canonical_headers(
         elif name == "content-type":
             if value.startswith(_MULTIPART):
                 found[name] = _MULTIPART
-            elif is_usual(name, value):
+            elif value == _JSON or is_usual(name, value):
                 found.pop(name, None)
             else:
                 found[name] = value
-        elif isinstance(value, str) and name.startswith("accept") and is_usual(name, value):
+        elif (
+            name.startswith("accept")
+            and isinstance(value, str)
+            and (value == _JSON or is_usual(name, value))
+        ):
             found.pop(name, None)
         elif is_secret_value(value):
             if taken is not None:
