@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
+from cachewrap import systems
 from cachewrap.call import lease
 from cachewrap.call.flight import leading
 from cachewrap.call.flow import (
@@ -28,6 +30,16 @@ from cachewrap.stores.base import Claim, Store, in_thread
 from cachewrap.stores.breaker import unwatched
 
 T = TypeVar("T")
+
+_SEARCH_PAUSE: Final = 0.02
+
+_search_turn: Final = [True]
+"""Holds something while no search of an async caller is under way."""
+
+
+@systems.in_forked_child
+def _give_turn_back() -> None:
+    _search_turn[:] = [True]
 
 
 class _Stopped(Exception):
@@ -221,7 +233,7 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return await in_thread(effect.search, unwatched(store))
+        return await _asearch(partial(effect.search, unwatched(store)))
     assert kind is Sleep
     return await sleep(effect.seconds)
 
@@ -244,3 +256,23 @@ async def _asave_and_release(effect: Save, mine: Lease, store: Any) -> bytes:
         mine.held = False
         lease.drop(mine.token)
     return won
+
+
+async def _asearch(search: Callable[[], T]) -> T:
+    """Search in a thread, when no other search is under way: it takes what a whole batch of a store
+    takes, and most of the interpreter's time.
+    """
+
+    def in_turn() -> list[T]:
+        try:
+            turn = _search_turn.pop()
+        except IndexError:
+            return []
+        try:
+            return [search()]
+        finally:
+            _search_turn.append(turn)
+
+    while not (found := await in_thread(in_turn)):
+        await sleep(_SEARCH_PAUSE)
+    return found[0]

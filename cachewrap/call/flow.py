@@ -172,17 +172,20 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = ABSENT) -> Flow[R
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
-    from cachewrap.explain import Explanation, nearest
+    from cachewrap.explain import COMPARED, Explanation, nearest
 
     asked, source = exchange.compared(), exchange.source
 
     def search(store: Store) -> Explanation:
         try:
-            near = nearest(store, terms.guard, asked, source=source, count=2, most=most)
+            near = nearest(store, terms.guard, asked, source=source, count=COMPARED, most=most)
         except StoreError:  # it was reported when the request was looked up
             near = ()
-        others = tuple(other for other in near if other.key != exchange.key)
-        return Explanation(source, exchange.key, False, others[:1], store.url)
+        others = [other for other in near if other.key != exchange.key]
+        told = others[:1]
+        if told and told[0].apart:  # a proxy tells no caller of another's
+            told += [other for other in others if not other.apart][:1]
+        return Explanation(source, exchange.key, False, tuple(told), store.url)
 
     return (yield from Search(search))
 

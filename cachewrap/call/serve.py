@@ -216,11 +216,23 @@ class Serving(metaclass=Offering):
         join: Board,
         *seen: Seen,
         use: Callable[[Reply[Any]], Awaitable[bool]],
+        away: Callable[[], Awaitable[bool]] | None = None,
     ) -> Reply[Any]:
-        """`open` for async callers."""
+        """`open` for async callers.
+
+        Args:
+            exchange: the request.
+            call: asks upstream, see `fetch`.
+            join: boards the open response of the request.
+            seen: as for `serve`.
+            use: as for `serve`.
+            away: whether somebody else has answered what is not stored.
+        """
         watch = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange, *seen)
+        if away is not None and not isinstance(found, Reply) and await away():
+            return Reply(Outcome.JOINED, None, opened=True)
         while True:
             if not isinstance(found, Reply):
                 found = await arun(fetch(exchange, self._terms, found, join), self._watched, call)

@@ -32,6 +32,10 @@ _HOSTS_TOLD: Final = 5
 _MOST_TOLD: Final = 256
 """Hits that are added up at once: under the lock, which a single one does not wait for."""
 
+_MOST_GROUPS: Final = 1000
+"""Functions, endpoints and models that are counted apart; what comes then is counted as one."""
+_OTHER: Final = ("others", "")
+
 _KEYS_KEPT: Final = 4096
 """Keys whose models are remembered, so that a model is not read again at every hit."""
 
@@ -223,6 +227,8 @@ class Stats:
     def _group(self, source: str, model: str, entry: Entry | None) -> _Group:
         new = _Group(model_of(entry))
         with _lock:
+            if len(self._groups) >= _MOST_GROUPS and (source, model) not in self._groups:
+                source, model = _OTHER
             return self._groups.setdefault((source, model), new)
 
     def _model(self, entry: Entry | None, key: str) -> str:

@@ -77,11 +77,13 @@ def run(
     upstreams = upstreams_of(environment, given)
     cache = recorded(opened(settings.url))
     token = secrets.token_urlsafe(16)  # other users of the machine reach loopback as well
-    settings = replace(settings, upstreams=upstreams, token=token, log="off")
+    settings = replace(
+        settings, upstreams=upstreams, token=token, log="off", command="cachewrap run --serve"
+    )
     with ExitStack() as stack:
         with _heard(settings):
             proxy = stack.enter_context(serving(settings, cache))
-        bases = base_urls(proxy.root, token, environment, given)
+        bases = base_urls(proxy.address, token, environment, given)
         status = _wait(path, words, {**environment, **bases, **past_proxies(environment)})
     if not quiet:
         lines = _lines(cache, began, upstreams[len(given) :])

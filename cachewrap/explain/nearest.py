@@ -30,7 +30,7 @@ from cachewrap.patterns import later
 from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import decode_request, encode, is_scrubbed, readable, stored
-from cachewrap.secrets import HIDDEN
+from cachewrap.secrets import HIDDEN, KEYED
 from cachewrap.stores.base import Store, scan
 
 _VERSION: Final = later(r"POST (?:/[^/ ]+)*/v[0-9][a-z0-9]*")
@@ -65,7 +65,7 @@ async def _first(result: Any) -> None:
         await result.aclose()
 
 
-_COMPARED: Final = 32
+COMPARED: Final = 32
 """Stored requests that are compared field by field, after a quick look at all of them."""
 
 _LINES: Final = 12
@@ -82,11 +82,13 @@ class Near:
         key: the key of its entry.
         request: the canonical request as it is stored, but for what looks like a credential.
         diff: how the request that was asked for differs from it, one line for each field.
+        apart: whether they differ in what ``keyed=`` names, by which callers are kept apart.
     """
 
     key: str
     request: dict[str, Any]
     diff: tuple[str, ...]
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +223,12 @@ def nearest(
     best: list[tuple[float, int, str, bytes]] = []
     for number, (key, encoded) in enumerate(_requests(store, guard, source, most)):
         likeness = _likeness(asked, words, encoded)
-        if len(best) < _COMPARED:
+        if len(best) < COMPARED:
             heapq.heappush(best, (likeness, -number, key, encoded))
         elif likeness > best[0][0]:
             heapq.heapreplace(best, (likeness, -number, key, encoded))
     new = decode_request(asked)
+    marks = dict(_marks(new))
     found = []
     for _, number, key, encoded in best:
         try:
@@ -234,12 +237,26 @@ def nearest(
                 continue
             diff = differences({part: old[part]}, {part: new}) if part else differences(old, new)
             shown = readable(covered(old))
+            apart = dict(_marks(old.get(part) if part else old)) != marks
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
             continue
         weight = sum(difference.weight for difference in diff)
         lines = tuple(printable(difference.line, 400) for difference in diff)
-        found.append((weight, -number, Near(key, shown, lines)))
+        found.append((weight, -number, Near(key, shown, lines, apart)))
     return tuple(near for _, _, near in sorted(found, key=lambda row: row[:2])[:count])
+
+
+def _marks(value: Any, *path: str | int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The hashes in a request that stand for what ``keyed=`` names, and where they are."""
+    if isinstance(value, str):
+        if value.startswith(KEYED):
+            yield path, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _marks(inner, *path, name)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _marks(inner, *path, number)
 
 
 def _requests(

@@ -106,10 +106,8 @@ class Slot:
             response.stream = Recorder(response.stream, recording, lambda told: keep(judge(told)))
             return
         head = HttpAnswer(response.status_code, kept_headers(response), [], [])
-        fails, stops = self._looks(response)
-        reader.source.arrive(
-            head, response.stream, recording, judge, keep, fails, stops, absent.lease
-        )
+        looks = self._looks(response)
+        reader.source.arrive(head, response.stream, recording, judge, keep, *looks, absent.lease)
         if not is_async:
             reader.source.wake = waker(response)
         reader.library = library_of(response)
@@ -433,8 +431,12 @@ async def aserve_open(
     rebuild: Rebuild,
     *seen: Seen,
     alone: Callable[[], Awaitable[Any]] | None = None,
+    elsewhere: Callable[[str], Awaitable[Any]] | None = None,
 ) -> Any:
-    """`serve_open` for async calls, which share with those of the same event loop."""
+    """`serve_open` for async calls, which share with those of the same event loop.
+
+    What is not stored ``elsewhere`` may answer, of which nothing is counted here.
+    """
     results: list[Any] = []
 
     async def call(absent: Absent, reader: BodyReader | None) -> Answered | None:
@@ -472,7 +474,12 @@ async def aserve_open(
             await result[1].stream.aclose()
         return slot.own_body(reader, result)
 
-    await cache.aopen(exchange, call, board, *seen, use=use)
+    async def away() -> bool:
+        if elsewhere is not None and (result := await elsewhere(exchange.key)) is not None:
+            results.append(result)
+        return bool(results)
+
+    await cache.aopen(exchange, call, board, *seen, use=use, away=away if elsewhere else None)
     return results[-1]
 
 

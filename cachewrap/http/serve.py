@@ -195,9 +195,21 @@ class Caching:
             return wire.build(reply.value.answer, None)
 
     async def ahandle(
-        self, wire: Wire, send: Callable[[], Awaitable[Any]], own: CallOptions = NONE
+        self,
+        wire: Wire,
+        send: Callable[[], Awaitable[Any]],
+        own: CallOptions = NONE,
+        elsewhere: Callable[[str], Awaitable[Any]] | None = None,
     ) -> Any:
-        """`handle` for async requests."""
+        """`handle` for async requests.
+
+        Args:
+            wire: the request.
+            send: sends it on.
+            own: its own options.
+            elsewhere: takes the key of a stream that is not stored, and gives the response of who
+                answers and counts all of its requests; None where it is to be answered here.
+        """
         plan = self._plan(wire, own)
         if plan is None:
             return await send()
@@ -234,7 +246,11 @@ class Caching:
 
         with take_sample(cache, exchange, own) or nullcontext():
             if streamed:
-                return await capture.aserve_open(cache, exchange, open_, rebuild, alone=alone)
+                if not cache.policy.single_flight:
+                    elsewhere = None
+                return await capture.aserve_open(
+                    cache, exchange, open_, rebuild, alone=alone, elsewhere=elsewhere
+                )
             reply = await cache.aserve(exchange, call)
             wire.outcome, wire.reason = reply.outcome, reply.reason
             as_it_came = reply.own and cache.policy.scrub is None

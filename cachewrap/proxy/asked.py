@@ -19,13 +19,11 @@ class Asked:
         origin: where it goes.
         head: its method, target and headers.
         body: what is behind it.
-        end: the trailers of a body of bytes.
         expects: whether the body waits until the upstream says that it takes it.
-        is_chunked: whether the body goes in chunks.
         is_streamed: whether it can be sent but once.
     """
 
-    __slots__ = ("_given", "body", "end", "expects", "head", "is_chunked", "is_streamed", "origin")
+    __slots__ = ("_given", "_is_chunked", "body", "expects", "head", "is_streamed", "origin")
 
     def __init__(
         self,
@@ -39,7 +37,6 @@ class Asked:
     ) -> None:
         self.origin = origin
         self.body = body
-        self.end: Pairs = []
         self.expects = False
         self.is_streamed = body is not None and not isinstance(body, bytes)
         self._given = trailers
@@ -58,11 +55,8 @@ class Asked:
             pairs.append((name, value))
         if upgrade:
             pairs += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade.encode())]
-        if isinstance(body, bytes) and trailers:
-            self.end = trailers()
-        self.is_chunked = bool(self.end) or (self.is_streamed and not has_length)
-        if self.is_chunked:
-            pairs = [pair for pair in pairs if pair[0].lower() != b"content-length"]
+        self._is_chunked = self.is_streamed and not has_length
+        if self._is_chunked:
             pairs.append((b"Transfer-Encoding", b"chunked"))
         elif isinstance(body, bytes) and not has_length:
             pairs.append((b"Content-Length", b"%d" % len(body)))
@@ -73,4 +67,4 @@ class Asked:
 
     def trailers(self) -> Pairs:
         """What is behind a body that was sent as it came."""
-        return self._given() if self._given and self.is_chunked else []
+        return self._given() if self._given and self._is_chunked else []

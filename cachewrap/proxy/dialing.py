@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address, ip_network
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
@@ -70,7 +70,7 @@ class Dialer:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._chosen: dict[Origin, Proxy | None] = {}
+        self._proxy = lru_cache(maxsize=256)(self._choose)
 
     @cached_property
     def _proxies(self) -> dict[str, str]:
@@ -91,7 +91,7 @@ class Dialer:
 
         Raises `UpstreamError`.
         """
-        proxy = self._proxy(origin)
+        proxy = None if origin.scheme == "unix" else self._proxy(origin)
         place = origin.authority
         if proxy:
             place = f"{place} (through the proxy {proxy.origin.authority} of {proxy.variable})"
@@ -111,12 +111,14 @@ class Dialer:
                 "server_hostname": origin.host,
                 "ssl_shutdown_timeout": _SHUTDOWN_SECONDS,
             }
+        loop = asyncio.get_running_loop()
+        if origin.scheme == "unix":
+            _, protocol = await loop.create_unix_connection(build, origin.host)
+            return protocol
         place = await reach(origin.host, origin.port)
         _keep_alive(place)
         try:
-            _, protocol = await asyncio.get_running_loop().create_connection(
-                build, sock=place, **options
-            )
+            _, protocol = await loop.create_connection(build, sock=place, **options)
         except ValueError:
             place.close()
             raise
@@ -164,11 +166,6 @@ class Dialer:
             return UpstreamError(f"{place} broke the connection before it was asked")
         reason = error.strerror if isinstance(error, OSError) else "that is no name of a host"
         return UpstreamError(f"{place} cannot be reached: {reason or error}")
-
-    def _proxy(self, origin: Origin) -> Proxy | None:
-        if origin not in self._chosen:
-            self._chosen[origin] = self._choose(origin)
-        return self._chosen[origin]
 
     def _choose(self, origin: Origin) -> Proxy | None:
         scheme = origin.scheme if self._proxies.get(origin.scheme) else "all"
@@ -377,7 +374,8 @@ async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
 
 
 async def _connected(family: int, address: Any) -> socket.socket:
-    place = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named: the loop sends without delay on sockets of TCP alone.
+    place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         place.setblocking(False)
         await asyncio.get_running_loop().sock_connect(place, address)

@@ -28,9 +28,11 @@ from cachewrap.proxy.messages import (
     Senders,
     UpstreamError,
 )
+from cachewrap.proxy.metrics import front
 from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
+from cachewrap.proxy.siblings import Handed, Siblings, fault_header
 from cachewrap.proxy.wire import (
     LIBRARY,
     REASONS,
@@ -59,8 +61,8 @@ _MARKS: Final = {
 _OPEN_TO_ALL: Final = frozenset({"/healthz"})
 
 
-class Refused(Exception):
-    """A request that the proxy itself answers.
+class NotAllowed(Exception):
+    """A request of one who may not ask.
 
     Args:
         status: that tells the client so.
@@ -84,6 +86,7 @@ class Gateway:
         cache: serves them.
         observe: is told of each request when it is over.
         pages: the proxy's own, by path.
+        siblings: the other workers; None where there are none.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Gateway:
         cache: Cache,
         observe: Callable[[Served], None],
         pages: Mapping[str, Page],
+        siblings: Siblings | None = None,
     ) -> None:
         self._settings = settings
         self._upstreams = upstreams
@@ -101,6 +105,7 @@ class Gateway:
         self._cache = cache
         self._observe = observe
         self._pages = pages
+        self._siblings = siblings
         self._token = settings.token.encode()
         self._routes = Routes(None, None)
         self._caching = Caching(self._routes, cache, whole=True)
@@ -108,23 +113,39 @@ class Gateway:
     async def __call__(self, request: Request, response: Response) -> None:
         """Answer one request."""
         passage = _Passage(request, response)
-        served = passage.served
+        try:
+            await self._answer(passage)
+        finally:
+            passage.served.seconds = time.perf_counter() - passage.started
+            self._observe(passage.served)
+
+    async def from_sibling(self, request: Request, response: Response) -> None:
+        """Answer a request that another worker hands over, who has let its client in."""
+        await self._answer(_Passage(request, response, is_handed=True))
+
+    async def _answer(self, passage: _Passage) -> None:
+        request, served = passage.request, passage.served
         shape = "openai"
         try:
             target = self._admitted(request, passage)
             path = target.partition("?")[0]
             if page := self._pages.get(path):
-                await passage.page(*page())
+                served.path = path
+                await passage.own(*page(), "")
+                return
+            if path == "/":
+                served.path = path
+                await passage.own(*front(self._root(request), self._upstreams.places), "")
                 return
             found = self._upstreams.find(target)
             shape, served.upstream = found.upstream.shape, found.upstream.name
-            served.path = found.target.partition("?")[0]
+            served.path = found.path
             if request.upgrade == "websocket":
                 await self._tunnel(found, passage)
             elif request.method != "POST":
                 await self._pass(found, passage, "method")
             elif self._may_serve(found):
-                await self._serve(found, passage)
+                await self._serve(found, target, passage)
             else:
                 await self._pass(found, passage, "endpoint")
         except ClientGone:
@@ -134,16 +155,15 @@ class Gateway:
             raise
         except Exception as error:
             await self._fail(error, shape, passage)
-        finally:
-            served.seconds = time.perf_counter() - passage.started
-            self._observe(served)
 
     # -- who may ask ---------------------------------------------------------------------------
 
     def _admitted(self, request: Request, passage: _Passage) -> str:
-        """The target of a request of one who may ask, without its token. Raises `Refused`."""
+        """The target of a request of one who may ask, without its token. Raises `NotAllowed`."""
         controls = passage.controls = read_controls(request.headers)
         target = request.target
+        if passage.is_handed:
+            return target
         if not self._token:
             _check_browser(request)
             return target
@@ -153,7 +173,7 @@ class Gateway:
             return f"/{rest}"
         in_header = hmac.compare_digest(controls.token.encode(), self._token)
         if not in_header and target.partition("?")[0] not in _OPEN_TO_ALL:
-            raise Refused(
+            raise NotAllowed(
                 401,
                 "this proxy asks for its token: as the header x-cachewrap-token, or as the first "
                 "part of the path, as in /TOKEN/openai/v1",
@@ -161,13 +181,21 @@ class Gateway:
             )
         return target
 
+    def _root(self, request: Request) -> str:
+        """The address by which a client that may ask has found the proxy, with the token."""
+        hosts = [
+            value.decode("latin-1") for name, value in request.headers if name.lower() == b"host"
+        ]
+        root = f"http://{hosts[0] if hosts else 'HOST:PORT'}"
+        return f"{root}/TOKEN" if self._token else root
+
     def _may_serve(self, found: Found) -> bool:
-        path = urlsplit(found.url).path.rstrip("/")
+        path = found.path.rstrip("/")
         return self._routes.has_path(path) or self._routes.takes_files("", 0, path)
 
     # -- the ways ------------------------------------------------------------------------------
 
-    async def _serve(self, found: Found, passage: _Passage) -> None:
+    async def _serve(self, found: Found, target: str, passage: _Passage) -> None:
         """Answer a request that may be cached."""
         request, served = passage.request, passage.served
         body = await request.read(self._settings.limits.held_bytes)
@@ -183,17 +211,26 @@ class Gateway:
                 await self._senders.send(origin, request.method, found.target, known, body)
             )
 
+        siblings = None if passage.is_handed else self._siblings
+
+        async def elsewhere(key: str) -> Handed | None:
+            assert siblings is not None
+            return await siblings.ask(key, target, request, body)
+
         controls = passage.controls
         pace = self._settings.pace if controls.pace is None else controls.pace
-        path = urlsplit(found.url).path
-        wire = ProxyWire(request.method, headers, body, found.url, origin, path, pace=pace)
+        wire = ProxyWire(request.method, headers, body, found.url, origin, found.path, pace=pace)
         try:
-            result = await self._caching.ahandle(wire, send, controls.options)
+            result = await self._caching.ahandle(
+                wire, send, controls.options, elsewhere if siblings else None
+            )
         finally:
             served.reason = wire.reason or ""
             if wire.exchange is not None:
                 served.key, served.model = wire.exchange.key, wire.exchange.model or ""
         mark = _MARKS[wire.outcome]
+        if isinstance(result, Handed):
+            mark, served.error = result.mark, result.fault
         await passage.relay(result.answer() if isinstance(result, Passed) else result, mark)
 
     async def _pass(self, found: Found, passage: _Passage, reason: str) -> None:
@@ -205,7 +242,7 @@ class Gateway:
             found.upstream.origin,
             request.method,
             found.target,
-            asked_upstream(request.headers),
+            asked_upstream(request.headers, expects=request.expects),
             passage.pieces() if _has_body(request.headers) else None,
             trailers=lambda: request.trailers,
             inform=passage.response.inform,
@@ -232,7 +269,7 @@ class Gateway:
         served.status, served.outcome = 101, "bypass"
         upstream = incoming.raw()
         try:
-            headers = [*passed_on(incoming.headers), (_MARK, b"bypass")]
+            headers = _marked(passed_on(incoming.headers), "bypass")
             client = await response.upgraded(incoming.reason, headers)
             await _pump(client, upstream, served)
         finally:
@@ -248,8 +285,8 @@ class Gateway:
         body: tuple[str, bytes] | None = None
         if isinstance(error, ReplayMissError):
             status, mark, served.error = 404, "miss", "not stored"
-            body = replay_miss(shape, error)
-        elif isinstance(error, Refused):
+            body = replay_miss(shape, error, self._settings.command)
+        elif isinstance(error, NotAllowed):
             status, code, served.error = error.status, error.code, error.code
         elif isinstance(error, NoUpstream):
             status, code, served.error = error.status, "unknown_upstream", "unknown upstream"
@@ -278,10 +315,12 @@ class _Passage:
     Args:
         request: the request.
         response: its answer.
+        is_handed: whether another worker has the client.
     """
 
-    def __init__(self, request: Request, response: Response) -> None:
+    def __init__(self, request: Request, response: Response, *, is_handed: bool = False) -> None:
         self.request = request
+        self.is_handed = is_handed
         self.response = response
         self.started = time.perf_counter()
         self.controls = Controls()
@@ -297,7 +336,7 @@ class _Passage:
         """Send an answer, as it comes."""
         served, response = self.served, self.response
         served.status, served.outcome = answer.status, mark
-        headers = [*answer.headers, (_MARK, mark.encode())]
+        headers = _marked(answer.headers, mark)
         served.first_seconds = time.perf_counter() - self.started
         if answer.stream is None and len(answer.body) <= 1 and not answer.trailers:
             body = answer.body[0] if answer.body else b""
@@ -323,11 +362,6 @@ class _Passage:
         self.served.sent += len(piece)
         await self.response.send(piece)
 
-    async def page(self, status: int, kind: str, body: bytes) -> None:
-        """Send a page of the proxy's own."""
-        self.served.path = self.request.target.partition("?")[0]
-        await self.own(status, kind, body, "")
-
     async def own(self, status: int, kind: str, body: bytes, mark: str) -> None:
         """Send an answer of the proxy's own."""
         served = self.served
@@ -336,13 +370,22 @@ class _Passage:
         headers: Pairs = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
         if mark:
             headers.append((_MARK, mark.encode()))
+        if self.is_handed:
+            headers.append(fault_header(served.error))
         await self.response.whole(status, REASONS.get(status, b""), headers, body)
 
 
 def _unread(found: Found, passage: _Passage) -> Wire:
     """A request that is not read, for who counts it."""
-    origin, path = found.upstream.origin, urlsplit(found.url).path
-    return Wire(LIBRARY, passage.request.method, found.url, origin.host, origin.port, path)
+    origin, method = found.upstream.origin, passage.request.method
+    return Wire(LIBRARY, method, found.url, origin.host, origin.port, found.path)
+
+
+def _marked(headers: Pairs, mark: str) -> Pairs:
+    """An upstream's headers, with what the answer is in place of what another proxy said of it."""
+    kept = [pair for pair in headers if pair[0].lower() != _MARK]
+    kept.append((_MARK, mark.encode()))
+    return kept
 
 
 def _has_body(headers: Pairs) -> bool:
@@ -351,7 +394,7 @@ def _has_body(headers: Pairs) -> bool:
 
 
 def _check_browser(request: Request) -> None:
-    """Raise `Refused` for what a page of another site makes a browser on this machine ask.
+    """Raise `NotAllowed` for what a page of another site makes a browser on this machine ask.
 
     It shows by the ``Origin`` that a browser tells, or by the name under which it has found the
     proxy (https://en.wikipedia.org/wiki/DNS_rebinding). Origins of other schemes are programs. Of
@@ -368,9 +411,9 @@ def _check_browser(request: Request) -> None:
         raise _foreign("a page of another site wants it for a part of itself")
 
 
-def _foreign(what: str) -> Refused:
+def _foreign(what: str) -> NotAllowed:
     message = f"{what}: without a token the proxy answers no pages of other sites"
-    return Refused(403, message, "foreign_site")
+    return NotAllowed(403, message, "foreign_site")
 
 
 def _is_ours(url: str) -> bool:
@@ -383,7 +426,7 @@ def _is_ours(url: str) -> bool:
 
 
 async def _pump(client: Raw, upstream: Raw, served: Served) -> None:
-    """Hand on what comes, both ways, until both have ended or one is gone."""
+    """Hand on what comes, both ways, until one side ends or is gone."""
 
     async def hand(source: Raw, target: Raw, *, back: bool) -> None:
         while data := await source.read():

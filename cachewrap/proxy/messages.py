@@ -48,8 +48,8 @@ class Origin:
     """The place of a server.
 
     Args:
-        scheme: ``http`` or ``https``.
-        host: its name or address, IPv6 without brackets.
+        scheme: ``http`` or ``https``; ``unix`` for HTTP on a socket of this machine.
+        host: its name or address, IPv6 without brackets; the path of the socket.
         port: its port.
     """
 
@@ -59,7 +59,9 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """Host and port as a ``Host`` header has them."""
+        """Host and port as a ``Host`` header has them; the name of a socket's file."""
+        if self.scheme == "unix":
+            return self.host.rpartition("/")[2]
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = {"http": 80, "https": 443}[self.scheme] == self.port
         return host if usual else f"{host}:{self.port}"
@@ -92,6 +94,7 @@ class Request(Protocol):
         trailers: those behind the body, once it was read.
         peer: the client's address, for the log.
         upgrade: the protocol that it wants to change to, in lower case; ``""`` for none.
+        expects: whether the client sends the body only when it is asked for it.
     """
 
     method: str
@@ -101,6 +104,7 @@ class Request(Protocol):
     trailers: Pairs
     peer: str
     upgrade: str
+    expects: bool
 
     async def read(self, most: int) -> bytes | None:
         """The whole body, None where it is longer; what was read then comes again by iterating.
@@ -209,7 +213,7 @@ class Senders(Protocol):
             headers: without ``Host`` and those of the connection. Framing is decided here: a body
                 of bytes has its length, another the ``content-length`` that is given, else chunks.
             body: all of it, or its pieces as they come; what they raise passes through.
-            trailers: gives those behind the body, once it was sent.
+            trailers: gives those behind the pieces, once they were sent.
             inform: is told of answers of status 1xx.
             upgrade: the protocol to change to.
 

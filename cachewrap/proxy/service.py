@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from types import TracebackType
@@ -19,7 +19,6 @@ from typing import Any, Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from cachewrap.cache import Cache
-from cachewrap.call.stats import Stats, summary
 from cachewrap.errors import ConfigurationError
 from cachewrap.proxy.clients import Connection
 from cachewrap.proxy.gateway import Gateway
@@ -29,6 +28,7 @@ from cachewrap.proxy.metrics import Metrics, health
 from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.settings import Served, Settings
+from cachewrap.proxy.siblings import Siblings
 from cachewrap.urls import parse_url
 
 log: Final = logging.getLogger("cachewrap.proxy")
@@ -196,7 +196,7 @@ class Service:
         sockets: those that it listens on; by default it binds its own.
         cache: serves the requests; by default the one that the settings name.
         journal: takes the lines about requests; by default one of its own.
-        folder: where the counts of several workers are put together; ``""`` for one alone.
+        siblings: the workers, where it is one of several.
 
     Attributes:
         ending: whether it takes no more requests.
@@ -209,26 +209,23 @@ class Service:
         sockets: Sequence[socket.socket] = (),
         cache: Cache | None = None,
         journal: Journal | None = None,
-        folder: str = "",
+        siblings: Siblings | None = None,
     ) -> None:
         self.ending = False
         self._settings = settings
         self._sockets = list(sockets)
         self._is_shared = settings.workers > 1
+        self._siblings = siblings
         self._cache = opened(settings.url) if cache is None else cache
         self._journal = Journal(settings.log) if journal is None else journal
-        self._metrics = Metrics(self._cache, folder)
+        self._metrics = Metrics(self._cache, siblings.folder if siblings else "")
         self._servers: list[asyncio.Server] = []
         self._connections = _Connections()
         self._senders = Origins(settings.limits)
         pages = {"/healthz": lambda: health(self.ending), "/metrics": self._page}
-        self._gateway: Callable[[Request, Response], Awaitable[None]] = Gateway(
-            settings,
-            Upstreams(settings.upstreams),
-            self._senders,
-            self._cache,
-            self._observe,
-            pages,
+        upstreams, senders = Upstreams(settings.upstreams), self._senders
+        self._gateway = Gateway(
+            settings, upstreams, senders, self._cache, self._observe, pages, siblings
         )
         self._updating: asyncio.Task[None] | None = None
 
@@ -241,10 +238,6 @@ class Service:
     def cache(self) -> Cache:
         """The cache that serves the requests."""
         return self._cache
-
-    def stats(self) -> Stats:
-        """What was counted so far."""
-        return self._cache.stats
 
     async def start(self) -> None:
         """Accept connections.
@@ -265,6 +258,10 @@ class Service:
                 one.listen(_WAITING)
         if self._is_shared:
             self._updating = loop.create_task(self._update())
+        if self._siblings is not None:
+            handler = self._gateway.from_sibling
+            heard = await self._siblings.listen(handler, self._connections, self._failed)
+            self._servers += heard
 
     def end(self) -> None:
         """Take no more connections, and close those on which nothing is under way."""
@@ -282,6 +279,8 @@ class Service:
         if self._updating is not None:
             self._updating.cancel()
         await self._senders.aclose()
+        if self._siblings is not None:
+            await self._siblings.aclose()
         self._metrics.update(self._journal.dropped)
         await self._cache.aclose()
         for one in self._sockets:
@@ -347,7 +346,7 @@ def live(
     sockets: Sequence[socket.socket] = (),
     started: Callable[[str], None] = lambda address: None,
     control: Control | None = None,
-    folder: str = "",
+    siblings: Siblings | None = None,
 ) -> int:
     """Serve in this process until it is told to end: its exit status.
 
@@ -356,11 +355,11 @@ def live(
         sockets: those that it listens on; by default it binds its own.
         started: is given the address, once connections are accepted.
         control: takes the place of signals.
-        folder: where the counts of several workers are put together.
+        siblings: the workers, where this process is one of several.
 
     Raises `OSError` for an address that cannot be had, and `ConfigurationError`.
     """
-    return asyncio.run(_live(settings, sockets, started, control, folder))
+    return asyncio.run(_live(settings, sockets, started, control, siblings))
 
 
 async def _live(
@@ -368,12 +367,12 @@ async def _live(
     sockets: Sequence[socket.socket],
     started: Callable[[str], None],
     control: Control | None,
-    folder: str,
+    siblings: Siblings | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     journal = Journal(settings.log)
     take_over(journal)
-    service = Service(settings, sockets=sockets, journal=journal, folder=folder)
+    service = Service(settings, sockets=sockets, journal=journal, siblings=siblings)
     ending, now = asyncio.Event(), asyncio.Event()
 
     def end() -> None:
@@ -427,30 +426,9 @@ def _on_signals(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> Non
 # -- in a thread ------------------------------------------------------------------------------
 
 
-class Serving:
-    """The proxy in a thread of its own.
-
-    Attributes:
-        root: its address, as the base of a URL.
-    """
-
-    def __init__(self, service: Service) -> None:
-        self.root = service.address
-        self._cache = service.cache
-
-    @property
-    def stats(self) -> Stats:
-        """What was counted so far."""
-        return self._cache.stats
-
-    def told(self) -> str:
-        """What was saved so far, in one line."""
-        return summary(self._cache.stats, self._cache.url)
-
-
 @contextmanager
-def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]:
-    """The proxy in a thread, for as long as a block takes.
+def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Service]:
+    """The proxy in a thread, for as long as a block takes: its address and cache are there to read.
 
     Args:
         settings: what it is told.
@@ -459,7 +437,7 @@ def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]
     Raises `OSError` for an address that cannot be had, `StoreError` and `ConfigurationError`.
     """
     ready = threading.Event()
-    found: list[Serving] = []
+    found: list[Service] = []
     failed: list[BaseException] = []
     end: list[Callable[[], object]] = []
 
@@ -470,7 +448,7 @@ def serving(settings: Settings, cache: Cache | None = None) -> Iterator[Serving]
         service = Service(settings, cache=cache)
         service.cache.check()
         async with service:
-            found.append(Serving(service))
+            found.append(service)
             ready.set()
             await ending.wait()
 

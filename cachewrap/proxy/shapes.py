@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import REMEDIES, ReplayMissError, printable
@@ -16,12 +17,17 @@ MISS: Final = "replay_miss"
 
 _REMEDY: Final = (
     "to store it, send it once with the header x-cachewrap-mode: {mode},"
-    " or run cachewrap serve --mode {mode}"
+    " or run {command} --mode {mode}"
 )
 
 _CALLERS: Final = "cache_seed=None, or a block of no_cache()"
 _CLIENTS: Final = "with the header x-cachewrap-mode: off"
 """What sends one request past the cache: in a program, and for clients of the proxy."""
+
+_NOTHING: Final = "nothing comparable is stored there"
+_NOTHING_OF_CALLER: Final = (
+    "nothing comparable of this caller is stored there: callers are kept apart by --keyed"
+)
 
 _LONGEST: Final = 400
 """Characters of a text, and members of a list, that are shown of a stored request."""
@@ -123,15 +129,24 @@ def error_body(
     return JSON, text.encode("utf-8", "replace")
 
 
-def replay_miss(shape: str, error: ReplayMissError) -> tuple[str, bytes]:
+def replay_miss(
+    shape: str, error: ReplayMissError, command: str = "cachewrap serve"
+) -> tuple[str, bytes]:
     """The same for a request that is not stored in mode replay, for status 404.
 
     Under ``cachewrap`` it has the key, the nearest stored request with what is different, and the
-    mode that stores the answer. What is secret is hidden there already; long texts are cut.
+    mode that stores the answer. What is secret is hidden there already; long texts are cut. Of
+    callers that are kept apart none is told what another has asked.
+
+    Args:
+        shape: as `Upstream` has it.
+        error: what is told.
+        command: that started the proxy.
     """
+    error = _told_to_caller(error)
     message = str(error).replace(_CALLERS, _CLIENTS)
     if advice := REMEDIES.get(error.remedy):
-        message = message.replace(advice, _REMEDY.format(mode=error.remedy))
+        message = message.replace(advice, _REMEDY.format(mode=error.remedy, command=command))
     near = error.explanation.nearest[:1] if error.explanation is not None else ()
     extra = {
         "key": error.key,
@@ -141,6 +156,23 @@ def replay_miss(shape: str, error: ReplayMissError) -> tuple[str, bytes]:
         "remedy": error.remedy,
     }
     return error_body(shape, 404, message, MISS, extra)
+
+
+def _told_to_caller(error: ReplayMissError) -> ReplayMissError:
+    """The error, with a request as the nearest that is not another caller's."""
+    explanation = error.explanation
+    if explanation is None or not any(near.apart for near in explanation.nearest):
+        return error
+    own = tuple(near for near in explanation.nearest if not near.apart)
+    told: ReplayMissError = replace(explanation, nearest=own).error()
+    message = str(told if error.remedy == "normal" else error)
+    if not own:
+        message = message.replace(_NOTHING, _NOTHING_OF_CALLER)
+    found = ReplayMissError(
+        message, key=error.key, source=error.source, nearest=told.nearest, diff=told.diff
+    )
+    found.explanation, found.remedy = told.explanation, error.remedy
+    return found
 
 
 def _shown(request: Mapping[str, Any]) -> Any:

@@ -190,13 +190,13 @@ class Connection(asyncio.Protocol):
             return
         body = asked.body
         if isinstance(body, bytes) and body:
-            if len(body) > _JOINED_BYTES and not asked.is_chunked:
+            if len(body) > _JOINED_BYTES:
                 self._h11.send_with_data_passthrough(h11.Data(data=body))
                 self.transport.write(data)
                 data = body
             else:
                 data += self._h11.send(h11.Data(data=body)) or b""
-        end = self._h11.send(h11.EndOfMessage(headers=asked.end))
+        end = self._h11.send(h11.EndOfMessage())
         self.transport.write(data + end if end else data)
         self._queued = self.transport.get_write_buffer_size()
 

@@ -29,28 +29,41 @@ _HOPS: Final = frozenset(
 # Decided anew for what is asked upstream.
 _OURS: Final = frozenset({b"host", b"expect", b"http2-settings"})
 _TOLD: Final = f"{MARK}-".encode()
+_TOKEN: Final = _TOLD + b"token"
 REASONS: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
 
-def passed_on(headers: Pairs, *, keeps: frozenset[bytes] = frozenset()) -> Pairs:
-    """Headers without those of one connection; ``keeps`` names some of them that stay."""
+def passed_on(headers: Pairs) -> Pairs:
+    """Headers without those of one connection."""
     named = {
         word.strip().lower()
         for name, value in headers
         if name.lower() == b"connection"
         for word in value.split(b",")
     }
-    dropped = (_HOPS | (named - {b"content-length", b"authorization"})) - keeps
+    dropped = _HOPS | (named - {b"content-length", b"authorization"})
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
-def asked_upstream(headers: Pairs) -> Pairs:
-    """A client's headers as an upstream gets them: none of ours, none of the connection."""
+def asked_upstream(headers: Pairs, *, expects: bool = False) -> Pairs:
+    """A client's headers as an upstream gets them: none of ours, none of the connection.
+
+    Args:
+        headers: the client's.
+        expects: whether the upstream is to say that it takes the body: RFC 9110, 10.1.1.
+    """
+    dropped = _OURS - {b"expect"} if expects else _OURS
     return [
         (name, value)
         for name, value in passed_on(headers)
-        if (lower := name.lower()) not in _OURS and not lower.startswith(_TOLD)
+        if (lower := name.lower()) not in dropped and not lower.startswith(_TOLD)
     ]
+
+
+def handed_on(headers: Pairs) -> Pairs:
+    """A client's headers as another worker gets them, who does what they tell the proxy."""
+    kept = {_TOKEN, *_OURS}
+    return [pair for pair in passed_on(headers) if pair[0].lower() not in kept]
 
 
 def with_known_codings(headers: Pairs) -> Pairs:
@@ -193,7 +206,7 @@ class Passed:
             incoming.status,
             Headers(in_text(incoming.headers)),
             LIBRARY,
-            Unread(incoming),
+            incoming,
             f"HTTP/{incoming.version}",
         )
 
@@ -212,20 +225,6 @@ class Passed:
             stream=stream,
             incoming=incoming,
         )
-
-
-class Unread:
-    """The body of an upstream's answer, as it comes."""
-
-    def __init__(self, incoming: Incoming) -> None:
-        self._incoming = incoming
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._incoming)
-
-    def aclose(self) -> Awaitable[None]:
-        """Be done with it."""
-        return self._incoming.aclose()
 
 
 _HEARD: Final = "/audio/speech"

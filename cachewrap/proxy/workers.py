@@ -28,6 +28,7 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.service import address_of, bound, live
 from cachewrap.proxy.settings import Settings
+from cachewrap.proxy.siblings import Siblings
 from cachewrap.urls import parse_url
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -86,11 +87,14 @@ def serve(settings: Settings, started: Callable[[str], None]) -> int:
 class _Worker:
     """One worker, as its parent sees it."""
 
-    def __init__(self, settings: Settings, sockets: Sequence[socket.socket], folder: str) -> None:
+    def __init__(
+        self, settings: Settings, sockets: Sequence[socket.socket], folder: str, index: int
+    ) -> None:
+        self.index = index
         self.pipe, end = multiprocessing.Pipe()
         self.ready = False
         context = multiprocessing.get_context("spawn")
-        words = (settings, list(sockets), end, folder)
+        words = (settings, list(sockets), end, folder, index)
         self.process: SpawnProcess = context.Process(target=_work, args=words, daemon=True)
         self.process.start()
         end.close()
@@ -137,8 +141,8 @@ class _Parent:
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
-            for _ in range(self._settings.workers):
-                self._start()
+            for index in range(self._settings.workers):
+                self._start(index)
             while self._workers:
                 self._step()
             return self._status
@@ -152,8 +156,8 @@ class _Parent:
         self._signals += 1
         self._wake.send_bytes(b"!")
 
-    def _start(self) -> None:
-        self._workers.append(_Worker(self._settings, self._sockets, self._folder))
+    def _start(self, index: int) -> None:
+        self._workers.append(_Worker(self._settings, self._sockets, self._folder, index))
 
     def _step(self) -> None:
         """Wait for something to happen, and do what follows from it."""
@@ -216,7 +220,7 @@ class _Parent:
             self._end(_END)
             return
         _say(f"worker {process.pid} has ended {ended}: starting another one")
-        self._start()
+        self._start(worker.index)
 
 
 def _how(code: int) -> str:
@@ -235,7 +239,9 @@ def _say(text: str) -> None:
 # -- in a worker -------------------------------------------------------------------------------
 
 
-def _work(settings: Settings, sockets: list[socket.socket], pipe: Connection, folder: str) -> None:
+def _work(
+    settings: Settings, sockets: list[socket.socket], pipe: Connection, folder: str, index: int
+) -> None:
     """Be a worker, from its start to its end."""
     # A terminal interrupts all of its processes at once: what comes of it the parent says.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -259,7 +265,8 @@ def _work(settings: Settings, sockets: list[socket.socket], pipe: Connection, fo
         with suppress(OSError):
             pipe.send_bytes(_READY)
 
-    status = live(settings, sockets=sockets, started=started, control=control, folder=folder)
+    siblings = Siblings(settings, folder, index)
+    status = live(settings, sockets=sockets, started=started, control=control, siblings=siblings)
     if orphaned.is_set():  # nobody else is there to do it
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(status)

@@ -360,3 +360,47 @@ class TestTheLog:
             asyncio.run(drain("ho"))
         told = [record.getMessage() for record in caplog.records if record.name == "cachewrap"]
         assert [text for text in told if "prompt: 'hi' → 'ho'" in text] == told[1:]
+
+
+class TestSearchesOfAnEventLoop:
+    """Each takes seconds and memory in a large store: many at once would be in everybody's way."""
+
+    @pytest.fixture
+    def searches(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        under_way: list[int] = []
+        most = [0, 0]
+
+        def search(*args: object, **options: object) -> tuple[()]:
+            under_way.append(1)
+            most[:] = most[0] + 1, max(most[1], len(under_way))
+            time.sleep(0.02)
+            under_way.pop()
+            return ()
+
+        monkeypatch.setattr("cachewrap.explain.nearest", search)
+        return most
+
+    def test_take_their_turns(self, searches: list[int]) -> None:
+        async def main() -> list[BaseException | str]:
+            asked = (acomplete(f"{number}") for number in range(6))
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        with Cache.memory(mode="replay"):
+            answers = asyncio.run(main())
+
+        assert {type(answer) for answer in answers} == {ReplayMissError}
+        assert searches == [6, 1]
+
+    def test_go_on_behind_one_that_nobody_waits_for(self, searches: list[int]) -> None:
+        async def main() -> None:
+            first = asyncio.create_task(acomplete("first"))
+            while not searches[0]:
+                await asyncio.sleep(0.001)
+            first.cancel()
+            with pytest.raises(ReplayMissError):
+                await asyncio.wait_for(acomplete("second"), 5)
+
+        with Cache.memory(mode="replay"):
+            asyncio.run(main())
+
+        assert searches == [2, 1]

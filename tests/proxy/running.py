@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -70,6 +70,7 @@ def within(
     url: str = "memory:",
     upstreams: Mapping[str, str] | None = None,
     limits: Limits | None = None,
+    make: Callable[[Settings], Any] | None = None,
     **settings: Any,
 ) -> Iterator[Within]:
     """Run a proxy in a thread of this process.
@@ -78,6 +79,7 @@ def within(
         url: the cache's.
         upstreams: names and addresses.
         limits: of its own.
+        make: makes the service of the settings.
         **settings: further ones.
     """
     from cachewrap.proxy.service import Service
@@ -95,7 +97,7 @@ def within(
     async def run() -> None:
         loop, end = asyncio.get_running_loop(), asyncio.Event()
         loop.set_exception_handler(lambda _, told: faults.append(told))
-        async with Service(given) as service:
+        async with (make or Service)(given) as service:
             started.put((loop, end, service))
             await end.wait()
 

@@ -232,7 +232,11 @@ def test_a_miss_tells_the_nearest_stored_request_and_what_is_different() -> None
 def test_its_message_says_what_a_client_can_do() -> None:
     message = told(missed(None, ask("Name a lake.")))["error"]["message"]
     assert "send it once with the header x-cachewrap-mode: normal" in message
+    assert "or run cachewrap serve --mode normal" in message
     assert "cachewrap run" not in message
+    error = missed(None, ask("Name a lake."))
+    alone = json.loads(replay_miss("openai", error, "cachewrap run --serve")[1])
+    assert "or run cachewrap run --serve --mode normal" in alone["error"]["message"]
     refused = told(refusal("POST /batches", "endpoint"))["error"]["message"]
     assert "x-cachewrap-mode: off" in refused
     assert "no_cache" not in refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,15 @@ def descriptors(pid: int) -> int:
 @pytest.mark.parametrize(
     ("kind", "number"), [("hits", 100_000), ("misses", 20_000), ("passed", 20_000)]
 )
-def test_memory_is_flat(upstream: Upstream, tmp_path: Path, kind: str, number: int) -> None:
+def test_memory_is_flat(
+    upstream: Upstream, place: Callable[[str], str], kind: str, number: int
+) -> None:
+    """Misses go to Redis: SQLite has pages of what it wrote in memory, up to 32 MB of them."""
     upstream.usual = lambda wire, asked: wire.send(
         stream(*events("a", "b")) if b'"stream"' in asked.body else answer(completion())
     )
-    with command(
-        f"disk:{tmp_path / 'cache'}", "--log", "off", upstreams={"openai": upstream.url}
-    ) as proxy:
+    url = place("redis" if kind == "misses" else "disk")
+    with command(url, "--log", "off", upstreams={"openai": upstream.url}) as proxy:
         ask_many(proxy, 4_000, kind)
         upstream.asked.clear()
         memory, files = resident(proxy.process.pid), descriptors(proxy.process.pid)

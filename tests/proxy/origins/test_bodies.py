@@ -104,16 +104,11 @@ def test_pieces_go_as_chunks_at_once() -> None:
     run(main)
 
 
-@pytest.mark.parametrize(
-    "body", [pytest.param((b"a",), id="stream"), pytest.param(b"a", id="bytes")]
-)
-def test_trailers_of_a_request(body: Any) -> None:
+def test_trailers_of_a_request() -> None:
     async def main() -> None:
         async with asking(answering) as client:
-            given = stream(*body) if isinstance(body, tuple) else body
             trailers = [(b"X-Sum", b"1")]
-            headers = [(b"Content-Length", b"1")] if isinstance(body, bytes) else []
-            await client.read("POST", "/", headers, given, trailers=lambda: trailers)
+            await client.read("POST", body=stream(b"a"), trailers=lambda: trailers)
             (seen,) = client.upstream.seen
             assert (seen.body, seen.trailers) == (b"a", [("X-Sum", "1")])
             assert seen.value("content-length") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -53,8 +54,19 @@ ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 )
 def test_the_address_is_where_it_answers(host: str, front: str, connect: Connect) -> None:
     with serving(settings(host=host)) as proxy:
-        assert proxy.root.startswith(front)
-        assert connect(proxy.root).get("/healthz") == (200, '{"status": "ok"}')
+        assert proxy.address.startswith(front)
+        assert connect(proxy.address).get("/healthz") == (200, '{"status": "ok"}')
+
+
+def test_who_looks_at_it_is_told_what_it_is(connect: Connect) -> None:
+    with serving(settings(upstreams=("local=http://127.0.0.1:8000/v1",))) as proxy:
+        status, text = connect(proxy.root).get("/")
+    assert status == 200
+    assert f"\n  OPENAI_BASE_URL={proxy.root}/openai/v1\n" in text
+    assert re.search(r"^  /local +http://127\.0\.0\.1:8000/v1$", text, re.M)
+    assert re.search(r"^  /anthropic +https://api\.anthropic\.com$", text, re.M)
+    assert "https://cachewrap.readthedocs.io/" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @ipv6
@@ -74,10 +86,10 @@ def test_a_port_that_is_taken_raises() -> None:
 
 def test_a_port_that_was_used_is_free_at_once(connect: Connect) -> None:
     with serving(settings()) as proxy:
-        port = int(proxy.root.rpartition(":")[2])
-        connect(proxy.root).get("/healthz")
+        port = int(proxy.address.rpartition(":")[2])
+        connect(proxy.address).get("/healthz")
     with serving(settings(port=port)) as proxy:
-        assert connect(proxy.root).get("/healthz")[0] == 200
+        assert connect(proxy.address).get("/healthz")[0] == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", pytest.param("::", marks=ipv6)])
@@ -165,7 +177,7 @@ def test_a_store_that_is_down_is_told_and_in_nobodys_way() -> None:
 
 def test_the_second_answer_is_a_hit_and_told(upstream: Slow, connect: Connect) -> None:
     with serving(settings(upstream)) as proxy:
-        client = connect(proxy.root)
+        client = connect(proxy.address)
         marks = []
         for _ in range(2):
             response = client.ask("hello")
@@ -173,8 +185,7 @@ def test_the_second_answer_is_a_hit_and_told(upstream: Slow, connect: Connect) -
             response.read()
         assert marks == [(200, "miss"), (200, "hit")]
         assert upstream.asked == 1
-        assert (proxy.stats.hits, proxy.stats.misses) == (1, 1)
-        assert proxy.told().startswith("1 of 2 calls answered from memory:")
+        assert (proxy.cache.stats.hits, proxy.cache.stats.misses) == (1, 1)
         page = client.get("/metrics")[1]
     counted = 'cachewrap_requests_total{outcome="hit",status="200",upstream="local"} 1.0'
     assert counted in page
@@ -184,8 +195,8 @@ def test_the_second_answer_is_a_hit_and_told(upstream: Slow, connect: Connect) -
 
 def test_no_block_of_the_program_serves_its_requests(upstream: Slow, connect: Connect) -> None:
     with Cache.memory() as around, serving(settings(upstream)) as proxy:
-        connect(proxy.root).ask("hello").read()
-        assert (around.stats.calls, proxy.stats.calls) == (0, 1)
+        connect(proxy.address).ask("hello").read()
+        assert (around.stats.calls, proxy.cache.stats.calls) == (0, 1)
 
 
 # -- the end ---------------------------------------------------------------------------------------

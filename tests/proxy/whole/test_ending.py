@@ -21,8 +21,13 @@ TARGET = "/openai/v1/chat/completions"
 PIECES = events("a", "b", "c")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    ("workers", "how"),
+    [
+        pytest.param(1, signal.SIGINT, id="SIGINT"),
+        pytest.param(2, signal.SIGTERM, id="SIGTERM, two workers"),
+    ],
+)
 def test_streams_under_way_are_finished(
     upstream: Upstream, tmp_path: Path, workers: int, how: signal.Signals
 ) -> None:

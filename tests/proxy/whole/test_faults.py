@@ -140,7 +140,7 @@ def test_an_upstream_that_stalls_is_left(
     serve: Serve, upstream: Upstream, data: bytes, target: str, body: bytes | None
 ) -> None:
     proxy = serve(
-        upstreams={"openai": upstream.url}, limits=Limits(upstream_seconds=0.2, end_seconds=1)
+        upstreams={"openai": upstream.url}, limits=Limits(upstream_seconds=0.3, end_seconds=1)
     )
     end = threading.Event()
     upstream.usual = stall(data, end)

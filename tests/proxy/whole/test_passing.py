@@ -16,7 +16,7 @@ import pytest
 
 from proxy.raw import Message, Wire, ask, chunk, chunked, request
 from proxy.running import Within
-from proxy.upstream import Upstream, answer, chat, early, slowly, stream, stream_head
+from proxy.upstream import Upstream, answer, chat, early, json_of, slowly, stream, stream_head
 
 OURS = ("x-cachewrap", "transfer-encoding", "connection", "keep-alive")
 NOISE = random.Random(1).randbytes(100_000)
@@ -324,13 +324,52 @@ def test_no_piece_of_a_body_is_held_back(proxy: Within, upstream: Upstream) -> N
         assert seen == [b"one", b"two", b"three"]
 
 
-def test_the_client_is_told_to_continue(proxy: Within, upstream: Upstream) -> None:
+def test_the_client_is_told_to_continue_when_the_upstream_says_so(
+    proxy: Within, upstream: Upstream
+) -> None:
+    seen: list[bytes] = []
+
+    @early
+    def script(wire: Wire, asked: Message) -> None:
+        assert asked.get("expect") == "100-continue"
+        wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        seen.append(wire.exactly(4))
+        wire.send(answer(b"{}"))
+
+    upstream.usual = script
     with proxy.client() as client:
         client.send(request("/openai/v1/files", b"", "Content-Length: 4", "Expect: 100-continue"))
         assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 100 ")
         client.send(b"some")
         assert client.answer().status == 200
-    assert upstream.last.body == b"some"
+    assert seen == [b"some"]
+
+
+def test_the_client_sends_no_body_that_the_upstream_refuses(
+    proxy: Within, upstream: Upstream
+) -> None:
+    upstream.usual = early(
+        lambda wire, asked: wire.send(answer(b"{}", status="413 Too Large"))  # by its head alone
+    )
+    with proxy.client() as client:
+        ask = request("/openai/v1/files", b"", "Content-Length: 4", "Expect: 100-continue")
+        told = client.ask(ask)
+    assert (told.status, told.informs) == (413, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/openai/v1/files", b"some", id="body-with-the-head"),
+        pytest.param("/openai/v1/embeddings", json_of({"model": "m", "input": "x"}), id="cached"),
+    ],
+)
+def test_the_upstream_is_not_asked_for_what_is_here(
+    proxy: Within, upstream: Upstream, path: str, body: bytes
+) -> None:
+    with proxy.client() as client:
+        assert client.ask(request(path, body, "Expect: 100-continue")).status == 200
+    assert upstream.last.get("expect") is None
 
 
 def test_an_early_refusal_of_an_upload_comes_through(proxy: Within, upstream: Upstream) -> None:
@@ -373,13 +412,16 @@ def test_pipelined_requests_are_answered_in_order(proxy: Within, upstream: Upstr
             assert client.answer().body == f"/v1/{number}".encode() + body
 
 
-def test_an_answer_in_several_writes_is_no_slower(proxy: Within, upstream: Upstream) -> None:
-    """No write waits for the client's word about the one before, which takes 40 ms."""
+@pytest.mark.parametrize("body", [None, b"some"], ids=["answer", "request"])
+def test_what_is_sent_in_several_writes_is_no_slower(
+    proxy: Within, upstream: Upstream, body: bytes | None
+) -> None:
+    """No write waits for the other side's word about the one before, which takes 40 ms."""
     upstream.usual = answer(b"{}")
     with proxy.client() as client:
         start = time.monotonic()
         for _ in range(40):
-            client.ask(request("/openai/v1/models"))
+            client.ask(request("/openai/v1/files", body))
         assert time.monotonic() - start < 1.2
 
 

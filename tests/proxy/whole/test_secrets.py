@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cachewrap.proxy.journal import Journal
+from cachewrap.proxy.settings import Served
 from proxy.raw import Client, chunked, eventually, request
-from proxy.running import command
+from proxy.running import command, within
 from proxy.upstream import Upstream, answer, chat, completion, events, json_of, stream
 
 KEYS = [
@@ -109,3 +111,14 @@ def test_no_credential_stays(
     )
     assert line.stdout.count(b"\n") >= 3
     assert set(FOUND.findall(line.stdout + line.stderr)) == set()
+
+
+@pytest.mark.parametrize("page", ["healthz", "unknown", "unknown/v1/models"])
+def test_no_token_of_a_path_is_told(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Served] = []
+    monkeypatch.setattr(Journal, "add", lambda self, served: told.append(served))
+    with within(token=key("token")) as proxy:
+        proxy.service.ending = True  # then its health, too, has a line
+        proxy.ask(request(f"/{key('token')}/{page}"))
+        assert eventually(lambda: told)
+    assert key("token") not in repr(told)
