@@ -102,6 +102,7 @@ RAW_RESPONSE: Final = "x-stainless-raw-response"
 
 _MULTIPART: Final = "multipart/form-data"
 _JSON: Final = "application/json"
+_WANTED: Final = frozenset({"accept", "accept-charset", "accept-language"})
 
 
 def canonical_request(
@@ -253,6 +254,8 @@ def canonical_headers(
         if name in unkeyed:
             if taken is not None and is_secret_value(value):
                 taken.append(value)
+        elif name in _WANTED and name not in keyed and type(value) is str and is_usual(name, value):
+            found.pop(name, None)
         elif not is_given(value) or value is None:
             found.pop(name, None)
         elif mark := keyed.mark(name, value) if keyed else None:
@@ -266,12 +269,6 @@ def canonical_headers(
                 found.pop(name, None)
             else:
                 found[name] = value
-        elif (
-            name.startswith("accept")
-            and isinstance(value, str)
-            and (value == _JSON or is_usual(name, value))
-        ):
-            found.pop(name, None)
         elif is_secret_value(value):
             if taken is not None:
                 taken.append(value)
