@@ -70,7 +70,9 @@ def run(
     upstreams = upstreams_of(environment, given)
     cache = recorded(opened(settings.url))
     token = secrets.token_urlsafe(16)  # other users of the machine reach loopback as well
-    settings = replace(settings, upstreams=upstreams, token=token, log="off")
+    settings = replace(
+        settings, upstreams=upstreams, token=token, log="off", command="cachewrap run --serve"
+    )
     with ExitStack() as stack:
         with _heard(settings):
             proxy = stack.enter_context(serving(settings, cache))

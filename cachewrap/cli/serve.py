@@ -20,6 +20,7 @@ from cachewrap.cli.places import allow_many_files, named_url, url_options
 from cachewrap.cli.text import is_terminal
 from cachewrap.errors import StoreError, printable
 from cachewrap.policy import MODES
+from cachewrap.proxy.known import PROVIDERS
 from cachewrap.proxy.settings import PORT, Limits, Settings
 from cachewrap.urls import parse_url
 
@@ -191,7 +192,7 @@ def command(
     named = named_url(url, disk, redis)
     if place is not None and named is not None:
         raise click.UsageError(f"give {place} or --url, --disk, --redis, not both")
-    at = target_url(place) if place is not None else named or url
+    at = _place(place) if place is not None else named or url
     options = {
         "cache_seed": seed,
         "mode": mode,
@@ -224,6 +225,27 @@ def command(
     except OSError as error:
         raise _NotHeard(settings, error) from None
     sys.exit(status)
+
+
+def _place(text: str) -> str:
+    """The URL of the place that a word names. Raises `UsageError` for what means something else."""
+    if text.lower().startswith(("http://", "https://")):
+        raise click.UsageError(
+            "PLACE is where answers are stored, and that is the URL of a server to ask: give"
+            " --upstream NAME=URL, and ask it as /NAME"
+        )
+    if not os.path.exists(text):
+        if text.isdecimal():
+            raise click.UsageError(
+                f"PLACE is where answers are stored: give --port {text}, or ./{text} for a folder"
+                " of that name"
+            )
+        if text in PROVIDERS:
+            raise click.UsageError(
+                f"PLACE is where answers are stored: {text} is asked as /{text} without being"
+                f" named here, and ./{text} is a folder of that name"
+            )
+    return target_url(text)
 
 
 def _token(given: str | None, file: str | None) -> str:

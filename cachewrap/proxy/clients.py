@@ -18,9 +18,10 @@ from cachewrap.proxy.exchanges import (
     ClientResponse,
     error_body,
 )
-from cachewrap.proxy.framing import Refused, find_head, parse_head
+from cachewrap.proxy.framing import Refused, find_head, is_https, parse_head
 from cachewrap.proxy.messages import OVERDUE, BadBody, ClientGone, Raw, Request, Response
 from cachewrap.proxy.settings import Limits
+from cachewrap.telemetry.events import warn_once
 
 if sys.platform == "linux":
     import fcntl
@@ -347,6 +348,12 @@ class Connection(asyncio.Protocol):
             del waiting[:end]
             state, parsed, length = parse_head(head, self.limits)
         except Refused as refused:
+            if is_https(waiting):  # it can read no answer
+                warn_once(
+                    ("https",),
+                    "a client speaks HTTPS to the proxy, which speaks HTTP: its base URL is to"
+                    " begin with http://",
+                )
             self._refuse(refused)
             return
         self._seen = 0

@@ -290,9 +290,7 @@ class ClientResponse:
         await self._line.drain()
 
     async def finish(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        pairs = sendable_trailers(trailers) if self._chunked else []
-        data = self._encode(h11.EndOfMessage(headers=pairs))
-        if data:
+        if data := self._end(trailers):
             self._line.write(data)
         self.finished = True
         await self._line.drain()
@@ -312,6 +310,27 @@ class ClientResponse:
         else:
             self._line.write(data)
             self._line.write(self._encode(h11.Data(data=body)) + self._encode(end))
+        self.finished = True
+        await self._line.drain()
+
+    async def pieces(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Pairs,
+        pieces: Iterable[bytes],
+        trailers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        data = bytearray(self._begin(status, reason, headers))
+        for piece in pieces:
+            if piece and not self._empty:
+                data += self._encode(h11.Data(data=piece))
+            if len(data) > _JOINED_BYTES:
+                self._line.write(bytes(data))
+                data.clear()
+                await asyncio.sleep(0)
+                await self._line.drain()
+        self._line.write(bytes(data) + self._end(trailers))
         self.finished = True
         await self._line.drain()
 
@@ -358,6 +377,10 @@ class ClientResponse:
         data = self._state.send(event)
         self.started = True
         return data
+
+    def _end(self, trailers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        pairs = sendable_trailers(trailers) if self._chunked else []
+        return self._encode(h11.EndOfMessage(headers=pairs))
 
     def _encode(self, event: h11.Data | h11.EndOfMessage) -> bytes:
         try:

@@ -10,6 +10,7 @@ import h11
 from cachewrap.proxy.messages import BadBody, Pairs
 from cachewrap.proxy.settings import Limits
 
+_HTTPS = "This is no HTTPS: the base URL begins with http://."
 _TARGET_BYTES = 16 * 1024
 _CHUNK_LINE_BYTES = 4 * 1024
 _TRAILER_BYTES = 16 * 1024
@@ -72,8 +73,13 @@ def find_head(waiting: bytearray, seen: int, limits: Limits) -> int:
     if end >= 0:
         return size
     if (waiting[0] < 0x21 and waiting != b"\r") or _BARE_LF.search(waiting, seen):
-        raise Refused(400, "The request is not valid HTTP.")
+        raise Refused(400, _HTTPS if is_https(waiting) else "The request is not valid HTTP.")
     return 0
+
+
+def is_https(waiting: bytes | bytearray) -> bool:
+    """Whether bytes begin as a client does who means to speak TLS."""
+    return waiting.startswith(b"\x16\x03")
 
 
 def parse_head(head: bytes, limits: Limits) -> tuple[h11.Connection, h11.Request, int | None]:

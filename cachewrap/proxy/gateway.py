@@ -29,6 +29,7 @@ from cachewrap.proxy.messages import (
     Senders,
     UpstreamError,
 )
+from cachewrap.proxy.metrics import front
 from cachewrap.proxy.providers import Found, NoUpstream, Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.shapes import error_body, replay_miss
@@ -133,6 +134,10 @@ class Gateway:
                 served.path = path
                 await passage.own(*page(), "")
                 return
+            if path == "/":
+                served.path = path
+                await passage.own(*front(self._root(request), self._upstreams.places), "")
+                return
             found = self._upstreams.find(target)
             shape, served.upstream = found.upstream.shape, found.upstream.name
             served.path = found.path
@@ -176,6 +181,14 @@ class Gateway:
                 "no_token",
             )
         return target
+
+    def _root(self, request: Request) -> str:
+        """The address by which a client that may ask has found the proxy, with the token."""
+        hosts = [
+            value.decode("latin-1") for name, value in request.headers if name.lower() == b"host"
+        ]
+        root = f"http://{hosts[0] if hosts else 'HOST:PORT'}"
+        return f"{root}/TOKEN" if self._token else root
 
     def _may_serve(self, found: Found) -> bool:
         path = found.path.rstrip("/")
@@ -257,7 +270,7 @@ class Gateway:
         served.status, served.outcome = 101, "bypass"
         upstream = incoming.raw()
         try:
-            headers = [*passed_on(incoming.headers), (_MARK, b"bypass")]
+            headers = _marked(passed_on(incoming.headers), "bypass")
             client = await response.upgraded(incoming.reason, headers)
             await _pump(client, upstream, served)
         finally:
@@ -273,7 +286,7 @@ class Gateway:
         body: tuple[str, bytes] | None = None
         if isinstance(error, ReplayMissError):
             status, mark, served.error = 404, "miss", "not stored"
-            body = replay_miss(shape, error)
+            body = replay_miss(shape, error, self._settings.command)
         elif isinstance(error, NotAllowed):
             status, code, served.error = error.status, error.code, error.code
         elif isinstance(error, NoUpstream):
@@ -324,12 +337,17 @@ class _Passage:
         """Send an answer, as it comes."""
         served, response = self.served, self.response
         served.status, served.outcome = answer.status, mark
-        headers = [*answer.headers, (_MARK, mark.encode())]
+        headers = _marked(answer.headers, mark)
         served.first_seconds = time.perf_counter() - self.started
         if answer.stream is None and len(answer.body) <= 1 and not answer.trailers:
             body = answer.body[0] if answer.body else b""
             served.sent = len(body)
             await response.whole(answer.status, answer.reason, headers, body)
+            return
+        if answer.stream is None and not answer.delays:
+            served.sent = sum(map(len, answer.body))
+            pieces, trailers = answer.body, answer.trailers
+            await response.pieces(answer.status, answer.reason, headers, pieces, trailers)
             return
         try:
             await response.start(answer.status, answer.reason, headers)
@@ -337,11 +355,8 @@ class _Passage:
                 async for piece in answer.stream:
                     served.sent += len(piece)
                     await response.send(piece)
-            elif answer.delays:
-                await paced(answer.body, answer.delays, self._send)
             else:
-                for piece in answer.body:
-                    await self._send(piece)
+                await paced(answer.body, answer.delays, self._send)
             await response.finish(answer.trailers)
         finally:
             await answer.aclose()
@@ -367,6 +382,13 @@ def _unread(found: Found, passage: _Passage) -> Wire:
     """A request that is not read, for who counts it."""
     origin, method = found.upstream.origin, passage.request.method
     return Wire(LIBRARY, method, found.url, origin.host, origin.port, found.path)
+
+
+def _marked(headers: Pairs, mark: str) -> Pairs:
+    """An upstream's headers, with what the answer is in place of what another proxy said of it."""
+    kept = [pair for pair in headers if pair[0].lower() != _MARK]
+    kept.append((_MARK, mark.encode()))
+    return kept
 
 
 def _has_body(headers: Pairs) -> bool:

@@ -157,6 +157,17 @@ class Response(Protocol):
         """Send an answer at one go."""
         ...
 
+    async def pieces(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Pairs,
+        pieces: Iterable[bytes],
+        trailers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Send an answer of which all is there, a chunk for each piece, in few writes."""
+        ...
+
     def abort(self) -> None:
         """Cut the connection, so that the client knows that the answer is not whole."""
         ...

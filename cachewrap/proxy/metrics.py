@@ -1,10 +1,10 @@
-"""The counts of the proxy, as Prometheus reads them, and the page that tells of its health."""
+"""The counts of the proxy, as Prometheus reads them, and the pages that tell of the proxy."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
 
@@ -210,3 +210,35 @@ def health(ending: bool) -> tuple[int, str, bytes]:
     if breaker.is_any_open():
         facts["store"] = "down"
     return 503 if ending else 200, "application/json", json.dumps(facts).encode()
+
+
+_FRONT: Final = """\
+cachewrap: a proxy that answers what was asked before, and asks for the rest.
+
+A program uses it by its base URL, whose first part names the provider:
+
+  OPENAI_BASE_URL={root}/openai/v1
+  ANTHROPIC_BASE_URL={root}/anthropic
+
+These are known; others are named when it is started, by --upstream NAME=URL:
+
+{places}
+
+  /healthz  tells whether it answers
+  /metrics  tells what it counted
+
+https://cachewrap.readthedocs.io/en/latest/serve.html
+"""
+
+
+def front(root: str, places: Mapping[str, str]) -> Page:
+    """What the proxy is, for who looks at it with a browser.
+
+    Args:
+        root: the proxy's address, without a slash at the end.
+        places: where requests go, by name.
+    """
+    longest = max(map(len, places), default=0)
+    lines = "\n".join(f"  /{name:<{longest}}  {place}" for name, place in places.items())
+    text = _FRONT.format(root=root, places=lines)
+    return 200, "text/plain; charset=utf-8", text.encode()

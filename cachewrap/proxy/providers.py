@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -29,6 +30,8 @@ _LOCATION: Final = later(rf"/v[0-9]+[a-z0-9]*/projects/[^/]+/locations/({_REGION
 
 _RESERVED: Final = frozenset({"healthz", "metrics"})
 _NAME: Final = later(r"[a-z0-9][a-z0-9_.-]*")
+_VERSION: Final = later(r"v[0-9][a-z0-9]*")
+_LONGEST: Final = 40
 _HOST: Final = later(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*")
 
 # What needs no second look: neither encoded nor with parameters, and no part begins with a dot.
@@ -131,6 +134,8 @@ class Upstreams:
         if upstream is not None:
             if provider is not None and not upstream.prefix:
                 rest = _versioned(provider, rest)
+            if version := _ends_in_version(upstream.prefix):
+                rest = _once(version, rest)
         elif provider is None:
             raise NoUpstream(self._unknown(name))
         elif name in _PLACED:
@@ -149,10 +154,25 @@ class Upstreams:
         url = f"{origin.scheme}://{origin.authority}{shown}{mark}{quote(query, safe=_QUERY)}"
         return Found(upstream, f"{sent}{mark}{query}", url, shown)
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the names lead to, as URLs."""
+        return {
+            name: f"{found.origin.scheme}://{found.origin.authority}{found.prefix}"
+            if (found := self._given.get(name)) is not None
+            else PROVIDERS[name].base
+            for name in self.names
+        }
+
     def _unknown(self, name: str) -> str:
+        names, meant = self.names, ""
+        if name in _CALLS or _VERSION.fullmatch(name):
+            meant = " (the base URL names the provider first, as in http://HOST:PORT/openai/v1)"
+        elif near := get_close_matches(name[:_LONGEST], names, 1, 0.75):
+            meant = f" (did you mean {near[0]}?)"
         return (
-            f"no upstream is named {printable(name, 40)!r}: a path begins with one of "
-            f"{', '.join(self.names)}, as in /openai/v1/chat/completions; another one is added "
+            f"no upstream is named {printable(name, _LONGEST)!r}{meant}: a path begins with one of "
+            f"{', '.join(names)}, as in /openai/v1/chat/completions; another one is added "
             "with --upstream NAME=URL"
         )
 
@@ -214,9 +234,24 @@ def _parse(text: str) -> Upstream:
 
 
 def _versioned(provider: Provider, path: str) -> str:
-    """The path of a call, with the version that its base URL may have been without."""
-    missing = provider.version and path.split("/", 2)[1] in _CALLS
-    return f"{provider.version}{path}" if missing else path
+    """The path of a call, with the version that its base URL may have been without, or have too."""
+    version = provider.version
+    if not version:
+        return path
+    if path.startswith(f"{version}{version}/"):
+        return path.removeprefix(version)
+    return f"{version}{path}" if path.split("/", 2)[1] in _CALLS else path
+
+
+def _ends_in_version(prefix: str) -> str:
+    """The version at the end of an upstream's URL, with its slash; "" where there is none."""
+    last = prefix.rpartition("/")[2]
+    return f"/{last}" if _VERSION.fullmatch(last) else ""
+
+
+def _once(version: str, path: str) -> str:
+    """The path of a call, without the version that the upstream's URL has already."""
+    return path.removeprefix(version) if path.startswith(f"{version}/") else path
 
 
 def _azure(provider: Provider, path: str) -> tuple[Upstream, str]:

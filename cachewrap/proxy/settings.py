@@ -53,6 +53,7 @@ class Settings:
         pace: whether stored streams come at the pace at which they were recorded.
         log: ``json``, ``text`` or ``off``: the lines about calls, on stderr.
         limits: see there.
+        command: that started it, as advice names it.
     """
 
     url: str = "disk:.cache"
@@ -64,6 +65,7 @@ class Settings:
     pace: bool = False
     log: str = "json"
     limits: Limits = Limits()
+    command: str = "cachewrap serve"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,7 +17,7 @@ MISS: Final = "replay_miss"
 
 _REMEDY: Final = (
     "to store it, send it once with the header x-cachewrap-mode: {mode},"
-    " or run cachewrap serve --mode {mode}"
+    " or run {command} --mode {mode}"
 )
 
 _CALLERS: Final = "cache_seed=None, or a block of no_cache()"
@@ -129,17 +129,24 @@ def error_body(
     return JSON, text.encode("utf-8", "replace")
 
 
-def replay_miss(shape: str, error: ReplayMissError) -> tuple[str, bytes]:
+def replay_miss(
+    shape: str, error: ReplayMissError, command: str = "cachewrap serve"
+) -> tuple[str, bytes]:
     """The same for a request that is not stored in mode replay, for status 404.
 
     Under ``cachewrap`` it has the key, the nearest stored request with what is different, and the
     mode that stores the answer. What is secret is hidden there already; long texts are cut. Of
     callers that are kept apart none is told what another has asked.
+
+    Args:
+        shape: as `Upstream` has it.
+        error: what is told.
+        command: that started the proxy.
     """
     error = _told_to_caller(error)
     message = str(error).replace(_CALLERS, _CLIENTS)
     if advice := REMEDIES.get(error.remedy):
-        message = message.replace(advice, _REMEDY.format(mode=error.remedy))
+        message = message.replace(advice, _REMEDY.format(mode=error.remedy, command=command))
     near = error.explanation.nearest[:1] if error.explanation is not None else ()
     extra = {
         "key": error.key,

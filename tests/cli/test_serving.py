@@ -48,6 +48,7 @@ PLACES = [
     pytest.param("memory:", "memory:", id="memory"),
     pytest.param("redis://127.0.0.1:1/3", "redis://127.0.0.1:1/3", id="redis"),
     pytest.param("127.0.0.1:1", "redis://127.0.0.1:1", id="server"),
+    pytest.param("./8142", "disk://{}/8142", id="folder-of-digits"),
     pytest.param("--disk answers", "disk://{}/answers", id="--disk"),
     pytest.param("--url disk:answers", "disk://{}/answers", id="--url"),
 ]
@@ -171,6 +172,33 @@ def test_what_is_wrong_is_told(
     assert (done.status, done.out) == (status, "")
     assert told in " ".join(done.err.split())
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        pytest.param("8142", "--port 8142, or ./8142 for a folder", id="a-port"),
+        pytest.param("openai", "is asked as /openai without being named", id="a-provider"),
+        pytest.param("http://127.0.0.1:1/v1", "--upstream NAME=URL", id="a-server"),
+        pytest.param("HTTPS://u:secret@h", "--upstream NAME=URL", id="with-a-password"),
+    ],
+)
+def test_what_is_meant_otherwise_is_no_place(
+    run: CommandLine,
+    given: list[Settings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("serve", place)
+    assert (done.status, done.out, given) == (2, "", [])
+    assert told in " ".join(done.err.split())
+    assert "secret" not in done.err
+    if "/" not in place:
+        (tmp_path / place).mkdir()
+        assert run("serve", place).status == 0
 
 
 def test_an_empty_token_of_the_command_line_is_none(run: CommandLine) -> None:

@@ -130,6 +130,37 @@ def test_libraries_that_leave_the_version_to_the_base_url_are_served_too(
     assert sent(target) == to
 
 
+@pytest.mark.parametrize(
+    ("target", "to"),
+    [
+        pytest.param("/anthropic/v1/v1/messages", "https://api.anthropic.com /v1/messages", id="a"),
+        pytest.param(
+            "/groq/openai/v1/openai/v1/chat/completions",
+            "https://api.groq.com /openai/v1/chat/completions",
+            id="of-several-parts",
+        ),
+        pytest.param(
+            "/local/v1/chat/completions?a=1",
+            "http://127.0.0.1:8000 /v1/chat/completions?a=1",
+            id="of-a-given-one",
+        ),
+        pytest.param(
+            "/deep/v1/models", "http://gate:1 /llm/v1/models", id="of-a-given-one-that-is-deep"
+        ),
+        pytest.param("/openai/v1/v1x/models", "https://api.openai.com /v1/v1x/models", id="other"),
+        pytest.param("/local/v2/models", "http://127.0.0.1:8000 /v1/v2/models", id="another"),
+        pytest.param("/mine/v1/models", "http://gate:2 /api/v1/models", id="no-version"),
+    ],
+)
+def test_a_version_that_both_base_urls_have_is_there_once(target: str, to: str) -> None:
+    given = [
+        "local=http://127.0.0.1:8000/v1",
+        "deep=http://gate:1/llm/v1",
+        "mine=http://gate:2/api",
+    ]
+    assert sent(target, Upstreams(given)) == to
+
+
 def test_a_provider_that_is_elsewhere_has_the_same_paths() -> None:
     upstreams = Upstreams(
         ["anthropic=http://gate:1", "openai=http://gate:2/v1", "together=http://a:3"]
@@ -217,11 +248,34 @@ def test_an_unknown_name_is_told_the_known_ones() -> None:
         MORE.find("/v1/chat/completions")
     message = str(caught.value)
     assert caught.value.status == 404
-    assert message.startswith(
-        "no upstream is named 'v1': a path begins with one of local, other.one"
-    )
+    assert message.startswith("no upstream is named 'v1'")
+    assert "a path begins with one of local, other.one" in message
     assert "anthropic" in message
     assert "--upstream NAME=URL" in message
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        pytest.param("/v1/messages", " (the base URL names the provider first", id="a-version"),
+        pytest.param("/chat/completions", " (the base URL names the provider first", id="a-call"),
+        pytest.param("/opnai/v1/models", " (did you mean openai?): ", id="a-slip"),
+        pytest.param("/locale/v1/models", " (did you mean local?): ", id="a-slip-in-a-given-one"),
+        pytest.param("/nothing-like-it/v1", "'nothing-like-it': a path begins with", id="none"),
+    ],
+)
+def test_what_was_meant_is_told(target: str, told: str) -> None:
+    with pytest.raises(NoUpstream) as caught:
+        MORE.find(target)
+    assert told in str(caught.value)
+
+
+def test_places_are_told_by_their_names() -> None:
+    places = Upstreams(["local=http://127.0.0.1:8000/api/", "openai=https://gate"]).places
+    assert list(places)[:3] == ["local", "openai", "anthropic"]
+    assert places["local"] == "http://127.0.0.1:8000/api"
+    assert places["openai"] == "https://gate"
+    assert places["azure"] == "https://{resource}.openai.azure.com"
 
 
 TRICKS = [

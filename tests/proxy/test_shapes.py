@@ -7,7 +7,6 @@ import json
 import re
 from typing import Any
 
-import httpx
 import pytest
 
 from cachewrap import Cache, CachedTransport, ReplayMissError
@@ -15,6 +14,8 @@ from cachewrap.errors import refusal
 from cachewrap.proxy.known import PROVIDERS
 from cachewrap.proxy.shapes import error_body, replay_miss
 from proxy.asking import CALLS, answered
+
+httpx = pytest.importorskip("httpx")
 
 MESSAGE = 'no answer is stored: "temperature" is 0.2 → 0.7'
 STATUSES = (401, 404, 413, 429, 501, 502, 504)
@@ -232,7 +233,11 @@ def test_a_miss_tells_the_nearest_stored_request_and_what_is_different() -> None
 def test_its_message_says_what_a_client_can_do() -> None:
     message = told(missed(None, ask("Name a lake.")))["error"]["message"]
     assert "send it once with the header x-cachewrap-mode: normal" in message
+    assert "or run cachewrap serve --mode normal" in message
     assert "cachewrap run" not in message
+    error = missed(None, ask("Name a lake."))
+    alone = json.loads(replay_miss("openai", error, "cachewrap run --serve")[1])
+    assert "or run cachewrap run --serve --mode normal" in alone["error"]["message"]
     refused = told(refusal("POST /batches", "endpoint"))["error"]["message"]
     assert "x-cachewrap-mode: off" in refused
     assert "no_cache" not in refused

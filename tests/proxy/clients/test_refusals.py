@@ -159,6 +159,20 @@ async def test_other_versions_are_refused(version: bytes) -> None:
         assert await client.closed()
 
 
+@in_loop
+async def test_who_speaks_https_is_told_of_by_whoever_started_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client cannot read what it is told."""
+    told: list[str] = []
+    monkeypatch.setattr("cachewrap.proxy.clients.warn_once", lambda _, text: told.append(text))
+    sent = await Memory(never).feed(NO_HTTP["TLS"])
+    assert b"This is no HTTPS" in sent
+    assert ["HTTPS" in text for text in told] == [True]
+    await Memory(never).feed(NO_HTTP["LF alone"])
+    assert len(told) == 1
+
+
 LARGE = {
     "headers in number": (431, headed("GET /", *(f"X{number}: a" for number in range(20)))),
     "headers in bytes": (431, headed("GET /", "X: " + "a" * 1000)),

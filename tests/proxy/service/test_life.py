@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -55,6 +56,17 @@ def test_the_address_is_where_it_answers(host: str, front: str, connect: Connect
     with serving(settings(host=host)) as proxy:
         assert proxy.address.startswith(front)
         assert connect(proxy.address).get("/healthz") == (200, '{"status": "ok"}')
+
+
+def test_who_looks_at_it_is_told_what_it_is(connect: Connect) -> None:
+    with serving(settings(upstreams=("local=http://127.0.0.1:8000/v1",))) as proxy:
+        status, text = connect(proxy.root).get("/")
+    assert status == 200
+    assert f"\n  OPENAI_BASE_URL={proxy.root}/openai/v1\n" in text
+    assert re.search(r"^  /local +http://127\.0\.0\.1:8000/v1$", text, re.M)
+    assert re.search(r"^  /anthropic +https://api\.anthropic\.com$", text, re.M)
+    assert "https://cachewrap.readthedocs.io/" in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @ipv6

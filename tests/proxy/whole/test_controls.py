@@ -69,6 +69,27 @@ def test_what_was_asked_anew_is_what_is_stored(proxy: Within, counting: Upstream
     assert said(proxy.ask(request(TARGET, chat())).body) == "answer 2"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_one_proxy_behind_another(
+    serve: Serve, proxy: Within, upstream: Upstream, stream: bool
+) -> None:
+    """Each answer has one mark, that of the proxy which was asked."""
+    pieces = events("a") if stream else [completion()]
+    kind = "text/event-stream" if stream else "application/json"
+    upstream.usual = lambda wire, asked: wire.send(
+        answer(b"".join(pieces), f"Content-Type: {kind}")
+    )
+    near = serve(upstreams={"openai": f"{proxy.url}/openai/v1"})
+    asked = [request(TARGET, chat(text, stream=stream)) for text in ("a", "b")]
+    proxy.ask(asked[0])
+    found = [near.ask(each) for each in (*asked, *asked)]
+    marks = [[v for name, v in one.headers if name.lower() == b"x-cachewrap"] for one in found]
+    assert marks == [[b"miss"], [b"miss"], [b"hit"], [b"hit"]]
+    assert len(upstream.asked) == 2
+    passed = near.ask(request("/openai/v1/models"))
+    assert [v for name, v in passed.headers if name.lower() == b"x-cachewrap"] == [b"bypass"]
+
+
 class TestReplay:
     """What is not stored is not asked for, and the answer says what would have been near."""
 

@@ -347,6 +347,7 @@ class TestToken:
             pytest.param("/wrong/openai/v1/models", [], id="wrong in the path"),
             pytest.param("//openai/v1/models", [], id="empty in the path"),
             pytest.param("/metrics", [], id="metrics"),
+            pytest.param("/", [], id="front"),
             pytest.param("/openai/v1/t0ken-With%2Fslash", [], id="elsewhere in the path"),
             pytest.param("/openai/v1/models", ["x-cachewrap-token: t0ken"], id="part of it"),
             pytest.param(
@@ -375,6 +376,12 @@ class TestToken:
         assert guarded.ask(request(target, None, *headers)).status == 200
         assert upstream.last.target == "/v1/models"
         assert b"t0ken" not in upstream.last.head
+
+    def test_the_front_page_names_no_token(self, guarded: Within) -> None:
+        told = guarded.ask(request("/t0ken-With%2Fslash/", host="cache:8141"))
+        assert told.status == 200
+        assert b"OPENAI_BASE_URL=http://cache:8141/TOKEN/openai/v1\n" in told.body
+        assert b"t0ken" not in told.body
 
     def test_health_is_told_without(self, guarded: Within) -> None:
         assert guarded.ask(request("/healthz")).status == 200

@@ -296,6 +296,24 @@ def test_a_token_is_asked_for_where_the_client_is(
     assert workers[OTHER].ask(asked()).status == 401
 
 
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        pytest.param("x" * 5_000_000, [], id="body"),
+        pytest.param("hi", [f"x-{n}: 1" for n in range(252)], id="headers"),
+        pytest.param("hi", [f"x-a: {'a' * 65_300}"], id="head"),
+    ],
+)
+def test_as_much_as_a_client_may_send(
+    workers: list[Worker], upstream: Upstream, content: str, headers: list[str]
+) -> None:
+    upstream.usual = stream(*PIECES)
+    found = workers[OTHER].ask(asked(content, *headers))
+    assert (found.status, found.mark, found.pieces) == (200, "miss", PIECES)
+    assert workers[OWNER].stats() == (0, 1, 0)
+    assert content.encode() in upstream.last.body
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_old_clients(workers: list[Worker], upstream: Upstream, version: str) -> None:
     upstream.usual = stream(*PIECES)
