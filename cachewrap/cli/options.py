@@ -17,6 +17,7 @@ from cachewrap.urls import absolute, parse_url, url_of_path
 
 DEFAULT_URL: Final = "disk:.cache"
 
+_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SERVE_NEEDS: Final = ("h11", "prometheus_client")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,6 +71,7 @@ def importing_proxy(who: str) -> Iterator[None]:
     Args:
         who: needs it.
     """
+    os.environ.pop(_COUNTS, None)  # where another program has its own
     try:
         yield
     except ImportError as error:

@@ -31,7 +31,6 @@ _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DEFAULT: Final = Limits()
 _MOST_WORKERS: Final = 256
-_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def _span(text: str) -> float:
@@ -185,7 +184,6 @@ def command(
     SIGTERM and an interrupt let answers under way come to their end; a second one does not.
     /healthz tells that it answers, and /metrics what it counted, in the form of Prometheus.
     """
-    os.environ.pop(_COUNTS, None)  # of another program, whose counts are not ours
     with importing_proxy("cachewrap serve"):
         import h11
         import prometheus_client

@@ -231,7 +231,7 @@ https://cachewrap.readthedocs.io/en/latest/serve.html
 """
 
 
-def front(root: str, places: Mapping[str, str]) -> Page:
+def front(root: str, places: Mapping[str, str]) -> tuple[int, str, bytes]:
     """What the proxy is, for who looks at it with a browser.
 
     Args:

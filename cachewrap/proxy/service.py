@@ -199,6 +199,7 @@ class Service:
         siblings: the workers, where it is one of several.
 
     Attributes:
+        address: where it listens, once it does, as the base of a URL: ``http://127.0.0.1:8141``.
         ending: whether it takes no more requests.
     """
 
@@ -211,6 +212,7 @@ class Service:
         journal: Journal | None = None,
         siblings: Siblings | None = None,
     ) -> None:
+        self.address = ""
         self.ending = False
         self._settings = settings
         self._sockets = list(sockets)
@@ -230,11 +232,6 @@ class Service:
         self._updating: asyncio.Task[None] | None = None
 
     @property
-    def address(self) -> str:
-        """Where it listens, as the base of a URL: ``http://127.0.0.1:8141``."""
-        return address_of(self._settings.host, self._sockets)
-
-    @property
     def cache(self) -> Cache:
         """The cache that serves the requests."""
         return self._cache
@@ -247,6 +244,7 @@ class Service:
         """
         if not self._sockets:
             self._sockets = bound(self._settings)
+        self.address = address_of(self._settings.host, self._sockets)
         loop = asyncio.get_running_loop()
         for one in self._sockets:
             # The event loop accepts as many at a time as it is told may wait: what one of several
