@@ -15,7 +15,7 @@ import click
 from cachewrap.cache import Cache
 from cachewrap.cli.entries import size
 from cachewrap.cli.guess import target_url
-from cachewrap.cli.options import left_out, together, whole_url
+from cachewrap.cli.options import importing_proxy, left_out, together, whole_url
 from cachewrap.cli.places import allow_many_files, named_url, url_options
 from cachewrap.cli.text import is_terminal
 from cachewrap.errors import StoreError, printable
@@ -27,12 +27,10 @@ from cachewrap.urls import parse_url
 TOKEN: Final = "CACHEWRAP_TOKEN"
 """The environment variable with the token that clients must know."""
 
-_NEEDS: Final = ("h11", "prometheus_client")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DEFAULT: Final = Limits()
 _MOST_WORKERS: Final = 256
-_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def _span(text: str) -> float:
@@ -134,6 +132,12 @@ Environment:
     help="How long an upstream may send nothing.",
 )
 @click.option(
+    "--max-time",
+    type=_span,
+    metavar="SPAN",
+    help="How long a request may take to the end of its answer; by default as long as it does.",
+)
+@click.option(
     "--grace",
     type=_span,
     metavar="SPAN",
@@ -159,6 +163,7 @@ def command(
     log: str,
     max_body: int,
     timeout: float,
+    max_time: float | None,
     grace: float,
     url: str,
     disk: str | None,
@@ -179,15 +184,9 @@ def command(
     SIGTERM and an interrupt let answers under way come to their end; a second one does not.
     /healthz tells that it answers, and /metrics what it counted, in the form of Prometheus.
     """
-    try:
+    with importing_proxy("cachewrap serve"):
         import h11
         import prometheus_client
-    except ImportError as error:
-        if error.name not in _NEEDS:
-            raise
-        raise click.ClickException(
-            f'the proxy needs {error.name}, which is not installed: pip install "cachewrap[serve]"'
-        ) from None
     del h11, prometheus_client
     _hold_standard_files()
     secret = _token(token, token_file)
@@ -211,11 +210,15 @@ def command(
         workers=workers,
         pace=pace,
         log=log,
-        limits=Limits(body_bytes=max_body, upstream_seconds=timeout, end_seconds=grace),
+        limits=Limits(
+            body_bytes=max_body,
+            upstream_seconds=timeout,
+            total_seconds=max_time or 0.0,
+            end_seconds=grace,
+        ),
     )
     _check(settings)
     allow_many_files()
-    os.environ.pop(_COUNTS, None)  # of another program, whose counts are not ours
     from cachewrap.proxy import workers as processes
 
     try:

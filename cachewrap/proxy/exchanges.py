@@ -18,7 +18,7 @@ from cachewrap.proxy.messages import BadBody, ClientGone, Pairs, Raw
 from cachewrap.proxy.settings import Limits
 
 _JOINED_BYTES = 64 * 1024  # of a body that goes out in one piece with its head
-_DROPPED_BYTES = 256 * 1024  # of a body that nobody wanted, so that the connection lives on
+DROPPED_BYTES = 256 * 1024  # of a body that nobody wanted, so that the connection lives on
 _SENDS_IN_A_ROW = 32  # before others have their turn
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_REASON = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
@@ -366,7 +366,7 @@ class ClientResponse:
             self._line.last()
             or request.expects
             or request.failure is not None
-            or (request.left or 0) > _DROPPED_BYTES
+            or (request.left or 0) > DROPPED_BYTES
         ):
             headers.append((b"Connection", b"close"))
         event = _head(h11.Response, status, reason, headers)

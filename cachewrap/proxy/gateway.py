@@ -19,6 +19,7 @@ from cachewrap.http.routes import Routes, is_private
 from cachewrap.http.serve import Caching
 from cachewrap.proxy.controls import Controls, read_controls
 from cachewrap.proxy.messages import (
+    OVERDUE,
     BadBody,
     ClientGone,
     Pairs,
@@ -150,8 +151,8 @@ class Gateway:
                 await self._pass(found, passage, "endpoint")
         except ClientGone:
             served.error = "client left"
-        except asyncio.CancelledError:
-            served.error = "client left"
+        except asyncio.CancelledError as error:
+            served.error = OVERDUE if OVERDUE in error.args else "client left"
             raise
         except Exception as error:
             await self._fail(error, shape, passage)

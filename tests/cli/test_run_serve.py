@@ -174,6 +174,12 @@ def test_a_command_has_the_files_that_were_opened_for_it(run: Run, tmp_path: Pat
     assert (done.returncode, done.stdout) == (0, "from a file")
 
 
+def test_a_command_has_its_counts_to_itself(run: Run, tmp_path: Path) -> None:
+    (folder := tmp_path / "counts").mkdir()
+    done = run("sh", "-c", "echo $PROMETHEUS_MULTIPROC_DIR", PROMETHEUS_MULTIPROC_DIR=str(folder))
+    assert (done.stdout, list(folder.iterdir())) == (f"{folder}\n", [])
+
+
 def test_nobody_else_on_the_machine_is_served(run: Run) -> None:
     code = """
 import os, asking

@@ -51,6 +51,14 @@ def refuses(connect: Connect, root: str) -> bool:
     return False
 
 
+def test_counts_of_another_program_are_left_alone(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    command = serve(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "counts"))
+    assert connect(command.root).get("/metrics")[0] == 200
+    assert not (tmp_path / "counts").exists()
+
+
 def test_a_second_signal_ends_its_workers_at_once(
     serve: Serve, connect: Connect, upstream: Slow
 ) -> None:
