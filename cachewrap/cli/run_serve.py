@@ -106,6 +106,8 @@ def _lines(cache: Cache, began: float, own: Sequence[str]) -> list[str]:
     finally:
         cache.close()
     lines = lines_of(stats, cache.url, {}, apart)
+    if not stats.total.calls + stats.absent + stats.bypassed:
+        lines.append("nothing asked the proxy: the command reads no base URL from its environment")
     if own:
         places = ", ".join(one.replace("=", " at ", 1) for one in own)
         lines.append(f"asked where the environment says: {places}")

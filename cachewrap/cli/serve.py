@@ -188,6 +188,7 @@ def command(
         import h11
         import prometheus_client
     del h11, prometheus_client
+    _hold_standard_files()
     secret = _token(token, token_file)
     named = named_url(url, disk, redis)
     if place is not None and named is not None:
@@ -225,6 +226,15 @@ def command(
     except OSError as error:
         raise _NotHeard(settings, error) from None
     sys.exit(status)
+
+
+def _hold_standard_files() -> None:
+    """Let no file of a store or connection have a number to which lines about calls are written."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # it was closed before we began, and is the lowest that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _place(text: str) -> str:
@@ -290,6 +300,8 @@ def _check(settings: Settings) -> None:
 
 def _started(address: str) -> None:
     """Say where it listens; at a terminal what to do with it, too."""
+    if sys.stdout is None:  # a service may be started without one
+        return
     with suppress(OSError):  # whoever started it may not read what it says
         click.echo(address)
         sys.stdout.flush()

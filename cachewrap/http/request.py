@@ -101,6 +101,8 @@ RAW_RESPONSE: Final = "x-stainless-raw-response"
 """The header in which the SDKs carry what kind of response the caller wants."""
 
 _MULTIPART: Final = "multipart/form-data"
+_JSON: Final = "application/json"
+_WANTED: Final = frozenset({"accept", "accept-charset", "accept-language"})
 
 
 def canonical_request(
@@ -252,7 +254,16 @@ def canonical_headers(
         if name in unkeyed:
             if taken is not None and is_secret_value(value):
                 taken.append(value)
-        elif not is_given(value) or value is None:
+        elif (
+            not is_given(value)
+            or value is None
+            or (
+                name in _WANTED
+                and name not in keyed
+                and type(value) is str
+                and is_usual(name, value)
+            )
+        ):
             found.pop(name, None)
         elif mark := keyed.mark(name, value) if keyed else None:
             found[name] = mark
@@ -261,12 +272,10 @@ def canonical_headers(
         elif name == "content-type":
             if value.startswith(_MULTIPART):
                 found[name] = _MULTIPART
-            elif is_usual(name, value):
+            elif value == _JSON or is_usual(name, value):
                 found.pop(name, None)
             else:
                 found[name] = value
-        elif isinstance(value, str) and name.startswith("accept") and is_usual(name, value):
-            found.pop(name, None)
         elif is_secret_value(value):
             if taken is not None:
                 taken.append(value)

@@ -133,6 +133,5 @@ _USUAL: Final = {
 
 @lru_cache(maxsize=256)
 def is_usual(name: str, value: str) -> bool:
-    """Whether a header of this name (in lower case) says what it says nearly always."""
-    usual = _USUAL.get(name)
-    return usual is not None and usual.fullmatch(value.strip()) is not None
+    """Whether such a header (its name in lower case) says what it says nearly always."""
+    return _USUAL[name].fullmatch(value.strip()) is not None

@@ -7,12 +7,14 @@ import os
 import select
 import socket
 import ssl
+import sys
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from importlib import import_module
 from ipaddress import ip_address, ip_network
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
@@ -237,9 +239,7 @@ def trust() -> ssl.SSLContext:
         context = ssl.create_default_context()
         if _has_none(context):
             with suppress(ImportError):
-                from certifi import where
-
-                context.load_verify_locations(where())
+                context.load_verify_locations(import_module("certifi").where())
         return context
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for name in named:
@@ -403,7 +403,7 @@ def is_readable(transport: asyncio.Transport) -> bool:
     place = transport.get_extra_info("socket")
     if place is None or place.fileno() < 0:
         return False
-    if not hasattr(select, "poll"):
+    if sys.platform == "win32" or not hasattr(select, "poll"):
         return bool(select.select([place], [], [], 0)[0])
     poll = select.poll()
     poll.register(place, select.POLLIN)

@@ -92,6 +92,9 @@ def _is_known_coding(coding: bytes) -> bool:
 _MOST: Final = 64 * 1024 * 1024
 """Bytes of a body, at most, that is taken out of its coding."""
 
+_MOST_PARTS: Final = 1_000_000
+"""Names and values, about, in the JSON of a body that is looked at."""
+
 
 def asked_once(headers: Pairs) -> Pairs:
     """Headers of a request whose answer others are given: without what says how it came here.
@@ -280,6 +283,11 @@ class ProxyWire(Wire):
     def body(self) -> Any:
         """The JSON in its body, if all servers read the same in it. Raises `ValueError`."""
         if self._read is None:
+            # One that makes a long work would keep all others waiting.
+            if len(self._content) > _MOST_PARTS and (
+                sum(map(self._content.count, (b",", b":", b"{", b"["))) > _MOST_PARTS
+            ):
+                raise ValueError("JSON of more parts than anybody asks with")
             text = self._content.decode()
             self._read = (json.loads(text, object_pairs_hook=_members),)
         return self._read[0]

@@ -164,6 +164,7 @@ print("here", file=sys.stderr)
     assert "127.0.0.1 http://127.0.0.1:" in last
     assert last.endswith("/openai")
     assert done.stderr.startswith("here\ncachewrap: no call of a model was seen; cache disk://")
+    assert "cachewrap: nothing asked the proxy: " in done.stderr
 
 
 def test_a_command_has_the_files_that_were_opened_for_it(run: Run, tmp_path: Path) -> None:
