@@ -254,9 +254,16 @@ def canonical_headers(
         if name in unkeyed:
             if taken is not None and is_secret_value(value):
                 taken.append(value)
-        elif name in _WANTED and name not in keyed and type(value) is str and is_usual(name, value):
-            found.pop(name, None)
-        elif not is_given(value) or value is None:
+        elif (
+            (  # what it wants is what all want
+                name in _WANTED
+                and name not in keyed
+                and type(value) is str
+                and is_usual(name, value)
+            )
+            or not is_given(value)
+            or value is None
+        ):
             found.pop(name, None)
         elif mark := keyed.mark(name, value) if keyed else None:
             found[name] = mark
