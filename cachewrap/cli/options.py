@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
 import click
 
+from cachewrap.errors import ConfigurationError
 from cachewrap.policy import UNKEYED_VARIABLE, listed
 from cachewrap.urls import absolute, parse_url, url_of_path
 
 DEFAULT_URL: Final = "disk:.cache"
+
+_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
+_SERVE_NEEDS: Final = ("h11", "prometheus_client")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,3 +62,21 @@ def whole_url(url: str, given: Mapping[str, str | None]) -> str:
         if value is not None:
             options = [(n, v) for n, v in options if n != name] + [(name, value)]
     return f"{front}?{urlencode(options)}" if options else front
+
+
+@contextmanager
+def importing_proxy(who: str) -> Iterator[None]:
+    """Import what the proxy needs. Raises `ConfigurationError` where the extra is not installed.
+
+    Args:
+        who: needs it.
+    """
+    os.environ.pop(_COUNTS, None)  # where another program has its own
+    try:
+        yield
+    except ImportError as error:
+        if error.name not in _SERVE_NEEDS:
+            raise
+        raise ConfigurationError(
+            f"{who} needs {error.name}, which is not installed: pip install 'cachewrap[serve]'"
+        ) from None

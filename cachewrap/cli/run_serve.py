@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Final
 
 from cachewrap.cache import Cache
-from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.cli.options import importing_proxy
+from cachewrap.errors import StoreError
 from cachewrap.proxy.providers import base_urls, upstreams_of
 from cachewrap.proxy.settings import Settings
 from cachewrap.run.program import apart_of, lines_of, recorded
@@ -25,8 +26,6 @@ from cachewrap.run.program import apart_of, lines_of, recorded
 _PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _PAST_PROXIES: Final = ("NO_PROXY",) if os.name == "nt" else ("no_proxy", "NO_PROXY")
 _HERE: Final = "127.0.0.1"
-
-_NEEDS: Final = ("h11", "prometheus_client")
 
 _PASSED_ON: Final = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Signals that are sent to us alone."""
@@ -65,14 +64,8 @@ def run(
 
     Raises `CannotStart`, and `CachewrapError` where there can be no proxy.
     """
-    try:
+    with importing_proxy("--serve"):
         from cachewrap.proxy.service import opened, serving
-    except ImportError as error:
-        if error.name not in _NEEDS:
-            raise
-        raise ConfigurationError(
-            f"--serve needs {error.name}, which is not installed: pip install 'cachewrap[serve]'"
-        ) from None
     began, given = time.time(), settings.upstreams
     upstreams = upstreams_of(environment, given)
     cache = recorded(opened(settings.url))
@@ -113,6 +106,8 @@ def _lines(cache: Cache, began: float, own: Sequence[str]) -> list[str]:
     finally:
         cache.close()
     lines = lines_of(stats, cache.url, {}, apart)
+    if not stats.total.calls + stats.absent + stats.bypassed:
+        lines.append("nothing asked the proxy: the command reads no base URL from its environment")
     if own:
         places = ", ".join(one.replace("=", " at ", 1) for one in own)
         lines.append(f"asked where the environment says: {places}")

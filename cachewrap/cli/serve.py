@@ -15,7 +15,7 @@ import click
 from cachewrap.cache import Cache
 from cachewrap.cli.entries import size
 from cachewrap.cli.guess import target_url
-from cachewrap.cli.options import left_out, together, whole_url
+from cachewrap.cli.options import importing_proxy, left_out, together, whole_url
 from cachewrap.cli.places import allow_many_files, named_url, url_options
 from cachewrap.cli.text import is_terminal
 from cachewrap.errors import StoreError, printable
@@ -27,12 +27,10 @@ from cachewrap.urls import parse_url
 TOKEN: Final = "CACHEWRAP_TOKEN"
 """The environment variable with the token that clients must know."""
 
-_NEEDS: Final = ("h11", "prometheus_client")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DEFAULT: Final = Limits()
 _MOST_WORKERS: Final = 256
-_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def _span(text: str) -> float:
@@ -134,6 +132,12 @@ Environment:
     help="How long an upstream may send nothing.",
 )
 @click.option(
+    "--max-time",
+    type=_span,
+    metavar="SPAN",
+    help="How long a request may take to the end of its answer; by default as long as it does.",
+)
+@click.option(
     "--grace",
     type=_span,
     metavar="SPAN",
@@ -159,6 +163,7 @@ def command(
     log: str,
     max_body: int,
     timeout: float,
+    max_time: float | None,
     grace: float,
     url: str,
     disk: str | None,
@@ -179,16 +184,11 @@ def command(
     SIGTERM and an interrupt let answers under way come to their end; a second one does not.
     /healthz tells that it answers, and /metrics what it counted, in the form of Prometheus.
     """
-    try:
+    with importing_proxy("cachewrap serve"):
         import h11
         import prometheus_client
-    except ImportError as error:
-        if error.name not in _NEEDS:
-            raise
-        raise click.ClickException(
-            f'the proxy needs {error.name}, which is not installed: pip install "cachewrap[serve]"'
-        ) from None
     del h11, prometheus_client
+    _hold_standard_files()
     secret = _token(token, token_file)
     named = named_url(url, disk, redis)
     if place is not None and named is not None:
@@ -210,11 +210,15 @@ def command(
         workers=workers,
         pace=pace,
         log=log,
-        limits=Limits(body_bytes=max_body, upstream_seconds=timeout, end_seconds=grace),
+        limits=Limits(
+            body_bytes=max_body,
+            upstream_seconds=timeout,
+            total_seconds=max_time or 0.0,
+            end_seconds=grace,
+        ),
     )
     _check(settings)
     allow_many_files()
-    os.environ.pop(_COUNTS, None)  # of another program, whose counts are not ours
     from cachewrap.proxy import workers as processes
 
     try:
@@ -222,6 +226,15 @@ def command(
     except OSError as error:
         raise _NotHeard(settings, error) from None
     sys.exit(status)
+
+
+def _hold_standard_files() -> None:
+    """Let no file of a store or connection have a number to which lines about calls are written."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # it was closed before we began, and is the lowest that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _place(text: str) -> str:
@@ -287,6 +300,8 @@ def _check(settings: Settings) -> None:
 
 def _started(address: str) -> None:
     """Say where it listens; at a terminal what to do with it, too."""
+    if sys.stdout is None:  # a service may be started without one
+        return
     with suppress(OSError):  # whoever started it may not read what it says
         click.echo(address)
         sys.stdout.flush()

@@ -100,7 +100,7 @@ def decoded_within(encoding: str | None, body: bytes, most: int) -> bytes:
             if most < 0:
                 break
     except (LookupError, *DECODING_ERRORS) as error:
-        raise ValueError(f"a body that is not {names[0]}, or cannot be read here") from error
+        raise ValueError(f"a body that is not {encoding}, or cannot be read here") from error
     if most < 0:
         raise ValueError("a body that is too long without its coding")
     return b"".join(pieces)

@@ -255,14 +255,14 @@ def canonical_headers(
             if taken is not None and is_secret_value(value):
                 taken.append(value)
         elif (
-            (  # what it wants is what all want
+            not is_given(value)
+            or value is None
+            or (
                 name in _WANTED
                 and name not in keyed
                 and type(value) is str
                 and is_usual(name, value)
             )
-            or not is_given(value)
-            or value is None
         ):
             found.pop(name, None)
         elif mark := keyed.mark(name, value) if keyed else None:

@@ -11,9 +11,15 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias, cast
 
-from cachewrap.proxy.exchanges import ClientRaw, ClientRequest, ClientResponse, error_body
+from cachewrap.proxy.exchanges import (
+    DROPPED_BYTES,
+    ClientRaw,
+    ClientRequest,
+    ClientResponse,
+    error_body,
+)
 from cachewrap.proxy.framing import Refused, find_head, is_https, parse_head
-from cachewrap.proxy.messages import BadBody, ClientGone, Raw, Request, Response
+from cachewrap.proxy.messages import OVERDUE, BadBody, ClientGone, Raw, Request, Response
 from cachewrap.proxy.settings import Limits
 from cachewrap.telemetry.events import warn_once
 
@@ -27,7 +33,6 @@ Handler: TypeAlias = Callable[[Request, Response], Awaitable[None]]
 _HELD_BYTES = 256 * 1024  # of a body that nobody reads yet, before the client has to wait
 _AHEAD_BYTES = 64 * 1024  # of requests behind the one that is answered
 _SENT_BYTES = 64 * 1024  # on their way to a client, before senders have to wait
-_DROPPED_BYTES = 256 * 1024  # of a body that nobody wanted, so that the connection lives on
 _DROP_SECONDS = 1.0
 _LINGER_BYTES = 16 * 1024 * 1024  # that a client still sends while it is told why not
 _PROBE_SECONDS = (0.25, 5.0)  # first and longest wait between looks for a client that half-closed
@@ -300,7 +305,7 @@ class Connection(asyncio.Protocol):
             _, response = self._exchange
             if not response.finished:
                 self._overdue = True
-                self._task.cancel()
+                self._task.cancel(OVERDUE)
 
     def _watch(self) -> None:
         self._probe_seconds = _PROBE_SECONDS[0]
@@ -421,7 +426,7 @@ class Connection(asyncio.Protocol):
         elif request.ended:
             self._next()
         else:
-            request.drop(_DROPPED_BYTES)
+            request.drop(DROPPED_BYTES)
             self.arm(self._linger, _DROP_SECONDS)
             self.balance()
 

@@ -7,12 +7,14 @@ import os
 import select
 import socket
 import ssl
+import sys
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from importlib import import_module
 from ipaddress import ip_address, ip_network
 from itertools import zip_longest
 from typing import Any, Final, TypeVar
@@ -20,11 +22,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import h11
 
-from cachewrap.proxy.messages import Origin, UpstreamError
+from cachewrap.proxy.messages import PORTS, Origin, UpstreamError
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 
-_PORTS: Final = {"http": 80, "https": 443}
 _EYEBALLS_SECONDS: Final = 0.25
 _SHUTDOWN_SECONDS: Final = 2.0
 _UNREAD_BYTES: Final = 256 * 1024
@@ -238,9 +239,7 @@ def trust() -> ssl.SSLContext:
         context = ssl.create_default_context()
         if _has_none(context):
             with suppress(ImportError):
-                from certifi import where
-
-                context.load_verify_locations(where())
+                context.load_verify_locations(import_module("certifi").where())
         return context
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for name in named:
@@ -277,13 +276,13 @@ def read_proxy(url: str, variable: str) -> Proxy:
             f"{variable} names a SOCKS proxy, which is not supported:"
             " name one of http:// or https://, or except the host by NO_PROXY"
         )
-    if not host or scheme not in _PORTS:
+    if not host or scheme not in PORTS:
         raise UpstreamError(f"{variable} names no proxy: write it as http://HOST:PORT")
     authorization = b""
     if parts.username is not None or parts.password is not None:
         pair = unquote_to_bytes(parts.username or ""), unquote_to_bytes(parts.password or "")
         authorization = b"Basic " + b64encode(b":".join(pair))
-    place = Origin(scheme, host, port or _PORTS[scheme])
+    place = Origin(scheme, host, port or PORTS[scheme])
     return Proxy(variable=variable, origin=place, authorization=authorization)
 
 
@@ -404,7 +403,7 @@ def is_readable(transport: asyncio.Transport) -> bool:
     place = transport.get_extra_info("socket")
     if place is None or place.fileno() < 0:
         return False
-    if not hasattr(select, "poll"):
+    if sys.platform == "win32" or not hasattr(select, "poll"):
         return bool(select.select([place], [], [], 0)[0])
     poll = select.poll()
     poll.register(place, select.POLLIN)

@@ -18,7 +18,7 @@ from cachewrap.proxy.messages import BadBody, ClientGone, Pairs, Raw
 from cachewrap.proxy.settings import Limits
 
 _JOINED_BYTES = 64 * 1024  # of a body that goes out in one piece with its head
-_DROPPED_BYTES = 256 * 1024  # of a body that nobody wanted, so that the connection lives on
+DROPPED_BYTES = 256 * 1024  # of a body that nobody wanted, so that the connection lives on
 _SENDS_IN_A_ROW = 32  # before others have their turn
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_REASON = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
@@ -290,9 +290,7 @@ class ClientResponse:
         await self._line.drain()
 
     async def finish(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        pairs = sendable_trailers(trailers) if self._chunked else []
-        data = self._encode(h11.EndOfMessage(headers=pairs))
-        if data:
+        if data := self._end(trailers):
             self._line.write(data)
         self.finished = True
         await self._line.drain()
@@ -312,6 +310,27 @@ class ClientResponse:
         else:
             self._line.write(data)
             self._line.write(self._encode(h11.Data(data=body)) + self._encode(end))
+        self.finished = True
+        await self._line.drain()
+
+    async def pieces(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Pairs,
+        pieces: Iterable[bytes],
+        trailers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        data = bytearray(self._begin(status, reason, headers))
+        for piece in pieces:
+            if piece and not self._empty:
+                data += self._encode(h11.Data(data=piece))
+            if len(data) > _JOINED_BYTES:
+                self._line.write(bytes(data))
+                data.clear()
+                await asyncio.sleep(0)
+                await self._line.drain()
+        self._line.write(bytes(data) + self._end(trailers))
         self.finished = True
         await self._line.drain()
 
@@ -347,7 +366,7 @@ class ClientResponse:
             self._line.last()
             or request.expects
             or request.failure is not None
-            or (request.left or 0) > _DROPPED_BYTES
+            or (request.left or 0) > DROPPED_BYTES
         ):
             headers.append((b"Connection", b"close"))
         event = _head(h11.Response, status, reason, headers)
@@ -358,6 +377,10 @@ class ClientResponse:
         data = self._state.send(event)
         self.started = True
         return data
+
+    def _end(self, trailers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        pairs = sendable_trailers(trailers) if self._chunked else []
+        return self._encode(h11.EndOfMessage(headers=pairs))
 
     def _encode(self, event: h11.Data | h11.EndOfMessage) -> bytes:
         try:

@@ -19,6 +19,7 @@ from cachewrap.http.routes import Routes, is_private
 from cachewrap.http.serve import Caching
 from cachewrap.proxy.controls import Controls, read_controls
 from cachewrap.proxy.messages import (
+    OVERDUE,
     BadBody,
     ClientGone,
     Pairs,
@@ -157,8 +158,8 @@ class Gateway:
                 await self._pass(found, passage, "endpoint")
         except ClientGone:
             served.error = "client left"
-        except asyncio.CancelledError:
-            served.error = "client left"
+        except asyncio.CancelledError as error:
+            served.error = OVERDUE if OVERDUE in error.args else "client left"
             raise
         except Exception as error:
             await self._fail(error, shape, passage)
@@ -368,17 +369,19 @@ class _Passage:
             served.sent = len(body)
             await response.whole(answer.status, answer.reason, headers, body)
             return
+        if answer.stream is None and not answer.delays:
+            served.sent = sum(map(len, answer.body))
+            pieces, trailers = answer.body, answer.trailers
+            await response.pieces(answer.status, answer.reason, headers, pieces, trailers)
+            return
         try:
             await response.start(answer.status, answer.reason, headers)
             if answer.stream is not None:
                 async for piece in answer.stream:
                     served.sent += len(piece)
                     await response.send(piece)
-            elif answer.delays:
-                await paced(answer.body, answer.delays, self._send)
             else:
-                for piece in answer.body:
-                    await self._send(piece)
+                await paced(answer.body, answer.delays, self._send)
             await response.finish(answer.trailers)
         finally:
             await answer.aclose()

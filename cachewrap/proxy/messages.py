@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
 """Headers in their order, their names as they were written."""
 
+PORTS: Final = {"http": 80, "https": 443}
+"""The port of each scheme where a URL names none."""
+
 Inform: TypeAlias = Callable[[int, bytes, Pairs], Awaitable[None]]
 """Takes what comes before an answer: status (1xx), reason, headers."""
+
+
+OVERDUE: Final = "took too long"
+"""What a task is cancelled with whose request has taken its time; else its client has left."""
 
 
 class ClientGone(ConnectionError):
@@ -63,7 +70,7 @@ class Origin:
         if self.scheme == "unix":
             return self.host.rpartition("/")[2]
         host = f"[{self.host}]" if ":" in self.host else self.host
-        usual = {"http": 80, "https": 443}[self.scheme] == self.port
+        usual = PORTS[self.scheme] == self.port
         return host if usual else f"{host}:{self.port}"
 
 
@@ -148,6 +155,17 @@ class Response(Protocol):
 
     async def whole(self, status: int, reason: bytes, headers: Pairs, body: bytes) -> None:
         """Send an answer at one go."""
+        ...
+
+    async def pieces(
+        self,
+        status: int,
+        reason: bytes,
+        headers: Pairs,
+        pieces: Iterable[bytes],
+        trailers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Send an answer of which all is there, a chunk for each piece, in few writes."""
         ...
 
     def abort(self) -> None:

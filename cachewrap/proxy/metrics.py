@@ -28,9 +28,6 @@ _VALUES: Final = 64
 
 _REMEMBERED: Final = 4096
 
-Page = tuple[int, str, bytes]
-"""Status, content type and body."""
-
 
 class _Counted(NamedTuple):
     requests: Counter
@@ -175,8 +172,8 @@ class Metrics:
             self._last[name] = total
             counter.inc(more)
 
-    def page(self) -> Page:
-        """All of it, as Prometheus reads it."""
+    def page(self) -> tuple[int, str, bytes]:
+        """All of it, as Prometheus reads it: status, content type, body."""
         registry = self._registry
         if self._folder:
             registry = CollectorRegistry()
@@ -203,8 +200,8 @@ class _Shown:
             yield metric
 
 
-def health(ending: bool) -> Page:
-    """Whether requests are answered, which the store is no condition of.
+def health(ending: bool) -> tuple[int, str, bytes]:
+    """The page that tells whether requests are answered, which the store is no condition of.
 
     Args:
         ending: whether the proxy ends, and takes no more.
@@ -234,7 +231,7 @@ https://cachewrap.readthedocs.io/en/latest/serve.html
 """
 
 
-def front(root: str, places: Mapping[str, str]) -> Page:
+def front(root: str, places: Mapping[str, str]) -> tuple[int, str, bytes]:
     """What the proxy is, for who looks at it with a browser.
 
     Args:

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from cachewrap.errors import ConfigurationError, printable
 from cachewrap.patterns import later
 from cachewrap.proxy.known import PROVIDERS, Provider
-from cachewrap.proxy.messages import Origin
+from cachewrap.proxy.messages import PORTS, Origin
 
 _CALLS: Final = frozenset(
     "audio batches chat complete completions embeddings files fim fine_tuning images messages"
@@ -185,7 +185,7 @@ _QUERY: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not
 def _upstream(name: str, url: str, shape: str) -> Upstream:
     """The upstream of a URL that is known to be one."""
     parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    port = parts.port or PORTS[parts.scheme]
     origin = Origin(parts.scheme, parts.hostname or "", port)
     return Upstream(name, origin, parts.path.rstrip("/"), shape)
 

@@ -23,7 +23,7 @@ from cachewrap.errors import ConfigurationError
 from cachewrap.proxy.clients import Connection
 from cachewrap.proxy.gateway import Gateway
 from cachewrap.proxy.journal import Journal, take_over
-from cachewrap.proxy.messages import Request, Response
+from cachewrap.proxy.messages import PORTS, Request, Response
 from cachewrap.proxy.metrics import Metrics, health
 from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.providers import Upstreams
@@ -116,7 +116,7 @@ def _check_upstreams(settings: Settings, sockets: Sequence[socket.socket]) -> No
         name, _, url = text.partition("=")
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
+            host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
             if port != own[0][1]:
                 continue
             theirs = {address[0] for _, address in _addresses(host, port)}
@@ -199,6 +199,7 @@ class Service:
         siblings: the workers, where it is one of several.
 
     Attributes:
+        address: where it listens, once it does, as the base of a URL: ``http://127.0.0.1:8141``.
         ending: whether it takes no more requests.
     """
 
@@ -211,6 +212,7 @@ class Service:
         journal: Journal | None = None,
         siblings: Siblings | None = None,
     ) -> None:
+        self.address = ""
         self.ending = False
         self._settings = settings
         self._sockets = list(sockets)
@@ -230,11 +232,6 @@ class Service:
         self._updating: asyncio.Task[None] | None = None
 
     @property
-    def address(self) -> str:
-        """Where it listens, as the base of a URL: ``http://127.0.0.1:8141``."""
-        return address_of(self._settings.host, self._sockets)
-
-    @property
     def cache(self) -> Cache:
         """The cache that serves the requests."""
         return self._cache
@@ -247,6 +244,7 @@ class Service:
         """
         if not self._sockets:
             self._sockets = bound(self._settings)
+        self.address = address_of(self._settings.host, self._sockets)
         loop = asyncio.get_running_loop()
         for one in self._sockets:
             # The event loop accepts as many at a time as it is told may wait: what one of several

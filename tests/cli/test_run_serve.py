@@ -164,6 +164,7 @@ print("here", file=sys.stderr)
     assert "127.0.0.1 http://127.0.0.1:" in last
     assert last.endswith("/openai")
     assert done.stderr.startswith("here\ncachewrap: no call of a model was seen; cache disk://")
+    assert "cachewrap: nothing asked the proxy: " in done.stderr
 
 
 def test_a_command_has_the_files_that_were_opened_for_it(run: Run, tmp_path: Path) -> None:
@@ -171,6 +172,12 @@ def test_a_command_has_the_files_that_were_opened_for_it(run: Run, tmp_path: Pat
     inner = f"{PYTHON} -m cachewrap run --serve --quiet sh -c 'cat <&3' 3<given 2>&-"
     done = run("--quiet", "sh", "-c", inner)
     assert (done.returncode, done.stdout) == (0, "from a file")
+
+
+def test_a_command_has_its_counts_to_itself(run: Run, tmp_path: Path) -> None:
+    (folder := tmp_path / "counts").mkdir()
+    done = run("sh", "-c", "echo $PROMETHEUS_MULTIPROC_DIR", PROMETHEUS_MULTIPROC_DIR=str(folder))
+    assert (done.stdout, list(folder.iterdir())) == (f"{folder}\n", [])
 
 
 def test_nobody_else_on_the_machine_is_served(run: Run) -> None:

@@ -99,7 +99,8 @@ def test_names_are_added_to_those_of_the_url(run: CommandLine, given: list[Setti
 def test_options_of_the_proxy(run: CommandLine, given: list[Settings]) -> None:
     words = (
         "memory: --host localhost --port 0 --upstream a=http://127.0.0.1:1 --upstream b=http://b"
-        " --pace --log text --max-body 10M --timeout 2m --grace 5s --token open-sesame"
+        " --pace --log text --max-body 10M --timeout 2m --max-time 15m --grace 5s"
+        " --token open-sesame"
     )
     assert run("serve", *words.split()).status == 0
     assert given[0] == Settings(
@@ -110,7 +111,9 @@ def test_options_of_the_proxy(run: CommandLine, given: list[Settings]) -> None:
         token="open-sesame",
         pace=True,
         log="text",
-        limits=Limits(body_bytes=10 * 2**20, upstream_seconds=120.0, end_seconds=5.0),
+        limits=Limits(
+            body_bytes=10 * 2**20, upstream_seconds=120.0, total_seconds=900.0, end_seconds=5.0
+        ),
     )
     assert "sesame" not in repr(given[0])
 
@@ -256,8 +259,8 @@ def test_an_extra_that_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     done = run("serve", "memory:")
-    assert (done.status, done.out) == (1, "")
-    assert f'needs {name}, which is not installed: pip install "cachewrap[serve]"' in done.err
+    assert (done.status, done.out) == (2, "")
+    assert f"needs {name}, which is not installed: pip install 'cachewrap[serve]'" in done.err
 
 
 # -- what is said at a terminal --------------------------------------------------------------------

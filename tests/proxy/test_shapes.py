@@ -7,7 +7,6 @@ import json
 import re
 from typing import Any
 
-import httpx
 import pytest
 
 from cachewrap import Cache, CachedTransport, ReplayMissError
@@ -15,6 +14,8 @@ from cachewrap.errors import refusal
 from cachewrap.proxy.known import PROVIDERS
 from cachewrap.proxy.shapes import error_body, replay_miss
 from proxy.asking import CALLS, answered
+
+httpx = pytest.importorskip("httpx")
 
 MESSAGE = 'no answer is stored: "temperature" is 0.2 → 0.7'
 STATUSES = (401, 404, 413, 429, 501, 502, 504)

@@ -53,6 +53,23 @@ async def pieces_with_length(response: Response) -> None:
     await response.finish()
 
 
+async def pieces_at_once(response: Response) -> None:
+    await response.pieces(200, b"Fine", PLAIN, [b"he", b"", b"llo"])
+
+
+async def pieces_at_once_with_length(response: Response) -> None:
+    await response.pieces(200, b"Fine", [(b"Content-Length", b"5")], [b"he", b"llo"])
+
+
+async def many_pieces_at_once(response: Response) -> None:
+    await response.pieces(200, b"Fine", PLAIN, [b"hello" * 1_000] * 100)
+
+
+async def trailers_at_once(response: Response) -> None:
+    given = [(b"X-Sum", b"1"), (b"Content-Length", b"9")]
+    await response.pieces(200, b"Fine", [(b"Trailer", b"X-Sum")], [b"hello"], given)
+
+
 async def no_pieces(response: Response) -> None:
     await response.start(200, b"Fine", PLAIN)
     await response.finish()
@@ -117,6 +134,9 @@ async def answered(
             pieces_with_length, [(b"Content-Length", b"5")], b"hello", id="pieces, length"
         ),
         pytest.param(
+            pieces_at_once_with_length, [(b"Content-Length", b"5")], b"hello", id="at once, length"
+        ),
+        pytest.param(
             trailers_with_length,
             [(b"Content-Length", b"5")],
             b"hello",
@@ -136,6 +156,8 @@ async def test_a_length_frames_it(steps: Steps, headers: Pairs, body: bytes) -> 
     ("steps", "chunks"),
     [
         pytest.param(pieces, [b"he", b"llo"], id="each piece is a chunk"),
+        pytest.param(pieces_at_once, [b"he", b"llo"], id="at once"),
+        pytest.param(many_pieces_at_once, [b"hello" * 1_000] * 100, id="many at once"),
         pytest.param(no_pieces, [], id="none"),
         pytest.param(chunked_already, [b"hello"], id="headers of the connection are not passed on"),
     ],
@@ -148,9 +170,10 @@ async def test_without_a_length_it_comes_in_chunks(steps: Steps, chunks: list[by
     assert rest == b"next"
 
 
+@pytest.mark.parametrize("steps", [trailers, trailers_at_once])
 @in_loop
-async def test_trailers_stand_behind_chunks() -> None:
-    answer, rest = await answered(trailers)
+async def test_trailers_stand_behind_chunks(steps: Steps) -> None:
+    answer, rest = await answered(steps)
     assert answer.trailers == [(b"X-Sum", b"1")]
     assert rest == b"next"
 
@@ -167,6 +190,7 @@ async def test_trailers_stand_behind_chunks() -> None:
     [
         pytest.param(whole, [*PLAIN, (b"content-length", b"5")], id="whole"),
         pytest.param(pieces, PLAIN, id="pieces"),
+        pytest.param(pieces_at_once, PLAIN, id="at once"),
         pytest.param(trailers, [(b"Trailer", b"X-Sum")], id="trailers"),
     ],
 )

@@ -60,9 +60,9 @@ def test_the_address_is_where_it_answers(host: str, front: str, connect: Connect
 
 def test_who_looks_at_it_is_told_what_it_is(connect: Connect) -> None:
     with serving(settings(upstreams=("local=http://127.0.0.1:8000/v1",))) as proxy:
-        status, text = connect(proxy.root).get("/")
+        status, text = connect(proxy.address).get("/")
     assert status == 200
-    assert f"\n  OPENAI_BASE_URL={proxy.root}/openai/v1\n" in text
+    assert f"\n  OPENAI_BASE_URL={proxy.address}/openai/v1\n" in text
     assert re.search(r"^  /local +http://127\.0\.0\.1:8000/v1$", text, re.M)
     assert re.search(r"^  /anthropic +https://api\.anthropic\.com$", text, re.M)
     assert "https://cachewrap.readthedocs.io/" in text

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -48,6 +51,14 @@ def refuses(connect: Connect, root: str) -> bool:
     return False
 
 
+def test_counts_of_another_program_are_left_alone(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    command = serve(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "counts"))
+    assert connect(command.root).get("/metrics")[0] == 200
+    assert not (tmp_path / "counts").exists()
+
+
 def test_a_second_signal_ends_its_workers_at_once(
     serve: Serve, connect: Connect, upstream: Slow
 ) -> None:
@@ -61,6 +72,28 @@ def test_a_second_signal_ends_its_workers_at_once(
     began = time.monotonic()
     assert command.ended()[0] == 0
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"], ids=["out", "err", "all"])
+def test_it_serves_without_standard_files(
+    connect: Connect, upstream: Slow, tmp_path: Path, closed: str
+) -> None:
+    """What is stored gets no number to which lines about calls are written."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = (sys.executable, "-m", "cachewrap", "serve", "cache", "--port", str(port))
+    given = shlex.join((*words, "--upstream", f"local={upstream.url}"))
+    process = subprocess.Popen(["sh", "-c", f"exec {given} {closed}"], cwd=tmp_path)
+    try:
+        root = f"http://127.0.0.1:{port}"
+        until(lambda: not refuses(connect, root))
+        marks = [connect(root).ask("hi").headers["x-cachewrap"] for _ in range(2)]
+        assert marks == ["miss", "hit"]
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_what_takes_longer_than_the_grace_is_cut_and_not_stored(

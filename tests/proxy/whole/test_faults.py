@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from stalling import Listener
 
-from cachewrap.proxy.settings import Limits
+from cachewrap.proxy.journal import Journal
+from cachewrap.proxy.settings import Limits, Served
 from proxy.conftest import Serve
 from proxy.raw import Message, Wire, chunk, eventually, request
-from proxy.running import Within
+from proxy.running import Within, within
 from proxy.upstream import Script, Upstream, answer, chat, completion, events, stream, stream_head
 
 PIECES = events("a", "b")
@@ -238,3 +239,16 @@ def test_a_stream_after_its_fault_is_whole(proxy: Within, upstream: Upstream) ->
     for mark in ("miss", "hit"):
         told = proxy.ask(request("/openai/v1/chat/completions", body))
         assert (told.mark, told.pieces) == (mark, PIECES)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files"], ids=["cached", "passed"])
+def test_a_request_that_takes_too_long(
+    path: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Served] = []
+    monkeypatch.setattr(Journal, "add", lambda self, served: told.append(served))
+    upstream.usual = lambda wire, asked: wire.more()
+    upstreams, limits = {"openai": upstream.url}, Limits(total_seconds=0.2)
+    with within(upstreams=upstreams, limits=limits) as proxy:
+        assert proxy.ask(request(f"/openai{path}", chat())).status == 504
+    assert [one.error for one in told] == ["took too long"]

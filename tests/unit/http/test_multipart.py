@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from cachewrap.http.multipart import parse_multipart
 from cachewrap.http.request import fingerprints
+
+# Beside OpenAI's SDK from version 3 on it has another name.
+httpx: Any = importlib.import_module("httpx" if find_spec("httpx") else "httpx2")
 
 TYPE = "multipart/form-data; boundary=b"
 
