@@ -59,6 +59,12 @@ _MARKS: Final = {
     Outcome.JOINED: "joined",
     Outcome.BYPASSED: "bypass",
 }
+_SMALL: Final = 1024 * 1024
+"""Bytes of a body of which any number is held at a time."""
+
+_BODIES: Final = 8
+"""Larger bodies that are held at a time, if each is as large as may be; others pass."""
+
 _OPEN_TO_ALL: Final = frozenset({"/healthz"})
 
 
@@ -108,6 +114,7 @@ class Gateway:
         self._pages = pages
         self._siblings = siblings
         self._token = settings.token.encode()
+        self._held = 0
         self._routes = Routes(None, None)
         self._caching = Caching(self._routes, cache, whole=True)
 
@@ -198,11 +205,28 @@ class Gateway:
 
     async def _serve(self, found: Found, target: str, passage: _Passage) -> None:
         """Answer a request that may be cached."""
-        request, served = passage.request, passage.served
-        body = await request.read(self._settings.limits.held_bytes)
-        if body is None:
-            await self._pass(found, passage, "too large")
+        request, most = passage.request, self._settings.limits.held_bytes
+        body = await request.read(min(_SMALL, most))
+        if body is not None:
+            await self._serve_body(found, target, passage, body)
             return
+        length = next((v for name, v in request.headers if name.lower() == b"content-length"), b"")
+        size = min(int(length or most), most)
+        if self._held + size > _BODIES * most:
+            await self._pass(found, passage, "busy")
+            return
+        self._held += size
+        try:
+            body = await request.read(most)
+            if body is not None:
+                await self._serve_body(found, target, passage, body)
+                return
+        finally:
+            self._held -= size
+        await self._pass(found, passage, "too large")
+
+    async def _serve_body(self, found: Found, target: str, passage: _Passage, body: bytes) -> None:
+        request, served = passage.request, passage.served
         served.received = len(body)
         headers, origin = asked_upstream(request.headers), found.upstream.origin
 
@@ -229,6 +253,7 @@ class Gateway:
             served.reason = wire.reason or ""
             if wire.exchange is not None:
                 served.key, served.model = wire.exchange.key, wire.exchange.model or ""
+                wire.exchange = None  # each of them knows the other, and both the body
         mark = _MARKS[wire.outcome]
         if isinstance(result, Handed):
             mark, served.error = result.mark, result.fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from typing import Final
 
 from cachewrap.proxy.asked import Asked
@@ -91,7 +92,13 @@ class Origins:
 
         if self._is_closed:
             raise UpstreamError("The proxy ends")
-        connection = await self._dialer.dial(origin, build)
+        # A connection is of no request, and keeps nothing of the one for which it was made.
+        dialing = asyncio.create_task(self._dialer.dial(origin, build), context=Context())
+        try:
+            connection = await dialing
+        except asyncio.CancelledError:
+            dialing.add_done_callback(_let_go)
+            raise
         if self._is_closed:
             connection.abort()
             raise UpstreamError("The proxy ends")
@@ -145,3 +152,9 @@ class Origins:
             if not idle:
                 del self._idle[origin]
         self._sweeper = loop.call_later(_IDLE_SECONDS / 2, self._sweep) if self._idle else None
+
+
+def _let_go(dialing: asyncio.Task[Connection]) -> None:
+    """Close a connection that was made when nobody waited for it any more."""
+    if not dialing.cancelled() and dialing.exception() is None:
+        dialing.result().abort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, Final, Protocol
 
 import h11
@@ -80,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._queued = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._context = copy_context()  # of nobody: it goes on from one request to the next
 
     # What the event loop calls
 
@@ -311,11 +313,11 @@ class Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self._is_paused and not self._is_lost:
             self._is_paused = False
-            self.transport.resume_reading()
+            self._context.copy().run(self.transport.resume_reading)
 
     def _watch(self) -> None:
         if not self._timer and self._raw is None and not self._is_lost:
-            self._timer = self._loop.call_later(self._seconds, self._look)
+            self._timer = self._loop.call_later(self._seconds, self._look, context=self._context)
 
     def _look(self) -> None:
         """Look whether the upstream is waited for too long."""

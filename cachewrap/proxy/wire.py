@@ -6,13 +6,14 @@ import asyncio
 import http
 import json
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answers import value_of
-from cachewrap.http.encodings import Coder, codings, decoded, decoded_within, decoder
+from cachewrap.http.encodings import Coder, codings, decoded_within, decoder
 from cachewrap.http.multipart import Form, parse_multipart
 from cachewrap.http.response import MARK, Head, Headers, Wire, marked, raising
 from cachewrap.proxy.messages import Incoming, Origin, Pairs, UpstreamError
@@ -90,7 +91,7 @@ def _is_known_coding(coding: bytes) -> bool:
 
 
 _MOST: Final = 64 * 1024 * 1024
-"""Bytes of a body, at most, that is taken out of its coding."""
+"""Bytes of a body, at most, that is held, and taken out of its coding."""
 
 _MOST_PARTS: Final = 1_000_000
 """Names and values, about, in the JSON of a body that is looked at."""
@@ -227,6 +228,25 @@ class Passed:
         )
 
 
+class Resumed:
+    """The body of an answer of which some was read before it proved too long to be held."""
+
+    def __init__(self, pieces: list[bytes], rest: AsyncIterator[bytes], incoming: Incoming) -> None:
+        self._pieces = deque(pieces)
+        self._rest = rest
+        self._incoming = incoming
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._pieces:
+            yield self._pieces.popleft()
+        async for piece in self._rest:
+            yield piece
+
+    def aclose(self) -> Awaitable[None]:
+        """Be done with it."""
+        return self._incoming.aclose()
+
+
 _HEARD: Final = "/audio/speech"
 """The end of a path whose answer is played while it comes."""
 
@@ -301,14 +321,27 @@ class ProxyWire(Wire):
         return response.head
 
     async def aread(self, response: Passed) -> bytes:
-        pieces = []
+        pieces: list[bytes] = []
+        size, rest = 0, aiter(response.incoming)
         try:
-            async for piece in response.incoming:
+            async for piece in rest:
                 pieces.append(piece)
-        finally:
+                size += len(piece)
+                if size > _MOST:
+                    response.head.stream = Resumed(pieces, rest, response.incoming)
+                    return b""  # which is not stored
+        except BaseException:
             await response.incoming.aclose()
+            raise
+        await response.incoming.aclose()
         response.raw = b"".join(pieces)
-        return decoded(response.head.headers.get("content-encoding"), response.raw)
+        encoding = response.head.headers.get("content-encoding")
+        if not codings(encoding):
+            return response.raw
+        try:
+            return decoded_within(encoding, response.raw, _MOST)
+        except ValueError:
+            return b""
 
     async def awhole(self, response: Passed, content: bytes) -> Answer:
         return response.answer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import time
@@ -9,11 +10,12 @@ from contextlib import suppress
 
 import pytest
 
+from cachewrap.proxy import wire
 from cachewrap.proxy.settings import Limits
 from proxy.conftest import Serve
 from proxy.raw import Client, Ended, chunked, eventually, request
 from proxy.running import Within
-from proxy.upstream import Upstream, answer, chat
+from proxy.upstream import Upstream, answer, chat, completion
 
 GET = "GET {} HTTP/1.1\r\nHost: a\r\n\r\n"
 SMUGGLED = b"GET /openai/v1/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -211,8 +213,6 @@ def test_a_body_in_a_broken_coding_passes(proxy: Within, upstream: Upstream, cod
 def test_a_compressed_body_that_becomes_huge_is_not_opened(
     proxy: Within, upstream: Upstream
 ) -> None:
-    import gzip
-
     bomb = gzip.compress(bytes(600_000_000), 1)
     for _ in range(3):
         bomb = gzip.compress(bomb)
@@ -298,6 +298,54 @@ def test_a_body_that_is_too_large_is_refused(
     assert told.startswith(b"HTTP/1.1 413") or told == b""
     assert not [asked for asked in upstream.asked if asked.whole]
     assert proxy.ask(request("/openai/v1/models")).status == 200
+
+
+@pytest.mark.parametrize("how", ["a length", "chunks"])
+def test_more_large_bodies_than_can_be_held_pass(
+    serve: Serve, upstream: Upstream, how: str
+) -> None:
+    """Ten that do not come on are more than eight; who asks beside them is answered."""
+    proxy = serve(upstreams={"openai": upstream.url}, limits=Limits(held_bytes=1_200_000))
+    target, large = "/openai/v1/chat/completions", chat("a" * 1_100_000)
+    framed = "Transfer-Encoding: chunked" if how == "chunks" else f"Content-Length: {len(large)}"
+    begun = chunked(large[:-50], large[-50:])[:-30] if how == "chunks" else large[:-100]
+    upstream.usual = answer(completion())
+    slow = [proxy.client() for _ in range(10)]
+    for client in slow:
+        client.send(post(framed, body=begun, target=target))
+    assert eventually(lambda: upstream.heads == 2)
+    assert proxy.ask(request(target, large)).mark == "bypass"
+    assert upstream.last.body == large
+    assert proxy.ask(request(target, chat())).mark == "miss"
+    for client in slow:
+        client.close()
+    assert eventually(lambda: proxy.ask(request(target, large)).mark != "bypass")
+    assert proxy.ask(request(target, large)).mark == "hit"
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_an_answer_that_is_too_long_to_be_held_passes(
+    serve: Serve, upstream: Upstream, coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it comes, and is not stored; nor is what becomes too long without its coding."""
+    monkeypatch.setattr(wire, "_MOST", 1_000_000)
+    proxy = serve(upstreams={"openai": upstream.url})
+    body = completion("a" * 3_000_000)
+    sent = gzip.compress(body) if coding else body
+    upstream.usual = answer(sent, *([f"Content-Encoding: {coding}"] if coding else []))
+    for _ in range(2):
+        asked = request("/openai/v1/chat/completions", chat(), "Accept-Encoding: gzip")
+        told = proxy.ask(asked)
+        assert (told.status, told.mark, told.body) == (200, "miss", sent)
+    assert len(upstream.asked) == 2
+
+
+def test_json_of_very_many_parts_keeps_nobody_waiting(proxy: Within, upstream: Upstream) -> None:
+    body = b'{"model":"m","messages":[' + b",".join([b"{}"] * 2_000_000) + b"]}"
+    upstream.usual = answer(completion())
+    assert proxy.ask(request("/openai/v1/chat/completions", body)).mark == "bypass"
+    few = b'{"model":"m","messages":[' + b",".join([b"{}"] * 20_000) + b"]}"
+    assert proxy.ask(request("/openai/v1/chat/completions", few)).mark == "miss"
 
 
 def test_a_client_that_does_not_read_is_left(serve: Serve, upstream: Upstream) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from proxy.raw import Client, Message, Wire, chunk, eventually, request
 from proxy.running import Within
-from proxy.upstream import Upstream, answer, chat, early, events, stream, stream_head
+from proxy.upstream import Upstream, answer, chat, completion, early, events, stream, stream_head
 
 TARGET = "/openai/v1/chat/completions"
 PIECES = events("a", "b", "c")
@@ -164,3 +165,26 @@ def test_a_client_that_sends_its_end_early_still_gets_its_answer(
     client.send(request(TARGET, chat("half")))
     client.socket.shutdown(1)
     assert client.answer().body == b"{}"
+
+
+def test_a_request_that_is_over_is_kept_by_nobody(proxy: Within, upstream: Upstream) -> None:
+    """Neither by the connection that was made for it, nor by itself: bodies may be large."""
+
+    def kept() -> list[str]:
+        names = (type(one).__name__ for one in gc.get_objects())
+        return [name for name in names if name in ("ProxyWire", "SdkExchange")]
+
+    gc.collect()
+    before = len(kept())
+    gc.disable()
+    try:
+        with proxy.client() as client:
+            upstream.once(answer(completion()), stream(*events("a")), answer(b"x" * 3_000_000))
+            for number in range(3):
+                body = chat(f"question {number}", stream=number == 1)
+                assert client.ask(request("/openai/v1/chat/completions", body)).mark == "miss"
+            assert client.ask(request("/openai/v1/models")).mark == "bypass"
+        assert upstream.connections == 1
+        assert eventually(lambda: len(kept()) <= before), kept()
+    finally:
+        gc.enable()
