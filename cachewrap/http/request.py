@@ -255,14 +255,9 @@ def canonical_headers(
             if taken is not None and is_secret_value(value):
                 taken.append(value)
         elif (
-            not is_given(value)
+            (name in _WANTED and name not in keyed and type(value) is str and is_usual(name, value))
+            or not is_given(value)
             or value is None
-            or (
-                name in _WANTED
-                and name not in keyed
-                and type(value) is str
-                and is_usual(name, value)
-            )
         ):
             found.pop(name, None)
         elif mark := keyed.mark(name, value) if keyed else None:
