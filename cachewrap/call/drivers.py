@@ -31,7 +31,7 @@ from cachewrap.stores.breaker import unwatched
 
 T = TypeVar("T")
 
-_SEARCH_PAUSE: Final = 0.02
+_SEARCH_PAUSE: Final = 0.05
 
 _search_turn: Final = [True]
 """Holds something while no search of an async caller is under way."""
@@ -273,6 +273,9 @@ async def _asearch(search: Callable[[], T]) -> T:
         finally:
             _search_turn.append(turn)
 
-    while not (found := await in_thread(in_turn)):
-        await sleep(_SEARCH_PAUSE)
+    found: list[T] = []
+    while not found:
+        while not _search_turn:
+            await sleep(_SEARCH_PAUSE)
+        found = await in_thread(in_turn)
     return found[0]

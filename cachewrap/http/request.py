@@ -255,6 +255,7 @@ def canonical_headers(
             if taken is not None and is_secret_value(value):
                 taken.append(value)
         elif (
+            # First what costs no call.
             (name in _WANTED and name not in keyed and type(value) is str and is_usual(name, value))
             or not is_given(value)
             or value is None

@@ -152,6 +152,8 @@ WRONG = [
     pytest.param("--url memory:", 2, "give memory: or --url, --disk, --redis", id="two-places"),
     pytest.param("--upstream nothing", 2, "nothing", id="no-upstream"),
     pytest.param("--bind ::", 2, "did you mean --host?", id="another-option"),
+    pytest.param("--replay", 2, "did you mean --mode?", id="a-mode-as-option"),
+    pytest.param("--quiet", 2, "did you mean --log?", id="less-to-read"),
 ]
 
 

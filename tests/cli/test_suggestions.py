@@ -162,6 +162,8 @@ def test_a_command_in_quotes_is_told(run: CommandLine) -> None:
 
 RUN_OPTIONS = [
     pytest.param("--verbose x.py", "those of a program stand behind it", id="of-the-program"),
+    pytest.param("--server npm test", "did you mean --serve?", id="serve"),
+    pytest.param("--replay x.py", "did you mean --mode?", id="a-mode"),
     pytest.param("--dir x x.py", "did you mean --disk or --url?", id="dir"),
     pytest.param("--disk redis://h x.py", "give --url redis://h", id="a-url-as-folder"),
     pytest.param("--disk disk:x x.py", "give --url disk:x", id="a-disk-url-as-folder"),
