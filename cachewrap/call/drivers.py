@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from cachewrap import systems
 from cachewrap.call import lease
@@ -32,6 +31,7 @@ from cachewrap.stores.breaker import unwatched
 T = TypeVar("T")
 
 _SEARCH_PAUSE: Final = 0.05
+_SEARCH_SECONDS: Final = 5.0
 
 _search_turn: Final = [True]
 """Holds something while no search of an async caller is under way."""
@@ -40,6 +40,16 @@ _search_turn: Final = [True]
 @systems.in_forked_child
 def _give_turn_back() -> None:
     _search_turn[:] = [True]
+
+
+class _Unsearched:
+    """A store that nobody had the time to search."""
+
+    def __init__(self, store: Store) -> None:
+        self.url = store.url
+
+    def __getattr__(self, name: str) -> Any:
+        raise StoreError("others search it")
 
 
 class _Stopped(Exception):
@@ -233,7 +243,7 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
             raise
         return lease.drop(effect.token)
     if kind is Search:
-        return await _asearch(partial(effect.search, unwatched(store)))
+        return await _asearch(effect.search, unwatched(store))
     assert kind is Sleep
     return await sleep(effect.seconds)
 
@@ -258,9 +268,9 @@ async def _asave_and_release(effect: Save, mine: Lease, store: Any) -> bytes:
     return won
 
 
-async def _asearch(search: Callable[[], T]) -> T:
+async def _asearch(search: Callable[[Store], T], store: Store) -> T:
     """Search in a thread, when no other search is under way: it takes what a whole batch of a store
-    takes, and most of the interpreter's time.
+    takes, and most of the interpreter's time. Who has waited long enough finds nothing.
     """
 
     def in_turn() -> list[T]:
@@ -269,13 +279,16 @@ async def _asearch(search: Callable[[], T]) -> T:
         except IndexError:
             return []
         try:
-            return [search()]
+            return [search(store)]
         finally:
             _search_turn.append(turn)
 
     found: list[T] = []
+    until = systems.clock.now() + _SEARCH_SECONDS
     while not found:
         while not _search_turn:
+            if systems.clock.now() > until:
+                return search(cast("Store", _Unsearched(store)))
             await sleep(_SEARCH_PAUSE)
         found = await in_thread(in_turn)
     return found[0]

@@ -179,8 +179,8 @@ def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Fl
     def search(store: Store) -> Explanation:
         try:
             near = nearest(store, terms.guard, asked, source=source, count=COMPARED, most=most)
-        except StoreError:  # it was reported when the request was looked up
-            near = ()
+        except StoreError:  # it was reported at the look, or others search for too long
+            return Explanation(source, exchange.key, False, (), store.url, looked=False)
         others = [other for other in near if other.key != exchange.key]
         told = others[:1]
         if told and told[0].apart:  # a proxy tells no caller of another's

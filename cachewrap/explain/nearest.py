@@ -103,6 +103,7 @@ class Explanation:
         place: where was looked, as a URL without credentials.
         served: whether anything was asked that the cache serves. What a call asks by an SDK that is
             not patched goes upstream, also where it is to be explained.
+        looked: whether the nearest ones could be looked for.
     """
 
     source: str
@@ -111,6 +112,7 @@ class Explanation:
     nearest: tuple[Near, ...]
     place: str
     served: bool = True
+    looked: bool = True
 
     def __str__(self) -> str:
         if not self.served:
@@ -123,7 +125,9 @@ class Explanation:
         if self.stored:
             return f"{name}{key} is stored in {self.place}"
         lines = [f"{name}{key} is not stored in {self.place}"]
-        if not self.nearest:
+        if not self.looked:
+            lines.append("what is stored there was not compared with it")
+        elif not self.nearest:
             lines.append("nothing comparable is stored there")
         for near in self.nearest[:1]:
             entry = f"key {near.key[:12]}…"

@@ -391,6 +391,16 @@ class TestSearchesOfAnEventLoop:
         assert {type(answer) for answer in answers} == {ReplayMissError}
         assert searches == [6, 1]
 
+    def test_who_has_waited_long_enough_is_told_without_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("cachewrap.call.drivers._SEARCH_SECONDS", -1.0)
+        monkeypatch.setattr("cachewrap.call.drivers._search_turn", [])
+        with Cache.memory(mode="replay"), pytest.raises(ReplayMissError) as raised:
+            asyncio.run(acomplete("a"))
+        assert "what is stored there was not compared with it" in str(raised.value)
+        assert raised.value.nearest is None
+
     def test_go_on_behind_one_that_nobody_waits_for(self, searches: list[int]) -> None:
         async def main() -> None:
             first = asyncio.create_task(acomplete("first"))
