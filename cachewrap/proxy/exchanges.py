@@ -246,6 +246,7 @@ class ClientResponse:
         "_chunked",
         "_empty",
         "_framed",
+        "_head",
         "_line",
         "_request",
         "_sends",
@@ -259,6 +260,7 @@ class ClientResponse:
         self._state = state
         self._request = request
         self._empty = self._chunked = self._framed = False
+        self._head = b""
         self._sends = 0
         self.started = False
         self.finished = False
@@ -277,20 +279,32 @@ class ClientResponse:
         await self._line.drain()
 
     async def start(self, status: int, reason: bytes, headers: Pairs) -> None:
-        self._line.write(self._begin(status, reason, headers))
+        # What the first piece has come with goes out with it.
+        self._head = self._begin(status, reason, headers)
+        asyncio.get_running_loop().call_soon(self._send_head)
         await self._line.drain()
+
+    def _send_head(self) -> None:
+        if self._head:
+            with suppress(ClientGone):
+                self._line.write(self._behind_head(b""))
+
+    def _behind_head(self, data: bytes) -> bytes:
+        if self._head:
+            data, self._head = self._head + data, b""
+        return data
 
     async def send(self, data: bytes) -> None:
         if not data or self._empty:
             return
-        self._line.write(self._encode(h11.Data(data=data)))
+        self._line.write(self._behind_head(self._encode(h11.Data(data=data))))
         self._sends += 1
         if not self._sends % _SENDS_IN_A_ROW:
             await asyncio.sleep(0)
         await self._line.drain()
 
     async def finish(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        if data := self._end(trailers):
+        if data := self._behind_head(self._end(trailers)):
             self._line.write(data)
         self.finished = True
         await self._line.drain()
@@ -335,6 +349,7 @@ class ClientResponse:
         await self._line.drain()
 
     def abort(self) -> None:
+        self._send_head()
         self._line.break_off(self._framed)
 
     async def upgraded(self, reason: bytes, headers: Pairs) -> Raw:

@@ -246,7 +246,7 @@ class TestOnce:
 
     def test_a_slow_client_delays_nobody(self, proxy: Within, upstream: Upstream) -> None:
         """Neither where it was the first, nor where it joined; in its own time it gets all."""
-        pieces = [*events("x" * 50_000) * 300]  # far more than sockets hold
+        pieces = events(*["x" * 50_000] * 300)  # far more than sockets hold
         whole = b"".join(pieces)
         clients = self.ask_all(proxy, upstream, 4, stream(*pieces))
         slow = [clients[0], clients[3]]
