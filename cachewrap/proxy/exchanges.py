@@ -34,6 +34,7 @@ class Line(Protocol):
     peer: str
 
     def last(self) -> bool: ...
+    def gone(self) -> bool: ...
     def write(self, data: bytes) -> None: ...
     async def drain(self) -> None: ...
     def balance(self) -> None: ...
@@ -279,7 +280,9 @@ class ClientResponse:
         await self._line.drain()
 
     async def start(self, status: int, reason: bytes, headers: Pairs) -> None:
-        # What the first piece has come with goes out with it.
+        if self._line.gone():
+            raise ClientGone("the client has left")
+        # A first piece that is there goes out with it.
         self._head = self._begin(status, reason, headers)
         asyncio.get_running_loop().call_soon(self._send_head)
         await self._line.drain()
