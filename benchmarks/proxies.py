@@ -207,7 +207,9 @@ def starlette(base: str) -> None:
         )
 
     app = Starlette(routes=[Route("/{path:path}", passed, methods=["GET", "POST"])])
-    listener = socket.create_server(("127.0.0.1", 0))
+    # With its protocol named, as uvicorn's own sockets have it: else asyncio sets no TCP_NODELAY.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     config = uvicorn.Config(app, log_level="error", access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
