@@ -8,7 +8,8 @@ import itertools
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
@@ -112,9 +113,9 @@ class Store(ABC):
     writes hop to a thread. A store that waits on a network overrides them all.
 
     What a store can do more is said by the segments below, each of them a protocol of its own:
-    `Leases`, `Pairs`, `Scans`, `Seeds`, `Uses`, `Files` and `Checks`. A store has a segment that
-    its class derives from, and also one whose methods its class or the object itself has without
-    that, so that it may depend on the platform, or on another store behind this one.
+    `Leases`, `Pairs`, `Scans`, `Seeds`, `Uses`, `Files`, `Logs` and `Checks`. A store has a segment
+    that its class derives from, and also one whose methods its class or the object itself has
+    without that, so that it may depend on the platform, or on another store behind this one.
     """
 
     bounded: bool = False
@@ -348,6 +349,62 @@ class Files(Protocol):
     @abstractmethod
     def beside(self, name: str) -> str:
         """The path of a file that goes with the partition. Its folder may not exist yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """The facts about one log.
+
+    Args:
+        name: its name.
+        size: bytes that it takes.
+        changed: when a piece was added last, in seconds since the epoch; 0.0 where not known.
+    """
+
+    name: str
+    size: int
+    changed: float
+
+
+@runtime_checkable
+class Logs(Protocol):
+    """Logs beside the entries: each is made of pieces that are added, and never changed.
+
+    The runs of a place are kept in them (`Cache.run`, `Cache.runs`). All partitions of a place have
+    the same logs. A log is no entry: it is not listed, counted or cleared with those.
+
+    Names are 1 to 200 characters out of ``a-z0-9._%-``, and begin with a letter. Pieces are 1 to
+    16,777,216 bytes. Whoever is killed while he adds loses the pieces that he was adding, and
+    nobody else's; a piece that is damaged is left out when it is read.
+    """
+
+    logs_last: bool = True
+    """Whether the logs outlive this process. Where not, runs are only kept that were named."""
+
+    @property
+    @abstractmethod
+    def logs_url(self) -> str:
+        """Where the logs are, as a URL without credentials; equal for all partitions of a place."""
+
+    @abstractmethod
+    def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
+        """Add pieces to the end of a log, which is made where there is none.
+
+        Others may add to the same log at the same time, from other processes and hosts: the pieces
+        of each stay whole and in their order.
+        """
+
+    @abstractmethod
+    def read_log(self, name: str) -> Iterator[bytes]:
+        """The pieces of a log, in the order in which they were added; nothing of one not there."""
+
+    @abstractmethod
+    def logs(self) -> list[LogFacts]:
+        """Every log of the place, in no particular order."""
+
+    @abstractmethod
+    def remove_log(self, name: str) -> bool:
+        """Remove a log; whether it was there."""
 
 
 @runtime_checkable

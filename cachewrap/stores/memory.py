@@ -7,13 +7,13 @@ import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
 from cachewrap import systems
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.stores.base import Scans, Store
+from cachewrap.stores.base import LogFacts, Logs, Scans, Store
 
 _lock = threading.Lock()
 systems.renew_in_child(globals(), _lock=threading.Lock)
@@ -129,7 +129,7 @@ class _BoundedPlace(_Place):
         return super().clear()
 
 
-class MemoryStore(Store, Scans):
+class MemoryStore(Store, Scans, Logs):
     """Entries in dictionaries of this process, one for each seed.
 
     Expired entries are dropped when others are written.
@@ -138,10 +138,12 @@ class MemoryStore(Store, Scans):
     """
 
     bounded = True
+    logs_last = False
 
     def __init__(self, seed: str = "41") -> None:
         self._seed = seed
         self._number = next(_numbers)
+        self._logs: dict[str, tuple[list[bytes], list[float]]] = {}
         self._places: dict[str, _Place] = {}
         self._enter(seed)
 
@@ -201,6 +203,31 @@ class MemoryStore(Store, Scans):
     def clear(self) -> int:
         with _lock:
             return self._place.clear()
+
+    @property
+    def logs_url(self) -> str:
+        return f"memory://{self._number}"
+
+    def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
+        with _lock:
+            held, changed = self._logs.setdefault(name, ([], [0.0]))
+            held += pieces
+            changed[0] = time.time()
+
+    def read_log(self, name: str) -> Iterator[bytes]:
+        with _lock:
+            return iter(list(self._logs[name][0]) if name in self._logs else [])
+
+    def logs(self) -> list[LogFacts]:
+        with _lock:
+            return [
+                LogFacts(name, sum(map(len, held)), changed[0])
+                for name, (held, changed) in self._logs.items()
+            ]
+
+    def remove_log(self, name: str) -> bool:
+        with _lock:
+            return self._logs.pop(name, None) is not None
 
     def close(self) -> None:
         """Nothing to release: closing a memory store keeps its entries."""

@@ -5,11 +5,32 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.util import find_spec
-from typing import Any, Final
+from itertools import zip_longest
+from typing import Any, Final, TypeAlias
 
 _IN = ("prompt_tokens", "input_tokens")
 _OUT = ("completion_tokens", "output_tokens")
+
+
+Details: TypeAlias = tuple[int, ...]
+"""Of the tokens of an answer, how many were what, in the order of `DETAILS`; zeros at the end are
+left out."""
+
+NO_DETAILS: Final[Details] = ()
+"""Nothing is special about the tokens."""
+
+DETAILS: Final = (
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "input_audio_tokens",
+    "cache_audio_read_tokens",
+    "output_audio_tokens",
+    "reasoning_tokens",
+)
+"""Tokens that are told apart. What is stored are their places here: new ones go to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +39,19 @@ class Usage:
 
     Args:
         model: the model's name.
-        tokens_in: prompt tokens.
-        tokens_out: completion tokens.
+        tokens_in: prompt tokens, all of them.
+        tokens_out: completion tokens, all of them.
+        details: how many of them were what.
     """
 
     model: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
+    details: Details = NO_DETAILS
+
+    def detailed(self) -> dict[str, int]:
+        """The details by their names, each of `DETAILS`."""
+        return dict(zip_longest(DETAILS, self.details, fillvalue=0))  # type: ignore[arg-type]
 
 
 NO_USAGE: Final = Usage()
@@ -126,6 +153,19 @@ def cost(calls: int, tokens_in: float, tokens_out: float, *models: str) -> float
         if one is not None:
             return one * calls
     return None
+
+
+def cost_of(usage: Usage, when: float | None = None) -> Decimal | None:
+    """What an answer of that usage costs upstream, in US dollars.
+
+    None where the model is not known, where there are no tokens, and without genai-prices.
+
+    Args:
+        usage: as the answer reports it.
+        when: at the price of that time, in seconds since the epoch; None is today.
+    """
+    found = price(usage.model, usage.tokens_in, usage.tokens_out)
+    return None if found is None else Decimal(str(found))
 
 
 @dataclass(frozen=True, slots=True)

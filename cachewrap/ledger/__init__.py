@@ -1,0 +1,1 @@
+"""The ledger: what each run asked, in what order, and what it saved, in logs beside the entries."""

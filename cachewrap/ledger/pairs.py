@@ -1,0 +1,1 @@
+"""The pairing of the calls of two runs."""

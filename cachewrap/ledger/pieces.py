@@ -1,0 +1,279 @@
+"""The pieces of a run's log, byte by byte.
+
+A piece is a byte with the version, a byte with its kind, and what MessagePack makes of the rest:
+
+- ``B``, a writer begins: a process that takes part in the run. `Begin`.
+- ``C``, calls of a writer, in the order in which they ended: `_Calls`. Keys are 32 bytes each, NULs
+  where there is none. The other columns are compressed with zlib. What many calls have in common
+  (source, model, and so on) is told once by each writer, and then by its number; so are lanes.
+- ``E``, a writer ends. `End`.
+- ``R``, an answer that was stored before, and was replaced in the run: `Replaced`.
+
+Times are in microseconds. A piece of a later version, or of an unknown kind, is left out.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from cachewrap.ledger.calls import OUTCOMES, Call
+from cachewrap.telemetry.usage import Details
+
+VERSION: Final = 1
+_KEY: Final = 32
+_NO_KEY: Final = bytes(_KEY)
+_LEVEL: Final = 1
+
+
+class Begin(msgspec.Struct, array_like=True):
+    """The beginning of one process's part in a run.
+
+    Attributes:
+        writer: a number of its own.
+        name: the name of the run; ``""`` of one without.
+        started: when, in seconds since the epoch.
+        process: the number of the process.
+        host: the name of its host.
+        program: the file name of its program.
+        family: what all processes of one program have in common.
+        place: the URL of the cache.
+    """
+
+    writer: int
+    name: str
+    started: float
+    process: int
+    host: str
+    program: str
+    family: str
+    place: str
+
+
+class End(msgspec.Struct, array_like=True):
+    """The end of one process's part in a run, with what it could not write of it.
+
+    Attributes:
+        writer: as in `Begin`.
+        ended: when, in seconds since the epoch.
+        lost: calls that are missing, as the store could not be written for too long.
+    """
+
+    writer: int
+    ended: float
+    lost: int = 0
+
+
+class Replaced(msgspec.Struct, array_like=True):
+    """An entry as it was before another took its place.
+
+    Attributes:
+        key: its key.
+        seed: its seed.
+        created: when it was stored, in seconds since the epoch.
+        value: the bytes that the store had.
+    """
+
+    key: str
+    seed: str
+    created: float
+    value: bytes
+
+
+class _Calls(msgspec.Struct, array_like=True):
+    writer: int
+    process: int
+    first_common: int
+    common: list[tuple[int, str, str, str, str, str, str]]
+    first_lane: int
+    lanes: list[str]
+    base: int
+    keys: bytes
+    columns: bytes
+
+
+class _Columns(msgspec.Struct, array_like=True):
+    common: list[int]
+    lanes: list[int]
+    samples: list[int]
+    started: list[int]
+    seconds: list[int]
+    upstream: list[int]
+    tokens_in: list[int]
+    tokens_out: list[int]
+    answered: list[int]
+    details: dict[int, Details]
+
+
+class Ended(NamedTuple):
+    """A call that has ended, as it waits to be written. Fields are those of `Call`.
+
+    ``common`` has the number of the outcome, source, model, seed, place, path and reason.
+    """
+
+    common: tuple[int, str, str, str, str, str, str]
+    key: str
+    sample: int
+    started: float
+    seconds: float
+    upstream: float
+    tokens_in: int
+    tokens_out: int
+    details: Details
+    answered: float
+    lane: str
+
+
+Part: TypeAlias = Begin | End | Replaced | list[Call]
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decoders: Final = {
+    ord(kind): msgspec.msgpack.Decoder(shape)
+    for kind, shape in (("B", Begin), ("C", _Calls), ("E", End), ("R", Replaced))
+}
+_columns_of: Final = msgspec.msgpack.Decoder(_Columns).decode
+
+
+def encode(part: Begin | End | Replaced) -> bytes:
+    """A piece with one of these."""
+    return b"%c%b%b" % (VERSION, type(part).__name__[0].encode(), _encode(part))
+
+
+class Writer:
+    """Makes pieces of the calls of one process, and remembers what it has told in them.
+
+    Args:
+        number: its own.
+        process: the number of the process.
+    """
+
+    def __init__(self, number: int, process: int) -> None:
+        self.number = number
+        self._process = process
+        self.forget()
+
+    def forget(self) -> None:
+        """Tell everything anew, as a piece was lost."""
+        self._common: dict[tuple[int, str, str, str, str, str, str], int] = {}
+        self._lanes: dict[str, int] = {}
+
+    def calls(self, rows: list[Ended]) -> bytes:
+        """A piece with some calls, at least one."""
+        common, keys, samples, started, seconds, upstream, asked, told, details, answered, lanes = (
+            zip(*rows, strict=True)
+        )
+        known, named = self._common, self._lanes
+        first, first_lane = len(known), len(named)
+        base = int(started[0] * 1e6)
+        columns = _Columns(
+            [known.setdefault(one, len(known)) for one in common],
+            [named.setdefault(one, len(named)) for one in lanes],
+            list(samples),
+            [int(one * 1e6) - base for one in started],
+            [int(one * 1e6) for one in seconds],
+            [round(one * 1e6) for one in upstream],
+            list(asked),
+            list(told),
+            [int(one * 1e6) - base if one else _NEVER for one in answered],
+            {number: one for number, one in enumerate(details) if one},
+        )
+        found = "".join(keys)
+        whole = len(found) == len(rows) * 2 * _KEY
+        piece = _Calls(
+            self.number,
+            self._process,
+            first,
+            list(known)[first:],
+            first_lane,
+            list(named)[first_lane:],
+            base,
+            bytes.fromhex(found if whole else "".join(key or _NO_KEY.hex() for key in keys)),
+            zlib.compress(_encode(columns), _LEVEL),
+        )
+        return b"%cC%b" % (VERSION, _encode(piece))
+
+
+_NEVER: Final = -(2**62)
+
+
+class Reader:
+    """Reads the pieces of a log, of all its writers."""
+
+    def __init__(self) -> None:
+        self._common: dict[int, dict[int, tuple[int, str, str, str, str, str, str]]] = {}
+        self._lanes: dict[int, dict[int, str]] = {}
+
+    def read(self, piece: bytes) -> Part | None:
+        """What a piece holds; None for one that this version does not know, or that is damaged."""
+        decoder = _decoders.get(piece[1]) if len(piece) > 2 and piece[0] == VERSION else None
+        if decoder is None:
+            return None
+        try:
+            part: Any = decoder.decode(piece[2:])
+            return self._calls(part) if isinstance(part, _Calls) else part
+        except (msgspec.MsgspecError, zlib.error, ValueError, IndexError, OverflowError):
+            return None
+
+    def _calls(self, piece: _Calls) -> list[Call]:
+        common = self._common.setdefault(piece.writer, {})
+        common.update(enumerate(piece.common, piece.first_common))
+        lanes = self._lanes.setdefault(piece.writer, {})
+        lanes.update(enumerate(piece.lanes, piece.first_lane))
+        columns = _columns_of(zlib.decompress(piece.columns))
+        keys = [piece.keys[at : at + _KEY] for at in range(0, len(piece.keys), _KEY)]
+        base, process, details = piece.base, piece.process, columns.details
+        calls = []
+        for number, (what, lane, sample, began, took, up, asked, told, stored, key) in enumerate(
+            zip(
+                columns.common,
+                columns.lanes,
+                columns.samples,
+                columns.started,
+                columns.seconds,
+                columns.upstream,
+                columns.tokens_in,
+                columns.tokens_out,
+                columns.answered,
+                keys,
+                strict=True,
+            )
+        ):
+            outcome, source, model, seed, place, path, reason = common.get(what, _UNKNOWN)
+            calls.append(
+                Call(
+                    0,
+                    "" if key == _NO_KEY else key.hex(),
+                    OUTCOMES[outcome],
+                    source,
+                    model,
+                    seed,
+                    sample,
+                    (base + began) / 1e6,
+                    took / 1e6,
+                    up / 1e6,
+                    asked,
+                    told,
+                    details.get(number, ()),
+                    0.0 if stored == _NEVER else (base + stored) / 1e6,
+                    lanes.get(lane, ""),
+                    process,
+                    path,
+                    place,
+                    reason,
+                )
+            )
+        return calls
+
+
+_UNKNOWN: Final = (1, "", "", "", "", "", "")
+
+
+def read(pieces: Iterable[bytes]) -> Iterator[Part]:
+    """What the pieces of a log hold."""
+    reader = Reader()
+    for piece in pieces:
+        if (part := reader.read(piece)) is not None:
+            yield part

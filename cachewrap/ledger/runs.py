@@ -1,0 +1,292 @@
+"""Runs as plain objects: what each asked, in what order, and where the answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, overload
+
+from cachewrap.ledger import names
+from cachewrap.ledger.calls import OUTCOMES, Call, Rows
+from cachewrap.ledger.pieces import Begin, End, read
+from cachewrap.stores.base import Logs
+
+if TYPE_CHECKING:
+    from cachewrap.cache import Cache
+    from cachewrap.ledger.diff import Diff
+
+
+class Run:
+    """One run: the calls that it made, as they were written down.
+
+    It is read when it is looked at first, and again by `reload`.
+
+    Attributes:
+        name: its name; of one that was given none, when it began, in UTC, and a number.
+        number: which run of that name it is, from 1; 0 of one that was given no name.
+        size: bytes that its log takes.
+        cache: a cache of the place that it is in, which has its answers.
+    """
+
+    def __init__(self, cache: Cache, name: names.LogName, size: int = 0, section: str = "") -> None:
+        self.cache = cache
+        self.name = name.name
+        self.number = name.number
+        self.size = size
+        self._log = name.log
+        self._section = section
+        self._read: _Read | None = None
+
+    def __repr__(self) -> str:
+        return f"<Run {self.label}: {len(self.calls())} calls>"
+
+    @property
+    def named(self) -> bool:
+        """Whether it was given a name: it is kept until it is removed."""
+        return self.number > 0
+
+    @property
+    def label(self) -> str:
+        """What it is called: its name, and behind it ``/`` and the block where it is one of it."""
+        return f"{self.name}/{self._section}" if self._section else self.name
+
+    @property
+    def log(self) -> str:
+        """The name of its log in the store."""
+        return self._log
+
+    def reload(self) -> None:
+        """Forget what was read."""
+        self._read = None
+
+    def _whole(self) -> _Read:
+        if self._read is None:
+            store: Any = self.cache.store
+            self._read = _Read(store.read_log(self._log), self._section)
+            self.name = self.name or self._read.name
+        return self._read
+
+    @property
+    def started(self) -> datetime:
+        """When it began, in UTC; 1970 where that is not known."""
+        return datetime.fromtimestamp(self._whole().started, UTC)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When its last process ended, in UTC; None while one has not, or was killed."""
+        ended = self._whole().ended
+        return datetime.fromtimestamp(ended, UTC) if ended else None
+
+    @property
+    def processes(self) -> list[Begin]:
+        """The processes that took part, in the order in which they began."""
+        return self._whole().begun
+
+    @property
+    def lost(self) -> int:
+        """Calls that are missing, as the store could not be written for too long."""
+        return self._whole().lost
+
+    @property
+    def seconds(self) -> float:
+        """From the beginning of its first call to the end of its last one."""
+        calls = self.calls()
+        if not calls:
+            return 0.0
+        return max(call.started + call.seconds for call in calls) - calls[0].started
+
+    def calls(self) -> Rows[Call]:
+        """Its calls, in the order in which they began."""
+        return self._whole().calls
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Its calls, each as a dictionary of plain values."""
+        return self.calls().to_dicts()
+
+    def block(self, path: str) -> Run:
+        """The part of it that was made in a block inside: ``a/b`` is ``b`` inside ``a``."""
+        part = f"{self._section}/{path}" if self._section else path
+        return Run(self.cache, names.LogName(self._log, self.name, self.number), self.size, part)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it as plain values: a row of a table."""
+        calls = self.calls()
+        counted = dict.fromkeys(OUTCOMES, 0)
+        for call in calls:
+            counted[call.outcome] += 1
+        served = [call for call in calls if call.served]
+        return {
+            "name": self.name,
+            "number": self.number,
+            "started": self.started,
+            "ended": self.ended,
+            "calls": len(calls),
+            **counted,
+            "tokens_saved": sum(call.tokens_in + call.tokens_out for call in served),
+            "seconds_saved": sum(call.upstream_seconds for call in served),
+            "processes": len(self.processes),
+            "bytes": self.size,
+        }
+
+    def raw_answer(self, call: Call) -> bytes | None:
+        """The stored bytes of the answer that a call was given; None where they are gone.
+
+        An answer that another has replaced since is found where a run has kept it, see
+        `ledger.answers`. Raises `StoreError`.
+        """
+        from cachewrap.ledger.answers import Answers
+
+        return Answers.of(self.cache).raw(call)
+
+    def diff(self, other: Run, *, ignore: Iterable[str] = ()) -> Diff:
+        """What is different in another run: this one is the baseline, the other the candidate.
+
+        Args:
+            other: a run of the same cache or of another one.
+            ignore: fields of requests that make no difference, see `ledger.diff`.
+        """
+        from cachewrap.ledger.diff import compare
+
+        return compare(self, other, ignore=ignore)
+
+
+class _Read:
+    def __init__(self, pieces: Iterable[bytes], section: str) -> None:
+        self.begun: list[Begin] = []
+        self.calls: Rows[Call] = Rows()
+        self.lost = 0
+        ends: dict[int, float] = {}
+        for part in read(pieces):
+            if isinstance(part, Begin):
+                self.begun.append(part)
+            elif isinstance(part, End):
+                ends[part.writer] = part.ended
+                self.lost += part.lost
+            elif isinstance(part, list):
+                self.calls += part
+        if section:
+            inside = f"{section}/"
+            self.calls = Rows(
+                one for one in self.calls if one.path == section or one.path.startswith(inside)
+            )
+        self.calls.sort(key=_began)
+        for number, call in enumerate(self.calls):
+            call.number = number
+        self.begun.sort(key=lambda one: one.started)
+        self.name = self.begun[0].name if self.begun else ""
+        self.started = self.begun[0].started if self.begun else 0.0
+        whole = bool(self.begun) and all(one.writer in ends for one in self.begun)
+        self.ended = max(ends.values()) if whole else 0.0
+
+
+def _began(call: Call) -> float:
+    return call.started
+
+
+class Runs(Rows[Run]):
+    """The runs of a place, the oldest first.
+
+    ``runs["baseline"]`` is the newest of that name, ``runs["baseline~1"]`` the one before it,
+    ``runs["baseline/block"]`` the calls of a block inside. A run without a name is known by the
+    beginning of the name that it was given, and ``runs["@"]`` is the newest of all.
+    """
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, which: int | str) -> Run: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Run]: ...
+    def __getitem__(self, which: Any) -> Any:
+        if not isinstance(which, str):
+            return super().__getitem__(which)
+        found = self.find(which)
+        if found is None:
+            raise KeyError(self.missing(which))
+        return found
+
+    def find(self, which: str) -> Run | None:
+        """The run that is meant by a name; None where there is none, or more than one."""
+        whole, _, path = which.partition("/")
+        name, _, back = whole.partition("~")
+        if back and not back.isdecimal():
+            return None
+        if name == "@":
+            found = list(self)
+        else:
+            found = [run for run in self if run.name == name]
+            if not found and len(name) >= 4:
+                found = [run for run in self if not run.named and run.name.startswith(name)]
+                if len(found) > 1:
+                    return None
+        at = len(found) - 1 - int(back or 0)
+        if at < 0:
+            return None
+        return found[at].block(path) if path else found[at]
+
+    def missing(self, which: str) -> str:
+        """What is said where no run is meant by a name."""
+        import difflib
+
+        known = list(dict.fromkeys(run.name for run in self if run.named))
+        close = difflib.get_close_matches(which, known, 1)
+        if close:
+            return f"no run {which!r}: did you mean {close[0]!r}?"
+        told = f"there are {', '.join(known[-5:])}" if known else "none has a name"
+        return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
+
+
+def runs_of(cache: Cache) -> Runs:
+    """The runs of the place of a cache, the oldest first; none where its store keeps none.
+
+    Raises `StoreError`.
+    """
+    store = cache.store
+    if not isinstance(store, Logs):
+        return Runs()
+    found = []
+    for facts in store.logs():
+        if (name := names.parsed(facts.name)) is not None:
+            run = Run(cache, name, facts.size)
+            if not run.name:
+                run._whole()
+            found.append(run)
+    found.sort(key=lambda run: (run._whole().started, run.number))
+    return Runs(found)
+
+
+def remove(run: Run) -> None:
+    """Remove a run, and what it has kept that no other run needs. Raises `StoreError`."""
+    from cachewrap.ledger.answers import sweep
+
+    store: Any = run.cache.store
+    store.remove_log(run.log)
+    sweep(run.cache)
+
+
+def rename(run: Run, name: str) -> Run:
+    """Give a run a name, of which it is the newest then.
+
+    Raises `ConfigurationError` for what is no name, or while the run goes on; `StoreError`.
+    """
+    name = names.check_name(name)
+    store: Any = run.cache.store
+    numbers = [one.number for one in runs_of(run.cache) if one.name == name and one.named]
+    to = names.named_log(name, max(numbers, default=0) + 1)
+    _copy(store, run.log, to, name)
+    kept = f"{names.REPLACED}{run.log}"
+    if any(facts.name == kept for facts in store.logs()):
+        _copy(store, kept, f"{names.REPLACED}{to}", name)
+        store.remove_log(kept)
+    store.remove_log(run.log)
+    return runs_of(run.cache)[name]
+
+
+def _copy(store: Any, log: str, to: str, name: str) -> None:
+    import msgspec
+
+    from cachewrap.ledger.pieces import Reader, encode
+
+    for piece in store.read_log(log):
+        part = Reader().read(piece) if piece[1:2] == b"B" else None
+        if isinstance(part, Begin):
+            piece = encode(msgspec.structs.replace(part, name=name))
+        store.append_to_log(to, [piece])
