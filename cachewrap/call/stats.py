@@ -12,7 +12,7 @@ from cachewrap.call.terms import Exchange, Reply
 from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of
-from cachewrap.telemetry.usage import Money, cost, money_text
+from cachewrap.telemetry.usage import NO_DETAILS, Details, Money, cost, money_text
 
 _HIT: Final = Outcome.HIT
 
@@ -167,8 +167,10 @@ class Stats:
         self.unstored_reasons: dict[str, int] = {}
         self.missed: list[str] = []
 
-    def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
-        """Count one served call.
+    def count(
+        self, reply: Reply[Any], exchange: Exchange[Any] | None = None
+    ) -> tuple[str, Details]:
+        """Count one served call: the model that it was counted for, and the details of its usage.
 
         Args:
             reply: how it was answered.
@@ -180,8 +182,7 @@ class Stats:
         else:
             source, asked = exchange.source, exchange.model
             if reply.outcome is _HIT and entry is not None:
-                self.count_hit(entry, source, asked, exchange.key)
-                return
+                return self.count_hit(entry, source, asked, exchange.key)
             model = self._model(entry, exchange.key) if asked is None else asked
         group = self._groups.get((source, model)) or self._group(source, model, entry)
         with _lock:
@@ -197,7 +198,7 @@ class Stats:
                     if reply.own and exchange is not None and entry.kind is Kind.HTTP:
                         self.missed.append(exchange.key)
                         del self.missed[1:-2]
-                return
+                return model, NO_DETAILS
             if reply.outcome is _HIT:
                 group.hits += 1
             else:
@@ -206,9 +207,12 @@ class Stats:
                 group.tokens_in_saved += entry.tokens_in
                 group.tokens_out_saved += entry.tokens_out
                 group.seconds_saved += entry.seconds
+        return model, NO_DETAILS
 
-    def count_hit(self, entry: Entry, source: str, model: str | None, key: str) -> None:
-        """Count one call that was answered from the store.
+    def count_hit(
+        self, entry: Entry, source: str, model: str | None, key: str
+    ) -> tuple[str, Details]:
+        """Count one call that was answered from the store; the result is as of `count`.
 
         Args:
             entry: what was stored.
@@ -223,6 +227,7 @@ class Stats:
         told.append((entry.tokens_in, entry.tokens_out, entry.seconds))
         if len(told) >= _MOST_TOLD:
             group.add_up()
+        return model, NO_DETAILS
 
     def _group(self, source: str, model: str, entry: Entry | None) -> _Group:
         new = _Group(model_of(entry))

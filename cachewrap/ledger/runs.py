@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
 
 from cachewrap.ledger import names
-from cachewrap.ledger.calls import OUTCOMES, Call, Rows
+from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.pieces import Begin, End, read
+from cachewrap.ledger.recording import flush
 from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
-    from cachewrap.cache import Cache
     from cachewrap.ledger.diff import Diff
+    from cachewrap.ledger.recorder import Section
+    from cachewrap.ledger.recording import Recording
 
 
 class Run:
@@ -28,7 +30,7 @@ class Run:
         cache: a cache of the place that it is in, which has its answers.
     """
 
-    def __init__(self, cache: Cache, name: names.LogName, size: int = 0, section: str = "") -> None:
+    def __init__(self, cache: Place, name: names.LogName, size: int = 0, section: str = "") -> None:
         self.cache = cache
         self.name = name.name
         self.number = name.number
@@ -36,9 +38,18 @@ class Run:
         self._log = name.log
         self._section = section
         self._read: _Read | None = None
+        self._recording: Recording | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.label}: {len(self.calls())} calls>"
+
+    @classmethod
+    def of_block(cls, cache: Place, section: Section) -> Run:
+        """The run of a block that goes on, whose log is not decided before it is first written."""
+        recording = section.recording
+        run = cls(cache, names.LogName("", recording.name, 1), section=section.path)
+        run._recording = recording
+        return run
 
     @property
     def named(self) -> bool:
@@ -52,7 +63,9 @@ class Run:
 
     @property
     def log(self) -> str:
-        """The name of its log in the store."""
+        """The name of its log in the store; ``""`` while nothing of it was written."""
+        if self._recording is not None:
+            self._follow()
         return self._log
 
     def reload(self) -> None:
@@ -60,11 +73,25 @@ class Run:
         self._read = None
 
     def _whole(self) -> _Read:
+        if self._recording is not None:
+            self._read = None  # it goes on
+            if self._recording.goes_on:
+                self._recording.try_to_write()
+            self._follow()
         if self._read is None:
             store: Any = self.cache.store
             self._read = _Read(store.read_log(self._log), self._section)
             self.name = self.name or self._read.name
         return self._read
+
+    def _follow(self) -> None:
+        """Take over what is decided of a run that goes on by now; let go of one that has ended."""
+        recording = self._recording
+        assert recording is not None
+        if (name := names.parsed(recording.log)) is not None:
+            self._log, self.number = name.log, name.number
+        if not recording.goes_on:
+            self._recording = None
 
     @property
     def started(self) -> datetime:
@@ -106,7 +133,7 @@ class Run:
     def block(self, path: str) -> Run:
         """The part of it that was made in a block inside: ``a/b`` is ``b`` inside ``a``."""
         part = f"{self._section}/{path}" if self._section else path
-        return Run(self.cache, names.LogName(self._log, self.name, self.number), self.size, part)
+        return Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
 
     def as_dict(self) -> dict[str, Any]:
         """What is known of it as plain values: a row of a table."""
@@ -160,7 +187,8 @@ class _Read:
             if isinstance(part, Begin):
                 self.begun.append(part)
             elif isinstance(part, End):
-                ends[part.writer] = part.ended
+                if part.ended:
+                    ends[part.writer] = part.ended
                 self.lost += part.lost
             elif isinstance(part, list):
                 self.calls += part
@@ -234,7 +262,7 @@ class Runs(Rows[Run]):
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 
-def runs_of(cache: Cache) -> Runs:
+def runs_of(cache: Place) -> Runs:
     """The runs of the place of a cache, the oldest first; none where its store keeps none.
 
     Raises `StoreError`.
@@ -242,6 +270,7 @@ def runs_of(cache: Cache) -> Runs:
     store = cache.store
     if not isinstance(store, Logs):
         return Runs()
+    flush(store)
     found = []
     for facts in store.logs():
         if (name := names.parsed(facts.name)) is not None:

@@ -123,6 +123,11 @@ class Watch:
         if error is not None:
             self.tell(None, None, error=error)
 
+    def finished(self, reply: Any, model: str, details: object) -> None:
+        """Say how it was answered, as a `Reply` has it."""
+        stored = reply.own and reply.entry is not None
+        self.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason)
+
     def tell(
         self,
         outcome: Outcome | None,
