@@ -113,7 +113,8 @@ class Stats:
                     group.tokens_in_spent += entry.tokens_in
                     group.tokens_out_spent += entry.tokens_out
                     group.seconds_spent += entry.seconds
-                    group.spent.add(entry.tokens_in, entry.tokens_out, details)
+                    if entry.tokens_in or entry.tokens_out or details:
+                        group.spent.add(entry.tokens_in, entry.tokens_out, details)
                     if reply.own and exchange is not None and entry.kind is Kind.HTTP:
                         self.missed.append(exchange.key)
                         del self.missed[1:-2]
@@ -126,7 +127,8 @@ class Stats:
                 group.tokens_in_saved += entry.tokens_in
                 group.tokens_out_saved += entry.tokens_out
                 group.seconds_saved += entry.seconds
-                group.saved.add(entry.tokens_in, entry.tokens_out, details)
+                if entry.tokens_in or entry.tokens_out or details:
+                    group.saved.add(entry.tokens_in, entry.tokens_out, details)
         return model, details
 
     def count_hit(

@@ -181,7 +181,7 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
     answer, packed, dictionary = _pack(answer, short, manner)
     flags, dictionaries = _ANSWER_PACKED * packed, dictionary
     record, packed, dictionary = _pack(record, _SHORT, manner)
-    flags |= _RECORD_PACKED * packed | _DETAILED * bool(facts.details)
+    flags |= _RECORD_PACKED * packed | _DETAILED * (facts.details != ())
     dictionaries |= dictionary << 8
     rest = _REST.pack(
         kind,
@@ -204,7 +204,7 @@ def sealed(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> tuple[byt
     raw = seal(kind, answer, request, facts)
     times = facts.created, _SECONDS.unpack_from(raw, _SECONDS_AT)[0], facts.expires
     tokens = min(facts.tokens_in, _LARGEST_COUNT), min(facts.tokens_out, _LARGEST_COUNT)
-    told, more = _Record(request, facts.source, facts.model, facts.details), bool(facts.details)
+    told, more = _Record(request, facts.source, facts.model, facts.details), facts.details != ()
     return raw, Entry(kind, answer, *times, *tokens, lambda raw: told.shown(), raw, more)
 
 

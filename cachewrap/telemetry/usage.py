@@ -185,6 +185,9 @@ _STEPS: Final = sorted(
 """Prompt tokens after which the price of all tokens of a call may be another."""
 
 
+_ROW: Final = 3 + len(DETAILS)
+
+
 class Usages:
     """The usages of many calls added up, so that what they cost can still be told exactly.
 
@@ -204,12 +207,13 @@ class Usages:
         step = bisect_left(_STEPS, tokens_in) if tokens_in > _STEPS[0] else 0
         row = self.sums.get(step)
         if row is None:
-            row = self.sums[step] = [0] * (3 + len(DETAILS))
+            row = self.sums[step] = [0] * _ROW
         row[0] += 1
         row[1] += tokens_in
         row[2] += tokens_out
-        for place, count in enumerate(details[: len(DETAILS)], 3):
-            row[place] += count
+        if details:
+            for place, count in zip(range(3, _ROW), details, strict=False):
+                row[place] += count
 
     def merge(self, sums: Mapping[int, Sequence[int]]) -> None:
         """Add the sums of others."""
