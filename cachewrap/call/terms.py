@@ -157,6 +157,7 @@ class Exchange(Generic[R]):
             model=model,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
+            details=usage.details,
         )
         try:
             return sealed(kind, answer, asked, facts)
