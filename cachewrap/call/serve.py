@@ -245,7 +245,7 @@ class Serving(metaclass=Offering):
             if use(found):
                 break
             found = self._look(exchange)
-        return found if found.opened else self.finish(found, exchange, watch)
+        return self._opened(found, exchange, watch)
 
     async def aopen(
         self,
@@ -277,7 +277,16 @@ class Serving(metaclass=Offering):
             if await use(found):
                 break
             found = await self._alook(exchange)
-        return found if found.opened else self.finish(found, exchange, watch)
+        return self._opened(found, exchange, watch)
+
+    def _opened(
+        self, found: Reply[Any], exchange: Exchange[Any], watch: Watching | None
+    ) -> Reply[Any]:
+        if not found.opened:
+            return self.finish(found, exchange, watch)
+        if found.outcome is Outcome.JOINED and found.value is not None:
+            found.value.begun = watch  # it is counted when it was read
+        return found
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""

@@ -137,7 +137,7 @@ class Call:
 
 
 class Row(Protocol):
-    """What can be a row of a table."""
+    """Anything that can be a row of a table."""
 
     def as_dict(self) -> dict[str, Any]: ...
 

@@ -60,7 +60,7 @@ class Change:
 
 @dataclass(slots=True)
 class Diff:
-    """What is different in a candidate, beside a baseline.
+    """The difference of a candidate from a baseline.
 
     Attributes:
         baseline: the run that is compared with.

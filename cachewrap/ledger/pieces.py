@@ -143,7 +143,7 @@ def encode(part: Begin | End | Replaced) -> bytes:
 
 
 class Writer:
-    """Makes pieces of the calls of one process, and remembers what it has told in them.
+    """The maker of the pieces of one process, which remembers what it has told in them.
 
     Args:
         number: its own.
@@ -200,7 +200,7 @@ _NEVER: Final = -(2**62)
 
 
 class Reader:
-    """Reads the pieces of a log, of all its writers."""
+    """The reader of a log, of all its writers."""
 
     def __init__(self) -> None:
         self._common: dict[int, dict[int, tuple[int, str, str, str, str, str, str]]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from time import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from cachewrap.blocks import blocks
 from cachewrap.entry import Entry, Outcome
@@ -45,6 +45,10 @@ class Section:
         self.append = run.rows.append
 
 
+_modules: Final = sys.modules
+_here = threading.local()
+
+
 def lane() -> str:
     """The name of the task that runs, or else of the thread."""
     asyncio: Any = sys.modules.get("asyncio")
@@ -54,7 +58,11 @@ def lane() -> str:
             return str(task.get_name())
     if "trio" in sys.modules and (trio := running_trio()) is not None:
         return f"{trio.lowlevel.current_task().name}"
-    return threading.current_thread().name
+    try:
+        found: str = _here.name
+    except AttributeError:
+        found = _here.name = threading.current_thread().name
+    return found
 
 
 def _none() -> None:
@@ -82,7 +90,7 @@ class Recorder:
         self._seed = seed
         self._writes = writes
         self._logs_url: str | None = None
-        self._own: Section | None | bool = False
+        self._own: Section | Literal[False] | None = False  # False: not yet known
 
     def section(self) -> Section | None:
         """Where a call of this context belongs; None where it is written nowhere."""
@@ -90,7 +98,7 @@ class Recorder:
         if section is not None:
             return section
         own = self._own
-        return self._find() if own is False or own is True else own
+        return self._find() if own is False else own
 
     def _find(self) -> Section | None:
         store = self._store
@@ -114,11 +122,19 @@ class Recorder:
         self, entry: Entry, source: str, model: str, details: Details, key: str, started: float
     ) -> None:
         """Tell of a call that was answered from the store just now."""
-        section: Any = blocks.get().run or self._own
-        if section is None or section is False:
-            section = self.section()
+        section: Any = blocks.get().run
+        if section is None:
+            section = self._own
+            if section is False:
+                section = self._find()
             if section is None:
                 return
+        try:  # in line, for a thread that runs no tasks
+            asyncio: Any = _modules.get("asyncio")
+            alone = asyncio is None or asyncio._get_running_loop() is None
+            named = _here.name if alone and "trio" not in _modules else lane()
+        except AttributeError:
+            named = lane()
         place = "" if self._logs_url == section.logs_url else self._place(section)
         section.append(
             (
@@ -132,7 +148,7 @@ class Recorder:
                 entry.tokens_out,
                 details,
                 entry.created,
-                lane(),
+                named,
             )
         )
         if section.recording.asleep:

@@ -309,7 +309,7 @@ def _watch_end() -> None:
 
 
 class _Ends:
-    """What the workers of multiprocessing know this module by."""
+    """The name by which workers of multiprocessing know this module."""
 
 
 _ends: Final = _Ends()
@@ -449,6 +449,7 @@ def _go_on() -> None:
 def _renew() -> None:
     """In a forked child: it takes part in the same runs for itself."""
     _make_anew()
+    _watch_end()
     _waiting.clear()
     for recording in _known.values():
         recording.rows.clear()
