@@ -107,7 +107,8 @@ class Recording:
         Raises `StoreError` where that cannot be; what could not be written waits on.
         """
         with self._lock:
-            if not (self.rows or self._replaced or ends):
+            announces = bool(self.name) and not self._begun and self.goes_on
+            if not (self.rows or self._replaced or ends or announces):
                 return
             taken = [self.rows.popleft() for _ in range(len(self.rows))]
             try:
@@ -207,8 +208,8 @@ class Recording:
             log.debug("the calls at %s could not be written down: %s", self.place, error)
 
     def is_begun(self) -> bool:
-        """Whether this process has taken part, or is about to."""
-        return bool(self._begun or self.rows or self._replaced)
+        """Whether this process has taken part, or is about to, and has not ended."""
+        return bool(self.rows or self._replaced) or (self.goes_on and self._begun > 0)
 
     def is_writer(self, number: int) -> bool:
         """Whether it is this one that writes by that number."""
@@ -323,7 +324,9 @@ def entered(store: Logs, place: str, name: str) -> Recording:
             _watch_end()
             known = _known[store.logs_url, name] = Recording(store, place, name, "")
         known.users += 1
-        return known
+    if known.users == 1:
+        wake(known, soon=True)  # for processes that are started in the block
+    return known
 
 
 def left(recording: Recording) -> None:
@@ -359,6 +362,8 @@ def standing(store: Logs, place: str) -> Recording | None:
             _watch_end()
             known = _known[store.logs_url, name] = Recording(store, place, name, family)
             known.users += 1  # until the process ends
+            if name:
+                wake(known, soon=True)
         return known
 
 
@@ -375,11 +380,12 @@ def flush(store: Logs | None = None) -> None:
             recording.try_to_write()
 
 
-def wake(recording: Recording) -> None:
-    """Have what waits written soon."""
-    global _thread
+def wake(recording: Recording, *, soon: bool = False) -> None:
+    """Have what waits written in half a second, or at once."""
+    global _thread, _hurries
     with _current_lock():
         recording.asleep = False
+        _hurries = _hurries or soon
         _waiting[id(recording)] = recording
         if _thread is None:
             thread = threading.Thread(target=_write_on, name="cachewrap-ledger", daemon=True)
@@ -401,7 +407,7 @@ def _write_on() -> None:
 
 def _next() -> list[Recording] | None:
     """Wait for something to write, and a moment longer; None where nothing comes."""
-    global _thread, _waiting
+    global _thread, _waiting, _hurries
     with _lock:
         if not _waiting:
             _changed.wait(_IDLE)
@@ -411,7 +417,7 @@ def _next() -> list[Recording] | None:
         until = clock.now() + _PAUSE
         while not _hurries and (left := until - clock.now()) > 0:
             _changed.wait(left)
-        due, _waiting = list(_waiting.values()), {}
+        due, _waiting, _hurries = list(_waiting.values()), {}, False
         return due
 
 
@@ -466,4 +472,6 @@ def finish() -> None:
     for recording in {id(one): one for one in (*_known.values(), *_waiting.values())}.values():
         if recording.is_begun():
             recording.try_to_write(ends=True)
+        recording.goes_on = False
     _known.clear()
+    _waiting.clear()
