@@ -39,6 +39,9 @@ MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 UNKEYED_VARIABLE: Final = "CACHEWRAP_UNKEYED"
 """The environment variable with what is left out of the keys of a cache that is not told it."""
 
+LEDGER_VARIABLE: Final = "CACHEWRAP_LEDGER"
+"""The environment variable that says whether runs are told of calls, of caches not told so."""
+
 STORE_SECONDS: Final = 2.0
 """Seconds that an operation of a store waits at most, unless the cache says something else."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Rows
@@ -14,6 +16,12 @@ from cachewrap.stores.base import Logs
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
     from cachewrap.ledger.diff import Diff
+
+
+ENDED: Final = "ended"
+RUNNING: Final = "running"
+KILLED: Final = "killed"
+UNKNOWN: Final = "unknown"
 
 
 class Run:
@@ -51,6 +59,11 @@ class Run:
         return f"{self.name}/{self._section}" if self._section else self.name
 
     @property
+    def section(self) -> str:
+        """The path of the block inside that it is; ``""`` of a whole run."""
+        return self._section
+
+    @property
     def log(self) -> str:
         """The name of its log in the store."""
         return self._log
@@ -76,6 +89,18 @@ class Run:
         """When its last process ended, in UTC; None while one has not, or was killed."""
         ended = self._whole().ended
         return datetime.fromtimestamp(ended, UTC) if ended else None
+
+    @property
+    def state(self) -> str:
+        """Whether it goes on.
+
+        ``"ended"``; ``"running"`` while a process of it lives; ``"killed"`` where one has not ended
+        and is no more; ``"unknown"`` where that cannot be told, as it is on another host.
+        """
+        lives = [_lives(one) for one in self._whole().open]
+        if not lives:
+            return ENDED if self.processes else UNKNOWN
+        return RUNNING if True in lives else UNKNOWN if None in lives else KILLED
 
     @property
     def processes(self) -> list[Begin]:
@@ -175,8 +200,21 @@ class _Read:
         self.begun.sort(key=lambda one: one.started)
         self.name = self.begun[0].name if self.begun else ""
         self.started = self.begun[0].started if self.begun else 0.0
-        whole = bool(self.begun) and all(one.writer in ends for one in self.begun)
-        self.ended = max(ends.values()) if whole else 0.0
+        self.open = [one for one in self.begun if one.writer not in ends]
+        self.ended = max(ends.values()) if self.begun and not self.open else 0.0
+
+
+def _lives(one: Begin) -> bool | None:
+    """Whether a process is there; None where that cannot be told."""
+    if one.host != socket.gethostname() or os.name == "nt":  # where to ask would be to end it
+        return None
+    try:
+        os.kill(one.process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _began(call: Call) -> float:
@@ -230,7 +268,8 @@ class Runs(Rows[Run]):
         close = difflib.get_close_matches(which, known, 1)
         if close:
             return f"no run {which!r}: did you mean {close[0]!r}?"
-        told = f"there are {', '.join(known[-5:])}" if known else "none has a name"
+        be = "is" if len(known) == 1 else "are"
+        told = f"there {be} {', '.join(known[-5:])}" if known else "none has a name"
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 
