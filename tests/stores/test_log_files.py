@@ -9,8 +9,9 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -19,13 +20,16 @@ from cachewrap import Cache, systems
 from cachewrap.cli.guess import holds_seeds
 from cachewrap.cli.main import main
 from cachewrap.errors import StoreError
-from cachewrap.stores.base import Logs, Store
+from cachewrap.stores.base import Logs
 from cachewrap.stores.disk import DiskStore
+from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.log_files import MAGIC, MOST, pieces_of, record
 from cachewrap.systems import files
-from cachewrap.testing.stores import key_of
 
 NAME = "n-baseline-1"
+KINDS = ("disk", "jsonl")
+
+FileStore: TypeAlias = DiskStore | JsonlStore
 
 
 def read(data: bytes) -> list[bytes]:
@@ -94,20 +98,40 @@ class TestRecords:
         assert asked.tell() < len(forged)
 
 
-@pytest.fixture(params=[pytest.param("disk", marks=pytest.mark.stores("disk"))])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return DiskStore(tmp_path / "place")
+class Place:
+    """A place of one kind: how it is made, and where its logs are."""
+
+    def __init__(self, kind: str, root: Path) -> None:
+        self.root = root
+        self.path = root if kind == "disk" else root / "answers.jsonl"
+        self.folder = root / (".runs" if kind == "disk" else ".answers.jsonl.runs")
+        self.kind = DiskStore if kind == "disk" else JsonlStore
+
+    def store(self, seed: str = "41", root: Path | None = None, **options: Any) -> FileStore:
+        path = (root or self.root) / self.path.relative_to(self.root)
+        return self.kind(path, seed, **options)
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.stores(kind)) for kind in KINDS])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(request.param, tmp_path / "place")
 
 
 @pytest.fixture
-def logs(store: Store) -> Logs:
-    assert isinstance(store, Logs)
+def store(place: Place) -> Iterator[FileStore]:
+    store = place.store()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def logs(store: FileStore) -> Logs:
     return store
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "place" / ".runs"
+def folder(place: Place) -> Path:
+    return place.folder
 
 
 def only(folder: Path) -> Path:
@@ -162,10 +186,12 @@ class TestFolder:
         with pytest.raises(StoreError, match="no name of a log"):
             logs.append_to_log(name, [b"piece"])
 
-    def test_any_copy_has_the_same_logs(self, logs: Logs, store: Store, tmp_path: Path) -> None:
+    def test_another_way_to_the_place_leads_to_the_same_logs(
+        self, logs: Logs, place: Place, tmp_path: Path
+    ) -> None:
         logs.append_to_log(NAME, [b"piece"])
         (tmp_path / "link").symlink_to(tmp_path / "place")
-        other = DiskStore(tmp_path / "link", "42")
+        other = place.store("42", tmp_path / "link")
         assert (list(other.read_log(NAME)), other.logs_url) == ([b"piece"], logs.logs_url)
 
 
@@ -276,10 +302,10 @@ class TestHarm:
         assert list(logs.read_log(NAME)) == [b"before", b"after"]
 
     def test_another_process_that_keeps_it_locked(
-        self, logs: Logs, folder: Path, tmp_path: Path
+        self, logs: Logs, folder: Path, place: Place
     ) -> None:
         logs.append_to_log(NAME, [b"before"])
-        impatient = DiskStore(tmp_path / "place", store_seconds=0.05)
+        impatient = place.store(store_seconds=0.05)
         file = os.open(only(folder), os.O_RDWR)
         with systems.locked(file, alone=True):
             with pytest.raises(StoreError, match="another process kept it locked"):
@@ -307,12 +333,22 @@ class TestHarm:
 
 
 class TestNeighbours:
-    def test_logs_are_no_seed(self, logs: Logs, store: Store, tmp_path: Path) -> None:
+    """Whatever lists, reads or removes entries leaves logs alone."""
+
+    def test_logs_are_no_seed(self, logs: Logs, store: FileStore, place: Place) -> None:
         logs.append_to_log(NAME, [b"piece"])
-        assert not holds_seeds(str(tmp_path / "place"))
-        (tmp_path / "place" / ".runs" / "cache.db").write_bytes(b"")
-        assert not holds_seeds(str(tmp_path / "place"))
-        assert DiskStore(tmp_path / "place").seeds() == []
+        (place.folder / "cache.db").write_bytes(b"")
+        assert not holds_seeds(str(place.root))
+        assert store.seeds() == []
+
+    def test_a_folder_with_logs_alone_is_no_cache(
+        self, logs: Logs, place: Place, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        logs.append_to_log(NAME, [b"piece"])
+        with pytest.raises(SystemExit) as stopped:
+            main(["ls", str(place.root)])
+        assert stopped.value.code == 3
+        assert "neither folders of seeds nor files of entries" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         "words",
@@ -324,21 +360,14 @@ class TestNeighbours:
         ],
     )
     def test_commands_leave_logs_alone(
-        self, logs: Logs, store: Store, tmp_path: Path, words: list[str]
+        self, logs: Logs, store: FileStore, place: Place, tmp_path: Path, words: list[str]
     ) -> None:
         logs.append_to_log(NAME, [b"piece"])
         Cache(store).set("key", "value")
         target = tmp_path / "target"
         words = [word.replace("TARGET", str(target)) for word in words]
         with pytest.raises(SystemExit) as stopped:
-            main([words[0], str(tmp_path / "place"), *words[1:]])
+            main([words[0], str(place.path), *words[1:]])
         assert stopped.value.code in (0, None)
         assert list(logs.read_log(NAME)) == [b"piece"]
-        assert list(tmp_path.glob("target*/.runs")) == []
-
-    def test_a_log_beside_an_entry_of_its_name(self, logs: Logs, store: Store) -> None:
-        logs.append_to_log("a" * 64, [b"piece"])
-        assert store.get("a" * 64) is None
-        store.set(key_of(1), b"value")
-        store.clear()
-        assert list(logs.read_log("a" * 64)) == [b"piece"]
+        assert not list(tmp_path.glob("target*/.*runs")) + list(tmp_path.glob(".target*"))

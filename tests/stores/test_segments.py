@@ -89,7 +89,7 @@ class TestMinimalStore(StoreSuite):
             marks=pytest.mark.stores("disk"),
         ),
         pytest.param("redis", "Leases Pairs Scans Seeds Uses", marks=pytest.mark.stores("redis")),
-        pytest.param("jsonl", "Scans Seeds Checks", marks=pytest.mark.stores("jsonl")),
+        pytest.param("jsonl", "Scans Seeds Logs Checks", marks=pytest.mark.stores("jsonl")),
     ],
 )
 def test_what_each_store_has(make_store: Callable[[str], Store], kind: str, expected: str) -> None:
