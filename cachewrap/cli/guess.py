@@ -15,6 +15,7 @@ import click
 from cachewrap import plugins
 from cachewrap.errors import StoreError
 from cachewrap.report import is_report
+from cachewrap.stores.disk.store import LOGS
 from cachewrap.stores.jsonl.lines import head_of
 from cachewrap.stores.seed_folders import DATABASE, seed_of
 from cachewrap.systems import files
@@ -296,12 +297,12 @@ def _url(word: str) -> str:
 
 
 def _in_folder(word: str, path: str) -> Found:
-    if holds_seeds(path):
+    if holds_seeds(path) or _holds_runs(path):
         return Found(((url_of_path("disk", path), word),))
     if url := _of_seed(path):
         return Found(((url, word),))
     inside = os.path.join(path, ".cache")
-    if holds_seeds(inside):
+    if holds_seeds(inside) or _holds_runs(inside):
         shown = os.path.normpath(os.path.join(word, ".cache"))
         return Found(((url_of_path("disk", inside), shown),), notes=(f"reading {shown}",))
     found: list[str] = []
@@ -340,6 +341,10 @@ def holds_seeds(path: str) -> bool:
             for one in inside
         )
     return False
+
+
+def _holds_runs(path: str) -> bool:
+    return os.path.isdir(os.path.join(path, LOGS))
 
 
 def _folders(path: str, depth: int) -> Iterator[tuple[str, list[str]]]:

@@ -168,7 +168,7 @@ def ls_(where: Where, named: bool, limit: int | None, as_json: bool) -> None:
     width = terminal_width()
     with opened(where) as found:
         kept = [(one, run) for one in found for run in one.runs if run.named or not named]
-        kept.sort(key=lambda one: one[1].started, reverse=True)
+        kept.sort(key=lambda one: one[1].order, reverse=True)
         rows = []
         for one, run in kept[:limit]:
             sums = totals(run.calls()).sum

@@ -106,7 +106,7 @@ def show(
         if as_json:
             facts = shown.facts()
             if listed:
-                facts["calls"] = [plain(call.as_dict()) for call in run.calls()[:limit]]
+                facts["every_call"] = [plain(call.as_dict()) for call in run.calls()[:limit]]
             if prefix:
                 facts["prefix"] = import_module("cachewrap.cli.runs_prefix").facts(run)
             click.echo(json_line(facts))

@@ -44,6 +44,7 @@ class Run:
         self._log = name.log
         self._section = section
         self._read: _Read | None = None
+        self._order: tuple[float, int] | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.label}: {len(self.calls())} calls>"
@@ -57,6 +58,17 @@ class Run:
     def label(self) -> str:
         """What it is called: its name, and behind it ``/`` and the block where it is one of it."""
         return f"{self.name}/{self._section}" if self._section else self.name
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """By what runs are in order: when it began, as its log begins. No call is read for it."""
+        if self._order is None:
+            store: Any = self.cache.store
+            parts = read(store.read_log(self._log))
+            first = next((one for one in parts if isinstance(one, Begin)), None)
+            self._order = (first.started if first else 0.0, self.number)
+            self.name = self.name or (first.name if first else "")
+        return self._order
 
     @property
     def section(self) -> str:
@@ -284,11 +296,8 @@ def runs_of(cache: Cache) -> Runs:
     found = []
     for facts in store.logs():
         if (name := names.parsed(facts.name)) is not None:
-            run = Run(cache, name, facts.size)
-            if not run.name:
-                run._whole()
-            found.append(run)
-    found.sort(key=lambda run: (run._whole().started, run.number))
+            found.append(Run(cache, name, facts.size))
+    found.sort(key=lambda run: run.order)
     return Runs(found)
 
 
