@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from cachewrap.ledger.calls import Call
-
-if TYPE_CHECKING:
-    from cachewrap.cache import Cache
+from cachewrap.ledger.calls import Call, Place
 
 
 class Answers:
@@ -17,11 +14,11 @@ class Answers:
         cache: a cache of the place.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Place) -> None:
         self._cache = cache
 
     @classmethod
-    def of(cls, cache: Cache) -> Self:
+    def of(cls, cache: Place) -> Self:
         """Those of a cache's place."""
         return cls(cache)
 
@@ -31,5 +28,5 @@ class Answers:
         return store.get(call.key) if call.key else None
 
 
-def sweep(cache: Cache) -> None:
+def sweep(cache: Place) -> None:
     """Remove the answers that were kept for runs, and that no run has any more."""

@@ -7,7 +7,29 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Protocol, TypeVar
 
+from cachewrap.format.sealing import Guard
+from cachewrap.policy import Policy
+from cachewrap.stores.base import Store
 from cachewrap.telemetry.usage import NO_DETAILS, Details, Usage, cost_of
+
+
+class Place(Protocol):
+    """A cache, as far as runs know it: where answers are, and what opens them."""
+
+    policy: Policy
+    _guard: Guard
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def seed(self) -> str | None: ...
+
+    def reseed(self, cache_seed: Any) -> Place: ...
+
 
 HIT: Final = "hit"
 MISS: Final = "miss"

@@ -15,7 +15,7 @@ Times are in microseconds. A piece of a later version, or of an unknown kind, is
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -160,8 +160,8 @@ class Writer:
         self._common: dict[tuple[int, str, str, str, str, str, str], int] = {}
         self._lanes: dict[str, int] = {}
 
-    def calls(self, rows: list[Ended]) -> bytes:
-        """A piece with some calls, at least one."""
+    def calls(self, rows: Sequence[tuple[Any, ...]]) -> bytes:
+        """A piece with some calls, at least one, each as `Ended` has it."""
         common, keys, samples, started, seconds, upstream, asked, told, details, answered, lanes = (
             zip(*rows, strict=True)
         )

@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from cachewrap.ledger import names
-from cachewrap.ledger.calls import OUTCOMES, Call, Rows
+from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.pieces import Begin, End, read
+from cachewrap.ledger.recording import flush, lives
 from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
-    from cachewrap.cache import Cache
     from cachewrap.ledger.diff import Diff
+    from cachewrap.ledger.recorder import Section
+    from cachewrap.ledger.recording import Recording
 
 
 ENDED: Final = "ended"
@@ -36,7 +38,7 @@ class Run:
         cache: a cache of the place that it is in, which has its answers.
     """
 
-    def __init__(self, cache: Cache, name: names.LogName, size: int = 0, section: str = "") -> None:
+    def __init__(self, cache: Place, name: names.LogName, size: int = 0, section: str = "") -> None:
         self.cache = cache
         self.name = name.name
         self.number = name.number
@@ -45,9 +47,18 @@ class Run:
         self._section = section
         self._read: _Read | None = None
         self._order: tuple[float, int] | None = None
+        self._recording: Recording | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.label}: {len(self.calls())} calls>"
+
+    @classmethod
+    def of_block(cls, cache: Place, section: Section) -> Run:
+        """The run of a block that goes on, whose log is not decided before it is first written."""
+        recording = section.recording
+        run = cls(cache, names.LogName("", recording.name, 1), section=section.path)
+        run._recording = recording
+        return run
 
     @property
     def named(self) -> bool:
@@ -77,7 +88,9 @@ class Run:
 
     @property
     def log(self) -> str:
-        """The name of its log in the store."""
+        """The name of its log in the store; ``""`` while nothing of it was written."""
+        if self._recording is not None:
+            self._follow()
         return self._log
 
     def reload(self) -> None:
@@ -85,11 +98,25 @@ class Run:
         self._read = None
 
     def _whole(self) -> _Read:
+        if self._recording is not None:
+            self._read = None  # it goes on
+            if self._recording.goes_on:
+                self._recording.try_to_write()
+            self._follow()
         if self._read is None:
             store: Any = self.cache.store
             self._read = _Read(store.read_log(self._log), self._section)
             self.name = self.name or self._read.name
         return self._read
+
+    def _follow(self) -> None:
+        """Take over what is decided of a run that goes on by now; let go of one that has ended."""
+        recording = self._recording
+        assert recording is not None
+        if (name := names.parsed(recording.log)) is not None:
+            self._log, self.number = name.log, name.number
+        if not recording.goes_on:
+            self._recording = None
 
     @property
     def started(self) -> datetime:
@@ -109,10 +136,13 @@ class Run:
         ``"ended"``; ``"running"`` while a process of it lives; ``"killed"`` where one has not ended
         and is no more; ``"unknown"`` where that cannot be told, as it is on another host.
         """
-        lives = [_lives(one) for one in self._whole().open]
-        if not lives:
+        begun = self._whole().open
+        if not begun:
             return ENDED if self.processes else UNKNOWN
-        return RUNNING if True in lives else UNKNOWN if None in lives else KILLED
+        if any(map(lives, begun)):
+            return RUNNING
+        here = os.name != "nt" and all(one.host == socket.gethostname() for one in begun)
+        return KILLED if here else UNKNOWN
 
     @property
     def processes(self) -> list[Begin]:
@@ -143,7 +173,7 @@ class Run:
     def block(self, path: str) -> Run:
         """The part of it that was made in a block inside: ``a/b`` is ``b`` inside ``a``."""
         part = f"{self._section}/{path}" if self._section else path
-        return Run(self.cache, names.LogName(self._log, self.name, self.number), self.size, part)
+        return Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
 
     def as_dict(self) -> dict[str, Any]:
         """What is known of it as plain values: a row of a table."""
@@ -197,7 +227,8 @@ class _Read:
             if isinstance(part, Begin):
                 self.begun.append(part)
             elif isinstance(part, End):
-                ends[part.writer] = part.ended
+                if part.ended:
+                    ends[part.writer] = part.ended
                 self.lost += part.lost
             elif isinstance(part, list):
                 self.calls += part
@@ -214,19 +245,6 @@ class _Read:
         self.started = self.begun[0].started if self.begun else 0.0
         self.open = [one for one in self.begun if one.writer not in ends]
         self.ended = max(ends.values()) if self.begun and not self.open else 0.0
-
-
-def _lives(one: Begin) -> bool | None:
-    """Whether a process is there; None where that cannot be told."""
-    if one.host != socket.gethostname() or os.name == "nt":  # where to ask would be to end it
-        return None
-    try:
-        os.kill(one.process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _began(call: Call) -> float:
@@ -285,7 +303,7 @@ class Runs(Rows[Run]):
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 
-def runs_of(cache: Cache) -> Runs:
+def runs_of(cache: Place) -> Runs:
     """The runs of the place of a cache, the oldest first; none where its store keeps none.
 
     Raises `StoreError`.
@@ -293,6 +311,7 @@ def runs_of(cache: Cache) -> Runs:
     store = cache.store
     if not isinstance(store, Logs):
         return Runs()
+    flush(store)
     found = []
     for facts in store.logs():
         if (name := names.parsed(facts.name)) is not None:

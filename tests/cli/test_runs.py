@@ -123,7 +123,7 @@ def test_a_run_is_told_in_numbers(run: CommandLine, kept: str) -> None:
 @pytest.mark.parametrize(
     ("process", "host", "state"),
     [
-        pytest.param(os.getpid(), "", "running", id="its process lives"),
+        pytest.param(os.getppid(), "", "running", id="its process lives"),
         pytest.param(NOBODY, "", "killed", id="its process is no more"),
         pytest.param(NOBODY, "elsewhere", "unknown", id="its process is on another host"),
     ],
@@ -412,14 +412,14 @@ def test_rm_of_several_asks_on_a_terminal(
 def test_what_cannot_be_removed(
     run: CommandLine, kept: str, words: list[str], status: int, told: str
 ) -> None:
-    write_unended(kept, named_log("going", 1), calls(T + 500), process=os.getpid())
+    write_unended(kept, named_log("going", 1), calls(T + 500), process=os.getppid())
     done = run("runs", "rm", *words, "--url", kept)
     assert (done.status, told in done.err) == (status, True)
     assert len(runs_of(cached(kept))) == 4
 
 
 def test_unnamed_runs_that_go_on_are_left(run: CommandLine, url: str) -> None:
-    write_unended(url, unnamed_log(UNNAMED[0]), calls(), process=os.getpid())
+    write_unended(url, unnamed_log(UNNAMED[0]), calls(), process=os.getppid())
     assert run("runs", "rm", "--unnamed", "--url", url).out == "no run was given no name\n"
     assert names(run, url) == [UNNAMED[0]]
 
@@ -456,7 +456,7 @@ def test_a_run_is_renamed(run: CommandLine, kept: str, words: list[str], left: l
 def test_what_cannot_be_renamed(
     run: CommandLine, kept: str, words: list[str], status: int, told: str
 ) -> None:
-    write_unended(kept, named_log("going", 1), calls(T + 500), process=os.getpid())
+    write_unended(kept, named_log("going", 1), calls(T + 500), process=os.getppid())
     done = run("runs", "rename", *words, "--url", kept)
     assert (done.status, told in done.err) == (status, True)
     assert names(run, kept) == ["going", "candidate", "baseline", "baseline~1"]
