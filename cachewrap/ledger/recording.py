@@ -246,7 +246,7 @@ def _goes_on(store: Logs, name: str, family: str = "") -> bool:
     begun, ended = _parts(store, name)
     if family and any(one.family == family for one in begun):
         return True
-    return any(_lives(one) for one in begun if one.writer not in ended)
+    return any(lives(one) for one in begun if one.writer not in ended)
 
 
 def _parts(store: Logs, name: str) -> tuple[list[Begin], set[int]]:
@@ -263,7 +263,8 @@ def _parts(store: Logs, name: str) -> tuple[list[Begin], set[int]]:
     return begun, ended
 
 
-def _lives(begin: Begin) -> bool:
+def lives(begin: Begin) -> bool:
+    """Whether a process that has not ended its part in a run may still take part."""
     if begin.host != socket.gethostname() or os.name == "nt":
         return time.time() - begin.started < _ELSEWHERE_SECONDS
     if begin.process == os.getpid():

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.pieces import Begin, End, read
-from cachewrap.ledger.recording import flush
+from cachewrap.ledger.recording import flush, lives
 from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
     from cachewrap.ledger.diff import Diff
     from cachewrap.ledger.recorder import Section
     from cachewrap.ledger.recording import Recording
+
+
+ENDED: Final = "ended"
+RUNNING: Final = "running"
+KILLED: Final = "killed"
+UNKNOWN: Final = "unknown"
 
 
 class Run:
@@ -38,6 +46,7 @@ class Run:
         self._log = name.log
         self._section = section
         self._read: _Read | None = None
+        self._order: tuple[float, int] | None = None
         self._recording: Recording | None = None
 
     def __repr__(self) -> str:
@@ -60,6 +69,22 @@ class Run:
     def label(self) -> str:
         """What it is called: its name, and behind it ``/`` and the block where it is one of it."""
         return f"{self.name}/{self._section}" if self._section else self.name
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """By what runs are in order: when it began, as its log begins. No call is read for it."""
+        if self._order is None:
+            store: Any = self.cache.store
+            parts = read(store.read_log(self._log))
+            first = next((one for one in parts if isinstance(one, Begin)), None)
+            self._order = (first.started if first else 0.0, self.number)
+            self.name = self.name or (first.name if first else "")
+        return self._order
+
+    @property
+    def section(self) -> str:
+        """The path of the block inside that it is; ``""`` of a whole run."""
+        return self._section
 
     @property
     def log(self) -> str:
@@ -103,6 +128,21 @@ class Run:
         """When its last process ended, in UTC; None while one has not, or was killed."""
         ended = self._whole().ended
         return datetime.fromtimestamp(ended, UTC) if ended else None
+
+    @property
+    def state(self) -> str:
+        """Whether it goes on.
+
+        ``"ended"``; ``"running"`` while a process of it lives; ``"killed"`` where one has not ended
+        and is no more; ``"unknown"`` where that cannot be told, as it is on another host.
+        """
+        begun = self._whole().open
+        if not begun:
+            return ENDED if self.processes else UNKNOWN
+        if any(map(lives, begun)):
+            return RUNNING
+        here = os.name != "nt" and all(one.host == socket.gethostname() for one in begun)
+        return KILLED if here else UNKNOWN
 
     @property
     def processes(self) -> list[Begin]:
@@ -203,8 +243,8 @@ class _Read:
         self.begun.sort(key=lambda one: one.started)
         self.name = self.begun[0].name if self.begun else ""
         self.started = self.begun[0].started if self.begun else 0.0
-        whole = bool(self.begun) and all(one.writer in ends for one in self.begun)
-        self.ended = max(ends.values()) if whole else 0.0
+        self.open = [one for one in self.begun if one.writer not in ends]
+        self.ended = max(ends.values()) if self.begun and not self.open else 0.0
 
 
 def _began(call: Call) -> float:
@@ -258,7 +298,8 @@ class Runs(Rows[Run]):
         close = difflib.get_close_matches(which, known, 1)
         if close:
             return f"no run {which!r}: did you mean {close[0]!r}?"
-        told = f"there are {', '.join(known[-5:])}" if known else "none has a name"
+        be = "is" if len(known) == 1 else "are"
+        told = f"there {be} {', '.join(known[-5:])}" if known else "none has a name"
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 
@@ -274,11 +315,8 @@ def runs_of(cache: Place) -> Runs:
     found = []
     for facts in store.logs():
         if (name := names.parsed(facts.name)) is not None:
-            run = Run(cache, name, facts.size)
-            if not run.name:
-                run._whole()
-            found.append(run)
-    found.sort(key=lambda run: (run._whole().started, run.number))
+            found.append(Run(cache, name, facts.size))
+    found.sort(key=lambda run: run.order)
     return Runs(found)
 
 
