@@ -16,7 +16,7 @@ function linkToDiff(run = null) {
   if (!diff || (run && !diff.names.includes(run.name))) return null;
   const { changed, new: fresh, missing, same } = diff.counts;
   return el("p", { class: "notice" }, el("a", { href: "#diff" }, stored("span", diff.names[1] || "One run"), " beside ", stored("span", diff.names[0] || "another")),
-    ` : ${count(changed)} changed, ${count(fresh)} new, ${count(missing)} missing, ${count(same)} the same.`);
+    `: ${count(changed)} changed, ${count(fresh)} new, ${count(missing)} missing, ${count(same)} the same.`);
 }
 
 /** Texts in words, and which of them the other has not: a longest common sequence. */
@@ -104,7 +104,7 @@ function diffView() {
   };
   const all = (run, at) => (run.saved[at] === null && run.spent[at] === null ? null : (run.saved[at] ?? 0) + (run.spent[at] ?? 0));
   parts.push(el("section", { "aria-label": "Totals of both" }, el("dl", { class: "figures" },
-    figure("Requests", count(counts.changed + counts.new + counts.missing), `are not the same; ${count(counts.same)} are`),
+    figure("Not the same", count(counts.changed + counts.new + counts.missing), `of ${plural(counts.changed + counts.new + counts.missing + counts.same, "request", "requests")}`),
     beside("Calls", (run) => run.calls, count),
     beside("Tokens", (run) => all(run, 0), compact),
     beside("Waited", (run) => run.spent[1], span),

@@ -91,7 +91,7 @@ function runView(run) {
   else {
     parts.push(el("section", { "aria-labelledby": "calls-shown" }, el("h2", { id: "calls-shown", tabindex: -1 }, "When it asked"),
       el("p", { class: "about" }, "This run made more calls than the page has room for: they are counted here. ", el("code", {}, "cachewrap report --run"), " opens a run of up to 100,000 with all of them."),
-      legend(run), coarseTimeline(read, run)));
+      legend(run), coarseTimeline(read, run), el("p", { class: "note" }, `Up to ${plural(Math.max(...read.steps.map((counts) => counts.reduce((all, n) => all + n, 0))), "call", "calls")} in ${brief(run.seconds / read.steps.length)}.`)));
   }
   parts.push(el("div", { class: "pair" }, ofRun("run-models", "By model", "Model", read.models), ofRun("run-sources", "By function", "Function", read.sources)));
   parts.push(el("div", { class: "pair" }, slowestOf(run, read), oftenOf(run, read), reasonsOf(read)));
@@ -119,7 +119,7 @@ function runFigures(run) {
     figure("Calls", count(run.calls), `in ${span(run.seconds)}`),
     figure("Served", share(served, run.calls), `${count(served)} without asking upstream`),
     figure("Tokens saved", compact(run.saved[0]), `${compact(run.spent[0])} spent`),
-    figure("Time saved", span(run.saved[1]), "That upstream took the first time"),
+    figure("Time saved", span(run.saved[1]), "That upstream took before"),
     figure("Money saved", money(run.saved[2]), run.saved[2] === null && run.spent[2] === null ? cost : `${money(run.spent[2] ?? 0)} spent${provider}`)));
 }
 
@@ -168,7 +168,7 @@ function callsOfRun(run, read) {
       el("td", { class: "prompt" }, open, meta),
       el("td", { class: "wide number" }, sinceStart(call.start, read.calls.length && run.seconds < 120 ? 0.01 : 1)),
       stored("td", call.model || "–", { class: "wide name" }),
-      stored("td", read.laneNames[call.lane], { class: "wide name" }),
+      stored("td", read.laneShort[call.lane], { class: "wide name", title: read.laneNames[call.lane].replace(ODD, "\ufffd") }),
       el("td", { class: "wide number" }, call.asked + call.told ? count(call.asked + call.told) : "–"),
       el("td", { class: "wide number" }, brief(call.seconds)),
       priced ? el("td", { class: "wide number" }, money(call.money)) : null);
@@ -236,7 +236,7 @@ function callsOfRun(run, read) {
     el("form", { class: "tools", role: "search", onsubmit: (event) => event.preventDefault() },
       el("span", { class: "field" }, field, el("kbd", { "aria-hidden": "true" }, "/")), model.select, source.select, order),
     status,
-    el("table", { class: "plain lines" },
+    el("table", { class: "plain lines calls" },
       el("caption", { class: "hidden" }, "Calls; the first column opens each in place"),
       el("thead", {}, el("tr", {}, head("Call", "first"), head("At", "wide number"), head("Model", "wide"), head("Thread or task", "wide"), head("Tokens", "wide number"),
         head("Waited", "wide number"), priced ? head("Money", "wide number") : null)),

@@ -41,8 +41,16 @@ function readRun(run) {
   });
   const processes = new Set(lanes.map(([process]) => process)).size;
   const names = lanes.map(([process, lane]) => (processes > 1 ? `${process} · ${lane || "–"}` : lane || "–"));
-  run.read = { ...block, calls, laneNames: names };
+  run.read = { ...block, calls, laneNames: names, laneShort: withoutBeginning(names) };
   return run.read;
+}
+
+/** Names without what all of them begin with, where that is long. */
+function withoutBeginning(names) {
+  let same = names[0]?.length ?? 0;
+  for (const name of names) while (same > 0 && !name.startsWith(names[0].slice(0, same))) same--;
+  while (same > 0 && /[\p{L}\p{N}]/u.test(names[0][same - 1])) same--;
+  return names.length > 1 && same > 9 ? names.map((name) => `…${name.slice(same - 1)}`) : names;
 }
 
 /** Seconds as people read them, down to a tenth of a thousandth. */
@@ -85,8 +93,8 @@ const told = (run) => Object.keys(OUTCOME_NAMES).filter((outcome) => countOf(run
 
 function runLine(run, priced) {
   const number = (value, kind = "") => el("td", { class: `number ${kind}`.trim() }, value);
-  const open = el("a", { class: "run-name", href: addressOfRun(run), onclick: (event) => event.stopPropagation() }, stored("span", run.label));
-  const about = [run.program, run.ended === null ? "not ended" : ""].filter(Boolean).join(" · ");
+  const open = el("a", { class: run.named ? "run-name" : "run-name unnamed", href: addressOfRun(run), onclick: (event) => event.stopPropagation() }, stored("span", run.label));
+  const about = [run.program, run.ended === null ? "not ended" : ""].filter(Boolean).join(", ");
   const meta = el("span", { class: "meta narrow" }, el("span", {}, moment(run.started)), el("span", {}, plural(run.calls, "call", "calls")),
     el("span", {}, `${share(servedOf(run), run.calls)} served`),
     el("span", {}, priced ? `${money(run.saved[2])} saved` : `${compact(run.saved[0])} tokens saved`));

@@ -49,7 +49,7 @@ function arranged(calls, by, nameOf) {
   const groups = [...members].map(([name, inside]) => {
     const from = rows;
     rows += packed(inside, into, from);
-    return { name, from, rows: rows - from };
+    return { name, from, rows: rows - from, first: inside[0] };
   });
   return { into, rows, groups };
 }
@@ -104,6 +104,11 @@ function mark(pen, outcome, x, y, width, height, ink) {
     pen.strokeStyle = ink.joined;
     pen.lineWidth = 1;
     pen.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
+  } else if (outcome === "miss" && width > 4) {
+    pen.globalAlpha = 0.5;
+    pen.fillRect(x, y, width, height);
+    pen.globalAlpha = 1;
+    pen.fillRect(x, y, 2, height);
   } else pen.fillRect(x, y, width, outcome === "joined" ? height / 2 : height);
   if (outcome === "failed" && height >= 6) {
     const [middle, arm] = [x + Math.min(width, height) / 2, Math.min(width, height) / 4];
@@ -183,7 +188,7 @@ function axis(pen, from, to, left, width, y, ink) {
 
 /** A timeline of all calls of a run. `pick` is told the call that somebody chooses. */
 function timeline(read, run, pick) {
-  const { calls, laneNames } = read;
+  const { calls, laneNames, laneShort } = read;
   const whole = Math.max(run.seconds, 0.001) * (1 + PAST / 6);
   const lanes = new Set(calls.map((call) => call.lane)).size;
   const NAMES = { lane: (call) => laneNames[call.lane], path: (call) => call.path || "in no block", source: (call) => call.source || "–", model: (call) => call.model || "–" };
@@ -210,6 +215,7 @@ function timeline(read, run, pick) {
 
   function arrange() {
     place = arranged(calls, by, NAMES[by]);
+    for (const group of place.groups) group.short = by === "lane" ? laneShort[group.first.lane] : shortSource(group.name);
     rowCalls = Array.from({ length: place.rows }, () => []);
     for (const call of calls) rowCalls[place.into[call.at]].push(call);
   }
@@ -261,7 +267,7 @@ function timeline(read, run, pick) {
       pen.fillStyle = ink.soft;
       pen.font = "12px system-ui, sans-serif";
       pen.textBaseline = "middle";
-      pen.fillText(shortened(pen, group.name, inset - 12), 0, Math.max(y, 0) + Math.min(high, 26) / 2 + 0.5);
+      pen.fillText(shortened(pen, group, inset - 12), 0, Math.max(y, 0) + Math.min(high, 26) / 2 + 0.5);
     }
     const gap = high >= 10 ? 2 : 1;
     pen.save();
@@ -285,19 +291,27 @@ function timeline(read, run, pick) {
   function drawRow(pen, row, y, height, x0, width, ink) {
     const scale = width / (to - from);
     const drawn = {};
+    const shorter = []; // hits last: they are short, and must not vanish under what is long
+    const draw = (call) => {
+      const x = x0 + (call.start - from) * scale;
+      const wide = Math.max(3, call.seconds * scale - (call.seconds * scale > 8 ? 1 : 0));
+      if (wide <= 3 && x < (drawn[call.outcome] ?? -1)) return; // one more on the same spot
+      drawn[call.outcome] = x + 1;
+      mark(pen, call.outcome, x, y, wide, height, ink);
+    };
     for (const call of rowCalls[row]) {
       if (call.start > to) break;
       if (!visible[call.at] || call.start + call.seconds < from) continue;
-      const x = x0 + (call.start - from) * scale;
-      const wide = Math.max(3, call.seconds * scale - (call.seconds * scale > 8 ? 1 : 0));
-      if (wide <= 3 && x < (drawn[call.outcome] ?? -1)) continue; // one more on the same spot
-      drawn[call.outcome] = x + 1;
-      mark(pen, call.outcome, x, y, wide, height, ink);
+      if (call.outcome === "hit") shorter.push(call);
+      else draw(call);
     }
+    shorter.forEach(draw);
   }
 
-  function shortened(pen, name, room) {
-    const text = name.replace(ODD, "\ufffd");
+  function shortened(pen, { name, short }, room) {
+    let text = name.replace(ODD, "\ufffd");
+    if (pen.measureText(text).width <= room) return text;
+    text = short.replace(ODD, "\ufffd");
     if (pen.measureText(text).width <= room) return text;
     let end = Math.min(text.length, 80);
     while (end > 1 && pen.measureText(`${text.slice(0, end)}…`).width > room) end--;
