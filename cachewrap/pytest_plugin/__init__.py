@@ -277,14 +277,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         told.add_up_fixtures()
         output = getattr(session.config, "workeroutput", None)  # of a worker of pytest-xdist
         if output is not None:
-            output["llm_cache"] = told.ledger.as_plain()
+            output["llm_cache"] = told.tally.as_plain()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     told = getattr(node, "workeroutput", {}).get("llm_cache")
     if told is not None:
-        _of(node.config).ledger.add_plain(told)
+        _of(node.config).tally.add_plain(told)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -20,7 +20,7 @@ from cachewrap.options import active_cache
 from cachewrap.policy import Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.cassettes import (
     FIXTURES,
-    Ledger,
+    Tally,
     Wish,
     commands,
     on_command_line,
@@ -73,7 +73,7 @@ class Session:
         self._fixtures: dict[str, WatchedCache] = {}
         self._needed: dict[tuple[str, Path | None], str] = {}
         self._patches: Patches | None = None
-        self.ledger = Ledger()
+        self.tally = Tally()
 
     # -- modes --------------------------------------------------------------------------------
 
@@ -140,12 +140,12 @@ class Session:
         return self._cache(item, path, self.mode(wish.mode), wish.seed, options, reads=reads)
 
     def _own(self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()) -> None:
-        self.ledger.owners[path].add(item.nodeid)
+        self.tally.owners[path].add(item.nodeid)
         if wish.cassette is not None:
-            self.ledger.named[path].add(item.nodeid)
+            self.tally.named[path].add(item.nodeid)
         for behind in reads:
-            self.ledger.owners[behind].add(item.nodeid)
-            self.ledger.named[behind].add(item.nodeid)
+            self.tally.owners[behind].add(item.nodeid)
+            self.tally.named[behind].add(item.nodeid)
 
     def _cache(
         self,
@@ -206,21 +206,21 @@ class Session:
         for path, cache in caches.items():
             self._add_up(item.nodeid, path, cache)
         for path in started.paths:
-            self.ledger.used[path] |= started.cache.journal.used
+            self.tally.used[path] |= started.cache.journal.used
         if started.called:
-            self.ledger.tests.add(item.nodeid)
+            self.tally.tests.add(item.nodeid)
         missed = any(cache.journal.missed for cache in caches.values())
         if started.called and not started.failed and not missed:
             for path in (*started.paths, *caches):
                 if started.cache.policy.mode != "off":
-                    self.ledger.passed[path].add(item.nodeid)
+                    self.tally.passed[path].add(item.nodeid)
 
     def _add_up(self, test: str, path: str, cache: WatchedCache) -> None:
-        journal, ledger = cache.journal, self.ledger
-        ledger.counts.update(journal.counts)
-        ledger.counts["bypassed"] += cache.stats.bypassed
-        ledger.missed.update((test, *told) for told in journal.missed.values())
-        ledger.used[path] |= journal.used
+        journal, tally = cache.journal, self.tally
+        tally.counts.update(journal.counts)
+        tally.counts["bypassed"] += cache.stats.bypassed
+        tally.missed.update((test, *told) for told in journal.missed.values())
+        tally.used[path] |= journal.used
 
     # -- fixtures -----------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class Session:
         if cache is None:
             cache = self._cache(item, path, self.mode(), 41, {"encryption_key": None}, test=test)
             self._fixtures[path] = cache
-            self.ledger.owners[path].add("fixtures")
+            self.tally.owners[path].add("fixtures")
         return cache
 
     # -- the whole run ------------------------------------------------------------------------
@@ -326,10 +326,10 @@ class Session:
                 continue  # its set-up says so
             self._own(item, path, wish, reads)
             if "llm_cassette" in getattr(item, "fixturenames", ()):
-                self.ledger.asking[str(places.base)].add(item.nodeid)
+                self.tally.asking[str(places.base)].add(item.nodeid)
             if item.path not in left_out:
-                self.ledger.complete[str(places.folder)].add(str(places.module))
-            marks = self.ledger.bases[str(places.base)]
+                self.tally.complete[str(places.folder)].add(str(places.module))
+            marks = self.tally.bases[str(places.base)]
             holds = places.base if config.getini("llm_cache_dir") else places.base.parent
             if (
                 whole
@@ -352,24 +352,24 @@ class Session:
 
     def report(self, terminal: Any) -> None:
         """Tell at the end of the run what was done, and what no test used."""
-        ledger = self.ledger
-        if not ledger.tests and not ledger.missed:
+        tally = self.tally
+        if not tally.tests and not tally.missed:
             return
         terminal.section("llm cache")
-        counts = {**ledger.counts, "missed": len(ledger.missed)}
+        counts = {**tally.counts, "missed": len(tally.missed)}
         told = ", ".join(f"{counts.get(name, 0)} {name}" for name in _COUNTED)
-        tests = len(ledger.tests)
+        tests = len(tally.tests)
         terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} (mode {self.mode()})")
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
-        for test, message, _ in sorted(ledger.missed):
+        for test, message, _ in sorted(tally.missed):
             terminal.line(f"missed: {test}: {message}")
-        for command in commands(ledger.missed):
+        for command in commands(tally.missed):
             terminal.line(f"to record: {command}")
         self._report_unused(terminal)
 
     def _report_unused(self, terminal: Any) -> None:
-        entries, files = self.ledger.unused_entries(), self.ledger.unused_files()
+        entries, files = self.tally.unused_entries(), self.tally.unused_files()
         if not entries and not files:
             return
         pruning = self._config.getoption("llm_cache_prune")
