@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -29,9 +30,11 @@ from cachewrap.pytest_plugin.cassettes import (
     wish_of,
 )
 from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
+from cachewrap.pytest_plugin.refreshed import Comparison, compared
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 from cachewrap.sdk.others import Patches, patch_all
 from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.stores.jsonl.lines import Name
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _LIBRARIES: Final = frozenset({"site-packages", "dist-packages"})
@@ -73,7 +76,10 @@ class Session:
         self._fixtures: dict[str, WatchedCache] = {}
         self._needed: dict[tuple[str, Path | None], str] = {}
         self._patches: Patches | None = None
+        self._unused: tuple[dict[str, set[Name]], list[str]] = {}, []
+        self._replaced: defaultdict[str, dict[Name, bytes | None]] = defaultdict(dict)
         self.tally = Tally()
+        self.comparison = Comparison(config.getoption("verbose", 0) > 0)
 
     # -- modes --------------------------------------------------------------------------------
 
@@ -158,7 +164,7 @@ class Session:
         reads: tuple[str, ...] = (),
         test: str = "",
     ) -> WatchedCache:
-        journal = Journal(on_command_line(test or item.nodeid, self._config))
+        journal = Journal(on_command_line(test or item.nodeid, self._config), self._replaced[path])
         hooks: Any = item.ihook.pytest_llm_cache_scrub.get_hookimpls()
         if hooks:
             functions = [*(hook.function for hook in hooks), options.get("scrub")]
@@ -201,8 +207,12 @@ class Session:
         started = self._started.pop(item.nodeid, None)
         if started is None:
             return
-        started.block.close()
         caches = {started.path: started.cache, **started.further}
+        try:
+            for path, cache in caches.items():
+                self._compare(item.nodeid, path, cache)
+        finally:
+            started.block.close()
         for path, cache in caches.items():
             self._add_up(item.nodeid, path, cache)
         for path in started.paths:
@@ -221,6 +231,13 @@ class Session:
         tally.counts["bypassed"] += cache.stats.bypassed
         tally.missed.update((test, *told) for told in journal.missed.values())
         tally.used[path] |= journal.used
+
+    def _compare(self, test: str, path: str, cache: WatchedCache) -> None:
+        """Compare what was made anew on a cassette with what was there before the run."""
+        for name, old, new, secret in cache.refreshed():
+            self.comparison.add(path, name, compared(name, old, new, test, secret=secret))
+        if path not in self.tally.named:
+            self._replaced.pop(path, None)  # no other test has it
 
     # -- fixtures -----------------------------------------------------------------------------
 
@@ -348,7 +365,32 @@ class Session:
     def add_up_fixtures(self) -> None:
         """Add up what the fixtures that outlive a test did: all of them are torn down."""
         for path, cache in self._fixtures.items():
+            self._compare("fixtures", path, cache)
             self._add_up("fixtures", path, cache)
+
+    def as_plain(self) -> dict[str, Any]:
+        """What was done as plain values, to be sent from a worker."""
+        return {"tally": self.tally.as_plain(), "refreshed": self.comparison.as_plain()}
+
+    def add_plain(self, plain: dict[str, Any]) -> None:
+        """Add what a worker did."""
+        self.tally.add_plain(plain["tally"])
+        self.comparison.add_plain(plain["refreshed"])
+
+    def sum_up(self) -> bool:
+        """Find at the end of the run what no test used; whether anything is not as it was.
+
+        What is found before anything is removed is what `report` tells.
+        """
+        self._unused = self.tally.unused_entries(), self.tally.unused_files()
+        if self.mode() == "refresh":
+            entries, files = self._unused
+            for path, names in entries.items():
+                self.comparison.gone[path] = len(names)
+            for path in files:
+                with suppress(StoreError):
+                    self.comparison.gone[path] = len(JsonlStore(path).names())
+        return self.comparison.differs
 
     def report(self, terminal: Any) -> None:
         """Tell at the end of the run what was done, and what no test used."""
@@ -366,10 +408,14 @@ class Session:
             terminal.line(f"missed: {test}: {message}")
         for command in commands(tally.missed):
             terminal.line(f"to record: {command}")
+        for line in self.comparison.lines(self._shown):
+            terminal.line(line)
         self._report_unused(terminal)
+        if self.comparison.differs and self._config.getoption("llm_cache_fail_on_change"):
+            terminal.line("failed: answers are not as they were (--llm-cache-fail-on-change)")
 
     def _report_unused(self, terminal: Any) -> None:
-        entries, files = self.tally.unused_entries(), self.tally.unused_files()
+        entries, files = self._unused
         if not entries and not files:
             return
         pruning = self._config.getoption("llm_cache_prune")
