@@ -35,7 +35,7 @@ class Run:
         self.size = size
         self._log = name.log
         self._section = section
-        self._read: _Read | None = None
+        self._read: Contents | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.label}: {len(self.calls())} calls>"
@@ -59,10 +59,10 @@ class Run:
         """Forget what was read."""
         self._read = None
 
-    def _whole(self) -> _Read:
+    def _whole(self) -> Contents:
         if self._read is None:
             store: Any = self.cache.store
-            self._read = _Read(store.read_log(self._log), self._section)
+            self._read = Contents(store.read_log(self._log), self._section)
             self.name = self.name or self._read.name
         return self._read
 
@@ -150,7 +150,9 @@ class Run:
         return compare(self, other, ignore=ignore)
 
 
-class _Read:
+class Contents:
+    """The contents of a run's log, or of a block of it."""
+
     def __init__(self, pieces: Iterable[bytes], section: str) -> None:
         self.begun: list[Begin] = []
         self.calls: Rows[Call] = Rows()
