@@ -161,6 +161,10 @@ class Where:
         self._seed = seed
         self._words = words
 
+    def elsewhere(self, word: str) -> Where:
+        """The cache that a word names instead, with the seeds that are wanted of this one."""
+        return Where("", self._seed, self.all_seeds, (word,))
+
     @functools.cached_property
     def _found(self) -> Found:
         found = find(self._words) if self._words else Found(((self._url, self._url),))

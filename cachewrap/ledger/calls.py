@@ -30,6 +30,8 @@ class Place(Protocol):
 
     def reseed(self, cache_seed: Any) -> Place: ...
 
+    def close(self) -> None: ...
+
 
 HIT: Final = "hit"
 MISS: Final = "miss"

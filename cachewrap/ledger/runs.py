@@ -45,7 +45,7 @@ class Run:
         self.size = size
         self._log = name.log
         self._section = section
-        self._read: _Read | None = None
+        self._read: Contents | None = None
         self._order: tuple[float, int] | None = None
         self._recording: Recording | None = None
 
@@ -97,7 +97,7 @@ class Run:
         """Forget what was read."""
         self._read = None
 
-    def _whole(self) -> _Read:
+    def _whole(self) -> Contents:
         if self._recording is not None:
             self._read = None  # it goes on
             if self._recording.goes_on:
@@ -105,7 +105,7 @@ class Run:
             self._follow()
         if self._read is None:
             store: Any = self.cache.store
-            self._read = _Read(store.read_log(self._log), self._section)
+            self._read = Contents(store.read_log(self._log), self._section)
             self.name = self.name or self._read.name
         return self._read
 
@@ -217,7 +217,9 @@ class Run:
         return compare(self, other, ignore=ignore)
 
 
-class _Read:
+class Contents:
+    """The contents of a run's log, or of a block of it."""
+
     def __init__(self, pieces: Iterable[bytes], section: str) -> None:
         self.begun: list[Begin] = []
         self.calls: Rows[Call] = Rows()
