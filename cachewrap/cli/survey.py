@@ -17,7 +17,7 @@ from cachewrap.entries.filters import Filter
 from cachewrap.entries.stored import Samples
 from cachewrap.errors import CorruptEntryError
 from cachewrap.history import Minute
-from cachewrap.telemetry.usage import cost, price
+from cachewrap.telemetry.usage import Usage, cost_of
 
 _MINUTE: Final = 60
 # Minutes, hours, days, weeks, and lots of 52 weeks: each a multiple of the one before.
@@ -124,13 +124,13 @@ class Calls:
         length, steps = self._timeline.steps()
         models = self._sums.values()
         seconds = sum(model.seconds for model in models)
-        costs = (cost(m.hits + m.joined, m.tokens_in, m.tokens_out, m.model) for m in models)
+        costs = (cost_of(Usage(m.model, int(m.tokens_in), int(m.tokens_out))) for m in models)
         money = [one for one in costs if one is not None]
         return {
             "hits": sum(model.hits + model.joined for model in models),
             **{name: sum(getattr(model, name) for model in models) for name in _TOLD},
             "seconds": seconds if math.isfinite(seconds) else 0.0,
-            "money": sum(money) if money else None,
+            "money": float(sum(money)) if money else None,
             "elsewhere": self._elsewhere,
             "timeline": {"step": length, "steps": steps, "undated": 0},
         }
@@ -189,7 +189,7 @@ class Survey:
         if entry.seconds > 0:
             self.slowest.offer(entry.seconds, row)
         if money:
-            self.costliest.offer(money, row)
+            self.costliest.offer(float(money), row)
 
     def shown(self) -> list[tuple[Place, str]]:
         """The entries whose conversations are shown: the newest, and those that are listed."""
@@ -222,7 +222,7 @@ def read_again(names: Iterable[tuple[Place, str]]) -> Iterator[Row]:
 def line(row: Row, talk: Talk | None) -> list[Any]:
     """An entry as a line of the table; without its conversation, without a word of it either."""
     entry = row.entry
-    money = price(row.model, entry.tokens_in, entry.tokens_out)
+    money = cost_of(row.usage)
     return [
         row.key if talk else "",
         row.place.seed if talk else "",
@@ -232,7 +232,7 @@ def line(row: Row, talk: Talk | None) -> list[Any]:
         _finite(entry.seconds),
         entry.tokens_in,
         entry.tokens_out,
-        money,
+        None if money is None else float(money),
         row.size,
         talk is not None and "pieces" in talk.told,
         talk.title if talk else "",
@@ -246,7 +246,7 @@ def _sums(one: Sum) -> list[Any]:
         one.tokens_in,
         one.tokens_out,
         _finite(one.seconds),
-        one.money,
+        None if one.money is None else float(one.money),
         one.bytes,
     ]
 

@@ -34,7 +34,8 @@ from cachewrap.http.routes import reaches_model
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
-from cachewrap.telemetry.usage import NO_USAGE, Usage, usage_of
+from cachewrap.telemetry.reading import usage_of, usage_of_parts
+from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 _DEPLOYMENT: Final = re.compile(r"^(?:openai/)?deployments/[^/]+/")
 
@@ -463,7 +464,8 @@ def _read_json(endpoint: Endpoint, body: bytes) -> Judged:
         value = parsed(body)
     except ValueError:
         return _NO_JSON
-    return _lacking(endpoint, value) or usage_of(value)
+    told = usage_of_parts if isinstance(value, list) else usage_of
+    return _lacking(endpoint, value) or told(value)
 
 
 def _tells_error(body: bytes) -> bool:
