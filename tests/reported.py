@@ -53,7 +53,9 @@ def responses(provider: str, model: str, **usage: Any) -> Reported:
     return Reported("responses", provider, "responses", body)
 
 
-def message(model: str, provider: str = "anthropic", flavor: str = "default", /, **usage: Any) -> Reported:
+def message(
+    model: str, provider: str = "anthropic", flavor: str = "default", /, **usage: Any
+) -> Reported:
     """An answer of Anthropic's."""
     body = {
         "type": "message",
@@ -71,7 +73,11 @@ def gemini(model: str, **usage: Any) -> Reported:
     """An answer of Gemini's own API."""
     body = {
         "candidates": [
-            {"index": 0, "content": {"role": "model", "parts": [{"text": "Hi."}]}, "finishReason": "STOP"}
+            {
+                "index": 0,
+                "content": {"role": "model", "parts": [{"text": "Hi."}]},
+                "finishReason": "STOP",
+            }
         ],
         "usageMetadata": usage,
         "modelVersion": model,
@@ -465,7 +471,10 @@ def streamed(one: Reported) -> str:
             named=True,
         )
     if "usageMetadata" in body:
-        first = {**body, "usageMetadata": {"promptTokenCount": body["usageMetadata"]["promptTokenCount"]}}
+        first = {
+            **body,
+            "usageMetadata": {"promptTokenCount": body["usageMetadata"]["promptTokenCount"]},
+        }
         first["candidates"] = [{"index": 0, "content": {"parts": [{"text": "H"}]}}]
         return sse([first, body])
     chunk = {**body, "object": "chat.completion.chunk", "usage": None}

@@ -7,10 +7,21 @@ made, thoughts included, are `Usage.tokens_out`, and the details are within thes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
 
-from cachewrap.telemetry.usage import NO_USAGE, Usage, details_of
+from cachewrap.telemetry.usage import (
+    NO_USAGE,
+    PROVIDERS,
+    Usage,
+    both_details,
+    details_of,
+    of_provider,
+)
 
 _Fields: TypeAlias = Mapping[str, Any]
 
@@ -103,6 +114,47 @@ def usage_of(answer: object) -> Usage:
         return reading.usage
     except Exception:  # objects of the program's own can raise anything when they are looked at
         return NO_USAGE
+
+
+_HOSTS: Final = {
+    ".groq.com": "groq",
+    ".openrouter.ai": "openrouter",
+    ".together.xyz": "together",
+    ".together.ai": "together",
+    ".fireworks.ai": "fireworks",
+    ".novita.ai": "novita",
+    ".amazonaws.com": "aws",
+    ".azure.com": "azure",
+    ".cerebras.ai": "cerebras",
+    ".baseten.co": "baseten",
+    ".perplexity.ai": "perplexity",
+    ".ovh.net": "ovhcloud",
+}
+
+
+@lru_cache(maxsize=256)
+def _provider_at(url: str) -> int:
+    host = url.partition("://")[2].partition("/")[0].partition(":")[0].lower()
+    found = next((name for end, name in _HOSTS.items() if f".{host}".endswith(end)), "")
+    return PROVIDERS.index(found)
+
+
+def usage_at(url: str, usage: Usage) -> Usage:
+    """The usage of what was answered at a URL, with the provider where a price depends on it."""
+    number = _provider_at(url)
+    if not number or not (usage.tokens_in or usage.tokens_out):
+        return usage
+    return replace(usage, details=both_details(usage.details, of_provider(number)))
+
+
+_IN_PATH: Final = re.compile(r"(?:^|/)(?:models/([^/:]+):|model/([^/]+)/(?:converse|invoke))")
+
+
+@lru_cache(maxsize=256)
+def model_in(path: str) -> str:
+    """The model that a path names, as those of Gemini and Bedrock do; ``""`` where it does not."""
+    found = _IN_PATH.search(path)
+    return unquote(found[1] or found[2]) if found else ""
 
 
 def usage_of_parts(parts: Iterable[object]) -> Usage:

@@ -43,7 +43,10 @@ and seconds, which are billed beside tokens; and the number of the provider in `
 others have models of the same names. What is stored are their places here: new ones go to the end.
 """
 
-PROVIDERS: Final = ("", "groq", "openrouter", "together", "fireworks", "novita", "aws", "azure")
+PROVIDERS: Final = (
+    *("", "groq", "openrouter", "together", "fireworks", "novita", "aws", "azure", "cerebras"),
+    *("baseten", "perplexity", "ovhcloud"),
+)
 """Providers whose prices for models of others are their own, as genai-prices names them. What is
 stored are their places here."""
 
@@ -89,7 +92,8 @@ def details_of(found: Mapping[str, int]) -> Details:
     return tuple(details)
 
 
-def _of_provider(number: int) -> Details:
+def of_provider(number: int) -> Details:
+    """The details that tell of a provider, by its number in `PROVIDERS`, and of nothing else."""
     return (0,) * _PROVIDER + (number,) if number else NO_DETAILS
 
 
@@ -203,9 +207,10 @@ class _Rates:
         """What some calls cost that have so many tokens together."""
         with localcontext(_EXACT):
             cost = calls * self._call + tokens_in * self._in + tokens_out * self._out
-            for (rate, per), count in zip(self._details, details, strict=False):
-                if count and rate:
-                    cost += count * rate / per
+            if details:
+                for (rate, per), count in zip(self._details, details, strict=False):
+                    if count and rate:
+                        cost += count * rate / per
         return cost
 
     def provider_saved(self, details: Sequence[int]) -> Decimal:
@@ -262,14 +267,13 @@ class _Model:
 
     def rates(self, tokens_in: int, when: float | None) -> _Rates:
         """What calls cost at a time, with a prompt of that size."""
-        moment = _moment(when)
-        prices = self._changes.get_prices(moment) if self._changes else None
+        prices = self._changes.get_prices(_moment(when)) if self._changes else None
         step = _step(tokens_in) if self._tiered else 0
         found = self._known.get((id(prices), step))
         if found is None:
             most = _STEPS[step] if step < len(_STEPS) else _STEPS[-1] + 1
             with localcontext(_EXACT):
-                rates = _Rates(functools.partial(self._price, moment), most)
+                rates = _Rates(functools.partial(self._price, _moment(when)), most)
             found = self._known[id(prices), step] = rates, prices  # which keeps its id
         return found[0]
 
@@ -417,7 +421,7 @@ class Usages:
         provider, step = divmod(step, _FAR)
         calls, tokens_in, tokens_out, *details = row
         most = _STEPS[step] if step < len(_STEPS) else _STEPS[-1] + 1
-        rates = _rates(Usage(name, most, 0, _of_provider(provider)), None)
+        rates = _rates(Usage(name, most, 0, of_provider(provider)), None)
         if rates is None:
             return None
         return rates.cost(calls, tokens_in, tokens_out, details), rates.provider_saved(details)
