@@ -403,6 +403,8 @@ def summary(stats: Stats, place: str) -> str:
         asked += f" for {money_text(money.spent)}"
     if total.misses:
         asked += f", {total.stored:,} stored"
+    if money is not None and money.provider_saved:
+        asked += f"; {money.provider_text()}"
     if stats.absent:
         asked += f"; {stats.absent:,} not stored, in mode replay"
     return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"

@@ -92,6 +92,12 @@ def details_of(found: Mapping[str, int]) -> Details:
     return tuple(details)
 
 
+def named_details(details: Details) -> dict[str, int]:
+    """The details by name that are not 0, without the provider."""
+    named = zip(DETAILS[:_PROVIDER], details, strict=False)
+    return {name: count for name, count in named if count}
+
+
 def of_provider(number: int) -> Details:
     """The details that tell of a provider, by its number in `PROVIDERS`, and of nothing else."""
     return (0,) * _PROVIDER + (number,) if number else NO_DETAILS
@@ -441,6 +447,10 @@ class Money:
     saved: Decimal
     spent: Decimal
     provider_saved: Decimal = _NOTHING
+
+    def provider_text(self) -> str:
+        """What the provider's own prompt cache did to what was spent, for people; or ``""``."""
+        return provider_text(self.provider_saved, "what was spent")
 
     def __add__(self, other: Money) -> Money:
         with localcontext(_EXACT):
