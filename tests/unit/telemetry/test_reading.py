@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from reported import REPORTED, Reported, streamed
 
 from cachewrap.http.events import read_any_stream, read_stream
 from cachewrap.telemetry.reading import usage_of
-from cachewrap.telemetry.usage import Usage, cost_of
+from cachewrap.telemetry.usage import cost_of
 
 CASES = [pytest.param(one, id=name) for name, one in REPORTED.items()]
 
