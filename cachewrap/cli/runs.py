@@ -30,6 +30,7 @@ from cachewrap.cli.kept_runs import (
 from cachewrap.cli.places import Where, json_option, where_beside
 from cachewrap.cli.prune import is_meant, yes_option
 from cachewrap.cli.text import (
+    calls_text,
     clean,
     count_text,
     is_terminal,
@@ -82,10 +83,7 @@ class _Runs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if (home := _COMMANDS.get(cmd_name)) is None:
             return None
-        try:
-            module = import_module(f"cachewrap.cli.{home}")
-        except ModuleNotFoundError:
-            return None
+        module = import_module(f"cachewrap.cli.{home}")
         command: click.Command = getattr(module, cmd_name + "_" * (home == "runs"))
         return command
 
@@ -280,7 +278,7 @@ def rm_(
             return
         told = {
             log: f"{kept.label(run)}  {moment_text(run.started.timestamp())} UTC,"
-            f" {count_text(len(run.calls()))} calls"
+            f" {calls_text(len(run.calls()))}"
             for log, (kept, run) in once.items()
         }
         for log, (_, run) in once.items():
@@ -389,7 +387,7 @@ def export_(
         else:
             _write_lines(file, overwrite, rows)
     if file != "-":
-        click.echo(f"exported {count_text(len(calls))} calls to {clean(file)}")
+        click.echo(f"exported {calls_text(len(calls))} to {clean(file)}")
 
 
 def _write_lines(path: str, overwrite: bool, rows: Iterable[dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from cachewrap.cli.kept_runs import (
 )
 from cachewrap.cli.places import Place, Where, json_option, where_beside
 from cachewrap.cli.text import (
+    calls_text,
     clean,
     count_text,
     json_line,
@@ -48,7 +49,7 @@ from cachewrap.ledger.totals import (
 from cachewrap.telemetry.usage import can_price, money_text
 
 _SLOWEST: Final = 5
-_SLOW_SECONDS: Final = 0.01
+_SLOW_SECONDS: Final = 0.1
 _LISTED: Final = 10
 _KEY: Final = 8
 
@@ -178,9 +179,8 @@ class _Shown:
         lines.append(_counted(sums))
         lines += [line for line in (_saved(sums), _spent(sums)) if line]
         if run.lost:
-            lines.append(
-                f"{count_text(run.lost)} calls are missing: the store could not be written"
-            )
+            why = "the store could not be written for too long"
+            lines.append(f"{calls_text(run.lost)} not written down: {why}")
         return lines
 
     def lines(self) -> list[str]:
@@ -267,7 +267,7 @@ def _counted(sums: Sum) -> str:
         (sums.failed, "failed"),
     ]
     told = ", ".join(f"{count_text(count)} {name}" for count, name in parts if count)
-    calls = f"{count_text(sums.calls)} {'call' if sums.calls == 1 else 'calls'}"
+    calls = calls_text(sums.calls)
     return f"{calls}: {told}" if told else calls
 
 
