@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from cachewrap.cli.entries import Row
-from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entries.conversation import (
     CONVERSATIONS,
     KEY_ALONE,
@@ -25,6 +24,7 @@ from cachewrap.entries.conversation import (
     request_settings,
     request_turns,
 )
+from cachewrap.entries.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entry import HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec

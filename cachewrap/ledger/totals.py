@@ -136,7 +136,7 @@ class Block:
 
 @dataclass(slots=True)
 class Totals:
-    """What some calls come to.
+    """The totals of some calls.
 
     Attributes:
         sum: of all of them.
