@@ -106,7 +106,7 @@ function runHeading(run) {
   return el("div", { class: "heading of-run" },
     stored("h1", run.label, { tabindex: -1 }),
     say(el("p", { class: "about" }), about.join(" · ")),
-    run.ended === null ? notice("It has not ended, or was killed: the calls of its last second may be missing.") : null,
+    STATES[run.state] ? notice(STATES[run.state][1]) : null,
     run.lost ? notice(`${plural(run.lost, "call is", "calls are")} missing: the store could not be written for too long.`) : null,
     linkToDiff(run));
 }

@@ -6,6 +6,13 @@ const runBlocks = blocksOf("run");
 const TICKS = 10000; // of a second, in which times are told
 const RUNS_AT_FIRST = 12;
 
+/** What is said of a run that has not ended as it should: in a few words, and in a sentence. */
+const STATES = {
+  running: ["goes on", "It went on when this page was written."],
+  killed: ["killed", "A process of it was killed: the calls of its last second may be missing."],
+  unknown: ["no end", "It goes on, or was killed on another host: the calls of its last second may be missing."],
+};
+
 /** What each outcome is called, of many calls; the order is that of a chart, from the bottom up. */
 const OUTCOME_NAMES = { hit: "Hits", joined: "Joined", miss: "Misses", bypassed: "Bypassed", failed: "Failed" };
 const ONE_OUTCOME = { hit: "hit", joined: "joined", miss: "miss", bypassed: "bypassed", failed: "failed" };
@@ -94,7 +101,7 @@ const told = (run) => Object.keys(OUTCOME_NAMES).filter((outcome) => countOf(run
 function runLine(run, priced) {
   const number = (value, kind = "") => el("td", { class: `number ${kind}`.trim() }, value);
   const open = el("a", { class: run.named ? "run-name" : "run-name unnamed", href: addressOfRun(run), onclick: (event) => event.stopPropagation() }, stored("span", run.label));
-  const about = [run.program, run.ended === null ? "not ended" : ""].filter(Boolean).join(", ");
+  const about = [run.program, STATES[run.state]?.[0]].filter(Boolean).join(", ");
   const meta = el("span", { class: "meta narrow" }, el("span", {}, moment(run.started)), el("span", {}, plural(run.calls, "call", "calls")),
     el("span", {}, `${share(servedOf(run), run.calls)} served`),
     el("span", {}, priced ? `${money(run.saved[2])} saved` : `${compact(run.saved[0])} tokens saved`));
