@@ -43,6 +43,9 @@ function compared(one, other) {
       else j++;
     }
   }
+  for (const [words, only] of [[a, inA], [b, inB]]) {
+    for (let at = 1; at < words.length - 1; at++) if (words[at] === " " && only[at - 1] && only[at + 1]) only[at] = 1;
+  }
   return [[a, inA], [b, inB]];
 }
 

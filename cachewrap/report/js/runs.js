@@ -98,13 +98,16 @@ function parts(run) {
 const told = (run) => Object.keys(OUTCOME_NAMES).filter((outcome) => countOf(run, outcome))
   .map((outcome) => `${count(countOf(run, outcome))} ${OUTCOME_NAMES[outcome].toLowerCase()}`).join(", ");
 
+/** US dollars of what was saved or spent: none where there was nothing, if prices are known at all. */
+const dollars = ([tokens, , amount]) => money(amount === null && facts.priced && !tokens ? 0 : amount);
+
 function runLine(run, priced) {
   const number = (value, kind = "") => el("td", { class: `number ${kind}`.trim() }, value);
   const open = el("a", { class: run.named ? "run-name" : "run-name unnamed", href: addressOfRun(run), onclick: (event) => event.stopPropagation() }, stored("span", run.label));
   const about = [run.program, STATES[run.state]?.[0]].filter(Boolean).join(", ");
   const meta = el("span", { class: "meta narrow" }, el("span", {}, moment(run.started)), el("span", {}, plural(run.calls, "call", "calls")),
     el("span", {}, `${share(servedOf(run), run.calls)} served`),
-    el("span", {}, priced ? `${money(run.saved[2])} saved` : `${compact(run.saved[0])} tokens saved`));
+    el("span", {}, priced ? `${dollars(run.saved)} saved` : `${compact(run.saved[0])} tokens saved`));
   return el("tr", { class: "line", onclick: () => (location.hash = addressOfRun(run)) },
     el("th", { scope: "row", class: "of-run" }, open, about ? stored("span", about, { class: "note wide-inline" }) : null, meta, parts(run),
       el("span", { class: "hidden" }, told(run))),
@@ -114,9 +117,9 @@ function runLine(run, priced) {
     number(count(run.misses), "wide"),
     number(compact(run.saved[0]), "wide first-of"),
     number(span(run.saved[1]), "wide"),
-    priced ? number(money(run.saved[2]), "wide") : null,
+    priced ? number(dollars(run.saved), "wide") : null,
     number(compact(run.spent[0]), "wide first-of far"),
-    priced ? number(money(run.spent[2]), "wide") : null);
+    priced ? number(dollars(run.spent), "wide") : null);
 }
 
 function listOfRuns() {
