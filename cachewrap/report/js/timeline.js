@@ -31,6 +31,8 @@ function packedLanes(calls, into) {
   return rows;
 }
 
+const byName = new Intl.Collator("en", { numeric: true });
+
 /** Where each call stands: `rows` of calls, and the groups of rows that have a name. */
 function arranged(calls, by, nameOf) {
   const into = new Int32Array(calls.length);
@@ -46,7 +48,9 @@ function arranged(calls, by, nameOf) {
     members.get(name).push(call);
   }
   let rows = 0;
-  const groups = [...members].map(([name, inside]) => {
+  // Blocks stand in the order in which they began.
+  const inOrder = by === "path" ? [...members] : [...members].sort(([a], [b]) => byName.compare(a, b));
+  const groups = inOrder.map(([name, inside]) => {
     const from = rows;
     rows += packed(inside, into, from);
     return { name, from, rows: rows - from, first: inside[0] };
@@ -79,6 +83,8 @@ function inks(probes) {
 }
 const probesFor = (names) => Object.fromEntries(names.map((name) => [name, el("span", { class: `ink ${name}` })]));
 const INKS = [...Object.keys(OUTCOME_NAMES), "text", "soft", "rule", "paper", "accent"];
+
+const LETTERS = () => `12px ${getComputedStyle(document.body).fontFamily}`;
 
 function fitted(canvas, width, height) {
   const scale = globalThis.devicePixelRatio || 1;
@@ -174,7 +180,7 @@ function coarseTimeline(read, run) {
 
 function axis(pen, from, to, left, width, y, ink) {
   const { ticks, step } = ticksOf(from, to, width / 90);
-  pen.font = "12px system-ui, sans-serif";
+  pen.font = LETTERS();
   pen.textBaseline = "middle";
   for (const at of ticks) {
     const x = left + ((at - from) / (to - from)) * width;
@@ -265,7 +271,7 @@ function timeline(read, run, pick) {
       pen.fillStyle = ink.rule;
       if (group.from) pen.fillRect(0, Math.round(y), width, 1);
       pen.fillStyle = ink.soft;
-      pen.font = "12px system-ui, sans-serif";
+      pen.font = LETTERS();
       pen.textBaseline = "middle";
       pen.fillText(shortened(pen, group, inset - 12), 0, Math.max(y, 0) + Math.min(high, 26) / 2 + 0.5);
     }
