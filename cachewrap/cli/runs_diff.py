@@ -29,12 +29,23 @@ from cachewrap.cli.text import (
 from cachewrap.errors import ConfigurationError, StoreError, printable
 from cachewrap.ledger.answers import EntriesRun
 from cachewrap.ledger.asked import Ignored
-from cachewrap.ledger.diff import CHANGED, KINDS, Change, Diff, check_condition, compare
+from cachewrap.ledger.diff import (
+    CHANGED,
+    KINDS,
+    Change,
+    Diff,
+    check_condition,
+    compare,
+    ending,
+)
 from cachewrap.ledger.runs import Run, Runs, rename, runs_of
 from cachewrap.stores.base import Logs
 from cachewrap.telemetry.usage import money_text
 
 _SHOWN: Final = 20
+_NAMED: Final = 8
+"""Blocks, at most, that are named where another was looked for."""
+
 _LINES: Final = 8
 """Lines of an answer that are shown, unless all of it is wanted."""
 
@@ -192,7 +203,13 @@ def _run(name: str, where: Where, opened: ExitStack, shown: str = "") -> Run:
     runs.sort(key=lambda run: run.started)
     found = runs.find(name)
     if found is None:
-        raise click.UsageError(f"{runs.missing(name)} in {where.text(places)}")
+        raise click.UsageError(f"{runs.missing(name)} ({where.text(places)})")
+    run, _, block = name.partition("/")
+    if block and not found.calls():
+        whole = runs[run]
+        inside = ", ".join(sorted({call.path for call in whole.calls() if call.path})[:_NAMED])
+        told = f"there is {inside}" if inside else "it has no blocks"
+        raise click.UsageError(f"no block {block!r} in {whole.label}: {told}")
     return found
 
 
@@ -238,9 +255,9 @@ def _accepted(baseline: Run, candidate: Run) -> str:
         newest = runs_of(candidate.cache)[name]
         if newest.log == candidate.log:
             return f"{candidate.label} is the newest of its name already"
-    old = candidate.label
+    old = _name(candidate)
     run = rename(candidate, name)
-    return f"{old} is {name} now, number {run.number}; the one before is {name}~1"
+    return f"{old} is the newest {name} now, number {run.number}; the one before it is {name}~1"
 
 
 # -- for machines -------------------------------------------------------------------------------
@@ -291,7 +308,7 @@ def _totals(diff: Diff, width: int) -> list[str]:
     if old.money is not None or new.money is not None:
         rows.append(_row("cost", old.money or 0, new.money or 0, lambda one: money_text(one)))
     head = ["", _name(diff.baseline), _name(diff.candidate), ""]
-    return table(head, rows, right=(3,), width=width)
+    return table(head, rows, right=(1, 2, 3), width=width)
 
 
 def _name(run: Run) -> str:
@@ -314,21 +331,29 @@ def _change(change: Change, width: int, *, full: bool) -> Iterator[str]:
     key = f"  {call.key[:8]}" if call.key else ""
     yield one_line(f"{change.kind.upper():8} {called}{key}{_drawn(change)}{times}", width)
     if change.prompt:
-        yield f"  asked     {one_line(change.prompt, width - 12)}"
+        yield from _told("asked", one_line(change.prompt, 2 * width), width)
     for line in change.request:
-        yield f"  request   {one_line(line, width - 12)}"
+        yield from _told("request", line, width)
     same = change.kind == CHANGED and not change.answer
     for line in change.answer[: None if full else _LINES]:
-        yield f"  answer    {one_line(line, width - 12)}"
+        yield from _told("answer", line, width)
     if same:
-        yield "  answer    the same"
+        yield from _told("answer", "the same", width)
     if change.kind == CHANGED and not same:
         yield from _both(change, width, full=full)
-    else:
-        text = change.old_answer if change.new_answer is None else change.new_answer
-        if text:
-            for line in _cut(text, width - 4, full=full):
-                yield f"    {line}".rstrip()
+        return
+    text = change.old_answer if change.new_answer is None else change.new_answer
+    if text:
+        yield from (f"    {line}".rstrip() for line in _cut(text, width - 4, full=full))
+    elif not call.answered:
+        yield from _told("answer", ending(call), width)
+
+
+def _told(name: str, text: str, width: int) -> Iterator[str]:
+    """A line of what is known, on as many lines of the terminal as it takes."""
+    for line in _wrapped(clean(text), max(20, width - 12)):
+        yield f"  {name:10}{line}"
+        name = ""
 
 
 def _models(change: Change) -> str:
@@ -375,7 +400,7 @@ def _cut(text: str, width: int, *, full: bool) -> list[str]:
 
 def _wrapped(line: str, width: int) -> list[str]:
     if line.isascii():
-        return textwrap.wrap(line, width, drop_whitespace=False, break_on_hyphens=False) or [""]
+        return textwrap.wrap(line, width, break_on_hyphens=False) or [""]
     found, room = [""], width
     for character in line:
         size = columns(character)
