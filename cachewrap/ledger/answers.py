@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from cachewrap.entries.stored import Samples, StoredEntry, raw_entries
 from cachewrap.entry import Entry
@@ -14,16 +14,13 @@ from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format.envelope import ENCRYPTED
 from cachewrap.format.sealing import Guard, make_guard
 from cachewrap.ledger import names
-from cachewrap.ledger.calls import MISS, Call
+from cachewrap.ledger.calls import MISS, Call, Place
 from cachewrap.ledger.pieces import Replaced, read
 from cachewrap.ledger.runs import Contents, Run, runs_of
 from cachewrap.stores.base import Logs, Store
 from cachewrap.stores.disk import DiskStore
 from cachewrap.telemetry.usage import NO_DETAILS
 from cachewrap.urls import parse_url
-
-if TYPE_CHECKING:
-    from cachewrap.cache import Cache
 
 CLOSE: Final = 2.5e-6
 """Seconds by which a time of the ledger may miss the time in an entry."""
@@ -53,7 +50,7 @@ class _Partition(NamedTuple):
             return None
 
 
-def partition_of(cache: Cache, seed: str) -> _Partition:
+def partition_of(cache: Place, seed: str) -> _Partition:
     """The entries of a seed in the place of a cache."""
     store = cache.store if seed in ("", cache.seed) else cache.store.reseed(seed)
     keys, most = cache.policy.encryption_keys, cache.policy.max_entry_bytes
@@ -68,16 +65,16 @@ class Answers:
         others: caches of other places that calls name, by their URL.
     """
 
-    def __init__(self, cache: Cache, others: Iterable[Cache] = ()) -> None:
+    def __init__(self, cache: Place, others: Iterable[Place] = ()) -> None:
         self._cache = cache
-        self._places: dict[str, Cache | None] = {"": cache, cache.url: cache}
+        self._places: dict[str, Place | None] = {"": cache, cache.url: cache}
         self._places |= {other.url: other for other in others}
         self._given = set(self._places)
         self._partitions: dict[tuple[str, str], _Partition | None] = {}
         self._kept: _Kept | None = None
 
     @classmethod
-    def of(cls, cache: Cache) -> Self:
+    def of(cls, cache: Place) -> Self:
         """Those of a cache's place."""
         return cls(cache)
 
@@ -155,10 +152,12 @@ class Answers:
         cache = self._places[place]
         return None if cache is None else partition_of(cache, seed)
 
-    def _other(self, place: str) -> Cache | None:
+    def _other(self, place: str) -> Place | None:
         try:
             if parse_url(place)[0] in _HERE:
-                return type(self._cache).from_url(place)
+                whole: Any = type(self._cache)
+                found: Place = whole.from_url(place)
+                return found
         except (CachewrapError, ValueError):
             pass  # a place of another host, or of a plug-in that is not installed
         return None
@@ -203,7 +202,7 @@ def _replaced(store: Any, log: str = "") -> Iterator[tuple[str, Replaced]]:
                     yield name, part
 
 
-def sweep(cache: Cache) -> None:
+def sweep(cache: Place) -> None:
     """Remove the answers that were kept for runs, and that no run has any more.
 
     Raises `StoreError`.
@@ -249,7 +248,7 @@ class EntriesRun(Run):
         label: what it is called.
     """
 
-    def __init__(self, *caches: Cache, label: str = "") -> None:
+    def __init__(self, *caches: Place, label: str = "") -> None:
         label = label or caches[0].url.partition("?")[0]
         super().__init__(caches[0], names.LogName("", label, 0))
         self.caches = caches
@@ -270,7 +269,7 @@ class EntriesRun(Run):
         return answers_of(self).raw(call)
 
 
-def _entries(cache: Cache, place: str) -> Iterator[Call]:
+def _entries(cache: Place, place: str) -> Iterator[Call]:
     """The entries of a cache as calls; those that cannot be read are left out."""
     samples = Samples()
     seed = cache.seed or ""

@@ -159,7 +159,7 @@ def sums_of(calls: Iterable[Call]) -> Sums:
 
 @dataclass(slots=True)
 class Diff:
-    """What is different in a candidate, beside a baseline.
+    """The difference of a candidate from a baseline.
 
     Attributes:
         baseline: the run that is compared with.

@@ -88,7 +88,9 @@ class TestMinimalStore(StoreSuite):
             else "Scans Seeds Uses Files Logs Checks",
             marks=pytest.mark.stores("disk"),
         ),
-        pytest.param("redis", "Leases Pairs Scans Seeds Uses", marks=pytest.mark.stores("redis")),
+        pytest.param(
+            "redis", "Leases Pairs Scans Seeds Uses Logs", marks=pytest.mark.stores("redis")
+        ),
         pytest.param("jsonl", "Scans Seeds Logs Checks", marks=pytest.mark.stores("jsonl")),
     ],
 )

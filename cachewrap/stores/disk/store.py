@@ -70,7 +70,7 @@ _EXPIRED = 100
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
 
-_LOGS = ".runs"
+LOGS = ".runs"
 """The folder of the logs: no seed's, as those of the seeds have no dot in front."""
 
 
@@ -139,7 +139,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, FileLogs, Checks):
             "breaker_seconds": breaker_seconds,
         }
         self._connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
-        self._log_files = LogFiles(self._root, _LOGS, store_seconds)
+        self._log_files = LogFiles(self._root, LOGS, store_seconds)
         self._used: dict[bytes, float] = {}
         self._additions = 0
         self._leases_checked = False
