@@ -113,7 +113,7 @@ _TOLD: Final = (
 
 @dataclass(slots=True)
 class Sums:
-    """What the calls of one side come to.
+    """The sums of the calls of one side.
 
     Attributes:
         calls: how many there are.

@@ -119,7 +119,7 @@ def test_how_it_ends(diff: CommandLine, words: tuple[str, ...], status: int) -> 
 def test_a_run_that_is_not_there_is_explained(diff: CommandLine) -> None:
     assert "no run 'baselin': did you mean 'baseline'?" in compare(diff, "baselin", "candidate").err
     told = compare(diff, "baseline", "candidate/no").err
-    assert "no block 'no' in candidate: there is part" in told
+    assert "no block 'no' in candidate: there are part" in told
 
 
 def test_a_run_comes_before_a_folder_of_its_name(diff: CommandLine) -> None:
@@ -161,7 +161,7 @@ def test_the_candidate_is_accepted(diff: CommandLine, folder: str) -> None:
     result = compare(diff, "baseline", "candidate", "--accept")
     assert result.status == 0
     assert result.out.splitlines()[-1] == (
-        "candidate is the newest baseline now, number 2; the one before it is baseline~1"
+        "candidate is the newest baseline now, number 2; baseline~1 is the one before"
     )
     with Cache.disk(41, folder) as cache:
         assert [(one.name, one.number) for one in runs_of(cache)] == [
