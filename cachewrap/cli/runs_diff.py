@@ -183,7 +183,7 @@ def diff(
 def _side(word: str, where: Where, opened: ExitStack) -> tuple[Run, str]:
     """The run, or the whole cache, that a word means, and what it is called."""
     is_run = "#" in word and not os.path.exists(word)
-    if not is_run and (is_url(word) or (is_path(word) and _begins_a_path(word))):
+    if not is_run and (is_url(word) or _begins_a_path(word)):
         return _entries(word, where, opened), word
     try:
         ((kept, run),) = opened.enter_context(chosen(where, [word]))
