@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from typing import Any, Final, TypeVar
+
+import pytest
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
@@ -21,6 +25,7 @@ from cachewrap.errors import (
 )
 from cachewrap.explain import Explanation
 from cachewrap.format.envelope import ENCRYPTED
+from cachewrap.options import active_cache
 from cachewrap.policy import Policy
 from cachewrap.pytest_plugin.cassettes import COMMAND
 from cachewrap.stores.base import Store
@@ -232,3 +237,38 @@ class WatchedCache(Cache):
     ) -> Explanation:
         with self.journal.quiet():
             return super().explain(call, *args, **kwargs)
+
+
+def activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:
+    """Activate the cache in an async test's own context, which its runner has made or keeps."""
+    function = getattr(item, "obj", None)
+    if inspect.iscoroutinefunction(function):
+        item.obj = inside(function, cache)  # type: ignore[attr-defined]
+        block.callback(setattr, item, "obj", function)
+    # unittest.IsolatedAsyncioTestCase copies the context when it is made: at the collection.
+    context = getattr(getattr(item, "instance", None), "_asyncioTestContext", None)
+    if context is not None:
+        context.run(cache.__enter__)
+        block.callback(context.run, cache.__exit__, None, None, None)
+
+
+def inside(function: Callable[..., Any], cache: WatchedCache) -> Callable[..., Any]:
+    """An async function, or one that makes an async generator, in the block of a cache."""
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def generate(*args: Any, **kwargs: Any) -> Any:
+            async with cache:
+                async for item in function(*args, **kwargs):
+                    yield item
+
+        return generate
+
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        if active_cache() is cache:
+            return await function(*args, **kwargs)
+        async with cache:
+            return await function(*args, **kwargs)
+
+    return run
