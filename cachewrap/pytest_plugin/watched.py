@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import pytest
 
 from cachewrap.cache import Cache
+from cachewrap.call.serve import Watching
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import (
@@ -31,7 +32,6 @@ from cachewrap.pytest_plugin.cassettes import COMMAND
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.lines import Name
-from cachewrap.telemetry.events import Watch
 
 R = TypeVar("R")
 
@@ -228,7 +228,7 @@ class WatchedCache(Cache):
         with self.journal.watching():
             super().bypass(source, reason, asks_model=asks_model, fault=fault, host=host)
 
-    def finish(self, reply: Reply[R], exchange: Exchange[Any], watch: Watch | None) -> Reply[R]:
+    def finish(self, reply: Reply[R], exchange: Exchange[Any], watch: Watching | None) -> Reply[R]:
         self.journal.note(self, exchange.key, reply)
         return super().finish(reply, exchange, watch)
 
