@@ -6,11 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final, NamedTuple
 
-from cachewrap.entries.conversation import answer_turns, turns_text
 from cachewrap.entries.stored import Samples, StoredEntry
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError, printable
-from cachewrap.explain.texts import telling
+from cachewrap.ledger.said import Said, differing, said_in, same
 from cachewrap.stores.jsonl.lines import Name
 
 SAME: Final = "same"
@@ -32,6 +31,7 @@ _LINES: Final = 2, 20
 """Lines of a changed answer that are shown."""
 
 _ABSENT: Final = -1.0
+_UNREADABLE: Final = ("the old answer cannot be read",)
 
 
 class Refreshed(NamedTuple):
@@ -84,7 +84,7 @@ class Comparison:
         Args:
             path: the cassette.
             name: the seed and key of the answer.
-            old: what was there before: None for nothing, or why it cannot be read.
+            old: what was there before: None for nothing, or why it cannot be opened.
             new: what is there now.
             test: who asked.
             secret: whether it is encrypted: nothing of it is shown then.
@@ -96,7 +96,8 @@ class Comparison:
             found[name] = Refreshed(NEW, _ABSENT)
             return
         before = old.created if isinstance(old, Entry) else 0.0
-        if isinstance(old, Entry) and is_same(old, new):
+        said, says = _said(old), _said(new)
+        if said and says and same(said, says):
             found[name] = Refreshed(SAME, before)
             return
         answer = Refreshed(CHANGED, before)
@@ -104,7 +105,7 @@ class Comparison:
             self._told[path] += 1
             answer = answer._replace(told=f"{test}: (encrypted)")
             if not secret:
-                lines = answer_lines(old, new) if isinstance(old, Entry) else _unreadable(old)
+                lines = differing(said, says) if said and says else _UNREADABLE
                 most = _LINES[self._verbose]
                 answer = Refreshed(
                     CHANGED,
@@ -185,24 +186,12 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind])
 
 
-def is_same(old: Entry, new: Entry) -> bool:
-    """Whether two answers say the same."""
+def _said(entry: Entry | CorruptEntryError) -> Said | None:
+    """What an answer says; None where it cannot be read."""
     try:
-        return turns_text(answer_turns(old)) == turns_text(answer_turns(new))
+        return said_in(entry) if isinstance(entry, Entry) else None
     except CorruptEntryError:
-        return False
-
-
-def answer_lines(old: Entry, new: Entry) -> tuple[str, ...]:
-    """How two answers differ, a line for each difference."""
-    try:
-        return (": ".join(telling(turns_text(answer_turns(old)), turns_text(answer_turns(new)))),)
-    except CorruptEntryError as error:
-        return (str(error),)
-
-
-def _unreadable(error: CorruptEntryError) -> tuple[str, ...]:
-    return (f"the old answer cannot be read: {error}",)
+        return None
 
 
 def _prompt(name: Name, entry: Entry) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
+from cachewrap.errors import CachewrapError, ConfigurationError, ReplayMissError, StoreError
 from cachewrap.policy import Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.cassettes import (
     FIXTURES,
@@ -35,6 +35,7 @@ from cachewrap.pytest_plugin.watched import (
     WatchedStore,
     activate_inside,
     inside,
+    run_of_environment,
 )
 from cachewrap.sdk.others import Patches, patch_all
 from cachewrap.stores.jsonl import JsonlStore
@@ -82,6 +83,10 @@ class Session:
         self._patches: Patches | None = None
         self._unused: tuple[dict[str, set[Name]], list[str]] = {}, []
         self._replaced: defaultdict[str, dict[Name, bytes | None]] = defaultdict(dict)
+        try:
+            self._run = run_of_environment()
+        except CachewrapError as error:
+            raise pytest.UsageError(f"the run that CACHEWRAP_RUN names: {error}") from error
         self.tally = Tally()
         self.comparison = Comparison(config.getoption("verbose", 0) > 0)
 
@@ -168,7 +173,9 @@ class Session:
         reads: tuple[str, ...] = (),
         test: str = "",
     ) -> WatchedCache:
-        journal = Journal(on_command_line(test or item.nodeid, self._config), self._replaced[path])
+        named = on_command_line(test or item.nodeid, self._config)
+        journal = Journal(named, self._replaced[path], self._run)
+        options = {"ledger": self._run is not None, **options}
         hooks: Any = item.ihook.pytest_llm_cache_scrub.get_hookimpls()
         if hooks:
             functions = [*(hook.function for hook in hooks), options.get("scrub")]

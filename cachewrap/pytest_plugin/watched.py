@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,16 +27,36 @@ from cachewrap.errors import (
 )
 from cachewrap.explain import Explanation
 from cachewrap.format.envelope import ENCRYPTED
+from cachewrap.ledger.recorder import Section
+from cachewrap.ledger.recording import NAME_VARIABLE, standing
 from cachewrap.options import active_cache
 from cachewrap.policy import Policy
 from cachewrap.pytest_plugin.cassettes import COMMAND
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Logs, Store
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.lines import Name
 
 R = TypeVar("R")
 
+# As `cachewrap run` has them.
+_URL_VARIABLE: Final = "CACHEWRAP_URL"
+_USUAL_URL: Final = "disk:.cache"
+
 _SHOWN: Final = 3  # differences to the nearest request; the error itself has more
+
+
+def run_of_environment() -> Section | None:
+    """The run that the environment names, in the cache of `cachewrap run`; None where it does not.
+
+    Beside a cassette none is kept: that lies with the code. Raises `CachewrapError`.
+    """
+    if not os.environ.get(NAME_VARIABLE):
+        return None
+    cache = Cache.from_url(os.environ.get(_URL_VARIABLE) or _USUAL_URL)
+    if not cache.policy.ledger or not isinstance(cache.store, Logs):
+        return None
+    run = standing(cache.store, cache.url)
+    return Section(run) if run and run.name else None
 
 
 class Journal:
@@ -52,11 +73,18 @@ class Journal:
         test: the test, as it is named on a command line.
         replaced: under seed and key what was there before an answer was made anew, None for
             nothing; it is added to, and what is there counts.
+        run: the run that is told of the calls; None for none.
     """
 
-    def __init__(self, test: str, replaced: dict[Name, bytes | None] | None = None) -> None:
+    def __init__(
+        self,
+        test: str,
+        replaced: dict[Name, bytes | None] | None = None,
+        run: Section | None = None,
+    ) -> None:
         self._test = test
         self.replaced = {} if replaced is None else replaced
+        self.run = run
         self.before: set[Name] = set()
         self._lock = threading.Lock()
         self._quiet = 0
@@ -152,6 +180,8 @@ class WatchedCache(Cache):
         super()._set_up(store, seed, policy)
         # Every call comes by here, none is served at a front door.
         self._hits_by_key = self._unheard = False
+        if self._recorder is not None and self.journal.run is not None:
+            self._recorder.tell(self.journal.run)
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, (_, *rest) = super().__reduce__()

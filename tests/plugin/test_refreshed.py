@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from cachewrap import Cache
+from cachewrap.ledger.recording import finish
 from plugin.projects import ALONE, APP, NAMED, Project
 
 pytest_plugins = ["pytester"]
@@ -67,7 +69,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             f"{CASSETTE}: 1 changed, 1 same",
             "  tests/test_it.py::test_one: rain",
-            "    9 characters differ at 4: 'RAIN' → 'RAIN and snow'",
+            "    'RAIN' → 'RAIN and snow'",
         ],
     ),
     "a request is new": (
@@ -105,7 +107,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             f"{CASSETTE}: 1 changed, 1 same",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "asked twice": (
@@ -121,7 +123,7 @@ TOLD = {
             "compared with before: 1 changed in 1 cassette",
             "tests/cassettes/test_it/fixtures.jsonl: 1 changed",
             "  fixtures: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "on a cassette that tests share": (
@@ -131,7 +133,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             "tests/cassettes/test_it/all.jsonl: 1 changed, 1 same",
             "  tests/test_it.py::test_two: rain",
-            "    4 characters differ at 0: 'RAIN' → 'HAIL'",
+            "    'RAIN' → 'HAIL'",
         ],
     ),
     "that another test records": (
@@ -142,7 +144,7 @@ TOLD = {
             "compared with before: 1 changed in 1 cassette",
             "tests/cassettes/test_it/a.jsonl: 1 changed",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "in a block of its own": (
@@ -152,7 +154,7 @@ TOLD = {
             "compared with before: 1 changed in 1 cassette",
             "tests/cassettes/test_it/judge.jsonl: 1 changed",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "of samples": (
@@ -162,7 +164,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             f"{CASSETTE}: 1 changed, 1 same",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
 }  # fmt: skip
@@ -182,7 +184,7 @@ HAIL = [
     "compared with before: 1 changed, 1 same in 1 cassette",
     f"{CASSETTE}: 1 changed, 1 same",
     "  tests/test_it.py::test_one: rain",
-    "    4 characters differ at 0: 'RAIN' → 'HAIL'",
+    "    'RAIN' → 'HAIL'",
 ]
 
 
@@ -292,3 +294,30 @@ def test_a_run_that_makes_nothing_anew_cannot_fail_for_it(project: Project) -> N
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     project.ini("llm_cache = refresh")
     project.run(FLAG)
+
+
+# -- the ledger --------------------------------------------------------------------------------
+
+
+def test_no_run_is_kept_beside_a_cassette(project: Project) -> None:
+    run(project, ONE)
+    refreshed(project, ONE)
+    finish()
+    assert [path.name for path in (project.root / CASSETTE).parent.iterdir()] == ["test_one.jsonl"]
+    assert not (project.root / ".cache").exists()
+
+
+def test_a_run_that_has_a_name_is_kept_in_the_cache_of_the_program(project: Project) -> None:
+    run(project, ONE)
+    project.patch.setenv("CACHEWRAP_RUN", "nightly")
+    try:
+        refreshed(project, ONE, said={"rain": "HAIL"})
+    finally:
+        finish()
+    assert [path.name for path in (project.root / CASSETTE).parent.iterdir()] == ["test_one.jsonl"]
+    kept = Cache.disk(cache_path_root=project.root / ".cache").runs()["nightly"]
+    assert [(call.outcome, call.source) for call in kept.calls()] == [("miss", "app:say")] * 2
+    assert CASSETTE in kept.calls()[0].place
+    project.patch.setenv("CACHEWRAP_URL", "nothing://")
+    result = project._pytester.runpytest_inprocess(*NAMED, *ALONE)
+    result.stderr.fnmatch_lines(["ERROR: the run that CACHEWRAP_RUN names: *"])
