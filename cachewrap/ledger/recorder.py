@@ -100,6 +100,10 @@ class Recorder:
         own = self._own
         return self._find() if own is False else own
 
+    def tell(self, section: Section) -> None:
+        """Tell this run of what is asked outside any block, wherever it is written."""
+        self._own = section
+
     def _find(self) -> Section | None:
         store = self._store
         run = None

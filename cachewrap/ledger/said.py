@@ -151,9 +151,14 @@ def _of_items(plain: list[Any]) -> Said:
 # -- how two differ ------------------------------------------------------------------------------
 
 
+def same(one: Said, other: Said) -> bool:
+    """Whether two answers say the same."""
+    return repr(one.parts) == repr(other.parts) and repr(one.exact) == repr(other.exact)
+
+
 def differing(old: Said, new: Said) -> tuple[str, ...]:
     """How an answer differs from an older one, a line for each part; nothing where it does not."""
-    if repr(old.parts) == repr(new.parts) and repr(old.exact) == repr(new.exact):
+    if same(old, new):
         return ()
     lines = list(_parts(old.parts, new.parts))
     if not lines and repr(old.exact) != repr(new.exact):
