@@ -10,7 +10,8 @@ from cachewrap.errors import printable
 from cachewrap.telemetry.usage import money_text
 
 if TYPE_CHECKING:
-    from cachewrap.ledger.prefix import Break, Prefixes
+    from cachewrap.ledger.loss import Break
+    from cachewrap.ledger.prefix import Prefixes
     from cachewrap.ledger.runs import Run
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
+from cachewrap.ledger import causes
+from cachewrap.ledger.causes import Cause
 from cachewrap.ledger.prompts import (
     MESSAGES,
     RULES,
@@ -27,7 +30,7 @@ _TELLING: Final = 80
 """Characters from which on a message is not said in every second conversation."""
 
 
-class Asked:
+class Numbered:
     """A call's prompt as the numbers of its parts.
 
     Attributes:
@@ -68,9 +71,9 @@ class Asked:
         self.rules = rules
         self.rolled = 0
         self.chain = -1
-        self.parent: Asked | None = None
+        self.parent: Numbered | None = None
         self.exact = False
-        self.children: list[Asked] = []
+        self.children: list[Numbered] = []
         self.kept = 0
         self.turn = 0
 
@@ -91,7 +94,7 @@ class Difference(NamedTuple):
     at: int
 
 
-def first_difference(old: Asked, new: Asked, last: int = MESSAGES) -> Difference | None:
+def first_difference(old: Numbered, new: Numbered, last: int = MESSAGES) -> Difference | None:
     """Where a prompt differs first from an older one, which it should begin with.
 
     Args:
@@ -119,13 +122,13 @@ class Lineage:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._heads: dict[int, tuple[Head, list[int], tuple[int, ...]]] = {}
-        self._whole: dict[int, Asked] = {}
-        self._tails: dict[tuple[int, ...], list[Asked]] = {}
-        self._lengths: dict[tuple[str, int], list[Asked]] = {}
-        self._alike: dict[tuple[int, ...], list[Asked]] = {}
+        self._whole: dict[int, Numbered] = {}
+        self._tails: dict[tuple[int, ...], list[Numbered]] = {}
+        self._lengths: dict[tuple[str, int], list[Numbered]] = {}
+        self._alike: dict[tuple[int, ...], list[Numbered]] = {}
         self.chains = 0
 
-    def asked(self, at: int, prompt: Prompt, before: Asked | None, mark: int) -> Asked:
+    def asked(self, at: int, prompt: Prompt, before: Numbered | None, mark: int) -> Numbered:
         """A prompt as the numbers of its parts.
 
         Args:
@@ -158,14 +161,14 @@ class Lineage:
             len(ids) if zone == MESSAGES else end + own if zone >= SYSTEM else end
             for zone, end in enumerate(ends)
         )
-        return Asked(at, head, ids, ends, rules)
+        return Numbered(at, head, ids, ends, rules)
 
-    def join(self, new: Asked, old: Asked) -> None:
+    def join(self, new: Numbered, old: Numbered) -> None:
         """Let a prompt that was taken for the first of a conversation go on with a call."""
         new.parent, new.chain = old, old.chain
         self.chains -= 1
 
-    def place(self, new: Asked, before: Asked | None) -> Asked | None:
+    def place(self, new: Numbered, before: Numbered | None) -> Numbered | None:
         """Find the call that a prompt goes on with, and remember the prompt.
 
         Of a prompt that goes on with a call, ``parent`` and ``exact`` are set. What is given is
@@ -202,7 +205,7 @@ class Lineage:
         self._remember(new)
         return None
 
-    def _rolled(self, new: Asked) -> tuple[list[tuple[int, int]], int]:
+    def _rolled(self, new: Numbered) -> tuple[list[tuple[int, int]], int]:
         """Where a model spoke in a prompt, with a hash of all before; and a hash of all."""
         teller = self._parts.teller
         ids, begin = new.ids, new.ends[MESSAGES - 1]
@@ -220,7 +223,7 @@ class Lineage:
             rolled = hash((rolled, number))
         return turns, rolled
 
-    def _remember(self, new: Asked) -> None:
+    def _remember(self, new: Numbered) -> None:
         messages = new.messages
         for number in messages[-_TAIL:]:
             for told in {(0, number), (1, self._parts.shape[number])}:
@@ -228,7 +231,7 @@ class Lineage:
         self._add(self._lengths, (new.head.api + new.head.place, len(messages)), new)
 
     @staticmethod
-    def _add(holder: dict[K, list[Asked]], told: K, new: Asked) -> None:
+    def _add(holder: dict[K, list[Numbered]], told: K, new: Numbered) -> None:
         known = holder.get(told)
         if known is None:
             holder[told] = [new]
@@ -239,10 +242,10 @@ class Lineage:
 
     # -- conversations whose beginning has changed -------------------------------------------------
 
-    def _likely(self, new: Asked, turn: int) -> Asked | None:
+    def _likely(self, new: Numbered, turn: int) -> Numbered | None:
         """The call that a prompt goes on with, though it does not begin with its prompt."""
         messages, shape = new.messages, self._parts.shape
-        found: dict[int, Asked] = {}
+        found: dict[int, Numbered] = {}
         for number in reversed(messages[max(0, turn - _BACK) : turn]):
             for told in ((0, number), (1, shape[number])):
                 for one in self._tails.get(told, ()):
@@ -255,7 +258,7 @@ class Lineage:
             places[number] = at
             if shape[number]:
                 shapes[shape[number]] = at
-        best: tuple[tuple[int, int, int], Asked] | None = None
+        best: tuple[tuple[int, int, int], Numbered] | None = None
         for one in found.values():
             if one.head.api != new.head.api:
                 continue
@@ -265,7 +268,7 @@ class Lineage:
         return best[1] if best else None
 
     def _rank(
-        self, old: Asked, new: Asked, places: dict[int, int], shapes: dict[int, int]
+        self, old: Numbered, new: Numbered, places: dict[int, int], shapes: dict[int, int]
     ) -> tuple[int, int, int] | None:
         """How much speaks for it that a prompt goes on with an older one; None for nothing."""
         size, shape = self._parts.size, self._parts.shape
@@ -306,7 +309,7 @@ class Lineage:
         return self._parts.size[number] >= _TELLING or len({one.chain for one in known}) < 2
 
     @staticmethod
-    def _common(old: Asked, new: Asked) -> int:
+    def _common(old: Numbered, new: Numbered) -> int:
         count = 0
         for one, other in zip(old.ids, new.ids, strict=False):
             if one != other:
@@ -314,14 +317,14 @@ class Lineage:
             count += 1
         return count
 
-    def neighbours(self, new: Asked, turn: int) -> Iterator[Asked]:
+    def neighbours(self, new: Numbered, turn: int) -> Iterator[Numbered]:
         """The latest calls of as many messages as a prompt has before its last answer."""
         known = self._lengths.get((new.head.api + new.head.place, turn), ())
         yield from [one for one in reversed(known) if one is not new][:3]
 
     # -- calls that share their tools and their system prompt --------------------------------------
 
-    def relatives(self, new: Asked) -> tuple[str, list[Asked]]:
+    def relatives(self, new: Numbered) -> tuple[str, list[Numbered]]:
         """Calls that began a conversation as a prompt does, and what they have in common with it.
 
         ``"head"``: all before the messages; ``"system"``: the system prompt alone; ``"tools"``:
@@ -332,7 +335,7 @@ class Lineage:
         head = (0, *ids[: ends[MESSAGES - 1]])
         system = (1, model, *new.zone(SYSTEM))
         tools = (2, model, *new.zone(TOOLS))
-        found: tuple[str, list[Asked]] = "", []
+        found: tuple[str, list[Numbered]] = "", []
         if known := self._alike.get(head):
             found = "head", known[::-1][:2]
         elif new.zone(SYSTEM) and (known := self._alike.get(system)):
@@ -342,3 +345,49 @@ class Lineage:
         for told in (head, system) if found[0] == "head" else (head, system, tools):
             self._add(self._alike, told, new)
         return found
+
+
+# -- histories that have moved -------------------------------------------------------------------
+
+
+def is_shorter(old: Numbered, new: Numbered) -> bool:
+    """Whether the history before the last message of an older prompt became shorter."""
+    one, other = old.messages, new.messages
+    return len(one) > 3 and one[-1] in other and other.index(one[-1]) + 2 < len(one)
+
+
+def shift(old: Numbered, new: Numbered, at: int, labels: list[tuple[str, Any]]) -> Cause | None:
+    """What was dropped, put in, moved or summed up in a history; None where it was edited."""
+    one, other = old.messages, new.messages
+    label = labels[at][0] if at < len(labels) else "messages"
+    name, base = label.partition("[")[0], int(label.partition("[")[2].rstrip("]") or 0) - at
+    if at >= len(other):
+        return None
+    now_in_old = next((k for k in range(at + 1, len(one)) if one[k] == other[at]), -1)
+    was_in_new = next((k for k in range(at + 1, len(other)) if other[k] == one[at]), -1)
+
+    def several(count: int) -> str:
+        last = f"..{at + base + count - 1}" if count > 1 else ""
+        return f"{name}[{at + base}{last}]"
+
+    if now_in_old > 0 and was_in_new > 0:
+        text = f"{label} and {name}[{was_in_new + base}] have changed places"
+        if Counter(one[:-1]) == Counter(other[: len(one) - 1]):
+            text = f"the same {name} in another order, from {label} on"
+        return Cause(causes.ORDER, label, text)
+    if now_in_old > 0:
+        were = "was" if now_in_old - at == 1 else "were"
+        text = f"{several(now_in_old - at)} {were} dropped from the history, as by a window"
+        return Cause(causes.WINDOW, label, f"{text} that moves on")
+    if was_in_new > 0:
+        were = "was" if was_in_new - at == 1 else "were"
+        text = f"{several(was_in_new - at)} {were} put in before what had been sent"
+        return Cause(causes.ADDED, label, text)
+    for k in range(at + 1, len(one)):
+        where = next((j for j in range(at + 1, len(other)) if other[j] == one[k]), -1)
+        if where > 0:
+            if where < k:
+                text = f"{several(k - at)} were replaced, as by a summary of the history"
+                return Cause(causes.SUMMARY, label, f"{text} (compaction)")
+            break
+    return None

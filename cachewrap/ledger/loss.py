@@ -1,13 +1,13 @@
-"""The loss of a prompt that could have been read from a provider's cache, in tokens and money."""
+"""The loss by prompts that could have been read from a provider's cache, in tokens and money."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from cachewrap.ledger.calls import BYPASSED, FAILED, Call
-from cachewrap.ledger.lineage import Asked
+from cachewrap.ledger.calls import BYPASSED, FAILED, MISS, Call, Rows
+from cachewrap.ledger.lineage import Numbered
 from cachewrap.ledger.prompts import CHAT, RESPONSES, Parts
 from cachewrap.patterns import later
 from cachewrap.telemetry.usage import Details, cost_of
@@ -51,8 +51,8 @@ def least_tokens(model: str) -> int:
 
 def lost(
     call: Call,
-    new: Asked,
-    old: Asked,
+    new: Numbered,
+    old: Numbered,
     parts: Parts,
     start: int,
     before: float,
@@ -129,3 +129,64 @@ def _price(call: Call, tokens: int) -> Decimal | None:
     )
     now = cost_of(replace(call.usage, details=details), call.started)
     return None if now is None else max(Decimal(0), was - now)
+
+
+@dataclass(slots=True)
+class Break:
+    """A difference by which calls of a run missed the provider's cache.
+
+    Attributes:
+        kind: what differs: ``"time"``, ``"id"``, ``"order"``, ``"counter"``, ``"white space"``,
+            ``"definition"``, ``"added"``, ``"removed"``, ``"text"``, ``"picture"``, ``"address"``,
+            ``"model"``, ``"setting"``, ``"window"``, ``"summary"``, ``"pause"``, ``"lookback"``.
+        where: the field in which the first of the calls differs.
+        text: what differs, for people, in the first of the calls.
+        calls: the calls that it struck.
+        since: the number of the call that the first of them should have begun as.
+        tokens: prompt tokens that could have been read from the provider's cache; about.
+        money: what that would have saved, in US dollars; None where no price is known.
+        paid_calls: how many of the calls were asked upstream in this run: misses.
+        paid_tokens: the same of the calls that were.
+        paid_money: the same of the calls that were.
+    """
+
+    kind: str
+    where: str
+    text: str
+    since: int
+    calls: Rows[Call] = field(default_factory=Rows)
+    tokens: int = 0
+    money: Decimal | None = None
+    paid_calls: int = 0
+    paid_tokens: int = 0
+    paid_money: Decimal | None = None
+
+    def add(self, call: Call, loss: Loss) -> None:
+        """Count a call that it struck."""
+        self.calls.append(call)
+        self.tokens += loss.tokens
+        self.money = _sum(self.money, loss.money)
+        if call.outcome == MISS:
+            self.paid_calls += 1
+            self.paid_tokens += loss.tokens
+            self.paid_money = _sum(self.paid_money, loss.money)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The difference as plain values: a row of a table."""
+        return {
+            "kind": self.kind,
+            "where": self.where,
+            "text": self.text,
+            "calls": len(self.calls),
+            "first": self.calls[0].number if self.calls else -1,
+            "since": self.since,
+            "tokens": self.tokens,
+            "money": self.money,
+            "paid_calls": self.paid_calls,
+            "paid_tokens": self.paid_tokens,
+            "paid_money": self.paid_money,
+        }
+
+
+def _sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return one if other is None else other + (one or 0)

@@ -22,8 +22,15 @@ from cachewrap.entries.conversation import content_text, turns_text
 from cachewrap.ledger import causes
 from cachewrap.ledger.calls import MISS, Call, Rows
 from cachewrap.ledger.causes import BY_ITSELF, Cause
-from cachewrap.ledger.lineage import Asked, Difference, Lineage, first_difference
-from cachewrap.ledger.loss import Loss, lost
+from cachewrap.ledger.lineage import (
+    Difference,
+    Lineage,
+    Numbered,
+    first_difference,
+    is_shorter,
+    shift,
+)
+from cachewrap.ledger.loss import Break, Loss, lost
 from cachewrap.ledger.prompts import (
     ANTHROPIC,
     FORMAT,
@@ -42,67 +49,6 @@ from cachewrap.patterns import later
 
 if TYPE_CHECKING:
     from cachewrap.ledger.runs import Run
-
-
-@dataclass(slots=True)
-class Break:
-    """A difference by which calls of a run missed the provider's cache.
-
-    Attributes:
-        kind: what differs: ``"time"``, ``"id"``, ``"order"``, ``"counter"``, ``"white space"``,
-            ``"definition"``, ``"added"``, ``"removed"``, ``"text"``, ``"picture"``, ``"address"``,
-            ``"model"``, ``"setting"``, ``"window"``, ``"summary"``, ``"pause"``, ``"lookback"``.
-        where: the field in which the first of the calls differs.
-        text: what differs, for people, in the first of the calls.
-        calls: the calls that it struck.
-        since: the number of the call that the first of them should have begun as.
-        tokens: prompt tokens that could have been read from the provider's cache; about.
-        money: what that would have saved, in US dollars; None where no price is known.
-        paid_calls: how many of the calls were asked upstream in this run: misses.
-        paid_tokens: the same of the calls that were.
-        paid_money: the same of the calls that were.
-    """
-
-    kind: str
-    where: str
-    text: str
-    since: int
-    calls: Rows[Call] = field(default_factory=Rows)
-    tokens: int = 0
-    money: Decimal | None = None
-    paid_calls: int = 0
-    paid_tokens: int = 0
-    paid_money: Decimal | None = None
-
-    def add(self, call: Call, loss: Loss) -> None:
-        """Count a call that it struck."""
-        self.calls.append(call)
-        self.tokens += loss.tokens
-        self.money = _sum(self.money, loss.money)
-        if call.outcome == MISS:
-            self.paid_calls += 1
-            self.paid_tokens += loss.tokens
-            self.paid_money = _sum(self.paid_money, loss.money)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The difference as plain values: a row of a table."""
-        return {
-            "kind": self.kind,
-            "where": self.where,
-            "text": self.text,
-            "calls": len(self.calls),
-            "first": self.calls[0].number if self.calls else -1,
-            "since": self.since,
-            "tokens": self.tokens,
-            "money": self.money,
-            "paid_calls": self.paid_calls,
-            "paid_tokens": self.paid_tokens,
-            "paid_money": self.paid_money,
-        }
-
-
-def _sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    return one if other is None else other + (one or 0)
 
 
 @dataclass(slots=True)
@@ -150,7 +96,11 @@ def prefixes_of(run: Run) -> Prefixes:
 
     Raises `StoreError`.
     """
-    return _Reading(run).result()
+    reading = _Reading(run)
+    try:
+        return reading.result()
+    finally:
+        reading.close()
 
 
 @dataclass(slots=True)
@@ -158,8 +108,8 @@ class _Struck:
     """A call whose prompt does not begin as it should."""
 
     call: Call
-    new: Asked
-    old: Asked
+    new: Numbered
+    old: Numbered
     cause: Cause
     loss: Loss
     tender: bool = False
@@ -192,11 +142,14 @@ class _Reading:
         self._parts = Parts()
         self._lineage = Lineage(self._parts)
         self._struck: list[_Struck] = []
-        self._answers: dict[str, Asked] = {}
+        self._answers: dict[str, Numbered] = {}
         self._went_on: set[int] = set()
         self._used: dict[int, float] = {}
         self._long = False
         self._found = Prefixes()
+
+    def close(self) -> None:
+        self._requests.close()
 
     def result(self) -> Prefixes:
         prompts = Prompts()
@@ -223,7 +176,7 @@ class _Reading:
             self._look(call, new, before)
         return self._finish()
 
-    def _look(self, call: Call, new: Asked, before: Asked | None) -> None:
+    def _look(self, call: Call, new: Numbered, before: Numbered | None) -> None:
         same = self._lineage.place(new, before)
         when = self._when(call)
         self._long = self._long or bool(len(call.details) > 2 and call.details[2])
@@ -244,7 +197,7 @@ class _Reading:
             self._strike(call, new, old, place)
         self._used[new.rolled] = when
 
-    def _answered(self, new: Asked) -> Asked | None:
+    def _answered(self, new: Numbered) -> Numbered | None:
         """The call that a prompt goes on with whose only message was edited."""
         if not new.turn:
             return None
@@ -276,7 +229,7 @@ class _Reading:
             return call.started
         return call.answered - call.upstream_seconds
 
-    def _use(self, call: Call, new: Asked, old: Asked, when: float) -> None:
+    def _use(self, call: Call, new: Numbered, old: Numbered, when: float) -> None:
         """A prompt that begins as it should: whether it could still be read."""
         last = self._used.get(old.rolled)
         self._used[old.rolled] = when
@@ -305,7 +258,7 @@ class _Reading:
         loss = lost(call, new, old, self._parts, 0, 0.0, 0.0, len(old.ids), nothing_kept=True)
         self._struck.append(_Struck(call, new, old, cause, loss))
 
-    def _strike(self, call: Call, new: Asked, old: Asked, place: Difference) -> None:
+    def _strike(self, call: Call, new: Numbered, old: Numbered, place: Difference) -> None:
         """A prompt that does not begin as the one that it goes on with."""
         one, other = self._values(old, SYSTEM), self._values(new, SYSTEM)
         others = place.zone <= SYSTEM and old.zone(SYSTEM) != new.zone(SYSTEM)
@@ -324,16 +277,16 @@ class _Reading:
         tender = place.zone != MESSAGES and cause.kind not in BY_ITSELF
         self._struck.append(_Struck(call, new, old, cause, loss, tender))
 
-    def _values(self, asked: Asked, zone: int) -> list[tuple[str, Any]]:
+    def _values(self, asked: Numbered, zone: int) -> list[tuple[str, Any]]:
         request = self._requests.read(self._calls[asked.at], again=True)
         return values(request, zone, asked.rules) if request else []
 
-    def _cause(self, old: Asked, new: Asked, place: Difference) -> tuple[Cause, float, float]:
+    def _cause(self, old: Numbered, new: Numbered, place: Difference) -> tuple[Cause, float, float]:
         """The cause of a difference, and which share of the part is the same before and behind."""
         zone, at = place
         one, other = self._values(old, zone), self._values(new, zone)
         if zone == MESSAGES:
-            cause = self._shifted(old, new, at, other)
+            cause = shift(old, new, at, other)
             if cause is not None:
                 return cause, 0.0, 0.0
         if zone == TOOLS:
@@ -360,56 +313,14 @@ class _Reading:
         if zone == MESSAGES:
             return causes.of_message(label, was, now), before, behind
         cause = causes.of_values(causes.labelled(label, now), was, now)
-        if self._is_shorter(old, new):
+        if is_shorter(old, new):
             text = f"{cause.where}: a summary took the place of the history (compaction)"
             cause = Cause(causes.SUMMARY, cause.where, text)
         return cause, before, behind
 
-    @staticmethod
-    def _is_shorter(old: Asked, new: Asked) -> bool:
-        one, other = old.messages, new.messages
-        return len(one) > 3 and one[-1] in other and other.index(one[-1]) + 2 < len(one)
-
-    @staticmethod
-    def _shifted(old: Asked, new: Asked, at: int, labels: list[tuple[str, Any]]) -> Cause | None:
-        """What was dropped, put in, moved or summed up in a history; None where it was edited."""
-        one, other = old.messages, new.messages
-        label = labels[at][0] if at < len(labels) else "messages"
-        name, base = label.partition("[")[0], int(label.partition("[")[2].rstrip("]") or 0) - at
-        if at >= len(other):
-            return None
-        now_in_old = next((k for k in range(at + 1, len(one)) if one[k] == other[at]), -1)
-        was_in_new = next((k for k in range(at + 1, len(other)) if other[k] == one[at]), -1)
-
-        def several(count: int) -> str:
-            last = f"..{at + base + count - 1}" if count > 1 else ""
-            return f"{name}[{at + base}{last}]"
-
-        if now_in_old > 0 and was_in_new > 0:
-            text = f"{label} and {name}[{was_in_new + base}] have changed places"
-            if Counter(one[:-1]) == Counter(other[: len(one) - 1]):
-                text = f"the same {name} in another order, from {label} on"
-            return Cause(causes.ORDER, label, text)
-        if now_in_old > 0:
-            were = "was" if now_in_old - at == 1 else "were"
-            text = f"{several(now_in_old - at)} {were} dropped from the history, as by a window"
-            return Cause(causes.WINDOW, label, f"{text} that moves on")
-        if was_in_new > 0:
-            were = "was" if was_in_new - at == 1 else "were"
-            text = f"{several(was_in_new - at)} {were} put in before what had been sent"
-            return Cause(causes.ADDED, label, text)
-        for k in range(at + 1, len(one)):
-            where = next((j for j in range(at + 1, len(other)) if other[j] == one[k]), -1)
-            if where > 0:
-                if where < k:
-                    text = f"{several(k - at)} were replaced, as by a summary of the history"
-                    return Cause(causes.SUMMARY, label, f"{text} (compaction)")
-                break
-        return None
-
     # -- a prompt that begins ----------------------------------------------------------------------
 
-    def _begin(self, call: Call, new: Asked) -> None:
+    def _begin(self, call: Call, new: Numbered) -> None:
         """A prompt that begins a conversation: it may share tools and a system prompt."""
         common, relatives = self._lineage.relatives(new)
         if common == "head":
@@ -435,7 +346,7 @@ class _Reading:
             self._struck.append(_Struck(call, new, old, cause, loss, begins=True))
             return
 
-    def _is_near(self, old: Asked, new: Asked) -> bool:
+    def _is_near(self, old: Numbered, new: Numbered) -> bool:
         one, other = old.zone(SYSTEM), new.zone(SYSTEM)
         if len(one) != len(other):
             return False
@@ -446,12 +357,13 @@ class _Reading:
         now = causes.said(_only(self._values(new, SYSTEM)))
         return causes.alike(was, now) or causes.is_moved(was, now)
 
-    def _begins_alike(self, call: Call, new: Asked, old: Asked) -> bool:
+    def _begins_alike(self, call: Call, new: Numbered, old: Numbered) -> bool:
         """Whether first messages go on alike behind a difference that makes itself."""
         one, other = old.messages, new.messages
         place = first_difference(old, new)
         if len(one) == len(other) >= 4 and place is not None and one[:-1] != other[:-1]:
-            if Counter(one[:-1]) == Counter(other[:-1]):
+            moved = Counter(one[:-1]) == Counter(other[:-1])
+            if moved:
                 self._found.kept -= 1
                 self._strike(call, new, old, place)
                 return True
@@ -520,7 +432,7 @@ class _Reading:
         return all(one < other for one, other in pairwise(numbers))
 
     @staticmethod
-    def _forked(old: Asked, new: Asked) -> bool:
+    def _forked(old: Numbered, new: Numbered) -> bool:
         """Whether the conversation went on as it was, beside a prompt that took another way."""
         messages = new.messages
         return any(

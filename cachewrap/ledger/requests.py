@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cachewrap.entries.conversation import Turn, answer_turns
-from cachewrap.entry import Entry, HttpAnswer, Kind
+from cachewrap.entry import HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
-from cachewrap.format.envelope import read_record
-from cachewrap.ledger.answers import Answers
+from cachewrap.ledger.answers import answers_of, partition_of
 from cachewrap.ledger.calls import BYPASSED, FAILED, Call
 from cachewrap.patterns import later
 
@@ -31,9 +30,12 @@ class Requests:
     def __init__(self, run: Run) -> None:
         self.left_out: Counter[str] = Counter()
         self._cache = run.cache
-        self._answers = Answers.of(run.cache)
-        self._guards: dict[str, Any] = {}
+        self._answers = answers_of(run)
         self._recent: OrderedDict[int, bytes] = OrderedDict()
+
+    def close(self) -> None:
+        """Let go of other places."""
+        self._answers.close()
 
     def leave_out(self, reason: str) -> None:
         """Count a call whose request is of no use."""
@@ -57,40 +59,28 @@ class Requests:
         return found
 
     def _read(self, call: Call) -> tuple[bytes, str]:
-        try:
-            sealed, reason = self._sealed(call)
-            if sealed is None:
-                return b"", reason
-            request = bytes(read_record(sealed)["request"])
-        except CorruptEntryError:
-            return b"", "cannot be read"
-        return request, "" if request else "were stored without their requests"
-
-    def _sealed(self, call: Call) -> tuple[bytes | None, str]:
         if not call.key or call.outcome in (BYPASSED, FAILED):
-            return None, "were not stored"
+            return b"", "were not stored"
+        request = self._answers.request(call)
+        return request, "" if request else self._reason(call)
+
+    def _reason(self, call: Call) -> str:
         if call.place:
-            return None, "lie in another place"
-        raw = self._answers.raw(call)
+            return "lie in another place"
+        found = partition_of(self._cache, call.seed)
+        raw = found.store.get(call.key)
         if raw is None:
-            return None, "are no longer stored"
-        guard = self._guards.get(call.seed)
-        if guard is None:
-            guard = self._guards[call.seed] = self._cache.reseed(call.seed)._guard
-        if guard.lacks_key(raw):
-            return None, "are encrypted with a key that is not here"
-        return guard.open(call.key, raw), ""
-
-    def _entry(self, call: Call) -> Entry | None:
-        from cachewrap.format.envelope import unseal
-
-        sealed, _ = self._sealed(call)
-        return None if sealed is None else unseal(sealed)
+            return "are no longer stored"
+        if found.guard.lacks_key(raw):
+            return "are encrypted with a key that is not here"
+        if found.opened(call.key, raw) is None:
+            return "cannot be read"
+        return "were stored without their requests"
 
     def answer(self, call: Call) -> list[Turn]:
         """What a call was answered; nothing where it cannot be read."""
         try:
-            entry = self._entry(call)
+            entry = self._answers.entry(call)
             return answer_turns(entry) if entry else []
         except CorruptEntryError:
             return []
@@ -98,7 +88,7 @@ class Requests:
     def answer_id(self, call: Call) -> str:
         """The id that an answer over HTTP has; ``""`` for none."""
         try:
-            entry = self._entry(call)
+            entry = self._answers.entry(call)
             if entry is None or entry.kind is not Kind.HTTP:
                 return ""
             answer: HttpAnswer = codec.decode(Kind.HTTP, entry.answer)

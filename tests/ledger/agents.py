@@ -66,7 +66,8 @@ def anthropics(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class Asking:
     """What a program asks with. Every call takes a second of its clock."""
 
-    def __init__(self, up: Upstream) -> None:
+    def __init__(self, up: Upstream, cache: Cache) -> None:
+        self._cache = cache
         self.openai = openai.OpenAI(base_url=up.base_url, api_key="none", max_retries=0)
         self.anthropic = anthropic.Anthropic(base_url=up.root_url, api_key="none", max_retries=0)
         self.rows: list[Any] = []
@@ -84,6 +85,8 @@ class Asking:
 
     def _ended(self, body: dict[str, Any]) -> None:
         event = self._told[-1]
+        raw = self._cache.store.get(event.key)
+        created = self._cache._guard.unseal(event.key, raw).created if raw else 0.0
         self.clock += 1
         tokens = len(json.dumps(body, default=str)) // 4
         assert event.outcome is not None
@@ -95,7 +98,7 @@ class Asking:
                 model=event.model,
                 seed=event.seed,
                 started=self.clock,
-                answered=self.clock,
+                answered=created,
                 tokens_in=tokens,
                 tokens_out=20,
                 **self.usage(tokens),
@@ -125,26 +128,29 @@ class Asking:
 
 
 Program = Callable[[Asking], None]
+Turn = Callable[[int], Any]
+Edit = Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 def record(*programs: Program, name: str = "a", cache: Cache | None = None) -> Run:
     """The run of some programs, one after the other, against a stand-in upstream."""
     cache = cache or Cache.memory()
     with Upstream() as up:
-        asking = Asking(up)
+        asking = Asking(up, cache)
         with patch_openai(), patch_anthropic(), cache.telling(asking.hear):
             for program in programs:
                 program(asking)
     return write_run(cache, name, asking.rows)
 
 
-Turn = Callable[[int], Any]
-Edit = Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]]
-
-
 def always(value: Any) -> Turn:
     """The same at every turn."""
     return lambda turn: value
+
+
+RULED = always(RULES)
+TOOLED = always(TOOLS)
+PLAIN = always({})
 
 
 def whole(turn: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,10 +159,10 @@ def whole(turn: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def chatting(
-    system: Turn = always(RULES),
-    tools: Turn = always(TOOLS),
+    system: Turn = RULED,
+    tools: Turn = TOOLED,
     edit: Edit = whole,
-    more: Turn = always({}),
+    more: Turn = PLAIN,
     questions: list[Any] = QUESTIONS,
 ) -> Program:
     """An agent on chat completions.
@@ -183,10 +189,10 @@ def chatting(
 
 
 def responding(
-    system: Turn = always(RULES),
-    tools: Turn = always(TOOLS),
+    system: Turn = RULED,
+    tools: Turn = TOOLED,
     edit: Edit = whole,
-    more: Turn = always({}),
+    more: Turn = PLAIN,
     chained: bool = False,
 ) -> Program:
     """The same on Responses; ``chained`` by the id of the answer before."""
@@ -213,10 +219,10 @@ def responding(
 
 
 def speaking(
-    system: Turn = always(RULES),
-    tools: Turn = always(TOOLS),
+    system: Turn = RULED,
+    tools: Turn = TOOLED,
     edit: Edit = whole,
-    more: Turn = always({}),
+    more: Turn = PLAIN,
     questions: list[Any] = QUESTIONS,
 ) -> Program:
     """The same on Anthropic's messages, with the marks of its cache."""
@@ -241,6 +247,6 @@ def speaking(
 def asking(cache: Cache) -> Iterator[Asking]:
     """Something to ask with, whose calls a cache serves."""
     with Upstream() as up:
-        found = Asking(up)
+        found = Asking(up, cache)
         with patch_openai(), patch_anthropic(), cache.telling(found.hear):
             yield found

@@ -11,7 +11,9 @@ import pytest
 
 from ledger.agents import (
     QUESTIONS,
+    RULED,
     RULES,
+    TOOLED,
     TOOLS,
     Asking,
     Program,
@@ -174,9 +176,9 @@ def waiting(program: Program, seconds: float) -> Program:
 
 
 def one_by_one(
-    system: Turn = always(RULES),
+    system: Turn = RULED,
     question: Turn = QUESTIONS.__getitem__,
-    tools: Turn = always(TOOLS),
+    tools: Turn = TOOLED,
 ) -> Program:
     def program(ask: Asking) -> None:
         for turn in range(6):
@@ -214,46 +216,152 @@ def at_last(turn: int) -> list[Any]:
 
 
 BREAKERS = [
-    pytest.param(chatting(stamped), "time", "a time stamp at character 6: '2026-11-29T10:02' → '2026-11-29T10:03'", 6, id="time_stamp"),
-    pytest.param(responding(stamped), "time", "instructions: a time stamp", 6, id="time_stamp_responses"),
-    pytest.param(responding(stamped, chained=True), "time", "instructions: a time stamp", 6, id="time_stamp_chained"),
-    pytest.param(speaking(stamped), "time", "a time stamp at character 6", 6, id="time_stamp_anthropic"),
+    pytest.param(
+        chatting(stamped),
+        "time",
+        "a time stamp at character 6: '2026-11-29T10:02' → '2026-11-29T10:03'",
+        6,
+        id="time_stamp",
+    ),
+    pytest.param(
+        responding(stamped), "time", "instructions: a time stamp", 6, id="time_stamp_responses"
+    ),
+    pytest.param(
+        responding(stamped, chained=True),
+        "time",
+        "instructions: a time stamp",
+        6,
+        id="time_stamp_chained",
+    ),
+    pytest.param(
+        speaking(stamped), "time", "a time stamp at character 6", 6, id="time_stamp_anthropic"
+    ),
     pytest.param(chatting(with_id), "id", "a random id at character 8", 6, id="random_id"),
-    pytest.param(chatting(tools=shuffled), "order", "tools[1] and tools[2] have changed places", 6, id="tools_swapped"),
-    pytest.param(speaking(tools=sorted_anew), "order", "in another order", 6, id="tools_in_another_order"),
-    pytest.param(responding(tools=shuffled), "order", "tools[1] and tools[2] have changed places", 6, id="tools_swapped_responses"),
-    pytest.param(chatting(tools=defined_anew), "counter", "tools[0] (tool 'look')", 6, id="tool_with_a_count"),
+    pytest.param(
+        chatting(tools=shuffled),
+        "order",
+        "tools[1] and tools[2] have changed places",
+        6,
+        id="tools_swapped",
+    ),
+    pytest.param(
+        speaking(tools=sorted_anew), "order", "in another order", 6, id="tools_in_another_order"
+    ),
+    pytest.param(
+        responding(tools=shuffled),
+        "order",
+        "tools[1] and tools[2] have changed places",
+        6,
+        id="tools_swapped_responses",
+    ),
+    pytest.param(
+        chatting(tools=defined_anew), "counter", "tools[0] (tool 'look')", 6, id="tool_with_a_count"
+    ),
     pytest.param(chatting(tools=growing), "added", "'extra_0' came in", 6, id="tools_added"),
-    pytest.param(chatting(tools=schema), "order", "keys are in another order", None, id="schema_in_another_order"),
-    pytest.param(chatting(files), "order", "lines in another order", 6, id="files_in_another_order"),
-    pytest.param(speaking(settings), "order", "JSON keys in another order", 6, id="keys_in_another_order"),
-    pytest.param(chatting(indented), "white space", "white space at character", 6, id="white_space"),
-    pytest.param(chatting(counted), "counter", "a counter or another number at character 12: '1' → '2'", 6, id="counter"),
-    pytest.param(chatting(edit=edited), "text", "messages[2].content was edited after it was sent", 5, id="edited_history"),
-    pytest.param(speaking(edit=edited), "text", "messages[1].content was edited after it was sent", 5, id="edited_history_anthropic"),
+    pytest.param(
+        chatting(tools=schema),
+        "order",
+        "keys are in another order",
+        None,
+        id="schema_in_another_order",
+    ),
+    pytest.param(
+        chatting(files), "order", "lines in another order", 6, id="files_in_another_order"
+    ),
+    pytest.param(
+        speaking(settings), "order", "JSON keys in another order", 6, id="keys_in_another_order"
+    ),
+    pytest.param(
+        chatting(indented), "white space", "white space at character", 6, id="white_space"
+    ),
+    pytest.param(
+        chatting(counted),
+        "counter",
+        "a counter or another number at character 12: '1' → '2'",
+        6,
+        id="counter",
+    ),
+    pytest.param(
+        chatting(edit=edited),
+        "text",
+        "messages[2].content was edited after it was sent",
+        5,
+        id="edited_history",
+    ),
+    pytest.param(
+        speaking(edit=edited),
+        "text",
+        "messages[1].content was edited after it was sent",
+        5,
+        id="edited_history_anthropic",
+    ),
     pytest.param(chatting(edit=windowed), "window", "dropped from the history", 4, id="window"),
     pytest.param(chatting(edit=compacted), "summary", "summary", 4, id="summary_at_every_turn"),
-    pytest.param(chatting(edit=put_in_front), "counter", "messages[1].content: a counter", 6, id="reminder_in_front"),
-    pytest.param(chatting(edit=stamped_messages), "counter", "messages[1].content", 6, id="ages_of_messages"),
-    pytest.param(chatting(edit=pictured), "picture", "a picture that was encoded again", 6, id="picture"),
-    pytest.param(chatting(edit=signed), "address", "the query of an address changed", 6, id="signed_address"),
+    pytest.param(
+        chatting(edit=put_in_front),
+        "counter",
+        "messages[1].content: a counter",
+        6,
+        id="reminder_in_front",
+    ),
+    pytest.param(
+        chatting(edit=stamped_messages), "counter", "messages[1].content", 6, id="ages_of_messages"
+    ),
+    pytest.param(
+        chatting(edit=pictured), "picture", "a picture that was encoded again", 6, id="picture"
+    ),
+    pytest.param(
+        chatting(edit=signed), "address", "the query of an address changed", 6, id="signed_address"
+    ),
     pytest.param(chatting(edit=called), "id", "a random id", 5, id="ids_of_calls"),
-    pytest.param(chatting(edit=results_shuffled), "order", "JSON keys in another order", 6, id="results_in_another_order"),
-    pytest.param(chatting(edit=without_context), "removed", "was edited after it was sent", 5, id="context_left_out"),
-    pytest.param(chatting(more=switched), "model", "the model changed: 'gpt-4o' → 'gpt-4o-mini'", 1, id="model"),
+    pytest.param(
+        chatting(edit=results_shuffled),
+        "order",
+        "JSON keys in another order",
+        6,
+        id="results_in_another_order",
+    ),
+    pytest.param(
+        chatting(edit=without_context),
+        "removed",
+        "was edited after it was sent",
+        5,
+        id="context_left_out",
+    ),
+    pytest.param(
+        chatting(more=switched),
+        "model",
+        "the model changed: 'gpt-4o' → 'gpt-4o-mini'",
+        1,
+        id="model",
+    ),
     pytest.param(waiting(speaking(), 400), "pause", "7 minutes", 6, id="pause"),
     pytest.param(waiting(chatting(), 4000), "pause", "1.1 hours", 6, id="pause_openai"),
     pytest.param(speaking(more=thinking), "setting", "thinking changed", 6, id="thinking"),
     pytest.param(speaking(more=choosing), "setting", "tool_choice changed", 6, id="tool_choice"),
     pytest.param(chatting(more=formatted), "order", "response_format", 6, id="response_format"),
-    pytest.param(chatting(tools=at_last), "removed", "all 4 tools were left out", 1, id="tools_left_out_at_last"),
+    pytest.param(
+        chatting(tools=at_last),
+        "removed",
+        "all 4 tools were left out",
+        1,
+        id="tools_left_out_at_last",
+    ),
     pytest.param(one_by_one(stamped), "time", "a time stamp", 5, id="time_stamp_over_questions"),
     pytest.param(one_by_one(with_id), "id", "a random id", 5, id="id_over_questions"),
     pytest.param(one_by_one(counted), "counter", "a counter", 5, id="counter_over_questions"),
-    pytest.param(one_by_one(files), "order", "lines in another order", 5, id="files_over_questions"),
+    pytest.param(
+        one_by_one(files), "order", "lines in another order", 5, id="files_over_questions"
+    ),
     pytest.param(one_by_one(tools=sorted_anew), "order", "tools", None, id="tools_over_questions"),
-    pytest.param(speaking(questions=[many_blocks(n) for n in range(4)]), "lookback", "blocks were added at once", 3, id="many_blocks"),
-]  # fmt: skip
+    pytest.param(
+        speaking(questions=[many_blocks(n) for n in range(4)]),
+        "lookback",
+        "blocks were added at once",
+        3,
+        id="many_blocks",
+    ),
+]
 
 
 @pytest.mark.parametrize(("program", "kind", "text", "struck"), BREAKERS)
