@@ -338,14 +338,13 @@ class _Prompts:
         if not call.key:
             return ""
         try:
-            raw = self._run.raw_answer(call)
-            if raw is None:
-                return ""
             place = self._places.get(call.seed)
             if place is None:
                 store = self._run.cache.reseed(call.seed).store
                 place = self._places[call.seed] = Place(store, call.seed)
-            return read_row(place, call.key, raw).prompt
+            # Whatever was answered since, the key is that of one request.
+            raw = place.get(call.key) or self._run.raw_answer(call)
+            return read_row(place, call.key, raw).prompt if raw else ""
         except (CodecError, StoreError):
             return ""
 
