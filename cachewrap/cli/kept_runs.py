@@ -140,7 +140,7 @@ def program_of(run: Run) -> str:
 
 def money_cell(amount: Decimal | None) -> str:
     """US dollars in a table; ``-`` where no price is known."""
-    return "-" if amount is None else money_text(float(amount))
+    return "-" if amount is None else money_text(amount)
 
 
 def short(count: int) -> str:

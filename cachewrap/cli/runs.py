@@ -189,10 +189,11 @@ def ls_(where: Where, named: bool, limit: int | None, as_json: bool) -> None:
 
 
 _DATES: Final = 110
-"""Columns of the terminal from which on there is room for dates."""
+"""Columns of the terminal from which on there is room for dates, and for tokens."""
 
 _TEXTS: Final = frozenset(("RUN", "PLACE", "WHEN", "PROGRAM"))
-_OPTIONAL: Final = ("TOKENS SPENT", "TOKENS SAVED", "PROGRAM", "FAILED", "SAVED", "SPENT", "TOOK")
+_WIDE: Final = ("TOKENS SAVED", "TOKENS SPENT")
+_OPTIONAL: Final = (*_WIDE, "PROGRAM", "FAILED", "SAVED", "SPENT", "TOOK")
 """Columns that are left out where there is no room, the first ones first."""
 
 
@@ -219,8 +220,10 @@ def _cells(kept: Kept, run: Run, sums: Sum, dates: bool) -> dict[str, str]:
 
 def _columns(rows: list[dict[str, str]], width: int) -> list[str]:
     shown = [name for name in rows[0] if name != "PLACE" or any(row["PLACE"] for row in rows)]
-    if all(row["SAVED"] == row["SPENT"] == "-" for row in rows):
-        shown = [name for name in shown if name not in ("SAVED", "SPENT")]
+    for name, nothing in (("FAILED", "0"), ("SAVED", "-"), ("SPENT", "-")):
+        if all(row[name] == nothing for row in rows):
+            shown.remove(name)
+    shown = [name for name in shown if width >= _DATES or name not in _WIDE]
     for name in _OPTIONAL:
         widths = [max(len(one), *(len(row[one]) for row in rows)) for one in shown]
         if sum(widths) + 2 * len(widths) - 2 <= width:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from importlib import import_module
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ from cachewrap.ledger.totals import (
     repeated,
     totals,
 )
-from cachewrap.telemetry.usage import can_price, money_text
+from cachewrap.telemetry.usage import can_price, money_text, provider_text
 
 _SLOWEST: Final = 5
 _SLOW_SECONDS: Final = 0.1
@@ -112,7 +113,7 @@ def show(
                 facts["prefix"] = import_module("cachewrap.cli.runs_prefix").facts(run)
             click.echo(json_line(facts))
         elif prefix:
-            lines = import_module("cachewrap.cli.runs_prefix").lines(run)
+            lines = import_module("cachewrap.cli.runs_prefix").lines(run, terminal_width())
             click.echo("\n".join([*shown.head(), "", *lines]))
         elif listed:
             click.echo("\n".join([*shown.head(), "", *_list(run, limit)]))
@@ -277,7 +278,7 @@ def _saved(sums: Sum) -> str:
     told = [
         f"{count_text(sums.tokens_saved)} tokens" if sums.tokens_saved else "",
         span_text(sums.seconds_saved) if sums.seconds_saved else "",
-        money_text(float(sums.saved)) if sums.saved is not None else "",
+        money_text(sums.saved) if sums.saved is not None else "",
     ]
     return f"saved: {', '.join(filter(None, told))}" if any(told) else ""
 
@@ -287,11 +288,12 @@ def _spent(sums: Sum) -> str:
         return ""
     told = [
         f"{count_text(sums.tokens_spent)} tokens" if sums.tokens_spent else "",
-        money_text(float(sums.spent)) if sums.spent is not None else "",
+        money_text(sums.spent) if sums.spent is not None else "",
     ]
-    if sums.provider_saved:
-        told.append(f"{money_text(float(sums.provider_saved))} less by the provider's own cache")
-    return f"spent: {', '.join(filter(None, told))}" if any(told) else ""
+    if not any(told):
+        return ""
+    less = provider_text(sums.provider_saved or Decimal())
+    return f"spent: {', '.join(filter(None, told))}{f'; {less}' if less else ''}"
 
 
 def _sums(
@@ -338,14 +340,13 @@ class _Prompts:
         if not call.key:
             return ""
         try:
-            raw = self._run.raw_answer(call)
-            if raw is None:
-                return ""
             place = self._places.get(call.seed)
             if place is None:
                 store = self._run.cache.reseed(call.seed).store
                 place = self._places[call.seed] = Place(store, call.seed)
-            return read_row(place, call.key, raw).prompt
+            # Whatever was answered since, the key is that of one request.
+            raw = place.get(call.key) or self._run.raw_answer(call)
+            return read_row(place, call.key, raw).prompt if raw else ""
         except (CodecError, StoreError):
             return ""
 
