@@ -119,7 +119,7 @@ class _OverTime:
 
 @dataclass(frozen=True, slots=True)
 class OnPage:
-    """What the page may hold.
+    """The choice of what a page may hold.
 
     Args:
         wanted: the calls that count.

@@ -80,7 +80,7 @@ def test_runs_stand_newest_first_under_the_names_that_they_are_asked_for_by(
 
 
 def test_a_run_tells_what_it_saved_and_spent(cache: Cache, report: Any) -> None:
-    tokens = {"tokens_in": 100, "tokens_out": 10}
+    tokens: Any = {"tokens_in": 100, "tokens_out": 10}
     write_run(
         cache,
         "a",
@@ -215,7 +215,7 @@ def test_a_page_that_is_full_has_the_totals_alone(
 
 
 def test_hits_and_misses_over_time_are_those_of_the_runs(cache: Cache, report: Any) -> None:
-    tokens = {"tokens_in": 5, "tokens_out": 1}
+    tokens: Any = {"tokens_in": 5, "tokens_out": 1}
     write_run(cache, "a", [asked(1, **tokens), asked(2, "hit", upstream=4.0, **tokens)])
     write_run(cache, "b", [asked(3600, "joined", **tokens), asked(3601, "failed")])
     calls = report().facts["calls"]

@@ -113,6 +113,7 @@ function runHeading(run) {
 
 function runFigures(run) {
   const served = servedOf(run);
+  const unpriced = run.saved[2] === null && run.spent[2] === null;
   const cost = facts.priced ? "No price is known" : "Needs cachewrap[prices]";
   const provider = run.provider ? `, ${money(run.provider)} less by the provider’s cache` : "";
   return el("section", { "aria-label": "Totals of the run" }, el("dl", { class: "figures" },
@@ -120,7 +121,7 @@ function runFigures(run) {
     figure("Served", share(served, run.calls), `${count(served)} without asking upstream`),
     figure("Tokens saved", compact(run.saved[0]), `${compact(run.spent[0])} spent`),
     figure("Time saved", span(run.saved[1]), "That upstream took before"),
-    figure("Money saved", dollars(run.saved), run.saved[2] === null && run.spent[2] === null ? cost : `${dollars(run.spent)} spent${provider}`)));
+    figure("Money saved", unpriced ? "–" : dollars(run.saved), unpriced ? cost : `${dollars(run.spent)} spent${provider}`)));
 }
 
 const legend = (run) => el("p", { class: "legend" }, ...Object.keys(OUTCOME_NAMES).filter((outcome) => countOf(run, outcome))
