@@ -342,7 +342,7 @@ def _drawn(change: Change) -> str:
 
 
 def _both(change: Change, width: int, *, full: bool) -> Iterator[str]:
-    gone = "(no longer stored)"
+    gone = "(none)"
     old = gone if change.old_answer is None else change.old_answer
     new = gone if change.new_answer is None else change.new_answer
     if change.old_answer is None and change.new_answer is None:

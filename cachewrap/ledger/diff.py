@@ -356,7 +356,7 @@ class _Comparing:
             return None
         request = self._requests(old, new) if pair.near else ()
         one, other = _said(was), _said(now)
-        answer = _answers(old, new, one, other)
+        answer = self._answers(old, new, one, other)
         if not request and not answer:
             return None
         return Change(
@@ -371,6 +371,22 @@ class _Comparing:
             other.text if other else None,
             self._prompt(self._new, new) or self._prompt(self._old, old),
         )
+
+    def _answers(
+        self, old: Call, new: Call, one: Said | None, other: Said | None
+    ) -> tuple[str, ...]:
+        """How the answers of two calls differ; nothing where they do not."""
+        if one is not None and other is not None:
+            return differing(one, other)
+        ended, otherwise = ending(old), ending(new)
+        if not old.answered or not new.answered:
+            return () if ended == otherwise else (f"{ended} → {otherwise}",)
+        lines = []
+        if one is None:
+            lines.append(f"the answer of the baseline {self._old.lack(old)}")
+        if other is None:
+            lines.append(f"the answer of the candidate {self._new.lack(new)}")
+        return tuple(lines)
 
     def _alone(self, pair: Pair, old: Call | None, new: Call | None) -> Change:
         asked = pair.asked
@@ -411,17 +427,6 @@ def _said(entry: Entry | None) -> Said | None:
         return None if entry is None else said_in(entry)
     except CorruptEntryError:
         return None
-
-
-def _answers(old: Call, new: Call, one: Said | None, other: Said | None) -> tuple[str, ...]:
-    """How the answers of two calls differ; nothing where they do not."""
-    if one is not None and other is not None:
-        return differing(one, other)
-    ended, otherwise = ending(old), ending(new)
-    if not old.answered or not new.answered:
-        return () if ended == otherwise else (f"{ended} → {otherwise}",)
-    lost = [side for side, said in (("baseline", one), ("candidate", other)) if said is None]
-    return tuple(f"the answer of the {side} is no longer stored" for side in lost)
 
 
 def ending(call: Call) -> str:

@@ -203,8 +203,26 @@ def test_an_answer_that_is_gone_counts_as_changed() -> None:
     assert old.diff(old).equal
 
 
+def test_an_answer_that_cannot_be_read_tells_why(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    cache = Cache.disk(41, tmp_path, encryption_key=encryption.generate_key())
+    write_run(cache, "old", [call(cache, asked("a"), "yes", 1)])
+    write_run(cache, "new", [call(cache, asked("a"), "no", 2)])
+    cache.close()
+    lacking = Cache.disk(41, tmp_path)
+    (change,) = runs_of(lacking)["old"].diff(runs_of(lacking)["new"]).changes
+    encrypted = "is encrypted, with a key that is not here"
+    assert change.answer == tuple(
+        f"the answer of the {one} {encrypted}" for one in ("baseline", "candidate")
+    )
+    lacking.store.set(change.call.key, b"damaged")
+    (change,) = runs_of(lacking)["old"].diff(runs_of(lacking)["new"]).changes
+    assert change.answer[0] == "the answer of the baseline cannot be read"
+    lacking.close()
+
+
 @pytest.mark.parametrize("kept", ["baseline", "candidate"])
-def test_what_no_run_has_any_more_is_swept(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_run_has_any_more_is_swept(kept: str) -> None:
     cache = Cache.memory()
     refreshed(cache)
     store = cache.store
