@@ -36,7 +36,7 @@ def lines(run: Run, width: int) -> list[str]:
         shown += ["", *_wrapped(f"{number}. {printable(one.text, 300)}", width, "   ")]
         shown += [f"   {line}" for line in _wrapped(_told(one), width - 3, "")]
     if found.notes:
-        shown += ["", "Seen, and of little or no cost:"]
+        shown += ["", "Seen, and perhaps meant:"]
         for one in found.notes:
             text = f"- {printable(one.text, 300)} ({_calls(len(one.calls))}, {_first(one)})"
             shown += _wrapped(text, width, "  ")

@@ -285,7 +285,7 @@ class Lineage:
         ends = 0 <= at[-1] < last
         if not ends:
             # The last message was edited after it was sent, and is still the next to be answered.
-            if len(messages) > last or len(common) + 1 < len(messages) or len(messages) < 2:
+            if at[-1] >= 0 or len(messages) > last or len(common) + 1 < len(messages):
                 return None
             spoken = [n for n in common if self._parts.teller[n] == TOLD]
             here = len(messages) - 1

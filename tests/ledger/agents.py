@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import anthropic
@@ -12,7 +11,12 @@ import openai
 from standin import Upstream
 
 from cachewrap import Cache, patch_anthropic, patch_openai
+from cachewrap.entry import Facts, HttpAnswer
+from cachewrap.format import codec
+from cachewrap.format.envelope import seal
 from cachewrap.ledger.runs import Run
+from cachewrap.request.canonical import canonical_body
+from cachewrap.request.key import encode, key_of, salted
 from cachewrap.telemetry.events import Event
 from ledger.making import ended, write_run
 
@@ -64,67 +68,115 @@ def anthropics(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Asking:
-    """What a program asks with. Every call takes a second of its clock."""
+    """What a program asks with: answers are made here, and stored as the SDKs' are.
 
-    def __init__(self, up: Upstream, cache: Cache) -> None:
-        self._cache = cache
-        self.openai = openai.OpenAI(base_url=up.base_url, api_key="none", max_retries=0)
-        self.anthropic = anthropic.Anthropic(base_url=up.root_url, api_key="none", max_retries=0)
+    Every call takes a second of its clock.
+
+    Args:
+        cache: where they are stored.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
         self.rows: list[Any] = []
         self.clock = 1_800_000_000.0
-        self.usage: Callable[[int], dict[str, Any]] = lambda tokens: {}
-        self._told: list[Event] = []
-
-    def hear(self, event: Event) -> None:
-        """A hook of the cache's."""
-        self._told.append(event)
+        self.usage: Callable[[int, int], dict[str, Any]] = lambda number, tokens: {}
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         self.clock += seconds
 
-    def _ended(self, body: dict[str, Any]) -> None:
-        event = self._told[-1]
-        raw = self._cache.store.get(event.key)
-        created = self._cache._guard.unseal(event.key, raw).created if raw else 0.0
+    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request over HTTP."""
+        request = {"method": "POST", "url": url, "body": canonical_body(json.loads(_json(body)))}
+        encoded = encode(request)
+        key = key_of(salted(), encoded)
+        outcome = "hit" if self.cache.store.get(key) else "miss"
+        number = len(self.rows) + 1
+        said = f"Answer {number}: it is so, as was seen {number * 17} times."
+        answer = {"id": f"answer_{number}", "said": said, "content": [{"text": said}]}
+        kind, dumped = codec.encode(HttpAnswer(200, [], [_json(answer).encode()], []))
+        facts = Facts(self.clock, 1.0, source=f"POST {url}", model=body.get("model", ""))
+        if outcome == "miss":
+            self.cache.store.set(key, seal(kind, dumped, encoded, facts))
+        self.count(key, outcome, body)
+        return answer
+
+    def count(self, key: str, outcome: str, body: dict[str, Any]) -> None:
+        """Count a call."""
         self.clock += 1
-        tokens = len(json.dumps(body, default=str)) // 4
-        assert event.outcome is not None
+        tokens = len(_json(body)) // 4
+        raw = self.cache.store.get(key)
+        assert raw is not None
         self.rows.append(
             ended(
-                event.key,
-                event.outcome.name.lower(),
-                source=event.source,
-                model=event.model,
-                seed=event.seed,
+                key,
+                outcome,
+                model=body.get("model", ""),
                 started=self.clock,
-                answered=created,
+                answered=self.cache._guard.unseal(key, raw).created,
                 tokens_in=tokens,
                 tokens_out=20,
-                **self.usage(tokens),
+                **self.usage(len(self.rows), tokens),
             )
         )
 
     def chat(self, **body: Any) -> str:
         """A chat completion's text."""
         body = {"model": "gpt-4o", **body}
-        answer = self.openai.chat.completions.create(**body)
-        self._ended(body)
-        return answer.choices[0].message.content or f"I did step {len(self.rows)} of it."
+        return str(self.post("https://api.openai.com/v1/chat/completions", body)["said"])
 
-    def respond(self, **body: Any) -> Any:
-        """A response."""
+    def respond(self, **body: Any) -> tuple[str, str]:
+        """The id and the text of a response."""
         body = {"model": "gpt-4o", **body}
-        answer = self.openai.responses.create(**body)
-        self._ended(body)
-        return answer
+        answer = self.post("https://api.openai.com/v1/responses", body)
+        return answer["id"], answer["said"]
 
     def claude(self, **body: Any) -> str:
         """The text of a message of Anthropic's."""
         body = {"model": "claude-sonnet-4-5", "max_tokens": 100, **body}
-        answer = self.anthropic.messages.create(**body)
-        self._ended(body)
+        return str(self.post("https://api.anthropic.com/v1/messages", body)["said"])
+
+
+class AskingUpstream(Asking):
+    """The same with the SDKs, against a stand-in upstream."""
+
+    def __init__(self, cache: Cache, up: Upstream) -> None:
+        super().__init__(cache)
+        self._openai = openai.OpenAI(base_url=up.base_url, api_key="none", max_retries=0)
+        self._anthropic = anthropic.Anthropic(base_url=up.root_url, api_key="none", max_retries=0)
+        self._told: list[Event] = []
+
+    def hear(self, event: Event) -> None:
+        """A hook of the cache's."""
+        self._told.append(event)
+
+    def _done(self, body: dict[str, Any]) -> None:
+        event = self._told[-1]
+        assert event.outcome is not None
+        self.count(event.key, event.outcome.name.lower(), body)
+
+    def chat(self, **body: Any) -> str:
+        body = {"model": "gpt-4o", **body}
+        answer = self._openai.chat.completions.create(**body)
+        self._done(body)
+        return answer.choices[0].message.content or f"I did step {len(self.rows)} of it."
+
+    def respond(self, **body: Any) -> tuple[str, str]:
+        body = {"model": "gpt-4o", **body}
+        answer = self._openai.responses.create(**body)
+        self._done(body)
+        return answer.id, answer.output_text or f"I did step {len(self.rows)} of it."
+
+    def claude(self, **body: Any) -> str:
+        body = {"model": "claude-sonnet-4-5", "max_tokens": 100, **body}
+        answer = self._anthropic.messages.create(**body)
+        self._done(body)
         return getattr(answer.content[0], "text", f"I did step {len(self.rows)} of it.")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str)
 
 
 Program = Callable[[Asking], None]
@@ -133,13 +185,20 @@ Edit = Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 def record(*programs: Program, name: str = "a", cache: Cache | None = None) -> Run:
-    """The run of some programs, one after the other, against a stand-in upstream."""
+    """The run of some programs, one after the other."""
+    asking = Asking(cache or Cache.memory())
+    for program in programs:
+        program(asking)
+    return write_run(asking.cache, name, asking.rows)
+
+
+def record_upstream(program: Program, name: str = "a", cache: Cache | None = None) -> Run:
+    """The run of a program with the SDKs, against a stand-in upstream."""
     cache = cache or Cache.memory()
     with Upstream() as up:
-        asking = Asking(up, cache)
+        asking = AskingUpstream(cache, up)
         with patch_openai(), patch_anthropic(), cache.telling(asking.hear):
-            for program in programs:
-                program(asking)
+            program(asking)
     return write_run(cache, name, asking.rows)
 
 
@@ -203,17 +262,16 @@ def responding(
         for turn, question in enumerate(QUESTIONS):
             history.append({"role": "user", "content": question})
             sent: Any = history[-1:] if chained else edit(turn, json.loads(json.dumps(history)))
-            answer = ask.respond(
+            name, said = ask.respond(
                 instructions=system(turn),
                 tools=flat(tools(turn)),
                 input=sent,
                 **previous,
                 **more(turn),
             )
-            said = answer.output_text or f"I did step {turn} of it."
             history.append({"role": "assistant", "content": said})
             if chained:
-                previous = {"previous_response_id": answer.id}
+                previous = {"previous_response_id": name}
 
     return program
 
@@ -241,12 +299,3 @@ def speaking(
             history.append({"role": "assistant", "content": said})
 
     return program
-
-
-@contextmanager
-def asking(cache: Cache) -> Iterator[Asking]:
-    """Something to ask with, whose calls a cache serves."""
-    with Upstream() as up:
-        found = Asking(up, cache)
-        with patch_openai(), patch_anthropic(), cache.telling(found.hear):
-            yield found
