@@ -19,7 +19,9 @@ from cachewrap.ledger.runs import Run
 from cachewrap.stores.base import Store
 from ledger import asking
 
-LASTING = [pytest.param(kind, marks=pytest.mark.stores(kind)) for kind in ("disk", "redis", "jsonl")]
+LASTING = [
+    pytest.param(kind, marks=pytest.mark.stores(kind)) for kind in ("disk", "redis", "jsonl")
+]
 METHODS = ["fork", "spawn", "forkserver"] if hasattr(os, "fork") else ["spawn"]
 
 EVERYWHERE = """
