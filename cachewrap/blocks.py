@@ -58,22 +58,31 @@ class Stack(tuple[object, ...]):
         salt: the key of the sampled call that the current code runs inside of, or "".
         inside: counts in that call where there is no block; None outside any sampled call.
         before: the blocks that the context was in when it activated one, outside of these.
+        run: the innermost run whose block the context is in, as `ledger.recorder` has it.
     """
 
     numberings: tuple[Numbering, ...] = ()
     salt: str = ""
     inside: Numbering | None = None
     before: Stack | None = None
+    run: Any = None
 
     def _with(self, blocks: Iterable[object], numberings: Iterable[Numbering]) -> Self:
         other = type(self)(blocks)
         other.numberings = tuple(numberings)
         other.salt, other.inside, other.before = self.salt, self.inside, self.before
+        other.run = self.run
         return other
 
     def entered(self, block: object) -> Self:
         """The stack inside a block that is entered now."""
         return self._with((*self, block), (*self.numberings, Numbering()))
+
+    def running(self, run: Any) -> Self:
+        """The stack in another run, or with None in none."""
+        other = self._with(self, self.numberings)
+        other.run = run
+        return other
 
     def left(self, block: object) -> Self:
         """The stack without the innermost occurrence of a block, if there is one."""
@@ -112,8 +121,10 @@ class Stack(tuple[object, ...]):
 
     def inside_of(self, outermost: Self) -> Self:
         """This stack, if it is empty, with other blocks around."""
-        if self or self.inside is None:
+        if self or (self.inside is None and self.run is None):
             return self or outermost
+        if self.inside is None:
+            return self._with(outermost, outermost.numberings)
         return self._with(outermost, (self.inside,) * len(outermost))
 
     def numbering(self, block: object) -> Numbering | None:

@@ -21,6 +21,7 @@ from cachewrap.errors import (
     ReplayMissError,
 )
 from cachewrap.keyvalue import KeyValue
+from cachewrap.ledger.recording import flush
 from cachewrap.policy import (
     CacheOptions,
     Mode,
@@ -33,7 +34,7 @@ from cachewrap.policy import (
     store_waits,
 )
 from cachewrap.request.states import forget
-from cachewrap.stores.base import Checks, Store
+from cachewrap.stores.base import Checks, Logs, Store, in_thread
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_meant, check_folder, check_server, parse_url
@@ -393,6 +394,7 @@ class Cache(KeyValue):
     def close(self) -> None:
         """Release files and connections. The next use opens them again."""
         forget()
+        self._write_down()
         self._store.close()
         for other in self._others():
             other.close()
@@ -400,9 +402,16 @@ class Cache(KeyValue):
     async def aclose(self) -> None:
         """`close` for async callers, which also closes the connections of their event loop."""
         forget()
+        await in_thread(self._write_down)
         await self._store.aclose()
         for other in self._others():
             await other.aclose()
+
+    def _write_down(self) -> None:
+        """Have the ledger written while the store is open, where that would open it again."""
+        store = self._store
+        if isinstance(store, Logs) and store.logs_hold:
+            flush(store)
 
     def _others(self) -> list[Cache]:
         others = list(self._siblings.values())

@@ -49,6 +49,7 @@ class Facts:
         model: the model's name as upstream reported it, or ``""``.
         tokens_in: prompt tokens that upstream reported, or 0.
         tokens_out: completion tokens that upstream reported, or 0.
+        details: how many of the tokens were what, as in `telemetry.usage.Details`.
     """
 
     created: float
@@ -58,14 +59,16 @@ class Facts:
     model: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
+    details: tuple[int, ...] = ()
 
 
 class Entry(msgspec.Struct):
     """One stored answer, read from its envelope.
 
     ``kind``, ``answer`` and the numbers come from the envelope's head and are there at once; the
-    record (canonical request, source, model) is only unpacked when it is asked for. It is made at
-    every hit: as a struct in half the time of a dataclass.
+    record (canonical request, source, model, details of the tokens) is only unpacked when it is
+    asked for; ``detailed`` says whether it has such details. It is made at every hit: as a struct
+    in half the time of a dataclass.
     """
 
     kind: Kind
@@ -77,9 +80,13 @@ class Entry(msgspec.Struct):
     tokens_out: int
     _record_of: Callable[[bytes], dict[str, Any]]
     _raw: bytes
+    detailed: bool = False
 
     def read_record(self) -> dict[str, Any]:
-        """The record: ``request``, ``source`` and ``model``. Raises `CorruptEntryError`."""
+        """The record: ``request``, ``source``, ``model``, and ``details`` if any.
+
+        Raises `CorruptEntryError`.
+        """
         return self._record_of(self._raw)
 
     def fresh(self, now: float) -> bool:

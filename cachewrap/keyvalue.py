@@ -1,4 +1,4 @@
-"""The cache as a store of plain keys and values."""
+"""The cache as a store of plain keys and values, and the runs that are kept beside them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from cachewrap.telemetry.events import warn_once
 if TYPE_CHECKING:
     from cachewrap.entries.filters import Age, Size
     from cachewrap.entries.stored import StoredEntry
+    from cachewrap.ledger.block import RunBlock
+    from cachewrap.ledger.runs import Runs
 
 _PLAIN_KEY: Final = salted("key")
 _KEY: Final = re.compile("[0-9a-f]{64}")
@@ -34,7 +36,7 @@ _SET: Final = "cache.set"
 
 
 class KeyValue(Serving):
-    """The same answers by their keys, and values that people store themselves."""
+    """The same answers by their keys, values that people store themselves, and runs."""
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value under the key, or the default.
@@ -201,6 +203,44 @@ class KeyValue(Serving):
             self.survive(error, "cache.entries")
 
         return read_entries(self._store, read, wanted, left_out)
+
+    def run(self, name: str) -> RunBlock:
+        """A block of this cache whose calls belong to a run: what was asked, in order, is kept.
+
+        The run is kept beside the entries until it is removed, see `runs`. The calls of threads,
+        tasks and other caches inside are in it. While a run of that name goes on, in this process
+        or another, it is the same one; afterwards it is another one, the newest of that name. A
+        block inside a run of the same place is a part of that one.
+
+        >>> from cachewrap import llm_cached
+        >>> @llm_cached
+        ... def complete(prompt: str) -> str:
+        ...     return prompt.upper()
+        >>> from cachewrap import Cache
+        >>> cache = Cache.memory()
+        >>> with cache.run("baseline") as run:
+        ...     answers = [complete("a"), complete("b"), complete("a")]
+        >>> [call.outcome for call in run.calls()]
+        ['miss', 'miss', 'hit']
+
+        Args:
+            name: 1 to 100 characters, without ``/``, ``#``, ``~`` and ``\\``.
+
+        Raises `ConfigurationError` for a name that cannot be, and where the store keeps no runs.
+        """
+        from cachewrap.ledger.block import RunBlock
+
+        return RunBlock(self, name)
+
+    def runs(self) -> Runs:
+        """The runs that are kept where this cache is, of all its seeds, the oldest first.
+
+        ``cache.runs()["baseline"]`` is the newest of that name. Raises `StoreError`.
+        """
+        from cachewrap.ledger.runs import runs_of
+
+        whole: Any = self
+        return runs_of(whole)
 
 
 def _plain_request(key: Any) -> bytes:

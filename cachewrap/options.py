@@ -186,10 +186,11 @@ class Sampled:
 
     Attributes:
         key: the key of the sample.
+        number: the number.
         counted: whether it was given a number, or brought one of 1 or more.
     """
 
-    __slots__ = ("_name", "_number", "_numbering", "counted", "key")
+    __slots__ = ("_name", "_numbering", "counted", "key", "number")
 
     def __init__(
         self,
@@ -204,17 +205,17 @@ class Sampled:
             key = inside_key(key, salt)
         self._name = (cache.seed, key)
         self._numbering: blocks.Numbering | None = None
-        self._number = options.sample or 0
+        self.number = options.sample or 0
         if options.sample is None and (samples or cache.policy.samples):
             self._numbering = numbering_of(options.cache, fallback)
-            self._number = self._numbering.take(self._name)
-        self.counted = self._numbering is not None or self._number > 0
-        self.key = sample_key(key, self._number)
+            self.number = self._numbering.take(self._name)
+        self.counted = self._numbering is not None or self.number > 0
+        self.key = sample_key(key, self.number)
 
     def failed(self) -> None:
         """The call raised: the next occurrence of the request has its number."""
         if self._numbering is not None:
-            self._numbering.give_back(self._name, self._number)
+            self._numbering.give_back(self._name, self.number)
 
     def __enter__(self) -> None:
         """Make the call in this block, and `failed` is told where it raises."""
@@ -228,6 +229,7 @@ class Keyed(Protocol):
     """An exchange whose key may still change."""
 
     key: str
+    sample: int
 
 
 def is_sampling(cache: Cache) -> bool:
@@ -246,5 +248,5 @@ def take_sample(cache: Cache, exchange: Keyed, own: CallOptions = NONE) -> Sampl
     if own.sample is None and not is_sampling(cache):
         return None
     sampled = Sampled(cache, exchange.key, own, False, cache.numbering)
-    exchange.key = sampled.key
+    exchange.key, exchange.sample = sampled.key, sampled.number
     return sampled

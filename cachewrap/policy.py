@@ -39,6 +39,9 @@ MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 UNKEYED_VARIABLE: Final = "CACHEWRAP_UNKEYED"
 """The environment variable with what is left out of the keys of a cache that is not told it."""
 
+LEDGER_VARIABLE: Final = "CACHEWRAP_LEDGER"
+"""The environment variable that says whether runs are told of calls, of caches not told so."""
+
 STORE_SECONDS: Final = 2.0
 """Seconds that an operation of a store waits at most, unless the cache says something else."""
 
@@ -168,6 +171,8 @@ class CacheOptions(TypedDict, total=False):
         encryption_key: encrypts what is stored: a key as `cachewrap.encryption.read_keys` takes
             it, or a list of keys, of which the first writes and all read; None stores plain text.
             By default what the environment variable ``CACHEWRAP_ENCRYPTION_KEY`` holds, if any.
+        ledger: whether runs are told of the calls of this cache, see `Cache.run`; by default True,
+            unless the environment variable ``CACHEWRAP_LEDGER`` is 0.
         on_event: is given an `Event` for every call that the cache served, and for every one that
             raised. It runs in the thread or task of the call. A cache that is to be pickled needs
             a hook that can be pickled.
@@ -209,6 +214,7 @@ class CacheOptions(TypedDict, total=False):
     wait_seconds: float
     on_error: Literal["warn", "raise"]
     encryption_key: EncryptionKey | None
+    ledger: bool
     on_event: Hook | None
     keyed: Collection[str]
     unkeyed: Collection[str]
@@ -222,6 +228,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "encryption_keys",
         "breaker_seconds",
         "lease_seconds",
+        "ledger",
         "max_entry_bytes",  # is seen to by the guard, which opens all of them
         "on_event",  # hears of them
         "raise_errors",
@@ -258,27 +265,14 @@ NONE_KEYED: Final = Keyed()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The policy of one cache: `CacheOptions`, checked.
+    """The policy of one cache: `CacheOptions`, checked. What is not told here is as it is there.
 
     Args:
         ttl: seconds for which an answer stays fresh; None is for ever.
-        mode: what is done with a call.
-        replay: what mode replay stops of the calls that are never stored.
-        samples: whether the n-th occurrence of a request is a sample of its own.
-        store_requests: whether the canonical request is stored beside the answer.
-        single_flight: whether callers share one upstream call.
-        lease_seconds: how long a lease outlives its last renewal.
-        stream_leases: whether open responses are asked for under leases too.
-        store_seconds: how long an operation of the store may wait.
-        breaker_seconds: how long a store is left alone after a wait in vain.
-        wait_seconds: how long a caller waits for the answers of others at most.
         raise_errors: whether faults are raised.
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
-        on_event: is given an event for every call.
         keyed: names, in lower case, of what is in every key as a hash of its value.
         unkeyed: names, in lower case, of what is in none.
-        scrub: is given every text that is to be stored.
-        max_entry_bytes: of memory that an entry may take when it is opened.
         types: full names of the classes that objects in entries may be of, and of modules with
             ``.*`` behind them; None for all.
     """
@@ -296,6 +290,7 @@ class Policy:
     wait_seconds: float = 600.0
     raise_errors: bool = False
     encryption_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    ledger: bool = True
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
     keyed: Keyed = NONE_KEYED
     unkeyed: frozenset[str] = frozenset()
@@ -379,6 +374,7 @@ def make_policy(options: CacheOptions) -> Policy:
         **store_waits(options),
         raise_errors=on_error == "raise",
         encryption_keys=keys,
+        ledger=_ledger(options),
         on_event=on_event,
         keyed=keyed,
         unkeyed=_unkeyed(options.get("unkeyed"), keyed),
@@ -386,6 +382,15 @@ def make_policy(options: CacheOptions) -> Policy:
         max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
         types=_types(options.get("types")),
     )
+
+
+def _ledger(options: CacheOptions) -> bool:
+    if "ledger" in options:
+        return check_flag("ledger", options["ledger"])
+    given = os.environ.get(LEDGER_VARIABLE, "").strip().lower()
+    if given in ("", "0", "1", "false", "true"):
+        return given in ("", "1", "true")
+    raise ConfigurationError(f"{LEDGER_VARIABLE} must be 0 or 1, got {given!r}")
 
 
 def store_waits(options: CacheOptions) -> dict[str, float]:

@@ -90,6 +90,7 @@ _COMMON = {
     "single_flight": None,
     "lease_seconds": _number,
     "stream_leases": None,
+    "ledger": None,
     "store_seconds": _number,
     "breaker_seconds": _number,
     "wait_seconds": _number,

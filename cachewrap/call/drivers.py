@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar, cast
 
 from cachewrap import systems
 from cachewrap.call import lease
-from cachewrap.call.flight import leading
-from cachewrap.call.flow import (
+from cachewrap.call.effects import (
     Acquire,
     Call,
     Flow,
@@ -22,6 +21,7 @@ from cachewrap.call.flow import (
     Sleep,
     Wait,
 )
+from cachewrap.call.flight import leading
 from cachewrap.call.lease import Lease
 from cachewrap.errors import StoreError
 from cachewrap.loops import sleep

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from math import inf
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from cachewrap.call.effects import (
+    Acquire,
+    Call,
+    Effect,
+    Flow,
+    Leave,
+    Lookup,
+    Release,
+    Save,
+    Search,
+    Sleep,
+    Wait,
+)
 from cachewrap.call.flight import AGAIN, FAILED, Flight, Landing, Reader, board
 from cachewrap.call.lease import Lease, OpenLease, Pulse
 from cachewrap.call.terms import (
@@ -32,107 +43,8 @@ from cachewrap.telemetry.events import log
 if TYPE_CHECKING:
     from cachewrap.explain import Explanation
 
-T = TypeVar("T")
-
-
-class Effect(Generic[T]):
-    """A thing that a driver does for a flow: ``result = yield from Lookup(key)`` is typed."""
-
-    __slots__ = ()
-
-    def __iter__(self) -> Generator[Effect[Any], Any, T]:
-        result: T = yield self
-        return result
-
-
-Flow: TypeAlias = Generator[Effect[Any], Any, T]
-
-
-@dataclass(slots=True)
-class Lookup(Effect[bytes | None]):
-    """A read of the key from the store."""
-
-    key: str
-
-
-@dataclass(slots=True)
-class Save(Effect[bytes]):
-    """A write of the value if the key is absent (or holds ``over``); the result is what is there.
-
-    With ``replace`` the value is stored whatever the key holds. A ``lease`` is given back behind
-    it; one that stays held was not.
-    """
-
-    key: str
-    value: bytes
-    expires: float
-    over: bytes | None
-    replace: bool = False
-    lease: Lease | None = field(default=None, compare=False)
-
-
-@dataclass(slots=True)
-class Call(Effect[Any]):
-    """A call upstream, as the leader of a flight or alone; ``given`` is what the call is told."""
-
-    flight: Flight | None = None
-    given: tuple[Any, ...] = ()
-
-
-@dataclass(slots=True)
-class Wait(Effect[Landing]):
-    """A wait until a flight lands, see `Flight.wait`."""
-
-    flight: Flight
-    seconds: float = field(default=inf, compare=False)
-    stopped_seconds: float = field(default=inf, compare=False)
-
-
-@dataclass(slots=True)
-class Leave(Effect[None]):
-    """The end of reading an open response."""
-
-    reader: Reader
-
-
-@dataclass(slots=True)
-class Acquire(Effect[tuple[Claim, Seen]]):
-    """A try to take a lease, which is renewed while it is held, and behind it a read of the key.
-
-    See `lease.hold`.
-    """
-
-    key: str
-    lease: Lease
-    seconds: float
-    most: float = inf
-    host: Any = None
-
-
-@dataclass(slots=True)
-class Release(Effect[None]):
-    """The return of the lease."""
-
-    key: str
-    token: str
-    failed: bool
-
-
-@dataclass(slots=True)
-class Sleep(Effect[None]):
-    """A pause."""
-
-    seconds: float
-
-
-@dataclass(slots=True)
-class Search(Effect[T]):
-    """A walk through the store's entries, which takes a while."""
-
-    search: Callable[[Store], T]
-
-
 R = TypeVar("R")
+T = TypeVar("T")
 
 Board: TypeAlias = Callable[[str, str], tuple[Any, bool] | None]
 """Boards what callers of one request share: takes place and key, gives it and whether one leads."""
@@ -259,16 +171,21 @@ def _keep(
         return Reply(Outcome.MISS, result, reason=exchange.why_unstored(result)), FAILED
     envelope, entry = sealed
     raw = won = terms.guard.close(exchange.key, envelope)
-    stored = terms.mode != "read_only"
+    stored, before = terms.mode != "read_only", absent.stale
     if stored:
         until = kept_until(entry.expires, time.time())
         replace = terms.mode == "refresh"
+        if replace and before is None and terms.replaced is not None:
+            found = yield from _read(exchange.key)
+            before = found if isinstance(found, bytes) else None
         try:
             won = yield Save(exchange.key, raw, until, absent.stale, replace, lease)
         except StoreError as error:
             terms.report(error, exchange.source)
             stored = False
     own = won == raw
+    if stored and own and before is not None and terms.replaced is not None:
+        terms.replaced(exchange, before)
     try:
         if not own:
             entry = terms.guard.unseal(exchange.key, won)

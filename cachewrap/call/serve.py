@@ -26,15 +26,47 @@ from cachewrap.errors import (
     refusal,
 )
 from cachewrap.format.sealing import make_guard
+from cachewrap.ledger.recorder import Began, Recorder
 from cachewrap.policy import Policy
-from cachewrap.stores.base import Leases, Pairs, Store
+from cachewrap.stores.base import Leases, Logs, Pairs, Store
 from cachewrap.stores.breaker import Watched
 from cachewrap.telemetry import events
 from cachewrap.telemetry.events import Watch, survive, tell_bypass
+from cachewrap.telemetry.usage import Details
 
 R = TypeVar("R")
 
 _UNWATCHED: Final = nullcontext()
+
+
+class Watching(Protocol):
+    """A watch over one call: a block around what asks for it, which is told how it ended."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
+
+    def finished(self, reply: Reply[Any], model: str, details: Details) -> None:
+        """Be told how the call was answered, for which model, and what is special about that."""
+
+
+class Both:
+    """The watch over a call for those who hear of events, and for its run."""
+
+    def __init__(self, watch: Watch, began: Began) -> None:
+        self._watch = watch
+        self.began = began
+
+    def __enter__(self) -> None:
+        """Nothing is done."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.began.__exit__(kind, error, trace)
+        self._watch.__exit__(kind, error, trace)
+
+    def finished(self, reply: Reply[Any], model: str, details: Details) -> None:
+        self.began.finished(reply, model, details)
+        self._watch.finished(reply, model, details)
 
 
 if TYPE_CHECKING:
@@ -98,6 +130,12 @@ class Serving(metaclass=Offering):
                 stream_leases=policy.stream_leases,
             )
         self._idle = seed is None or policy.mode == "off"
+        self._recorder: Recorder | None = None
+        if policy.ledger and seed is not None:
+            writes = policy.mode in ("normal", "refresh")
+            self._recorder = Recorder(store, self._url, seed, writes=writes)
+            if writes and isinstance(store, Logs):
+                self._terms = replace(self._terms, replaced=self._replaced)
         self._reads = policy.mode in ("normal", "read_only")
 
     def __repr__(self) -> str:
@@ -151,7 +189,7 @@ class Serving(metaclass=Offering):
             use: makes what the caller gets of a reply, before it is counted; False where that
                 cannot be: the exchange then loads what is stored no more, and all begins anew.
         """
-        watch = self.watch(exchange)
+        watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange, *seen)
             while True:
@@ -170,7 +208,7 @@ class Serving(metaclass=Offering):
         use: Callable[[Reply[R]], Awaitable[bool]] | None = None,
     ) -> Reply[R]:
         """`serve` for async callers."""
-        watch = self.watch(exchange)
+        watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange, *seen)
             while True:
@@ -198,7 +236,7 @@ class Serving(metaclass=Offering):
             seen: as for `serve`.
             use: as for `serve`.
         """
-        watch = self.watch(exchange)
+        watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange, *seen)
         while True:
@@ -207,7 +245,7 @@ class Serving(metaclass=Offering):
             if use(found):
                 break
             found = self._look(exchange)
-        return found if found.opened else self.finish(found, exchange, watch)
+        return self._opened(found, exchange, watch)
 
     async def aopen(
         self,
@@ -228,7 +266,7 @@ class Serving(metaclass=Offering):
             use: as for `serve`.
             away: whether somebody else has answered what is not stored.
         """
-        watch = self.watch(exchange)
+        watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange, *seen)
         if away is not None and not isinstance(found, Reply) and await away():
@@ -239,18 +277,27 @@ class Serving(metaclass=Offering):
             if await use(found):
                 break
             found = await self._alook(exchange)
-        return found if found.opened else self.finish(found, exchange, watch)
+        return self._opened(found, exchange, watch)
+
+    def _opened(
+        self, found: Reply[Any], exchange: Exchange[Any], watch: Watching | None
+    ) -> Reply[Any]:
+        if not found.opened:
+            return self.finish(found, exchange, watch)
+        if found.outcome is Outcome.JOINED and found.value is not None:
+            found.value.begun = watch  # it is counted when it was read
+        return found
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """The first half of `serve`, for streams: what is stored, if anything."""
-        watch = self.watch(exchange)
+        watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange)
         return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        watch = self.watch(exchange)
+        watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange)
         return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
@@ -305,7 +352,7 @@ class Serving(metaclass=Offering):
 
     def keep(self, exchange: Exchange[R], result: R, seconds: float, absent: Absent) -> Reply[R]:
         """The second half of `serve`, for streams: store an answer that took ``seconds``."""
-        watch = self.watch(exchange, seconds)
+        watch = self._begun(exchange, seconds)
         reply, _ = run(keep(exchange, result, seconds, absent, self._terms), self._watched)
         return self.finish(reply, exchange, watch)
 
@@ -313,27 +360,33 @@ class Serving(metaclass=Offering):
         self, exchange: Exchange[R], result: R, seconds: float, absent: Absent
     ) -> Reply[R]:
         """`keep` for async callers."""
-        watch = self.watch(exchange, seconds)
+        watch = self._begun(exchange, seconds)
         reply, _ = await arun(keep(exchange, result, seconds, absent, self._terms), self._watched)
         return self.finish(reply, exchange, watch)
 
-    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
+    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watching | None:
         """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
-        hook = self.policy.on_event
+        recorder, hook = self._recorder, self.policy.on_event
+        began = None if recorder is None else recorder.begin(exchange, seconds)
         if hook is None and (
             events.remembered(logging.DEBUG) is False
             or not events.call_log.isEnabledFor(logging.DEBUG)
         ):
-            return None
+            return began
         seed, place = self._seed or "", self._url
-        return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
+        watch = Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
+        return watch if began is None else Both(watch, began)
 
-    def finish(self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None) -> Reply[R]:
+    def _begun(self, exchange: Exchange[Any], seconds: float) -> Watching | None:
+        """What watches a call from its beginning, in the block that it was made in."""
+        watch: Watching | None = getattr(exchange, "begun", None)
+        return watch or self.watch(exchange, seconds)
+
+    def finish(self, reply: Reply[R], exchange: Exchange[R], watch: Watching | None) -> Reply[R]:
         """The reply, counted, and told to those who hear of it."""
-        self.stats.count(reply, exchange)
+        model, details = self.stats.count(reply, exchange)
         if watch is not None:
-            stored = reply.own and reply.entry is not None
-            watch.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason)
+            watch.finished(reply, model, details)
         return reply
 
     def bypass(
@@ -359,8 +412,12 @@ class Serving(metaclass=Offering):
         policy = self.policy
         if policy.mode == "replay" and (asks_model or policy.replay == "strict"):
             self.refused()
+            if self._recorder is not None:
+                self._recorder.refused(source)
             raise refusal(source, reason, fault, asks_model=asks_model, host=host) from fault
         self.stats.count_bypass(reason, host)
+        if self._recorder is not None:
+            self._recorder.bypassed(source, reason)
         tell_bypass(self.policy.on_event, source, self._seed or "", self._url, reason)
 
     def refused(self) -> None:
@@ -372,9 +429,27 @@ class Serving(metaclass=Offering):
         """Where callers of one request at one time share its stream; None if they do not."""
         return self._place if self.policy.single_flight else None
 
-    def count_joined(self, entry: Entry | None) -> None:
-        """Count a call that read another caller's stream; ``entry`` is what was stored of it."""
-        self.stats.count(Reply(Outcome.JOINED, None, entry))
+    def count_joined(self, entry: Entry | None, begun: Watching | None = None) -> None:
+        """Count a call that read another caller's stream.
+
+        Args:
+            entry: what was stored of it.
+            begun: what watches the call from its beginning, if anything does.
+        """
+        reply = Reply(Outcome.JOINED, None, entry)
+        model, details = self.stats.count(reply)
+        if isinstance(begun, Began):
+            begun.finished(reply, model, details)
+        elif isinstance(begun, Both):
+            begun.began.finished(reply, model, details)
+
+    def _replaced(self, exchange: Exchange[Any], raw: bytes) -> None:
+        """What was stored for a call is replaced: it is kept for the runs that had it."""
+        begun = getattr(exchange, "begun", None)
+        began = begun.began if isinstance(begun, Both) else begun
+        if isinstance(began, Began):
+            with suppress(CodecError):
+                began.replaced(raw, self._guard.unseal(exchange.key, raw).created)
 
     def discard(self, key: str) -> bool:
         """Remove the entry under a key; whether there was one. Raises `StoreError`."""

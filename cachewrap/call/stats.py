@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from typing import Any, Final
 
-from cachewrap import systems
+from cachewrap.call import counts
+from cachewrap.call.counts import COUNTED, Counts, Group
 from cachewrap.call.terms import Exchange, Reply
 from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
-from cachewrap.telemetry.events import model_of
-from cachewrap.telemetry.usage import Money, cost, money_text
+from cachewrap.telemetry.events import model_of, reported_of
+from cachewrap.telemetry.usage import NO_DETAILS, Details, Money, cost, money_text
 
 _HIT: Final = Outcome.HIT
-
-# Reentrant: the garbage collector may end an abandoned stream, which is counted, at any moment.
-_lock = threading.RLock()
-systems.renew_in_child(globals(), _lock=threading.RLock)
 
 HOST_UNKNOWN: Final = "host not known"
 """Why a call goes past the cache whose host nobody has named as one of models."""
@@ -37,95 +33,15 @@ _MOST_GROUPS: Final = 1000
 _OTHER: Final = ("others", "")
 
 _KEYS_KEPT: Final = 4096
-"""Keys whose models are remembered, so that a model is not read again at every hit."""
+"""Keys whose models and details are remembered: they are not read again at every hit."""
 
-
-@dataclass(slots=True)
-class Counts:
-    """The counts of one function or endpoint, and of one model.
-
-    Tokens and seconds are those that upstream reported and took. Of what was spent, only answers
-    that are in the store are known.
-
-    Args:
-        hits: calls answered from the store.
-        misses: calls that went upstream and came back.
-        joined: calls that were given the answer of another caller's call under way.
-        stored: answers written to the store.
-        tokens_in_saved: prompt tokens of the answers served.
-        tokens_out_saved: completion tokens of the answers served.
-        seconds_saved: seconds that upstream had taken for the answers served.
-        tokens_in_spent: prompt tokens of the calls that went upstream.
-        tokens_out_spent: completion tokens of the calls that went upstream.
-        seconds_spent: seconds that upstream took for them.
-    """
-
-    hits: int = 0
-    misses: int = 0
-    joined: int = 0
-    stored: int = 0
-    tokens_in_saved: int = 0
-    tokens_out_saved: int = 0
-    seconds_saved: float = 0.0
-    tokens_in_spent: int = 0
-    tokens_out_spent: int = 0
-    seconds_spent: float = 0.0
-
-    @property
-    def calls(self) -> int:
-        """Calls that the cache served, one way or another."""
-        return self.hits + self.misses + self.joined
-
-    def add(self, other: Counts | Mapping[str, Any]) -> None:
-        """Add other counts, or those of `dataclasses.asdict`."""
-        values = other if isinstance(other, Mapping) else asdict(other)
-        for name in _NAMES:
-            setattr(self, name, getattr(self, name) + values.get(name, 0))
-
-    def _repr_html_(self) -> str:
-        from cachewrap import notebook
-
-        return notebook.of_counts(self)
-
-
-_NAMES: Final = tuple(field.name for field in fields(Counts))
+_PLAIN: Final = "", NO_DETAILS
 
 
 _SHOWN: Final = (
     *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
     *("absent", "unstored_reasons", "bypassed", "bypass_reasons", "unknown_hosts", "errors"),
 )
-
-
-class _Group(Counts):
-    """The counts of one source and model, and the name under which upstream knows the model.
-
-    Hits are told before they are added up: to append is one step, which no other thread and no
-    interrupt comes between.
-    """
-
-    __slots__ = ("reported", "told")
-
-    def __init__(self, reported: str) -> None:
-        super().__init__()
-        self.reported = reported
-        self.told: list[tuple[int, int, float]] = []
-
-    def add_up(self) -> None:
-        """Add up the hits that were told: of each its prompt and completion tokens, and seconds."""
-        with _lock:
-            self._add_up()
-
-    def _add_up(self) -> None:
-        # Python 3.13.0 leaves a `with` without its exit where it is interrupted in the jump back
-        # of a `while` that is the last of it. In a function of its own the loop is safe.
-        told = self.told
-        while told:
-            tokens_in, tokens_out, seconds = told.pop()
-            self.hits += 1
-            self.tokens_in_saved += tokens_in
-            self.tokens_out_saved += tokens_out
-            self.seconds_saved += seconds
 
 
 class Stats:
@@ -147,7 +63,7 @@ class Stats:
     """
 
     __slots__ = (
-        *("_groups", "_models"),
+        *("_groups", "_reports"),
         *("absent", "bypass_reasons", "bypassed", "errors"),
         *("missed", "unknown_hosts", "unstored_reasons"),
     )
@@ -157,8 +73,8 @@ class Stats:
 
     def reset(self) -> None:
         """Count anew from zero."""
-        self._groups: dict[tuple[str, str], _Group] = {}
-        self._models: dict[str, str] = {}
+        self._groups: dict[tuple[str, str], Group] = {}
+        self._reports: dict[str, tuple[float, tuple[str, Details]]] = {}
         self.absent = 0
         self.bypassed = 0
         self.errors = 0
@@ -167,8 +83,10 @@ class Stats:
         self.unstored_reasons: dict[str, int] = {}
         self.missed: list[str] = []
 
-    def count(self, reply: Reply[Any], exchange: Exchange[Any] | None = None) -> None:
-        """Count one served call.
+    def count(
+        self, reply: Reply[Any], exchange: Exchange[Any] | None = None
+    ) -> tuple[str, Details]:
+        """Count one served call, and tell its model and the details of its tokens.
 
         Args:
             reply: how it was answered.
@@ -176,15 +94,16 @@ class Stats:
         """
         entry = reply.entry
         if exchange is None:
-            source, model = self._name_of(entry)
+            source, model, details = self._name_of(entry)
         else:
             source, asked = exchange.source, exchange.model
             if reply.outcome is _HIT and entry is not None:
-                self.count_hit(entry, source, asked, exchange.key)
-                return
-            model = self._model(entry, exchange.key) if asked is None else asked
+                return self.count_hit(entry, source, asked, exchange.key)
+            known = entry is None or (asked is not None and not entry.detailed)
+            model, details = _PLAIN if known else self._reported(entry, exchange.key)
+            model = model if asked is None else asked
         group = self._groups.get((source, model)) or self._group(source, model, entry)
-        with _lock:
+        with counts.lock:
             if reply.outcome is Outcome.MISS:
                 group.misses += 1
                 if reply.reason:
@@ -194,10 +113,12 @@ class Stats:
                     group.tokens_in_spent += entry.tokens_in
                     group.tokens_out_spent += entry.tokens_out
                     group.seconds_spent += entry.seconds
+                    if entry.tokens_in or entry.tokens_out or details:
+                        group.spent.add(entry.tokens_in, entry.tokens_out, details)
                     if reply.own and exchange is not None and entry.kind is Kind.HTTP:
                         self.missed.append(exchange.key)
                         del self.missed[1:-2]
-                return
+                return model, details
             if reply.outcome is _HIT:
                 group.hits += 1
             else:
@@ -206,9 +127,14 @@ class Stats:
                 group.tokens_in_saved += entry.tokens_in
                 group.tokens_out_saved += entry.tokens_out
                 group.seconds_saved += entry.seconds
+                if entry.tokens_in or entry.tokens_out or details:
+                    group.saved.add(entry.tokens_in, entry.tokens_out, details)
+        return model, details
 
-    def count_hit(self, entry: Entry, source: str, model: str | None, key: str) -> None:
-        """Count one call that was answered from the store.
+    def count_hit(
+        self, entry: Entry, source: str, model: str | None, key: str
+    ) -> tuple[str, Details]:
+        """Count one call that was answered from the store; its model and details.
 
         Args:
             entry: what was stored.
@@ -216,50 +142,58 @@ class Stats:
             model: the model that was asked; None where only the answer tells.
             key: the key of the request.
         """
-        if model is None:
-            model = self._model(entry, key) if entry.tokens_in or entry.tokens_out else ""
+        details = NO_DETAILS
+        if model is None or entry.detailed:
+            told = entry.tokens_in or entry.tokens_out or entry.detailed
+            reported, details = self._reported(entry, key) if told else _PLAIN
+            model = reported if model is None else model
         group = self._groups.get((source, model)) or self._group(source, model, entry)
-        told = group.told
-        told.append((entry.tokens_in, entry.tokens_out, entry.seconds))
-        if len(told) >= _MOST_TOLD:
+        waiting = group.told
+        waiting.append((entry.tokens_in, entry.tokens_out, entry.seconds, details))
+        if len(waiting) >= _MOST_TOLD:
             group.add_up()
+        return model, details
 
-    def _group(self, source: str, model: str, entry: Entry | None) -> _Group:
-        new = _Group(model_of(entry))
-        with _lock:
+    def _group(self, source: str, model: str, entry: Entry | None) -> Group:
+        new = Group(model_of(entry))
+        with counts.lock:
             if len(self._groups) >= _MOST_GROUPS and (source, model) not in self._groups:
                 source, model = _OTHER
             return self._groups.setdefault((source, model), new)
 
-    def _model(self, entry: Entry | None, key: str) -> str:
-        """The model that answered: only the record tells, which a hit reads once for each key."""
-        if entry is None or not (entry.tokens_in or entry.tokens_out):
-            return ""
-        model = self._models.get(key)
-        if model is None:
-            model = model_of(entry)
-            if len(self._models) >= _KEYS_KEPT:
-                self._models.clear()
-            self._models[key] = model
-        return model
+    def _reported(self, entry: Entry | None, key: str) -> tuple[str, Details]:
+        """What answered: only the record tells, which is read once for each answer."""
+        if entry is None or not (entry.tokens_in or entry.tokens_out or entry.detailed):
+            return _PLAIN
+        found = self._reports.get(key)
+        if found is None or found[0] != entry.created:
+            told = reported_of(entry) if entry.detailed else (model_of(entry), NO_DETAILS)
+            if len(self._reports) >= _KEYS_KEPT:
+                self._reports.clear()
+            found = self._reports[key] = entry.created, told
+        return found[1]
 
-    def _name_of(self, entry: Entry | None) -> tuple[str, str]:
-        """The source and model of an entry, under the name that its other calls have."""
+    def _name_of(self, entry: Entry | None) -> tuple[str, str, Details]:
+        """What an entry says was called, the model's name as other calls have it, and details."""
         if entry is None:
-            return "", ""
+            return "", *_PLAIN
         try:
             record = entry.read_record()
         except CorruptEntryError:
-            return "", ""
-        source, model = record["source"], record["model"]
+            return "", *_PLAIN
+        source, model, details = (
+            record["source"],
+            record["model"],
+            record.get("details", NO_DETAILS),
+        )
         for (known, name), group in list(self._groups.items()):
             if known == source and group.reported == model:
-                return known, name
-        return source, model
+                return known, name, details
+        return source, model, details
 
     def count_absent(self) -> None:
         """Count one call that mode ``"replay"`` refused."""
-        with _lock:
+        with counts.lock:
             self.absent += 1
 
     def count_bypass(self, reason: str, host: str = "") -> None:
@@ -269,7 +203,7 @@ class Stats:
             reason: why.
             host: the host and port that are not known, if that is why.
         """
-        with _lock:
+        with counts.lock:
             self.bypassed += 1
             _count_up(self.bypass_reasons, reason)
             if host:
@@ -281,7 +215,7 @@ class Stats:
 
     def count_error(self) -> None:
         """Count one fault that a call survived."""
-        with _lock:
+        with counts.lock:
             self.errors += 1
 
     @property
@@ -301,12 +235,12 @@ class Stats:
 
     def _added_up(self, label: Callable[[tuple[str, str]], str]) -> dict[str, Counts]:
         found: dict[str, Counts] = {}
-        with _lock:
+        with counts.lock:
             for name, group in self._counted():
                 found.setdefault(label(name), Counts()).add(group)
         return found
 
-    def _counted(self) -> list[tuple[tuple[str, str], _Group]]:
+    def _counted(self) -> list[tuple[tuple[str, str], Group]]:
         """Every group, with its hits added up."""
         groups = list(self._groups.items())
         for _, group in groups:
@@ -319,7 +253,7 @@ class Stats:
         Prices come from genai-prices (``pip install 'cachewrap[prices]'``), for the average call of
         each function and model. None where no price is known.
         """
-        with _lock:
+        with counts.lock:
             groups = self._counted()
         saved = spent = 0.0
         known = False
@@ -333,10 +267,10 @@ class Stats:
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what another process counted, as its `as_dict` gave it."""
-        with _lock:
+        with counts.lock:
             for facts in other["groups"]:
                 name = facts["source"], facts["model"]
-                group = self._groups.setdefault(name, _Group(facts["reported"]))
+                group = self._groups.setdefault(name, Group(facts["reported"]))
                 group.add(facts)
             self.absent += other["absent"]
             self.bypassed += other["bypassed"]
@@ -351,7 +285,7 @@ class Stats:
     def as_dict(self) -> dict[str, Any]:
         """The counters as a plain dictionary, with one of each function and model in ``groups``."""
         total = self.total
-        with _lock:
+        with counts.lock:
             return {
                 **asdict(total),
                 "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
@@ -363,7 +297,7 @@ class Stats:
                 "unstored_reasons": dict(self.unstored_reasons),
                 "groups": [
                     {"source": source, "model": model, "reported": group.reported}
-                    | {name: getattr(group, name) for name in _NAMES}
+                    | {name: getattr(group, name) for name in COUNTED}
                     for (source, model), group in self._counted()
                 ],
             }

@@ -61,9 +61,14 @@ class Exchange(Generic[R]):
     Attributes:
         key: the key of the request.
         kinds: the kinds of entries that hold an answer to it.
+        sample: which sample of its request it is; not set where it is the first.
+        begun: what watches it from its beginning; not set where nobody does.
     """
 
-    __slots__ = ()
+    __slots__ = ("begun", "sample")
+
+    sample: int
+    begun: Any
 
     key: str
     kinds: tuple[Kind, ...] = VALUES
@@ -152,6 +157,7 @@ class Exchange(Generic[R]):
             model=model,
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
+            details=usage.details,
         )
         try:
             return sealed(kind, answer, asked, facts)
@@ -219,6 +225,7 @@ class Terms:
         give_up: releases a lease, given its key and token, where the flow cannot any more.
         guard: stands between envelopes and the store.
         refused: told of every call that mode replay refuses, since nothing is stored.
+        replaced: told of a call, and of what was stored for it before its answer was.
         pairs: whether the store takes two steps of a miss at once, see `Pairs`.
         stream_leases: whether a response that stays open is asked for under a lease too.
     """
@@ -233,6 +240,7 @@ class Terms:
     give_up: Callable[[str, str], None] = lambda key, token: None
     guard: Guard = UNSEALED
     refused: Callable[[], None] = lambda: None
+    replaced: Callable[[Exchange[Any], bytes], None] | None = None
     pairs: bool = False
     stream_leases: bool = False
 

@@ -8,11 +8,11 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from gzip import GzipFile
 from io import TextIOWrapper
-from typing import Any, BinaryIO, Final, TextIO, cast
+from typing import Any, BinaryIO, ClassVar, Final, Self, TextIO, cast
 
 import click
 
@@ -165,7 +165,7 @@ class Table:
         shown: it is a terminal, which no stored text may take over.
     """
 
-    COLUMNS: Final = (
+    COLUMNS: ClassVar[tuple[str, ...]] = (
         *("key", "seed", "source", "model", "kind", "sample", "created", "expires", "seconds"),
         *("tokens_in", "tokens_out", "bytes", "prompt", "answer"),
     )
@@ -178,7 +178,7 @@ class Table:
 
     @classmethod
     @contextmanager
-    def to(cls, path: str, overwrite: bool, exact: bool) -> Iterator[Table]:
+    def to(cls, path: str, overwrite: bool, exact: bool) -> Iterator[Self]:
         """A table to write to, in UTF-8; ``-`` is the output of this process.
 
         Raises `StoreError` where it cannot be written, `ConfigurationError` where there is a file.
@@ -187,11 +187,7 @@ class Table:
             yield cls(sys.stdout, exact, is_terminal(sys.stdout))
             return
         try:
-            with _open_alone(path) as file:
-                if file.read(1) and not overwrite:
-                    raise ConfigurationError(f"{path} is there: --overwrite replaces it")
-                file.seek(0)
-                file.truncate()
+            with opened_anew(path, overwrite) as file:
                 text = TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
                 yield cls(text, exact, False)
                 text.flush()
@@ -201,7 +197,10 @@ class Table:
 
     def write(self, row: Row) -> None:
         """Add the row of an entry. Raises `CorruptEntryError` for one that cannot be read."""
-        facts = {**row.facts(), "prompt": row.prompt, "answer": row.answer}
+        self.put({**row.facts(), "prompt": row.prompt, "answer": row.answer})
+
+    def put(self, facts: Mapping[str, Any]) -> None:
+        """Add a row: of each column what has its name."""
         self._writer.writerow([self._cell(facts[name]) for name in self.COLUMNS])
 
     def _cell(self, value: Any) -> Any:
@@ -352,6 +351,20 @@ def _open_alone(path: str) -> Iterator[BinaryIO]:
             yield file
     except NotAFile as error:
         raise StoreError(f"cannot write {path}: no regular file; - is the output") from error
+
+
+@contextmanager
+def opened_anew(path: str, overwrite: bool) -> Iterator[BinaryIO]:
+    """A file to write to from its beginning.
+
+    Raises `ConfigurationError` where it holds something and is not to be overwritten.
+    """
+    with _open_alone(path) as file:
+        if file.read(1) and not overwrite:
+            raise ConfigurationError(f"{path} is there: --overwrite replaces it")
+        file.seek(0)
+        file.truncate()
+        yield file
 
 
 def check_apart(file: str, store: Store) -> None:

@@ -15,6 +15,7 @@ import click
 from cachewrap import plugins
 from cachewrap.errors import StoreError
 from cachewrap.report import is_report
+from cachewrap.stores.disk.store import LOGS
 from cachewrap.stores.jsonl.lines import head_of
 from cachewrap.stores.seed_folders import DATABASE, seed_of
 from cachewrap.systems import files
@@ -162,6 +163,46 @@ def keys_and_places(words: Sequence[str], named: bool) -> tuple[list[str], list[
     return places, others
 
 
+def runs_and_places(words: Sequence[str], named: bool) -> tuple[list[str], list[str]]:
+    """The places and the names of runs among some words, in any order.
+
+    A word is a place where it looks like one, or there is a cache of that name. Where an option
+    names the place, every word is a run, and so is ``PLACE#NAME`` always.
+    """
+    places = [] if named else [word for word in words if _is_place_of_runs(word)]
+    return places, [word for word in words if word not in places]
+
+
+def run_file_and_places(
+    words: Sequence[str], named: bool
+) -> tuple[list[str], tuple[list[str], str | None]]:
+    """The places, the names of runs, and the file that is written among some words, in any order.
+
+    A file is ``-``, or a word with its ending that is no cache.
+    """
+    files = [
+        word
+        for word in words
+        if word == "-" or (word.endswith((CASSETTE, ".csv")) and not is_cassette(absolute(word)))
+    ]
+    if len(files) > 1:
+        raise click.UsageError(f"which one is the file, {' or '.join(files)}?")
+    places, names = runs_and_places([word for word in words if word not in files], named)
+    if len(names) == 2 and not files:
+        names, files = names[:1], names[1:]
+    return places, (names, files[0] if files else None)
+
+
+def _is_place_of_runs(word: str) -> bool:
+    if not word or "#" in word:
+        return False
+    if is_url(word) or word.endswith((CASSETTE, PACKED)) or word.startswith((".", "~", os.sep)):
+        return True
+    with suppress(StoreError):
+        return os.path.exists(absolute(word)) and bool(_find(word))
+    return False
+
+
 def places_and_target(words: Sequence[str], named: bool) -> tuple[Sequence[str], str]:
     """The places that are read, and behind them the one that is written to."""
     places_alone(words[:-1], named)
@@ -256,12 +297,12 @@ def _url(word: str) -> str:
 
 
 def _in_folder(word: str, path: str) -> Found:
-    if holds_seeds(path):
+    if holds_seeds(path) or _holds_runs(path):
         return Found(((url_of_path("disk", path), word),))
     if url := _of_seed(path):
         return Found(((url, word),))
     inside = os.path.join(path, ".cache")
-    if holds_seeds(inside):
+    if holds_seeds(inside) or _holds_runs(inside):
         shown = os.path.normpath(os.path.join(word, ".cache"))
         return Found(((url_of_path("disk", inside), shown),), notes=(f"reading {shown}",))
     found: list[str] = []
@@ -300,6 +341,10 @@ def holds_seeds(path: str) -> bool:
             for one in inside
         )
     return False
+
+
+def _holds_runs(path: str) -> bool:
+    return os.path.isdir(os.path.join(path, LOGS))
 
 
 def _folders(path: str, depth: int) -> Iterator[tuple[str, list[str]]]:

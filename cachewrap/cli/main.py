@@ -40,6 +40,7 @@ _COMMANDS: Final = (
     "report",
     "rm",
     "run",
+    "runs",
     "seeds",
     "serve",
     "show",
@@ -74,7 +75,11 @@ _ALIKE: Final[dict[str, str]] = {
     **dict.fromkeys(("dump", "save", "backup", "csv", "json"), "export"),
     **dict.fromkeys(("load", "restore", "add"), "import"),
     **dict.fromkeys(("check", "validate", "fsck", "doctor", "test", "audit"), "verify"),
-    **dict.fromkeys(("why", "diff", "debug", "miss"), "explain"),
+    **dict.fromkeys(("why", "debug", "miss"), "explain"),
+    **dict.fromkeys(("diff", "compare", "cmp"), "runs diff"),
+    **dict.fromkeys(("history", "log", "logs", "ledger", "trace", "experiments"), "runs"),
+    **dict.fromkeys(("sessions", "timeline", "calls"), "runs show"),
+    "rename": "runs rename",
     **dict.fromkeys(("html", "page", "dashboard"), "report"),
     **dict.fromkeys(("open", "ui", "browse", "web"), "view"),
     **dict.fromkeys(("proxy", "server", "listen", "gateway", "daemon"), "serve"),
@@ -124,6 +129,8 @@ _OPTIONS_ALIKE: Final[dict[str, tuple[str, ...]]] = {
     "-y": ("--yes",),
     "-u": ("--url",),
     "-o": ("--output",),
+    **dict.fromkeys(("--run", "--run-name"), ("--name",)),
+    **dict.fromkeys(("--no-record", "--no-history", "--no-runs"), ("--no-ledger",)),
 }
 _LACKS: Final[dict[str, str]] = {
     "run": "give the program: cachewrap run agent.py",
@@ -133,6 +140,9 @@ _LACKS: Final[dict[str, str]] = {
     "copy": "give the cache that is copied to: cachewrap copy .cache redis://localhost/0",
     "explain": "give the file of a request: cachewrap explain body.json",
     "completion": "give the name of your shell: bash, zsh or fish",
+    "runs rename": "give two names: cachewrap runs rename OLD NEW",
+    "runs export": "give the run: cachewrap runs lists them",
+    "runs diff": "give two runs: cachewrap runs diff baseline candidate",
 }
 """What is said where a command has no word of its own."""
 
@@ -208,6 +218,7 @@ def cli() -> None:
     cachewrap ls tests/cassettes   …or what another place holds: see below
     cachewrap show 5f0c            show an answer, by the beginning of its key
     cachewrap stats                count them: tokens, time, money
+    cachewrap runs                 list the runs: what each asked, and saved
     cachewrap help ls              tell more of a command
     """
 
@@ -233,7 +244,7 @@ def _meant(words: list[str]) -> str:
 def _explained(error: click.ClickException) -> click.ClickException:
     """An error, with what was meant where an option is none, and what to give where none was."""
     if isinstance(error, click.MissingParameter) and error.ctx:
-        lack = _LACKS.get(error.ctx.command.name or "")
+        lack = _LACKS.get(error.ctx.command_path.partition(" ")[2])
         return click.UsageError(lack, ctx=error.ctx) if lack else error
     return _of_option(error) if isinstance(error, click.NoSuchOption) else error
 
@@ -244,7 +255,7 @@ def _of_option(error: click.NoSuchOption) -> click.UsageError:
     if alike := [one for one in _OPTIONS_ALIKE.get(name, ()) if one in known]:
         told = f"No such option {name!r}: did you mean {' or '.join(alike)}?"
         return click.UsageError(told, ctx=context)
-    if context and context.command.name == "run":
+    if context and context.command_path == "cachewrap run":
         more = "did you mean --disk or --url?" if name in _OF_PLACES else "those of a program"
         more += "" if name in _OF_PLACES else " stand behind it"
         return click.UsageError(f"No such option {name!r}: {more}", ctx=context)
@@ -264,7 +275,7 @@ Examples:
 )
 @click.argument(
     "words",
-    metavar="[COMMAND]",
+    metavar="[COMMAND]...",
     nargs=-1,
     shell_complete=lambda ctx, param, begun: [c for c in _COMMANDS if c.startswith(begun)],
 )
@@ -274,10 +285,16 @@ def help_(context: click.Context, words: tuple[str, ...]) -> None:
     if not words:
         click.echo(cli.get_help(context.find_root()))
         return
-    _, command, _ = cli.resolve_command(context, list(words))
-    assert command is not None
-    with click.Context(command, info_name=words[0], parent=context.find_root()) as told:
-        click.echo(command.get_help(told))
+    told, rest = context.find_root(), list(words)
+    group: click.Group = cli
+    while rest:
+        name, command, rest = group.resolve_command(told, rest)
+        assert command is not None
+        told = click.Context(command, info_name=name, parent=told)
+        if not isinstance(command, click.Group):
+            break
+        group = command
+    click.echo(told.get_help())
 
 
 @click.command(

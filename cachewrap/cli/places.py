@@ -161,6 +161,10 @@ class Where:
         self._seed = seed
         self._words = words
 
+    def elsewhere(self, word: str) -> Where:
+        """The cache that a word names instead, with the seeds that are wanted of this one."""
+        return Where("", self._seed, self.all_seeds, (word,))
+
     @functools.cached_property
     def _found(self) -> Found:
         found = find(self._words) if self._words else Found(((self._url, self._url),))
@@ -377,6 +381,8 @@ def _check_there(store: Store, url: str) -> None:
     place = parse_url(url)[1]
     if isinstance(store, (DiskStore, JsonlStore)) and systems.is_nowhere(absolute(place)):
         raise StoreError(f"there is no cache at {place}: {systems.NO_DIRECTORY}")
+    if isinstance(store, (DiskStore, JsonlStore)) and store.logs():
+        return  # a place of runs, whether or not an answer was stored
     if isinstance(store, JsonlStore):
         if not os.path.exists(store.path):
             raise StoreError(f"there is no cache at {store.path}: no such file{nearby(place)}")

@@ -254,7 +254,7 @@ def clear(where: Where, wanted: Filter, yes: bool, dry_run: bool) -> None:
         if dry_run:
             click.echo(f"would remove {entries_text(total)} of seed {seeds}")
         elif (
-            yes or not total or _is_meant(f"Remove {entries_text(total)} of seed {seeds}{fitting}?")
+            yes or not total or is_meant(f"Remove {entries_text(total)} of seed {seeds}{fitting}?")
         ):
             if wanted:
                 removed = sum(place.store.delete(key) for place, key in found)
@@ -296,7 +296,7 @@ def rm(keys: list[str], where: Where, yes: bool, dry_run: bool) -> None:
             click.echo("nothing was removed", err=True)
             sys.exit(1)
         several = len(found) > 1 and not (yes or dry_run) and is_terminal(sys.stdin)
-        if several and not _is_meant(f"Remove {entries_text(len(found))}?"):
+        if several and not is_meant(f"Remove {entries_text(len(found))}?"):
             return
         for (_, name), place in found.items():
             told = _named(place, name)
@@ -313,7 +313,7 @@ def _named(place: Place, key: str) -> str:
     return f"{key[:12]}  {one_line(asked, terminal_width() - 28)}".rstrip()
 
 
-def _is_meant(question: str) -> bool:
+def is_meant(question: str) -> bool:
     """Ask on the terminal. Raises `click.UsageError` where there is none."""
     if not is_terminal(sys.stdin):
         raise click.UsageError(f"{question} There is no terminal to ask on: give --yes")

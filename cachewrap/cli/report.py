@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import stat
 import sys
@@ -10,7 +9,7 @@ import tempfile
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -21,14 +20,22 @@ from cachewrap.cli.entries import Skipped, filter_options, wanted_rows
 from cachewrap.cli.guess import page_and_places
 from cachewrap.cli.options import together
 from cachewrap.cli.places import Place, Where, progress, where_beside, where_options
-from cachewrap.cli.survey import Calls, Survey, line, read_again
+from cachewrap.cli.report_runs import (
+    Caches,
+    OnPage,
+    Shown,
+    caches_of,
+    find_run,
+    shown_runs,
+    write_diff,
+    write_runs,
+)
+from cachewrap.cli.survey import Survey, line, read_again
 from cachewrap.cli.talk import Conversations, Talk
-from cachewrap.cli.text import clean, count_text, is_terminal, size_text
+from cachewrap.cli.text import count_text, is_terminal, size_text
 from cachewrap.entries.filters import Filter
-from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.history import NAME, Minute, read_history
+from cachewrap.errors import StoreError
 from cachewrap.report import Document, is_report
-from cachewrap.stores.base import Files
 from cachewrap.telemetry.usage import can_price
 
 _FILE: Final = "report.html"
@@ -43,12 +50,11 @@ _PAGE_BYTES: Final = 100 * 2**20
 
 page_options: Final = together(
     click.option("--title", metavar="TEXT", help="The title of the page."),
+    click.option("--run", "run_name", metavar="NAME", help="The run that the page opens with."),
     click.option(
-        "--history",
-        metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False),
-        help="Hits and misses as cachewrap.history.History wrote them. By default those that"
-        " `cachewrap run` kept in a disk cache.",
+        "--against",
+        metavar="NAME",
+        help="The run that --run is compared with. [PLACE#NAME] is one of another cache.",
     ),
     click.option(
         "--limit",
@@ -58,7 +64,9 @@ page_options: Final = together(
         metavar="N",
         help="Conversations on the page: the newest N, and those that are listed on it.",
     ),
-    click.option("--no-content", is_flag=True, help="Numbers only: no prompt, answer or key."),
+    click.option(
+        "--no-content", is_flag=True, help="Numbers only: no prompt, answer, key or name of a run."
+    ),
 )
 
 
@@ -69,6 +77,7 @@ page_options: Final = together(
 Examples:
   cachewrap report
   cachewrap report .cache week.html --newer-than 7d --title 'This week'
+  cachewrap report --run candidate --against baseline
   cachewrap report -o numbers.html --no-content""",
 )
 @where_beside("page", "[PLACE]... [FILE.html]", page_and_places)
@@ -84,9 +93,10 @@ Examples:
 def command(page: str | None, output: str | None, force: bool, **given: Any) -> None:
     """Write what is stored to one page, which needs no server and no network.
 
-    It shows totals, when answers were stored, what was called, the slowest and the most expensive
-    requests, and the conversations, to be searched and opened. All entries that fit the filters
-    are counted; the conversations are those of the newest.
+    It shows totals, the runs and what they saved, when answers were stored, what was called, the
+    slowest and the most expensive requests, and the conversations, to be searched and opened. All
+    entries that fit the filters are counted; the conversations are those of the newest. A run
+    opens as a timeline of its calls; --run A --against B shows what changed from B to A.
 
     A report that is there is replaced. Another file is replaced after asking on a terminal, or
     with --force. The page holds prompts and answers: it is readable by its owner alone.
@@ -142,13 +152,17 @@ def write_page(
     limit: int,
     no_content: bool,
     title: str | None,
-    history: str | None,
+    run_name: str | None,
+    against: str | None,
 ) -> int:
     """Write the page; how many conversations it holds."""
+    if against and not run_name:
+        raise click.UsageError("--against needs the run that is compared with it: give --run too")
     skipped = Skipped()
-    with where.opened() as places:
-        minutes = read_history(history, _tell_left_out) if history else _kept(places)
-        calls = None if minutes is None else Calls(minutes, places, wanted).figures()
+    with where.opened() as places, ExitStack() as others:
+        caches = caches_of(places)
+        shown = shown_runs(caches)
+        run, baseline = (_named(one, caches, shown, others) for one in (run_name, against))
         survey = Survey(0 if no_content else limit)
         rows = wanted_rows(places, wanted, skipped)
         for row in progress(rows, places, "reading"):
@@ -156,21 +170,36 @@ def write_page(
         name = where.text(places)
         document = Document(file, title or "cachewrap report")
         told = 0
+        lines: dict[tuple[str, str], tuple[int, float]] = {}
         conversations = Conversations()
 
         def picture(address: str) -> int | None:
             return document.picture(address) if document.written < _PAGE_BYTES else None
 
-        for row in read_again([] if no_content else survey.shown()):
+        names = [] if no_content else survey.shown()
+        if run is not None and not no_content and not wanted:
+            names = list(dict.fromkeys([*names, *_asked(run, places, limit)]))
+        for row in read_again(names):
             said = Talk(row, picture)
             fits = document.written < _PAGE_BYTES
             document.add(line(row, said), said.told if fits else None)
             conversations.add(row, said if fits else None)
             told += fits
+            lines[row.place.seed, row.key] = len(lines), row.entry.created
+
+        def put(name: str, data: Any) -> bool:
+            fits = document.written < _PAGE_BYTES
+            if fits:
+                document.put(name, data)
+            return fits
+
+        on_page = OnPage(wanted, not no_content, lines)
+        difference = None if baseline is None else write_diff(baseline, run, on_page, put)
         document.finish(
             {
                 **survey.figures(),
-                "calls": calls,
+                **write_runs(shown, run, on_page, put),
+                "diff": difference,
                 "title": title or "",
                 "made": time.time(),
                 "place": "" if no_content else name,
@@ -190,22 +219,35 @@ def write_page(
     return told
 
 
-def _kept(places: list[Place]) -> Iterator[Minute] | None:
-    """What `cachewrap run` kept in the folders of disk caches; None where it kept nothing."""
-    paths = [place.store.beside(NAME) for place in places if isinstance(place.store, Files)]
-    kept = [path for path in paths if os.path.lexists(path)]
-    return itertools.chain.from_iterable(map(_readable, kept)) if kept else None
-
-
-def _readable(path: str) -> Iterator[Minute]:
+def _named(
+    which: str | None, caches: Caches, shown: list[Shown], others: ExitStack
+) -> Shown | None:
+    """The run that an option names, in these caches or in another one (``PLACE#NAME``)."""
+    if which is None:
+        return None
     try:
-        yield from read_history(path, _tell_left_out, follows=False)
-    except (StoreError, ConfigurationError) as error:
-        click.echo(f"left out what follows in the history: {error}", err=True)
+        return find_run(which, caches, shown)
+    except KeyError as error:
+        place = which.rpartition("#")[0]
+        if not place:
+            raise click.UsageError(error.args[0]) from None
+    places = others.enter_context(Where("", None, False, (place,)).opened(empty=True))
+    there = [(place, cache) for _, cache in caches_of(places)]
+    try:
+        return find_run(which, there, shown_runs(there))
+    except KeyError as error:
+        raise click.UsageError(f"{place}: {error.args[0]}") from None
 
 
-def _tell_left_out(why: str) -> None:
-    click.echo(f"left out of the history: {clean(why)}", err=True)
+def _asked(run: Shown, places: list[Place], limit: int) -> list[tuple[Place, str]]:
+    """The entries that a run was answered from, in its order: the first ones."""
+    by_seed = {place.seed: place for place in places}
+    found = {
+        (by_seed[call.seed], call.key): None
+        for call in run.run.calls()
+        if call.key and call.seed in by_seed
+    }
+    return list(found)[:limit]
 
 
 def _listed(names: list[tuple[Place, str]], no_content: bool) -> list[list[Any]]:

@@ -11,9 +11,11 @@ import click
 
 from cachewrap import systems
 from cachewrap.cli.options import DEFAULT_URL, left_out, one_url, together, whole_url
-from cachewrap.errors import ConfigurationError, StoreError
+from cachewrap.errors import ConfigurationError
 from cachewrap.http import routes
+from cachewrap.ledger.names import check_name, new_unnamed
 from cachewrap.policy import (
+    LEDGER_VARIABLE,
     MODE_VARIABLE,
     MODES,
     UNKEYED_VARIABLE,
@@ -21,7 +23,7 @@ from cachewrap.policy import (
     make_policy,
     seed_text,
 )
-from cachewrap.run.program import HISTORY, QUIET, TALLY, URL
+from cachewrap.run.program import QUIET, RUN, RUN_ID, TALLY, URL
 from cachewrap.stores.seed_folders import check, folder_name
 from cachewrap.urls import absolute, parse_url
 
@@ -33,7 +35,7 @@ _BEGIN: Final = ("-m", "-c", "-", "--")
 _SCRIPTS: Final = (".py", ".pyw", ".pyz")
 
 
-_OURS: Final = frozenset(("--disk", "--redis", "--unkeyed", "--no-history"))
+_OURS: Final = frozenset(("--disk", "--redis", "--unkeyed", "--no-ledger"))
 """Options that hardly any program has beside us."""
 
 
@@ -70,11 +72,9 @@ cache_options: Final = together(
         help="A header, query parameter or field of the body that makes no other request.",
     ),
     click.option(
-        "--history",
-        metavar="FILE",
-        help="Add hits and misses to it, by the minute. By default a file in a disk cache.",
+        "--name", metavar="NAME", help="The run's: cachewrap runs show NAME tells what it asked."
     ),
-    click.option("--no-history", is_flag=True, help="Keep no count of hits and misses."),
+    click.option("--no-ledger", is_flag=True, help="Do not keep what the run asks."),
     click.option("--quiet", "-q", is_flag=True, help="Print nothing at the end."),
 )
 
@@ -88,6 +88,7 @@ Examples:
   cachewrap run agent.py --verbose
   cachewrap run --redis redis://localhost/0 --seed 7 -m my_package.main
   cachewrap run --disk /srv/answers pytest -q
+  cachewrap run --name baseline eval.py
   cachewrap run --host model.internal:8000 agent.py
   cachewrap run --serve --mode replay npm test
   CACHEWRAP_URL=redis://cache/0 cachewrap run --quiet uvicorn app:api
@@ -98,7 +99,8 @@ Environment, for services:
   CACHEWRAP_MODE      what --mode says, where neither it nor the URL does
   CACHEWRAP_HOSTS     hosts of models, as of --host, with commas between
   CACHEWRAP_UNKEYED   names as of --unkeyed, with commas between
-  CACHEWRAP_HISTORY   the file of --history; empty for none
+  CACHEWRAP_RUN       the name of the run, as of --name
+  CACHEWRAP_LEDGER    0: do not keep what the run asks
   CACHEWRAP_QUIET     1: print nothing at the end
   CACHEWRAP_ENCRYPTION_KEY   encrypts what is stored""",
 )
@@ -145,7 +147,7 @@ def command(
         raise click.UsageError(f"{option} is of the proxy: give --serve as well")
     if serve and given["host"]:
         raise click.UsageError("with --serve a server has a name: --upstream NAME=URL, not --host")
-    variables = environment(**given)
+    variables = {**environment(**given), RUN_ID: new_unnamed()}
     try:
         path, words = _resolve(program)
     except _NotRun as error:
@@ -180,8 +182,9 @@ def _run_beside_proxy(
     from cachewrap.proxy.settings import Settings
 
     settings = Settings(url=variables[URL], port=port, upstreams=upstreams)
-    if HISTORY in variables:
-        os.environ[HISTORY] = variables[HISTORY]
+    for name in (RUN, RUN_ID, LEDGER_VARIABLE):
+        if name in variables:
+            os.environ[name] = variables[name]
     if others := _without_ours(inherited.get(_PATH, "")):
         inherited[_PATH] = os.pathsep.join(others)
     else:
@@ -224,8 +227,8 @@ def environment(
     host: tuple[str, ...],
     samples: bool,
     unkeyed: tuple[str, ...],
-    history: str | None,
-    no_history: bool,
+    name: str | None,
+    no_ledger: bool,
     quiet: bool,
 ) -> dict[str, str]:
     """The variables of a program that is cached. Raises `UsageError`, and `StoreError`."""
@@ -248,15 +251,26 @@ def environment(
         found[routes.VARIABLE] = ",".join(named)
     if names := given.get("unkeyed"):
         found[UNKEYED_VARIABLE] = names
-    if history is not None and no_history:
-        raise click.UsageError("give --history or --no-history, not both")
-    if history is not None or no_history:
-        found[HISTORY] = systems.absolute(history) if history else ""
-        if systems.is_nowhere(found[HISTORY]):
-            raise StoreError(f"cannot keep the history in {history}: {systems.NO_DIRECTORY}")
+    found.update(_of_run(name, no_ledger))
     if quiet:
         found[QUIET] = "1"
     return found
+
+
+def _of_run(name: str | None, no_ledger: bool) -> dict[str, str]:
+    """The variables that say whether, and under which name, is kept what a program asks."""
+    if no_ledger:
+        if name is not None:
+            raise click.UsageError("give --name or --no-ledger, not both")
+        return {LEDGER_VARIABLE: "0"}
+    named = name if name is not None else os.environ.get(RUN) or None
+    if named is None:
+        return {}
+    try:
+        check_name(named)
+    except ConfigurationError as error:
+        raise click.UsageError(f"{RUN if name is None else '--name'}: {error}") from None
+    return {} if name is None else {RUN: name, LEDGER_VARIABLE: "1"}
 
 
 def _check(url: str) -> None:
@@ -279,7 +293,7 @@ def _check(url: str) -> None:
     Cache.from_url(url).check()
 
 
-_USUAL: Final = frozenset({"cache_seed", "mode", "samples", "ttl", "unkeyed"})
+_USUAL: Final = frozenset({"cache_seed", "ledger", "mode", "samples", "ttl", "unkeyed"})
 
 
 def _resolve(program: tuple[str, ...]) -> tuple[str, list[str]]:

@@ -21,7 +21,7 @@ from cachewrap.cli.options import importing_proxy
 from cachewrap.errors import StoreError
 from cachewrap.proxy.providers import base_urls, upstreams_of
 from cachewrap.proxy.settings import Settings
-from cachewrap.run.program import apart_of, lines_of, recorded
+from cachewrap.run.program import apart_of, lines_of
 
 _PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _PAST_PROXIES: Final = ("NO_PROXY",) if os.name == "nt" else ("no_proxy", "NO_PROXY")
@@ -68,7 +68,7 @@ def run(
         from cachewrap.proxy.service import opened, serving
     began, given = time.time(), settings.upstreams
     upstreams = upstreams_of(environment, given)
-    cache = recorded(opened(settings.url))
+    cache = opened(settings.url)
     token = secrets.token_urlsafe(16)  # other users of the machine reach loopback as well
     settings = replace(
         settings, upstreams=upstreams, token=token, log="off", command="cachewrap run --serve"

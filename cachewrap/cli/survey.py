@@ -13,11 +13,9 @@ from cachewrap.cli.entries import Row, read_row
 from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
-from cachewrap.entries.filters import Filter
 from cachewrap.entries.stored import Samples
 from cachewrap.errors import CorruptEntryError
-from cachewrap.history import Minute
-from cachewrap.telemetry.usage import cost, price
+from cachewrap.telemetry.usage import price
 
 _MINUTE: Final = 60
 # Minutes, hours, days, weeks, and lots of 52 weeks: each a multiple of the one before.
@@ -86,54 +84,6 @@ class Timeline:
 
     def _whole(self) -> range:
         return range(min(self._counts), max(self._counts) + 1)
-
-
-_TOLD: Final = ("misses", "errors", "bypassed", "tokens_in", "tokens_out")
-_COUNTED: Final = ("hits", "joined", "seconds", *_TOLD)
-
-
-class Calls:
-    """The sum of a history of calls: how many were answered from where, and what that saved.
-
-    Args:
-        minutes: the history.
-        places: the caches whose calls count.
-        wanted: which of their calls; text and size are not known of them.
-    """
-
-    def __init__(self, minutes: Iterable[Minute], places: Iterable[Place], wanted: Filter) -> None:
-        self._timeline = Timeline(2)
-        self._sums: dict[str, Minute] = {}
-        self._elsewhere = 0
-        here = {place.store.url for place in places}
-        for minute in minutes:
-            if minute.place in here:
-                if wanted.fits(minute.model, minute.source, minute.start):
-                    self._add(minute)
-            else:
-                self._elsewhere += minute.hits + minute.joined + minute.misses
-
-    def _add(self, minute: Minute) -> None:
-        self._timeline.add(minute.start, minute.hits + minute.joined, minute.misses)
-        model = self._sums.setdefault(minute.model, Minute(0, "", "", minute.model))
-        for name in _COUNTED:
-            setattr(model, name, getattr(model, name) + getattr(minute, name))
-
-    def figures(self) -> dict[str, Any]:
-        """What was counted, as the page reads it."""
-        length, steps = self._timeline.steps()
-        models = self._sums.values()
-        seconds = sum(model.seconds for model in models)
-        costs = (cost(m.hits + m.joined, m.tokens_in, m.tokens_out, m.model) for m in models)
-        money = [one for one in costs if one is not None]
-        return {
-            "hits": sum(model.hits + model.joined for model in models),
-            **{name: sum(getattr(model, name) for model in models) for name in _TOLD},
-            "seconds": seconds if math.isfinite(seconds) else 0.0,
-            "money": sum(money) if money else None,
-            "elsewhere": self._elsewhere,
-            "timeline": {"step": length, "steps": steps, "undated": 0},
-        }
 
 
 TOP: Final = 10

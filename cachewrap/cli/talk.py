@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from cachewrap.cli.entries import Row
-from cachewrap.cli.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entries.conversation import (
     CONVERSATIONS,
     KEY_ALONE,
@@ -25,6 +24,7 @@ from cachewrap.entries.conversation import (
     request_settings,
     request_turns,
 )
+from cachewrap.entries.parts import Part, Stream, StreamPiece, parts_of
 from cachewrap.entry import HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
@@ -35,7 +35,9 @@ NAME: Final = 200
 
 _PREVIEW: Final = 160
 _SETTING: Final = 2_000
-_TEXT: Final = 50_000
+TEXT: Final = 50_000
+"""Characters of a text, at most."""
+
 _TALK: Final = 1_000_000
 """Characters of what is asked in a conversation, at most, and of what is answered."""
 
@@ -163,7 +165,7 @@ class Talk:
         return kept, lost
 
     def _text(self, text: str) -> tuple[str, int]:
-        shown = text[: min(_TEXT, self._room)]
+        shown = text[: min(TEXT, self._room)]
         self._room -= len(shown)
         return shown, len(text) - len(shown)
 
@@ -187,7 +189,7 @@ def _given(request: Any) -> list[Any]:
     """The arguments of a function by name, as the only part of its turn."""
     if not isinstance(request, Mapping) or not isinstance(request.get("arguments"), Mapping):
         return []
-    shown, room = [], _TEXT
+    shown, room = [], TEXT
     for name, value in request["arguments"].items():
         if name in CONVERSATIONS and isinstance(value, list) and all(map(_is_message, value)):
             value = f"[{len(value)} message{'' if len(value) == 1 else 's'}]"

@@ -27,6 +27,12 @@ _PLACES: Final = 2
 _NEAR: Final = 8
 """Characters between two places, at most, that are shown as one."""
 
+_BEGUN: Final = 60
+"""Characters of a text that another one is unlike which are shown."""
+
+_LIKE: Final = 0.3
+"""The share of words, of those of either, which two texts have in common that are alike."""
+
 _MARGIN: Final = 40
 """Characters on both sides of what differs that may belong to a date, an address and their like."""
 
@@ -120,6 +126,28 @@ def telling(old: str, new: str) -> tuple[str, str]:
     if more := len(found) - len(shown):
         shown.append(f"and {more} more")
     return _what(old, new, head, found), ", ".join(shown)
+
+
+def places(old: str, new: str, most: int) -> list[str]:
+    """The places in which two texts differ, one by one; of unlike texts how both begin.
+
+    >>> places("The rain in Spain", "The snow in Spain", 2)
+    ["'The rain in Spain' → 'The snow in Spain'"]
+    """
+    words, others = set(old.split()), set(new.split())
+    if len(words & others) < _LIKE * len(words | others):
+        return [f"{_begun(old)} → {_begun(new)}"]
+    found = _joined(_changes(old, new, common_prefix(old, new)))
+    shown = [
+        f"{_window(old, change.start, change.end)} → {_window(new, change.first, change.last)}"
+        for change in found[:most]
+    ]
+    return [*shown, f"and {len(found) - most} more"] if len(found) > most else shown
+
+
+def _begun(text: str) -> str:
+    text = " ".join(text[: 3 * _BEGUN].split())
+    return repr(text if len(text) <= _BEGUN else f"{text[:_BEGUN]}…")
 
 
 def kind_of(old: str, new: str) -> str:

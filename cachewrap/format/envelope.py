@@ -2,14 +2,14 @@
 
 Layout of version 1, little-endian:
 
-====== ===== ==============================================================
+====== ===== =====================================================================
 offset bytes
-====== ===== ==============================================================
+====== ===== =====================================================================
 0      3     ``cw`` and a NUL
 3      1     version
 4      4     CRC-32 of the rest of the head and of the answer
 8      1     kind of the answer (`Kind`)
-9      1     flags: 1 the answer is compressed, 2 the record is
+9      1     flags: 1 the answer is compressed, 2 the record is, 4 it has details
 10     1     the dictionary that the answer is compressed with; 0 is none
 11     1     the dictionary of the record
 12     8     expires, seconds since the epoch; 0 is never
@@ -21,8 +21,8 @@ offset bytes
 44     4     length of the record as stored
 48           the answer
 then   4     CRC-32 of the record
-then         the record: MessagePack of request, source and model
-====== ===== ==============================================================
+then         the record: MessagePack of request, source, model, details of tokens
+====== ===== =====================================================================
 
 Sections are compressed with Zstandard where that saves space, those of a few kilobytes with a
 dictionary of the package's, which knows the structure that requests and answers have. A short plain
@@ -61,6 +61,7 @@ _REST: Final = struct.Struct("<BBHddfIIII")  # behind the first checksum
 _CHECKED_FROM: Final = 8
 _ANSWER_PACKED: Final = 1
 _RECORD_PACKED: Final = 2
+_DETAILED: Final = 4
 _SHORT_TEXT: Final = 2048
 _SHORT: Final = 128
 _LONG: Final = 16384  # bytes of a section that compresses no better with a dictionary
@@ -81,10 +82,14 @@ class _Record(msgspec.Struct, array_like=True):
     request: bytes
     source: str
     model: str
+    details: tuple[int, ...] = ()
+
+    def shown(self) -> dict[str, Any]:
+        told = {"request": self.request, "source": self.source, "model": self.model}
+        return told | ({"details": self.details} if self.details else {})
 
 
 _record_decoder = msgspec.msgpack.Decoder(_Record)
-
 
 _DICTIONARY: Final = 1
 """The dictionary that new entries are compressed with. Each that ever was is kept, to be read."""
@@ -111,7 +116,6 @@ off a page of the database. What a function returns leaves no room for a fourth.
 # Looked up once: every hit that is compressed asks for them.
 _content_size = LIBRARY.content_size
 _ZstdError = LIBRARY.error
-
 
 # Read now: the first entry may come when no file can be opened, or where none may be read.
 _DICTIONARIES: Final[dict[int, bytes | None]] = {
@@ -170,13 +174,15 @@ def seal(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> bytes:
         request: the canonical request as `key.encode` gave it; empty to leave it out.
         facts: what is known about the answer.
     """
-    record = _encoder.encode(_Record(request, facts.source, facts.model))
+    told = (request, facts.source, facts.model, facts.details)
+    record = _encoder.encode(told if facts.details else told[:3])
     manner = _DENSE if kind is Kind.HTTP else _QUICK
     short = _SHORT_TEXT if kind is Kind.TEXT else _SHORT
     answer, packed, dictionary = _pack(answer, short, manner)
     flags, dictionaries = _ANSWER_PACKED * packed, dictionary
     record, packed, dictionary = _pack(record, _SHORT, manner)
-    flags, dictionaries = flags | _RECORD_PACKED * packed, dictionaries | dictionary << 8
+    flags |= _RECORD_PACKED * packed | _DETAILED * (facts.details != ())
+    dictionaries |= dictionary << 8
     rest = _REST.pack(
         kind,
         flags,
@@ -198,11 +204,8 @@ def sealed(kind: Kind, answer: bytes, request: bytes, facts: Facts) -> tuple[byt
     raw = seal(kind, answer, request, facts)
     times = facts.created, _SECONDS.unpack_from(raw, _SECONDS_AT)[0], facts.expires
     tokens = min(facts.tokens_in, _LARGEST_COUNT), min(facts.tokens_out, _LARGEST_COUNT)
-
-    def record(raw: bytes) -> dict[str, Any]:  # which needs not be unpacked again
-        return {"request": request, "source": facts.source, "model": facts.model}
-
-    return raw, Entry(kind, answer, *times, *tokens, record, raw)
+    told, more = _Record(request, facts.source, facts.model, facts.details), facts.details != ()
+    return raw, Entry(kind, answer, *times, *tokens, lambda raw: told.shown(), raw, more)
 
 
 def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
@@ -242,7 +245,8 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     try:
         if len(answer) > SMALL or most < SURE:
             check_size(_KINDS[kind], answer, most)
-        return Entry(_KINDS[kind], answer, created, seconds, expires, asked, told, read_record, raw)
+        held, more = _KINDS[kind], flags & _DETAILED != 0
+        return Entry(held, answer, created, seconds, expires, asked, told, read_record, raw, more)
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
 
@@ -283,7 +287,7 @@ def _read_record(raw: bytes, start: int, packed: bool, dictionary: int) -> dict[
     request = fields.request
     if len(request) > SMALL and not _is_sure(request, MAX_ENTRY_BYTES, 96):
         _weigh(request[1:-4] if request[:1] == _PARTED else request, MAX_ENTRY_BYTES)
-    return {"request": fields.request, "source": fields.source, "model": fields.model}
+    return fields.shown()
 
 
 def _pack(section: bytes, short: int, manner: int) -> tuple[bytes, bool, int]:
@@ -393,7 +397,6 @@ def check_size(kind: Kind, answer: bytes, most: int) -> None:
 _SIGNS: Final = {b",": 48, b"[": 72, b"{": 200}
 _JSON: Final = max(_SIGNS.values())
 
-
 # How many bytes a number takes behind the byte that tells it, and the size of a length.
 _NUMBERS: Final = dict(zip(range(0xCA, 0xD4), (4, 8, 1, 2, 4, 8, 1, 2, 4, 8), strict=True))
 _LENGTHS: Final = dict(zip(b"\xc4\xc5\xc6\xd9\xda\xdb", (1, 2, 4, 1, 2, 4), strict=True))
@@ -413,7 +416,6 @@ _RUN_OF: Final = {
 }
 _NEVER: Final = frozenset({0xC1, *range(0xC7, 0xCA), *range(0xD4, 0xD9)})  # extensions
 _TAG: Final = 1200
-
 
 # Bytes that may begin a list. A key that is one can be chosen so that many have one hash.
 _LISTS: Final = bytes((*range(0x90, 0xA0), 0xDC, 0xDD))

@@ -358,7 +358,7 @@ def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions)
     """
     decorated = exchange.decorated
     sampled = Sampled(exchange.cache, exchange.key, options, decorated.samples, decorated.numbering)
-    exchange.key = sampled.key
+    exchange.key, exchange.sample = sampled.key, sampled.number
     exchange.options = options
     if sampled.counted or options.mode is not None:
         call = _SCOPED[decorated.serve](partial(_inside, sampled, options), call)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from time import time
 from typing import Any, Final, Protocol, TypeAlias
 
 from cachewrap.blocks import OFF, active, blocks
@@ -80,6 +81,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             return wrapped(*args, **kwargs)
         if not cache._unheard or stack.salt or remembered(_DEBUG) is not False:
             return general(args, kwargs, instance, wrapped)
+        started = time()
         arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
         if bound is not None and bound():
             return general(args, kwargs, instance, wrapped)
@@ -96,7 +98,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             return general(args, kwargs, instance, wrapped)
         key, asked = keyed
         if awaited:
-            return later(cache, key, asked, partial(wrapped, *args, **kwargs))
+            return later(cache, key, asked, partial(wrapped, *args, **kwargs), started)
         seen: Seen = None
         found = None
         try:
@@ -109,12 +111,16 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             seen = error
         if found is not None:
             value, entry = found
-            cache.stats.count_hit(entry, source, None, key)
+            model, details = cache.stats.count_hit(entry, source, None, key)
+            if (recorder := cache._recorder) is not None:
+                recorder.hit(entry, source, model, details, key, started)
             return value
         exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
 
-    async def later(cache: Any, key: str, asked: Pieces, call: Callable[[], Any]) -> Any:
+    async def later(
+        cache: Any, key: str, asked: Pieces, call: Callable[[], Any], started: float
+    ) -> Any:
         seen: Seen = None
         found = None
         try:
@@ -127,7 +133,9 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             seen = error
         if found is not None:
             value, entry = found
-            cache.stats.count_hit(entry, source, None, key)
+            model, details = cache.stats.count_hit(entry, source, None, key)
+            if (recorder := cache._recorder) is not None:
+                recorder.hit(entry, source, model, details, key, started)
             return value
         exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
         return await aserve(exchange, call, seen)

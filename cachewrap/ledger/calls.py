@@ -7,7 +7,31 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Protocol, TypeVar
 
+from cachewrap.format.sealing import Guard
+from cachewrap.policy import Policy
+from cachewrap.stores.base import Store
 from cachewrap.telemetry.usage import NO_DETAILS, Details, Usage, cost_of
+
+
+class Place(Protocol):
+    """A cache, as far as runs know it: where answers are, and what opens them."""
+
+    policy: Policy
+    _guard: Guard
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def seed(self) -> str | None: ...
+
+    def reseed(self, cache_seed: Any) -> Place: ...
+
+    def close(self) -> None: ...
+
 
 HIT: Final = "hit"
 MISS: Final = "miss"
@@ -115,7 +139,7 @@ class Call:
 
 
 class Row(Protocol):
-    """What can be a row of a table."""
+    """Anything that can be a row of a table."""
 
     def as_dict(self) -> dict[str, Any]: ...
 

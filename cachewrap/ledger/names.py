@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -92,6 +91,8 @@ def _encoded(name: str) -> str:
     text = "".join(chr(one) if one in _PLAIN else f"%{one:02x}" for one in name.encode())
     if len(text) <= _MOST_ENCODED:
         return text
+    import hashlib  # which takes a while, for names that are long in some other script
+
     return f"%%{hashlib.sha256(name.encode()).hexdigest()}"
 
 

@@ -15,7 +15,7 @@ Times are in microseconds. A piece of a later version, or of an unknown kind, is
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -143,7 +143,7 @@ def encode(part: Begin | End | Replaced) -> bytes:
 
 
 class Writer:
-    """Makes pieces of the calls of one process, and remembers what it has told in them.
+    """The maker of the pieces of one process, which remembers what it has told in them.
 
     Args:
         number: its own.
@@ -160,8 +160,8 @@ class Writer:
         self._common: dict[tuple[int, str, str, str, str, str, str], int] = {}
         self._lanes: dict[str, int] = {}
 
-    def calls(self, rows: list[Ended]) -> bytes:
-        """A piece with some calls, at least one."""
+    def calls(self, rows: Sequence[tuple[Any, ...]]) -> bytes:
+        """A piece with some calls, at least one, each as `Ended` has it."""
         common, keys, samples, started, seconds, upstream, asked, told, details, answered, lanes = (
             zip(*rows, strict=True)
         )
@@ -200,7 +200,7 @@ _NEVER: Final = -(2**62)
 
 
 class Reader:
-    """Reads the pieces of a log, of all its writers."""
+    """The reader of a log, of all its writers."""
 
     def __init__(self) -> None:
         self._common: dict[int, dict[int, tuple[int, str, str, str, str, str, str]]] = {}

@@ -1,1 +1,478 @@
-"""The writing of runs: calls that have ended wait in memory, and a thread writes them down."""
+"""The writing of runs: calls that have ended wait in memory, and a thread writes them down.
+
+What waits is written twice a second, when a run's last block ends, and when the process ends. A
+process that is killed loses what has not been written by then.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any, Final
+
+from cachewrap import systems
+from cachewrap.errors import CachewrapError
+from cachewrap.ledger import names
+from cachewrap.ledger.pieces import Begin, End, Reader, Replaced, Writer, encode
+from cachewrap.stores.base import Logs
+from cachewrap.systems import clock
+from cachewrap.telemetry.events import log, warn_once
+
+NAME_VARIABLE: Final = "CACHEWRAP_RUN"
+"""The environment variable with the name of the run of every cache of the process."""
+
+FAMILY_VARIABLE: Final = "CACHEWRAP_RUN_ID"
+"""The environment variable that all processes of one program have in common."""
+
+UNNAMED_KEPT: Final = 20
+"""Runs without a name that are kept of each place: the last ones."""
+
+_PAUSE: Final = 0.5
+_IDLE: Final = 2.0
+_AGAIN: Final = 5.0
+_AT_ONCE: Final = 5000
+_WAITING: Final = 100_000
+_LONGEST: Final = 100_000
+_LONGEST_SECONDS: Final = 86_400.0
+_ELSEWHERE_SECONDS: Final = 600.0
+
+_writers = itertools.count(1)
+
+
+class Recording:
+    """One run as this process writes it.
+
+    Args:
+        store: has the logs.
+        place: the URL of the cache that the run began with.
+        name: its name; ``""`` of a run without one.
+        family: what all processes of one program have in common, or ``""``.
+
+    Attributes:
+        rows: calls that are to be written.
+        asleep: whether nobody was told that there are some.
+        users: blocks of this process that are in it.
+        goes_on: whether this process takes part.
+    """
+
+    def __init__(self, store: Logs, place: str, name: str, family: str) -> None:
+        self.rows: deque[tuple[Any, ...]] = deque()
+        self.asleep = True
+        self.users = 0
+        self.goes_on = True
+        self.name = name
+        self.place = place
+        self._store = store
+        self._family = family
+        self._replaced: deque[Replaced] = deque()
+        self._keeps: bool | None = True if name else None
+        self._log = "" if name else names.unnamed_log(_unnamed(family))
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew to write, in the same run: as another process, or after an end."""
+        self._lock = threading.Lock()
+        self._writer = Writer(_new_writer(), os.getpid())
+        self._begun = 0.0
+        self._written = self._lost = 0
+        self._not_before = 0.0
+
+    @property
+    def log(self) -> str:
+        """The name of its log; ``""`` while that is not decided."""
+        return self._log
+
+    @property
+    def store(self) -> Logs:
+        """The store that has its log."""
+        return self._store
+
+    def replaced(self, key: str, seed: str, created: float, value: bytes) -> None:
+        """Keep an answer that is replaced now, for the runs that had it."""
+        if self._keeps is not False:
+            self._replaced.append(Replaced(key, seed, created, value))
+            if self.asleep:
+                wake(self)
+
+    def write(self, *, ends: bool = False) -> None:
+        """Write what waits, and where the run ends here, that it does.
+
+        Raises `StoreError` where that cannot be; what could not be written waits on.
+        """
+        with self._lock:
+            announces = bool(self.name) and not self._begun and self.goes_on
+            if not (self.rows or self._replaced or ends or announces):
+                return
+            taken = [self.rows.popleft() for _ in range(len(self.rows))]
+            try:
+                self._write(taken, ends)
+            except BaseException:
+                self._writer.forget()
+                self.rows.extendleft(reversed(taken))
+                while len(self.rows) > _WAITING:
+                    self.rows.popleft()
+                    self._lost += 1
+                raise
+
+    def _write(self, rows: list[tuple[Any, ...]], ends: bool) -> None:
+        if not self._log:
+            self._log = _choose(self._store, self.name, self._family)
+        now = time.time()
+        pieces = []
+        if not self._begun:
+            started = min((row[3] for row in rows), default=now)
+            pieces.append(self._begin(started))
+        for at in range(0, len(rows), _AT_ONCE):
+            pieces.append(self._writer.calls(rows[at : at + _AT_ONCE]))
+        if self._lost and not ends:
+            pieces.append(encode(End(self._writer.number, 0.0, self._lost)))
+        if ends:
+            pieces.append(encode(End(self._writer.number, now, self._lost)))
+        if pieces:
+            self._store.append_to_log(self._log, pieces)
+            self._lost = 0
+        if not self._begun and not self.name:
+            _prune(self._store, self._log)
+        self._begun = self._begun or now
+        self._written += len(rows)
+        self._keep()
+        if self.name or ends:
+            return
+        if self._written >= _LONGEST or now - self._begun > _LONGEST_SECONDS:
+            # A service goes on for ever: a run of it does not.
+            self._store.append_to_log(self._log, [encode(End(self._writer.number, now))])
+            self._log = names.unnamed_log(names.new_unnamed())
+            self._writer = Writer(_new_writer(), os.getpid())
+            self._begun = 0.0
+            self._written = 0
+
+    def _begin(self, started: float) -> bytes:
+        argv = getattr(sys, "argv", None) or [""]
+        program = "python -c" if argv[0] == "-c" else os.path.basename(str(argv[0]))
+        return encode(
+            Begin(
+                self._writer.number,
+                self.name,
+                started,
+                os.getpid(),
+                socket.gethostname(),
+                program or "python",
+                self._family,
+                self.place,
+            )
+        )
+
+    def _keep(self) -> None:
+        """Write the answers that were replaced, if some run with a name may have had them."""
+        kept = [self._replaced.popleft() for _ in range(len(self._replaced))]
+        if not kept:
+            return
+        if self._keeps is None:
+            logs = (names.parsed(facts.name) for facts in self._store.logs())
+            self._keeps = any(name is not None and name.number for name in logs)
+        if self._keeps:
+            pieces = [encode(one) for one in kept]
+            self._store.append_to_log(f"{names.REPLACED}{self._log}", pieces)
+
+    def try_to_write(self, *, ends: bool = False) -> None:
+        """`write`, where a store that does not work costs a warning at most."""
+        if not ends and clock.now() < self._not_before:
+            self.asleep = True
+            wake(self)
+            return
+        try:
+            self.write(ends=ends)
+        except CachewrapError as error:
+            self._not_before = clock.now() + _AGAIN
+            self._tell(error)
+            if not ends:
+                wake(self)
+        except Exception as error:  # a store of others may raise anything
+            self._not_before = clock.now() + _AGAIN
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if self.name:
+            warn_once(
+                ("ledger", self.place, self.name),
+                f"the run {self.name} at {self.place} could not be written down: {error}",
+            )
+        elif log.isEnabledFor(logging.DEBUG):
+            log.debug("the calls at %s could not be written down: %s", self.place, error)
+
+    def is_begun(self) -> bool:
+        """Whether this process has taken part, or is about to, and has not ended."""
+        return bool(self.rows or self._replaced) or (self.goes_on and self._begun > 0)
+
+    def is_writer(self, number: int) -> bool:
+        """Whether it is this one that writes by that number."""
+        return self._writer.number == number
+
+
+def _new_writer() -> int:
+    return int.from_bytes(os.urandom(3)) << 24 | next(_writers)
+
+
+def _unnamed(family: str) -> str:
+    return family if names.is_unnamed(family) else names.new_unnamed()
+
+
+# -- which run ------------------------------------------------------------------------------------
+
+
+def _choose(store: Logs, name: str, family: str) -> str:
+    """The log of a run with a name: the newest of it while that goes on, else another one."""
+    stem = names.named_log(name, 0)[:-1]
+    numbers = [
+        int(facts.name[len(stem) :])
+        for facts in store.logs()
+        if facts.name.startswith(stem) and facts.name[len(stem) :].isdecimal()
+    ]
+    newest = max(numbers, default=0)
+    if newest and _goes_on(store, f"{stem}{newest}", family):
+        return f"{stem}{newest}"
+    return f"{stem}{newest + 1}"
+
+
+def _goes_on(store: Logs, name: str, family: str = "") -> bool:
+    """Whether a process that takes part in a run lives, or is of the same program."""
+    begun, ended = _parts(store, name)
+    if family and any(one.family == family for one in begun):
+        return True
+    return any(lives(one) for one in begun if one.writer not in ended)
+
+
+def _parts(store: Logs, name: str) -> tuple[list[Begin], set[int]]:
+    begun: list[Begin] = []
+    ended: set[int] = set()
+    reader = Reader()
+    for piece in store.read_log(name):
+        if piece[1:2] in (b"B", b"E"):
+            part = reader.read(piece)
+            if isinstance(part, Begin):
+                begun.append(part)
+            elif isinstance(part, End) and part.ended:
+                ended.add(part.writer)
+    return begun, ended
+
+
+def lives(begin: Begin) -> bool:
+    """Whether a process that has not ended its part in a run may still take part."""
+    if begin.host != socket.gethostname() or os.name == "nt":
+        return time.time() - begin.started < _ELSEWHERE_SECONDS
+    if begin.process == os.getpid():
+        return any(one.is_writer(begin.writer) for one in list(_known.values()))
+    try:
+        os.kill(begin.process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _prune(store: Logs, own: str) -> None:
+    """Remove the oldest runs without a name, those left out that go on."""
+    logs = (names.parsed(facts.name) for facts in store.logs())
+    unnamed = sorted(name.log for name in logs if name is not None and not name.number)
+    for oldest in unnamed[:-UNNAMED_KEPT]:
+        if oldest != own and not _goes_on(store, oldest):
+            store.remove_log(oldest)
+
+
+# -- those of this process ------------------------------------------------------------------------
+
+_known: dict[tuple[str, str], Recording] = {}
+"""By the URL of the logs and the name."""
+
+_lock = threading.RLock()
+_changed = threading.Condition(_lock)
+_made_by: object = threading.Lock
+_thread: threading.Thread | None = None
+_waiting: dict[int, Recording] = {}
+_hurries = False
+
+
+def _watch_end() -> None:
+    """See that what waits is written when a worker of multiprocessing ends: it does otherwise."""
+    if (util := sys.modules.get("multiprocessing.util")) is None:
+        return
+    util.register_after_fork(_ends, lambda _: util.Finalize(None, finish, exitpriority=-100))
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        util.Finalize(None, finish, exitpriority=-100)
+
+
+class _Ends:
+    """The name by which workers of multiprocessing know this module."""
+
+
+_ends: Final = _Ends()
+
+
+def entered(store: Logs, place: str, name: str) -> Recording:
+    """The run of that name, in which a block is from now on, until `left`."""
+    with _current_lock():
+        known = _known.get((store.logs_url, name))
+        if known is None:
+            _watch_end()
+            known = _known[store.logs_url, name] = Recording(store, place, name, "")
+        known.users += 1
+    if known.users == 1:
+        wake(known, soon=True)  # for processes that are started in the block
+    return known
+
+
+def left(recording: Recording) -> None:
+    """A block has ended. What is to be written is written, and with the last one the run ends."""
+    with _current_lock():
+        recording.users -= 1
+        last = recording.users == 0
+        if last:
+            recording.goes_on = False
+            for name, known in list(_known.items()):
+                if known is recording:
+                    del _known[name]
+    recording.try_to_write(ends=last)
+
+
+def standing(store: Logs, place: str) -> Recording | None:
+    """The run of a whole process: that of the environment's name, else one without a name.
+
+    None where the logs do not outlive this process, and no name was given.
+    """
+    name, family = os.environ.get(NAME_VARIABLE, ""), os.environ.get(FAMILY_VARIABLE, "")
+    if name:
+        try:
+            names.check_name(name)
+        except CachewrapError as error:
+            warn_once(("ledger", name), f"{NAME_VARIABLE}: {error}")
+            name = ""
+    if not name and not store.logs_last:
+        return None
+    with _current_lock():
+        known = _known.get((store.logs_url, name))
+        if known is None:
+            _watch_end()
+            known = _known[store.logs_url, name] = Recording(store, place, name, family)
+            known.users += 1  # until the process ends
+            if name:
+                wake(known, soon=True)
+        return known
+
+
+def of_environment(store: Logs) -> Recording | None:
+    """The run that the environment has named, at that store; None where it names none."""
+    return standing(store, "") if os.environ.get(NAME_VARIABLE) else None
+
+
+def flush(store: Logs | None = None) -> None:
+    """Write what waits, of one place or of all."""
+    place = None if store is None else store.logs_url
+    for (url, _), recording in list(_known.items()):
+        if place is None or url == place:
+            recording.try_to_write()
+
+
+def wake(recording: Recording, *, soon: bool = False) -> None:
+    """Have what waits written in half a second, or at once."""
+    global _thread, _hurries
+    with _current_lock():
+        recording.asleep = False
+        _hurries = _hurries or soon
+        _waiting[id(recording)] = recording
+        if _thread is None:
+            thread = threading.Thread(target=_write_on, name="cachewrap-ledger", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter ends: what waits is written at its end
+                return
+            _thread = thread
+        else:
+            _changed.notify()
+
+
+def _write_on() -> None:
+    while (due := _next()) is not None:
+        for recording in due:
+            recording.asleep = True  # before it is emptied: what comes meanwhile wakes again
+            recording.try_to_write()
+
+
+def _next() -> list[Recording] | None:
+    """Wait for something to write, and a moment longer; None where nothing comes."""
+    global _thread, _waiting, _hurries
+    with _lock:
+        if not _waiting:
+            _changed.wait(_IDLE)
+        if not _waiting:
+            _thread = None
+            return None
+        until = clock.now() + _PAUSE
+        while not _hurries and (left := until - clock.now()) > 0:
+            _changed.wait(left)
+        due, _waiting, _hurries = list(_waiting.values()), {}, False
+        return due
+
+
+def _current_lock() -> Any:
+    if _made_by is not threading.Lock:
+        _make_anew()
+    return _lock
+
+
+def _make_anew() -> None:
+    """Begin with a lock of the kind that there is by now, see `call.lease`."""
+    global _lock, _changed, _made_by, _thread, _hurries
+    _made_by = threading.Lock
+    _lock = threading.RLock()
+    _changed = threading.Condition(_lock)
+    _thread, _hurries = None, False
+
+
+def _end_thread() -> None:
+    """Before a fork: a process of one thread is forked as one, and all waiting is written."""
+    global _hurries
+    with _lock:
+        thread, _hurries = _thread, True
+        _changed.notify_all()
+    if thread is not None:
+        thread.join(1.0)
+    flush()
+
+
+def _go_on() -> None:
+    global _hurries
+    _hurries = False
+
+
+def _renew() -> None:
+    """In a forked child: it takes part in the same runs for itself."""
+    _make_anew()
+    _watch_end()
+    _waiting.clear()
+    for recording in _known.values():
+        recording.rows.clear()
+        recording.asleep = True
+        recording.renew()
+
+
+systems.around_fork(_end_thread, _go_on, _renew)
+
+
+@atexit.register
+def finish() -> None:
+    """Write what waits, and that all runs of this process end."""
+    for recording in {id(one): one for one in (*_known.values(), *_waiting.values())}.values():
+        if recording.is_begun():
+            recording.try_to_write(ends=True)
+        recording.goes_on = False
+    _known.clear()
+    _waiting.clear()

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from cachewrap.ledger import names
-from cachewrap.ledger.calls import OUTCOMES, Call, Rows
+from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.pieces import Begin, End, read
+from cachewrap.ledger.recording import flush, lives
 from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
-    from cachewrap.cache import Cache
     from cachewrap.ledger.diff import Diff
+    from cachewrap.ledger.recorder import Section
+    from cachewrap.ledger.recording import Recording
+
+
+ENDED: Final = "ended"
+RUNNING: Final = "running"
+KILLED: Final = "killed"
+UNKNOWN: Final = "unknown"
 
 
 class Run:
@@ -28,17 +38,27 @@ class Run:
         cache: a cache of the place that it is in, which has its answers.
     """
 
-    def __init__(self, cache: Cache, name: names.LogName, size: int = 0, section: str = "") -> None:
+    def __init__(self, cache: Place, name: names.LogName, size: int = 0, section: str = "") -> None:
         self.cache = cache
         self.name = name.name
         self.number = name.number
         self.size = size
         self._log = name.log
         self._section = section
-        self._read: _Read | None = None
+        self._read: Contents | None = None
+        self._order: tuple[float, int] | None = None
+        self._recording: Recording | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.label}: {len(self.calls())} calls>"
+
+    @classmethod
+    def of_block(cls, cache: Place, section: Section) -> Run:
+        """The run of a block that goes on, whose log is not decided before it is first written."""
+        recording = section.recording
+        run = cls(cache, names.LogName("", recording.name, 1), section=section.path)
+        run._recording = recording
+        return run
 
     @property
     def named(self) -> bool:
@@ -51,20 +71,52 @@ class Run:
         return f"{self.name}/{self._section}" if self._section else self.name
 
     @property
+    def order(self) -> tuple[float, int]:
+        """By what runs are in order: when it began, as its log begins. No call is read for it."""
+        if self._order is None:
+            store: Any = self.cache.store
+            parts = read(store.read_log(self._log))
+            first = next((one for one in parts if isinstance(one, Begin)), None)
+            self._order = (first.started if first else 0.0, self.number)
+            self.name = self.name or (first.name if first else "")
+        return self._order
+
+    @property
+    def section(self) -> str:
+        """The path of the block inside that it is; ``""`` of a whole run."""
+        return self._section
+
+    @property
     def log(self) -> str:
-        """The name of its log in the store."""
+        """The name of its log in the store; ``""`` while nothing of it was written."""
+        if self._recording is not None:
+            self._follow()
         return self._log
 
     def reload(self) -> None:
         """Forget what was read."""
         self._read = None
 
-    def _whole(self) -> _Read:
+    def _whole(self) -> Contents:
+        if self._recording is not None:
+            self._read = None  # it goes on
+            if self._recording.goes_on:
+                self._recording.try_to_write()
+            self._follow()
         if self._read is None:
             store: Any = self.cache.store
-            self._read = _Read(store.read_log(self._log), self._section)
+            self._read = Contents(store.read_log(self._log), self._section)
             self.name = self.name or self._read.name
         return self._read
+
+    def _follow(self) -> None:
+        """Take over what is decided of a run that goes on by now; let go of one that has ended."""
+        recording = self._recording
+        assert recording is not None
+        if (name := names.parsed(recording.log)) is not None:
+            self._log, self.number = name.log, name.number
+        if not recording.goes_on:
+            self._recording = None
 
     @property
     def started(self) -> datetime:
@@ -76,6 +128,21 @@ class Run:
         """When its last process ended, in UTC; None while one has not, or was killed."""
         ended = self._whole().ended
         return datetime.fromtimestamp(ended, UTC) if ended else None
+
+    @property
+    def state(self) -> str:
+        """Whether it goes on.
+
+        ``"ended"``; ``"running"`` while a process of it lives; ``"killed"`` where one has not ended
+        and is no more; ``"unknown"`` where that cannot be told, as it is on another host.
+        """
+        begun = self._whole().open
+        if not begun:
+            return ENDED if self.processes else UNKNOWN
+        if any(map(lives, begun)):
+            return RUNNING
+        here = os.name != "nt" and all(one.host == socket.gethostname() for one in begun)
+        return KILLED if here else UNKNOWN
 
     @property
     def processes(self) -> list[Begin]:
@@ -106,7 +173,7 @@ class Run:
     def block(self, path: str) -> Run:
         """The part of it that was made in a block inside: ``a/b`` is ``b`` inside ``a``."""
         part = f"{self._section}/{path}" if self._section else path
-        return Run(self.cache, names.LogName(self._log, self.name, self.number), self.size, part)
+        return Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
 
     def as_dict(self) -> dict[str, Any]:
         """What is known of it as plain values: a row of a table."""
@@ -150,7 +217,9 @@ class Run:
         return compare(self, other, ignore=ignore)
 
 
-class _Read:
+class Contents:
+    """The contents of a run's log, or of a block of it."""
+
     def __init__(self, pieces: Iterable[bytes], section: str) -> None:
         self.begun: list[Begin] = []
         self.calls: Rows[Call] = Rows()
@@ -160,7 +229,8 @@ class _Read:
             if isinstance(part, Begin):
                 self.begun.append(part)
             elif isinstance(part, End):
-                ends[part.writer] = part.ended
+                if part.ended:
+                    ends[part.writer] = part.ended
                 self.lost += part.lost
             elif isinstance(part, list):
                 self.calls += part
@@ -175,8 +245,8 @@ class _Read:
         self.begun.sort(key=lambda one: one.started)
         self.name = self.begun[0].name if self.begun else ""
         self.started = self.begun[0].started if self.begun else 0.0
-        whole = bool(self.begun) and all(one.writer in ends for one in self.begun)
-        self.ended = max(ends.values()) if whole else 0.0
+        self.open = [one for one in self.begun if one.writer not in ends]
+        self.ended = max(ends.values()) if self.begun and not self.open else 0.0
 
 
 def _began(call: Call) -> float:
@@ -230,11 +300,12 @@ class Runs(Rows[Run]):
         close = difflib.get_close_matches(which, known, 1)
         if close:
             return f"no run {which!r}: did you mean {close[0]!r}?"
-        told = f"there are {', '.join(known[-5:])}" if known else "none has a name"
+        be = "is" if len(known) == 1 else "are"
+        told = f"there {be} {', '.join(known[-5:])}" if known else "none has a name"
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 
-def runs_of(cache: Cache) -> Runs:
+def runs_of(cache: Place) -> Runs:
     """The runs of the place of a cache, the oldest first; none where its store keeps none.
 
     Raises `StoreError`.
@@ -242,14 +313,12 @@ def runs_of(cache: Cache) -> Runs:
     store = cache.store
     if not isinstance(store, Logs):
         return Runs()
+    flush(store)
     found = []
     for facts in store.logs():
         if (name := names.parsed(facts.name)) is not None:
-            run = Run(cache, name, facts.size)
-            if not run.name:
-                run._whole()
-            found.append(run)
-    found.sort(key=lambda run: (run._whole().started, run.number))
+            found.append(Run(cache, name, facts.size))
+    found.sort(key=lambda run: run.order)
     return Runs(found)
 
 

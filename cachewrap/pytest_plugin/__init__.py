@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from cachewrap import systems as systems  # before a test can put others in the place of files
-from cachewrap.pytest_plugin.environment import Placeholders
+from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
 
 if TYPE_CHECKING:
     from cachewrap.cache import Cache
@@ -59,6 +59,11 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         "--llm-cache-prune",
         action="store_true",
         help="remove the entries and cassettes that are reported as used by no test",
+    )
+    group.addoption(
+        "--llm-cache-fail-on-change",
+        action="store_true",
+        help="with --llm-cache=refresh: the exit status is 1 where answers are not as they were",
     )
     if not _is_recording(pluginmanager):
         group.addoption(
@@ -113,6 +118,11 @@ def _place(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("llm_cache_fail_on_change") and asked_mode(config)[0] != "refresh":
+        raise pytest.UsageError(
+            "--llm-cache-fail-on-change is about answers that are made anew: give"
+            " --llm-cache=refresh with it"
+        )
     _place(config)
     config.stash[_found] = []
     config.stash[_absent] = set()
@@ -277,14 +287,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         told.add_up_fixtures()
         output = getattr(session.config, "workeroutput", None)  # of a worker of pytest-xdist
         if output is not None:
-            output["llm_cache"] = told.ledger.as_plain()
+            output["llm_cache"] = told.as_plain()
+        elif told.sum_up() and session.config.getoption("llm_cache_fail_on_change"):
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     told = getattr(node, "workeroutput", {}).get("llm_cache")
     if told is not None:
-        _of(node.config).ledger.add_plain(told)
+        _of(node.config).add_plain(told)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -165,7 +165,7 @@ def commands(missed: Collection[tuple[str, str, str]]) -> list[str]:
     """The commands that record what was missed, one for each mode.
 
     Args:
-        missed: as a `Ledger` has it.
+        missed: as a `Tally` has it.
     """
     tests: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for _, _, command in sorted(missed):
@@ -183,7 +183,7 @@ def _few(tests: Collection[str]) -> list[str]:
     return [shlex.quote(path) for path in dict.fromkeys(paths)]
 
 
-class Ledger:
+class Tally:
     """The sum of a run.
 
     Attributes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,7 +21,7 @@ from cachewrap.options import active_cache
 from cachewrap.policy import Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.cassettes import (
     FIXTURES,
-    Ledger,
+    Tally,
     Wish,
     commands,
     on_command_line,
@@ -29,9 +30,11 @@ from cachewrap.pytest_plugin.cassettes import (
     wish_of,
 )
 from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
+from cachewrap.pytest_plugin.refreshed import Comparison, compared
 from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
 from cachewrap.sdk.others import Patches, patch_all
 from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.stores.jsonl.lines import Name
 
 _PACKAGE: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _LIBRARIES: Final = frozenset({"site-packages", "dist-packages"})
@@ -73,7 +76,10 @@ class Session:
         self._fixtures: dict[str, WatchedCache] = {}
         self._needed: dict[tuple[str, Path | None], str] = {}
         self._patches: Patches | None = None
-        self.ledger = Ledger()
+        self._unused: tuple[dict[str, set[Name]], list[str]] = {}, []
+        self._replaced: defaultdict[str, dict[Name, bytes | None]] = defaultdict(dict)
+        self.tally = Tally()
+        self.comparison = Comparison(config.getoption("verbose", 0) > 0)
 
     # -- modes --------------------------------------------------------------------------------
 
@@ -140,12 +146,12 @@ class Session:
         return self._cache(item, path, self.mode(wish.mode), wish.seed, options, reads=reads)
 
     def _own(self, item: pytest.Item, path: str, wish: Wish, reads: tuple[str, ...] = ()) -> None:
-        self.ledger.owners[path].add(item.nodeid)
+        self.tally.owners[path].add(item.nodeid)
         if wish.cassette is not None:
-            self.ledger.named[path].add(item.nodeid)
+            self.tally.named[path].add(item.nodeid)
         for behind in reads:
-            self.ledger.owners[behind].add(item.nodeid)
-            self.ledger.named[behind].add(item.nodeid)
+            self.tally.owners[behind].add(item.nodeid)
+            self.tally.named[behind].add(item.nodeid)
 
     def _cache(
         self,
@@ -158,7 +164,7 @@ class Session:
         reads: tuple[str, ...] = (),
         test: str = "",
     ) -> WatchedCache:
-        journal = Journal(on_command_line(test or item.nodeid, self._config))
+        journal = Journal(on_command_line(test or item.nodeid, self._config), self._replaced[path])
         hooks: Any = item.ihook.pytest_llm_cache_scrub.get_hookimpls()
         if hooks:
             functions = [*(hook.function for hook in hooks), options.get("scrub")]
@@ -201,26 +207,37 @@ class Session:
         started = self._started.pop(item.nodeid, None)
         if started is None:
             return
-        started.block.close()
         caches = {started.path: started.cache, **started.further}
+        try:
+            for path, cache in caches.items():
+                self._compare(item.nodeid, path, cache)
+        finally:
+            started.block.close()
         for path, cache in caches.items():
             self._add_up(item.nodeid, path, cache)
         for path in started.paths:
-            self.ledger.used[path] |= started.cache.journal.used
+            self.tally.used[path] |= started.cache.journal.used
         if started.called:
-            self.ledger.tests.add(item.nodeid)
+            self.tally.tests.add(item.nodeid)
         missed = any(cache.journal.missed for cache in caches.values())
         if started.called and not started.failed and not missed:
             for path in (*started.paths, *caches):
                 if started.cache.policy.mode != "off":
-                    self.ledger.passed[path].add(item.nodeid)
+                    self.tally.passed[path].add(item.nodeid)
 
     def _add_up(self, test: str, path: str, cache: WatchedCache) -> None:
-        journal, ledger = cache.journal, self.ledger
-        ledger.counts.update(journal.counts)
-        ledger.counts["bypassed"] += cache.stats.bypassed
-        ledger.missed.update((test, *told) for told in journal.missed.values())
-        ledger.used[path] |= journal.used
+        journal, tally = cache.journal, self.tally
+        tally.counts.update(journal.counts)
+        tally.counts["bypassed"] += cache.stats.bypassed
+        tally.missed.update((test, *told) for told in journal.missed.values())
+        tally.used[path] |= journal.used
+
+    def _compare(self, test: str, path: str, cache: WatchedCache) -> None:
+        """Compare what was made anew on a cassette with what was there before the run."""
+        for name, old, new, secret in cache.refreshed():
+            self.comparison.add(path, name, compared(name, old, new, test, secret=secret))
+        if path not in self.tally.named:
+            self._replaced.pop(path, None)  # no other test has it
 
     # -- fixtures -----------------------------------------------------------------------------
 
@@ -278,7 +295,7 @@ class Session:
         if cache is None:
             cache = self._cache(item, path, self.mode(), 41, {"encryption_key": None}, test=test)
             self._fixtures[path] = cache
-            self.ledger.owners[path].add("fixtures")
+            self.tally.owners[path].add("fixtures")
         return cache
 
     # -- the whole run ------------------------------------------------------------------------
@@ -326,10 +343,10 @@ class Session:
                 continue  # its set-up says so
             self._own(item, path, wish, reads)
             if "llm_cassette" in getattr(item, "fixturenames", ()):
-                self.ledger.asking[str(places.base)].add(item.nodeid)
+                self.tally.asking[str(places.base)].add(item.nodeid)
             if item.path not in left_out:
-                self.ledger.complete[str(places.folder)].add(str(places.module))
-            marks = self.ledger.bases[str(places.base)]
+                self.tally.complete[str(places.folder)].add(str(places.module))
+            marks = self.tally.bases[str(places.base)]
             holds = places.base if config.getini("llm_cache_dir") else places.base.parent
             if (
                 whole
@@ -348,28 +365,57 @@ class Session:
     def add_up_fixtures(self) -> None:
         """Add up what the fixtures that outlive a test did: all of them are torn down."""
         for path, cache in self._fixtures.items():
+            self._compare("fixtures", path, cache)
             self._add_up("fixtures", path, cache)
+
+    def as_plain(self) -> dict[str, Any]:
+        """What was done as plain values, to be sent from a worker."""
+        return {"tally": self.tally.as_plain(), "refreshed": self.comparison.as_plain()}
+
+    def add_plain(self, plain: dict[str, Any]) -> None:
+        """Add what a worker did."""
+        self.tally.add_plain(plain["tally"])
+        self.comparison.add_plain(plain["refreshed"])
+
+    def sum_up(self) -> bool:
+        """Find at the end of the run what no test used; whether anything is not as it was.
+
+        What is found before anything is removed is what `report` tells.
+        """
+        self._unused = self.tally.unused_entries(), self.tally.unused_files()
+        if self.mode() == "refresh":
+            entries, files = self._unused
+            for path, names in entries.items():
+                self.comparison.gone[path] = len(names)
+            for path in files:
+                with suppress(StoreError):
+                    self.comparison.gone[path] = len(JsonlStore(path).names())
+        return self.comparison.differs
 
     def report(self, terminal: Any) -> None:
         """Tell at the end of the run what was done, and what no test used."""
-        ledger = self.ledger
-        if not ledger.tests and not ledger.missed:
+        tally = self.tally
+        if not tally.tests and not tally.missed:
             return
         terminal.section("llm cache")
-        counts = {**ledger.counts, "missed": len(ledger.missed)}
+        counts = {**tally.counts, "missed": len(tally.missed)}
         told = ", ".join(f"{counts.get(name, 0)} {name}" for name in _COUNTED)
-        tests = len(ledger.tests)
+        tests = len(tally.tests)
         terminal.line(f"{told} in {tests} {'test' if tests == 1 else 'tests'} (mode {self.mode()})")
         if counts.get("bypassed"):
             terminal.line(f"{counts['bypassed']} calls went past the cache: no cassette has them")
-        for test, message, _ in sorted(ledger.missed):
+        for test, message, _ in sorted(tally.missed):
             terminal.line(f"missed: {test}: {message}")
-        for command in commands(ledger.missed):
+        for command in commands(tally.missed):
             terminal.line(f"to record: {command}")
+        for line in self.comparison.lines(self._shown):
+            terminal.line(line)
         self._report_unused(terminal)
+        if self.comparison.differs and self._config.getoption("llm_cache_fail_on_change"):
+            terminal.line("failed: answers are not as they were (--llm-cache-fail-on-change)")
 
     def _report_unused(self, terminal: Any) -> None:
-        entries, files = self.ledger.unused_entries(), self.ledger.unused_files()
+        entries, files = self._unused
         if not entries and not files:
             return
         pruning = self._config.getoption("llm_cache_prune")

@@ -10,15 +10,23 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from cachewrap.cache import Cache
+from cachewrap.call.serve import Watching
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
-from cachewrap.entry import Outcome
-from cachewrap.errors import CachewrapError, ReplayMissError, StoreError
+from cachewrap.entry import Entry, Outcome
+from cachewrap.errors import (
+    CachewrapError,
+    CodecError,
+    CorruptEntryError,
+    ReplayMissError,
+    StoreError,
+)
 from cachewrap.explain import Explanation
+from cachewrap.format.envelope import ENCRYPTED
 from cachewrap.policy import Policy
 from cachewrap.pytest_plugin.cassettes import COMMAND
 from cachewrap.stores.base import Store
 from cachewrap.stores.jsonl import JsonlStore
-from cachewrap.telemetry.events import Watch
+from cachewrap.stores.jsonl.lines import Name
 
 R = TypeVar("R")
 
@@ -37,14 +45,17 @@ class Journal:
 
     Args:
         test: the test, as it is named on a command line.
+        replaced: under seed and key what was there before an answer was made anew, None for
+            nothing; it is added to, and what is there counts.
     """
 
-    def __init__(self, test: str) -> None:
+    def __init__(self, test: str, replaced: dict[Name, bytes | None] | None = None) -> None:
         self._test = test
-        self.before: set[tuple[str, str]] = set()
+        self.replaced = {} if replaced is None else replaced
+        self.before: set[Name] = set()
         self._lock = threading.Lock()
         self._quiet = 0
-        self.used: set[tuple[str, str]] = set()
+        self.used: set[Name] = set()
         self.counts: Counter[str] = Counter()
         self.missed: dict[str, tuple[str, str]] = {}
 
@@ -115,6 +126,11 @@ class WatchedStore(JsonlStore):
         raw = await super().aget(key)
         return self.read_behind(key) if raw is None and self.reads else raw
 
+    def own(self, name: Name) -> bytes | None:
+        """What the cassette itself has, whatever the seed. Raises `StoreError`."""
+        seed, key = name
+        return JsonlStore(self.path, seed).get(key)
+
     def read_behind(self, key: str) -> bytes | None:
         """What the first of the others has for a key."""
         found = (store.get(key) for store in self.reads)
@@ -153,14 +169,47 @@ class WatchedCache(Cache):
 
     def _behind(self, exchange: Exchange[Any]) -> tuple[bytes, ...]:
         """In mode refresh, what is only read: the tests that record it make it anew."""
-        store, own = self._store, self.journal.before
-        if self.policy.mode != "refresh" or (self.seed or "", exchange.key) in own:
+        if self.policy.mode != "refresh":
             return ()
+        store, journal, name = self._store, self.journal, (self.seed or "", exchange.key)
         assert isinstance(store, WatchedStore)
+        if name in journal.before:
+            if name not in journal.replaced:
+                try:
+                    journal.replaced[name] = store.own(name)
+                except StoreError:
+                    journal.replaced[name] = b""  # which nobody can read
+            return ()
         with suppress(StoreError):  # as if it were not there
             if (raw := store.read_behind(exchange.key)) is not None:
                 return (raw,)
+        journal.replaced.setdefault(name, None)
         return ()
+
+    def refreshed(self) -> Iterator[tuple[Name, Entry | CorruptEntryError | None, Entry, bool]]:
+        """The answers that were made anew and stored: each with the one before it.
+
+        They are the name, what was there before, what is there now, and whether it is encrypted.
+        """
+        journal, store = self.journal, self._store
+        assert isinstance(store, WatchedStore)
+        for name in [name for name in journal.replaced if name in journal.used]:
+            guard, key = self.sibling(name[0])._guard, name[1]
+            before: Entry | CorruptEntryError | None = None
+            try:
+                raw = store.own(name)
+                if raw is None:
+                    continue
+                entry = guard.unseal(key, raw)
+            except (StoreError, CodecError):
+                continue  # a call has told of it
+            old = journal.replaced[name]
+            if old is not None:
+                try:
+                    before = guard.unseal(key, old)
+                except CorruptEntryError as error:
+                    before = error
+            yield name, before, entry, raw.startswith(ENCRYPTED)
 
     def bypass(
         self,
@@ -174,7 +223,7 @@ class WatchedCache(Cache):
         with self.journal.watching():
             super().bypass(source, reason, asks_model=asks_model, fault=fault, host=host)
 
-    def finish(self, reply: Reply[R], exchange: Exchange[Any], watch: Watch | None) -> Reply[R]:
+    def finish(self, reply: Reply[R], exchange: Exchange[Any], watch: Watching | None) -> Reply[R]:
         self.journal.note(self, exchange.key, reply)
         return super().finish(reply, exchange, watch)
 

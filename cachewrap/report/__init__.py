@@ -33,6 +33,10 @@ _SCRIPT: Final = (
     "links.js",
     "conversation.js",
     "table.js",
+    "runs.js",
+    "timeline.js",
+    "run.js",
+    "diff.js",
     "main.js",
 )
 """The parts of the page's one script, which share their names, in their order."""
@@ -168,6 +172,10 @@ class Document:
             self._pictures[name] = len(self._pictures)
             self._data("image", embed(address))
         return self._pictures[name]
+
+    def put(self, name: str, value: Any) -> None:
+        """Add data that the page reads by its name, in the order in which it was added."""
+        self._data(name, embed(value))
 
     def _flush(self) -> None:
         if self._lines:

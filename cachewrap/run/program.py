@@ -29,11 +29,11 @@ URL: Final = "CACHEWRAP_URL"
 QUIET: Final = "CACHEWRAP_QUIET"
 """Whether nothing is printed at the end."""
 
-HISTORY: Final = "CACHEWRAP_HISTORY"
-"""The file to which hits and misses are added minute by minute, empty for none.
+RUN: Final = "CACHEWRAP_RUN"
+"""The name under which what is asked is kept; without one it is kept for a while."""
 
-Where it is not set, a disk cache has one in its folder.
-"""
+RUN_ID: Final = "CACHEWRAP_RUN_ID"
+"""What all processes of one program have in common, so that it is one run: set by the first."""
 
 TALLY: Final = "CACHEWRAP_TALLY"
 """Set by the first process of a program: the file to which the others add what they counted."""
@@ -217,6 +217,10 @@ class Program:
         if self._first:
             name = f"cachewrap-{os.urandom(16).hex()}"
             os.environ[TALLY] = os.path.join(_temporary(), name)
+            if RUN_ID not in os.environ:  # where `cachewrap run` did not start it
+                from cachewrap.ledger.names import new_unnamed
+
+                os.environ[RUN_ID] = new_unnamed()
         self._path = os.environ[TALLY]
         atexit.register(self.finish)
         systems.in_forked_child(self._forked)
@@ -244,7 +248,7 @@ class Program:
         try:
             from cachewrap.cache import Cache
 
-            cache = recorded(Cache.from_url(os.environ.get(URL) or "disk:.cache"))
+            cache = Cache.from_url(os.environ.get(URL) or "disk:.cache")
             self.own.forget(cache.stats)
             cache.check()
             _patch_all()
@@ -373,11 +377,37 @@ def lines_of(
     whole = [stats, *told.values()]
     if not can_price() and any(one.total.tokens_in_spent for one in whole):
         lines.append("for what it cost: pip install 'cachewrap[prices]'")
+    if stats.total.calls or told:
+        lines += _of_run(place)
     if apart and (many := nearly_all_missed(stats)):
         kind, name = apart
         alone = f"each differs from a stored one in the {kind} {name} alone"
         lines.append(f"{many}: {alone} (--unkeyed {name})")
     return lines
+
+
+def _of_run(place: str) -> list[str]:
+    """What is said of the run, where it was given a name: how to look at it."""
+    import shlex
+
+    from cachewrap.policy import LEDGER_VARIABLE
+
+    name = os.environ.get(RUN)
+    if not name or os.environ.get(LEDGER_VARIABLE) == "0" or not place or "memory:" in place[:7]:
+        return []
+    words = ["cachewrap", "runs", "show", *_as_typed(place), name]
+    return [f"run {name}: {shlex.join(words)}"]
+
+
+def _as_typed(url: str) -> list[str]:
+    """A cache as commands are given it; nothing for the one that they take by themselves."""
+    from cachewrap.urls import parse_url
+
+    kind, place, options = parse_url(url)
+    if kind not in ("disk", "jsonl") or options.keys() - {"cache_seed"}:
+        return [url]
+    place = place.removeprefix(os.path.join(systems.absolute("."), ""))
+    return [] if (kind, place) == ("disk", ".cache") else [place]
 
 
 def apart_of(cache: Cache, stats: Stats, missed: list[str], began: float) -> tuple[str, str] | None:
@@ -425,21 +455,6 @@ def _temporary() -> str:
     if os.name == "nt":
         return os.environ.get("TEMP") or os.getcwd()
     return os.environ.get("TMPDIR") or "/tmp"
-
-
-def recorded(cache: Cache) -> Cache:
-    """The cache, with the history of its calls where the environment says."""
-    named = os.environ.get(HISTORY)
-    if named == "":
-        return cache
-    from cachewrap.history import NAME, History, KeptBeside
-    from cachewrap.stores.base import Files
-
-    if named is not None:
-        return cache.telling(History(named))
-    if isinstance(cache.store, Files):
-        return cache.telling(KeptBeside(cache.store.beside(NAME)))
-    return cache
 
 
 def _patch_all() -> Patches:

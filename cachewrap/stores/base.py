@@ -381,6 +381,9 @@ class Logs(Protocol):
     logs_last: bool = True
     """Whether the logs outlive this process. Where not, runs are only kept that were named."""
 
+    logs_hold: bool = False
+    """Whether what is written or read of logs may stay open until `Store.close`."""
+
     @property
     @abstractmethod
     def logs_url(self) -> str:

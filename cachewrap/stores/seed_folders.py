@@ -60,33 +60,35 @@ def seed_of(name: str) -> str | None:
         return None
 
 
-def check_owners(root: str, folder: str) -> None:
+def check_owners(root: str | None, folder: str) -> None:
     """Raise `StoreError` where somebody else could put what he likes into the folder.
 
-    The root may be a link: it is the user's own choice. What is in it may not.
+    The root may be a link: it is the user's own choice. What is in it may not. Without a root the
+    folder goes with a file beside it.
     """
+    instead = "path of the file" if root is None else "cache_path_root"
     for place, look in ((root, files.stat), (folder, files.lstat)):
+        if place is None:
+            continue
         try:
             status = look(place)
         except OSError:  # it is not there yet, or whoever opens it is told why it cannot be
             return
         if not stat.S_ISDIR(status.st_mode):
             sort = "a link, which is not followed" if stat.S_ISLNK(status.st_mode) else "no folder"
-            raise StoreError(
-                f"{place} is {sort}: give the folder itself as cache_path_root, or move it away"
-            )
+            give = "" if root is None else "give the folder itself as cache_path_root, or "
+            raise StoreError(f"{place} is {sort}: {give}move it away")
         owner = stranger(status)
         if owner is not None:
             raise StoreError(
                 f"{place} belongs to another user ({owner}), who could change what is stored, and"
-                " read it. Choose another cache_path_root, or make it yours; if you trust its"
+                f" read it. Choose another {instead}, or make it yours; if you trust its"
                 f" owner, set {OWNERS}={owner}"
             )
         if open_to_all(status):
             warn_once(
                 ("open to all", place),
-                f"{place} can be changed by every user: chmod go-w, or choose another"
-                " cache_path_root",
+                f"{place} can be changed by every user: chmod go-w, or choose another {instead}",
             )
 
 

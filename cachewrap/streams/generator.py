@@ -206,6 +206,7 @@ def stream(
     if isinstance(found, Absent):
         joined = _join(cache, exchange, lambda name: SharedStream(name, begin()), is_async=False)
         with closing(ItemReader(cache, begin, found, *joined)) as reader:
+            reader.begun = exchange.begun
             return (yield from reader)
     passed, sent = 0, None
     for encoded in found.value.values:
@@ -239,6 +240,7 @@ async def astream(
             cache, exchange, lambda name: AsyncSharedStream(name, begin()), is_async=True
         )
         reader = AsyncItemReader(cache, begin, found, *joined)
+        reader.begun = exchange.begun
     else:
         passed, sent = 0, None
         for encoded in found.value.values:

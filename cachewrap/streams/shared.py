@@ -398,7 +398,10 @@ class StreamReader:
 
     Attributes:
         source: the upstream end of what it reads.
+        begun: what watches the caller's call from its beginning, if anything does.
     """
+
+    begun: Any = None
 
     def __init__(
         self, cache: StreamCache, stream: Any, leads: bool = True, seconds: float = inf
@@ -420,7 +423,7 @@ class StreamReader:
 
     def _count(self) -> None:
         if self._joined:
-            self._cache.count_joined(self.source.entry)
+            self._cache.count_joined(self.source.entry, self.begun)
 
 
 # An abandoned reader is finalised wherever the collector runs, perhaps under this very lock.

@@ -20,6 +20,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
     printable,
 )
+from cachewrap.telemetry.usage import NO_DETAILS, Details
 
 call_log: Final = logging.getLogger("cachewrap.calls")
 
@@ -123,6 +124,11 @@ class Watch:
         if error is not None:
             self.tell(None, None, error=error)
 
+    def finished(self, reply: Any, model: str, details: object) -> None:
+        """Say how it was answered, as a `Reply` has it."""
+        stored = reply.own and reply.entry is not None
+        self.tell(reply.outcome, reply.entry, stored=stored, reason=reply.reason)
+
     def tell(
         self,
         outcome: Outcome | None,
@@ -180,12 +186,18 @@ def _tell(hook: Hook | None, event: Event, text: str) -> None:
 
 def model_of(entry: Entry | None) -> str:
     """The model as upstream reported it, for one line; ``""`` where none is known."""
+    return reported_of(entry)[0]
+
+
+def reported_of(entry: Entry | None) -> tuple[str, Details]:
+    """The model, as `model_of` gives it, and how many of the tokens were what."""
     if entry is None:
-        return ""
+        return "", NO_DETAILS
     try:
-        return printable(str(entry.read_record()["model"]))
+        record = entry.read_record()
     except CorruptEntryError:  # the record is damaged, the answer that was served is not
-        return ""
+        return "", NO_DETAILS
+    return printable(str(record["model"])), record.get("details", NO_DETAILS)
 
 
 # -- faults that a call survives ---------------------------------------------------------------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from importlib.util import find_spec
 from itertools import zip_longest
+from operator import add
 from typing import Any, Final, TypeAlias
 
 _IN = ("prompt_tokens", "input_tokens")
@@ -29,8 +31,17 @@ DETAILS: Final = (
     "cache_audio_read_tokens",
     "output_audio_tokens",
     "reasoning_tokens",
+    "input_image_tokens",
+    "cache_image_read_tokens",
+    "output_image_tokens",
+    "input_video_tokens",
+    "citation_tokens",
+    "web_searches",
+    "audio_seconds",
 )
-"""Tokens that are told apart. What is stored are their places here: new ones go to the end."""
+"""What is told apart: tokens, all of them within those of the prompt or of the completion, and the
+searches and seconds that are billed beside tokens. What is stored are their places here: new ones
+go to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +177,49 @@ def cost_of(usage: Usage, when: float | None = None) -> Decimal | None:
     """
     found = price(usage.model, usage.tokens_in, usage.tokens_out)
     return None if found is None else Decimal(str(found))
+
+
+_STEPS: Final = sorted(
+    {*range(16_000, 2_000_001, 1_000), 199_999, 2**15, 2**16, 2**17, 2**18, 2**19}
+)
+"""Prompt tokens after which the price of all tokens of a call may be another."""
+
+
+_ROW: Final = 3 + len(DETAILS)
+
+
+class Usages:
+    """The usages of many calls added up, so that what they cost can still be told exactly.
+
+    Calls whose prompts are so long that their tokens may have another price are added up apart.
+
+    Attributes:
+        sums: by the step that a prompt has reached, the calls, their tokens and details.
+    """
+
+    __slots__ = ("sums",)
+
+    def __init__(self) -> None:
+        self.sums: dict[int, list[int]] = {}
+
+    def add(self, tokens_in: int, tokens_out: int, details: Details) -> None:
+        """Add the usage of a call."""
+        step = bisect_left(_STEPS, tokens_in) if tokens_in > _STEPS[0] else 0
+        row = self.sums.get(step)
+        if row is None:
+            row = self.sums[step] = [0] * _ROW
+        row[0] += 1
+        row[1] += tokens_in
+        row[2] += tokens_out
+        if details:
+            for place, count in zip(range(3, _ROW), details, strict=False):
+                row[place] += count
+
+    def merge(self, sums: Mapping[int, Sequence[int]]) -> None:
+        """Add the sums of others."""
+        for step, row in sums.items():
+            known = self.sums.get(step, [0] * len(row))
+            self.sums[step] = list(map(add, known, row))
 
 
 @dataclass(frozen=True, slots=True)

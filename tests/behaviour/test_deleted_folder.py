@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache, CacheWarning, StoreError, llm_cached, systems
-from cachewrap.history import History
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows deletes no working directory")
 
@@ -85,21 +84,11 @@ def test_an_absolute_path_works(tmp_path: Path) -> None:
         assert cache.get("key") == "value"
 
 
-def test_a_history_is_not_kept(tmp_path: Path) -> None:
-    history = History("calls.jsonl")
-    with Cache.memory(on_event=history) as cache:
-        assert llm_cached(version=1)(str)("a", cache=cache) == "a"
-    with pytest.raises(OSError, match="Not a directory"):
-        history.flush()
-    assert os.listdir(tmp_path) == []
-
-
 COMMANDS: dict[str, tuple[list[str], int]] = {
     "ls": (["ls"], 3),
     "a file": (["ls", "--url", "jsonl:a.jsonl"], 3),
     "stats": (["stats", "--disk", "answers"], 3),
     "run": (["run", "-c", "pass"], 3),
-    "a history": (["run", "--url", "disk:/tmp/x", "--history", "a", "-c", "pass"], 3),
     "export": (["export", "-"], 3),
     "env": (["env"], 3),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from cachewrap import Cache, llm_cached
 from cachewrap.format import envelope
-from cachewrap.history import History, read_history
 from cachewrap.http import request
 from cachewrap.systems import files
 
@@ -118,19 +116,6 @@ def test_all_of_them_at_once(tmp_path: Path) -> None:
                 patch.stop()
     assert found == "value"
     assert '"value"' in (tmp_path / "answers.jsonl").read_text()
-
-
-def test_the_history_is_written_past_a_mock() -> None:
-    with (
-        mock.patch("builtins.open", mock.mock_open()),
-        mock.patch("os.open", REFUSED),
-        mock.patch("os.write", REFUSED),
-    ):
-        history = History("calls.jsonl")
-        with Cache.memory(on_event=history):
-            llm_cached(version=1)(json.dumps)("hi")
-        history.flush()
-    assert [minute.misses for minute in read_history("calls.jsonl")] == [1]
 
 
 def test_a_dictionary_of_the_package_is_read_past_a_mock() -> None:

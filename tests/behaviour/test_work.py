@@ -73,7 +73,7 @@ async def acomplete(messages: list[dict[str, Any]], *, model: str) -> str:
 def test_a_hit_in_memory_makes_few_calls() -> None:
     with Cache.memory():
         python, c = count(lambda: complete(MESSAGES, model="m"))
-    assert (python <= 11, c <= 31) == (True, True), (python, c)
+    assert (python <= 11, c <= 33) == (True, True), (python, c)
 
 
 def test_a_hit_of_an_activated_cache_makes_two_more() -> None:
@@ -82,13 +82,13 @@ def test_a_hit_of_an_activated_cache_makes_two_more() -> None:
         python, c = count(lambda: complete(MESSAGES, model="m"))
     finally:
         blocks.serve_program(None)
-    assert (python <= 13, c <= 33) == (True, True), (python, c)
+    assert (python <= 14, c <= 35) == (True, True), (python, c)
 
 
 def test_a_hit_on_disk_makes_few_calls(tmp_path: Any) -> None:
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model="m"))
-    assert (python <= 11, c <= 37) == (True, True), (python, c)
+    assert (python <= 14, c <= 47) == (True, True), (python, c)
 
 
 def test_a_long_conversation_makes_no_more_python_calls() -> None:
@@ -113,10 +113,10 @@ def test_a_hit_makes_one_call_for_each_model_in_a_list() -> None:
 
 LARGE = [{**one, "content": one["content"] * 1000} for one in LONG]
 AGAIN = [
-    pytest.param(LARGE, LARGE, 11, id="a conversation again"),
-    pytest.param(LARGE, [*LARGE, *MESSAGES], 11, id="a turn more"),
-    pytest.param([*LARGE, LARGE[0]], [*LARGE, MESSAGES[0]], 11, id="another last message"),
-    pytest.param(b"x" * 1_000_000, bytes([120]) * 1_000_000, 28, id="bytes"),
+    pytest.param(LARGE, LARGE, 12, id="a conversation again"),
+    pytest.param(LARGE, [*LARGE, *MESSAGES], 12, id="a turn more"),
+    pytest.param([*LARGE, LARGE[0]], [*LARGE, MESSAGES[0]], 12, id="another last message"),
+    pytest.param(b"x" * 1_000_000, bytes([120]) * 1_000_000, 29, id="bytes"),
 ]
 
 
@@ -218,7 +218,7 @@ def test_a_generator_makes_few_calls() -> None:
     with Cache.memory():
         hit, _ = count(lambda: list(generate(-1)))
         miss, _ = count(lambda: list(generate(next(numbers))))
-    assert (hit <= 70, miss <= 234) == (True, True), (hit, miss)
+    assert (hit <= 72, miss <= 239) == (True, True), (hit, miss)
 
 
 def test_a_call_that_is_not_cached_makes_next_to_none() -> None:
@@ -236,7 +236,7 @@ def test_a_function_for_blocks_makes_next_to_no_call_outside_of_them() -> None:
     assert python <= 4
     with Cache.memory():
         python, c = count(lambda: ask(MESSAGES, model="m"))
-    assert (python <= 11, c <= 31) == (True, True), (python, c)
+    assert (python <= 11, c <= 33) == (True, True), (python, c)
 
 
 class Statements:
@@ -295,7 +295,7 @@ def test_a_miss_on_disk_makes_few_calls(tmp_path: Any) -> None:
     models = itertools.count()
     with Cache.disk(cache_path_root=tmp_path):
         python, c = count(lambda: complete(MESSAGES, model=f"m{next(models)}"))
-    assert (python <= 97, c <= 121) == (True, True), (python, c)
+    assert (python <= 108, c <= 135) == (True, True), (python, c)
 
 
 def test_a_miss_opens_nothing_that_it_has_sealed(monkeypatch: pytest.MonkeyPatch) -> None:

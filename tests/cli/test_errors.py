@@ -44,7 +44,7 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("two places", ["ls", "--disk", "a", "--url", "disk:b"], 2, "give one of"),
     ("no folder", ["ls", "--disk", "/no/such/folder"], 3, "no such folder"),
     ("no server there", ["ls", "--redis", "redis://127.0.0.1:1/0"], 3, "Redis at redis://127"),
-    ("two histories", ["run", "--history", "a", "--no-history", "p.py"], 2, "not both"),
+    ("a run that is not kept", ["run", "--name", "a", "--no-ledger", "p.py"], 2, "not both"),
     ("a mode", ["run", "--mode", "fast", "p.py"], 2, "'fast' is not one of"),
 ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cachewrap.cli.parts import Part, Stream, parts_of
+from cachewrap.entries.parts import Part, Stream, parts_of
 from cli.filling import stream_of
 
 HELLO = Part("text", "hello")

@@ -8,7 +8,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +15,11 @@ from typing import Any
 
 import pytest
 
-from cachewrap import Cache, llm_cached
+from cachewrap import Cache
 from cachewrap.cli import report as report_command, survey
 from cachewrap.entry import Facts
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
-from cachewrap.history import History
-from cachewrap.stores.disk import DiskStore
-from cachewrap.telemetry.usage import price
 from cli.filling import DAY, CommandLine, chat, put, stream_of
 
 CALL = {"function": "agents.plan:summarise", "arguments": {"text": "a long story"}}
@@ -36,10 +32,11 @@ class Page:
     def __init__(self, path: Path) -> None:
         self.source = path.read_bytes()
         found: dict[bytes, list[Any]] = {
-            name: [] for name in (b"lines", b"talks", b"facts", b"image")
+            name: [] for name in (b"lines", b"talks", b"facts", b"image", b"run", b"diff")
         }
         for name, data in _BLOCK.findall(self.source):
             found[name].append(json.loads(data))
+        self._found = found
         self.lines = [line for block in found[b"lines"] for line in block]
         self.talks = [talk for block in found[b"talks"] for talk in block["talks"]]
         self.turns = [block["turns"] for block in found[b"talks"]]
@@ -55,6 +52,10 @@ class Page:
     @property
     def keys(self) -> list[str]:
         return [line[0] for line in self.lines]
+
+    def of(self, name: str) -> list[Any]:
+        """The data of a kind, in the order in which it stands."""
+        return self._found[name.encode()]
 
 
 @pytest.fixture(
@@ -209,65 +210,6 @@ def test_an_entry_whose_request_is_damaged_is_shown_as_that(
     Cache.from_url(url).store.set("a" * 64, raw)
     run("report", "--url", url, "-o", str(tmp_path / "r.html"))
     assert "its request cannot be read" in Page(tmp_path / "r.html").talks[0]["error"]
-
-
-def test_a_history_shows_hits_of_this_cache(url: str, report: Any, tmp_path: Path) -> None:
-    def ask(prompt: str) -> str:
-        return prompt
-
-    history = History(tmp_path / "calls.jsonl")
-    for cache in (Cache.from_url(url).telling(history), Cache.memory().telling(history)):
-        with cache:
-            for prompt in ("a", "b", "a", "a"):
-                llm_cached(version=1)(ask)(prompt)
-    history.flush()
-    calls = report("--history", str(tmp_path / "calls.jsonl")).facts["calls"]
-    assert (calls["hits"], calls["misses"], calls["elsewhere"]) == (2, 2, 4)
-    assert [sum(step[kind] for step in calls["timeline"]["steps"]) for kind in (1, 2)] == [2, 2]
-
-
-def test_what_a_program_kept_in_its_cache_is_shown(
-    disk: str, tmp_path: Path, run: CommandLine
-) -> None:
-    store = DiskStore(disk.partition(":")[2])
-    minute = {"start": int(time.time()), "place": store.url, "source": "m:ask", "model": "gpt-4o"}
-    minutes = [minute | {"hits": 4}, minute | {"hits": 8, "model": "o1"}, minute | {"start": 60}]
-    kept = Path(store.beside("history.jsonl") or "")
-    kept.write_text("".join(f"{json.dumps(one)}\n" for one in minutes))
-
-    def hits(*words: str) -> Any:
-        run("report", "--url", disk, *words, "-o", str(tmp_path / "r.html"))
-        return Page(tmp_path / "r.html").facts["calls"]["hits"]
-
-    assert [hits(), hits("--model", "o*"), hits("--function", "ask"), hits("--function", "b")] == [
-        *(12, 8, 12, 0)
-    ]
-    assert [hits("--newer-than", "1d"), hits("--older-than", "1d")] == [12, 0]
-    kept.write_text("dear diary\n")
-    done = run("report", "--url", disk, "-o", str(tmp_path / "r.html"))
-    assert (done.status, "left out what follows in the history" in done.err) == (0, True)
-
-
-def test_a_history_has_its_savings(disk: str, tmp_path: Path, run: CommandLine) -> None:
-    minute = {"start": 1_700_000_040, "place": DiskStore(disk.partition(":")[2]).url}
-    minute |= {"source": "s", "model": "gpt-4o", "hits": 4, "joined": 1, "errors": 2}
-    minute |= {"tokens_in": 5000, "tokens_out": 500, "seconds": 7.5}
-    (tmp_path / "calls.jsonl").write_text(f"{json.dumps(minute)}\n" * 2)
-    words = ["--history", str(tmp_path / "calls.jsonl"), "-o", str(tmp_path / "r.html")]
-    run("report", "--url", disk, *words)
-    calls = Page(tmp_path / "r.html").facts["calls"]
-    names = ("hits", "errors", "tokens_in", "tokens_out", "seconds")
-    assert [calls[name] for name in names] == [10, 4, 10_000, 1000, 15.0]
-    one = price("gpt-4o", 1000, 100)
-    assert calls["money"] == (None if one is None else pytest.approx(10 * one))
-
-
-def test_another_file_is_no_history(run: CommandLine, disk: str, tmp_path: Path) -> None:
-    (tmp_path / "calls.jsonl").write_text("dear diary\n")
-    words = ["--history", str(tmp_path / "calls.jsonl"), "-o", str(tmp_path / "r.html")]
-    done = run("report", "--url", disk, *words)
-    assert (done.status, "not written by cachewrap's History" in done.err) == (2, True)
-    assert not (tmp_path / "r.html").exists()
 
 
 def test_where_nothing_fits_there_is_a_page(keys: dict[str, str], report: Any) -> None:

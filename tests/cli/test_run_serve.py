@@ -16,8 +16,8 @@ from standin import Upstream
 pytest.importorskip("h11")
 pytest.importorskip("prometheus_client")
 
+from cachewrap import Cache
 from cachewrap.cli.run_serve import past_proxies
-from cachewrap.history import read_history
 from cli.filling import CommandLine
 
 ASKING = """
@@ -116,20 +116,20 @@ def test_a_command_is_answered_from_the_store_the_second_time(
 @pytest.mark.parametrize(
     ("words", "kept"),
     [
-        pytest.param([], [".cache/41/history.jsonl"], id="beside the answers"),
-        pytest.param(["--history", "told"], ["told"], id="in a file"),
-        pytest.param(["--no-history"], [], id="nowhere"),
+        pytest.param(["--name", "a"], ["a"], id="under a name"),
+        pytest.param([], [""], id="without one"),
+        pytest.param(["--no-ledger"], [], id="not at all"),
     ],
 )
-def test_hits_and_misses_are_kept(
+def test_what_a_command_asks_is_kept(
     words: list[str], kept: list[str], run: Run, tmp_path: Path
 ) -> None:
-    run(*words, PYTHON, "asking.py", "one", "one")
-    files = [name for name in (".cache/41/history.jsonl", "told") if (tmp_path / name).exists()]
-    assert files == kept
-    for name in files:
-        minutes = list(read_history(tmp_path / name))
-        assert (sum(m.hits for m in minutes), sum(m.misses for m in minutes)) == (1, 1)
+    done = run(*words, PYTHON, "asking.py", "one", "one")
+    runs = Cache.disk(41, tmp_path / ".cache").runs()
+    assert [one.name * one.named for one in runs] == kept
+    for one in runs:
+        assert [call.outcome for call in one.calls()] == ["miss", "hit"]
+    assert ("cachewrap: run a: cachewrap runs show a\n" in done.stderr) == (kept == ["a"])
 
 
 def test_a_server_that_is_named_goes_before_the_environment(run: Run, up: Upstream) -> None:

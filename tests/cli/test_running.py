@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import venv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from standin import Upstream
 
 from cachewrap import Cache
 from cachewrap.errors import ConfigurationError, StoreError
-from cachewrap.history import read_history
 from cachewrap.stores.base import Seeds
 
 ASKING = """
@@ -109,12 +109,12 @@ class Twice:
     Args:
         runs: what each run said.
         calls: how many calls had reached upstream after each run.
-        history: the history that was kept of both.
+        folder: where.
     """
 
     runs: list[subprocess.CompletedProcess[str]]
     calls: list[int]
-    history: Path
+    folder: Path
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,9 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Twice:
     with Upstream() as up:
         run = running(starting(folder, up))
         for _ in range(2):
-            runs.append(run("--history", "calls.jsonl", "program.py"))
+            runs.append(run("--name", "everywhere", "program.py"))
             calls.append(up.calls)
-    return Twice(runs, calls, folder / "calls.jsonl")
+    return Twice(runs, calls, folder)
 
 
 def test_every_corner_of_a_program_is_cached(everywhere: Twice) -> None:
@@ -136,12 +136,17 @@ def test_every_corner_of_a_program_is_cached(everywhere: Twice) -> None:
     assert first.stderr.startswith("cachewrap: 0 of 7 calls answered from disk://")
     assert again.stdout == first.stdout
     assert again.stderr.startswith("cachewrap: 7 of 7 calls answered from disk://")
-    assert again.stderr.count("\n") == 1
+    assert again.stderr.splitlines()[1:] == [
+        "cachewrap: run everywhere: cachewrap runs show everywhere"
+    ]
 
 
-def test_a_history_is_kept_by_every_process(everywhere: Twice) -> None:
-    minutes = list(read_history(everywhere.history))
-    assert (sum(m.misses for m in minutes), sum(m.hits for m in minutes)) == (7, 7)
+def test_a_run_is_kept_by_every_process(everywhere: Twice) -> None:
+    runs = Cache.disk(41, everywhere.folder / ".cache").runs()
+    counted = [Counter(call.outcome for call in run.calls()) for run in runs]
+    assert [run.name for run in runs] == ["everywhere"] * 2
+    assert counted == [{"miss": 7}, {"hit": 7}]
+    assert [len({begin.family for begin in run.processes}) for run in runs] == [1, 1]
 
 
 MASTERS = {
@@ -314,21 +319,56 @@ def test_a_file_is_the_same_from_every_folder(start: Run, tmp_path: Path) -> Non
     assert f"CACHEWRAP_URL='jsonl://{tmp_path}/answers.jsonl?ttl=60" in told.stdout
 
 
-def test_a_disk_cache_keeps_the_history(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "p.py").write_text("import asking; asking.ask('x')")
-    for words in ([], [], ["--no-history"]):
-        assert run(*words, "p.py").returncode == 0
-    kept = tmp_path / ".cache" / "41" / "history.jsonl"
-    minutes = list(read_history(kept))
-    assert (sum(m.misses for m in minutes), sum(m.hits for m in minutes)) == (1, 1)
-    assert kept.stat().st_mode & 0o777 == 0o600
+ASK = "import asking; asking.ask('x')"
 
 
-def test_a_history_that_cannot_be_kept_is_not_missed(run: Run, tmp_path: Path) -> None:
-    (tmp_path / ".cache" / "41" / "history.jsonl").mkdir(parents=True)
-    (tmp_path / "p.py").write_text("import asking; asking.ask('x')")
-    done = run("p.py")
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+@pytest.mark.parametrize(
+    ("words", "variables", "kept"),
+    [
+        pytest.param([], {}, [False], id="without a name"),
+        pytest.param(["--name", "a"], {}, [True], id="with one"),
+        pytest.param([], {"CACHEWRAP_RUN": "a"}, [True], id="of the environment"),
+        pytest.param(["--name", "a"], {"CACHEWRAP_LEDGER": "0"}, [True], id="a name says enough"),
+        pytest.param(["--no-ledger"], {}, [], id="not at all"),
+        pytest.param(["--no-ledger"], {"CACHEWRAP_RUN": "a"}, [], id="not under a name either"),
+        pytest.param([], {"CACHEWRAP_LEDGER": "0"}, [], id="not in this environment"),
+    ],
+)
+def test_what_a_program_asks_is_kept(
+    run: Run, tmp_path: Path, words: list[str], variables: dict[str, str], kept: list[bool]
+) -> None:
+    done = run(*words, "-c", ASK, **variables)
+    runs = Cache.disk(41, tmp_path / ".cache").runs()
+    assert [one.named for one in runs] == kept, done.stderr
+    told = "cachewrap: run a: cachewrap runs show a\n" if True in kept else ""
+    assert done.stderr.partition("\n")[2] == told
+
+
+def test_the_processes_of_one_command_are_one_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(ASK)
+    done = run("sh", "-c", f"{sys.executable} p.py && {sys.executable} p.py")
+    (one,) = Cache.disk(41, tmp_path / ".cache").runs()
+    assert [call.outcome for call in one.calls()] == ["miss", "hit"], done.stderr
+    assert (len(one.processes), one.state, one.processes[0].program) == (2, "ended", "p.py")
+
+
+def test_a_command_inside_another_is_a_run_of_its_own(run: Run, tmp_path: Path) -> None:
+    inner = f'{sys.executable} -m cachewrap run -q --name inner -c "{ASK}"'
+    run("--name", "outer", "sh", "-c", f'{sys.executable} -c "{ASK}"; {inner}')
+    assert [one.name for one in Cache.disk(41, tmp_path / ".cache").runs()] == ["outer", "inner"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        pytest.param(["--disk", "a b"], "'a b' x", id="another folder"),
+        pytest.param(["--url", "jsonl:a.jsonl"], "a.jsonl x", id="a file"),
+        pytest.param(["--seed", "7"], "x", id="another seed"),
+    ],
+)
+def test_the_end_tells_how_a_run_is_looked_at(run: Run, words: list[str], shown: str) -> None:
+    done = run(*words, "--name", "x", "-c", ASK)
+    assert done.stderr.endswith(f"cachewrap: run x: cachewrap runs show {shown}\n")
 
 
 def test_the_environments_url_is_used(run: Run, tmp_path: Path) -> None:

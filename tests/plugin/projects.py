@@ -67,6 +67,7 @@ class Project:
         self.patch = patch
         self.upstream = upstream
         self.root = pytester.path
+        self.status = 0  # of the last run
         for name in ("CI", "CACHEWRAP_MODE", "PYTEST_ADDOPTS", "OPENAI_API_KEY"):
             patch.delenv(name, raising=False)
         patch.setenv("UPSTREAM", upstream.base_url)
@@ -101,6 +102,7 @@ class Project:
             result = self._pytester.runpytest_subprocess(*options, timeout=120)
         else:
             result = self._pytester.runpytest_inprocess(*options)
+        self.status = int(result.ret)
         seen = result.parseoutcomes()
         seen.pop("warnings", None)
         seen.pop("warning", None)

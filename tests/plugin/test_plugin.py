@@ -710,6 +710,10 @@ def test_workers_are_summed_and_judge_together(project: Project) -> None:
     assert "unused" not in out
     assert project.calls == 10
     project.test(WORKERS.replace("range(3)", "range(2)"))
-    out = project.run("-n2", "--llm-cache-prune", "tests/test_it.py", passed=3)
+    anew = "--llm-cache=refresh", "--llm-cache-fail-on-change"
+    out = project.run("-n2", *anew, "--llm-cache-prune", "tests/test_it.py", passed=3)
+    assert "compared with before: 8 changed, 2 no longer asked in 4 cassettes" in out
+    assert "tests/cassettes/test_it/all.jsonl: 2 changed, 1 no longer asked" in out
+    assert project.status == 1
     for name in ("all", "judge"):
         assert f"removed: tests/cassettes/test_it/{name}.jsonl: 1 entry that no test used" in out

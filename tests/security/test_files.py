@@ -20,7 +20,6 @@ import pytest
 from cachewrap import Cache, CacheWarning, llm_cached, systems
 from cachewrap.cli.main import main
 from cachewrap.errors import StoreError
-from cachewrap.history import History, KeptBeside, read_history
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.testing.stores import key_of
@@ -68,7 +67,6 @@ NAMES = [
     "cache.db-shm",
     "cache.db-journal",
     "cache.db-leases",
-    "history.jsonl",
     ".gitignore",
 ]
 
@@ -129,9 +127,7 @@ def test_what_is_planted_in_a_folder_is_left_alone(
     before = sorted(path.name for path in tmp_path.iterdir())
 
     def use() -> None:
-        kept = KeptBeside(str(root / "41" / "history.jsonl"))
-        assert call_twice(lambda: Cache.disk(41, root, on_event=kept)) == ["a!", "b!"]
-        kept.flush()
+        assert call_twice(lambda: Cache.disk(41, root)) == ["a!", "b!"]
 
     within(use)
     assert elsewhere.read_bytes() == PRECIOUS
@@ -245,12 +241,6 @@ def test_links_that_the_user_names_are_followed(tmp_path: Path) -> None:
         store.check()
         store.set(key_of(1), BIG)
         assert store.get(key_of(1)) == BIG
-    (tmp_path / "calls.jsonl").symlink_to(tmp_path / "scratch" / "calls.jsonl")
-    history = History(tmp_path / "calls.jsonl")
-    with Cache.memory(on_event=history):
-        llm_cached(version=1)(str)(1)
-    history.flush()
-    assert len(list(read_history(tmp_path / "calls.jsonl"))) == 1
 
 
 def test_a_seed_that_is_a_link_does_not_hide_the_others(
@@ -442,7 +432,6 @@ class TestModes:
             store.set(key_of(1), BIG)
             store.acquire(key_of(2), "token", 1.0)
             store.release(key_of(2), "token")
-            KeptBeside(store.beside("history.jsonl"))._write([])
             inside = modes_of(tmp_path / "root" / "41")
         assert inside == {("file", 0o600), ("folder", 0o700)}
 
@@ -487,13 +476,6 @@ class TestModes:
         modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names]
         assert modes == [0o600, 0o640, 0o600]
 
-    def test_of_a_history(self, tmp_path: Path) -> None:
-        history = History(tmp_path / "calls.jsonl")
-        with Cache.memory(on_event=history):
-            llm_cached(version=1)(str)(1)
-        history.flush()
-        assert modes_of(tmp_path) == {("file", 0o600)}
-
 
 # -- files that commands are given ---------------------------------------------------------------
 
@@ -505,7 +487,6 @@ class TestModes:
         (("import", "{fifo}"), 3),
         (("export", "{fifo}"), 3),
         (("report", "-o", "{fifo}"), 3),
-        (("report", "-o", "page.html", "--history", "{fifo}"), 3),
         (("ls", "--url", "jsonl:{fifo}"), 3),
         (("copy", "jsonl:{fifo}"), 3),
         (("run", "--url", "jsonl:{fifo}", "-c", "pass"), 3),

@@ -21,7 +21,6 @@ from cachewrap.cli.main import main
 from cachewrap.entry import Facts, Kind
 from cachewrap.errors import StoreError
 from cachewrap.format.envelope import seal
-from cachewrap.history import Minute, read_history
 from cachewrap.stores.base import Scans, Store, Uses
 from cachewrap.stores.disk import DiskStore
 from cachewrap.stores.jsonl import JsonlStore
@@ -518,37 +517,3 @@ class TestFacts:
             warnings.simplefilter("ignore", CacheWarning)
             ask("a")
         assert 0 <= cache.stats.seconds_saved < 10
-
-
-# -- the history ---------------------------------------------------------------------------------
-
-MINUTE = json.dumps({"start": 60, "place": "p", "source": "s", "model": "m", "hits": 1}).encode()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"7",
-        b"[]",
-        b"null",
-        b'{"start": "a", "place": "p", "source": "s", "model": "m"}',
-        b'{"start": 60, "place": 7, "source": "s", "model": "m"}',
-        b'{"start": NaN, "place": "p", "source": "s", "model": "m"}',
-        b'{"start": 60, "place": "p", "source": "s", "model": "m", "hits": 1e999}',
-        b'{"start": 60, "place": "p", "source": "s", "model": "m", "other": 1}',
-        b"\xff\xfe",
-        b"[" * 100_000,
-        b"9" * 10_000,
-    ],
-)
-def test_a_line_of_a_history_that_is_none_is_left_out(tmp_path: Path, line: bytes) -> None:
-    path = tmp_path / "calls.jsonl"
-    path.write_bytes(b"\n".join((MINUTE, line, MINUTE, b"")))
-    told: list[str] = []
-    assert list(read_history(path, told.append)) == [Minute(60, "p", "s", "m", 1)] * 2
-    assert len(told) == 1
-    store = DiskStore(tmp_path / "cache")
-    store.set(GOOD, VALUE)
-    words = ["report", "-o", str(tmp_path / "page.html"), "--history", str(path)]
-    assert run(words, f"disk:{tmp_path / 'cache'}", tmp_path) == 0

@@ -110,6 +110,14 @@ def test_leases(calls: Calls) -> None:
     assert calls.acquire(key, "third", 60) is Claim.FAILED
 
 
+def test_logs(url: str) -> None:
+    with closing(RedisStore(url, namespace="mine")) as store:
+        store.append_to_log("a", [VALUE, b"second"])
+        assert list(store.read_log("a")) == [VALUE, b"second"]
+        assert [facts.name for facts in store.logs()] == ["a"]
+        assert (store.remove_log("a"), store.logs()) == (True, [])
+
+
 def test_a_health_check(url: str) -> None:
     with closing(RedisStore(f"{url}?health_check_interval=1", namespace="mine")) as store:
         store.set(ONE, VALUE)

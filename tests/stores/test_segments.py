@@ -80,16 +80,18 @@ class TestMinimalStore(StoreSuite):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        pytest.param("memory", "Scans", marks=pytest.mark.stores("memory")),
+        pytest.param("memory", "Scans Logs", marks=pytest.mark.stores("memory")),
         pytest.param(
             "disk",
-            "Leases Scans Seeds Uses Files Checks"
+            "Leases Scans Seeds Uses Files Logs Checks"
             if leases.SUPPORTED
-            else "Scans Seeds Uses Files Checks",
+            else "Scans Seeds Uses Files Logs Checks",
             marks=pytest.mark.stores("disk"),
         ),
-        pytest.param("redis", "Leases Pairs Scans Seeds Uses", marks=pytest.mark.stores("redis")),
-        pytest.param("jsonl", "Scans Seeds Checks", marks=pytest.mark.stores("jsonl")),
+        pytest.param(
+            "redis", "Leases Pairs Scans Seeds Uses Logs", marks=pytest.mark.stores("redis")
+        ),
+        pytest.param("jsonl", "Scans Seeds Logs Checks", marks=pytest.mark.stores("jsonl")),
     ],
 )
 def test_what_each_store_has(make_store: Callable[[str], Store], kind: str, expected: str) -> None:

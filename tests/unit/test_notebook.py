@@ -317,8 +317,8 @@ print(json.dumps([name in sys.modules for name in ("cachewrap.notebook", "html")
 MAKING = set("disk from_url jsonl memory redis".split())
 USING = set(
     """
-    aclose check clear close delete entries explain get keys mode reseed samples seed set store
-    telling url
+    aclose check clear close delete entries explain get keys mode reseed run runs samples seed set
+    store telling url
     """.split()
 )
 

@@ -9,9 +9,10 @@ function moveBetweenRows(event, from) {
     event.preventDefault();
     from.click();
   }
-  if (to === -1 && event.key === "ArrowUp" && from.closest("table")) {
+  const field = from.closest("section")?.querySelector("input[type=search]");
+  if (to === -1 && event.key === "ArrowUp" && field) {
     event.preventDefault();
-    document.getElementById("search").focus();
+    field.focus();
   }
   if (to === undefined || !all[to]) return;
   event.preventDefault();
@@ -21,14 +22,14 @@ function moveBetweenRows(event, from) {
 document.addEventListener("keydown", (event) => {
   const { target } = event;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const search = document.getElementById("search");
+  const search = [...document.querySelectorAll("#search, #find")].find((field) => field.checkVisibility());
   if (event.key === "/" && search && !target.closest("input, select, textarea")) {
     event.preventDefault();
     search.focus();
     search.select();
   } else if (event.key === "ArrowDown" && target === search) {
     event.preventDefault();
-    document.querySelector(".lines .opener")?.focus();
+    target.closest("section").querySelector("table .opener, .changes .opener")?.focus();
   } else if (event.key === "Escape" && target === search) {
     if (!search.value) search.blur();
     search.value = "";
@@ -48,7 +49,10 @@ document.addEventListener("keydown", (event) => {
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const themeButton = document.getElementById("theme");
 const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-const nameTheme = () => (themeButton.textContent = isDark() ? "Light theme" : "Dark theme");
+const nameTheme = () => {
+  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
+  drawAgain();
+};
 themeButton.addEventListener("click", () => {
   document.documentElement.dataset.theme = isDark() ? "light" : "dark";
   nameTheme();
@@ -76,12 +80,13 @@ function heading() {
 
 function page() {
   if (!facts.total[0]) {
-    return [heading(), el("section", { class: "empty" }, el("h2", {}, "Nothing is stored here yet"),
+    return [heading(), listOfRuns(), callsOverTime(), el("section", { class: "empty" }, el("h2", {}, "Nothing is stored here yet"),
       el("p", { class: "about" }, facts.filters.length ? "No entry fits the filters." : "Answers appear here once a program has run with this cache."))];
   }
   return [
     heading(),
     totals(),
+    listOfRuns(),
     callsOverTime(),
     storedOverTime(),
     el("div", { class: "pair" }, groupTable("models", "By model", "Model", facts.models), groupTable("sources", "By function", "Function", facts.sources)),
@@ -91,5 +96,13 @@ function page() {
   ];
 }
 
-document.getElementById("page").replaceChildren(...page().filter(Boolean));
+document.getElementById("page").replaceChildren(el("div", { id: "overview" }, ...page().filter(Boolean)), el("div", { id: "view", hidden: true }));
+if (!location.hash && (facts.diff || openedRun !== null)) {
+  const first = facts.diff ? "#diff" : addressOfRun(runRows[openedRun]);
+  try {
+    history.replaceState(null, "", first);
+  } catch {
+    location.hash = first;
+  }
+}
 if (location.hash) follow();

@@ -44,6 +44,7 @@ from cachewrap.stores.disk.folder import (
     is_busy,
     is_too_large,
 )
+from cachewrap.stores.log_files import FileLogs, LogFiles
 from cachewrap.stores.seed_folders import (
     DATABASE,
     check,
@@ -55,7 +56,7 @@ from cachewrap.stores.seed_folders import (
 )
 from cachewrap.systems import NotAFile, files
 from cachewrap.telemetry.events import warn_once
-from cachewrap.urls import absolute, url_of
+from cachewrap.urls import absolute, url_of, url_of_path
 
 _READS_KEPT = 1000
 """Times of use that are remembered before they are written down (only with ``max_bytes``)."""
@@ -69,8 +70,11 @@ _EXPIRED = 100
 _SCANNED = 100
 """Values that are read in one statement: few enough to be held at once, however large."""
 
+LOGS = ".runs"
+"""The folder of the logs: no seed's, as those of the seeds have no dot in front."""
 
-class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
+
+class DiskStore(Store, Scans, Seeds, Uses, Files, FileLogs, Checks):
     """Entries in ``<path_root>/<seed>/``, a folder that plain ``diskcache.Cache`` opens as well.
 
     The folder and ``path_root`` are made at the first write, for their owner alone, with a
@@ -83,6 +87,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     listed, counted nor removed. A folder made here tells every program that opens it to evict
     nothing; in a folder made by another program, its own settings stay, and are obeyed by it alone.
     A folder that this user cannot write is read as it is: nobody else may write to it meanwhile.
+    Logs are files in ``<path_root>/.runs/``, a folder that is made and checked in the same way.
 
     A read waits for nobody who writes. For a lock that keeps readers out too (another program's; a
     database that is being made or recovered) it waits half of ``store_seconds`` at most, and then
@@ -134,6 +139,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
             "breaker_seconds": breaker_seconds,
         }
         self._connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
+        self._log_files = LogFiles(self._root, LOGS, store_seconds)
         self._used: dict[bytes, float] = {}
         self._additions = 0
         self._leases_checked = False
@@ -145,6 +151,10 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, Checks):
     @property
     def url(self) -> str:
         return url_of("disk", files.real_path(self._root), self._seed)
+
+    @property
+    def logs_url(self) -> str:
+        return url_of_path("disk", files.real_path(self._root))
 
     def reseed(self, seed: str) -> DiskStore:
         return DiskStore(self._root, seed, **self._options)

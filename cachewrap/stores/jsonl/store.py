@@ -15,14 +15,15 @@ from cachewrap.stores.base import Checks, Scans, Seeds, Store, in_thread
 from cachewrap.stores.jsonl import lines
 from cachewrap.stores.jsonl.cassette import MOST_AT_ONCE, cassette
 from cachewrap.stores.jsonl.changes import Change
+from cachewrap.stores.log_files import FileLogs, LogFiles
 from cachewrap.systems import files
-from cachewrap.urls import absolute, obstacle, url_of
+from cachewrap.urls import absolute, obstacle, url_of, url_of_path
 
 _SHORT: Final = 2**14
 """Bytes of an envelope that takes no time to be written as a line."""
 
 
-class JsonlStore(Store, Scans, Seeds, Checks):
+class JsonlStore(Store, Scans, Seeds, FileLogs, Checks):
     """Entries of every seed in one file: a cassette, to be kept beside the tests that use it.
 
     The file, and folders that are missing, are made at the first write. A line is one entry as
@@ -40,6 +41,7 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     checks a cassette out may read it as any other file.
 
     Expired entries are left to their callers, and no other process waits for an answer under way.
+    Logs are files in the folder ``.<name of the file>.runs`` beside it, for their owner alone.
 
     Args:
         path: the file; ``~`` and ``$NAME`` are expanded.
@@ -69,6 +71,8 @@ class JsonlStore(Store, Scans, Seeds, Checks):
         self._cassette = cassette(self._path)
         self._cassette.store_seconds = store_seconds  # of several stores the newest says it
         self._cassette.breaker_seconds = breaker_seconds
+        folder, name = os.path.split(self._cassette.path)
+        self._log_files = LogFiles(folder, f".{name}.runs", store_seconds, trusts=True)
 
     def __reduce__(self) -> tuple[Callable[..., JsonlStore], tuple[str, str]]:
         return functools.partial(type(self), **self._waits), (self._path, self._seed)
@@ -76,6 +80,10 @@ class JsonlStore(Store, Scans, Seeds, Checks):
     @property
     def url(self) -> str:
         return url_of("jsonl", self._cassette.path, self._seed)
+
+    @property
+    def logs_url(self) -> str:
+        return url_of_path("jsonl", self._cassette.path)
 
     @property
     def path(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.parse
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
@@ -314,6 +315,11 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], 'failed', 'PX', 2000)
 return 1
 """
+
+
+def quoted(name: str) -> str:
+    """The name with nothing in it that divides a key or means something in a pattern."""
+    return urllib.parse.quote(name, safe="", errors="surrogatepass")
 
 
 def damaged(error: Exception) -> bytes:

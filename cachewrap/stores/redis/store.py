@@ -34,9 +34,11 @@ from cachewrap.stores.redis.commands import (
     plain,
     put,
     pxat,
+    quoted,
     raised,
 )
 from cachewrap.stores.redis.connections import Connections
+from cachewrap.stores.redis.logs import RedisLogs
 
 M = TypeVar("M", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -60,11 +62,6 @@ _IS_NAME = re.compile(rb"[^{]*\{[0-9a-f]{64}\}").fullmatch
 """Whether what fits a pattern is the name of an entry."""
 
 
-def _quoted(name: str) -> str:
-    """The name with nothing in it that divides a key or means something in a pattern."""
-    return urllib.parse.quote(name, safe="", errors="surrogatepass")
-
-
 def _in_asyncio(method: M) -> M:
     """An async operation of redis-py, which knows asyncio alone; elsewhere the sync one's."""
     sync = method.__name__.removeprefix("a")
@@ -78,10 +75,11 @@ def _in_asyncio(method: M) -> M:
     return cast(M, either)
 
 
-class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
+class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
     A lease stands beside its entry, with ``:lease`` behind. It is never listed, counted or cleared.
+    Nor are logs, which stand under ``cachewrap:<namespace>:{<namespace>}:``.
 
     In namespace and seed, characters other than letters, digits and ``_.-~`` are percent-encoded.
     Sync callers share a client, and so do the async callers of each event loop. Expired entries are
@@ -98,7 +96,8 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
     (the last two for clusters only; the names of other keys are not hidden from ``scan``)::
 
         ACL SETUSER <user> on ><password> ~cachewrap:<namespace>:* +get +set +del +unlink +eval
-            +pexpire +scan +select +ping +client|setinfo +command +cluster|slots
+            +pexpire +hget +hset +hdel +hgetall +rpush +lrange +scan +select +ping
+            +client|setinfo +command +cluster|slots
 
     Args:
         url: the server, as redis-py reads it: ``redis://[user:password@]host:port/db``,
@@ -139,7 +138,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         self._connections = connections
         self._namespace = namespace
         self._seed = seed
-        self._prefix = f"cachewrap:{_quoted(namespace)}:{_quoted(seed)}:{{".encode()
+        self._prefix = f"cachewrap:{quoted(namespace)}:{quoted(seed)}:{{".encode()
 
     def __reduce__(self) -> tuple[Callable[..., RedisStore], tuple[str, str]]:
         connections = self._connections
@@ -154,7 +153,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
     @property
     def url(self) -> str:
         place = self._connections.place
-        options = f"namespace={_quoted(self._namespace)}&cache_seed={_quoted(self._seed)}"
+        options = f"namespace={quoted(self._namespace)}&cache_seed={quoted(self._seed)}"
         return f"{place}{'&' if '?' in place else '?'}{options}"
 
     def reseed(self, seed: str) -> RedisStore:
@@ -263,7 +262,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
 
     def seeds(self) -> list[str]:
         """The seeds with entries in this namespace. Goes through every name in the database."""
-        namespace = f"cachewrap:{_quoted(self._namespace)}:".encode()
+        namespace = f"cachewrap:{quoted(self._namespace)}:".encode()
         found = set()
         for names in self._scan(namespace + b"*:{" + _ANY_KEY):
             found |= {name[len(namespace) : -len(_ANY_KEY) - 2] for name in names}
@@ -286,7 +285,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
 
     def scan_seeds(self) -> Iterator[tuple[str, str, bytes]]:
         """Seed, key and value of every entry of the namespace, going once through the database."""
-        namespace = f"cachewrap:{_quoted(self._namespace)}:".encode()
+        namespace = f"cachewrap:{quoted(self._namespace)}:".encode()
         for name, value in self._read(self._scan(namespace + b"*:{" + _ANY_KEY)):
             seed = _seed_of(name[len(namespace) : -len(_ANY_KEY) - 2])
             if seed is not None:
@@ -464,13 +463,13 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses):
         return self._name(key) + b":lease"
 
 
-def _seed_of(quoted: bytes) -> str | None:
+def _seed_of(name: bytes) -> str | None:
     """The seed in the name of a key; None for a name that no seed has."""
     try:
-        seed = urllib.parse.unquote(quoted.decode(), errors="surrogatepass")
+        seed = urllib.parse.unquote(name.decode(), errors="surrogatepass")
     except UnicodeError:
         return None
-    return seed if _quoted(seed).encode() == quoted else None
+    return seed if quoted(seed).encode() == name else None
 
 
 def _page(answer: tuple[int | dict[str, int], list[bytes]]) -> tuple[int, list[bytes]]:

@@ -15,7 +15,18 @@ from typing import Any, Final, Self
 
 import pytest
 
-from cachewrap.stores.base import Checks, Claim, Files, Leases, Pairs, Scans, Seeds, Store, Uses
+from cachewrap.stores.base import (
+    Checks,
+    Claim,
+    Files,
+    Leases,
+    Logs,
+    Pairs,
+    Scans,
+    Seeds,
+    Store,
+    Uses,
+)
 from cachewrap.testing.stores.calls import (
     FORK,
     Calls,
@@ -25,26 +36,26 @@ from cachewrap.testing.stores.calls import (
     partition,
 )
 
-SEGMENTS: Final = (Leases, Pairs, Scans, Seeds, Uses, Files, Checks)
+SEGMENTS: Final = (Leases, Pairs, Scans, Seeds, Uses, Files, Logs, Checks)
 """What a store may have beside what every store has."""
 
 
-def _having(segment: type) -> Any:
+def having(segment: type) -> Any:
     """A fixture: the store, as one that has a segment."""
 
     @pytest.fixture
-    def having(self: object, store: Store) -> Store:
+    def one(self: object, store: Store) -> Store:
         if not isinstance(store, segment):
             pytest.skip(f"this store has no segment {segment.__name__}")
         return store
 
-    return having
+    return one
 
 
 class LeasesSuite:
     """The promises of `cachewrap.stores.base.Leases`."""
 
-    leases = _having(Leases)
+    leases = having(Leases)
 
     @pytest.fixture
     def leasing(self, leases: Leases, calls: Calls) -> Calls:
@@ -174,7 +185,7 @@ class LeasesSuite:
 class PairsSuite:
     """The promises of `cachewrap.stores.base.Pairs`."""
 
-    pairs = _having(Pairs)
+    pairs = having(Pairs)
 
     @pytest.fixture
     def paired(self, pairs: Pairs, calls: Calls) -> Calls:
@@ -242,7 +253,7 @@ class PairsSuite:
 class ScansSuite:
     """The promises of `cachewrap.stores.base.Scans`."""
 
-    scans = _having(Scans)
+    scans = having(Scans)
 
     def test_scan_gives_every_key_with_its_value(self, store: Store, scans: Scans) -> None:
         values = {"small": b"value", "empty": b"", "large": b"x" * 2**21}
@@ -274,7 +285,7 @@ class ScansSuite:
 class SeedsSuite:
     """The promises of `cachewrap.stores.base.Seeds`."""
 
-    seeds = _having(Seeds)
+    seeds = having(Seeds)
 
     def test_seeds_are_those_with_entries(self, calls: Calls, seeds: Seeds) -> None:
         with partition(calls, "42") as one, partition(calls, "a/b") as other:
@@ -288,7 +299,7 @@ class SeedsSuite:
 class UsesSuite:
     """The promises of `cachewrap.stores.base.Uses`."""
 
-    uses = _having(Uses)
+    uses = having(Uses)
 
     def test_nobody_read_an_absent_key(self, uses: Uses) -> None:
         assert uses.last_used(key_of(1)) is None
@@ -306,7 +317,7 @@ class UsesSuite:
 class FilesSuite:
     """The promises of `cachewrap.stores.base.Files`."""
 
-    files = _having(Files)
+    files = having(Files)
 
     def test_a_file_beside_the_partition_is_no_entry(self, calls: Calls, files: Files) -> None:
         calls.set(key_of(1), b"value")
@@ -329,7 +340,7 @@ class FilesSuite:
 class ChecksSuite:
     """The promises of `cachewrap.stores.base.Checks`."""
 
-    checks = _having(Checks)
+    checks = having(Checks)
 
     def test_a_store_that_works_passes_its_check(self, store: Store, checks: Checks) -> None:
         checks.check()

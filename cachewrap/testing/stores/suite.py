@@ -24,6 +24,7 @@ from cachewrap.testing.stores.calls import (
     key_of,
     partition,
 )
+from cachewrap.testing.stores.logs import LogsSuite
 from cachewrap.testing.stores.segments import (
     SEGMENTS,
     ChecksSuite,
@@ -37,7 +38,14 @@ from cachewrap.testing.stores.segments import (
 
 
 class StoreSuite(
-    LeasesSuite, PairsSuite, ScansSuite, SeedsSuite, UsesSuite, FilesSuite, ChecksSuite
+    LeasesSuite,
+    PairsSuite,
+    ScansSuite,
+    SeedsSuite,
+    UsesSuite,
+    FilesSuite,
+    LogsSuite,
+    ChecksSuite,
 ):
     """The promises of `cachewrap.stores.base.Store`, and of each segment that a store has.
 

@@ -90,11 +90,11 @@ def test_savings_by_model() -> None:
     cache = Cache.memory()
     metrics = Metrics(cache)
     group = cache.stats._group("POST /v1/chat/completions", "gpt-4o", None)
-    group.told.append((1000, 100, 2.5))
+    group.told.append((1000, 100, 2.5, ()))
     assert value(metrics, "tokens_saved_total", model="gpt-4o", kind="in") == 1000
     assert value(metrics, "tokens_saved_total", model="gpt-4o", kind="out") == 100
     assert value(metrics, "seconds_saved_total", model="gpt-4o") == 2.5
-    group.told.append((1000, 100, 2.5))
+    group.told.append((1000, 100, 2.5, ()))
     assert value(metrics, "tokens_saved_total", model="gpt-4o", kind="in") == 2000
     assert (value(metrics, "dollars_saved_total", model="gpt-4o") or 0) > 0
 
@@ -119,7 +119,7 @@ def test_clients_make_no_end_of_series(metrics: Metrics, monkeypatch: pytest.Mon
     for n in range(500):
         one = served(upstream=f"u{n}", outcome=f"o{n}", status=n, error=f"e{n}")
         metrics.add(one)
-        metrics._cache.stats._group("POST /x", f"model-{n}", None).told.append((1, 1, 1.0))
+        metrics._cache.stats._group("POST /x", f"model-{n}", None).told.append((1, 1, 1.0, ()))
     found = samples(metrics)
     models = {dict(labels)["model"] for _, labels in found if "model" in dict(labels)}
     assert len(models) == 51 and "other" in models

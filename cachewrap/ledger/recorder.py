@@ -1,0 +1,252 @@
+"""The recorders of calls: each tells runs of what one cache has served, as it ends."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from time import time
+from typing import Any, Final, Literal
+
+from cachewrap.blocks import blocks
+from cachewrap.entry import Entry, Outcome
+from cachewrap.ledger import recording
+from cachewrap.ledger.calls import BYPASSED, FAILED, HIT, JOINED, MISS, OUTCOMES
+from cachewrap.ledger.recording import Recording, wake
+from cachewrap.loops import running_trio
+from cachewrap.stores.base import Logs, Store
+from cachewrap.telemetry.usage import NO_DETAILS, Details
+
+_HIT: Final = OUTCOMES.index(HIT)
+_NUMBERS: Final = {
+    Outcome.HIT: _HIT,
+    Outcome.MISS: OUTCOMES.index(MISS),
+    Outcome.JOINED: OUTCOMES.index(JOINED),
+    Outcome.BYPASSED: OUTCOMES.index(BYPASSED),
+}
+_FAILED: Final = OUTCOMES.index(FAILED)
+
+
+class Section:
+    """The place of calls in a run: the run, and the blocks inside it.
+
+    Attributes:
+        recording: the run.
+        path: the blocks, outermost first, with ``/`` between; ``""`` for none.
+        logs_url: where the run is written.
+        append: has a call written.
+    """
+
+    __slots__ = ("append", "logs_url", "path", "recording")
+
+    def __init__(self, run: Recording, path: str = "") -> None:
+        self.recording = run
+        self.path = path
+        self.logs_url = run.store.logs_url
+        self.append = run.rows.append
+
+
+_modules: Final = sys.modules
+_here = threading.local()
+
+
+def lane() -> str:
+    """The name of the task that runs, or else of the thread."""
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is not None:
+        loop = getattr(asyncio, "_get_running_loop", _none)()
+        if loop is not None and (task := asyncio.current_task(loop)) is not None:
+            return str(task.get_name())
+    if "trio" in sys.modules and (trio := running_trio()) is not None:
+        return f"{trio.lowlevel.current_task().name}"
+    try:
+        found: str = _here.name
+    except AttributeError:
+        found = _here.name = threading.current_thread().name
+    return found
+
+
+def _none() -> None:
+    return None
+
+
+class Recorder:
+    """The recorder of the calls of one cache, which tells runs of them.
+
+    A call belongs to the innermost run whose block it was made in, whatever cache served it;
+    outside any, to the run of the whole process at the cache's place.
+
+    Args:
+        store: of the cache.
+        url: of the cache.
+        seed: of the cache.
+        writes: whether the cache stores what it is answered: else only what has a name is kept.
+    """
+
+    __slots__ = ("_logs_url", "_own", "_seed", "_store", "_url", "_writes")
+
+    def __init__(self, store: Store, url: str, seed: str, *, writes: bool) -> None:
+        self._store = store
+        self._url = url
+        self._seed = seed
+        self._writes = writes
+        self._logs_url: str | None = None
+        self._own: Section | Literal[False] | None = False  # False: not yet known
+
+    def section(self) -> Section | None:
+        """Where a call of this context belongs; None where it is written nowhere."""
+        section: Section | None = blocks.get().run
+        if section is not None:
+            return section
+        own = self._own
+        return self._find() if own is False else own
+
+    def _find(self) -> Section | None:
+        store = self._store
+        run = None
+        if isinstance(store, Logs):
+            run = recording.standing(store, self._url)
+            if run is not None and not run.name and not self._writes:
+                run = None
+        self._own = None if run is None else Section(run)
+        return self._own
+
+    def _place(self, section: Section) -> str:
+        """The URL of the cache, unless it has the run."""
+        mine = self._logs_url
+        if mine is None:
+            store = self._store
+            mine = self._logs_url = store.logs_url if isinstance(store, Logs) else ""
+        return "" if mine == section.logs_url else self._url
+
+    def hit(
+        self, entry: Entry, source: str, model: str, details: Details, key: str, started: float
+    ) -> None:
+        """Tell of a call that was answered from the store just now."""
+        section: Any = blocks.get().run
+        if section is None:
+            section = self._own
+            if section is False:
+                section = self._find()
+            if section is None:
+                return
+        try:  # in line, for a thread that runs no tasks
+            asyncio: Any = _modules.get("asyncio")
+            alone = asyncio is None or asyncio._get_running_loop() is None
+            named = _here.name if alone and "trio" not in _modules else lane()
+        except AttributeError:
+            named = lane()
+        place = "" if self._logs_url == section.logs_url else self._place(section)
+        section.append(
+            (
+                (_HIT, source, model, self._seed, place, section.path, ""),
+                key,
+                0,
+                started,
+                time() - started,
+                entry.seconds,
+                entry.tokens_in,
+                entry.tokens_out,
+                details,
+                entry.created,
+                named,
+            )
+        )
+        if section.recording.asleep:
+            wake(section.recording)
+
+    def begin(self, exchange: Any, seconds: float = 0.0) -> Began | None:
+        """The beginning of a call; None where it is written nowhere.
+
+        Args:
+            exchange: the request.
+            seconds: how long ago it began.
+        """
+        section = self.section()
+        if section is None:
+            return None
+        sample = getattr(exchange, "sample", 0)
+        source, model, started = exchange.source, exchange.model, time() - seconds
+        return Began(self, section, exchange.key, source, model, sample, started)
+
+    def bypassed(self, source: str, reason: str) -> None:
+        """Tell of a call that goes past the cache."""
+        if (section := self.section()) is not None:
+            began = Began(self, section, "", source, "", 0, time())
+            began.ended(Outcome.BYPASSED, None, "", NO_DETAILS, reason)
+
+    def refused(self, source: str) -> None:
+        """Tell of a call that mode replay lets go nowhere."""
+        if (section := self.section()) is not None:
+            Began(self, section, "", source, "", 0, time()).failed("ReplayMissError")
+
+
+class Began:
+    """A call that a run will be told of when it has ended.
+
+    Attributes:
+        key: the key of the request.
+    """
+
+    __slots__ = (
+        *("_lane", "_model", "_recorder", "_sample", "_section", "_source", "_started"),
+        "key",
+    )
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        section: Section,
+        key: str,
+        source: str,
+        model: str | None,
+        sample: int,
+        started: float,
+    ) -> None:
+        self._recorder = recorder
+        self._section = section
+        self.key = key
+        self._source = source
+        self._model = model
+        self._sample = sample
+        self._started = started
+        self._lane = lane()
+
+    def ended(
+        self,
+        outcome: Outcome | None,
+        entry: Entry | None,
+        model: str,
+        details: Details,
+        reason: str = "",
+    ) -> None:
+        """Tell how it ended; an outcome of None is a call that raised."""
+        section, recorder = self._section, self._recorder
+        number = _FAILED if outcome is None else _NUMBERS[outcome]
+        place = recorder._place(section)
+        common = (number, self._source, model, recorder._seed, place, section.path, reason)
+        facts: tuple[Any, ...] = (0.0, 0, 0, NO_DETAILS, 0.0)
+        if entry is not None:
+            facts = entry.seconds, entry.tokens_in, entry.tokens_out, details, entry.created
+        took = max(0.0, time() - self._started)
+        section.append((common, self.key, self._sample, self._started, took, *facts, self._lane))
+        if section.recording.asleep:
+            wake(section.recording)
+
+    def __enter__(self) -> None:
+        """The call is made in this block; it fails where the block raises."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self.failed(type(error).__name__)
+
+    def finished(self, reply: Any, model: str, details: Details) -> None:
+        """Tell how it was answered."""
+        self.ended(reply.outcome, reply.entry, model, details, reply.reason)
+
+    def failed(self, reason: str) -> None:
+        """Tell that it raised."""
+        self.ended(None, None, self._model or "", NO_DETAILS, reason)
+
+    def replaced(self, value: bytes, created: float) -> None:
+        """Keep what was stored under the key until now."""
+        self._section.recording.replaced(self.key, self._recorder._seed, created, value)
