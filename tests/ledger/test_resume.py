@@ -155,7 +155,7 @@ def test_a_killed_program_asks_only_for_what_was_not_finished(
     kills = 0
     for seed in itertools.count():
         with Upstream(delay=DELAY, says=says) as up:
-            cache = Cache(store, lease_seconds=0.3).reseed(seed)
+            cache = Cache(store, lease_seconds=0.3, store_seconds=30, on_error="raise").reseed(seed)
             trial = Trial(cache, up, tmp_path, tasks, samples)
             trial.run(chance, KILLS - kills)
             asked_again = trial.again()
