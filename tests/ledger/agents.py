@@ -113,7 +113,7 @@ def run(job: Job) -> None:
 
 
 def _threads(job: Job, file: int) -> list[list[list[str]]]:
-    client = OpenAI(base_url=job.base_url, api_key="sk", max_retries=0)
+    client = OpenAI(base_url=job.base_url, api_key="sk", max_retries=0, timeout=120)
 
     def work(agent: int) -> list[list[str]]:
         before: list[list[str]] = []
@@ -133,7 +133,7 @@ def _threads(job: Job, file: int) -> list[list[list[str]]]:
 
 
 async def _tasks(job: Job, file: int) -> list[list[list[str]]]:
-    client = AsyncOpenAI(base_url=job.base_url, api_key="sk", max_retries=0)
+    client = AsyncOpenAI(base_url=job.base_url, api_key="sk", max_retries=0, timeout=120)
 
     async def work(agent: int) -> list[list[str]]:
         before: list[list[str]] = []
