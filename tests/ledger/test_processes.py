@@ -22,6 +22,9 @@ from ledger import asking
 LASTING = [
     pytest.param(kind, marks=pytest.mark.stores(kind)) for kind in ("disk", "redis", "jsonl")
 ]
+THOROUGH = int(os.environ.get("CACHEWRAP_TEST_KILLS") or 0) > 10
+"""Whether each is tried over every store: else what is the same for all is over one."""
+
 METHODS = ["fork", "spawn", "forkserver"] if hasattr(os, "fork") else ["spawn"]
 
 EVERYWHERE = """
@@ -55,6 +58,12 @@ def cache(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) ->
     return Cache(make_store(request.param))
 
 
+@pytest.fixture(params=LASTING if THOROUGH else LASTING[:1])
+def one_cache(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Cache:
+    """A cache that other processes reach, on disk unless every store is tried."""
+    return Cache(make_store(request.param))
+
+
 def start(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, with the helpers of the tests importable."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("CACHEWRAP_")}
@@ -81,46 +90,60 @@ def keys_of(*prompts: str) -> Counter[str]:
     return Counter(asking.complete.cache_key(prompt) for prompt in prompts)
 
 
-def test_all_processes_of_a_program_make_one_run(cache: Cache, tmp_path: Path) -> None:
+def test_all_processes_of_a_program_make_one_run(one_cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "everywhere.py").write_text(EVERYWHERE, "utf-8")
-    options = ("--name", "trial", "--url", cache.url)
+    options = ("--name", "trial", "--url", one_cache.url)
     start(tmp_path, "-m", "cachewrap", "run", *options, "everywhere.py")
     prompts = ["main", *multiprocessing.get_all_start_methods(), "pool", "child", "main"]
     if hasattr(os, "fork"):
         prompts.append("os.fork")
-    (run,) = cache.runs()
+    (run,) = one_cache.runs()
     assert run.name == "trial"
     assert asked_in(run) == keys_of(*prompts)
     assert len({call.process for call in run.calls()}) == len(prompts) - 1
     assert run.lost == 0
 
 
-def test_a_variable_names_the_run_of_a_program(cache: Cache, tmp_path: Path) -> None:
+def test_a_variable_names_the_run_of_a_program(one_cache: Cache, tmp_path: Path) -> None:
     program = f"""
 from cachewrap import Cache
 from ledger.asking import complete
-with Cache.from_url({cache.url!r}):
+with Cache.from_url({one_cache.url!r}):
     complete("a")
 """
     (tmp_path / "program.py").write_text(program, "utf-8")
     start(tmp_path, "program.py", CACHEWRAP_RUN="trial")
-    (run,) = cache.runs()
+    (run,) = one_cache.runs()
     assert (run.name, asked_in(run)) == ("trial", keys_of("a"))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_processes_join_the_run_that_goes_on(cache: Cache, method: str) -> None:
+def test_processes_join_the_run_that_goes_on(one_cache: Cache, method: str) -> None:
     context = multiprocessing.get_context(method)
-    with cache.run("trial"):
+    with one_cache.run("trial"):
         asking.complete("first")
-        process = context.Process(target=asking.ask_some, args=(cache, "trial", 1, 3))  # type: ignore[attr-defined]
+        process = context.Process(target=asking.ask_some, args=(one_cache, "trial", 1, 3))  # type: ignore[attr-defined]
         process.start()
         process.join()
         asking.complete("last")
     assert process.exitcode == 0
-    (run,) = cache.runs()
+    (run,) = one_cache.runs()
     own = [f"{who} {number}" for who in ("1", "all") for number in range(3)]
     assert asked_in(run) == keys_of("first", *own, "last")
+
+
+def test_a_block_that_has_asked_nothing_yet_goes_on(one_cache: Cache, tmp_path: Path) -> None:
+    program = f"""
+from cachewrap import Cache
+from ledger.asking import complete
+with Cache.from_url({one_cache.url!r}).run("trial"):
+    complete("child")
+"""
+    with one_cache.run("trial"):
+        start(tmp_path, "-c", program)
+        asking.complete("last")
+    (run,) = one_cache.runs()
+    assert asked_in(run) == keys_of("child", "last")
 
 
 @pytest.mark.posix("os.fork")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,3 +142,14 @@ def test_calls_of_an_sdk_have_their_usage(cache: Cache) -> None:
     assert usage is not None
     spent = (usage.prompt_tokens, usage.completion_tokens)
     assert [(call.tokens_in, call.tokens_out) for call in calls[:2]] == [spent, spent]
+
+
+def test_many_calls_take_little(tmp_path: Path) -> None:
+    """100,000 calls at most 10 MB."""
+    cache = Cache.disk(cache_path_root=tmp_path)
+    with cache.run("trial"):
+        for number in range(10_000):
+            asking.complete(f"prompt {number // 2}")
+    run = cache.runs()["trial"]
+    assert len(run.calls()) == 10_000
+    assert run.size <= 1_000_000
