@@ -22,6 +22,7 @@ from benchmarks import (
     decorated,
     evaluation,
     growth,
+    ledger,
     libraries,
     misses,
     once,
@@ -144,6 +145,9 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield writers.readers()
     if wanted("async hits at once"):
         yield writers.tasks()
+    if options.words and wanted("ledger"):
+        yield from _split(ledger.hits(max(3, options.rounds // 10)))
+        yield ledger.sizes(100_000)
     if options.words and wanted("serve: latency"):
         yield from _split(serve.latency(options.rounds))
         yield serve.throughput()

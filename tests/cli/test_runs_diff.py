@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ledger.asking import asked, call, said
+from ledger.comparing import asked, call, said
 from ledger.making import ended, write_run
 
 from cachewrap import Cache

@@ -1,83 +1,146 @@
-"""Calls with their entries, stored by hand, for what compares runs."""
+"""What asks, in every way in which a program can: for tests of what is written down of it.
+
+Processes of their own import it as well.
+"""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from cachewrap import Cache
-from cachewrap.entry import Facts, HttpAnswer
-from cachewrap.format import codec
-from cachewrap.format.envelope import seal
-from cachewrap.ledger.names import REPLACED
-from cachewrap.ledger.pieces import Ended, Replaced, encode
-from cachewrap.ledger.runs import Run
-from cachewrap.request import key
-from cachewrap.stores.base import Logs
-from ledger.making import ended
-
-STARTED = 1_800_000_000.0
+from cachewrap import Cache, llm_cached, patch_threads
 
 
-def asked(prompt: str, *more: dict[str, str], model: str = "gpt-4o", **settings: Any) -> Any:
-    """A chat request: what comes before the prompt, and the prompt."""
-    body = {"model": model, "messages": [*more, {"role": "user", "content": prompt}], **settings}
-    return {"method": "POST", "url": "http://up/v1/chat/completions", "body": body}
+@llm_cached(version=1)
+def complete(prompt: str, *, model: str = "m") -> str:
+    """A decorated function."""
+    if prompt == "fails":
+        raise ConnectionError("upstream is down")
+    return f"{prompt}!"
 
 
-def said(text: str | None, number: int = 0, **message: Any) -> HttpAnswer:
-    """A chat answer, with an id and a time of its own."""
-    body = {
-        "id": f"chatcmpl-{number}",
-        "created": 1_700_000_000 + number,
-        "system_fingerprint": f"fp_{number}",
-        "usage": {"prompt_tokens": number},
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text, **message}}],
-    }
-    headers = [("content-type", "application/json"), ("x-request-id", f"req-{number}")]
-    return HttpAnswer(200, headers, [json.dumps(body).encode()], [])
+@llm_cached(version=1)
+async def acomplete(prompt: str, *, model: str = "m") -> str:
+    """The same for async callers."""
+    await asyncio.sleep(0)
+    return f"{prompt}!"
 
 
-def streamed(*texts: str) -> HttpAnswer:
-    """A chat answer in pieces."""
-    events = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
-    chunks = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
-    return HttpAnswer(200, [], chunks, [0.1] * len(chunks), streamed=True)
+@llm_cached(version=1)
+def words(prompt: str, *, model: str = "m") -> Iterator[str]:
+    """A decorated generator."""
+    yield from (prompt, "!")
 
 
-def entry_of(
-    cache: Cache, request: Any, answer: Any, at: float, *, keep_request: bool = True
-) -> tuple[str, bytes]:
-    """The key of a request, and what is stored for it."""
-    encoded = key.encode(request)
-    name = key.key_of(key.salted(), encoded)
-    facts = Facts(STARTED + at, 1.5, 0.0, "POST /chat/completions", "gpt-4o", 100, 20)
-    raw = seal(*codec.encode(answer), encoded if keep_request else b"", facts)
-    return name, cache._guard.close(name, raw)
+@llm_cached(version=1)
+async def awords(prompt: str, *, model: str = "m") -> AsyncIterator[str]:
+    """The same for async callers."""
+    for word in (prompt, "!"):
+        yield word
 
 
-def call(
-    cache: Cache,
-    request: Any,
-    answer: Any = "fine",
-    at: float = 0.0,
-    *,
-    seed: str = "41",
-    keep_request: bool = True,
-    **given: Any,
-) -> Ended:
-    """A call whose answer is stored."""
-    there = cache.reseed(seed)
-    name, raw = entry_of(there, request, answer, at, keep_request=keep_request)
-    there.store.set(name, raw)
-    usual = {"started": STARTED + at, "answered": STARTED + at, "tokens_in": 100, "upstream": 1.5}
-    return ended(name, seed=seed, **{"tokens_out": 20, **usual, **given})
+class Agent:
+    """One with a method."""
+
+    @llm_cached(version=1, ignore=["self"])
+    def ask(self, prompt: str, *, model: str = "m") -> str:
+        """A decorated method."""
+        return f"{prompt}!"
 
 
-def keep(cache: Cache, run: Run, request: Any, answer: Any, at: float) -> None:
-    """Keep an answer that was replaced in a run."""
-    name, raw = entry_of(cache, request, answer, at)
-    store = cache.store
-    assert isinstance(store, Logs)
-    replaced = Replaced(name, cache.seed or "", STARTED + at, raw)
-    store.append_to_log(f"{REPLACED}{run.log}", [encode(replaced)])
+def _listed(prompt: str) -> str:
+    return "".join(words(prompt))
+
+
+async def _alisted(prompt: str) -> str:
+    return "".join([word async for word in awords(prompt)])
+
+
+FUNCTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "function": ("complete", complete),
+    "async function": ("acomplete", acomplete),
+    "generator": ("words", _listed),
+    "async generator": ("awords", _alisted),
+    "method": ("Agent.ask", Agent().ask),
+}
+"""Decorated functions, their names, and how each is called with a prompt."""
+
+
+def one_after_the_other(ask: Callable[[str], Any], prompts: list[str]) -> list[Any]:
+    """Calls of one thread, or of one task."""
+
+    async def all_of_them() -> list[Any]:
+        return [await told if isinstance(told := ask(one), Awaitable) else told for one in prompts]
+
+    return asyncio.run(all_of_them())
+
+
+def in_threads(ask: Callable[[str], Any], prompts: list[str]) -> list[Any]:
+    """Each in a thread of its own, all at once."""
+    meeting = threading.Barrier(len(prompts))
+
+    def work(prompt: str) -> Any:
+        meeting.wait()
+        return one_after_the_other(ask, [prompt])[0]
+
+    with patch_threads(), ThreadPoolExecutor(len(prompts)) as pool:
+        return list(pool.map(work, prompts))
+
+
+def in_tasks(ask: Callable[[str], Any], prompts: list[str]) -> list[Any]:
+    """Each in a task of its own, all at once."""
+
+    async def one(prompt: str) -> Any:
+        told = ask(prompt)
+        return await told if isinstance(told, Awaitable) else told
+
+    async def all_of_them() -> list[Any]:
+        return await asyncio.gather(*map(one, prompts))
+
+    return asyncio.run(all_of_them())
+
+
+def in_threads_of_tasks(ask: Callable[[str], Any], prompts: list[str]) -> list[Any]:
+    """Each in a thread to which a task of an event loop has given it."""
+
+    async def all_of_them() -> list[Any]:
+        work = [asyncio.to_thread(one_after_the_other, ask, [prompt]) for prompt in prompts]
+        return [one[0] for one in await asyncio.gather(*work)]
+
+    return asyncio.run(all_of_them())
+
+
+WAYS: dict[str, Callable[[Callable[[str], Any], list[str]], list[Any]]] = {
+    "one after the other": one_after_the_other,
+    "in threads": in_threads,
+    "in tasks": in_tasks,
+    "in threads of tasks": in_threads_of_tasks,
+}
+
+
+def ask_some(cache: Cache, name: str, first: int, count: int) -> None:
+    """So many calls of a process that takes part in a run: what others ask too, and its own."""
+    with cache.run(name) if name else cache:
+        for number in range(count):
+            complete(f"{first} {number}")
+            complete(f"all {number}")
+
+
+def ask_in_the_block(first: int, count: int) -> None:
+    """So many calls of a process, in whatever block it was started in."""
+    for number in range(count):
+        complete(f"{first} {number}")
+
+
+def ask_for_ever(cache: Cache, name: str, told: Path) -> None:
+    """Calls one after the other, of which each is noted at once, with when it ended."""
+    with told.open("ab", buffering=0) as file, cache.run(name) if name else cache:
+        for number in range(10**9):
+            complete(f"for ever {number}")
+            file.write(b"%d %.6f\n" % (number, time.time()))
+            time.sleep(0.002)

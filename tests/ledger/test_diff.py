@@ -18,7 +18,7 @@ from cachewrap.ledger.calls import Call
 from cachewrap.ledger.diff import Diff, check_condition
 from cachewrap.ledger.pieces import Ended
 from cachewrap.telemetry import usage
-from ledger.asking import asked, call, said
+from ledger.comparing import asked, call, said
 from ledger.making import ended, write_run
 
 SYSTEM = {"role": "system", "content": "You are a helpful assistant of a shop for bicycles. " * 20}

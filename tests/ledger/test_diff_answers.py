@@ -18,7 +18,7 @@ from cachewrap.ledger.answers import Answers, sweep
 from cachewrap.ledger.diff import Change
 from cachewrap.ledger.runs import remove, rename, runs_of
 from cachewrap.stores.base import Logs
-from ledger.asking import STARTED, asked, call, keep, said, streamed
+from ledger.comparing import STARTED, asked, call, keep, said, streamed
 from ledger.making import write_run
 
 

@@ -11,7 +11,7 @@ from cachewrap import Cache, llm_cached
 from cachewrap.cli.runs_prefix import facts, lines
 from cachewrap.ledger import loss
 from cachewrap.telemetry.usage import Usage
-from ledger.agents import QUESTIONS, RULES, Asking, always, chatting, record, speaking
+from ledger.prompting import QUESTIONS, RULES, Asking, always, chatting, record, speaking
 from ledger.making import ended, write_run
 
 
