@@ -221,6 +221,14 @@ def test_stats_of_a_store_are_exact(upstream: Upstream, tmp_path: Path, run: Any
     assert "the provider's own cache took $0.0" in run("stats", tmp_path)
 
 
+def test_show_tells_what_the_tokens_were(upstream: Upstream, tmp_path: Path, run: Any) -> None:
+    with Cache.disk(cache_path_root=tmp_path) as cache:
+        ask(upstream, ANTHROPIC)
+    [key] = cache.keys()
+    told = "tokens   4404 in, 503 out (1800 read from the provider's cache, 556 written to it)\n"
+    assert told in run("show", tmp_path, key)
+
+
 def test_the_line_at_the_end_tells_whose_cache_saved_what(upstream: Upstream) -> None:
     with Cache.memory() as cache:
         ask(upstream, OPENAI)
