@@ -34,7 +34,7 @@ _CHARS: Final = 4
 
 
 class Loss(NamedTuple):
-    """What could have been read from the provider's cache, and was not.
+    """Tokens that could have been read from the provider's cache, and were not.
 
     Attributes:
         chars: characters behind the first difference that had been sent before.

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Prefixes:
-    """What the prompts of a run begin with.
+    """The beginnings of a run's prompts: how many are as they should be, and why others are not.
 
     Attributes:
         calls: how many prompts were compared.
