@@ -114,7 +114,7 @@ class Recording:
         """
         with self._lock:
             announces = bool(self.name) and not self._begun and self.goes_on
-            if not (self.rows or self._pieces or self._replaced or ends or announces):
+            if not (self.waits() or ends or announces):
                 return
             self._encode()
             self._write(ends)
@@ -221,9 +221,11 @@ class Recording:
 
     def is_begun(self) -> bool:
         """Whether this process has taken part, or is about to, and has not ended."""
-        return bool(self.rows or self._pieces or self._replaced) or (
-            self.goes_on and self._begun > 0
-        )
+        return self.waits() or (self.goes_on and self._begun > 0)
+
+    def waits(self) -> bool:
+        """Whether something is to be written."""
+        return bool(self.rows or self._pieces or self._replaced)
 
     def is_writer(self, number: int) -> bool:
         """Whether it is this one that writes by that number."""
@@ -466,6 +468,13 @@ def _end_thread() -> None:
 def _go_on() -> None:
     global _forks
     _forks = False
+    with _lock:
+        waiting = list(_waiting.values())
+        _waiting.clear()
+    for recording in waiting:
+        recording.asleep = True
+        if recording.waits():
+            wake(recording)
 
 
 def _renew() -> None:
