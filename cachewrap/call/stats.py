@@ -99,7 +99,8 @@ class Stats:
         else:
             source, asked = exchange.source, exchange.model
             if reply.outcome is _HIT and entry is not None:
-                return self.count_hit(entry, source, asked, exchange.key)
+                model, told = self.count_hit(entry, source, asked, exchange.key)
+                return model, told[3]
             known = entry is None or (asked is not None and not entry.detailed)
             model, details = _PLAIN if known else self._reported(entry, exchange.key)
             model = model if asked is None else asked
@@ -134,8 +135,8 @@ class Stats:
 
     def count_hit(
         self, entry: Entry, source: str, model: str | None, key: str
-    ) -> tuple[str, Details]:
-        """Count one call that was answered from the store; its model and details.
+    ) -> tuple[str, tuple[int, int, float, Details]]:
+        """Count one call that was answered from the store; its model, and what was counted of it.
 
         Args:
             entry: what was stored.
@@ -145,15 +146,16 @@ class Stats:
         """
         details = NO_DETAILS
         if model is None or entry.detailed:
-            told = entry.tokens_in or entry.tokens_out or entry.detailed
-            reported, details = self._reported(entry, key) if told else _PLAIN
+            tells = entry.tokens_in or entry.tokens_out or entry.detailed
+            reported, details = self._reported(entry, key) if tells else _PLAIN
             model = reported if model is None else model
         group = self._groups.get((source, model)) or self._group(source, model, entry)
         waiting = group.told
-        waiting.append((entry.tokens_in, entry.tokens_out, entry.seconds, details))
+        told = entry.tokens_in, entry.tokens_out, entry.seconds, details
+        waiting.append(told)
         if len(waiting) >= _MOST_TOLD:
             group.add_up()
-        return model, details
+        return model, told
 
     def _group(self, source: str, model: str, entry: Entry | None) -> Group:
         new = Group(model_of(entry))
