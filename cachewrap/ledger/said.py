@@ -1,4 +1,4 @@
-"""What answers say, apart from how they were sent, and how two of them differ."""
+"""Answers by what they say, apart from how they were sent, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WHOLE: Final = "answer"
 
 @dataclass(slots=True)
 class Said:
-    """What an answer says.
+    """All that an answer says.
 
     Attributes:
         parts: its parts, in their order.

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 import pytest
 
 from cachewrap.cache import Cache
-from cachewrap.call.serve import Watching
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
+from cachewrap.call.watching import Watching
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import (
     CachewrapError,
