@@ -130,13 +130,14 @@ class Recording:
             rows = [self.rows.popleft() for _ in range(some)]
             if not self._started:
                 self._started = min(row[3] for row in rows)
+            if self._pieces:
+                self._writer.forget()  # what waits before it may be lost
             self._pieces.append((some, self._writer.calls(rows)))
             waiting += some
         while waiting > (_WAITING if self.name else _WAITING_UNNAMED):
             count, _ = self._pieces.popleft()
             waiting -= count
             self._lost += count
-            self._writer.forget()
 
     def _write(self, ends: bool) -> None:
         if not self._log:

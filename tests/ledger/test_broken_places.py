@@ -74,6 +74,7 @@ def test_what_could_not_be_written_is_written_later() -> None:
 
 def test_what_waits_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_WAITING", 7)
+    monkeypatch.setattr(recording, "_AT_ONCE", 1)
     store = Broken()
     cache = Cache(store)
     with warnings.catch_warnings():
@@ -84,6 +85,7 @@ def test_what_waits_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
             store.error = None
     (run,) = cache.runs()
     assert (len(run.calls()), run.lost) == (7, 3)
+    assert {call.source for call in run.calls()} == {"ledger.asking:complete"}
 
 
 @pytest.mark.stores("redis")
