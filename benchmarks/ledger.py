@@ -21,7 +21,7 @@ from benchmarks.patched import client
 from benchmarks.requests import SMALL
 from cachewrap import Cache, llm_cached, patch_openai, unpatch_openai
 from cachewrap.ledger.names import named_log
-from cachewrap.ledger.pieces import Begin, End, Ended, Writer, encode
+from cachewrap.ledger.pieces import Begin, End, Ended, Manner, Writer, encode
 from cachewrap.stores.base import Logs
 from cachewrap.testing.servers import redis_server
 
