@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from cachewrap.cli.text import count_text
+from cachewrap.cli.kept_runs import plain
+from cachewrap.cli.text import count_text, terminal_width
 from cachewrap.errors import printable
+from cachewrap.ledger import causes
 from cachewrap.telemetry.usage import money_text
+
+_REMEDIES: Final = {
+    causes.TIME: "Say the time behind what stays the same: in the last message.",
+    causes.ID: "Leave it out, or say it behind what stays the same.",
+    causes.COUNTER: "Say it behind what stays the same.",
+    causes.ORDER: "Sort them once, and always in the same way.",
+    causes.SPACE: "Make the text in one place, once.",
+    causes.DEFINITION: "Define the tools once for a conversation.",
+    causes.ADDED: "Add behind what was sent, and nothing in front.",
+    causes.REMOVED: "Keep what was sent until the conversation ends.",
+    causes.TEXT: "Leave what was sent as it is; say what is new behind it.",
+    causes.PICTURE: "Encode a picture once, and send those bytes again.",
+    causes.ADDRESS: "Sign an address once for a conversation.",
+    causes.MODEL: "Each model has a cache of its own: stay with one for a conversation.",
+    causes.SETTING: "Keep it for a conversation: it is part of what is cached.",
+    causes.WINDOW: "Drop much at once and seldom, not a little at each turn.",
+    causes.SUMMARY: "Sum up seldom: each summary begins anew.",
+    causes.PAUSE: "Ask for a longer retention where pauses are usual.",
+    causes.LOOKBACK: "Put another breakpoint in between.",
+    causes.UNREAD: "Mark the end of what stays the same in every call.",
+}
 
 if TYPE_CHECKING:
     from cachewrap.ledger.loss import Break
@@ -15,13 +38,14 @@ if TYPE_CHECKING:
     from cachewrap.ledger.runs import Run
 
 
-def lines(run: Run, width: int) -> list[str]:
+def lines(run: Run, width: int | None = None) -> list[str]:
     """What is shown of a run's prefixes.
 
     Args:
         run: the run.
-        width: columns of the terminal.
+        width: columns to write in; None is as many as the terminal has.
     """
+    width = width or terminal_width()
     found = run.prefix()
     told = [f"{run.label}: {_counted(found)}"]
     if found.read_tokens:
@@ -34,9 +58,10 @@ def lines(run: Run, width: int) -> list[str]:
     shown = [line for one in told for line in _wrapped(one, width, "")]
     for number, one in enumerate(found.breaks, 1):
         shown += ["", *_wrapped(f"{number}. {printable(one.text, 300)}", width, "   ")]
-        shown += [f"   {line}" for line in _wrapped(_told(one), width - 3, "")]
+        told = [_told(one), _REMEDIES.get(one.kind, "")]
+        shown += [f"   {line}" for text in told if text for line in _wrapped(text, width - 3, "")]
     if found.notes:
-        shown += ["", "Seen, and of little or no cost:"]
+        shown += ["", "Seen, and perhaps meant:"]
         for one in found.notes:
             text = f"- {printable(one.text, 300)} ({_calls(len(one.calls))}, {_first(one)})"
             shown += _wrapped(text, width, "  ")
@@ -56,9 +81,9 @@ def facts(run: Run) -> dict[str, Any]:
         "kept": found.kept,
         "read_tokens": found.read_tokens,
         "tokens": found.tokens,
-        "money": found.money,
-        "breaks": [one.as_dict() for one in found.breaks],
-        "notes": [one.as_dict() for one in found.notes],
+        "money": None if found.money is None else float(found.money),
+        "breaks": [plain(one.as_dict()) for one in found.breaks],
+        "notes": [plain(one.as_dict()) for one in found.notes],
         "unread": found.unread,
     }
 

@@ -30,6 +30,7 @@ WINDOW: Final = "window"
 SUMMARY: Final = "summary"
 PAUSE: Final = "pause"
 LOOKBACK: Final = "lookback"
+UNREAD: Final = "unread"
 
 BY_ITSELF: Final = frozenset({ORDER, TIME, ID, SPACE})
 """Kinds of differences that nobody makes on purpose."""
@@ -172,10 +173,10 @@ def of_tools(old: list[tuple[str, Any]], new: list[tuple[str, Any]]) -> Cause:
             continue
         if one[at] == other[at]:
             cause = of_values(label, was, now)
-            name = f" (tool {_shown(one[at])})" if one[at] else ""
             kind = cause.kind if cause.kind in BY_ITSELF | {COUNTER} else DEFINITION
-            what = "was defined otherwise: " if kind == DEFINITION else ""
-            return Cause(kind, label, f"{label}{name} {what}{cause.text}", cause.before)
+            what = " was defined otherwise" if kind == DEFINITION else ""
+            name = f"tool {_shown(one[at])}{what}: " if one[at] else ""
+            return Cause(kind, label, f"{name}{cause.text}", cause.before)
         break
     else:
         at = min(len(old), len(new))
@@ -264,7 +265,11 @@ _IDS: Final = later(
     r"|\b(?=[0-9A-Za-z_-]*\d)(?=[0-9A-Za-z_-]*[A-Za-z])[0-9A-Za-z]+(?:[_-][0-9A-Za-z]+)*\b"
 )
 _NUMBER: Final = later(r"[+-]?\d+(?:[.,]\d+)*")
-_NOW: Final = later(r"(?i)\b(?:today|now|current|date|time|clock|as of|since|updated|it is)\b")
+_NOW: Final = later(
+    r"(?i)\b(?:today|now|current(?:ly)?|date|time|clock|as of|since|updated|it is|sent|started"
+    r"|generated|created|at the moment|timestamp|stamp|utc)\b"
+)
+_SECONDS: Final = later(r"\d:\d\d:\d\d|^\d{10,}")
 _WORDS: Final = later(r"[^\s,;\"'{}\[\]()]+")
 _AROUND: Final = 80
 _LONGEST: Final = 400_000
@@ -289,6 +294,7 @@ def of_texts(where: str, old: str, new: str) -> Cause:
             return Cause(SPACE, where, f"{where}: {what} {at}")
     if (found := _token(_MOMENT, old, new, head)) and not _is_task(found, before):
         kind = "a time stamp" if _CLOCK.search(found[1]) else "a date"
+        before = old[max(0, found[0] - _AROUND) : found[0]]
         return Cause(TIME, where, f"{where}: {kind} at character {found[0]}: {_two(found)}", before)
     if (found := _token(_IDS, old, new, head)) and _is_random(found[1]) and _is_random(found[2]):
         text = f"{where}: a random id at character {found[0]}: {_two(found)}"
@@ -325,10 +331,25 @@ def is_moved(old: str, new: str) -> bool:
     return bool(_moved(old, new, common_prefix(old, new)))
 
 
-def last_number(text: str) -> float:
-    """The last number in a text."""
+def _last_number(text: str) -> float:
     found = _NUMBER.findall(text)
     return float(found[-1].replace(",", "")) if found else 0.0
+
+
+_ROLES: Final = later(
+    r"(?i)\b(?:agents?|workers?|shards?|parts?|chunks?|pages?|doc(?:ument)?s?|experts?|judges?"
+    r"|players?|sections?|chapters?|candidates?|personas?|users?|customers?|students?|teams?"
+    r"|groups?|levels?|grades?|items?|tasks?|questions?|versions?|rows?|batch|batches|ranks?"
+    r"|cases?|examples?|samples?|seeds?|top|to|of|than|most|least)\b[^a-zA-Z]{0,4}$"
+)
+
+
+def count_calls(causes: Sequence[Cause]) -> bool:
+    """Whether numbers count calls, one after the other, and are not what calls are about."""
+    if len(causes) < 3 or any(_ROLES.search(cause.before) for cause in causes):
+        return False
+    numbers = [_last_number(cause.text) for cause in causes]
+    return all(one + 1 == other for one, other in pairwise(numbers))
 
 
 def _token(pattern: Any, old: str, new: str, head: int) -> tuple[int, str, str] | None:
@@ -365,6 +386,26 @@ def _is_random(token: str) -> bool:
         return digits < len(longest) or len(longest) >= 12
     changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(longest))
     return len(longest) >= 8 and changes >= 3
+
+
+def is_clock(cause: Cause, *, alone: bool) -> bool:
+    """Whether a time is that of a call, and not what the call is about.
+
+    Args:
+        cause: the cause, of the kind `TIME`.
+        alone: whether a date with an hour says so by itself.
+    """
+    token = _QUOTED.findall(cause.text)
+    told = token[0] if token else ""
+    return bool(
+        len(cause.before) <= 2
+        or _NOW.search(cause.before[-40:])
+        or _SECONDS.search(told)
+        or (alone and "-" in told and _CLOCK.search(told))
+    )
+
+
+_QUOTED: Final = later(r"'([^']*)' → ")
 
 
 def _is_task(found: tuple[int, str, str], before: str) -> bool:
@@ -420,6 +461,11 @@ def shown_pair(old: Any, new: Any) -> str:
 
 def _two(found: tuple[int, str, str]) -> str:
     return f"{_shown(found[1])} → {_shown(found[2])}"
+
+
+def changed(label: str, old: Any, new: Any) -> str:
+    """What is said of a setting that changed."""
+    return f"{label} changed: {_shown(old)} → {_shown(new)}"
 
 
 def _pair(old: str, new: str, head: int) -> str:

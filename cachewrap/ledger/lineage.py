@@ -183,16 +183,16 @@ class Lineage:
             new.parent, new.exact, new.chain = same.parent, same.exact, same.chain
             new.children = same.children
             return same
-        found = None
-        for turn in reversed(turns):
-            if (found := self._whole.get(turn[1])) is not None:
+        exact, reached = None, -1
+        for reached, before_it in reversed(turns):  # noqa: B007  # it is where the loop ends
+            if (exact := self._whole.get(before_it)) is not None:
                 break
-        exact = found
+        found = exact
         new.kept = len(found.ids) if found else 0
         if before is not None:
             found = before
-        elif turns and (exact is None or turn is not turns[-1]):
-            other = self._likely(new, turns[-1][0])
+        elif turns and (exact is None or reached != new.turn):
+            other = self._likely(new, new.turn)
             if other is not None and (exact is None or len(other.ids) > len(exact.ids)):
                 found = other
         if found is not None:
@@ -285,7 +285,7 @@ class Lineage:
         ends = 0 <= at[-1] < last
         if not ends:
             # The last message was edited after it was sent, and is still the next to be answered.
-            if len(messages) > last or len(common) + 1 < len(messages) or len(messages) < 2:
+            if at[-1] >= 0 or len(messages) > last or len(common) + 1 < len(messages):
                 return None
             spoken = [n for n in common if self._parts.teller[n] == TOLD]
             here = len(messages) - 1

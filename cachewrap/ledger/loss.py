@@ -26,22 +26,27 @@ _USUAL: Final = 1024
 _STEP: Final = 128
 """OpenAI's "Prompt Caching 201": "in 128 token blocks"."""
 
+_MOST: Final = 0.9
+"""The share of what could be read from which on all of it was, as far as is known."""
+
 _CHARS: Final = 4
 """Characters of a token, where no answer has told."""
 
 
 class Loss(NamedTuple):
-    """What could have been read from the provider's cache, and was not.
+    """Tokens that could have been read from the provider's cache, and were not.
 
     Attributes:
         chars: characters behind the first difference that had been sent before.
         tokens: tokens of these, as far as a provider caches them; about.
         money: what reading them would have saved, in US dollars; None where that is not known.
+        read: whether they were read all the same, as the answer reports.
     """
 
     chars: int
     tokens: int
     money: Decimal | None
+    read: bool = False
 
 
 def least_tokens(model: str) -> int:
@@ -100,7 +105,7 @@ def lost(
     did = _usable(asked * kept / whole, model, new.head.api)
     reads = call.details[0] if call.details else 0
     tokens = max(0, could - max(did, reads))
-    return Loss(round(more), tokens, _price(call, tokens))
+    return Loss(round(more), tokens, _price(call, tokens), reads > did and reads > _MOST * could)
 
 
 def _usable(tokens: float, model: str, api: str) -> int:
@@ -138,7 +143,8 @@ class Break:
     Attributes:
         kind: what differs: ``"time"``, ``"id"``, ``"order"``, ``"counter"``, ``"white space"``,
             ``"definition"``, ``"added"``, ``"removed"``, ``"text"``, ``"picture"``, ``"address"``,
-            ``"model"``, ``"setting"``, ``"window"``, ``"summary"``, ``"pause"``, ``"lookback"``.
+            ``"model"``, ``"setting"``, ``"window"``, ``"summary"``, ``"pause"``, ``"lookback"``,
+            ``"unread"``.
         where: the field in which the first of the calls differs.
         text: what differs, for people, in the first of the calls.
         calls: the calls that it struck.

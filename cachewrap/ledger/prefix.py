@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Prefixes:
-    """What the prompts of a run begin with.
+    """The beginnings of a run's prompts: how many are as they should be, and why others are not.
 
     Attributes:
         calls: how many prompts were compared.
@@ -62,7 +61,7 @@ class Prefixes:
         kept: how many of these did.
         read_tokens: prompt tokens that were read from the provider's cache, as it reports.
         breaks: why the others did not, what cost most first.
-        notes: what also differs, and costs nothing that could have been read.
+        notes: what also differs, and seems to be meant or costs next to nothing.
         unread: how many calls could not be compared, by the reason.
     """
 
@@ -119,12 +118,6 @@ class _Struck:
 _MADE: Final = frozenset({causes.TEXT, causes.ADDED, causes.REMOVED, causes.WINDOW})
 """Kinds of edits that may be meant, and cost nothing at the end of a prompt."""
 
-_ROLES: Final = later(
-    r"(?i)\b(?:agents?|workers?|shards?|parts?|chunks?|pages?|doc(?:ument)?s?|experts?|judges?"
-    r"|players?|sections?|chapters?|candidates?|personas?|users?|customers?|students?|teams?"
-    r"|groups?|levels?|grades?|items?|tasks?|questions?|versions?|rows?|batch|batches|ranks?"
-    r"|cases?|examples?|samples?|seeds?|top|to|of|than|most|least)\b[^a-zA-Z]{0,4}$"
-)
 _SHORT_PAUSE, _LONG_PAUSE, _LONGEST_PAUSE = 300.0, 3600.0, 86400.0
 """Seconds that a prompt is kept without being read: "5 minutes", or "1 hour" where that is asked
 for (Anthropic, "Prompt caching"); "up to one hour" (OpenAI, "Prompt caching"), longer by wish."""
@@ -252,11 +245,22 @@ class _Reading:
                 text = f"messages: {blocks} blocks were added at once, and an earlier prompt is"
                 text += f" looked for in {_LOOKBACK} before a breakpoint"
                 cause = Cause(causes.LOOKBACK, "messages", text)
+        if cause is None and api == ANTHROPIC and self._was_cached(call, self._calls[old.at]):
+            text = "nothing was read, though a call before it had put its beginning into the cache:"
+            text += " cache_control stands elsewhere, or was left out"
+            cause = Cause(causes.UNREAD, "cache_control", text)
         if cause is None:
             self._found.kept += 1
             return
         loss = lost(call, new, old, self._parts, 0, 0.0, 0.0, len(old.ids), nothing_kept=True)
         self._struck.append(_Struck(call, new, old, cause, loss))
+
+    @staticmethod
+    def _was_cached(call: Call, old: Call) -> bool:
+        """Whether a provider had told that it cached what a later call begins with."""
+        told = old.details[:2]
+        before = old.started + old.seconds <= call.started
+        return any(told) and before and call.outcome == MISS and bool(call.tokens_in)
 
     def _strike(self, call: Call, new: Numbered, old: Numbered, place: Difference) -> None:
         """A prompt that does not begin as the one that it goes on with."""
@@ -264,6 +268,10 @@ class _Reading:
         others = place.zone <= SYSTEM and old.zone(SYSTEM) != new.zone(SYSTEM)
         if others and one and other and not causes.alike(_only(one), _only(other)):
             self._found.kept += 1  # another agent was given the conversation
+            return
+        last = len(old.messages) - 1
+        if place == (MESSAGES, last) and not self._is_edited(old, new, last):
+            self._found.kept += 1  # another question to the same conversation
             return
         cause, before, behind = self._cause(old, new, place)
         start = (new.ends[place.zone - 1] if place.zone else 0) + place.at
@@ -276,6 +284,17 @@ class _Reading:
         loss = lost(call, new, old, self._parts, start, before, behind, end)
         tender = place.zone != MESSAGES and cause.kind not in BY_ITSELF
         self._struck.append(_Struck(call, new, old, cause, loss, tender))
+
+    def _is_edited(self, old: Numbered, new: Numbered, at: int) -> bool:
+        """Whether what stands in the place of a call's last message was made of that."""
+        if old.messages[at] in new.messages:
+            return True
+        one, other = self._values(old, MESSAGES), self._values(new, MESSAGES)
+        if at + 1 >= len(other) or not one:
+            return False
+        said = content_text(other[at + 1][1])
+        told = turns_text(self._requests.answer(self._calls[old.at]))
+        return (len(said) >= 24 and said == told) or causes.alike(one[-1][1], other[at][1])
 
     def _values(self, asked: Numbered, zone: int) -> list[tuple[str, Any]]:
         request = self._requests.read(self._calls[asked.at], again=True)
@@ -306,8 +325,7 @@ class _Reading:
         if zone in (FORMAT, SETTINGS):
             cause = causes.of_values(label, was, now)
             if cause.kind not in BY_ITSELF:
-                text = f"{label} changed: {cause.text}"
-                cause = Cause(causes.SETTING, label, text)
+                cause = Cause(causes.SETTING, label, causes.changed(label, was, now))
             return cause, 0.0, 0.0
         before, behind = causes.shares(was, now)
         if zone == MESSAGES:
@@ -336,6 +354,8 @@ class _Reading:
                 continue
             cause, before, behind = self._cause(old, new, place)
             if cause.kind not in BY_ITSELF | {causes.COUNTER}:
+                continue
+            if cause.kind == causes.TIME and not causes.is_clock(cause, alone=True):
                 continue
             if common == "tools" and not self._is_near(old, new):
                 continue
@@ -380,6 +400,8 @@ class _Reading:
         cause = causes.of_values(label, was, now)
         if cause.kind not in (causes.TIME, causes.ID):
             return False
+        if cause.kind == causes.TIME and not causes.is_clock(cause, alone=False):
+            return False
         before, _ = causes.shares(was, now)
         behind = found[1] / max(1, len(causes.said(now)))
         start = new.ends[MESSAGES - 1] + at
@@ -396,17 +418,24 @@ class _Reading:
         breaks: dict[tuple[str, str], Break] = {}
         notes: dict[tuple[str, str], Break] = {}
         shifts = Counter(one.new.chain for one in self._struck if one.cause.kind == causes.SUMMARY)
-        counted = self._counted()
+        began = [one.cause for one in self._struck if one.begins]
+        counted = causes.count_calls([one for one in began if one.kind == causes.COUNTER])
+        meant = {
+            (one.cause.kind, one.cause.where)
+            for one in self._struck
+            if one.tender and self._forked(one.old, one.new)
+        }
         for one in self._struck:
             kind = one.cause.kind
             if one.begins and kind == causes.COUNTER and not counted:
                 found.shared -= 1
                 continue
-            if one.tender and self._forked(one.old, one.new):
+            if one.loss.read:
                 found.kept += 1
                 continue
             minor = (
-                (kind == causes.SUMMARY and shifts[one.new.chain] < 3)
+                (one.tender and (kind, one.cause.where) in meant)
+                or (kind == causes.SUMMARY and shifts[one.new.chain] < 3)
                 or (kind == causes.MODEL and one.new.at not in self._went_on)
                 or (not one.loss.chars and kind in _MADE)
             )
@@ -420,16 +449,6 @@ class _Reading:
         found.notes = Rows(notes.values())
         found.unread = dict(self._requests.left_out)
         return found
-
-    def _counted(self) -> bool:
-        """Whether numbers in system prompts count calls, and are not what calls are about."""
-        texts = [
-            one.cause for one in self._struck if one.begins and one.cause.kind == causes.COUNTER
-        ]
-        if len(texts) < 3 or any(_ROLES.search(cause.before) for cause in texts):
-            return False
-        numbers = [causes.last_number(cause.text) for cause in texts]
-        return all(one < other for one, other in pairwise(numbers))
 
     @staticmethod
     def _forked(old: Numbered, new: Numbered) -> bool:

@@ -243,6 +243,7 @@ _ENCODED: Final = later(rb"[A-Za-z0-9+/=_-]{2000,}")
 _PICTURE: Final = 4000
 """Characters that something in Base64 counts for: a picture has about a thousand tokens."""
 
+_CONTENT: Final = b"content"
 _SHAPELESS: Final = b"0123456789abcdefABCDEF \t\r\n-_:.,;+/\\T"
 """What times, numbers, identifiers in hexadecimal digits and white space are made of."""
 
@@ -285,7 +286,8 @@ class Parts:
         self.size.append(0 if raw == _NONE else size)
         shape = raw.translate(None, _SHAPELESS)
         self.shape.append(hash(shape) if len(shape) > 4 else 0)
-        self.front.append(hash(raw[:160].translate(None, _SHAPELESS)[:40]))
+        begin = raw.find(_CONTENT) + len(_CONTENT) + 3  # behind the length of a long text
+        self.front.append(hash(raw[begin : begin + 160].translate(None, _SHAPELESS)[:40]))
         teller, blocks = _teller(raw)
         self.teller.append(teller)
         self.blocks.append(blocks)

@@ -59,7 +59,7 @@ _MODALITIES: Final = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "
 
 
 class Reading:
-    """What the parts of one answer report: a stream tells of it in several events.
+    """Usage as the parts of one answer report it: a stream tells of it in several events.
 
     What a later part tells takes the place of what an earlier one did, unless it is nothing.
     """
@@ -106,9 +106,9 @@ class Reading:
 
 def usage_of(answer: object) -> Usage:
     """Read the usage of an SDK's answer object, or of the same as plain JSON."""
-    if isinstance(answer, (str, bytes)):
-        return NO_USAGE
     try:
+        if isinstance(answer, (str, bytes)):
+            return NO_USAGE
         reading = Reading()
         reading.add(answer)
         return reading.usage

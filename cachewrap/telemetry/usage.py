@@ -189,7 +189,7 @@ _OF_PROVIDERS_CACHE: Final = frozenset(name for name in DETAILS if name.startswi
 
 
 class _Rates:
-    """What calls of one model cost at one time whose prompts have reached one step.
+    """Prices of calls of one model, at one time, whose prompts have reached one step.
 
     The price is so much for a call and for each token of a kind; working it out with genai-prices
     takes a hundred times as long.

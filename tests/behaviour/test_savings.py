@@ -31,6 +31,12 @@ def told(prompt: str, model: str) -> Any:
 
 
 @llm_cached
+def detailed(prompt: str) -> Any:
+    usage = {"input_tokens": 48, "cache_creation_input_tokens": 556, "output_tokens": 5}
+    return {"model": "claude", "usage": {**usage, "cache_read_input_tokens": 1800}}
+
+
+@llm_cached
 def bare(prompt: str) -> str:
     if prompt == "fail":
         raise ConnectionError(prompt)
@@ -374,6 +380,16 @@ class TestOpenTelemetry:
         assert told["gen_ai.usage.input_tokens"] > 0 < told["gen_ai.usage.output_tokens"]
         assert hit.start_time < hit.end_time
 
+    def test_a_span_tells_what_the_tokens_were(self, traced: Cache, spans: Any) -> None:
+        with traced:
+            detailed("hi")
+        [span] = spans.get_finished_spans()
+        found = {name.removeprefix("gen_ai.usage."): n for name, n in span.attributes.items()}
+        assert found["input_tokens"] == 2404
+        assert found["cache_read.input_tokens"] == 1800
+        assert found["cache_creation.input_tokens"] == 556
+        assert "reasoning.output_tokens" not in found
+
     def test_a_span_of_a_call_that_failed(self, traced: Cache, spans: Any) -> None:
         with traced, pytest.raises(ConnectionError):
             bare("fail")
@@ -438,6 +454,8 @@ def test_a_hook_need_not_have_a_hash() -> None:
         pytest.param(0.00000123, "<$0.0001", id="next-to-nothing"),
         pytest.param(0.00016, "$0.0002", id="little"),
         pytest.param(12.5, "$12.5000", id="some"),
+        pytest.param(Decimal("-0.25"), "-$0.2500", id="less-than-nothing"),
+        pytest.param(Decimal("0.01975"), "$0.0198", id="exact"),
         pytest.param(1234.567, "$1,234.57", id="much"),
     ],
 )

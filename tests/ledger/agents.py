@@ -1,252 +1,160 @@
-"""Agents and other programs that ask models, over the SDKs, and the runs that they make."""
+"""Forty agents that ask real HTTP, each question of the answers before: what is killed and resumed.
+
+They run in processes of their own, where test modules cannot be imported.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import anthropic
-import openai
-from standin import Upstream
+from openai import AsyncOpenAI, OpenAI
 
-from cachewrap import Cache, patch_anthropic, patch_openai
-from cachewrap.ledger.runs import Run
-from cachewrap.telemetry.events import Event
-from ledger.making import ended, write_run
+from cachewrap import Cache, patch_openai
 
-RULES = "You mend bicycles and tell what you do. " + "Never lend the good torque wrench. " * 200
-"""A system prompt of more than 1,024 tokens."""
-
-QUESTIONS = [
-    "The chain jumps on the smallest cog, what should I look at first?",
-    "And if the cassette is new as well?",
-    "Which tool do I need for the lock ring?",
-    "How tight is it to be?",
-    "May I reuse the spacers that are there?",
-    "What about the derailleur's hanger?",
-    "Thank you. Sum it up in a list, please.",
-]
+AGENTS = 40
 
 
-def tool(name: str, **properties: Any) -> dict[str, Any]:
-    """A tool, as chat completions have it."""
-    schema = properties or {"part": {"type": "string"}, "amount": {"type": "integer"}}
-    return {
-        "type": "function",
-        "function": {
-            "name": name,
-            "description": f"Use it to {name} something in the shop.",
-            "parameters": {"type": "object", "properties": schema},
-        },
-    }
+@dataclass
+class Job:
+    """One start of the program.
 
-
-TOOLS = [tool(name) for name in ("look", "order", "mount", "grease")]
-
-
-def flat(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same tools as Responses have them."""
-    return [{"type": "function", **one["function"]} for one in tools]
-
-
-def anthropics(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same tools as Anthropic has them."""
-    return [
-        {
-            "name": one["function"]["name"],
-            "description": one["function"]["description"],
-            "input_schema": one["function"]["parameters"],
-        }
-        for one in tools
-    ]
-
-
-class Asking:
-    """What a program asks with. Every call takes a second of its clock."""
-
-    def __init__(self, up: Upstream, cache: Cache) -> None:
-        self._cache = cache
-        self.openai = openai.OpenAI(base_url=up.base_url, api_key="none", max_retries=0)
-        self.anthropic = anthropic.Anthropic(base_url=up.root_url, api_key="none", max_retries=0)
-        self.rows: list[Any] = []
-        self.clock = 1_800_000_000.0
-        self.usage: Callable[[int], dict[str, Any]] = lambda tokens: {}
-        self._told: list[Event] = []
-
-    def hear(self, event: Event) -> None:
-        """A hook of the cache's."""
-        self._told.append(event)
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        self.clock += seconds
-
-    def _ended(self, body: dict[str, Any]) -> None:
-        event = self._told[-1]
-        raw = self._cache.store.get(event.key)
-        created = self._cache._guard.unseal(event.key, raw).created if raw else 0.0
-        self.clock += 1
-        tokens = len(json.dumps(body, default=str)) // 4
-        assert event.outcome is not None
-        self.rows.append(
-            ended(
-                event.key,
-                event.outcome.name.lower(),
-                source=event.source,
-                model=event.model,
-                seed=event.seed,
-                started=self.clock,
-                answered=created,
-                tokens_in=tokens,
-                tokens_out=20,
-                **self.usage(tokens),
-            )
-        )
-
-    def chat(self, **body: Any) -> str:
-        """A chat completion's text."""
-        body = {"model": "gpt-4o", **body}
-        answer = self.openai.chat.completions.create(**body)
-        self._ended(body)
-        return answer.choices[0].message.content or f"I did step {len(self.rows)} of it."
-
-    def respond(self, **body: Any) -> Any:
-        """A response."""
-        body = {"model": "gpt-4o", **body}
-        answer = self.openai.responses.create(**body)
-        self._ended(body)
-        return answer
-
-    def claude(self, **body: Any) -> str:
-        """The text of a message of Anthropic's."""
-        body = {"model": "claude-sonnet-4-5", "max_tokens": 100, **body}
-        answer = self.anthropic.messages.create(**body)
-        self._ended(body)
-        return getattr(answer.content[0], "text", f"I did step {len(self.rows)} of it.")
-
-
-Program = Callable[[Asking], None]
-Turn = Callable[[int], Any]
-Edit = Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]]
-
-
-def record(*programs: Program, name: str = "a", cache: Cache | None = None) -> Run:
-    """The run of some programs, one after the other, against a stand-in upstream."""
-    cache = cache or Cache.memory()
-    with Upstream() as up:
-        asking = Asking(up, cache)
-        with patch_openai(), patch_anthropic(), cache.telling(asking.hear):
-            for program in programs:
-                program(asking)
-    return write_run(cache, name, asking.rows)
-
-
-def always(value: Any) -> Turn:
-    """The same at every turn."""
-    return lambda turn: value
-
-
-RULED = always(RULES)
-TOOLED = always(TOOLS)
-PLAIN = always({})
-
-
-def whole(turn: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A history as it is."""
-    return messages
-
-
-def chatting(
-    system: Turn = RULED,
-    tools: Turn = TOOLED,
-    edit: Edit = whole,
-    more: Turn = PLAIN,
-    questions: list[Any] = QUESTIONS,
-) -> Program:
-    """An agent on chat completions.
-
-    Args:
-        system: its system prompt at each turn.
-        tools: its tools.
-        edit: what it makes of the history before it is sent.
-        more: other members of the request.
-        questions: what it is asked, turn by turn.
+    Attributes:
+        cache: the cache that all its starts have.
+        base_url: whom it asks.
+        start: the number of this start, which upstream is told.
+        turns: how many questions each agent asks, one after the other.
+        samples: how often he asks each; 1 is without samples.
+        tasks: whether agents are tasks of an event loop, and not threads.
+        told: the file in which each answer that an agent was given is noted at once.
     """
 
-    def program(ask: Asking) -> None:
-        history: list[dict[str, Any]] = []
-        for turn, question in enumerate(questions):
-            history.append({"role": "user", "content": question})
-            rules = [{"role": "system", "content": system(turn)}] if system(turn) else []
-            given = {"tools": tools(turn)} if tools(turn) else {}
-            sent = [*rules, *edit(turn, json.loads(json.dumps(history)))]
-            said = ask.chat(messages=sent, **given, **more(turn))
-            history.append({"role": "assistant", "content": said})
+    cache: Cache
+    base_url: str
+    start: int
+    turns: int
+    samples: int
+    tasks: bool
+    told: Path
 
-    return program
+    def order(self) -> list[int]:
+        """The agents, in another order at each start."""
+        agents = list(range(AGENTS))
+        random.Random(self.start).shuffle(agents)
+        return agents
 
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """The blocks that the agents run in."""
+        with ExitStack() as stack:
+            stack.enter_context(patch_openai())
+            stack.enter_context(self.cache)
+            if self.samples > 1:
+                stack.enter_context(self.cache.samples())
+            yield
 
-def responding(
-    system: Turn = RULED,
-    tools: Turn = TOOLED,
-    edit: Edit = whole,
-    more: Turn = PLAIN,
-    chained: bool = False,
-) -> Program:
-    """The same on Responses; ``chained`` by the id of the answer before."""
+    def asked(self, agent: int, turn: int, number: int, before: list[list[str]]) -> dict[str, Any]:
+        """What a client is asked with."""
+        messages = []
+        for earlier, answers in enumerate(before):
+            asked = question(agent, earlier, before[:earlier], self.samples)
+            messages.append({"role": "user", "content": asked})
+            messages.append({"role": "assistant", "content": " / ".join(answers)})
+        asked = question(agent, turn, before, self.samples)
+        messages.append({"role": "user", "content": asked})
+        headers = {"x-request-id": f"{self.start} {number}"}
+        return {"model": "m", "messages": messages, "extra_headers": headers}
 
-    def program(ask: Asking) -> None:
-        history: list[dict[str, Any]] = []
-        previous: dict[str, Any] = {}
-        for turn, question in enumerate(QUESTIONS):
-            history.append({"role": "user", "content": question})
-            sent: Any = history[-1:] if chained else edit(turn, json.loads(json.dumps(history)))
-            answer = ask.respond(
-                instructions=system(turn),
-                tools=flat(tools(turn)),
-                input=sent,
-                **previous,
-                **more(turn),
-            )
-            said = answer.output_text or f"I did step {turn} of it."
-            history.append({"role": "assistant", "content": said})
-            if chained:
-                previous = {"previous_response_id": answer.id}
-
-    return program
-
-
-def speaking(
-    system: Turn = RULED,
-    tools: Turn = TOOLED,
-    edit: Edit = whole,
-    more: Turn = PLAIN,
-    questions: list[Any] = QUESTIONS,
-) -> Program:
-    """The same on Anthropic's messages, with the marks of its cache."""
-
-    def program(ask: Asking) -> None:
-        mark = {"cache_control": {"type": "ephemeral"}}
-        history: list[dict[str, Any]] = []
-        for turn, question in enumerate(questions):
-            history.append({"role": "user", "content": question})
-            sent = edit(turn, json.loads(json.dumps(history)))
-            if isinstance(sent[-1]["content"], str):
-                sent[-1]["content"] = [{"type": "text", "text": sent[-1]["content"], **mark}]
-            given = {"tools": anthropics(tools(turn))} if tools(turn) else {}
-            rules = [{"type": "text", "text": system(turn), **mark}]
-            said = ask.claude(system=rules, messages=sent, **given, **more(turn))
-            history.append({"role": "assistant", "content": said})
-
-    return program
+    def note(self, file: int, agent: int, turn: int, number: int, asked: str, answer: str) -> None:
+        """Note an answer, so that whoever kills this process knows of it."""
+        noted = [self.start, agent, turn, number, asked, answer]
+        os.write(file, f"{json.dumps(noted)}\n".encode())
 
 
-@contextmanager
-def asking(cache: Cache) -> Iterator[Asking]:
-    """Something to ask with, whose calls a cache serves."""
-    with Upstream() as up:
-        found = Asking(up, cache)
-        with patch_openai(), patch_anthropic(), cache.telling(found.hear):
-            yield found
+def question(agent: int, turn: int, before: list[list[str]], samples: int) -> str:
+    """What an agent asks, given his answers before. The first questions four agents have in common,
+    where each is asked once."""
+    who = agent // 4 if turn == 0 and samples == 1 else agent
+    known = hashlib.sha256(json.dumps(before).encode()).hexdigest()[:12]
+    return f"agent {who} turn {turn} knows {known}"
+
+
+def reply(asked: str) -> str:
+    """What is answered to a question."""
+    return hashlib.sha256(asked.encode()).hexdigest()[:12]
+
+
+def oracle(turns: int) -> list[list[list[str]]]:
+    """What each agent is told at the end where each question has one answer."""
+    found = []
+    for agent in range(AGENTS):
+        answers: list[list[str]] = []
+        for turn in range(turns):
+            answers.append([reply(question(agent, turn, answers, 1))])
+        found.append(answers)
+    return found
+
+
+def run(job: Job) -> None:
+    """Start the program, and note the answers of all agents when it has come to its end."""
+    file = os.open(job.told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    answers = asyncio.run(_tasks(job, file)) if job.tasks else _threads(job, file)
+    os.write(file, f"{json.dumps(answers)}\n".encode())
+    os.close(file)
+
+
+def _threads(job: Job, file: int) -> list[list[list[str]]]:
+    client = OpenAI(base_url=job.base_url, api_key="sk", max_retries=0, timeout=120)
+
+    def work(agent: int) -> list[list[str]]:
+        before: list[list[str]] = []
+        for turn in range(job.turns):
+            answers = []
+            for number in range(job.samples):
+                given = client.chat.completions.create(**job.asked(agent, turn, number, before))
+                answers.append(_text(given))
+                asked = question(agent, turn, before, job.samples)
+                job.note(file, agent, turn, number, asked, answers[-1])
+            before.append(answers)
+        return before
+
+    with job.around(), client, ThreadPoolExecutor(AGENTS) as pool:
+        running = {agent: pool.submit(work, agent) for agent in job.order()}
+        return [running[agent].result() for agent in range(AGENTS)]
+
+
+async def _tasks(job: Job, file: int) -> list[list[list[str]]]:
+    client = AsyncOpenAI(base_url=job.base_url, api_key="sk", max_retries=0, timeout=120)
+
+    async def work(agent: int) -> list[list[str]]:
+        before: list[list[str]] = []
+        for turn in range(job.turns):
+
+            async def ask(number: int, turn: int = turn) -> str:
+                given = await client.chat.completions.create(
+                    **job.asked(agent, turn, number, before)
+                )
+                asked = question(agent, turn, before, job.samples)
+                job.note(file, agent, turn, number, asked, _text(given))
+                return _text(given)
+
+            before.append(list(await asyncio.gather(*map(ask, range(job.samples)))))
+        return before
+
+    with job.around():
+        async with client:
+            tasks = {agent: asyncio.create_task(work(agent)) for agent in job.order()}
+            return [await tasks[agent] for agent in range(AGENTS)]
+
+
+def _text(given: Any) -> str:
+    return str(given.choices[0].message.content)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.agents import (
+from ledger.prompting import (
     QUESTIONS,
     RULED,
     RULES,
@@ -21,6 +21,7 @@ from ledger.agents import (
     always,
     chatting,
     record,
+    record_upstream,
     responding,
     speaking,
     tool,
@@ -255,7 +256,11 @@ BREAKERS = [
         id="tools_swapped_responses",
     ),
     pytest.param(
-        chatting(tools=defined_anew), "counter", "tools[0] (tool 'look')", 6, id="tool_with_a_count"
+        chatting(tools=defined_anew),
+        "counter",
+        "tool 'look': tools[0].function.description: a counter",
+        6,
+        id="tool_with_a_count",
     ),
     pytest.param(chatting(tools=growing), "added", "'extra_0' came in", 6, id="tools_added"),
     pytest.param(
@@ -325,7 +330,7 @@ BREAKERS = [
         chatting(edit=without_context),
         "removed",
         "was edited after it was sent",
-        5,
+        6,
         id="context_left_out",
     ),
     pytest.param(
@@ -551,3 +556,19 @@ def test_nothing_is_named_where_nothing_is_wrong(program: Program) -> None:
     found = record(program).prefix()
     assert [(one.kind, one.text) for one in found.breaks] == []
     assert found.kept == found.shared
+
+
+@pytest.mark.parametrize(
+    ("program", "kind"),
+    [
+        pytest.param(chatting(stamped), "time", id="chat_completions"),
+        pytest.param(responding(stamped, chained=True), "time", id="responses"),
+        pytest.param(speaking(tools=shuffled), "order", id="anthropic"),
+        pytest.param(speaking(), "", id="healthy_anthropic"),
+        pytest.param(responding(chained=True), "", id="healthy_responses"),
+    ],
+)
+def test_requests_of_the_sdks_tell_it(program: Program, kind: str) -> None:
+    found = record_upstream(program).prefix()
+    assert [one.kind for one in found.breaks] == [kind] * bool(kind)
+    assert found.shared == 6

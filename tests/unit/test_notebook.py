@@ -213,7 +213,7 @@ HTML = [
     ),
     pytest.param(
         lambda: Money(Decimal(1), Decimal(2), Decimal("0.3")),
-        "spent; the provider&#x27;s own cache took $0.3000 off what was spent",
+        "spent; the provider's own cache took $0.3000 off what was spent",
         id="money that the provider's cache saved",
     ),
     pytest.param(lambda: used(), "seed 7 · 2 entries", id="a cache"),
