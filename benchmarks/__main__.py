@@ -27,6 +27,7 @@ from benchmarks import (
     misses,
     once,
     patched,
+    runs_diff,
     serve,
     shapes,
     writers,
@@ -153,6 +154,8 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield serve.faults()
     if options.words and wanted("serve: memory"):  # some minutes
         yield serve.memory()
+    if options.words and wanted("a diff of two runs"):  # some minutes
+        yield runs_diff.comparison()
     if options.words and wanted("evaluation"):  # a minute for each round
         yield from evaluation.evaluation(max(1, options.rounds // 50))
     for python in options.peers:

@@ -79,10 +79,15 @@ class Recording:
     def renew(self) -> None:
         """Begin anew to write, in the same run: as another process, or after an end."""
         self._lock = threading.Lock()
-        self._writer = Writer(_new_writer(), os.getpid())
-        self._begun = 0.0
-        self._written = self._lost = 0
+        self._lost = 0
         self._not_before = 0.0
+        self._anew()
+
+    def _anew(self) -> None:
+        self._writer = Writer(_new_writer(), os.getpid())
+        self._pieces: deque[tuple[int, bytes]] = deque()
+        self._begun = self._started = 0.0
+        self._written = 0
 
     @property
     def log(self) -> str:
@@ -108,40 +113,48 @@ class Recording:
         """
         with self._lock:
             announces = bool(self.name) and not self._begun and self.goes_on
-            if not (self.rows or self._replaced or ends or announces):
+            if not (self.rows or self._pieces or self._replaced or ends or announces):
                 return
-            taken = [self.rows.popleft() for _ in range(len(self.rows))]
-            try:
-                self._write(taken, ends)
-            except BaseException:
-                self._writer.forget()
-                self.rows.extendleft(reversed(taken))
-                while len(self.rows) > _WAITING:
-                    self.rows.popleft()
-                    self._lost += 1
-                raise
+            self._encode()
+            self._write(ends)
 
-    def _write(self, rows: list[tuple[Any, ...]], ends: bool) -> None:
+    def _encode(self) -> None:
+        """Make pieces of what waits: one that was sent in vain is sent again as it was.
+
+        It may have been stored all the same, and is then told by its bytes.
+        """
+        waiting = sum(count for count, _ in self._pieces)
+        while self.rows:
+            some = min(len(self.rows), _AT_ONCE)
+            rows = [self.rows.popleft() for _ in range(some)]
+            if not self._started:
+                self._started = min(row[3] for row in rows)
+            self._pieces.append((some, self._writer.calls(rows)))
+            waiting += some
+        while waiting > _WAITING:
+            count, _ = self._pieces.popleft()
+            waiting -= count
+            self._lost += count
+            self._writer.forget()
+
+    def _write(self, ends: bool) -> None:
         if not self._log:
             self._log = _choose(self._store, self.name, self._family)
         now = time.time()
-        pieces = []
-        if not self._begun:
-            started = min((row[3] for row in rows), default=now)
-            pieces.append(self._begin(started))
-        for at in range(0, len(rows), _AT_ONCE):
-            pieces.append(self._writer.calls(rows[at : at + _AT_ONCE]))
-        if self._lost and not ends:
-            pieces.append(encode(End(self._writer.number, 0.0, self._lost)))
+        pieces = [] if self._begun else [self._begin(self._started or now)]
+        pieces += [piece for _, piece in self._pieces]
         if ends:
             pieces.append(encode(End(self._writer.number, now, self._lost)))
+        elif self._lost:
+            pieces.append(encode(End(self._writer.number, 0.0, self._lost)))
         if pieces:
             self._store.append_to_log(self._log, pieces)
             self._lost = 0
+            self._written += sum(count for count, _ in self._pieces)
+            self._pieces.clear()
         if not self._begun and not self.name:
             _prune(self._store, self._log)
         self._begun = self._begun or now
-        self._written += len(rows)
         self._keep()
         if self.name or ends:
             return
@@ -149,9 +162,7 @@ class Recording:
             # A service goes on for ever: a run of it does not.
             self._store.append_to_log(self._log, [encode(End(self._writer.number, now))])
             self._log = names.unnamed_log(names.new_unnamed())
-            self._writer = Writer(_new_writer(), os.getpid())
-            self._begun = 0.0
-            self._written = 0
+            self._anew()
 
     def _begin(self, started: float) -> bytes:
         argv = getattr(sys, "argv", None) or [""]
@@ -209,7 +220,9 @@ class Recording:
 
     def is_begun(self) -> bool:
         """Whether this process has taken part, or is about to, and has not ended."""
-        return bool(self.rows or self._replaced) or (self.goes_on and self._begun > 0)
+        return bool(self.rows or self._pieces or self._replaced) or (
+            self.goes_on and self._begun > 0
+        )
 
     def is_writer(self, number: int) -> bool:
         """Whether it is this one that writes by that number."""

@@ -21,7 +21,7 @@ import cachewrap
 from cachewrap.call.serve import Serving
 
 SUBMODULES = """
-    cachewrap.predicates.usable cachewrap.predicates.all_of cachewrap.history.History
+    cachewrap.predicates.usable cachewrap.predicates.all_of
     cachewrap.entries.stored.StoredEntry cachewrap.policy.CacheOptions
     cachewrap.encryption.generate_key
     cachewrap.integrations.langchain.LangChainCache
