@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -87,7 +88,8 @@ def test_what_waits_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
             store.error = None
     (run,) = cache.runs()
     assert (len(run.calls()), run.lost) == (10, 5)
-    assert {call.source for call in run.calls()} == {"ledger.asking:complete"}
+    told = {(call.source, call.lane, call.outcome) for call in run.calls()}
+    assert told == {("ledger.asking:complete", threading.current_thread().name, "hit")}
 
 
 @pytest.mark.stores("redis")
