@@ -139,12 +139,8 @@ class Recorder:
                 return
         try:  # in line, for a thread that runs no tasks
             asyncio: Any = _modules.get("asyncio")
-            if (asyncio is not None and asyncio._get_running_loop() is not None) or (
-                "trio" in _modules and _runs_trio()
-            ):
-                named = lane()
-            else:
-                named = _here.name
+            in_loop = asyncio is not None and asyncio._get_running_loop() is not None
+            named = lane() if in_loop or ("trio" in _modules and _runs_trio()) else _here.name
         except AttributeError:
             named = lane()
         place = "" if self._logs_url == section.logs_url else self._place(section)

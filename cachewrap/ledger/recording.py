@@ -39,6 +39,7 @@ _IDLE: Final = 2.0
 _AGAIN: Final = 5.0
 _AT_ONCE: Final = 5000
 _WAITING: Final = 100_000
+_WAITING_UNNAMED: Final = 20_000
 _LONGEST: Final = 100_000
 _LONGEST_SECONDS: Final = 86_400.0
 _ELSEWHERE_SECONDS: Final = 600.0
@@ -113,7 +114,7 @@ class Recording:
         """
         with self._lock:
             announces = bool(self.name) and not self._begun and self.goes_on
-            if not (self.rows or self._pieces or self._replaced or ends or announces):
+            if not (self.waits() or ends or announces):
                 return
             self._encode()
             self._write(ends)
@@ -131,7 +132,7 @@ class Recording:
                 self._started = min(row[3] for row in rows)
             self._pieces.append((some, self._writer.calls(rows)))
             waiting += some
-        while waiting > _WAITING:
+        while waiting > (_WAITING if self.name else _WAITING_UNNAMED):
             count, _ = self._pieces.popleft()
             waiting -= count
             self._lost += count
@@ -220,9 +221,11 @@ class Recording:
 
     def is_begun(self) -> bool:
         """Whether this process has taken part, or is about to, and has not ended."""
-        return bool(self.rows or self._pieces or self._replaced) or (
-            self.goes_on and self._begun > 0
-        )
+        return self.waits() or (self.goes_on and self._begun > 0)
+
+    def waits(self) -> bool:
+        """Whether something is to be written."""
+        return bool(self.rows or self._pieces or self._replaced)
 
     def is_writer(self, number: int) -> bool:
         """Whether it is this one that writes by that number."""
@@ -311,6 +314,7 @@ _made_by: object = threading.Lock
 _thread: threading.Thread | None = None
 _waiting: dict[int, Recording] = {}
 _hurries = False
+_forks = False
 
 
 def _watch_end() -> None:
@@ -423,13 +427,13 @@ def _next() -> list[Recording] | None:
     """Wait for something to write, and a moment longer; None where nothing comes."""
     global _thread, _waiting, _hurries
     with _lock:
-        if not _waiting:
+        if not (_waiting or _forks):
             _changed.wait(_IDLE)
-        if not _waiting:
+        if not _waiting or _forks:
             _thread = None
             return None
         until = clock.now() + _PAUSE
-        while not _hurries and (left := until - clock.now()) > 0:
+        while not (_hurries or _forks) and (left := until - clock.now()) > 0:
             _changed.wait(left)
         due, _waiting, _hurries = list(_waiting.values()), {}, False
         return due
@@ -443,18 +447,18 @@ def _current_lock() -> Any:
 
 def _make_anew() -> None:
     """Begin with a lock of the kind that there is by now, see `call.lease`."""
-    global _lock, _changed, _made_by, _thread, _hurries
+    global _lock, _changed, _made_by, _thread, _hurries, _forks
     _made_by = threading.Lock
     _lock = threading.RLock()
     _changed = threading.Condition(_lock)
-    _thread, _hurries = None, False
+    _thread, _hurries, _forks = None, False, False
 
 
 def _end_thread() -> None:
     """Before a fork: a process of one thread is forked as one, and all waiting is written."""
-    global _hurries
+    global _forks
     with _lock:
-        thread, _hurries = _thread, True
+        thread, _forks = _thread, True
         _changed.notify_all()
     if thread is not None:
         thread.join(1.0)
@@ -462,8 +466,15 @@ def _end_thread() -> None:
 
 
 def _go_on() -> None:
-    global _hurries
-    _hurries = False
+    global _forks
+    _forks = False
+    with _lock:
+        waiting = list(_waiting.values())
+        _waiting.clear()
+    for recording in waiting:
+        recording.asleep = True
+        if recording.waits():
+            wake(recording)
 
 
 def _renew() -> None:
