@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -73,19 +74,23 @@ def test_what_could_not_be_written_is_written_later() -> None:
 
 
 def test_what_waits_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "_WAITING", 7)
+    """What is lost is counted, and what is not is as it was."""
+    monkeypatch.setattr(recording, "_WAITING", 10)
     monkeypatch.setattr(recording, "_AT_ONCE", 1)
+    monkeypatch.setattr(recording, "_AGAIN", -1.0)
     store = Broken()
     cache = Cache(store)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with cache.run("trial"):
-            asked(10)
-            recording.flush()
+            for _ in range(3):
+                asked(5)
+                recording.flush()
             store.error = None
     (run,) = cache.runs()
-    assert (len(run.calls()), run.lost) == (7, 3)
-    assert {call.source for call in run.calls()} == {"ledger.asking:complete"}
+    assert (len(run.calls()), run.lost) == (10, 5)
+    told = {(call.source, call.lane, call.outcome) for call in run.calls()}
+    assert told == {("ledger.asking:complete", threading.current_thread().name, "hit")}
 
 
 @pytest.mark.stores("redis")

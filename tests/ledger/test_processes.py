@@ -160,6 +160,21 @@ def test_a_forked_process_goes_on_with_the_run(cache: Cache) -> None:
     assert len({call.process for call in run.calls()}) == 2
 
 
+@pytest.mark.posix("os.fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_waits_for_nobody(tmp_path: Path) -> None:
+    taken = []
+    with Cache.disk(cache_path_root=tmp_path):
+        for number in range(3):
+            asking.complete(f"{number}")
+            began = time.monotonic()
+            if not (child := os.fork()):
+                os._exit(0)
+            taken.append(time.monotonic() - began)
+            os.waitpid(child, 0)
+    assert min(taken) < 0.5
+
+
 def test_writers_at_once_lose_nothing(cache: Cache) -> None:
     context = multiprocessing.get_context("spawn")
     with cache.run("trial"):
