@@ -16,6 +16,7 @@ from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
     from cachewrap.ledger.diff import Diff
+    from cachewrap.ledger.prefix import Prefixes
     from cachewrap.ledger.recorder import Section
     from cachewrap.ledger.recording import Recording
 
@@ -204,6 +205,15 @@ class Run:
         from cachewrap.ledger.answers import Answers
 
         return Answers.of(self.cache).raw(call)
+
+    def prefix(self) -> Prefixes:
+        """What its prompts begin with, and why the provider's own cache missed. See `Prefixes`.
+
+        Raises `StoreError`.
+        """
+        from cachewrap.ledger.prefix import prefixes_of
+
+        return prefixes_of(self)
 
     def diff(self, other: Run, *, ignore: Iterable[str] = ()) -> Diff:
         """What is different in another run: this one is the baseline, the other the candidate.

@@ -9,6 +9,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = map(str, (TESTS, TESTS / "unit" / "format", TESTS / "unit" / "request"))
 
+from ledger import test_golden_log
 from test_envelope import DETAILED, FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
 from test_golden import FOLDER, made
 
@@ -31,6 +32,8 @@ if not cassette.exists():
     envelopes = {name: seal(*codec.encode(value), REQUEST, FACTS) for name, value in STORED.items()}
     lines = [write(key_of(name), "41", envelope) for name, envelope in envelopes.items()]
     cassette.write_bytes(b"\n".join((HEAD, *lines, b"")))
+if not test_golden_log.FILE.exists():
+    test_golden_log.FILE.write_bytes(test_golden_log.stored())
 detailed = Path(__file__).parent / "cassette-1-with-details.jsonl"
 if not detailed.exists():
     envelope = seal(*codec.encode("because"), REQUEST, DETAILED)
