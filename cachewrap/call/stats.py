@@ -146,8 +146,13 @@ class Stats:
         """
         details = NO_DETAILS
         if model is None or entry.detailed:
-            tells = entry.tokens_in or entry.tokens_out or entry.detailed
-            reported, details = self._reported(entry, key) if tells else _PLAIN
+            reported = ""
+            if entry.tokens_in or entry.tokens_out or entry.detailed:
+                found = self._reports.get(key)
+                if found is not None and found[0] == entry.created:
+                    reported, details = found[1]
+                else:
+                    reported, details = self._reported(entry, key)
             model = reported if model is None else model
         group = self._groups.get((source, model)) or self._group(source, model, entry)
         waiting = group.told
@@ -168,13 +173,11 @@ class Stats:
         """What answered: only the record tells, which is read once for each answer."""
         if entry is None or not (entry.tokens_in or entry.tokens_out or entry.detailed):
             return _PLAIN
-        found = self._reports.get(key)
-        if found is None or found[0] != entry.created:
-            told = reported_of(entry) if entry.detailed else (model_of(entry), NO_DETAILS)
-            if len(self._reports) >= _KEYS_KEPT:
-                self._reports.clear()
-            found = self._reports[key] = entry.created, told
-        return found[1]
+        told = reported_of(entry) if entry.detailed else (model_of(entry), NO_DETAILS)
+        if len(self._reports) >= _KEYS_KEPT:
+            self._reports.clear()
+        self._reports[key] = entry.created, told
+        return told
 
     def _name_of(self, entry: Entry | None) -> tuple[str, str, Details]:
         """What an entry says was called, the model's name as other calls have it, and details."""
