@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cachewrap.ledger import causes
 from cachewrap.ledger.causes import Cause
@@ -356,10 +356,9 @@ def is_shorter(old: Numbered, new: Numbered) -> bool:
     return len(one) > 3 and one[-1] in other and other.index(one[-1]) + 2 < len(one)
 
 
-def shift(old: Numbered, new: Numbered, at: int, labels: list[tuple[str, Any]]) -> Cause | None:
+def shift(old: Numbered, new: Numbered, at: int, label: str) -> Cause | None:
     """What was dropped, put in, moved or summed up in a history; None where it was edited."""
     one, other = old.messages, new.messages
-    label = labels[at][0] if at < len(labels) else "messages"
     name, base = label.partition("[")[0], int(label.partition("[")[2].rstrip("]") or 0) - at
     if at >= len(other):
         return None

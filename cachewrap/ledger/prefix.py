@@ -198,11 +198,14 @@ class _Reading:
         for old in self._lineage.neighbours(new, new.turn):
             if old.head.api != new.head.api:
                 continue
-            one, other = self._values(old, MESSAGES), self._values(new, MESSAGES)
-            if len(one) != new.turn or len(other) <= new.turn:
+            one, (other, next_one) = (
+                self._values(old, MESSAGES, new.turn - 1),
+                (self._values(new, MESSAGES, number) for number in (new.turn - 1, new.turn)),
+            )
+            if not one or not other or not next_one:
                 continue
-            (label, was), (_, now) = one[-1], other[new.turn - 1]
-            said = content_text(other[new.turn][1])
+            (label, was), (_, now) = one[0], other[0]
+            said = content_text(next_one[0][1])
             told = turns_text(self._requests.answer(self._calls[old.at]))
             if len(said) >= 24 and said == told:
                 found.append(old)
@@ -264,9 +267,7 @@ class _Reading:
 
     def _strike(self, call: Call, new: Numbered, old: Numbered, place: Difference) -> None:
         """A prompt that does not begin as the one that it goes on with."""
-        one, other = self._values(old, SYSTEM), self._values(new, SYSTEM)
-        others = place.zone <= SYSTEM and old.zone(SYSTEM) != new.zone(SYSTEM)
-        if others and one and other and not causes.alike(_only(one), _only(other)):
+        if place.zone <= SYSTEM and self._is_another(old, new):
             self._found.kept += 1  # another agent was given the conversation
             return
         last = len(old.messages) - 1
@@ -285,39 +286,49 @@ class _Reading:
         tender = place.zone != MESSAGES and cause.kind not in BY_ITSELF
         self._struck.append(_Struck(call, new, old, cause, loss, tender))
 
+    def _is_another(self, old: Numbered, new: Numbered) -> bool:
+        """Whether the system prompt is of another agent altogether."""
+        if old.zone(SYSTEM) == new.zone(SYSTEM):
+            return False
+        one, other = _only(self._values(old, SYSTEM)), _only(self._values(new, SYSTEM))
+        return bool(one and other) and not causes.alike(one, other)
+
     def _is_edited(self, old: Numbered, new: Numbered, at: int) -> bool:
         """Whether what stands in the place of a call's last message was made of that."""
         if old.messages[at] in new.messages:
             return True
-        one, other = self._values(old, MESSAGES), self._values(new, MESSAGES)
-        if at + 1 >= len(other) or not one:
+        was, now, next_one = (
+            _only(self._values(of, MESSAGES, number))
+            for of, number in ((old, at), (new, at), (new, at + 1))
+        )
+        if not was or not next_one:
             return False
-        said = content_text(other[at + 1][1])
+        if causes.alike(was, now):
+            return True
+        said = content_text(next_one[0])
         told = turns_text(self._requests.answer(self._calls[old.at]))
-        return (len(said) >= 24 and said == told) or causes.alike(one[-1][1], other[at][1])
+        return len(said) >= 24 and said == told
 
-    def _values(self, asked: Numbered, zone: int) -> list[tuple[str, Any]]:
+    def _values(self, asked: Numbered, zone: int, only: int | None = None) -> list[tuple[str, Any]]:
         request = self._requests.read(self._calls[asked.at], again=True)
-        return values(request, zone, asked.rules) if request else []
+        return values(request, zone, asked.rules, only) if request else []
 
     def _cause(self, old: Numbered, new: Numbered, place: Difference) -> tuple[Cause, float, float]:
         """The cause of a difference, and which share of the part is the same before and behind."""
         zone, at = place
-        one, other = self._values(old, zone), self._values(new, zone)
-        if zone == MESSAGES:
-            cause = shift(old, new, at, other)
-            if cause is not None:
-                return cause, 0.0, 0.0
         if zone == TOOLS:
-            return causes.of_tools(one, other), 0.0, 0.0
-        if at >= len(one) or at >= len(other):
-            added = at < len(other)
-            label, value = other[at] if added else one[at] if at < len(one) else ("messages", "")
+            return causes.of_tools(self._values(old, zone), self._values(new, zone)), 0.0, 0.0
+        one, other = self._values(old, zone, at), self._values(new, zone, at)
+        if zone == MESSAGES and other and (cause := shift(old, new, at, other[0][0])):
+            return cause, 0.0, 0.0
+        if not one or not other:
+            added = bool(other)
+            label, value = (other or one or [("messages", "")])[0]
             what = "came in" if added else "was left out"
             kind = causes.ADDED if added else causes.REMOVED
             label = causes.labelled(label, value)
             return Cause(kind, label, f"{label} {what}"), 0.0, 0.0
-        (_, was), (label, now) = one[at], other[at]
+        (_, was), (label, now) = one[0], other[0]
         if zone == MODEL:
             told = "model" if was[0] == now[0] else "provider"
             text = f"the {told} changed: {causes.shown_pair(was, now)}"
@@ -393,7 +404,7 @@ class _Reading:
             return False
         if self._parts.front[one[at]] != self._parts.front[other[at]]:
             return False
-        (_, was), (label, now) = self._values(old, MESSAGES)[at], self._values(new, MESSAGES)[at]
+        (_, was), (label, now) = (self._values(of, MESSAGES, at)[0] for of in (old, new))
         found = causes.volatile_head(causes.said(was), causes.said(now))
         if found is None or found[1] < 200:
             return False
