@@ -258,7 +258,7 @@ class Lineage:
             places[number] = at
             if shape[number]:
                 shapes[shape[number]] = at
-        best: tuple[tuple[int, int, int], Numbered] | None = None
+        best: tuple[tuple[int, int, int, int], Numbered] | None = None
         for one in found.values():
             if one.head.api != new.head.api:
                 continue
@@ -269,7 +269,7 @@ class Lineage:
 
     def _rank(
         self, old: Numbered, new: Numbered, places: dict[int, int], shapes: dict[int, int]
-    ) -> tuple[int, int, int] | None:
+    ) -> tuple[int, int, int, int] | None:
         """How much speaks for it that a prompt goes on with an older one; None for nothing."""
         size, shape = self._parts.size, self._parts.shape
         messages = old.messages
@@ -301,7 +301,8 @@ class Lineage:
             alone = kept < 2 and not self._telling(messages[-1])
             if alone or any(where < 0 for where in at[-kept:]):
                 return None
-        return len(common), self._common(old, new), old.at
+        exact = sum(number in places for number in common)
+        return exact, len(common), self._common(old, new), old.at
 
     def _telling(self, number: int) -> bool:
         """Whether a message is not one that is said in every second conversation."""

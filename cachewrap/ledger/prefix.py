@@ -11,7 +11,7 @@ named wherever it stands in front.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +29,7 @@ from cachewrap.ledger.lineage import (
     is_shorter,
     shift,
 )
-from cachewrap.ledger.loss import Break, Loss, lost
+from cachewrap.ledger.loss import Break, Loss, Prefixes, lost
 from cachewrap.ledger.prompts import (
     ANTHROPIC,
     FORMAT,
@@ -48,46 +48,6 @@ from cachewrap.patterns import later
 
 if TYPE_CHECKING:
     from cachewrap.ledger.runs import Run
-
-
-@dataclass(slots=True)
-class Prefixes:
-    """The beginnings of a run's prompts: how many are as they should be, and why others are not.
-
-    Attributes:
-        calls: how many prompts were compared.
-        conversations: how many conversations they are of.
-        shared: how many should have begun as one before them did.
-        kept: how many of these did.
-        read_tokens: prompt tokens that were read from the provider's cache, as it reports.
-        breaks: why the others did not, what cost most first.
-        notes: what also differs, and seems to be meant or costs next to nothing.
-        unread: how many calls could not be compared, by the reason.
-    """
-
-    calls: int = 0
-    conversations: int = 0
-    shared: int = 0
-    kept: int = 0
-    read_tokens: int = 0
-    breaks: Rows[Break] = field(default_factory=Rows)
-    notes: Rows[Break] = field(default_factory=Rows)
-    unread: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Prompt tokens that could have been read from the provider's cache, about."""
-        return sum(one.tokens for one in self.breaks)
-
-    @property
-    def money(self) -> Decimal | None:
-        """What that would have saved, in US dollars; None where no price is known."""
-        found = [one.money for one in self.breaks if one.money is not None]
-        return sum(found, Decimal(0)) if found else None
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """The breaks, each as a dictionary of plain values."""
-        return self.breaks.to_dicts()
 
 
 def prefixes_of(run: Run) -> Prefixes:
@@ -137,6 +97,7 @@ class _Reading:
         self._struck: list[_Struck] = []
         self._answers: dict[str, Numbered] = {}
         self._went_on: set[int] = set()
+        self._turns: Counter[int] = Counter()
         self._used: dict[int, float] = {}
         self._long = False
         self._found = Prefixes()
@@ -171,6 +132,7 @@ class _Reading:
 
     def _look(self, call: Call, new: Numbered, before: Numbered | None) -> None:
         same = self._lineage.place(new, before)
+        self._turns[new.chain] += 1
         when = self._when(call)
         self._long = self._long or bool(len(call.details) > 2 and call.details[2])
         if same is not None:
@@ -368,6 +330,8 @@ class _Reading:
                 continue
             if cause.kind == causes.TIME and not causes.is_clock(cause, alone=True):
                 continue
+            if cause.kind == causes.ID and causes.is_of_task(cause):
+                continue
             if common == "tools" and not self._is_near(old, new):
                 continue
             start = new.ends[place.zone - 1] + place.at
@@ -428,7 +392,7 @@ class _Reading:
         found.conversations = self._lineage.chains
         breaks: dict[tuple[str, str], Break] = {}
         notes: dict[tuple[str, str], Break] = {}
-        shifts = Counter(one.new.chain for one in self._struck if one.cause.kind == causes.SUMMARY)
+        shifts = Counter((one.new.chain, one.cause.kind) for one in self._struck)
         began = [one.cause for one in self._struck if one.begins]
         counted = causes.count_calls([one for one in began if one.kind == causes.COUNTER])
         meant = {
@@ -446,7 +410,7 @@ class _Reading:
                 continue
             minor = (
                 (one.tender and (kind, one.cause.where) in meant)
-                or (kind == causes.SUMMARY and shifts[one.new.chain] < 3)
+                or self._is_seldom(kind, one.new.chain, shifts)
                 or (kind == causes.MODEL and one.new.at not in self._went_on)
                 or (not one.loss.chars and kind in _MADE)
             )
@@ -460,6 +424,13 @@ class _Reading:
         found.notes = Rows(notes.values())
         found.unread = dict(self._requests.left_out)
         return found
+
+    def _is_seldom(self, kind: str, chain: int, shifts: Counter[tuple[int, str]]) -> bool:
+        """Whether a history is shortened now and then, which is well done."""
+        times, calls = shifts[chain, kind], self._turns[chain]
+        if kind == causes.SUMMARY:
+            return times < 3 or times * 4 < calls
+        return kind == causes.WINDOW and times * 8 <= calls
 
     @staticmethod
     def _forked(old: Numbered, new: Numbered) -> bool:
