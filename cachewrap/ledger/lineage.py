@@ -297,11 +297,14 @@ class Lineage:
             len(common) * 2 < len(messages) or not self._telling(messages[-1])
         ):
             # What was left out stands in front, and what was said last is still there.
-            kept = len(common)
-            alone = kept < 2 and not self._telling(messages[-1])
-            if alone or any(where < 0 for where in at[-kept:]):
+            tail = next(
+                (n for n, one in enumerate(reversed(messages)) if one not in places), len(messages)
+            )
+            if tail < 2 and not (tail and self._telling(messages[-1])):
                 return None
         exact = sum(number in places for number in common)
+        if not exact and any(where >= 0 and where != here for here, where in enumerate(at)):
+            return None
         return exact, len(common), self._common(old, new), old.at
 
     def _telling(self, number: int) -> bool:

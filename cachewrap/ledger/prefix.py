@@ -113,7 +113,7 @@ class _Reading:
                 continue
             try:
                 prompt = prompts.read(request)
-            except (msgspec.MsgspecError, ValueError, TypeError):
+            except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
                 self._requests.leave_out("cannot be read")
                 continue
             if prompt is None:
