@@ -22,10 +22,12 @@ from benchmarks import (
     decorated,
     evaluation,
     growth,
+    ledger,
     libraries,
     misses,
     once,
     patched,
+    runs_diff,
     serve,
     shapes,
     writers,
@@ -143,12 +145,17 @@ def _measured(options: argparse.Namespace) -> Iterator[list[Result]]:
         yield writers.readers()
     if wanted("async hits at once"):
         yield writers.tasks()
+    if options.words and wanted("ledger"):
+        yield from _split(ledger.hits(max(3, options.rounds // 10)))
+        yield ledger.sizes(100_000)
     if options.words and wanted("serve: latency"):
         yield from _split(serve.latency(options.rounds))
         yield serve.throughput()
         yield serve.faults()
     if options.words and wanted("serve: memory"):  # some minutes
         yield serve.memory()
+    if options.words and wanted("a diff of two runs"):  # some minutes
+        yield runs_diff.comparison()
     if options.words and wanted("evaluation"):  # a minute for each round
         yield from evaluation.evaluation(max(1, options.rounds // 50))
     for python in options.peers:

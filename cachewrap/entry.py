@@ -89,6 +89,11 @@ class Entry(msgspec.Struct):
         """
         return self._record_of(self._raw)
 
+    @property
+    def details(self) -> tuple[int, ...]:
+        """How many of its tokens were what. Raises `CorruptEntryError`."""
+        return self.read_record().get("details", ()) if self.detailed else ()
+
     def fresh(self, now: float) -> bool:
         """Whether the entry may still be served at ``now`` (seconds since the epoch)."""
         return not self.expires or now < self.expires

@@ -134,7 +134,8 @@ def _counts(counts: Any) -> str:
 
 
 def _money(money: Any) -> str:
-    return f"${money.saved:,.4f} saved, ${money.spent:,.4f} spent"
+    line = f"${money.saved:,.4f} saved, ${money.spent:,.4f} spent"
+    return f"{line}; {told}" if (told := money.provider_text()) else line
 
 
 def _number(count: int, one: str, more: str) -> str:

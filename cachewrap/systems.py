@@ -229,7 +229,7 @@ class Files:
 
 
 files: Final = Files()
-"""The files of the cache's own: its folders, cassettes and leases, the history."""
+"""The files of the cache's own: its folders, cassettes, leases and logs."""
 
 NO_DIRECTORY: Final = (
     "the working directory was deleted: give an absolute path, or change to a folder that there is"

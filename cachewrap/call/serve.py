@@ -16,6 +16,7 @@ from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
+from cachewrap.call.watching import Both, Watching
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import (
     CachewrapError,
@@ -32,41 +33,10 @@ from cachewrap.stores.base import Leases, Logs, Pairs, Store
 from cachewrap.stores.breaker import Watched
 from cachewrap.telemetry import events
 from cachewrap.telemetry.events import Watch, survive, tell_bypass
-from cachewrap.telemetry.usage import Details
 
 R = TypeVar("R")
 
 _UNWATCHED: Final = nullcontext()
-
-
-class Watching(Protocol):
-    """A watch over one call: a block around what asks for it, which is told how it ended."""
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
-
-    def finished(self, reply: Reply[Any], model: str, details: Details) -> None:
-        """Be told how the call was answered, for which model, and what is special about that."""
-
-
-class Both:
-    """The watch over a call for those who hear of events, and for its run."""
-
-    def __init__(self, watch: Watch, began: Began) -> None:
-        self._watch = watch
-        self.began = began
-
-    def __enter__(self) -> None:
-        """Nothing is done."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.began.__exit__(kind, error, trace)
-        self._watch.__exit__(kind, error, trace)
-
-    def finished(self, reply: Reply[Any], model: str, details: Details) -> None:
-        self.began.finished(reply, model, details)
-        self._watch.finished(reply, model, details)
 
 
 if TYPE_CHECKING:
@@ -364,18 +334,22 @@ class Serving(metaclass=Offering):
         reply, _ = await arun(keep(exchange, result, seconds, absent, self._terms), self._watched)
         return self.finish(reply, exchange, watch)
 
-    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watching | None:
+    def listen(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
         """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
-        recorder, hook = self._recorder, self.policy.on_event
-        began = None if recorder is None else recorder.begin(exchange, seconds)
+        hook = self.policy.on_event
         if hook is None and (
             events.remembered(logging.DEBUG) is False
             or not events.call_log.isEnabledFor(logging.DEBUG)
         ):
-            return began
+            return None
         seed, place = self._seed or "", self._url
-        watch = Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
-        return watch if began is None else Both(watch, began)
+        return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
+
+    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watching | None:
+        """`listen`, and have the call told to its run, however it ends."""
+        watch, recorder = self.listen(exchange, seconds), self._recorder
+        began = None if recorder is None else recorder.begin(exchange, seconds)
+        return began if watch is None else watch if began is None else Both(watch, began)
 
     def _begun(self, exchange: Exchange[Any], seconds: float) -> Watching | None:
         """What watches a call from its beginning, in the block that it was made in."""
@@ -388,6 +362,18 @@ class Serving(metaclass=Offering):
         if watch is not None:
             watch.finished(reply, model, details)
         return reply
+
+    def finish_hit(
+        self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None, started: float
+    ) -> None:
+        """`finish` for a hit that `peek` has found, of a call that began at a time."""
+        entry: Any = reply.entry
+        source, key = exchange.source, exchange.key
+        model, details = self.stats.count_hit(entry, source, exchange.model, key)
+        if (recorder := self._recorder) is not None:
+            recorder.hit(entry, source, model, details, key, started)
+        if watch is not None:
+            watch.finished(reply, model, details)
 
     def bypass(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any, Final
 
 from cachewrap.call import counts
@@ -12,7 +13,7 @@ from cachewrap.call.terms import Exchange, Reply
 from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of, reported_of
-from cachewrap.telemetry.usage import NO_DETAILS, Details, Money, cost, money_text
+from cachewrap.telemetry.usage import NO_DETAILS, Details, Money, money_text
 
 _HIT: Final = Outcome.HIT
 
@@ -248,30 +249,38 @@ class Stats:
         return groups
 
     def money(self) -> Money | None:
-        """What was saved and spent, at today's prices.
+        """What was saved and spent, call by call at today's prices, and what the provider saved.
 
-        Prices come from genai-prices (``pip install 'cachewrap[prices]'``), for the average call of
-        each function and model. None where no price is known.
+        Prices come from genai-prices (``pip install 'cachewrap[prices]'``). None where no price is
+        known.
         """
+        known = list(self.money_by_model().values())
+        return sum(known[1:], known[0]) if known else None
+
+    def money_by_model(self) -> dict[str, Money]:
+        """The same by the model's name, as it was asked for, where a price is known."""
         with counts.lock:
             groups = self._counted()
-        saved = spent = 0.0
-        known = False
-        for (_, model), g in groups:
-            names, calls = (g.reported, model), g.hits + g.joined
-            served = cost(calls, g.tokens_in_saved, g.tokens_out_saved, *names)
-            asked = cost(g.misses, g.tokens_in_spent, g.tokens_out_spent, *names)
-            known = known or served is not None or asked is not None
-            saved, spent = saved + (served or 0.0), spent + (asked or 0.0)
-        return Money(saved, spent) if known else None
+        found: dict[str, Money] = {}
+        for (_, model), group in groups:
+            names = group.reported, model
+            saved, spent = group.saved.cost(*names), group.spent.cost(*names)
+            if saved or spent:
+                none = Decimal(0), Decimal(0)
+                money = Money((saved or none)[0], *(spent or none))
+                found[model] = found[model] + money if model in found else money
+        return found
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what another process counted, as its `as_dict` gave it."""
         with counts.lock:
-            for facts in other["groups"]:
+            usages = other.get("usages") or [({}, {})] * len(other["groups"])
+            for facts, (saved, spent) in zip(other["groups"], usages, strict=True):
                 name = facts["source"], facts["model"]
                 group = self._groups.setdefault(name, Group(facts["reported"]))
                 group.add(facts)
+                group.saved.merge(saved)
+                group.spent.merge(spent)
             self.absent += other["absent"]
             self.bypassed += other["bypassed"]
             self.errors += other["errors"]
@@ -283,9 +292,13 @@ class Stats:
                 _count_up(self.unstored_reasons, reason, count)
 
     def as_dict(self) -> dict[str, Any]:
-        """The counters as a plain dictionary, with one of each function and model in ``groups``."""
+        """The counters as a plain dictionary, with one of each function and model in ``groups``.
+
+        ``usages`` are the tokens of each of these, as they are needed to price them exactly.
+        """
         total = self.total
         with counts.lock:
+            groups = self._counted()
             return {
                 **asdict(total),
                 "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
@@ -298,8 +311,9 @@ class Stats:
                 "groups": [
                     {"source": source, "model": model, "reported": group.reported}
                     | {name: getattr(group, name) for name in COUNTED}
-                    for (source, model), group in self._counted()
+                    for (source, model), group in groups
                 ],
+                "usages": [[group.saved.shown(), group.spent.shown()] for _, group in groups],
             }
 
     @property
@@ -389,6 +403,8 @@ def summary(stats: Stats, place: str) -> str:
         asked += f" for {money_text(money.spent)}"
     if total.misses:
         asked += f", {total.stored:,} stored"
+    if money is not None and money.provider_saved:
+        asked += f"; {money.provider_text()}"
     if stats.absent:
         asked += f"; {stats.absent:,} not stored, in mode replay"
     return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"

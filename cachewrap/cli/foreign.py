@@ -22,6 +22,7 @@ import struct
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import astuple
 from importlib import import_module
 from itertools import groupby
 from operator import itemgetter
@@ -40,7 +41,7 @@ from cachewrap.request.key import encode, key_of, salted, stored as as_stored
 from cachewrap.stores.disk.folder import SMALL_VALUE, connect, execute
 from cachewrap.stores.seed_folders import DATABASE, seed_of
 from cachewrap.systems import files
-from cachewrap.telemetry.usage import usage_of
+from cachewrap.telemetry.reading import usage_of
 
 _MODULE: Final = re.compile(r"openai\.types(\.[a-z_]+)*")
 _LARGEST: Final = 256 * 2**20
@@ -223,7 +224,7 @@ def _autogen_entry(
     except Exception as error:  # a model whose fields are not what its class says
         raise ValueError(f"its answer cannot be read: {error!r:.200}") from error
     request = encode({"key": canonical(key)})
-    facts = Facts(stored, 0.0, 0.0, "cache.set", usage.model, usage.tokens_in, usage.tokens_out)
+    facts = Facts(stored, 0.0, 0.0, "cache.set", *astuple(usage))
     return key_of(salted("key"), request), seal(kind, data, as_stored(request), facts)
 
 
@@ -334,7 +335,7 @@ def _langchain_entry(
         kind, answer = codec.encode(generations)
     except (CodecError, UnkeyableError) as error:
         raise ValueError(str(error)) from error
-    facts = Facts(created, 0.0, 0.0, MODEL_CALL, usage.model, usage.tokens_in, usage.tokens_out)
+    facts = Facts(created, 0.0, 0.0, MODEL_CALL, *astuple(usage))
     return key_of(salted(MODEL_CALL), request), seal(kind, answer, as_stored(request), facts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from cachewrap.cache import Cache
-from cachewrap.cli.places import Where
+from cachewrap.cli.places import Place, Where
 from cachewrap.ledger.runs import ENDED, KILLED, RUNNING, UNKNOWN, Run, Runs, runs_of
 from cachewrap.ledger.totals import Sum
 from cachewrap.stores.base import Logs
@@ -49,15 +49,21 @@ def opened(where: Where) -> Iterator[list[Kept]]:
     Raises `click.UsageError` where none of them can keep runs, and what `Where.opened` does.
     """
     with where.opened(empty=True) as places:
-        found: dict[str, Kept] = {}
-        for place in places:
-            store = place.store
-            if isinstance(store, Logs) and store.logs_url not in found:
-                cache = Cache(store, cache_seed=place.seed)
-                found[store.logs_url] = Kept(place.name, store.logs_url, runs_of(cache))
+        found = kept_in(places)
         if places and not found:
             raise click.UsageError(f"{where.text(places)}: this kind of store keeps no runs")
-        yield list(found.values())
+        yield found
+
+
+def kept_in(places: Iterable[Place]) -> list[Kept]:
+    """The runs of places that are open; none of those that cannot keep runs."""
+    found: dict[str, Kept] = {}
+    for place in places:
+        store = place.store
+        if isinstance(store, Logs) and store.logs_url not in found:
+            cache = Cache(store, cache_seed=place.seed)
+            found[store.logs_url] = Kept(place.name, store.logs_url, runs_of(cache))
+    return list(found.values())
 
 
 @contextmanager
@@ -78,11 +84,12 @@ def chosen(where: Where, wanted: Sequence[str]) -> Iterator[list[tuple[Kept, Run
             if place not in known:
                 at = Where(place, None, False, [place]) if place else where
                 known[place] = places.enter_context(opened(at))
-            found.append(_found(known[place], name or "@"))
+            found.append(named(known[place], name or "@"))
         yield found
 
 
-def _found(kept: list[Kept], name: str) -> tuple[Kept, Run]:
+def named(kept: list[Kept], name: str) -> tuple[Kept, Run]:
+    """The run that is meant by a name. Raises `click.ClickException` where there is none."""
     found = [(one, run) for one in kept if (run := one.runs.find(name)) is not None]
     if len(found) > 1 and name.startswith("@"):
         back = name[1:].partition("/")[0]
@@ -133,7 +140,7 @@ def program_of(run: Run) -> str:
 
 def money_cell(amount: Decimal | None) -> str:
     """US dollars in a table; ``-`` where no price is known."""
-    return "-" if amount is None else money_text(float(amount))
+    return "-" if amount is None else money_text(amount)
 
 
 def short(count: int) -> str:

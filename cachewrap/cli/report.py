@@ -18,14 +18,13 @@ import click
 from cachewrap import systems
 from cachewrap.cli.entries import Skipped, filter_options, wanted_rows
 from cachewrap.cli.guess import page_and_places
+from cachewrap.cli.kept_runs import Kept, kept_in, named, opened
 from cachewrap.cli.options import together
 from cachewrap.cli.places import Place, Where, progress, where_beside, where_options
 from cachewrap.cli.report_runs import (
-    Caches,
     OnPage,
     Shown,
-    caches_of,
-    find_run,
+    shown_as,
     shown_runs,
     write_diff,
     write_runs,
@@ -160,9 +159,9 @@ def write_page(
         raise click.UsageError("--against needs the run that is compared with it: give --run too")
     skipped = Skipped()
     with where.opened() as places, ExitStack() as others:
-        caches = caches_of(places)
-        shown = shown_runs(caches)
-        run, baseline = (_named(one, caches, shown, others) for one in (run_name, against))
+        kept = kept_in(places)
+        shown = shown_runs(kept)
+        run, baseline = (_named(one, kept, shown, others) for one in (run_name, against))
         survey = Survey(0 if no_content else limit)
         rows = wanted_rows(places, wanted, skipped)
         for row in progress(rows, places, "reading"):
@@ -220,23 +219,16 @@ def write_page(
 
 
 def _named(
-    which: str | None, caches: Caches, shown: list[Shown], others: ExitStack
+    which: str | None, kept: list[Kept], shown: list[Shown], others: ExitStack
 ) -> Shown | None:
-    """The run that an option names, in these caches or in another one (``PLACE#NAME``)."""
+    """The run that an option names, in these places or in another one (``PLACE#NAME``)."""
     if which is None:
         return None
-    try:
-        return find_run(which, caches, shown)
-    except KeyError as error:
-        place = which.rpartition("#")[0]
-        if not place:
-            raise click.UsageError(error.args[0]) from None
-    places = others.enter_context(Where("", None, False, (place,)).opened(empty=True))
-    there = [(place, cache) for _, cache in caches_of(places)]
-    try:
-        return find_run(which, there, shown_runs(there))
-    except KeyError as error:
-        raise click.UsageError(f"{place}: {error.args[0]}") from None
+    place, _, name = which.rpartition("#")
+    here = [one for one in kept if one.name == place] if place else kept
+    if place and not here:
+        here = others.enter_context(opened(Where(place, None, False, [place])))
+    return shown_as(which, named(here, name or "@")[1], shown)
 
 
 def _asked(run: Shown, places: list[Place], limit: int) -> list[tuple[Place, str]]:

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
-from cachewrap.cache import Cache
-from cachewrap.cli.places import Place
+from cachewrap.cli.kept_runs import Kept, program_of
 from cachewrap.cli.survey import Timeline
 from cachewrap.cli.talk import NAME, TEXT
 from cachewrap.entries.filters import Filter
 from cachewrap.ledger.calls import BYPASSED, FAILED, MISS, OUTCOMES, Call
-from cachewrap.ledger.diff import KINDS, SAME, Change, compare
-from cachewrap.ledger.runs import Run, Runs, runs_of
+from cachewrap.ledger.diff import KINDS, SAME, Change, compare, sums_of
+from cachewrap.ledger.runs import Run
 from cachewrap.ledger.totals import Group, Sum, most, reasons, repeated, totals
-from cachewrap.stores.base import Logs
 
 LISTED: Final = 200
 """Runs, at most, that are listed on a page: the newest."""
@@ -27,9 +25,6 @@ WHOLE: Final = 100_000
 
 CHANGES: Final = 10_000
 """Differences, at most, that are on a page one by one."""
-
-Caches: TypeAlias = Sequence[tuple[str, Cache]]
-"""Caches, each with what people call it where there are several."""
 
 Put: TypeAlias = Callable[[str, Any], bool]
 """Puts data of a kind on the page; False where that is full."""
@@ -64,45 +59,27 @@ class Shown:
         return [one for one in found if wanted.fits(one.model, one.source, one.started)]
 
 
-def caches_of(places: Iterable[Place]) -> Caches:
-    """A cache for each place that keeps runs, and what people call it where there are several."""
-    found: dict[str, tuple[str, Cache]] = {}
-    for place in places:
-        store = place.store
-        if isinstance(store, Logs) and store.logs_url not in found:
-            found[store.logs_url] = place.name, Cache(store, cache_seed=place.seed, mode="replay")
-    return list(found.values())
-
-
-def shown_runs(caches: Caches) -> list[Shown]:
-    """The runs of some caches, the newest first."""
+def shown_runs(kept: Iterable[Kept]) -> list[Shown]:
+    """The runs of some places, the newest first."""
     found: list[Shown] = []
-    for place, cache in caches:
+    for place in kept:
         seen: dict[str, int] = {}
-        for run in reversed(runs_of(cache)):
+        for run in reversed(place.runs):
             back = seen[run.name] = seen.get(run.name, -1) + 1
             name = f"{run.name}~{back}" if back else run.name
-            found.append(Shown(run, f"{place}#{name}" if place else name))
-    found.sort(key=lambda one: one.run.started, reverse=True)
+            found.append(Shown(run, f"{place.name}#{name}" if place.name else name))
+    found.sort(key=lambda one: one.run.order, reverse=True)  # no call is read for it
     return found
 
 
-def find_run(which: str, caches: Caches, shown: list[Shown]) -> Shown:
-    """The run that is meant by a name. Raises `KeyError` with what is to be said where none is."""
-    missing = "no run was kept"
-    for place, cache in caches:
-        name = which.removeprefix(f"{place}#") if place else which
-        runs = Runs(one.run for one in reversed(shown) if one.run.cache is cache)
-        run = runs.find(name)
-        if run is None:
-            missing = runs.missing(name)
-            continue
-        known = next((one for one in shown if one.run is run), None)
-        if known is None:  # a block of one
-            whole = next(one for one in shown if one.run.log == run.log)
-            known = Shown(run, f"{whole.name}/{run.label.partition('/')[2]}")
-        return known
-    raise KeyError(missing)
+def shown_as(which: str, run: Run, shown: Iterable[Shown]) -> Shown:
+    """A run as the page names it; as somebody named it where it is a block, or of another place."""
+    store: Any = run.cache.store
+    for one in shown:
+        other: Any = one.run.cache.store
+        if one.run.log == run.log and other.logs_url == store.logs_url and not run.section:
+            return one
+    return Shown(run, which)
 
 
 class _OverTime:
@@ -142,7 +119,7 @@ class _OverTime:
 
 @dataclass(frozen=True, slots=True)
 class OnPage:
-    """What the page may hold.
+    """The choice of what a page may hold.
 
     Args:
         wanted: the calls that count.
@@ -191,7 +168,7 @@ def write_runs(
         calls = one.calls(on_page.wanted)
         if calls or not on_page.wanted:
             told = totals(calls)
-            if "/" not in one.run.label:  # a block counts in its run
+            if one in shown:  # a block counts in its run, and a run elsewhere does not
                 over_time.add(calls, told.sum)
             if len(rows) < LISTED:
                 rows[at] = writer.row(one, calls, told.sum)
@@ -223,18 +200,16 @@ class _Writer:
 
     def row(self, shown: Shown, calls: Sequence[Call], sums: Sum) -> dict[str, Any]:
         run = shown.run
-        ended = run.ended
         first = calls[0].started if calls else 0.0
         last = max((call.started + call.seconds for call in calls), default=0.0)
-        programs = list(dict.fromkeys(one.program for one in run.processes))
         return {
             "name": self._on_page.name(shown.name),
             "named": run.named,
             "started": run.started.timestamp(),
-            "ended": ended.timestamp() if ended else None,
+            "state": run.state,
             "seconds": last - first,
             "processes": len(run.processes),
-            "program": self._on_page.name(", ".join(programs)),
+            "program": self._on_page.name(program_of(run)),
             "lost": run.lost,
             **_sums(sums),
         }
@@ -331,11 +306,13 @@ def write_diff(
             waiting = []
     if waiting and put("diff", waiting):
         told += len(waiting)
-    sums = [_sums(totals(one.calls(on_page.wanted)).sum) for one in (baseline, candidate)]
+    sums = [sums_of(one.calls(on_page.wanted)) for one in (baseline, candidate)]
     return {
         "names": [on_page.name(baseline.name), on_page.name(candidate.name)],
         "counts": counts,
-        "sums": sums,
+        "sums": [
+            [one.calls, one.hits, one.tokens, one.seconds, _dollars(one.money)] for one in sums
+        ],
     }
 
 

@@ -30,6 +30,7 @@ from cachewrap.cli.kept_runs import (
 from cachewrap.cli.places import Where, json_option, where_beside
 from cachewrap.cli.prune import is_meant, yes_option
 from cachewrap.cli.text import (
+    calls_text,
     clean,
     count_text,
     is_terminal,
@@ -82,10 +83,7 @@ class _Runs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if (home := _COMMANDS.get(cmd_name)) is None:
             return None
-        try:
-            module = import_module(f"cachewrap.cli.{home}")
-        except ModuleNotFoundError:
-            return None
+        module = import_module(f"cachewrap.cli.{home}")
         command: click.Command = getattr(module, cmd_name + "_" * (home == "runs"))
         return command
 
@@ -191,10 +189,11 @@ def ls_(where: Where, named: bool, limit: int | None, as_json: bool) -> None:
 
 
 _DATES: Final = 110
-"""Columns of the terminal from which on there is room for dates."""
+"""Columns of the terminal from which on there is room for dates, and for tokens."""
 
 _TEXTS: Final = frozenset(("RUN", "PLACE", "WHEN", "PROGRAM"))
-_OPTIONAL: Final = ("TOKENS SPENT", "TOKENS SAVED", "PROGRAM", "FAILED", "SAVED", "SPENT", "TOOK")
+_WIDE: Final = ("TOKENS SAVED", "TOKENS SPENT")
+_OPTIONAL: Final = (*_WIDE, "PROGRAM", "FAILED", "SAVED", "SPENT", "TOOK")
 """Columns that are left out where there is no room, the first ones first."""
 
 
@@ -221,8 +220,10 @@ def _cells(kept: Kept, run: Run, sums: Sum, dates: bool) -> dict[str, str]:
 
 def _columns(rows: list[dict[str, str]], width: int) -> list[str]:
     shown = [name for name in rows[0] if name != "PLACE" or any(row["PLACE"] for row in rows)]
-    if all(row["SAVED"] == row["SPENT"] == "-" for row in rows):
-        shown = [name for name in shown if name not in ("SAVED", "SPENT")]
+    for name, nothing in (("FAILED", "0"), ("SAVED", "-"), ("SPENT", "-")):
+        if all(row[name] == nothing for row in rows):
+            shown.remove(name)
+    shown = [name for name in shown if width >= _DATES or name not in _WIDE]
     for name in _OPTIONAL:
         widths = [max(len(one), *(len(row[one]) for row in rows)) for one in shown]
         if sum(widths) + 2 * len(widths) - 2 <= width:
@@ -280,7 +281,7 @@ def rm_(
             return
         told = {
             log: f"{kept.label(run)}  {moment_text(run.started.timestamp())} UTC,"
-            f" {count_text(len(run.calls()))} calls"
+            f" {calls_text(len(run.calls()))}"
             for log, (kept, run) in once.items()
         }
         for log, (_, run) in once.items():
@@ -389,7 +390,7 @@ def export_(
         else:
             _write_lines(file, overwrite, rows)
     if file != "-":
-        click.echo(f"exported {count_text(len(calls))} calls to {clean(file)}")
+        click.echo(f"exported {calls_text(len(calls))} to {clean(file)}")
 
 
 def _write_lines(path: str, overwrite: bool, rows: Iterable[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from itertools import zip_longest
@@ -14,8 +14,9 @@ from typing import Any, Final
 import click
 
 from cachewrap.cache import Cache
-from cachewrap.cli.guess import CASSETTE, PACKED, is_place, is_url
-from cachewrap.cli.places import NoEntries, Place, Where, where_beside
+from cachewrap.cli.guess import CASSETTE, PACKED, is_place, is_url, runs_and_places
+from cachewrap.cli.kept_runs import chosen
+from cachewrap.cli.places import NoEntries, Where, where_beside
 from cachewrap.cli.text import (
     clean,
     columns,
@@ -29,9 +30,16 @@ from cachewrap.cli.text import (
 from cachewrap.errors import ConfigurationError, StoreError, printable
 from cachewrap.ledger.answers import EntriesRun
 from cachewrap.ledger.asked import Ignored
-from cachewrap.ledger.diff import CHANGED, KINDS, Change, Diff, check_condition, compare
-from cachewrap.ledger.runs import Run, Runs, rename, runs_of
-from cachewrap.stores.base import Logs
+from cachewrap.ledger.diff import (
+    CHANGED,
+    KINDS,
+    Change,
+    Diff,
+    check_condition,
+    compare,
+    ending,
+)
+from cachewrap.ledger.runs import Run, rename
 from cachewrap.telemetry.usage import money_text
 
 _SHOWN: Final = 20
@@ -43,14 +51,15 @@ _WIDE: Final = 120
 
 
 def _runs_and_places(words: Sequence[str], named: bool) -> tuple[Sequence[str], Sequence[str]]:
-    """The places and the two runs among some words: the runs, and the place behind them."""
-    if len(words) < 2:
-        raise click.UsageError("give two runs: cachewrap runs diff baseline candidate")
-    if len(words) > 3 or (len(words) == 3 and named):
-        raise click.UsageError("give two runs and, behind them, the one place that they are in")
-    if len(words) == 3 and is_place(words[0]) and not is_place(words[2]):
-        return words[:1], words[1:]
-    return words[2:], words[:2]
+    """The place and the two runs among some words; of two words each is a run or a whole cache."""
+    places, names = runs_and_places(words, named)
+    if len(words) == 2:
+        return [], words
+    if len(words) == 3 and len(names) != 2:
+        places, names = list(words[2:]), list(words[:2])
+    if len(names) != 2 or len(places) > 1 or (places and named):
+        raise click.UsageError("give two runs, or two caches: cachewrap runs diff old new")
+    return places, names
 
 
 def _paths(context: click.Context, option: click.Parameter, given: Sequence[str]) -> list[str]:
@@ -145,25 +154,25 @@ def diff(
     are those of all answers, also of those that came from the cache.
     """
     with ExitStack() as opened:
-        baseline, candidate = (_side(word, where, opened) for word in runs)
+        (baseline, old), (candidate, new) = (_side(word, where, opened) for word in runs)
         if accept:
             _check_accepted(baseline, candidate)
         compared = compare(baseline, candidate, ignore=ignore)
         failing = compared.failing(conditions)
         shown = [change for change in compared.changes if not only or change.kind in only]
         if as_json:
-            whole = compared.as_dict()
+            whole = {**compared.as_dict(), "baseline": old, "candidate": new}
             changes = shown if limit is None else shown[:limit]
             whole["changes"] = [change.as_dict() for change in changes]
             click.echo(json_line(_plain(whole | {"failing": failing})))
         else:
             most = _SHOWN if limit is None else limit
-            for line in _text(compared, shown, most, full=full):
+            for line in _text(compared, (old, new), shown, most, full=full):
                 click.echo(line)
         for line in failing:
             click.echo(f"failed: {line}", err=True)
         if accept:
-            click.echo(_accepted(baseline, candidate), err=as_json)
+            click.echo(_accepted(baseline, candidate, new), err=as_json)
             return
     sys.exit(1 if failing or not (conditions or compared.equal) else 0)
 
@@ -171,29 +180,26 @@ def diff(
 # -- what is meant ------------------------------------------------------------------------------
 
 
-def _side(word: str, where: Where, opened: ExitStack) -> Run:
-    """The run, or the whole cache, that a word means."""
-    place, sign, name = word.rpartition("#")
-    if sign and place and name and not os.path.exists(word):
-        return _run(name, where.elsewhere(place), opened, shown=word)
-    if is_url(word) or word.endswith((CASSETTE, PACKED)) or word[:1] in (".", "/", "~", "\\"):
-        return _entries(word, where, opened)
+def _side(word: str, where: Where, opened: ExitStack) -> tuple[Run, str]:
+    """The run, or the whole cache, that a word means, and what it is called."""
+    is_run = "#" in word and not os.path.exists(word)
+    if not is_run and (is_url(word) or _begins_a_path(word)):
+        return _entries(word, where, opened), word
     try:
-        return _run(word, where, opened)
-    except (click.UsageError, StoreError):
-        if is_place(word):
-            return _entries(word, where, opened)
-        raise
+        ((kept, run),) = opened.enter_context(chosen(where, [word]))
+    except (click.ClickException, StoreError) as error:
+        if not is_run and is_place(word):
+            return _entries(word, where, opened), word
+        if isinstance(error, StoreError):
+            raise
+        raise click.UsageError(error.message) from None  # the status of which is not 1
+    block = run.label[len(run.name) :]
+    return run, f"{kept.label(run)}{block}"
 
 
-def _run(name: str, where: Where, opened: ExitStack, shown: str = "") -> Run:
-    places = opened.enter_context(where.opened(empty=True))
-    runs = Runs(run for cache in _caches(places, by_seed=False) for run in runs_of(cache))
-    runs.sort(key=lambda run: run.started)
-    found = runs.find(name)
-    if found is None:
-        raise click.UsageError(f"{runs.missing(name)} in {where.text(places)}")
-    return found
+def _begins_a_path(word: str) -> bool:
+    """Whether a word is a path for sure, and not the block of a run."""
+    return word.startswith((".", "~", os.sep)) or word.endswith((CASSETTE, PACKED))
 
 
 def _entries(word: str, where: Where, opened: ExitStack) -> Run:
@@ -201,20 +207,9 @@ def _entries(word: str, where: Where, opened: ExitStack) -> Run:
         places = opened.enter_context(where.elsewhere(word).opened())
     except NoEntries as error:
         raise StoreError(error.message) from None
-    caches = _caches(places, by_seed=True)
-    if not caches:
+    if not places:
         raise StoreError(f"there is nothing in {word}")
-    return EntriesRun(*caches, label=word)
-
-
-def _caches(places: Iterable[Place], *, by_seed: bool) -> list[Cache]:
-    """A cache for each partition, or for each place, whose runs all of its seeds have."""
-    found: dict[str, Cache] = {}
-    for place in places:
-        store = place.store
-        name = store.url if by_seed or not isinstance(store, Logs) else store.logs_url
-        found.setdefault(name, Cache(store, cache_seed=place.seed))
-    return list(found.values())
+    return EntriesRun(*(Cache(one.store, cache_seed=one.seed) for one in places), label=word)
 
 
 # -- accepting ----------------------------------------------------------------------------------
@@ -232,15 +227,12 @@ def _check_accepted(baseline: Run, candidate: Run) -> None:
         raise click.UsageError("the two are in different places: only a run beside it is accepted")
 
 
-def _accepted(baseline: Run, candidate: Run) -> str:
+def _accepted(baseline: Run, candidate: Run, called: str) -> str:
     name = baseline.name
-    if candidate.name == name:
-        newest = runs_of(candidate.cache)[name]
-        if newest.log == candidate.log:
-            return f"{candidate.label} is the newest of its name already"
-    old = candidate.label
+    if candidate.name == name and called == name:
+        return f"{name} is the newest of its name already"
     run = rename(candidate, name)
-    return f"{old} is {name} now, number {run.number}; the one before is {name}~1"
+    return f"{called} is the newest {name} now, number {run.number}; {name}~1 is the one before"
 
 
 # -- for machines -------------------------------------------------------------------------------
@@ -257,7 +249,9 @@ def _plain(value: Any) -> Any:
 # -- for people ---------------------------------------------------------------------------------
 
 
-def _text(diff: Diff, shown: Sequence[Change], most: int, *, full: bool) -> Iterator[str]:
+def _text(
+    diff: Diff, called: tuple[str, str], shown: Sequence[Change], most: int, *, full: bool
+) -> Iterator[str]:
     width = terminal_width()
     for change in shown[:most]:
         yield from _change(change, width, full=full)
@@ -265,7 +259,7 @@ def _text(diff: Diff, shown: Sequence[Change], most: int, *, full: bool) -> Iter
     if len(shown) > most:
         yield f"… and {count_text(len(shown) - most)} more: --limit {len(shown)} shows all"
         yield ""
-    yield from _totals(diff, width)
+    yield from _totals(diff, called, width)
     yield ""
     yield _counts(diff)
 
@@ -279,7 +273,7 @@ def _counts(diff: Diff) -> str:
     return f"different: {', '.join(found)}; {count_text(diff.same)} the same"
 
 
-def _totals(diff: Diff, width: int) -> list[str]:
+def _totals(diff: Diff, called: tuple[str, str], width: int) -> list[str]:
     old, new = diff.old_sums, diff.new_sums
     rows = [
         _row("calls", old.calls, new.calls, count_text),
@@ -290,13 +284,8 @@ def _totals(diff: Diff, width: int) -> list[str]:
     ]
     if old.money is not None or new.money is not None:
         rows.append(_row("cost", old.money or 0, new.money or 0, lambda one: money_text(one)))
-    head = ["", _name(diff.baseline), _name(diff.candidate), ""]
-    return table(head, rows, right=(3,), width=width)
-
-
-def _name(run: Run) -> str:
-    number = f" ({run.number})" if run.number > 1 else ""
-    return printable(f"{run.label}{number}", 40)
+    head = ["", *(printable(name, 40) for name in called), ""]
+    return table(head, rows, right=(1, 2, 3), width=width)
 
 
 def _row(name: str, old: Any, new: Any, shown: Any) -> list[str]:
@@ -314,21 +303,29 @@ def _change(change: Change, width: int, *, full: bool) -> Iterator[str]:
     key = f"  {call.key[:8]}" if call.key else ""
     yield one_line(f"{change.kind.upper():8} {called}{key}{_drawn(change)}{times}", width)
     if change.prompt:
-        yield f"  asked     {one_line(change.prompt, width - 12)}"
+        yield from _told("asked", one_line(change.prompt, 2 * width), width)
     for line in change.request:
-        yield f"  request   {one_line(line, width - 12)}"
+        yield from _told("request", line, width)
     same = change.kind == CHANGED and not change.answer
     for line in change.answer[: None if full else _LINES]:
-        yield f"  answer    {one_line(line, width - 12)}"
+        yield from _told("answer", line, width)
     if same:
-        yield "  answer    the same"
+        yield from _told("answer", "the same", width)
     if change.kind == CHANGED and not same:
         yield from _both(change, width, full=full)
-    else:
-        text = change.old_answer if change.new_answer is None else change.new_answer
-        if text:
-            for line in _cut(text, width - 4, full=full):
-                yield f"    {line}".rstrip()
+        return
+    text = change.old_answer if change.new_answer is None else change.new_answer
+    if text:
+        yield from (f"    {line}".rstrip() for line in _cut(text, width - 4, full=full))
+    elif not call.answered:
+        yield from _told("answer", ending(call), width)
+
+
+def _told(name: str, text: str, width: int) -> Iterator[str]:
+    """A line of what is known, on as many lines of the terminal as it takes."""
+    for line in _wrapped(clean(text), max(20, width - 12)):
+        yield f"  {name:10}{line}"
+        name = ""
 
 
 def _models(change: Change) -> str:
@@ -345,7 +342,7 @@ def _drawn(change: Change) -> str:
 
 
 def _both(change: Change, width: int, *, full: bool) -> Iterator[str]:
-    gone = "(no longer stored)"
+    gone = "(none)"
     old = gone if change.old_answer is None else change.old_answer
     new = gone if change.new_answer is None else change.new_answer
     if change.old_answer is None and change.new_answer is None:
@@ -375,7 +372,7 @@ def _cut(text: str, width: int, *, full: bool) -> list[str]:
 
 def _wrapped(line: str, width: int) -> list[str]:
     if line.isascii():
-        return textwrap.wrap(line, width, drop_whitespace=False, break_on_hyphens=False) or [""]
+        return textwrap.wrap(line, width, break_on_hyphens=False) or [""]
     found, room = [""], width
     for character in line:
         size = columns(character)

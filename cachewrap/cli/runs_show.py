@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from importlib import import_module
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from cachewrap.cli.kept_runs import (
 )
 from cachewrap.cli.places import Place, Where, json_option, where_beside
 from cachewrap.cli.text import (
+    calls_text,
     clean,
     count_text,
     json_line,
@@ -45,10 +47,10 @@ from cachewrap.ledger.totals import (
     repeated,
     totals,
 )
-from cachewrap.telemetry.usage import can_price, money_text
+from cachewrap.telemetry.usage import can_price, money_text, provider_text
 
 _SLOWEST: Final = 5
-_SLOW_SECONDS: Final = 0.01
+_SLOW_SECONDS: Final = 0.1
 _LISTED: Final = 10
 _KEY: Final = 8
 
@@ -111,7 +113,7 @@ def show(
                 facts["prefix"] = import_module("cachewrap.cli.runs_prefix").facts(run)
             click.echo(json_line(facts))
         elif prefix:
-            lines = import_module("cachewrap.cli.runs_prefix").lines(run)
+            lines = import_module("cachewrap.cli.runs_prefix").lines(run, terminal_width())
             click.echo("\n".join([*shown.head(), "", *lines]))
         elif listed:
             click.echo("\n".join([*shown.head(), "", *_list(run, limit)]))
@@ -178,9 +180,8 @@ class _Shown:
         lines.append(_counted(sums))
         lines += [line for line in (_saved(sums), _spent(sums)) if line]
         if run.lost:
-            lines.append(
-                f"{count_text(run.lost)} calls are missing: the store could not be written"
-            )
+            why = "the store could not be written for too long"
+            lines.append(f"{calls_text(run.lost)} not written down: {why}")
         return lines
 
     def lines(self) -> list[str]:
@@ -267,7 +268,7 @@ def _counted(sums: Sum) -> str:
         (sums.failed, "failed"),
     ]
     told = ", ".join(f"{count_text(count)} {name}" for count, name in parts if count)
-    calls = f"{count_text(sums.calls)} {'call' if sums.calls == 1 else 'calls'}"
+    calls = calls_text(sums.calls)
     return f"{calls}: {told}" if told else calls
 
 
@@ -277,7 +278,7 @@ def _saved(sums: Sum) -> str:
     told = [
         f"{count_text(sums.tokens_saved)} tokens" if sums.tokens_saved else "",
         span_text(sums.seconds_saved) if sums.seconds_saved else "",
-        money_text(float(sums.saved)) if sums.saved is not None else "",
+        money_text(sums.saved) if sums.saved is not None else "",
     ]
     return f"saved: {', '.join(filter(None, told))}" if any(told) else ""
 
@@ -287,11 +288,12 @@ def _spent(sums: Sum) -> str:
         return ""
     told = [
         f"{count_text(sums.tokens_spent)} tokens" if sums.tokens_spent else "",
-        money_text(float(sums.spent)) if sums.spent is not None else "",
+        money_text(sums.spent) if sums.spent is not None else "",
     ]
-    if sums.provider_saved:
-        told.append(f"{money_text(float(sums.provider_saved))} less by the provider's own cache")
-    return f"spent: {', '.join(filter(None, told))}" if any(told) else ""
+    if not any(told):
+        return ""
+    less = provider_text(sums.provider_saved or Decimal())
+    return f"spent: {', '.join(filter(None, told))}{f'; {less}' if less else ''}"
 
 
 def _sums(
@@ -338,14 +340,13 @@ class _Prompts:
         if not call.key:
             return ""
         try:
-            raw = self._run.raw_answer(call)
-            if raw is None:
-                return ""
             place = self._places.get(call.seed)
             if place is None:
                 store = self._run.cache.reseed(call.seed).store
                 place = self._places[call.seed] = Place(store, call.seed)
-            return read_row(place, call.key, raw).prompt
+            # Whatever was answered since, the key is that of one request.
+            raw = place.get(call.key) or self._run.raw_answer(call)
+            return read_row(place, call.key, raw).prompt if raw else ""
         except (CodecError, StoreError):
             return ""
 

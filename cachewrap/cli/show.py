@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -60,6 +60,26 @@ def command(keys: list[str], where: Where, timing: bool, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
+_WORDS: Final = {
+    "cache_read_tokens": "read from the provider's cache",
+    "cache_write_tokens": "written to it",
+    "input_audio_tokens": "heard",
+    "output_audio_tokens": "spoken",
+    "reasoning_tokens": "thought",
+    "web_searches": "searches",
+}
+
+
+def _tokens(row: Row) -> str:
+    usage = row.usage
+    if not (usage.tokens_in or usage.tokens_out):
+        return ""
+    told = usage.detailed()
+    more = [f"{told[name]} {words}" for name, words in _WORDS.items() if told[name]]
+    counts = f"{usage.tokens_in} in, {usage.tokens_out} out"
+    return f"{counts} ({', '.join(more)})" if more else counts
+
+
 def _shown(row: Row, timing: bool) -> list[str]:
     entry, request = row.entry, row.request
     facts = [
@@ -70,7 +90,7 @@ def _shown(row: Row, timing: bool) -> list[str]:
         ("expires", f"{moment_text(entry.expires)} UTC" if entry.expires else ""),
         ("sample", str(row.sample or "")),
         ("took", span_text(entry.seconds) if entry.seconds else ""),
-        ("tokens", f"{entry.tokens_in} in, {entry.tokens_out} out" if entry.tokens_in else ""),
+        ("tokens", _tokens(row)),
     ]
     lines = [f"{name:8} {printable(text, 300)}" for name, text in facts if text]
     if request is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from cachewrap.cli.text import (
 )
 from cachewrap.entries.filters import Filter
 from cachewrap.errors import printable
-from cachewrap.telemetry.usage import can_price, money_text, price
+from cachewrap.telemetry.usage import can_price, cost_of, money_text, provider_saved, provider_text
 
 
 @dataclass(slots=True)
@@ -32,18 +33,24 @@ class Sum:
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
-    money: float | None = None
+    money: Decimal | None = None
+    provider_saved: Decimal = Decimal(0)
 
     def merge(self, other: Sum) -> None:
         """Add what another group adds up to."""
-        for name in ("entries", "bytes", "tokens_in", "tokens_out", "seconds"):
+        for name in ("entries", "bytes", "tokens_in", "tokens_out", "seconds", "provider_saved"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.money is not None:
-            self.money = (self.money or 0.0) + other.money
+            self.money = (self.money or Decimal(0)) + other.money
 
     def facts(self) -> dict[str, Any]:
         """The sums, for machines."""
-        return {name: getattr(self, name) for name in Sum.__dataclass_fields__}
+        facts = {name: getattr(self, name) for name in Sum.__dataclass_fields__}
+        money = {name: facts[name] for name in ("money", "provider_saved")}
+        return {
+            **facts,
+            **{name: None if one is None else float(one) for name, one in money.items()},
+        }
 
 
 @dataclass(slots=True)
@@ -54,11 +61,12 @@ class Total(Sum):
     newest: float = 0.0
     groups: dict[tuple[str, str], Sum] = field(default_factory=dict)
 
-    def add(self, row: Row) -> float | None:
+    def add(self, row: Row) -> Decimal | None:
         """Count an entry; what it cost, where that is known."""
         entry = row.entry
-        money = price(row.model, entry.tokens_in, entry.tokens_out)
-        one = Sum(1, row.size, entry.tokens_in, entry.tokens_out, entry.seconds, money)
+        usage = row.usage
+        money, off = cost_of(usage), provider_saved(usage)
+        one = Sum(1, row.size, usage.tokens_in, usage.tokens_out, entry.seconds, money, off)
         self.merge(one)
         self.groups.setdefault((row.source, row.model), Sum()).merge(one)
         self.oldest = min(self.oldest or entry.created, entry.created)
@@ -116,6 +124,8 @@ def _text(total: Total, name: str, seeds: list[str]) -> str:
     rows = [[source or "-", model or "-", *_cells(s, total)] for (source, model), s in groups]
     rows.append(["total", "", *_cells(total, total)])
     lines += table(head, rows, right=range(2, len(head)), width=terminal_width())
+    if total.provider_saved:
+        lines += ["", provider_text(total.provider_saved)]
     if total.money is None and not can_price() and total.tokens_in:
         lines += ["", "For what this cost: pip install 'cachewrap[prices]'"]
     return "\n".join(lines)

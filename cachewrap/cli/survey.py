@@ -15,7 +15,7 @@ from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
 from cachewrap.entries.stored import Samples
 from cachewrap.errors import CorruptEntryError
-from cachewrap.telemetry.usage import price
+from cachewrap.telemetry.usage import cost_of
 
 _MINUTE: Final = 60
 # Minutes, hours, days, weeks, and lots of 52 weeks: each a multiple of the one before.
@@ -139,7 +139,7 @@ class Survey:
         if entry.seconds > 0:
             self.slowest.offer(entry.seconds, row)
         if money:
-            self.costliest.offer(money, row)
+            self.costliest.offer(float(money), row)
 
     def shown(self) -> list[tuple[Place, str]]:
         """The entries whose conversations are shown: the newest, and those that are listed."""
@@ -172,7 +172,7 @@ def read_again(names: Iterable[tuple[Place, str]]) -> Iterator[Row]:
 def line(row: Row, talk: Talk | None) -> list[Any]:
     """An entry as a line of the table; without its conversation, without a word of it either."""
     entry = row.entry
-    money = price(row.model, entry.tokens_in, entry.tokens_out)
+    money = cost_of(row.usage)
     return [
         row.key if talk else "",
         row.place.seed if talk else "",
@@ -182,7 +182,7 @@ def line(row: Row, talk: Talk | None) -> list[Any]:
         _finite(entry.seconds),
         entry.tokens_in,
         entry.tokens_out,
-        money,
+        None if money is None else float(money),
         row.size,
         talk is not None and "pieces" in talk.told,
         talk.title if talk else "",
@@ -196,7 +196,7 @@ def _sums(one: Sum) -> list[Any]:
         one.tokens_in,
         one.tokens_out,
         _finite(one.seconds),
-        one.money,
+        None if one.money is None else float(one.money),
         one.bytes,
     ]
 

@@ -58,6 +58,11 @@ def entries_text(count: int) -> str:
     return f"{count_text(count)} {'entry' if count == 1 else 'entries'}"
 
 
+def calls_text(count: int) -> str:
+    """How many calls, for people: ``1 call``, ``12,345 calls``."""
+    return f"{count_text(count)} {'call' if count == 1 else 'calls'}"
+
+
 def answers_text(count: int) -> str:
     """How many answers, for people: ``1 answer``, ``12,345 answers``."""
     return f"{count_text(count)} {'answer' if count == 1 else 'answers'}"

@@ -184,7 +184,7 @@ def _resealed(row: Row) -> bytes:
     """The envelope of an entry that was encrypted."""
     entry, called = row.entry, (row.source, row.model)
     times = entry.created, entry.seconds, entry.expires
-    facts = Facts(*times, *called, entry.tokens_in, entry.tokens_out)
+    facts = Facts(*times, *called, entry.tokens_in, entry.tokens_out, entry.details)
     return seal(entry.kind, entry.answer, row.raw_request, facts)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -18,13 +21,16 @@ from cachewrap.entries.conversation import (
     turns_text,
 )
 from cachewrap.entries.filters import Filter, is_endpoint
-from cachewrap.entry import Entry, Kind
-from cachewrap.errors import CorruptEntryError, StoreError
+from cachewrap.entries.values import bare
+from cachewrap.entry import Entry, HttpAnswer, Kind
+from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format import codec
 from cachewrap.request.key import decode_request, key_of, may_tell_secrets, readable, salted
 from cachewrap.secrets import hidden
 from cachewrap.stores.base import Store, scan
 from cachewrap.stores.jsonl import JsonlStore
+from cachewrap.telemetry.reading import usage_of, usage_of_parts
+from cachewrap.telemetry.usage import Usage
 
 E = TypeVar("E", bound="StoredEntry")
 
@@ -184,6 +190,11 @@ class StoredEntry:
         """
         return [*self.messages, *self.answers()]
 
+    @property
+    def usage(self) -> Usage:
+        """The model and the tokens that upstream reported, and how many of them were what."""
+        return stored_usage(self._entry, self.model)
+
     def answers(self) -> list[Turn]:
         """What was answered, as turns: one for each choice of a model, or item of a generator.
 
@@ -243,6 +254,51 @@ class StoredEntry:
             self._asked = prompt_of(request, turns), turns
         said: tuple[str, list[Turn]] = self._asked
         return said
+
+
+# What tells in an answer that some of its tokens are counted apart.
+_TELLS: Final = (
+    *(b"cached_tokens", b"cache_read_input_tokens", b"cache_creation_input_tokens"),
+    *(b"reasoning_tokens", b"audio_tokens", b"prompt_cache_hit_tokens", b"usageMetadata"),
+    *(b"image_tokens", b"web_search_requests"),
+)
+_NAMES: Final = b"|".join(_TELLS)
+_IN_JSON: Final = re.compile(rb"(?:%b)\"\s*:\s*[1-9{]" % _NAMES)
+_IN_VALUES: Final = re.compile(rb"(?:%b)[\x01-\x7f\xcc-\xcf]" % _NAMES)
+
+
+def stored_usage(entry: Entry, model: str) -> Usage:
+    """The usage that an answer reported. Raises `CorruptEntryError`.
+
+    Of one that an earlier version has stored it is read from the answer, which did not keep it.
+    """
+    known = Usage(model, entry.tokens_in, entry.tokens_out, entry.details)
+    answer = entry.answer
+    if entry.detailed or not any(name in answer for name in _TELLS):
+        return known
+    try:
+        if entry.kind is Kind.HTTP and _IN_JSON.search(answer):
+            http: HttpAnswer = codec.decode(Kind.HTTP, answer)
+            read = usage_of_parts(_parts(b"".join(http.chunks)))
+        elif entry.kind is Kind.VALUE and _IN_VALUES.search(answer):
+            read = usage_of(bare(codec.plain_form(Kind.VALUE, answer)))
+        else:
+            return known
+    except (CachewrapError, ValueError, TypeError, AttributeError, RecursionError):
+        return known
+    return replace(read, model=model or read.model) if read.details else known
+
+
+def _parts(body: bytes) -> Iterator[Any]:
+    """The JSON in the body of an answer, or in those of its events that tell of usage."""
+    if body.lstrip()[:1] in (b"{", b"["):
+        whole = json.loads(body)
+        yield from whole if isinstance(whole, list) else [whole]
+        return
+    for line in body.splitlines():
+        if line.startswith(b"data:") and b"sage" in line:
+            event = json.loads(line[5:])
+            yield from (event, event.get("response"), event.get("message"))
 
 
 def shown_request(raw: bytes) -> Any:

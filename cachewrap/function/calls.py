@@ -43,7 +43,8 @@ from cachewrap.request.key import Keyer, encode, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
-from cachewrap.telemetry.usage import Usage, usage_of
+from cachewrap.telemetry.reading import usage_of
+from cachewrap.telemetry.usage import Usage
 from cachewrap.urls import wrong_cache_of_function
 
 When: TypeAlias = Callable[[Any], bool]

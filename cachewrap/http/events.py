@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from cachewrap.http.encodings import read_frames
-from cachewrap.telemetry.usage import Usage, usage_of
+from cachewrap.telemetry.reading import Reading
+from cachewrap.telemetry.usage import Usage
 
 Judged: TypeAlias = Usage | str
 """What a whole answer reports, or in a few words why it is not one that is stored."""
@@ -54,7 +55,7 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
     every choice has a finish reason (pictures are complete), and it then ended by itself or with
     ``[DONE]``. One with an error in it is never whole, nor a message that tells no reason to stop.
     """
-    usage = Usage()
+    told = Reading()
     closed = finished = done = begun = stopped = False
     unfinished: dict[Any, bool] = {}
     for name, data in each_event(body):
@@ -74,7 +75,7 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
         finished = finished or kind in _COMPLETE or event.get("stop") is True  # llama.cpp's own
         begun = begun or kind == "message_start"
         stopped = stopped or bool(stop_reason(event))
-        usage = _updated(usage, event)
+        _add(told, event)
         for choice in event.get("choices") or ():
             reason = choice.get("finish_reason")
             if choice.get("error") or reason in _BROKEN:
@@ -86,7 +87,7 @@ def read_stream(body: bytes, *, ended: bool) -> Judged:
     if closed and begun and not stopped:
         return _UNFINISHED
     if closed or (finished and (ended or done)):
-        return usage
+        return told.usage
     if unfinished and not finished:
         return _UNFINISHED
     return "no choices" if done and not finished else CUT_OFF
@@ -112,13 +113,13 @@ def read_binary_stream(body: bytes) -> Judged:
 
     It is whole when its closing event was seen and no error.
     """
-    usage, closed = Usage(), False
+    told, closed = Reading(), False
     for event in read_frames(body):
         if event is None or _is_error("", event):
             return _ERROR
         closed = closed or event.get("type") in CLOSING
-        usage = _updated(usage, event)
-    return usage if closed else CUT_OFF
+        _add(told, event)
+    return told.usage if closed else CUT_OFF
 
 
 def read_any_stream(body: bytes, *, ended: bool) -> Judged:
@@ -127,7 +128,7 @@ def read_any_stream(body: bytes, *, ended: bool) -> Judged:
     It is whole when it has come to its end, or to a closing event, without an error. Where it tells
     of choices or candidates, each of them must have told why it finished.
     """
-    usage = Usage()
+    told = Reading()
     finished: dict[Any, bool] = {}
     events = 0
     for name, data in each_event(body):
@@ -141,7 +142,7 @@ def read_any_stream(body: bytes, *, ended: bool) -> Judged:
             return _ERROR
         events += 1
         ended = ended or (event.get("type") or name) in CLOSING
-        usage = _updated(usage, event)
+        _add(told, event)
         for kind, reason in (("choices", "finish_reason"), ("candidates", "finishReason")):
             for part in event.get(kind) or ():
                 if part.get(reason) in _BROKEN:
@@ -150,7 +151,7 @@ def read_any_stream(body: bytes, *, ended: bool) -> Judged:
                 finished[place] = finished.get(place, False) or bool(part.get(reason))
     if not all(finished.values()):
         return _UNFINISHED
-    return usage if events and ended else CUT_OFF
+    return told.usage if events and ended else CUT_OFF
 
 
 def read_lines(body: bytes) -> Judged:
@@ -158,7 +159,7 @@ def read_lines(body: bytes) -> Judged:
 
     Raises `ValueError` for a line that is not JSON.
     """
-    usage, done = Usage(), True
+    told, done = Reading(), True
     for line in body.splitlines():
         if not line.strip():
             continue
@@ -167,9 +168,9 @@ def read_lines(body: bytes) -> Judged:
             continue
         if _is_error("", event):
             return _ERROR
-        usage = _updated(usage, event)
+        _add(told, event)
         done = event.get("done", True) is not False
-    return usage if done else _UNFINISHED
+    return told.usage if done else _UNFINISHED
 
 
 def shows_error(body: bytes, *, frames: bool = False) -> bool:
@@ -213,16 +214,12 @@ def _is_error(name: str, event: Mapping[str, Any]) -> bool:
     return (event.get("type") or name) in _FAILED or name == "error" or is_error(event)
 
 
-def _updated(usage: Usage, event: Mapping[str, Any]) -> Usage:
+def _add(told: Reading, event: Mapping[str, Any]) -> None:
+    told.add(event)
     # Some events wrap what they tell of: ``response.completed``, ``message_start``.
-    for part in (event, event.get("response"), event.get("message")):
-        told = usage_of(part)
-        usage = Usage(
-            model=told.model or usage.model,
-            tokens_in=told.tokens_in or usage.tokens_in,
-            tokens_out=told.tokens_out or usage.tokens_out,
-        )
-    return usage
+    for name in ("response", "message"):
+        if isinstance(part := event.get(name), Mapping):
+            told.add(part)
 
 
 def each_event(body: bytes) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,8 @@ from cachewrap.http.routes import reaches_model
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted
-from cachewrap.telemetry.usage import NO_USAGE, Usage, usage_of
+from cachewrap.telemetry.reading import model_in, usage_at, usage_of, usage_of_parts
+from cachewrap.telemetry.usage import NO_USAGE, Usage
 
 _DEPLOYMENT: Final = re.compile(r"^(?:openai/)?deployments/[^/]+/")
 
@@ -217,7 +218,7 @@ class SdkExchange(Exchange[Answered]):
         """The model that is asked, for counting."""
         body = self.request.get("body")
         model = body.get("model") if isinstance(body, dict) else None
-        return model if isinstance(model, str) else ""
+        return model if isinstance(model, str) else model_in(self.endpoint.path)
 
     @property
     def asked(self) -> bytes:
@@ -283,7 +284,7 @@ class SdkExchange(Exchange[Answered]):
             if not wanted(self._when, shown, self.source):
                 return None
         kind, self._packed = codec.encode(masked(answer, self._taken))
-        return kind, self._packed, result.usage or NO_USAGE
+        return kind, self._packed, usage_at(self.request["url"], result.usage or NO_USAGE)
 
 
 def _read_seconds(timeout: Any) -> float | None:
@@ -463,7 +464,8 @@ def _read_json(endpoint: Endpoint, body: bytes) -> Judged:
         value = parsed(body)
     except ValueError:
         return _NO_JSON
-    return _lacking(endpoint, value) or usage_of(value)
+    told = usage_of_parts if isinstance(value, list) else usage_of
+    return _lacking(endpoint, value) or told(value)
 
 
 def _tells_error(body: bytes) -> bool:

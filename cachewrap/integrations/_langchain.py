@@ -14,7 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 from cachewrap.errors import ConfigurationError, MissingTypeError
 from cachewrap.http.request import without_secrets
 from cachewrap.secrets import is_secret, is_secret_value
-from cachewrap.telemetry.usage import Usage, usage_of
+from cachewrap.telemetry.reading import usage_of
+from cachewrap.telemetry.usage import NO_DETAILS, Usage, both_details
 
 # Fields of a message that are never sent to a model, or name one run of it.
 _VOLATILE: Final = frozenset({"id", "usage_metadata", "response_metadata", "artifact"})
@@ -155,14 +156,15 @@ def _params(text: str) -> Any:
 
 def usage_of_messages(messages: Iterable[Any]) -> Usage:
     """The model and the tokens that messages tell of."""
-    models, asked, said = [""], 0, 0
+    models, asked, said, details = [""], 0, 0, NO_DETAILS
     for message in messages:
         metadata = getattr(message, "response_metadata", None) or {}
         usage = usage_of({"usage": getattr(message, "usage_metadata", None)})
         models.append(str(metadata.get("model_name") or metadata.get("model") or ""))
         asked += usage.tokens_in
         said += usage.tokens_out
-    return Usage(next(filter(None, models), ""), asked, said)
+        details = both_details(details, usage.details)
+    return Usage(next(filter(None, models), ""), asked, said, details)
 
 
 def reviver() -> Callable[[str], Any]:

@@ -23,6 +23,12 @@ _OPERATIONS: Final = {
     "completions": "text_completion",
     "embeddings": "embeddings",
 }
+_DETAILS: Final = {
+    "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.usage.cache_creation.input_tokens",
+    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+}
+"""Attributes for what is told apart of the tokens, which are also within the others."""
 
 
 def telemetry(
@@ -34,7 +40,10 @@ def telemetry(
     >>> cache = Cache.memory(on_event=telemetry())
 
     The span has ``gen_ai.operation.name``, ``gen_ai.request.model``, ``gen_ai.response.model``,
-    ``gen_ai.usage.input_tokens`` and ``output_tokens``; ``cachewrap.hit`` says whether the call was
+    ``gen_ai.usage.input_tokens`` and ``output_tokens``, and where some of them were read from the
+    provider's own cache, written to it, or were thoughts, ``gen_ai.usage.cache_read.input_tokens``,
+    ``gen_ai.usage.cache_creation.input_tokens`` and ``gen_ai.usage.reasoning.output_tokens``.
+    ``cachewrap.hit`` says whether the call was
     answered without asking upstream, and ``cachewrap.outcome`` how. The metrics
     ``gen_ai.client.operation.duration`` and ``gen_ai.client.token.usage`` are of the calls that
     went upstream, so that they stay what was waited and paid for; ``cachewrap.calls``,
@@ -99,6 +108,7 @@ class _Telemetry:
                 **attributes,
                 "gen_ai.usage.input_tokens": event.tokens_in,
                 "gen_ai.usage.output_tokens": event.tokens_out,
+                **{_DETAILS[name]: n for name, n in event.details.items() if name in _DETAILS},
                 "cachewrap.request.key": event.key,
                 "cachewrap.seed": event.seed,
                 "cachewrap.stored": event.stored,

@@ -91,6 +91,15 @@ class Answers:
         found = self._found(call)
         return None if found is None else found[1]
 
+    def lack(self, call: Call) -> str:
+        """Why there is no answer to be read, for people. Raises `StoreError`."""
+        partition = self._partition(call)
+        raw = None if partition is None else partition.store.get(call.key)
+        if partition is None or raw is None or partition.opened(call.key, raw) is not None:
+            return "is no longer stored"
+        lacks_key = partition.guard.lacks_key(raw)
+        return "is encrypted, with a key that is not here" if lacks_key else "cannot be read"
+
     def request(self, call: Call) -> bytes:
         """The request of a call, encoded; empty where it is gone or was not stored.
 

@@ -17,9 +17,10 @@ import msgspec
 
 from cachewrap.entries.conversation import prompt_of, request_turns
 from cachewrap.entries.stored import shown_request
+from cachewrap.entry import Entry
 from cachewrap.errors import ConfigurationError, CorruptEntryError, printable
 from cachewrap.explain.differences import differences
-from cachewrap.ledger.answers import CLOSE, Answers, answers_of
+from cachewrap.ledger.answers import CLOSE, Answers, EntriesRun, answers_of
 from cachewrap.ledger.asked import Ignored
 from cachewrap.ledger.calls import BYPASSED, FAILED, Call, Rows
 from cachewrap.ledger.pairs import Pair, pairs
@@ -112,7 +113,7 @@ _TOLD: Final = (
 
 @dataclass(slots=True)
 class Sums:
-    """What the calls of one side come to.
+    """The sums of the calls of one side.
 
     Attributes:
         calls: how many there are.
@@ -310,7 +311,7 @@ def compare(baseline: Run, candidate: Run, *, ignore: Iterable[str] = ()) -> Dif
     old, new = baseline.calls(), candidate.calls()
     diff = Diff(baseline, candidate)
     with closing(answers_of(baseline)) as one, closing(answers_of(candidate)) as other:
-        comparing = _Comparing(one, other, skip)
+        comparing = _Comparing(one, other, skip, beside=_are_beside(baseline, candidate))
         changes: list[tuple[bool, int, Change]] = []
         for pair in pairs(old, new, one.request, other.request, skip):
             if (change := comparing.change(pair)) is None:
@@ -322,6 +323,14 @@ def compare(baseline: Run, candidate: Run, *, ignore: Iterable[str] = ()) -> Dif
     return diff
 
 
+def _are_beside(one: Run, other: Run) -> bool:
+    """Whether two are runs of one place; whole caches may have been edited by hand."""
+    if isinstance(one, EntriesRun) or isinstance(other, EntriesRun):
+        return False
+    stores: list[Any] = [one.cache.store, other.cache.store]
+    return bool(stores[0].logs_url == stores[1].logs_url)
+
+
 class _Comparing:
     """The comparison of pairs.
 
@@ -329,28 +338,25 @@ class _Comparing:
         old: the answers of the baseline.
         new: the answers of the candidate.
         skip: fields of requests that make no difference.
+        beside: whether both are runs of one place, where a time tells one answer from another.
     """
 
-    def __init__(self, old: Answers, new: Answers, skip: Ignored) -> None:
-        self._old, self._new, self._skip = old, new, skip
+    def __init__(self, old: Answers, new: Answers, skip: Ignored, *, beside: bool) -> None:
+        self._old, self._new, self._skip, self._beside = old, new, skip, beside
 
     def change(self, pair: Pair) -> Change | None:
         """How two requests, or their answers, differ; None where they do not."""
         old, new = (asked.call if asked else None for asked in pair[:2])
         if old is None or new is None:
             return self._alone(pair, old, new)
-        one = other = None
-        request: tuple[str, ...] = ()
-        if pair.near:
-            request = self._requests(old, new)
-        if is_same_answer(old, new):
-            answer: tuple[str, ...] = ()
-            if not request:
-                return None
-            one = other = _said(self._new, new) or _said(self._old, old)
-        else:
-            one, other = _said(self._old, old), _said(self._new, new)
-            answer = _answers(old, new, one, other)
+        if self._beside and is_same_answer(old, new):
+            return None
+        was, now = self._old.entry(old), self._new.entry(new)
+        if was and now and not pair.near and (was.kind, was.answer) == (now.kind, now.answer):
+            return None
+        request = self._requests(old, new) if pair.near else ()
+        one, other = _said(was), _said(now)
+        answer = self._answers(old, new, one, other)
         if not request and not answer:
             return None
         return Change(
@@ -366,10 +372,26 @@ class _Comparing:
             self._prompt(self._new, new) or self._prompt(self._old, old),
         )
 
+    def _answers(
+        self, old: Call, new: Call, one: Said | None, other: Said | None
+    ) -> tuple[str, ...]:
+        """How the answers of two calls differ; nothing where they do not."""
+        if one is not None and other is not None:
+            return differing(one, other)
+        ended, otherwise = ending(old), ending(new)
+        if not old.answered or not new.answered:
+            return () if ended == otherwise else (f"{ended} → {otherwise}",)
+        lines = []
+        if one is None:
+            lines.append(f"the answer of the baseline {self._old.lack(old)}")
+        if other is None:
+            lines.append(f"the answer of the candidate {self._new.lack(new)}")
+        return tuple(lines)
+
     def _alone(self, pair: Pair, old: Call | None, new: Call | None) -> Change:
         asked = pair.asked
         answers = self._old if new is None else self._new
-        said = _said(answers, asked.call)
+        said = _said(answers.entry(asked.call))
         text, prompt = said.text if said else None, self._prompt(answers, asked.call)
         if new is None:
             return Change(MISSING, old, None, (), (), asked.count, 0, text, None, prompt)
@@ -396,31 +418,18 @@ class _Comparing:
 def is_same_answer(old: Call, new: Call) -> bool:
     """Whether two calls were given the very same stored answer, which tells it unread."""
     apart = abs(old.answered - new.answered)
-    return old.key == new.key and old.answered > 0 and apart < CLOSE
+    same = (old.key, old.seed, old.place) == (new.key, new.seed, new.place)
+    return same and old.answered > 0 and apart < CLOSE
 
 
-def _said(answers: Answers, call: Call) -> Said | None:
-    entry = answers.entry(call)
-    if entry is None:
-        return None
+def _said(entry: Entry | None) -> Said | None:
     try:
-        return said_in(entry)
+        return None if entry is None else said_in(entry)
     except CorruptEntryError:
         return None
 
 
-def _answers(old: Call, new: Call, one: Said | None, other: Said | None) -> tuple[str, ...]:
-    """How the answers of two calls differ; nothing where they do not."""
-    if one is not None and other is not None:
-        return differing(one, other)
-    ended, otherwise = _ended(old), _ended(new)
-    if not old.answered or not new.answered:
-        return () if ended == otherwise else (f"{ended} → {otherwise}",)
-    lost = [side for side, said in (("baseline", one), ("candidate", other)) if said is None]
-    return tuple(f"the answer of the {side} is no longer stored" for side in lost)
-
-
-def _ended(call: Call) -> str:
+def ending(call: Call) -> str:
     """How a call ended, for people."""
     why = f" ({call.reason})" if call.reason else ""
     if call.answered:

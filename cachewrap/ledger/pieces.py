@@ -27,6 +27,8 @@ VERSION: Final = 1
 _KEY: Final = 32
 _NO_KEY: Final = bytes(_KEY)
 _LEVEL: Final = 1
+_MOST: Final = 2**25
+"""Bytes of the columns of a piece, at most: a forged one does not fill the memory."""
 
 
 class Begin(msgspec.Struct, array_like=True):
@@ -98,12 +100,12 @@ class _Calls(msgspec.Struct, array_like=True):
 class _Columns(msgspec.Struct, array_like=True):
     common: list[int]
     lanes: list[int]
-    samples: list[int]
-    started: list[int]
+    samples: Sequence[int]
+    started: list[int]  # from the base on
     seconds: list[int]
     upstream: list[int]
-    tokens_in: list[int]
-    tokens_out: list[int]
+    tokens_in: Sequence[int]
+    tokens_out: Sequence[int]
     answered: list[int]
     details: dict[int, Details]
 
@@ -167,18 +169,18 @@ class Writer:
         )
         known, named = self._common, self._lanes
         first, first_lane = len(known), len(named)
-        base = int(started[0] * 1e6)
+        base = started[0]
         columns = _Columns(
             [known.setdefault(one, len(known)) for one in common],
             [named.setdefault(one, len(named)) for one in lanes],
-            list(samples),
-            [int(one * 1e6) - base for one in started],
-            [int(one * 1e6) for one in seconds],
-            [round(one * 1e6) for one in upstream],
-            list(asked),
-            list(told),
-            [int(one * 1e6) - base if one else _NEVER for one in answered],
-            {number: one for number, one in enumerate(details) if one},
+            samples,
+            _microseconds(map(base.__rsub__, started)),
+            _microseconds(seconds),
+            _microseconds(upstream),
+            asked,
+            told,
+            _microseconds(answered),
+            {number: one for number, one in enumerate(details) if one} if any(details) else {},
         )
         found = "".join(keys)
         whole = len(found) == len(rows) * 2 * _KEY
@@ -189,20 +191,25 @@ class Writer:
             list(known)[first:],
             first_lane,
             list(named)[first_lane:],
-            base,
+            int(base * 1e6),
             bytes.fromhex(found if whole else "".join(key or _NO_KEY.hex() for key in keys)),
             zlib.compress(_encode(columns), _LEVEL),
         )
         return b"%cC%b" % (VERSION, _encode(piece))
 
 
-_NEVER: Final = -(2**62)
+def _microseconds(seconds: Iterable[float]) -> list[int]:
+    return list(map(int, map((1e6).__mul__, seconds)))  # without a frame for each of them
 
 
 class Reader:
-    """The reader of a log, of all its writers."""
+    """The reader of a log, of all its writers.
+
+    A piece that is there twice was sent again, as its writer was not told that it was stored.
+    """
 
     def __init__(self) -> None:
+        self._seen: set[int] = set()
         self._common: dict[int, dict[int, tuple[int, str, str, str, str, str, str]]] = {}
         self._lanes: dict[int, dict[int, str]] = {}
 
@@ -212,6 +219,10 @@ class Reader:
         if decoder is None:
             return None
         try:
+            if piece[1] == _CALLS:
+                if (digest := hash(piece)) in self._seen:
+                    return None
+                self._seen.add(digest)
             part: Any = decoder.decode(piece[2:])
             return self._calls(part) if isinstance(part, _Calls) else part
         except (msgspec.MsgspecError, zlib.error, ValueError, IndexError, OverflowError):
@@ -222,7 +233,8 @@ class Reader:
         common.update(enumerate(piece.common, piece.first_common))
         lanes = self._lanes.setdefault(piece.writer, {})
         lanes.update(enumerate(piece.lanes, piece.first_lane))
-        columns = _columns_of(zlib.decompress(piece.columns))
+        unpacked = zlib.decompressobj()
+        columns = _columns_of(unpacked.decompress(piece.columns, _MOST))
         keys = [piece.keys[at : at + _KEY] for at in range(0, len(piece.keys), _KEY)]
         base, process, details = piece.base, piece.process, columns.details
         calls = []
@@ -257,7 +269,7 @@ class Reader:
                     asked,
                     told,
                     details.get(number, ()),
-                    0.0 if stored == _NEVER else (base + stored) / 1e6,
+                    stored / 1e6,
                     lanes.get(lane, ""),
                     process,
                     path,
@@ -268,6 +280,7 @@ class Reader:
         return calls
 
 
+_CALLS: Final = ord("C")
 _UNKNOWN: Final = (1, "", "", "", "", "", "")
 
 

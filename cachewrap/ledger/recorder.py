@@ -12,7 +12,6 @@ from cachewrap.entry import Entry, Outcome
 from cachewrap.ledger import recording
 from cachewrap.ledger.calls import BYPASSED, FAILED, HIT, JOINED, MISS, OUTCOMES
 from cachewrap.ledger.recording import Recording, wake
-from cachewrap.loops import running_trio
 from cachewrap.stores.base import Logs, Store
 from cachewrap.telemetry.usage import NO_DETAILS, Details
 
@@ -51,13 +50,13 @@ _here = threading.local()
 
 def lane() -> str:
     """The name of the task that runs, or else of the thread."""
-    asyncio: Any = sys.modules.get("asyncio")
+    asyncio: Any = _modules.get("asyncio")
     if asyncio is not None:
         loop = getattr(asyncio, "_get_running_loop", _none)()
         if loop is not None and (task := asyncio.current_task(loop)) is not None:
             return str(task.get_name())
-    if "trio" in sys.modules and (trio := running_trio()) is not None:
-        return f"{trio.lowlevel.current_task().name}"
+    if "trio" in _modules and _runs_trio():
+        return str(_modules["trio"].lowlevel.current_task().name)
     try:
         found: str = _here.name
     except AttributeError:
@@ -67,6 +66,11 @@ def lane() -> str:
 
 def _none() -> None:
     return None
+
+
+def _runs_trio() -> bool:
+    sniffio: Any = _modules.get("sniffio")  # to ask trio itself costs an exception
+    return getattr(getattr(sniffio, "thread_local", None), "name", None) == "trio"
 
 
 class Recorder:
@@ -100,6 +104,10 @@ class Recorder:
         own = self._own
         return self._find() if own is False else own
 
+    def tell(self, section: Section) -> None:
+        """Tell this run of what is asked outside any block, wherever it is written."""
+        self._own = section
+
     def _find(self) -> Section | None:
         store = self._store
         run = None
@@ -131,8 +139,8 @@ class Recorder:
                 return
         try:  # in line, for a thread that runs no tasks
             asyncio: Any = _modules.get("asyncio")
-            alone = asyncio is None or asyncio._get_running_loop() is None
-            named = _here.name if alone and "trio" not in _modules else lane()
+            in_loop = asyncio is not None and asyncio._get_running_loop() is not None
+            named = lane() if in_loop or ("trio" in _modules and _runs_trio()) else _here.name
         except AttributeError:
             named = lane()
         place = "" if self._logs_url == section.logs_url else self._place(section)

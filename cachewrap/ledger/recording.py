@@ -39,6 +39,7 @@ _IDLE: Final = 2.0
 _AGAIN: Final = 5.0
 _AT_ONCE: Final = 5000
 _WAITING: Final = 100_000
+_WAITING_UNNAMED: Final = 20_000
 _LONGEST: Final = 100_000
 _LONGEST_SECONDS: Final = 86_400.0
 _ELSEWHERE_SECONDS: Final = 600.0
@@ -79,10 +80,15 @@ class Recording:
     def renew(self) -> None:
         """Begin anew to write, in the same run: as another process, or after an end."""
         self._lock = threading.Lock()
-        self._writer = Writer(_new_writer(), os.getpid())
-        self._begun = 0.0
-        self._written = self._lost = 0
+        self._lost = 0
         self._not_before = 0.0
+        self._anew()
+
+    def _anew(self) -> None:
+        self._writer = Writer(_new_writer(), os.getpid())
+        self._pieces: deque[tuple[int, bytes]] = deque()
+        self._begun = self._started = 0.0
+        self._written = 0
 
     @property
     def log(self) -> str:
@@ -108,40 +114,48 @@ class Recording:
         """
         with self._lock:
             announces = bool(self.name) and not self._begun and self.goes_on
-            if not (self.rows or self._replaced or ends or announces):
+            if not (self.rows or self._pieces or self._replaced or ends or announces):
                 return
-            taken = [self.rows.popleft() for _ in range(len(self.rows))]
-            try:
-                self._write(taken, ends)
-            except BaseException:
-                self._writer.forget()
-                self.rows.extendleft(reversed(taken))
-                while len(self.rows) > _WAITING:
-                    self.rows.popleft()
-                    self._lost += 1
-                raise
+            self._encode()
+            self._write(ends)
 
-    def _write(self, rows: list[tuple[Any, ...]], ends: bool) -> None:
+    def _encode(self) -> None:
+        """Make pieces of what waits: one that was sent in vain is sent again as it was.
+
+        It may have been stored all the same, and is then told by its bytes.
+        """
+        waiting = sum(count for count, _ in self._pieces)
+        while self.rows:
+            some = min(len(self.rows), _AT_ONCE)
+            rows = [self.rows.popleft() for _ in range(some)]
+            if not self._started:
+                self._started = min(row[3] for row in rows)
+            self._pieces.append((some, self._writer.calls(rows)))
+            waiting += some
+        while waiting > (_WAITING if self.name else _WAITING_UNNAMED):
+            count, _ = self._pieces.popleft()
+            waiting -= count
+            self._lost += count
+            self._writer.forget()
+
+    def _write(self, ends: bool) -> None:
         if not self._log:
             self._log = _choose(self._store, self.name, self._family)
         now = time.time()
-        pieces = []
-        if not self._begun:
-            started = min((row[3] for row in rows), default=now)
-            pieces.append(self._begin(started))
-        for at in range(0, len(rows), _AT_ONCE):
-            pieces.append(self._writer.calls(rows[at : at + _AT_ONCE]))
-        if self._lost and not ends:
-            pieces.append(encode(End(self._writer.number, 0.0, self._lost)))
+        pieces = [] if self._begun else [self._begin(self._started or now)]
+        pieces += [piece for _, piece in self._pieces]
         if ends:
             pieces.append(encode(End(self._writer.number, now, self._lost)))
+        elif self._lost:
+            pieces.append(encode(End(self._writer.number, 0.0, self._lost)))
         if pieces:
             self._store.append_to_log(self._log, pieces)
             self._lost = 0
+            self._written += sum(count for count, _ in self._pieces)
+            self._pieces.clear()
         if not self._begun and not self.name:
             _prune(self._store, self._log)
         self._begun = self._begun or now
-        self._written += len(rows)
         self._keep()
         if self.name or ends:
             return
@@ -149,9 +163,7 @@ class Recording:
             # A service goes on for ever: a run of it does not.
             self._store.append_to_log(self._log, [encode(End(self._writer.number, now))])
             self._log = names.unnamed_log(names.new_unnamed())
-            self._writer = Writer(_new_writer(), os.getpid())
-            self._begun = 0.0
-            self._written = 0
+            self._anew()
 
     def _begin(self, started: float) -> bytes:
         argv = getattr(sys, "argv", None) or [""]
@@ -209,7 +221,9 @@ class Recording:
 
     def is_begun(self) -> bool:
         """Whether this process has taken part, or is about to, and has not ended."""
-        return bool(self.rows or self._replaced) or (self.goes_on and self._begun > 0)
+        return bool(self.rows or self._pieces or self._replaced) or (
+            self.goes_on and self._begun > 0
+        )
 
     def is_writer(self, number: int) -> bool:
         """Whether it is this one that writes by that number."""
@@ -298,6 +312,7 @@ _made_by: object = threading.Lock
 _thread: threading.Thread | None = None
 _waiting: dict[int, Recording] = {}
 _hurries = False
+_forks = False
 
 
 def _watch_end() -> None:
@@ -410,13 +425,13 @@ def _next() -> list[Recording] | None:
     """Wait for something to write, and a moment longer; None where nothing comes."""
     global _thread, _waiting, _hurries
     with _lock:
-        if not _waiting:
+        if not (_waiting or _forks):
             _changed.wait(_IDLE)
-        if not _waiting:
+        if not _waiting or _forks:
             _thread = None
             return None
         until = clock.now() + _PAUSE
-        while not _hurries and (left := until - clock.now()) > 0:
+        while not (_hurries or _forks) and (left := until - clock.now()) > 0:
             _changed.wait(left)
         due, _waiting, _hurries = list(_waiting.values()), {}, False
         return due
@@ -430,18 +445,18 @@ def _current_lock() -> Any:
 
 def _make_anew() -> None:
     """Begin with a lock of the kind that there is by now, see `call.lease`."""
-    global _lock, _changed, _made_by, _thread, _hurries
+    global _lock, _changed, _made_by, _thread, _hurries, _forks
     _made_by = threading.Lock
     _lock = threading.RLock()
     _changed = threading.Condition(_lock)
-    _thread, _hurries = None, False
+    _thread, _hurries, _forks = None, False, False
 
 
 def _end_thread() -> None:
     """Before a fork: a process of one thread is forked as one, and all waiting is written."""
-    global _hurries
+    global _forks
     with _lock:
-        thread, _hurries = _thread, True
+        thread, _forks = _thread, True
         _changed.notify_all()
     if thread is not None:
         thread.join(1.0)
@@ -449,8 +464,8 @@ def _end_thread() -> None:
 
 
 def _go_on() -> None:
-    global _hurries
-    _hurries = False
+    global _forks
+    _forks = False
 
 
 def _renew() -> None:

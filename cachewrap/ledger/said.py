@@ -1,4 +1,4 @@
-"""What answers say, apart from how they were sent, and how two of them differ."""
+"""Answers by what they say, apart from how they were sent, and how two of them differ."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WHOLE: Final = "answer"
 
 @dataclass(slots=True)
 class Said:
-    """What an answer says.
+    """All that an answer says.
 
     Attributes:
         parts: its parts, in their order.
@@ -151,9 +151,14 @@ def _of_items(plain: list[Any]) -> Said:
 # -- how two differ ------------------------------------------------------------------------------
 
 
+def same(one: Said, other: Said) -> bool:
+    """Whether two answers say the same."""
+    return repr(one.parts) == repr(other.parts) and repr(one.exact) == repr(other.exact)
+
+
 def differing(old: Said, new: Said) -> tuple[str, ...]:
     """How an answer differs from an older one, a line for each part; nothing where it does not."""
-    if repr(old.parts) == repr(new.parts) and repr(old.exact) == repr(new.exact):
+    if same(old, new):
         return ()
     lines = list(_parts(old.parts, new.parts))
     if not lines and repr(old.exact) != repr(new.exact):

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from cachewrap.ledger.calls import BYPASSED, FAILED, HIT, JOINED, MISS, Call, Rows
-from cachewrap.telemetry import usage
+from cachewrap.telemetry.usage import provider_saved
 
 REPEATED: Final = 5
 """How often a request is asked at most, before it is said that it is asked often."""
@@ -53,7 +53,8 @@ class Sum:
         tokens_out_spent: completion tokens of the misses.
         saved: what the answers served would have cost.
         spent: what the misses cost.
-        provider_saved: what the misses would have cost more without the provider's own cache.
+        provider_saved: what the provider's own prompt cache took off what the misses cost; less
+            than nothing where what was written to it costs more than what was read saved.
         unpriced: answers with tokens of which no price is known.
     """
 
@@ -197,10 +198,9 @@ def _plus(amount: Decimal | None, more: Decimal | None) -> Decimal | None:
 def _money(call: Call) -> tuple[Decimal | None, Decimal | None]:
     """What a call's answer costs, and what the provider's own cache took off of it."""
     money = call.money
-    less: Callable[..., Decimal | None] | None = getattr(usage, "provider_saved", None)
-    if money is None or less is None or call.outcome != MISS or not call.details:
+    if money is None or call.outcome != MISS or not call.details:
         return money, None
-    return money, less(call.usage, call.started)
+    return money, provider_saved(call.usage, call.started)
 
 
 def most(calls: Iterable[Call], order: str = "seconds", count: int = 10) -> Rows[Call]:

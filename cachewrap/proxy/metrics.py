@@ -15,7 +15,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from cachewrap.cache import Cache
 from cachewrap.proxy.settings import Served
 from cachewrap.stores import breaker
-from cachewrap.telemetry.usage import cost
 
 _SECONDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -160,10 +159,8 @@ class Metrics:
             self._grow(self._tokens.labels(shown, "in"), counts.tokens_in_saved, model)
             self._grow(self._tokens.labels(shown, "out"), counts.tokens_out_saved, model)
             self._grow(self._saved.labels(shown), counts.seconds_saved, model)
-            calls = counts.hits + counts.joined
-            money = cost(calls, counts.tokens_in_saved, counts.tokens_out_saved, model)
-            if money is not None:
-                self._grow(self._money.labels(shown), money, model)
+        for model, money in stats.money_by_model().items():
+            self._grow(self._money.labels(self._models.of(model)), float(money.saved), model)
 
     def _grow(self, counter: Counter, total: float, of: str = "") -> None:
         name = (id(counter), of)

@@ -29,7 +29,7 @@ from cachewrap.proxy.origins import Origins
 from cachewrap.proxy.providers import Upstreams
 from cachewrap.proxy.settings import Served, Settings
 from cachewrap.proxy.siblings import Siblings
-from cachewrap.telemetry.usage import price
+from cachewrap.telemetry.usage import Usage, cost_of
 from cachewrap.urls import parse_url
 
 log: Final = logging.getLogger("cachewrap.proxy")
@@ -388,7 +388,7 @@ async def _live(
         _on_signals(loop, end)
     else:
         control(from_elsewhere(ending.set), from_elsewhere(now.set))
-    price("gpt-4o", 1, 1)  # read now: later the list of prices would hold streams up
+    cost_of(Usage("gpt-4o", 1, 1))  # read now: later the list of prices would hold streams up
     await service.start()
     gc.collect()
     gc.freeze()  # what is there now stays: no use to look through it again and again

@@ -6,11 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final, NamedTuple
 
-from cachewrap.entries.conversation import answer_turns, turns_text
 from cachewrap.entries.stored import Samples, StoredEntry
 from cachewrap.entry import Entry
 from cachewrap.errors import CorruptEntryError, printable
-from cachewrap.explain.texts import telling
+from cachewrap.ledger.said import Said, differing, said_in, same
 from cachewrap.stores.jsonl.lines import Name
 
 SAME: Final = "same"
@@ -22,16 +21,17 @@ _KINDS: Final = (CHANGED, NEW, GONE, SAME)
 
 _PROMPT: Final = 60
 _LINE: Final = 160
+
+# At most, in short and with -v:
+_CASSETTES: Final = 20, 1000
+_ANSWERS: Final = 3, 50
+"""Changed answers of a cassette that are shown."""
+
 _LINES: Final = 2, 20
-"""Lines of a changed answer that are shown, at most: in short, and with ``-v``."""
-
-_ANSWERS: Final = 3
-"""Changed answers of a cassette that are shown in short."""
-
-_CASSETTES: Final = 20
-"""Cassettes that are shown in short."""
+"""Lines of a changed answer that are shown."""
 
 _ABSENT: Final = -1.0
+_UNREADABLE: Final = ("the old answer cannot be read",)
 
 
 class Refreshed(NamedTuple):
@@ -40,71 +40,23 @@ class Refreshed(NamedTuple):
     Attributes:
         kind: ``"same"``, ``"changed"`` or ``"new"``.
         before: when the answer was stored that the cassette held before; -1.0 where it held none.
-        test: who asked.
-        prompt: the beginning of what was asked.
+        told: who asked what, of what is to be shown.
         lines: how the answers differ.
         cut: whether lines were left out.
     """
 
     kind: str
     before: float
-    test: str
-    prompt: str
+    told: str = ""
     lines: tuple[str, ...] = ()
     cut: bool = False
-
-
-def compared(
-    name: Name, old: Entry | CorruptEntryError | None, new: Entry, test: str, *, secret: bool
-) -> Refreshed:
-    """An answer beside the one that the cassette held before.
-
-    Args:
-        name: its seed and key.
-        old: what was there before: None for nothing, or why it cannot be read.
-        new: what is there now.
-        test: who asked.
-        secret: whether it is encrypted: nothing of it is shown then.
-    """
-    lines: tuple[str, ...] = ()
-    if old is None:
-        kind, before = NEW, _ABSENT
-    elif isinstance(old, CorruptEntryError):
-        kind, before, lines = CHANGED, 0.0, (f"the old answer cannot be read: {old}",)
-    else:
-        lines = answer_lines(old, new)
-        kind, before = (CHANGED if lines else SAME), old.created
-    if kind is SAME:
-        return Refreshed(kind, before, test, "")
-    if secret:
-        return Refreshed(kind, before, test, "(encrypted)")
-    return Refreshed(kind, before, test, _prompt(name, new), lines)
-
-
-def answer_lines(old: Entry, new: Entry) -> tuple[str, ...]:
-    """How two answers differ, a line for each difference; empty where they say the same."""
-    try:
-        said, says = turns_text(answer_turns(old)), turns_text(answer_turns(new))
-    except CorruptEntryError as error:
-        return (str(error),)
-    return () if said == says else (": ".join(telling(said, says)),)
-
-
-def _prompt(name: Name, entry: Entry) -> str:
-    seed, key = name
-    try:
-        stored = StoredEntry(key, seed, 0, entry, Samples())
-        text = " ".join(stored.prompt[: 8 * _PROMPT].split()) or stored.source
-    except CorruptEntryError:
-        return key[:12]
-    return printable(text if len(text) <= _PROMPT else f"{text[:_PROMPT]} …")
 
 
 class Comparison:
     """The refreshed answers of a run, beside what the cassettes held before.
 
     Args:
-        verbose: whether all of it is told.
+        verbose: whether much of it is told.
 
     Attributes:
         gone: how many entries of a cassette no test has asked for any more, by path.
@@ -112,15 +64,57 @@ class Comparison:
 
     def __init__(self, verbose: bool) -> None:
         self._verbose = verbose
+        self._most = _ANSWERS[verbose]
         self.gone: dict[str, int] = {}
+        self._told: Counter[str] = Counter()
         self._found: defaultdict[str, dict[Name, Refreshed]] = defaultdict(dict)
 
-    def add(self, path: str, name: Name, answer: Refreshed) -> None:
-        """Take an answer of a cassette; of several to one request the last one counts."""
-        most = _LINES[self._verbose]
-        lines = tuple(printable(line, _LINE) for line in answer.lines[:most])
-        cut = len(answer.lines) > most
-        self._found[path][name] = answer._replace(lines=lines, cut=cut)
+    def add(
+        self,
+        path: str,
+        name: Name,
+        old: Entry | CorruptEntryError | None,
+        new: Entry,
+        test: str,
+        *,
+        secret: bool,
+    ) -> None:
+        """Take an answer of a cassette; of several to one request the last one counts.
+
+        Args:
+            path: the cassette.
+            name: the seed and key of the answer.
+            old: what was there before: None for nothing, or why it cannot be opened.
+            new: what is there now.
+            test: who asked.
+            secret: whether it is encrypted: nothing of it is shown then.
+        """
+        found = self._found[path]
+        if (earlier := found.pop(name, None)) is not None and earlier.told:
+            self._told[path] -= 1
+        if old is None:
+            found[name] = Refreshed(NEW, _ABSENT)
+            return
+        before = old.created if isinstance(old, Entry) else 0.0
+        said, says = _said(old), _said(new)
+        if said and says and same(said, says):
+            found[name] = Refreshed(SAME, before)
+            return
+        answer = Refreshed(CHANGED, before)
+        if self._told[path] < self._most:
+            self._told[path] += 1
+            answer = answer._replace(told=f"{test}: (encrypted)")
+            if not secret:
+                lines = differing(said, says) if said and says else _UNREADABLE
+                most = _LINES[self._verbose]
+                answer = Refreshed(
+                    CHANGED,
+                    before,
+                    f"{test}: {_prompt(name, new)}",
+                    tuple(printable(line, _LINE) for line in lines[:most]),
+                    len(lines) > most,
+                )
+        found[name] = answer
 
     def as_plain(self) -> dict[str, Any]:
         """The answers as plain values, to be sent from a worker."""
@@ -161,15 +155,15 @@ class Comparison:
         cassettes = "1 cassette" if len(counts) == 1 else f"{len(counts)} cassettes"
         yield f"compared with before: {_counted(total)} in {cassettes}"
         different = [path for path, count in counts.items() if count.keys() != {SAME}]
-        told = different if self._verbose else different[:_CASSETTES]
+        told = different[: _CASSETTES[self._verbose]]
         cut = len(told) < len(different)
         for path in told:
             yield f"{shown(path)}: {_counted(counts[path])}"
             cut |= yield from self._changed(path)
         if more := len(different) - len(told):
             yield f"and {more} more"
-        if cut:
-            yield "(-v shows all that has changed)"
+        if cut and not self._verbose:
+            yield "(-v shows more of what has changed)"
 
     def _counts(self, path: str) -> Counter[str]:
         counts = Counter(answer.kind for answer in self._found.get(path, {}).values())
@@ -178,9 +172,9 @@ class Comparison:
     def _changed(self, path: str) -> Generator[str, None, bool]:
         """The changed answers of a cassette; whether some of it was left out."""
         changed = [one for one in self._found.get(path, {}).values() if one.kind == CHANGED]
-        told = changed if self._verbose else changed[:_ANSWERS]
+        told = [one for one in changed if one.told][: self._most]
         for answer in told:
-            yield f"  {answer.test}: {answer.prompt}"
+            yield f"  {answer.told}"
             for line in answer.lines:
                 yield f"    {line}"
         if more := len(changed) - len(told):
@@ -189,4 +183,22 @@ class Comparison:
 
 
 def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind]) or "nothing"
+    return ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind])
+
+
+def _said(entry: Entry | CorruptEntryError) -> Said | None:
+    """What an answer says; None where it cannot be read."""
+    try:
+        return said_in(entry) if isinstance(entry, Entry) else None
+    except CorruptEntryError:
+        return None
+
+
+def _prompt(name: Name, entry: Entry) -> str:
+    seed, key = name
+    try:
+        stored = StoredEntry(key, seed, 0, entry, Samples())
+        text = " ".join(stored.prompt[: 8 * _PROMPT].split()) or stored.source
+    except CorruptEntryError:
+        return key[:12]
+    return printable(text if len(text) <= _PROMPT else f"{text[:_PROMPT].rstrip()} …")

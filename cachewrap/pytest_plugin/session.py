@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 from collections import defaultdict
@@ -16,8 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from cachewrap.errors import ConfigurationError, ReplayMissError, StoreError
-from cachewrap.options import active_cache
+from cachewrap.errors import CachewrapError, ConfigurationError, ReplayMissError, StoreError
 from cachewrap.policy import Mode, check_mode, seed_text
 from cachewrap.pytest_plugin.cassettes import (
     FIXTURES,
@@ -30,8 +28,15 @@ from cachewrap.pytest_plugin.cassettes import (
     wish_of,
 )
 from cachewrap.pytest_plugin.environment import Placeholders, asked_mode
-from cachewrap.pytest_plugin.refreshed import Comparison, compared
-from cachewrap.pytest_plugin.watched import Journal, WatchedCache, WatchedStore
+from cachewrap.pytest_plugin.refreshed import Comparison
+from cachewrap.pytest_plugin.watched import (
+    Journal,
+    WatchedCache,
+    WatchedStore,
+    activate_inside,
+    inside,
+    run_of_environment,
+)
 from cachewrap.sdk.others import Patches, patch_all
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.lines import Name
@@ -78,6 +83,10 @@ class Session:
         self._patches: Patches | None = None
         self._unused: tuple[dict[str, set[Name]], list[str]] = {}, []
         self._replaced: defaultdict[str, dict[Name, bytes | None]] = defaultdict(dict)
+        try:
+            self._run = run_of_environment()
+        except CachewrapError as error:
+            raise pytest.UsageError(f"the run that CACHEWRAP_RUN names: {error}") from error
         self.tally = Tally()
         self.comparison = Comparison(config.getoption("verbose", 0) > 0)
 
@@ -118,7 +127,7 @@ class Session:
             started = Started(cache, path, block, wish, reads)
             self._started[item.nodeid] = started
             self._own(item, path, wish, reads)
-            _activate_inside(item, cache, block)
+            activate_inside(item, cache, block)
         return started
 
     def further(self, item: pytest.Item) -> Callable[..., WatchedCache]:
@@ -164,7 +173,9 @@ class Session:
         reads: tuple[str, ...] = (),
         test: str = "",
     ) -> WatchedCache:
-        journal = Journal(on_command_line(test or item.nodeid, self._config), self._replaced[path])
+        named = on_command_line(test or item.nodeid, self._config)
+        journal = Journal(named, self._replaced[path], self._run)
+        options = {"ledger": self._run is not None, **options}
         hooks: Any = item.ihook.pytest_llm_cache_scrub.get_hookimpls()
         if hooks:
             functions = [*(hook.function for hook in hooks), options.get("scrub")]
@@ -235,7 +246,7 @@ class Session:
     def _compare(self, test: str, path: str, cache: WatchedCache) -> None:
         """Compare what was made anew on a cassette with what was there before the run."""
         for name, old, new, secret in cache.refreshed():
-            self.comparison.add(path, name, compared(name, old, new, test, secret=secret))
+            self.comparison.add(path, name, old, new, test, secret=secret)
         if path not in self.tally.named:
             self._replaced.pop(path, None)  # no other test has it
 
@@ -275,7 +286,7 @@ class Session:
                 cache = started.cache
             function = definition.func
             if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-                definition.func = _inside(function, cache)  # type: ignore[misc]
+                definition.func = inside(function, cache)  # type: ignore[misc]
                 block.callback(setattr, definition, "func", function)
             yield
 
@@ -457,38 +468,3 @@ def _all_of(functions: Sequence[Callable[..., str]]) -> Callable[[str], str]:
         return text
 
     return scrub
-
-
-def _activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:
-    """Activate the cache in an async test's own context, which its runner has made or keeps."""
-    function = getattr(item, "obj", None)
-    if inspect.iscoroutinefunction(function):
-        item.obj = _inside(function, cache)  # type: ignore[attr-defined]
-        block.callback(setattr, item, "obj", function)
-    # unittest.IsolatedAsyncioTestCase copies the context when it is made: at the collection.
-    context = getattr(getattr(item, "instance", None), "_asyncioTestContext", None)
-    if context is not None:
-        context.run(cache.__enter__)
-        block.callback(context.run, cache.__exit__, None, None, None)
-
-
-def _inside(function: Callable[..., Any], cache: WatchedCache) -> Callable[..., Any]:
-    """An async function, or one that makes an async generator, in the block of a cache."""
-    if inspect.isasyncgenfunction(function):
-
-        @functools.wraps(function)
-        async def generate(*args: Any, **kwargs: Any) -> Any:
-            async with cache:
-                async for item in function(*args, **kwargs):
-                    yield item
-
-        return generate
-
-    @functools.wraps(function)
-    async def run(*args: Any, **kwargs: Any) -> Any:
-        if active_cache() is cache:
-            return await function(*args, **kwargs)
-        async with cache:
-            return await function(*args, **kwargs)
-
-    return run

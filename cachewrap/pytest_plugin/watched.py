@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from typing import Any, Final, TypeVar
 
+import pytest
+
 from cachewrap.cache import Cache
-from cachewrap.call.serve import Watching
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen
+from cachewrap.call.watching import Watching
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import (
     CachewrapError,
@@ -22,15 +27,36 @@ from cachewrap.errors import (
 )
 from cachewrap.explain import Explanation
 from cachewrap.format.envelope import ENCRYPTED
+from cachewrap.ledger.recorder import Section
+from cachewrap.ledger.recording import NAME_VARIABLE, standing
+from cachewrap.options import active_cache
 from cachewrap.policy import Policy
 from cachewrap.pytest_plugin.cassettes import COMMAND
-from cachewrap.stores.base import Store
+from cachewrap.stores.base import Logs, Store
 from cachewrap.stores.jsonl import JsonlStore
 from cachewrap.stores.jsonl.lines import Name
 
 R = TypeVar("R")
 
+# As `cachewrap run` has them.
+_URL_VARIABLE: Final = "CACHEWRAP_URL"
+_USUAL_URL: Final = "disk:.cache"
+
 _SHOWN: Final = 3  # differences to the nearest request; the error itself has more
+
+
+def run_of_environment() -> Section | None:
+    """The run that the environment names, in the cache of `cachewrap run`; None where it does not.
+
+    Beside a cassette none is kept: that lies with the code. Raises `CachewrapError`.
+    """
+    if not os.environ.get(NAME_VARIABLE):
+        return None
+    cache = Cache.from_url(os.environ.get(_URL_VARIABLE) or _USUAL_URL)
+    if not cache.policy.ledger or not isinstance(cache.store, Logs):
+        return None
+    run = standing(cache.store, cache.url)
+    return Section(run) if run and run.name else None
 
 
 class Journal:
@@ -47,11 +73,18 @@ class Journal:
         test: the test, as it is named on a command line.
         replaced: under seed and key what was there before an answer was made anew, None for
             nothing; it is added to, and what is there counts.
+        run: the run that is told of the calls; None for none.
     """
 
-    def __init__(self, test: str, replaced: dict[Name, bytes | None] | None = None) -> None:
+    def __init__(
+        self,
+        test: str,
+        replaced: dict[Name, bytes | None] | None = None,
+        run: Section | None = None,
+    ) -> None:
         self._test = test
         self.replaced = {} if replaced is None else replaced
+        self.run = run
         self.before: set[Name] = set()
         self._lock = threading.Lock()
         self._quiet = 0
@@ -147,6 +180,8 @@ class WatchedCache(Cache):
         super()._set_up(store, seed, policy)
         # Every call comes by here, none is served at a front door.
         self._hits_by_key = self._unheard = False
+        if self._recorder is not None and self.journal.run is not None:
+            self._recorder.tell(self.journal.run)
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild, (_, *rest) = super().__reduce__()
@@ -232,3 +267,38 @@ class WatchedCache(Cache):
     ) -> Explanation:
         with self.journal.quiet():
             return super().explain(call, *args, **kwargs)
+
+
+def activate_inside(item: pytest.Item, cache: WatchedCache, block: ExitStack) -> None:
+    """Activate the cache in an async test's own context, which its runner has made or keeps."""
+    function = getattr(item, "obj", None)
+    if inspect.iscoroutinefunction(function):
+        item.obj = inside(function, cache)  # type: ignore[attr-defined]
+        block.callback(setattr, item, "obj", function)
+    # unittest.IsolatedAsyncioTestCase copies the context when it is made: at the collection.
+    context = getattr(getattr(item, "instance", None), "_asyncioTestContext", None)
+    if context is not None:
+        context.run(cache.__enter__)
+        block.callback(context.run, cache.__exit__, None, None, None)
+
+
+def inside(function: Callable[..., Any], cache: WatchedCache) -> Callable[..., Any]:
+    """An async function, or one that makes an async generator, in the block of a cache."""
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def generate(*args: Any, **kwargs: Any) -> Any:
+            async with cache:
+                async for item in function(*args, **kwargs):
+                    yield item
+
+        return generate
+
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        if active_cache() is cache:
+            return await function(*args, **kwargs)
+        async with cache:
+            return await function(*args, **kwargs)
+
+    return run

@@ -34,6 +34,8 @@ _SCRIPT: Final = (
     "conversation.js",
     "table.js",
     "runs.js",
+    "lanes.js",
+    "drawing.js",
     "timeline.js",
     "run.js",
     "diff.js",

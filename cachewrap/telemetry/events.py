@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import FrameType
 from typing import Any, Final, Self, TypeAlias
 
@@ -20,7 +20,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
     printable,
 )
-from cachewrap.telemetry.usage import NO_DETAILS, Details
+from cachewrap.telemetry.usage import NO_DETAILS, Details, named_details
 
 call_log: Final = logging.getLogger("cachewrap.calls")
 
@@ -54,6 +54,8 @@ class Event:
         reason: why a call is not cached, as in ``stats.bypass_reasons``, or why its answer is none
             to be stored, as in ``stats.unstored_reasons``; of other calls ``""``. In mode ``"off"``
             the source is not known.
+        details: how many of the tokens were what, by name, such as ``cache_read_tokens``; those
+            that are none are left out.
     """
 
     outcome: Outcome | None
@@ -71,6 +73,7 @@ class Event:
     stored: bool = False
     error: BaseException | None = None
     reason: str = ""
+    details: dict[str, int] = field(default_factory=dict)
 
     @property
     def hit(self) -> bool:
@@ -79,7 +82,7 @@ class Event:
 
     def as_dict(self) -> dict[str, Any]:
         """The event as plain values; an error is its type's name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["outcome"] = "error" if self.outcome is None else self.outcome.value
         values["error"] = None if self.error is None else type(self.error).__qualname__
         return values
@@ -140,7 +143,7 @@ class Watch:
     ) -> None:
         """Say how the call ended."""
         source, model, key, seed, place = self._what
-        answered_by = model_of(entry)
+        answered_by, details = reported_of(entry)
         event = Event(
             outcome,
             source,
@@ -157,6 +160,7 @@ class Watch:
             stored,
             error,
             reason,
+            named_details(details) if details else {},
         )
         model = printable(event.model, 100)
         name = f"{'error' if outcome is None else outcome.value} {source} {model}".rstrip()

@@ -15,7 +15,7 @@ import pytest
 from colours import COLOURS, Function
 
 from cachewrap import Cache, CacheWarning
-from cachewrap.telemetry.usage import usage_of
+from cachewrap.telemetry.reading import usage_of
 
 
 class LookedAtError(Exception):

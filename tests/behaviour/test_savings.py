@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from cachewrap.call import stats
 from cachewrap.call.stats import Stats, summary
 from cachewrap.entry import Outcome
 from cachewrap.telemetry import usage
+from cachewrap.telemetry.usage import Usage
 
 SAID: Any = [{"role": "user", "content": "hello there"}]
 
@@ -26,6 +28,12 @@ SAID: Any = [{"role": "user", "content": "hello there"}]
 def told(prompt: str, model: str) -> Any:
     usage = SimpleNamespace(prompt_tokens=3, completion_tokens=2)
     return SimpleNamespace(model=model, usage=usage, text=prompt)
+
+
+@llm_cached
+def detailed(prompt: str) -> Any:
+    usage = {"input_tokens": 48, "cache_creation_input_tokens": 556, "output_tokens": 5}
+    return {"model": "claude", "usage": {**usage, "cache_read_input_tokens": 1800}}
 
 
 @llm_cached
@@ -87,7 +95,9 @@ def test_counting_a_hit_reads_no_record(client: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_money_is_what_the_prices_say(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "price", lambda model, i, o: {"gpt-4o": 2.0 * i + o}.get(model))
+    prices = {"input_tokens": 2, "output_tokens": 1}
+    rates = usage._Rates(lambda told: Decimal(sum(prices[k] * n for k, n in told.items())), 100)
+    monkeypatch.setattr(usage, "_rates", lambda one, when: rates if one.model == "gpt-4o" else None)
     with Cache.memory() as cache:
         for _ in range(3):
             client.chat.completions.create(model="gpt-4o", messages=SAID)
@@ -95,19 +105,19 @@ def test_money_is_what_the_prices_say(client: Any, monkeypatch: pytest.MonkeyPat
     one = cache.stats.by_model["gpt-4o"]
     money = cache.stats.money()
     assert money is not None
-    assert money.spent == 2.0 * one.tokens_in_spent + one.tokens_out_spent
+    assert money.spent == 2 * one.tokens_in_spent + one.tokens_out_spent
     assert money.saved == 2 * money.spent
 
 
 def test_prices_are_those_of_genai_prices() -> None:
     pytest.importorskip("genai_prices")
-    assert usage.price("gpt-4o", 1_000_000, 0) == pytest.approx(2.5)
-    assert usage.price("gpt-4o", 0, 1_000_000) == pytest.approx(10.0)
+    assert usage.cost_of(Usage("gpt-4o", 1_000_000, 0)) == Decimal("2.5")
+    assert usage.cost_of(Usage("gpt-4o", 0, 1_000_000)) == 10
 
 
 @pytest.mark.parametrize(("model", "tokens"), [("no-such-model", 5), ("", 5), ("gpt-4o", 0)])
 def test_what_has_no_price(model: str, tokens: int) -> None:
-    assert usage.price(model, tokens, 0) is None
+    assert usage.cost_of(Usage(model, tokens, 0)) is None
 
 
 def test_without_genai_prices_there_is_no_money(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,6 +380,16 @@ class TestOpenTelemetry:
         assert told["gen_ai.usage.input_tokens"] > 0 < told["gen_ai.usage.output_tokens"]
         assert hit.start_time < hit.end_time
 
+    def test_a_span_tells_what_the_tokens_were(self, traced: Cache, spans: Any) -> None:
+        with traced:
+            detailed("hi")
+        [span] = spans.get_finished_spans()
+        found = {name.removeprefix("gen_ai.usage."): n for name, n in span.attributes.items()}
+        assert found["input_tokens"] == 2404
+        assert found["cache_read.input_tokens"] == 1800
+        assert found["cache_creation.input_tokens"] == 556
+        assert "reasoning.output_tokens" not in found
+
     def test_a_span_of_a_call_that_failed(self, traced: Cache, spans: Any) -> None:
         with traced, pytest.raises(ConnectionError):
             bare("fail")
@@ -434,6 +454,8 @@ def test_a_hook_need_not_have_a_hash() -> None:
         pytest.param(0.00000123, "<$0.0001", id="next-to-nothing"),
         pytest.param(0.00016, "$0.0002", id="little"),
         pytest.param(12.5, "$12.5000", id="some"),
+        pytest.param(Decimal("-0.25"), "-$0.2500", id="less-than-nothing"),
+        pytest.param(Decimal("0.01975"), "$0.0198", id="exact"),
         pytest.param(1234.567, "$1,234.57", id="much"),
     ],
 )

@@ -12,13 +12,12 @@ from cli.filling import DAY, answer_of, chat, put, stream_of
 from playwright.sync_api import Page, expect
 
 from browser.conftest import Opener, write_report
-from cachewrap import Cache, llm_cached
+from cachewrap import Cache
 from cachewrap.cli import report as report_command
 from cachewrap.cli.main import main
 from cachewrap.entry import Facts
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal
-from cachewrap.history import History
 
 PIECES = [(0.5, "one "), (1.5, "two "), (3.0, "three")]
 
@@ -79,27 +78,7 @@ def test_the_timeline_has_a_text_and_a_table(page: Page) -> None:
 def test_the_page_says_what_the_timeline_is(page: Page) -> None:
     about = page.locator("#timeline + .about").inner_text()
     assert "Each was a miss" in about
-    assert (
-        "is not recorded in the store, but by cachewrap run and by a History of your own." in about
-    )
-
-
-def test_a_history_shows_hits_and_misses(tmp_path: Path, open_page: Opener) -> None:
-    url, history = f"jsonl:{tmp_path / 'c.jsonl'}", History(tmp_path / "calls.jsonl")
-    with Cache.from_url(url).telling(history):
-        for prompt in ("a", "b", "a", "a"):
-            llm_cached(version=1)(str.upper)(prompt)
-    history.flush()
-    words = ("--history", str(tmp_path / "calls.jsonl"))
-    page = open_page(write_report(url, tmp_path / "r.html", *words))
-    chart = page.get_by_role("img", name=re.compile("^Hits and Misses per minute"))
-    assert "the most hits, 2" in (chart.get_attribute("aria-label") or "")
-    assert (chart.locator(".bar.hit").count(), chart.locator(".bar.miss").count()) == (1, 1)
-    saved = page.locator("#calls ~ .figures").inner_text()
-    assert "50.0% of 4 calls" in saved
-    page.get_by_text("As a table").first.click()
-    cells = page.locator("#calls ~ details td").all_inner_texts()
-    assert (sum(map(int, cells[0::2])), sum(map(int, cells[1::2]))) == (2, 2)
+    assert "is told by runs, and none was kept here." in about
 
 
 def test_the_slowest_opens_in_place(page: Page) -> None:

@@ -21,7 +21,7 @@ import cachewrap
 from cachewrap.call.serve import Serving
 
 SUBMODULES = """
-    cachewrap.predicates.usable cachewrap.predicates.all_of cachewrap.history.History
+    cachewrap.predicates.usable cachewrap.predicates.all_of
     cachewrap.entries.stored.StoredEntry cachewrap.policy.CacheOptions
     cachewrap.encryption.generate_key
     cachewrap.integrations.langchain.LangChainCache
@@ -29,7 +29,8 @@ SUBMODULES = """
     cachewrap.integrations.autogen.AutoGenCacheStore
     cachewrap.integrations.opentelemetry.telemetry
     cachewrap.testing.stores.StoreSuite cachewrap.testing.servers.redis_server
-    cachewrap.stores.base.Store cachewrap.stores.base.Leases
+    cachewrap.stores.base.Store cachewrap.stores.base.Leases cachewrap.ledger.runs.Runs
+    cachewrap.ledger.runs.Run cachewrap.ledger.calls.Call cachewrap.ledger.diff.Diff
 """.split()
 
 # What decorators, patches and integrations ask of a cache; of what they inherit, users have these.

@@ -9,7 +9,8 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = map(str, (TESTS, TESTS / "unit" / "format", TESTS / "unit" / "request"))
 
-from test_envelope import FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
+from ledger import test_golden_log
+from test_envelope import DETAILED, FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
 from test_golden import FOLDER, made
 
 from cachewrap.format import codec
@@ -20,6 +21,8 @@ from cachewrap.testing.stores import key_of
 for name, value in {**STORED, **WITH_DICTIONARY_1}.items():
     if not golden(name).exists():
         golden(name).write_bytes(seal(*codec.encode(value), REQUEST, FACTS))
+if not golden("with details").exists():
+    golden("with details").write_bytes(seal(*codec.encode("because"), REQUEST, DETAILED))
 for table, keys in made().items():
     file = FOLDER / f"{table}.json"
     known = json.loads(file.read_text("utf-8")) if file.exists() else {}
@@ -29,3 +32,9 @@ if not cassette.exists():
     envelopes = {name: seal(*codec.encode(value), REQUEST, FACTS) for name, value in STORED.items()}
     lines = [write(key_of(name), "41", envelope) for name, envelope in envelopes.items()]
     cassette.write_bytes(b"\n".join((HEAD, *lines, b"")))
+if not test_golden_log.FILE.exists():
+    test_golden_log.FILE.write_bytes(test_golden_log.stored())
+detailed = Path(__file__).parent / "cassette-1-with-details.jsonl"
+if not detailed.exists():
+    envelope = seal(*codec.encode("because"), REQUEST, DETAILED)
+    detailed.write_bytes(b"\n".join((HEAD, write(key_of("with details"), "41", envelope), b"")))

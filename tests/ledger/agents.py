@@ -1,301 +1,160 @@
-"""Agents and other programs that ask models, over the SDKs, and the runs that they make."""
+"""Forty agents that ask real HTTP, each question of the answers before: what is killed and resumed.
+
+They run in processes of their own, where test modules cannot be imported.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
-from collections.abc import Callable
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import anthropic
-import openai
-from standin import Upstream
+from openai import AsyncOpenAI, OpenAI
 
-from cachewrap import Cache, patch_anthropic, patch_openai
-from cachewrap.entry import Facts, HttpAnswer
-from cachewrap.format import codec
-from cachewrap.format.envelope import seal
-from cachewrap.ledger.runs import Run
-from cachewrap.request.canonical import canonical_body
-from cachewrap.request.key import encode, key_of, salted
-from cachewrap.telemetry.events import Event
-from ledger.making import ended, write_run
+from cachewrap import Cache, patch_openai
 
-RULES = "You mend bicycles and tell what you do. " + "Never lend the good torque wrench. " * 200
-"""A system prompt of more than 1,024 tokens."""
-
-QUESTIONS = [
-    "The chain jumps on the smallest cog, what should I look at first?",
-    "And if the cassette is new as well?",
-    "Which tool do I need for the lock ring?",
-    "How tight is it to be?",
-    "May I reuse the spacers that are there?",
-    "What about the derailleur's hanger?",
-    "Thank you. Sum it up in a list, please.",
-]
+AGENTS = 40
 
 
-def tool(name: str, **properties: Any) -> dict[str, Any]:
-    """A tool, as chat completions have it."""
-    schema = properties or {"part": {"type": "string"}, "amount": {"type": "integer"}}
-    return {
-        "type": "function",
-        "function": {
-            "name": name,
-            "description": f"Use it to {name} something in the shop.",
-            "parameters": {"type": "object", "properties": schema},
-        },
-    }
+@dataclass
+class Job:
+    """One start of the program.
 
-
-TOOLS = [tool(name) for name in ("look", "order", "mount", "grease")]
-
-
-def flat(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same tools as Responses have them."""
-    return [{"type": "function", **one["function"]} for one in tools]
-
-
-def anthropics(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same tools as Anthropic has them."""
-    return [
-        {
-            "name": one["function"]["name"],
-            "description": one["function"]["description"],
-            "input_schema": one["function"]["parameters"],
-        }
-        for one in tools
-    ]
-
-
-class Asking:
-    """What a program asks with: answers are made here, and stored as the SDKs' are.
-
-    Every call takes a second of its clock.
-
-    Args:
-        cache: where they are stored.
+    Attributes:
+        cache: the cache that all its starts have.
+        base_url: whom it asks.
+        start: the number of this start, which upstream is told.
+        turns: how many questions each agent asks, one after the other.
+        samples: how often he asks each; 1 is without samples.
+        tasks: whether agents are tasks of an event loop, and not threads.
+        told: the file in which each answer that an agent was given is noted at once.
     """
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
-        self.rows: list[Any] = []
-        self.clock = 1_800_000_000.0
-        self.usage: Callable[[int, int], dict[str, Any]] = lambda number, tokens: {}
+    cache: Cache
+    base_url: str
+    start: int
+    turns: int
+    samples: int
+    tasks: bool
+    told: Path
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        self.clock += seconds
+    def order(self) -> list[int]:
+        """The agents, in another order at each start."""
+        agents = list(range(AGENTS))
+        random.Random(self.start).shuffle(agents)
+        return agents
 
-    def post(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request over HTTP."""
-        request = {"method": "POST", "url": url, "body": canonical_body(json.loads(_json(body)))}
-        encoded = encode(request)
-        key = key_of(salted(), encoded)
-        outcome = "hit" if self.cache.store.get(key) else "miss"
-        number = len(self.rows) + 1
-        said = f"Answer {number}: it is so, as was seen {number * 17} times."
-        answer = {"id": f"answer_{number}", "said": said, "content": [{"text": said}]}
-        kind, dumped = codec.encode(HttpAnswer(200, [], [_json(answer).encode()], []))
-        facts = Facts(self.clock, 1.0, source=f"POST {url}", model=body.get("model", ""))
-        if outcome == "miss":
-            self.cache.store.set(key, seal(kind, dumped, encoded, facts))
-        self.count(key, outcome, body)
-        return answer
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """The blocks that the agents run in."""
+        with ExitStack() as stack:
+            stack.enter_context(patch_openai())
+            stack.enter_context(self.cache)
+            if self.samples > 1:
+                stack.enter_context(self.cache.samples())
+            yield
 
-    def count(self, key: str, outcome: str, body: dict[str, Any]) -> None:
-        """Count a call."""
-        self.clock += 1
-        tokens = len(_json(body)) // 4
-        raw = self.cache.store.get(key)
-        assert raw is not None
-        self.rows.append(
-            ended(
-                key,
-                outcome,
-                model=body.get("model", ""),
-                started=self.clock,
-                answered=self.cache._guard.unseal(key, raw).created,
-                tokens_in=tokens,
-                tokens_out=20,
-                **self.usage(len(self.rows), tokens),
-            )
-        )
+    def asked(self, agent: int, turn: int, number: int, before: list[list[str]]) -> dict[str, Any]:
+        """What a client is asked with."""
+        messages = []
+        for earlier, answers in enumerate(before):
+            asked = question(agent, earlier, before[:earlier], self.samples)
+            messages.append({"role": "user", "content": asked})
+            messages.append({"role": "assistant", "content": " / ".join(answers)})
+        asked = question(agent, turn, before, self.samples)
+        messages.append({"role": "user", "content": asked})
+        headers = {"x-request-id": f"{self.start} {number}"}
+        return {"model": "m", "messages": messages, "extra_headers": headers}
 
-    def chat(self, **body: Any) -> str:
-        """A chat completion's text."""
-        body = {"model": "gpt-4o", **body}
-        return str(self.post("https://api.openai.com/v1/chat/completions", body)["said"])
-
-    def respond(self, **body: Any) -> tuple[str, str]:
-        """The id and the text of a response."""
-        body = {"model": "gpt-4o", **body}
-        answer = self.post("https://api.openai.com/v1/responses", body)
-        return answer["id"], answer["said"]
-
-    def claude(self, **body: Any) -> str:
-        """The text of a message of Anthropic's."""
-        body = {"model": "claude-sonnet-4-5", "max_tokens": 100, **body}
-        return str(self.post("https://api.anthropic.com/v1/messages", body)["said"])
+    def note(self, file: int, agent: int, turn: int, number: int, asked: str, answer: str) -> None:
+        """Note an answer, so that whoever kills this process knows of it."""
+        noted = [self.start, agent, turn, number, asked, answer]
+        os.write(file, f"{json.dumps(noted)}\n".encode())
 
 
-class AskingUpstream(Asking):
-    """The same with the SDKs, against a stand-in upstream."""
-
-    def __init__(self, cache: Cache, up: Upstream) -> None:
-        super().__init__(cache)
-        self._openai = openai.OpenAI(base_url=up.base_url, api_key="none", max_retries=0)
-        self._anthropic = anthropic.Anthropic(base_url=up.root_url, api_key="none", max_retries=0)
-        self._told: list[Event] = []
-
-    def hear(self, event: Event) -> None:
-        """A hook of the cache's."""
-        self._told.append(event)
-
-    def _done(self, body: dict[str, Any]) -> None:
-        event = self._told[-1]
-        assert event.outcome is not None
-        self.count(event.key, event.outcome.name.lower(), body)
-
-    def chat(self, **body: Any) -> str:
-        body = {"model": "gpt-4o", **body}
-        answer = self._openai.chat.completions.create(**body)
-        self._done(body)
-        return answer.choices[0].message.content or f"I did step {len(self.rows)} of it."
-
-    def respond(self, **body: Any) -> tuple[str, str]:
-        body = {"model": "gpt-4o", **body}
-        answer = self._openai.responses.create(**body)
-        self._done(body)
-        return answer.id, answer.output_text or f"I did step {len(self.rows)} of it."
-
-    def claude(self, **body: Any) -> str:
-        body = {"model": "claude-sonnet-4-5", "max_tokens": 100, **body}
-        answer = self._anthropic.messages.create(**body)
-        self._done(body)
-        return getattr(answer.content[0], "text", f"I did step {len(self.rows)} of it.")
+def question(agent: int, turn: int, before: list[list[str]], samples: int) -> str:
+    """What an agent asks, given his answers before. The first questions four agents have in common,
+    where each is asked once."""
+    who = agent // 4 if turn == 0 and samples == 1 else agent
+    known = hashlib.sha256(json.dumps(before).encode()).hexdigest()[:12]
+    return f"agent {who} turn {turn} knows {known}"
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, default=str)
+def reply(asked: str) -> str:
+    """What is answered to a question."""
+    return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
 
-Program = Callable[[Asking], None]
-Turn = Callable[[int], Any]
-Edit = Callable[[int, list[dict[str, Any]]], list[dict[str, Any]]]
+def oracle(turns: int) -> list[list[list[str]]]:
+    """What each agent is told at the end where each question has one answer."""
+    found = []
+    for agent in range(AGENTS):
+        answers: list[list[str]] = []
+        for turn in range(turns):
+            answers.append([reply(question(agent, turn, answers, 1))])
+        found.append(answers)
+    return found
 
 
-def record(*programs: Program, name: str = "a", cache: Cache | None = None) -> Run:
-    """The run of some programs, one after the other."""
-    asking = Asking(cache or Cache.memory())
-    for program in programs:
-        program(asking)
-    return write_run(asking.cache, name, asking.rows)
+def run(job: Job) -> None:
+    """Start the program, and note the answers of all agents when it has come to its end."""
+    file = os.open(job.told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    answers = asyncio.run(_tasks(job, file)) if job.tasks else _threads(job, file)
+    os.write(file, f"{json.dumps(answers)}\n".encode())
+    os.close(file)
 
 
-def record_upstream(program: Program, name: str = "a", cache: Cache | None = None) -> Run:
-    """The run of a program with the SDKs, against a stand-in upstream."""
-    cache = cache or Cache.memory()
-    with Upstream() as up:
-        asking = AskingUpstream(cache, up)
-        with patch_openai(), patch_anthropic(), cache.telling(asking.hear):
-            program(asking)
-    return write_run(cache, name, asking.rows)
+def _threads(job: Job, file: int) -> list[list[list[str]]]:
+    client = OpenAI(base_url=job.base_url, api_key="sk", max_retries=0, timeout=120)
+
+    def work(agent: int) -> list[list[str]]:
+        before: list[list[str]] = []
+        for turn in range(job.turns):
+            answers = []
+            for number in range(job.samples):
+                given = client.chat.completions.create(**job.asked(agent, turn, number, before))
+                answers.append(_text(given))
+                asked = question(agent, turn, before, job.samples)
+                job.note(file, agent, turn, number, asked, answers[-1])
+            before.append(answers)
+        return before
+
+    with job.around(), client, ThreadPoolExecutor(AGENTS) as pool:
+        running = {agent: pool.submit(work, agent) for agent in job.order()}
+        return [running[agent].result() for agent in range(AGENTS)]
 
 
-def always(value: Any) -> Turn:
-    """The same at every turn."""
-    return lambda turn: value
+async def _tasks(job: Job, file: int) -> list[list[list[str]]]:
+    client = AsyncOpenAI(base_url=job.base_url, api_key="sk", max_retries=0, timeout=120)
+
+    async def work(agent: int) -> list[list[str]]:
+        before: list[list[str]] = []
+        for turn in range(job.turns):
+
+            async def ask(number: int, turn: int = turn) -> str:
+                given = await client.chat.completions.create(
+                    **job.asked(agent, turn, number, before)
+                )
+                asked = question(agent, turn, before, job.samples)
+                job.note(file, agent, turn, number, asked, _text(given))
+                return _text(given)
+
+            before.append(list(await asyncio.gather(*map(ask, range(job.samples)))))
+        return before
+
+    with job.around():
+        async with client:
+            tasks = {agent: asyncio.create_task(work(agent)) for agent in job.order()}
+            return [await tasks[agent] for agent in range(AGENTS)]
 
 
-RULED = always(RULES)
-TOOLED = always(TOOLS)
-PLAIN = always({})
-
-
-def whole(turn: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A history as it is."""
-    return messages
-
-
-def chatting(
-    system: Turn = RULED,
-    tools: Turn = TOOLED,
-    edit: Edit = whole,
-    more: Turn = PLAIN,
-    questions: list[Any] = QUESTIONS,
-) -> Program:
-    """An agent on chat completions.
-
-    Args:
-        system: its system prompt at each turn.
-        tools: its tools.
-        edit: what it makes of the history before it is sent.
-        more: other members of the request.
-        questions: what it is asked, turn by turn.
-    """
-
-    def program(ask: Asking) -> None:
-        history: list[dict[str, Any]] = []
-        for turn, question in enumerate(questions):
-            history.append({"role": "user", "content": question})
-            rules = [{"role": "system", "content": system(turn)}] if system(turn) else []
-            given = {"tools": tools(turn)} if tools(turn) else {}
-            sent = [*rules, *edit(turn, json.loads(json.dumps(history)))]
-            said = ask.chat(messages=sent, **given, **more(turn))
-            history.append({"role": "assistant", "content": said})
-
-    return program
-
-
-def responding(
-    system: Turn = RULED,
-    tools: Turn = TOOLED,
-    edit: Edit = whole,
-    more: Turn = PLAIN,
-    chained: bool = False,
-) -> Program:
-    """The same on Responses; ``chained`` by the id of the answer before."""
-
-    def program(ask: Asking) -> None:
-        history: list[dict[str, Any]] = []
-        previous: dict[str, Any] = {}
-        for turn, question in enumerate(QUESTIONS):
-            history.append({"role": "user", "content": question})
-            sent: Any = history[-1:] if chained else edit(turn, json.loads(json.dumps(history)))
-            name, said = ask.respond(
-                instructions=system(turn),
-                tools=flat(tools(turn)),
-                input=sent,
-                **previous,
-                **more(turn),
-            )
-            history.append({"role": "assistant", "content": said})
-            if chained:
-                previous = {"previous_response_id": name}
-
-    return program
-
-
-def speaking(
-    system: Turn = RULED,
-    tools: Turn = TOOLED,
-    edit: Edit = whole,
-    more: Turn = PLAIN,
-    questions: list[Any] = QUESTIONS,
-) -> Program:
-    """The same on Anthropic's messages, with the marks of its cache."""
-
-    def program(ask: Asking) -> None:
-        mark = {"cache_control": {"type": "ephemeral"}}
-        history: list[dict[str, Any]] = []
-        for turn, question in enumerate(questions):
-            history.append({"role": "user", "content": question})
-            sent = edit(turn, json.loads(json.dumps(history)))
-            if isinstance(sent[-1]["content"], str):
-                sent[-1]["content"] = [{"type": "text", "text": sent[-1]["content"], **mark}]
-            given = {"tools": anthropics(tools(turn))} if tools(turn) else {}
-            rules = [{"type": "text", "text": system(turn), **mark}]
-            said = ask.claude(system=rules, messages=sent, **given, **more(turn))
-            history.append({"role": "assistant", "content": said})
-
-    return program
+def _text(given: Any) -> str:
+    return str(given.choices[0].message.content)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger.agents import (
+from ledger.prompting import (
     QUESTIONS,
     RULED,
     RULES,

@@ -11,8 +11,8 @@ from cachewrap import Cache, llm_cached
 from cachewrap.cli.runs_prefix import facts, lines
 from cachewrap.ledger import loss
 from cachewrap.telemetry.usage import Usage
-from ledger.agents import QUESTIONS, RULES, Asking, always, chatting, record, speaking
 from ledger.making import ended, write_run
+from ledger.prompting import QUESTIONS, RULES, Asking, always, chatting, record, speaking
 
 
 def stamped(turn: int) -> str:

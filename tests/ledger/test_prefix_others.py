@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledger.agents import QUESTIONS, RULES, TOOLS, Asking, Program, chatting, record, tool
+from ledger.prompting import QUESTIONS, RULES, TOOLS, Asking, Program, chatting, record, tool
 
 SHORT = "You are a helpful assistant."
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models"

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from cachewrap import Cache
+from cachewrap.ledger.recording import finish
 from plugin.projects import ALONE, APP, NAMED, Project
 
 pytest_plugins = ["pytester"]
@@ -67,7 +69,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             f"{CASSETTE}: 1 changed, 1 same",
             "  tests/test_it.py::test_one: rain",
-            "    9 characters differ at 4: 'RAIN' → 'RAIN and snow'",
+            "    'RAIN' → 'RAIN and snow'",
         ],
     ),
     "a request is new": (
@@ -105,7 +107,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             f"{CASSETTE}: 1 changed, 1 same",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "asked twice": (
@@ -121,7 +123,7 @@ TOLD = {
             "compared with before: 1 changed in 1 cassette",
             "tests/cassettes/test_it/fixtures.jsonl: 1 changed",
             "  fixtures: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "on a cassette that tests share": (
@@ -131,7 +133,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             "tests/cassettes/test_it/all.jsonl: 1 changed, 1 same",
             "  tests/test_it.py::test_two: rain",
-            "    4 characters differ at 0: 'RAIN' → 'HAIL'",
+            "    'RAIN' → 'HAIL'",
         ],
     ),
     "that another test records": (
@@ -142,7 +144,7 @@ TOLD = {
             "compared with before: 1 changed in 1 cassette",
             "tests/cassettes/test_it/a.jsonl: 1 changed",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "in a block of its own": (
@@ -152,7 +154,7 @@ TOLD = {
             "compared with before: 1 changed in 1 cassette",
             "tests/cassettes/test_it/judge.jsonl: 1 changed",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
     "of samples": (
@@ -162,7 +164,7 @@ TOLD = {
             "compared with before: 1 changed, 1 same in 1 cassette",
             f"{CASSETTE}: 1 changed, 1 same",
             "  tests/test_it.py::test_one: sun",
-            "    3 characters differ at 0: 'SUN' → 'FOG'",
+            "    'SUN' → 'FOG'",
         ],
     ),
 }  # fmt: skip
@@ -173,14 +175,16 @@ def test_a_refresh_tells_what_is_not_as_it_was(
     project: Project, before: str, after: str, said: object, lines: list[str]
 ) -> None:
     run(project, before, passed=before.count("def test"))
-    assert refreshed(project, after, said=said, passed=after.count("def test")) == lines
+    passed = after.count("def test")
+    assert refreshed(project, after, FLAG, said=said, passed=passed) == lines
+    assert project.status == (len(lines) > 1)
 
 
 HAIL = [
     "compared with before: 1 changed, 1 same in 1 cassette",
     f"{CASSETTE}: 1 changed, 1 same",
     "  tests/test_it.py::test_one: rain",
-    "    4 characters differ at 0: 'RAIN' → 'HAIL'",
+    "    'RAIN' → 'HAIL'",
 ]
 
 
@@ -206,7 +210,7 @@ def test_it_is_short_unless_more_is_asked_for(project: Project) -> None:
     run(project, MANY)
     lines = refreshed(project, MANY, said={f"{number}": "else" for number in range(6)})
     assert lines[1:3] == [f"{CASSETTE}: 6 changed", "  tests/test_it.py::test_one: 0"]
-    assert lines[-2:] == ["  and 3 more", "(-v shows all that has changed)"]
+    assert lines[-2:] == ["  and 3 more", "(-v shows more of what has changed)"]
     assert len(lines) == 10
     lines = refreshed(project, MANY, "-v")
     assert len(lines) == 14
@@ -218,7 +222,7 @@ def test_long_prompts_and_answers_are_cut_and_spelt_out(project: Project) -> Non
     why = "why\n" * 100
     run(project, body, said={why: "a\n" * 900})
     lines = refreshed(project, body, said={why: "\x1b[31mb\n" * 900})
-    assert lines[2] == f"  tests/test_it.py::test_one: {('why ' * 15).strip()}  …"
+    assert lines[2] == f"  tests/test_it.py::test_one: {('why ' * 15).strip()} …"
     assert all(line.isprintable() and len(line) < 200 for line in lines)
 
 
@@ -264,27 +268,23 @@ def test_other_modes_compare_nothing(project: Project) -> None:
 
 # -- the exit status ---------------------------------------------------------------------------
 
-STATUS: dict[str, tuple[str, object, tuple[str, ...], int]] = {
-    "nothing": (ONE, {}, (FLAG,), 0),
-    "an answer": (ONE, {"rain": "HAIL"}, (FLAG,), 1),
-    "a request is new": (ONE + "    say('hail')\n", {}, (FLAG,), 1),
-    "a request is asked no longer": (ONE.replace("; say('rain')", ""), {}, (FLAG,), 1),
-    "it is pruned": (
-        ONE.replace("; say('rain')", ""), {}, (FLAG, "--llm-cache-prune"), 1,
-    ),
-    "an answer, which nobody minds": (ONE, {"rain": "HAIL"}, (), 0),
-}  # fmt: skip
+FAILED = "failed: answers are not as they were (--llm-cache-fail-on-change)"
 
 
-@pytest.mark.parametrize(("body", "said", "args", "status"), STATUS.values(), ids=STATUS)
-def test_the_exit_status_tells_that_something_is_not_as_it_was(
-    project: Project, body: str, said: object, args: tuple[str, ...], status: int
-) -> None:
+def test_the_exit_status_is_left_alone_unless_it_is_asked_for(project: Project) -> None:
     run(project, ONE)
-    out = run(project, body, "--llm-cache=refresh", *args, said=said)
-    assert project.status == status
-    failed = "failed: answers are not as they were (--llm-cache-fail-on-change)"
-    assert (failed in out.splitlines()) is (status == 1)
+    out = run(project, ONE, "--llm-cache=refresh", said={"rain": "HAIL"})
+    assert (project.status, FAILED in out) == (0, False)
+
+
+def test_what_is_pruned_was_asked_no_longer(project: Project) -> None:
+    run(project, ONE)
+    less = ONE.replace("; say('rain')", "")
+    out = run(project, less, "--llm-cache=refresh", FLAG, "--llm-cache-prune")
+    assert f"{CASSETTE}: 1 no longer asked, 1 same" in out
+    assert (project.status, FAILED in out) == (1, True)
+    out = run(project, less, "--llm-cache=refresh", FLAG)
+    assert (project.status, FAILED in out) == (0, False)
 
 
 def test_a_run_that_makes_nothing_anew_cannot_fail_for_it(project: Project) -> None:
@@ -294,3 +294,30 @@ def test_a_run_that_makes_nothing_anew_cannot_fail_for_it(project: Project) -> N
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     project.ini("llm_cache = refresh")
     project.run(FLAG)
+
+
+# -- the ledger --------------------------------------------------------------------------------
+
+
+def test_no_run_is_kept_beside_a_cassette(project: Project) -> None:
+    run(project, ONE)
+    refreshed(project, ONE)
+    finish()
+    assert [path.name for path in (project.root / CASSETTE).parent.iterdir()] == ["test_one.jsonl"]
+    assert not (project.root / ".cache").exists()
+
+
+def test_a_run_that_has_a_name_is_kept_in_the_cache_of_the_program(project: Project) -> None:
+    run(project, ONE)
+    project.patch.setenv("CACHEWRAP_RUN", "nightly")
+    try:
+        refreshed(project, ONE, said={"rain": "HAIL"})
+    finally:
+        finish()
+    assert [path.name for path in (project.root / CASSETTE).parent.iterdir()] == ["test_one.jsonl"]
+    kept = Cache.disk(cache_path_root=project.root / ".cache").runs()["nightly"]
+    assert [(call.outcome, call.source) for call in kept.calls()] == [("miss", "app:say")] * 2
+    assert CASSETTE in kept.calls()[0].place
+    project.patch.setenv("CACHEWRAP_URL", "nothing://")
+    result = project._pytester.runpytest_inprocess(*NAMED, *ALONE)
+    result.stderr.fnmatch_lines(["ERROR: the run that CACHEWRAP_RUN names: *"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -656,6 +657,51 @@ def test_a_golden_cassette_is_read() -> None:
             "model": "gpt",
         }
     assert len(list(store.keys())) == 145
+
+
+def test_a_golden_cassette_with_details_is_read() -> None:
+    store = JsonlStore(GOLDEN.with_name("cassette-1-with-details.jsonl"))
+    envelope = store.get(key_of("with details"))
+    assert envelope is not None
+    entry = unseal(envelope)
+    assert (entry.tokens_in, entry.details) == (7, (5, 0, 0, 0, 0, 0, 2))
+
+
+def test_details_of_tokens_are_a_member_of_the_line() -> None:
+    facts = replace(FACTS, details=(5, 0, 0, 0, 0, 0, 2))
+    line = line_of(sealed("", facts))
+    assert line["details"] == {"cache_read_tokens": 5, "reasoning_tokens": 2}
+    assert "details" not in line_of(sealed("", FACTS))
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        pytest.param({"cache_read_tokens": -1}, id="less than nothing"),
+        pytest.param({"cache_read_tokens": 1.5}, id="half a token"),
+        pytest.param({"cache_read_tokens": True}, id="no number"),
+        pytest.param({"cache_read_tokens": 2**32}, id="too many"),
+        pytest.param([1], id="a list"),
+        pytest.param(None, id="nothing"),
+    ],
+)
+def test_details_that_are_none_are_refused(details: Any) -> None:
+    line = line_of(sealed("", replace(FACTS, details=(5,))))
+    with pytest.raises(ValueError):
+        lines.read(json.dumps({**line, "details": details}).encode())
+
+
+def test_details_of_a_later_version_are_left_out() -> None:
+    line = line_of(sealed("", replace(FACTS, details=(5,))))
+    line["details"]["tokens_of_tomorrow"] = 3
+    assert unseal(lines.read(json.dumps(line).encode())).details == (5,)
+
+
+def test_more_details_than_are_known_are_kept_as_they_are() -> None:
+    envelope = sealed("", replace(FACTS, details=(1,) * 40))
+    line = lines.write("0" * 64, "41", envelope)
+    assert json.loads(line)["kind"] == "sealed"
+    assert lines.read(line) == envelope
 
 
 # -- times -----------------------------------------------------------------------------------------

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ledger.making import ended, write_run
 
 from cachewrap import Cache, llm_cached
 from cachewrap.cli import places
 from cachewrap.cli.main import main
-from cachewrap.stores.base import Claim, Leases, Store, scan
+from cachewrap.ledger.runs import runs_of
+from cachewrap.stores.base import Claim, Leases, Logs, Store, scan
+from cachewrap.stores.breaker import Watched, unwatched
 from cachewrap.stores.disk import DiskStore, leases
 from cachewrap.stores.memory import MemoryStore
 from cachewrap.testing.stores import StoreSuite, key_of
@@ -64,6 +67,16 @@ class LeasedStore(MinimalStore):
     def __init__(self, other: Leases) -> None:
         super().__init__()
         for name in vars(Leases):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(other, name))
+
+
+class LoggingStore(MinimalStore):
+    """A store whose logs are those of another one."""
+
+    def __init__(self, other: Logs) -> None:
+        super().__init__()
+        for name in vars(Logs):
             if not name.startswith("_"):
                 setattr(self, name, getattr(other, name))
 
@@ -125,6 +138,25 @@ class TestWithoutScans:
         cache = Cache(MinimalStore())
         cache.set("key", "value")
         assert list(cache.keys()) == ["key"]
+
+
+class TestWithoutLogs:
+    def test_there_are_no_runs(self) -> None:
+        assert runs_of(Cache(MinimalStore())) == []
+
+    def test_a_store_may_have_those_of_another(self) -> None:
+        other = MemoryStore()
+        store = LoggingStore(other)
+        assert isinstance(store, Logs)
+        write_run(Cache(store), "baseline", [ended(key_of(1))])
+        assert [run.name for run in runs_of(Cache(store))] == ["baseline"]
+        assert [facts.name for facts in other.logs()] == ["n-baseline-1"]
+
+    def test_a_store_whose_waits_are_watched_has_its_own(self) -> None:
+        watched = Watched(LoggingStore(MemoryStore()), 1.0, 1.0)
+        watched.append_to_log("a", [b"piece"])
+        assert list(watched.read_log("a")) == [b"piece"]
+        assert isinstance(unwatched(watched), Logs)
 
 
 def test_without_checks_a_block_begins_without_one() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from abc import ABC
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Protocol
@@ -205,7 +206,16 @@ HTML = [
     pytest.param(lambda: used().stats.total, "Counts 3 calls: 1 from the cache", id="counts"),
     pytest.param(lambda: Counts(hits=1, tokens_in_saved=7), "saved 7 tokens", id="tokens"),
     pytest.param(lambda: Counts(hits=1, seconds_saved=7), "saved 7.0 s", id="seconds"),
-    pytest.param(lambda: Money(1234.5678, 0.01234), "$1,234.5678 saved, $0.0123 spent", id="money"),
+    pytest.param(
+        lambda: Money(Decimal("1234.5678"), Decimal("0.01234")),
+        "$1,234.5678 saved, $0.0123 spent",
+        id="money",
+    ),
+    pytest.param(
+        lambda: Money(Decimal(1), Decimal(2), Decimal("0.3")),
+        "spent; the provider's own cache took $0.3000 off what was spent",
+        id="money that the provider's cache saved",
+    ),
     pytest.param(lambda: used(), "seed 7 · 2 entries", id="a cache"),
     pytest.param(lambda: Cache.disk(), "seed 41 · 0 entries · serves calls inside", id="a new one"),
     pytest.param(lambda: Cache.disk(None), "caches nothing", id="a cache of no seed"),

@@ -43,6 +43,9 @@ function compared(one, other) {
       else j++;
     }
   }
+  for (const [words, only] of [[a, inA], [b, inB]]) {
+    for (let at = 1; at < words.length - 1; at++) if (words[at] === " " && only[at - 1] && only[at + 1]) only[at] = 1;
+  }
   return [[a, inA], [b, inB]];
 }
 
@@ -97,18 +100,15 @@ function diffView() {
   const [old, fresh] = sums;
   const parts = [back(), el("div", { class: "heading of-run" }, stored("h1", `${names[1] || "The candidate"} beside ${names[0] || "the baseline"}`, { tabindex: -1 }),
     el("p", { class: "about" }, "What both asked and was answered otherwise, what only one asked. ", ...runLinks(names)))];
-  const beside = (name, value, text) => {
-    const [a, b] = [value(old), value(fresh)];
-    const change = a && b !== null && a !== b ? `${b > a ? "+" : "−"}${Math.abs((100 * (b - a)) / a).toFixed(Math.abs(b - a) < a / 10 ? 1 : 0)}%` : a === b ? "as before" : "";
-    return figure(name, b === null ? "–" : text(b), `${a === null ? "–" : text(a)} before${change && change !== "as before" ? `, ${change}` : ""}`);
+  const beside = (name, at, text) => {
+    const [a, b] = [old[at], fresh[at]];
+    const change = a && b !== null && a !== b ? `, ${b > a ? "+" : "−"}${Math.abs((100 * (b - a)) / a).toFixed(Math.abs(b - a) < a / 10 ? 1 : 0)}%` : "";
+    return figure(name, b === null ? "–" : text(b), `${a === null ? "–" : text(a)} before${change}`);
   };
-  const all = (run, at) => (run.saved[at] === null && run.spent[at] === null ? null : (run.saved[at] ?? 0) + (run.spent[at] ?? 0));
+  const different = counts.changed + counts.new + counts.missing;
   parts.push(el("section", { "aria-label": "Totals of both" }, el("dl", { class: "figures" },
-    figure("Not the same", count(counts.changed + counts.new + counts.missing), `of ${plural(counts.changed + counts.new + counts.missing + counts.same, "request", "requests")}`),
-    beside("Calls", (run) => run.calls, count),
-    beside("Tokens", (run) => all(run, 0), compact),
-    beside("Waited", (run) => run.spent[1], span),
-    beside("Money", (run) => all(run, 2), money))));
+    figure("Not the same", count(different), `of ${plural(different + counts.same, "request", "requests")}`),
+    beside("Calls", 0, count), beside("Tokens", 2, compact), beside("Time upstream", 3, span), beside("Money", 4, money))));
   parts.push(listOfChanges(counts));
   return parts;
 }

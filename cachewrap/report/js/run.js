@@ -106,13 +106,14 @@ function runHeading(run) {
   return el("div", { class: "heading of-run" },
     stored("h1", run.label, { tabindex: -1 }),
     say(el("p", { class: "about" }), about.join(" · ")),
-    run.ended === null ? notice("It has not ended, or was killed: the calls of its last second may be missing.") : null,
+    STATES[run.state] ? notice(STATES[run.state][1]) : null,
     run.lost ? notice(`${plural(run.lost, "call is", "calls are")} missing: the store could not be written for too long.`) : null,
     linkToDiff(run));
 }
 
 function runFigures(run) {
   const served = servedOf(run);
+  const unpriced = run.saved[2] === null && run.spent[2] === null;
   const cost = facts.priced ? "No price is known" : "Needs cachewrap[prices]";
   const provider = run.provider ? `, ${money(run.provider)} less by the provider’s cache` : "";
   return el("section", { "aria-label": "Totals of the run" }, el("dl", { class: "figures" },
@@ -120,7 +121,7 @@ function runFigures(run) {
     figure("Served", share(served, run.calls), `${count(served)} without asking upstream`),
     figure("Tokens saved", compact(run.saved[0]), `${compact(run.spent[0])} spent`),
     figure("Time saved", span(run.saved[1]), "That upstream took before"),
-    figure("Money saved", money(run.saved[2]), run.saved[2] === null && run.spent[2] === null ? cost : `${money(run.spent[2] ?? 0)} spent${provider}`)));
+    figure("Money saved", unpriced ? "–" : dollars(run.saved), unpriced ? cost : `${dollars(run.spent)} spent${provider}`)));
 }
 
 const legend = (run) => el("p", { class: "legend" }, ...Object.keys(OUTCOME_NAMES).filter((outcome) => countOf(run, outcome))
@@ -258,8 +259,8 @@ function ofRun(id, title, noun, { groups, others, rest }) {
     el("th", { scope: "row" }, plain ? name : stored("span", name || "not told", { class: "name" }), parts(run), el("span", { class: "hidden" }, told(run))),
     el("td", { class: "number" }, count(run.calls)),
     el("td", { class: "number" }, share(servedOf(run), run.calls)),
-    priced ? el("td", { class: "number" }, money(run.saved[2])) : el("td", { class: "number" }, compact(run.saved[0])),
-    priced ? el("td", { class: "number wide" }, money(run.spent[2])) : el("td", { class: "number wide" }, compact(run.spent[0])));
+    priced ? el("td", { class: "number" }, dollars(run.saved)) : el("td", { class: "number" }, compact(run.saved[0])),
+    priced ? el("td", { class: "number wide" }, dollars(run.spent)) : el("td", { class: "number wide" }, compact(run.spent[0])));
   const unit = priced ? "" : " tokens";
   return el("section", { "aria-labelledby": id }, el("h2", { id }, title),
     el("table", { class: "plain groups" },

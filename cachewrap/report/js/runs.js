@@ -6,6 +6,13 @@ const runBlocks = blocksOf("run");
 const TICKS = 10000; // of a second, in which times are told
 const RUNS_AT_FIRST = 12;
 
+/** What is said of a run that has not ended as it should: in a few words, and in a sentence. */
+const STATES = {
+  running: ["goes on", "It went on when this page was written."],
+  killed: ["killed", "A process of it was killed: the calls of its last second may be missing."],
+  unknown: ["no end", "It goes on, or was killed on another host: the calls of its last second may be missing."],
+};
+
 /** What each outcome is called, of many calls; the order is that of a chart, from the bottom up. */
 const OUTCOME_NAMES = { hit: "Hits", joined: "Joined", miss: "Misses", bypassed: "Bypassed", failed: "Failed" };
 const ONE_OUTCOME = { hit: "hit", joined: "joined", miss: "miss", bypassed: "bypassed", failed: "failed" };
@@ -91,13 +98,16 @@ function parts(run) {
 const told = (run) => Object.keys(OUTCOME_NAMES).filter((outcome) => countOf(run, outcome))
   .map((outcome) => `${count(countOf(run, outcome))} ${OUTCOME_NAMES[outcome].toLowerCase()}`).join(", ");
 
+/** US dollars of what was saved or spent: none where there was nothing, if prices are known at all. */
+const dollars = ([tokens, , amount]) => money(amount === null && facts.priced && !tokens ? 0 : amount);
+
 function runLine(run, priced) {
   const number = (value, kind = "") => el("td", { class: `number ${kind}`.trim() }, value);
   const open = el("a", { class: run.named ? "run-name" : "run-name unnamed", href: addressOfRun(run), onclick: (event) => event.stopPropagation() }, stored("span", run.label));
-  const about = [run.program, run.ended === null ? "not ended" : ""].filter(Boolean).join(", ");
+  const about = [run.program, STATES[run.state]?.[0]].filter(Boolean).join(", ");
   const meta = el("span", { class: "meta narrow" }, el("span", {}, moment(run.started)), el("span", {}, plural(run.calls, "call", "calls")),
     el("span", {}, `${share(servedOf(run), run.calls)} served`),
-    el("span", {}, priced ? `${money(run.saved[2])} saved` : `${compact(run.saved[0])} tokens saved`));
+    el("span", {}, priced ? `${dollars(run.saved)} saved` : `${compact(run.saved[0])} tokens saved`));
   return el("tr", { class: "line", onclick: () => (location.hash = addressOfRun(run)) },
     el("th", { scope: "row", class: "of-run" }, open, about ? stored("span", about, { class: "note wide-inline" }) : null, meta, parts(run),
       el("span", { class: "hidden" }, told(run))),
@@ -107,9 +117,9 @@ function runLine(run, priced) {
     number(count(run.misses), "wide"),
     number(compact(run.saved[0]), "wide first-of"),
     number(span(run.saved[1]), "wide"),
-    priced ? number(money(run.saved[2]), "wide") : null,
+    priced ? number(dollars(run.saved), "wide") : null,
     number(compact(run.spent[0]), "wide first-of far"),
-    priced ? number(money(run.spent[2]), "wide") : null);
+    priced ? number(dollars(run.spent), "wide") : null);
 }
 
 function listOfRuns() {

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 from typing import Any, Final, TypeAlias
 
 from cachewrap import blocks
@@ -169,12 +170,12 @@ class Door:
         if cache is None or asked is None:
             return self._long(wrapped, instance, args, kwargs)
         if asked.known is not None and (exchange := foresee(asked, asked.known)):
-            watch = cache.watch(exchange)
+            watch, started = cache.listen(exchange), time()
             asked.seen = cache.read(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
                 result = self._result(asked, asked.known, reply, exchange)
                 if result is not NOTHING:
-                    cache.finish(reply, exchange, watch)
+                    cache.finish_hit(reply, exchange, watch, started)
                     return result
         before = expected.get()
         expected.set(asked)
@@ -202,12 +203,12 @@ class Door:
         if cache is None or asked is None:
             return await self._long(wrapped, instance, args, kwargs)
         if asked.known is not None and (exchange := foresee(asked, asked.known)):
-            watch = cache.watch(exchange)
+            watch, started = cache.listen(exchange), time()
             asked.seen = await cache.aread(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
                 result = await self._aresult(asked, asked.known, reply, exchange)
                 if result is not NOTHING:
-                    cache.finish(reply, exchange, watch)
+                    cache.finish_hit(reply, exchange, watch, started)
                     return result
         before = expected.get()
         expected.set(asked)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from time import time
 from typing import Any, Final
 
 from cachewrap import blocks
@@ -73,13 +74,13 @@ class InnerDoor(Door):
         before = expected.get()
         cache = asked.cache
         if asked.known is not None and (exchange := foresee(asked, asked.known)):
-            watch = cache.watch(exchange)
+            watch, started = cache.listen(exchange), time()
             asked.seen = cache.read(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
                 result = self._result_of(asked, asked.known, reply, exchange, kwargs)
                 if result is not NOTHING:
                     _arrive(before, client)
-                    cache.finish(reply, exchange, watch)
+                    cache.finish_hit(reply, exchange, watch, started)
                     return result
         expected.set(asked)
         try:
@@ -106,7 +107,7 @@ class InnerDoor(Door):
         before = expected.get()
         cache = asked.cache
         if asked.known is not None and (exchange := foresee(asked, asked.known)):
-            watch = cache.watch(exchange)
+            watch, started = cache.listen(exchange), time()
             asked.seen = await cache.aread(exchange.key)
             if (reply := cache.peek(exchange, asked.seen)) is not None:
                 if asked.known.build is None or asked.known.wrapper is not None:
@@ -115,7 +116,7 @@ class InnerDoor(Door):
                     result = self._result_of(asked, asked.known, reply, exchange, kwargs)
                 if result is not NOTHING:
                     _arrive(before, client)
-                    cache.finish(reply, exchange, watch)
+                    cache.finish_hit(reply, exchange, watch, started)
                     return result
         expected.set(asked)
         try:

@@ -11,6 +11,7 @@ The fields of a line, in this order, version 1:
 ``kind``     ``text``, ``value``, ``http``, ``items``, or ``sealed``
 ``answer``   see `cachewrap.stores.jsonl.shown`; for ``sealed`` the envelope in Base64
 ``tokens``   prompt and completion tokens; left out where both are 0
+``details``  how many of them were what, by name; left out where nothing is told apart
 ``seconds``  how long upstream took
 ``created``  when the answer was stored
 ``expires``  when it stops being fresh; left out for never
@@ -48,6 +49,7 @@ from cachewrap.stores.jsonl.shown import (
     show_answer,
     show_tree,
 )
+from cachewrap.telemetry.usage import DETAILS, Details, details_of
 
 VERSION: Final = 1
 HEAD: Final = b'{"cachewrap":"cassette","version":1}'
@@ -142,6 +144,7 @@ class Parts:
             record["model"],
             entry.tokens_in,
             entry.tokens_out,
+            record.get("details", ()),
         )
         return cls(entry.kind, entry.answer, record["request"], facts)
 
@@ -268,6 +271,8 @@ def _shown(name: str, seed: str, parts: Parts) -> dict[str, Any]:
     shown["answer"] = show_answer(parts.kind, parts.answer)
     if facts.tokens_in or facts.tokens_out:
         shown["tokens"] = [facts.tokens_in, facts.tokens_out]
+    if facts.details:
+        shown["details"] = _show_details(facts.details)
     shown["seconds"] = show_seconds(facts.seconds)
     shown["created"] = show_time(facts.created)
     if facts.expires:
@@ -290,9 +295,21 @@ def _parts(shown: Any) -> Parts:
         model,
         asked,
         told,
+        _read_details(shown["details"]) if "details" in shown else (),
     )
     request = _read_request(shown["request"]) if "request" in shown else b""
     return Parts(kind, read_answer(kind, shown["answer"]), request, facts)
+
+
+def _show_details(details: Details) -> dict[str, int]:
+    return {name: count for name, count in zip(DETAILS, details, strict=False) if count}
+
+
+def _read_details(shown: dict[str, Any]) -> Details:
+    counts = [shown.get(name, 0) for name in DETAILS]
+    if not all(type(count) is int and 0 <= count < 2**32 for count in counts):
+        raise ValueError("details are counts by name")
+    return details_of(shown)
 
 
 def _show_request(request: bytes) -> Any:

@@ -46,6 +46,8 @@ class RedisLogs(Logs):
     brace in it, so that none of them is an entry's.
     """
 
+    logs_hold = True
+
     _connections: Connections
     _namespace: str
 

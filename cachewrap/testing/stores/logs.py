@@ -9,12 +9,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Final
 
 import pytest
 
 from cachewrap.stores.base import Logs, Seeds, Store
 from cachewrap.testing.stores.calls import Calls, at_once, key_of
 from cachewrap.testing.stores.segments import having
+
+_AT_ONCE: Final = 5
+"""Pieces that are added at once by several at a time."""
 
 
 class LogsSuite:
@@ -161,8 +165,9 @@ class LogsSuite:
 
 
 def _add_pieces(logs: Logs, count: int, who: int) -> None:
-    for number in range(count):
-        logs.append_to_log("a", [b"%d %d" % (who, number)])
+    for first in range(0, count, _AT_ONCE):
+        numbers = range(first, min(first + _AT_ONCE, count))
+        logs.append_to_log("a", [b"%d %d" % (who, number) for number in numbers])
 
 
 def _check_pieces(logs: Logs, count: int, writers: Iterable[int]) -> None:

@@ -295,6 +295,39 @@ def test_every_field_of_a_message_comes_back() -> None:
     assert found[0].message.additional_kwargs["parsed"] == City(name="a", population=1)
 
 
+@pytest.mark.parametrize(
+    ("input_details", "details"),
+    [
+        pytest.param({"cache_read": 90}, (90,), id="OpenAI"),
+        pytest.param({"cache_read": 0, "cache_creation": 80}, (0, 80), id="Anthropic"),
+        pytest.param(
+            {"cache_creation": 0, "ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 50},
+            (0, 80, 50),
+            id="Anthropic, of both lifetimes",
+        ),
+        pytest.param({"audio": 70}, (0, 0, 0, 70), id="audio"),
+    ],
+)
+def test_what_tokens_were_is_kept(input_details: Any, details: tuple[int, ...]) -> None:
+    message = AIMessage(
+        content="hi",
+        response_metadata={"model_name": "gpt-4o"},
+        usage_metadata={
+            "input_tokens": 100,
+            "output_tokens": 20,
+            "total_tokens": 120,
+            "input_token_details": input_details,
+            "output_token_details": {"reasoning": 8},
+        },
+    )
+    cache = Cache.memory()
+    LangChainCache(cache).update("a prompt", "a model", [ChatGeneration(message=message)] * 2)
+    [usage] = [entry.usage for entry in cache.entries()]
+    assert (usage.tokens_in, usage.tokens_out, usage.model) == (200, 40, "gpt-4o")
+    twice = {place: 2 * count for place, count in enumerate(details)} | {6: 16}
+    assert usage.details == tuple(twice.get(place, 0) for place in range(7))
+
+
 def test_a_prompt_of_json_is_text() -> None:
     ours = LangChainCache(Cache.memory())
     ours.update(json.dumps([1]), "a model", [Generation(text="one")])

@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -24,6 +25,7 @@ from cachewrap.request import key
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FACTS = Facts(1.5, 0.25, 100.0, "m:f", "gpt", 7, 9)
+DETAILED = replace(FACTS, details=(5, 0, 0, 0, 0, 0, 2))
 REQUEST = key.encode({"prompt": "why?" * 100})
 DIGEST = "287e3530b15c8b636d69354e3aaec45789776b58d1ebb7f58c2059c53bb2c1d6"
 LONG = " ".join(str(number) for number in range(2000))
@@ -50,6 +52,29 @@ def test_what_was_just_sealed_is_known_as_it_will_be_read() -> None:
     assert raw == seal(Kind.TEXT, b"because", REQUEST, FACTS)
     assert entry.read_record() == again.read_record()
     assert msgspec.structs.replace(entry, _record_of=again._record_of) == again
+
+
+@pytest.mark.parametrize("answer", ["because", LONG], ids=["plain", "compressed"])
+def test_details_of_tokens_are_kept(answer: str) -> None:
+    raw, entry = envelope.sealed(*codec.encode(answer), REQUEST, DETAILED)
+    again = unseal(raw)
+    told = {"request": REQUEST, "source": "m:f", "model": "gpt", "details": DETAILED.details}
+    assert again.read_record() == entry.read_record() == told
+    assert again.detailed and entry.detailed
+    assert again.details == entry.details == DETAILED.details
+
+
+def test_an_entry_without_details_is_as_it_was() -> None:
+    raw = sealed()
+    assert not raw[9] & 4
+    assert raw == seal(*codec.encode("because"), REQUEST, replace(DETAILED, details=()))
+    assert (unseal(raw).detailed, unseal(raw).details) == (False, ())
+
+
+def test_a_hit_reads_no_record_to_know_of_details(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = seal(*codec.encode("because"), REQUEST, DETAILED)
+    monkeypatch.setattr(envelope, "_read_record", lambda *args: pytest.fail("read"))
+    assert unseal(raw).detailed
 
 
 def test_a_value_of_some_kilobytes_is_compressed_as_quickly_as_a_text() -> None:
@@ -183,6 +208,12 @@ def test_a_golden_entry_is_read(name: str) -> None:
     entry: Entry = unseal(golden(name).read_bytes())
     assert same(codec.decode(entry.kind, entry.answer), STORED[name])
     assert entry.read_record() == {"request": REQUEST, "source": "m:f", "model": "gpt"}
+
+
+def test_a_golden_entry_with_details_is_read() -> None:
+    raw = golden("with details").read_bytes()
+    assert raw == seal(*codec.encode("because"), REQUEST, DETAILED)
+    assert opened(raw)[3]["details"] == DETAILED.details
 
 
 @pytest.mark.parametrize("name", WITH_DICTIONARY_1)

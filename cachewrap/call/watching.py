@@ -1,0 +1,40 @@
+"""The watch over one call: for those who hear of events, and for the run that it is in."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from cachewrap.call.terms import Reply
+from cachewrap.ledger.recorder import Began
+from cachewrap.telemetry.events import Watch
+from cachewrap.telemetry.usage import Details
+
+
+class Watching(Protocol):
+    """A watch over one call: a block around what asks for it, which is told how it ended."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
+
+    def finished(self, reply: Reply[Any], model: str, details: Details) -> None:
+        """Be told how the call was answered, for which model, and what is special about that."""
+
+
+class Both:
+    """The watch over a call for those who hear of events, and for its run."""
+
+    def __init__(self, watch: Watch, began: Began) -> None:
+        self._watch = watch
+        self.began = began
+
+    def __enter__(self) -> None:
+        """Nothing is done."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.began.__exit__(kind, error, trace)
+        self._watch.__exit__(kind, error, trace)
+
+    def finished(self, reply: Reply[Any], model: str, details: Details) -> None:
+        self.began.finished(reply, model, details)
+        self._watch.finished(reply, model, details)

@@ -1,0 +1,103 @@
+"""Places that cannot be written: they cost the record of a run, and never a call."""
+
+from __future__ import annotations
+
+import errno
+import time
+import warnings
+from collections.abc import Sequence
+
+import pytest
+
+from cachewrap import Cache, CacheWarning, StoreError
+from cachewrap.ledger import recording
+from cachewrap.stores.memory import MemoryStore
+from cachewrap.testing.servers import redis_server
+from ledger import asking
+
+
+class Broken(MemoryStore):
+    """A store whose logs cannot be written for a while."""
+
+    error: Exception | None = StoreError("no space is left")
+    logs_last = True
+
+    def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
+        if self.error is not None:
+            raise self.error
+        super().append_to_log(name, pieces)
+
+
+ERRORS = [
+    StoreError("no space is left"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("a fault of a store of others"),
+]
+
+
+def asked(count: int) -> None:
+    """So many calls, each of which is answered."""
+    for number in range(count):
+        assert asking.complete(f"{number}") == f"{number}!"
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("name", ["trial", ""], ids=["named", "unnamed"])
+def test_calls_go_on(error: Exception, name: str) -> None:
+    store = Broken()
+    store.error = error
+    cache = Cache(store)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            with cache.run(name) if name else cache:
+                asked(5)
+            recording.flush()
+    assert cache.stats.errors == 0
+    assert (cache.stats.hits, cache.stats.misses) == (10, 5)
+    assert [one.category for one in told] == [CacheWarning] * bool(name)
+
+
+def test_what_could_not_be_written_is_written_later() -> None:
+    store = Broken()
+    cache = Cache(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with cache.run("trial"):
+            asked(5)
+            recording.flush()
+            store.error = None
+            asked(5)
+    (run,) = cache.runs()
+    assert len(run.calls()) == 10
+
+
+def test_what_waits_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_WAITING", 7)
+    store = Broken()
+    cache = Cache(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with cache.run("trial"):
+            asked(10)
+            recording.flush()
+            store.error = None
+    (run,) = cache.runs()
+    assert (len(run.calls()), run.lost) == (7, 3)
+
+
+@pytest.mark.stores("redis")
+@pytest.mark.parametrize("name", ["trial", ""], ids=["named", "unnamed"])
+def test_a_server_that_is_gone(name: str) -> None:
+    with redis_server() as server:
+        cache = Cache.redis(redis_url=server.url, store_seconds=0.2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with cache.run(name) if name else cache:
+                asked(5)
+                server.stop()
+                began = time.monotonic()
+                asked(5)
+        assert time.monotonic() - began < 5
+        recording.finish()
+        cache.close()

@@ -1,0 +1,152 @@
+"""Which runs are kept, and what keeps none: nothing is written that was not asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cachewrap import Cache, ReplayMissError
+from cachewrap.ledger import recording
+from cachewrap.stores.base import Logs, Store
+from ledger import asking
+from ledger.test_processes import LASTING, start
+
+MODES = ["normal", "refresh", "read_only", "replay", "off"]
+KEEP = {"normal", "refresh"}
+"""Modes in which a run without a name is kept."""
+
+
+def logs_of(cache: Cache) -> list[str]:
+    """The logs of a cache's place, by their names, when all is written."""
+    recording.flush()
+    store: Any = cache.store
+    assert isinstance(store, Logs)
+    return sorted(facts.name for facts in store.logs())
+
+
+def ask(block: AbstractContextManager[Any]) -> None:
+    """One call of each colour in a block."""
+    with block, suppress(ReplayMissError):
+        asking.complete("a")
+        asyncio.run(asking.acomplete("a"))
+
+
+@pytest.fixture(params=LASTING)
+def lasting(request: pytest.FixtureRequest, make_store: Callable[[str], Store]) -> Store:
+    """A store that outlives this process."""
+    return make_store(request.param)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Callable[..., Cache]:
+    """Makes a cache on disk."""
+    return lambda **options: Cache.disk(cache_path_root=tmp_path, **options)
+
+
+def test_what_was_given_no_name_is_kept(lasting: Store) -> None:
+    cache = Cache(lasting)
+    ask(cache)
+    (log,) = logs_of(cache)
+    assert log.startswith("u-")
+    (run,) = cache.runs()
+    assert not run.named
+    assert len(run.calls()) == 2
+    assert cache.runs()["@"].calls() == run.calls()
+    assert cache.runs()[run.name[:8]].name == run.name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_mode_says_what_is_kept_without_a_name(disk: Callable[..., Cache], mode: Any) -> None:
+    cache = disk(mode=mode)
+    ask(cache)
+    assert len(logs_of(cache)) == (mode in KEEP)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_with_a_name_is_kept_in_every_mode(disk: Callable[..., Cache], mode: Any) -> None:
+    cache = disk(mode=mode)
+    ask(cache.run("trial"))
+    assert [run.name for run in cache.runs()] == ["trial"]
+    assert cache.runs()["trial"].calls()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"ledger": False}, id="an option"),
+        pytest.param({"CACHEWRAP_LEDGER": "0"}, id="the environment"),
+    ],
+)
+def test_a_ledger_can_be_turned_off(
+    disk: Callable[..., Cache], monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    for name, text in given.items():
+        if name.isupper():
+            monkeypatch.setenv(name, text)
+    cache = disk(**{name: value for name, value in given.items() if name.islower()})
+    ask(cache)
+    assert logs_of(cache) == []
+
+
+def test_a_url_turns_it_off(tmp_path: Path) -> None:
+    cache = Cache.from_url(f"disk:{tmp_path}?ledger=false")
+    ask(cache)
+    assert logs_of(cache) == []
+
+
+def test_a_cache_in_memory_keeps_what_has_a_name_alone() -> None:
+    cache = Cache.memory()
+    ask(cache)
+    assert logs_of(cache) == []
+    ask(cache.run("trial"))
+    assert len(logs_of(cache)) == 1
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param("import cachewrap, ledger.asking", id="importing and decorating"),
+        pytest.param("from cachewrap import Cache; Cache.disk()", id="a cache"),
+        pytest.param("from cachewrap import Cache\nwith Cache.disk(): pass", id="a block"),
+        pytest.param(
+            "from cachewrap import Cache\nwith Cache.disk(): Cache.disk().runs()", id="looking"
+        ),
+        pytest.param(
+            "from cachewrap import Cache\nwith Cache.disk() as cache: cache.get(1)", id="plain keys"
+        ),
+    ],
+)
+def test_nothing_is_written_where_nothing_is_asked(tmp_path: Path, program: str) -> None:
+    start(tmp_path, "-c", program)
+    assert [cache for cache in tmp_path.iterdir() if cache.suffix] == []
+    assert logs_of(Cache.disk(cache_path_root=tmp_path / ".cache")) == []
+
+
+def test_the_last_ones_without_a_name_stay(lasting: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(lasting)
+    ask(cache.run("trial"))
+    began = iter(range(10, 99))
+    monkeypatch.setattr(
+        "cachewrap.ledger.names.new_unnamed", lambda: f"20260101-0000{next(began)}-abcdef"
+    )
+    for _ in range(recording.UNNAMED_KEPT + 5):
+        ask(Cache(lasting))
+        recording.finish()  # as at the end of a process
+        recording._waiting.clear()
+    kept = [run.name for run in cache.runs() if not run.named]
+    assert kept == [f"20260101-0000{number}-abcdef" for number in range(15, 35)]
+    assert cache.runs().find("trial") is not None
+
+
+def test_the_last_programs_stay(tmp_path: Path) -> None:
+    program = "from ledger.asking import complete\ncomplete('a')"
+    for _ in range(3):
+        start(tmp_path, "-c", program)
+    runs = Cache.disk(cache_path_root=tmp_path / ".cache").runs()
+    assert [[call.outcome for call in run.calls()] for run in runs] == [["miss"], ["hit"], ["hit"]]
+    assert all(run.ended for run in runs)

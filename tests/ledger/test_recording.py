@@ -1,0 +1,155 @@
+"""Recording: every call of a run is in it once, as it was, whoever made it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from standin import Upstream
+
+from cachewrap import Cache, no_cache, patch_openai
+from cachewrap.ledger.calls import Call
+from ledger import asking
+
+
+def calls_of(cache: Cache, name: str = "trial") -> list[Call]:
+    """The calls of the newest run of that name."""
+    return cache.runs()[name].calls()
+
+
+@pytest.mark.parametrize("kind", asking.FUNCTIONS)
+def test_a_run_has_what_was_asked_in_its_order(cache: Cache, kind: str) -> None:
+    name, ask = asking.FUNCTIONS[kind]
+    with cache.run("trial"):
+        asking.one_after_the_other(ask, ["a", "a", "b", "a"])
+    calls = calls_of(cache)
+    assert [call.outcome for call in calls] == ["miss", "hit", "miss", "hit"]
+    assert [call.number for call in calls] == [0, 1, 2, 3]
+    first, second = calls[0].key, calls[2].key
+    assert [call.key for call in calls] == [first, first, second, first]
+    assert {first, second} == set(cache.keys())
+    assert {call.source for call in calls} == {f"ledger.asking:{name}"}
+    assert {(call.seed, call.sample, call.process, call.path) for call in calls} == {
+        (cache.seed, 0, os.getpid(), "")
+    }
+    assert [call.started for call in calls] == sorted(call.started for call in calls)
+
+
+@pytest.mark.parametrize("kind", asking.FUNCTIONS)
+@pytest.mark.parametrize("way", asking.WAYS)
+def test_a_call_is_in_the_run_once(cache: Cache, way: str, kind: str) -> None:
+    name, ask = asking.FUNCTIONS[kind]
+    if way == "in tasks" and not name.startswith("a"):
+        pytest.skip("asks no task")
+    prompts = [f"prompt {number % 6}" for number in range(12)]
+    with cache.run("trial"):
+        assert asking.WAYS[way](ask, prompts) == [f"{prompt}!" for prompt in prompts]
+    calls = calls_of(cache)
+    ended = Counter(call.outcome for call in calls)
+    stats = cache.stats
+    assert (ended["hit"], ended["miss"], ended["joined"]) == (
+        stats.hits,
+        stats.misses,
+        stats.joined,
+    )
+    assert sorted(Counter(call.key for call in calls).values()) == [2] * 6
+
+
+@pytest.mark.parametrize("way", ["in threads", "in tasks"])
+def test_a_lane_is_a_thread_or_a_task(cache: Cache, way: str) -> None:
+    kind = "function" if way == "in threads" else "async function"
+    with cache.run("trial"):
+        asking.WAYS[way](asking.FUNCTIONS[kind][1], [f"prompt {number}" for number in range(5)])
+    assert len({call.lane for call in calls_of(cache)}) == 5
+
+
+def test_a_run_has_how_calls_ended(cache: Cache) -> None:
+    with cache.run("trial"):
+        asking.complete("a")
+        with pytest.raises(ConnectionError):
+            asking.complete("fails")
+        asking.complete("a", cache_seed=None)  # type: ignore[call-arg]
+        with no_cache():
+            asking.complete("a")
+    told = [(call.outcome, call.reason) for call in calls_of(cache)]
+    assert told[:2] == [("miss", ""), ("failed", "ConnectionError")]
+    assert [outcome for outcome, _ in told[2:]] == ["bypassed"] * (len(told) - 2)
+
+
+def test_samples_have_their_numbers(cache: Cache) -> None:
+    with cache.run("trial"), cache.samples():
+        for _ in range(3):
+            asking.complete("a")
+    assert [(call.outcome, call.sample) for call in calls_of(cache)] == [
+        ("miss", 0),
+        ("miss", 1),
+        ("miss", 2),
+    ]
+
+
+def test_blocks_inside_have_their_paths(cache: Cache) -> None:
+    with cache.run("trial"):
+        asking.complete("a")
+        with cache.run("judge"):
+            asking.complete("a")
+            with cache.run("again"):
+                asking.complete("a")
+        asking.complete("a")
+    assert [call.path for call in calls_of(cache)] == ["", "judge", "judge/again", ""]
+    assert [run.name for run in cache.runs()] == ["trial"]
+    assert len(calls_of(cache, "trial/judge")) == 2
+    assert len(calls_of(cache, "trial/judge/again")) == 1
+
+
+def test_a_name_again_is_another_run(cache: Cache) -> None:
+    for prompt in ("a", "b"):
+        with cache.run("trial"):
+            asking.complete(prompt)
+    assert [run.name for run in cache.runs()] == ["trial", "trial"]
+    assert calls_of(cache)[0].key != calls_of(cache, "trial~1")[0].key
+
+
+async def _ask(cache: Cache) -> None:
+    async with cache.run("trial"):
+        await asking.acomplete("a")
+
+
+def test_a_run_is_a_block_of_async_callers_too(cache: Cache) -> None:
+    import asyncio
+
+    asyncio.run(_ask(cache))
+    assert [call.outcome for call in calls_of(cache)] == ["miss"]
+
+
+def test_calls_of_an_sdk_have_their_usage(cache: Cache) -> None:
+    with Upstream() as up, patch_openai(), cache.run("trial"):
+        client = OpenAI(api_key="sk", base_url=up.base_url, max_retries=0)
+        asked: list[Any] = [{"role": "user", "content": "hi"}]
+        told = [client.chat.completions.create(model="gpt-4o", messages=asked) for _ in range(2)]
+        with client.chat.completions.create(model="gpt-4o", messages=asked, stream=True) as stream:
+            list(stream)
+        client.models.list()
+        client.close()
+    calls = calls_of(cache)
+    assert [call.outcome for call in calls] == ["miss", "hit", "miss", "bypassed"]
+    assert {call.model for call in calls[:3]} == {"gpt-4o"}
+    assert [call.source for call in calls[:3]] == ["POST /chat/completions"] * 3
+    usage = told[0].usage
+    assert usage is not None
+    spent = (usage.prompt_tokens, usage.completion_tokens)
+    assert [(call.tokens_in, call.tokens_out) for call in calls[:2]] == [spent, spent]
+
+
+def test_many_calls_take_little(tmp_path: Path) -> None:
+    """100,000 calls at most 10 MB."""
+    cache = Cache.disk(cache_path_root=tmp_path)
+    with cache.run("trial"):
+        for number in range(10_000):
+            asking.complete(f"prompt {number // 2}")
+    run = cache.runs()["trial"]
+    assert len(run.calls()) == 10_000
+    assert run.size <= 1_000_000
