@@ -20,8 +20,9 @@ from typing import Any, Final
 from cachewrap import systems
 from cachewrap.errors import CachewrapError
 from cachewrap.ledger import names
-from cachewrap.ledger.pieces import Begin, End, Reader, Replaced, Writer, encode
-from cachewrap.stores.base import Logs
+from cachewrap.ledger.joining import choose, own_writers, prune
+from cachewrap.ledger.pieces import Begin, End, Replaced, Writer, encode
+from cachewrap.stores.base import MOST_PIECE, Logs
 from cachewrap.systems import clock
 from cachewrap.telemetry.events import log, warn_once
 
@@ -31,9 +32,6 @@ NAME_VARIABLE: Final = "CACHEWRAP_RUN"
 FAMILY_VARIABLE: Final = "CACHEWRAP_RUN_ID"
 """The environment variable that all processes of one program have in common."""
 
-UNNAMED_KEPT: Final = 20
-"""Runs without a name that are kept of each place: the last ones."""
-
 _PAUSE: Final = 0.5
 _IDLE: Final = 2.0
 _AGAIN: Final = 5.0
@@ -42,7 +40,6 @@ _WAITING: Final = 100_000
 _WAITING_UNNAMED: Final = 20_000
 _LONGEST: Final = 100_000
 _LONGEST_SECONDS: Final = 86_400.0
-_ELSEWHERE_SECONDS: Final = 600.0
 
 _writers = itertools.count(1)
 
@@ -86,6 +83,7 @@ class Recording:
 
     def _anew(self) -> None:
         self._writer = Writer(_new_writer(), os.getpid())
+        own_writers.add(self._writer.number)
         self._pieces: deque[tuple[int, bytes]] = deque()
         self._begun = self._started = 0.0
         self._written = 0
@@ -141,7 +139,7 @@ class Recording:
 
     def _write(self, ends: bool) -> None:
         if not self._log:
-            self._log = _choose(self._store, self.name, self._family)
+            self._log = choose(self._store, self.name, self._family)
         now = time.time()
         pieces = [] if self._begun else [self._begin(self._started or now)]
         pieces += [piece for _, piece in self._pieces]
@@ -154,9 +152,9 @@ class Recording:
             self._lost = 0
             self._written += sum(count for count, _ in self._pieces)
             self._pieces.clear()
-        if not self._begun and not self.name:
-            _prune(self._store, self._log)
-        self._begun = self._begun or now
+        begins, self._begun = not self._begun, self._begun or now
+        if begins and not self.name:
+            prune(self._store, self._log)
         self._keep()
         if self.name or ends:
             return
@@ -184,15 +182,17 @@ class Recording:
 
     def _keep(self) -> None:
         """Write the answers that were replaced, if some run with a name may have had them."""
-        kept = [self._replaced.popleft() for _ in range(len(self._replaced))]
-        if not kept:
+        if not self._replaced:
             return
         if self._keeps is None:
             logs = (names.parsed(facts.name) for facts in self._store.logs())
             self._keeps = any(name is not None and name.number for name in logs)
-        if self._keeps:
-            pieces = [encode(one) for one in kept]
-            self._store.append_to_log(f"{names.REPLACED}{self._log}", pieces)
+        log = f"{names.REPLACED}{self._log}"
+        while self._replaced:
+            piece = encode(self._replaced[0])
+            if self._keeps and len(piece) <= MOST_PIECE:
+                self._store.append_to_log(log, [piece])
+            self._replaced.popleft()
 
     def try_to_write(self, *, ends: bool = False) -> None:
         """`write`, where a store that does not work costs a warning at most."""
@@ -224,13 +224,13 @@ class Recording:
         """Whether this process has taken part, or is about to, and has not ended."""
         return self.waits() or (self.goes_on and self._begun > 0)
 
+    def forget(self) -> None:
+        """This process takes part no more."""
+        own_writers.discard(self._writer.number)
+
     def waits(self) -> bool:
         """Whether something is to be written."""
         return bool(self.rows or self._pieces or self._replaced)
-
-    def is_writer(self, number: int) -> bool:
-        """Whether it is this one that writes by that number."""
-        return self._writer.number == number
 
 
 def _new_writer() -> int:
@@ -239,69 +239,6 @@ def _new_writer() -> int:
 
 def _unnamed(family: str) -> str:
     return family if names.is_unnamed(family) else names.new_unnamed()
-
-
-# -- which run ------------------------------------------------------------------------------------
-
-
-def _choose(store: Logs, name: str, family: str) -> str:
-    """The log of a run with a name: the newest of it while that goes on, else another one."""
-    stem = names.named_log(name, 0)[:-1]
-    numbers = [
-        int(facts.name[len(stem) :])
-        for facts in store.logs()
-        if facts.name.startswith(stem) and facts.name[len(stem) :].isdecimal()
-    ]
-    newest = max(numbers, default=0)
-    if newest and _goes_on(store, f"{stem}{newest}", family):
-        return f"{stem}{newest}"
-    return f"{stem}{newest + 1}"
-
-
-def _goes_on(store: Logs, name: str, family: str = "") -> bool:
-    """Whether a process that takes part in a run lives, or is of the same program."""
-    begun, ended = _parts(store, name)
-    if family and any(one.family == family for one in begun):
-        return True
-    return any(lives(one) for one in begun if one.writer not in ended)
-
-
-def _parts(store: Logs, name: str) -> tuple[list[Begin], set[int]]:
-    begun: list[Begin] = []
-    ended: set[int] = set()
-    reader = Reader()
-    for piece in store.read_log(name):
-        if piece[1:2] in (b"B", b"E"):
-            part = reader.read(piece)
-            if isinstance(part, Begin):
-                begun.append(part)
-            elif isinstance(part, End) and part.ended:
-                ended.add(part.writer)
-    return begun, ended
-
-
-def lives(begin: Begin) -> bool:
-    """Whether a process that has not ended its part in a run may still take part."""
-    if begin.host != socket.gethostname() or os.name == "nt":
-        return time.time() - begin.started < _ELSEWHERE_SECONDS
-    if begin.process == os.getpid():
-        return any(one.is_writer(begin.writer) for one in list(_known.values()))
-    try:
-        os.kill(begin.process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def _prune(store: Logs, own: str) -> None:
-    """Remove the oldest runs without a name, those left out that go on."""
-    logs = (names.parsed(facts.name) for facts in store.logs())
-    unnamed = sorted(name.log for name in logs if name is not None and not name.number)
-    for oldest in unnamed[:-UNNAMED_KEPT]:
-        if oldest != own and not _goes_on(store, oldest):
-            store.remove_log(oldest)
 
 
 # -- those of this process ------------------------------------------------------------------------
@@ -355,6 +292,7 @@ def left(recording: Recording) -> None:
         last = recording.users == 0
         if last:
             recording.goes_on = False
+            recording.forget()
             for name, known in list(_known.items()):
                 if known is recording:
                     del _known[name]
@@ -483,6 +421,7 @@ def _renew() -> None:
     _make_anew()
     _watch_end()
     _waiting.clear()
+    own_writers.clear()
     for recording in _known.values():
         recording.rows.clear()
         recording.asleep = True
@@ -499,5 +438,6 @@ def finish() -> None:
         if recording.is_begun():
             recording.try_to_write(ends=True)
         recording.goes_on = False
+        recording.forget()
     _known.clear()
     _waiting.clear()

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
+from cachewrap.ledger.joining import lives
 from cachewrap.ledger.pieces import Begin, End, read
-from cachewrap.ledger.recording import flush, lives
+from cachewrap.ledger.recording import flush
 from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Run:
         name: its name; of one that was given none, when it began, in UTC, and a number.
         number: which run of that name it is, from 1; 0 of one that was given no name.
         size: bytes that its log takes.
+        changed: when it was written last, in seconds since the epoch; 0.0 where not known.
         cache: a cache of the place that it is in, which has its answers.
     """
 
@@ -44,6 +46,7 @@ class Run:
         self.name = name.name
         self.number = name.number
         self.size = size
+        self.changed = 0.0
         self._log = name.log
         self._section = section
         self._read: Contents | None = None
@@ -140,7 +143,7 @@ class Run:
         begun = self._whole().open
         if not begun:
             return ENDED if self.processes else UNKNOWN
-        if any(map(lives, begun)):
+        if any(lives(one, self.changed) for one in begun):
             return RUNNING
         here = os.name != "nt" and all(one.host == socket.gethostname() for one in begun)
         return KILLED if here else UNKNOWN
@@ -327,7 +330,9 @@ def runs_of(cache: Place) -> Runs:
     found = []
     for facts in store.logs():
         if (name := names.parsed(facts.name)) is not None:
-            found.append(Run(cache, name, facts.size))
+            run = Run(cache, name, facts.size)
+            run.changed = facts.changed
+            found.append(run)
     found.sort(key=lambda run: run.order)
     return Runs(found)
 

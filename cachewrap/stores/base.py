@@ -366,6 +366,10 @@ class LogFacts:
     changed: float
 
 
+MOST_PIECE: Final = 2**24
+"""Bytes of a piece of a log, at most."""
+
+
 @runtime_checkable
 class Logs(Protocol):
     """Logs beside the entries: each is made of pieces that are added, and never changed.

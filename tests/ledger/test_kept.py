@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cachewrap import Cache, ReplayMissError
-from cachewrap.ledger import recording
+from cachewrap.ledger import joining, recording
 from cachewrap.stores.base import Logs, Store
 from ledger import asking
 from ledger.test_processes import LASTING, start
@@ -134,7 +134,7 @@ def test_the_last_ones_without_a_name_stay(lasting: Store, monkeypatch: pytest.M
     monkeypatch.setattr(
         "cachewrap.ledger.names.new_unnamed", lambda: f"20260101-0000{next(began)}-abcdef"
     )
-    for _ in range(recording.UNNAMED_KEPT + 5):
+    for _ in range(joining.UNNAMED_KEPT + 5):
         ask(Cache(lasting))
         recording.finish()  # as at the end of a process
         recording._waiting.clear()
