@@ -21,7 +21,7 @@ from benchmarks.patched import client
 from benchmarks.requests import SMALL
 from cachewrap import Cache, llm_cached, patch_openai, unpatch_openai
 from cachewrap.ledger.names import named_log
-from cachewrap.ledger.pieces import Begin, End, Ended, Writer, encode
+from cachewrap.ledger.pieces import Begin, End, Ended, Manner, Writer, encode
 from cachewrap.stores.base import Logs
 from cachewrap.testing.servers import redis_server
 
@@ -218,31 +218,25 @@ def sizes(number: int) -> list[Result]:
 def _pieces(number: int) -> Iterator[bytes]:
 
     draw = random.Random(1)
-    writer = Writer(1, 4711)
+    writer, manners = Writer(1, 4711), (Manner(0, "41", "", ""), Manner(1, "41", "", ""))
     yield encode(Begin(1, "benchmark", 1.8e9, 4711, "host", "eval.py", "family", "disk:.cache"))
     rows = []
     for index in range(number):
         took = draw.random() * 2
-        common = (
-            index % 2,
+        what = (
             f"evaluation:step_{draw.randrange(10)}",
             f"gpt-{draw.randrange(3)}",
-            "41",
-            "",
-            "",
-            "",
+            manners[index % 2],
         )
+        details = (draw.randrange(1, 4_000),) if index % 5 == 0 else ()
         rows.append(
             Ended(
-                common,  # type: ignore[arg-type]
+                what,
                 hashlib.sha256(b"%d" % (index // 2)).hexdigest(),
                 0,
                 1.8e9 + index / 100 + draw.random(),
                 took if index % 2 else took / 10_000,
-                took,
-                draw.randrange(100, 4_000),
-                draw.randrange(10, 800),
-                (draw.randrange(1, 4_000),) if index % 5 == 0 else (),
+                (draw.randrange(100, 4_000), draw.randrange(10, 800), took, details),
                 1.8e9 + index / 100 - 10_000,
                 f"ThreadPoolExecutor-0_{draw.randrange(12)}",
             )

@@ -18,7 +18,7 @@ from cachewrap.format import codec
 from cachewrap.format.envelope import seal
 from cachewrap.ledger.calls import OUTCOMES
 from cachewrap.ledger.names import named_log
-from cachewrap.ledger.pieces import Begin, End, Ended, Writer, encode
+from cachewrap.ledger.pieces import Begin, End, Ended, Manner, Writer, encode
 from cachewrap.ledger.runs import runs_of
 from cachewrap.request import key
 
@@ -86,8 +86,9 @@ def _store(cache: Cache, system: str, turns: list[str], number: int, answer: str
     created = STARTED + number + (0.5 if cache.seed == "41" else 0.75)
     facts = Facts(created, 1.5, 0.0, "POST /chat/completions", "gpt-4o", 1200, 160)
     cache.store.set(name, seal(*codec.encode(whole), asked, facts))
-    common = (OUTCOMES.index("miss"), "POST /chat/completions", "gpt-4o", cache.seed, "", "", "")
-    return Ended(common, name, 0, STARTED + number, 1.5, 1.5, 1200, 160, (), created, "MainThread")  # type: ignore[arg-type]
+    manner = Manner(OUTCOMES.index("miss"), cache.seed or "", "", "")
+    what, told = ("POST /chat/completions", "gpt-4o", manner), (1200, 160, 1.5, ())
+    return Ended(what, name, 0, STARTED + number, 1.5, told, created, "MainThread")
 
 
 def comparison(calls: int = CALLS) -> list[Result]:

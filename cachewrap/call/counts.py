@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from cachewrap import systems
-from cachewrap.telemetry.usage import Details, Usages
+from cachewrap.telemetry.usage import PROVIDER, SHORT, Details, Usages
 
 # Reentrant: the garbage collector may end an abandoned stream, which is counted, at any moment.
 lock = threading.RLock()
@@ -90,12 +90,28 @@ class Group(Counts):
     def _add_up(self) -> None:
         # Python 3.13.0 leaves a `with` without its exit where it is interrupted in the jump back
         # of a `while` that is the last of it. In a function of its own the loop is safe.
-        told = self.told
-        while told:
-            tokens_in, tokens_out, seconds, details = told.pop()
-            self.hits += 1
-            self.tokens_in_saved += tokens_in
-            self.tokens_out_saved += tokens_out
+        told, add = self.told, self.saved.add
+        hits = asked = answered = short = short_asked = short_answered = 0
+        seconds = 0.0
+        detailed: list[Details] = []
+        try:
+            while told:
+                tokens_in, tokens_out, took, details = told.pop()
+                hits += 1
+                seconds += took
+                if tokens_in > SHORT or len(details) > PROVIDER:
+                    asked += tokens_in
+                    answered += tokens_out
+                    add(tokens_in, tokens_out, details)
+                elif tokens_in or tokens_out or details:  # the most: they are added up before
+                    short += 1
+                    short_asked += tokens_in
+                    short_answered += tokens_out
+                    if details:
+                        detailed.append(details)
+        finally:
+            self.hits += hits
+            self.tokens_in_saved += asked + short_asked
+            self.tokens_out_saved += answered + short_answered
             self.seconds_saved += seconds
-            if tokens_in or tokens_out or details:
-                self.saved.add(tokens_in, tokens_out, details)
+            self.saved.add_short(short, short_asked, short_answered, detailed)

@@ -369,11 +369,11 @@ class Serving(metaclass=Offering):
         """`finish` for a hit that `peek` has found, of a call that began at a time."""
         entry: Any = reply.entry
         source, key = exchange.source, exchange.key
-        model, details = self.stats.count_hit(entry, source, exchange.model, key)
+        model, told = self.stats.count_hit(entry, source, exchange.model, key)
         if (recorder := self._recorder) is not None:
-            recorder.hit(entry, source, model, details, key, started)
+            recorder.hit(entry, source, model, told, key, started)
         if watch is not None:
-            watch.finished(reply, model, details)
+            watch.finished(reply, model, told[3])
 
     def bypass(
         self,

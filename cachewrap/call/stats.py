@@ -99,7 +99,8 @@ class Stats:
         else:
             source, asked = exchange.source, exchange.model
             if reply.outcome is _HIT and entry is not None:
-                return self.count_hit(entry, source, asked, exchange.key)
+                model, told = self.count_hit(entry, source, asked, exchange.key)
+                return model, told[3]
             known = entry is None or (asked is not None and not entry.detailed)
             model, details = _PLAIN if known else self._reported(entry, exchange.key)
             model = model if asked is None else asked
@@ -134,8 +135,8 @@ class Stats:
 
     def count_hit(
         self, entry: Entry, source: str, model: str | None, key: str
-    ) -> tuple[str, Details]:
-        """Count one call that was answered from the store; its model and details.
+    ) -> tuple[str, tuple[int, int, float, Details]]:
+        """Count one call that was answered from the store; its model, and what was counted of it.
 
         Args:
             entry: what was stored.
@@ -145,15 +146,21 @@ class Stats:
         """
         details = NO_DETAILS
         if model is None or entry.detailed:
-            told = entry.tokens_in or entry.tokens_out or entry.detailed
-            reported, details = self._reported(entry, key) if told else _PLAIN
+            reported = ""
+            if entry.tokens_in or entry.tokens_out or entry.detailed:
+                found = self._reports.get(key)
+                if found is not None and found[0] == entry.created:
+                    reported, details = found[1]
+                else:
+                    reported, details = self._reported(entry, key)
             model = reported if model is None else model
         group = self._groups.get((source, model)) or self._group(source, model, entry)
         waiting = group.told
-        waiting.append((entry.tokens_in, entry.tokens_out, entry.seconds, details))
+        told = entry.tokens_in, entry.tokens_out, entry.seconds, details
+        waiting.append(told)
         if len(waiting) >= _MOST_TOLD:
             group.add_up()
-        return model, details
+        return model, told
 
     def _group(self, source: str, model: str, entry: Entry | None) -> Group:
         new = Group(model_of(entry))
@@ -166,13 +173,11 @@ class Stats:
         """What answered: only the record tells, which is read once for each answer."""
         if entry is None or not (entry.tokens_in or entry.tokens_out or entry.detailed):
             return _PLAIN
-        found = self._reports.get(key)
-        if found is None or found[0] != entry.created:
-            told = reported_of(entry) if entry.detailed else (model_of(entry), NO_DETAILS)
-            if len(self._reports) >= _KEYS_KEPT:
-                self._reports.clear()
-            found = self._reports[key] = entry.created, told
-        return found[1]
+        told = reported_of(entry) if entry.detailed else (model_of(entry), NO_DETAILS)
+        if len(self._reports) >= _KEYS_KEPT:
+            self._reports.clear()
+        self._reports[key] = entry.created, told
+        return told
 
     def _name_of(self, entry: Entry | None) -> tuple[str, str, Details]:
         """What an entry says was called, the model's name as other calls have it, and details."""

@@ -381,10 +381,10 @@ def _check_there(store: Store, url: str) -> None:
     place = parse_url(url)[1]
     if isinstance(store, (DiskStore, JsonlStore)) and systems.is_nowhere(absolute(place)):
         raise StoreError(f"there is no cache at {place}: {systems.NO_DIRECTORY}")
-    if isinstance(store, (DiskStore, JsonlStore)) and store.logs():
-        return  # a place of runs, whether or not an answer was stored
     if isinstance(store, JsonlStore):
         if not os.path.exists(store.path):
+            if store.logs():
+                return  # of runs, of which no answer was stored
             raise StoreError(f"there is no cache at {store.path}: no such file{nearby(place)}")
         if not isinstance(store, PackedStore):
             store.check()
@@ -398,7 +398,7 @@ def _check_there(store: Store, url: str) -> None:
         raise StoreError(f"there is no cache at {root}: no such folder{nearby(place)}")
     if not os.path.isdir(root):
         raise StoreError(f"there is no cache at {root}: it is not a folder")
-    if not store.seeds():
+    if not store.seeds() and not store.logs():
         inside = " It is the folder of one seed: give the folder that it is in."
         hint = inside if os.path.exists(os.path.join(root, "cache.db")) else ""
         raise StoreError(f"{root} is not a cache: it holds no folder of a seed.{hint}")

@@ -251,13 +251,13 @@ def environment(
         found[routes.VARIABLE] = ",".join(named)
     if names := given.get("unkeyed"):
         found[UNKEYED_VARIABLE] = names
-    found.update(_of_run(name, no_ledger))
+    found.update(_of_run(name, no_ledger, whole))
     if quiet:
         found[QUIET] = "1"
     return found
 
 
-def _of_run(name: str | None, no_ledger: bool) -> dict[str, str]:
+def _of_run(name: str | None, no_ledger: bool, url: str) -> dict[str, str]:
     """The variables that say whether, and under which name, is kept what a program asks."""
     if no_ledger:
         if name is not None:
@@ -270,7 +270,11 @@ def _of_run(name: str | None, no_ledger: bool) -> dict[str, str]:
         check_name(named)
     except ConfigurationError as error:
         raise click.UsageError(f"{RUN if name is None else '--name'}: {error}") from None
-    return {} if name is None else {RUN: name, LEDGER_VARIABLE: "1"}
+    if name is None:
+        return {}
+    if parse_url(url)[2].get("ledger") is False:
+        raise click.UsageError("--name keeps what is asked, and the URL's ledger=false does not")
+    return {RUN: name, LEDGER_VARIABLE: "1"}
 
 
 def _check(url: str) -> None:

@@ -67,6 +67,7 @@ def run(
     with importing_proxy("--serve"):
         from cachewrap.proxy.service import opened, serving
     began, given = time.time(), settings.upstreams
+    sys.argv = list(words)  # what is kept of a run has the name of its program
     upstreams = upstreams_of(environment, given)
     cache = opened(settings.url)
     token = secrets.token_urlsafe(16)  # other users of the machine reach loopback as well

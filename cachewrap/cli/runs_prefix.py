@@ -33,8 +33,7 @@ _REMEDIES: Final = {
 }
 
 if TYPE_CHECKING:
-    from cachewrap.ledger.loss import Break
-    from cachewrap.ledger.prefix import Prefixes
+    from cachewrap.ledger.loss import Break, Prefixes
     from cachewrap.ledger.runs import Run
 
 

@@ -23,6 +23,7 @@ from cachewrap.cli.kept_runs import (
 )
 from cachewrap.cli.places import Place, Where, json_option, where_beside
 from cachewrap.cli.text import (
+    answers_text,
     calls_text,
     clean,
     count_text,
@@ -179,6 +180,8 @@ class _Shown:
         lines = [f"{clean(self._name)}  {self._kept.url}", clean(", ".join(filter(None, what)))]
         lines.append(_counted(sums))
         lines += [line for line in (_saved(sums), _spent(sums)) if line]
+        if sums.unpriced and can_price():
+            lines.append(f"{answers_text(sums.unpriced)} of models without a known price")
         if run.lost:
             why = "the store could not be written for too long"
             lines.append(f"{calls_text(run.lost)} not written down: {why}")

@@ -111,9 +111,9 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             seen = error
         if found is not None:
             value, entry = found
-            model, details = cache.stats.count_hit(entry, source, None, key)
+            model, told = cache.stats.count_hit(entry, source, None, key)
             if (recorder := cache._recorder) is not None:
-                recorder.hit(entry, source, model, details, key, started)
+                recorder.hit(entry, source, model, told, key, started)
             return value
         exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
@@ -133,9 +133,9 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             seen = error
         if found is not None:
             value, entry = found
-            model, details = cache.stats.count_hit(entry, source, None, key)
+            model, told = cache.stats.count_hit(entry, source, None, key)
             if (recorder := cache._recorder) is not None:
-                recorder.hit(entry, source, model, details, key, started)
+                recorder.hit(entry, source, model, told, key, started)
             return value
         exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
         return await aserve(exchange, call, seen)

@@ -269,6 +269,7 @@ _NOW: Final = later(
     r"(?i)\b(?:today|now|current(?:ly)?|date|time|clock|as of|since|updated|it is|sent|started"
     r"|generated|created|at the moment|timestamp|stamp|utc)\b"
 )
+_TODAY: Final = later(r"(?i)\b(?:today|now|current(?:ly)?|as of|it is)\b")
 _SECONDS: Final = later(r"\d:\d\d:\d\d|^\d{10,}")
 _WORDS: Final = later(r"[^\s,;\"'{}\[\]()]+")
 _AROUND: Final = 80
@@ -298,7 +299,7 @@ def of_texts(where: str, old: str, new: str) -> Cause:
         return Cause(TIME, where, f"{where}: {kind} at character {found[0]}: {_two(found)}", before)
     if (found := _token(_IDS, old, new, head)) and _is_random(found[1]) and _is_random(found[2]):
         text = f"{where}: a random id at character {found[0]}: {_two(found)}"
-        return Cause(ID, where, text, before)
+        return Cause(ID, where, text, old[max(0, found[0] - _AROUND) : found[0]])
     if moved := _moved(old, new, head):
         return Cause(ORDER, where, f"{where}: {moved} {at}: {_pair(old, new, head)}")
     if found := _token(_NUMBER, old, new, head):
@@ -336,17 +337,20 @@ def _last_number(text: str) -> float:
     return float(found[-1].replace(",", "")) if found else 0.0
 
 
-_ROLES: Final = later(
-    r"(?i)\b(?:agents?|workers?|shards?|parts?|chunks?|pages?|doc(?:ument)?s?|experts?|judges?"
-    r"|players?|sections?|chapters?|candidates?|personas?|users?|customers?|students?|teams?"
-    r"|groups?|levels?|grades?|items?|tasks?|questions?|versions?|rows?|batch|batches|ranks?"
-    r"|cases?|examples?|samples?|seeds?|top|to|of|than|most|least)\b[^a-zA-Z]{0,4}$"
+_OF_CALLS: Final = later(
+    r"(?i)\b(?:requests?|calls?|messages?|attempts?|turns?|invocations?|counter|counted|count"
+    r"|seq(?:uence)?|nonce|so far)\b[^a-zA-Z]{0,4}(?:(?:no|nr|num|number|id)\b[^a-zA-Z]{0,4})?$"
+)
+_OF_TASKS: Final = later(
+    r"(?i)\b(?:doc(?:ument)?s?|files?|articles?|papers?|tickets?|orders?|customers?|users?"
+    r"|patients?|products?|sku|commits?|cases?|accounts?|invoices?|repo(?:sitory)?|items?)\b"
+    r"[^a-zA-Z]{0,4}(?:(?:no|nr|number|id)\b[^a-zA-Z]{0,4})?$"
 )
 
 
 def count_calls(causes: Sequence[Cause]) -> bool:
     """Whether numbers count calls, one after the other, and are not what calls are about."""
-    if len(causes) < 3 or any(_ROLES.search(cause.before) for cause in causes):
+    if len(causes) < 3 or not all(_OF_CALLS.search(cause.before) for cause in causes):
         return False
     numbers = [_last_number(cause.text) for cause in causes]
     return all(one + 1 == other for one, other in pairwise(numbers))
@@ -388,6 +392,11 @@ def _is_random(token: str) -> bool:
     return len(longest) >= 8 and changes >= 3
 
 
+def is_of_task(cause: Cause) -> bool:
+    """Whether an id is of what a call is about."""
+    return _OF_TASKS.search(cause.before) is not None
+
+
 def is_clock(cause: Cause, *, alone: bool) -> bool:
     """Whether a time is that of a call, and not what the call is about.
 
@@ -397,11 +406,13 @@ def is_clock(cause: Cause, *, alone: bool) -> bool:
     """
     token = _QUOTED.findall(cause.text)
     told = token[0] if token else ""
+    if not _CLOCK.search(told):
+        return _TODAY.search(cause.before[-40:]) is not None
     return bool(
         len(cause.before) <= 2
         or _NOW.search(cause.before[-40:])
         or _SECONDS.search(told)
-        or (alone and "-" in told and _CLOCK.search(told))
+        or (alone and "-" in told)
     )
 
 

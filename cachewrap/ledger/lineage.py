@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cachewrap.ledger import causes
 from cachewrap.ledger.causes import Cause
@@ -258,7 +258,7 @@ class Lineage:
             places[number] = at
             if shape[number]:
                 shapes[shape[number]] = at
-        best: tuple[tuple[int, int, int], Numbered] | None = None
+        best: tuple[tuple[int, int, int, int], Numbered] | None = None
         for one in found.values():
             if one.head.api != new.head.api:
                 continue
@@ -269,7 +269,7 @@ class Lineage:
 
     def _rank(
         self, old: Numbered, new: Numbered, places: dict[int, int], shapes: dict[int, int]
-    ) -> tuple[int, int, int] | None:
+    ) -> tuple[int, int, int, int] | None:
         """How much speaks for it that a prompt goes on with an older one; None for nothing."""
         size, shape = self._parts.size, self._parts.shape
         messages = old.messages
@@ -297,11 +297,15 @@ class Lineage:
             len(common) * 2 < len(messages) or not self._telling(messages[-1])
         ):
             # What was left out stands in front, and what was said last is still there.
-            kept = len(common)
-            alone = kept < 2 and not self._telling(messages[-1])
-            if alone or any(where < 0 for where in at[-kept:]):
+            tail = next(
+                (n for n, one in enumerate(reversed(messages)) if one not in places), len(messages)
+            )
+            if tail < 2 and not (tail and self._telling(messages[-1])):
                 return None
-        return len(common), self._common(old, new), old.at
+        exact = sum(number in places for number in common)
+        if not exact and any(where >= 0 and where != here for here, where in enumerate(at)):
+            return None
+        return exact, len(common), self._common(old, new), old.at
 
     def _telling(self, number: int) -> bool:
         """Whether a message is not one that is said in every second conversation."""
@@ -356,10 +360,9 @@ def is_shorter(old: Numbered, new: Numbered) -> bool:
     return len(one) > 3 and one[-1] in other and other.index(one[-1]) + 2 < len(one)
 
 
-def shift(old: Numbered, new: Numbered, at: int, labels: list[tuple[str, Any]]) -> Cause | None:
+def shift(old: Numbered, new: Numbered, at: int, label: str) -> Cause | None:
     """What was dropped, put in, moved or summed up in a history; None where it was edited."""
     one, other = old.messages, new.messages
-    label = labels[at][0] if at < len(labels) else "messages"
     name, base = label.partition("[")[0], int(label.partition("[")[2].rstrip("]") or 0) - at
     if at >= len(other):
         return None

@@ -196,3 +196,43 @@ class Break:
 
 def _sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
     return one if other is None else other + (one or 0)
+
+
+@dataclass(slots=True)
+class Prefixes:
+    """The beginnings of a run's prompts: how many are as they should be, and why others are not.
+
+    Attributes:
+        calls: how many prompts were compared.
+        conversations: how many conversations they are of.
+        shared: how many should have begun as one before them did.
+        kept: how many of these did.
+        read_tokens: prompt tokens that were read from the provider's cache, as it reports.
+        breaks: why the others did not, what cost most first.
+        notes: what also differs, and seems to be meant or costs next to nothing.
+        unread: how many calls could not be compared, by the reason.
+    """
+
+    calls: int = 0
+    conversations: int = 0
+    shared: int = 0
+    kept: int = 0
+    read_tokens: int = 0
+    breaks: Rows[Break] = field(default_factory=Rows)
+    notes: Rows[Break] = field(default_factory=Rows)
+    unread: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Prompt tokens that could have been read from the provider's cache, about."""
+        return sum(one.tokens for one in self.breaks)
+
+    @property
+    def money(self) -> Decimal | None:
+        """What that would have saved, in US dollars; None where no price is known."""
+        found = [one.money for one in self.breaks if one.money is not None]
+        return sum(found, Decimal(0)) if found else None
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The breaks, each as a dictionary of plain values."""
+        return self.breaks.to_dicts()

@@ -4,17 +4,21 @@ A piece is a byte with the version, a byte with its kind, and what MessagePack m
 
 - ``B``, a writer begins: a process that takes part in the run. `Begin`.
 - ``C``, calls of a writer, in the order in which they ended: `_Calls`. Keys are 32 bytes each, NULs
-  where there is none. The other columns are compressed with zlib. What many calls have in common
-  (source, model, and so on) is told once by each writer, and then by its number; so are lanes.
+  where there is none. Times are little-endian numbers: when calls began and answers were stored of
+  8 bytes, in seconds since the epoch; how long they took of 4. Columns of whole numbers are
+  compressed with zlib. What many calls have in common (source, model, and so on) is told once by
+  each writer, and then by its number; so are lanes.
 - ``E``, a writer ends. `End`.
 - ``R``, an answer that was stored before, and was replaced in the run: `Replaced`.
 
-Times are in microseconds. A piece of a later version, or of an unknown kind, is left out.
+A piece of a later version, or of an unknown kind, is left out.
 """
 
 from __future__ import annotations
 
+import sys
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -85,15 +89,21 @@ class Replaced(msgspec.Struct, array_like=True):
     value: bytes
 
 
+_Common: TypeAlias = tuple[int, str, str, str, str, str, str]
+
+
 class _Calls(msgspec.Struct, array_like=True):
     writer: int
     process: int
     first_common: int
-    common: list[tuple[int, str, str, str, str, str, str]]
+    common: list[_Common]
     first_lane: int
     lanes: list[str]
-    base: int
     keys: bytes
+    started: bytes
+    seconds: bytes
+    upstream: bytes
+    answered: bytes
     columns: bytes
 
 
@@ -101,30 +111,37 @@ class _Columns(msgspec.Struct, array_like=True):
     common: list[int]
     lanes: list[int]
     samples: Sequence[int]
-    started: list[int]  # from the base on
-    seconds: list[int]
-    upstream: list[int]
     tokens_in: Sequence[int]
     tokens_out: Sequence[int]
-    answered: list[int]
     details: dict[int, Details]
 
 
-class Ended(NamedTuple):
-    """A call that has ended, as it waits to be written. Fields are those of `Call`.
+class Manner:
+    """The manner of calls that end alike. One for all of them: they are told by it.
 
-    ``common`` has the number of the outcome, source, model, seed, place, path and reason.
+    Attributes:
+        parts: the number of the outcome, seed, place, path and reason.
     """
 
-    common: tuple[int, str, str, str, str, str, str]
+    __slots__ = ("parts",)
+
+    def __init__(self, outcome: int, seed: str, place: str, path: str, reason: str = "") -> None:
+        self.parts = outcome, seed, place, path, reason
+
+
+class Ended(NamedTuple):
+    """A call that has ended, as it waits to be written: such a tuple, or a plain one.
+
+    ``what`` is source, model and manner; ``told`` has the tokens of the prompt and of the answer,
+    the seconds of upstream, and the details. The others are as in `Call`.
+    """
+
+    what: tuple[str, str, Manner]
     key: str
     sample: int
     started: float
     seconds: float
-    upstream: float
-    tokens_in: int
-    tokens_out: int
-    details: Details
+    told: tuple[int, int, float, Details]
     answered: float
     lane: str
 
@@ -159,27 +176,21 @@ class Writer:
 
     def forget(self) -> None:
         """Tell everything anew, as a piece was lost."""
-        self._common: dict[tuple[int, str, str, str, str, str, str], int] = {}
+        self._known: dict[tuple[str, str, Manner], int] = {}
         self._lanes: dict[str, int] = {}
 
     def calls(self, rows: Sequence[tuple[Any, ...]]) -> bytes:
         """A piece with some calls, at least one, each as `Ended` has it."""
-        common, keys, samples, started, seconds, upstream, asked, told, details, answered, lanes = (
-            zip(*rows, strict=True)
-        )
-        known, named = self._common, self._lanes
+        what, keys, samples, started, seconds, told, answered, lanes = zip(*rows, strict=True)
+        asked, answers, upstream, details = zip(*told, strict=True)
+        known, named = self._known, self._lanes
         first, first_lane = len(known), len(named)
-        base = started[0]
         columns = _Columns(
-            [known.setdefault(one, len(known)) for one in common],
+            [known.setdefault(one, len(known)) for one in what],
             [named.setdefault(one, len(named)) for one in lanes],
             samples,
-            _microseconds(map(base.__rsub__, started)),
-            _microseconds(seconds),
-            _microseconds(upstream),
             asked,
-            told,
-            _microseconds(answered),
+            answers,
             {number: one for number, one in enumerate(details) if one} if any(details) else {},
         )
         found = "".join(keys)
@@ -188,18 +199,37 @@ class Writer:
             self.number,
             self._process,
             first,
-            list(known)[first:],
+            [_common(*one) for one in list(known)[first:]],
             first_lane,
             list(named)[first_lane:],
-            int(base * 1e6),
             bytes.fromhex(found if whole else "".join(key or _NO_KEY.hex() for key in keys)),
+            _numbers("d", started),
+            _numbers("f", seconds),
+            _numbers("f", upstream),
+            _numbers("d", answered),
             zlib.compress(_encode(columns), _LEVEL),
         )
         return b"%cC%b" % (VERSION, _encode(piece))
 
 
-def _microseconds(seconds: Iterable[float]) -> list[int]:
-    return list(map(int, map((1e6).__mul__, seconds)))  # without a frame for each of them
+def _common(source: str, model: str, manner: Manner) -> _Common:
+    outcome, *others = manner.parts
+    return (outcome, source, model, *others)  # type: ignore[return-value]
+
+
+def _numbers(kind: str, numbers: Iterable[float]) -> bytes:
+    packed = array(kind, numbers)  # without a step of Python's for each of them
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _unpacked(kind: str, packed: bytes) -> list[float]:
+    numbers: array[float] = array(kind)
+    numbers.frombytes(packed)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
 
 
 class Reader:
@@ -210,7 +240,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
-        self._common: dict[int, dict[int, tuple[int, str, str, str, str, str, str]]] = {}
+        self._common: dict[int, dict[int, _Common]] = {}
         self._lanes: dict[int, dict[int, str]] = {}
 
     def read(self, piece: bytes) -> Part | None:
@@ -236,19 +266,19 @@ class Reader:
         unpacked = zlib.decompressobj()
         columns = _columns_of(unpacked.decompress(piece.columns, _MOST))
         keys = [piece.keys[at : at + _KEY] for at in range(0, len(piece.keys), _KEY)]
-        base, process, details = piece.base, piece.process, columns.details
+        process, details = piece.process, columns.details
         calls = []
         for number, (what, lane, sample, began, took, up, asked, told, stored, key) in enumerate(
             zip(
                 columns.common,
                 columns.lanes,
                 columns.samples,
-                columns.started,
-                columns.seconds,
-                columns.upstream,
+                _unpacked("d", piece.started),
+                _unpacked("f", piece.seconds),
+                _unpacked("f", piece.upstream),
                 columns.tokens_in,
                 columns.tokens_out,
-                columns.answered,
+                _unpacked("d", piece.answered),
                 keys,
                 strict=True,
             )
@@ -263,13 +293,13 @@ class Reader:
                     model,
                     seed,
                     sample,
-                    (base + began) / 1e6,
-                    took / 1e6,
-                    up / 1e6,
+                    began,
+                    took,
+                    up,
                     asked,
                     told,
                     details.get(number, ()),
-                    stored / 1e6,
+                    stored,
                     lanes.get(lane, ""),
                     process,
                     path,

@@ -11,7 +11,7 @@ named wherever it stands in front.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +29,7 @@ from cachewrap.ledger.lineage import (
     is_shorter,
     shift,
 )
-from cachewrap.ledger.loss import Break, Loss, lost
+from cachewrap.ledger.loss import Break, Loss, Prefixes, lost
 from cachewrap.ledger.prompts import (
     ANTHROPIC,
     FORMAT,
@@ -48,46 +48,6 @@ from cachewrap.patterns import later
 
 if TYPE_CHECKING:
     from cachewrap.ledger.runs import Run
-
-
-@dataclass(slots=True)
-class Prefixes:
-    """The beginnings of a run's prompts: how many are as they should be, and why others are not.
-
-    Attributes:
-        calls: how many prompts were compared.
-        conversations: how many conversations they are of.
-        shared: how many should have begun as one before them did.
-        kept: how many of these did.
-        read_tokens: prompt tokens that were read from the provider's cache, as it reports.
-        breaks: why the others did not, what cost most first.
-        notes: what also differs, and seems to be meant or costs next to nothing.
-        unread: how many calls could not be compared, by the reason.
-    """
-
-    calls: int = 0
-    conversations: int = 0
-    shared: int = 0
-    kept: int = 0
-    read_tokens: int = 0
-    breaks: Rows[Break] = field(default_factory=Rows)
-    notes: Rows[Break] = field(default_factory=Rows)
-    unread: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def tokens(self) -> int:
-        """Prompt tokens that could have been read from the provider's cache, about."""
-        return sum(one.tokens for one in self.breaks)
-
-    @property
-    def money(self) -> Decimal | None:
-        """What that would have saved, in US dollars; None where no price is known."""
-        found = [one.money for one in self.breaks if one.money is not None]
-        return sum(found, Decimal(0)) if found else None
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """The breaks, each as a dictionary of plain values."""
-        return self.breaks.to_dicts()
 
 
 def prefixes_of(run: Run) -> Prefixes:
@@ -137,6 +97,7 @@ class _Reading:
         self._struck: list[_Struck] = []
         self._answers: dict[str, Numbered] = {}
         self._went_on: set[int] = set()
+        self._turns: Counter[int] = Counter()
         self._used: dict[int, float] = {}
         self._long = False
         self._found = Prefixes()
@@ -152,7 +113,7 @@ class _Reading:
                 continue
             try:
                 prompt = prompts.read(request)
-            except (msgspec.MsgspecError, ValueError, TypeError):
+            except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
                 self._requests.leave_out("cannot be read")
                 continue
             if prompt is None:
@@ -171,6 +132,7 @@ class _Reading:
 
     def _look(self, call: Call, new: Numbered, before: Numbered | None) -> None:
         same = self._lineage.place(new, before)
+        self._turns[new.chain] += 1
         when = self._when(call)
         self._long = self._long or bool(len(call.details) > 2 and call.details[2])
         if same is not None:
@@ -198,11 +160,14 @@ class _Reading:
         for old in self._lineage.neighbours(new, new.turn):
             if old.head.api != new.head.api:
                 continue
-            one, other = self._values(old, MESSAGES), self._values(new, MESSAGES)
-            if len(one) != new.turn or len(other) <= new.turn:
+            one, (other, next_one) = (
+                self._values(old, MESSAGES, new.turn - 1),
+                (self._values(new, MESSAGES, number) for number in (new.turn - 1, new.turn)),
+            )
+            if not one or not other or not next_one:
                 continue
-            (label, was), (_, now) = one[-1], other[new.turn - 1]
-            said = content_text(other[new.turn][1])
+            (label, was), (_, now) = one[0], other[0]
+            said = content_text(next_one[0][1])
             told = turns_text(self._requests.answer(self._calls[old.at]))
             if len(said) >= 24 and said == told:
                 found.append(old)
@@ -264,9 +229,7 @@ class _Reading:
 
     def _strike(self, call: Call, new: Numbered, old: Numbered, place: Difference) -> None:
         """A prompt that does not begin as the one that it goes on with."""
-        one, other = self._values(old, SYSTEM), self._values(new, SYSTEM)
-        others = place.zone <= SYSTEM and old.zone(SYSTEM) != new.zone(SYSTEM)
-        if others and one and other and not causes.alike(_only(one), _only(other)):
+        if place.zone <= SYSTEM and self._is_another(old, new):
             self._found.kept += 1  # another agent was given the conversation
             return
         last = len(old.messages) - 1
@@ -285,39 +248,49 @@ class _Reading:
         tender = place.zone != MESSAGES and cause.kind not in BY_ITSELF
         self._struck.append(_Struck(call, new, old, cause, loss, tender))
 
+    def _is_another(self, old: Numbered, new: Numbered) -> bool:
+        """Whether the system prompt is of another agent altogether."""
+        if old.zone(SYSTEM) == new.zone(SYSTEM):
+            return False
+        one, other = _only(self._values(old, SYSTEM)), _only(self._values(new, SYSTEM))
+        return bool(one and other) and not causes.alike(one, other)
+
     def _is_edited(self, old: Numbered, new: Numbered, at: int) -> bool:
         """Whether what stands in the place of a call's last message was made of that."""
         if old.messages[at] in new.messages:
             return True
-        one, other = self._values(old, MESSAGES), self._values(new, MESSAGES)
-        if at + 1 >= len(other) or not one:
+        was, now, next_one = (
+            _only(self._values(of, MESSAGES, number))
+            for of, number in ((old, at), (new, at), (new, at + 1))
+        )
+        if not was or not next_one:
             return False
-        said = content_text(other[at + 1][1])
+        if causes.alike(was, now):
+            return True
+        said = content_text(next_one[0])
         told = turns_text(self._requests.answer(self._calls[old.at]))
-        return (len(said) >= 24 and said == told) or causes.alike(one[-1][1], other[at][1])
+        return len(said) >= 24 and said == told
 
-    def _values(self, asked: Numbered, zone: int) -> list[tuple[str, Any]]:
+    def _values(self, asked: Numbered, zone: int, only: int | None = None) -> list[tuple[str, Any]]:
         request = self._requests.read(self._calls[asked.at], again=True)
-        return values(request, zone, asked.rules) if request else []
+        return values(request, zone, asked.rules, only) if request else []
 
     def _cause(self, old: Numbered, new: Numbered, place: Difference) -> tuple[Cause, float, float]:
         """The cause of a difference, and which share of the part is the same before and behind."""
         zone, at = place
-        one, other = self._values(old, zone), self._values(new, zone)
-        if zone == MESSAGES:
-            cause = shift(old, new, at, other)
-            if cause is not None:
-                return cause, 0.0, 0.0
         if zone == TOOLS:
-            return causes.of_tools(one, other), 0.0, 0.0
-        if at >= len(one) or at >= len(other):
-            added = at < len(other)
-            label, value = other[at] if added else one[at] if at < len(one) else ("messages", "")
+            return causes.of_tools(self._values(old, zone), self._values(new, zone)), 0.0, 0.0
+        one, other = self._values(old, zone, at), self._values(new, zone, at)
+        if zone == MESSAGES and other and (cause := shift(old, new, at, other[0][0])):
+            return cause, 0.0, 0.0
+        if not one or not other:
+            added = bool(other)
+            label, value = (other or one or [("messages", "")])[0]
             what = "came in" if added else "was left out"
             kind = causes.ADDED if added else causes.REMOVED
             label = causes.labelled(label, value)
             return Cause(kind, label, f"{label} {what}"), 0.0, 0.0
-        (_, was), (label, now) = one[at], other[at]
+        (_, was), (label, now) = one[0], other[0]
         if zone == MODEL:
             told = "model" if was[0] == now[0] else "provider"
             text = f"the {told} changed: {causes.shown_pair(was, now)}"
@@ -357,6 +330,8 @@ class _Reading:
                 continue
             if cause.kind == causes.TIME and not causes.is_clock(cause, alone=True):
                 continue
+            if cause.kind == causes.ID and causes.is_of_task(cause):
+                continue
             if common == "tools" and not self._is_near(old, new):
                 continue
             start = new.ends[place.zone - 1] + place.at
@@ -393,7 +368,7 @@ class _Reading:
             return False
         if self._parts.front[one[at]] != self._parts.front[other[at]]:
             return False
-        (_, was), (label, now) = self._values(old, MESSAGES)[at], self._values(new, MESSAGES)[at]
+        (_, was), (label, now) = (self._values(of, MESSAGES, at)[0] for of in (old, new))
         found = causes.volatile_head(causes.said(was), causes.said(now))
         if found is None or found[1] < 200:
             return False
@@ -417,7 +392,7 @@ class _Reading:
         found.conversations = self._lineage.chains
         breaks: dict[tuple[str, str], Break] = {}
         notes: dict[tuple[str, str], Break] = {}
-        shifts = Counter(one.new.chain for one in self._struck if one.cause.kind == causes.SUMMARY)
+        shifts = Counter((one.new.chain, one.cause.kind) for one in self._struck)
         began = [one.cause for one in self._struck if one.begins]
         counted = causes.count_calls([one for one in began if one.kind == causes.COUNTER])
         meant = {
@@ -435,7 +410,7 @@ class _Reading:
                 continue
             minor = (
                 (one.tender and (kind, one.cause.where) in meant)
-                or (kind == causes.SUMMARY and shifts[one.new.chain] < 3)
+                or self._is_seldom(kind, one.new.chain, shifts)
                 or (kind == causes.MODEL and one.new.at not in self._went_on)
                 or (not one.loss.chars and kind in _MADE)
             )
@@ -449,6 +424,13 @@ class _Reading:
         found.notes = Rows(notes.values())
         found.unread = dict(self._requests.left_out)
         return found
+
+    def _is_seldom(self, kind: str, chain: int, shifts: Counter[tuple[int, str]]) -> bool:
+        """Whether a history is shortened now and then, which is well done."""
+        times, calls = shifts[chain, kind], self._turns[chain]
+        if kind == causes.SUMMARY:
+            return times < 3 or times * 4 < calls
+        return kind == causes.WINDOW and times * 8 <= calls
 
     @staticmethod
     def _forked(old: Numbered, new: Numbered) -> bool:

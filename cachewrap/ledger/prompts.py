@@ -338,23 +338,22 @@ def _plain(raw: bytes) -> bytes:
     return raw
 
 
-def values(request: bytes, zone: int, rules: int) -> list[tuple[str, Any]]:
+def values(request: bytes, zone: int, rules: int, only: int | None = None) -> list[tuple[str, Any]]:
     """The parts of one zone of a request, with what people call them, as plain values.
 
     Args:
         request: the encoded request.
         zone: the zone.
         rules: how many of the first messages are the system prompt.
+        only: the number of the one part that is wanted; None for all.
     """
     prompt = Prompts().read(request)
     if prompt is None:
         return []
-    slots = moved(prompt.slots(), rules)
-    return [
-        (slot.label, readable(msgspec.msgpack.decode(_plain(slot.raw))))
-        for slot in slots
-        if slot.zone == zone
-    ]
+    slots = [slot for slot in moved(prompt.slots(), rules) if slot.zone == zone]
+    if only is not None:
+        slots = slots[only : only + 1]
+    return [(slot.label, readable(msgspec.msgpack.decode(_plain(slot.raw)))) for slot in slots]
 
 
 def moved(slots: list[Slot], rules: int) -> list[Slot]:

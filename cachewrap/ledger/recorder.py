@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 import threading
 from time import time
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from cachewrap.blocks import blocks
 from cachewrap.entry import Entry, Outcome
 from cachewrap.ledger import recording
 from cachewrap.ledger.calls import BYPASSED, FAILED, HIT, JOINED, MISS, OUTCOMES
+from cachewrap.ledger.pieces import Manner
 from cachewrap.ledger.recording import Recording, wake
 from cachewrap.stores.base import Logs, Store
 from cachewrap.telemetry.usage import NO_DETAILS, Details
+
+Told: TypeAlias = tuple[int, int, float, Details]
 
 _HIT: Final = OUTCOMES.index(HIT)
 _NUMBERS: Final = {
@@ -33,15 +36,26 @@ class Section:
         path: the blocks, outermost first, with ``/`` between; ``""`` for none.
         logs_url: where the run is written.
         append: has a call written.
+        hits: the manner of hits, by seed and URL of the cache.
     """
 
-    __slots__ = ("append", "logs_url", "path", "recording")
+    __slots__ = ("_manners", "append", "hits", "logs_url", "path", "recording")
 
     def __init__(self, run: Recording, path: str = "") -> None:
         self.recording = run
         self.path = path
         self.logs_url = run.store.logs_url
         self.append = run.rows.append
+        self.hits: dict[str, Manner] = {}
+        self._manners: dict[tuple[int, str, str, str], Manner] = {}
+
+    def manner(self, outcome: int, seed: str, place: str, reason: str) -> Manner:
+        """The manner in which calls end here, see `Manner`."""
+        name = outcome, seed, place, reason
+        known = self._manners.get(name)
+        if known is None:
+            known = self._manners.setdefault(name, Manner(outcome, seed, place, self.path, reason))
+        return known
 
 
 _modules: Final = sys.modules
@@ -86,7 +100,7 @@ class Recorder:
         writes: whether the cache stores what it is answered: else only what has a name is kept.
     """
 
-    __slots__ = ("_logs_url", "_own", "_seed", "_store", "_url", "_writes")
+    __slots__ = ("_logs_url", "_name", "_own", "_seed", "_store", "_url", "_writes")
 
     def __init__(self, store: Store, url: str, seed: str, *, writes: bool) -> None:
         self._store = store
@@ -94,6 +108,7 @@ class Recorder:
         self._seed = seed
         self._writes = writes
         self._logs_url: str | None = None
+        self._name = f"{seed} {url}"
         self._own: Section | Literal[False] | None = False  # False: not yet known
 
     def section(self) -> Section | None:
@@ -126,10 +141,24 @@ class Recorder:
             mine = self._logs_url = store.logs_url if isinstance(store, Logs) else ""
         return "" if mine == section.logs_url else self._url
 
+    def _manner(self, section: Section) -> Manner:
+        manner = section.manner(_HIT, self._seed, self._place(section), "")
+        section.hits[self._name] = manner
+        return manner
+
     def hit(
-        self, entry: Entry, source: str, model: str, details: Details, key: str, started: float
+        self, entry: Entry, source: str, model: str, told: Told, key: str, started: float
     ) -> None:
-        """Tell of a call that was answered from the store just now."""
+        """Tell of a call that was answered from the store just now.
+
+        Args:
+            entry: the answer.
+            source: what was called.
+            model: the model.
+            told: what the entry tells, as `Ended` has it.
+            key: of the request.
+            started: when the call began.
+        """
         section: Any = blocks.get().run
         if section is None:
             section = self._own
@@ -143,18 +172,15 @@ class Recorder:
             named = lane() if in_loop or ("trio" in _modules and _runs_trio()) else _here.name
         except AttributeError:
             named = lane()
-        place = "" if self._logs_url == section.logs_url else self._place(section)
+        manner = section.hits.get(self._name) or self._manner(section)
         section.append(
             (
-                (_HIT, source, model, self._seed, place, section.path, ""),
+                (source, model, manner),
                 key,
                 0,
                 started,
                 time() - started,
-                entry.seconds,
-                entry.tokens_in,
-                entry.tokens_out,
-                details,
+                told,
                 entry.created,
                 named,
             )
@@ -230,13 +256,19 @@ class Began:
         """Tell how it ended; an outcome of None is a call that raised."""
         section, recorder = self._section, self._recorder
         number = _FAILED if outcome is None else _NUMBERS[outcome]
-        place = recorder._place(section)
-        common = (number, self._source, model, recorder._seed, place, section.path, reason)
-        facts: tuple[Any, ...] = (0.0, 0, 0, NO_DETAILS, 0.0)
+        manner = section.manner(number, recorder._seed, recorder._place(section), reason)
+        told: Told = (0, 0, 0.0, NO_DETAILS)
+        stored = 0.0
         if entry is not None:
-            facts = entry.seconds, entry.tokens_in, entry.tokens_out, details, entry.created
+            told, stored = (
+                (entry.tokens_in, entry.tokens_out, entry.seconds, details),
+                entry.created,
+            )
         took = max(0.0, time() - self._started)
-        section.append((common, self.key, self._sample, self._started, took, *facts, self._lane))
+        what = self._source, model, manner
+        section.append(
+            (what, self.key, self._sample, self._started, took, told, stored, self._lane)
+        )
         if section.recording.asleep:
             wake(section.recording)
 

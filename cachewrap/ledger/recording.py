@@ -125,18 +125,19 @@ class Recording:
         It may have been stored all the same, and is then told by its bytes.
         """
         waiting = sum(count for count, _ in self._pieces)
-        most = _WAITING if self.name else _WAITING_UNNAMED
         while self.rows:
             some = min(len(self.rows), _AT_ONCE)
             rows = [self.rows.popleft() for _ in range(some)]
             if not self._started:
                 self._started = min(row[3] for row in rows)
-            if waiting + some > most:
-                # The latest: what is told in an earlier piece is not told again.
-                self._lost += some
-            else:
-                self._pieces.append((some, self._writer.calls(rows)))
-                waiting += some
+            if self._pieces:
+                self._writer.forget()  # what waits before it may be lost
+            self._pieces.append((some, self._writer.calls(rows)))
+            waiting += some
+        while waiting > (_WAITING if self.name else _WAITING_UNNAMED):
+            count, _ = self._pieces.popleft()
+            waiting -= count
+            self._lost += count
 
     def _write(self, ends: bool) -> None:
         if not self._log:

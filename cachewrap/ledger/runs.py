@@ -16,7 +16,7 @@ from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
     from cachewrap.ledger.diff import Diff
-    from cachewrap.ledger.prefix import Prefixes
+    from cachewrap.ledger.loss import Prefixes
     from cachewrap.ledger.recorder import Section
     from cachewrap.ledger.recording import Recording
 

@@ -88,7 +88,7 @@ class Session:
         except CachewrapError as error:
             raise pytest.UsageError(f"the run that CACHEWRAP_RUN names: {error}") from error
         self.tally = Tally()
-        self.comparison = Comparison(config.getoption("verbose", 0) > 0)
+        self.comparison = Comparison(config.get_verbosity() > 0)
 
     # -- modes --------------------------------------------------------------------------------
 

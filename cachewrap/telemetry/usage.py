@@ -50,7 +50,8 @@ PROVIDERS: Final = (
 """Providers whose prices for models of others are their own, as genai-prices names them. What is
 stored are their places here."""
 
-_PROVIDER: Final = DETAILS.index("provider")
+PROVIDER: Final = DETAILS.index("provider")
+"""Where details tell of the provider; those of most answers are no longer than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,12 @@ class Usage:
 
     def detailed(self) -> dict[str, int]:
         """What the tokens are, by name: of `DETAILS` all but the provider."""
-        return dict(zip_longest(DETAILS[:_PROVIDER], self.details[:_PROVIDER], fillvalue=0))  # type: ignore[arg-type]
+        return dict(zip_longest(DETAILS[:PROVIDER], self.details[:PROVIDER], fillvalue=0))  # type: ignore[arg-type]
 
     @property
     def provider(self) -> str:
         """Who answered, as genai-prices names it; ``""`` where the model's name tells."""
-        number = self.details[_PROVIDER] if len(self.details) > _PROVIDER else 0
+        number = self.details[PROVIDER] if len(self.details) > PROVIDER else 0
         return PROVIDERS[number] if 0 <= number < len(PROVIDERS) else ""
 
 
@@ -94,13 +95,13 @@ def details_of(found: Mapping[str, int]) -> Details:
 
 def named_details(details: Details) -> dict[str, int]:
     """The details by name that are not 0, without the provider."""
-    named = zip(DETAILS[:_PROVIDER], details, strict=False)
+    named = zip(DETAILS[:PROVIDER], details, strict=False)
     return {name: count for name, count in named if count}
 
 
 def of_provider(number: int) -> Details:
     """The details that tell of a provider, by its number in `PROVIDERS`, and of nothing else."""
-    return (0,) * _PROVIDER + (number,) if number else NO_DETAILS
+    return (0,) * PROVIDER + (number,) if number else NO_DETAILS
 
 
 def both_details(one: Details, other: Details) -> Details:
@@ -108,7 +109,7 @@ def both_details(one: Details, other: Details) -> Details:
     if not one or not other:
         return one or other
     added = list(map(sum, zip_longest(one, other, fillvalue=0)))
-    added[_PROVIDER:] = max(one[_PROVIDER:], other[_PROVIDER:])
+    added[PROVIDER:] = max(one[PROVIDER:], other[PROVIDER:])
     return tuple(added)
 
 
@@ -185,7 +186,7 @@ _SHARES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Details that are also within others."""
 
-_OF_PROVIDERS_CACHE: Final = frozenset(name for name in DETAILS if name.startswith("cache_"))
+_OFPROVIDERS_CACHE: Final = frozenset(name for name in DETAILS if name.startswith("cache_"))
 
 
 class _Rates:
@@ -224,7 +225,7 @@ class _Rates:
         saved = _NOTHING
         with localcontext(_EXACT):
             for name, (rate, per), count in zip(DETAILS, self._details, details, strict=False):
-                if count and name in _OF_PROVIDERS_CACHE:
+                if count and name in _OFPROVIDERS_CACHE:
                     saved -= count * rate / per
         return saved
 
@@ -353,8 +354,10 @@ def _rates(usage: Usage, when: float | None) -> _Rates | None:
 
 # -- many calls ------------------------------------------------------------------------------------
 
-_LEAST: Final = 16_000
-_STEPS: Final = sorted({*range(_LEAST, 2_000_001, 1_000), 199_999, *(2**n for n in range(15, 21))})
+SHORT: Final = 16_000
+"""Prompt tokens up to which no price changes with their number."""
+
+_STEPS: Final = sorted({*range(SHORT, 2_000_001, 1_000), 199_999, *(2**n for n in range(15, 21))})
 """Prompt tokens after which the price of all tokens of a call may be another."""
 
 _FAR: Final = 2**16
@@ -383,9 +386,9 @@ class Usages:
 
     def add(self, tokens_in: int, tokens_out: int, details: Details) -> None:
         """Add the usage of a call."""
-        step = _step(tokens_in) if tokens_in > _LEAST else 0
-        if len(details) > _PROVIDER:
-            step += _FAR * details[_PROVIDER]
+        step = _step(tokens_in) if tokens_in > SHORT else 0
+        if len(details) > PROVIDER:
+            step += _FAR * details[PROVIDER]
         row = self.sums.get(step)
         if row is None:
             row = self.sums[step] = [0] * _ROW
@@ -395,6 +398,18 @@ class Usages:
         if details:
             for place, count in zip(range(3, _ROW), details, strict=False):
                 row[place] += count
+
+    def add_short(
+        self, calls: int, tokens_in: int, tokens_out: int, details: Sequence[Details]
+    ) -> None:
+        """Add some calls together that have prompts of up to `SHORT` and tell of no provider."""
+        if calls:
+            row = self.sums.setdefault(0, [0] * _ROW)
+            row[0] += calls
+            row[1] += tokens_in
+            row[2] += tokens_out
+            for place, counts in enumerate(zip_longest(*details, fillvalue=0), 3):
+                row[place] += sum(counts)
 
     def merge(self, shown: Mapping[str, Sequence[int]]) -> None:
         """Add the sums of others, as their `shown` gave them."""

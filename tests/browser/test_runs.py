@@ -361,13 +361,13 @@ def test_one_side_is_there_alone_where_only_one_asked(at: Callable[..., Page]) -
 VIEWS = ["#run=candidate/8", "#diff/0", "#run=a%20thousand%20tasks"]
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", ["", *VIEWS])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_has_contrast(at: Callable[..., Page], view: str, theme: Any) -> None:
     assert at(view, color_scheme=theme).evaluate(CONTRASTS) == {}
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", ["", *VIEWS])
 @pytest.mark.parametrize("width", [360, 800])
 def test_nothing_is_scrolled_sideways(at: Callable[..., Page], view: str, width: int) -> None:
     page = at(view, viewport={"width": width, "height": 740})

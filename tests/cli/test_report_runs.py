@@ -58,6 +58,12 @@ def asked(number: int, outcome: str = "miss", **given: Any) -> Any:
     return ended(f"{number:064x}", outcome, **{"started": START + number, "seconds": 0.5, **given})
 
 
+def stored_at(cache: Cache, key: str) -> float:
+    raw = cache.store.get(key)
+    assert raw is not None
+    return cache._guard.unseal(key, raw).created
+
+
 def names(page: Page) -> list[str]:
     return [row["name"] for row in page.facts["runs"]["rows"]]
 
@@ -144,9 +150,7 @@ def test_every_call_is_on_the_page(cache: Cache, report: Any) -> None:
 
 def test_a_call_leads_to_its_conversation(cache: Cache, url: str, report: Any) -> None:
     key = put(url, *chat("hello", "hi"))
-    stored = cache.store.get(key)
-    assert stored is not None
-    created = cache._guard.unseal(key, stored).created
+    created = stored_at(cache, key)
     rows = [
         ended(key, "hit", started=START, answered=created),
         ended(key, "hit", started=START + 1, answered=created - 60),
@@ -401,3 +405,21 @@ def test_runs_of_several_places_are_told_apart(
     page = Page(tmp_path / "r.html")
     assert names(page) == [f"{path}#same" for path in reversed(paths)]
     assert page.facts["runs"]["opened"] == 1
+
+
+def test_the_difference_is_that_of_the_command(
+    cache: Cache, url: str, run: CommandLine, report: Any
+) -> None:
+    key = put(url, *chat("Which month?", "June."))
+    other = f"{url}?cache_seed=42"
+    assert put(other, *chat("Which month?", "May."), under=key) == key
+    for name, seed in (("a", "41"), ("b", "42")):
+        with cache.reseed(seed) as one:
+            write_run(cache, name, [ended(key, seed=seed, answered=stored_at(one, key))])
+    page = report("--run", "b", "--against", "a")
+    ((change,),) = page.of("diff")
+    kind, prompt, request, answer, old, new = change
+    assert (kind, prompt, request) == ("changed", "Which month?", [])
+    assert (old[-2], new[-2]) == ("June.", "May.")
+    told = run("runs", "diff", "a", "b", "--url", url, "--json").lines[0]
+    assert answer == told["changes"][0]["answer"]

@@ -129,6 +129,7 @@ def test_what_a_command_asks_is_kept(
     assert [one.name * one.named for one in runs] == kept
     for one in runs:
         assert [call.outcome for call in one.calls()] == ["miss", "hit"]
+        assert one.processes[0].program == Path(PYTHON).name
     assert ("cachewrap: run a: cachewrap runs show a\n" in done.stderr) == (kept == ["a"])
 
 

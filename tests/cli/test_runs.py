@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from ledger.making import ended, write_run
+from stores.test_segments import MinimalStore
 
 from cachewrap import Cache
-from cachewrap.cli import prune, runs
+from cachewrap.cli import places, prune, runs
 from cachewrap.ledger.names import named_log, unnamed_log
 from cachewrap.ledger.pieces import Begin, Ended, Writer, encode
 from cachewrap.ledger.runs import runs_of
@@ -543,6 +544,7 @@ def test_a_file_that_is_there_is_replaced_where_that_is_meant(
         pytest.param("runs export", "give the run: cachewrap runs lists them", id="export"),
         pytest.param("run --name a/b p.py", "--name: a run's name has no / # ~", id="no name"),
         pytest.param("run --name a --no-ledger p.py", "not both", id="both"),
+        pytest.param("run --name a --url disk:x?ledger=false p.py", "ledger=false does", id="URL"),
     ],
 )
 def test_what_was_meant_is_told(run: CommandLine, line: str, meant: str) -> None:
@@ -575,6 +577,12 @@ def test_the_environment_of_a_run(run: CommandLine) -> None:
 def test_a_place_that_keeps_no_runs(run: CommandLine, place: str, status: int, told: str) -> None:
     done = run("runs", "--url", place)
     assert (done.status, told in done.err) == (status, True)
+
+
+def test_a_store_that_keeps_no_runs(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "open_store", lambda url, seed: (MinimalStore(), "41"))
+    done = run("runs", "--url", "redis://elsewhere/0")
+    assert (done.status, "this kind of store keeps no runs" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["", "ls", "show", "rm", "rename", "export"])

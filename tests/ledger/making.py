@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from cachewrap import Cache
 from cachewrap.ledger.calls import OUTCOMES
 from cachewrap.ledger.names import named_log
-from cachewrap.ledger.pieces import Begin, End, Ended, Writer, encode
+from cachewrap.ledger.pieces import Begin, End, Ended, Manner, Writer, encode
 from cachewrap.ledger.runs import Run, runs_of
 from cachewrap.stores.base import Logs
 
@@ -36,9 +37,15 @@ def ended(key: str = "", outcome: str = "miss", **given: Any) -> Ended:
         "lane": "MainThread",
         **given,
     }
-    names = ("source", "model", "seed", "place", "path", "reason")
-    common = tuple(values.pop(name) for name in names)
-    return Ended((OUTCOMES.index(outcome), *common), key, **values)  # type: ignore[arg-type]
+    outcome_of = OUTCOMES.index(outcome)
+    manner = _manner(outcome_of, *(values[one] for one in ("seed", "place", "path", "reason")))
+    told = tuple(values[one] for one in ("tokens_in", "tokens_out", "upstream", "details"))
+    what = values["source"], values["model"], manner
+    times = values["started"], values["seconds"]
+    return Ended(what, key, values["sample"], *times, told, values["answered"], values["lane"])
+
+
+_manner = functools.cache(Manner)
 
 
 def write_run(cache: Cache, name: str, rows: Iterable[Ended], *, process: int = 1) -> Run:

@@ -76,6 +76,7 @@ def test_what_could_not_be_written_is_written_later() -> None:
 def test_what_waits_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is lost is counted, and what is not is as it was."""
     monkeypatch.setattr(recording, "_WAITING", 10)
+    monkeypatch.setattr(recording, "_AT_ONCE", 1)
     monkeypatch.setattr(recording, "_AGAIN", -1.0)
     store = Broken()
     cache = Cache(store)

@@ -399,7 +399,31 @@ def encoded(turn: int, text: str) -> Any:
     return [{"type": "text", "text": text}, {"type": "image_url", "image_url": picture}]
 
 
+def topics(ask: Asking) -> None:
+    for number in range(5):
+        rules = f"{RULES}\nYour task: look into topic {number + 1} of 5."
+        chatting(lambda turn, rules=rules: rules, questions=QUESTIONS[:3])(ask)  # type: ignore[misc]
+
+
+def ids_of_documents(turn: int) -> str:
+    return f"Sum up document {token(turn)}, in one line. {SHORT}"
+
+
+def seldom_shortened(turn: int, history: History) -> History:
+    """A long conversation that is summed up at every tenth turn."""
+    if turn < 10:
+        return history
+    summary = {"role": "user", "content": f"Summary number {turn // 10} of what was said."}
+    return [summary, *history[2 * (turn - turn % 10) - 3 :]]
+
+
+LONG = [f"{question} ({number})" for number in range(6) for question in QUESTIONS]
+
 HEALTHY = [
+    pytest.param(topics, id="topics"),
+    pytest.param(singly(ids_of_documents), id="ids_of_documents"),
+    pytest.param(singly(lambda n: f"Date: 2026-11-{10 + n}. Sum it up."), id="dates_of_documents"),
+    pytest.param(short(SHORT, edit=seldom_shortened, questions=LONG), id="seldom_shortened"),
     pytest.param(short(SHORT, more=settings), id="settings"),
     pytest.param(short(SHORT, edit=first(encoded)), id="picture"),
     pytest.param(gemini(), id="gemini"),

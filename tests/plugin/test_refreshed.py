@@ -43,7 +43,7 @@ def write(project: Project, body: str, said: object) -> None:
 def run(project: Project, body: str, *args: str, said: object = None, **outcomes: int) -> str:
     """A run of such tests."""
     write(project, body, said)
-    return project.run(*args, **outcomes)
+    return project.run(*args, fresh=False, **outcomes)
 
 
 def told(out: str) -> list[str]:

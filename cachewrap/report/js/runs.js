@@ -144,7 +144,7 @@ function listOfRuns() {
     el("table", { class: "plain runs" },
       el("caption", { class: "hidden" }, "Runs; the first column opens each"),
       el("thead", {},
-        el("tr", { class: "groups-of" }, el("td", { colspan: 5, class: "wide" }), group("Saved", priced ? 3 : 2, "first-of"), group("Spent", priced ? 2 : 1, "first-of")),
+        el("tr", { class: "groups-of" }, el("td", { colspan: 5, class: "wide" }), group("Saved", priced ? 3 : 2, "first-of"), group("Spent", priced ? 2 : 1, "first-of far")),
         el("tr", {}, head("Run", "first"), head("Began (UTC)", "wide"), head("Calls", "wide number"), head("Hits", "wide number"), head("Misses", "wide number"),
           head("Tokens", "wide number first-of"), head("Time", "wide number"), priced ? head("Money", "wide number") : null,
           head("Tokens", "wide number first-of far"), priced ? head("Money", "wide number") : null)),
