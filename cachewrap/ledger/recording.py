@@ -309,7 +309,7 @@ def standing(store: Logs, place: str) -> Recording | None:
         try:
             names.check_name(name)
         except CachewrapError as error:
-            warn_once(("ledger", name), f"{NAME_VARIABLE}: {error}")
+            warn_once(("ledger", name), f"{NAME_VARIABLE} names no run: {error}")
             name = ""
     if not name and not store.logs_last:
         return None
