@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cachewrap.cli.kept_runs import plain
 from cachewrap.cli.text import count_text, terminal_width
 from cachewrap.errors import printable
-from cachewrap.ledger import causes
+from cachewrap.ledger.prefixes import causes
 from cachewrap.telemetry.usage import money_text
 
 _REMEDIES: Final = {
@@ -33,7 +33,7 @@ _REMEDIES: Final = {
 }
 
 if TYPE_CHECKING:
-    from cachewrap.ledger.loss import Break, Prefixes
+    from cachewrap.ledger.prefixes.loss import Break, Prefixes
     from cachewrap.ledger.runs import Run
 
 

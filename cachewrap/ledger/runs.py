@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
@@ -17,7 +17,7 @@ from cachewrap.stores.base import Logs
 
 if TYPE_CHECKING:
     from cachewrap.ledger.diff import Diff
-    from cachewrap.ledger.loss import Prefixes
+    from cachewrap.ledger.prefixes.loss import Prefixes
     from cachewrap.ledger.recorder import Section
     from cachewrap.ledger.recording import Recording
 
@@ -182,7 +182,7 @@ class Run:
     def as_dict(self) -> dict[str, Any]:
         """What is known of it as plain values: a row of a table."""
         calls = self.calls()
-        counted = dict.fromkeys(OUTCOMES, 0)
+        counted: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         for call in calls:
             counted[call.outcome] += 1
         served = [call for call in calls if call.served]
@@ -214,7 +214,7 @@ class Run:
 
         Raises `StoreError`.
         """
-        from cachewrap.ledger.prefix import prefixes_of
+        from cachewrap.ledger.prefixes.breaks import prefixes_of
 
         return prefixes_of(self)
 
@@ -274,8 +274,8 @@ class Runs(Rows[Run]):
     beginning of the name that it was given, and ``runs["@"]`` is the newest of all.
     """
 
-    @overload  # type: ignore[override]
-    def __getitem__(self, which: int | str) -> Run: ...
+    @overload
+    def __getitem__(self, which: SupportsIndex | str) -> Run: ...
     @overload
     def __getitem__(self, which: slice) -> list[Run]: ...
     def __getitem__(self, which: Any) -> Any:

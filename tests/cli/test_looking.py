@@ -210,7 +210,7 @@ def test_an_entry_without_its_request(run: CommandLine, url: str) -> None:
 def test_stats_add_up_by_source_and_model(
     run: CommandLine, url: str, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stats, "price", lambda model, *tokens: None)
+    monkeypatch.setattr(stats, "cost_of", lambda usage: None)
     (told,) = run("stats", "--url", url, "--json").lines
     total = told["total"]
     assert (total["entries"], total["tokens_in"], total["tokens_out"]) == (4, 11, 4005)

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from cachewrap.ledger.calls import BYPASSED, FAILED, MISS, Call, Rows
-from cachewrap.ledger.lineage import Numbered
-from cachewrap.ledger.prompts import CHAT, RESPONSES, Parts
+from cachewrap.ledger.prefixes.lineage import Numbered
+from cachewrap.ledger.prefixes.prompts import CHAT, RESPONSES, Parts
 from cachewrap.patterns import later
 from cachewrap.telemetry.usage import Details, cost_of
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeVar
 
-from cachewrap.ledger import causes
-from cachewrap.ledger.causes import Cause
-from cachewrap.ledger.prompts import (
+from cachewrap.ledger.prefixes import causes
+from cachewrap.ledger.prefixes.causes import Cause
+from cachewrap.ledger.prefixes.prompts import (
     MESSAGES,
     RULES,
     SYSTEM,

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from cachewrap.entries.conversation import content_text, turns_text
-from cachewrap.ledger import causes
 from cachewrap.ledger.calls import MISS, Call, Rows
-from cachewrap.ledger.causes import BY_ITSELF, Cause
-from cachewrap.ledger.lineage import (
+from cachewrap.ledger.prefixes import causes
+from cachewrap.ledger.prefixes.causes import BY_ITSELF, Cause
+from cachewrap.ledger.prefixes.lineage import (
     Difference,
     Lineage,
     Numbered,
@@ -29,8 +29,8 @@ from cachewrap.ledger.lineage import (
     is_shorter,
     shift,
 )
-from cachewrap.ledger.loss import Break, Loss, Prefixes, lost
-from cachewrap.ledger.prompts import (
+from cachewrap.ledger.prefixes.loss import Break, Loss, Prefixes, lost
+from cachewrap.ledger.prefixes.prompts import (
     ANTHROPIC,
     FORMAT,
     MESSAGES,
@@ -43,7 +43,7 @@ from cachewrap.ledger.prompts import (
     Prompts,
     values,
 )
-from cachewrap.ledger.requests import Requests
+from cachewrap.ledger.prefixes.requests import Requests
 from cachewrap.patterns import later
 
 if TYPE_CHECKING:
