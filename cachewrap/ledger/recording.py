@@ -67,7 +67,8 @@ class Recording:
         self.goes_on = True
         self.name = name
         self.place = place
-        self._store = store
+        self._store = store.logs_alone()
+        self._over = False
         self._family = family
         self._replaced: deque[Replaced] = deque()
         self._keeps: bool | None = True if name else None
@@ -111,11 +112,14 @@ class Recording:
         Raises `StoreError` where that cannot be; what could not be written waits on.
         """
         with self._lock:
+            ends = ends or self._over
             announces = bool(self.name) and not self._begun and self.goes_on
             if not (self.waits() or ends or announces):
                 return
+            self._over = ends  # until that is written
             self._encode()
             self._write(ends)
+            self._over = False
 
     def _encode(self) -> None:
         """Make pieces of what waits: one that was sent in vain is sent again as it was.
@@ -205,8 +209,7 @@ class Recording:
         except CachewrapError as error:
             self._not_before = clock.now() + _AGAIN
             self._tell(error)
-            if not ends:
-                wake(self)
+            wake(self)
         except Exception as error:  # a store of others may raise anything
             self._not_before = clock.now() + _AGAIN
             self._tell(error)
@@ -230,7 +233,7 @@ class Recording:
 
     def waits(self) -> bool:
         """Whether something is to be written."""
-        return bool(self.rows or self._pieces or self._replaced)
+        return bool(self.rows or self._pieces or self._replaced or self._over)
 
 
 def _new_writer() -> int:
@@ -285,6 +288,12 @@ def entered(store: Logs, place: str, name: str) -> Recording:
     return known
 
 
+def entered_inside(recording: Recording) -> None:
+    """A block of the run is entered inside another one, until `left`."""
+    with _current_lock():
+        recording.users += 1
+
+
 def left(recording: Recording) -> None:
     """A block has ended. What is to be written is written, and with the last one the run ends."""
     with _current_lock():
@@ -324,9 +333,9 @@ def standing(store: Logs, place: str) -> Recording | None:
         return known
 
 
-def of_environment(store: Logs) -> Recording | None:
+def of_environment(store: Logs, place: str) -> Recording | None:
     """The run that the environment has named, at that store; None where it names none."""
-    return standing(store, "") if os.environ.get(NAME_VARIABLE) else None
+    return standing(store, place) if os.environ.get(NAME_VARIABLE) else None
 
 
 def flush(store: Logs | None = None) -> None:

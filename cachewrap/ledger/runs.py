@@ -57,8 +57,16 @@ class Run:
         return f"<Run {self.label}: {len(self.calls())} calls>"
 
     @classmethod
-    def of_block(cls, cache: Place, section: Section) -> Run:
-        """The run of a block that goes on, whose log is not decided before it is first written."""
+    def of_block(cls, cache: Place, section: Section | None, name: str) -> Run:
+        """The run of a block that goes on, whose log is not decided before it is first written.
+
+        Args:
+            cache: of the block.
+            section: where its calls belong; None where nothing is kept of them.
+            name: the name of the block.
+        """
+        if section is None:
+            return cls(cache, names.LogName("", name, 1))
         recording = section.recording
         run = cls(cache, names.LogName("", recording.name, 1), section=section.path)
         run._recording = recording
@@ -109,7 +117,8 @@ class Run:
             self._follow()
         if self._read is None:
             store: Any = self.cache.store
-            self._read = Contents(store.read_log(self._log), self._section)
+            pieces = store.read_log(self._log) if self._log else ()
+            self._read = Contents(pieces, self._section)
             self.name = self.name or self._read.name
         return self._read
 
