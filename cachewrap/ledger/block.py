@@ -12,6 +12,7 @@ from cachewrap.ledger.recorder import Section
 from cachewrap.stores.base import Logs, in_thread
 
 if TYPE_CHECKING:
+    from cachewrap.ledger.recording import Recording
     from cachewrap.ledger.runs import Run
 
 
@@ -31,7 +32,8 @@ class RunBlock:
     def __init__(self, cache: Any, name: str) -> None:
         self._cache = cache
         self._name = names.check_name(name)
-        self._entered: list[tuple[Section | None, Section | None]] = []
+        self._keeps: bool = cache.policy.ledger
+        self._entered: list[Section] = []
         if not isinstance(cache.store, Logs):
             kind = type(cache.store).__name__
             raise ConfigurationError(f"{cache.url} keeps no runs: a {kind} has no `Logs`")
@@ -45,8 +47,7 @@ class RunBlock:
         store: Any = self._cache.store
         outer: Section | None = blocks.blocks.get().run
         around = outer
-        if not self._cache.policy.ledger:
-            self._entered.append((None, outer))
+        if not self._keeps:
             return Run.of_block(self._cache, None, self._name)
         if around is None:
             named = recording.of_environment(store, self._cache.url)
@@ -57,28 +58,29 @@ class RunBlock:
             recording.entered_inside(section.recording)
         else:
             section = Section(recording.entered(store, self._cache.url, self._name))
-        self._entered.append((section, outer))
+        section.outer = outer
+        self._entered.append(section)
         blocks.blocks.set(blocks.blocks.get().running(section))
         return Run.of_block(self._cache, section, self._name)
 
-    def _leave(self) -> None:
-        """Leave the innermost block of this context, and write what is to be written."""
-        if (section := self._left()) is not None:
-            recording.left(section.recording)
-
-    def _left(self) -> Section | None:
+    def _leave(self) -> Recording:
         stack = blocks.blocks.get()
-        at = next(
-            (n for n in reversed(range(len(self._entered))) if self._entered[n][0] is stack.run), -1
-        )
-        section, outer = self._entered.pop(at)
-        if section is not None and stack.run is section:
-            blocks.blocks.set(stack.running(outer))
-        return section
+        section: Any = stack.run
+        try:
+            self._entered.remove(section)  # in one step, as other threads leave it too
+        except ValueError:  # it was entered in another context
+            return self._entered.pop().recording
+        blocks.blocks.set(stack.running(section.outer))
+        left: Recording = section.recording
+        return left
 
     def __enter__(self) -> Run:
         self._cache.__enter__()
-        return self._enter()
+        try:
+            return self._enter()
+        except BaseException as error:
+            self._cache.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def __exit__(
         self,
@@ -87,7 +89,8 @@ class RunBlock:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._leave()
+            if self._keeps:
+                recording.left(self._leave())()
         finally:
             self._cache.__exit__(kind, error, trace)
 
@@ -101,8 +104,8 @@ class RunBlock:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if (section := self._left()) is not None:
-                await in_thread(recording.left, section.recording)
+            if self._keeps:
+                await in_thread(recording.left(self._leave()))
         finally:
             await self._cache.__aexit__(kind, error, trace)
 
