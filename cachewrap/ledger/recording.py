@@ -58,6 +58,7 @@ class Recording:
         asleep: whether nobody was told that there are some.
         users: blocks of this process that are in it.
         goes_on: whether this process takes part.
+        since: when this process began to, in seconds since the epoch.
     """
 
     def __init__(self, store: Logs, place: str, name: str, family: str) -> None:
@@ -76,6 +77,7 @@ class Recording:
 
     def renew(self) -> None:
         """Begin anew to write, in the same run: as another process, or after an end."""
+        self.since = time.time()
         self._lock = threading.Lock()
         self._lost = 0
         self._not_before = 0.0
