@@ -61,6 +61,7 @@ class Recording:
         asleep: whether nobody was told that there are some.
         users: blocks of this process that are in it.
         goes_on: whether this process takes part.
+        since: when this process began to, in seconds since the epoch.
     """
 
     def __init__(self, store: Logs, place: str, name: str, family: str) -> None:
@@ -83,6 +84,7 @@ class Recording:
         self._replaced: deque[Replaced] = deque()
         self._ends = False
         self._ended = 0.0
+        self.since = time.time()
         self._lock = threading.Lock()
         self._lost = 0
         self._not_before = 0.0
