@@ -42,16 +42,18 @@ class RunBlock:
 
         store: Any = self._cache.store
         outer: Section | None = blocks.blocks.get().run
-        around = outer
-        if around is None and self._cache.policy.ledger:
+        around, told = outer, self._cache.policy.ledger
+        if around is None and told:
             named = recording.of_environment(store)
             around = None if named is None else Section(named)
         if around is not None and around.logs_url == store.logs_url:
             path = f"{around.path}/{self._name}" if around.path else self._name
             section = Section(around.recording, path)
             section.recording.users += 1
+            section.recording.announced |= told
         else:
-            section = Section(recording.entered(store, self._cache.url, self._name))
+            url = self._cache.url
+            section = Section(recording.entered(store, url, self._name, announced=told))
         self._entered.append((section, outer))
         blocks.blocks.set(blocks.blocks.get().running(section))
         return Run.of_block(self._cache, section)

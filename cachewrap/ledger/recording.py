@@ -57,6 +57,7 @@ class Recording:
         rows: calls that are to be written.
         asleep: whether nobody was told that there are some.
         users: blocks of this process that are in it.
+        announced: whether it is kept also where nothing is told of it.
         goes_on: whether this process takes part.
     """
 
@@ -64,6 +65,7 @@ class Recording:
         self.rows: deque[tuple[Any, ...]] = deque()
         self.asleep = True
         self.users = 0
+        self.announced = True
         self.goes_on = True
         self.name = name
         self.place = place
@@ -111,8 +113,9 @@ class Recording:
         Raises `StoreError` where that cannot be; what could not be written waits on.
         """
         with self._lock:
-            announces = bool(self.name) and not self._begun and self.goes_on
-            if not (self.waits() or ends or announces):
+            told = self.waits() or self._begun > 0
+            announces = bool(self.name) and self.announced and not told and self.goes_on
+            if not (self.waits() or announces or (ends and (told or self.announced))):
                 return
             self._encode()
             self._write(ends)
@@ -272,15 +275,20 @@ class _Ends:
 _ends: Final = _Ends()
 
 
-def entered(store: Logs, place: str, name: str) -> Recording:
-    """The run of that name, in which a block is from now on, until `left`."""
+def entered(store: Logs, place: str, name: str, *, announced: bool = True) -> Recording:
+    """The run of that name, in which a block is from now on, until `left`.
+
+    Of one that is not announced nothing is written before a cache tells it of a call.
+    """
     with _current_lock():
         known = _known.get((store.logs_url, name))
         if known is None:
             _watch_end()
             known = _known[store.logs_url, name] = Recording(store, place, name, "")
+            known.announced = False
         known.users += 1
-    if known.users == 1:
+        first, known.announced = announced and not known.announced, known.announced or announced
+    if first:
         wake(known, soon=True)  # for processes that are started in the block
     return known
 

@@ -109,7 +109,8 @@ class Run:
             self._follow()
         if self._read is None:
             store: Any = self.cache.store
-            self._read = Contents(store.read_log(self._log), self._section)
+            pieces = store.read_log(self._log) if self._log else ()  # none where none is kept
+            self._read = Contents(pieces, self._section)
             self.name = self.name or self._read.name
         return self._read
 
