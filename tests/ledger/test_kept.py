@@ -90,7 +90,18 @@ def test_a_ledger_can_be_turned_off(
             monkeypatch.setenv(name, text)
     cache = disk(**{name: value for name, value in given.items() if name.islower()})
     ask(cache)
+    with cache.run("baseline") as run:
+        ask(cache)
+        assert run.calls() == []
+    assert (run.label, run.calls()) == ("baseline", [])
     assert logs_of(cache) == []
+
+
+def test_a_run_that_another_cache_tells_is_kept(disk: Callable[..., Cache]) -> None:
+    with disk(ledger=False).run("baseline"), disk().run("inside"):
+        pass
+    ask(disk(ledger=False).run("candidate"))
+    assert [run.name for run in disk().runs()] == ["baseline"]
 
 
 def test_a_url_turns_it_off(tmp_path: Path) -> None:
