@@ -20,6 +20,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf, isfinite
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -31,6 +32,9 @@ VERSION: Final = 1
 _KEY: Final = 32
 _NO_KEY: Final = bytes(_KEY)
 _LEVEL: Final = 1
+_LAST: Final = 2.0**36
+"""The last moment that is believed, in seconds since the epoch: of the year 4147."""
+
 _MOST: Final = 2**25
 """Bytes of the columns of a piece, at most: a forged one does not fill the memory."""
 
@@ -232,6 +236,12 @@ def _unpacked(kind: str, packed: bytes) -> list[float]:
     return numbers.tolist()
 
 
+def _check(numbers: Sequence[float], most: float) -> None:
+    """Raise `ValueError` where some cannot be: dates and sums of them are made of the others."""
+    if numbers and not (min(numbers) >= 0 and max(numbers) <= most and isfinite(sum(numbers))):
+        raise ValueError
+
+
 class Reader:
     """The reader of a log, of all its writers.
 
@@ -254,6 +264,10 @@ class Reader:
                     return None
                 self._seen.add(digest)
             part: Any = decoder.decode(piece[2:])
+            if isinstance(part, Begin):
+                _check((part.started,), _LAST)
+            elif isinstance(part, End):
+                _check((part.ended, part.lost), _LAST)
             return self._calls(part) if isinstance(part, _Calls) else part
         except (msgspec.MsgspecError, zlib.error, ValueError, IndexError, OverflowError):
             return None
@@ -267,18 +281,25 @@ class Reader:
         columns = _columns_of(unpacked.decompress(piece.columns, _MOST))
         keys = [piece.keys[at : at + _KEY] for at in range(0, len(piece.keys), _KEY)]
         process, details = piece.process, columns.details
+        started, stored_at = _unpacked("d", piece.started), _unpacked("d", piece.answered)
+        seconds, upstream = _unpacked("f", piece.seconds), _unpacked("f", piece.upstream)
+        for column, most in (
+            *((started, _LAST), (stored_at, _LAST), (seconds, inf), (upstream, inf)),
+            *((columns.samples, inf), (columns.tokens_in, inf), (columns.tokens_out, inf)),
+        ):
+            _check(column, most)
         calls = []
         for number, (what, lane, sample, began, took, up, asked, told, stored, key) in enumerate(
             zip(
                 columns.common,
                 columns.lanes,
                 columns.samples,
-                _unpacked("d", piece.started),
-                _unpacked("f", piece.seconds),
-                _unpacked("f", piece.upstream),
+                started,
+                seconds,
+                upstream,
                 columns.tokens_in,
                 columns.tokens_out,
-                _unpacked("d", piece.answered),
+                stored_at,
                 keys,
                 strict=True,
             )
