@@ -22,6 +22,8 @@ class RunBlock:
     It may be entered again, also by several threads at once: what is asked is in the same run as
     long as one of its blocks goes on, and in another one of that name afterwards.
 
+    A cache that keeps no ledger serves the calls, and nothing is kept of them.
+
     Args:
         cache: serves the calls.
         name: the name of the run.
@@ -30,6 +32,7 @@ class RunBlock:
     def __init__(self, cache: Any, name: str) -> None:
         self._cache = cache
         self._name = names.check_name(name)
+        self._keeps: bool = cache.policy.ledger
         self._entered: list[Section] = []
         if not isinstance(cache.store, Logs):
             kind = type(cache.store).__name__
@@ -44,8 +47,10 @@ class RunBlock:
         store: Any = self._cache.store
         outer: Section | None = blocks.blocks.get().run
         around = outer
-        if around is None and self._cache.policy.ledger:
-            named = recording.of_environment(store)
+        if not self._keeps:
+            return Run.of_block(self._cache, None, self._name)
+        if around is None:
+            named = recording.of_environment(store, self._cache.url)
             around = None if named is None else Section(named)
         if around is not None and around.logs_url == store.logs_url:
             path = f"{around.path}/{self._name}" if around.path else self._name
@@ -56,7 +61,7 @@ class RunBlock:
         section.outer = outer
         self._entered.append(section)
         blocks.blocks.set(blocks.blocks.get().running(section))
-        return Run.of_block(self._cache, section)
+        return Run.of_block(self._cache, section, self._name)
 
     def _leave(self) -> Recording:
         stack = blocks.blocks.get()
@@ -84,7 +89,8 @@ class RunBlock:
         trace: TracebackType | None,
     ) -> None:
         try:
-            recording.left(self._leave())()
+            if self._keeps:
+                recording.left(self._leave())()
         finally:
             self._cache.__exit__(kind, error, trace)
 
@@ -98,7 +104,8 @@ class RunBlock:
         trace: TracebackType | None,
     ) -> None:
         try:
-            await in_thread(recording.left(self._leave()))
+            if self._keeps:
+                await in_thread(recording.left(self._leave()))
         finally:
             await self._cache.__aexit__(kind, error, trace)
 

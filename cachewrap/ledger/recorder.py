@@ -27,6 +27,9 @@ _NUMBERS: Final = {
 }
 _FAILED: Final = OUTCOMES.index(FAILED)
 
+CUT_OFF: Final = "cut off"
+"""Why the answer of a call is not stored whose caller has left before its end."""
+
 
 class Section:
     """The place of calls in a run: the run, and the blocks inside it.
@@ -217,15 +220,16 @@ class Recorder:
 
 
 class Began:
-    """A call that a run will be told of when it has ended.
+    """A call that a run will be told of once: when it has ended, or nobody waits for it any more.
 
     Attributes:
         key: the key of the request.
+        told: whether the run was told.
     """
 
     __slots__ = (
         *("_lane", "_model", "_recorder", "_sample", "_section", "_source", "_started"),
-        "key",
+        *("key", "told"),
     )
 
     def __init__(
@@ -246,6 +250,14 @@ class Began:
         self._sample = sample
         self._started = started
         self._lane = lane()
+        self.told = False
+
+    def __del__(self) -> None:
+        # Its caller left a stream without closing it, or broke a generator off. A finaliser may run
+        # under any lock: nobody is woken, and what waits is written with the next call or block.
+        # In a forked child it is for the parent to tell.
+        if not getattr(self, "told", True) and self._started >= self._section.recording.since:
+            self.ended(Outcome.MISS, None, self._model or "", NO_DETAILS, CUT_OFF, wakes=False)
 
     def ended(
         self,
@@ -254,8 +266,13 @@ class Began:
         model: str,
         details: Details,
         reason: str = "",
+        *,
+        wakes: bool = True,
     ) -> None:
-        """Tell how it ended; an outcome of None is a call that raised."""
+        """Tell how it ended, unless that is told; an outcome of None is a call that raised."""
+        if self.told:
+            return
+        self.told = True
         section, recorder = self._section, self._recorder
         number = _FAILED if outcome is None else _NUMBERS[outcome]
         manner = section.manner(number, recorder._seed, recorder._place(section), reason)
@@ -271,14 +288,14 @@ class Began:
         section.append(
             (what, self.key, self._sample, self._started, took, told, stored, self._lane)
         )
-        if section.recording.asleep:
+        if wakes and section.recording.asleep:
             wake(section.recording)
 
     def __enter__(self) -> None:
         """The call is made in this block; it fails where the block raises."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, GeneratorExit):
             self.failed(type(error).__name__)
 
     def finished(self, reply: Any, model: str, details: Details) -> None:

@@ -61,6 +61,7 @@ class Recording:
         asleep: whether nobody was told that there are some.
         users: blocks of this process that are in it.
         goes_on: whether this process takes part.
+        since: when this process began to, in seconds since the epoch.
     """
 
     def __init__(self, store: Logs, place: str, name: str, family: str) -> None:
@@ -70,7 +71,7 @@ class Recording:
         self.goes_on = True
         self.name = name
         self.place = place
-        self._store = store
+        self._store = store.logs_alone()
         self._family = family
         self._keeps = bool(name)
         self._log = "" if name else names.unnamed_log(_unnamed(family))
@@ -83,6 +84,7 @@ class Recording:
         self._replaced: deque[Replaced] = deque()
         self._ends = False
         self._ended = 0.0
+        self.since = time.time()
         self._lock = threading.Lock()
         self._lost = 0
         self._not_before = 0.0
@@ -363,9 +365,9 @@ def standing(store: Logs, place: str) -> Recording | None:
         return known
 
 
-def of_environment(store: Logs) -> Recording | None:
+def of_environment(store: Logs, place: str) -> Recording | None:
     """The run that the environment has named, at that store; None where it names none."""
-    run = standing(store, "") if os.environ.get(NAME_VARIABLE) else None
+    run = standing(store, place) if os.environ.get(NAME_VARIABLE) else None
     return run if run is not None and run.name else None
 
 

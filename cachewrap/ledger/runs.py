@@ -57,8 +57,16 @@ class Run:
         return f"<Run {self.label}: {len(self.calls())} calls>"
 
     @classmethod
-    def of_block(cls, cache: Place, section: Section) -> Run:
-        """The run of a block that goes on, whose log is not decided before it is first written."""
+    def of_block(cls, cache: Place, section: Section | None, name: str) -> Run:
+        """The run of a block that goes on, whose log is not decided before it is first written.
+
+        Args:
+            cache: of the block.
+            section: where its calls belong; None where nothing is kept of them.
+            name: the name of the block.
+        """
+        if section is None:
+            return cls(cache, names.LogName("", name, 1))
         recording = section.recording
         run = cls(cache, names.LogName("", recording.name, 1), section=section.path)
         run._recording = recording

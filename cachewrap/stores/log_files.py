@@ -243,6 +243,9 @@ class FileLogs(Logs):
 
     _log_files: LogFiles
 
+    def logs_alone(self) -> Logs:
+        return _LogsAlone(self.logs_url, self._log_files)
+
     def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
         self._log_files.append(name, pieces)
 
@@ -254,3 +257,15 @@ class FileLogs(Logs):
 
     def remove_log(self, name: str) -> bool:
         return self._log_files.remove(name)
+
+
+class _LogsAlone(FileLogs):
+    """The logs of a store without the store."""
+
+    def __init__(self, url: str, files: LogFiles) -> None:
+        self._url = url
+        self._log_files = files
+
+    @property
+    def logs_url(self) -> str:
+        return self._url
