@@ -255,6 +255,7 @@ _thread: threading.Thread | None = None
 _waiting: dict[int, Recording] = {}
 _hurries = False
 _forks = False
+_over = False
 
 
 def _watch_end() -> None:
@@ -342,6 +343,9 @@ def flush(store: Logs | None = None) -> None:
 def wake(recording: Recording, *, soon: bool = False) -> None:
     """Have what waits written in half a second, or at once."""
     global _thread, _hurries
+    if _over:  # it is asked by what runs at the very end
+        recording.try_to_write(ends=True)
+        return
     with _current_lock():
         recording.asleep = False
         _hurries = _hurries or soon
@@ -434,12 +438,19 @@ systems.around_fork(_end_thread, _go_on, _renew)
 
 
 @atexit.register
+def _finish_all() -> None:
+    global _over
+    _over = True
+    finish()
+
+
 def finish() -> None:
     """Write what waits, and that all runs of this process end."""
     for recording in {id(one): one for one in (*_known.values(), *_waiting.values())}.values():
         if recording.is_begun():
             recording.try_to_write(ends=True)
         recording.goes_on = False
+        recording.asleep = True
         recording.forget()
     _known.clear()
     _waiting.clear()
