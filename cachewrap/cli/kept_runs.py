@@ -12,6 +12,7 @@ import click
 
 from cachewrap.cache import Cache
 from cachewrap.cli.places import Place, Where
+from cachewrap.cli.text import clean
 from cachewrap.ledger.runs import ENDED, KILLED, RUNNING, UNKNOWN, Run, Runs, runs_of
 from cachewrap.ledger.totals import Sum
 from cachewrap.stores.base import Logs
@@ -98,9 +99,9 @@ def named(kept: list[Kept], name: str) -> tuple[Kept, Run]:
         told = ", ".join(f"{one.name}#{name}" for one, _ in found)
         raise click.ClickException(f"{name!r} is in several places: {told}")
     if not found:
-        raise click.ClickException(_missing(kept, name))
+        raise click.ClickException(clean(_missing(kept, name)))
     if "/" in name and not found[0][1].calls():
-        raise click.ClickException(_no_block(*found[0], name))
+        raise click.ClickException(clean(_no_block(*found[0], name)))
     return found[0]
 
 

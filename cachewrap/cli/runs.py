@@ -294,7 +294,7 @@ def rm_(
 
 def _refuse(why: str) -> NoReturn:
     click.echo("nothing was changed", err=True)
-    raise click.ClickException(why)
+    raise click.ClickException(clean(why))
 
 
 @click.command(

@@ -172,7 +172,7 @@ def diff(
         for line in failing:
             click.echo(f"failed: {line}", err=True)
         if accept:
-            click.echo(_accepted(baseline, candidate, new), err=as_json)
+            click.echo(clean(_accepted(baseline, candidate, new)), err=as_json)
             return
     sys.exit(1 if failing or not (conditions or compared.equal) else 0)
 

@@ -40,9 +40,10 @@ class Section:
         logs_url: where the run is written.
         append: has a call written.
         hits: the manner of hits, by seed and URL of the cache.
+        outer: the run, or the block of it, around.
     """
 
-    __slots__ = ("_manners", "append", "hits", "logs_url", "path", "recording")
+    __slots__ = ("_manners", "append", "hits", "logs_url", "outer", "path", "recording")
 
     def __init__(self, run: Recording, path: str = "") -> None:
         self.recording = run
@@ -50,6 +51,7 @@ class Section:
         self.logs_url = run.store.logs_url
         self.append = run.rows.append
         self.hits: dict[str, Manner] = {}
+        self.outer: Section | None = None
         self._manners: dict[tuple[int, str, str, str], Manner] = {}
 
     def manner(self, outcome: int, seed: str, place: str, reason: str) -> Manner:

@@ -58,8 +58,16 @@ class Run:
         return f"<Run {self.label}: {len(self.calls())} calls>"
 
     @classmethod
-    def of_block(cls, cache: Place, section: Section) -> Run:
-        """The run of a block that goes on, whose log is not decided before it is first written."""
+    def of_block(cls, cache: Place, section: Section | None, name: str) -> Run:
+        """The run of a block that goes on, whose log is not decided before it is first written.
+
+        Args:
+            cache: of the block.
+            section: where its calls belong; None where nothing is kept of them.
+            name: the name of the block.
+        """
+        if section is None:
+            return cls(cache, names.LogName("", name, 1))
         recording = section.recording
         run = cls(cache, names.LogName("", recording.name, 1), section=section.path)
         run._recording = recording
@@ -105,12 +113,13 @@ class Run:
     def _whole(self) -> Contents:
         if self._recording is not None:
             self._read = None  # it goes on
-            if self._recording.goes_on:
+            if self._recording.goes_on or self._recording.waits():
                 self._recording.try_to_write()
             self._follow()
         if self._read is None:
             store: Any = self.cache.store
-            self._read = Contents(store.read_log(self._log), self._section)
+            pieces = store.read_log(self._log) if self._log else ()
+            self._read = Contents(pieces, self._section)
             self.name = self.name or self._read.name
         return self._read
 
@@ -120,7 +129,7 @@ class Run:
         assert recording is not None
         if (name := names.parsed(recording.log)) is not None:
             self._log, self.number = name.log, name.number
-        if not recording.goes_on:
+        if self._log and not (recording.goes_on or recording.waits()):
             self._recording = None
 
     @property
@@ -235,13 +244,13 @@ class Contents:
     """The contents of a run's log, or of a block of it."""
 
     def __init__(self, pieces: Iterable[bytes], section: str) -> None:
-        self.begun: list[Begin] = []
         self.calls: Rows[Call] = Rows()
         self.lost = 0
         ends: dict[int, float] = {}
+        begun: dict[int, Begin] = {}
         for part in read(pieces):
             if isinstance(part, Begin):
-                self.begun.append(part)
+                begun.setdefault(part.writer, part)  # it may have been sent twice
             elif isinstance(part, End):
                 if part.ended:
                     ends[part.writer] = part.ended
@@ -256,7 +265,7 @@ class Contents:
         self.calls.sort(key=_began)
         for number, call in enumerate(self.calls):
             call.number = number
-        self.begun.sort(key=lambda one: one.started)
+        self.begun = sorted(begun.values(), key=lambda one: one.started)
         self.name = self.begun[0].name if self.begun else ""
         self.started = self.begun[0].started if self.begun else 0.0
         self.open = [one for one in self.begun if one.writer not in ends]

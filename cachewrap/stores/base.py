@@ -393,6 +393,10 @@ class Logs(Protocol):
     def logs_url(self) -> str:
         """Where the logs are, as a URL without credentials; equal for all partitions of a place."""
 
+    def logs_alone(self) -> Logs:
+        """What has the same logs, and keeps nothing else of the store: it is held to the end."""
+        return self
+
     @abstractmethod
     def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
         """Add pieces to the end of a log, which is made where there is none.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
@@ -25,6 +25,7 @@ from cachewrap.telemetry.reading import usage_of
 from cachewrap.telemetry.usage import Usage, cost_of, provider_saved
 
 pytest.importorskip("genai_prices")
+httpx: Any = importlib.import_module("httpx" if importlib.util.find_spec("httpx") else "httpx2")
 
 OPENAI = REPORTED["OpenAI chat"]
 ANTHROPIC = REPORTED["Anthropic, read and written for both"]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import anthropic
 import openai
+import pytest
 from standin import Upstream
 
 from cachewrap import Cache, patch_anthropic, patch_openai
@@ -143,6 +143,7 @@ class AskingUpstream(Asking):
 
     def __init__(self, cache: Cache, up: Upstream) -> None:
         super().__init__(cache)
+        anthropic = pytest.importorskip("anthropic", reason="runs in `sdks`")
         self._openai = openai.OpenAI(base_url=up.base_url, api_key="none", max_retries=0)
         self._anthropic = anthropic.Anthropic(base_url=up.root_url, api_key="none", max_retries=0)
         self._told: list[Event] = []

@@ -9,7 +9,7 @@ import pytest
 
 from cachewrap import Cache, llm_cached
 from cachewrap.cli.runs_prefix import facts, lines
-from cachewrap.ledger import loss
+from cachewrap.ledger.prefixes import loss
 from cachewrap.telemetry.usage import Usage
 from ledger.making import ended, write_run
 from ledger.prompting import QUESTIONS, RULES, Asking, always, chatting, record, speaking

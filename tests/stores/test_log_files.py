@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -173,6 +174,22 @@ class TestFolder:
             only(folder).unlink()
             (folder / ".gitignore").unlink()
             folder.rmdir()
+        logs.append_to_log(NAME, [b"piece"])
+        assert list(logs.read_log(NAME)) == [b"piece"]
+
+    @pytest.mark.parametrize("before", ["an entry", "a log"])
+    def test_a_place_that_was_removed_is_not_made_again(
+        self, store: FileStore, logs: Logs, place: Place, before: str
+    ) -> None:
+        if before == "a log":
+            logs.append_to_log(NAME, [b"piece"])
+        else:
+            store.set("0" * 64, b"value")
+        store.close()
+        shutil.rmtree(place.root)
+        logs.append_to_log(NAME, [b"piece"])
+        assert not place.root.exists()
+        store.set("0" * 64, b"value")
         logs.append_to_log(NAME, [b"piece"])
         assert list(logs.read_log(NAME)) == [b"piece"]
 

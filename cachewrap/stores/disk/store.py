@@ -138,8 +138,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, FileLogs, Checks):
             "store_seconds": store_seconds,
             "breaker_seconds": breaker_seconds,
         }
-        self._connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
-        self._log_files = LogFiles(self._root, LOGS, store_seconds)
+        connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
+        self._connections = connections
+        self._log_files = LogFiles(
+            self._root, LOGS, store_seconds, was_there=lambda: connections.found
+        )
         self._used: dict[bytes, float] = {}
         self._additions = 0
         self._leases_checked = False
