@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
-from cachewrap.errors import ConfigurationError
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.joining import lives
@@ -384,7 +384,8 @@ def rename(run: Run, name: str) -> Run:
     store: Any = run.cache.store
     numbers = [one.number for one in runs_of(run.cache) if one.name == name and one.named]
     to = names.named_log(name, max(numbers, default=0) + 1)
-    _copy(store, run.log, to, name)
+    if not _copy(store, run.log, to, name):
+        raise StoreError(f"nothing of {run.name} can be read: its log is damaged")
     kept = f"{names.REPLACED}{run.log}"
     if any(facts.name == kept for facts in store.logs()):
         _copy(store, kept, f"{names.REPLACED}{to}", name)
@@ -398,13 +399,16 @@ def _check_ended(run: Run) -> None:
         raise ConfigurationError(f"the run {run.label} goes on: end it first")
 
 
-def _copy(store: Any, log: str, to: str, name: str) -> None:
+def _copy(store: Any, log: str, to: str, name: str) -> int:
     import msgspec
 
     from cachewrap.ledger.pieces import Reader, encode
 
+    copied = 0
     for piece in store.read_log(log):
         part = Reader().read(piece) if piece[1:2] == b"B" else None
         if isinstance(part, Begin):
             piece = encode(msgspec.structs.replace(part, name=name))
         store.append_to_log(to, [piece])
+        copied += 1
+    return copied

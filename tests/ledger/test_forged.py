@@ -12,7 +12,10 @@ import pytest
 
 from cachewrap import Cache
 from cachewrap.cli.main import main
+from cachewrap.errors import StoreError
+from cachewrap.ledger.names import named_log
 from cachewrap.ledger.pieces import Begin, End, Writer, encode
+from cachewrap.ledger.runs import rename
 from ledger.making import ended
 
 ESCAPES = "\x1b[31mred\x07\r\n<script>"
@@ -103,3 +106,17 @@ def test_what_cannot_be_breaks_nothing(
     with cache.run("trial") as run:
         pass
     assert run.name == "trial"
+
+
+def test_a_run_of_which_nothing_can_be_read_is_not_renamed(tmp_path: Path) -> None:
+    cache = Cache.disk(cache_path_root=tmp_path)
+    store: Any = cache.store
+    log = named_log("forged", 1)
+    begin = Begin(9, "forged", 1.8e9, 1, "elsewhere", "program.py", "", "")
+    store.append_to_log(log, [encode(begin)])
+    (file,) = tmp_path.rglob(f"*{log}*")
+    file.write_bytes(bytes(100))
+    run = cache.runs()["forged"]
+    with pytest.raises(StoreError, match="nothing of forged can be read"):
+        rename(run, "other")
+    assert [one.name for one in cache.runs()] == ["forged"]

@@ -91,7 +91,18 @@ def test_a_ledger_can_be_turned_off(
             monkeypatch.setenv(name, text)
     cache = disk(**{name: value for name, value in given.items() if name.islower()})
     ask(cache)
+    with cache.run("baseline") as run:
+        ask(cache)
+        assert run.calls() == []
+    assert (run.label, run.calls()) == ("baseline", [])
     assert logs_of(cache) == []
+
+
+def test_a_run_of_a_cache_without_a_ledger_is_none(disk: Callable[..., Cache]) -> None:
+    with disk(ledger=False).run("baseline"), disk().run("inside"):
+        pass
+    ask(disk(ledger=False).run("candidate"))
+    assert [run.name for run in disk().runs()] == ["inside"]
 
 
 def test_a_url_turns_it_off(tmp_path: Path) -> None:
