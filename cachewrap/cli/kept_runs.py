@@ -37,11 +37,6 @@ class Kept:
         self.url = url
         self.runs = runs
 
-    def label(self, run: Run) -> str:
-        """What a run is asked for by: ``baseline``, or of an earlier one ``baseline~1``."""
-        later = [one for one in self.runs if one.name == run.name and one.number > run.number]
-        return f"{run.name}~{len(later)}" if later else run.name
-
 
 @contextmanager
 def opened(where: Where) -> Iterator[list[Kept]]:
@@ -156,7 +151,7 @@ def facts_of(kept: Kept, run: Run, sums: Sum) -> dict[str, Any]:
     return plain(
         {
             **({"place": kept.name} if kept.name else {}),
-            "name": kept.label(run),
+            "name": run.label,
             "named": run.named,
             "state": run.state,
             "started": run.started,

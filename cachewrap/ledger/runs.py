@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
-from cachewrap.errors import StoreError
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.joining import lives
@@ -39,6 +40,7 @@ class Run:
         number: which run of that name it is, from 1; 0 of one that was given no name.
         size: bytes that its log takes.
         changed: when it was written last, in seconds since the epoch; 0.0 where not known.
+        newer: how many runs of its name were newer when it was found.
         cache: a cache of the place that it is in, which has its answers.
     """
 
@@ -48,6 +50,7 @@ class Run:
         self.number = name.number
         self.size = size
         self.changed = 0.0
+        self.newer = 0
         self._log = name.log
         self._section = section
         self._read: Contents | None = None
@@ -80,8 +83,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What it is called: its name, and behind it ``/`` and the block where it is one of it."""
-        return f"{self.name}/{self._section}" if self._section else self.name
+        """What it is asked for by: ``baseline``, or ``baseline~1``, or of a block in it ``a/b``."""
+        back = f"~{self.newer}" if self.newer else ""
+        return f"{self.name}{back}/{self._section}" if self._section else f"{self.name}{back}"
 
     @property
     def order(self) -> tuple[float, int]:
@@ -187,7 +191,9 @@ class Run:
     def block(self, path: str) -> Run:
         """The part of it that was made in a block inside: ``a/b`` is ``b`` inside ``a``."""
         part = f"{self._section}/{path}" if self._section else path
-        return Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
+        run = Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
+        run.changed, run.newer = self.changed, self.newer
+        return run
 
     def as_dict(self) -> dict[str, Any]:
         """What is known of it as plain values: a row of a table."""
@@ -305,7 +311,7 @@ class Runs(Rows[Run]):
         if name == "@":
             found = list(self)
         else:
-            found = [run for run in self if run.name == name]
+            found = sorted((run for run in self if run.name == name), key=_number)
             if not found and len(name) >= 4:
                 found = [run for run in self if not run.named and run.name.startswith(name)]
                 if len(found) > 1:
@@ -328,6 +334,10 @@ class Runs(Rows[Run]):
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 
+def _number(run: Run) -> int:
+    return run.number
+
+
 def runs_of(cache: Place) -> Runs:
     """The runs of the place of a cache, the oldest first; none where its store keeps none.
 
@@ -344,13 +354,21 @@ def runs_of(cache: Place) -> Runs:
             run.changed = facts.changed
             found.append(run)
     found.sort(key=lambda run: run.order)
+    newer: Counter[str] = Counter()
+    for run in sorted(found, key=_number, reverse=True):
+        run.newer = newer[run.name]
+        newer[run.name] += 1
     return Runs(found)
 
 
 def remove(run: Run) -> None:
-    """Remove a run, and what it has kept that no other run needs. Raises `StoreError`."""
+    """Remove a run, and what it has kept that no other run needs.
+
+    Raises `ConfigurationError` while it goes on, and `StoreError`.
+    """
     from cachewrap.ledger.answers import sweep
 
+    _check_ended(run)
     store: Any = run.cache.store
     store.remove_log(run.log)
     sweep(run.cache)
@@ -362,6 +380,7 @@ def rename(run: Run, name: str) -> Run:
     Raises `ConfigurationError` for what is no name, or while the run goes on; `StoreError`.
     """
     name = names.check_name(name)
+    _check_ended(run)
     store: Any = run.cache.store
     numbers = [one.number for one in runs_of(run.cache) if one.name == name and one.named]
     to = names.named_log(name, max(numbers, default=0) + 1)
@@ -373,6 +392,11 @@ def rename(run: Run, name: str) -> Run:
         store.remove_log(kept)
     store.remove_log(run.log)
     return runs_of(run.cache)[name]
+
+
+def _check_ended(run: Run) -> None:
+    if run.state == RUNNING:
+        raise ConfigurationError(f"the run {run.label} goes on: end it first")
 
 
 def _copy(store: Any, log: str, to: str, name: str) -> int:
