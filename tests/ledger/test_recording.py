@@ -118,7 +118,7 @@ def test_how_many_more_there_are_is_told_of_a_name_that_is_none(cache: Cache) ->
     for number in range(7):
         with cache.run(f"trial {number}"):
             pass
-    with pytest.raises(KeyError, match="there are trial 2, .*, trial 6 and 2 more"):
+    with pytest.raises(KeyError, match=r"there are trial 2, .*, trial 6 and 2 more"):
         cache.runs()["other"]
 
 
