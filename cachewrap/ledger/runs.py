@@ -62,8 +62,7 @@ class Run:
 
     def __repr__(self) -> str:
         calls = len(self.calls())
-        number = f" number {self.number}" if self.number > 1 else ""
-        return f"<Run {self.label}{number}: {calls} call{'s' * (calls != 1)}>"
+        return f"<Run {self.label}: {calls} call{'s' * (calls != 1)}>"
 
     @classmethod
     def of_block(cls, cache: Place, section: Section | None, name: str) -> Run:

@@ -119,7 +119,7 @@ def test_a_name_again_is_another_run(cache: Cache) -> None:
         with cache.run("trial"):
             asking.complete(prompt)
     assert [run.name for run in cache.runs()] == ["trial", "trial"]
-    assert str(cache.runs()) == "[<Run trial: 1 call>, <Run trial number 2: 1 call>]"
+    assert str(cache.runs()) == "[<Run trial~1: 1 call>, <Run trial: 1 call>]"
     assert calls_of(cache)[0].key != calls_of(cache, "trial~1")[0].key
 
 
