@@ -37,11 +37,6 @@ class Kept:
         self.url = url
         self.runs = runs
 
-    def label(self, run: Run) -> str:
-        """What a run is asked for by: ``baseline``, or of an earlier one ``baseline~1``."""
-        later = [one for one in self.runs if one.name == run.name and one.number > run.number]
-        return f"{run.name}~{len(later)}" if later else run.name
-
 
 @contextmanager
 def opened(where: Where) -> Iterator[list[Kept]]:
@@ -145,9 +140,9 @@ def money_cell(amount: Decimal | None) -> str:
 
 
 def short(count: int) -> str:
-    """A large number in few characters: ``950``, ``12k``, ``3.4M``."""
+    """A large number in few characters: ``9,500``, ``12k``, ``3.4M``."""
     if count < 10_000:
-        return str(count)
+        return f"{count:,}"
     return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.1f}M"
 
 
@@ -156,7 +151,7 @@ def facts_of(kept: Kept, run: Run, sums: Sum) -> dict[str, Any]:
     return plain(
         {
             **({"place": kept.name} if kept.name else {}),
-            "name": kept.label(run),
+            "name": run.label,
             "named": run.named,
             "state": run.state,
             "started": run.started,

@@ -155,20 +155,23 @@ def diff(
     """
     with ExitStack() as opened:
         (baseline, old), (candidate, new) = (_side(word, where, opened) for word in runs)
+        called = (runs[0], runs[1]) if old == new else (old, new)
         if accept:
             _check_accepted(baseline, candidate)
         compared = compare(baseline, candidate, ignore=ignore)
         failing = compared.failing(conditions)
         shown = [change for change in compared.changes if not only or change.kind in only]
         if as_json:
-            whole = {**compared.as_dict(), "baseline": old, "candidate": new}
+            whole = {**compared.as_dict(), "baseline": called[0], "candidate": called[1]}
             changes = shown if limit is None else shown[:limit]
             whole["changes"] = [change.as_dict() for change in changes]
             click.echo(json_line(_plain(whole | {"failing": failing})))
         else:
             most = _SHOWN if limit is None else limit
-            for line in _text(compared, (old, new), shown, most, full=full):
+            for line in _text(compared, called, shown, most, full=full):
                 click.echo(line)
+        for path in compared.unmet:
+            click.echo(f"--ignore {path}: no request that differs has this field", err=True)
         for line in failing:
             click.echo(f"failed: {line}", err=True)
         if accept:
@@ -186,15 +189,14 @@ def _side(word: str, where: Where, opened: ExitStack) -> tuple[Run, str]:
     if not is_run and (is_url(word) or _begins_a_path(word)):
         return _entries(word, where, opened), word
     try:
-        ((kept, run),) = opened.enter_context(chosen(where, [word]))
+        ((_, run),) = opened.enter_context(chosen(where, [word]))
     except (click.ClickException, StoreError) as error:
         if not is_run and is_place(word):
             return _entries(word, where, opened), word
         if isinstance(error, StoreError):
             raise
         raise click.UsageError(error.message) from None  # the status of which is not 1
-    block = run.label[len(run.name) :]
-    return run, f"{kept.label(run)}{block}"
+    return run, run.label
 
 
 def _begins_a_path(word: str) -> bool:
@@ -220,7 +222,7 @@ def _check_accepted(baseline: Run, candidate: Run) -> None:
         raise click.UsageError("a whole cache cannot be accepted: give two runs")
     if not baseline.named:
         raise click.UsageError(f"{baseline.label} has no name that could be taken: rename it first")
-    if "/" in candidate.label or "/" in baseline.label:
+    if candidate.section or baseline.section:
         raise click.UsageError("a block of a run cannot be accepted: give the whole run")
     stores: list[Any] = [baseline.cache.store, candidate.cache.store]
     if stores[0].logs_url != stores[1].logs_url:

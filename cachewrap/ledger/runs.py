@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
-from cachewrap.errors import StoreError
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.joining import lives
@@ -28,6 +29,9 @@ RUNNING: Final = "running"
 KILLED: Final = "killed"
 UNKNOWN: Final = "unknown"
 
+_LATEST: Final = 5
+"""Runs that are looked at, or named, where a name is none."""
+
 
 class Run:
     """One run: the calls that it made, as they were written down.
@@ -39,6 +43,7 @@ class Run:
         number: which run of that name it is, from 1; 0 of one that was given no name.
         size: bytes that its log takes.
         changed: when it was written last, in seconds since the epoch; 0.0 where not known.
+        newer: how many runs of its name were newer when it was found.
         cache: a cache of the place that it is in, which has its answers.
     """
 
@@ -48,6 +53,7 @@ class Run:
         self.number = name.number
         self.size = size
         self.changed = 0.0
+        self.newer = 0
         self._log = name.log
         self._section = section
         self._read: Contents | None = None
@@ -55,7 +61,8 @@ class Run:
         self._recording: Recording | None = None
 
     def __repr__(self) -> str:
-        return f"<Run {self.label}: {len(self.calls())} calls>"
+        calls = len(self.calls())
+        return f"<Run {self.label}: {calls} call{'s' * (calls != 1)}>"
 
     @classmethod
     def of_block(cls, cache: Place, section: Section | None, name: str) -> Run:
@@ -80,8 +87,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What it is called: its name, and behind it ``/`` and the block where it is one of it."""
-        return f"{self.name}/{self._section}" if self._section else self.name
+        """What it is asked for by: ``baseline``, or ``baseline~1``, or of a block in it ``a/b``."""
+        back = f"~{self.newer}" if self.newer else ""
+        return f"{self.name}{back}/{self._section}" if self._section else f"{self.name}{back}"
 
     @property
     def order(self) -> tuple[float, int]:
@@ -187,7 +195,13 @@ class Run:
     def block(self, path: str) -> Run:
         """The part of it that was made in a block inside: ``a/b`` is ``b`` inside ``a``."""
         part = f"{self._section}/{path}" if self._section else path
-        return Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
+        run = Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
+        run.changed, run.newer = self.changed, self.newer
+        return run
+
+    def has_block(self, path: str) -> bool:
+        """Whether something was asked in a block of that path inside."""
+        return any(f"{call.path}/".startswith(f"{path}/") for call in self.calls())
 
     def as_dict(self) -> dict[str, Any]:
         """What is known of it as plain values: a row of a table."""
@@ -305,7 +319,7 @@ class Runs(Rows[Run]):
         if name == "@":
             found = list(self)
         else:
-            found = [run for run in self if run.name == name]
+            found = sorted((run for run in self if run.name == name), key=_number)
             if not found and len(name) >= 4:
                 found = [run for run in self if not run.named and run.name.startswith(name)]
                 if len(found) > 1:
@@ -320,12 +334,20 @@ class Runs(Rows[Run]):
         import difflib
 
         known = list(dict.fromkeys(run.name for run in self if run.named))
+        for run in self[: -_LATEST - 1 : -1]:
+            if self.find(run.name) is run and run.has_block(which):
+                return f"no run {which!r}: it is a block of {run.name}, {run.name}/{which}"
         close = difflib.get_close_matches(which, known, 1)
         if close:
             return f"no run {which!r}: did you mean {close[0]!r}?"
         be = "is" if len(known) == 1 else "are"
-        told = f"there {be} {', '.join(known[-5:])}" if known else "none has a name"
+        more = f" and {len(known) - _LATEST} more" if len(known) > _LATEST else ""
+        told = f"there {be} {', '.join(known[-_LATEST:])}{more}" if known else "none has a name"
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
+
+
+def _number(run: Run) -> int:
+    return run.number
 
 
 def runs_of(cache: Place) -> Runs:
@@ -344,13 +366,21 @@ def runs_of(cache: Place) -> Runs:
             run.changed = facts.changed
             found.append(run)
     found.sort(key=lambda run: run.order)
+    newer: Counter[str] = Counter()
+    for run in sorted(found, key=_number, reverse=True):
+        run.newer = newer[run.name]
+        newer[run.name] += 1
     return Runs(found)
 
 
 def remove(run: Run) -> None:
-    """Remove a run, and what it has kept that no other run needs. Raises `StoreError`."""
+    """Remove a run, and what it has kept that no other run needs.
+
+    Raises `ConfigurationError` while it goes on, and `StoreError`.
+    """
     from cachewrap.ledger.answers import sweep
 
+    _check_ended(run)
     store: Any = run.cache.store
     store.remove_log(run.log)
     sweep(run.cache)
@@ -362,6 +392,7 @@ def rename(run: Run, name: str) -> Run:
     Raises `ConfigurationError` for what is no name, or while the run goes on; `StoreError`.
     """
     name = names.check_name(name)
+    _check_ended(run)
     store: Any = run.cache.store
     numbers = [one.number for one in runs_of(run.cache) if one.name == name and one.named]
     to = names.named_log(name, max(numbers, default=0) + 1)
@@ -373,6 +404,11 @@ def rename(run: Run, name: str) -> Run:
         store.remove_log(kept)
     store.remove_log(run.log)
     return runs_of(run.cache)[name]
+
+
+def _check_ended(run: Run) -> None:
+    if run.state == RUNNING:
+        raise ConfigurationError(f"the run {run.label} goes on: end it first")
 
 
 def _copy(store: Any, log: str, to: str, name: str) -> int:

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from cachewrap import Cache, CacheWarning, ReplayMissError
+from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError
 from cachewrap.ledger import joining, recording
+from cachewrap.ledger.runs import Run, remove, rename
 from cachewrap.stores.base import Logs, Store
 from ledger import asking
 from ledger.test_processes import LASTING, start
@@ -173,6 +174,30 @@ def test_a_variable_that_names_no_run_is_no_run_around(
     with pytest.warns(CacheWarning, match="CACHEWRAP_RUN names no run"):
         ask(cache.run("trial"))
     assert [run.name for run in cache.runs()] == ["trial"]
+
+
+def test_a_run_is_the_newest_of_the_name_that_it_is_given(disk: Callable[..., Cache]) -> None:
+    cache = disk()
+    for name in ("candidate", "baseline", "baseline"):
+        ask(cache.run(name))
+    assert rename(cache.runs()["candidate"], "baseline").number == 3
+    runs = cache.runs()
+    assert [run.label for run in runs] == ["baseline", "baseline~2", "baseline~1"]
+    assert [runs[run.label].log for run in runs] == [run.log for run in runs]
+    assert repr(runs["baseline~1/none"]) == "<Run baseline~1/none: 0 calls>"
+
+
+@pytest.mark.parametrize("change", [remove, lambda run: rename(run, "other")])
+def test_a_run_that_goes_on_is_left_alone(
+    disk: Callable[..., Cache], change: Callable[[Run], object]
+) -> None:
+    cache = disk()
+    with cache.run("trial") as run:
+        ask(cache)
+        with pytest.raises(ConfigurationError, match="the run trial goes on: end it first"):
+            change(run)
+    change(run)
+    assert [run.name for run in cache.runs()] in ([], ["other"])
 
 
 def test_the_last_ones_without_a_name_stay(lasting: Store, monkeypatch: pytest.MonkeyPatch) -> None:
