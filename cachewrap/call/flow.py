@@ -198,7 +198,9 @@ def _keep(
     except CodecError as error:
         terms.report(error, exchange.source)
         return Reply(Outcome.MISS, result), FAILED
-    return Reply(Outcome.MISS, value, entry if stored else None, own), Landing(won)
+    if not stored:
+        return Reply(Outcome.MISS, value, own=own, unkept=entry), Landing(won)
+    return Reply(Outcome.MISS, value, entry, own), Landing(won)
 
 
 def fetch(

@@ -101,8 +101,9 @@ class Stats:
             if reply.outcome is _HIT and entry is not None:
                 model, told = self.count_hit(entry, source, asked, exchange.key)
                 return model, told[3]
-            known = entry is None or (asked is not None and not entry.detailed)
-            model, details = _PLAIN if known else self._reported(entry, exchange.key)
+            paid = entry or reply.unkept
+            known = paid is None or (asked is not None and not paid.detailed)
+            model, details = _PLAIN if known else self._reported(paid, exchange.key)
             model = model if asked is None else asked
         group = self._groups.get((source, model)) or self._group(source, model, entry)
         with counts.lock:
@@ -110,13 +111,14 @@ class Stats:
                 group.misses += 1
                 if reply.reason:
                     _count_up(self.unstored_reasons, reply.reason)
+                if (paid := entry or reply.unkept) is not None:
+                    group.tokens_in_spent += paid.tokens_in
+                    group.tokens_out_spent += paid.tokens_out
+                    group.seconds_spent += paid.seconds
+                    if paid.tokens_in or paid.tokens_out or details:
+                        group.spent.add(paid.tokens_in, paid.tokens_out, details)
                 if entry is not None:
                     group.stored += reply.own
-                    group.tokens_in_spent += entry.tokens_in
-                    group.tokens_out_spent += entry.tokens_out
-                    group.seconds_spent += entry.seconds
-                    if entry.tokens_in or entry.tokens_out or details:
-                        group.spent.add(entry.tokens_in, entry.tokens_out, details)
                     if reply.own and exchange is not None and entry.kind is Kind.HTTP:
                         self.missed.append(exchange.key)
                         del self.missed[1:-2]

@@ -256,6 +256,7 @@ class Reply(Generic[R]):
         own: on a miss, whether the stored answer is this call's own (False: an earlier one won).
         opened: whether it is a response that stays open, of which nothing can be said yet.
         reason: on a miss, why its answer is none to be stored; else "".
+        unkept: on a miss, what would be its entry where it could not be stored, or was not to be.
     """
 
     outcome: Outcome
@@ -264,6 +265,7 @@ class Reply(Generic[R]):
     own: bool = False
     opened: bool = False
     reason: str = ""
+    unkept: Entry | None = None
 
 
 @dataclass(slots=True)

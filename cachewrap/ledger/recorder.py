@@ -267,6 +267,7 @@ class Began:
         details: Details,
         reason: str = "",
         *,
+        stored: bool = True,
         wakes: bool = True,
     ) -> None:
         """Tell how it ended, unless that is told; an outcome of None is a call that raised."""
@@ -277,16 +278,14 @@ class Began:
         number = _FAILED if outcome is None else _NUMBERS[outcome]
         manner = section.manner(number, recorder._seed, recorder._place(section), reason)
         told: Told = (0, 0, 0.0, NO_DETAILS)
-        stored = 0.0
+        answered = 0.0
         if entry is not None:
-            told, stored = (
-                (entry.tokens_in, entry.tokens_out, entry.seconds, details),
-                entry.created,
-            )
+            told = entry.tokens_in, entry.tokens_out, entry.seconds, details
+            answered = entry.created if stored else 0.0
         took = max(0.0, time() - self._started)
         what = self._source, model, manner
         section.append(
-            (what, self.key, self._sample, self._started, took, told, stored, self._lane)
+            (what, self.key, self._sample, self._started, took, told, answered, self._lane)
         )
         if wakes and section.recording.asleep:
             wake(section.recording)
@@ -300,7 +299,10 @@ class Began:
 
     def finished(self, reply: Any, model: str, details: Details) -> None:
         """Tell how it was answered."""
-        self.ended(reply.outcome, reply.entry, model, details, reply.reason)
+        entry = reply.entry or reply.unkept
+        self.ended(
+            reply.outcome, entry, model, details, reply.reason, stored=reply.entry is not None
+        )
 
     def failed(self, reason: str) -> None:
         """Tell that it raised."""

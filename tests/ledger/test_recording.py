@@ -198,6 +198,30 @@ def test_calls_of_an_sdk_have_their_usage(cache: Cache) -> None:
     assert [(call.tokens_in, call.tokens_out) for call in calls[:2]] == [spent, spent]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_that_is_not_stored_has_been_paid(tmp_path: Path, streamed: bool) -> None:
+    """In mode read_only, for one."""
+    asked: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    if streamed:
+        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+
+    def ask(cache: Cache) -> tuple[Call, Any]:
+        with cache.run("trial"), OpenAI(api_key="sk", base_url=up.base_url) as client:
+            answer = client.chat.completions.create(**asked)
+            list(answer) if streamed else None
+        (call,) = calls_of(cache)
+        money = cache.stats.money()
+        return call, money and money.spent
+
+    with Upstream() as up, patch_openai():
+        kept, spent = ask(Cache.memory())
+        unkept, unkept_spent = ask(Cache.disk(cache_path_root=tmp_path, mode="read_only"))
+    assert kept.tokens_in > 0
+    assert (unkept.outcome, unkept.answered) == ("miss", 0.0)
+    assert (unkept.usage, unkept.money) == (kept.usage, kept.money)
+    assert spent == unkept_spent == kept.money
+
+
 def test_many_calls_take_little(tmp_path: Path) -> None:
     """100,000 calls at most 10 MB."""
     cache = Cache.disk(cache_path_root=tmp_path)
