@@ -59,7 +59,7 @@ def raised(watch: Watching | None, error: BaseException) -> None:
         began.__exit__(type(error), error, None)
 
 
-def unkept(exchange: Exchange[Any]) -> None:
-    """Tell the run of a stream that has come to its end, and is not kept."""
+def unkept(exchange: Exchange[Any], reason: str = "") -> None:
+    """Tell the run of a stream that is none to keep, or has come to its end without being kept."""
     if (began := began_of(getattr(exchange, "begun", None))) is not None:
-        began.ended(Outcome.MISS, None, exchange.model or "", NO_DETAILS)
+        began.ended(Outcome.MISS, None, exchange.model or "", NO_DETAILS, reason)

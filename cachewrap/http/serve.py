@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from cachewrap.cache import Cache
 from cachewrap.call.stats import HOST_UNKNOWN
+from cachewrap.call.watching import unkept
 from cachewrap.entry import HttpAnswer, Outcome
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.http import capture
@@ -169,6 +170,7 @@ class Caching:
         def open_() -> Any:
             response, head = alone()
             if head.status_code != 200:
+                unkept(exchange, _status(head))
                 return response
             return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
 
@@ -231,6 +233,7 @@ class Caching:
         async def open_() -> Any:
             response, head = await alone()
             if head.status_code != 200:
+                unkept(exchange, _status(head))
                 return response
             return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
 
@@ -339,7 +342,11 @@ def _judged(exchange: SdkExchange, wire: Wire, response: Any, content: bytes) ->
 
 
 def _failed(wire: Wire, response: Any) -> Answered:
-    return Answered(None, None, response, f"status {wire.head(response).status_code}")
+    return Answered(None, None, response, _status(wire.head(response)))
+
+
+def _status(head: Any) -> str:
+    return f"status {head.status_code}"
 
 
 def _named(wire: Wire, reader: BodyReader | None) -> BodyReader | None:

@@ -226,7 +226,7 @@ class Recording:
         except CachewrapError as error:
             self._tell(error)
             self._give_up()
-            if self.goes_on or self.waits():
+            if not _over and (self.goes_on or self.waits()):
                 wake(self)
         except Exception as error:  # a store of others may raise anything
             self._tell(error)

@@ -60,6 +60,26 @@ def test_calls_go_on(error: Exception, name: str) -> None:
     assert [one.category for one in told] == [CacheWarning] * bool(name)
 
 
+def test_at_the_end_of_a_program_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    class Gone(Broken):
+        def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
+            tried.append(name)
+            raise StoreError("it is gone")
+
+    cache = Cache(Gone())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with cache.run("last"):
+            recording.flush()
+            tried.clear()
+            monkeypatch.setattr(recording, "_over", True)
+            asked(1)
+            recording.flush()
+            assert 1 <= len(tried) <= 3  # by this thread, and perhaps by the one that writes
+
+
 def test_what_could_not_be_written_is_written_later() -> None:
     store = Broken()
     cache = Cache(store)

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from openai import APIStatusError, AsyncOpenAI, OpenAI
 from standin import Upstream
 
-from cachewrap import Cache, llm_cached, patch_openai
+from cachewrap import Cache, llm_cached, patch_httpx, patch_openai
 
 
 @llm_cached(version=1)
@@ -159,6 +160,18 @@ def is_refused(client: Any) -> None:
 async def fails_async(client: Any) -> None:
     with suppress(APIStatusError):
         await client.chat.completions.create(**ASKED)
+
+
+def test_a_stream_that_upstream_refuses_over_http_tells_why() -> None:
+    cache = Cache.memory()
+    with Upstream() as up:
+        host = up.root_url.removeprefix("http://")
+        with patch_httpx(hosts=[host]), cache.run("trial"):
+            up.fail(500)
+            with httpx.stream("POST", f"{up.base_url}/chat/completions", json=ASKED) as answer:
+                answer.read()
+    (call,) = cache.runs()["trial"].calls()
+    assert (call.outcome, call.reason) == ("miss", "status 500")
 
 
 @pytest.mark.parametrize(
