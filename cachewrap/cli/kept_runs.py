@@ -140,9 +140,9 @@ def money_cell(amount: Decimal | None) -> str:
 
 
 def short(count: int) -> str:
-    """A large number in few characters: ``950``, ``12k``, ``3.4M``."""
+    """A large number in few characters: ``9,500``, ``12k``, ``3.4M``."""
     if count < 10_000:
-        return str(count)
+        return f"{count:,}"
     return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.1f}M"
 
 

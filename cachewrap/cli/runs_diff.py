@@ -155,20 +155,23 @@ def diff(
     """
     with ExitStack() as opened:
         (baseline, old), (candidate, new) = (_side(word, where, opened) for word in runs)
+        called = (runs[0], runs[1]) if old == new else (old, new)
         if accept:
             _check_accepted(baseline, candidate)
         compared = compare(baseline, candidate, ignore=ignore)
         failing = compared.failing(conditions)
         shown = [change for change in compared.changes if not only or change.kind in only]
         if as_json:
-            whole = {**compared.as_dict(), "baseline": old, "candidate": new}
+            whole = {**compared.as_dict(), "baseline": called[0], "candidate": called[1]}
             changes = shown if limit is None else shown[:limit]
             whole["changes"] = [change.as_dict() for change in changes]
             click.echo(json_line(_plain(whole | {"failing": failing})))
         else:
             most = _SHOWN if limit is None else limit
-            for line in _text(compared, (old, new), shown, most, full=full):
+            for line in _text(compared, called, shown, most, full=full):
                 click.echo(line)
+        for path in compared.unmet:
+            click.echo(f"--ignore {path}: no request that differs has this field", err=True)
         for line in failing:
             click.echo(f"failed: {line}", err=True)
         if accept:

@@ -75,7 +75,13 @@ class Ignored:
     """
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
-        self._paths = [_steps(path) for path in paths]
+        self._paths = {path: _steps(path) for path in paths}
+        self._unmet: set[str] | None = None
+
+    @property
+    def unmet(self) -> list[str]:
+        """The paths of which no request has had a field; none before there was a request."""
+        return [path for path in self._paths if path in (self._unmet or ())]
 
     def read(self, raw: bytes) -> Any:
         """A request, encoded, without them; None for one that cannot be read."""
@@ -89,11 +95,13 @@ class Ignored:
 
     def out_of(self, request: Any) -> Any:
         """A request without them; the very one where there are none."""
-        for steps in self._paths:
-            request = _without(request, steps)
-            for part in _PARTS:
-                if isinstance(request, dict) and isinstance(request.get(part), dict):
-                    request = {**request, part: _without(request[part], steps)}
+        whole = request
+        if self._unmet is None:
+            self._unmet = set(self._paths)
+        for path, steps in self._paths.items():
+            if path in self._unmet and _field_out_of(whole, steps) != whole:
+                self._unmet.remove(path)
+            request = _field_out_of(request, steps)
         return request
 
     def words(self, raw: bytes) -> array[int]:
@@ -113,6 +121,15 @@ def _steps(path: str) -> list[str]:
             f"{path!r} is no path of a field: write model, messages[0].content or metadata.*"
         )
     return steps
+
+
+def _field_out_of(request: Any, steps: list[str]) -> Any:
+    """A request without one field, of itself or of its body or arguments."""
+    request = _without(request, steps)
+    for part in _PARTS:
+        if isinstance(request, dict) and isinstance(request.get(part), dict):
+            request = {**request, part: _without(request[part], steps)}
+    return request
 
 
 _GONE: Final = object()

@@ -167,12 +167,14 @@ class Diff:
         changes: what is not the same: changed, new and missing, in the order of the candidate's
             calls and, of what is missing, of the baseline's.
         same: how many requests both made and were answered the same.
+        unmet: what was to be ignored, and no request has that differs.
     """
 
     baseline: Run
     candidate: Run
     changes: Rows[Change] = field(default_factory=Rows)
     same: int = 0
+    unmet: list[str] = field(default_factory=list)
     _sums: dict[str, Sums] = field(default_factory=dict, init=False, repr=False)
 
     def __repr__(self) -> str:
@@ -318,6 +320,7 @@ def compare(baseline: Run, candidate: Run, *, ignore: Iterable[str] = ()) -> Dif
                 diff.same += 1
                 continue
             changes.append((pair.new is None, pair.asked.first, change))
+    diff.unmet = skip.unmet
     changes.sort(key=lambda row: row[:2])
     diff.changes = Rows(change for _, _, change in changes)
     return diff

@@ -263,9 +263,13 @@ class Reader:
     """The reader of a log, of all its writers.
 
     A piece that is there twice was sent again, as its writer was not told that it was stored.
+
+    Attributes:
+        unknown: calls that were left out, as the piece is damaged that told what they were.
     """
 
     def __init__(self) -> None:
+        self.unknown = 0
         self._seen: set[int] = set()
         self._common: dict[int, dict[int, _Common]] = {}
         self._lanes: dict[int, dict[int, str]] = {}
@@ -312,7 +316,11 @@ class Reader:
                 strict=True,
             )
         ):
-            outcome, source, model, seed, place, path, reason = common.get(what, _UNKNOWN)
+            known = common.get(what)
+            if known is None:
+                self.unknown += 1
+                continue
+            outcome, source, model, seed, place, path, reason = known
             calls.append(
                 Call(
                     0,
@@ -340,7 +348,6 @@ class Reader:
 
 
 _CALLS: Final = ord("C")
-_UNKNOWN: Final = (1, "", "", "", "", "", "")
 
 
 def read(pieces: Iterable[bytes]) -> Iterator[Part]:
@@ -349,3 +356,5 @@ def read(pieces: Iterable[bytes]) -> Iterator[Part]:
     for piece in pieces:
         if (part := reader.read(piece)) is not None:
             yield part
+    if reader.unknown:
+        yield End(0, 0.0, reader.unknown)

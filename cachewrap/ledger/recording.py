@@ -289,6 +289,7 @@ _thread: threading.Thread | None = None
 _waiting: dict[int, Recording] = {}
 _hurries = False
 _forks = False
+_over = False
 
 
 def _watch_end() -> None:
@@ -388,6 +389,9 @@ def _all() -> list[Recording]:
 def wake(recording: Recording, *, soon: bool = False) -> None:
     """Have what waits written in half a second, or at once."""
     global _thread, _hurries
+    if _over:  # it is asked by what runs at the very end
+        recording.try_to_write(ends=True)
+        return
     with _current_lock():
         recording.asleep = False
         _hurries = _hurries or soon
@@ -478,12 +482,19 @@ systems.around_fork(_end_thread, _go_on, _renew)
 
 
 @atexit.register
+def _finish_all() -> None:
+    global _over
+    _over = True
+    finish()
+
+
 def finish() -> None:
     """Write what waits, and that all runs of this process end."""
     for recording in _all():
         if recording.is_begun():
             recording.try_to_write(ends=True)
         recording.goes_on = False
+        recording.asleep = True
         recording.forget()
     _known.clear()
     _waiting.clear()

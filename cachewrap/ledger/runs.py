@@ -29,6 +29,9 @@ RUNNING: Final = "running"
 KILLED: Final = "killed"
 UNKNOWN: Final = "unknown"
 
+_LATEST: Final = 5
+"""Runs that are looked at, or named, where a name is none."""
+
 
 class Run:
     """One run: the calls that it made, as they were written down.
@@ -58,7 +61,8 @@ class Run:
         self._recording: Recording | None = None
 
     def __repr__(self) -> str:
-        return f"<Run {self.label}: {len(self.calls())} calls>"
+        calls = len(self.calls())
+        return f"<Run {self.label}: {calls} call{'s' * (calls != 1)}>"
 
     @classmethod
     def of_block(cls, cache: Place, section: Section | None, name: str) -> Run:
@@ -195,6 +199,10 @@ class Run:
         run.changed, run.newer = self.changed, self.newer
         return run
 
+    def has_block(self, path: str) -> bool:
+        """Whether something was asked in a block of that path inside."""
+        return any(f"{call.path}/".startswith(f"{path}/") for call in self.calls())
+
     def as_dict(self) -> dict[str, Any]:
         """What is known of it as plain values: a row of a table."""
         calls = self.calls()
@@ -326,11 +334,15 @@ class Runs(Rows[Run]):
         import difflib
 
         known = list(dict.fromkeys(run.name for run in self if run.named))
+        for run in self[: -_LATEST - 1 : -1]:
+            if self.find(run.name) is run and run.has_block(which):
+                return f"no run {which!r}: it is a block of {run.name}, {run.name}/{which}"
         close = difflib.get_close_matches(which, known, 1)
         if close:
             return f"no run {which!r}: did you mean {close[0]!r}?"
         be = "is" if len(known) == 1 else "are"
-        told = f"there {be} {', '.join(known[-5:])}" if known else "none has a name"
+        more = f" and {len(known) - _LATEST} more" if len(known) > _LATEST else ""
+        told = f"there {be} {', '.join(known[-_LATEST:])}{more}" if known else "none has a name"
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 

@@ -238,6 +238,7 @@ def test_without_a_name_it_is_the_newest(run: CommandLine, kept: str) -> None:
     [
         pytest.param("basline", "no run 'basline': did you mean 'baseline'?", id="a typo"),
         pytest.param("zzz", "no run 'zzz': there are baseline, candidate", id="another"),
+        pytest.param("judge", "it is a block of candidate, candidate/judge", id="a block alone"),
         pytest.param("candidate~1", "candidate has 1 run", id="one that has none before it"),
         pytest.param("baseline~2", "baseline has 2 runs, the newest is baseline itself", id="~2"),
         pytest.param("baseline~x", "no run 'baseline~x'", id="no number"),

@@ -132,6 +132,32 @@ def test_what_failed_is_told(diff: CommandLine) -> None:
     assert result.err == "failed: 1 new\n"
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        pytest.param("messages[0].content", "", id="a field"),
+        pytest.param("body.model", "", id="from the top"),
+        pytest.param("message[0]", "--ignore message[0]: no request that differs", id="a slip"),
+        pytest.param("messages.0.content", "--ignore messages.0.content: no", id="another form"),
+    ],
+)
+def test_a_field_that_no_request_has_is_told(diff: CommandLine, path: str, told: str) -> None:
+    result = compare(diff, "baseline", "candidate", "--ignore", path, "--ignore", "messages[*]")
+    assert result.err.startswith(told)
+    assert bool(result.err) == bool(told)
+
+
+def test_a_field_of_which_nothing_is_known_is_not_told(diff: CommandLine) -> None:
+    assert not compare(diff, "baseline", "baseline", "--ignore", "message[0]").err
+
+
+def test_runs_of_one_name_are_told_with_their_places(diff: CommandLine, tmp_path: Path) -> None:
+    with Cache.disk(41, tmp_path / "other") as cache:
+        write_run(cache, "baseline", [call(cache, asked("a"))])
+    result = compare(diff, "baseline", "other#baseline", "--limit", "0")
+    assert "baseline  other#baseline" in result.out
+
+
 def test_it_is_one_document_for_machines(diff: CommandLine) -> None:
     result = compare(diff, "baseline", "candidate", "--json", "--fail-on", "new")
     told = json.loads(result.out)
@@ -169,11 +195,13 @@ def test_the_candidate_is_accepted(diff: CommandLine, folder: str) -> None:
             ("baseline", 2),
         ]
     assert compare(diff, "baseline~1", "baseline").status == 1
-    again = compare(diff, "baseline~1", "baseline", "--accept")
-    assert (again.status, again.out.splitlines()[-1]) == (
-        0,
-        "baseline is the newest of its name already",
-    )
+    for word in ("baseline", "@"):
+        again = compare(diff, "baseline~1", word, "--accept")
+        assert (again.status, again.out.splitlines()[-1]) == (
+            0,
+            "baseline is the newest of its name already",
+        )
+    assert "already" in compare(diff, "baseline", "@", "--accept").out
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cachewrap import Cache
 from cachewrap.cli.main import main
 from cachewrap.errors import StoreError
 from cachewrap.ledger.names import named_log
-from cachewrap.ledger.pieces import Begin, End, Writer, encode
+from cachewrap.ledger.pieces import Begin, End, Manner, Writer, encode
 from cachewrap.ledger.runs import rename
 from ledger.making import ended
 
@@ -120,3 +120,20 @@ def test_a_run_of_which_nothing_can_be_read_is_not_renamed(tmp_path: Path) -> No
     with pytest.raises(StoreError, match="nothing of forged can be read"):
         rename(run, "other")
     assert [one.name for one in cache.runs()] == ["forged"]
+
+
+def test_calls_whose_source_was_damaged_are_told_as_lost() -> None:
+    cache = Cache.memory()
+    store: Any = cache.store
+    writer, manner = Writer(1, 1), Manner(0, "41", "", "")
+
+    def piece(source: str) -> bytes:
+        what = source, "m", manner
+        return writer.calls([(what, "ab" * 32, 0, 1.8e9, 0.1, (1, 1, 0.1, ()), 1.8e9, "lane")])
+
+    begin = encode(Begin(1, "forged", 1.8e9, 1, "h", "p.py", "", ""))
+    told = [piece(source) for source in ("m:f", "m:g", "m:f", "m:g")]
+    store.append_to_log(named_log("forged", 1), [begin, told[0][:20], *told[1:]])
+    run = cache.runs()["forged"]
+    assert [(call.outcome, call.source) for call in run.calls()] == [("hit", "m:g")] * 2
+    assert run.lost == 1

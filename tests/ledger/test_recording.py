@@ -119,7 +119,16 @@ def test_a_name_again_is_another_run(cache: Cache) -> None:
         with cache.run("trial"):
             asking.complete(prompt)
     assert [run.name for run in cache.runs()] == ["trial", "trial"]
+    assert str(cache.runs()) == "[<Run trial~1: 1 call>, <Run trial: 1 call>]"
     assert calls_of(cache)[0].key != calls_of(cache, "trial~1")[0].key
+
+
+def test_how_many_more_there_are_is_told_of_a_name_that_is_none(cache: Cache) -> None:
+    for number in range(7):
+        with cache.run(f"trial {number}"):
+            pass
+    with pytest.raises(KeyError, match=r"there are trial 2, .*, trial 6 and 2 more"):
+        cache.runs()["other"]
 
 
 async def _ask(cache: Cache) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 
 from cachewrap import Cache, systems
@@ -46,7 +47,7 @@ class TestRecords:
         assert read(b"".join(map(record, pieces))) == pieces
 
     @given(st.lists(st.tuples(PIECES, st.integers(0, 60)), max_size=8))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=many(300), deadline=None)
     def test_what_was_cut_is_lost_and_nothing_else(self, given: list[tuple[bytes, int]]) -> None:
         """Each record is cut to so many bytes, as it is where its writer is killed."""
         data = b"".join(record(piece)[:size] for piece, size in given)
@@ -64,7 +65,7 @@ class TestRecords:
     ).map(b"".join)
 
     @given(st.lists(st.tuples(PIECES, GARBAGE), max_size=8), GARBAGE)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=many(300), deadline=None)
     def test_what_lies_between_is_passed_over(
         self, given: list[tuple[bytes, bytes]], before: bytes
     ) -> None:
@@ -72,7 +73,7 @@ class TestRecords:
         assert read(data) == [piece for piece, _ in given]
 
     @given(st.lists(PIECES, min_size=1, max_size=6), st.data())
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=many(300), deadline=None)
     def test_a_changed_byte_costs_one_piece(self, pieces: list[bytes], data: st.DataObject) -> None:
         whole = bytearray(b"".join(map(record, pieces)))
         whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
