@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from examples_tried import many
 
 from cachewrap import Cache
 from cachewrap.stores import breaker
@@ -22,6 +23,16 @@ from cachewrap.testing.servers import redis_cluster, redis_sentinel, redis_serve
 pytest.register_assert_rewrite("cachewrap.testing.stores", "sdk.matrix")
 
 STORES = ("memory", "disk", "redis", "cluster", "sentinel", "jsonl")
+
+
+def _try_fewer_examples() -> None:
+    """A property is tried with a quarter of the usual examples, unless all of them are wanted."""
+    try:
+        from hypothesis import settings
+    except ImportError:
+        return
+    settings.register_profile("few", max_examples=many(100), deadline=None)
+    settings.load_profile("few")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Tests call SDKs in blocks and out of them, patched and not, as no program would.
     os.environ["CACHEWRAP_HINTS"] = "0"
+    _try_fewer_examples()
     _trust_one_authority(config)
     config.addinivalue_line(
         "markers", "shared: runs over the stores with leases that other processes respect"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 CHAT: Final = {
@@ -16,6 +17,14 @@ CHAT: Final = {
     ],
 }
 """What is the same in every answer of OpenAI's kind."""
+
+
+def prices_are_new() -> bool:
+    """Whether genai-prices is there that knows all these kinds of tokens; older ones know fewer."""
+    try:
+        return tuple(map(int, version("genai-prices").split(".")[:2])) >= (0, 2)
+    except PackageNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
-from cachewrap.call.watching import Both, Watching
+from cachewrap.call.watching import Both, Watching, began_of, forget
 from cachewrap.entry import Entry, Outcome
 from cachewrap.errors import (
     CachewrapError,
@@ -27,7 +27,7 @@ from cachewrap.errors import (
     refusal,
 )
 from cachewrap.format.sealing import make_guard
-from cachewrap.ledger.recorder import Began, Recorder
+from cachewrap.ledger.recorder import Recorder
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Logs, Pairs, Store
 from cachewrap.stores.breaker import Watched
@@ -209,12 +209,12 @@ class Serving(metaclass=Offering):
         watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange, *seen)
-        while True:
-            if not isinstance(found, Reply):
-                found = run(fetch(exchange, self._terms, found, join), self._watched, call)
-            if use(found):
-                break
-            found = self._look(exchange)
+            while True:
+                if not isinstance(found, Reply):
+                    found = run(fetch(exchange, self._terms, found, join), self._watched, call)
+                if use(found):
+                    break
+                found = self._look(exchange)
         return self._opened(found, exchange, watch)
 
     async def aopen(
@@ -239,14 +239,17 @@ class Serving(metaclass=Offering):
         watch = exchange.begun = self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange, *seen)
-        if away is not None and not isinstance(found, Reply) and await away():
-            return Reply(Outcome.JOINED, None, opened=True)
-        while True:
-            if not isinstance(found, Reply):
-                found = await arun(fetch(exchange, self._terms, found, join), self._watched, call)
-            if await use(found):
-                break
-            found = await self._alook(exchange)
+            if away is not None and not isinstance(found, Reply) and await away():
+                forget(watch)
+                return Reply(Outcome.JOINED, None, opened=True)
+            while True:
+                if not isinstance(found, Reply):
+                    found = await arun(
+                        fetch(exchange, self._terms, found, join), self._watched, call
+                    )
+                if await use(found):
+                    break
+                found = await self._alook(exchange)
         return self._opened(found, exchange, watch)
 
     def _opened(
@@ -259,15 +262,18 @@ class Serving(metaclass=Offering):
         return found
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:
-        """The first half of `serve`, for streams: what is stored, if anything."""
-        watch = exchange.begun = self.watch(exchange)
+        """The first half of `serve`, for streams: what is stored, if anything.
+
+        A call may look once more, as it goes on by itself.
+        """
+        watch = exchange.begun = getattr(exchange, "begun", None) or self.watch(exchange)
         with watch or _UNWATCHED:
             found = self._look(exchange)
         return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
 
     async def alook(self, exchange: Exchange[R]) -> Reply[R] | Absent:
         """`look` for async callers."""
-        watch = exchange.begun = self.watch(exchange)
+        watch = exchange.begun = getattr(exchange, "begun", None) or self.watch(exchange)
         with watch or _UNWATCHED:
             found = await self._alook(exchange)
         return self.finish(found, exchange, watch) if isinstance(found, Reply) else found
@@ -424,16 +430,13 @@ class Serving(metaclass=Offering):
         """
         reply = Reply(Outcome.JOINED, None, entry)
         model, details = self.stats.count(reply)
-        if isinstance(begun, Began):
-            begun.finished(reply, model, details)
-        elif isinstance(begun, Both):
-            begun.began.finished(reply, model, details)
+        if (began := began_of(begun)) is not None:
+            began.finished(reply, model, details)
 
     def _replaced(self, exchange: Exchange[Any], raw: bytes) -> None:
         """What was stored for a call is replaced: it is kept for the runs that had it."""
-        begun = getattr(exchange, "begun", None)
-        began = begun.began if isinstance(begun, Both) else begun
-        if isinstance(began, Began):
+        began = began_of(getattr(exchange, "begun", None))
+        if began is not None:
             with suppress(CodecError):
                 began.replaced(raw, self._guard.unseal(exchange.key, raw).created)
 
@@ -468,6 +471,7 @@ class Serving(metaclass=Offering):
 
     def _gives_way(self, exchange: Exchange[Any], error: CodecError) -> bool:
         self.survive(error, exchange.source)
+        exchange.begun = None  # it was a hit, and is told as another call from here on
         if self.policy.mode == "replay":
             from cachewrap.explain import Explanation
 

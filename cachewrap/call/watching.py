@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from cachewrap.call.terms import Reply
+from cachewrap.call.terms import Exchange, Reply
+from cachewrap.entry import Outcome
 from cachewrap.ledger.recorder import Began
 from cachewrap.telemetry.events import Watch
-from cachewrap.telemetry.usage import Details
+from cachewrap.telemetry.usage import NO_DETAILS, Details
 
 
 class Watching(Protocol):
@@ -38,3 +39,27 @@ class Both:
     def finished(self, reply: Reply[Any], model: str, details: Details) -> None:
         self.began.finished(reply, model, details)
         self._watch.finished(reply, model, details)
+
+
+def began_of(watch: Watching | None) -> Began | None:
+    """What tells the run of a call; None where it is in none."""
+    found = watch.began if isinstance(watch, Both) else watch
+    return found if isinstance(found, Began) else None
+
+
+def forget(watch: Watching | None) -> None:
+    """Tell the run nothing of a call: somebody else does."""
+    if (began := began_of(watch)) is not None:
+        began.told = True
+
+
+def raised(watch: Watching | None, error: BaseException) -> None:
+    """Tell the run that a call has raised."""
+    if (began := began_of(watch)) is not None:
+        began.__exit__(type(error), error, None)
+
+
+def unkept(exchange: Exchange[Any]) -> None:
+    """Tell the run of a stream that has come to its end, and is not kept."""
+    if (began := began_of(getattr(exchange, "begun", None))) is not None:
+        began.ended(Outcome.MISS, None, exchange.model or "", NO_DETAILS)

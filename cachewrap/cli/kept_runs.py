@@ -12,6 +12,7 @@ import click
 
 from cachewrap.cache import Cache
 from cachewrap.cli.places import Place, Where
+from cachewrap.cli.text import clean
 from cachewrap.ledger.runs import ENDED, KILLED, RUNNING, UNKNOWN, Run, Runs, runs_of
 from cachewrap.ledger.totals import Sum
 from cachewrap.stores.base import Logs
@@ -35,11 +36,6 @@ class Kept:
         self.name = name
         self.url = url
         self.runs = runs
-
-    def label(self, run: Run) -> str:
-        """What a run is asked for by: ``baseline``, or of an earlier one ``baseline~1``."""
-        later = [one for one in self.runs if one.name == run.name and one.number > run.number]
-        return f"{run.name}~{len(later)}" if later else run.name
 
 
 @contextmanager
@@ -98,9 +94,9 @@ def named(kept: list[Kept], name: str) -> tuple[Kept, Run]:
         told = ", ".join(f"{one.name}#{name}" for one, _ in found)
         raise click.ClickException(f"{name!r} is in several places: {told}")
     if not found:
-        raise click.ClickException(_missing(kept, name))
+        raise click.ClickException(clean(_missing(kept, name)))
     if "/" in name and not found[0][1].calls():
-        raise click.ClickException(_no_block(*found[0], name))
+        raise click.ClickException(clean(_no_block(*found[0], name)))
     return found[0]
 
 
@@ -155,7 +151,7 @@ def facts_of(kept: Kept, run: Run, sums: Sum) -> dict[str, Any]:
     return plain(
         {
             **({"place": kept.name} if kept.name else {}),
-            "name": kept.label(run),
+            "name": run.label,
             "named": run.named,
             "state": run.state,
             "started": run.started,

@@ -63,11 +63,9 @@ def shown_runs(kept: Iterable[Kept]) -> list[Shown]:
     """The runs of some places, the newest first."""
     found: list[Shown] = []
     for place in kept:
-        seen: dict[str, int] = {}
-        for run in reversed(place.runs):
-            back = seen[run.name] = seen.get(run.name, -1) + 1
-            name = f"{run.name}~{back}" if back else run.name
-            found.append(Shown(run, f"{place.name}#{name}" if place.name else name))
+        for run in place.runs:
+            name = f"{place.name}#{run.label}" if place.name else run.label
+            found.append(Shown(run, name))
     found.sort(key=lambda one: one.run.order, reverse=True)  # no call is read for it
     return found
 

@@ -202,7 +202,7 @@ def _cells(kept: Kept, run: Run, sums: Sum, dates: bool) -> dict[str, str]:
     begun = moment_text(run.started.timestamp())[:16]
     age = max(0.0, time.time() - run.started.timestamp())
     return {
-        "RUN": kept.label(run),
+        "RUN": run.label,
         "PLACE": kept.name,
         "WHEN": begun if dates else f"{span_text(age) if age >= 60 else f'{int(age)}s'} ago",
         "TOOK": state or span_text(run.seconds),
@@ -271,20 +271,20 @@ def rm_(
             every_kept = places.enter_context(opened(where))
             found += [(kept, run) for kept in every_kept for run in kept.runs if not run.named]
             found = [one for one in found if one[1].named or one[1].state != RUNNING]
-        once = {(kept.url, run.log): (kept, run) for kept, run in found}
-        for kept, run in once.values():
+        once = {(kept.url, run.log): run for kept, run in found}
+        for run in once.values():
             if run.state == RUNNING:
-                _refuse(f"{kept.label(run)} goes on: end it first")
+                _refuse(f"{run.label} goes on: end it first")
         count = "1 run" if len(once) == 1 else f"{count_text(len(once))} runs"
         several = len(once) > 1 and not (yes or dry_run) and is_terminal(sys.stdin)
         if several and not is_meant(f"Remove {count}?"):
             return
         told = {
-            log: f"{kept.label(run)}  {moment_text(run.started.timestamp())} UTC,"
+            log: f"{run.label}  {moment_text(run.started.timestamp())} UTC,"
             f" {calls_text(len(run.calls()))}"
-            for log, (kept, run) in once.items()
+            for log, run in once.items()
         }
-        for log, (_, run) in once.items():
+        for log, run in once.items():
             if not dry_run:
                 remove(run)
             click.echo(f"{'would remove' if dry_run else 'removed'} {clean(told[log])}")
@@ -294,7 +294,7 @@ def rm_(
 
 def _refuse(why: str) -> NoReturn:
     click.echo("nothing was changed", err=True)
-    raise click.ClickException(why)
+    raise click.ClickException(clean(why))
 
 
 @click.command(
@@ -319,12 +319,12 @@ def rename_(words: list[str], where: Where) -> None:
         names.check_name(new)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from None
-    with chosen(where, [old]) as ((kept, run),):
+    with chosen(where, [old]) as ((_, run),):
         if run.section:
             raise click.UsageError("a block is a part of its run: give the name without /")
         if run.state == RUNNING:
-            _refuse(f"{kept.label(run)} goes on: end it first")
-        label = kept.label(run)
+            _refuse(f"{run.label} goes on: end it first")
+        label = run.label
         rename(run, new)
     click.echo(f"{clean(label)} is {clean(new)} now")
 

@@ -175,7 +175,7 @@ def diff(
         for line in failing:
             click.echo(f"failed: {line}", err=True)
         if accept:
-            click.echo(_accepted(baseline, candidate, new), err=as_json)
+            click.echo(clean(_accepted(baseline, candidate, new)), err=as_json)
             return
     sys.exit(1 if failing or not (conditions or compared.equal) else 0)
 
@@ -189,15 +189,14 @@ def _side(word: str, where: Where, opened: ExitStack) -> tuple[Run, str]:
     if not is_run and (is_url(word) or _begins_a_path(word)):
         return _entries(word, where, opened), word
     try:
-        ((kept, run),) = opened.enter_context(chosen(where, [word]))
+        ((_, run),) = opened.enter_context(chosen(where, [word]))
     except (click.ClickException, StoreError) as error:
         if not is_run and is_place(word):
             return _entries(word, where, opened), word
         if isinstance(error, StoreError):
             raise
         raise click.UsageError(error.message) from None  # the status of which is not 1
-    block = run.label[len(run.name) :]
-    return run, f"{kept.label(run)}{block}"
+    return run, run.label
 
 
 def _begins_a_path(word: str) -> bool:
@@ -223,7 +222,7 @@ def _check_accepted(baseline: Run, candidate: Run) -> None:
         raise click.UsageError("a whole cache cannot be accepted: give two runs")
     if not baseline.named:
         raise click.UsageError(f"{baseline.label} has no name that could be taken: rename it first")
-    if "/" in candidate.label or "/" in baseline.label:
+    if candidate.section or baseline.section:
         raise click.UsageError("a block of a run cannot be accepted: give the whole run")
     stores: list[Any] = [baseline.cache.store, candidate.cache.store]
     if stores[0].logs_url != stores[1].logs_url:

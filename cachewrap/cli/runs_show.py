@@ -145,16 +145,10 @@ class _Shown:
         self._failed = reasons(calls, FAILED)
         self._prompts = _Prompts(run)
 
-    @property
-    def _name(self) -> str:
-        section = f"/{self._run.section}" if self._run.section else ""
-        return f"{self._kept.label(self._run)}{section}"
-
     def facts(self) -> dict[str, Any]:
         """All of it, for machines."""
         return {
             **facts_of(self._kept, self._run, self._totals.sum),
-            "name": self._name,
             "groups": [plain(one.as_dict()) for one in self._totals.groups],
             "blocks": [plain(one.as_dict()) for one in self._totals.blocks],
             "slowest": [
@@ -177,7 +171,10 @@ class _Shown:
         processes = f"{len(run.processes)} processes" if len(run.processes) > 1 else ""
         what = [begun, span_text(run.seconds), program_of(run), processes]
         what.append(state.get(state_text(run), ""))
-        lines = [f"{clean(self._name)}  {self._kept.url}", clean(", ".join(filter(None, what)))]
+        lines = [
+            f"{clean(self._run.label)}  {self._kept.url}",
+            clean(", ".join(filter(None, what))),
+        ]
         lines.append(_counted(sums))
         lines += [line for line in (_saved(sums), _spent(sums)) if line]
         if sums.unpriced and can_price():

@@ -12,13 +12,13 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from cachewrap.http.encodings import read_frames
+from cachewrap.ledger.recorder import CUT_OFF
 from cachewrap.telemetry.reading import Reading
 from cachewrap.telemetry.usage import Usage
 
 Judged: TypeAlias = Usage | str
 """What a whole answer reports, or in a few words why it is not one that is stored."""
 
-CUT_OFF: Final = "cut off"
 _ERROR: Final = "error"
 _NO_JSON: Final = "no JSON"
 _UNFINISHED: Final = "no finish reason"

@@ -15,7 +15,6 @@ from cachewrap.format import codec
 from cachewrap.http.answers import masked, served_headers, value_of
 from cachewrap.http.encodings import FRAMES
 from cachewrap.http.events import (
-    CUT_OFF,
     Judged,
     is_error,
     is_whole_by_events,
@@ -31,6 +30,7 @@ from cachewrap.http.events import (
 )
 from cachewrap.http.request import split_url
 from cachewrap.http.routes import reaches_model
+from cachewrap.ledger.recorder import CUT_OFF
 from cachewrap.policy import Policy
 from cachewrap.request import key
 from cachewrap.telemetry.events import wanted

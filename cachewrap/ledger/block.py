@@ -12,6 +12,7 @@ from cachewrap.ledger.recorder import Section
 from cachewrap.stores.base import Logs, in_thread
 
 if TYPE_CHECKING:
+    from cachewrap.ledger.recording import Recording
     from cachewrap.ledger.runs import Run
 
 
@@ -21,6 +22,8 @@ class RunBlock:
     It may be entered again, also by several threads at once: what is asked is in the same run as
     long as one of its blocks goes on, and in another one of that name afterwards.
 
+    A cache that keeps no ledger serves the calls, and nothing is kept of them.
+
     Args:
         cache: serves the calls.
         name: the name of the run.
@@ -29,7 +32,8 @@ class RunBlock:
     def __init__(self, cache: Any, name: str) -> None:
         self._cache = cache
         self._name = names.check_name(name)
-        self._entered: list[tuple[Section, Section | None]] = []
+        self._keeps: bool = cache.policy.ledger
+        self._entered: list[Section] = []
         if not isinstance(cache.store, Logs):
             kind = type(cache.store).__name__
             raise ConfigurationError(f"{cache.url} keeps no runs: a {kind} has no `Logs`")
@@ -42,35 +46,41 @@ class RunBlock:
 
         store: Any = self._cache.store
         outer: Section | None = blocks.blocks.get().run
-        around, told = outer, self._cache.policy.ledger
-        if around is None and told:
-            named = recording.of_environment(store)
+        around = outer
+        if not self._keeps:
+            return Run.of_block(self._cache, None, self._name)
+        if around is None:
+            named = recording.of_environment(store, self._cache.url)
             around = None if named is None else Section(named)
         if around is not None and around.logs_url == store.logs_url:
             path = f"{around.path}/{self._name}" if around.path else self._name
             section = Section(around.recording, path)
-            section.recording.users += 1
-            section.recording.announced |= told
+            recording.entered_inside(section.recording)
         else:
-            url = self._cache.url
-            section = Section(recording.entered(store, url, self._name, announced=told))
-        self._entered.append((section, outer))
+            section = Section(recording.entered(store, self._cache.url, self._name))
+        section.outer = outer
+        self._entered.append(section)
         blocks.blocks.set(blocks.blocks.get().running(section))
-        return Run.of_block(self._cache, section)
+        return Run.of_block(self._cache, section, self._name)
 
-    def _leave(self) -> Section:
+    def _leave(self) -> Recording:
         stack = blocks.blocks.get()
-        at = next(
-            (n for n in reversed(range(len(self._entered))) if self._entered[n][0] is stack.run), -1
-        )
-        section, outer = self._entered.pop(at)
-        if stack.run is section:
-            blocks.blocks.set(stack.running(outer))
-        return section
+        section: Any = stack.run
+        try:
+            self._entered.remove(section)  # in one step, as other threads leave it too
+        except ValueError:  # it was entered in another context
+            return self._entered.pop().recording
+        blocks.blocks.set(stack.running(section.outer))
+        left: Recording = section.recording
+        return left
 
     def __enter__(self) -> Run:
         self._cache.__enter__()
-        return self._enter()
+        try:
+            return self._enter()
+        except BaseException as error:
+            self._cache.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def __exit__(
         self,
@@ -79,7 +89,8 @@ class RunBlock:
         trace: TracebackType | None,
     ) -> None:
         try:
-            recording.left(self._leave().recording)
+            if self._keeps:
+                recording.left(self._leave())()
         finally:
             self._cache.__exit__(kind, error, trace)
 
@@ -93,7 +104,8 @@ class RunBlock:
         trace: TracebackType | None,
     ) -> None:
         try:
-            await in_thread(recording.left, self._leave().recording)
+            if self._keeps:
+                await in_thread(recording.left(self._leave()))
         finally:
             await self._cache.__aexit__(kind, error, trace)
 

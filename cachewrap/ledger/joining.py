@@ -77,6 +77,8 @@ def lives(begin: Begin, changed: float = 0.0) -> bool:
     """
     if begin.host != socket.gethostname() or os.name == "nt":
         return time.time() - max(begin.started, changed) < _ELSEWHERE_SECONDS
+    if not 0 < begin.process < 2**31:
+        return False
     if begin.process == os.getpid():
         return begin.writer in own_writers
     try:

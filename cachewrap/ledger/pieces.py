@@ -11,7 +11,8 @@ A piece is a byte with the version, a byte with its kind, and what MessagePack m
 - ``E``, a writer ends. `End`.
 - ``R``, an answer that was stored before, and was replaced in the run: `Replaced`.
 
-A piece of a later version, or of an unknown kind, is left out.
+A piece of a later version, or of an unknown kind, is left out. Times and counts that cannot be
+are read as 0: whoever can write to the place can write anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -33,6 +34,14 @@ _NO_KEY: Final = bytes(_KEY)
 _LEVEL: Final = 1
 _MOST: Final = 2**25
 """Bytes of the columns of a piece, at most: a forged one does not fill the memory."""
+
+
+_LAST: Final = 253_402_000_000.0
+"""Seconds since the epoch at the end of the year 9999."""
+
+_MOST_COUNT: Final = 2**53
+
+N = TypeVar("N", int, float)
 
 
 class Begin(msgspec.Struct, array_like=True):
@@ -224,21 +233,43 @@ def _numbers(kind: str, numbers: Iterable[float]) -> bytes:
     return packed.tobytes()
 
 
-def _unpacked(kind: str, packed: bytes) -> list[float]:
+def _unpacked(kind: str, packed: bytes) -> Sequence[float]:
     numbers: array[float] = array(kind)
     numbers.frombytes(packed)
     if sys.byteorder == "big":
         numbers.byteswap()
-    return numbers.tolist()
+    return _within(numbers.tolist(), _LAST)
+
+
+def _within(numbers: Sequence[N], most: float) -> Sequence[N]:
+    """The numbers, with 0 for those that are negative, too large or none at all."""
+    if not numbers or (0 <= min(numbers) <= max(numbers) <= most and sum(numbers) >= 0):
+        return numbers
+    return [number if 0 <= number <= most else type(number)() for number in numbers]
+
+
+def _checked(part: Begin | End | Replaced) -> Begin | End | Replaced:
+    if isinstance(part, Begin):
+        (part.started,) = _within([part.started], _LAST)
+    elif isinstance(part, End):
+        (part.ended,) = _within([part.ended], _LAST)
+        (part.lost,) = _within([part.lost], _MOST_COUNT)
+    else:
+        (part.created,) = _within([part.created], _LAST)
+    return part
 
 
 class Reader:
     """The reader of a log, of all its writers.
 
     A piece that is there twice was sent again, as its writer was not told that it was stored.
+
+    Attributes:
+        unknown: calls that were left out, as the piece is damaged that told what they were.
     """
 
     def __init__(self) -> None:
+        self.unknown = 0
         self._seen: set[int] = set()
         self._common: dict[int, dict[int, _Common]] = {}
         self._lanes: dict[int, dict[int, str]] = {}
@@ -254,7 +285,7 @@ class Reader:
                     return None
                 self._seen.add(digest)
             part: Any = decoder.decode(piece[2:])
-            return self._calls(part) if isinstance(part, _Calls) else part
+            return self._calls(part) if isinstance(part, _Calls) else _checked(part)
         except (msgspec.MsgspecError, zlib.error, ValueError, IndexError, OverflowError):
             return None
 
@@ -267,23 +298,29 @@ class Reader:
         columns = _columns_of(unpacked.decompress(piece.columns, _MOST))
         keys = [piece.keys[at : at + _KEY] for at in range(0, len(piece.keys), _KEY)]
         process, details = piece.process, columns.details
+        if not all(count >= 0 for told in details.values() for count in told):
+            details = {}
         calls = []
         for number, (what, lane, sample, began, took, up, asked, told, stored, key) in enumerate(
             zip(
                 columns.common,
                 columns.lanes,
-                columns.samples,
+                _within(columns.samples, _MOST_COUNT),
                 _unpacked("d", piece.started),
                 _unpacked("f", piece.seconds),
                 _unpacked("f", piece.upstream),
-                columns.tokens_in,
-                columns.tokens_out,
+                _within(columns.tokens_in, _MOST_COUNT),
+                _within(columns.tokens_out, _MOST_COUNT),
                 _unpacked("d", piece.answered),
                 keys,
                 strict=True,
             )
         ):
-            outcome, source, model, seed, place, path, reason = common.get(what, _UNKNOWN)
+            known = common.get(what)
+            if known is None:
+                self.unknown += 1
+                continue
+            outcome, source, model, seed, place, path, reason = known
             calls.append(
                 Call(
                     0,
@@ -311,7 +348,6 @@ class Reader:
 
 
 _CALLS: Final = ord("C")
-_UNKNOWN: Final = (1, "", "", "", "", "", "")
 
 
 def read(pieces: Iterable[bytes]) -> Iterator[Part]:
@@ -320,3 +356,5 @@ def read(pieces: Iterable[bytes]) -> Iterator[Part]:
     for piece in pieces:
         if (part := reader.read(piece)) is not None:
             yield part
+    if reader.unknown:
+        yield End(0, 0.0, reader.unknown)

@@ -27,6 +27,9 @@ _NUMBERS: Final = {
 }
 _FAILED: Final = OUTCOMES.index(FAILED)
 
+CUT_OFF: Final = "cut off"
+"""Why the answer of a call is not stored whose caller has left before its end."""
+
 
 class Section:
     """The place of calls in a run: the run, and the blocks inside it.
@@ -37,9 +40,10 @@ class Section:
         logs_url: where the run is written.
         append: has a call written.
         hits: the manner of hits, by seed and URL of the cache.
+        outer: the run, or the block of it, around.
     """
 
-    __slots__ = ("_manners", "append", "hits", "logs_url", "path", "recording")
+    __slots__ = ("_manners", "append", "hits", "logs_url", "outer", "path", "recording")
 
     def __init__(self, run: Recording, path: str = "") -> None:
         self.recording = run
@@ -47,6 +51,7 @@ class Section:
         self.logs_url = run.store.logs_url
         self.append = run.rows.append
         self.hits: dict[str, Manner] = {}
+        self.outer: Section | None = None
         self._manners: dict[tuple[int, str, str, str], Manner] = {}
 
     def manner(self, outcome: int, seed: str, place: str, reason: str) -> Manner:
@@ -215,15 +220,16 @@ class Recorder:
 
 
 class Began:
-    """A call that a run will be told of when it has ended.
+    """A call that a run will be told of once: when it has ended, or nobody waits for it any more.
 
     Attributes:
         key: the key of the request.
+        told: whether the run was told.
     """
 
     __slots__ = (
         *("_lane", "_model", "_recorder", "_sample", "_section", "_source", "_started"),
-        "key",
+        *("key", "told"),
     )
 
     def __init__(
@@ -244,6 +250,14 @@ class Began:
         self._sample = sample
         self._started = started
         self._lane = lane()
+        self.told = False
+
+    def __del__(self) -> None:
+        # Its caller left a stream without closing it, or broke a generator off. A finaliser may run
+        # under any lock: nobody is woken, and what waits is written with the next call or block.
+        # In a forked child it is for the parent to tell.
+        if not getattr(self, "told", True) and self._started >= self._section.recording.since:
+            self.ended(Outcome.MISS, None, self._model or "", NO_DETAILS, CUT_OFF, wakes=False)
 
     def ended(
         self,
@@ -252,8 +266,13 @@ class Began:
         model: str,
         details: Details,
         reason: str = "",
+        *,
+        wakes: bool = True,
     ) -> None:
-        """Tell how it ended; an outcome of None is a call that raised."""
+        """Tell how it ended, unless that is told; an outcome of None is a call that raised."""
+        if self.told:
+            return
+        self.told = True
         section, recorder = self._section, self._recorder
         number = _FAILED if outcome is None else _NUMBERS[outcome]
         manner = section.manner(number, recorder._seed, recorder._place(section), reason)
@@ -269,14 +288,14 @@ class Began:
         section.append(
             (what, self.key, self._sample, self._started, took, told, stored, self._lane)
         )
-        if section.recording.asleep:
+        if wakes and section.recording.asleep:
             wake(section.recording)
 
     def __enter__(self) -> None:
         """The call is made in this block; it fails where the block raises."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, GeneratorExit):
             self.failed(type(error).__name__)
 
     def finished(self, reply: Any, model: str, details: Details) -> None:

@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from cachewrap import systems
@@ -35,6 +37,7 @@ FAMILY_VARIABLE: Final = "CACHEWRAP_RUN_ID"
 _PAUSE: Final = 0.5
 _IDLE: Final = 2.0
 _AGAIN: Final = 5.0
+_PATIENCE: Final = 300.0
 _AT_ONCE: Final = 5000
 _WAITING: Final = 100_000
 _WAITING_UNNAMED: Final = 20_000
@@ -57,27 +60,31 @@ class Recording:
         rows: calls that are to be written.
         asleep: whether nobody was told that there are some.
         users: blocks of this process that are in it.
-        announced: whether it is kept also where nothing is told of it.
         goes_on: whether this process takes part.
+        since: when this process began to, in seconds since the epoch.
     """
 
     def __init__(self, store: Logs, place: str, name: str, family: str) -> None:
         self.rows: deque[tuple[Any, ...]] = deque()
         self.asleep = True
         self.users = 0
-        self.announced = True
         self.goes_on = True
         self.name = name
         self.place = place
-        self._store = store
+        self._store = store.logs_alone()
         self._family = family
-        self._replaced: deque[Replaced] = deque()
-        self._keeps: bool | None = True if name else None
+        self._keeps = bool(name)
         self._log = "" if name else names.unnamed_log(_unnamed(family))
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew to write, in the same run: as another process, or after an end."""
+        """Begin anew to write, in the same run: as another process."""
+        self.rows.clear()
+        self.asleep = True
+        self._replaced: deque[Replaced] = deque()
+        self._ends = False
+        self._ended = 0.0
+        self.since = time.time()
         self._lock = threading.Lock()
         self._lost = 0
         self._not_before = 0.0
@@ -102,10 +109,9 @@ class Recording:
 
     def replaced(self, key: str, seed: str, created: float, value: bytes) -> None:
         """Keep an answer that is replaced now, for the runs that had it."""
-        if self._keeps is not False:
-            self._replaced.append(Replaced(key, seed, created, value))
-            if self.asleep:
-                wake(self)
+        self._replaced.append(Replaced(key, seed, created, value))
+        if self.asleep:
+            wake(self)
 
     def write(self, *, ends: bool = False) -> None:
         """Write what waits, and where the run ends here, that it does.
@@ -113,12 +119,23 @@ class Recording:
         Raises `StoreError` where that cannot be; what could not be written waits on.
         """
         with self._lock:
-            told = self.waits() or self._begun > 0
-            announces = bool(self.name) and self.announced and not told and self.goes_on
-            if not (self.waits() or announces or (ends and (told or self.announced))):
+            self._ends |= ends
+            announces = bool(self.name) and not self._begun and self.goes_on
+            if not (self.waits() or announces):
                 return
+            if self._begun and self._is_gone():
+                if not (self.rows or self._pieces):
+                    self._ends = False
+                    return
+                self._begun = 0.0
+                self._writer.forget()
             self._encode()
-            self._write(ends)
+            self._write(self._ends)
+            self._ends = False
+
+    def _is_gone(self) -> bool:
+        """Whether somebody has removed the log, or all of the place."""
+        return all(facts.name != self._log for facts in self._store.logs())
 
     def _encode(self) -> None:
         """Make pieces of what waits: one that was sent in vain is sent again as it was.
@@ -165,6 +182,7 @@ class Recording:
             # A service goes on for ever: a run of it does not.
             self._store.append_to_log(self._log, [encode(End(self._writer.number, now))])
             self._log = names.unnamed_log(names.new_unnamed())
+            self.forget()
             self._anew()
 
     def _begin(self, started: float) -> bytes:
@@ -187,7 +205,7 @@ class Recording:
         """Write the answers that were replaced, if some run with a name may have had them."""
         if not self._replaced:
             return
-        if self._keeps is None:
+        if not self._keeps:
             logs = (names.parsed(facts.name) for facts in self._store.logs())
             self._keeps = any(name is not None and name.number for name in logs)
         log = f"{names.REPLACED}{self._log}"
@@ -206,15 +224,15 @@ class Recording:
         try:
             self.write(ends=ends)
         except CachewrapError as error:
-            self._not_before = clock.now() + _AGAIN
             self._tell(error)
-            if not ends:
+            self._give_up()
+            if self.goes_on or self.waits():
                 wake(self)
         except Exception as error:  # a store of others may raise anything
-            self._not_before = clock.now() + _AGAIN
             self._tell(error)
 
     def _tell(self, error: Exception) -> None:
+        self._not_before = clock.now() + _AGAIN
         if self.name:
             warn_once(
                 ("ledger", self.place, self.name),
@@ -227,13 +245,28 @@ class Recording:
         """Whether this process has taken part, or is about to, and has not ended."""
         return self.waits() or (self.goes_on and self._begun > 0)
 
+    def end(self) -> None:
+        """The run ends: whoever is to write that may be cancelled, and then it is written soon."""
+        self.goes_on, self._ends = False, True
+        self._ended = clock.now()
+        self.forget()
+        wake(self)
+
+    def _give_up(self) -> None:
+        """Let go of what waits, where the run has ended and its store is down for long."""
+        if not self.goes_on and clock.now() - self._ended > _PATIENCE:
+            self._ends = False
+            self.rows.clear()
+            self._pieces.clear()
+            self._replaced.clear()
+
     def forget(self) -> None:
         """This process takes part no more."""
         own_writers.discard(self._writer.number)
 
     def waits(self) -> bool:
         """Whether something is to be written."""
-        return bool(self.rows or self._pieces or self._replaced)
+        return bool(self.rows or self._pieces or self._replaced or self._ends)
 
 
 def _new_writer() -> int:
@@ -256,6 +289,7 @@ _thread: threading.Thread | None = None
 _waiting: dict[int, Recording] = {}
 _hurries = False
 _forks = False
+_over = False
 
 
 def _watch_end() -> None:
@@ -275,36 +309,36 @@ class _Ends:
 _ends: Final = _Ends()
 
 
-def entered(store: Logs, place: str, name: str, *, announced: bool = True) -> Recording:
-    """The run of that name, in which a block is from now on, until `left`.
-
-    Of one that is not announced nothing is written before a cache tells it of a call.
-    """
+def entered(store: Logs, place: str, name: str) -> Recording:
+    """The run of that name, in which a block is from now on, until `left`."""
     with _current_lock():
         known = _known.get((store.logs_url, name))
         if known is None:
             _watch_end()
             known = _known[store.logs_url, name] = Recording(store, place, name, "")
-            known.announced = False
         known.users += 1
-        first, known.announced = announced and not known.announced, known.announced or announced
-    if first:
+    if known.users == 1:
         wake(known, soon=True)  # for processes that are started in the block
     return known
 
 
-def left(recording: Recording) -> None:
-    """A block has ended. What is to be written is written, and with the last one the run ends."""
+def entered_inside(recording: Recording) -> None:
+    """A block in that run is entered, until `left`."""
+    with _current_lock():
+        recording.users += 1
+
+
+def left(recording: Recording) -> Callable[[], None]:
+    """A block has ended, and with the last one the run. What is returned writes what is to be."""
     with _current_lock():
         recording.users -= 1
         last = recording.users == 0
         if last:
-            recording.goes_on = False
-            recording.forget()
             for name, known in list(_known.items()):
                 if known is recording:
                     del _known[name]
-    recording.try_to_write(ends=last)
+            recording.end()
+    return partial(recording.try_to_write, ends=last)
 
 
 def standing(store: Logs, place: str) -> Recording | None:
@@ -332,22 +366,32 @@ def standing(store: Logs, place: str) -> Recording | None:
         return known
 
 
-def of_environment(store: Logs) -> Recording | None:
+def of_environment(store: Logs, place: str) -> Recording | None:
     """The run that the environment has named, at that store; None where it names none."""
-    return standing(store, "") if os.environ.get(NAME_VARIABLE) else None
+    run = standing(store, place) if os.environ.get(NAME_VARIABLE) else None
+    return run if run is not None and run.name else None
 
 
 def flush(store: Logs | None = None) -> None:
     """Write what waits, of one place or of all."""
     place = None if store is None else store.logs_url
-    for (url, _), recording in list(_known.items()):
-        if place is None or url == place:
+    for recording in _all():
+        if place is None or recording.store.logs_url == place:
             recording.try_to_write()
+
+
+def _all() -> list[Recording]:
+    """Those that go on, and those that have ended and could not be written."""
+    with _current_lock():
+        return list({id(one): one for one in (*_known.values(), *_waiting.values())}.values())
 
 
 def wake(recording: Recording, *, soon: bool = False) -> None:
     """Have what waits written in half a second, or at once."""
     global _thread, _hurries
+    if _over:  # it is asked by what runs at the very end
+        recording.try_to_write(ends=True)
+        return
     with _current_lock():
         recording.asleep = False
         _hurries = _hurries or soon
@@ -431,8 +475,6 @@ def _renew() -> None:
     _waiting.clear()
     own_writers.clear()
     for recording in _known.values():
-        recording.rows.clear()
-        recording.asleep = True
         recording.renew()
 
 
@@ -440,12 +482,19 @@ systems.around_fork(_end_thread, _go_on, _renew)
 
 
 @atexit.register
+def _finish_all() -> None:
+    global _over
+    _over = True
+    finish()
+
+
 def finish() -> None:
     """Write what waits, and that all runs of this process end."""
-    for recording in {id(one): one for one in (*_known.values(), *_waiting.values())}.values():
+    for recording in _all():
         if recording.is_begun():
             recording.try_to_write(ends=True)
         recording.goes_on = False
+        recording.asleep = True
         recording.forget()
     _known.clear()
     _waiting.clear()

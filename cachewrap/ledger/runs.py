@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, overload
 
+from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.ledger import names
 from cachewrap.ledger.calls import OUTCOMES, Call, Place, Rows
 from cachewrap.ledger.joining import lives
@@ -41,6 +43,7 @@ class Run:
         number: which run of that name it is, from 1; 0 of one that was given no name.
         size: bytes that its log takes.
         changed: when it was written last, in seconds since the epoch; 0.0 where not known.
+        newer: how many runs of its name were newer when it was found.
         cache: a cache of the place that it is in, which has its answers.
     """
 
@@ -50,6 +53,7 @@ class Run:
         self.number = name.number
         self.size = size
         self.changed = 0.0
+        self.newer = 0
         self._log = name.log
         self._section = section
         self._read: Contents | None = None
@@ -58,12 +62,19 @@ class Run:
 
     def __repr__(self) -> str:
         calls = len(self.calls())
-        number = f" number {self.number}" if self.number > 1 else ""
-        return f"<Run {self.label}{number}: {calls} call{'s' * (calls != 1)}>"
+        return f"<Run {self.label}: {calls} call{'s' * (calls != 1)}>"
 
     @classmethod
-    def of_block(cls, cache: Place, section: Section) -> Run:
-        """The run of a block that goes on, whose log is not decided before it is first written."""
+    def of_block(cls, cache: Place, section: Section | None, name: str) -> Run:
+        """The run of a block that goes on, whose log is not decided before it is first written.
+
+        Args:
+            cache: of the block.
+            section: where its calls belong; None where nothing is kept of them.
+            name: the name of the block.
+        """
+        if section is None:
+            return cls(cache, names.LogName("", name, 1))
         recording = section.recording
         run = cls(cache, names.LogName("", recording.name, 1), section=section.path)
         run._recording = recording
@@ -76,8 +87,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What it is called: its name, and behind it ``/`` and the block where it is one of it."""
-        return f"{self.name}/{self._section}" if self._section else self.name
+        """What it is asked for by: ``baseline``, or ``baseline~1``, or of a block in it ``a/b``."""
+        back = f"~{self.newer}" if self.newer else ""
+        return f"{self.name}{back}/{self._section}" if self._section else f"{self.name}{back}"
 
     @property
     def order(self) -> tuple[float, int]:
@@ -109,12 +121,12 @@ class Run:
     def _whole(self) -> Contents:
         if self._recording is not None:
             self._read = None  # it goes on
-            if self._recording.goes_on:
+            if self._recording.goes_on or self._recording.waits():
                 self._recording.try_to_write()
             self._follow()
         if self._read is None:
             store: Any = self.cache.store
-            pieces = store.read_log(self._log) if self._log else ()  # none where none is kept
+            pieces = store.read_log(self._log) if self._log else ()
             self._read = Contents(pieces, self._section)
             self.name = self.name or self._read.name
         return self._read
@@ -125,7 +137,7 @@ class Run:
         assert recording is not None
         if (name := names.parsed(recording.log)) is not None:
             self._log, self.number = name.log, name.number
-        if not recording.goes_on:
+        if self._log and not (recording.goes_on or recording.waits()):
             self._recording = None
 
     @property
@@ -183,7 +195,9 @@ class Run:
     def block(self, path: str) -> Run:
         """The part of it that was made in a block inside: ``a/b`` is ``b`` inside ``a``."""
         part = f"{self._section}/{path}" if self._section else path
-        return Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
+        run = Run(self.cache, names.LogName(self.log, self.name, self.number), self.size, part)
+        run.changed, run.newer = self.changed, self.newer
+        return run
 
     def has_block(self, path: str) -> bool:
         """Whether something was asked in a block of that path inside."""
@@ -244,13 +258,13 @@ class Contents:
     """The contents of a run's log, or of a block of it."""
 
     def __init__(self, pieces: Iterable[bytes], section: str) -> None:
-        self.begun: list[Begin] = []
         self.calls: Rows[Call] = Rows()
         self.lost = 0
         ends: dict[int, float] = {}
+        begun: dict[int, Begin] = {}
         for part in read(pieces):
             if isinstance(part, Begin):
-                self.begun.append(part)
+                begun.setdefault(part.writer, part)  # it may have been sent twice
             elif isinstance(part, End):
                 if part.ended:
                     ends[part.writer] = part.ended
@@ -265,7 +279,7 @@ class Contents:
         self.calls.sort(key=_began)
         for number, call in enumerate(self.calls):
             call.number = number
-        self.begun.sort(key=lambda one: one.started)
+        self.begun = sorted(begun.values(), key=lambda one: one.started)
         self.name = self.begun[0].name if self.begun else ""
         self.started = self.begun[0].started if self.begun else 0.0
         self.open = [one for one in self.begun if one.writer not in ends]
@@ -305,7 +319,7 @@ class Runs(Rows[Run]):
         if name == "@":
             found = list(self)
         else:
-            found = [run for run in self if run.name == name]
+            found = sorted((run for run in self if run.name == name), key=_number)
             if not found and len(name) >= 4:
                 found = [run for run in self if not run.named and run.name.startswith(name)]
                 if len(found) > 1:
@@ -332,6 +346,10 @@ class Runs(Rows[Run]):
         return f"no run {which!r}: {told}" if self else f"no run {which!r}: no run was kept"
 
 
+def _number(run: Run) -> int:
+    return run.number
+
+
 def runs_of(cache: Place) -> Runs:
     """The runs of the place of a cache, the oldest first; none where its store keeps none.
 
@@ -348,13 +366,21 @@ def runs_of(cache: Place) -> Runs:
             run.changed = facts.changed
             found.append(run)
     found.sort(key=lambda run: run.order)
+    newer: Counter[str] = Counter()
+    for run in sorted(found, key=_number, reverse=True):
+        run.newer = newer[run.name]
+        newer[run.name] += 1
     return Runs(found)
 
 
 def remove(run: Run) -> None:
-    """Remove a run, and what it has kept that no other run needs. Raises `StoreError`."""
+    """Remove a run, and what it has kept that no other run needs.
+
+    Raises `ConfigurationError` while it goes on, and `StoreError`.
+    """
     from cachewrap.ledger.answers import sweep
 
+    _check_ended(run)
     store: Any = run.cache.store
     store.remove_log(run.log)
     sweep(run.cache)
@@ -366,10 +392,12 @@ def rename(run: Run, name: str) -> Run:
     Raises `ConfigurationError` for what is no name, or while the run goes on; `StoreError`.
     """
     name = names.check_name(name)
+    _check_ended(run)
     store: Any = run.cache.store
     numbers = [one.number for one in runs_of(run.cache) if one.name == name and one.named]
     to = names.named_log(name, max(numbers, default=0) + 1)
-    _copy(store, run.log, to, name)
+    if not _copy(store, run.log, to, name):
+        raise StoreError(f"nothing of {run.name} can be read: its log is damaged")
     kept = f"{names.REPLACED}{run.log}"
     if any(facts.name == kept for facts in store.logs()):
         _copy(store, kept, f"{names.REPLACED}{to}", name)
@@ -378,13 +406,21 @@ def rename(run: Run, name: str) -> Run:
     return runs_of(run.cache)[name]
 
 
-def _copy(store: Any, log: str, to: str, name: str) -> None:
+def _check_ended(run: Run) -> None:
+    if run.state == RUNNING:
+        raise ConfigurationError(f"the run {run.label} goes on: end it first")
+
+
+def _copy(store: Any, log: str, to: str, name: str) -> int:
     import msgspec
 
     from cachewrap.ledger.pieces import Reader, encode
 
+    copied = 0
     for piece in store.read_log(log):
         part = Reader().read(piece) if piece[1:2] == b"B" else None
         if isinstance(part, Begin):
             piece = encode(msgspec.structs.replace(part, name=name))
         store.append_to_log(to, [piece])
+        copied += 1
+    return copied

@@ -113,9 +113,9 @@ class Store(ABC):
     writes hop to a thread. A store that waits on a network overrides them all.
 
     What a store can do more is said by the segments below, each of them a protocol of its own:
-    `Leases`, `Pairs`, `Scans`, `Seeds`, `Uses`, `Files`, `Logs` and `Checks`. A store has a segment
-    that its class derives from, and also one whose methods its class or the object itself has
-    without that, so that it may depend on the platform, or on another store behind this one.
+    `Leases`, `Pairs`, `Scans`, `Seeds`, `Uses`, `Logs` and `Checks`. A store has a segment that its
+    class derives from, and also one whose methods its class or the object itself has without that,
+    so that it may depend on the platform, or on another store behind this one.
     """
 
     bounded: bool = False
@@ -342,15 +342,6 @@ class Uses(Protocol):
         """When the entry was last read, in seconds since the epoch; None where it is not known."""
 
 
-@runtime_checkable
-class Files(Protocol):
-    """A place for files of others, beside a partition that is a folder itself."""
-
-    @abstractmethod
-    def beside(self, name: str) -> str:
-        """The path of a file that goes with the partition. Its folder may not exist yet."""
-
-
 @dataclass(frozen=True, slots=True)
 class LogFacts:
     """The facts about one log.
@@ -392,6 +383,10 @@ class Logs(Protocol):
     @abstractmethod
     def logs_url(self) -> str:
         """Where the logs are, as a URL without credentials; equal for all partitions of a place."""
+
+    def logs_alone(self) -> Logs:
+        """What has the same logs, and keeps nothing else of the store: it is held to the end."""
+        return self
 
     @abstractmethod
     def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:

@@ -91,22 +91,32 @@ class LogFiles:
     """The files of the logs of one place.
 
     The folder is made at the first write, for its owner alone, with a ``.gitignore``. Another
-    user's is refused, as is a link; see `check_owners`.
+    user's is refused, as is a link; see `check_owners`. A root that was removed is not made again:
+    what is added then is dropped.
 
     Args:
         root: the folder that theirs is made in.
         name: the name of their folder.
         seconds: how long a write waits for those of other processes.
         trusts: whether anybody may own the root, as the logs go with a file in it that he may have.
+        was_there: whether the root was there before.
     """
 
     def __init__(
-        self, root: str, name: str, seconds: float = STORE_SECONDS, *, trusts: bool = False
+        self,
+        root: str,
+        name: str,
+        seconds: float = STORE_SECONDS,
+        *,
+        trusts: bool = False,
+        was_there: Callable[[], bool] = bool,
     ) -> None:
         self.folder = os.path.join(root, name)
         self._root = root
         self._seconds = seconds
         self._trusts = trusts
+        self._was_there = was_there
+        self._seen = False
 
     def append(self, log: str, pieces: Iterable[bytes]) -> None:
         """Add pieces to a log, all of them or none. Raises `StoreError`."""
@@ -117,6 +127,9 @@ class LogFiles:
             path = self._path(log)
             for _ in range(_ATTEMPTS):
                 file = self._opened(path)
+                if file is None:
+                    return
+                self._seen = True
                 try:
                     with systems.locked(file, alone=True, seconds=self._seconds):
                         if _is_at(path, file):
@@ -126,10 +139,12 @@ class LogFiles:
                     files.close(file)
         raise StoreError(f"cannot write {path}: others remove it again and again")
 
-    def _opened(self, path: str) -> int:
+    def _opened(self, path: str) -> int | None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with suppress(FileNotFoundError):
             return systems.open_file(path, flags, 0o600, follows=False)
+        if (self._seen or self._was_there()) and not files.exists(self._root):
+            return None
         make(self._root, self.folder)
         self._check()
         return systems.open_file(path, flags, 0o600, follows=False)
@@ -228,6 +243,9 @@ class FileLogs(Logs):
 
     _log_files: LogFiles
 
+    def logs_alone(self) -> Logs:
+        return _LogsAlone(self.logs_url, self._log_files)
+
     def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
         self._log_files.append(name, pieces)
 
@@ -239,3 +257,15 @@ class FileLogs(Logs):
 
     def remove_log(self, name: str) -> bool:
         return self._log_files.remove(name)
+
+
+class _LogsAlone(FileLogs):
+    """The logs of a store without the store."""
+
+    def __init__(self, url: str, files: LogFiles) -> None:
+        self._url = url
+        self._log_files = files
+
+    @property
+    def logs_url(self) -> str:
+        return self._url

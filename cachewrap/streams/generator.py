@@ -10,6 +10,7 @@ from operator import methodcaller
 from typing import Any
 
 from cachewrap.call.terms import Absent, Exchange
+from cachewrap.call.watching import raised
 from cachewrap.entry import Items
 from cachewrap.errors import CodecError
 from cachewrap.format import codec
@@ -207,7 +208,11 @@ def stream(
         joined = _join(cache, exchange, lambda name: SharedStream(name, begin()), is_async=False)
         with closing(ItemReader(cache, begin, found, *joined)) as reader:
             reader.begun = exchange.begun
-            return (yield from reader)
+            try:
+                return (yield from reader)
+            except BaseException as error:
+                raised(reader.begun, error)
+                raise
     passed, sent = 0, None
     for encoded in found.value.values:
         try:
@@ -265,6 +270,8 @@ async def astream(
         except GeneratorExit:
             raise  # the task is being destroyed: nothing can be awaited any more
         except BaseException as error:
+            if not isinstance(error, StopAsyncIteration):
+                raised(reader.begun, error)
             await reader.aclose()
             if isinstance(error, StopAsyncIteration):
                 return

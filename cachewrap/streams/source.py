@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from cachewrap.call.terms import Absent, Exchange
+from cachewrap.call.watching import unkept
 from cachewrap.entry import Entry, Items
 from cachewrap.retry import Retry, with_async_retry, with_retry
 from cachewrap.streams.recording import Bare, ItemRecording, Packed, StreamCache, pack
@@ -119,6 +120,8 @@ class GeneratorSource(_GeneratorSource):
             self.returned = pack(returned)
         if self._recording is not None:
             self.entry = self._recording.finish(returned)
+        if self.entry is None:
+            unkept(self._exchange)
 
     def close(self) -> None:
         """See `Source`."""
@@ -170,6 +173,8 @@ class AsyncGeneratorSource(_GeneratorSource):
         self.exhausted = True
         if self._recording is not None:
             self.entry = await self._recording.afinish()
+        if self.entry is None:
+            unkept(self._exchange)
 
     async def close(self) -> None:
         """See `Source`."""

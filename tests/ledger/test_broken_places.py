@@ -48,6 +48,7 @@ def test_calls_go_on(error: Exception, name: str) -> None:
     store = Broken()
     store.error = error
     cache = Cache(store)
+    name = name and type(error).__name__  # each is told once
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(3):
@@ -91,6 +92,58 @@ def test_what_waits_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(run.calls()), run.lost) == (10, 5)
     told = {(call.source, call.lane) for call in run.calls()}
     assert told == {("ledger.asking:complete", threading.current_thread().name)}
+
+
+def test_a_block_that_ends_meanwhile_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_AGAIN", -1.0)
+    store = Broken()
+    cache = Cache(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with cache.run("trial") as run:
+            asked(5)
+        assert list(run.calls()) == []
+    store.error = None
+    (kept,) = cache.runs()
+    assert [len(one.calls()) for one in (kept, run)] == [5, 5]
+    assert (kept.state, run.state, len(kept.processes)) == ("ended", "ended", 1)
+
+
+def test_what_waits_is_let_go_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_AGAIN", -1.0)
+    monkeypatch.setattr(recording, "_PATIENCE", -1.0)
+    cache = Cache(Broken())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with cache.run("trial") as run:
+            asked(5)
+        run.calls()
+    until = time.monotonic() + 30.0  # the thread that writes looks once more
+    while [one for one in recording._all() if one.store is cache.store]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+class Unheard(Broken):
+    """A store that adds to a log, and then fails to say so."""
+
+    def append_to_log(self, name: str, pieces: Sequence[bytes]) -> None:
+        MemoryStore.append_to_log(self, name, pieces)
+        super().append_to_log(name, pieces)
+
+
+def test_what_was_written_unheard_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_AGAIN", -1.0)
+    store = Unheard()
+    cache = Cache(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with cache.run("trial"):
+            asked(5)
+            recording.flush()
+            store.error = None
+    (run,) = cache.runs()
+    assert (len(run.calls()), len(run.processes), run.state) == (5, 1, "ended")
 
 
 @pytest.mark.stores("redis")

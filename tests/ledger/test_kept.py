@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from cachewrap import Cache, ReplayMissError
+from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError
 from cachewrap.ledger import joining, recording
+from cachewrap.ledger.runs import Run, remove, rename
 from cachewrap.stores.base import Logs, Store
 from ledger import asking
 from ledger.test_processes import LASTING, start
@@ -97,11 +98,11 @@ def test_a_ledger_can_be_turned_off(
     assert logs_of(cache) == []
 
 
-def test_a_run_that_another_cache_tells_is_kept(disk: Callable[..., Cache]) -> None:
+def test_a_run_of_a_cache_without_a_ledger_is_none(disk: Callable[..., Cache]) -> None:
     with disk(ledger=False).run("baseline"), disk().run("inside"):
         pass
     ask(disk(ledger=False).run("candidate"))
-    assert [run.name for run in disk().runs()] == ["baseline"]
+    assert [run.name for run in disk().runs()] == ["inside"]
 
 
 def test_a_url_turns_it_off(tmp_path: Path) -> None:
@@ -136,6 +137,67 @@ def test_nothing_is_written_where_nothing_is_asked(tmp_path: Path, program: str)
     start(tmp_path, "-c", program)
     assert [cache for cache in tmp_path.iterdir() if cache.suffix] == []
     assert logs_of(Cache.disk(cache_path_root=tmp_path / ".cache")) == []
+
+
+def test_a_log_that_was_removed_meanwhile_is_begun_anew(lasting: Store) -> None:
+    cache, store = Cache(lasting), cast("Any", lasting)
+    for asks, logs in ((True, ["n-trial-1"]), (False, [])):
+        with cache.run("trial"):
+            ask(cache)
+            (log,) = logs_of(cache)
+            store.remove_log(log)
+            if asks:
+                ask(cache)
+        assert logs_of(cache) == logs
+        if asks:
+            (run,) = cache.runs()
+            assert [call.outcome for call in run.calls()] == ["hit", "hit"]
+            assert (len(run.processes), run.state) == (1, "ended")
+            store.remove_log(run.log)
+
+
+def test_an_answer_is_kept_for_a_run_that_came_later(disk: Callable[..., Cache]) -> None:
+    """A process that has replaced something before there was any run with a name."""
+    cache, anew = disk(), disk(mode="refresh")
+    for block in (cache, anew, cache.run("trial"), anew):
+        ask(block)
+        logs_of(cache)
+    (call, *_) = cache.runs()["trial"].calls()
+    assert cache.runs()["trial"].raw_answer(call) is not None
+
+
+def test_a_variable_that_names_no_run_is_no_run_around(
+    disk: Callable[..., Cache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHEWRAP_RUN", "a/b")
+    cache = disk()
+    with pytest.warns(CacheWarning, match="CACHEWRAP_RUN names no run"):
+        ask(cache.run("trial"))
+    assert [run.name for run in cache.runs()] == ["trial"]
+
+
+def test_a_run_is_the_newest_of_the_name_that_it_is_given(disk: Callable[..., Cache]) -> None:
+    cache = disk()
+    for name in ("candidate", "baseline", "baseline"):
+        ask(cache.run(name))
+    assert rename(cache.runs()["candidate"], "baseline").number == 3
+    runs = cache.runs()
+    assert [run.label for run in runs] == ["baseline", "baseline~2", "baseline~1"]
+    assert [runs[run.label].log for run in runs] == [run.log for run in runs]
+    assert repr(runs["baseline~1/none"]) == "<Run baseline~1/none: 0 calls>"
+
+
+@pytest.mark.parametrize("change", [remove, lambda run: rename(run, "other")])
+def test_a_run_that_goes_on_is_left_alone(
+    disk: Callable[..., Cache], change: Callable[[Run], object]
+) -> None:
+    cache = disk()
+    with cache.run("trial") as run:
+        ask(cache)
+        with pytest.raises(ConfigurationError, match="the run trial goes on: end it first"):
+            change(run)
+    change(run)
+    assert [run.name for run in cache.runs()] in ([], ["other"])
 
 
 def test_the_last_ones_without_a_name_stay(lasting: Store, monkeypatch: pytest.MonkeyPatch) -> None:

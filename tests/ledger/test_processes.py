@@ -117,6 +117,27 @@ with Cache.from_url({one_cache.url!r}):
     assert (run.name, asked_in(run)) == ("trial", keys_of("a"))
 
 
+def test_what_is_asked_at_the_very_end_is_in_the_run(one_cache: Cache, tmp_path: Path) -> None:
+    program = f"""
+import atexit
+
+@atexit.register
+def last():  # it runs after all that was registered later, by what is imported below
+    with cache:
+        complete("last")
+
+from cachewrap import Cache
+from ledger.asking import complete
+cache = Cache.from_url({one_cache.url!r})
+with cache:
+    complete("first")
+"""
+    (tmp_path / "program.py").write_text(program, "utf-8")
+    start(tmp_path, "program.py")
+    (run,) = one_cache.runs()
+    assert (run.state, asked_in(run)) == ("ended", keys_of("first", "last"))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_join_the_run_that_goes_on(one_cache: Cache, method: str) -> None:
     context = multiprocessing.get_context(method)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from openai import OpenAI
 from standin import Upstream
 
@@ -39,12 +43,17 @@ def test_a_run_has_what_was_asked_in_its_order(cache: Cache, kind: str) -> None:
     assert [call.started for call in calls] == sorted(call.started for call in calls)
 
 
-@pytest.mark.parametrize("kind", asking.FUNCTIONS)
-@pytest.mark.parametrize("way", asking.WAYS)
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        pytest.param(way, kind, id=f"{kind} {way}")
+        for way in asking.WAYS
+        for kind in asking.FUNCTIONS
+        if way != "in tasks" or kind.startswith("async")  # the others ask one after the other
+    ],
+)
 def test_a_call_is_in_the_run_once(cache: Cache, way: str, kind: str) -> None:
-    name, ask = asking.FUNCTIONS[kind]
-    if way == "in tasks" and not name.startswith("a"):
-        pytest.skip("asks no task")
+    _, ask = asking.FUNCTIONS[kind]
     prompts = [f"prompt {number % 6}" for number in range(12)]
     with cache.run("trial"):
         assert asking.WAYS[way](ask, prompts) == [f"{prompt}!" for prompt in prompts]
@@ -110,7 +119,7 @@ def test_a_name_again_is_another_run(cache: Cache) -> None:
         with cache.run("trial"):
             asking.complete(prompt)
     assert [run.name for run in cache.runs()] == ["trial", "trial"]
-    assert str(cache.runs()) == "[<Run trial: 1 call>, <Run trial number 2: 1 call>]"
+    assert str(cache.runs()) == "[<Run trial~1: 1 call>, <Run trial: 1 call>]"
     assert calls_of(cache)[0].key != calls_of(cache, "trial~1")[0].key
 
 
@@ -127,11 +136,47 @@ async def _ask(cache: Cache) -> None:
         await asking.acomplete("a")
 
 
+def test_a_block_is_entered_by_many_threads_at_once() -> None:
+    cache, threads = Cache.memory(), 8
+    block, together = cache.run("trial"), threading.Barrier(threads)
+
+    def enter() -> int:
+        together.wait()
+        for _ in range(3000):
+            with block:
+                pass
+        return 1
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with cache.run("trial"), ThreadPoolExecutor(threads) as pool:
+            assert sum(pool.map(lambda _: enter(), range(threads))) == threads
+    finally:
+        sys.setswitchinterval(before)
+    (run,) = cache.runs()
+    assert (run.name, run.state) == ("trial", "ended")
+
+
 def test_a_run_is_a_block_of_async_callers_too(cache: Cache) -> None:
     import asyncio
 
     asyncio.run(_ask(cache))
     assert [call.outcome for call in calls_of(cache)] == ["miss"]
+
+
+def test_a_block_that_is_cancelled_ends(tmp_path: Path) -> None:
+    cache = Cache.disk(cache_path_root=tmp_path)
+
+    async def main() -> None:
+        for _ in range(2):
+            with trio.move_on_after(0.1):
+                async with cache.run("trial"):
+                    asking.complete("a")
+                    await trio.sleep(10)
+
+    trio.run(main)
+    assert [(len(run.calls()), run.state) for run in cache.runs()] == [(1, "ended")] * 2
 
 
 def test_calls_of_an_sdk_have_their_usage(cache: Cache) -> None:

@@ -19,6 +19,7 @@ import elsewhere
 import kinds
 import msgspec
 import pytest
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 from unit.format.test_envelope import HTTP, ITEMS, LONG, REQUEST
 from unit.test_properties import HOSTILE, JSON, VALUES as ANY_VALUES
@@ -113,7 +114,7 @@ REQUESTS = JSON.map(canonical_json).map(key.encode) | st.just(b"") | st.binary(m
 
 
 @given(ANSWERS | RAW, REQUESTS, FACTS_OF_ANY_KIND)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=many(600), deadline=None)
 def test_every_envelope_comes_back(answer: Any, request: bytes, facts: Facts) -> None:
     envelope = seal(*answer, request, facts)
     line = lines.write(KEY, "41", envelope)
@@ -123,13 +124,13 @@ def test_every_envelope_comes_back(answer: Any, request: bytes, facts: Facts) ->
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_what_is_no_envelope_comes_back_as_well(raw: bytes) -> None:
     assert lines.read(lines.write(KEY, "41", raw)) == raw
 
 
 @given(BODIES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(400), deadline=None)
 def test_a_body_comes_back_byte_for_byte(body: bytes) -> None:
     answer = codec.decode(*_kind_and_answer(lines.read(lines.write(KEY, "", sealed(http(body))))))
     assert b"".join(answer.chunks) == body

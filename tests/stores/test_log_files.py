@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 
 from cachewrap import Cache, systems
@@ -45,7 +47,7 @@ class TestRecords:
         assert read(b"".join(map(record, pieces))) == pieces
 
     @given(st.lists(st.tuples(PIECES, st.integers(0, 60)), max_size=8))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=many(300), deadline=None)
     def test_what_was_cut_is_lost_and_nothing_else(self, given: list[tuple[bytes, int]]) -> None:
         """Each record is cut to so many bytes, as it is where its writer is killed."""
         data = b"".join(record(piece)[:size] for piece, size in given)
@@ -63,7 +65,7 @@ class TestRecords:
     ).map(b"".join)
 
     @given(st.lists(st.tuples(PIECES, GARBAGE), max_size=8), GARBAGE)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=many(300), deadline=None)
     def test_what_lies_between_is_passed_over(
         self, given: list[tuple[bytes, bytes]], before: bytes
     ) -> None:
@@ -71,7 +73,7 @@ class TestRecords:
         assert read(data) == [piece for piece, _ in given]
 
     @given(st.lists(PIECES, min_size=1, max_size=6), st.data())
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=many(300), deadline=None)
     def test_a_changed_byte_costs_one_piece(self, pieces: list[bytes], data: st.DataObject) -> None:
         whole = bytearray(b"".join(map(record, pieces)))
         whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
@@ -173,6 +175,22 @@ class TestFolder:
             only(folder).unlink()
             (folder / ".gitignore").unlink()
             folder.rmdir()
+        logs.append_to_log(NAME, [b"piece"])
+        assert list(logs.read_log(NAME)) == [b"piece"]
+
+    @pytest.mark.parametrize("before", ["an entry", "a log"])
+    def test_a_place_that_was_removed_is_not_made_again(
+        self, store: FileStore, logs: Logs, place: Place, before: str
+    ) -> None:
+        if before == "a log":
+            logs.append_to_log(NAME, [b"piece"])
+        else:
+            store.set("0" * 64, b"value")
+        store.close()
+        shutil.rmtree(place.root)
+        logs.append_to_log(NAME, [b"piece"])
+        assert not place.root.exists()
+        store.set("0" * 64, b"value")
         logs.append_to_log(NAME, [b"piece"])
         assert list(logs.read_log(NAME)) == [b"piece"]
 

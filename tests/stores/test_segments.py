@@ -96,9 +96,9 @@ class TestMinimalStore(StoreSuite):
         pytest.param("memory", "Scans Logs", marks=pytest.mark.stores("memory")),
         pytest.param(
             "disk",
-            "Leases Scans Seeds Uses Files Logs Checks"
+            "Leases Scans Seeds Uses Logs Checks"
             if leases.SUPPORTED
-            else "Scans Seeds Uses Files Logs Checks",
+            else "Scans Seeds Uses Logs Checks",
             marks=pytest.mark.stores("disk"),
         ),
         pytest.param(

@@ -13,6 +13,7 @@ from typing import Any
 import kinds
 import msgspec
 import pydantic
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 from kinds import same
 
@@ -120,26 +121,26 @@ def shuffled(value: Any) -> Any:
 
 
 @given(VALUES, VALUES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(400), deadline=None)
 def test_two_values_share_a_key_only_if_they_are_the_same(one: Any, other: Any) -> None:
     if key(one) == key(other):
         assert same(one, other) or one == other
 
 
 @given(VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_the_order_of_dictionaries_and_sets_makes_no_difference(value: Any) -> None:
     assert key(shuffled(value)) == key(value)
 
 
 @given(VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_a_value_in_a_container_has_another_key(value: Any) -> None:
     assert len({key(value), key([value]), key((value,)), key({"x": value})}) == 4
 
 
 @given(VALUES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(400), deadline=None)
 def test_the_codec_gives_back_what_it_was_given(value: Any) -> None:
     back = codec.decode(*codec.encode(value))
     assert same(back, value)
@@ -147,7 +148,7 @@ def test_the_codec_gives_back_what_it_was_given(value: Any) -> None:
 
 
 @given(VALUES | JSON, VALUES | JSON)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(400), deadline=None)
 def test_arguments_are_plain_if_each_of_them_is(one: Any, other: Any) -> None:
     arguments = {"one": one, "more": [other, {"a": one, "b": other}]}
     assert are_plain(arguments) == is_plain(arguments)
@@ -155,7 +156,7 @@ def test_arguments_are_plain_if_each_of_them_is(one: Any, other: Any) -> None:
 
 
 @given(JSON)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_a_json_body_has_one_key_however_its_numbers_are_written(body: Any) -> None:
     def rewritten(value: Any) -> Any:
         if type(value) is int and abs(value) <= 2**53:
@@ -175,7 +176,7 @@ def decode_quietly(kind: Kind, data: bytes) -> None:
 
 
 @given(st.sampled_from(Kind), st.sampled_from([b"", b"\x00", b"\x01"]), st.binary(max_size=200))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=many(600), deadline=None)
 def test_decoding_any_bytes_raises_nothing_else(kind: Kind, mark: bytes, data: bytes) -> None:
     decode_quietly(kind, mark + data)
 
@@ -203,7 +204,7 @@ HOSTILE = st.recursive(
 
 
 @given(HOSTILE)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=many(1000), deadline=None)
 def test_decoding_any_tagged_form_raises_nothing_else(plain: Any) -> None:
     decode_quietly(Kind.VALUE, b"\x01" + msgspec.msgpack.encode(plain))
 
@@ -227,7 +228,7 @@ def test_what_is_stored_is_known_as_it_will_be_read(
 
 
 @given(st.binary(max_size=300), st.integers(0, 299), st.integers(1, 255))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=many(500), deadline=None)
 def test_opening_any_bytes_raises_nothing_else(data: bytes, position: int, flip: int) -> None:
     raw = bytearray(seal(Kind.VALUE, b"\x00" + data, data, Facts(1.0, 1.0)))
     raw[position % len(raw)] ^= flip

@@ -206,6 +206,7 @@ class Connections:
     Attributes:
         writes: the breaker of those who write.
         local: has the calling thread's `Link` as ``link``, if it has one.
+        found: whether the database was there once.
     """
 
     def __init__(self, root: str, path: str, wait: float, breaker_seconds: float) -> None:
@@ -213,6 +214,7 @@ class Connections:
         self._path = path
         self.wait = wait
         self.breaker_seconds = breaker_seconds
+        self.found = False
         # Those who write seldom keep out those who read: each has a breaker of its own.
         self._reads = breaker_of(f"read {path}")
         self.writes = breaker_of(f"write {path}")
@@ -265,6 +267,7 @@ class Connections:
             if files.exists(self._path, follows=False):
                 check_name(self._root, folder)
                 check_files(self._path)
+                self.found = True
                 link.inode = files.stat(self._path).st_ino
                 link.con = connect(self._path, self.wait if make else self.wait / 2)
                 if link.con is None and make:  # a database that is being made, or has no tables

@@ -17,7 +17,6 @@ from cachewrap.policy import BREAKER_SECONDS, STORE_SECONDS
 from cachewrap.stores.base import (
     Checks,
     Claim,
-    Files,
     Leases,
     Scans,
     Seeds,
@@ -74,7 +73,7 @@ LOGS = ".runs"
 """The folder of the logs: no seed's, as those of the seeds have no dot in front."""
 
 
-class DiskStore(Store, Scans, Seeds, Uses, Files, FileLogs, Checks):
+class DiskStore(Store, Scans, Seeds, Uses, FileLogs, Checks):
     """Entries in ``<path_root>/<seed>/``, a folder that plain ``diskcache.Cache`` opens as well.
 
     The folder and ``path_root`` are made at the first write, for their owner alone, with a
@@ -138,8 +137,11 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, FileLogs, Checks):
             "store_seconds": store_seconds,
             "breaker_seconds": breaker_seconds,
         }
-        self._connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
-        self._log_files = LogFiles(self._root, LOGS, store_seconds)
+        connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
+        self._connections = connections
+        self._log_files = LogFiles(
+            self._root, LOGS, store_seconds, was_there=lambda: connections.found
+        )
         self._used: dict[bytes, float] = {}
         self._additions = 0
         self._leases_checked = False
@@ -160,6 +162,7 @@ class DiskStore(Store, Scans, Seeds, Uses, Files, FileLogs, Checks):
         return DiskStore(self._root, seed, **self._options)
 
     def beside(self, name: str) -> str:
+        """The path of a file in the partition's folder, which may not exist yet."""
         return os.path.join(self._folder, name)
 
     def check(self) -> None:

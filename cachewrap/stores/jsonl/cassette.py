@@ -65,6 +65,7 @@ class Cassette(Changes):
         self._writes = breaker_of(f"write {path}")
         self.envelopes = Envelopes()
         self._content = Content(path)
+        self.found = False  # whether it was written once
         self._begin_anew()
         self._untidy = False
         self._numbers = itertools.count()
@@ -377,6 +378,7 @@ class Cassette(Changes):
                     with open_alone(
                         self.path, _WRITING, 0o600, self.store_seconds, follows=False
                     ) as file:
+                        self.found = True
                         yield file
             except (OSError, MemoryError) as error:
                 raise self._failed("write", error) from error

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final, Self
 
 import pytest
@@ -18,7 +16,6 @@ import pytest
 from cachewrap.stores.base import (
     Checks,
     Claim,
-    Files,
     Leases,
     Logs,
     Pairs,
@@ -36,7 +33,7 @@ from cachewrap.testing.stores.calls import (
     partition,
 )
 
-SEGMENTS: Final = (Leases, Pairs, Scans, Seeds, Uses, Files, Logs, Checks)
+SEGMENTS: Final = (Leases, Pairs, Scans, Seeds, Uses, Logs, Checks)
 """What a store may have beside what every store has."""
 
 
@@ -312,29 +309,6 @@ class UsesSuite:
         calls.get(key_of(1))
         used = uses.last_used(key_of(1))
         assert used is None or start - 2 < used < time.time() + 2  # a server may count in seconds
-
-
-class FilesSuite:
-    """The promises of `cachewrap.stores.base.Files`."""
-
-    files = having(Files)
-
-    def test_a_file_beside_the_partition_is_no_entry(self, calls: Calls, files: Files) -> None:
-        calls.set(key_of(1), b"value")
-        file = Path(files.beside("notes.txt"))
-        file.write_text("notes")
-        assert calls.keys() == [key_of(1)]
-        assert calls.clear() == 1
-        assert file.read_text() == "notes"
-
-    def test_each_partition_has_files_of_its_own(self, store: Store, files: Files) -> None:
-        other = store.reseed("42")
-        assert isinstance(other, Files)
-        assert other.beside("notes.txt") != files.beside("notes.txt")
-
-    def test_a_file_has_the_name_that_was_asked_for(self, files: Files) -> None:
-        assert os.path.isabs(files.beside("notes.txt"))
-        assert os.path.basename(files.beside("notes.txt")) == "notes.txt"
 
 
 class ChecksSuite:

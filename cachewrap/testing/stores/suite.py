@@ -28,7 +28,6 @@ from cachewrap.testing.stores.logs import LogsSuite
 from cachewrap.testing.stores.segments import (
     SEGMENTS,
     ChecksSuite,
-    FilesSuite,
     LeasesSuite,
     PairsSuite,
     ScansSuite,
@@ -43,7 +42,6 @@ class StoreSuite(
     ScansSuite,
     SeedsSuite,
     UsesSuite,
-    FilesSuite,
     LogsSuite,
     ChecksSuite,
 ):

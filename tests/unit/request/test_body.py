@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel
 
@@ -212,7 +213,7 @@ def ordered(value: Any) -> str:
 
 
 @given(SCHEMA, SCHEMA)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=many(500), deadline=None)
 def test_two_schemas_have_one_key_if_they_are_the_same_but_for_keywords(a: Any, b: Any) -> None:
     for other in (b, turned(a), dict(reversed(a.items()))):
         same = ordered(a) == ordered(other)

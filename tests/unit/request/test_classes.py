@@ -46,6 +46,7 @@ from typing import (
 )
 
 import pytest
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, RootModel, create_model
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -853,13 +854,13 @@ def read(shape: tuple[str, str, list[tuple[str, str, int | None, str]]]) -> Any:
 
 
 @given(SHAPES, SHAPES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 def test_two_classes_are_one_only_if_all_that_can_be_read_is(one: Any, other: Any) -> None:
     assert (key(built(one)) == key(built(other))) == (read(one) == read(other))
 
 
 @given(SHAPES, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 def test_one_edit_is_another_class(shape: Any, data: st.DataObject) -> None:
     kind, text, fields = shape
     at = data.draw(st.integers(0, len(fields) - 1))
@@ -882,7 +883,7 @@ MEMBERS = st.dictionaries(
 
 
 @given(MEMBERS, MEMBERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_two_enums_are_one_only_if_their_members_are(one: Any, other: Any) -> None:
     def rows(members: Any) -> Any:
         return [(name, type(value), value) for name, value in members.items()]

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 
 from cachewrap.errors import UnkeyableError
@@ -36,14 +37,14 @@ def requests() -> st.SearchStrategy[Any]:
 
 
 @given(requests())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_a_request_comes_back_from_its_bytes(request: Any) -> None:
     request = canonical(request)
     assert decode_request(encode(request)) == request
 
 
 @given(requests(), requests())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_two_requests_are_one_only_if_their_bytes_are(one: Any, other: Any) -> None:
     one, other = canonical(one), canonical(other)
     assert (encode(one) == encode(other)) is (repr_of(one) == repr_of(other))
@@ -106,7 +107,7 @@ def test_a_long_conversation_grows_too(length: int) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["function", "version", "a", "z"]), JSON), PARTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=many(200), deadline=None)
 def test_what_calls_have_in_common_is_hashed_once(head: Any, part: Any) -> None:
     head, part = canonical(head), canonical(part)
     if set(head) == {"!dict"} or set(part) == {"!dict"}:

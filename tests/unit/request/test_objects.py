@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from unittest import mock
 
 import pytest
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ConfigDict, PrivateAttr, computed_field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -731,7 +732,7 @@ MAKERS: list[Any] = [
 
 
 @given(st.sampled_from(MAKERS), STATES, STATES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=many(400), deadline=None)
 def test_two_objects_are_one_only_if_all_they_hold_is(make: Any, one: Any, other: Any) -> None:
     assert (key(with_(make(), **one)) == key(with_(make(), **other))) == (key(one) == key(other))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from reported import REPORTED, Reported, streamed
+from reported import REPORTED, Reported, prices_are_new, streamed
 
 from cachewrap.http.events import read_any_stream, read_stream
 from cachewrap.telemetry.reading import usage_of
@@ -16,6 +16,8 @@ CASES = [pytest.param(one, id=name) for name, one in REPORTED.items()]
 
 def priced(one: Reported) -> Decimal:
     """What genai-prices itself makes of an answer."""
+    if not prices_are_new():
+        pytest.skip("genai-prices 0.2 knows them all")
     genai_prices = pytest.importorskip("genai_prices")
     found = genai_prices.data_snapshot.get_snapshot().extract_usage(
         one.body, provider_id=one.provider, api_flavor=one.flavor
