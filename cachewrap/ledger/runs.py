@@ -242,15 +242,18 @@ class Run:
 
         return prefixes_of(self)
 
-    def diff(self, other: Run, *, ignore: Iterable[str] = ()) -> Diff:
+    def diff(self, other: Run | str, *, ignore: Iterable[str] = ()) -> Diff:
         """What is different in another run: this one is the baseline, the other the candidate.
 
         Args:
-            other: a run of the same cache or of another one.
+            other: a run of the same cache or of another one; or what one of the same is asked for
+                by, as in `Runs`.
             ignore: fields of requests that make no difference, see `ledger.diff`.
         """
         from cachewrap.ledger.diff import compare
 
+        if isinstance(other, str):
+            other = runs_of(self.cache)[other]
         return compare(self, other, ignore=ignore)
 
 

@@ -121,6 +121,7 @@ def test_a_name_again_is_another_run(cache: Cache) -> None:
     assert [run.name for run in cache.runs()] == ["trial", "trial"]
     assert str(cache.runs()) == "[<Run trial~1: 1 call>, <Run trial: 1 call>]"
     assert calls_of(cache)[0].key != calls_of(cache, "trial~1")[0].key
+    assert [one.kind for one in cache.runs()["trial~1"].diff("trial").changes] == ["changed"]
 
 
 def test_how_many_more_there_are_is_told_of_a_name_that_is_none(cache: Cache) -> None:
