@@ -93,8 +93,7 @@ class Answers:
 
     def lack(self, call: Call) -> str:
         """Why there is no answer to be read, for people. Raises `StoreError`."""
-        partition = self._partition(call)
-        raw = None if partition is None else partition.store.get(call.key)
+        raw, partition = self._stored(call), self.partition(call)
         if partition is None or raw is None or partition.opened(call.key, raw) is not None:
             return "is no longer stored"
         lacks_key = partition.guard.lacks_key(raw)
@@ -105,10 +104,11 @@ class Answers:
 
         It is that of any answer to it, also of a later one. Raises `StoreError`.
         """
-        partition = self._partition(call)
-        if partition is None or not call.key:
+        if not call.key:
             return b""
-        raw = partition.store.get(call.key)
+        raw, partition = self._stored(call), self.partition(call)
+        if partition is None:
+            return b""
         entry = None if raw is None else partition.opened(call.key, raw)
         if entry is None:
             found = self._found(call)
@@ -133,9 +133,11 @@ class Answers:
         self._partitions, self._kept = {}, None
 
     def _found(self, call: Call) -> tuple[bytes, Entry] | None:
-        if not call.key or not call.answered or (partition := self._partition(call)) is None:
+        if not call.key or not call.answered:
             return None
-        raw = partition.store.get(call.key)
+        raw, partition = self._stored(call), self.partition(call)
+        if partition is None:
+            return None
         if raw is not None:
             entry = partition.opened(call.key, raw)
             if entry is not None and abs(entry.created - call.answered) < CLOSE:
@@ -144,12 +146,28 @@ class Answers:
         entry = None if raw is None else partition.opened(call.key, raw)
         return None if raw is None or entry is None else (raw, entry)
 
+    def _stored(self, call: Call) -> bytes | None:
+        """What is stored now for a request; nothing of a place that only the call names, where
+        that cannot be read. Raises `StoreError`.
+        """
+        partition = self.partition(call)
+        try:
+            return None if partition is None else partition.store.get(call.key)
+        except StoreError:
+            if call.place in self._given:
+                raise
+            if isinstance(partition, _Partition):
+                partition.store.close()
+            self._partitions[call.place, call.seed] = None
+            return None
+
     def _replaced(self, call: Call) -> bytes | None:
         if self._kept is None:
             self._kept = _Kept(self._cache.store)
         return self._kept.get(call)
 
-    def _partition(self, call: Call) -> _Partition | None:
+    def partition(self, call: Call) -> _Partition | None:
+        """The entries that a call belongs to; None of a place that cannot be opened."""
         name = call.place, call.seed
         if name not in self._partitions:
             self._partitions[name] = self._opened(*name)

@@ -99,7 +99,7 @@ class LogFiles:
         name: the name of their folder.
         seconds: how long a write waits for those of other processes.
         trusts: whether anybody may own the root, as the logs go with a file in it that he may have.
-        was_there: whether the root was there before.
+        found: has something in it once the root was there.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class LogFiles:
         seconds: float = STORE_SECONDS,
         *,
         trusts: bool = False,
-        was_there: Callable[[], bool] = bool,
+        found: Sequence[str] = (),
     ) -> None:
         self.folder = os.path.join(root, name)
         self._root = root
         self._seconds = seconds
         self._trusts = trusts
-        self._was_there = was_there
+        self._found = found
         self._seen = False
 
     def append(self, log: str, pieces: Iterable[bytes]) -> None:
@@ -143,7 +143,7 @@ class LogFiles:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with suppress(FileNotFoundError):
             return systems.open_file(path, flags, 0o600, follows=False)
-        if (self._seen or self._was_there()) and not files.exists(self._root):
+        if (self._seen or self._found) and not files.exists(self._root):
             return None
         make(self._root, self.folder)
         self._check()

@@ -19,7 +19,7 @@ _VARYING = [
     (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<key>"),
     (r"\b(?:[0-9a-f]{64}|[0-9a-f]{12})\b", "<key>"),
     (r"\b(?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{7,64}\b", "<key>"),
-    (r"(?m)^[0-9a-f]{8}(?= )", "<key>"),  # of a table, digits alone too
+    (r"(?<![^ \n])[0-9a-f]{8}(?![^ \n])", "<key>"),  # in a cell, digits alone too
     (r"\b(?:127\.0\.0\.1|localhost)(?::\d+)?", "<host>"),
     (rf"<?\$ ?{_NUMBER}", "<money>"),
     (rf"{_NUMBER} ?%", "<share>"),

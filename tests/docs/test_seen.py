@@ -18,6 +18,11 @@ from docs.seen import differences, keys
         pytest.param("on 2026-01-02 03:04:05Z", "on 2025-12-31T23:59:59+00:00", id="dates"),
         pytest.param("8662e857f436 a", "123456789012 a", id="keys"),
         pytest.param("8662e857  2h\n9d2a1c0b  1s", "12345678  2h\nabcdefab  1s", id="short keys"),
+        pytest.param(
+            "0  hit  8662e857  m\nasks 8662e857",
+            "0  hit  12345678  m\nasks 12345678",
+            id="keys in a row",
+        ),
         pytest.param("saved $0.0002", "saved $1,200", id="money"),
         pytest.param("50% of", "33.3 % of", id="shares"),
         pytest.param("at 40.1 calls/s", "at 2/s", id="rates"),

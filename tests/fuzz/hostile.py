@@ -11,6 +11,7 @@ import ipaddress
 import re
 import struct
 import sys
+import threading
 import time
 import tracemalloc
 import zoneinfo
@@ -194,11 +195,11 @@ class Broken(AssertionError):
 _TELLING: Final = ("import", "compile", "exec", "marshal", "pickle", "os.", "subprocess", "socket")
 _LOOKS: Final = ("os.listdir", "os.scandir")
 _ZONES: Final = ("tzdata", "importlib", "zoneinfo")
-_watching = False
+_watching = 0  # the thread whose doings are watched
 
 
 def _hear(event: str, args: tuple[Any, ...]) -> None:
-    if not _watching or not event.startswith(_TELLING):
+    if _watching != threading.get_ident() or not event.startswith(_TELLING):
         return
     if event == "import" and str(args[0]).partition(".")[0] in _ZONES:
         return
@@ -217,12 +218,12 @@ def watched(data: bytes, allowance: int) -> Iterator[None]:
     ran.clear()
     before, _ = tracemalloc.get_traced_memory()
     tracemalloc.reset_peak()
-    _watching = True
+    _watching = threading.get_ident()
     started = time.process_time()
     try:
         yield
     finally:
-        _watching = False
+        _watching = 0
         seconds = time.process_time() - started
         taken = tracemalloc.get_traced_memory()[1] - before
     if ran:

@@ -19,7 +19,7 @@ from cachewrap.ledger.diff import Change
 from cachewrap.ledger.runs import remove, rename, runs_of
 from cachewrap.stores.base import Logs
 from ledger.comparing import STARTED, asked, call, keep, said, streamed
-from ledger.making import write_run
+from ledger.making import ended, write_run
 
 
 def body(value: Any) -> HttpAnswer:
@@ -281,6 +281,25 @@ def test_a_call_that_another_place_served(tmp_path: Path) -> None:
     found.close()
     gone = write_run(cache, "gone", [call(cache, asked("b"), place="redis://nowhere:1/0")])
     assert Answers.of(cache).raw(gone.calls()[0]) is None
+
+
+@pytest.mark.parametrize("what", ["a file", "a damaged database"])
+def test_another_place_that_cannot_be_read_has_no_answers(tmp_path: Path, what: str) -> None:
+    cache = Cache.disk(cache_path_root=tmp_path / "here")
+    place = tmp_path / "there"
+    if what == "a file":
+        place.write_text("notes")
+    else:
+        (place / "41").mkdir(parents=True)
+        (place / "41" / "cache.db").write_text("notes" * 1000)
+    rows = [ended(n * 64, place=f"disk://{place}", answered=STARTED) for n in "ab"]
+    old, new = (write_run(cache, name, [row]) for name, row in zip("ab", rows, strict=True))
+    diff = old.diff(new)
+    assert [(change.kind, change.old_answer) for change in diff.changes] == [
+        ("new", None),
+        ("missing", None),
+    ]
+    assert old.prefix().conversations == 0
 
 
 def test_an_answer_that_cannot_be_read_is_gone() -> None:

@@ -21,7 +21,7 @@ from cachewrap.stores.base import Store
 from ledger import agents
 from ledger.agents import Job
 
-KILLS = int(os.environ.get("CACHEWRAP_TEST_KILLS") or 10)
+KILLS = int(os.environ.get("CACHEWRAP_TEST_KILLS") or 4)
 """How often each program is killed; with more than ten, more of them are."""
 
 DELAY = 0.02

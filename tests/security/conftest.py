@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sdk.openai.asking import Colour
 from standin import Upstream
 
 import cachewrap
+from cachewrap.ledger import recording
 from cachewrap.stores.base import Store
 
 Dump = Callable[[], dict[str, bytes]]
@@ -33,10 +35,26 @@ def dump(request: pytest.FixtureRequest, store_kind: str, store: Store, tmp_path
 
         with redis.Redis.from_url(request.getfixturevalue("redis_url")) as server:
             found = {name: server.dump(name) or b"" for name in server.scan_iter(count=500)}
-            plain = {name: server.get(name) or b"" for name in found}
+            plain = {name: _plain(server, name) for name in found}
         return {name.decode(): plain[name] + found[name] for name in found}
 
-    return {"memory": of_memory, "redis": of_redis}.get(store_kind, of_files)
+    of_kind = {"memory": of_memory, "redis": of_redis}.get(store_kind, of_files)
+
+    def of_all() -> dict[str, bytes]:
+        recording.flush()  # what runs are told of is looked through as well
+        return of_kind()
+
+    return of_all
+
+
+def _plain(server: Any, name: bytes) -> bytes:
+    """What a key of the server holds; of a log its pieces, and of their list its names."""
+    kind = server.type(name)
+    if kind == b"list":
+        return b"".join(server.lrange(name, 0, -1))
+    if kind == b"hash":
+        return b"".join(part for pair in server.hgetall(name).items() for part in pair)
+    return server.get(name) or b""
 
 
 def _files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from cachewrap.entries.conversation import Turn, answer_turns
 from cachewrap.entry import HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.format import codec
-from cachewrap.ledger.answers import answers_of, partition_of
+from cachewrap.ledger.answers import answers_of
 from cachewrap.ledger.calls import BYPASSED, FAILED, Call
 from cachewrap.patterns import later
 
@@ -29,7 +29,6 @@ class Requests:
 
     def __init__(self, run: Run) -> None:
         self.left_out: Counter[str] = Counter()
-        self._cache = run.cache
         self._answers = answers_of(run)
         self._recent: OrderedDict[int, bytes] = OrderedDict()
 
@@ -67,9 +66,9 @@ class Requests:
     def _reason(self, call: Call) -> str:
         if call.place:
             return "lie in another place"
-        found = partition_of(self._cache, call.seed)
-        raw = found.store.get(call.key)
-        if raw is None:
+        found = self._answers.partition(call)
+        raw = None if found is None else found.store.get(call.key)
+        if found is None or raw is None:
             return "are no longer stored"
         if found.guard.lacks_key(raw):
             return "are encrypted with a key that is not here"

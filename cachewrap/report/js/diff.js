@@ -113,9 +113,11 @@ function diffView() {
   return parts;
 }
 
+const shows = (name) => runRows.some((one) => one.name && one.name === name);
+
 const runLinks = (names) => names.map((name, at) => {
   const run = runRows.find((one) => one.name && one.name === name);
-  return run ? [at ? " · " : "", el("a", { href: addressOfRun(run) }, at ? "The candidate’s calls" : "The baseline’s calls")] : [];
+  return run ? [at && shows(names[0]) ? " · " : "", el("a", { href: addressOfRun(run) }, at ? "The candidate’s calls" : "The baseline’s calls")] : [];
 }).flat();
 
 function listOfChanges(counts) {

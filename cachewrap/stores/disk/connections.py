@@ -202,19 +202,21 @@ class Connections:
         wait: seconds that a write waits for a lock that another program has; a read, which may be
             in the way of an event loop, half of it.
         breaker_seconds: for how long reads, or writes, are left alone after such a wait in vain.
+        found: is told the path when the database is there.
 
     Attributes:
         writes: the breaker of those who write.
         local: has the calling thread's `Link` as ``link``, if it has one.
-        found: whether the database was there once.
     """
 
-    def __init__(self, root: str, path: str, wait: float, breaker_seconds: float) -> None:
+    def __init__(
+        self, root: str, path: str, wait: float, breaker_seconds: float, found: list[str]
+    ) -> None:
         self._root = root
         self._path = path
         self.wait = wait
         self.breaker_seconds = breaker_seconds
-        self.found = False
+        self._found = found
         # Those who write seldom keep out those who read: each has a breaker of its own.
         self._reads = breaker_of(f"read {path}")
         self.writes = breaker_of(f"write {path}")
@@ -267,7 +269,7 @@ class Connections:
             if files.exists(self._path, follows=False):
                 check_name(self._root, folder)
                 check_files(self._path)
-                self.found = True
+                self._found[:] = [self._path]
                 link.inode = files.stat(self._path).st_ino
                 link.con = connect(self._path, self.wait if make else self.wait / 2)
                 if link.con is None and make:  # a database that is being made, or has no tables

@@ -137,11 +137,11 @@ class DiskStore(Store, Scans, Seeds, Uses, FileLogs, Checks):
             "store_seconds": store_seconds,
             "breaker_seconds": breaker_seconds,
         }
-        connections = Connections(self._root, self._path, store_seconds, breaker_seconds)
-        self._connections = connections
-        self._log_files = LogFiles(
-            self._root, LOGS, store_seconds, was_there=lambda: connections.found
+        found: list[str] = []
+        self._connections = Connections(
+            self._root, self._path, store_seconds, breaker_seconds, found
         )
+        self._log_files = LogFiles(self._root, LOGS, store_seconds, found=found)
         self._used: dict[bytes, float] = {}
         self._additions = 0
         self._leases_checked = False

@@ -65,7 +65,7 @@ class Cassette(Changes):
         self._writes = breaker_of(f"write {path}")
         self.envelopes = Envelopes()
         self._content = Content(path)
-        self.found = False  # whether it was written once
+        self.found: list[str] = []  # the path, once it was written
         self._begin_anew()
         self._untidy = False
         self._numbers = itertools.count()
@@ -378,7 +378,7 @@ class Cassette(Changes):
                     with open_alone(
                         self.path, _WRITING, 0o600, self.store_seconds, follows=False
                     ) as file:
-                        self.found = True
+                        self.found[:] = [self.path]
                         yield file
             except (OSError, MemoryError) as error:
                 raise self._failed("write", error) from error

@@ -71,14 +71,9 @@ class JsonlStore(Store, Scans, Seeds, FileLogs, Checks):
         self._cassette = cassette(self._path)
         self._cassette.store_seconds = store_seconds  # of several stores the newest says it
         self._cassette.breaker_seconds = breaker_seconds
-        known = self._cassette
-        folder, name = os.path.split(known.path)
+        folder, name = os.path.split(self._cassette.path)
         self._log_files = LogFiles(
-            folder,
-            f".{name}.runs",
-            store_seconds,
-            trusts=True,
-            was_there=lambda: known.found,
+            folder, f".{name}.runs", store_seconds, trusts=True, found=self._cassette.found
         )
 
     def __reduce__(self) -> tuple[Callable[..., JsonlStore], tuple[str, str]]:
