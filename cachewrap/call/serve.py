@@ -259,6 +259,8 @@ class Serving(metaclass=Offering):
             return self.finish(found, exchange, watch)
         if found.outcome is Outcome.JOINED and found.value is not None:
             found.value.begun = watch  # it is counted when it was read
+            if (began := began_of(watch)) is not None:
+                began.left = Outcome.JOINED
         return found
 
     def look(self, exchange: Exchange[R]) -> Reply[R] | Absent:

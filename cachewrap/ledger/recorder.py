@@ -224,12 +224,13 @@ class Began:
 
     Attributes:
         key: the key of the request.
+        left: how it has ended where nobody waits for it any more.
         told: whether the run was told.
     """
 
     __slots__ = (
         *("_lane", "_model", "_recorder", "_sample", "_section", "_source", "_started"),
-        *("key", "told"),
+        *("key", "left", "told"),
     )
 
     def __init__(
@@ -250,6 +251,7 @@ class Began:
         self._sample = sample
         self._started = started
         self._lane = lane()
+        self.left = Outcome.MISS
         self.told = False
 
     def __del__(self) -> None:
@@ -257,7 +259,7 @@ class Began:
         # under any lock: nobody is woken, and what waits is written with the next call or block.
         # In a forked child it is for the parent to tell.
         if not getattr(self, "told", True) and self._started >= self._section.recording.since:
-            self.ended(Outcome.MISS, None, self._model or "", NO_DETAILS, CUT_OFF, wakes=False)
+            self.ended(self.left, None, self._model or "", NO_DETAILS, CUT_OFF, wakes=False)
 
     def ended(
         self,

@@ -147,6 +147,12 @@ def never_reads(client: Any) -> None:
     client.chat.completions.create(**ASKED)
 
 
+def joins_and_abandons(client: Any) -> None:
+    first = client.chat.completions.create(**ASKED)
+    client.chat.completions.create(**ASKED)
+    list(first)
+
+
 def fails(client: Any) -> None:
     with suppress(APIStatusError):
         client.chat.completions.create(**ASKED)
@@ -179,6 +185,7 @@ def test_a_stream_that_upstream_refuses_over_http_tells_why() -> None:
     [
         pytest.param(abandons, 0, CUT_OFF, id="abandoned"),
         pytest.param(never_reads, 0, CUT_OFF, id="never read"),
+        pytest.param(joins_and_abandons, 0, ("joined", "cut off"), id="joined and abandoned"),
         pytest.param(fails, 400, ("failed", "BadRequestError"), id="refused by upstream"),
         pytest.param(is_refused, 0, ("failed", "APIConnectionError"), id="nobody there"),
         pytest.param(fails_async, 500, ("failed", "InternalServerError"), id="async refused"),
@@ -198,4 +205,5 @@ def test_a_stream_is_in_the_run(
             asyncio.run(made)  # type: ignore[arg-type]
         gc.collect()
     calls = cache.runs()["trial"].calls()
-    assert [(call.outcome, call.reason, call.model) for call in calls] == [(*told, "m")]
+    assert (calls[-1].outcome, calls[-1].reason, calls[-1].model) == (*told, "m")
+    assert len(calls) == 1 + (program is joins_and_abandons)
