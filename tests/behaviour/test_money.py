@@ -12,7 +12,6 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletion
-from openai.types.responses import Response
 from reported import REPORTED, Reported, streamed
 from standin import Upstream
 
@@ -25,6 +24,7 @@ from cachewrap.telemetry.reading import usage_of
 from cachewrap.telemetry.usage import Usage, cost_of, provider_saved
 
 pytest.importorskip("genai_prices")
+Response: Any = pytest.importorskip("openai.types.responses").Response
 httpx: Any = importlib.import_module("httpx" if importlib.util.find_spec("httpx") else "httpx2")
 
 OPENAI = REPORTED["OpenAI chat"]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import httpx
 import pytest
 from openai import APIStatusError, AsyncOpenAI, OpenAI
 from standin import Upstream
 
 from cachewrap import Cache, llm_cached, patch_httpx, patch_openai
+
+httpx: Any = importlib.import_module("httpx" if importlib.util.find_spec("httpx") else "httpx2")
 
 
 @llm_cached(version=1)
