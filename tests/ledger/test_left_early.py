@@ -92,12 +92,15 @@ async def breaks_async() -> None:
 
 
 async def is_cancelled() -> None:
+    has_one = asyncio.Event()
+
     async def reads() -> None:
         async for _ in acount("a"):
+            has_one.set()
             await asyncio.sleep(10)
 
     task = asyncio.create_task(reads())
-    await asyncio.sleep(0.01)
+    await has_one.wait()
     task.cancel()
     await asyncio.wait([task])
 
