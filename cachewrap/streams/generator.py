@@ -264,13 +264,16 @@ async def astream(
             reader.source.given = methodcaller("asend", sent)
     # An async generator cannot delegate.
     step: Callable[[], Awaitable[Any]] = reader.__anext__
+    thrown: BaseException | None = None
     while True:
         try:
             item = await step()
         except GeneratorExit:
             raise  # the task is being destroyed: nothing can be awaited any more
         except BaseException as error:
-            if not isinstance(error, StopAsyncIteration):
+            # Whoever is cancelled where he has an item has left, as does what closes it for him.
+            left = error is thrown and not isinstance(error, Exception)
+            if not (left or isinstance(error, StopAsyncIteration)):
                 raised(reader.begun, error)
             await reader.aclose()
             if isinstance(error, StopAsyncIteration):
@@ -282,6 +285,7 @@ async def astream(
             await reader.aclose()
             raise
         except BaseException as error:
+            thrown = error
             step = partial(reader.athrow, error)
         else:
             step = reader.__anext__ if sent is None else partial(reader.asend, sent)

@@ -130,7 +130,7 @@ PROGRAMS = {
 }
 """Whether agents are tasks, and how many samples of each question they take."""
 
-QUICK = (("disk", "threads"), ("redis", "tasks"), ("jsonl", "tasks with samples"))
+QUICK = (("disk", "threads"), ("redis", "tasks with samples"))
 CASES = QUICK if KILLS <= 10 else tuple(itertools.product(("disk", "redis", "jsonl"), PROGRAMS))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from examples_tried import many
 from hypothesis import given, settings, strategies as st
 
 from cachewrap.proxy.messages import BadBody, Request, Response
@@ -108,7 +109,7 @@ async def heard(pieces: list[bytes]) -> tuple[list[tuple[Any, ...]], bytes]:
     return witness.asked, sent
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=many(50), deadline=None)
 @given(st.data())
 def test_requests_mean_the_same_however_they_are_cut(data: st.DataObject) -> None:
     asked = data.draw(st.lists(requests(), min_size=1, max_size=4))
@@ -118,7 +119,7 @@ def test_requests_mean_the_same_however_they_are_cut(data: st.DataObject) -> Non
     assert asyncio.run(heard(cuts(data.draw, whole))) == plain
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 @given(st.data())
 def test_damaged_requests_mean_the_same_however_they_are_cut(data: st.DataObject) -> None:
     whole = data.draw(damaged())
@@ -126,7 +127,7 @@ def test_damaged_requests_mean_the_same_however_they_are_cut(data: st.DataObject
     assert asyncio.run(heard(cuts(data.draw, whole)))[0] == asked
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 @given(st.lists(st.sampled_from(PARTS) | st.binary(max_size=6), max_size=30))
 def test_no_bytes_harm_the_server(pieces: list[bytes]) -> None:
     asyncio.run(heard([piece for piece in pieces if piece]))
