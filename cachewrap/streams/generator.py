@@ -272,7 +272,7 @@ async def astream(
             raise  # the task is being destroyed: nothing can be awaited any more
         except BaseException as error:
             # Whoever is cancelled where he has an item has left, as does what closes it for him.
-            left = error is thrown and not isinstance(error, Exception)
+            left = thrown is not None and not isinstance(error, Exception)
             if not (left or isinstance(error, StopAsyncIteration)):
                 raised(reader.begun, error)
             await reader.aclose()
@@ -285,7 +285,7 @@ async def astream(
             await reader.aclose()
             raise
         except BaseException as error:
-            thrown = error
+            thrown = None if isinstance(error, Exception) else error
             step = partial(reader.athrow, error)
         else:
             step = reader.__anext__ if sent is None else partial(reader.asend, sent)
