@@ -45,6 +45,7 @@ _COMMANDS: Final = (
     "serve",
     "show",
     "stats",
+    "suggest",
     "textconv",
     "verify",
     "view",
