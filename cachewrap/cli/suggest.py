@@ -51,9 +51,7 @@ Examples:
     "--doubtful", is_flag=True, help="Also what may leave out what is asked, which you look at."
 )
 @json_option
-def command(
-    where: Where, wanted: Filter, as_toml: bool, doubtful: bool, as_json: bool
-) -> None:
+def command(where: Where, wanted: Filter, as_toml: bool, doubtful: bool, as_json: bool) -> None:
     """Look for stored requests that differ only in what does not matter, and change nothing.
 
     Dates and times in system prompts, fields that only track a request, UUIDs, temporary paths,
@@ -119,6 +117,7 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
         "examples": [
             {
                 "keys": [example.one, example.other],
+                "asked": example.asked,
                 "differs": [
                     {"path": one.path, "one": jsonable(one.one), "other": jsonable(one.other)}
                     for one in example.differs
@@ -185,12 +184,13 @@ def _text(
 
 def _proposal(number: str, proposal: Proposal, width: int) -> Iterator[str]:
     saved, families = proposal.saved, proposal.families
-    yield f"{number}  {_saved_text(saved)}: {count_text(proposal.requests)} requests are {families}"
+    yield f"{number}  {_saved_text(saved)}: {count_text(proposal.requests)} requests as {count_text(families)}"
     for rule in combined(proposal.rules):
         yield f"   {clean(made(rule).label)}"
     yield f"   {_answers(proposal)}"
     for example in proposal.examples:
-        yield f"   {example.one[:8]} and {example.other[:8]}"
+        keys = f"   {example.one[:8]} and {example.other[:8]}"
+        yield f"{keys}  {one_line(example.asked, width - len(keys) - 2)}".rstrip()
         for difference in example.differs:
             yield from _difference(difference.path, difference.one, difference.other, width)
 
@@ -215,23 +215,16 @@ def _answers(proposal: Proposal) -> str:
 
 def _difference(path: str, one: Any, other: Any, width: int) -> Iterator[str]:
     first, second = _value(one), _value(other)
-    first, second = _apart(first, second)
     whole = f"     {path}: {first} → {second}"
-    if columns(whole) <= width and "\n" not in whole:
+    if columns(whole) <= width:
         yield whole
         return
-    yield one_line(f"     {path}:", width) if columns(path) + 6 > width else f"     {path}:"
-    room = width - 9
-    yield f"       - {one_line(first, room)}"
-    yield f"       + {one_line(second, room)}"
+    yield f"     {one_line(path, width - 6)}:"
+    yield f"       - {one_line(first, width - 9)}"
+    yield f"       + {one_line(second, width - 9)}"
 
 
 _LONG: Final = 400
-
-
-def _apart(one: str, other: str) -> tuple[str, str]:
-    """Two texts, shortened to what differs and a little around it."""
-    return one[:_LONG], other[:_LONG]
 
 
 def _value(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from cachewrap.same.orders import CALL_IDS
 from cachewrap.same.paths import Path
 from cachewrap.suggest.masks import anchored
-from cachewrap.suggest.outlines import ORDERS, Piece, Zone, pieces, spans_of
+from cachewrap.suggest.outlines import ORDERS, Piece, Zone, pieces, settled, spans_of
 from cachewrap.suggest.wording import Proposed
 
 
@@ -35,16 +35,14 @@ class Settled:
 
     Args:
         request: the canonical request.
+        raw: the same, encoded.
     """
 
     __slots__ = ("asked", "pieces", "rests")
 
-    def __init__(self, request: dict[str, Any]) -> None:
+    def __init__(self, request: dict[str, Any], raw: bytes) -> None:
         self.asked = request
-        self.rests: list[list[Any]] = []
-        for rule in ORDERS:
-            request, rest = rule.apply(request)
-            self.rests.append(rest)
+        request, self.rests = settled(request, raw)
         self.pieces = pieces(request)
 
 
@@ -53,7 +51,7 @@ def differences(one: Settled, other: Settled) -> list[Difference]:
     return [*_of_orders(one, other), *_of_pieces(one.pieces, other.pieces)]
 
 
-_SHOWN: Final = ("the order of tool results", "the order of tools", "ids of tool calls")
+_SHOWN: Final = ("order of tool results", "order of tools", "ids of tool calls")
 
 
 def _of_orders(one: Settled, other: Settled) -> Iterator[Difference]:
@@ -61,12 +59,19 @@ def _of_orders(one: Settled, other: Settled) -> Iterator[Difference]:
         if mine == theirs:
             continue
         kind = rule.form[0]
-        if kind != "renumber":
-            yield Difference(Proposed(kind), shown, mine or None, theirs or None, False)
-            continue
-        ids = next(((a, b) for a, b in zip(mine, theirs, strict=False) if a != b), ("", ""))
-        paths = tuple(path for path in CALL_IDS if _has(path, one.asked))
-        yield Difference(Proposed(kind, paths), shown, *ids, False)
+        if kind == "renumber":
+            ids = next(((a, b) for a, b in zip(mine, theirs, strict=False) if a != b), ("", ""))
+            paths = tuple(path for path in CALL_IDS if _has(path, one.asked))
+            yield Difference(Proposed(kind, paths), shown, *ids, False)
+        else:
+            orders = (_order(kind, rest) for rest in (mine, theirs))
+            yield Difference(Proposed(kind), shown, *orders, False)
+
+
+def _order(kind: str, moved: list[Any]) -> str:
+    if moved:
+        return "another one"
+    return "by name" if kind == "sorted_by_name" else "as they were called"
 
 
 def _has(path: str, request: dict[str, Any]) -> bool:

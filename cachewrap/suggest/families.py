@@ -7,6 +7,7 @@ read again, a family at a time, and what is proposed is tried on them: only what
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -51,11 +52,12 @@ class Stored(NamedTuple):
 
 
 class Example(NamedTuple):
-    """Two stored requests, and how they differ, without credentials."""
+    """Two stored requests by their keys, how they differ, and what was asked."""
 
     one: str
     other: str
     differs: tuple[Difference, ...]
+    asked: str = ""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Proposal:
         requests: how many requests are joined.
         differing: in how many families the answers differ.
         saved: what would have been saved.
-        examples: some of the requests.
+        pools: examples, those of a family in each.
     """
 
     rules: list[Proposed]
@@ -96,7 +98,13 @@ class Proposal:
     requests: int = 0
     differing: int = 0
     saved: Saved = field(default_factory=Saved)
-    examples: list[Example] = field(default_factory=list)
+    pools: list[list[Example]] = field(default_factory=list)
+
+    @property
+    def examples(self) -> list[Example]:
+        """Some of the requests, of as many families as there are."""
+        turns = itertools.zip_longest(*self.pools)
+        return [one for turn in turns for one in turn if one is not None][:EXAMPLES]
 
 
 Load = Callable[[Any, str], StoredEntry | None]
@@ -129,7 +137,7 @@ class Families:
         raw = entry._raw_request
         try:
             request = decode_request(raw) if raw else None
-            told = outline(request) if type(request) is dict else None
+            told = outline(request, raw) if type(request) is dict else None
         except ODD:
             told = None
         if told is None:
@@ -154,8 +162,8 @@ class Families:
             if not rules:
                 continue
             proposal = found.setdefault(tuple(rules), Proposal(rules, doubtful))
-            if _count(proposal, place, family, load) and len(proposal.examples) < EXAMPLES:
-                proposal.examples += examples[: EXAMPLES - len(proposal.examples)]
+            if _count(proposal, place, family, load) and len(proposal.pools) < EXAMPLES:
+                proposal.pools.append(_shown(place, examples, load))
         held = [proposal for proposal in found.values() if proposal.saved.calls]
         return sorted(held, key=lambda one: (-one.saved.calls, str(one.rules)))
 
@@ -176,16 +184,14 @@ class Families:
         return sum(len(families) - 1 for families in self._whole.values() if len(families) > 1)
 
 
-def _examined(
-    place: Any, family: list[Stored], load: Load
-) -> tuple[list[Proposed], list[Example]]:
+def _examined(place: Any, family: list[Stored], load: Load) -> tuple[list[Proposed], list[Example]]:
     """What joins a family, and examples of how its requests differ."""
     proposed: set[Proposed] = set()
     examples: list[Example] = []
     first: tuple[str, Settled] | None = None
-    for key, request in _requests(place, family, load):
+    for key, request, raw in _requests(place, family, load):
         try:
-            settled = Settled(request)
+            settled = Settled(request, raw)
             if first is None:
                 first = key, settled
                 continue
@@ -195,25 +201,34 @@ def _examined(
         new = {difference.rule for difference in found} - proposed
         proposed |= new
         if found and (new or len(examples) < EXAMPLES):
-            shown = tuple(difference for difference in found)
+            by_rule = {difference.rule: difference for difference in reversed(found)}
+            shown = tuple(reversed(by_rule.values()))
             examples.insert(0 if new else len(examples), Example(first[0], key, shown))
             del examples[EXAMPLES:]
-    return combined(proposed), [_shown(example) for example in examples]
+    return combined(proposed), examples
 
 
-def _shown(example: Example) -> Example:
-    """An example without credentials."""
-    differs = tuple(
-        difference._replace(one=hidden(difference.one), other=hidden(difference.other))
-        for difference in example.differs
-    )
-    return example._replace(differs=differs)
+def _shown(place: Any, examples: list[Example], load: Load) -> list[Example]:
+    """Examples with what was asked, and without credentials."""
+    found: list[Example] = []
+    for example in examples:
+        entry = load(place, example.one)
+        try:
+            asked = entry.prompt if entry else ""
+        except ODD:
+            asked = ""
+        differs = tuple(
+            difference._replace(one=hidden(difference.one), other=hidden(difference.other))
+            for difference in example.differs
+        )
+        found.append(Example(example.one, example.other, differs, hidden(asked)))
+    return found
 
 
 def _requests(
     place: Any, family: Iterable[Stored], load: Load
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The distinct requests of a family."""
+) -> Iterator[tuple[str, dict[str, Any], bytes]]:
+    """The distinct requests of a family, with their keys."""
     seen: set[bytes] = set()
     for one in family:
         if one.exact in seen:
@@ -227,7 +242,7 @@ def _requests(
         except ODD:
             continue
         if type(request) is dict:
-            yield one.key.hex(), request
+            yield one.key.hex(), request, entry._raw_request
 
 
 # -- counting ----------------------------------------------------------------------------------

@@ -94,7 +94,17 @@ def steering_spans(text: str) -> tuple[Span, ...]:
     return tuple(span for span in found if span.start < span.end)
 
 
-_MAY_SHOW: Final = later(r"-[0-9A-Fa-f]{4}-|-\d\d-\d\d|:\d\d|[/.]\d\d?[/.]\d{4}| \d{4}\b|\d{4}[/.]\d")
+_SHOWS: Final = (
+    ("-", later(r"-(?:[0-9A-Fa-f]{4}-|\d\d-\d\d)")),
+    (":", later(r":\d\d")),
+    ("/", later(r"/(?:tmp/|folders/|\d\d?/)")),
+    (" 20", later(r" 20\d\d\b")),
+    (" 19", later(r" 19\d\d\b")),
+    (".", later(r"\.\d\d?\.\d")),
+    (" 0x", later(r"\bat 0x")),
+    ("emp\\", later(r"emp\\{1,2}tmp")),
+)
+"""What shows that something may be found, each behind what shows that soonest."""
 
 
 @lru_cache(maxsize=512)
@@ -102,11 +112,10 @@ def said_spans(text: str) -> tuple[Span, ...]:
     """What varies in what is said or asked, or in what a tool gave: little, and most in doubt."""
     if len(text) > LONGEST:
         return ()
-    if not (" 0x" in text or "/tmp/" in text or "/folders/" in text or "emp\\" in text) and (
-        _MAY_SHOW.search(text) is None
-    ):
-        return ()
-    return tuple(_said(text))
+    for sign, shown in _SHOWS:
+        if sign in text and shown.search(text) is not None:
+            return tuple(_said(text))
+    return ()
 
 
 def _said(text: str) -> Iterator[Span]:

@@ -25,6 +25,26 @@ from cachewrap.suggest.masks import Span, masked, said_spans, steering_spans
 ORDERS: Final = (in_call_order, sorted_by_name, renumber())
 """The rules that an outline is taken behind: they change how a request is put, not what it says."""
 
+_OF_CALLS: Final = (b"_call", b"call_", b"tool_use", b"toolUse", b"functionCall")
+_SHOWN_BY: Final = (_OF_CALLS, (b"tools", b"functions"), _OF_CALLS)
+_NO_REST: Final[list[Any]] = []
+
+
+def settled(request: dict[str, Any], raw: bytes) -> tuple[dict[str, Any], list[list[Any]]]:
+    """A request with its orders settled and its ids numbered, and what each of `ORDERS` took out.
+
+    Args:
+        request: the canonical request.
+        raw: the same, encoded: most show at a glance that there is nothing to settle.
+    """
+    rests: list[list[Any]] = []
+    for rule, shown in zip(ORDERS, _SHOWN_BY, strict=True):
+        rest = _NO_REST
+        if any(name in raw for name in shown):
+            request, rest = rule.apply(request)
+        rests.append(rest)
+    return request, rests
+
 
 class Zone(Enum):
     """The part that a value plays in a request."""
@@ -198,19 +218,17 @@ class Outline(NamedTuple):
 _packed: Final = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-def ordered(request: dict[str, Any]) -> dict[str, Any]:
-    """A request with its orders settled and its linking ids numbered."""
-    for rule in ORDERS:
-        request = rule.apply(request)[0]
-    return request
+def outline(request: dict[str, Any], raw: bytes) -> Outline:
+    """The outline of a request. Raises what a request of no known form makes of it.
 
-
-def outline(request: dict[str, Any]) -> Outline:
-    """The outline of a canonical request. Raises what a request of no known form makes of it."""
+    Args:
+        request: the canonical request.
+        raw: the same, encoded.
+    """
     sure: list[Any] = []
     whole: list[Any] = []
     doubtful = False
-    for path, zone, value in _pieces(ordered(request)):
+    for path, zone, value in _pieces(settled(request, raw)[0]):
         if zone is Zone.TRACKS:
             continue
         if zone is Zone.MAY_TRACK:
