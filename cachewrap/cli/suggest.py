@@ -10,6 +10,7 @@ import click
 
 from cachewrap.cli.entries import Skipped, filter_options, read_row, wanted_rows
 from cachewrap.cli.places import Place, Where, json_option, progress, where_options
+from cachewrap.cli.suggest_meaning import load_judge, suggest_pairs
 from cachewrap.cli.text import (
     calls_text,
     clean,
@@ -25,6 +26,7 @@ from cachewrap.entries.filters import Filter
 from cachewrap.entries.stored import StoredEntry
 from cachewrap.errors import CorruptEntryError, StoreError
 from cachewrap.suggest.families import Families, Proposal, Saved
+from cachewrap.suggest.pairs import AT_LEAST
 from cachewrap.suggest.wording import combined, facts, made, python_text, toml_text
 from cachewrap.telemetry.usage import can_price, money_text
 
@@ -42,28 +44,69 @@ _NARROW: Final = 60
 Examples:
   cachewrap suggest
   cachewrap suggest tests/cassettes --toml > same.toml
-  cachewrap run --same same.toml agent.py""",
+  cachewrap run --same same.toml agent.py
+  cachewrap suggest --meaning
+  cachewrap suggest --meaning --judge judges:same_meaning""",
 )
 @where_options
 @filter_options
 @click.option("--toml", "as_toml", is_flag=True, help="Only the rules, as a file for run --same.")
+@click.option("--doubtful", is_flag=True, help="Also rules that may leave out what is asked.")
+@click.option("--meaning", is_flag=True, help="Pairs that may mean the same, instead of rules.")
 @click.option(
-    "--doubtful", is_flag=True, help="Also what may leave out what is asked, which you look at."
+    "--alike",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    default=AT_LEAST,
+    show_default=True,
+    help="With --meaning: how much alike, up to 1.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="With --meaning: pairs."
+)
+@click.option(
+    "--judge",
+    metavar="MODULE:FUNCTION",
+    help="With --meaning: makes an alias of each pair for which this function of yours gives True.",
 )
 @json_option
-def command(where: Where, wanted: Filter, as_toml: bool, doubtful: bool, as_json: bool) -> None:
+def command(
+    where: Where,
+    wanted: Filter,
+    as_toml: bool,
+    doubtful: bool,
+    meaning: bool,
+    alike: float,
+    limit: int,
+    judge: str | None,
+    as_json: bool,
+) -> None:
     """Look for stored requests that differ only in what does not matter, and change nothing.
 
-    Dates and times in system prompts, fields that only track a request, UUIDs, temporary paths,
-    the ids of tool calls, the order of tools: each family of such requests is told with the rules
-    that would have made it one request, what that would have saved, and examples.
+    Dates and times in system prompts, fields that only track a request, UUIDs, temporary paths, the
+    ids of tool calls, the order of tools: each family of such requests is told with the rules that
+    would have made it one request, what that would have saved, and examples.
+
+    With --meaning it is pairs of requests whose last words are alike, with the command that has the
+    one answered by the other. Nothing is approved but by you, or by your --judge, which takes two
+    texts, or two entries where it says so (one: StoredEntry). Needs: pip install
+    'cachewrap[meaning]'.
     """
     if as_toml and as_json:
         raise click.UsageError("give --toml or --json, not both")
+    if meaning:
+        if as_toml or doubtful:
+            raise click.UsageError(
+                "--toml and --doubtful are of rules: give them without --meaning"
+            )
+        judging = load_judge(judge) if judge else None
+        suggest_pairs(where, wanted, at_least=alike, limit=limit, judge=judging, as_json=as_json)
+        return
+    if judge:
+        raise click.UsageError("--judge is of pairs: give it with --meaning")
     found, skipped = Families(), Skipped()
     with where.opened(empty=True) as places:
-        looked = wanted_rows(places, wanted, skipped)
-        for row in progress(looked, places, "looking"):
+        for row in progress(wanted_rows(places, wanted, skipped), places, "looking"):
             found.add(row.place, row)
         proposals = found.proposals(_load)
         doubts = found.proposals(_load, doubtful=True) if doubtful else []
@@ -184,7 +227,8 @@ def _text(
 
 def _proposal(number: str, proposal: Proposal, width: int) -> Iterator[str]:
     saved, families = proposal.saved, proposal.families
-    yield f"{number}  {_saved_text(saved)}: {count_text(proposal.requests)} requests as {count_text(families)}"
+    joined = f"{count_text(proposal.requests)} requests as {count_text(families)}"
+    yield f"{number}  {_saved_text(saved)}: {joined}"
     for rule in combined(proposal.rules):
         yield f"   {clean(made(rule).label)}"
     yield f"   {_answers(proposal)}"

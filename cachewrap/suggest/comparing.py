@@ -62,10 +62,10 @@ def _of_orders(one: Settled, other: Settled) -> Iterator[Difference]:
         if kind == "renumber":
             ids = next(((a, b) for a, b in zip(mine, theirs, strict=False) if a != b), ("", ""))
             paths = tuple(path for path in CALL_IDS if _has(path, one.asked))
-            yield Difference(Proposed(kind, paths), shown, *ids, False)
+            yield Difference(Proposed(kind, paths), shown, ids[0], ids[1], False)
         else:
-            orders = (_order(kind, rest) for rest in (mine, theirs))
-            yield Difference(Proposed(kind), shown, *orders, False)
+            orders = _order(kind, mine), _order(kind, theirs)
+            yield Difference(Proposed(kind), shown, orders[0], orders[1], False)
 
 
 def _order(kind: str, moved: list[Any]) -> str:
@@ -102,19 +102,19 @@ def _of_tracks(one: list[Piece], other: list[Piece]) -> Iterator[Difference]:
     theirs = {piece.path: piece for piece in other if piece.zone in _OF_TRACKS}
     for path in mine | theirs:
         first, second = mine.get(path), theirs.get(path)
-        values = [piece.value if piece else None for piece in (first, second)]
-        if values[0] == values[1] and first and second:
+        one_value: Any = first.value if first else None
+        other_value: Any = second.value if second else None
+        if one_value == other_value and first and second:
             continue
         piece = first or second
         doubtful = piece is not None and piece.zone is Zone.MAY_TRACK
-        inner = _members(*values)
-        if inner:
-            for name in inner:
-                inside = f"{path}.{name}"
-                pair = [value.get(name) for value in values]
-                yield Difference(Proposed("ignore", (inside,)), inside, *pair, doubtful)
-        else:
-            yield Difference(Proposed("ignore", (path,)), path, *values, doubtful)
+        names = _members(one_value, other_value)
+        for name in names:
+            inside = f"{path}.{name}"
+            values = one_value.get(name), other_value.get(name)
+            yield Difference(Proposed("ignore", (inside,)), inside, values[0], values[1], doubtful)
+        if not names:
+            yield Difference(Proposed("ignore", (path,)), path, one_value, other_value, doubtful)
 
 
 _MOST_NAMED: Final = 2

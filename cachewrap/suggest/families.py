@@ -13,30 +13,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from cachewrap.entries.stored import StoredEntry
 from cachewrap.errors import CachewrapError
 from cachewrap.request.key import decode_request, encode
 from cachewrap.same.applied import Rules
 from cachewrap.secrets import hidden
 from cachewrap.suggest.comparing import Difference, Settled, differences
-from cachewrap.suggest.outlines import outline
+from cachewrap.suggest.outlines import ODD, outline
 from cachewrap.suggest.wording import Proposed, combined, made
 from cachewrap.telemetry.usage import cost_of
-
-ODD: Final = (
-    CachewrapError,
-    msgspec.MsgspecError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
-"""What a request of no known form, or a damaged one, makes of those who read it."""
 
 EXAMPLES: Final = 3
 """Examples that are kept of each proposal."""

@@ -16,11 +16,25 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from cachewrap.errors import CachewrapError
 from cachewrap.patterns import later
 from cachewrap.same import in_call_order, renumber, sorted_by_name
 from cachewrap.same.orders import CONVERSATIONS, TOOLS
 from cachewrap.same.paths import member
 from cachewrap.suggest.masks import Span, masked, said_spans, steering_spans
+
+ODD: Final = (
+    CachewrapError,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What a request of no known form, or a damaged one, makes of those who read it."""
 
 ORDERS: Final = (in_call_order, sorted_by_name, renumber())
 """The rules that an outline is taken behind: they change how a request is put, not what it says."""

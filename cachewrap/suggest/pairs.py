@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +19,8 @@ from cachewrap.entries.stored import StoredEntry
 from cachewrap.patterns import later
 from cachewrap.request.key import decode_request
 from cachewrap.suggest import embedding
-from cachewrap.suggest.families import ODD
+from cachewrap.suggest.contrasts import turns
+from cachewrap.suggest.outlines import ODD
 
 AT_LEAST: Final = 0.85
 """How much two texts are alike, at least, by default."""
@@ -41,7 +41,8 @@ class Pair:
         other: the key of the older one, whose entry would answer both.
         texts: the last words of both.
         likeness: how much they are alike, up to 1. It decides nothing.
-        turns: what may turn the meaning around: ``"on / off"``, ``"2019 / 2020"``, ``"not"``.
+        turns: what may turn the meaning around: ``"on / off"``, ``"2019 / 2020"``, ``"not"``. ""
+            says that no word is known to.
         place: where both are, as it was given.
     """
 
@@ -49,7 +50,7 @@ class Pair:
     other: str
     texts: tuple[str, str]
     likeness: float
-    turns: tuple[str, ...]
+    turns: str
     place: Any = None
 
 
@@ -131,7 +132,9 @@ def _pairs(place: Any, frame: dict[str, tuple[float, bytes]], at_least: float) -
 
 _CONVERSATIONS: Final = ("messages", "input", "contents", "history", "conversation")
 _PROMPTS: Final = ("prompt", "question", "query", "message", "text", "input", "content", "user")
-_OTHERWISE: Final = later(r"embed|moderation|count_?tokens|rerank|tokenize|audio|images", re.IGNORECASE)
+_OTHERWISE: Final = later(
+    r"embed|moderation|count_?tokens|rerank|tokenize|audio|images", re.IGNORECASE
+)
 """Endpoints whose answers are about the very words."""
 
 
@@ -179,104 +182,11 @@ def _words(content: Any) -> tuple[str, Any] | None:
     if type(content) is not list:
         return None
     texts = [
-        at for at, part in enumerate(content) if type(part) is dict and type(part.get("text")) is str
+        at
+        for at, part in enumerate(content)
+        if type(part) is dict and type(part.get("text")) is str
     ]
     if len(texts) != 1:
         return None
     (at,) = texts
     return content[at]["text"], [*content[:at], {**content[at], "text": None}, *content[at + 1 :]]
-
-
-# -- what turns meaning around -----------------------------------------------------------------
-
-_WORD: Final = later(r"[^\W_]+(?:['’.,:/-][^\W_]+)*|[%°$€£¥+<>=*/^-]")
-_NEGATIONS: Final = frozenset(
-    "no non not never none nobody nothing neither nor cannot without unless except hardly barely"
-    " nicht kein keine nie ohne pas jamais sans sin nunca".split()
-)
-_OPPOSITES: Final = frozenset(
-    "above accept activate active after all allow always am any ascending asc avg before behind"
-    " below best big block bottom buy cheap cheapest close closed cold connect create deactivate"
-    " decrease decrypt delete deny desc descending disable disabled disallow disconnect down"
-    " download each earliest east empty enable enabled encrypt end every exclude expensive export"
-    " fail false fast few fewer first forward front from full good heaviest hide high highest hot in"
-    " include increase inside install internal external invalid invert last late latest least left"
-    " less light local lock lose loss loud low lower lowest many max maximum mean median min minimum"
-    " minus more most negative new newest next north off offline old oldest on online only open out"
-    " outside over part pass plus pm positive post pre previous private profit public pull push read"
-    " receive reject remote remove resume right sell send short shortest show slow small smallest"
-    " some south start stop subscribe sum tall tallest today tomorrow top true uninstall unlock"
-    " unsubscribe under up upload upper valid weak west with win within worst write wrong yes"
-    " yesterday younger youngest older oldest long longest bad dark heavy".split()
-)
-_NUMBERS: Final = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-    " sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
-    " hundred thousand million billion half quarter double twice once second third fourth fifth"
-    " dozen single both".split()
-)
-_UNITS: Final = frozenset(
-    "mm cm m km inch inches in foot feet ft yard yards mile miles mg g kg gram grams kilogram"
-    " kilograms ounce ounces oz pound pounds lb lbs ton tons ml l liter liters litre litres gallon"
-    " gallons ms second seconds minute minutes hour hours day days week weeks month months year"
-    " years celsius fahrenheit kelvin c f k usd eur gbp jpy dollar dollars euro euros yen byte bytes"
-    " bit bits kb mb gb tb kib mib gib hz khz mhz ghz watt watts kw kwh volt volts percent km/h mph"
-    " degrees radians monday tuesday wednesday thursday friday saturday sunday january february"
-    " march april may june july august september october november december".split()
-)
-_PREFIXES: Final = ("un", "dis", "in", "im", "ir", "il", "non", "de", "re", "anti", "mis", "over", "under")
-_SENTENCE_BEGINS: Final = later(r"(?:^|[.!?:]\s+)[\"'(]*([^\W_]+)")
-
-
-def turns(one: str, other: str) -> tuple[str, ...]:
-    """What differs in two texts and may turn the meaning around; empty where nothing is known to.
-
-    Args:
-        one: a text.
-        other: another one.
-    """
-    mine, theirs = _WORD.findall(one), _WORD.findall(other)
-    first, second = ([_lower(word) for word in words] for words in (mine, theirs))
-    counted, others = Counter(first), Counter(second)
-    gone, came = list((counted - others).elements()), list((others - counted).elements())
-    if not gone and not came:
-        return ("the same words in another order",) if first != second else ()
-    names = _names(one, mine) | _names(other, theirs)
-    telling = [
-        [word for word in words if _turns(word, rest) or word in names]
-        for words, rest in ((gone, others), (came, counted))
-    ]
-    if not any(telling):
-        return ()
-    if all(telling):
-        return (f"{' '.join(telling[0])} / {' '.join(telling[1])}",)
-    return (" ".join(telling[0] or telling[1]),)
-
-
-def _lower(word: str) -> str:
-    return word.lower().replace("’", "'")
-
-
-def _turns(word: str, others: Counter[str]) -> bool:
-    """Whether a word that one text has alone turns its meaning around."""
-    if word in _NEGATIONS or word.endswith("n't") or not word.isalpha():
-        return "'" not in word or word.endswith("n't")
-    if word in _OPPOSITES or word in _NUMBERS or word in _UNITS:
-        return True
-    return any(
-        word == prefix + other or other == prefix + word
-        for other in others
-        for prefix in _PREFIXES
-    )
-
-
-def _names(text: str, words: list[str]) -> set[str]:
-    """The words of a text that are written as names: with a capital, and not first of a sentence."""
-    begins = {match.start(1) for match in _SENTENCE_BEGINS.finditer(text)}
-    found: set[str] = set()
-    for match in _WORD.finditer(text):
-        word = match[0]
-        if word[:1].isupper() and word != "I" and not word.startswith(("I'", "I’")):
-            if match.start() not in begins or word[1:].lower() != word[1:]:
-                found.add(_lower(word))
-    return found
