@@ -12,9 +12,15 @@ import msgspec
 
 from cachewrap.call.serve import Serving
 from cachewrap.call.terms import ValueExchange, peek
-from cachewrap.entry import kept_until
-from cachewrap.errors import CorruptEntryError, StoreError, UnsupportedTypeError
+from cachewrap.entry import Entry, kept_until
+from cachewrap.errors import (
+    ConfigurationError,
+    CorruptEntryError,
+    StoreError,
+    UnsupportedTypeError,
+)
 from cachewrap.format import codec
+from cachewrap.format.aliases import Alias, AliasedError
 from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, ttl_seconds
 from cachewrap.request.canonical import canonical
@@ -65,11 +71,22 @@ class KeyValue(Serving):
             raw = self._store.get(stored)
             if raw is None:
                 return default
-            found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
+            try:
+                found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
+            except AliasedError as there:
+                found = self._found_by(stored, there.alias, late=mode == "replay")
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
         return default if found is None else found[0]
+
+    def _found_by(self, key: str, alias: Alias, *, late: bool) -> tuple[Any, Entry] | None:
+        """What an alias leads to, else what it keeps of before it."""
+        raw, guard = self._store.get(alias.target), self._guard
+        found = None if raw is None else peek(alias.target, raw, guard, codec.value_of, late)
+        if found is None and alias.kept:
+            found = peek(key, guard.close(key, alias.kept), guard, codec.value_of, late)
+        return found
 
     def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.
@@ -203,6 +220,55 @@ class KeyValue(Serving):
             self.survive(error, "cache.entries")
 
         return read_entries(self._store, read, wanted, left_out)
+
+    def alias(self, key: Any, target: Any) -> None:
+        """Have a key answered by the entry under another one, until `unalias` takes that back.
+
+        Whoever calls this says that the two requests may have one answer; it asks nobody, and
+        compares no texts. What is stored under the key meanwhile is kept, and comes back with
+        `unalias`. A key that has an alias already is given the other target.
+
+        >>> from cachewrap import Cache, llm_cached
+        >>> @llm_cached
+        ... def ask(prompt: str) -> str:
+        ...     return f"the answer to {prompt}"
+        >>> with Cache.memory() as cache:
+        ...     answer = ask("Turn the lights on.")
+        ...     cache.alias(ask.cache_key("Lights on!"), ask.cache_key("Turn the lights on."))
+        ...     ask("Lights on!")
+        'the answer to Turn the lights on.'
+
+        Args:
+            key: the key that is answered so, as `get` takes it, be anything stored under it or not.
+            target: the key of the entry that answers. It is no alias itself.
+
+        Raises `ConfigurationError` for two requests that are not of one function or endpoint, or
+        are not answered in the same way, for a target under which nothing is stored, and in a mode
+        that stores nothing; and `StoreError` and `CorruptEntryError`.
+        """
+        from cachewrap.entries.aliases import add_alias
+
+        if self._idle or self.policy.mode in ("replay", "read_only"):
+            raise ConfigurationError(
+                f"an alias is stored, and {self!r} stores nothing: open it in mode normal"
+            )
+        add_alias(self._store, self._guard, _store_key(key), _store_key(target))
+
+    def aliases(self) -> Iterator[StoredEntry]:
+        """The aliases of this seed, each an entry with its ``key`` and ``alias_of``.
+
+        They are among the `entries` as well, whose errors it raises.
+        """
+        return (entry for entry in self.entries() if entry.alias_of)
+
+    def unalias(self, key: Any) -> bool:
+        """Take an alias back; whether the key had one. What was stored there before is back.
+
+        Raises `StoreError`, and `CorruptEntryError` for what is stored there and cannot be read.
+        """
+        from cachewrap.entries.aliases import remove_alias
+
+        return self._seed is not None and remove_alias(self._store, self._guard, _store_key(key))
 
     def run(self, name: str) -> RunBlock:
         """A block of this cache whose calls belong to a run: what was asked, in order, is kept.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 from cachewrap import blocks
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
-from cachewrap.call.flow import Board, fetch, keep, look
+from cachewrap.call.flow import Board, fetch, follow_alias, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
 from cachewrap.call.watching import Both, Watching, began_of, forget
@@ -26,7 +26,7 @@ from cachewrap.errors import (
     StoreError,
     refusal,
 )
-from cachewrap.format.sealing import make_guard
+from cachewrap.format.sealing import answer_under, make_guard
 from cachewrap.ledger.recorder import Recorder
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Logs, Pairs, Store
@@ -284,18 +284,21 @@ class Serving(metaclass=Offering):
     # modes in which it takes that.
 
     def _look(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
-        if seen:
-            return found_in(exchange, seen[0], self._terms)
-        if self._reads:
-            return found_in(exchange, self.read(exchange.key), self._terms)
-        return run(look(exchange, self._terms), self._watched)
+        if not (seen or self._reads):
+            return run(look(exchange, self._terms), self._watched)
+        found = found_in(exchange, seen[0] if seen else self.read(exchange.key), self._terms)
+        if found.alias and isinstance(found, Absent):  # a call less for what is none
+            return run(follow_alias(exchange, found, self._terms), self._watched)
+        return found
 
     async def _alook(self, exchange: Exchange[R], *seen: Seen) -> Reply[R] | Absent:
-        if seen:
-            return found_in(exchange, seen[0], self._terms)
-        if self._reads:
-            return found_in(exchange, await self.aread(exchange.key), self._terms)
-        return await arun(look(exchange, self._terms), self._watched)
+        if not (seen or self._reads):
+            return await arun(look(exchange, self._terms), self._watched)
+        there = seen[0] if seen else await self.aread(exchange.key)
+        found = found_in(exchange, there, self._terms)
+        if found.alias and isinstance(found, Absent):  # a call less for what is none
+            return await arun(follow_alias(exchange, found, self._terms), self._watched)
+        return found
 
     def read(self, key: str) -> Seen:
         """What the store gives for a key, or raises."""
@@ -440,7 +443,8 @@ class Serving(metaclass=Offering):
         began = began_of(getattr(exchange, "begun", None))
         if began is not None:
             with suppress(CodecError):
-                began.replaced(raw, self._guard.unseal(exchange.key, raw).created)
+                raw, entry = answer_under(exchange.key, raw, self._guard)
+                began.replaced(raw, entry.created)
 
     def discard(self, key: str) -> bool:
         """Remove the entry under a key; whether there was one. Raises `StoreError`."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cachewrap.entry import same_source
 from cachewrap.errors import (
     REMEDIES,
     CachewrapError,
@@ -26,15 +27,11 @@ from cachewrap.explain.differences import covered, differences
 from cachewrap.explain.texts import common_prefix
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
-from cachewrap.patterns import later
 from cachewrap.policy import Policy
 from cachewrap.request.canonical import canonical_body
 from cachewrap.request.key import decode_request, encode, is_scrubbed, readable, stored
 from cachewrap.secrets import HIDDEN, KEYED
 from cachewrap.stores.base import Store, scan
-
-_VERSION: Final = later(r"POST (?:/[^/ ]+)*/v[0-9][a-z0-9]*")
-"""What stands in front of an endpoint's path where the base URL of its SDK has a version."""
 
 
 def attempt(call: Callable[[], Any]) -> None:
@@ -271,17 +268,8 @@ def _requests(
             record = read_record(guard.open(key, raw))
         except CorruptEntryError:
             continue
-        if record["request"] and (not source or _is_alike(record["source"], source)):
+        if record["request"] and (not source or same_source(record["source"], source)):
             yield key, record["request"]
-
-
-def _is_alike(one: str, other: str) -> bool:
-    """Whether two sources are the same: of SDKs an endpoint is without what their base URL has."""
-    if one == other:
-        return True
-    longer, shorter = sorted((one, other), key=len, reverse=True)
-    path = shorter.removeprefix("POST ")
-    return path[:1] == "/" and _VERSION.fullmatch(longer.removesuffix(path)) is not None
 
 
 def _words(request: bytes) -> set[bytes]:

@@ -8,7 +8,7 @@ The fields of a line, in this order, version 1:
 ``source``   the function (``module:qualname``) or the endpoint
 ``model``    the model that upstream reported; left out where it reported none
 ``request``  the canonical request; left out where it is not stored
-``kind``     ``text``, ``value``, ``http``, ``items``, or ``sealed``
+``kind``     ``text``, ``value``, ``http``, ``items``, ``alias``, or ``sealed``
 ``answer``   see `cachewrap.stores.jsonl.shown`; for ``sealed`` the envelope in Base64
 ``tokens``   prompt and completion tokens; left out where both are 0
 ``details``  how many of them were what, by name; left out where nothing is told apart
