@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
-from cachewrap.format.aliases import Alias, AliasedError
+from cachewrap.format.aliases import Alias, AliasedError, alias_in
 from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, ttl_seconds
 from cachewrap.request.canonical import canonical
@@ -71,22 +71,49 @@ class KeyValue(Serving):
             raw = self._store.get(stored)
             if raw is None:
                 return default
+            found: tuple[Any, object] | None
             try:
                 found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
             except AliasedError as there:
-                found = self._found_by(stored, there.alias, late=mode == "replay")
+                found = self._led_to(stored, there.alias, codec.value_of, late=mode == "replay")
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
         return default if found is None else found[0]
 
-    def _found_by(self, key: str, alias: Alias, *, late: bool) -> tuple[Any, Entry] | None:
-        """What an alias leads to, else what it keeps of before it."""
-        raw, guard = self._store.get(alias.target), self._guard
-        found = None if raw is None else peek(alias.target, raw, guard, codec.value_of, late)
-        if found is None and alias.kept:
-            found = peek(key, guard.close(key, alias.kept), guard, codec.value_of, late)
-        return found
+    def _led_to(
+        self, key: str, alias: Alias, load: Callable[[Entry], Any], *, late: bool
+    ) -> tuple[Any, str] | None:
+        """What an alias leads to, else what it keeps of before it, and the key of that.
+
+        None where neither serves. Raises as `peek` does where one cannot be read.
+        """
+        wrong: CorruptEntryError | None = None
+        kept = self._guard.close(key, alias.kept) if alias.kept else None
+        for name, raw in ((alias.target, self._store.get(alias.target)), (key, kept)):
+            try:
+                if raw is not None and (found := peek(name, raw, self._guard, load, late)):
+                    return found[0], name
+            except CorruptEntryError as error:
+                wrong = error
+        if wrong is not None:
+            raise wrong
+        return None
+
+    def _served_by(self, key: str) -> str | None:
+        """The key of the entry that serves under a key: another one where that has an alias.
+
+        None where nothing does. Raises `StoreError`, and `CorruptEntryError`.
+        """
+        late = self.policy.mode == "replay"
+        raw = self._store.get(key)
+        found = None if raw is None else peek(key, raw, self._guard, _unread, late)
+        if found is None:
+            return None
+        if (alias := alias_in(found[1])) is None:
+            return key
+        led = self._led_to(key, alias, _unread, late=late)
+        return None if led is None else led[1]
 
     def set(self, key: Any, value: object, ttl: Ttl | None | Unset = UNSET) -> None:
         """Store a value under a key, in place of what is there.
@@ -307,6 +334,10 @@ class KeyValue(Serving):
 
         whole: Any = self
         return runs_of(whole)
+
+
+def _unread(entry: Entry) -> None:
+    """Whether an entry is there can be told without its answer."""
 
 
 def _plain_request(key: Any) -> bytes:

@@ -14,6 +14,7 @@ from cachewrap.cli.places import Place
 from cachewrap.cli.stats import Sum, Total
 from cachewrap.cli.talk import NAME, Talk
 from cachewrap.entries.stored import Samples
+from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.usage import cost_of
 
@@ -134,6 +135,8 @@ class Survey:
         """Count an entry."""
         entry = row.entry
         money = self.total.add(row)
+        if entry.kind is Kind.ALIAS:
+            return
         self.timeline.add(entry.created)
         self.newest.offer(entry.created, row)
         if entry.seconds > 0:

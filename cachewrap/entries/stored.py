@@ -386,13 +386,18 @@ def request_keys(
         request: the encoded request.
         seeds: the ``seed=`` of decorated functions, beside 41 and that of the cache.
     """
-    if kind is Kind.HTTP or (kind is Kind.ALIAS and is_endpoint(source)):
+    if is_http(kind, source):
         prefixes = _OF_EXCHANGES
     elif source == "cache.set":
         prefixes = _OF_KEYS
     else:
         prefixes = [salted(salt) for salt in {seed, "41", source, *seeds}]
     return [key_of(prefix, request) for prefix in prefixes]
+
+
+def is_http(kind: Kind, source: str) -> bool:
+    """Whether a request went over HTTP, by what is stored for it and by what was called."""
+    return kind is Kind.HTTP or (kind is Kind.ALIAS and is_endpoint(source))
 
 
 # -- reading them --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +25,7 @@ from cachewrap.errors import (
 )
 from cachewrap.explain.differences import covered, differences
 from cachewrap.explain.texts import common_prefix
+from cachewrap.format.aliases import alias_in
 from cachewrap.format.envelope import read_record
 from cachewrap.format.sealing import Guard
 from cachewrap.policy import Policy
@@ -101,6 +102,7 @@ class Explanation:
         served: whether anything was asked that the cache serves. What a call asks by an SDK that is
             not patched goes upstream, also where it is to be explained.
         looked: whether the nearest ones could be looked for.
+        alias: the key of the entry that answers the request by an alias; "" for its own.
     """
 
     source: str
@@ -110,6 +112,7 @@ class Explanation:
     place: str
     served: bool = True
     looked: bool = True
+    alias: str = ""
 
     def __str__(self) -> str:
         if not self.served:
@@ -120,7 +123,8 @@ class Explanation:
         name = self.source or "the request"
         key = f" (key {self.key[:12]}…)" if self.key else ""
         if self.stored:
-            return f"{name}{key} is stored in {self.place}"
+            by = f", as an alias of {self.alias[:12]}…" if self.alias else ""
+            return f"{name}{key} is stored in {self.place}{by}"
         lines = [f"{name}{key} is not stored in {self.place}"]
         if not self.looked:
             lines.append("what is stored there was not compared with it")
@@ -303,8 +307,14 @@ def explain_request(
     names = policy.keyed, policy.unkeyed
     counted = _counted(request, names[1]) if whole else canonical_body(request, *names)
     near = nearest(store, guard, encode(counted), source=source, part=part, count=3)
-    found = bool(near) and not near[0].diff
-    return Explanation(source, near[0].key if found else "", found, near, place)
+    if not near or near[0].diff:
+        return Explanation(source, "", False, near, place)
+    key, alias = near[0].key, None
+    with suppress(CorruptEntryError):
+        raw = store.get(key)
+        alias = None if raw is None else alias_in(guard.unseal(key, raw))
+    led = alias is None or bool(alias.kept) or store.get(alias.target) is not None
+    return Explanation(source, key, led, near, place, alias=alias.target if alias and led else "")
 
 
 def _counted(request: Mapping[str, Any], unkeyed: frozenset[str]) -> dict[str, Any]:
