@@ -35,7 +35,13 @@ from cachewrap.cli.places import (
     where_beside,
     where_options,
 )
-from cachewrap.cli.text import entries_text, is_terminal, one_line, size_text, terminal_width
+from cachewrap.cli.text import (
+    entries_text,
+    is_terminal,
+    one_line,
+    size_text,
+    terminal_width,
+)
 from cachewrap.cli.verify import read_answer
 from cachewrap.entries.aliases import remove_alias
 from cachewrap.entries.filters import Filter, Moment

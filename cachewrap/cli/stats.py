@@ -11,6 +11,7 @@ import click
 from cachewrap.cli.entries import Row, Skipped, filter_options, wanted_rows
 from cachewrap.cli.places import Where, json_option, where_options
 from cachewrap.cli.text import (
+    aliases_text,
     count_text,
     json_line,
     moment_text,
@@ -126,7 +127,6 @@ def _text(total: Total, name: str, seeds: list[str]) -> str:
     lines = [f"{name}  seed {printable(', '.join(seeds))}" if seeds else f"{name}  no seeds"]
     if not total.entries:
         return "\n".join([*lines, "no entries"])
-    aliases = f"{count_text(total.aliases)} alias{'es' * (total.aliases > 1)}"
     lines += [f"stored from {moment_text(total.oldest)} to {moment_text(total.newest)} UTC", ""]
     head = ["SOURCE", "MODEL", "ENTRIES", "SIZE", "TOKENS IN", "OUT", "TIME"]
     head += ["MONEY"] if total.money is not None else []
@@ -134,7 +134,8 @@ def _text(total: Total, name: str, seeds: list[str]) -> str:
     rows = [[source or "-", model or "-", *_cells(s, total)] for (source, model), s in groups]
     rows.append(["total", "", *_cells(total, total)])
     lines += table(head, rows, right=range(2, len(head)), width=terminal_width())
-    lines += ["", f"{aliases}, which cachewrap alias ls lists"] if total.aliases else []
+    if total.aliases:
+        lines += ["", f"{aliases_text(total.aliases)}, which cachewrap alias ls lists"]
     if total.provider_saved:
         lines += ["", provider_text(total.provider_saved)]
     if total.money is None and not can_price() and total.tokens_in:

@@ -13,7 +13,6 @@ import msgspec
 
 from cachewrap.entry import HttpAnswer, Items, Kind
 from cachewrap.format import codec
-from cachewrap.format.aliases import Alias, unpacked
 from cachewrap.format.tagging import is_shallow
 
 _encoder = msgspec.msgpack.Encoder()
@@ -94,8 +93,7 @@ def show_answer(kind: Kind, answer: bytes) -> Any:
     Text is itself. A value is its plain tree under ``value``, or under ``tagged`` with the codec's
     tags for what JSON has not. An HTTP answer has ``status``, ``headers``, and its body as
     ``json``, ``text`` or ``base64``, or the ``chunks`` of a stream with their ``delays``. The
-    items of a generator are values. An alias is the key ``of`` another entry, with what it ``kept``
-    in Base64. What has no such form is ``base64``.
+    items of a generator are values. What has no such form is ``base64``.
     """
     try:
         shown = _SHOW[kind](answer)
@@ -199,18 +197,6 @@ def _read_items(shown: Any) -> bytes:
 def _read_item(shown: Any) -> tuple[Kind, bytes]:
     kind = Kind.TEXT if isinstance(shown, str) else Kind.VALUE
     return kind, read_answer(kind, shown)
-
-
-# -- aliases -----------------------------------------------------------------------------------
-
-
-def _show_alias(answer: bytes) -> Any:
-    alias = unpacked(answer)
-    return {"of": alias.target, **({"kept": base64_of(alias.kept)} if alias.kept else {})}
-
-
-def _read_alias(shown: Any) -> bytes:
-    return Alias(_text(shown["of"]), bytes_of(shown.get("kept", ""))).packed()
 
 
 # -- HTTP answers ------------------------------------------------------------------------------
@@ -344,12 +330,10 @@ _SHOW: Final[dict[Kind, Callable[[bytes], Any]]] = {
     Kind.VALUE: _show_value,
     Kind.HTTP: _show_http,
     Kind.ITEMS: _show_items,
-    Kind.ALIAS: _show_alias,
 }
 _READ: Final[dict[Kind, Callable[[Any], bytes]]] = {
     Kind.TEXT: _read_text,
     Kind.VALUE: _read_value,
     Kind.HTTP: _read_http,
     Kind.ITEMS: _read_items,
-    Kind.ALIAS: _read_alias,
 }
