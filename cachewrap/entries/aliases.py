@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from cachewrap.entry import Entry, Facts, Kind, kept_until, same_source
+from cachewrap.entry import Declared, Entry, Facts, Kind, kept_until, same_source
 from cachewrap.errors import ConfigurationError, CorruptEntryError, StoreError
 from cachewrap.format.aliases import Alias, alias_in
 from cachewrap.format.envelope import seal
@@ -55,10 +55,10 @@ def add_alias(store: Store, guard: Guard, key: str, target: str) -> None:
     source: str = entry.read_record()["source"]
     raw = store.get(key)
     for _ in range(_TRIES):
-        alias, asked = Alias(target), b""
+        alias, asked, declared = Alias(target), b"", None
         if raw is not None:
-            alias, asked = _over(guard, key, raw, target, entry, source)
-        facts = Facts(time.time(), 0.0, source=source)
+            alias, asked, declared = _over(guard, key, raw, target, entry, source)
+        facts = Facts(time.time(), 0.0, source=source, declared=declared)
         closed = guard.close(key, seal(Kind.ALIAS, alias.packed(), asked, facts))
         won = store.add(key, closed, over=raw)
         if won == closed or _leads(guard, key, won, target):
@@ -77,8 +77,10 @@ def _leads(guard: Guard, key: str, raw: bytes, target: str) -> bool:
 
 def _over(
     guard: Guard, key: str, raw: bytes, target: str, entry: Entry, source: str
-) -> tuple[Alias, bytes]:
-    """The alias that takes the place of what is stored under a key, and the request there."""
+) -> tuple[Alias, bytes, Declared | None]:
+    """The alias that takes the place of what is stored under a key, the request there, and what
+    makes its key another than that.
+    """
     try:
         old = guard.unseal(key, raw)
         alias, record = alias_in(old), old.read_record()
@@ -103,7 +105,7 @@ def _over(
             " that are answered in the same way"
         )
     kept = guard.open(key, raw) if alias is None else alias.kept
-    return Alias(target, kept), asked
+    return Alias(target, kept), asked, old.declared
 
 
 def _check_kinds(key: str, kind: Kind, target: str, other: Kind) -> None:

@@ -30,6 +30,7 @@ from cachewrap.http.events import (
 )
 from cachewrap.http.request import split_url
 from cachewrap.http.routes import reaches_model
+from cachewrap.http.timeouts import read_seconds
 from cachewrap.ledger.recorder import CUT_OFF
 from cachewrap.policy import Policy
 from cachewrap.request import key
@@ -173,12 +174,12 @@ class SdkExchange(Exchange[Answered]):
 
     __slots__ = (
         *("_hashed", "_looks", "_packed", "_refused", "_taken", "_when"),
-        *("endpoint", "key", "parser", "policy", "request", "timeout", "waited"),
+        *("by", "endpoint", "key", "parser", "policy", "request", "timeout", "waited"),
     )
 
     policy: Policy
     kinds = (Kind.HTTP,)
-    _hashed: bytearray
+    _hashed: bytearray | None  # None where it is not what was asked
 
     def __init__(
         self,
@@ -193,11 +194,16 @@ class SdkExchange(Exchange[Answered]):
     ) -> None:
         self.endpoint = endpoint
         self.request = request
+        rules = policy.same
         # `==` takes 1 for True, but no SDK makes the one of the other.
-        if foreseen is not None and foreseen.request == request:
-            self.key, self._hashed = foreseen.key, foreseen._hashed
-        else:
+        if foreseen is not None and foreseen.request == request and foreseen.policy.same == rules:
+            self.key, self._hashed, self.by = foreseen.key, foreseen._hashed, foreseen.by
+        elif rules is None:
             self.key, self._hashed = key.hashed(_PREFIX, request)
+            self.by = ()
+        else:
+            counted, self.by = rules.apply(request)
+            self.key, self._hashed = key.hashed(rules.prefix(), counted)[0], None
         self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
         self._when = when
         self._looks = looks
@@ -223,7 +229,8 @@ class SdkExchange(Exchange[Answered]):
     @property
     def asked(self) -> bytes:
         """The canonical request, encoded."""
-        return bytes(self._hashed[len(_PREFIX) :])
+        hashed = self._hashed
+        return key.encode(self.request) if hashed is None else bytes(hashed[len(_PREFIX) :])
 
     @property
     def results(self) -> int:
@@ -239,7 +246,7 @@ class SdkExchange(Exchange[Answered]):
 
     def patience(self) -> float | None:
         """See `Exchange`."""
-        return None if self.timeout is None else _read_seconds(self.timeout())
+        return None if self.timeout is None else read_seconds(self.timeout())
 
     def load(self, entry: Entry) -> Answered:
         """The stored answer.
@@ -285,25 +292,6 @@ class SdkExchange(Exchange[Answered]):
                 return None
         kind, self._packed = codec.encode(masked(answer, self._taken))
         return kind, self._packed, usage_at(self.request["url"], result.usage or NO_USAGE)
-
-
-def _read_seconds(timeout: Any) -> float | None:
-    """How long a timeout lets a caller wait for a response; None for ever.
-
-    Args:
-        timeout: seconds; those of connecting and of reading; or an object or a dictionary of such
-            parts, as httpx and urllib3 have them.
-    """
-    if isinstance(timeout, (tuple, list)):
-        timeout = timeout[-1] if timeout else None
-    elif isinstance(timeout, dict):
-        timeout = timeout.get("read")
-    else:
-        for part in ("read", "read_timeout"):
-            timeout = getattr(timeout, part, timeout)
-    if type(timeout) not in (int, float) or timeout != timeout:
-        return None
-    return max(float(timeout), 0.0)
 
 
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:

@@ -13,6 +13,8 @@ The fields of a line, in this order, version 1:
              ``alias`` the key that it is one ``of``, and the rest of the line that it ``kept``
 ``tokens``   prompt and completion tokens; left out where both are 0
 ``details``  how many of them were what, by name; left out where nothing is told apart
+``declared`` what makes the key another than that of the request: ``rules`` of equality, ``by``
+             which of them, ``element`` of a list; left out for an exact key
 ``seconds``  how long upstream took
 ``created``  when the answer was stored
 ``expires``  when it stops being fresh; left out for never
@@ -34,7 +36,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from cachewrap.entry import Facts, HttpAnswer, Items, Kind
+from cachewrap.entry import Declared, Facts, HttpAnswer, Items, Kind
 from cachewrap.errors import CodecError
 from cachewrap.format import codec
 from cachewrap.format.aliases import Alias, unpacked
@@ -148,6 +150,7 @@ class Parts:
             entry.tokens_in,
             entry.tokens_out,
             record.get("details", ()),
+            entry.declared,
         )
         return cls(entry.kind, entry.answer, record["request"], facts)
 
@@ -276,6 +279,8 @@ def _shown(name: str, seed: str, parts: Parts) -> dict[str, Any]:
         shown["tokens"] = [facts.tokens_in, facts.tokens_out]
     if facts.details:
         shown["details"] = _show_details(facts.details)
+    if facts.declared is not None:
+        shown["declared"] = _show_declared(facts.declared)
     shown["seconds"] = show_seconds(facts.seconds)
     shown["created"] = show_time(facts.created)
     if facts.expires:
@@ -299,6 +304,7 @@ def _parts(shown: Any) -> Parts:
         asked,
         told,
         _read_details(shown["details"]) if "details" in shown else (),
+        _read_declared(shown["declared"]) if "declared" in shown else None,
     )
     request = _read_request(shown["request"]) if "request" in shown else b""
     return Parts(kind, _read_answer(kind, shown["answer"], request), request, facts)
@@ -333,6 +339,28 @@ def _read_answer(kind: Kind, shown: Any, request: bytes) -> bytes:
     packed = Alias(shown["of"], kept).packed()
     unpacked(packed)  # somebody may have edited it
     return packed
+
+
+def _show_declared(declared: Declared) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if declared.rules:
+        shown["rules"] = declared.rules
+    if declared.by:
+        shown["by"] = [[rule, rest.hex()] for rule, rest in declared.by]
+    if declared.element:
+        shown["element"] = True
+    return shown
+
+
+def _read_declared(shown: dict[str, Any]) -> Declared:
+    by = tuple((_text(rule), bytes.fromhex(rest)) for rule, rest in shown.get("by", ()))
+    return Declared(_text(shown.get("rules", "")), by, shown.get("element", False) is True)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("what was declared is text")
+    return value
 
 
 def _show_details(details: Details) -> dict[str, int]:
