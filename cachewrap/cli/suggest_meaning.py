@@ -113,8 +113,7 @@ def suggest_pairs(
     asked, skipped = Asked(), Skipped()
     with where.opened(empty=True) as places:
         for row in progress(wanted_rows(places, wanted, skipped), places, "looking"):
-            if row.entry.kind.name != "ALIAS":
-                asked.add(row.place, row)
+            asked.add(row.place, row)
         pairs = asked.pairs(at_least)
         name = where.text(places)
         judged = _judged(pairs[:limit], judge)
@@ -136,10 +135,10 @@ def _judged(pairs: Sequence[Pair], judge: Judge | None) -> Iterator[_Judged]:
     answering: set[tuple[Any, str]] = set()
     for pair in pairs:
         place: Place = pair.place
-        rows = _row(place, pair.one), _row(place, pair.other)
-        if rows[0] is None or rows[1] is None:
+        newer, older = _row(place, pair.one), _row(place, pair.other)
+        if newer is None or older is None:
             continue
-        one = _Judged(pair, (_answer(rows[0]), _answer(rows[1])), _command(pair))
+        one = _Judged(pair, (_answer(newer), _answer(older)), _command(pair))
         if judge is None:
             yield one
             continue
@@ -148,7 +147,7 @@ def _judged(pairs: Sequence[Pair], judge: Judge | None) -> Iterator[_Judged]:
             yield one
             continue
         try:
-            one.approved = judge(pair, *rows)
+            one.approved = judge(pair, newer, older)
             if one.approved:
                 _make_alias(place, pair)
                 pointing.add((place, pair.one))

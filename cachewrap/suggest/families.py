@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from cachewrap.entries.stored import StoredEntry
+from cachewrap.entry import Kind
 from cachewrap.errors import CachewrapError
 from cachewrap.request.key import decode_request, encode
 from cachewrap.same.applied import Rules
@@ -118,6 +119,8 @@ class Families:
                 entry again.
             entry: the entry.
         """
+        if entry._entry.kind is Kind.ALIAS:
+            return
         self.entries += 1
         raw = entry._raw_request
         try:

@@ -16,6 +16,7 @@ import msgspec
 
 from cachewrap.entries.conversation import PEOPLE
 from cachewrap.entries.stored import StoredEntry
+from cachewrap.entry import Kind
 from cachewrap.patterns import later
 from cachewrap.request.key import decode_request
 from cachewrap.suggest import embedding
@@ -69,6 +70,8 @@ class Asked:
 
     def add(self, place: Any, entry: StoredEntry) -> None:
         """Look at an entry. Requests in different places are no pair."""
+        if entry._entry.kind is Kind.ALIAS:
+            return
         self.entries += 1
         try:
             request = decode_request(entry._raw_request) if entry._raw_request else None
