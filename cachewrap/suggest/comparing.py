@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from cachewrap.same.orders import CALL_IDS
 from cachewrap.same.paths import Path
-from cachewrap.suggest.masks import anchored
+from cachewrap.suggest.masks import Span, anchored
 from cachewrap.suggest.outlines import ORDERS, Piece, Zone, pieces, settled, spans_of
 from cachewrap.suggest.wording import Proposed
 
@@ -149,12 +149,16 @@ def _of_text(where: str, zone: Zone, one: str, other: str) -> Iterator[Differenc
         values = one[span.start : span.end], other[second.start : second.end]
         if values[0] != values[1]:
             proposed = Proposed("replace", (*anchored(one, mine, at), where))
-            shown = one[max(0, span.start - _AROUND) : span.end + _AROUND]
-            others = other[max(0, second.start - _AROUND) : second.end + _AROUND]
-            yield Difference(proposed, where, shown, others, span.doubtful)
+            shown = _around(one, span), _around(other, second)
+            yield Difference(proposed, where, shown[0], shown[1], span.doubtful)
 
 
-_AROUND: Final = 30
+def _around(text: str, span: Span) -> str:
+    start, end = max(0, span.start - _AROUND), span.end + _AROUND
+    return "…" * (start > 0) + text[start:end] + "…" * (end < len(text))
+
+
+_AROUND: Final = 16
 """Characters around what differs that are shown."""
 
 

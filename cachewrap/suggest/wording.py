@@ -36,8 +36,8 @@ def combined(proposed: Iterable[Proposed]) -> list[Proposed]:
         if kind in _TOGETHER and ones:
             paths = dict.fromkeys(path for one in ones for path in one.given)
             rules.append(Proposed(kind, tuple(_outermost(paths))))
-        else:
-            rules += ones
+        else:  # what takes most at once comes first: a shorter one leaves it nothing to find
+            rules += sorted(ones, key=lambda one: (-sum(map(len, one.given[:1])), one))
     return rules
 
 
