@@ -21,7 +21,7 @@ _PIECES: Final = 512
 """Pieces of a text that count."""
 
 _AT_ONCE: Final = 1024
-_FEW: Final = 4096
+_FEW: Final = 1024
 """Texts that are compared each with each; more of them go through an index."""
 
 
