@@ -1,8 +1,8 @@
 """Elements of a list that one request asks for: embeddings and moderations, and their answers.
 
-What is here has no cache in it. A request is told apart into its elements, the answer of an upstream
-into one for each of them, and these are put together to what the whole list is answered. What is
-not exactly of a form that is known is left whole: a wrong guess would be a wrong vector.
+What is here has no cache in it. A request is told apart into its elements, an answer into one for
+each of them, and such answers are put together to what a whole list is answered. What is not
+exactly of a form that is known is left whole: a wrong guess would be a wrong vector.
 """
 
 from __future__ import annotations
