@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from cachewrap import systems
 from cachewrap.call import lease
@@ -19,9 +19,11 @@ from cachewrap.call.effects import (
     Save,
     Search,
     Sleep,
+    Together,
     Wait,
+    WaitForAny,
 )
-from cachewrap.call.flight import leading
+from cachewrap.call.flight import await_any, leading, wait_for_any
 from cachewrap.call.lease import Lease
 from cachewrap.errors import StoreError
 from cachewrap.loops import sleep
@@ -29,6 +31,8 @@ from cachewrap.stores.base import Claim, Store, in_thread
 from cachewrap.stores.breaker import unwatched
 
 T = TypeVar("T")
+
+Outcome: TypeAlias = tuple[Any, Exception | None]
 
 _SEARCH_PAUSE: Final = 0.05
 _SEARCH_SECONDS: Final = 5.0
@@ -90,10 +94,10 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         return store.get(effect.key)
     if kind is Call:
         assert call is not None
-        if effect.flight is None:
+        if effect.flight is None and not effect.others:
             return call(*effect.given)
         outside = leading.get()
-        leading.set((*outside, effect.flight))
+        leading.set((*outside, *effect.others) if effect.others else (*outside, effect.flight))
         try:
             return call(*effect.given)
         finally:
@@ -143,8 +147,27 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         return lease.drop(effect.token)
     if kind is Search:
         return effect.search(unwatched(store))
+    if kind is Together:
+        return _perform_all(effect.effects, store, call)
+    if kind is WaitForAny:
+        return wait_for_any(effect.flights, effect.seconds, effect.stopped_seconds)
     assert kind is Sleep
     return time.sleep(effect.seconds)
+
+
+def _perform_all(
+    effects: Sequence[Any], store: Store, call: Callable[..., Any] | None
+) -> list[Outcome]:
+    done: list[Outcome] = []
+    try:
+        for effect in effects:
+            try:
+                done.append((_perform(effect, store, call), None))
+            except Exception as error:
+                done.append((None, error))
+        return done
+    finally:
+        done = []  # the traceback of an error in it holds this frame
 
 
 def _save_and_release(effect: Save, mine: Lease, store: Any) -> bytes:
@@ -191,10 +214,10 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
         return await store.aget(effect.key)
     if kind is Call:
         assert call is not None
-        if effect.flight is None:
+        if effect.flight is None and not effect.others:
             return await call(*effect.given)
         outside = leading.get()
-        leading.set((*outside, effect.flight))
+        leading.set((*outside, *effect.others) if effect.others else (*outside, effect.flight))
         try:
             return await call(*effect.given)
         finally:
@@ -244,8 +267,27 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
         return lease.drop(effect.token)
     if kind is Search:
         return await _asearch(effect.search, unwatched(store))
+    if kind is Together:
+        return await _aperform_all(effect.effects, store, call)
+    if kind is WaitForAny:
+        return await await_any(effect.flights, effect.seconds, effect.stopped_seconds)
     assert kind is Sleep
     return await sleep(effect.seconds)
+
+
+async def _aperform_all(
+    effects: Sequence[Any], store: Store, call: Callable[..., Awaitable[Any]] | None
+) -> list[Outcome]:
+    done: list[Outcome] = []
+    try:
+        for effect in effects:
+            try:
+                done.append((await _aperform(effect, store, call), None))
+            except Exception as error:
+                done.append((None, error))
+        return done
+    finally:
+        done = []
 
 
 async def _asave_and_release(effect: Save, mine: Lease, store: Any) -> bytes:

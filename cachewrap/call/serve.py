@@ -14,6 +14,7 @@ from cachewrap import blocks
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
+from cachewrap.call.many import aserve_many, serve_many
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
 from cachewrap.call.watching import Both, Watching, began_of, forget
@@ -188,6 +189,9 @@ class Serving(metaclass=Offering):
                     break
                 found = await self._alook(exchange)
         return self.finish(found, exchange, watch)
+
+    serve_many = serve_many
+    aserve_many = aserve_many
 
     def open(
         self,
