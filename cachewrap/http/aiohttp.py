@@ -400,6 +400,7 @@ def patch_aiohttp(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    split: bool = False,
     threads: bool = True,
 ) -> HttpPatch:
     """Make cacheable what speaks aiohttp (3.12 and later), as `patch_httpx` does for httpx.
@@ -411,14 +412,14 @@ def patch_aiohttp(
     `patch_httpx` has stored of the same request serves here too.
 
     Args:
-        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
+        cache, hosts, paths, when, split, threads: as `patch_httpx` takes them.
 
     Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the installed version has no middlewares; where ``aiohttp`` is
     imported later, a `CacheWarning` says so.
     """
-    return AIOHTTP.patch(cache, when, hosts, paths, carry=threads)
+    return AIOHTTP.patch(cache, when, hosts, paths, split=split, carry=threads)
 
 
 def unpatch_aiohttp() -> None:

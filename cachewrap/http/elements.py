@@ -182,8 +182,17 @@ class Element:
     told: Members
     usage: Any
 
+    def summary(self) -> dict[str, Any]:
+        """What its answer tells beside the result itself, as plain JSON."""
+        plain = {
+            name: loads(bytes(value))
+            for name, value in self.head.items()
+            if bytes(memoryview(value)[:1]) not in (b"[", b"{")
+        }
+        return plain if self.usage is None else {**plain, "usage": self.usage}
 
-def taken_apart(form: Form, body: bytes, elements: Sequence[Any]) -> list[bytes] | None:
+
+def taken_apart(form: Form, body: bytes, asked: Sequence[Any]) -> list[Element] | None:
     """One answer for each element that was asked for; None for what is not of the form.
 
     What was used is told of all of them together. It is shared out by their length, in whole
@@ -192,18 +201,17 @@ def taken_apart(form: Form, body: bytes, elements: Sequence[Any]) -> list[bytes]
     Args:
         form: of the request.
         body: what upstream has answered.
-        elements: those that it was asked for, in this order.
+        asked: the elements that it was asked for, in this order.
     """
     try:
         head, results, usage = _read(form, body)
         ordered = _in_order(form, results)
     except (ValueError, RecursionError):
         return None
-    if len(ordered) != len(elements):
+    if len(ordered) != len(asked):
         return None
-    weights = [_weight(element) for element in elements]
-    used = [usage] if len(elements) == 1 else _shared_out(usage, weights)
-    return [_written(form, head, [told], one) for told, one in zip(ordered, used, strict=True)]
+    used = [usage] if len(asked) == 1 else _shared_out(usage, [_weight(one) for one in asked])
+    return [Element(head, told, one) for told, one in zip(ordered, used, strict=True)]
 
 
 def read_element(form: Form, body: bytes) -> Element:
@@ -216,21 +224,16 @@ def read_element(form: Form, body: bytes) -> Element:
     return Element(head, told, usage)
 
 
-def put_together(
-    form: Form, elements: Sequence[Element], places: Sequence[int], newest: int
-) -> bytes:
-    """What a list is answered, of the answers of its elements.
+def put_together(form: Form, elements: Sequence[Element], head: Members) -> bytes:
+    """What a list is answered.
 
     Args:
         form: of the request.
-        elements: the answer of each.
-        places: for each place of the list, which of the elements is there.
-        newest: the element whose answer tells what is said of all.
+        elements: the answer of each element, in the order of the list.
+        head: what is said of all of them.
     """
-    told = [elements[element].told for element in places]
-    used = _added_up([elements[element].usage for element in places])
-    head, usage = elements[newest].head, elements[newest].usage
-    return _written(form, head, told, usage if used is None else used)
+    used = _added_up([element.usage for element in elements])
+    return _written(form, head, [element.told for element in elements], used)
 
 
 _members: Final = msgspec.json.Decoder(Members)
@@ -312,17 +315,15 @@ def _by_remainder(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def _added_up(values: Sequence[Any]) -> Any:
-    """The sum of what several answers tell, member by member; None where it is no number."""
+    """The sum of what several answers tell, member by member; of what is no number the last."""
     kinds = {type(value) for value in values}
     if kinds == {dict}:
         names = dict.fromkeys(name for value in values for name in value)
         sums = {}
         for name in names:
-            told = [value[name] for value in values if name in value]
-            added = _added_up(told)
-            sums[name] = told[-1] if added is None else added
+            sums[name] = _added_up([value[name] for value in values if name in value])
         return sums
     if kinds <= {int, Decimal}:
         added = sum(values)
         return added.normalize() if type(added) is Decimal else added
-    return None
+    return values[-1]

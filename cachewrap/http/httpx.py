@@ -180,6 +180,7 @@ def patch_httpx(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    split: bool = False,
     threads: bool = True,
 ) -> HttpPatch:
     """Make the SDKs cacheable that speak plain httpx or httpx2: mistralai, google-genai, ollama, …
@@ -199,6 +200,8 @@ def patch_httpx(
             providers, and of servers of one's own.
         when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
             given the JSON of a plain answer, or its bytes; of a stream the list of its events.
+        split: whether requests for embeddings or moderations of several texts are served text by
+            text, see `CacheOptions`, of every cache that does not say ``split=False`` itself.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times; the
@@ -207,7 +210,7 @@ def patch_httpx(
 
     Raises `ConfigurationError` for a pattern that names no host.
     """
-    return HTTPX.patch(cache, when, hosts, paths, carry=threads)
+    return HTTPX.patch(cache, when, hosts, paths, split=split, carry=threads)
 
 
 def unpatch_httpx() -> None:

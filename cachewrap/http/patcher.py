@@ -318,6 +318,7 @@ class HttpPatcher(Applications[HttpPatch]):
         paths: Iterable[str] | None,
         *,
         more_hosts: Iterable[str] = (),
+        split: bool = False,
         carry: bool,
         strict: bool = True,
     ) -> HttpPatch:
@@ -329,7 +330,7 @@ class HttpPatcher(Applications[HttpPatch]):
         it warns.
         """
         routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
-        patch = HttpPatch(self, Caching(routes, cache, when), cache)
+        patch = HttpPatch(self, Caching(routes, cache, when, split=split), cache)
         finish_imports(self._targets)
         with self._lock:
             self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)

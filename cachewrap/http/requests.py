@@ -421,6 +421,7 @@ def patch_requests(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    split: bool = False,
     threads: bool = True,
 ) -> HttpPatch:
     """Make cacheable what speaks requests, as `patch_httpx` does for httpx.
@@ -432,14 +433,14 @@ def patch_requests(
     has stored of the same request serves here too.
 
     Args:
-        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
+        cache, hosts, paths, when, split, threads: as `patch_httpx` takes them.
 
     Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the installed version lacks what is to be wrapped (where
     ``requests`` is imported later, its import raises it).
     """
-    return REQUESTS.patch(cache, when, hosts, paths, carry=threads)
+    return REQUESTS.patch(cache, when, hosts, paths, split=split, carry=threads)
 
 
 def unpatch_requests() -> None:

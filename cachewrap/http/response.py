@@ -92,6 +92,12 @@ class Family(Library):
         return found
 
 
+class Fresh(HttpAnswer):
+    """An answer that was made of what upstream has just said: it has no mark of a hit."""
+
+    __slots__ = ()
+
+
 class Headers:
     """The headers of a response, in the way of httpx."""
 
@@ -373,6 +379,8 @@ def marked(answer: HttpAnswer, reader: object) -> list[tuple[str, str]]:
     """
     if reader:
         return [*answer.headers, (MARK, "joined")]
+    if type(answer) is Fresh:
+        return answer.headers
     in_chunks = answer.streamed and value_of(answer.headers, "content-length") is None
     framing = [("transfer-encoding", "chunked")] if in_chunks else []
     return [*answer.headers, *framing, (MARK, "hit")]

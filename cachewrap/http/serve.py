@@ -50,6 +50,7 @@ class Caching:
             bytes; of a stream its events. None stores every whole answer.
         whole: whether every request that is not cached is counted, and stopped in mode replay if it
             may reach a model: for who has nothing but requests to models.
+        split: whether lists are told apart, where a cache does not say.
 
     Raises `ConfigurationError` for a default that is no cache, and a ``when`` that is no function.
     """
@@ -61,6 +62,7 @@ class Caching:
         when: When | None = None,
         *,
         whole: bool = False,
+        split: bool = False,
     ) -> None:
         if cache is not None and not isinstance(cache, Cache):
             raise ConfigurationError(wrong_cache(cache))
@@ -70,6 +72,7 @@ class Caching:
         self._cache = cache
         self._when = when
         self._whole = whole
+        self._split = split
         capture.watch()
         hints.seen.used = hints.seen.used or cache is not None
         hints.seen.patched(hints.HTTP, True)
