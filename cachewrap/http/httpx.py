@@ -23,6 +23,8 @@ class HttpxWire(Wire):
         request: the request.
     """
 
+    takes_body = True
+
     def __init__(self, request: Any) -> None:
         url, family = request.url, family_of(request)
         super().__init__(family, request.method, str(url), url.host, url.port, url.path)
@@ -39,6 +41,19 @@ class HttpxWire(Wire):
             request.read()
         content: bytes = request.content
         return content
+
+    def with_body(self, content: bytes) -> Any:
+        request = self._request
+        headers = request.headers.copy()
+        for name in ("content-length", "transfer-encoding"):
+            headers.pop(name, None)
+        return self._family.request(
+            request.method,
+            request.url,
+            headers=headers,
+            content=content,
+            extensions=request.extensions,
+        )
 
     def timeout(self) -> object:
         return self._request.extensions.get("timeout")
@@ -121,7 +136,9 @@ class CachedTransport(_Transport):
     def handle_request(self, request: Any) -> Any:
         """Answer one request. See ``httpx.BaseTransport``."""
         inner = self._transport(request)
-        return self._caching.handle(HttpxWire(request), lambda: inner.handle_request(request))
+        return self._caching.handle(
+            HttpxWire(request), lambda asked=request: inner.handle_request(asked)
+        )
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -146,7 +163,7 @@ class AsyncCachedTransport(_Transport):
         """Answer one request. See ``httpx.AsyncBaseTransport``."""
         inner = self._transport(request)
         return await self._caching.ahandle(
-            HttpxWire(request), lambda: inner.handle_async_request(request)
+            HttpxWire(request), lambda asked=request: inner.handle_async_request(asked)
         )
 
     async def aclose(self) -> None:

@@ -402,8 +402,16 @@ def stepping_in(wire: Callable[..., Wire], *, is_async: bool = False) -> Callabl
         caching = patcher.serving(asked)
         if caching is None:
             return wrapped(*args, **kwargs)
+
+        def send(other: Any = None) -> Any:
+            if other is None:
+                return wrapped(*args, **kwargs)
+            if args:
+                return wrapped(other, *args[1:], **kwargs)
+            return wrapped(**{**kwargs, "request": other})
+
         handle = caching.ahandle if is_async else caching.handle
-        return handle(asked, partial(wrapped, *args, **kwargs))
+        return handle(asked, send)
 
     return step_in
 

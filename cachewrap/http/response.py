@@ -152,6 +152,7 @@ class Wire:
         outcome: how it was answered, as far as it is.
         reason: why no cache serves it, or why its answer was not stored, where that is known.
         uploaded: what `form` gave, where it was asked.
+        takes_body: whether `with_body` makes another request of it.
         opens: whether its answer is handed on as it comes, though it asks for no stream.
     """
 
@@ -159,6 +160,7 @@ class Wire:
     outcome = Outcome.BYPASSED
     reason = ""
     opens = False
+    takes_body = False
     uploaded: Form | None = None
 
     def __init__(
@@ -192,6 +194,14 @@ class Wire:
         It is asked once, where SDKs upload. Raises as `content`.
         """
         return None
+
+    def with_body(self, content: bytes) -> Any:
+        """Another request of the library, with this body, for who sends this one on."""
+        raise NotImplementedError
+
+    async def awith_body(self, content: bytes) -> Any:
+        """`with_body` for async requests."""
+        return self.with_body(content)
 
     def timeout(self) -> object:
         """The timeout that its caller has set, as the library takes it; None for none."""

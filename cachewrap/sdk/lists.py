@@ -27,9 +27,7 @@ def elements_in(exchange: SdkExchange, options: Any, sent: Any) -> Listed | None
     return elements_of(exchange, given)
 
 
-def asking(
-    listed: ListCall, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Ask:
+def asking(listed: ListCall, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ask:
     """What asks upstream for a part of a list, by the SDK's own ``request``."""
 
     def ask(wanted: list[int] | None) -> Answered:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
@@ -161,12 +161,17 @@ class Patcher(Applications[Patch]):
             raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
+        check_flag("split", split)
         sdk = self._sdk
         names = dict.fromkeys((sdk.client_module, *sdk.methods, *sdk.sockets))
         finish_imports((*LIBRARIES, *names))
         with self._lock:
             patch = Patch(self, cache, when, split)
-            said = {"cache": cache, "when": when, "split": check_flag("split", split) or None}
+            said: dict[Hashable, Any] = {
+                "cache": cache,
+                "when": when,
+                "split": check_flag("split", split) or None,
+            }
             self._add(patch, said, carries=carry)
             try:
                 # Every time: since the last one the SDK may have been imported anew, or another

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
 from cachewrap import blocks
@@ -50,6 +50,8 @@ from cachewrap.sdk.request_options import (
     timeout_of,
 )
 from cachewrap.telemetry import events, hints
+
+_LIBRARY: Final = "x-stainless-async"
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get

@@ -143,16 +143,23 @@ def answer(vectors: list[Any], **more: Any) -> bytes:
     return json.dumps(whole).encode()
 
 
-def apart(body: bytes, elements: list[Any], form: Any = EMBEDDINGS) -> list[Any] | None:
+def apart(body: bytes, elements: list[Any], form: Any = EMBEDDINGS) -> list[bytes]:
+    """The answer of each element, as it is stored."""
     found = taken_apart(form, body, elements)
-    return None if found is None else [json.loads(one) for one in found]
+    assert found is not None
+    return [put_together(form, [one], one.head) for one in found]
+
+
+def together(bodies: list[bytes], places: list[int], newest: int, form: Any = EMBEDDINGS) -> Any:
+    elements = [read_element(form, body) for body in bodies]
+    whole = put_together(form, [elements[at] for at in places], elements[newest].head)
+    return json.loads(whole, parse_float=Decimal)
 
 
 def test_an_answer_is_told_apart_by_index() -> None:
     whole = json.loads(answer([[1.0], "AACA", [3]]))
     whole["data"] = [whole["data"][i] for i in (2, 0, 1)]
-    found = apart(json.dumps(whole).encode(), ["a", "b", "cc"])
-    assert found is not None
+    found = [json.loads(one) for one in apart(json.dumps(whole).encode(), ["a", "b", "cc"])]
     assert [one["data"][0]["embedding"] for one in found] == [[1.0], "AACA", [3]]
     assert {one["data"][0]["index"] for one in found} == {0}
     assert [one["usage"]["prompt_tokens"] for one in found] == [3, 2, 5]
@@ -162,9 +169,16 @@ def test_an_answer_is_told_apart_by_index() -> None:
 def test_the_bytes_of_a_vector_stay_as_they_came() -> None:
     vector = b"[ 1.0,-0.10000000149011612 ,\n1e-07, 123456789012345678901234567890]"
     body = answer(["x"]).replace(b'"x"', vector)
-    [one] = taken_apart(EMBEDDINGS, body, ["a"]) or []
+    [one] = apart(body, ["a"])
     assert vector in one
-    assert vector in put_together(EMBEDDINGS, [read_element(EMBEDDINGS, one)], [0, 0], 0)
+    element = read_element(EMBEDDINGS, one)
+    assert put_together(EMBEDDINGS, [element, element], element.head).count(vector) == 2
+
+
+def test_what_was_put_together_is_the_same_again() -> None:
+    for one in apart(answer([[1], [2]], usage={"cost": 0.1, "n": 3}), ["a", "b"]):
+        element = read_element(EMBEDDINGS, one)
+        assert put_together(EMBEDDINGS, [element], element.head) == one
 
 
 BROKEN = {
@@ -201,28 +215,20 @@ def test_what_is_no_such_json_is_not_told_apart(body: bytes) -> None:
 
 
 def test_moderations_are_told_apart_by_their_order() -> None:
-    body = json.dumps(
-        {"id": "modr-1", "model": "o", "results": [{"flagged": True}, {"flagged": False}]}
-    )
-    found = taken_apart(MODERATIONS, body.encode(), ["a", "b"])
-    assert found is not None
-    assert [json.loads(one)["results"] for one in found] == [
-        [{"flagged": True}],
-        [{"flagged": False}],
-    ]
-    elements = [read_element(MODERATIONS, one) for one in found]
-    merged = json.loads(put_together(MODERATIONS, elements, [1, 0, 1], 0))
+    results = [{"flagged": True}, {"flagged": False}]
+    body = json.dumps({"id": "modr-1", "model": "o", "results": results}).encode()
+    found = apart(body, ["a", "b"], MODERATIONS)
+    assert [json.loads(one)["results"] for one in found] == [[results[0]], [results[1]]]
+    merged = together(found, [1, 0, 1], 0, MODERATIONS)
     assert [one["flagged"] for one in merged["results"]] == [False, True, False]
     assert merged.keys() == {"id", "model", "results"}
-    assert taken_apart(MODERATIONS, body.encode(), ["a"]) is None
+    assert taken_apart(MODERATIONS, body, ["a"]) is None
 
 
 def test_what_is_put_together_is_in_the_order_of_the_list() -> None:
-    found = taken_apart(EMBEDDINGS, answer([[1], [2]]), ["aaaa", "b"])
-    assert found is not None
+    found = apart(answer([[1], [2]]), ["aaaa", "b"])
     newer = answer([[3]], model="m-2", id="e", usage={"prompt_tokens": 5, "total_tokens": 6})
-    elements = [read_element(EMBEDDINGS, one) for one in (*found, newer)]
-    merged = json.loads(put_together(EMBEDDINGS, elements, [2, 0, 1, 0], 2))
+    merged = together([*found, newer], [2, 0, 1, 0], 2)
     assert [one["embedding"] for one in merged["data"]] == [[3], [1], [2], [1]]
     assert [one["index"] for one in merged["data"]] == [0, 1, 2, 3]
     assert merged["usage"] == {"prompt_tokens": 5 + 8 + 2 + 8, "total_tokens": 6 + 8 + 2 + 8}
@@ -242,15 +248,11 @@ def test_what_is_put_together_is_in_the_order_of_the_list() -> None:
 )
 def test_what_was_used_is_the_same_after_all(usage: Any) -> None:
     body = answer([[1], [2], [3]], usage=usage)
-    found = taken_apart(EMBEDDINGS, body, ["a", "bbbb", ""])
-    assert found is not None
-    elements = [read_element(EMBEDDINGS, one) for one in found]
-    merged = put_together(EMBEDDINGS, elements, [0, 1, 2], 0)
-    assert json.loads(merged)["usage"] == usage
+    merged = together(apart(body, ["a", "bbbb", ""]), [0, 1, 2], 0)
+    assert merged["usage"] == json.loads(json.dumps(usage), parse_float=Decimal)
     plain = json.loads(body)
     del plain["usage"]
-    without = taken_apart(EMBEDDINGS, json.dumps(plain).encode(), ["a", "b", "c"])
-    assert without is not None
+    without = apart(json.dumps(plain).encode(), ["a", "b", "c"])
     assert all("usage" not in json.loads(one) for one in without)
 
 
@@ -259,9 +261,8 @@ def test_what_was_used_is_the_same_after_all(usage: Any) -> None:
 def test_the_parts_of_what_was_used_have_its_sum(total: int, lengths: list[int]) -> None:
     elements = ["x" * length for length in lengths]
     body = answer([[1]] * len(lengths), usage={"a": total, "b": total / 1024})
-    found = taken_apart(EMBEDDINGS, body, elements)
-    assert found is not None
-    used = [json.loads(one, parse_float=Decimal)["usage"] for one in found]
+    bodies = apart(body, elements)
+    used = [json.loads(one, parse_float=Decimal)["usage"] for one in bodies]
     assert sum(one["a"] for one in used) == total
     assert float(sum(one["b"] for one in used)) == total / 1024
     if whole := sum(lengths):
