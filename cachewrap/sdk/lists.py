@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cachewrap.errors import UnkeyableError
@@ -21,10 +22,10 @@ def elements_in(exchange: SdkExchange, options: Any, sent: Any) -> Listed | None
         options: its options.
         sent: them as the client's own hook changes them; None where it has none.
     """
-    given = _input(options)
-    if sent is not None and _input(sent) != given:
-        return None  # of a part the hook would make something else
-    return elements_of(exchange, given)
+    body = _body(options)
+    if sent is not None and _body(sent) != body:
+        return None  # of a part the hook may make something else
+    return elements_of(exchange, body.get("input"))
 
 
 def asking(listed: ListCall, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ask:
@@ -62,7 +63,7 @@ def _in_part(
     """
     options = copied(argument(1, "options", args, kwargs))
     if wanted is not None:
-        part = elements.inputs(_input(options), wanted)
+        part = elements.inputs(_body(options)["input"], wanted)
         if "input" in (options.extra_json or ()):
             options.extra_json = {**options.extra_json, "input": part}
         else:
@@ -73,9 +74,9 @@ def _in_part(
     return args, {**kwargs, "options": options}
 
 
-def _input(options: Any) -> Any:
+def _body(options: Any) -> Mapping[str, Any]:
     try:
         body = merged_body(options)
     except UnkeyableError:
-        return None
-    return body.get("input") if isinstance(body, dict) else None
+        return {}
+    return body if isinstance(body, Mapping) else {}
