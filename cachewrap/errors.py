@@ -78,17 +78,19 @@ class StoreError(CachewrapError):
 
 
 class ResultsError(CachewrapError, ValueError):
-    """A call for several elements gave another number of results, so nobody knows whose they are.
+    """A call for several elements did not give one result for each, so nobody knows whose they are.
 
     Nothing of them is stored.
 
     Attributes:
         results: what it gave.
+        whole: whether it was asked for all that the caller asks for, in his order.
     """
 
-    def __init__(self, asked: int, results: Any) -> None:
-        super().__init__(f"{len(results)} results came for {asked} elements: nothing is stored")
+    def __init__(self, message: str, results: Any, *, whole: bool = False) -> None:
+        super().__init__(message)
         self.results = results
+        self.whole = whole
 
 
 class ReplayMissError(CachewrapError, LookupError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from cachewrap import systems
 from cachewrap.call import lease
+from cachewrap.call.at_once import Outcome, interrupted, joined, settled
 from cachewrap.call.effects import (
     Acquire,
     Call,
@@ -26,13 +27,11 @@ from cachewrap.call.effects import (
 from cachewrap.call.flight import await_any, leading, wait_for_any
 from cachewrap.call.lease import Lease
 from cachewrap.errors import StoreError
-from cachewrap.loops import sleep
+from cachewrap.loops import gathered, sleep
 from cachewrap.stores.base import Claim, Store, in_thread
 from cachewrap.stores.breaker import unwatched
 
 T = TypeVar("T")
-
-Outcome: TypeAlias = tuple[Any, Exception | None]
 
 _SEARCH_PAUSE: Final = 0.05
 _SEARCH_SECONDS: Final = 5.0
@@ -156,15 +155,25 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
 
 
 def _perform_all(
-    effects: Sequence[Any], store: Store, call: Callable[..., Any] | None
+    effects: Sequence[Any], store: Any, call: Callable[..., Any] | None
 ) -> list[Outcome]:
-    done: list[Outcome] = []
+    joint = joined(effects, store)
+    done: list[Outcome] = [(None, None)] * len(effects)
     try:
-        for effect in effects:
+        if joint:
             try:
-                done.append((_perform(effect, store, call), None))
-            except Exception as error:
-                done.append((None, error))
+                results = store.do_many(list(joint.values()))
+            except BaseException:
+                interrupted([effects[at] for at in joint], store)
+                raise
+            for at, result in zip(joint, results, strict=True):
+                done[at] = settled(effects[at], result, store)
+        for at, effect in enumerate(effects):
+            if at not in joint:
+                try:
+                    done[at] = _perform(effect, store, call), None
+                except Exception as error:
+                    done[at] = None, error
         return done
     finally:
         done = []  # the traceback of an error in it holds this frame
@@ -276,18 +285,38 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
 
 
 async def _aperform_all(
-    effects: Sequence[Any], store: Store, call: Callable[..., Awaitable[Any]] | None
+    effects: Sequence[Any], store: Any, call: Callable[..., Awaitable[Any]] | None
 ) -> list[Outcome]:
-    done: list[Outcome] = []
+    joint = joined(effects, store)
+    done: list[Outcome] = [(None, None)] * len(effects)
+    saving: list[int] = []
     try:
-        for effect in effects:
+        if joint:
             try:
-                done.append((await _aperform(effect, store, call), None))
-            except Exception as error:
-                done.append((None, error))
+                results = await store.ado_many(list(joint.values()))
+            except BaseException:
+                interrupted([effects[at] for at in joint], store)
+                raise
+            for at, result in zip(joint, results, strict=True):
+                done[at] = settled(effects[at], result, store)
+        else:  # a store puts what tasks write in one piece
+            saving = [at for at, effect in enumerate(effects) if type(effect) is Save]
+            writes = [_aoutcome(effects[at], store, call) for at in saving]
+            for at, outcome in zip(saving, await gathered(writes), strict=True):
+                done[at] = outcome
+        for at, effect in enumerate(effects):
+            if at not in joint and at not in saving:
+                done[at] = await _aoutcome(effect, store, call)
         return done
     finally:
         done = []
+
+
+async def _aoutcome(effect: Any, store: Store, call: Any) -> Outcome:
+    try:
+        return await _aperform(effect, store, call), None
+    except Exception as error:
+        return None, error
 
 
 async def _asave_and_release(effect: Save, mine: Lease, store: Any) -> bytes:

@@ -153,7 +153,9 @@ def _call(members: list[_Member[R]]) -> Flow[None]:
     try:
         results = yield from Call(None, (numbers,), tuple(flights))
         if len(results) != len(asked):
-            raise ResultsError(len(asked), results)
+            raise ResultsError(
+                f"{len(results)} results came for {len(asked)} elements: nothing is stored", results
+            )
     except GeneratorExit:
         raise
     except BaseException as error:

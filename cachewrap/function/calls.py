@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, get_type_hints
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -20,26 +20,23 @@ from cachewrap.blocks import (
 )
 from cachewrap.cache import Cache
 from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
-from cachewrap.entry import Entry, Items, Kind
+from cachewrap.entry import By, Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.function.code import ByCode, fingerprint, layers
-from cachewrap.function.signature import (
-    Constants,
-    Same,
-    bound_to,
-    constants_among,
-    form_of,
-    make_binder,
-    parameters_of,
-    remember,
-    source_of,
-    takes,
-)
+from cachewrap.function.signature import bound_to, make_binder, parameters_of, place_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import Keyer, encode, key_of, make_keyer, salted
+from cachewrap.request.code import ByCode, fingerprint, layers
+from cachewrap.request.constants import (
+    Constants,
+    Same,
+    constants_among,
+    form_of,
+    remember,
+    source_of,
+)
+from cachewrap.request.key import Keyer, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
@@ -72,6 +69,11 @@ def _close_defaults() -> None:
         cache.close()
 
 
+_WITHOUT_EACH: Final = (
+    "each= is for functions and coroutine functions whose elements are keyed by their arguments: it"
+    " goes neither with generators nor with key="
+)
+
 Known: TypeAlias = tuple[str, Any, list[Any]]
 
 
@@ -101,6 +103,7 @@ class Settings(TypedDict):
     when: When | None
     retry: Retry | None
     version: str | int | None
+    each: str | None
 
 
 class _Codeless:
@@ -162,9 +165,16 @@ class Decorated:
         check_retry(self.retry, colour="async" if self.serve in (aserve, _astream) else "sync")
         self.options = frozenset(name for name in NAMES if not takes(plain, name))
         self.samples = check_flag("samples", settings["samples"])
-        self.bind = make_binder(plain, _names(settings["ignore"]))
+        ignored, self.each = _names(settings["ignore"]), settings["each"]
+        self.bind = make_binder(plain, ignored)
+        self.at = -1
+        if self.each is not None:
+            if key is not None or self.serve not in (serve, aserve):
+                raise ConfigurationError(_WITHOUT_EACH)
+            self.at = place_of(plain, self.each, ignored)
         self._key = key
-        self.prefix = salted("" if seed is None else seed_text(seed))
+        self.salt = "" if seed is None else seed_text(seed)
+        self.prefix = salted(self.salt)
         self._version = settings["version"]
         if self._version is not None:
             self._version = canonical(self._version, where="version")
@@ -175,7 +185,7 @@ class Decorated:
     @property
     def is_simple(self) -> bool:
         """Whether a call depends on its arguments alone, and on the cache that serves it."""
-        return self._key is None and not self.off and not self.samples
+        return self._key is None and not self.off and not self.samples and self.each is None
 
     @property
     def unserved(self) -> str:
@@ -238,26 +248,41 @@ class Decorated:
             self._fingerprint = fingerprint(self.plain) if self._known is None else self._known[1]
         return self._fingerprint
 
-    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def exchange(
+        self, cache: Cache, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> FunctionExchange:
+        """The exchange of a call that a cache serves.
+
+        Raises `TypeError` for arguments that do not fit, and `UnkeyableError`.
+        """
+        request = self.request(args, kwargs)
+        rules = cache.policy.same
+        if rules is None:
+            return FunctionExchange(self, cache, encode(request))
+        counted, by = rules.apply(request)
+        key, _ = hashed(rules.prefix(self.salt), counted)
+        return FunctionExchange(self, cache, request, key, by)
+
+    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
-            told = self.told
-            if told.same is not None and not told.same():
-                told = self.tell()
-            head = told.head
-            if self.bound is not None and (bound := self.bound()):
-                head = {**head, "bound": canonical(bound)}
+            head = self.head()
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
-                return encode({**head, "key": given})
+                return {**head, "key": given}
             arguments = canonical(self.bind(*args, **kwargs))
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
-        return encode({**head, "arguments": arguments})
+        return {**head, "arguments": arguments}
 
-    def key(self, request: bytes) -> str:
-        """The key of a canonical request."""
-        return key_of(self.prefix, request)
+    def head(self) -> dict[str, Any]:
+        """What all requests of the function say now. Raises `UnkeyableError`."""
+        told = self.told
+        if told.same is not None and not told.same():
+            told = self.tell()
+        if self.bound is not None and (bound := self.bound()):
+            return {**told.head, "bound": canonical(bound)}
+        return told.head
 
 
 def _undecorated(given: object) -> str:
@@ -280,26 +305,40 @@ class FunctionExchange(Exchange[Any]):
     Args:
         decorated: of the function.
         cache: serves the call.
-        asked: the canonical request, encoded.
+        asked: the canonical request, encoded or to be encoded.
         key: its key, where that is known.
+        by: the rules of equality that changed it.
 
     Attributes:
         options: the call's own.
     """
 
-    __slots__ = ("asked", "cache", "decorated", "key", "kinds", "options", "source")
+    __slots__ = ("_asked", "by", "cache", "decorated", "key", "kinds", "options", "source")
 
-    asked: bytes
     source: str
 
-    def __init__(self, decorated: Decorated, cache: Cache, asked: bytes, key: str = "") -> None:
+    def __init__(
+        self,
+        decorated: Decorated,
+        cache: Cache,
+        asked: bytes | dict[str, Any],
+        key: str = "",
+        by: By = (),
+    ) -> None:
         self.decorated = decorated
         self.cache = cache
         self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.key = key or key_of(decorated.prefix, asked)
+        self._asked = asked
+        self.key = key or key_of(decorated.prefix, self.asked)
+        self.by = by
         self.options = NONE
         self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
+
+    @property
+    def asked(self) -> bytes:
+        if not isinstance(self._asked, bytes):
+            self._asked = encode(self._asked)
+        return self._asked
 
     @property
     def policy(self) -> Policy:
@@ -362,7 +401,7 @@ def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions)
     exchange.key, exchange.sample = sampled.key, sampled.number
     exchange.options = options
     if sampled.counted or options.mode is not None:
-        call = _SCOPED[decorated.serve](partial(_inside, sampled, options), call)
+        call = SCOPED[decorated.serve](partial(inside, sampled, options), call)
     if decorated.serve is aserve:
         return _aserve_sampled(exchange, call, sampled)
     try:
@@ -382,7 +421,15 @@ async def _aserve_sampled(
         raise
 
 
-def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+class Numbered(Protocol):
+    """What is known of a call that may be a sample."""
+
+    key: str
+    counted: bool
+
+
+def inside(sampled: Numbered, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    """The blocks inside a call that is sampled or has a mode of its own."""
     if sampled.counted:
         stack = stack.within(sampled.key)
     if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
@@ -418,7 +465,7 @@ def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
     return _generators.astream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
-_SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
+SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
     serve: scoped,
     aserve: ascoped,
     _stream: scoped_generator,

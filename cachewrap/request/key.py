@@ -75,7 +75,10 @@ def element_key(key: str) -> str:
     A list's bytes are then no longer one upstream answer: what is kept of an element never answers
     a request that was asked whole.
     """
-    return key_of(salted("element"), key.encode())
+    return key_of(_ELEMENT, key.encode())
+
+
+_ELEMENT: Final = salted("element")
 
 
 def inside_key(key: str, salt: str) -> str:
