@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Reply
-from cachewrap.entry import Entry, HttpAnswer, Kind, Outcome
+from cachewrap.entry import Declared, Entry, HttpAnswer, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.http.elements import (
     Element,
@@ -74,6 +74,12 @@ class ElementExchange(SdkExchange):
         self.timeout = whole.timeout
         self.unwanted = False
         self._form = form
+
+    @property
+    def declared(self) -> Declared:
+        """See `Exchange`."""
+        found = super().declared
+        return Declared("" if found is None else found.rules, self.by, element=True)
 
     def load(self, entry: Entry) -> Answered:
         """See `Exchange`; the result is the `Element`."""
