@@ -151,10 +151,11 @@ def _one_of(parts: Iterable[Any], flags: int) -> _Chars:
     return _Chars(_ALL & ~must, _ALL & ~may) if negated else _Chars(may, must)
 
 
-def _pattern_of(may: int) -> str:
-    """A class of `re` with these characters, or more."""
-    own = "".join(f"\\x{code:02x}" for code in range(128) if may & 1 << code)
-    return f"[{own}{chr(0x80) + '-' + chr(0x10FFFF) if may & _BEYOND else ''}]" if may else "(?!)"
+def _table(may: int) -> bytes:
+    """Marks these characters with an x, in bytes that have a question mark for all beyond ASCII."""
+    if may & _BEYOND:
+        may |= 1 << ord("?")
+    return bytes(120 if code < 128 and may & 1 << code else 32 for code in range(256))
 
 
 # -- ways --------------------------------------------------------------------------------------
@@ -369,8 +370,8 @@ class Bounded:
         self._shortest = seen.shortest
         self._worst = _COUNTED * (2 if seen.once else 1)
         self._finditer = pattern.finditer
-        self._first = _ALL if part.empty else part.first
-        self._runs = frozenset(part.repeated)
+        self._first = _table(_ALL if part.empty else part.first)
+        self._runs = [_table(chars) for chars in dict.fromkeys(part.repeated)]
         self._text = text
 
     def quickly(self) -> Search:
@@ -428,19 +429,19 @@ class Bounded:
     def bound(self, text: str) -> float:
         """Nanoseconds that a search takes at most."""
         size = len(text)
-        lengths: dict[int, list[int]] = {}
-
-        def runs(chars: int) -> list[int]:
-            if chars == _ALL:
-                return [size]
-            if chars not in lengths:
-                lengths[chars] = [*map(len, re.findall(f"{_pattern_of(chars)}+", text))]
-            return lengths[chars]
-
-        longest = max((max(runs(chars), default=0) for chars in self._runs), default=0)
-        places = text.count(self._begins) if self._begins else sum(runs(self._first))
+        # Everything beyond ASCII is a question mark here, which the tables know.
+        plain = text.encode("ascii", "replace")
+        longest = 1
+        for table in self._runs:
+            marked = plain.translate(table)
+            while longest <= size and b"x" * longest in marked:
+                longest *= 2
+        if self._begins:
+            places = text.count(self._begins)
+        else:
+            places = plain.translate(self._first).count(b"x")
+        per_place = self._at[longest.bit_length() - 1]
         matches = min(places, size // self._shortest)
-        per_place = self._at[longest.bit_length()]
         return places * per_place + matches * _MATCHED + size * self._worst
 
 
