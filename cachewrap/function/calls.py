@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -23,6 +22,7 @@ from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import By, Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
+from cachewrap.function.defaults import default_cache
 from cachewrap.function.signature import bound_to, make_binder, parameters_of, place_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
@@ -52,23 +52,6 @@ Where: TypeAlias = Cache | Literal["blocks"] | None
 """What serves the calls outside any block; ``"blocks"`` for nothing."""
 
 BLOCKS: Final = "blocks"
-
-_defaults: dict[str, Cache] = {}
-
-
-def default_cache(seed: str) -> Cache:
-    """The disk cache that serves decorated functions of this seed outside any block."""
-    cache = _defaults.get(seed)
-    if cache is None:
-        cache = _defaults.setdefault(seed, Cache.disk(seed))
-    return cache
-
-
-@atexit.register
-def _close_defaults() -> None:
-    for cache in _defaults.values():
-        cache.close()
-
 
 _WITHOUT_EACH: Final = (
     "each= is for functions and coroutine functions whose elements are keyed by their arguments: it"
