@@ -12,6 +12,7 @@ from examples_tried import many
 from hypothesis import given, settings, strategies as st
 
 from cachewrap import systems
+from cachewrap.call import flow
 from cachewrap.call.effects import (
     Acquire,
     Call,
@@ -414,12 +415,14 @@ class Caller:
         """Take what the flow wants next."""
         self.done: list[Any] = []
         self.under_way = False
+        self.runs = True
         try:
             self.effect = self.flow.send(result) if error is None else self.flow.throw(error)
         except StopIteration as stop:
             self.replies, self.effect = stop.value, None
         except (ZeroDivisionError, asyncio.CancelledError) as raised:
             self.error, self.effect = raised, None
+        self.runs = False
         if isinstance(self.effect, (Sleep, WaitForAny)):
             self.until = self.world.now + max(self.effect.seconds, 0.0)
 
@@ -461,67 +464,77 @@ class Caller:
             self.begin(None, asyncio.CancelledError())
 
 
-lists = st.tuples(
-    st.sampled_from(["one process", "other process"]),
-    st.lists(st.sampled_from("abcde"), min_size=1, max_size=5, unique=True),
-)
+class Turns:
+    """The order in which the steps of all are taken. A thread may lose its turn as it boards."""
+
+    def __init__(self, turns: list[int]) -> None:
+        self.world = World()
+        self.callers: list[Caller] = []
+        self._turns = iter(turns)
+
+    def board(self, place: str, key: str) -> Any:
+        turn = next(self._turns, 0)
+        others = [one for one in self.callers if not one.runs and one.effect is not None]
+        if others and turn % 2:
+            others[turn // 2 % len(others)].step()
+        return board(place, key)
+
+    def run(self, asked: list[tuple[str, list[str], str]]) -> None:
+        """Take the steps of all, until all have ended."""
+        world = self.world
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(systems.clock, "now", lambda: world.now)
+            patch.setattr(flow, "board", self.board)
+            self.callers += [Caller(world, *one) for one in asked]
+            while going := [one for one in self.callers if one.effect is not None]:
+                turn = next(self._turns, None)
+                if turn is not None:
+                    one = going[turn % len(going)]
+                    if turn // 7 % 5 == 0:
+                        one.cancel()
+                    if one.effect is None or one.step():
+                        continue
+                if not sum(one.step() for one in going):  # each takes one
+                    world.now = min(one.until for one in going)
+                # Nobody needs to give up: who waits for others is not waited for by them.
+                assert world.now < 60
+        assert (world.leases, _flights) == ({}, {})
+        for one in self.callers:
+            if one.replies is not None:
+                answers = [reply.value for reply in one.replies]
+                assert answers == [f"answer to {name}" for name in one.names]
 
 
-def run(callers: list[Caller], world: World, turns: Iterator[int]) -> None:
-    """Take the steps of all in some order, until all have ended."""
-    while going := [one for one in callers if one.effect is not None]:
-        turn = next(turns, None)
-        if turn is not None:
-            one = going[turn % len(going)]
-            if turn // 7 % 5 == 0:
-                one.cancel()
-            if one.effect is None or one.step():
-                continue
-        if not sum(one.step() for one in going):  # each takes one
-            world.now = min(one.until for one in going)
-        # Nobody ever needs to give up waiting: who waits for others is not waited for by them.
-        assert world.now < 60
+turns = st.lists(st.integers(0, 1000), max_size=100)
+
+
+def lists(*ends: str) -> st.SearchStrategy[list[tuple[str, list[str], str]]]:
+    names = st.lists(st.sampled_from("abcde"), min_size=1, max_size=5, unique=True)
+    process = st.sampled_from(["one process", "other process"])
+    return st.lists(st.tuples(process, names, st.sampled_from(ends)), min_size=2, max_size=4)
 
 
 @settings(max_examples=many(1000), deadline=None)
-@given(asked=st.lists(lists, min_size=2, max_size=4), turns=st.lists(st.integers(0, 1000)))
-def test_each_element_is_asked_once(asked: list[tuple[str, list[str]]], turns: list[int]) -> None:
-    world = World()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(systems.clock, "now", lambda: world.now)
-        callers = [Caller(world, process, names, "well") for process, names in asked]
-        run(callers, world, iter(turns))
-    assert sorted(world.asked) == sorted({name for _, names in asked for name in names})
-    for one in callers:
-        assert one.replies is not None
-        assert [reply.value for reply in one.replies] == [f"answer to {n}" for n in one.names]
-    assert (world.leases, _flights) == ({}, {})
-
-
-@settings(max_examples=many(1000), deadline=None)
-@given(
-    asked=st.lists(
-        st.tuples(lists, st.sampled_from(["well", "fails", "is cancelled"])), min_size=2, max_size=4
-    ),
-    turns=st.lists(st.integers(0, 1000)),
-)
-def test_whoever_fails_or_leaves_keeps_nobody_back(
-    asked: list[tuple[tuple[str, list[str]], str]], turns: list[int]
+@given(asked=lists("well"), turns=turns)
+def test_each_element_is_asked_once(
+    asked: list[tuple[str, list[str], str]], turns: list[int]
 ) -> None:
-    world = World()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(systems.clock, "now", lambda: world.now)
-        callers = [Caller(world, process, names, ends) for (process, names), ends in asked]
-        run(callers, world, iter(turns))
-    for one in callers:
-        if one.replies is None:
-            assert one.error is not None
-            assert one.ends != "well"
-        else:
-            assert [reply.value for reply in one.replies] == [f"answer to {n}" for n in one.names]
-    assert (world.leases, _flights) == ({}, {})
-    if all(ends == "well" for _, ends in asked):
-        assert len(world.asked) == len(set(world.asked))
+    taken = Turns(turns)
+    taken.run(asked)
+    assert sorted(taken.world.asked) == sorted({name for _, names, _ in asked for name in names})
+    assert all(one.replies is not None for one in taken.callers)
+
+
+@settings(max_examples=many(1000), deadline=None)
+@given(asked=lists("well", "fails", "is cancelled"), turns=turns)
+def test_whoever_fails_or_leaves_keeps_nobody_back(
+    asked: list[tuple[str, list[str], str]], turns: list[int]
+) -> None:
+    taken = Turns(turns)
+    taken.run(asked)
+    for one in taken.callers:
+        assert (one.replies is None) is (one.error is not None)
+        assert one.error is None or one.ends != "well"
 
 
 def test_the_flights_are_those_of_single_requests() -> None:
