@@ -448,7 +448,7 @@ class TestDecorating:
             ({"each": "texs"}, "each='texs'.* it has more, prompt, texts"),
             ({"each": "more"}, "each='more'"),
             ({"each": "texts", "ignore": "texts"}, "each='texts'.*counts; it has more, prompt"),
-            ({"each": "texts", "key": len}, "each= is for functions"),
+            ({"each": "texts", "key": len}, "each= goes neither"),
         ],
     )
     def test_what_cannot_be_is_refused(self, options: dict[str, Any], said: str) -> None:
@@ -462,5 +462,5 @@ class TestDecorating:
         def embed(texts: list[str]) -> Iterator[str]:
             yield from texts
 
-        with pytest.raises(ConfigurationError, match="each= is for functions"):
+        with pytest.raises(ConfigurationError, match="each= goes neither"):
             llm_cached(each="texts")(embed)
