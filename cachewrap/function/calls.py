@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, get_type_hints
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -53,10 +53,6 @@ Where: TypeAlias = Cache | Literal["blocks"] | None
 
 BLOCKS: Final = "blocks"
 
-_WITHOUT_EACH: Final = (
-    "each= is for functions and coroutine functions whose elements are keyed by their arguments: it"
-    " goes neither with generators nor with key="
-)
 
 Known: TypeAlias = tuple[str, Any, list[Any]]
 
@@ -154,7 +150,7 @@ class Decorated:
         self.at = -1
         if self.each is not None:
             if key is not None or self.serve not in (serve, aserve):
-                raise ConfigurationError(_WITHOUT_EACH)
+                raise ConfigurationError("each= goes neither with generators nor with key=")
             self.at = place_of(plain, self.each, ignored)
         self._key = key
         self.salt = "" if seed is None else seed_text(seed)
@@ -421,15 +417,8 @@ async def _aserve_sampled(
         raise
 
 
-class Numbered(Protocol):
-    """What is known of a call that may be a sample."""
-
-    key: str
-    counted: bool
-
-
-def inside(sampled: Numbered, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
-    """The blocks inside a call that is sampled or has a mode of its own."""
+def inside(sampled: Any, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    """The blocks inside a call that is sampled (its ``key``, ``counted``) or has its own mode."""
     if sampled.counted:
         stack = stack.within(sampled.key)
     if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
