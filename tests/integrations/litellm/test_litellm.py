@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Any
 
@@ -11,9 +12,11 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks the network at
 litellm = pytest.importorskip("litellm", reason="runs in `libraries` and `earlier`")
 
 from integrations.ways import (
+    Embed,
     Way,
     ask_twice,
     check_second_run_is_free,
+    check_the_missing_one_is_asked,
     check_uncached_runs_differ,
     each,
 )
@@ -132,6 +135,30 @@ CACHED: list[tuple[Way, int]] = [
 @each(CACHED)
 def test_the_second_run_makes_no_upstream_call(upstream: Upstream, ask: Way, calls: int) -> None:
     check_second_run_is_free(upstream, ask, calls)
+
+
+def embed(up: Upstream, texts: list[str]) -> Any:
+    return litellm.embedding(input=texts, **to(up, "openai/text-embedding-3-small")).data
+
+
+async def aembed(up: Upstream, texts: list[str]) -> Any:
+    to_it = to(up, "openai/text-embedding-3-small")
+    return (await litellm.aembedding(input=texts, **to_it)).data
+
+
+@pytest.mark.parametrize("way", [embed, aembed])
+def test_of_a_list_what_is_missing_is_asked(upstream: Upstream, way: Embed) -> None:
+    def vectors(up: Upstream, texts: list[str]) -> Any:
+        found = way(up, texts)
+        return (
+            _vectors(found) if inspect.iscoroutine(found) else [one["embedding"] for one in found]
+        )
+
+    check_the_missing_one_is_asked(upstream, vectors)
+
+
+async def _vectors(found: Any) -> list[Any]:
+    return [one["embedding"] for one in await found]
 
 
 def test_outside_a_block_every_run_goes_upstream(upstream: Upstream) -> None:
