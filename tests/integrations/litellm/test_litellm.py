@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from typing import Any
 
@@ -138,27 +137,18 @@ def test_the_second_run_makes_no_upstream_call(upstream: Upstream, ask: Way, cal
 
 
 def embed(up: Upstream, texts: list[str]) -> Any:
-    return litellm.embedding(input=texts, **to(up, "openai/text-embedding-3-small")).data
+    found = litellm.embedding(input=texts, **to(up, "openai/text-embedding-3-small"))
+    return [one["embedding"] for one in found.data]
 
 
 async def aembed(up: Upstream, texts: list[str]) -> Any:
-    to_it = to(up, "openai/text-embedding-3-small")
-    return (await litellm.aembedding(input=texts, **to_it)).data
+    found = await litellm.aembedding(input=texts, **to(up, "openai/text-embedding-3-small"))
+    return [one["embedding"] for one in found.data]
 
 
 @pytest.mark.parametrize("way", [embed, aembed])
 def test_of_a_list_what_is_missing_is_asked(upstream: Upstream, way: Embed) -> None:
-    def vectors(up: Upstream, texts: list[str]) -> Any:
-        found = way(up, texts)
-        return (
-            _vectors(found) if inspect.iscoroutine(found) else [one["embedding"] for one in found]
-        )
-
-    check_the_missing_one_is_asked(upstream, vectors)
-
-
-async def _vectors(found: Any) -> list[Any]:
-    return [one["embedding"] for one in await found]
+    check_the_missing_one_is_asked(upstream, way)
 
 
 def test_outside_a_block_every_run_goes_upstream(upstream: Upstream) -> None:
