@@ -56,7 +56,7 @@ Search: TypeAlias = Callable[[str], Iterable[re.Match[str]]]
 """What finds all matches in a text, in order."""
 
 
-class TooDear(Exception):  # noqa: N818  # it is no error
+class TooDear(Exception):  # it is no error
     """The bound of what a request may cost is reached."""
 
 
@@ -142,7 +142,7 @@ def _one_of(parts: Iterable[Any], flags: int) -> _Chars:
             negated = True
             continue
         if op == "RANGE":
-            more = _some(*of, flags)
+            more = _some(of[0], of[1], flags)
         elif op == "CATEGORY":
             more = _category(str(of), flags)
         else:
@@ -271,7 +271,7 @@ def _alone(part: _Part, taken: float = _TRIED) -> Callable[[int, int], tuple[flo
     return lambda follow, run: (1.0, part.cost(_ALL, run)[1] + taken)
 
 
-class _Unknown(Exception):  # noqa: N818
+class _Unknown(Exception):
     """A part that this version does not know."""
 
 
@@ -312,7 +312,7 @@ def _parts(parsed: Iterable[Any], flags: int) -> _Part:
 
 def _begins(parsed: Iterable[tuple[str, Any]], flags: int) -> str:
     """The text that every match begins with, as far as it is one."""
-    found = []
+    found: list[str] = []
     for name, of in parsed:
         if name == "AT" and not found:
             continue
