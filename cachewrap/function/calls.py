@@ -7,7 +7,16 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    get_type_hints,
+)
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -38,12 +47,14 @@ from cachewrap.request.constants import (
 )
 from cachewrap.request.key import Keyer, Pieces, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
-from cachewrap.same.applied import Rules
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
 from cachewrap.telemetry.usage import Usage
 from cachewrap.urls import wrong_cache_of_function
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
