@@ -26,7 +26,7 @@ from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.format.sizes import SMALL, SURE
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import decode_request, encode, key_of, salted, stored
+from cachewrap.request.key import decode_request, encode, is_streamed, key_of, salted, stored
 from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
@@ -407,7 +407,7 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
             raise seen
         found = None if seen is None else _peeked(exchange, target, seen, terms)
         if found is not None:
-            _check_source(exchange, found[1])
+            _check_led(exchange, found[1])
             return Reply(Outcome.HIT, *found, alias=target)
     except AliasedError:
         wrong = CorruptEntryError(f"the alias of {target[:12]}…, which is an alias itself")
@@ -431,10 +431,14 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
     return Absent(stale, wrong if terms.mode == "replay" else None)
 
 
-def _check_source(exchange: Exchange[Any], entry: Entry) -> None:
-    source = entry.read_record()["source"]
-    if not same_source(source, exchange.source):
-        raise CorruptEntryError(f"an alias leads to an answer of {source}")
+def _check_led(exchange: Exchange[Any], entry: Entry) -> None:
+    """Raise `CorruptEntryError` where the answer that an alias leads to is of another form."""
+    record = entry.read_record()
+    if not same_source(record["source"], exchange.source):
+        raise CorruptEntryError(f"an alias leads to an answer of {record['source']}")
+    streams = getattr(exchange, "stream", None)
+    if streams is not None and record["request"] and streams != is_streamed(record["request"]):
+        raise CorruptEntryError(f"an alias leads to {'no' if streams else 'a'} stream")
 
 
 def _peeked(exchange: Exchange[R], key: str, raw: bytes, terms: Terms) -> tuple[R, Entry] | None:

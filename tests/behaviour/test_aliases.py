@@ -18,6 +18,7 @@ from cachewrap.format import codec
 from cachewrap.format.aliases import Alias, unpacked
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.request import key as keys
+from cachewrap.same import replace
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
 
@@ -460,3 +461,20 @@ def test_an_alias_that_would_take_too_much_is_not_opened(store: Store) -> None:
     assert unpacked(unseal(raw).answer).kept == kept
     with pytest.raises(CorruptEntryError, match="would take"):
         unseal(raw, 1_000_000)
+
+
+# -- beside rules ----------------------------------------------------------------------------------
+
+
+def test_an_alias_under_rules_is_no_hit_by_a_rule() -> None:
+    light = Lights("sync", Cache.memory(same=[replace(r"#\d+", "#")]))
+    with light.cache:
+        first = light.ask("on #1")
+        light.ask("off #1")
+        light.alias("off #2", "on #2")
+        assert light.ask("off #3") == first
+        stats = light.cache.stats
+        assert (stats.by_alias, stats.hits_by_rule, stats.misses) == (1, 0, 2)
+        assert light.cache.unalias(light.key("off #4"))
+        assert light.ask("off #5") == "off #1 #2"
+        assert stats.hits_by_rule == 1
