@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from colours import COLOURS, Function, Upstream
 from working import work_of
 
 from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError
+from cachewrap.call.terms import ValueExchange
 from cachewrap.entries.aliases import _TRIES
 from cachewrap.entry import Facts, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError, StoreError
@@ -478,3 +480,34 @@ def test_an_alias_under_rules_is_no_hit_by_a_rule() -> None:
         assert light.cache.unalias(light.key("off #4"))
         assert light.ask("off #5") == "off #1 #2"
         assert stats.hits_by_rule == 1
+
+
+# -- in lists --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_one_request_of_a_list_is_answered_by_alias(cache: Cache, colour: str) -> None:
+    up = Upstream()
+
+    def ask(*prompts: str) -> list[Any]:
+        listed = [ValueExchange(cache.policy, "s", keys.encode({"p": one})) for one in prompts]
+
+        def call(numbers: list[int]) -> list[str]:
+            return [up.answer(prompts[number]) for number in numbers]
+
+        async def acall(numbers: list[int]) -> list[str]:
+            return call(numbers)
+
+        if colour == "sync":
+            replies = cache.serve_many(listed, call)
+        else:
+            replies = asyncio.run(cache.aserve_many(listed, acall))
+        return [reply.value for reply in replies]
+
+    on, off = ask(ON, OFF)
+    one, two = (keys.key_of(keys.salted("s"), keys.encode({"p": p})) for p in (ON, ALIKE))
+    cache.alias(two, one)
+    assert ask(ALIKE, OFF, ALIKE, "new") == [on, off, on, "new #3"]
+    assert (cache.stats.by_alias, cache.stats.hits, cache.stats.misses) == (2, 3, 3)
+    cache.delete(one)
+    assert ask(ALIKE, OFF) == [f"{ALIKE} #4", off]
