@@ -142,7 +142,7 @@ def _one_of(parts: Iterable[Any], flags: int) -> _Chars:
             negated = True
             continue
         if op == "RANGE":
-            more = _some(*of, flags)
+            more = _some(of[0], of[1], flags)
         elif op == "CATEGORY":
             more = _category(str(of), flags)
         else:
@@ -312,7 +312,7 @@ def _parts(parsed: Iterable[Any], flags: int) -> _Part:
 
 def _begins(parsed: Iterable[tuple[str, Any]], flags: int) -> str:
     """The text that every match begins with, as far as it is one."""
-    found = []
+    found: list[str] = []
     for name, of in parsed:
         if name == "AT" and not found:
             continue
