@@ -408,6 +408,8 @@ def _json_object(value: Mapping[Any, Any], where: str, looks: int, place: int, s
     for key, item in value.items():
         kind = type(item)
         if kind in SCALARS and type(key) is str:
+            if item is None and key in _MARKS and place != _DATA:
+                continue
             members[key] = item if looks else mend_scalar(item)
             continue
         if kind.__name__ in ("NotGiven", "Omit"):
