@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -37,6 +37,32 @@ class Kind(enum.IntEnum):
     ITEMS = 4
 
 
+By: TypeAlias = tuple[tuple[str, bytes], ...]
+"""The rules of equality that changed a request, each with a digest of what it took out of it."""
+
+
+class Declared(msgspec.Struct, array_like=True, frozen=True):
+    """What a user has declared, because of which an entry's key is not that of its request alone.
+
+    Args:
+        rules: the digest of the rules of equality; "" for none.
+        by: the rules that changed the request, each with a digest of what it took out of it.
+        element: whether it answers one element of a list that was asked element by element.
+    """
+
+    rules: str = ""
+    by: By = ()
+    element: bool = False
+
+
+def rules_between(asked: By, stored: By) -> tuple[str, ...]:
+    """The rules without which a request and one that is stored would not be equal."""
+    if asked == stored:
+        return ()
+    mine, others = dict(asked), dict(stored)
+    return tuple(rule for rule in {**mine, **others} if mine.get(rule) != others.get(rule))
+
+
 @dataclass(slots=True)
 class Facts:
     """The facts about an answer beside the answer itself.
@@ -50,6 +76,7 @@ class Facts:
         tokens_in: prompt tokens that upstream reported, or 0.
         tokens_out: completion tokens that upstream reported, or 0.
         details: how many of the tokens were what, as in `telemetry.usage.Details`.
+        declared: what makes its key another than that of its request; None for an exact key.
     """
 
     created: float
@@ -60,6 +87,7 @@ class Facts:
     tokens_in: int = 0
     tokens_out: int = 0
     details: tuple[int, ...] = ()
+    declared: Declared | None = None
 
 
 class Entry(msgspec.Struct):
@@ -67,8 +95,9 @@ class Entry(msgspec.Struct):
 
     ``kind``, ``answer`` and the numbers come from the envelope's head and are there at once; the
     record (canonical request, source, model, details of the tokens) is only unpacked when it is
-    asked for; ``detailed`` says whether it has such details. It is made at every hit: as a struct
-    in half the time of a dataclass.
+    asked for; ``detailed`` says whether it has such details, ``declared`` what makes its key
+    another than that of its request, if anything. It is made at every hit: as a struct in half the
+    time of a dataclass.
     """
 
     kind: Kind
@@ -81,6 +110,7 @@ class Entry(msgspec.Struct):
     _record_of: Callable[[bytes], dict[str, Any]]
     _raw: bytes
     detailed: bool = False
+    declared: Declared | None = None
 
     def read_record(self) -> dict[str, Any]:
         """The record: ``request``, ``source``, ``model``, and ``details`` if any.

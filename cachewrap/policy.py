@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, TypedDict, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    TypedDict,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from cachewrap.encryption import EncryptionKey, keys_from_environment, read_keys
 from cachewrap.entry import MAX_ENTRY_BYTES
 from cachewrap.errors import ConfigurationError
-from cachewrap.secrets import KEYED
+from cachewrap.keyed import NONE_KEYED, Keyed, read_keyed, read_unkeyed
 from cachewrap.telemetry.events import Hook
 from cachewrap.urls import call_for, hint
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
+    from cachewrap.same.rules import Rule
 
 Ttl = float | int | timedelta
 """A time to live: seconds, or a `datetime.timedelta`."""
@@ -36,9 +49,6 @@ Replay = Literal["models", "strict"]
 MODE_VARIABLE: Final = "CACHEWRAP_MODE"
 """The environment variable with the mode of every cache that is not told one."""
 
-UNKEYED_VARIABLE: Final = "CACHEWRAP_UNKEYED"
-"""The environment variable with what is left out of the keys of a cache that is not told it."""
-
 LEDGER_VARIABLE: Final = "CACHEWRAP_LEDGER"
 """The environment variable that says whether runs are told of calls, of caches not told so."""
 
@@ -50,8 +60,14 @@ BREAKER_SECONDS: Final = 30.0
 
 _LONGEST_WAIT: Final = 1e9
 _NO_SEED: Final = re.compile(r"[/\\\0]")
-_NO_NAME: Final = re.compile(r"[\s,*]")
 _CLASS: Final = re.compile(r"\w+(?:\.\w+)*(?:\.\*)?")
+
+
+Same: TypeAlias = (
+    "Rule | Collection[Rule | Callable[[dict[str, Any]], dict[str, Any]] | Collection[Rule]] | str"
+    " | os.PathLike[str] | None"
+)
+"""Rules of equality: see `CacheOptions`."""
 
 
 class Unset:
@@ -194,6 +210,11 @@ class CacheOptions(TypedDict, total=False):
         max_entry_bytes: bytes of memory that one entry may take when it is opened, decompressed and
             decoded, by an estimate; default 268,435,456 (256 MiB). An entry that would take more is
             damaged; an answer that would is returned, and not stored.
+        same: rules of equality: a list of what `cachewrap.same` makes, or of functions that take a
+            canonical request and give it as it counts; or the name of a TOML file that has them.
+            Requests that a rule makes equal share an answer. The rules are in every key: entries
+            of other rules, and of none, are not seen. By default none: requests are equal that
+            are exactly equal.
         types: the only classes that the objects in entries may be of: classes, or their full names,
             or ``"package.*"`` for all of a package or module. Entries with others are damaged, and
             answers with others are returned, and not stored. What JSON has and the types of Python
@@ -218,6 +239,7 @@ class CacheOptions(TypedDict, total=False):
     on_event: Hook | None
     keyed: Collection[str]
     unkeyed: Collection[str]
+    same: Same
     scrub: Callable[[str], str] | None
     max_entry_bytes: int
     types: Collection[type | str] | None
@@ -233,6 +255,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "on_event",  # hears of them
         "raise_errors",
         "replay",  # is for calls that are never hits
+        "same",  # is in the key
         "scrub",  # is for what is stored
         "single_flight",
         "store_requests",
@@ -246,23 +269,6 @@ _LEAVES_HITS_ALONE: Final = frozenset(
 )
 
 
-class Keyed(frozenset[str]):
-    """Names, in lower case, whose values are counted and stored as a keyed hash."""
-
-    secret: bytes = b"cachewrap: a value that decides the answer"
-
-    def mark(self, name: str, value: object) -> str | None:
-        """What stands for the value of one of the names; None for that of any other."""
-        if (name := name.lower()) not in self:
-            return None
-        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=repr)
-        digest = hmac.digest(self.secret, f"{name}\0{text}".encode(errors="replace"), "sha256")
-        return f"{KEYED}{digest.hex()})"
-
-
-NONE_KEYED: Final = Keyed()
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The policy of one cache: `CacheOptions`, checked. What is not told here is as it is there.
@@ -273,6 +279,7 @@ class Policy:
         encryption_keys: encrypt what is stored, the first one, and decrypt it; none for plain text.
         keyed: names, in lower case, of what is in every key as a hash of its value.
         unkeyed: names, in lower case, of what is in none.
+        same: the rules of equality; None for none.
         types: full names of the classes that objects in entries may be of, and of modules with
             ``.*`` behind them; None for all.
     """
@@ -294,6 +301,7 @@ class Policy:
     on_event: Hook | None = field(default=None, hash=False)  # it may have no hash
     keyed: Keyed = NONE_KEYED
     unkeyed: frozenset[str] = frozenset()
+    same: Rules | None = None
     scrub: Callable[[str], str] | None = field(default=None, hash=False)
     max_entry_bytes: int = MAX_ENTRY_BYTES
     types: frozenset[str] | None = None
@@ -360,7 +368,7 @@ def make_policy(options: CacheOptions) -> Policy:
         keys = read_keys(options["encryption_key"])
     else:
         keys = keys_from_environment()
-    keyed = _keyed(options.get("keyed", ()), keys)
+    keyed = read_keyed(options.get("keyed", ()), keys)
     return Policy(
         ttl=ttl_seconds(options.get("ttl")),
         mode=check_mode(options["mode"]) if "mode" in options else mode_from_environment(),
@@ -377,7 +385,8 @@ def make_policy(options: CacheOptions) -> Policy:
         ledger=_ledger(options),
         on_event=on_event,
         keyed=keyed,
-        unkeyed=_unkeyed(options.get("unkeyed"), keyed),
+        unkeyed=read_unkeyed(options.get("unkeyed"), keyed),
+        same=rules_of(options.get("same")),
         scrub=scrub,
         max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
         types=_types(options.get("types")),
@@ -391,6 +400,22 @@ def _ledger(options: CacheOptions) -> bool:
     if given in ("", "0", "1", "false", "true"):
         return given in ("", "1", "true")
     raise ConfigurationError(f"{LEDGER_VARIABLE} must be 0 or 1, got {given!r}")
+
+
+def rules_of(given: object) -> Rules | None:
+    """The rules of equality that ``same=`` says; None for none.
+
+    Raises `ConfigurationError` for what are no rules, and for a file that cannot be read as some.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        from cachewrap.same.files import read_rules
+
+        return read_rules(given)
+    from cachewrap.same.applied import check_rules
+
+    return check_rules(given)
 
 
 def store_waits(options: CacheOptions) -> dict[str, float]:
@@ -445,55 +470,3 @@ def _names(one: Any) -> list[str]:
     if one is None or one is Ellipsis or one in (Union, Literal, Annotated):
         return []
     raise ConfigurationError(f"types takes classes and their full names, got {one!r}")
-
-
-def _keyed(names: str | Collection[str], keys: tuple[bytes, ...]) -> Keyed:
-    found = Keyed(_lowered("keyed", names))
-    if keys:
-        found.secret = keys[0]
-    return found
-
-
-def _lowered(option: str, names: object) -> list[str]:
-    given = [names] if isinstance(names, str) else names
-    if not isinstance(given, Collection) or not all(isinstance(n, str) and n for n in given):
-        raise ConfigurationError(f"{option} takes the names of headers and fields, got {names!r}")
-    if unlike := next((name for name in given if _NO_NAME.search(name)), None):
-        raise ConfigurationError(
-            f'{option} takes whole names, each by itself as in ["x-a", "x-b"], got {unlike!r}'
-        )
-    return [str(name).lower() for name in given]
-
-
-QUESTION: Final = frozenset(
-    """
-    audio chat_history content contents conversation document documents file files functions history
-    image images input inputs instances instruction instructions message messages model
-    previous_response_id prompt prompts query requests stream suffix system system_instruction
-    system_prompt systeminstruction template text texts tools
-    """.split()
-)
-"""Names of what is asked: without one of them, all questions would have the first one's answer."""
-
-
-def _unkeyed(names: Collection[str] | None, keyed: Keyed) -> frozenset[str]:
-    told = "unkeyed="
-    if names is None:
-        names, told = listed(os.environ.get(UNKEYED_VARIABLE, "")), UNKEYED_VARIABLE
-    found = frozenset(_lowered("unkeyed", names))
-    if asked := sorted(found & QUESTION):
-        raise ConfigurationError(
-            f"{told} cannot leave out {asked[0]!r}: it is what is asked, and every question would "
-            "get the answer to the first one"
-        )
-    if both := sorted(found & keyed):
-        raise ConfigurationError(
-            f"keyed= and {told} both name {both[0]!r}, which either counts or does not: name it "
-            "in one of them"
-        )
-    return found
-
-
-def listed(text: str) -> list[str]:
-    """The names in a text that has commas between them."""
-    return [name for part in text.split(",") if (name := part.strip())]

@@ -97,6 +97,7 @@ _COMMON = {
     "on_error": str,
     "keyed": lambda text: text.split(","),
     "unkeyed": lambda text: text.split(",") if text else [],
+    "same": str,
     "max_entry_bytes": _size,
     "types": lambda text: text.split(",") if text else [],
 }

@@ -499,7 +499,7 @@ FUNCTIONS: dict[str, Any] = {
 
 
 def fingerprints() -> dict[str, Any]:
-    from cachewrap.function.code import fingerprint
+    from cachewrap.request.code import fingerprint
 
     return {name: fingerprint(function) for name, function in FUNCTIONS.items()}
 

@@ -17,7 +17,7 @@ from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
 from cachewrap.call.watching import Both, Watching, began_of, forget
-from cachewrap.entry import Entry, Outcome
+from cachewrap.entry import Entry, Outcome, rules_between
 from cachewrap.errors import (
     CachewrapError,
     CodecError,
@@ -367,9 +367,21 @@ class Serving(metaclass=Offering):
     def finish(self, reply: Reply[R], exchange: Exchange[R], watch: Watching | None) -> Reply[R]:
         """The reply, counted, and told to those who hear of it."""
         model, details = self.stats.count(reply, exchange)
+        if self.policy.same is not None:
+            self._count_rules(reply, exchange)
         if watch is not None:
             watch.finished(reply, model, details)
         return reply
+
+    def _count_rules(self, reply: Reply[Any], exchange: Exchange[Any]) -> None:
+        """Count an answer that was stored for another request, if rules have made the two equal."""
+        entry = reply.entry
+        if entry is None or reply.outcome is Outcome.MISS:
+            return
+        declared = entry.declared
+        reply.by = rules_between(exchange.by, () if declared is None else declared.by)
+        if reply.by:
+            self.stats.count_rules(reply.by)
 
     def finish_hit(
         self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None, started: float
@@ -378,6 +390,8 @@ class Serving(metaclass=Offering):
         entry: Any = reply.entry
         source, key = exchange.source, exchange.key
         model, told = self.stats.count_hit(entry, source, exchange.model, key)
+        if self.policy.same is not None:
+            self._count_rules(reply, exchange)
         if (recorder := self._recorder) is not None:
             recorder.hit(entry, source, model, told, key, started)
         if watch is not None:

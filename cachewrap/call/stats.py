@@ -55,6 +55,9 @@ class Stats:
         absent: calls that mode ``"replay"`` refused.
         bypassed: calls that a cache does not serve, such as a file upload.
         errors: faults of the store or of entries that a call survived.
+        hits_by_rule: answers that were stored for another request, and are this one's by a rule of
+            equality: they are hits, or joined.
+        by_rule: how many of them needed which rule.
         bypass_reasons: how many calls were bypassed for which reason.
         unstored_reasons: how many answers were returned but not stored for what they are or lack,
             by the reason: ``"when"`` for those that ``when=`` refused.
@@ -66,7 +69,7 @@ class Stats:
     __slots__ = (
         *("_groups", "_reports"),
         *("absent", "bypass_reasons", "bypassed", "errors"),
-        *("missed", "unknown_hosts", "unstored_reasons"),
+        *("by_rule", "hits_by_rule", "missed", "unknown_hosts", "unstored_reasons"),
     )
 
     def __init__(self) -> None:
@@ -82,6 +85,8 @@ class Stats:
         self.bypass_reasons: dict[str, int] = {}
         self.unknown_hosts: dict[str, int] = {}
         self.unstored_reasons: dict[str, int] = {}
+        self.hits_by_rule = 0
+        self.by_rule: dict[str, int] = {}
         self.missed: list[str] = []
 
     def count(
@@ -198,6 +203,13 @@ class Stats:
             if known == source and group.reported == model:
                 return known, name, details
         return source, model, details
+
+    def count_rules(self, rules: tuple[str, ...]) -> None:
+        """Count one answer that these rules of equality have given to another request."""
+        with counts.lock:
+            self.hits_by_rule += 1
+            for rule in rules:
+                _count_up(self.by_rule, rule)
 
     def count_absent(self) -> None:
         """Count one call that mode ``"replay"`` refused."""

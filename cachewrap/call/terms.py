@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from cachewrap.call.flight import AGAIN, Landing
 from cachewrap.call.lease import OpenLease
-from cachewrap.entry import Entry, Facts, Kind, Outcome
+from cachewrap.entry import By, Declared, Entry, Facts, Kind, Outcome
 from cachewrap.errors import (
     CachewrapError,
     CodecError,
@@ -21,10 +21,11 @@ from cachewrap.errors import (
 )
 from cachewrap.format import codec
 from cachewrap.format.codec import decode
-from cachewrap.format.envelope import SMALL, SURE, sealed, unseal
+from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
+from cachewrap.format.sizes import SMALL, SURE
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import key_of, salted, stored
+from cachewrap.request.key import decode_request, encode, key_of, salted, stored
 from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
@@ -63,6 +64,7 @@ class Exchange(Generic[R]):
         kinds: the kinds of entries that hold an answer to it.
         sample: which sample of its request it is; not set where it is the first.
         begun: what watches it from its beginning; not set where nobody does.
+        by: the rules of equality that changed it.
     """
 
     __slots__ = ("begun", "sample")
@@ -72,6 +74,7 @@ class Exchange(Generic[R]):
 
     key: str
     kinds: tuple[Kind, ...] = VALUES
+    by: By = ()
 
     @property
     def source(self) -> str:
@@ -92,6 +95,12 @@ class Exchange(Generic[R]):
     def policy(self) -> Policy:
         """Of the cache that serves the request, as this one call has it."""
         raise NotImplementedError
+
+    @property
+    def declared(self) -> Declared | None:
+        """What makes the key another than that of the request; None for an exact key."""
+        rules = self.policy.same
+        return None if rules is None else Declared(rules.digest, self.by)
 
     def patience(self) -> float | None:
         """How many seconds the caller waits for an answer, as he says himself; None if he does not.
@@ -158,6 +167,7 @@ class Exchange(Generic[R]):
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             details=usage.details,
+            declared=self.declared,
         )
         try:
             return sealed(kind, answer, asked, facts)
@@ -177,7 +187,7 @@ class ValueExchange(Exchange[Any]):
         usage: reads model and tokens from an answer.
     """
 
-    __slots__ = ("_usage", "asked", "key", "policy", "source")
+    __slots__ = ("_usage", "asked", "by", "key", "policy", "source")
 
     policy: Policy
     source: str
@@ -194,7 +204,11 @@ class ValueExchange(Exchange[Any]):
         self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
         self.source = source  # pyright: ignore[reportIncompatibleMethodOverride]
         self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.key = key or key_of(salted(source), asked)
+        if policy.same is None or key:
+            self.key, self.by = key or key_of(salted(source), asked), ()
+        else:
+            counted, self.by = policy.same.apply(decode_request(asked))
+            self.key = key_of(policy.same.prefix(source), encode(counted))
         self._usage = usage
 
     def pack(self, result: Any) -> tuple[Kind, bytes, Usage]:
@@ -257,6 +271,7 @@ class Reply(Generic[R]):
         opened: whether it is a response that stays open, of which nothing can be said yet.
         reason: on a miss, why its answer is none to be stored; else "".
         unkept: on a miss, what would be its entry where it could not be stored, or was not to be.
+        by: of an answer to another request, the rules that made the two equal.
     """
 
     outcome: Outcome
@@ -266,6 +281,7 @@ class Reply(Generic[R]):
     opened: bool = False
     reason: str = ""
     unkept: Entry | None = None
+    by: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import click
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.policy import UNKEYED_VARIABLE, listed
+from cachewrap.keyed import UNKEYED_VARIABLE, listed
 from cachewrap.urls import absolute, parse_url, url_of_path
 
 DEFAULT_URL: Final = "disk:.cache"

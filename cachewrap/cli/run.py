@@ -13,12 +13,12 @@ from cachewrap import systems
 from cachewrap.cli.options import DEFAULT_URL, left_out, one_url, together, whole_url
 from cachewrap.errors import ConfigurationError
 from cachewrap.http import routes
+from cachewrap.keyed import UNKEYED_VARIABLE
 from cachewrap.ledger.names import check_name, new_unnamed
 from cachewrap.policy import (
     LEDGER_VARIABLE,
     MODE_VARIABLE,
     MODES,
-    UNKEYED_VARIABLE,
     CacheOptions,
     make_policy,
     seed_text,

@@ -185,6 +185,7 @@ def _resealed(row: Row) -> bytes:
     entry, called = row.entry, (row.source, row.model)
     times = entry.created, entry.seconds, entry.expires
     facts = Facts(*times, *called, entry.tokens_in, entry.tokens_out, entry.details)
+    facts.declared = entry.declared
     return seal(entry.kind, entry.answer, row.raw_request, facts)
 
 

@@ -25,7 +25,8 @@ from typing import Final
 from cachewrap.entry import MAX_ENTRY_BYTES, Entry, Kind
 from cachewrap.errors import ConfigurationError, CorruptEntryError
 from cachewrap.format.codec import check_types
-from cachewrap.format.envelope import ENCRYPTED, check_size, unseal
+from cachewrap.format.envelope import ENCRYPTED, unseal
+from cachewrap.format.sizes import check_size
 
 _START: Final = ENCRYPTED + b"\x01"
 _NONCE_FROM: Final = 8

@@ -20,26 +20,23 @@ from cachewrap.blocks import (
 )
 from cachewrap.cache import Cache
 from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
-from cachewrap.entry import Entry, Items, Kind
+from cachewrap.entry import By, Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.function.code import ByCode, fingerprint, layers
-from cachewrap.function.signature import (
-    Constants,
-    Same,
-    bound_to,
-    constants_among,
-    form_of,
-    make_binder,
-    parameters_of,
-    remember,
-    source_of,
-    takes,
-)
+from cachewrap.function.signature import bound_to, make_binder, parameters_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
-from cachewrap.request.key import Keyer, encode, key_of, make_keyer, salted
+from cachewrap.request.code import ByCode, fingerprint, layers
+from cachewrap.request.constants import (
+    Constants,
+    Same,
+    constants_among,
+    form_of,
+    remember,
+    source_of,
+)
+from cachewrap.request.key import Keyer, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
@@ -164,7 +161,8 @@ class Decorated:
         self.samples = check_flag("samples", settings["samples"])
         self.bind = make_binder(plain, _names(settings["ignore"]))
         self._key = key
-        self.prefix = salted("" if seed is None else seed_text(seed))
+        self.salt = "" if seed is None else seed_text(seed)
+        self.prefix = salted(self.salt)
         self._version = settings["version"]
         if self._version is not None:
             self._version = canonical(self._version, where="version")
@@ -238,7 +236,22 @@ class Decorated:
             self._fingerprint = fingerprint(self.plain) if self._known is None else self._known[1]
         return self._fingerprint
 
-    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    def exchange(
+        self, cache: Cache, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> FunctionExchange:
+        """The exchange of a call that a cache serves.
+
+        Raises `TypeError` for arguments that do not fit, and `UnkeyableError`.
+        """
+        request = self.request(args, kwargs)
+        rules = cache.policy.same
+        if rules is None:
+            return FunctionExchange(self, cache, encode(request))
+        counted, by = rules.apply(request)
+        key, _ = hashed(rules.prefix(self.salt), counted)
+        return FunctionExchange(self, cache, request, key, by)
+
+    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
             told = self.told
@@ -249,15 +262,11 @@ class Decorated:
                 head = {**head, "bound": canonical(bound)}
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
-                return encode({**head, "key": given})
+                return {**head, "key": given}
             arguments = canonical(self.bind(*args, **kwargs))
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
-        return encode({**head, "arguments": arguments})
-
-    def key(self, request: bytes) -> str:
-        """The key of a canonical request."""
-        return key_of(self.prefix, request)
+        return {**head, "arguments": arguments}
 
 
 def _undecorated(given: object) -> str:
@@ -280,26 +289,40 @@ class FunctionExchange(Exchange[Any]):
     Args:
         decorated: of the function.
         cache: serves the call.
-        asked: the canonical request, encoded.
+        asked: the canonical request, encoded or to be encoded.
         key: its key, where that is known.
+        by: the rules of equality that changed it.
 
     Attributes:
         options: the call's own.
     """
 
-    __slots__ = ("asked", "cache", "decorated", "key", "kinds", "options", "source")
+    __slots__ = ("_asked", "by", "cache", "decorated", "key", "kinds", "options", "source")
 
-    asked: bytes
     source: str
 
-    def __init__(self, decorated: Decorated, cache: Cache, asked: bytes, key: str = "") -> None:
+    def __init__(
+        self,
+        decorated: Decorated,
+        cache: Cache,
+        asked: bytes | dict[str, Any],
+        key: str = "",
+        by: By = (),
+    ) -> None:
         self.decorated = decorated
         self.cache = cache
         self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.asked = asked  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.key = key or key_of(decorated.prefix, asked)
+        self._asked = asked
+        self.key = key or key_of(decorated.prefix, self.asked)
+        self.by = by
         self.options = NONE
         self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
+
+    @property
+    def asked(self) -> bytes:
+        if not isinstance(self._asked, bytes):
+            self._asked = encode(self._asked)
+        return self._asked
 
     @property
     def policy(self) -> Policy:

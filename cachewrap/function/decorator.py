@@ -10,7 +10,7 @@ from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from types import FrameType, FunctionType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
 
 import wrapt
 
@@ -19,7 +19,6 @@ from cachewrap.cache import Cache
 from cachewrap.errors import ConfigurationError
 from cachewrap.function.calls import (
     Decorated,
-    FunctionExchange,
     Known,
     Settings,
     When,
@@ -34,6 +33,9 @@ from cachewrap.retry import Retry, portable, unported
 
 if TYPE_CHECKING:
     from cachewrap.explain import Explanation
+
+_EXACT: Final = Cache.memory()
+"""A cache without rules, for what only needs a key."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,11 +88,16 @@ class _Calls:
         return self.__wrapped__.__class__  # type: ignore[attr-defined]
 
     def cache_key(self, *args: Any, **kwargs: Any) -> str:
-        """The key of a call with these arguments, whatever its cache; ``sample=`` counts."""
+        """The key of a call with these arguments; ``sample=`` counts.
+
+        It is the same for every cache, but for one with rules of equality: then it is the key that
+        the cache which would serve the call here and now has for it.
+        """
         decorated, instance = self._decorated_and_instance()  # type: ignore[attr-defined]
         kwargs, own = take_options(kwargs, decorated.options)
-        key: str = decorated.key(decorated.request(_with_instance(instance, args), kwargs))
-        return sample_key(key, own.sample or 0)
+        cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
+        exchange = decorated.exchange(cache or _EXACT, _with_instance(instance, args), kwargs)
+        return sample_key(exchange.key, own.sample or 0)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Remove the stored answer of a call with these arguments; whether there was one.
@@ -102,8 +109,8 @@ class _Calls:
         cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
         if decorated.off or cache is None:
             return False
-        key = decorated.key(decorated.request(_with_instance(instance, args), kwargs))
-        return cache.discard(sample_key(key, own.sample or 0))
+        exchange = decorated.exchange(cache, _with_instance(instance, args), kwargs)
+        return cache.discard(sample_key(exchange.key, own.sample or 0))
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Why a call with these arguments is a hit or a miss, see `Cache.explain`.
@@ -118,8 +125,7 @@ class _Calls:
             raise ConfigurationError(
                 f"{decorated.source}: no cache serves this call: {decorated.unserved}"
             )
-        request = decorated.request(_with_instance(instance, args), kwargs)
-        exchange = FunctionExchange(decorated, cache, request)
+        exchange = decorated.exchange(cache, _with_instance(instance, args), kwargs)
         exchange.key = sample_key(exchange.key, own.sample or 0)
         return cache.explain_exchange(exchange)
 
@@ -238,8 +244,8 @@ def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
         cache = choose_cache(own.cache, own.cache_seed, decorated.default, own.mode)
         if cache is None:
             return wrapped(*args, **kwargs)
-        request = decorated.request(args if instance is None else (instance, *args), kwargs)
-        exchange = FunctionExchange(decorated, cache, request)
+        given = args if instance is None else (instance, *args)
+        exchange = decorated.exchange(cache, given, kwargs)
         call = partial(wrapped, *args, **kwargs)
         if (
             own is NONE

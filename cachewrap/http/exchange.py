@@ -173,12 +173,12 @@ class SdkExchange(Exchange[Answered]):
 
     __slots__ = (
         *("_hashed", "_looks", "_packed", "_refused", "_taken", "_when"),
-        *("endpoint", "key", "parser", "policy", "request", "timeout", "waited"),
+        *("by", "endpoint", "key", "parser", "policy", "request", "timeout", "waited"),
     )
 
     policy: Policy
     kinds = (Kind.HTTP,)
-    _hashed: bytearray
+    _hashed: bytearray | None  # None where it is not what was asked
 
     def __init__(
         self,
@@ -193,11 +193,16 @@ class SdkExchange(Exchange[Answered]):
     ) -> None:
         self.endpoint = endpoint
         self.request = request
+        rules = policy.same
         # `==` takes 1 for True, but no SDK makes the one of the other.
-        if foreseen is not None and foreseen.request == request:
-            self.key, self._hashed = foreseen.key, foreseen._hashed
-        else:
+        if foreseen is not None and foreseen.request == request and foreseen.policy.same == rules:
+            self.key, self._hashed, self.by = foreseen.key, foreseen._hashed, foreseen.by
+        elif rules is None:
             self.key, self._hashed = key.hashed(_PREFIX, request)
+            self.by = ()
+        else:
+            counted, self.by = rules.apply(request)
+            self.key, self._hashed = key.hashed(rules.prefix(), counted)[0], None
         self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
         self._when = when
         self._looks = looks
@@ -223,7 +228,8 @@ class SdkExchange(Exchange[Answered]):
     @property
     def asked(self) -> bytes:
         """The canonical request, encoded."""
-        return bytes(self._hashed[len(_PREFIX) :])
+        hashed = self._hashed
+        return key.encode(self.request) if hashed is None else bytes(hashed[len(_PREFIX) :])
 
     @property
     def results(self) -> int:

@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from cachewrap.errors import UnkeyableError
 from cachewrap.http.tracking import BETAS, counted_betas, is_idle, is_usual
+from cachewrap.keyed import NONE_KEYED, Keyed
 from cachewrap.loops import aside, is_watched
-from cachewrap.policy import NONE_KEYED, Keyed
 from cachewrap.request.canonical import NO_NAMES, canonical_body, canonical_json
 from cachewrap.secrets import (
     GONE,

@@ -117,8 +117,8 @@ class _NotPlain(Exception):
 def _body(
     body: Mapping[str, Any], keyed: Collection[str], unkeyed: Collection[str], *, strict: bool
 ) -> Any:
-    if not STEERING.isdisjoint(body):
-        left = STEERING.difference(keyed) if keyed else STEERING
+    if not NEUTRAL.isdisjoint(body):
+        left = NEUTRAL.difference(keyed) if keyed else NEUTRAL
         body = {name: value for name, value in body.items() if name not in left}
     if unkeyed:
         body = {name: value for name, value in body.items() if str(name).lower() not in unkeyed}
@@ -315,7 +315,7 @@ Equal values may differ in what they share, and are then walked through again.
 # (`prompt_cache_breakpoint`, in each block); AWS's of Converse (`cachePoint`, a block of its own);
 # Fireworks', "Prompt caching" (`prompt_cache_isolation_key`, `prompt_cache_max_len`); and by which
 # number a gateway keeps what belongs together in its log: LiteLLM's, "Session Logs".
-STEERING: Final = frozenset(
+NEUTRAL: Final = frozenset(
     {
         "cache_control",
         "litellm_session_id",

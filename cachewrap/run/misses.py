@@ -19,7 +19,7 @@ from cachewrap.cache import Cache
 from cachewrap.entry import Kind
 from cachewrap.errors import CorruptEntryError
 from cachewrap.explain.texts import common_prefix
-from cachewrap.policy import QUESTION
+from cachewrap.keyed import QUESTION
 from cachewrap.request.key import decode_request
 from cachewrap.secrets import HIDDEN, KEYED
 from cachewrap.stores.base import scan

@@ -86,7 +86,7 @@ def mark(*path: Any, **more: Any) -> Change:
     return change
 
 
-STEERING: dict[str, Change] = {
+FIELDS: dict[str, Change] = {
     "key": fields(prompt_cache_key="run-7"),
     "retention": fields(prompt_cache_retention="24h"),
     "options": fields(prompt_cache_options={"mode": "explicit", "ttl": "30m"}),
@@ -97,7 +97,7 @@ STEERING: dict[str, Change] = {
     ),
 }
 OF_CHAT: dict[str, Change] = {
-    **STEERING,
+    **FIELDS,
     "cache_control": fields(cache_control=EPHEMERAL),
     "a message": mark("messages", 1, cache_control=EPHEMERAL),
     "a block": mark("messages", 1, "content", 0, cache_control=AN_HOUR),
@@ -107,7 +107,7 @@ OF_CHAT: dict[str, Change] = {
     "a tool": mark("tools", 0, cache_control=EPHEMERAL),
 }
 OF_RESPONSES: dict[str, Change] = {
-    **STEERING,
+    **FIELDS,
     "a breakpoint": mark("input", 0, "content", 0, prompt_cache_breakpoint=EXPLICIT),
     "no breakpoint": mark("input", 0, "content", 0, prompt_cache_breakpoint=None),
     "a block": mark("input", 0, "content", 0, cache_control=EPHEMERAL),

@@ -14,7 +14,7 @@ from shapes import JWT, NAMED, PEM, SHAPED, UNSHAPED
 from cachewrap.entry import HttpAnswer
 from cachewrap.http.answers import masked
 from cachewrap.http.request import canonical_headers, canonical_query, without_secrets
-from cachewrap.policy import Keyed
+from cachewrap.keyed import Keyed
 from cachewrap.request.key import decode_request, encode, stored
 from cachewrap.secrets import (
     hidden,

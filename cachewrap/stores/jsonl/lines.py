@@ -12,6 +12,8 @@ The fields of a line, in this order, version 1:
 ``answer``   see `cachewrap.stores.jsonl.shown`; for ``sealed`` the envelope in Base64
 ``tokens``   prompt and completion tokens; left out where both are 0
 ``details``  how many of them were what, by name; left out where nothing is told apart
+``declared`` what makes the key another than that of the request: ``rules`` of equality, ``by``
+             which of them, ``element`` of a list; left out for an exact key
 ``seconds``  how long upstream took
 ``created``  when the answer was stored
 ``expires``  when it stops being fresh; left out for never
@@ -33,7 +35,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from cachewrap.entry import Facts, HttpAnswer, Items, Kind
+from cachewrap.entry import Declared, Facts, HttpAnswer, Items, Kind
 from cachewrap.errors import CodecError
 from cachewrap.format import codec
 from cachewrap.format.envelope import seal, unseal
@@ -145,6 +147,7 @@ class Parts:
             entry.tokens_in,
             entry.tokens_out,
             record.get("details", ()),
+            entry.declared,
         )
         return cls(entry.kind, entry.answer, record["request"], facts)
 
@@ -273,6 +276,8 @@ def _shown(name: str, seed: str, parts: Parts) -> dict[str, Any]:
         shown["tokens"] = [facts.tokens_in, facts.tokens_out]
     if facts.details:
         shown["details"] = _show_details(facts.details)
+    if facts.declared is not None:
+        shown["declared"] = _show_declared(facts.declared)
     shown["seconds"] = show_seconds(facts.seconds)
     shown["created"] = show_time(facts.created)
     if facts.expires:
@@ -296,9 +301,32 @@ def _parts(shown: Any) -> Parts:
         asked,
         told,
         _read_details(shown["details"]) if "details" in shown else (),
+        _read_declared(shown["declared"]) if "declared" in shown else None,
     )
     request = _read_request(shown["request"]) if "request" in shown else b""
     return Parts(kind, read_answer(kind, shown["answer"]), request, facts)
+
+
+def _show_declared(declared: Declared) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if declared.rules:
+        shown["rules"] = declared.rules
+    if declared.by:
+        shown["by"] = [[rule, rest.hex()] for rule, rest in declared.by]
+    if declared.element:
+        shown["element"] = True
+    return shown
+
+
+def _read_declared(shown: dict[str, Any]) -> Declared:
+    by = tuple((_text(rule), bytes.fromhex(rest)) for rule, rest in shown.get("by", ()))
+    return Declared(_text(shown.get("rules", "")), by, shown.get("element", False) is True)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("what was declared is text")
+    return value
 
 
 def _show_details(details: Details) -> dict[str, int]:

@@ -10,8 +10,9 @@ from hypothesis import given, strategies as st
 
 from cachewrap.http.request import canonical_headers, canonical_query, without_secrets
 from cachewrap.http.tracking import SOURCES, is_idle
-from cachewrap.policy import NONE_KEYED, Keyed, make_policy
-from cachewrap.request.canonical import NO_NAMES, STEERING, canonical_body, plain_body
+from cachewrap.keyed import NONE_KEYED, Keyed
+from cachewrap.policy import make_policy
+from cachewrap.request.canonical import NO_NAMES, NEUTRAL, canonical_body, plain_body
 from cachewrap.request.key import encode, hashed, salted
 
 TRACKED = """
@@ -166,7 +167,7 @@ def test_what_a_client_adds_by_itself_is_in_no_key(sent: str) -> None:
     assert canonical_headers([(name, value) for name, value in pairs]) == {}
 
 
-@pytest.mark.parametrize("name", sorted(STEERING))
+@pytest.mark.parametrize("name", sorted(NEUTRAL))
 def test_a_field_that_only_steers_is_in_no_key(name: str) -> None:
     body = {"model": "m", name: "a"}
     assert canonical_body(body) == plain_body(body) == {"model": "m"}
@@ -193,7 +194,7 @@ def test_a_name_that_is_keyed_counts_although_it_tracks(name: str) -> None:
     assert one[name].startswith("(keyed ")
 
 
-@pytest.mark.parametrize("name", sorted(STEERING))
+@pytest.mark.parametrize("name", sorted(NEUTRAL))
 def test_a_field_that_is_keyed_counts_although_it_steers(name: str) -> None:
     keyed = Keyed({name})
     one, other = (

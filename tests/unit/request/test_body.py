@@ -413,7 +413,7 @@ BEARERS: dict[str, Callable[[dict[str, Any]], Any]] = {
         messages=[{"role": "user", "content": [{**more, **result()}]}]
     ),
 }
-IDLE = {"the body": canonical_module.STEERING}
+IDLE = {"the body": canonical_module.NEUTRAL}
 
 
 def is_mark(name: str, value: Any) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from kinds import CLASSES, VALUES
 
 from cachewrap.http.request import canonical_headers, without_secrets
-from cachewrap.policy import Keyed
+from cachewrap.keyed import Keyed
 from cachewrap.request.canonical import canonical, canonical_body
 from cachewrap.request.key import (
     encode,

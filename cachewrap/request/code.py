@@ -22,7 +22,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final, Generic, TypeVar
 from weakref import ref
 
-from cachewrap.function.syntax import Definition, Text, docstring_of
+from cachewrap.request.syntax import Definition, Text, docstring_of
 from cachewrap.secrets import HIDDEN, is_secret_constant
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import Any
 import corpus
 import pytest
 
-from cachewrap.function.code import fingerprint
+from cachewrap.request.code import fingerprint
 
 PLAIN = "def ask(q):\n    return call(f'Translate {q}')\n"
 
