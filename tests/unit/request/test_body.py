@@ -265,6 +265,7 @@ STEERED: dict[str, tuple[Any, Any]] = {
     "prompt_cache_options": (spoken(), spoken(prompt_cache_options={"mode": "explicit"})),
     "safety_identifier": (spoken(), spoken(safety_identifier="user-1")),
     "cache_control at the top": (spoken(), spoken(cache_control=EPHEMERAL)),
+    "cache_salt": (spoken(), spoken(cache_salt="Zm9v")),
     "several": (spoken(), spoken(prompt_cache_key="k", safety_identifier=None)),
     "cache_control of a block": (
         spoken(messages=[{"role": "user", "content": [block()]}]),
