@@ -17,7 +17,7 @@ from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
 from cachewrap.call.watching import Both, Watching, began_of, forget
-from cachewrap.entry import Entry, Outcome, rules_between
+from cachewrap.entry import By, Entry, Outcome, rules_between
 from cachewrap.errors import (
     CachewrapError,
     CodecError,
@@ -259,6 +259,7 @@ class Serving(metaclass=Offering):
             return self.finish(found, exchange, watch)
         if found.outcome is Outcome.JOINED and found.value is not None:
             found.value.begun = watch  # it is counted when it was read
+            found.value.by = exchange.by
             if (began := began_of(watch)) is not None:
                 began.left = Outcome.JOINED
         return found
@@ -368,18 +369,18 @@ class Serving(metaclass=Offering):
         """The reply, counted, and told to those who hear of it."""
         model, details = self.stats.count(reply, exchange)
         if self.policy.same is not None:
-            self._count_rules(reply, exchange)
+            self._count_rules(reply, exchange.by)
         if watch is not None:
             watch.finished(reply, model, details)
         return reply
 
-    def _count_rules(self, reply: Reply[Any], exchange: Exchange[Any]) -> None:
+    def _count_rules(self, reply: Reply[Any], asked: By) -> None:
         """Count an answer that was stored for another request, if rules have made the two equal."""
         entry = reply.entry
         if entry is None or reply.outcome is Outcome.MISS:
             return
         declared = entry.declared
-        reply.by = rules_between(exchange.by, () if declared is None else declared.by)
+        reply.by = rules_between(asked, () if declared is None else declared.by)
         if reply.by:
             self.stats.count_rules(reply.by)
 
@@ -391,9 +392,12 @@ class Serving(metaclass=Offering):
         source, key = exchange.source, exchange.key
         model, told = self.stats.count_hit(entry, source, exchange.model, key)
         if self.policy.same is not None:
-            self._count_rules(reply, exchange)
+            self._count_rules(reply, exchange.by)
         if (recorder := self._recorder) is not None:
-            recorder.hit(entry, source, model, told, key, started)
+            if reply.by:
+                recorder.hit_by_rule(reply, source, model, told[3], key, started)
+            else:
+                recorder.hit(entry, source, model, told, key, started)
         if watch is not None:
             watch.finished(reply, model, told[3])
 
@@ -437,15 +441,18 @@ class Serving(metaclass=Offering):
         """Where callers of one request at one time share its stream; None if they do not."""
         return self._place if self.policy.single_flight else None
 
-    def count_joined(self, entry: Entry | None, begun: Watching | None = None) -> None:
+    def count_joined(self, entry: Entry | None, begun: Watching | None = None, by: By = ()) -> None:
         """Count a call that read another caller's stream.
 
         Args:
             entry: what was stored of it.
             begun: what watches the call from its beginning, if anything does.
+            by: the rules of equality that changed its request.
         """
         reply = Reply(Outcome.JOINED, None, entry)
         model, details = self.stats.count(reply)
+        if self.policy.same is not None:
+            self._count_rules(reply, by)
         if (began := began_of(begun)) is not None:
             began.finished(reply, model, details)
 

@@ -40,7 +40,7 @@ _PLAIN: Final = "", NO_DETAILS
 
 
 _SHOWN: Final = (
-    *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
+    *("hits", "hits_by_rule", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
     *("absent", "unstored_reasons", "bypassed", "bypass_reasons", "unknown_hosts", "errors"),
 )
 
@@ -303,6 +303,9 @@ class Stats:
             self.absent += other["absent"]
             self.bypassed += other["bypassed"]
             self.errors += other["errors"]
+            self.hits_by_rule += other["hits_by_rule"]
+            for rule, count in other["by_rule"].items():
+                _count_up(self.by_rule, rule, count)
             for reason, count in other["bypass_reasons"].items():
                 _count_up(self.bypass_reasons, reason, count)
             for host, count in other["unknown_hosts"].items():
@@ -321,6 +324,8 @@ class Stats:
             return {
                 **asdict(total),
                 "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
+                "hits_by_rule": self.hits_by_rule,
+                "by_rule": dict(self.by_rule),
                 "absent": self.absent,
                 "bypassed": self.bypassed,
                 "errors": self.errors,
@@ -426,7 +431,9 @@ def summary(stats: Stats, place: str) -> str:
         asked += f"; {money.provider_text()}"
     if stats.absent:
         asked += f"; {stats.absent:,} not stored, in mode replay"
-    return f"{served:,} of {_calls(calls)} answered from {place}{saved}{asked}{_aside(stats)}"
+    ruled = f", {stats.hits_by_rule:,} of them by rule" if stats.hits_by_rule else ""
+    told = f"{served:,} of {_calls(calls)} answered from {place}"
+    return f"{told}{ruled}{saved}{asked}{_aside(stats)}"
 
 
 def unknown_hosts(stats: Stats) -> list[str]:

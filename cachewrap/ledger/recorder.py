@@ -52,14 +52,17 @@ class Section:
         self.append = run.rows.append
         self.hits: dict[str, Manner] = {}
         self.outer: Section | None = None
-        self._manners: dict[tuple[int, str, str, str], Manner] = {}
+        self._manners: dict[tuple[int, str, str, str, tuple[str, ...]], Manner] = {}
 
-    def manner(self, outcome: int, seed: str, place: str, reason: str) -> Manner:
+    def manner(
+        self, outcome: int, seed: str, place: str, reason: str, rules: tuple[str, ...] = ()
+    ) -> Manner:
         """The manner in which calls end here, see `Manner`."""
-        name = outcome, seed, place, reason
+        name = outcome, seed, place, reason, rules
         known = self._manners.get(name)
         if known is None:
-            known = self._manners.setdefault(name, Manner(outcome, seed, place, self.path, reason))
+            manner = Manner(outcome, seed, place, self.path, reason, rules)
+            known = self._manners.setdefault(name, manner)
         return known
 
 
@@ -193,6 +196,22 @@ class Recorder:
         if section.recording.asleep:
             wake(section.recording)
 
+    def hit_by_rule(
+        self, reply: Any, source: str, model: str, details: Details, key: str, started: float
+    ) -> None:
+        """`hit` for an answer that was stored for another request.
+
+        Args:
+            reply: the reply, which has the rules that made the two equal.
+            source: what was called.
+            model: the model.
+            details: what is special about the answer's tokens.
+            key: of the request.
+            started: when the call began.
+        """
+        if (section := self.section()) is not None:
+            Began(self, section, key, source, model, 0, started).finished(reply, model, details)
+
     def begin(self, exchange: Any, seconds: float = 0.0) -> Began | None:
         """The beginning of a call; None where it is written nowhere.
 
@@ -271,6 +290,7 @@ class Began:
         *,
         stored: bool = True,
         wakes: bool = True,
+        rules: tuple[str, ...] = (),
     ) -> None:
         """Tell how it ended, unless that is told; an outcome of None is a call that raised."""
         if self.told:
@@ -278,7 +298,7 @@ class Began:
         self.told = True
         section, recorder = self._section, self._recorder
         number = _FAILED if outcome is None else _NUMBERS[outcome]
-        manner = section.manner(number, recorder._seed, recorder._place(section), reason)
+        manner = section.manner(number, recorder._seed, recorder._place(section), reason, rules)
         told: Told = (0, 0, 0.0, NO_DETAILS)
         answered = 0.0
         if entry is not None:
@@ -302,8 +322,9 @@ class Began:
     def finished(self, reply: Any, model: str, details: Details) -> None:
         """Tell how it was answered."""
         entry = reply.entry or reply.unkept
+        stored = reply.entry is not None
         self.ended(
-            reply.outcome, entry, model, details, reply.reason, stored=reply.entry is not None
+            reply.outcome, entry, model, details, reply.reason, stored=stored, rules=reply.by
         )
 
     def failed(self, reason: str) -> None:
