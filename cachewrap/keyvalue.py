@@ -94,7 +94,7 @@ class KeyValue(Serving):
         asked = _plain_request(key)
         stored = key if _is_key(key) else key_of(_PLAIN_KEY, asked)
         try:
-            dumped = ValueExchange(policy, _SET, asked, stored).dump(value, 0.0)
+            dumped = _Setting(policy, _SET, asked, stored).dump(value, 0.0)
         except UnsupportedTypeError as error:  # who stores an answer has paid for it
             self.stats.count_error()
             cause = UnsupportedTypeError, _SET, called(type(value))
@@ -150,6 +150,7 @@ class KeyValue(Serving):
         older_than: Age | None = None,
         min_size: Size | None = None,
         max_size: Size | None = None,
+        rules: str | None = None,
     ) -> Iterator[StoredEntry]:
         """What is stored under this seed and fits every filter, one `StoredEntry` after the other.
 
@@ -167,6 +168,8 @@ class KeyValue(Serving):
             older_than: stored before that.
             min_size: bytes in the store, at least: a number, or text such as ``"10k"``.
             max_size: bytes, at most.
+            rules: stored under rules of equality: ``"any"``, ``"none"``, or the beginning of their
+                digest, as `StoredEntry.rules` has it.
 
         >>> from datetime import timedelta
         >>> with Cache.memory() as cache:
@@ -191,6 +194,7 @@ class KeyValue(Serving):
             older_than=older_than,
             min_size=min_size,
             max_size=max_size,
+            rules=rules,
         )
         if self._seed is None:
             return iter(())
@@ -241,6 +245,13 @@ class KeyValue(Serving):
 
         whole: Any = self
         return runs_of(whole)
+
+
+class _Setting(ValueExchange):
+    """The exchange of what is set: its key is the one it was given, whatever rules there are."""
+
+    __slots__ = ()
+    declared = None
 
 
 def _plain_request(key: Any) -> bytes:

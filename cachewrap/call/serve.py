@@ -17,7 +17,7 @@ from cachewrap.call.flow import Board, fetch, keep, look
 from cachewrap.call.stats import Stats
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
 from cachewrap.call.watching import Both, Watching, began_of, forget
-from cachewrap.entry import By, Entry, Outcome, rules_between
+from cachewrap.entry import By, Entry, Outcome
 from cachewrap.errors import (
     CachewrapError,
     CodecError,
@@ -369,20 +369,10 @@ class Serving(metaclass=Offering):
         """The reply, counted, and told to those who hear of it."""
         model, details = self.stats.count(reply, exchange)
         if self.policy.same is not None:
-            self._count_rules(reply, exchange.by)
+            self.stats.count_rules(reply, exchange.by)
         if watch is not None:
             watch.finished(reply, model, details)
         return reply
-
-    def _count_rules(self, reply: Reply[Any], asked: By) -> None:
-        """Count an answer that was stored for another request, if rules have made the two equal."""
-        entry = reply.entry
-        if entry is None or reply.outcome is Outcome.MISS:
-            return
-        declared = entry.declared
-        reply.by = rules_between(asked, () if declared is None else declared.by)
-        if reply.by:
-            self.stats.count_rules(reply.by)
 
     def finish_hit(
         self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None, started: float
@@ -392,7 +382,7 @@ class Serving(metaclass=Offering):
         source, key = exchange.source, exchange.key
         model, told = self.stats.count_hit(entry, source, exchange.model, key)
         if self.policy.same is not None:
-            self._count_rules(reply, exchange.by)
+            self.stats.count_rules(reply, exchange.by)
         if (recorder := self._recorder) is not None:
             if reply.by:
                 recorder.hit_by_rule(reply, source, model, told[3], key, started)
@@ -452,7 +442,7 @@ class Serving(metaclass=Offering):
         reply = Reply(Outcome.JOINED, None, entry)
         model, details = self.stats.count(reply)
         if self.policy.same is not None:
-            self._count_rules(reply, by)
+            self.stats.count_rules(reply, by)
         if (began := began_of(begun)) is not None:
             began.finished(reply, model, details)
 
