@@ -89,12 +89,14 @@ class KeyValue(Serving):
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
         policy = self.policy
+        if policy.same is not None:  # of keys there is nothing to make equal
+            policy = replace(policy, same=None)
         if not isinstance(ttl, Unset):
             policy = replace(policy, ttl=ttl_seconds(ttl))
         asked = _plain_request(key)
         stored = key if _is_key(key) else key_of(_PLAIN_KEY, asked)
         try:
-            dumped = _Setting(policy, _SET, asked, stored).dump(value, 0.0)
+            dumped = ValueExchange(policy, _SET, asked, stored).dump(value, 0.0)
         except UnsupportedTypeError as error:  # who stores an answer has paid for it
             self.stats.count_error()
             cause = UnsupportedTypeError, _SET, called(type(value))
@@ -245,13 +247,6 @@ class KeyValue(Serving):
 
         whole: Any = self
         return runs_of(whole)
-
-
-class _Setting(ValueExchange):
-    """The exchange of what is set: its key is the one it was given, whatever rules there are."""
-
-    __slots__ = ()
-    declared = None
 
 
 def _plain_request(key: Any) -> bytes:

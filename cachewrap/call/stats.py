@@ -10,7 +10,7 @@ from typing import Any, Final
 from cachewrap.call import counts
 from cachewrap.call.counts import COUNTED, Counts, Group
 from cachewrap.call.terms import Exchange, Reply
-from cachewrap.entry import By, Entry, Kind, Outcome, rules_between
+from cachewrap.entry import Entry, Kind, Outcome
 from cachewrap.errors import CorruptEntryError
 from cachewrap.telemetry.events import model_of, reported_of
 from cachewrap.telemetry.usage import NO_DETAILS, Details, Money, money_text
@@ -204,22 +204,11 @@ class Stats:
                 return known, name, details
         return source, model, details
 
-    def count_rules(self, reply: Reply[Any], asked: By) -> None:
-        """Count an answer that was stored for another request, if rules have made the two equal.
-
-        Args:
-            reply: the reply, which is told the rules that it took.
-            asked: the rules that changed what was asked.
-        """
-        entry = reply.entry
-        if entry is None or reply.outcome is Outcome.MISS:
-            return
-        reply.by = rules_between(asked, () if entry.declared is None else entry.declared.by)
-        if not reply.by:
-            return
+    def count_rules(self, rules: tuple[str, ...]) -> None:
+        """Count one answer that these rules of equality have given to another request."""
         with counts.lock:
             self.hits_by_rule += 1
-            for rule in reply.by:
+            for rule in rules:
                 _count_up(self.by_rule, rule)
 
     def count_absent(self) -> None:

@@ -36,8 +36,9 @@ from cachewrap.request.constants import (
     remember,
     source_of,
 )
-from cachewrap.request.key import Keyer, encode, hashed, key_of, make_keyer, salted
+from cachewrap.request.key import Keyer, Pieces, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.same.applied import Rules
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
@@ -251,6 +252,19 @@ class Decorated:
         key, _ = hashed(rules.prefix(self.salt), counted)
         return FunctionExchange(self, cache, request, key, by)
 
+    def keyed_under(
+        self, rules: Rules, arguments: dict[str, Any]
+    ) -> tuple[str, dict[str, Any], By]:
+        """The key of a call under rules of equality, its canonical request, and what changed it.
+
+        Args:
+            rules: the rules.
+            arguments: in canonical form.
+        """
+        request = {**self.told.head, "arguments": arguments}
+        counted, by = rules.apply(request)
+        return hashed(rules.prefix(self.salt), counted)[0], request, by
+
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
@@ -289,7 +303,7 @@ class FunctionExchange(Exchange[Any]):
     Args:
         decorated: of the function.
         cache: serves the call.
-        asked: the canonical request, encoded or to be encoded.
+        asked: the canonical request, encoded; where its key is known it may still be to be encoded.
         key: its key, where that is known.
         by: the rules of equality that changed it.
 
@@ -305,7 +319,7 @@ class FunctionExchange(Exchange[Any]):
         self,
         decorated: Decorated,
         cache: Cache,
-        asked: bytes | dict[str, Any],
+        asked: bytes | Pieces | dict[str, Any],
         key: str = "",
         by: By = (),
     ) -> None:
@@ -313,16 +327,19 @@ class FunctionExchange(Exchange[Any]):
         self.cache = cache
         self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
         self._asked = asked
-        self.key = key or key_of(decorated.prefix, self.asked)
+        self.key = key or key_of(decorated.prefix, asked)  # type: ignore[arg-type]
         self.by = by
         self.options = NONE
         self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def asked(self) -> bytes:
-        if not isinstance(self._asked, bytes):
-            self._asked = encode(self._asked)
-        return self._asked
+        asked = self._asked
+        if type(asked) is bytes:
+            return asked
+        told: bytes = encode(asked) if type(asked) is dict else b"".join(asked)  # type: ignore[arg-type]
+        self._asked = told
+        return told
 
     @property
     def policy(self) -> Policy:

@@ -30,6 +30,7 @@ from cachewrap.http.events import (
 )
 from cachewrap.http.request import split_url
 from cachewrap.http.routes import reaches_model
+from cachewrap.http.timeouts import read_seconds
 from cachewrap.ledger.recorder import CUT_OFF
 from cachewrap.policy import Policy
 from cachewrap.request import key
@@ -245,7 +246,7 @@ class SdkExchange(Exchange[Answered]):
 
     def patience(self) -> float | None:
         """See `Exchange`."""
-        return None if self.timeout is None else _read_seconds(self.timeout())
+        return None if self.timeout is None else read_seconds(self.timeout())
 
     def load(self, entry: Entry) -> Answered:
         """The stored answer.
@@ -291,25 +292,6 @@ class SdkExchange(Exchange[Answered]):
                 return None
         kind, self._packed = codec.encode(masked(answer, self._taken))
         return kind, self._packed, usage_at(self.request["url"], result.usage or NO_USAGE)
-
-
-def _read_seconds(timeout: Any) -> float | None:
-    """How long a timeout lets a caller wait for a response; None for ever.
-
-    Args:
-        timeout: seconds; those of connecting and of reading; or an object or a dictionary of such
-            parts, as httpx and urllib3 have them.
-    """
-    if isinstance(timeout, (tuple, list)):
-        timeout = timeout[-1] if timeout else None
-    elif isinstance(timeout, dict):
-        timeout = timeout.get("read")
-    else:
-        for part in ("read", "read_timeout"):
-            timeout = getattr(timeout, part, timeout)
-    if type(timeout) not in (int, float) or timeout != timeout:
-        return None
-    return max(float(timeout), 0.0)
 
 
 def _shown(answered: Answered, answer: HttpAnswer) -> Any:

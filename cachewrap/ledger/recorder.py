@@ -155,7 +155,14 @@ class Recorder:
         return manner
 
     def hit(
-        self, entry: Entry, source: str, model: str, told: Told, key: str, started: float
+        self,
+        entry: Entry,
+        source: str,
+        model: str,
+        told: Told,
+        key: str,
+        started: float,
+        rules: tuple[str, ...] = (),
     ) -> None:
         """Tell of a call that was answered from the store just now.
 
@@ -166,6 +173,7 @@ class Recorder:
             told: what the entry tells, as `Ended` has it.
             key: of the request.
             started: when the call began.
+            rules: the rules of equality without which it would have been none.
         """
         section: Any = blocks.get().run
         if section is None:
@@ -180,7 +188,10 @@ class Recorder:
             named = lane() if in_loop or ("trio" in _modules and _runs_trio()) else _here.name
         except AttributeError:
             named = lane()
-        manner = section.hits.get(self._name) or self._manner(section)
+        if rules:
+            manner = section.manner(_HIT, self._seed, self._place(section), "", rules)
+        else:
+            manner = section.hits.get(self._name) or self._manner(section)
         section.append(
             (
                 (source, model, manner),
@@ -195,22 +206,6 @@ class Recorder:
         )
         if section.recording.asleep:
             wake(section.recording)
-
-    def hit_by_rule(
-        self, reply: Any, source: str, model: str, details: Details, key: str, started: float
-    ) -> None:
-        """`hit` for an answer that was stored for another request.
-
-        Args:
-            reply: the reply, which has the rules that made the two equal.
-            source: what was called.
-            model: the model.
-            details: what is special about the answer's tokens.
-            key: of the request.
-            started: when the call began.
-        """
-        if (section := self.section()) is not None:
-            Began(self, section, key, source, model, 0, started).finished(reply, model, details)
 
     def begin(self, exchange: Any, seconds: float = 0.0) -> Began | None:
         """The beginning of a call; None where it is written nowhere.
