@@ -12,6 +12,7 @@ from cachewrap import blocks
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
+from cachewrap.call.many import aserve_many, serve_many
 from cachewrap.call.stats import Stats
 from cachewrap.call.telling import FOR_OTHERS, Telling
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
@@ -164,6 +165,9 @@ class Serving(Telling):
                     break
                 found = await self._alook(exchange)
         return self.finish(found, exchange, watch)
+
+    serve_many = serve_many
+    aserve_many = aserve_many
 
     def open(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from cachewrap.errors import ConfigurationError
-from cachewrap.same.costs import bounded
+from cachewrap.same.costs import Search, TooDear, bounded
 from cachewrap.same.orders import (
     CALL_IDS,
     CONVERSATIONS,
@@ -165,22 +165,34 @@ class _Replace(Rule):
         self._where = where
 
     def apply(self, request: Request) -> Changed:
+        try:
+            return self._applied(request, self._search.quickly())
+        except TooDear:
+            try:
+                return self._applied(request, self._search.closely())
+            except TooDear:
+                self._search.tell()
+                return request, []
+
+    def _applied(self, request: Request, search: Search) -> Changed:
         rest: list[Any] = []
-        search, text, plain = self._search, self._text, self._plain
+        text, plain = self._text, self._plain
 
         def change(value: str) -> str:
-            found = search.find(value)
-            if not found:
-                return value
             made: list[str] = []
+            found: list[Any] = []
             end = 0
-            for match in found:
-                made += (value[end : match.start()], text if plain else match.expand(text))
+            for match in search(value):
+                begin = match.start()
+                made += (value[end:begin], text if plain else match.expand(text))
+                found.append([begin, match.group()])
                 end = match.end()
+            if not made:
+                return value
             new = "".join((*made, value[end:]))
             if new == value:
                 return value
-            rest.append([[match.start(), match.group()] for match in found])
+            rest.append(found)
             return new
 
         if self._where is not None:
