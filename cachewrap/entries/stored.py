@@ -23,9 +23,17 @@ from cachewrap.entries.conversation import (
 from cachewrap.entries.filters import Filter, is_endpoint
 from cachewrap.entries.values import bare
 from cachewrap.entry import Declared, Entry, HttpAnswer, Kind
-from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
+from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.request.key import decode_request, encode, key_of, may_tell_secrets, readable, salted
+from cachewrap.request.key import (
+    decode_request,
+    element_key,
+    encode,
+    key_of,
+    may_tell_secrets,
+    readable,
+    salted,
+)
 from cachewrap.secrets import hidden
 from cachewrap.stores.base import Store, scan
 from cachewrap.stores.jsonl import JsonlStore
@@ -376,7 +384,6 @@ class Samples:
         return None
 
 
-_OF_ELEMENTS: Final = salted("element")
 _BEGUN: Final = [hashlib.sha256(salted("sample", str(number))) for number in range(MOST)]
 
 
@@ -419,9 +426,12 @@ def request_keys(
     if declared.by:
         if same is None or same.digest != declared.rules:
             return []
-        request = encode(same.apply(decode_request(request)).request)
+        try:
+            request = encode(same.apply(decode_request(request)).request)
+        except (UnkeyableError, RecursionError):  # it was not asked: somebody has written it
+            return []
     keys = [key_of(salted(*salt, rules=declared.rules), request) for salt in salts]
-    return [key_of(_OF_ELEMENTS, key.encode()) for key in keys] if declared.element else keys
+    return [element_key(key) for key in keys] if declared.element else keys
 
 
 # -- reading them --------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ Search: TypeAlias = Callable[[str], Iterable[re.Match[str]]]
 """What finds all matches in a text, in order."""
 
 
-class TooDear(Exception):  # noqa: N818  # it is no error
+class TooDear(Exception):  # it is no error
     """The bound of what a request may cost is reached."""
 
 
@@ -271,7 +271,7 @@ def _alone(part: _Part, taken: float = _TRIED) -> Callable[[int, int], tuple[flo
     return lambda follow, run: (1.0, part.cost(_ALL, run)[1] + taken)
 
 
-class _Unknown(Exception):  # noqa: N818
+class _Unknown(Exception):
     """A part that this version does not know."""
 
 
