@@ -29,8 +29,8 @@ from cachewrap.http.events import (
     why_unreadable,
 )
 from cachewrap.http.request import split_url
+from cachewrap.http.response import read_seconds
 from cachewrap.http.routes import reaches_model
-from cachewrap.http.timeouts import read_seconds
 from cachewrap.ledger.recorder import CUT_OFF
 from cachewrap.policy import Policy
 from cachewrap.request import key
@@ -173,8 +173,8 @@ class SdkExchange(Exchange[Answered]):
     """
 
     __slots__ = (
-        *("_hashed", "_looks", "_packed", "_refused", "_taken", "_when"),
-        *("by", "endpoint", "key", "parser", "policy", "request", "timeout", "waited"),
+        *("_hashed", "_looks", "_packed", "_refused", "_when"),
+        *("by", "endpoint", "key", "parser", "policy", "request", "taken", "timeout", "waited"),
     )
 
     policy: Policy
@@ -207,7 +207,7 @@ class SdkExchange(Exchange[Answered]):
         self.policy = policy  # pyright: ignore[reportIncompatibleMethodOverride]
         self._when = when
         self._looks = looks
-        self._taken = taken
+        self.taken = taken
         self._packed = b""  # what came for this call, and was judged then
         self._refused: dict[bytes, str] = {}
         self.parser: CallersParser | None = None
@@ -254,7 +254,7 @@ class SdkExchange(Exchange[Answered]):
         Raises `CodecError` if it cannot be read, or is none that would be stored.
         """
         if entry.kind is not Kind.HTTP:
-            raise wrong_kind(entry.kind, Kind.HTTP)
+            raise wrong_kind(entry, Kind.HTTP)
         answer: HttpAnswer = codec.decode(Kind.HTTP, entry.answer)
         reason = self._refused.get(entry.answer, "") if self._refused else ""
         if answer.status != 200:
@@ -281,16 +281,19 @@ class SdkExchange(Exchange[Answered]):
         """See `Exchange`."""
         return result.reason or "when"
 
+    def wants(self, result: Answered) -> bool:
+        """Whether an answer is one that is to be stored, as far as the caller decides on that."""
+        if self._when is None or (answer := result.answer) is None:
+            return True
+        shown = _content(answer) if self.endpoint.wire else _shown(result, answer)
+        return wanted(self._when, shown, self.source)
+
     def pack(self, result: Answered) -> tuple[Kind, bytes, Usage] | None:
         """The answer, encoded, and what it reports; None where it is not to be stored."""
         answer = result.answer
-        if answer is None:
+        if answer is None or not self.wants(result):
             return None
-        if self._when is not None:
-            shown = _content(answer) if self.endpoint.wire else _shown(result, answer)
-            if not wanted(self._when, shown, self.source):
-                return None
-        kind, self._packed = codec.encode(masked(answer, self._taken))
+        kind, self._packed = codec.encode(masked(answer, self.taken))
         return kind, self._packed, usage_at(self.request["url"], result.usage or NO_USAGE)
 
 
@@ -377,6 +380,8 @@ def _why_unfit(exchange: SdkExchange, answer: HttpAnswer) -> str:
     """Why a stored answer is not served, as far as that shows at little cost; else ""."""
     endpoint, kind, body = exchange.endpoint, _content_type(answer), b"".join(answer.chunks)
     if kind == _EVENTS:
+        if "stream" not in exchange.request and not endpoint.wire:
+            return "a stream"
         try:
             return why_unreadable(body)
         except RecursionError:
