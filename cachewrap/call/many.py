@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class Serves(Protocol):
-    """What serves the requests: the part of `Serving` that this needs."""
+    """The part of `Serving` that serves several requests at once."""
 
     _terms: Terms
     _watched: Store

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, get_type_hints
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -36,8 +36,9 @@ from cachewrap.request.constants import (
     remember,
     source_of,
 )
-from cachewrap.request.key import Keyer, encode, hashed, key_of, make_keyer, salted
+from cachewrap.request.key import Keyer, Pieces, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.same.applied import Rules
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
@@ -68,11 +69,6 @@ def _close_defaults() -> None:
     for cache in _defaults.values():
         cache.close()
 
-
-_WITHOUT_EACH: Final = (
-    "each= is for functions and coroutine functions whose elements are keyed by their arguments: it"
-    " goes neither with generators nor with key="
-)
 
 Known: TypeAlias = tuple[str, Any, list[Any]]
 
@@ -170,7 +166,7 @@ class Decorated:
         self.at = -1
         if self.each is not None:
             if key is not None or self.serve not in (serve, aserve):
-                raise ConfigurationError(_WITHOUT_EACH)
+                raise ConfigurationError("each= goes neither with generators nor with key=")
             self.at = place_of(plain, self.each, ignored)
         self._key = key
         self.salt = "" if seed is None else seed_text(seed)
@@ -263,6 +259,19 @@ class Decorated:
         key, _ = hashed(rules.prefix(self.salt), counted)
         return FunctionExchange(self, cache, request, key, by)
 
+    def keyed_under(
+        self, rules: Rules, arguments: dict[str, Any]
+    ) -> tuple[str, dict[str, Any], By]:
+        """The key of a call under rules of equality, its canonical request, and what changed it.
+
+        Args:
+            rules: the rules.
+            arguments: in canonical form.
+        """
+        request = {**self.told.head, "arguments": arguments}
+        counted, by = rules.apply(request)
+        return hashed(rules.prefix(self.salt), counted)[0], request, by
+
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
@@ -305,7 +314,7 @@ class FunctionExchange(Exchange[Any]):
     Args:
         decorated: of the function.
         cache: serves the call.
-        asked: the canonical request, encoded or to be encoded.
+        asked: the canonical request, encoded; where its key is known it may still be to be encoded.
         key: its key, where that is known.
         by: the rules of equality that changed it.
 
@@ -321,7 +330,7 @@ class FunctionExchange(Exchange[Any]):
         self,
         decorated: Decorated,
         cache: Cache,
-        asked: bytes | dict[str, Any],
+        asked: bytes | Pieces | dict[str, Any],
         key: str = "",
         by: By = (),
     ) -> None:
@@ -329,16 +338,19 @@ class FunctionExchange(Exchange[Any]):
         self.cache = cache
         self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
         self._asked = asked
-        self.key = key or key_of(decorated.prefix, self.asked)
+        self.key = key or key_of(decorated.prefix, asked)  # type: ignore[arg-type]
         self.by = by
         self.options = NONE
         self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def asked(self) -> bytes:
-        if not isinstance(self._asked, bytes):
-            self._asked = encode(self._asked)
-        return self._asked
+        asked = self._asked
+        if type(asked) is bytes:
+            return asked
+        told: bytes = encode(asked) if type(asked) is dict else b"".join(asked)  # type: ignore[arg-type]
+        self._asked = told
+        return told
 
     @property
     def policy(self) -> Policy:
@@ -421,15 +433,8 @@ async def _aserve_sampled(
         raise
 
 
-class Numbered(Protocol):
-    """What is known of a call that may be a sample."""
-
-    key: str
-    counted: bool
-
-
-def inside(sampled: Numbered, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
-    """The blocks inside a call that is sampled or has a mode of its own."""
+def inside(sampled: Any, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    """The blocks inside a call that is sampled (its ``key``, ``counted``) or has its own mode."""
     if sampled.counted:
         stack = stack.within(sampled.key)
     if options.mode is not None and stack and isinstance(active := stack[-1], Cache):

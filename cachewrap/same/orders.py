@@ -52,6 +52,9 @@ def in_order_of_calls(conversation: list[Any]) -> tuple[list[Any], list[Any]]:
     found = conversation
     ids: list[str | None] = []
     for number, item in enumerate(conversation):
+        if type(item) is not dict:  # text, or a number of many
+            ids.append(None)
+            continue
         for call in _calls_of(item):
             places[call] = len(places) + 1
         ids.append(_result_id(item))

@@ -336,21 +336,21 @@ def _in_list(
         chosen = list(range(len(value)))
     elif type(step) is Having:
         if len(step.names) == 1 and not step.absent:  # as most are
-            (name,), values = step.names, step.values
+            (name,), values, fits = step.names, step.values, step.fits
             chosen = [
                 i
                 for i, item in enumerate(value)
                 if (
-                    item.get(name) in values
-                    if type(item) is dict and type(item.get(name)) is str
-                    else step.fits(item)
+                    held in values
+                    if type(item) is dict and type(held := item.get(name)) is str
+                    else fits(item)
                 )
             ]
         else:
             chosen = [i for i, item in enumerate(value) if step.fits(item)]
     else:
         return value
-    found = value
+    found, taken = value, False
     for index in chosen:
         old = value[index]
         new = _rewritten(old, steps, at + 1, change)
@@ -358,7 +358,8 @@ def _in_list(
             if found is value:
                 found = value[:]
             found[index] = new
-    return found if found is value else [item for item in found if item is not GONE]
+            taken = taken or new is GONE
+    return [item for item in found if item is not GONE] if taken else found
 
 
 def _in_tagged(

@@ -278,7 +278,7 @@ class Door:
         marks = keywords.marks
         if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
             return None
-        clean = keywords.body_for_key(self._name)
+        clean = keywords.body_for_key(self._name, open_=cache.policy.same is not None)
         if clean is None:
             return None
         if keywords.marks is not marks:
