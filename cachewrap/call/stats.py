@@ -40,7 +40,7 @@ _PLAIN: Final = "", NO_DETAILS
 
 
 _SHOWN: Final = (
-    *("hits", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
+    *("hits", "by_alias", "misses", "joined", "stored", "tokens_saved", "seconds_saved"),
     *("absent", "unstored_reasons", "bypassed", "bypass_reasons", "unknown_hosts", "errors"),
 )
 
@@ -54,6 +54,7 @@ class Stats:
     Attributes:
         absent: calls that mode ``"replay"`` refused.
         bypassed: calls that a cache does not serve, such as a file upload.
+        by_alias: hits that an alias led to, which are among ``hits``.
         errors: faults of the store or of entries that a call survived.
         hits_by_rule: answers that were stored for another request, and are this one's by a rule of
             equality: they are hits, or joined.
@@ -68,8 +69,8 @@ class Stats:
 
     __slots__ = (
         *("_groups", "_reports"),
-        *("absent", "bypass_reasons", "bypassed", "errors"),
-        *("by_rule", "hits_by_rule", "missed", "unknown_hosts", "unstored_reasons"),
+        *("absent", "bypass_reasons", "bypassed", "by_alias", "by_rule", "errors"),
+        *("hits_by_rule", "missed", "unknown_hosts", "unstored_reasons"),
     )
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ class Stats:
         self._groups: dict[tuple[str, str], Group] = {}
         self._reports: dict[str, tuple[float, tuple[str, Details]]] = {}
         self.absent = 0
+        self.by_alias = 0
         self.bypassed = 0
         self.errors = 0
         self.bypass_reasons: dict[str, int] = {}
@@ -104,6 +106,9 @@ class Stats:
         else:
             source, asked = exchange.source, exchange.model
             if reply.outcome is _HIT and entry is not None:
+                if reply.alias:
+                    with counts.lock:
+                        self.by_alias += 1
                 model, told = self.count_hit(entry, source, asked, exchange.key)
                 return model, told[3]
             paid = entry or reply.unkept
@@ -301,6 +306,7 @@ class Stats:
                 group.saved.merge(saved)
                 group.spent.merge(spent)
             self.absent += other["absent"]
+            self.by_alias += other["by_alias"]
             self.bypassed += other["bypassed"]
             self.errors += other["errors"]
             for reason, count in other["bypass_reasons"].items():
@@ -322,6 +328,7 @@ class Stats:
                 **asdict(total),
                 "tokens_saved": total.tokens_in_saved + total.tokens_out_saved,
                 "absent": self.absent,
+                "by_alias": self.by_alias,
                 "bypassed": self.bypassed,
                 "errors": self.errors,
                 "bypass_reasons": dict(self.bypass_reasons),

@@ -25,6 +25,7 @@ from cachewrap.entries.values import bare
 from cachewrap.entry import Entry, HttpAnswer, Kind
 from cachewrap.errors import CachewrapError, CorruptEntryError, StoreError
 from cachewrap.format import codec
+from cachewrap.format.aliases import alias_in
 from cachewrap.request.key import decode_request, key_of, may_tell_secrets, readable, salted
 from cachewrap.secrets import hidden
 from cachewrap.stores.base import Store, scan
@@ -105,8 +106,19 @@ class StoredEntry:
 
     @property
     def kind(self) -> str:
-        """What is stored: ``"text"``, ``"value"``, ``"items"`` of a generator, or ``"http"``."""
+        """What is stored: ``"text"``, ``"value"``, ``"items"`` of a generator, ``"http"``, or an
+        ``"alias"``.
+        """
         return self._entry.kind.name.lower()
+
+    @property
+    def alias_of(self) -> str:
+        """Of an alias the key of the entry that answers; else ``""``.
+
+        Raises `CorruptEntryError` for an alias that cannot be read.
+        """
+        alias = alias_in(self._entry)
+        return "" if alias is None else alias.target
 
     @property
     def stored_at(self) -> float:
@@ -245,6 +257,7 @@ class StoredEntry:
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "bytes": self.size,
+            **({"alias_of": self.alias_of} if self._entry.kind is Kind.ALIAS else {}),
         }
 
     def _request_said(self) -> tuple[str, list[Turn]]:
@@ -373,13 +386,18 @@ def request_keys(
         request: the encoded request.
         seeds: the ``seed=`` of decorated functions, beside 41 and that of the cache.
     """
-    if kind is Kind.HTTP:
+    if is_http(kind, source):
         prefixes = _OF_EXCHANGES
     elif source == "cache.set":
         prefixes = _OF_KEYS
     else:
         prefixes = [salted(salt) for salt in {seed, "41", source, *seeds}]
     return [key_of(prefix, request) for prefix in prefixes]
+
+
+def is_http(kind: Kind, source: str) -> bool:
+    """Whether a request went over HTTP, by what is stored for it and by what was called."""
+    return kind is Kind.HTTP or (kind is Kind.ALIAS and is_endpoint(source))
 
 
 # -- reading them --------------------------------------------------------------------------------

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    get_type_hints,
+)
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -23,6 +31,7 @@ from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import By, Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
+from cachewrap.function.defaults import default_cache
 from cachewrap.function.signature import bound_to, make_binder, parameters_of, place_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
@@ -38,12 +47,14 @@ from cachewrap.request.constants import (
 )
 from cachewrap.request.key import Keyer, Pieces, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
-from cachewrap.same.applied import Rules
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
 from cachewrap.telemetry.usage import Usage
 from cachewrap.urls import wrong_cache_of_function
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
@@ -52,22 +63,6 @@ Where: TypeAlias = Cache | Literal["blocks"] | None
 """What serves the calls outside any block; ``"blocks"`` for nothing."""
 
 BLOCKS: Final = "blocks"
-
-_defaults: dict[str, Cache] = {}
-
-
-def default_cache(seed: str) -> Cache:
-    """The disk cache that serves decorated functions of this seed outside any block."""
-    cache = _defaults.get(seed)
-    if cache is None:
-        cache = _defaults.setdefault(seed, Cache.disk(seed))
-    return cache
-
-
-@atexit.register
-def _close_defaults() -> None:
-    for cache in _defaults.values():
-        cache.close()
 
 
 Known: TypeAlias = tuple[str, Any, list[Any]]

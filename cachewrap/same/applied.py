@@ -61,6 +61,11 @@ class Rules:
                 by.append((rule.label, _digest(rest)))
         return Applied(request, tuple(by))
 
+    def followed_by(self, others: Rules) -> Rules:
+        """These rules, and behind them those of the others that are not among them."""
+        more = [rule for rule in others._rules if rule not in self._rules]
+        return Rules([*self._rules, *more]) if more else self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rules) and other.digest == self.digest
 
