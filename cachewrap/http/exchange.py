@@ -29,6 +29,7 @@ from cachewrap.http.events import (
     why_unreadable,
 )
 from cachewrap.http.request import split_url
+from cachewrap.http.response import read_seconds
 from cachewrap.http.routes import reaches_model
 from cachewrap.ledger.recorder import CUT_OFF
 from cachewrap.policy import Policy
