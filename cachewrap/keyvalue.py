@@ -196,6 +196,7 @@ class KeyValue(Serving):
         older_than: Age | None = None,
         min_size: Size | None = None,
         max_size: Size | None = None,
+        rules: str | None = None,
     ) -> Iterator[StoredEntry]:
         """What is stored under this seed and fits every filter, one `StoredEntry` after the other.
 
@@ -213,6 +214,8 @@ class KeyValue(Serving):
             older_than: stored before that.
             min_size: bytes in the store, at least: a number, or text such as ``"10k"``.
             max_size: bytes, at most.
+            rules: stored under rules of equality: ``"any"``, ``"none"``, or the beginning of their
+                digest, as `StoredEntry.rules` has it.
 
         >>> from datetime import timedelta
         >>> with Cache.memory() as cache:
@@ -237,6 +240,7 @@ class KeyValue(Serving):
             older_than=older_than,
             min_size=min_size,
             max_size=max_size,
+            rules=rules,
         )
         if self._seed is None:
             return iter(())

@@ -239,6 +239,7 @@ class Serving(Telling):
             return self.finish(found, exchange, watch)
         if found.outcome is Outcome.JOINED and found.value is not None:
             found.value.begun = watch  # it is counted when it was read
+            found.value.by = exchange.by
             if (began := began_of(watch)) is not None:
                 began.left = Outcome.JOINED
         return found

@@ -46,6 +46,7 @@ _COMMANDS: Final = (
     "serve",
     "show",
     "stats",
+    "suggest",
     "textconv",
     "verify",
     "view",

@@ -73,6 +73,11 @@ def answers_text(count: int) -> str:
     return f"{count_text(count)} {'answer' if count == 1 else 'answers'}"
 
 
+def by_rule_text(count: int) -> str:
+    """How many hits needed a rule, for people: ``1 hit by rule``, ``12,345 hits by rule``."""
+    return f"{count_text(count)} {'hit' if count == 1 else 'hits'} by rule"
+
+
 _CONTROL: Final = {
     code: spelt for code, spelt in SPELT_OUT.items() if code not in (0x0A, 0x09, 0x200D)
 }
