@@ -84,7 +84,8 @@ def run(flow: Flow[T], store: Store, call: Callable[..., Any] | None = None) -> 
             except BaseException as raised:
                 error = raised
     finally:
-        error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
+        # A traceback holds this frame: a cycle that would keep the call's arguments.
+        result = error = None
 
 
 def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
@@ -166,8 +167,8 @@ def _perform_all(
             except BaseException:
                 interrupted([effects[at] for at in joint], store)
                 raise
-            for at, result in zip(joint, results, strict=True):
-                done[at] = settled(effects[at], result, store)
+            for at in reversed(joint):
+                done[at] = settled(effects[at], results.pop(), store)
         for at, effect in enumerate(effects):
             if at not in joint:
                 try:
@@ -214,7 +215,7 @@ async def arun(flow: Flow[T], store: Store, call: Callable[..., Awaitable[Any]] 
             except BaseException as raised:
                 error = raised
     finally:
-        error = None
+        result = error = None
 
 
 async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any]] | None) -> Any:
@@ -297,8 +298,8 @@ async def _aperform_all(
             except BaseException:
                 interrupted([effects[at] for at in joint], store)
                 raise
-            for at, result in zip(joint, results, strict=True):
-                done[at] = settled(effects[at], result, store)
+            for at in reversed(joint):
+                done[at] = settled(effects[at], results.pop(), store)
         else:  # a store puts what tasks write in one piece
             saving = [at for at, effect in enumerate(effects) if type(effect) is Save]
             writes = [_aoutcome(effects[at], store, call) for at in saving]

@@ -113,7 +113,7 @@ def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Fl
 
 
 def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
-    if terms.mode != "refresh":
+    if terms.mode != "refresh" and terms.compares:
         explanation = yield from _explain(exchange, terms, _LOGGED)
         log.debug("%s", explanation)
 
