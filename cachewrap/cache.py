@@ -459,6 +459,7 @@ class Cache(KeyValue):
                 explained: Explanation = explain(*args, **kwargs)
                 return explained
             absent, hits = self.stats.absent, self.stats.hits
+            needed = dict(self.stats.by_rule)
             try:
                 attempt(lambda: call(*args, **kwargs))
             except ReplayMissError as miss:
@@ -467,22 +468,27 @@ class Cache(KeyValue):
                     return miss.explanation
                 raise
         served = self.stats.hits > hits
-        return Explanation("", "", served, (), self.url, served)
+        counts = self.stats.by_rule.items()
+        by = tuple((rule, ()) for rule, count in counts if count > needed.get(rule, 0))
+        return Explanation("", "", served, (), self.url, served, by=by)
 
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""
-        from cachewrap.explain import Explanation, nearest
+        from cachewrap.explain import Explanation, nearest, needed
 
-        key, source = exchange.key, exchange.source
+        key, source, rules = exchange.key, exchange.source, self.policy.same
+        asked = exchange.compared()
         raw = self._store.get(key)
         late = self.policy.mode == "replay"
         with suppress(CorruptEntryError):
             if raw is not None and peek(key, raw, self._guard, _unread, late=late):
-                return Explanation(source, key, True, (), self.url)
-        asked = exchange.compared()
-        near = nearest(self._store, self._guard, asked, source=source, count=4)
-        others = tuple(other for other in near if other.key != key)
-        return Explanation(source, key, False, others[:3], self.url)
+                entry = self._guard.unseal(key, raw)
+                by = needed(rules, entry, asked, exchange.by)
+                return Explanation(source, key, True, (), self.url, by=by)
+        near = nearest(
+            self._store, self._guard, asked, source=source, count=3, but=key, rules=rules
+        )
+        return Explanation(source, key, False, near, self.url)
 
 
 def _unread(entry: Entry) -> None:

@@ -84,20 +84,27 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = ABSENT) -> Flow[R
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
-    from cachewrap.explain import COMPARED, Explanation, nearest
+    from cachewrap.explain import Explanation, nearest
 
     asked, source = exchange.compared(), exchange.source
+    declared = exchange.declared
+    element = declared is not None and declared.element
 
     def search(store: Store) -> Explanation:
         try:
-            near = nearest(store, terms.guard, asked, source=source, count=COMPARED, most=most)
+            near = nearest(
+                store,
+                terms.guard,
+                asked,
+                source=source,
+                most=most,
+                but=exchange.key,
+                rules=exchange.policy.same,
+                element=element,
+            )
         except StoreError:  # it was reported at the look, or others search for too long
             return Explanation(source, exchange.key, False, (), store.url, looked=False)
-        others = [other for other in near if other.key != exchange.key]
-        told = others[:1]
-        if told and told[0].apart:  # a proxy tells no caller of another's
-            told += [other for other in others if not other.apart][:1]
-        return Explanation(source, exchange.key, False, tuple(told), store.url)
+        return Explanation(source, exchange.key, False, near, store.url)
 
     return (yield from Search(search))
 

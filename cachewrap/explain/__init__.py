@@ -1,5 +1,6 @@
 """Explanations of a miss: the nearest requests that are stored, and how they differ from it."""
 
-from cachewrap.explain.nearest import COMPARED, Explanation, Near, attempt, explain_request, nearest
+from cachewrap.explain.equal import needed
+from cachewrap.explain.nearest import Explanation, Near, attempt, explain_request, nearest
 
-__all__ = ["COMPARED", "Explanation", "Near", "attempt", "explain_request", "nearest"]
+__all__ = ["Explanation", "Near", "attempt", "explain_request", "nearest", "needed"]
