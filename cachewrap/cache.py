@@ -96,8 +96,7 @@ class Cache(KeyValue):
         self.numbering = blocks.Numbering()
         self._entered = [0]
         self._hits_by_key = policy.hits_by_key and seed is not None
-        # The fast hit of a function knows no rules.
-        self._unheard = self._hits_by_key and policy.on_event is None and policy.same is None
+        self._unheard = self._hits_by_key and policy.on_event is None
         # Where nothing will be written, it does not matter whether anything could be.
         writes = seed is not None and policy.mode in ("normal", "refresh")
         self._checked = store if writes and isinstance(store, Checks) else None

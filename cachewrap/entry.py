@@ -42,7 +42,7 @@ By: TypeAlias = tuple[tuple[str, bytes], ...]
 
 
 class Declared(msgspec.Struct, array_like=True, frozen=True):
-    """What a user has declared, because of which an entry's key is not that of its request alone.
+    """Declarations of a user, because of which an entry has another key than its request alone.
 
     Args:
         rules: the digest of the rules of equality; "" for none.

@@ -89,6 +89,8 @@ class KeyValue(Serving):
         if self._idle or self.policy.mode in ("replay", "read_only"):
             return
         policy = self.policy
+        if policy.same is not None:  # of keys there is nothing to make equal
+            policy = replace(policy, same=None)
         if not isinstance(ttl, Unset):
             policy = replace(policy, ttl=ttl_seconds(ttl))
         asked = _plain_request(key)

@@ -68,16 +68,18 @@ def choose_cache(
 
 
 class Default:
-    """The cache that serves calls outside any block.
+    """The cache that serves calls outside any block, and what a patch says of all calls.
 
     Attributes:
         cache: it, or None.
+        split: whether lists are told apart, where a cache does not say.
     """
 
-    __slots__ = ("cache",)
+    __slots__ = ("cache", "split")
 
     def __init__(self) -> None:
         self.cache: Cache | None = None
+        self.split = False
 
     def __call__(self) -> Cache | None:
         return self.cache

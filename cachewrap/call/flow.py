@@ -305,9 +305,9 @@ def _ask(
 ) -> Flow[tuple[Reply[R], Landing]]:
     if log.isEnabledFor(logging.DEBUG):
         yield from _log_miss(exchange, terms)
-    started = time.perf_counter()
-    result: R = yield Call(flight)
-    seconds = time.perf_counter() - started
+    call, started = Call(flight), time.perf_counter()
+    result: R = yield call
+    seconds = (time.perf_counter() - started) / call.among
     return (yield from _keep(exchange, result, seconds, absent, terms, lease))
 
 
@@ -368,7 +368,8 @@ def _lead(
         host, lease = shared.host, Lease(name, new_token(), paired)
     failed = False
     try:
-        since = yield from _claim(exchange, lease, before, terms, host, until)
+        flight = shared.flight if is_open else shared
+        since = yield from _claim(exchange, lease, before, terms, host, flight, until)
         if not isinstance(since, Absent):
             return since
         asked = yield from ask(exchange, shared, since, terms, lease)
@@ -393,6 +394,7 @@ def _claim(
     before: bytes | None,
     terms: Terms,
     host: Any,
+    flight: Flight,
     until: float | None,
 ) -> Flow[tuple[Reply[R], Landing] | Absent]:
     """Take the lease, or wait until its owner's answer is there, or until he failed or is gone.
@@ -420,7 +422,7 @@ def _claim(
         if left <= 0:
             _log_late(exchange)
             return since
-        yield Sleep(min(pause, left))
+        yield Sleep(min(pause, left), flight)
         pause, outcome = min(pause * 1.5, _LONGEST_PAUSE), Outcome.JOINED
 
 

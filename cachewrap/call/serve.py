@@ -2,62 +2,39 @@
 
 from __future__ import annotations
 
-import logging
-from abc import ABCMeta
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from cachewrap import blocks
 from cachewrap.call import lease
 from cachewrap.call.drivers import arun, run
 from cachewrap.call.flow import Board, fetch, keep, look
+from cachewrap.call.many import aserve_many, serve_many
 from cachewrap.call.stats import Stats
+from cachewrap.call.telling import FOR_OTHERS, Telling
 from cachewrap.call.terms import Absent, Exchange, Reply, Seen, Terms, found_in, frameless, peek
-from cachewrap.call.watching import Both, Watching, began_of, forget
-from cachewrap.entry import Entry, Outcome, rules_between
+from cachewrap.call.watching import Watching, began_of, forget
+from cachewrap.entry import Outcome
 from cachewrap.errors import (
-    CachewrapError,
     CodecError,
-    CorruptEntryError,
     MissingTypeError,
     StoreError,
-    refusal,
 )
 from cachewrap.format.sealing import make_guard
 from cachewrap.ledger.recorder import Recorder
 from cachewrap.policy import Policy
 from cachewrap.stores.base import Leases, Logs, Pairs, Store
 from cachewrap.stores.breaker import Watched
-from cachewrap.telemetry import events
-from cachewrap.telemetry.events import Watch, survive, tell_bypass
 
 R = TypeVar("R")
 
 _UNWATCHED: Final = nullcontext()
 
 
-if TYPE_CHECKING:
-    _Protocols = ABCMeta
-else:
-    _Protocols = type(Protocol)  # so that a cache may derive from protocols and abstract classes
-
-
-class Offering(_Protocols):
-    """The class of caches, which offers at TAB what is for users.
-
-    What decorators, patches and integrations need has no underscore, and is left out.
-    """
-
-    _is_protocol = False  # which Python 3.11 asks of each class of its own kind
-
-    def __dir__(cls) -> list[str]:
-        return [name for name in super().__dir__() if name not in _FOR_OTHERS]
-
-
-class Serving(metaclass=Offering):
+class Serving(Telling):
     """The answers of one seed in one store, for decorators, patches and integrations."""
 
     _store: Store
@@ -124,7 +101,7 @@ class Serving(metaclass=Offering):
         return notebook.of_cache(self)
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in _FOR_OTHERS]
+        return [name for name in super().__dir__() if name not in FOR_OTHERS]
 
     @property
     def seed(self) -> str | None:
@@ -188,6 +165,9 @@ class Serving(metaclass=Offering):
                     break
                 found = await self._alook(exchange)
         return self.finish(found, exchange, watch)
+
+    serve_many = serve_many
+    aserve_many = aserve_many
 
     def open(
         self,
@@ -342,133 +322,14 @@ class Serving(metaclass=Offering):
         reply, _ = await arun(keep(exchange, result, seconds, absent, self._terms), self._watched)
         return self.finish(reply, exchange, watch)
 
-    def listen(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watch | None:
-        """Time one call, ``seconds`` of which are over; None where nobody hears of it."""
-        hook = self.policy.on_event
-        if hook is None and (
-            events.remembered(logging.DEBUG) is False
-            or not events.call_log.isEnabledFor(logging.DEBUG)
-        ):
-            return None
-        seed, place = self._seed or "", self._url
-        return Watch(hook, exchange.source, exchange.model, exchange.key, seed, place, seconds)
-
-    def watch(self, exchange: Exchange[Any], seconds: float = 0.0) -> Watching | None:
-        """`listen`, and have the call told to its run, however it ends."""
-        watch, recorder = self.listen(exchange, seconds), self._recorder
-        began = None if recorder is None else recorder.begin(exchange, seconds)
-        return began if watch is None else watch if began is None else Both(watch, began)
-
-    def _begun(self, exchange: Exchange[Any], seconds: float) -> Watching | None:
-        """What watches a call from its beginning, in the block that it was made in."""
-        watch: Watching | None = getattr(exchange, "begun", None)
-        return watch or self.watch(exchange, seconds)
-
-    def finish(self, reply: Reply[R], exchange: Exchange[R], watch: Watching | None) -> Reply[R]:
-        """The reply, counted, and told to those who hear of it."""
-        model, details = self.stats.count(reply, exchange)
-        if self.policy.same is not None:
-            self._count_rules(reply, exchange)
-        if watch is not None:
-            watch.finished(reply, model, details)
-        return reply
-
-    def _count_rules(self, reply: Reply[Any], exchange: Exchange[Any]) -> None:
-        """Count an answer that was stored for another request, if rules have made the two equal."""
-        entry = reply.entry
-        if entry is None or reply.outcome is Outcome.MISS:
-            return
-        declared = entry.declared
-        reply.by = rules_between(exchange.by, () if declared is None else declared.by)
-        if reply.by:
-            self.stats.count_rules(reply.by)
-
-    def finish_hit(
-        self, reply: Reply[R], exchange: Exchange[R], watch: Watch | None, started: float
-    ) -> None:
-        """`finish` for a hit that `peek` has found, of a call that began at a time."""
-        entry: Any = reply.entry
-        source, key = exchange.source, exchange.key
-        model, told = self.stats.count_hit(entry, source, exchange.model, key)
-        if self.policy.same is not None:
-            self._count_rules(reply, exchange)
-        if (recorder := self._recorder) is not None:
-            recorder.hit(entry, source, model, told, key, started)
-        if watch is not None:
-            watch.finished(reply, model, told[3])
-
-    def bypass(
-        self,
-        source: str,
-        reason: str,
-        *,
-        asks_model: bool = True,
-        fault: CachewrapError | None = None,
-        host: str = "",
-    ) -> None:
-        """Count a call that goes past the cache, and tell those who hear of it why.
-
-        Args:
-            source: what is called.
-            reason: why it goes past, in a word or two.
-            asks_model: whether it makes a model work.
-            fault: what is wrong with the call, where that is why.
-            host: where it goes, if that is why.
-
-        Raises `ReplayMissError` in mode replay, if a model is asked or the cache is strict.
-        """
-        policy = self.policy
-        if policy.mode == "replay" and (asks_model or policy.replay == "strict"):
-            self.refused()
-            if self._recorder is not None:
-                self._recorder.refused(source)
-            raise refusal(source, reason, fault, asks_model=asks_model, host=host) from fault
-        self.stats.count_bypass(reason, host)
-        if self._recorder is not None:
-            self._recorder.bypassed(source, reason)
-        tell_bypass(self.policy.on_event, source, self._seed or "", self._url, reason)
-
-    def refused(self) -> None:
-        """Count a call that mode replay refuses."""
-        self.stats.count_absent()
-
     @property
     def shared_place(self) -> str | None:
         """Where callers of one request at one time share its stream; None if they do not."""
         return self._place if self.policy.single_flight else None
 
-    def count_joined(self, entry: Entry | None, begun: Watching | None = None) -> None:
-        """Count a call that read another caller's stream.
-
-        Args:
-            entry: what was stored of it.
-            begun: what watches the call from its beginning, if anything does.
-        """
-        reply = Reply(Outcome.JOINED, None, entry)
-        model, details = self.stats.count(reply)
-        if (began := began_of(begun)) is not None:
-            began.finished(reply, model, details)
-
-    def _replaced(self, exchange: Exchange[Any], raw: bytes) -> None:
-        """What was stored for a call is replaced: it is kept for the runs that had it."""
-        began = began_of(getattr(exchange, "begun", None))
-        if began is not None:
-            with suppress(CodecError):
-                began.replaced(raw, self._guard.unseal(exchange.key, raw).created)
-
     def discard(self, key: str) -> bool:
         """Remove the entry under a key; whether there was one. Raises `StoreError`."""
         return self._seed is not None and self._store.delete(key)
-
-    def survive(self, error: CachewrapError, source: str) -> None:
-        """Count a fault that does not stop the call of ``source``, and warn of it once.
-
-        A cache with ``on_error="raise"`` raises faults of the store and of entries.
-        """
-        self.stats.count_error()
-        if self.policy.raise_errors and isinstance(error, (StoreError, CorruptEntryError)):
-            raise error
-        survive(error, source, self._url)
 
     def damaged(self, exchange: Exchange[Any], error: CodecError) -> None:
         """An entry cannot be read on, of which the caller has had a part: the next answer stands.
@@ -496,7 +357,8 @@ class Serving(metaclass=Offering):
         return self.policy.mode != "read_only" and not isinstance(error, MissingTypeError)
 
 
-_FOR_OTHERS: Final = frozenset(
-    {"explain_exchange", "hold", "numbering", "release", "sibling"}
-    | {name for name in vars(Serving) if not name.startswith("_")} - {"seed", "store", "url"}
+FOR_OTHERS.update(
+    name
+    for name in (*vars(Serving), *vars(Telling))
+    if not name.startswith("_") and name not in ("seed", "store", "url")
 )

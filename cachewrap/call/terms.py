@@ -65,6 +65,7 @@ class Exchange(Generic[R]):
         sample: which sample of its request it is; not set where it is the first.
         begun: what watches it from its beginning; not set where nobody does.
         by: the rules of equality that changed it.
+        element: whether it is one element of a list that is asked element by element.
     """
 
     __slots__ = ("begun", "sample")
@@ -75,6 +76,7 @@ class Exchange(Generic[R]):
     key: str
     kinds: tuple[Kind, ...] = VALUES
     by: By = ()
+    element: bool = False
 
     @property
     def source(self) -> str:
@@ -95,12 +97,6 @@ class Exchange(Generic[R]):
     def policy(self) -> Policy:
         """Of the cache that serves the request, as this one call has it."""
         raise NotImplementedError
-
-    @property
-    def declared(self) -> Declared | None:
-        """What makes the key another than that of the request; None for an exact key."""
-        rules = self.policy.same
-        return None if rules is None else Declared(rules.digest, self.by)
 
     def patience(self) -> float | None:
         """How many seconds the caller waits for an answer, as he says himself; None if he does not.
@@ -158,6 +154,9 @@ class Exchange(Generic[R]):
                 admit(kind, answer, policy.max_entry_bytes, policy.types)
             except CorruptEntryError as error:
                 raise UnsupportedTypeError(str(error)) from None
+        rules, declared = policy.same, None
+        if rules is not None or self.element:
+            declared = Declared("" if rules is None else rules.digest, self.by, self.element)
         facts = Facts(
             created=now,
             seconds=seconds,
@@ -167,7 +166,7 @@ class Exchange(Generic[R]):
             tokens_in=usage.tokens_in,
             tokens_out=usage.tokens_out,
             details=usage.details,
-            declared=self.declared,
+            declared=declared,
         )
         try:
             return sealed(kind, answer, asked, facts)

@@ -253,7 +253,7 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
     else:
         found = crc32(answer, crc32(raw[_CHECKED_FROM:_HEAD_SIZE]))
     declared = None
-    if found != crc or end + _CRC_SIZE + rest != len(raw):
+    if found != crc or end + _CRC_SIZE + rest != len(raw) or flags & _DECLARED:
         if found != crc or not flags & _DECLARED:
             raise CorruptEntryError("an entry is damaged: its checksum does not fit")
         declared = _read_declared(raw, end + _CRC_SIZE + rest)
@@ -265,8 +265,10 @@ def unseal(raw: bytes, most: int = MAX_ENTRY_BYTES) -> Entry:
         if len(answer) > SMALL or most < SURE:
             check_size(_KINDS[kind], answer, most)
         held, more = _KINDS[kind], flags & _DETAILED != 0
-        times, tokens = (created, seconds, expires), (asked, told)
-        return Entry(held, answer, *times, *tokens, read_record, raw, more, declared)
+        # fmt: off
+        return Entry(held, answer, created, seconds, expires, asked, told,
+                     read_record, raw, more, declared)
+        # fmt: on
     except KeyError:
         raise CorruptEntryError(f"an entry of the unknown kind {kind}") from None
 

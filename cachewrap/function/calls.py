@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypedDict, get_type_hints
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -23,7 +22,8 @@ from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import By, Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.function.signature import bound_to, make_binder, parameters_of, takes
+from cachewrap.function.defaults import default_cache
+from cachewrap.function.signature import bound_to, make_binder, parameters_of, place_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
@@ -36,8 +36,9 @@ from cachewrap.request.constants import (
     remember,
     source_of,
 )
-from cachewrap.request.key import Keyer, encode, hashed, key_of, make_keyer, salted
+from cachewrap.request.key import Keyer, Pieces, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
+from cachewrap.same.applied import Rules
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
@@ -52,22 +53,10 @@ Where: TypeAlias = Cache | Literal["blocks"] | None
 
 BLOCKS: Final = "blocks"
 
-_defaults: dict[str, Cache] = {}
-
-
-def default_cache(seed: str) -> Cache:
-    """The disk cache that serves decorated functions of this seed outside any block."""
-    cache = _defaults.get(seed)
-    if cache is None:
-        cache = _defaults.setdefault(seed, Cache.disk(seed))
-    return cache
-
-
-@atexit.register
-def _close_defaults() -> None:
-    for cache in _defaults.values():
-        cache.close()
-
+_WITHOUT_EACH: Final = (
+    "each= is for functions and coroutine functions whose elements are keyed by their arguments: it"
+    " goes neither with generators nor with key="
+)
 
 Known: TypeAlias = tuple[str, Any, list[Any]]
 
@@ -98,6 +87,7 @@ class Settings(TypedDict):
     when: When | None
     retry: Retry | None
     version: str | int | None
+    each: str | None
 
 
 class _Codeless:
@@ -159,7 +149,13 @@ class Decorated:
         check_retry(self.retry, colour="async" if self.serve in (aserve, _astream) else "sync")
         self.options = frozenset(name for name in NAMES if not takes(plain, name))
         self.samples = check_flag("samples", settings["samples"])
-        self.bind = make_binder(plain, _names(settings["ignore"]))
+        ignored, self.each = _names(settings["ignore"]), settings["each"]
+        self.bind = make_binder(plain, ignored)
+        self.at = -1
+        if self.each is not None:
+            if key is not None or self.serve not in (serve, aserve):
+                raise ConfigurationError(_WITHOUT_EACH)
+            self.at = place_of(plain, self.each, ignored)
         self._key = key
         self.salt = "" if seed is None else seed_text(seed)
         self.prefix = salted(self.salt)
@@ -173,7 +169,7 @@ class Decorated:
     @property
     def is_simple(self) -> bool:
         """Whether a call depends on its arguments alone, and on the cache that serves it."""
-        return self._key is None and not self.off and not self.samples
+        return self._key is None and not self.off and not self.samples and self.each is None
 
     @property
     def unserved(self) -> str:
@@ -251,15 +247,23 @@ class Decorated:
         key, _ = hashed(rules.prefix(self.salt), counted)
         return FunctionExchange(self, cache, request, key, by)
 
+    def keyed_under(
+        self, rules: Rules, arguments: dict[str, Any]
+    ) -> tuple[str, dict[str, Any], By]:
+        """The key of a call under rules of equality, its canonical request, and what changed it.
+
+        Args:
+            rules: the rules.
+            arguments: in canonical form.
+        """
+        request = {**self.told.head, "arguments": arguments}
+        counted, by = rules.apply(request)
+        return hashed(rules.prefix(self.salt), counted)[0], request, by
+
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
-            told = self.told
-            if told.same is not None and not told.same():
-                told = self.tell()
-            head = told.head
-            if self.bound is not None and (bound := self.bound()):
-                head = {**head, "bound": canonical(bound)}
+            head = self.head()
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
                 return {**head, "key": given}
@@ -267,6 +271,15 @@ class Decorated:
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
         return {**head, "arguments": arguments}
+
+    def head(self) -> dict[str, Any]:
+        """What all requests of the function say now. Raises `UnkeyableError`."""
+        told = self.told
+        if told.same is not None and not told.same():
+            told = self.tell()
+        if self.bound is not None and (bound := self.bound()):
+            return {**told.head, "bound": canonical(bound)}
+        return told.head
 
 
 def _undecorated(given: object) -> str:
@@ -289,7 +302,7 @@ class FunctionExchange(Exchange[Any]):
     Args:
         decorated: of the function.
         cache: serves the call.
-        asked: the canonical request, encoded or to be encoded.
+        asked: the canonical request, encoded; where its key is known it may still be to be encoded.
         key: its key, where that is known.
         by: the rules of equality that changed it.
 
@@ -305,7 +318,7 @@ class FunctionExchange(Exchange[Any]):
         self,
         decorated: Decorated,
         cache: Cache,
-        asked: bytes | dict[str, Any],
+        asked: bytes | Pieces | dict[str, Any],
         key: str = "",
         by: By = (),
     ) -> None:
@@ -313,16 +326,19 @@ class FunctionExchange(Exchange[Any]):
         self.cache = cache
         self.source = decorated.source  # pyright: ignore[reportIncompatibleMethodOverride]
         self._asked = asked
-        self.key = key or key_of(decorated.prefix, self.asked)
+        self.key = key or key_of(decorated.prefix, asked)  # type: ignore[arg-type]
         self.by = by
         self.options = NONE
         self.kinds = ITEMS if decorated.serve is _stream or decorated.serve is _astream else VALUES
 
     @property
     def asked(self) -> bytes:
-        if not isinstance(self._asked, bytes):
-            self._asked = encode(self._asked)
-        return self._asked
+        asked = self._asked
+        if type(asked) is bytes:
+            return asked
+        told: bytes = encode(asked) if type(asked) is dict else b"".join(asked)  # type: ignore[arg-type]
+        self._asked = told
+        return told
 
     @property
     def policy(self) -> Policy:
@@ -385,7 +401,7 @@ def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions)
     exchange.key, exchange.sample = sampled.key, sampled.number
     exchange.options = options
     if sampled.counted or options.mode is not None:
-        call = _SCOPED[decorated.serve](partial(_inside, sampled, options), call)
+        call = SCOPED[decorated.serve](partial(inside, sampled, options), call)
     if decorated.serve is aserve:
         return _aserve_sampled(exchange, call, sampled)
     try:
@@ -405,7 +421,15 @@ async def _aserve_sampled(
         raise
 
 
-def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+class Numbered(Protocol):
+    """What is known of a call that may be a sample."""
+
+    key: str
+    counted: bool
+
+
+def inside(sampled: Numbered, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    """The blocks inside a call that is sampled or has a mode of its own."""
     if sampled.counted:
         stack = stack.within(sampled.key)
     if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
@@ -441,7 +465,7 @@ def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
     return _generators.astream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
-_SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
+SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
     serve: scoped,
     aserve: ascoped,
     _stream: scoped_generator,

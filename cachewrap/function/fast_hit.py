@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from cachewrap.blocks import OFF, active, blocks
 from cachewrap.cache import Cache
 from cachewrap.call.terms import Seen, peek
+from cachewrap.entry import By
 from cachewrap.errors import CodecError, StoreError, UnkeyableError
 from cachewrap.function.calls import Decorated, FunctionExchange, aserve, serve
 from cachewrap.request.canonical import canonical
@@ -81,7 +82,7 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
             return wrapped(*args, **kwargs)
         if not cache._unheard or stack.salt or remembered(_DEBUG) is not False:
             return general(args, kwargs, instance, wrapped)
-        started = time()
+        started, rules = time(), cache.policy.same
         arguments = bind(*args, **kwargs) if instance is None else bind(instance, *args, **kwargs)
         if bound is not None and bound():
             return general(args, kwargs, instance, wrapped)
@@ -93,12 +94,16 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         same, _, keyer = decorated.told
         if same is not None and not same():
             keyer = decorated.tell().keyer
-        keyed = keyer(arguments)  # type: ignore[misc]
-        if keyed is None:
-            return general(args, kwargs, instance, wrapped)
-        key, asked = keyed
+        by: By = ()
+        if rules is None:
+            keyed = keyer(arguments)  # type: ignore[misc]
+            if keyed is None:
+                return general(args, kwargs, instance, wrapped)
+            key, asked = keyed
+        else:
+            key, asked, by = decorated.keyed_under(rules, arguments)
         if awaited:
-            return later(cache, key, asked, partial(wrapped, *args, **kwargs), started)
+            return later(cache, key, asked, partial(wrapped, *args, **kwargs), started, by)
         seen: Seen = None
         found = None
         try:
@@ -112,14 +117,20 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         if found is not None:
             value, entry = found
             model, told = cache.stats.count_hit(entry, source, None, key)
+            needed = () if rules is None else cache.count_rules(entry, by)
             if (recorder := cache._recorder) is not None:
-                recorder.hit(entry, source, model, told, key, started)
+                recorder.hit(entry, source, model, told, key, started, needed)
             return value
-        exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
+        exchange = FunctionExchange(decorated, cache, asked, key, by)
         return serve(exchange, partial(wrapped, *args, **kwargs), seen)
 
     async def later(
-        cache: Any, key: str, asked: Pieces, call: Callable[[], Any], started: float
+        cache: Any,
+        key: str,
+        asked: Pieces | dict[str, Any],
+        call: Callable[[], Any],
+        started: float,
+        by: By,
     ) -> Any:
         seen: Seen = None
         found = None
@@ -134,10 +145,11 @@ def fast_hit(decorated: Decorated, function: Callable[..., Any], general: Answer
         if found is not None:
             value, entry = found
             model, told = cache.stats.count_hit(entry, source, None, key)
+            needed = () if cache.policy.same is None else cache.count_rules(entry, by)
             if (recorder := cache._recorder) is not None:
-                recorder.hit(entry, source, model, told, key, started)
+                recorder.hit(entry, source, model, told, key, started, needed)
             return value
-        exchange = FunctionExchange(decorated, cache, b"".join(asked), key)
+        exchange = FunctionExchange(decorated, cache, asked, key, by)
         return await aserve(exchange, call, seen)
 
     return answer

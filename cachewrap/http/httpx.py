@@ -23,6 +23,8 @@ class HttpxWire(Wire):
         request: the request.
     """
 
+    takes_body = True
+
     def __init__(self, request: Any) -> None:
         url, family = request.url, family_of(request)
         super().__init__(family, request.method, str(url), url.host, url.port, url.path)
@@ -39,6 +41,19 @@ class HttpxWire(Wire):
             request.read()
         content: bytes = request.content
         return content
+
+    def with_body(self, content: bytes) -> Any:
+        request = self._request
+        headers = request.headers.copy()
+        for name in ("content-length", "transfer-encoding"):
+            headers.pop(name, None)
+        return self._family.request(
+            request.method,
+            request.url,
+            headers=headers,
+            content=content,
+            extensions=request.extensions,
+        )
 
     def timeout(self) -> object:
         return self._request.extensions.get("timeout")
@@ -121,7 +136,9 @@ class CachedTransport(_Transport):
     def handle_request(self, request: Any) -> Any:
         """Answer one request. See ``httpx.BaseTransport``."""
         inner = self._transport(request)
-        return self._caching.handle(HttpxWire(request), lambda: inner.handle_request(request))
+        return self._caching.handle(
+            HttpxWire(request), lambda asked=request: inner.handle_request(asked)
+        )
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -146,7 +163,7 @@ class AsyncCachedTransport(_Transport):
         """Answer one request. See ``httpx.AsyncBaseTransport``."""
         inner = self._transport(request)
         return await self._caching.ahandle(
-            HttpxWire(request), lambda: inner.handle_async_request(request)
+            HttpxWire(request), lambda asked=request: inner.handle_async_request(asked)
         )
 
     async def aclose(self) -> None:
@@ -180,6 +197,7 @@ def patch_httpx(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    split: bool = False,
     threads: bool = True,
 ) -> HttpPatch:
     """Make the SDKs cacheable that speak plain httpx or httpx2: mistralai, google-genai, ollama, …
@@ -199,6 +217,8 @@ def patch_httpx(
             providers, and of servers of one's own.
         when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
             given the JSON of a plain answer, or its bytes; of a stream the list of its events.
+        split: whether requests for embeddings or moderations of several texts are served text by
+            text, see `CacheOptions`, of every cache that does not say ``split=False`` itself.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times; the
@@ -207,7 +227,7 @@ def patch_httpx(
 
     Raises `ConfigurationError` for a pattern that names no host.
     """
-    return HTTPX.patch(cache, when, hosts, paths, carry=threads)
+    return HTTPX.patch(cache, when, hosts, paths, split=split, carry=threads)
 
 
 def unpatch_httpx() -> None:

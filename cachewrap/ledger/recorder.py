@@ -152,7 +152,14 @@ class Recorder:
         return manner
 
     def hit(
-        self, entry: Entry, source: str, model: str, told: Told, key: str, started: float
+        self,
+        entry: Entry,
+        source: str,
+        model: str,
+        told: Told,
+        key: str,
+        started: float,
+        rules: tuple[str, ...] = (),
     ) -> None:
         """Tell of a call that was answered from the store just now.
 
@@ -163,6 +170,7 @@ class Recorder:
             told: what the entry tells, as `Ended` has it.
             key: of the request.
             started: when the call began.
+            rules: the rules of equality without which it would have been none.
         """
         section: Any = blocks.get().run
         if section is None:

@@ -69,6 +69,18 @@ def sample_key(key: str, sample: int) -> str:
     return key_of(salted("sample", str(sample)), key.encode()) if sample else key
 
 
+def element_key(key: str) -> str:
+    """The key of one element of a list, given that of the request with this element alone.
+
+    A list's bytes are then no longer one upstream answer: what is kept of an element never answers
+    a request that was asked whole.
+    """
+    return key_of(_ELEMENT, key.encode())
+
+
+_ELEMENT: Final = salted("element")
+
+
 def inside_key(key: str, salt: str) -> str:
     """The key of a request that is made inside a sampled call, whose own key is ``salt``."""
     return key_of(salted("inside", salt), key.encode())

@@ -89,6 +89,7 @@ def patch(
     *,
     paths: Iterable[str] = (),
     when: When | None = None,
+    split: bool = False,
     threads: bool = True,
 ) -> Patch:
     """Make an SDK cacheable that is built like OpenAI's: of the family that Stainless generates.
@@ -104,6 +105,7 @@ def patch(
         paths: further paths below the base URL whose POST requests may be cached; for this package
             they stay so.
         when: takes what a call returned and says whether to store it, see `patch_openai`.
+        split: whether lists are served element by element, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block; see `patch_openai`.
@@ -117,7 +119,7 @@ def patch(
     if more and package not in _endpoints:
         raise ConfigurationError(f"paths= has no use for {package}: all of its paths are known")
     _endpoints.get(package, {}).update({path: Endpoint(path) for path in more})
-    return patcher.patch(cache, when, carry=threads)
+    return patcher.patch(cache, when, split=split, carry=threads)
 
 
 def _check(package: str) -> None:
@@ -142,10 +144,14 @@ def unpatch(package: str) -> None:
 
 
 def patch_groq(
-    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+    cache: Cache | None = None,
+    *,
+    when: When | None = None,
+    split: bool = False,
+    threads: bool = True,
 ) -> Patch:
     """Make the Groq SDK cacheable, as `patch_openai` does for OpenAI's."""
-    return patch("groq", cache, when=when, threads=threads)
+    return patch("groq", cache, when=when, split=split, threads=threads)
 
 
 def unpatch_groq() -> None:
@@ -154,10 +160,14 @@ def unpatch_groq() -> None:
 
 
 def patch_together(
-    cache: Cache | None = None, *, when: When | None = None, threads: bool = True
+    cache: Cache | None = None,
+    *,
+    when: When | None = None,
+    split: bool = False,
+    threads: bool = True,
 ) -> Patch:
     """Make the Together SDK cacheable, from version 2 on, as `patch_openai` does for OpenAI's."""
-    return patch("together", cache, when=when, threads=threads)
+    return patch("together", cache, when=when, split=split, threads=threads)
 
 
 def unpatch_together() -> None:
@@ -191,6 +201,7 @@ def patch_all(
     *,
     hosts: Iterable[str] = (),
     when: When | None = None,
+    split: bool = False,
     threads: bool = True,
 ) -> Patches:
     """Make cacheable all that is known: the SDKs of openai, anthropic, groq and together, and what
@@ -205,6 +216,7 @@ def patch_all(
         hosts: patterns of further hosts, beside the known ones and those in ``CACHEWRAP_HOSTS``.
         when: takes what a call returned and says whether to store it, see `patch_openai` and
             `patch_httpx`.
+        split: whether lists are served element by element, see `patch_openai`.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block.
@@ -216,10 +228,17 @@ def patch_all(
     patches: list[Handle] = []
     try:
         for package in (*_BY_NAME, *_METHODS):
-            patches.append(_patcher(package).patch(cache, when, carry=threads))
+            patches.append(_patcher(package).patch(cache, when, split=split, carry=threads))
         for http in _HTTP_PATCHERS:
             patch = http.patch(
-                cache, when, None, None, more_hosts=hosts, carry=threads, strict=False
+                cache,
+                when,
+                None,
+                None,
+                more_hosts=hosts,
+                split=split,
+                carry=threads,
+                strict=False,
             )
             patches.append(patch)
     except BaseException:

@@ -154,7 +154,7 @@ class InnerDoor(Door):
         marks = keywords.marks
         if (known := self._shapes.get((head, names, marks), _UNSEEN)) is None:
             return None
-        clean = keywords.body_for_key(self._name)
+        clean = keywords.body_for_key(self._name, open_=cache.policy.same is not None)
         if clean is None:
             return None
         if keywords.marks is not marks:
@@ -163,8 +163,10 @@ class InnerDoor(Door):
                 return None
         if not isinstance(known, Known):
             known = None
-        elif not known.works.are_alone(client) or (
-            keywords.stream and known.stream_cls != kwargs.get("stream_cls")
+        elif (
+            not known.works.are_alone(client)
+            or (keywords.stream and known.stream_cls != kwargs.get("stream_cls"))
+            or ((cache.policy.split or self._default.split) and self._splits(cache, known))
         ):
             return None
         return Asked(self, (head, names, marks), None, client, keywords, clean, known, cache)

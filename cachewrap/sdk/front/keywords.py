@@ -20,6 +20,7 @@ from cachewrap.http.request import (
 )
 from cachewrap.options import NAMES
 from cachewrap.request.canonical import MARSHAL, NO_NAMES, packed, plain_body
+from cachewrap.request.key import decode_request, encode
 from cachewrap.request.states import packed as kept
 from cachewrap.request.values import is_plain
 
@@ -119,18 +120,19 @@ class Keywords:
         """What kind of raw response is wanted."""
         return None if self.beside is None else self.beside.raw
 
-    def body_for_key(self, name: str) -> Any:
+    def body_for_key(self, name: str, *, open_: bool = False) -> Any:
         """The canonical body, or None where it holds more than JSON and the SDK's own objects.
 
         Objects are replaced by what the SDK sends for them, and noted in the marks.
 
         Args:
             name: the SDK's top-level module.
+            open_: whether rules of equality will look into the conversation.
         """
         spoken = self.body.get("messages") or self.body.get("input")
         if type(spoken) is not list or _PLAIN.issuperset(map(type, spoken)):
             if kept.wanted:
-                clean = clean_body(self.body, self.unkeyed)
+                clean = (opened_body if open_ else clean_body)(self.body, self.unkeyed)
             else:
                 clean = plain_body(without_secrets(self.body), self.unkeyed)
             if clean is not None:
@@ -383,5 +385,37 @@ def clean_body(body: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Any:
         kept.keep(unkeyed, told, clean)
     return clean.copy()
 
+
+def opened_body(body: dict[str, Any], unkeyed: frozenset[str] = NO_NAMES) -> Any:
+    """`clean_body` where rules of equality will look into the conversation and change it.
+
+    It is not encoded, and is found again whatever stands beside it.
+    """
+    spoken = body.get("messages")
+    if type(spoken) is not list or len(spoken) < _LONG:
+        return plain_body(without_secrets(body), unkeyed)
+    try:
+        told = marshal.dumps(spoken, MARSHAL)
+    except ValueError:
+        return plain_body(without_secrets(body), unkeyed)
+    messages = kept.get(_OPEN, told)
+    if messages is None:
+        alone = {"messages": spoken}
+        bare = without_secrets(alone)
+        clean = plain_body(bare)
+        if clean is None or bare is not alone:
+            return plain_body(without_secrets(body), unkeyed)
+        try:
+            messages = decode_request(encode(clean["messages"]))
+        except (OverflowError, UnicodeEncodeError, UnkeyableError):
+            return plain_body(without_secrets(body), unkeyed)
+        kept.keep(_OPEN, told, messages)
+    rest = plain_body(
+        without_secrets({name: held for name, held in body.items() if name != "messages"}), unkeyed
+    )
+    return None if rest is None else {**rest, "messages": messages}
+
+
+_OPEN: Final = "open"
 
 _LONG: Final = 8  # messages that are walked through as fast as they are looked for

@@ -12,7 +12,7 @@ from cachewrap.http.request import canonical_headers, canonical_query, without_s
 from cachewrap.http.tracking import SOURCES, is_idle
 from cachewrap.keyed import NONE_KEYED, Keyed
 from cachewrap.policy import make_policy
-from cachewrap.request.canonical import NO_NAMES, NEUTRAL, canonical_body, plain_body
+from cachewrap.request.canonical import NEUTRAL, NO_NAMES, canonical_body, plain_body
 from cachewrap.request.key import encode, hashed, salted
 
 TRACKED = """
