@@ -473,21 +473,14 @@ class Cache(KeyValue):
 
     def explain_exchange(self, exchange: Exchange[Any]) -> Explanation:
         """`explain` for decorators and integrations. Raises `StoreError`."""
-        from cachewrap.explain import Explanation, nearest, needed
+        from cachewrap.explain import explain_hit, explain_miss
 
-        key, source, rules = exchange.key, exchange.source, self.policy.same
-        asked = exchange.compared()
+        key, late = exchange.key, self.policy.mode == "replay"
         raw = self._store.get(key)
-        late = self.policy.mode == "replay"
         with suppress(CorruptEntryError):
             if raw is not None and peek(key, raw, self._guard, _unread, late=late):
-                entry = self._guard.unseal(key, raw)
-                by = needed(rules, entry, asked, exchange.by)
-                return Explanation(source, key, True, (), self.url, by=by)
-        near = nearest(
-            self._store, self._guard, asked, source=source, count=3, but=key, rules=rules
-        )
-        return Explanation(source, key, False, near, self.url)
+                return explain_hit(self._guard.unseal(key, raw), exchange, self.url)
+        return explain_miss(self._store, self._guard, exchange, self.url, count=3)
 
 
 def _unread(entry: Entry) -> None:

@@ -84,27 +84,13 @@ def look(exchange: Exchange[R], terms: Terms, before: Absent = ABSENT) -> Flow[R
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
-    from cachewrap.explain import Explanation, nearest
-
-    asked, source = exchange.compared(), exchange.source
-    declared = exchange.declared
-    element = declared is not None and declared.element
+    from cachewrap.explain import Explanation, explain_miss
 
     def search(store: Store) -> Explanation:
         try:
-            near = nearest(
-                store,
-                terms.guard,
-                asked,
-                source=source,
-                most=most,
-                but=exchange.key,
-                rules=exchange.policy.same,
-                element=element,
-            )
+            return explain_miss(store, terms.guard, exchange, store.url, most=most)
         except StoreError:  # it was reported at the look, or others search for too long
-            return Explanation(source, exchange.key, False, (), store.url, looked=False)
-        return Explanation(source, exchange.key, False, near, store.url)
+            return Explanation(exchange.source, exchange.key, False, (), store.url, looked=False)
 
     return (yield from Search(search))
 
