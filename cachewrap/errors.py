@@ -20,6 +20,9 @@ SPELT_OUT: Final = {
 
 _LONGEST: Final = 600
 
+_NAMED: Final = 20
+"""Elements of a list that are named by their numbers."""
+
 
 def printable(text: str, most: int = 200) -> str:
     """Text that somebody else has written, for one line of a message: spelt out, and cut.
@@ -74,6 +77,22 @@ class StoreError(CachewrapError):
     """The store could not do its work; ``__cause__`` is the error of its client library."""
 
 
+class ResultsError(CachewrapError, ValueError):
+    """A call for several elements did not give one result for each, so nobody knows whose they are.
+
+    Nothing of them is stored.
+
+    Attributes:
+        results: what it gave.
+        whole: whether it was asked for all that the caller asks for, in his order.
+    """
+
+    def __init__(self, message: str, results: Any, *, whole: bool = False) -> None:
+        super().__init__(message)
+        self.results = results
+        self.whole = whole
+
+
 class ReplayMissError(CachewrapError, LookupError):
     """A request that is not stored was made in mode ``"replay"``, which never asks upstream.
 
@@ -85,12 +104,17 @@ class ReplayMissError(CachewrapError, LookupError):
         source: the function (``module:qualname``) or the endpoint (``POST /chat/completions``).
         nearest: the nearest stored canonical request, without secrets; None if there is none.
         diff: how the request differs from it, one line for each field.
+        rules: the rules of a ready set (`cachewrap.same`), which the cache has not, that would have
+            made it equal to one that is stored; none where they would not.
         explanation: all of that, as `Cache.explain` gives it.
         remedy: the mode in which the same call stores its answer; "" where none does.
+        elements: of a list that is asked element by element, the numbers of those that are not
+            stored, from 0; the rest is told of the first of them.
     """
 
     explanation: Any = None
     remedy: str = ""
+    elements: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -100,12 +124,22 @@ class ReplayMissError(CachewrapError, LookupError):
         source: str = "",
         nearest: dict[str, Any] | None = None,
         diff: tuple[str, ...] = (),
+        rules: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.key = key
         self.source = source
         self.nearest = nearest
         self.diff = diff
+        self.rules = rules
+
+    def tell_missing(self, elements: list[int], among: int) -> None:
+        """Say which elements of a list are not stored, of how many."""
+        self.elements = tuple(elements)
+        named = ", ".join(map(str, elements[:_NAMED]))
+        more = ", …" if len(elements) > _NAMED else ""
+        told = f"{self}\n(not stored: {len(elements)} of {among} elements, {named}{more})"
+        self.args = (told, *self.args[1:])
 
     def advise(self, command: str) -> None:
         """Name a command that stores the answer in place of the usual advice."""

@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context
 from types import MethodDescriptorType
@@ -98,6 +98,13 @@ def runs(given: Any) -> bool:
 async def sleep(seconds: float) -> None:
     """Let time pass."""
     await (running_trio() or sys.modules["asyncio"]).sleep(seconds)
+
+
+async def gathered(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What several coroutines give, at once where tasks of asyncio can do them."""
+    if len(works) < 2 or running_loop() is None:
+        return [await work for work in works]
+    return list(await sys.modules["asyncio"].gather(*works))
 
 
 class _Job:

@@ -220,6 +220,10 @@ class CacheOptions(TypedDict, total=False):
             answers with others are returned, and not stored. What JSON has and the types of Python
             itself, such as dates, are always read; with ``[]`` nothing else is. None, the default,
             is every class that the program has imported.
+        split: whether requests for the embeddings or moderations of several texts are served text
+            by text, so that upstream is asked for those alone that are not stored. What a caller
+            gets is then put together, and no longer the bytes of one answer. By default what the
+            patch says (``patch_openai(split=True)``), else False.
     """
 
     ttl: Ttl | None
@@ -243,6 +247,7 @@ class CacheOptions(TypedDict, total=False):
     scrub: Callable[[str], str] | None
     max_entry_bytes: int
     types: Collection[type | str] | None
+    split: bool
 
 
 _LEAVES_HITS_ALONE: Final = frozenset(
@@ -258,6 +263,7 @@ _LEAVES_HITS_ALONE: Final = frozenset(
         "same",  # is in the key
         "scrub",  # is for what is stored
         "single_flight",
+        "split",  # is seen to by those who serve lists
         "store_requests",
         "store_seconds",
         "stream_leases",
@@ -282,6 +288,7 @@ class Policy:
         same: the rules of equality; None for none.
         types: full names of the classes that objects in entries may be of, and of modules with
             ``.*`` behind them; None for all.
+        split: None where the cache does not say.
     """
 
     ttl: float | None = None
@@ -305,6 +312,7 @@ class Policy:
     scrub: Callable[[str], str] | None = field(default=None, hash=False)
     max_entry_bytes: int = MAX_ENTRY_BYTES
     types: frozenset[str] | None = None
+    split: bool | None = None
 
     @property
     def hits_by_key(self) -> bool:
@@ -390,6 +398,7 @@ def make_policy(options: CacheOptions) -> Policy:
         scrub=scrub,
         max_entry_bytes=_bytes(options.get("max_entry_bytes", MAX_ENTRY_BYTES)),
         types=_types(options.get("types")),
+        split=check_flag("split", options["split"]) if "split" in options else None,
     )
 
 

@@ -86,6 +86,7 @@ _COMMON = {
     "mode": str,
     "replay": str,
     "samples": None,
+    "split": None,
     "store_requests": None,
     "single_flight": None,
     "lease_seconds": _number,

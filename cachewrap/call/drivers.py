@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 
 from cachewrap import systems
 from cachewrap.call import lease
+from cachewrap.call.at_once import Outcome, interrupted, joined, settled
 from cachewrap.call.effects import (
     Acquire,
     Call,
@@ -19,12 +20,14 @@ from cachewrap.call.effects import (
     Save,
     Search,
     Sleep,
+    Together,
     Wait,
+    WaitForAny,
 )
-from cachewrap.call.flight import leading
+from cachewrap.call.flight import await_any, leading, wait_for_any
 from cachewrap.call.lease import Lease
 from cachewrap.errors import StoreError
-from cachewrap.loops import sleep
+from cachewrap.loops import gathered, sleep
 from cachewrap.stores.base import Claim, Store, in_thread
 from cachewrap.stores.breaker import unwatched
 
@@ -81,7 +84,8 @@ def run(flow: Flow[T], store: Store, call: Callable[..., Any] | None = None) -> 
             except BaseException as raised:
                 error = raised
     finally:
-        error = None  # its traceback holds this frame: a cycle that would keep the call's arguments
+        # A traceback holds this frame: a cycle that would keep the call's arguments.
+        result = error = None
 
 
 def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
@@ -90,10 +94,10 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         return store.get(effect.key)
     if kind is Call:
         assert call is not None
-        if effect.flight is None:
+        if effect.flight is None and not effect.others:
             return call(*effect.given)
         outside = leading.get()
-        leading.set((*outside, effect.flight))
+        leading.set((*outside, *effect.others) if effect.others else (*outside, effect.flight))
         try:
             return call(*effect.given)
         finally:
@@ -143,8 +147,37 @@ def _perform(effect: Any, store: Store, call: Callable[..., Any] | None) -> Any:
         return lease.drop(effect.token)
     if kind is Search:
         return effect.search(unwatched(store))
+    if kind is Together:
+        return _perform_all(effect.effects, store, call)
+    if kind is WaitForAny:
+        return wait_for_any(effect.flights, effect.seconds, effect.stopped_seconds)
     assert kind is Sleep
     return time.sleep(effect.seconds)
+
+
+def _perform_all(
+    effects: Sequence[Any], store: Any, call: Callable[..., Any] | None
+) -> list[Outcome]:
+    joint = joined(effects, store)
+    done: list[Outcome] = [(None, None)] * len(effects)
+    try:
+        if joint:
+            try:
+                results = store.do_many(list(joint.values()))
+            except BaseException:
+                interrupted([effects[at] for at in joint], store)
+                raise
+            for at in reversed(joint):
+                done[at] = settled(effects[at], results.pop(), store)
+        for at, effect in enumerate(effects):
+            if at not in joint:
+                try:
+                    done[at] = _perform(effect, store, call), None
+                except Exception as error:
+                    done[at] = None, error
+        return done
+    finally:
+        done = []  # the traceback of an error in it holds this frame
 
 
 def _save_and_release(effect: Save, mine: Lease, store: Any) -> bytes:
@@ -182,7 +215,7 @@ async def arun(flow: Flow[T], store: Store, call: Callable[..., Awaitable[Any]] 
             except BaseException as raised:
                 error = raised
     finally:
-        error = None
+        result = error = None
 
 
 async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any]] | None) -> Any:
@@ -191,10 +224,10 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
         return await store.aget(effect.key)
     if kind is Call:
         assert call is not None
-        if effect.flight is None:
+        if effect.flight is None and not effect.others:
             return await call(*effect.given)
         outside = leading.get()
-        leading.set((*outside, effect.flight))
+        leading.set((*outside, *effect.others) if effect.others else (*outside, effect.flight))
         try:
             return await call(*effect.given)
         finally:
@@ -244,8 +277,47 @@ async def _aperform(effect: Any, store: Store, call: Callable[..., Awaitable[Any
         return lease.drop(effect.token)
     if kind is Search:
         return await _asearch(effect.search, unwatched(store))
+    if kind is Together:
+        return await _aperform_all(effect.effects, store, call)
+    if kind is WaitForAny:
+        return await await_any(effect.flights, effect.seconds, effect.stopped_seconds)
     assert kind is Sleep
     return await sleep(effect.seconds)
+
+
+async def _aperform_all(
+    effects: Sequence[Any], store: Any, call: Callable[..., Awaitable[Any]] | None
+) -> list[Outcome]:
+    joint = joined(effects, store)
+    done: list[Outcome] = [(None, None)] * len(effects)
+    saving: list[int] = []
+    try:
+        if joint:
+            try:
+                results = await store.ado_many(list(joint.values()))
+            except BaseException:
+                interrupted([effects[at] for at in joint], store)
+                raise
+            for at in reversed(joint):
+                done[at] = settled(effects[at], results.pop(), store)
+        else:  # a store puts what tasks write in one piece
+            saving = [at for at, effect in enumerate(effects) if type(effect) is Save]
+            writes = [_aoutcome(effects[at], store, call) for at in saving]
+            for at, outcome in zip(saving, await gathered(writes), strict=True):
+                done[at] = outcome
+        for at, effect in enumerate(effects):
+            if at not in joint and at not in saving:
+                done[at] = await _aoutcome(effect, store, call)
+        return done
+    finally:
+        done = []
+
+
+async def _aoutcome(effect: Any, store: Store, call: Any) -> Outcome:
+    try:
+        return await _aperform(effect, store, call), None
+    except Exception as error:
+        return None, error
 
 
 async def _asave_and_release(effect: Save, mine: Lease, store: Any) -> bytes:

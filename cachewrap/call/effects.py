@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -53,10 +53,16 @@ class Save(Effect[bytes]):
 
 @dataclass(slots=True)
 class Call(Effect[Any]):
-    """A call upstream, as the leader of a flight or alone; ``given`` is what the call is told."""
+    """A call upstream, as the leader of a flight or alone; ``given`` is what the call is told.
+
+    A call for several requests leads ``others`` as well, and each of them took its share of the
+    time: it was asked ``among`` so many.
+    """
 
     flight: Flight | None = None
     given: tuple[Any, ...] = ()
+    others: tuple[Flight, ...] = field(default=(), compare=False)
+    among: int = field(default=1, compare=False)
 
 
 @dataclass(slots=True)
@@ -65,6 +71,15 @@ class Wait(Effect[Landing]):
 
     flight: Flight
     seconds: float = field(default=inf, compare=False)
+    stopped_seconds: float = field(default=inf, compare=False)
+
+
+@dataclass(slots=True)
+class WaitForAny(Effect[list[Landing | None]]):
+    """A wait until one of several flights lands, see `flight.wait_for_any`."""
+
+    flights: Sequence[Flight]
+    seconds: float = field(compare=False)
     stopped_seconds: float = field(default=inf, compare=False)
 
 
@@ -100,9 +115,10 @@ class Release(Effect[None]):
 
 @dataclass(slots=True)
 class Sleep(Effect[None]):
-    """A pause."""
+    """A pause, in which a ``flight`` is led."""
 
     seconds: float
+    flight: Flight | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -110,3 +126,10 @@ class Search(Effect[T]):
     """A walk through the store's entries, which takes a while."""
 
     search: Callable[[Store], T]
+
+
+@dataclass(slots=True)
+class Together(Effect[list[tuple[Any, Exception | None]]]):
+    """Effects of several flows, none of which waits for others; of each its result or its error."""
+
+    effects: Sequence[Effect[Any]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
@@ -169,6 +169,113 @@ class Flight:
             callbacks, self._callbacks = self._callbacks, {}
         for wake in callbacks:
             wake()
+
+
+def wait_for_any(
+    flights: Sequence[Flight], seconds: float = inf, stopped_seconds: float = inf
+) -> list[Landing | None]:
+    """Wait until one of several flights lands, or for so long; see `Flight.wait`.
+
+    The result has the landing of each: None where that is still to come, `FAILED` where it could
+    never come while this caller waits.
+    """
+    landed = threading.Event()
+    here = threading.get_ident()
+    waiting = _WaitForSeveral(
+        flights, [one for one in flights if one._thread == here], landed.set, stopped_seconds
+    )
+    try:
+        while waiting.goes_on(seconds) and not landed.wait(waiting.pause()):
+            pass
+    finally:
+        waiting.end()
+    return waiting.landings()
+
+
+async def await_any(
+    flights: Sequence[Flight], seconds: float = inf, stopped_seconds: float = inf
+) -> list[Landing | None]:
+    """`wait_for_any` for async callers."""
+    wake, woken = signal()
+    here, mine = threading.get_ident(), host()
+    never = []
+    for one in flights:
+        if one._thread == here and one.host is not mine and not one._landed:
+            if runs(one.host):
+                never.append(one)
+            else:
+                one.land(AGAIN)
+    waiting = _WaitForSeveral(flights, never, wake, stopped_seconds)
+    try:
+        while waiting.goes_on(seconds) and not await woken(waiting.pause()):
+            pass
+    finally:
+        waiting.end()
+    return waiting.landings()
+
+
+class _WaitForSeveral:
+    """One caller's wait for several flights.
+
+    Args:
+        flights: the flights.
+        never: those of them that cannot land while he waits.
+        wake: ends the wait.
+        stopped_seconds: see `Flight.wait`.
+    """
+
+    __slots__ = ("_end", "_flights", "_inside", "_never", "_stopped", "_wake", "_watches")
+
+    def __init__(
+        self,
+        flights: Sequence[Flight],
+        never: Sequence[Flight],
+        wake: Callable[[], None],
+        stopped_seconds: float,
+    ) -> None:
+        self._flights = flights
+        self._never = set(never)
+        self._wake = wake
+        self._stopped = stopped_seconds
+        self._inside = leading.get()
+        self._watches: list[tuple[Flight, _Watch]] | None = None
+        self._end = 0.0
+
+    def goes_on(self, seconds: float) -> bool:
+        """Whether there is something to wait for, and time; the first time it begins to wait."""
+        if self._watches is not None:
+            # All of them: those of one event loop that was stopped land together.
+            going = [watch.goes_on() for _, watch in self._watches]
+            return all(going) and clock.now() < self._end
+        self._end = clock.now() + seconds
+        self._watches, ready = [], False
+        for one in self._flights:
+            if one in self._never:
+                continue
+            if not one._announce(self._inside):
+                self._never.add(one)
+                continue
+            self._watches.append((one, _Watch(one, inf, self._stopped)))
+            ready |= not one._calls(self._wake)
+        return not (ready or self._never) and seconds > 0
+
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        watches = self._watches or ()
+        pauses = [watch.pause() for _, watch in watches]
+        return max(0.0, min([self._end - clock.now(), *pauses]))
+
+    def end(self) -> None:
+        """Wait no more."""
+        for one, _ in self._watches or ():
+            one._stop_waiting(self._inside, self._wake)
+
+    def landings(self) -> list[Landing | None]:
+        """The landing of each flight, as far as it is known."""
+        return [
+            one.landing if one._landed else FAILED if one in self._never else None
+            for one in self._flights
+        ]
 
 
 class _Watch:

@@ -94,26 +94,19 @@ def follow_alias(exchange: Exchange[R], absent: Absent, terms: Terms) -> Flow[Re
 
 
 def _explain(exchange: Exchange[R], terms: Terms, most: int | None = None) -> Flow[Explanation]:
-    from cachewrap.explain import COMPARED, Explanation, nearest
-
-    asked, source = exchange.compared(), exchange.source
+    from cachewrap.explain import Explanation, explain_miss
 
     def search(store: Store) -> Explanation:
         try:
-            near = nearest(store, terms.guard, asked, source=source, count=COMPARED, most=most)
+            return explain_miss(store, terms.guard, exchange, store.url, most=most)
         except StoreError:  # it was reported at the look, or others search for too long
-            return Explanation(source, exchange.key, False, (), store.url, looked=False)
-        others = [other for other in near if other.key != exchange.key]
-        told = others[:1]
-        if told and told[0].apart:  # a proxy tells no caller of another's
-            told += [other for other in others if not other.apart][:1]
-        return Explanation(source, exchange.key, False, tuple(told), store.url)
+            return Explanation(exchange.source, exchange.key, False, (), store.url, looked=False)
 
     return (yield from Search(search))
 
 
 def _log_miss(exchange: Exchange[R], terms: Terms) -> Flow[None]:
-    if terms.mode != "refresh":
+    if terms.mode != "refresh" and terms.compares:
         explanation = yield from _explain(exchange, terms, _LOGGED)
         log.debug("%s", explanation)
 
@@ -233,6 +226,8 @@ def fetch(
     until: float | None = None
     while True:
         found = (yield from look(exchange, terms)) if seen is None else seen
+        if found.alias and isinstance(found, Absent):  # of those who look for several at once
+            found = yield from follow_alias(exchange, found, terms)
         if isinstance(found, Reply):
             return found
         seen = None
@@ -310,9 +305,9 @@ def _ask(
 ) -> Flow[tuple[Reply[R], Landing]]:
     if log.isEnabledFor(logging.DEBUG):
         yield from _log_miss(exchange, terms)
-    started = time.perf_counter()
-    result: R = yield Call(flight)
-    seconds = time.perf_counter() - started
+    call, started = Call(flight), time.perf_counter()
+    result: R = yield call
+    seconds = (time.perf_counter() - started) / call.among
     return (yield from _keep(exchange, result, seconds, absent, terms, lease))
 
 
@@ -373,7 +368,8 @@ def _lead(
         host, lease = shared.host, Lease(name, new_token(), paired)
     failed = False
     try:
-        since = yield from _claim(exchange, lease, before, terms, host, until)
+        flight = shared.flight if is_open else shared
+        since = yield from _claim(exchange, lease, before, terms, host, flight, until)
         if not isinstance(since, Absent):
             return since
         asked = yield from ask(exchange, shared, since, terms, lease)
@@ -398,6 +394,7 @@ def _claim(
     before: bytes | None,
     terms: Terms,
     host: Any,
+    flight: Flight,
     until: float | None,
 ) -> Flow[tuple[Reply[R], Landing] | Absent]:
     """Take the lease, or wait until its owner's answer is there, or until he failed or is gone.
@@ -428,7 +425,7 @@ def _claim(
         if left <= 0:
             _log_late(exchange)
             return since
-        yield Sleep(min(pause, left))
+        yield Sleep(min(pause, left), flight)
         pause, outcome = min(pause * 1.5, _LONGEST_PAUSE), Outcome.JOINED
 
 

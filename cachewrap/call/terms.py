@@ -20,13 +20,13 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
-from cachewrap.format.aliases import Alias, AliasedError, aliased
+from cachewrap.format.aliases import Alias, AliasedError, unpacked
 from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
 from cachewrap.format.sizes import SMALL, SURE
 from cachewrap.policy import Mode, Policy
-from cachewrap.request.key import decode_request, encode, key_of, salted, stored
+from cachewrap.request.key import decode_request, encode, is_streamed, key_of, salted, stored
 from cachewrap.telemetry.events import warn_once
 from cachewrap.telemetry.usage import NO_USAGE, Usage
 
@@ -54,7 +54,7 @@ _HELD: Final = {
 def wrong_kind(entry: Entry, *wanted: Kind) -> CorruptEntryError:
     """The error for an entry of another kind than is asked for; of an alias it says of what."""
     if entry.kind is Kind.ALIAS:
-        return aliased(entry)
+        return AliasedError(entry.answer)
     return CorruptEntryError(f"it holds {_HELD[entry.kind]} in place of {_HELD[wanted[0]]}")
 
 
@@ -245,6 +245,8 @@ class Terms:
         replaced: told of a call, and of what was stored for it before its answer was.
         pairs: whether the store takes two steps of a miss at once, see `Pairs`.
         stream_leases: whether a response that stays open is asked for under a lease too.
+        compares: whether a miss that is logged says what is nearest to it: a walk through all
+            entries, that is made for one of a list.
     """
 
     place: str
@@ -260,6 +262,7 @@ class Terms:
     replaced: Callable[[Exchange[Any], bytes], None] | None = None
     pairs: bool = False
     stream_leases: bool = False
+    compares: bool = True
 
 
 @dataclass(slots=True)
@@ -383,7 +386,10 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
                 found = peek(key, seen, guard, load, late=True)
             return Absent(seen) if found is None else Reply(Outcome.HIT, *found)
         except AliasedError as there:
-            return Absent(seen, alias=there.alias)
+            try:
+                return Absent(seen, alias=unpacked(there.answer))
+            except CorruptEntryError as error:
+                wrong, stale = error, seen
         except CodecError as error:
             wrong = error
             stale = None if isinstance(error, MissingTypeError) else seen
@@ -407,7 +413,7 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
             raise seen
         found = None if seen is None else _peeked(exchange, target, seen, terms)
         if found is not None:
-            _check_source(exchange, found[1])
+            _check_led(exchange, found[1])
             return Reply(Outcome.HIT, *found, alias=target)
     except AliasedError:
         wrong = CorruptEntryError(f"the alias of {target[:12]}…, which is an alias itself")
@@ -431,10 +437,14 @@ def found_by(exchange: Exchange[R], absent: Absent, seen: Seen, terms: Terms) ->
     return Absent(stale, wrong if terms.mode == "replay" else None)
 
 
-def _check_source(exchange: Exchange[Any], entry: Entry) -> None:
-    source = entry.read_record()["source"]
-    if not same_source(source, exchange.source):
-        raise CorruptEntryError(f"an alias leads to an answer of {source}")
+def _check_led(exchange: Exchange[Any], entry: Entry) -> None:
+    """Raise `CorruptEntryError` where the answer that an alias leads to is of another form."""
+    record = entry.read_record()
+    if not same_source(record["source"], exchange.source):
+        raise CorruptEntryError(f"an alias leads to an answer of {record['source']}")
+    streams = getattr(exchange, "stream", None)
+    if streams is not None and record["request"] and streams != is_streamed(record["request"]):
+        raise CorruptEntryError(f"an alias leads to {'no' if streams else 'a'} stream")
 
 
 def _peeked(exchange: Exchange[R], key: str, raw: bytes, terms: Terms) -> tuple[R, Entry] | None:

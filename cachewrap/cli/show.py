@@ -93,6 +93,9 @@ def _shown(row: Row, timing: bool) -> list[str]:
         ("sample", str(row.sample or "")),
         ("took", span_text(entry.seconds) if entry.seconds else ""),
         ("tokens", _tokens(row)),
+        ("rules", f"{row.rules}: caches without them do not see it" if row.rules else ""),
+        *(("by rule", rule) for rule in row.by),
+        ("element", "of a list that was asked element by element" if row.element else ""),
     ]
     lines = [f"{name:8} {printable(text, 300)}" for name, text in facts if text]
     if request is None:
@@ -103,6 +106,8 @@ def _shown(row: Row, timing: bool) -> list[str]:
             text = json.dumps(jsonable(value), ensure_ascii=False)
             name = "asked" if name == "model" else name
             lines.append(f"{printable(name, 60):8} {printable(text, 300)}")
+    if row.by and request is not None:
+        lines += ["", "It is shown as it was asked, before these rules changed it."]
     for turn in row.messages:
         lines += ["", f"── {printable(turn.role, 60)}", clean(turn.text)]
     if target is not None:
@@ -152,11 +157,17 @@ def _everything(row: Row) -> dict[str, Any]:
 Examples:
   cachewrap explain body.json
   echo '{"model": "gpt-4o", "messages": […]}' | cachewrap explain -
-  cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7""",
+  cachewrap show 5f0c2a --json | jq .request | cachewrap explain - --seed 7
+  cachewrap explain body.json --same rules.toml""",
 )
 @where_beside("file", "FILE [PLACE]...", file_and_places)
+@click.option(
+    "--same",
+    metavar="FILE",
+    help="Rules of equality, in TOML: what they make equal is no difference.",
+)
 @json_option
-def explain(file: str, where: Where, as_json: bool) -> None:
+def explain(file: str, where: Where, same: str | None, as_json: bool) -> None:
     """Compare the request in FILE (- is the input) with those that are stored.
 
     It is the JSON body of a request, or a whole canonical request as `show --json` gives it. Exits
@@ -174,7 +185,8 @@ def explain(file: str, where: Where, as_json: bool) -> None:
     stored = False
     with where.opened() as places:
         for place in places:
-            explanation = Cache(place.store, cache_seed=place.seed).explain(asked)
+            cache = Cache(place.store, cache_seed=place.seed, same=same or place.same)
+            explanation = cache.explain(asked)
             stored = stored or explanation.stored
             if as_json:
                 click.echo(json_line(jsonable(asdict(explanation))))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import msgspec
-
 from cachewrap.entry import Declared, Entry, Facts, Kind, kept_until, same_source
 from cachewrap.errors import ConfigurationError, CorruptEntryError, StoreError
 from cachewrap.format.aliases import Alias, alias_in
 from cachewrap.format.envelope import seal
 from cachewrap.format.sealing import Guard
-from cachewrap.request.key import decode_request
+from cachewrap.request.key import is_streamed
 from cachewrap.stores.base import Store
 
 _TRIES: Final = 10
@@ -98,8 +96,9 @@ def _over(
             f"{_short(key)} is of {record['source']} and {_short(target)} of {source}: an alias"
             " joins requests of one function or endpoint"
         )
-    if asked and (other := entry.read_record()["request"]) and _streams(asked) != _streams(other):
-        one, none = (key, target) if _streams(asked) else (target, key)
+    other: bytes = entry.read_record()["request"]
+    if asked and other and is_streamed(asked) != is_streamed(other):
+        one, none = (key, target) if is_streamed(asked) else (target, key)
         raise ConfigurationError(
             f"{_short(one)} asks for a stream and {_short(none)} does not: an alias joins requests"
             " that are answered in the same way"
@@ -115,14 +114,6 @@ def _check_kinds(key: str, kind: Kind, target: str, other: Kind) -> None:
             f"{_short(key)} holds {one} and {_short(target)} {two}: an alias joins requests that"
             " are answered in the same way"
         )
-
-
-def _streams(request: bytes) -> bool:
-    try:
-        tree = decode_request(request)
-    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
-        return False
-    return isinstance(tree, dict) and "stream" in tree
 
 
 def remove_alias(store: Store, guard: Guard, key: str) -> bool:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    get_type_hints,
+)
 
 from cachewrap import blocks
 from cachewrap.blocks import (
@@ -23,7 +31,8 @@ from cachewrap.call.terms import ITEMS, VALUES, Exchange, Seen
 from cachewrap.entry import By, Entry, Items, Kind
 from cachewrap.errors import ConfigurationError, MissingTypeError, UnkeyableError
 from cachewrap.format import codec
-from cachewrap.function.signature import bound_to, make_binder, parameters_of, takes
+from cachewrap.function.defaults import default_cache
+from cachewrap.function.signature import bound_to, make_binder, parameters_of, place_of, takes
 from cachewrap.options import NAMES, NONE, CallOptions, Sampled
 from cachewrap.policy import Policy, Seed, Ttl, Unset, check_flag, seed_text
 from cachewrap.request.canonical import canonical
@@ -38,12 +47,14 @@ from cachewrap.request.constants import (
 )
 from cachewrap.request.key import Keyer, Pieces, encode, hashed, key_of, make_keyer, salted
 from cachewrap.retry import Retry, check_retry, with_async_retry, with_retry
-from cachewrap.same.applied import Rules
 from cachewrap.telemetry import hints
 from cachewrap.telemetry.events import wanted
 from cachewrap.telemetry.reading import usage_of
 from cachewrap.telemetry.usage import Usage
 from cachewrap.urls import wrong_cache_of_function
+
+if TYPE_CHECKING:
+    from cachewrap.same.applied import Rules
 
 When: TypeAlias = Callable[[Any], bool]
 """Decides whether an answer is stored; a stream's answer is the list of its items."""
@@ -52,22 +63,6 @@ Where: TypeAlias = Cache | Literal["blocks"] | None
 """What serves the calls outside any block; ``"blocks"`` for nothing."""
 
 BLOCKS: Final = "blocks"
-
-_defaults: dict[str, Cache] = {}
-
-
-def default_cache(seed: str) -> Cache:
-    """The disk cache that serves decorated functions of this seed outside any block."""
-    cache = _defaults.get(seed)
-    if cache is None:
-        cache = _defaults.setdefault(seed, Cache.disk(seed))
-    return cache
-
-
-@atexit.register
-def _close_defaults() -> None:
-    for cache in _defaults.values():
-        cache.close()
 
 
 Known: TypeAlias = tuple[str, Any, list[Any]]
@@ -99,6 +94,7 @@ class Settings(TypedDict):
     when: When | None
     retry: Retry | None
     version: str | int | None
+    each: str | None
 
 
 class _Codeless:
@@ -160,7 +156,13 @@ class Decorated:
         check_retry(self.retry, colour="async" if self.serve in (aserve, _astream) else "sync")
         self.options = frozenset(name for name in NAMES if not takes(plain, name))
         self.samples = check_flag("samples", settings["samples"])
-        self.bind = make_binder(plain, _names(settings["ignore"]))
+        ignored, self.each = _names(settings["ignore"]), settings["each"]
+        self.bind = make_binder(plain, ignored)
+        self.at = -1
+        if self.each is not None:
+            if key is not None or self.serve not in (serve, aserve):
+                raise ConfigurationError("each= goes neither with generators nor with key=")
+            self.at = place_of(plain, self.each, ignored)
         self._key = key
         self.salt = "" if seed is None else seed_text(seed)
         self.prefix = salted(self.salt)
@@ -174,7 +176,7 @@ class Decorated:
     @property
     def is_simple(self) -> bool:
         """Whether a call depends on its arguments alone, and on the cache that serves it."""
-        return self._key is None and not self.off and not self.samples
+        return self._key is None and not self.off and not self.samples and self.each is None
 
     @property
     def unserved(self) -> str:
@@ -268,12 +270,7 @@ class Decorated:
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The canonical request of a call. Raises `TypeError` for arguments that do not fit."""
         try:
-            told = self.told
-            if told.same is not None and not told.same():
-                told = self.tell()
-            head = told.head
-            if self.bound is not None and (bound := self.bound()):
-                head = {**head, "bound": canonical(bound)}
+            head = self.head()
             if self._key is not None:
                 given = canonical(self._key(*args, **kwargs), where="key")
                 return {**head, "key": given}
@@ -281,6 +278,15 @@ class Decorated:
         except UnkeyableError as error:
             raise UnkeyableError(f"{self.source}: {error}") from None
         return {**head, "arguments": arguments}
+
+    def head(self) -> dict[str, Any]:
+        """What all requests of the function say now. Raises `UnkeyableError`."""
+        told = self.told
+        if told.same is not None and not told.same():
+            told = self.tell()
+        if self.bound is not None and (bound := self.bound()):
+            return {**told.head, "bound": canonical(bound)}
+        return told.head
 
 
 def _undecorated(given: object) -> str:
@@ -402,7 +408,7 @@ def serve_specially(exchange: FunctionExchange, call: Any, options: CallOptions)
     exchange.key, exchange.sample = sampled.key, sampled.number
     exchange.options = options
     if sampled.counted or options.mode is not None:
-        call = _SCOPED[decorated.serve](partial(_inside, sampled, options), call)
+        call = SCOPED[decorated.serve](partial(inside, sampled, options), call)
     if decorated.serve is aserve:
         return _aserve_sampled(exchange, call, sampled)
     try:
@@ -422,7 +428,8 @@ async def _aserve_sampled(
         raise
 
 
-def _inside(sampled: Sampled, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+def inside(sampled: Any, options: CallOptions, stack: blocks.Stack) -> blocks.Stack:
+    """The blocks inside a call that is sampled (its ``key``, ``counted``) or has its own mode."""
     if sampled.counted:
         stack = stack.within(sampled.key)
     if options.mode is not None and stack and isinstance(active := stack[-1], Cache):
@@ -458,7 +465,7 @@ def _astream(exchange: FunctionExchange, call: Callable[[], Any]) -> Any:
     return _generators.astream(exchange.cache, exchange, call, exchange.decorated.retry)
 
 
-_SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
+SCOPED: Final[dict[Callable[..., Any], Callable[[Enter, Any], Any]]] = {
     serve: scoped,
     aserve: ascoped,
     _stream: scoped_generator,

@@ -24,6 +24,7 @@ from cachewrap.function.calls import (
     When,
     serve_specially,
 )
+from cachewrap.function.each import asking, elements_of, exchanges_of
 from cachewrap.function.fast_hit import Answer, fast_hit
 from cachewrap.function.typing import Cached, CachedClassMethod, CachedStaticMethod, Decorator
 from cachewrap.options import NONE, CallOptions, choose_cache, take_options
@@ -91,17 +92,25 @@ class _Calls:
         """The key of a call with these arguments; ``sample=`` counts.
 
         It is the same for every cache, but for one with rules of equality: then it is the key that
-        the cache which would serve the call here and now has for it.
+        the cache which would serve the call here and now has for it. With ``each=`` it is the key
+        of the element of a list of one.
         """
         decorated, instance = self._decorated_and_instance()  # type: ignore[attr-defined]
         kwargs, own = take_options(kwargs, decorated.options)
         cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
-        exchange = decorated.exchange(cache or _EXACT, _with_instance(instance, args), kwargs)
-        return sample_key(exchange.key, own.sample or 0)
+        given = _with_instance(instance, args)
+        exchanges = exchanges_of(decorated, cache or _EXACT, given, kwargs)
+        if len(exchanges) != 1:
+            raise ConfigurationError(
+                f"{decorated.source}: each element of {decorated.each}= has a key of its own: ask"
+                f" for that of a list of one, got {len(exchanges)}"
+            )
+        return sample_key(exchanges[0].key, own.sample or 0)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Remove the stored answer of a call with these arguments; whether there was one.
 
+        With ``each=`` those of all elements of the list are removed.
         It is removed from the cache that would serve the call here and now. Raises `StoreError`.
         """
         decorated, instance = self._decorated_and_instance()  # type: ignore[attr-defined]
@@ -109,12 +118,14 @@ class _Calls:
         cache = choose_cache(own.cache, own.cache_seed, decorated.default, counted=False)
         if decorated.off or cache is None:
             return False
-        exchange = decorated.exchange(cache, _with_instance(instance, args), kwargs)
-        return cache.discard(sample_key(exchange.key, own.sample or 0))
+        exchanges = exchanges_of(decorated, cache, _with_instance(instance, args), kwargs)
+        keys = {sample_key(exchange.key, own.sample or 0) for exchange in exchanges}
+        return sum(cache.discard(key) for key in keys) > 0
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Why a call with these arguments is a hit or a miss, see `Cache.explain`.
 
+        With ``each=`` it tells of the first element that is not stored, if there is one.
         It is asked of the cache that would serve the call here and now. Raises `StoreError`, and
         `ConfigurationError` where no cache would serve it.
         """
@@ -125,9 +136,15 @@ class _Calls:
             raise ConfigurationError(
                 f"{decorated.source}: no cache serves this call: {decorated.unserved}"
             )
-        exchange = decorated.exchange(cache, _with_instance(instance, args), kwargs)
-        exchange.key = sample_key(exchange.key, own.sample or 0)
-        return cache.explain_exchange(exchange)
+        explained = None
+        for exchange in exchanges_of(decorated, cache, _with_instance(instance, args), kwargs):
+            exchange.key = sample_key(exchange.key, own.sample or 0)
+            explained = cache.explain_exchange(exchange)
+            if not explained.stored:
+                break
+        if explained is None:
+            raise ConfigurationError(f"{decorated.source}: an empty list asks for nothing")
+        return explained
 
     def __dir__(self) -> list[str]:
         names = {"cache_key", "explain", "invalidate", "uncached"}
@@ -245,6 +262,11 @@ def _general(decorated: Decorated, function: Callable[..., Any]) -> Answer:
         if cache is None:
             return wrapped(*args, **kwargs)
         given = args if instance is None else (instance, *args)
+        if decorated.each is not None:
+            elements = elements_of(decorated, cache, given, kwargs)
+            if elements is not None:
+                ask = asking(decorated, wrapped, args, kwargs, len(given) - len(args))
+                return elements.serve(cache, own, ask)
         exchange = decorated.exchange(cache, given, kwargs)
         call = partial(wrapped, *args, **kwargs)
         if (
@@ -285,6 +307,7 @@ def llm_cached(
     when: When | None = None,
     retry: Retry | None = None,
     version: str | int | None = None,
+    each: str | None = None,
 ) -> Decorator: ...
 
 
@@ -301,6 +324,7 @@ def llm_cached(
     when: When | None = None,
     retry: Retry | None = None,
     version: str | int | None = None,
+    each: str | None = None,
 ) -> Any:
     """Cache a function that asks a model: sync or async, generator or async generator, or a method.
 
@@ -346,6 +370,10 @@ def llm_cached(
             first item.
         version: takes the place of the function's code and constants: answers are then outdated
             when it is changed, and only then.
+        each: the parameter that takes a list, each element of which has an answer of its own: the
+            function is called for those that nobody has asked for yet, with a list or tuple of
+            them, and returns one with a result for each. A call with something else there is one
+            request, and an empty list gives an empty list.
 
     Raises `ConfigurationError` for arguments that cannot be. A call raises `UnkeyableError` for an
     argument without a canonical form, and whatever the function raises; that is never stored.
@@ -361,6 +389,7 @@ def llm_cached(
         "when": when,
         "retry": retry,
         "version": version,
+        "each": each,
     }
 
     def decorate(bare: Callable[..., Any]) -> CachedFunction:

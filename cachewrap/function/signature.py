@@ -69,6 +69,23 @@ def make_binder(function: Callable[..., Any], ignore: Collection[str]) -> Binder
     return bind
 
 
+def place_of(function: Callable[..., Any], name: str, ignore: Collection[str]) -> int:
+    """The place of a parameter that takes a list, among those of the function.
+
+    Raises `ConfigurationError` where there is none of that name, or none that counts.
+    """
+    parameters = _parameters(function)
+    several = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+    for at, parameter in enumerate(parameters):
+        if parameter.name == name and name not in ignore and parameter.kind not in several:
+            return at
+    names = sorted({parameter.name for parameter in parameters}.difference(ignore))
+    raise ConfigurationError(
+        f"each={name!r}: {getattr(function, '__qualname__', function)} has no such parameter that"
+        f" takes a list and counts; it has {', '.join(names) or 'none'}"
+    )
+
+
 def parameters_of(function: Callable[..., Any]) -> list[str]:
     """The names of a function's parameters, as the binder has them."""
     return [parameter.name for parameter in _parameters(function)]

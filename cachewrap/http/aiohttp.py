@@ -7,6 +7,7 @@ import http
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
 from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,7 @@ from cachewrap.http.response import Head, Headers, Wire, marked, raising
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.policy import Same
 
 Next: TypeAlias = Callable[[], Awaitable[bytes]]
 """Gives the next piece of a body, b"" at its end."""
@@ -38,6 +40,8 @@ class AiohttpWire(Wire):
         decompressed: whether aiohttp takes the codings off the bodies.
         timeout: the caller's, of which aiohttp itself keeps the total.
     """
+
+    takes_body = True
 
     def __init__(self, request: Any, *, decompressed: bool, timeout: Any = None) -> None:
         url = request.url
@@ -63,6 +67,13 @@ class AiohttpWire(Wire):
             raise ValueError("a body that is read while it is sent")
         text: str = body.decode()
         return text
+
+    async def awith_body(self, content: bytes) -> Any:
+        other = copy(self._request)
+        other.headers = self._request.headers.copy()
+        other._body = None  # which is the first one's, to be closed with that
+        await other.update_body(content)
+        return other
 
     def timeout(self) -> object:
         return getattr(self._timeout, "sock_read", None)
@@ -351,7 +362,7 @@ class CachedMiddleware:
         """Answer one request. See ``aiohttp.ClientMiddlewareType``."""
         session = request.session
         wire = AiohttpWire(request, decompressed=session.auto_decompress, timeout=session.timeout)
-        return await self._caching.ahandle(wire, lambda: handler(request))
+        return await self._caching.ahandle(wire, lambda asked=request: handler(asked))
 
 
 def _request(
@@ -384,7 +395,10 @@ async def _serve(
 ) -> Any:
     wire = AiohttpWire(request, decompressed=decompressed, timeout=timeout)
     caching = patcher.serving(wire)
-    send = partial(handler, request)
+
+    def send(asked: Any = request) -> Awaitable[Any]:
+        return handler(asked)
+
     return await (send() if caching is None else caching.ahandle(wire, send))
 
 
@@ -400,6 +414,8 @@ def patch_aiohttp(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> HttpPatch:
     """Make cacheable what speaks aiohttp (3.12 and later), as `patch_httpx` does for httpx.
@@ -411,14 +427,14 @@ def patch_aiohttp(
     `patch_httpx` has stored of the same request serves here too.
 
     Args:
-        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
+        cache, hosts, paths, when, split, threads: as `patch_httpx` takes them.
 
     Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the installed version has no middlewares; where ``aiohttp`` is
     imported later, a `CacheWarning` says so.
     """
-    return AIOHTTP.patch(cache, when, hosts, paths, carry=threads)
+    return AIOHTTP.patch(cache, when, hosts, paths, split=split, same=same, carry=threads)
 
 
 def unpatch_aiohttp() -> None:

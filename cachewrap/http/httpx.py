@@ -14,6 +14,7 @@ from cachewrap.http.response import Wire, build, family_of
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.policy import Same
 
 
 class HttpxWire(Wire):
@@ -22,6 +23,8 @@ class HttpxWire(Wire):
     Args:
         request: the request.
     """
+
+    takes_body = True
 
     def __init__(self, request: Any) -> None:
         url, family = request.url, family_of(request)
@@ -39,6 +42,19 @@ class HttpxWire(Wire):
             request.read()
         content: bytes = request.content
         return content
+
+    def with_body(self, content: bytes) -> Any:
+        request = self._request
+        headers = request.headers.copy()
+        for name in ("content-length", "transfer-encoding"):
+            headers.pop(name, None)
+        return self._family.request(
+            request.method,
+            request.url,
+            headers=headers,
+            content=content,
+            extensions=request.extensions,
+        )
 
     def timeout(self) -> object:
         return self._request.extensions.get("timeout")
@@ -121,7 +137,9 @@ class CachedTransport(_Transport):
     def handle_request(self, request: Any) -> Any:
         """Answer one request. See ``httpx.BaseTransport``."""
         inner = self._transport(request)
-        return self._caching.handle(HttpxWire(request), lambda: inner.handle_request(request))
+        return self._caching.handle(
+            HttpxWire(request), lambda asked=request: inner.handle_request(asked)
+        )
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -146,7 +164,7 @@ class AsyncCachedTransport(_Transport):
         """Answer one request. See ``httpx.AsyncBaseTransport``."""
         inner = self._transport(request)
         return await self._caching.ahandle(
-            HttpxWire(request), lambda: inner.handle_async_request(request)
+            HttpxWire(request), lambda asked=request: inner.handle_async_request(asked)
         )
 
     async def aclose(self) -> None:
@@ -180,6 +198,8 @@ def patch_httpx(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> HttpPatch:
     """Make the SDKs cacheable that speak plain httpx or httpx2: mistralai, google-genai, ollama, …
@@ -199,6 +219,10 @@ def patch_httpx(
             providers, and of servers of one's own.
         when: takes an answer and says whether to store it: `cachewrap.predicates` has some. It is
             given the JSON of a plain answer, or its bytes; of a stream the list of its events.
+        split: whether requests for embeddings or moderations of several texts are served text by
+            text, see `CacheOptions`, of every cache that does not say ``split=False`` itself.
+        same: rules of equality for these requests, see `CacheOptions`, behind the rules of whatever
+            cache serves them.
         threads: False leaves threads alone, see `patch_threads`.
 
     Returns a handle with `undo`, which also works as a block. It may be applied several times; the
@@ -207,7 +231,7 @@ def patch_httpx(
 
     Raises `ConfigurationError` for a pattern that names no host.
     """
-    return HTTPX.patch(cache, when, hosts, paths, carry=threads)
+    return HTTPX.patch(cache, when, hosts, paths, split=split, same=same, carry=threads)
 
 
 def unpatch_httpx() -> None:

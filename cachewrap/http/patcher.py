@@ -24,6 +24,7 @@ from cachewrap.http.exchange import When
 from cachewrap.http.response import Wire
 from cachewrap.http.routes import Routes, known
 from cachewrap.http.serve import Caching
+from cachewrap.policy import Same
 from cachewrap.telemetry import events
 
 
@@ -318,6 +319,8 @@ class HttpPatcher(Applications[HttpPatch]):
         paths: Iterable[str] | None,
         *,
         more_hosts: Iterable[str] = (),
+        split: bool = False,
+        same: Same = None,
         carry: bool,
         strict: bool = True,
     ) -> HttpPatch:
@@ -329,7 +332,7 @@ class HttpPatcher(Applications[HttpPatch]):
         it warns.
         """
         routes = known(paths, more_hosts) if hosts is None else Routes(hosts, paths)
-        patch = HttpPatch(self, Caching(routes, cache, when), cache)
+        patch = HttpPatch(self, Caching(routes, cache, when, split=split, same=same), cache)
         finish_imports(self._targets)
         with self._lock:
             self._add(patch, {routes: True, "caching": patch.caching}, carries=carry)
@@ -401,8 +404,16 @@ def stepping_in(wire: Callable[..., Wire], *, is_async: bool = False) -> Callabl
         caching = patcher.serving(asked)
         if caching is None:
             return wrapped(*args, **kwargs)
+
+        def send(other: Any = None) -> Any:
+            if other is None:
+                return wrapped(*args, **kwargs)
+            if args:
+                return wrapped(other, *args[1:], **kwargs)
+            return wrapped(**{**kwargs, "request": other})
+
         handle = caching.ahandle if is_async else caching.handle
-        return handle(asked, partial(wrapped, *args, **kwargs))
+        return handle(asked, send)
 
     return step_in
 

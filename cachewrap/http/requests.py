@@ -21,6 +21,7 @@ from cachewrap.http.response import Head, Headers, Replay, Wire, marked, raising
 from cachewrap.http.routes import Routes
 from cachewrap.http.serve import Caching
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.policy import Same
 
 
 class File:
@@ -160,6 +161,8 @@ class RequestsWire(Wire):
         timeout: the caller's.
     """
 
+    takes_body = True
+
     def __init__(self, adapter: Any, request: Any, *, stream: bool, timeout: Any = None) -> None:
         url = request.url.decode() if isinstance(request.url, bytes) else request.url
         parts = urlsplit(url)
@@ -181,6 +184,13 @@ class RequestsWire(Wire):
         if not isinstance(body, (bytes, str)):
             raise ValueError("a body that is read while it is sent")
         return body
+
+    def with_body(self, content: bytes) -> Any:
+        other = self._request.copy()
+        other.body = content
+        other.headers.pop("transfer-encoding", None)
+        other.prepare_content_length(content)
+        return other
 
     def timeout(self) -> object:
         return self._timeout
@@ -387,9 +397,9 @@ class CachedAdapter(BaseAdapter):
         """Answer one request. See ``requests.adapters.BaseAdapter``."""
         inner = self._inner()
 
-        def send() -> Any:
+        def send(asked: Any = request) -> Any:
             return inner.send(
-                request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
+                asked, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
             )
 
         wire = RequestsWire(inner, request, stream=stream, timeout=timeout)
@@ -421,6 +431,8 @@ def patch_requests(
     hosts: Iterable[str] | None = None,
     paths: Iterable[str] | None = None,
     when: When | None = None,
+    split: bool = False,
+    same: Same = None,
     threads: bool = True,
 ) -> HttpPatch:
     """Make cacheable what speaks requests, as `patch_httpx` does for httpx.
@@ -432,14 +444,14 @@ def patch_requests(
     has stored of the same request serves here too.
 
     Args:
-        cache, hosts, paths, when, threads: as `patch_httpx` takes them.
+        cache, hosts, paths, when, split, threads: as `patch_httpx` takes them.
 
     Returns a handle as `patch_httpx` does.
 
     Raises `ConfigurationError` if the installed version lacks what is to be wrapped (where
     ``requests`` is imported later, its import raises it).
     """
-    return REQUESTS.patch(cache, when, hosts, paths, carry=threads)
+    return REQUESTS.patch(cache, when, hosts, paths, split=split, same=same, carry=threads)
 
 
 def unpatch_requests() -> None:

@@ -92,6 +92,12 @@ class Family(Library):
         return found
 
 
+class Fresh(HttpAnswer):
+    """An answer that was made of what upstream has just said: it has no mark of a hit."""
+
+    __slots__ = ()
+
+
 class Headers:
     """The headers of a response, in the way of httpx."""
 
@@ -146,6 +152,7 @@ class Wire:
         outcome: how it was answered, as far as it is.
         reason: why no cache serves it, or why its answer was not stored, where that is known.
         uploaded: what `form` gave, where it was asked.
+        takes_body: whether `with_body` makes another request of it.
         opens: whether its answer is handed on as it comes, though it asks for no stream.
     """
 
@@ -153,6 +160,7 @@ class Wire:
     outcome = Outcome.BYPASSED
     reason = ""
     opens = False
+    takes_body = False
     uploaded: Form | None = None
 
     def __init__(
@@ -186,6 +194,14 @@ class Wire:
         It is asked once, where SDKs upload. Raises as `content`.
         """
         return None
+
+    def with_body(self, content: bytes) -> Any:
+        """Another request of the library, with this body, for who sends this one on."""
+        raise NotImplementedError
+
+    async def awith_body(self, content: bytes) -> Any:
+        """`with_body` for async requests."""
+        return self.with_body(content)
 
     def timeout(self) -> object:
         """The timeout that its caller has set, as the library takes it; None for none."""
@@ -232,6 +248,25 @@ class Wire:
     async def abuild(self, answer: HttpAnswer, reader: Any) -> Any:
         """`build` for async responses."""
         return self.build(answer, reader)
+
+
+def read_seconds(timeout: Any) -> float | None:
+    """How long a timeout lets a caller wait for a response; None for ever.
+
+    Args:
+        timeout: seconds; those of connecting and of reading; or an object or a dictionary of such
+            parts, as httpx and urllib3 have them.
+    """
+    if isinstance(timeout, (tuple, list)):
+        timeout = timeout[-1] if timeout else None
+    elif isinstance(timeout, dict):
+        timeout = timeout.get("read")
+    else:
+        for part in ("read", "read_timeout"):
+            timeout = getattr(timeout, part, timeout)
+    if type(timeout) not in (int, float) or timeout != timeout:
+        return None
+    return max(float(timeout), 0.0)
 
 
 def library_of(response: object) -> Library:
@@ -373,6 +408,8 @@ def marked(answer: HttpAnswer, reader: object) -> list[tuple[str, str]]:
     """
     if reader:
         return [*answer.headers, (MARK, "joined")]
+    if type(answer) is Fresh:
+        return answer.headers
     in_chunks = answer.streamed and value_of(answer.headers, "content-length") is None
     framing = [("transfer-encoding", "chunked")] if in_chunks else []
     return [*answer.headers, *framing, (MARK, "hit")]

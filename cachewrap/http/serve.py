@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from cachewrap.cache import Cache
@@ -26,8 +28,9 @@ from cachewrap.http.request import (
 from cachewrap.http.response import Wire, is_framed
 from cachewrap.http.routes import Routes, asks_model, is_stream, name_of, reaches_model
 from cachewrap.http.shared_body import BodyReader
-from cachewrap.options import NONE, CallOptions, choose_cache, take_sample
-from cachewrap.policy import Policy
+from cachewrap.http.split import ListCall, elements_of
+from cachewrap.options import NONE, CallOptions, Default, choose_cache, take_sample
+from cachewrap.policy import Policy, Same, rules_of
 from cachewrap.request.canonical import canonical_body
 from cachewrap.streams.recording import Proxy
 from cachewrap.telemetry import events, hints
@@ -50,8 +53,11 @@ class Caching:
             bytes; of a stream its events. None stores every whole answer.
         whole: whether every request that is not cached is counted, and stopped in mode replay if it
             may reach a model: for who has nothing but requests to models.
+        split: whether lists are told apart, where a cache does not say.
+        same: rules of equality, which hold behind those of whatever cache serves a request.
 
-    Raises `ConfigurationError` for a default that is no cache, and a ``when`` that is no function.
+    Raises `ConfigurationError` for a default that is no cache, a ``when`` that is no function, and
+    a ``same`` that has no rules.
     """
 
     def __init__(
@@ -61,13 +67,15 @@ class Caching:
         when: When | None = None,
         *,
         whole: bool = False,
+        split: bool = False,
+        same: Same = None,
     ) -> None:
         if cache is not None and not isinstance(cache, Cache):
             raise ConfigurationError(wrong_cache(cache))
         if when is not None and not callable(when):
             raise ConfigurationError(f"when= takes a function, got {when!r}")
         self._routes = routes
-        self._cache = cache
+        self._default = Default(cache, split=split, same=rules_of(same))
         self._when = when
         self._whole = whole
         capture.watch()
@@ -107,11 +115,11 @@ class Caching:
         if (
             not (never or self._routes.has_path(wire.path))
             or capture.decided()
-            or choose_cache(default=lambda: self._cache, counted=False) is None
+            or choose_cache(default=self._default, counted=False) is None
             or not (never or asks_model(wire.path, wire.body))
         ):
             return
-        cache = choose_cache(default=lambda: self._cache)
+        cache = choose_cache(default=self._default)
         if cache is not None:
             source = Endpoint(wire.path.strip("/"), wire=True).source
             if never:
@@ -133,7 +141,7 @@ class Caching:
         Raises `ReplayMissError` in mode replay, if it makes a model work or the cache is strict.
         """
         wire.reason = reason
-        cache = choose_cache(own.cache, own.cache_seed, lambda: self._cache, own.mode)
+        cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
             wire.reason = "mode off" if own.cache_seed is not None else "no seed"
         else:
@@ -147,8 +155,11 @@ class Caching:
             asks_model = reaches_model(method, wire.url)
         cache.bypass(f"{method} {wire.path}", reason, asks_model=asks_model)
 
-    def handle(self, wire: Wire, send: Callable[[], Any], own: CallOptions = NONE) -> Any:
-        """Answer a sync request; ``send`` sends it on, ``own`` are its own options."""
+    def handle(self, wire: Wire, send: Callable[..., Any], own: CallOptions = NONE) -> Any:
+        """Answer a sync request; ``own`` are its own options.
+
+        ``send`` sends it on, or another one that `Wire.with_body` has made of it.
+        """
         plan = self._plan(wire, own)
         if plan is None:
             return send()
@@ -174,17 +185,30 @@ class Caching:
                 return response
             return wire.recorded(response, _Settling(head.stream, _coder(wire, head)))
 
-        def call() -> Answered:
+        def ask(send: Callable[[], Any]) -> Answered:
             # In its slot, so that a cached transport further in knows that this one decides.
             response = capture.send(capture.Slot(cache, exchange), send)
             if wire.head(response).status_code != 200:
-                came.append(_failed(wire, response))
-            else:
-                content = wire.read(response)
-                answered = _judged(exchange, wire, response, content)
-                came.append(replace(answered, result=wire.whole(response, content)))
+                return _failed(wire, response)
+            content = wire.read(response)
+            answered = _judged(exchange, wire, response, content)
+            return replace(answered, result=wire.whole(response, content))
+
+        def call() -> Answered:
+            came.append(ask(send))
             return came[-1]
 
+        def ask_part(wanted: list[int] | None) -> Answered:
+            assert listed is not None
+            if wanted is None:
+                return ask(send)
+            return ask(partial(send, wire.with_body(_part(wire, listed, wanted))))
+
+        listed = self._listed(wire, cache, exchange, own, streamed=streamed)
+        if listed is not None:
+            result = listed.serve(ask_part, lambda answer: wire.build(answer, None))
+            wire.outcome, wire.reason = listed.outcome, listed.reason
+            return result
         with take_sample(cache, exchange, own) or nullcontext():
             if streamed:
                 return capture.serve_open(cache, exchange, open_, rebuild, alone=alone)
@@ -199,7 +223,7 @@ class Caching:
     async def ahandle(
         self,
         wire: Wire,
-        send: Callable[[], Awaitable[Any]],
+        send: Callable[..., Awaitable[Any]],
         own: CallOptions = NONE,
         elsewhere: Callable[[str], Awaitable[Any]] | None = None,
     ) -> Any:
@@ -207,7 +231,7 @@ class Caching:
 
         Args:
             wire: the request.
-            send: sends it on.
+            send: sends it on, or another one that `Wire.with_body` has made of it.
             own: its own options.
             elsewhere: takes the key of a stream that is not stored, and gives the response of who
                 answers and counts all of its requests; None where it is to be answered here.
@@ -237,16 +261,30 @@ class Caching:
                 return response
             return await wire.arecorded(response, _Settling(head.stream, _coder(wire, head)))
 
-        async def call() -> Answered:
+        async def ask(send: Callable[[], Awaitable[Any]]) -> Answered:
             response = await capture.asend(capture.Slot(cache, exchange), send)
             if wire.head(response).status_code != 200:
-                came.append(_failed(wire, response))
-            else:
-                content = await wire.aread(response)
-                answered = _judged(exchange, wire, response, content)
-                came.append(replace(answered, result=await wire.awhole(response, content)))
+                return _failed(wire, response)
+            content = await wire.aread(response)
+            answered = _judged(exchange, wire, response, content)
+            return replace(answered, result=await wire.awhole(response, content))
+
+        async def call() -> Answered:
+            came.append(await ask(send))
             return came[-1]
 
+        async def ask_part(wanted: list[int] | None) -> Answered:
+            assert listed is not None
+            if wanted is None:
+                return await ask(send)
+            other = await wire.awith_body(_part(wire, listed, wanted))
+            return await ask(partial(send, other))
+
+        listed = self._listed(wire, cache, exchange, own, streamed=streamed)
+        if listed is not None:
+            result = await listed.aserve(ask_part, lambda answer: wire.abuild(answer, None))
+            wire.outcome, wire.reason = listed.outcome, listed.reason
+            return result
         with take_sample(cache, exchange, own) or nullcontext():
             if streamed:
                 if not cache.policy.single_flight:
@@ -262,9 +300,20 @@ class Caching:
             assert reply.value.answer is not None
             return await wire.abuild(reply.value.answer, None)
 
+    def _listed(
+        self, wire: Wire, cache: Cache, exchange: SdkExchange, own: CallOptions, *, streamed: bool
+    ) -> ListCall | None:
+        """The same call, where each element of its list is served by itself."""
+        split = exchange.policy.split
+        if not (self._default.split if split is None else split) or streamed or not wire.takes_body:
+            return None
+        body = wire.body() if wire.uploaded is None else None
+        elements = elements_of(exchange, body.get("input") if isinstance(body, dict) else None)
+        return None if elements is None else ListCall(cache, exchange, elements, own)
+
     def _plan(self, wire: Wire, own: CallOptions) -> tuple[Cache, SdkExchange, bool] | None:
         """The cache, the exchange and whether a stream is read; None for what is not cached."""
-        cache = choose_cache(own.cache, own.cache_seed, lambda: self._cache, own.mode)
+        cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
             wire.reason = "mode off" if own.cache_seed is not None else "no seed"
             if hints.seen.listening and self.knows(wire):
@@ -331,6 +380,12 @@ def _canonical(wire: Wire, body: Any, policy: Policy, taken: list[str]) -> dict[
         body = without_secrets(body, keyed, taken)
     canonical["body"] = canonical_body(body, keyed, unkeyed)
     return canonical
+
+
+def _part(wire: Wire, listed: ListCall, wanted: list[int]) -> bytes:
+    """The body of a request for some of the elements of a list."""
+    body = wire.body()
+    return json.dumps({**body, "input": listed.elements.inputs(body["input"], wanted)}).encode()
 
 
 def _judged(exchange: SdkExchange, wire: Wire, response: Any, content: bytes) -> Answered:

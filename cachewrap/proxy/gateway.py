@@ -230,10 +230,13 @@ class Gateway:
         served.received = len(body)
         headers, origin = asked_upstream(request.headers), found.upstream.origin
 
-        async def send() -> Passed:
+        async def send(other: bytes | None = None) -> Passed:
             known = with_known_codings(asked_once(headers))
+            if other is not None:
+                known = [pair for pair in known if pair[0].lower() != b"content-encoding"]
+            asked = body if other is None else other
             return Passed(
-                await self._senders.send(origin, request.method, found.target, known, body)
+                await self._senders.send(origin, request.method, found.target, known, asked)
             )
 
         siblings = None if passage.is_handed else self._siblings

@@ -264,6 +264,8 @@ class ProxyWire(Wire):
         pace: whether a stored stream comes at the pace at which it was recorded.
     """
 
+    takes_body = True
+
     def __init__(
         self,
         method: str,
@@ -311,6 +313,9 @@ class ProxyWire(Wire):
             text = self._content.decode()
             self._read = (json.loads(text, object_pairs_hook=_members),)
         return self._read[0]
+
+    def with_body(self, content: bytes) -> bytes:
+        return content
 
     def form(self) -> Form | None:
         kind = value_of(self._headers, "content-type") or ""

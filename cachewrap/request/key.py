@@ -69,6 +69,18 @@ def sample_key(key: str, sample: int) -> str:
     return key_of(salted("sample", str(sample)), key.encode()) if sample else key
 
 
+def element_key(key: str) -> str:
+    """The key of one element of a list, given that of the request with this element alone.
+
+    A list's bytes are then no longer one upstream answer: what is kept of an element never answers
+    a request that was asked whole.
+    """
+    return key_of(_ELEMENT, key.encode())
+
+
+_ELEMENT: Final = salted("element")
+
+
 def inside_key(key: str, salt: str) -> str:
     """The key of a request that is made inside a sampled call, whose own key is ``salt``."""
     return key_of(salted("inside", salt), key.encode())
@@ -261,6 +273,15 @@ def decode_request(request: bytes) -> Any:
         return _joined(request)
     except (AttributeError, TypeError, ValueError) as error:
         raise msgspec.DecodeError(f"a request without its parts: {error}") from None
+
+
+def is_streamed(request: bytes) -> bool:
+    """Whether an encoded canonical request asks for a stream; False for one that is none."""
+    try:
+        tree = decode_request(request)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(tree, dict) and "stream" in tree
 
 
 def _joined(request: bytes) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -331,9 +331,9 @@ def _in_list(
 ) -> list[Any]:
     if type(step) is At:
         index = step.index + len(value) if step.index < 0 else step.index
-        chosen = [index] if 0 <= index < len(value) else []
+        chosen: Iterable[int] = [index] if 0 <= index < len(value) else []
     elif step is _EVERY:
-        chosen = list(range(len(value)))
+        chosen = _going_on(value, steps, at + 1)
     elif type(step) is Having:
         if len(step.names) == 1 and not step.absent:  # as most are
             (name,), values, fits = step.names, step.values, step.fits
@@ -360,6 +360,25 @@ def _in_list(
             found[index] = new
             taken = taken or new is GONE
     return [item for item in found if item is not GONE] if taken else found
+
+
+def _going_on(value: list[Any], steps: tuple[Step, ...], at: int) -> Iterable[int]:
+    """The places of the items in which a path may go on: a quick look, since most are passed."""
+    step = steps[at] if at < len(steps) else None
+    if type(step) is not Named:
+        return range(len(value))
+    name, ends = step.name, at + 1 == len(steps)
+    return [
+        i
+        for i, item in enumerate(value)
+        if type(item) is not dict
+        or len(item) == 1
+        or (name in item if ends else type(item.get(name)) in _HOLDING)
+    ]
+
+
+_HOLDING: Final = frozenset({dict, list, msgspec.Raw})
+"""The types of what a path goes on in."""
 
 
 def _in_tagged(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
 from cachewrap import blocks
@@ -38,9 +37,21 @@ from cachewrap.http.request import RAW_RESPONSE, canonical_request, header, is_g
 from cachewrap.http.response import build, family_of, fill
 from cachewrap.http.routes import reaches_model
 from cachewrap.http.shared_body import BodyReader
+from cachewrap.http.split import ListCall
 from cachewrap.options import NONE, Default, Sampled, choose_cache, take_sample
 from cachewrap.sdk.carried import OPTIONS_HEADER, STRAYS, expected, take_carried
+from cachewrap.sdk.lists import aasking, asking, elements_in
+from cachewrap.sdk.request_options import (
+    aas_sent,
+    argument,
+    as_sent,
+    copied,
+    is_hooked,
+    timeout_of,
+)
 from cachewrap.telemetry import events, hints
+
+_LIBRARY: Final = "x-stainless-async"
 
 Request = Callable[..., Any]
 _stack_here: Final = blocks.blocks.get
@@ -60,6 +71,7 @@ class SdkCall:
         sampled: which sample of its request the call is; None where nothing is sampled.
         seen: what the cache's store gave for the key, where it has just been asked.
         sent: the request options as the client's own hook changed them; None where it has none.
+        listed: the same call, where each element of its list is served by itself.
     """
 
     cache: Cache
@@ -70,6 +82,7 @@ class SdkCall:
     sampled: Sampled | None
     seen: tuple[Seen, ...] = ()
     sent: Any = None
+    listed: ListCall | None = None
 
     def failed(self) -> None:
         """The call raised."""
@@ -134,7 +147,7 @@ class Seam:
             return wrapped(*args, **kwargs)
         sent = None
         if is_hooked(client) and self._may_serve(args, kwargs):
-            sent = _as_sent(client, _argument(1, "options", args, kwargs))
+            sent = as_sent(client, argument(1, "options", args, kwargs))
         sdk_call = self._sdk_call(client, args, kwargs, sent)
         if isinstance(sdk_call, SdkCall):
             return _serve(sdk_call, wrapped, client, args, kwargs)
@@ -156,7 +169,7 @@ class Seam:
     async def _arequest_hooked(
         self, wrapped: Request, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        sent = await _aas_sent(client, _argument(1, "options", args, kwargs))
+        sent = await aas_sent(client, argument(1, "options", args, kwargs))
         return await self._arequest(wrapped, client, args, kwargs, sent)
 
     def _arequest(
@@ -179,7 +192,7 @@ class Seam:
         """Whether a call is none of the cache's business, as most are outside every block."""
         if self._default.cache is not None or blocks.program is not None or not is_idle():
             return False
-        options = _argument(1, "options", args, kwargs)
+        options = argument(1, "options", args, kwargs)
         if options.headers and OPTIONS_HEADER in options.headers:
             return False
         if _hints.listening:
@@ -188,7 +201,7 @@ class Seam:
 
     def _may_serve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether it is worth while to find out what a client makes of its options."""
-        options = _argument(1, "options", args, kwargs)
+        options = argument(1, "options", args, kwargs)
         chosen = OPTIONS_HEADER in (options.headers or ())
         return self._active() and (
             chosen or choose_cache(default=self._default, counted=False) is not None
@@ -213,7 +226,7 @@ class Seam:
                 awaited = None
         if awaited is None:
             STRAYS.add(client)
-        options = _argument(1, "options", args, kwargs)
+        options = argument(1, "options", args, kwargs)
         own = take_carried(options) or NONE
         cache = choose_cache(own.cache, own.cache_seed, self._default, own.mode)
         if cache is None:
@@ -252,7 +265,7 @@ class Seam:
             )
             foreseen = None if awaited is None else awaited.foreseen
             exchange = SdkExchange(endpoint, request, policy, self._when(), foreseen, taken=taken)
-            exchange.timeout = partial(_timeout, client, options)
+            exchange.timeout = partial(timeout_of, client, options)
         except UnkeyableError as error:
             # What is wrong with the request is for the SDK to say; here it only has no key.
             asks = reaches_model(options.method, options.url)
@@ -263,66 +276,12 @@ class Seam:
         if awaited is not None:
             seen = awaited.compare(options, args, kwargs, cache, exchange)
         opened = stream or header(options.headers, RAW_RESPONSE) == "stream"
+        split = self._default.split if policy.split is None else policy.split
+        if split and not opened and (elements := elements_in(exchange, options, sent)):
+            listed = ListCall(cache, exchange, elements, own)
+            return SdkCall(cache, exchange, False, options, options.headers, None, (), sent, listed)
         sampled = take_sample(cache, exchange, own)
         return SdkCall(cache, exchange, opened, options, options.headers, sampled, seen, sent)
-
-
-_HOOK: Final = "_prepare_options"
-_LIBRARY: Final = "x-stainless-async"
-
-
-def is_hooked(client: Any) -> bool:
-    """Whether the program itself changes the options of a client's requests on their way out."""
-    kind: Any = type(client)
-    return _HOOK in vars(client) or _is_hooked(kind)
-
-
-@lru_cache(maxsize=256)
-def _is_hooked(cls: type) -> bool:
-    places = [base.__module__.partition(".")[0] for base in cls.__mro__ if _HOOK in vars(base)]
-    return bool(places) and places[0] != places[-1]
-
-
-def _timeout(client: Any, options: Any) -> object:
-    """The timeout of a call, which is its client's unless it has one of its own."""
-    own = getattr(options, "timeout", None)
-    return own if is_given(own) else getattr(client, "timeout", None)
-
-
-def _copied(options: Any) -> Any:
-    """Options that a hook may change, also in place, and those of the call stay as they are."""
-    copied = copy(options)
-    if isinstance(options.json_data, dict):
-        copied.json_data = dict(options.json_data)
-    if options.headers:
-        copied.headers = dict(options.headers)
-    return copied
-
-
-def _as_sent(client: Any, options: Any) -> Any:
-    """The options as the client's own hook sends them; as they are where it fails.
-
-    Upstream it will fail again and say so; what it does to credentials alone is still served.
-    """
-    copied = _copied(options)
-    try:
-        changed = client._prepare_options(copied)
-    except Exception:
-        return options
-    return copied if changed is None else changed
-
-
-async def _aas_sent(client: Any, options: Any) -> Any:
-    copied = _copied(options)
-    try:
-        changed = await client._prepare_options(copied)
-    except Exception:
-        return options
-    return copied if changed is None else changed
-
-
-def _argument(index: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[index] if len(args) > index else kwargs[name]
 
 
 def _serve(
@@ -338,6 +297,9 @@ def _serve(
     def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
         return rebuild(sdk_call, answer, client, args, kwargs, reader)
 
+    if sdk_call.listed is not None:
+        ask = asking(sdk_call.listed, wrapped, args, kwargs)
+        return sdk_call.listed.serve(ask, partial(build, reader=None))
     serve = serve_open if sdk_call.open else serve_read
     try:
         return serve(sdk_call.cache, sdk_call.exchange, upstream, build, *sdk_call.seen)
@@ -359,6 +321,9 @@ async def _aserve(
     def build(answer: HttpAnswer | None, reader: BodyReader | None) -> Any:
         return arebuild(sdk_call, answer, client, args, kwargs, reader)
 
+    if sdk_call.listed is not None:
+        ask = aasking(sdk_call.listed, wrapped, args, kwargs)
+        return await sdk_call.listed.aserve(ask, partial(build, reader=None))
     serve = aserve_open if sdk_call.open else aserve_read
     try:
         return await serve(sdk_call.cache, sdk_call.exchange, upstream, build, *sdk_call.seen)
@@ -424,8 +389,8 @@ def _request(sdk_call: SdkCall, client: Any, options: Any, on_asyncio: bool) -> 
 def _as_built(sdk_call: SdkCall, client: Any, options: Any, on_asyncio: bool) -> Any:
     sent = sdk_call.sent
     if sent is None:
-        copied = _copied(options)
-        sent = at_once(client._prepare_options(copied)) or copied
+        own = copied(options)
+        sent = at_once(client._prepare_options(own)) or own
     if sent.idempotency_key is None:
         sent.idempotency_key = client._idempotency_key()
     request = client._build_request(sent)

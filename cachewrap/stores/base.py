@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 from cachewrap import systems
 from cachewrap.loops import Workers
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+
+Operation: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""The name of a store's method, and the arguments that it is called with."""
 
 
 _workers = Workers()
@@ -113,9 +116,9 @@ class Store(ABC):
     writes hop to a thread. A store that waits on a network overrides them all.
 
     What a store can do more is said by the segments below, each of them a protocol of its own:
-    `Leases`, `Pairs`, `Scans`, `Seeds`, `Uses`, `Logs` and `Checks`. A store has a segment that its
-    class derives from, and also one whose methods its class or the object itself has without that,
-    so that it may depend on the platform, or on another store behind this one.
+    `Leases`, `Pairs`, `Many`, `Scans`, `Seeds`, `Uses`, `Logs` and `Checks`. A store has a segment
+    that its class derives from, and also one whose methods its class or the object itself has
+    without that, so that it may depend on the platform, or on another store behind this one.
     """
 
     bounded: bool = False
@@ -310,6 +313,31 @@ class Pairs(Protocol):
         over: bytes | None = None,
     ) -> tuple[bytes, bool]:
         """`add_and_release` for async callers."""
+
+
+@runtime_checkable
+class Many(Protocol):
+    """Operations on several keys at once, by a store that waits on a network.
+
+    A list that is asked element by element looks for all its elements so, and stores what was
+    missing. Without this segment it does one after the other.
+    """
+
+    @abstractmethod
+    def do_many(self, operations: Sequence[Operation]) -> list[Any]:
+        """What each of the operations gives, or the `StoreError` that it raises.
+
+        They are on different keys, and may be done in any order.
+
+        Args:
+            operations: each the name of a method, and its arguments: of `Store.get`, `Store.add`,
+                `Store.set`, and where the store has them `Leases.acquire`, `Leases.release`,
+                `Pairs.acquire_and_get` and `Pairs.add_and_release`.
+        """
+
+    @abstractmethod
+    async def ado_many(self, operations: Sequence[Operation]) -> list[Any]:
+        """`do_many` for async callers."""
 
 
 @runtime_checkable

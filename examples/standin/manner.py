@@ -45,6 +45,9 @@ class Manner:
         headers: more headers of the answer.
         response_status: the status of Responses: completed, incomplete, failed, queued, ...
         says: what is said to the last message; where it gives None, a sentence unlike every other.
+        steady: whether vectors and moderations follow from what is asked for alone, as those of a
+            model do, and not from the draw.
+        shuffled: whether the vectors of an answer come in another order than that of the list.
     """
 
     delay: float = 0.0
@@ -67,6 +70,8 @@ class Manner:
     headers: tuple[tuple[str, str], ...] = ()
     response_status: str = "completed"
     says: Callable[[str], str | None] | None = None
+    steady: bool = False
+    shuffled: bool = False
 
 
 def sse(reply: Answer, manner: Manner) -> list[bytes]:

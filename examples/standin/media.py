@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
+from dataclasses import replace
 from typing import Any
 
 from standin.wire import Answer, Draw, Request, dump, fault, morsels, plain
@@ -34,36 +35,57 @@ def _numbers(draw: Draw, index: int, count: int) -> list[float]:
     return [number / 65536 for number in struct.unpack(f"<{count}H", seed)]
 
 
+def elements_of(request: Request) -> list[Any]:
+    """What a request asks vectors or moderations for; nothing for other requests."""
+    if request.endpoint.rpartition("/")[2] not in ("embeddings", "moderations"):
+        return []
+    return _elements(request.fields().get("input"))
+
+
+def _elements(asked: Any) -> list[Any]:
+    """The elements of an input: a list of tokens, or of parts of several kinds, is one of them."""
+    single = not isinstance(asked, list) or all(isinstance(item, (int, dict)) for item in asked)
+    return [asked] if single else list(asked)
+
+
+def _own(draw: Draw, body: Body, element: Any, index: int, count: int) -> list[float]:
+    """The numbers of one element: those of the draw, or those that this element always has."""
+    if not draw.steady:
+        return _numbers(draw, index, count)
+    told = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
+    return _numbers(replace(draw, token=dump([element, sorted(told.items())])), 0, count)
+
+
 def embeddings(body: Body, draw: Draw) -> Answer:
     """``POST embeddings``, as floats or as base64 of little-endian 32-bit floats."""
-    asked = body.get("input")
-    single = not isinstance(asked, list) or all(isinstance(item, int) for item in asked)
-    count = 1 if single else len(asked or ())
     data: list[Body] = []
-    for index in range(count):
-        vector: Any = _numbers(draw, index, int(body.get("dimensions") or 8))
+    elements = _elements(body.get("input"))
+    for index, element in enumerate(elements):
+        vector: Any = _own(draw, body, element, index, int(body.get("dimensions") or 8))
         if body.get("encoding_format") == "base64":
             vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         data.append({"object": "embedding", "index": index, "embedding": vector})
-    usage = {"prompt_tokens": draw.number, "total_tokens": draw.number}
+    used = sum(len(dump(element)) for element in elements) if draw.steady else draw.number
+    usage = {"prompt_tokens": used, "total_tokens": used}
     model = body.get("model", "stand-in")
     head = {"id": f"embd-{draw.token}", "object": "list"}
+    if draw.shuffled:
+        data = data[1:] + data[:1]
     return plain({**head, "data": data, "model": model, "usage": usage})
 
 
 def moderations(body: Body, draw: Draw) -> Answer:
     """``POST moderations``."""
-    asked = body.get("input")
     results = [
         {
             "flagged": False,
             "categories": dict.fromkeys(CATEGORIES, False),
             "category_scores": dict(
-                zip(CATEGORIES, _numbers(draw, index, len(CATEGORIES)), strict=True)
+                zip(CATEGORIES, _own(draw, body, element, index, len(CATEGORIES)), strict=True)
             ),
             "category_applied_input_types": {name: ["text"] for name in CATEGORIES},
         }
-        for index in range(len(asked) if isinstance(asked, list) else 1)
+        for index, element in enumerate(_elements(body.get("input")))
     ]
     model = body.get("model", "omni-moderation-latest")
     return plain({"id": f"modr-{draw.token}", "model": model, "results": results})

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from standin.api import answer
 from standin.manner import Manner, frames, sse, zipped
+from standin.media import elements_of
 from standin.wire import Answer, Draw, Request, fault
 
 
@@ -72,6 +73,11 @@ class Upstream:
     def by_path(self) -> Counter[str]:
         """How many requests have arrived for each path."""
         return Counter(request.path for request in list(self.requests))
+
+    @property
+    def elements(self) -> list[Any]:
+        """What vectors and moderations were asked for, one after the other."""
+        return [one for request in list(self.requests) for one in elements_of(request)]
 
     @property
     def last(self) -> Request:
@@ -196,7 +202,14 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, _Server)
         manner = server.upstream.admit(request)
-        draw = Draw(server.number(), manner.finish, manner.response_status, manner.says)
+        draw = Draw(
+            server.number(),
+            manner.finish,
+            manner.response_status,
+            manner.says,
+            manner.steady,
+            manner.shuffled,
+        )
         if manner.gate is not None:
             manner.gate.wait()
         time.sleep(manner.delay)

@@ -136,6 +136,8 @@ class Draw:
     finish: bool = True
     status: str = "completed"
     says: Callable[[str], str | None] | None = None
+    steady: bool = False
+    shuffled: bool = False
     token: str = field(default_factory=lambda: f"{random.SystemRandom().getrandbits(64):016x}")
 
     @property

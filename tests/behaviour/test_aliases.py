@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from colours import COLOURS, Function, Upstream
 from working import work_of
 
 from cachewrap import Cache, CacheWarning, ConfigurationError, ReplayMissError
+from cachewrap.call.terms import ValueExchange
 from cachewrap.entries.aliases import _TRIES
 from cachewrap.entry import Facts, HttpAnswer, Kind
 from cachewrap.errors import CorruptEntryError, StoreError
@@ -18,6 +20,7 @@ from cachewrap.format import codec
 from cachewrap.format.aliases import Alias, unpacked
 from cachewrap.format.envelope import seal, unseal
 from cachewrap.request import key as keys
+from cachewrap.same import replace
 from cachewrap.stores.base import Store
 from cachewrap.stores.memory import MemoryStore
 
@@ -66,7 +69,7 @@ def test_an_alias_answers_also_after_a_restart_and_in_replay(lights: Lights) -> 
         again = Cache(lights.cache.store, mode=mode)
         with again:
             assert lights.ask(ALIKE) == first
-        assert (again.stats.hits, again.stats.by_alias, again.stats.misses) == (1, 1, 0)
+        assert (again.stats.hits, again.stats.hits_by_alias, again.stats.misses) == (1, 1, 0)
     assert lights.up.calls == 1
 
 
@@ -80,7 +83,7 @@ def test_nothing_is_answered_so_that_nobody_has_approved(lights: Lights) -> None
             asked[2],
         ]
         assert lights.ask("Turn the lights on") not in asked
-    assert lights.cache.stats.by_alias == 1
+    assert lights.cache.stats.hits_by_alias == 1
 
 
 def test_what_was_stored_before_comes_back(lights: Lights) -> None:
@@ -219,7 +222,7 @@ def test_what_leads_nowhere_is_a_miss_and_its_answer_stays(colour: str, what: st
             answer = lights.ask(ALIKE)
         assert answer == lights.ask(ALIKE) == "Lights on, please! #3"
     assert lights.key(ALIKE) not in {alias.key for alias in lights.cache.aliases()}
-    assert lights.cache.stats.by_alias == 0
+    assert lights.cache.stats.hits_by_alias == 0
 
 
 @pytest.mark.parametrize("what", NOWHERE)
@@ -460,3 +463,51 @@ def test_an_alias_that_would_take_too_much_is_not_opened(store: Store) -> None:
     assert unpacked(unseal(raw).answer).kept == kept
     with pytest.raises(CorruptEntryError, match="would take"):
         unseal(raw, 1_000_000)
+
+
+# -- beside rules ----------------------------------------------------------------------------------
+
+
+def test_an_alias_under_rules_is_no_hit_by_a_rule() -> None:
+    light = Lights("sync", Cache.memory(same=[replace(r"#\d+", "#")]))
+    with light.cache:
+        first = light.ask("on #1")
+        light.ask("off #1")
+        light.alias("off #2", "on #2")
+        assert light.ask("off #3") == first
+        stats = light.cache.stats
+        assert (stats.hits_by_alias, stats.hits_by_rule, stats.misses) == (1, 0, 2)
+        assert light.cache.unalias(light.key("off #4"))
+        assert light.ask("off #5") == "off #1 #2"
+        assert stats.hits_by_rule == 1
+
+
+# -- in lists --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_one_request_of_a_list_is_answered_by_alias(cache: Cache, colour: str) -> None:
+    up = Upstream()
+
+    def ask(*prompts: str) -> list[Any]:
+        listed = [ValueExchange(cache.policy, "s", keys.encode({"p": one})) for one in prompts]
+
+        def call(numbers: list[int]) -> list[str]:
+            return [up.answer(prompts[number]) for number in numbers]
+
+        async def acall(numbers: list[int]) -> list[str]:
+            return call(numbers)
+
+        if colour == "sync":
+            replies = cache.serve_many(listed, call)
+        else:
+            replies = asyncio.run(cache.aserve_many(listed, acall))
+        return [reply.value for reply in replies]
+
+    on, off = ask(ON, OFF)
+    one, two = (keys.key_of(keys.salted("s"), keys.encode({"p": p})) for p in (ON, ALIKE))
+    cache.alias(two, one)
+    assert ask(ALIKE, OFF, ALIKE, "new") == [on, off, on, "new #3"]
+    assert (cache.stats.hits_by_alias, cache.stats.hits, cache.stats.misses) == (2, 3, 3)
+    cache.delete(one)
+    assert ask(ALIKE, OFF) == [f"{ALIKE} #4", off]

@@ -10,6 +10,7 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = map(str, (TESTS, TESTS / "unit" / "format", TESTS / "unit" / "request"))
 
 from ledger import test_golden_log
+from sdk import steered
 from test_envelope import ALIAS, DETAILED, FACTS, REQUEST, STORED, WITH_DICTIONARY_1, golden
 from test_golden import FOLDER, made
 
@@ -45,3 +46,5 @@ detailed = Path(__file__).parent / "cassette-1-with-details.jsonl"
 if not detailed.exists():
     envelope = seal(*codec.encode("because"), REQUEST, DETAILED)
     detailed.write_bytes(b"\n".join((HEAD, write(key_of("with details"), "41", envelope), b"")))
+if not steered.GOLDEN.exists():
+    steered.record()

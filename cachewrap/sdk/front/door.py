@@ -27,6 +27,7 @@ from cachewrap.entry import HttpAnswer
 from cachewrap.errors import ConfigurationError, UnkeyableError
 from cachewrap.format.plans import Models
 from cachewrap.http.answers import served_headers
+from cachewrap.http.elements import form_of
 from cachewrap.http.exchange import Answered, SdkExchange
 from cachewrap.http.request import is_given
 from cachewrap.options import NAMES, Default, choose_simple_cache, take_options
@@ -287,9 +288,17 @@ class Door:
         shape = head, names, marks
         if not isinstance(known, Known):
             known = None
-        elif not known.works.are_alone(client, instance):
+        elif not known.works.are_alone(client, instance) or (
+            (cache.policy.split or self._default.split) and self._splits(cache, known)
+        ):
             return None
         return Asked(self, shape, instance, client, keywords, clean, known, cache)
+
+    def _splits(self, cache: Cache, known: Known) -> bool:
+        """Whether a list is asked element by element, which is for the long way."""
+        split = cache.policy.split
+        on = self._default.split if split is None else split
+        return on and form_of(known.endpoint.path) is not None
 
     def _seen(
         self,

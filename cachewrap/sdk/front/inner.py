@@ -163,8 +163,10 @@ class InnerDoor(Door):
                 return None
         if not isinstance(known, Known):
             known = None
-        elif not known.works.are_alone(client) or (
-            keywords.stream and known.stream_cls != kwargs.get("stream_cls")
+        elif (
+            not known.works.are_alone(client)
+            or (keywords.stream and known.stream_cls != kwargs.get("stream_cls"))
+            or ((cache.policy.split or self._default.split) and self._splits(cache, known))
         ):
             return None
         return Asked(self, (head, names, marks), None, client, keywords, clean, known, cache)

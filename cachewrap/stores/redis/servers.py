@@ -100,6 +100,7 @@ class Server(ABC):
         seconds: how long an operation may take.
         asks_at_once: making a client asks the server.
         batches: operations of several tasks may be sent together.
+        is_spread: the keys are on several nodes.
     """
 
     place: str
@@ -107,6 +108,7 @@ class Server(ABC):
     seconds: float
     asks_at_once = False
     batches = False
+    is_spread = False
 
     def _note(self, options: dict[str, Any], seconds: float) -> None:
         self.limit = options.get("max_connections", CONNECTIONS)
@@ -305,6 +307,7 @@ class Cluster(Server):
     """A cluster, of which the URL names one or more nodes."""
 
     asks_at_once = True
+    is_spread = True
 
     def __init__(self, url: str, seconds: float) -> None:
         scheme, self._hosts, parts = _divided(url, 6379)

@@ -6,8 +6,8 @@ import functools
 import re
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from cachewrap.errors import ConfigurationError, StoreError
 from cachewrap.loops import running_trio
@@ -39,12 +39,9 @@ from cachewrap.stores.redis.commands import (
 )
 from cachewrap.stores.redis.connections import Connections
 from cachewrap.stores.redis.logs import RedisLogs
+from cachewrap.stores.redis.several import RedisMany, Steps, in_asyncio
 
-M = TypeVar("M", bound=Callable[..., Any])
 T = TypeVar("T")
-
-Steps: TypeAlias = Generator[Sequence[Command], list[Any], T]
-"""An operation: it gives commands that are sent together, and is sent their answers."""
 
 _BATCH = 1000
 """Keys that the server looks through for one answer to SCAN."""
@@ -56,26 +53,24 @@ _FIRST_VALUES = 8
 _VALUE_BYTES = 2**23
 """Bytes of values that are asked for at once, as far as can be told from those before."""
 
+_STEPS = {
+    "get": "_getting",
+    "add": "_adding",
+    "set": "_setting",
+    "acquire": "_acquiring",
+    "release": "_releasing",
+    "acquire_and_get": "_beginning",
+    "add_and_release": "_ending",
+}
+"""What makes the steps of an operation, by its name."""
+
 _ANY_KEY = b"?" * 64 + b"}"  # not a lease, which has more behind the brace
 
 _IS_NAME = re.compile(rb"[^{]*\{[0-9a-f]{64}\}").fullmatch
 """Whether what fits a pattern is the name of an entry."""
 
 
-def _in_asyncio(method: M) -> M:
-    """An async operation of redis-py, which knows asyncio alone; elsewhere the sync one's."""
-    sync = method.__name__.removeprefix("a")
-
-    @functools.wraps(method)
-    async def either(store: RedisStore, *args: Any, **options: Any) -> Any:
-        if running_trio() is not None:
-            return await in_thread(getattr(store, sync), *args, **options)
-        return await method(store, *args, **options)
-
-    return cast(M, either)
-
-
-class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
+class RedisStore(Store, Leases, Pairs, RedisMany, Scans, Seeds, Uses, RedisLogs):
     """Entries under ``cachewrap:<namespace>:<seed>:{<key>}`` on a Redis or compatible server.
 
     A lease stands beside its entry, with ``:lease`` behind. It is never listed, counted or cleared.
@@ -168,7 +163,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
             found: bytes | None = value if type(value) is bytes else plain(value)
             return found
 
-    @_in_asyncio
+    @in_asyncio
     async def aget(self, key: str) -> bytes | None:
         (value,) = await self._connections.ask((("GET", self._name(key)),))
         with self._connections.told():
@@ -180,13 +175,15 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     ) -> bytes:
         return self._do(self._adding(key, value, expires, over), len(value))
 
-    @_in_asyncio
+    @in_asyncio
     async def aadd(
         self, key: str, value: bytes, *, expires: float = 0.0, over: bytes | None = None
     ) -> bytes:
         return await self._ado(self._adding(key, value, expires, over), len(value))
 
-    def _adding(self, key: str, value: bytes, expires: float, over: bytes | None) -> Steps[bytes]:
+    def _adding(
+        self, key: str, value: bytes, expires: float = 0.0, over: bytes | None = None
+    ) -> Steps[bytes]:
         if over is not None:
             (won,) = yield [self._replacing(key, value, expires, over)]
             return bytes(raised(won))
@@ -204,20 +201,29 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     def set(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         self._do(self._setting(key, value, expires), len(value))
 
-    @_in_asyncio
+    @in_asyncio
     async def aset(self, key: str, value: bytes, *, expires: float = 0.0) -> None:
         await self._ado(self._setting(key, value, expires), len(value))
 
-    def _setting(self, key: str, value: bytes, expires: float) -> Steps[None]:
+    def _setting(self, key: str, value: bytes, expires: float = 0.0) -> Steps[None]:
         (answer,) = yield [put(self._name(key), value, expires)]
         raised(answer)
 
     def delete(self, key: str) -> bool:
         return bool(self._do(self._one("DEL", self._name(key))))
 
-    @_in_asyncio
+    @in_asyncio
     async def adelete(self, key: str) -> bool:
         return bool(await self._ado(self._one("DEL", self._name(key))))
+
+    def _getting(self, key: str) -> Steps[bytes | None]:
+        (value,) = yield [("GET", self._name(key))]
+        found: bytes | None = plain(value)
+        return found
+
+    def _steps(self, name: str) -> Callable[..., Steps[Any]]:
+        steps: Callable[..., Steps[Any]] = getattr(self, _STEPS[name])
+        return steps
 
     def _one(self, *command: bytes | str | int) -> Steps[Any]:
         (answer,) = yield [command]
@@ -327,7 +333,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
                 count += self._connections.server.unlink(client, names)
         return count
 
-    @_in_asyncio
+    @in_asyncio
     async def aclear(self) -> int:
         count = 0
         async for names in self._ascan():
@@ -338,7 +344,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     def acquire(self, key: str, token: str, seconds: float) -> Claim:
         return self._do(self._acquiring(key, token, seconds))
 
-    @_in_asyncio
+    @in_asyncio
     async def aacquire(self, key: str, token: str, seconds: float) -> Claim:
         return await self._ado(self._acquiring(key, token, seconds))
 
@@ -351,7 +357,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     def acquire_and_get(self, key: str, token: str, seconds: float) -> tuple[Claim, bytes | None]:
         return self._do(self._beginning(key, token, seconds))
 
-    @_in_asyncio
+    @in_asyncio
     async def aacquire_and_get(
         self, key: str, token: str, seconds: float
     ) -> tuple[Claim, bytes | None]:
@@ -369,7 +375,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     def renew(self, key: str, token: str, seconds: float) -> bool:
         return bool(self._do(self._renewing(key, token, seconds)))
 
-    @_in_asyncio
+    @in_asyncio
     async def arenew(self, key: str, token: str, seconds: float) -> bool:
         return bool(await self._ado(self._renewing(key, token, seconds)))
 
@@ -379,13 +385,13 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     def release(self, key: str, token: str, *, failed: bool = False) -> None:
         self._do(self._releasing(key, token, failed))
 
-    @_in_asyncio
+    @in_asyncio
     async def arelease(self, key: str, token: str, *, failed: bool = False) -> None:
         await self._ado(self._releasing(key, token, failed))
 
-    def _releasing(self, key: str, token: str, failed: bool) -> Steps[Any]:
+    def _releasing(self, key: str, token: str, failed: bool = False) -> Steps[None]:
         script = RELEASE_FAILED if failed else RELEASE
-        return self._one("EVAL", script, 1, self._lease(key), token)
+        yield from self._one("EVAL", script, 1, self._lease(key), token)
 
     def add_and_release(
         self,
@@ -398,7 +404,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     ) -> tuple[bytes, bool]:
         return self._do(self._ending(key, token, value, expires, over), len(value))
 
-    @_in_asyncio
+    @in_asyncio
     async def aadd_and_release(
         self,
         key: str,
@@ -411,7 +417,12 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
         return await self._ado(self._ending(key, token, value, expires, over), len(value))
 
     def _ending(
-        self, key: str, token: str, value: bytes, expires: float, over: bytes | None
+        self,
+        key: str,
+        token: str,
+        value: bytes,
+        expires: float = 0.0,
+        over: bytes | None = None,
     ) -> Steps[tuple[bytes, bool]]:
         name, leave = self._name(key), ("EVAL", RELEASE, 1, self._lease(key), token)
         if over is not None:
@@ -427,7 +438,7 @@ class RedisStore(Store, Leases, Pairs, Scans, Seeds, Uses, RedisLogs):
     def close(self) -> None:
         self._connections.close()
 
-    @_in_asyncio
+    @in_asyncio
     async def aclose(self) -> None:
         await self._connections.aclose()
 
