@@ -223,7 +223,7 @@ def _text(
             yield from _proposal(f"?{number}", proposal, width)
     elif found.doubtful and not asked:
         yield ""
-        more = f"{count_text(found.doubtful)} more may be equal, or differ in what is asked"
+        more = f"{count_text(found.doubtful)} more requests may be equal, or ask other things"
         yield f"{more}: --doubtful shows them"
     elif asked:
         yield ""

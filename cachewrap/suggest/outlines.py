@@ -234,9 +234,9 @@ _packed: Final = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def scope_of(entry: StoredEntry) -> str:
-    """What tells the keys of an entry's cache from others: the digest of its rules, "" for none."""
+    """The declarations that an entry's key is under, as a text: what tells it from other keys."""
     declared = entry._entry.declared
-    return declared.rules if declared is not None else ""
+    return "" if declared is None else f"{declared.rules} {declared.element}"
 
 
 def outline(request: dict[str, Any], raw: bytes) -> Outline:
