@@ -20,7 +20,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
-from cachewrap.format.aliases import Alias, AliasedError, alias_in
+from cachewrap.format.aliases import Alias, AliasedError, alias_in, unpacked
 from cachewrap.format.classes import called
 from cachewrap.policy import UNSET, Ttl, Unset, ttl_seconds
 from cachewrap.request.canonical import canonical
@@ -75,7 +75,8 @@ class KeyValue(Serving):
             try:
                 found = peek(stored, raw, self._guard, codec.value_of, late=mode == "replay")
             except AliasedError as there:
-                found = self._led_to(stored, there.alias, codec.value_of, late=mode == "replay")
+                alias = unpacked(there.answer)
+                found = self._led_to(stored, alias, codec.value_of, late=mode == "replay")
         except (StoreError, CorruptEntryError) as error:
             self.survive(error, "cache.get")
             return default
@@ -196,6 +197,7 @@ class KeyValue(Serving):
         older_than: Age | None = None,
         min_size: Size | None = None,
         max_size: Size | None = None,
+        rules: str | None = None,
     ) -> Iterator[StoredEntry]:
         """What is stored under this seed and fits every filter, one `StoredEntry` after the other.
 
@@ -213,6 +215,8 @@ class KeyValue(Serving):
             older_than: stored before that.
             min_size: bytes in the store, at least: a number, or text such as ``"10k"``.
             max_size: bytes, at most.
+            rules: stored under rules of equality: ``"any"``, ``"none"``, or the beginning of their
+                digest, as `StoredEntry.rules` has it.
 
         >>> from datetime import timedelta
         >>> with Cache.memory() as cache:
@@ -237,6 +241,7 @@ class KeyValue(Serving):
             older_than=older_than,
             min_size=min_size,
             max_size=max_size,
+            rules=rules,
         )
         if self._seed is None:
             return iter(())

@@ -20,7 +20,7 @@ from cachewrap.errors import (
     UnsupportedTypeError,
 )
 from cachewrap.format import codec
-from cachewrap.format.aliases import Alias, AliasedError, aliased
+from cachewrap.format.aliases import Alias, AliasedError, unpacked
 from cachewrap.format.codec import decode
 from cachewrap.format.envelope import sealed, unseal
 from cachewrap.format.sealing import UNSEALED, Guard, admit
@@ -54,7 +54,7 @@ _HELD: Final = {
 def wrong_kind(entry: Entry, *wanted: Kind) -> CorruptEntryError:
     """The error for an entry of another kind than is asked for; of an alias it says of what."""
     if entry.kind is Kind.ALIAS:
-        return aliased(entry)
+        return AliasedError(entry.answer)
     return CorruptEntryError(f"it holds {_HELD[entry.kind]} in place of {_HELD[wanted[0]]}")
 
 
@@ -386,7 +386,10 @@ def found_in(exchange: Exchange[R], seen: Seen, terms: Terms) -> Reply[R] | Abse
                 found = peek(key, seen, guard, load, late=True)
             return Absent(seen) if found is None else Reply(Outcome.HIT, *found)
         except AliasedError as there:
-            return Absent(seen, alias=there.alias)
+            try:
+                return Absent(seen, alias=unpacked(there.answer))
+            except CorruptEntryError as error:
+                wrong, stale = error, seen
         except CodecError as error:
             wrong = error
             stale = None if isinstance(error, MissingTypeError) else seen

@@ -93,6 +93,9 @@ def _shown(row: Row, timing: bool) -> list[str]:
         ("sample", str(row.sample or "")),
         ("took", span_text(entry.seconds) if entry.seconds else ""),
         ("tokens", _tokens(row)),
+        ("rules", f"{row.rules}: caches without them do not see it" if row.rules else ""),
+        *(("by rule", rule) for rule in row.by),
+        ("element", "of a list that was asked element by element" if row.element else ""),
     ]
     lines = [f"{name:8} {printable(text, 300)}" for name, text in facts if text]
     if request is None:
@@ -103,6 +106,8 @@ def _shown(row: Row, timing: bool) -> list[str]:
             text = json.dumps(jsonable(value), ensure_ascii=False)
             name = "asked" if name == "model" else name
             lines.append(f"{printable(name, 60):8} {printable(text, 300)}")
+    if row.by and request is not None:
+        lines += ["", "It is shown as it was asked, before these rules changed it."]
     for turn in row.messages:
         lines += ["", f"── {printable(turn.role, 60)}", clean(turn.text)]
     if target is not None:

@@ -66,6 +66,9 @@ class Total(Sum):
     aliases: int = 0
     oldest: float = 0.0
     newest: float = 0.0
+    under_rules: int = 0
+    by_rule: int = 0
+    elements: int = 0
     groups: dict[tuple[str, str], Sum] = field(default_factory=dict)
 
     def add(self, row: Row) -> Decimal | None:
@@ -79,6 +82,9 @@ class Total(Sum):
         one = Sum(1, row.size, usage.tokens_in, usage.tokens_out, entry.seconds, money, off)
         self.merge(one)
         self.groups.setdefault((row.source, row.model), Sum()).merge(one)
+        self.under_rules += bool(row.rules)
+        self.by_rule += bool(row.by)
+        self.elements += row.element
         self.oldest = min(self.oldest or entry.created, entry.created)
         self.newest = max(self.newest, entry.created)
         return money
@@ -113,13 +119,28 @@ def command(where: Where, wanted: Filter, as_json: bool) -> None:
     skipped.tell()
 
 
+def _declared(total: Total) -> str:
+    """How many entries no exact cache sees, and why; ``""`` where there are none."""
+    told = []
+    if total.under_rules:
+        ruled = f"{count_text(total.under_rules)} under rules of equality"
+        changed = f" ({count_text(total.by_rule)} changed by one)" if total.by_rule else ""
+        told.append(ruled + changed)
+    if total.elements:
+        be = "an element of a list" if total.elements == 1 else "elements of lists"
+        told.append(f"{count_text(total.elements)} {be}")
+    return ", ".join(told)
+
+
 def _for_machines(total: Total, seeds: list[str], skipped: Skipped) -> str:
     groups = [
         {"source": source, "model": model, **group.facts()}
         for (source, model), group in sorted(total.groups.items())
     ]
     span = {"oldest": total.oldest or None, "newest": total.newest or None}
-    whole = {"seeds": seeds, "unreadable": skipped.count, "total": {**total.facts(), **span}}
+    declared = {name: getattr(total, name) for name in ("under_rules", "by_rule", "elements")}
+    facts = {**total.facts(), **span, **declared}
+    whole = {"seeds": seeds, "unreadable": skipped.count, "total": facts}
     return json_line({**whole, "groups": groups, "aliases": total.aliases})
 
 
@@ -136,6 +157,8 @@ def _text(total: Total, name: str, seeds: list[str]) -> str:
     lines += table(head, rows, right=range(2, len(head)), width=terminal_width())
     if total.aliases:
         lines += ["", f"{aliases_text(total.aliases)}, which cachewrap alias ls lists"]
+    if declared := _declared(total):
+        lines += ["", declared]
     if total.provider_saved:
         lines += ["", provider_text(total.provider_saved)]
     if total.money is None and not can_price() and total.tokens_in:

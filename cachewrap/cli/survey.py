@@ -196,6 +196,8 @@ def line(row: Row, talk: Talk | None) -> list[Any]:
         talk is not None and "pieces" in talk.told,
         talk.title if talk else "",
         talk.sample if talk else 0,
+        bool(row.rules),
+        row.element,
     ]
 
 

@@ -73,6 +73,11 @@ def answers_text(count: int) -> str:
     return f"{count_text(count)} {'answer' if count == 1 else 'answers'}"
 
 
+def rule_names(rules: Iterable[str]) -> str:
+    """The names of rules of equality, for where there is no room for all of each."""
+    return ", ".join(dict.fromkeys(rule.partition("(")[0] for rule in rules))
+
+
 _CONTROL: Final = {
     code: spelt for code, spelt in SPELT_OUT.items() if code not in (0x0A, 0x09, 0x200D)
 }

@@ -69,7 +69,7 @@ def test_an_alias_answers_also_after_a_restart_and_in_replay(lights: Lights) -> 
         again = Cache(lights.cache.store, mode=mode)
         with again:
             assert lights.ask(ALIKE) == first
-        assert (again.stats.hits, again.stats.by_alias, again.stats.misses) == (1, 1, 0)
+        assert (again.stats.hits, again.stats.hits_by_alias, again.stats.misses) == (1, 1, 0)
     assert lights.up.calls == 1
 
 
@@ -83,7 +83,7 @@ def test_nothing_is_answered_so_that_nobody_has_approved(lights: Lights) -> None
             asked[2],
         ]
         assert lights.ask("Turn the lights on") not in asked
-    assert lights.cache.stats.by_alias == 1
+    assert lights.cache.stats.hits_by_alias == 1
 
 
 def test_what_was_stored_before_comes_back(lights: Lights) -> None:
@@ -222,7 +222,7 @@ def test_what_leads_nowhere_is_a_miss_and_its_answer_stays(colour: str, what: st
             answer = lights.ask(ALIKE)
         assert answer == lights.ask(ALIKE) == "Lights on, please! #3"
     assert lights.key(ALIKE) not in {alias.key for alias in lights.cache.aliases()}
-    assert lights.cache.stats.by_alias == 0
+    assert lights.cache.stats.hits_by_alias == 0
 
 
 @pytest.mark.parametrize("what", NOWHERE)
@@ -476,7 +476,7 @@ def test_an_alias_under_rules_is_no_hit_by_a_rule() -> None:
         light.alias("off #2", "on #2")
         assert light.ask("off #3") == first
         stats = light.cache.stats
-        assert (stats.by_alias, stats.hits_by_rule, stats.misses) == (1, 0, 2)
+        assert (stats.hits_by_alias, stats.hits_by_rule, stats.misses) == (1, 0, 2)
         assert light.cache.unalias(light.key("off #4"))
         assert light.ask("off #5") == "off #1 #2"
         assert stats.hits_by_rule == 1
@@ -508,6 +508,6 @@ def test_one_request_of_a_list_is_answered_by_alias(cache: Cache, colour: str) -
     one, two = (keys.key_of(keys.salted("s"), keys.encode({"p": p})) for p in (ON, ALIKE))
     cache.alias(two, one)
     assert ask(ALIKE, OFF, ALIKE, "new") == [on, off, on, "new #3"]
-    assert (cache.stats.by_alias, cache.stats.hits, cache.stats.misses) == (2, 3, 3)
+    assert (cache.stats.hits_by_alias, cache.stats.hits, cache.stats.misses) == (2, 3, 3)
     cache.delete(one)
     assert ask(ALIKE, OFF) == [f"{ALIKE} #4", off]

@@ -525,6 +525,22 @@ def test_what_no_test_used_is_told(project: Project) -> None:
     assert "--llm-cache-prune removes" in out
 
 
+def test_what_was_hit_by_rule_was_used(project: Project) -> None:
+    project.test(
+        "import time\nfrom cachewrap.same import ignore\n"
+        "@pytest.mark.llm_cache(same=ignore('options.stamp'))\n"
+        "def test_one():\n    ask('hi', stamp=time.time_ns()); ask('hi', stamp=0)"
+    )
+    project.run()
+    out = project.run("--llm-cache=replay")
+    assert "2 replayed, 0 recorded" in out
+    assert "2 of the hits were stored for another request, and needed a rule (same=)" in out
+    assert "unused" not in out
+    assert project.calls == 1
+    assert "compared with before: 1 changed in 1 cassette" in project.run("--llm-cache=refresh")
+    assert "unused" not in project.run()
+
+
 def test_prune_removes_it(project: Project) -> None:
     project.test(TWO)
     project.run(passed=2)

@@ -34,7 +34,7 @@ def test_a_request_is_answered_by_the_entry_of_another_one(
         assert [web.ask(other(body)).body for _ in range(2)] == [first, first]
         with cache.mode("replay"):
             assert web.ask(other(body)).body == first
-    assert (web.up.calls, cache.stats.by_alias) == (2, 3)
+    assert (web.up.calls, cache.stats.hits_by_alias) == (2, 3)
 
 
 def test_whole_answers_are_none_to_who_asks_for_a_stream(web: Web, cache: Cache) -> None:
@@ -45,4 +45,4 @@ def test_whole_answers_are_none_to_who_asks_for_a_stream(web: Web, cache: Cache)
         cache.alias(two, one)
         with pytest.warns(CacheWarning, match="leads to no stream"):
             assert web.ask(STREAM).body != first
-    assert (web.up.calls, cache.stats.by_alias) == (3, 0)
+    assert (web.up.calls, cache.stats.hits_by_alias) == (3, 0)

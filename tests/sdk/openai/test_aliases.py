@@ -51,7 +51,7 @@ def test_a_request_is_answered_by_the_entry_of_another_one(
         cache.alias(two, one)
         assert [ask(2) for _ in range(3)] == [first] * 3
         assert (ask(1), up.calls) == (first, 2)
-        assert (cache.stats.by_alias, cache.stats.misses) == (3, 2)
+        assert (cache.stats.hits_by_alias, cache.stats.misses) == (3, 2)
         with cache.mode("replay"):
             assert ask(2) == first
         cache.unalias(two)
@@ -98,4 +98,4 @@ def test_an_answer_of_another_form_is_none(
         cache.alias(key, target)
         with pytest.warns(CacheWarning, match=why):
             colour.ask(client, BY_NAME[other])
-    assert (up.calls, cache.stats.by_alias) == (3, 0)
+    assert (up.calls, cache.stats.hits_by_alias) == (3, 0)

@@ -1,4 +1,4 @@
-"""Properties of what is proposed: it joins a family, and never two requests that ask other things."""
+"""Properties of what is proposed: it joins a family, and never two that ask other things."""
 
 from __future__ import annotations
 
