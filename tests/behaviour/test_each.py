@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -325,6 +329,7 @@ class TestRequests:
         for entry, text in ((first, "a"), (second, "b")):
             assert entry.request["arguments"] == {"size": 0, "texts": [text]}
             assert entry.request["each"] == "texts"
+            assert entry.element is True
             assert entry.value() == answers(text)
 
     def test_an_element_without_a_canonical_form_is_named(self, embed: Embed) -> None:
@@ -385,6 +390,44 @@ class TestRequests:
         assert entry.expires is not None
         embed(["a"], cache=cache, cache_seed=7)
         assert embed.asked == [["a"], ["a"]]
+
+
+class TestErrors:
+    def test_what_was_asked_is_not_kept_alive(self) -> None:
+        embed = Embed()
+        embed.gives = lambda texts: 1 / 0
+        cache = Cache.memory()
+
+        def ask() -> None:
+            with pytest.raises(ZeroDivisionError):
+                embed(["a", "b"], cache=cache)
+
+        ask()
+        gc.collect()
+        gc.disable()
+        try:
+            called = self.refused(embed, cache)
+            assert called() is None
+        finally:
+            gc.enable()
+
+    def refused(self, embed: Embed, cache: Cache) -> weakref.ref[Any]:
+        class Text(str):
+            """A text that can be referred to."""
+
+        text = Text("a")
+        with contextlib.suppress(ZeroDivisionError):
+            embed(["b", text], cache=cache)
+        embed.asked.clear()
+        return weakref.ref(text)
+
+    def test_one_of_the_misses_is_compared_for_the_log(
+        self, embed: Embed, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with Cache.memory(), caplog.at_level(logging.DEBUG, "cachewrap"):
+            embed(["a", "b", "c"])
+        told = [one.getMessage() for one in caplog.records if one.name == "cachewrap"]
+        assert len([text for text in told if "is not stored" in text]) == 1
 
 
 class TestMethods:
