@@ -139,6 +139,19 @@ class TestAList:
             assert embed(["a", "b"]) == [["a", 1], "new b"]
         assert embed.asked == [["a", "b"], ["b", "c"]]
 
+    def test_each_is_a_call_of_its_run_and_an_event(self, store: Any, embed: Embed) -> None:
+        events: list[Any] = []
+        cache = Cache(store, on_event=events.append)
+        with cache.run("lists"):
+            embed(["a"])
+            embed(["a", "b", "b"])
+        (run,) = cache.runs()
+        told = sorted((call.key, call.outcome) for call in run.calls())
+        first, second = (embed.decorated.cache_key([text]) for text in ("a", "b"))
+        expected = [(first, "hit"), (first, "miss"), (second, "joined"), (second, "miss")]
+        assert told == sorted(expected)
+        assert sorted((one.key, one.outcome.value) for one in events) == sorted(expected)
+
     def test_in_mode_replay_says_what_is_missing(self, cache: Cache, embed: Embed) -> None:
         with cache:
             embed(["a", "b"])
