@@ -20,7 +20,8 @@ from cachewrap.same.orders import (
     in_order_of_calls,
     in_order_of_names,
 )
-from cachewrap.same.paths import GONE, Path, items, part_of, texts_changed, with_items
+from cachewrap.same.paths import Path, part_of
+from cachewrap.same.steps import GONE, items, texts_changed, with_items
 
 Request: TypeAlias = dict[str, Any]
 
@@ -92,6 +93,20 @@ ASKED: Final = frozenset(
 """What cannot be ignored as a whole: every question would have the answer to the first one."""
 
 
+_SAID: Final = frozenset({"content", "parts", "text"})
+"""The members of what is asked that say it."""
+
+
+def _asks_all(path: Path) -> bool:
+    """Whether a path stands for all that is asked."""
+    if path.is_short and path.first in ASKED:
+        return True
+    names = path.names
+    if path.is_chosen or not names:
+        return not names
+    return names[0] in ASKED and (len(names) == 1 or set(names[1:]) <= _SAID)
+
+
 class _Ignore(Rule):
     """A rule that leaves fields out."""
 
@@ -99,7 +114,7 @@ class _Ignore(Rule):
 
     def __init__(self, paths: list[Path]) -> None:
         for path in paths:
-            if path.is_short and path.first in ASKED:
+            if _asks_all(path):
                 raise ConfigurationError(
                     f"ignore() cannot leave out {path.text!r}: it is what is asked, and every "
                     "question would get the answer to the first one"
@@ -117,7 +132,9 @@ class _Ignore(Rule):
             return GONE
 
         for number, path in enumerate(self._paths):  # noqa: B007  # `leave_out` reads it
-            request = path.rewrite(request, leave_out)
+            before, request = request, path.rewrite(request, leave_out)
+            if before is not request and path.is_many:
+                rest.append(path.places(before))
         return request, rest
 
 
@@ -177,8 +194,11 @@ class _Replace(Rule):
     def _applied(self, request: Request, search: Search) -> Changed:
         rest: list[Any] = []
         text, plain = self._text, self._plain
+        seen = 0
 
         def change(value: str) -> str:
+            nonlocal seen
+            seen += 1
             made: list[str] = []
             found: list[Any] = []
             end = 0
@@ -192,7 +212,7 @@ class _Replace(Rule):
             new = "".join((*made, value[end:]))
             if new == value:
                 return value
-            rest.append(found)
+            rest.append([seen, found])
             return new
 
         if self._where is not None:
@@ -200,6 +220,8 @@ class _Replace(Rule):
                 request = path.rewrite(request, lambda value: texts_changed(value, change, _NONE))
             return request, rest
         part = part_of(request)
+        if part == "":
+            return request, rest
         held: Any = request if part is None else request[part]
         new = texts_changed(held, change, NAMES_OF_MODELS)
         if new is held:
@@ -324,19 +346,21 @@ class _Ordered(Rule):
 
     def apply(self, request: Request) -> Changed:
         rest: list[Any] = []
-        number = 0
+        seen = 0
 
         def ordered(value: Any) -> Any:
+            nonlocal seen
+            seen += 1
             held = items(value)
             if len(held) < 2:
                 return value
             new, moved = self._order(held)
             if not moved:
                 return value
-            rest.append([number, moved])
+            rest.append([seen, moved])
             return with_items(value, new)
 
-        for number, path in enumerate(self._paths):  # noqa: B007  # `ordered` reads it
+        for path in self._paths:
             request = path.rewrite(request, ordered)
         return request, rest
 
