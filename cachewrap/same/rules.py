@@ -21,7 +21,7 @@ from cachewrap.same.orders import (
     in_order_of_names,
 )
 from cachewrap.same.paths import Path, part_of
-from cachewrap.same.steps import GONE, items, texts_changed, with_items
+from cachewrap.same.steps import GONE, items, texts_before, texts_changed, with_items
 
 Request: TypeAlias = dict[str, Any]
 
@@ -192,41 +192,32 @@ class _Replace(Rule):
                 return request, []
 
     def _applied(self, request: Request, search: Search) -> Changed:
-        rest: list[Any] = []
+        before = request
         text, plain = self._text, self._plain
-        seen = 0
 
         def change(value: str) -> str:
-            nonlocal seen
-            seen += 1
             made: list[str] = []
-            found: list[Any] = []
             end = 0
             for match in search(value):
                 begin = match.start()
                 made += (value[end:begin], text if plain else match.expand(text))
-                found.append([begin, match.group()])
                 end = match.end()
             if not made:
                 return value
             new = "".join((*made, value[end:]))
-            if new == value:
-                return value
-            rest.append([seen, found])
-            return new
+            return value if new == value else new
 
         if self._where is not None:
             for path in self._where:
                 request = path.rewrite(request, lambda value: texts_changed(value, change, _NONE))
-            return request, rest
-        part = part_of(request)
-        if part == "":
-            return request, rest
-        held: Any = request if part is None else request[part]
-        new = texts_changed(held, change, NAMES_OF_MODELS)
-        if new is held:
-            return request, rest
-        return (new if part is None else {**request, part: new}), rest
+        elif (part := part_of(request)) != "":
+            held: Any = request if part is None else request[part]
+            new = texts_changed(held, change, NAMES_OF_MODELS)
+            if new is not held:
+                request = new if part is None else {**request, part: new}
+        rest: list[Any] = []
+        texts_before(before, request, [], rest)
+        return request, rest
 
 
 _NONE: Final[frozenset[str]] = frozenset()

@@ -171,7 +171,8 @@ def rewritten(value: Any, steps: tuple[Step, ...], at: int, change: Change) -> A
             return rewritten(value, steps, at + 1, change) if step.fits(value) else value
         if step is EVERY:
             found = value
-            for name, old in value.items():
+            for name in sorted(value):  # what comes first is no part of a request
+                old = value[name]
                 new = rewritten(old, steps, at + 1, change)
                 if new is not old:
                     found = put(found, name, new)
@@ -305,7 +306,8 @@ def find(
             if step.fits(value):
                 find(value, steps, at + 1, way, found)
         else:
-            members = held if tag in _PAIRED and type(held) is list else value.items()
+            paired = tag in _PAIRED and type(held) is list
+            members = held if paired else sorted(value.items(), key=_name)
             for name, inner in members:
                 if step is EVERY or (type(step) is Named and step.name == name):
                     find(inner, steps, at + 1, [*way, name] if step is EVERY else way, found)
@@ -316,6 +318,32 @@ def find(
                     find(item, steps, at + 1, way, found)
             elif step is EVERY or (type(step) is Having and step.fits(item)):
                 find(item, steps, at + 1, [*way, index], found)
+
+
+def _name(member: tuple[str, Any]) -> str:
+    return member[0]
+
+
+def texts_before(old: Any, new: Any, way: list[int | str], found: list[Any]) -> None:
+    """Collect the texts that were changed, as they were, with the way to each.
+
+    Args:
+        old: a value.
+        new: the same, as `texts_changed` gave it.
+        way: to the value.
+        found: takes them.
+    """
+    if old is new:
+        return
+    old = opened(old)
+    if type(old) is dict:
+        for name in sorted(old):
+            texts_before(old[name], new[name], [*way, name], found)
+    elif type(old) is list:
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            texts_before(before, after, [*way, index], found)
+    elif old != new:
+        found.append([way, old])
 
 
 def texts_changed(value: Any, change: Callable[[str], str], skipped: frozenset[str]) -> Any:
