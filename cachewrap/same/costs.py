@@ -261,14 +261,14 @@ class Bounded:
         text, flags = pattern.pattern, pattern.flags
         seen = _looked_into(text, flags)
         part = seen.part
+        self._at = [part.cost(ALL, 1 << size)[1] + _BEGUN for size in range(_SIZES)]
+        if self._at[_LOOKED_AT.bit_length() - 1] > _STEEPEST:
+            raise ConfigurationError(_refused(text, flags))
         if not seen.shortest:
             raise ConfigurationError(
                 f"replace(): the pattern {text!r} also matches where nothing is, which is at "
                 "every place of a text: write + in place of *"
             )
-        self._at = [part.cost(ALL, 1 << size)[1] + _BEGUN for size in range(_SIZES)]
-        if self._at[_LOOKED_AT.bit_length() - 1] > _STEEPEST:
-            raise ConfigurationError(_refused(text, flags))
         self._begins = seen.begins
         self._shortest = seen.shortest
         self._worst = _COUNTED * (2 if seen.once else 1)
@@ -349,7 +349,7 @@ class Bounded:
 
 
 class _Seen(NamedTuple):
-    """What a pattern is seen to be.
+    """A pattern, as it is seen to be.
 
     Args:
         part: all of it.
